@@ -1,0 +1,1 @@
+"""Hot operations against plain reference formulas: equal output first, then time and peak memory."""

@@ -1,0 +1,39 @@
+"""python -m benchmarks [--out FILE] [--quick] [--device cpu|cuda]: run all cases; exit 1 when an output differs."""
+
+import argparse
+import sys
+from itertools import product
+
+import torch
+
+from benchmarks import bestie
+from benchmarks.measure import Report, Size, measure
+from wsis.files import write_json
+
+CASES = [*bestie.CASES]
+FULL = [Size(pixels=p, batch=b, instances=n) for p, b, n in product((416, 1024), (1, 4, 16), (1, 5, 20, 100))]
+QUICK = [Size(pixels=416, batch=b, instances=n) for b, n in ((1, 5), (1, 20), (4, 20))]
+
+
+def run(device: str, quick: bool, out: str | None) -> Report:
+    """Measure on `device`, print the rows, write them to `out` where given."""
+    report = measure(CASES, QUICK if quick else FULL, torch.device(device), runs=3 if quick else 7)
+    print(
+        f"{len(report.rows)} rows on {report.device}, {report.threads} threads, torch {report.versions['torch']}"
+    )
+    if out:
+        write_json(out, report.to_dict(), indent=1)
+    return report
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--out", help="JSON file to write")
+    parser.add_argument("--quick", action="store_true", help="three small sizes, three runs each")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    options = parser.parse_args()
+    return 0 if run(options.device, options.quick, options.out).agrees else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

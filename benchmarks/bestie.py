@@ -1,0 +1,143 @@
+"""Cases of BESTIE's label operations: components, Gaussians, peaks, clusters, grouping, statistics."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from benchmarks import reference_bestie as reference
+from benchmarks.measure import Case, Size
+from wsis import components, grouping
+
+SIGMA, KERNEL, THRESHOLD = 6.0, 41, 0.1
+CLASSES = 4  # few, so that touching discs often share a class and a component holds several centres
+
+
+def scene(size: Size, device: torch.device) -> dict[str, Tensor]:
+    """Discs on a jittered grid, seeded: classes, ids, heat [B, H, W], offsets [B, 2, H, W], centers [N, 2], image."""
+    generator = torch.Generator().manual_seed(size.instances)
+    side = math.ceil(math.sqrt(size.instances))
+    cell = size.pixels / side
+    index = torch.arange(size.batch * size.instances)
+    image, slot = index // size.instances, index % size.instances
+    grid = torch.stack((slot // side, slot % side), dim=1) + 0.5
+    centers = ((grid + 0.1 * (torch.rand(grid.shape, generator=generator) - 0.5)) * cell).floor()
+    names = torch.randint(1, CLASSES + 1, (len(index),), generator=generator)
+    noise = 0.1 * torch.randn(size.batch, 2, size.pixels, size.pixels, generator=generator)
+
+    y = torch.arange(size.pixels).expand(size.pixels, -1).T
+    x = y.T
+    at = ((y / cell).long().clamp_max(side - 1) * side + (x / cell).long().clamp_max(side - 1)).clamp_max(
+        size.instances - 1
+    )
+    owner = at + size.instances * torch.arange(size.batch)[:, None, None]  # [B, H, W]
+    offsets = centers[owner].permute(0, 3, 1, 2) - torch.stack((y, x))
+    classes = names[owner] * (offsets.norm(dim=1) < 0.6 * cell)
+    heat = grouping.splat_gaussians(centers, image, (size.batch, size.pixels, size.pixels), SIGMA)
+    ids, _ = components.connected_components(classes)
+    made = {
+        "classes": classes,
+        "ids": ids,
+        "heat": heat,
+        "offsets": offsets + noise,
+        "centers": centers,
+        "image": image,
+    }
+    return {name: value.to(device) for name, value in made.items()}
+
+
+def _sorted_rows(rows: Tensor) -> Tensor:
+    """Rows [N, 3] of (image, y, x) in lexicographic order."""
+    key = (rows[:, 0] * 2**32) + (rows[:, 1] * 2**16) + rows[:, 2]
+    return rows[key.argsort()]
+
+
+def _places(found: grouping.Centers) -> tuple[Tensor]:
+    return (_sorted_rows(torch.cat((found.image[:, None], found.position.long()), dim=1)),)
+
+
+def _raster_order(ids: Tensor, count: int) -> tuple[Tensor, ...]:
+    """Renumber by first pixel, the order in which the batched version counts."""
+    number = torch.zeros(count + 1, dtype=torch.long, device=ids.device)
+    order = components.table(ids, count).first.argsort()
+    number[order + 1] = torch.arange(1, count + 1, device=ids.device)
+    return number[ids], torch.tensor(count)
+
+
+def _classes(size: Size, device: torch.device) -> tuple[Tensor]:
+    return (scene(size, device)["classes"],)
+
+
+def _labels_fast(classes: Tensor) -> tuple[Tensor, ...]:
+    ids, count = components.connected_components(classes)
+    return ids, torch.tensor(count)
+
+
+def _splat(size: Size, device: torch.device) -> tuple[Tensor, Tensor, tuple[int, int, int], float]:
+    made = scene(size, device)
+    return made["centers"], made["image"], (size.batch, size.pixels, size.pixels), SIGMA
+
+
+def _peaks(size: Size, device: torch.device) -> tuple[Tensor, Tensor, float, int]:
+    made = scene(size, device)
+    return made["heat"], made["ids"], THRESHOLD, KERNEL
+
+
+def _clusters(size: Size, device: torch.device) -> tuple[Tensor, Tensor]:
+    made = scene(size, device)
+    return made["offsets"], made["ids"]
+
+
+def _groups(size: Size, device: torch.device) -> tuple[Tensor, Tensor, grouping.Centers]:
+    made = scene(size, device)
+    return made["offsets"], made["ids"], grouping.find_centers(made["heat"], made["ids"], THRESHOLD, KERNEL)
+
+
+def _regions(size: Size, device: torch.device) -> tuple[Tensor, int, Tensor]:
+    made = scene(size, device)
+    centers = grouping.find_centers(made["heat"], made["ids"], THRESHOLD, KERNEL)
+    return grouping.group_pixels(made["offsets"], made["ids"], centers), len(centers.score), made["heat"]
+
+
+def _statistics_fast(ids: Tensor, count: int, values: Tensor) -> tuple[Tensor, ...]:
+    rows = grouping.region_statistics(ids, count, values)
+    return rows.mean, rows.max, rows.position
+
+
+CASES = [
+    Case(
+        name="component labelling",
+        prepare=_classes,
+        fast=_labels_fast,
+        plain=lambda classes: _raster_order(*reference.connected_components(classes)),
+    ),
+    Case(
+        name="Gaussian splat",
+        prepare=_splat,
+        fast=lambda *inputs: (grouping.splat_gaussians(*inputs),),
+        plain=lambda *inputs: (reference.splat_gaussians(*inputs),),
+    ),
+    Case(
+        name="center peaks",
+        prepare=_peaks,
+        fast=lambda *inputs: _places(grouping.find_centers(*inputs)),
+        plain=lambda *inputs: (_sorted_rows(reference.find_centers(*inputs)),),
+    ),
+    Case(
+        name="center clustering",
+        prepare=_clusters,
+        fast=lambda *inputs: _places(grouping.cluster_centers(*inputs)),
+        plain=lambda *inputs: (_sorted_rows(reference.cluster_centers(*inputs)),),
+    ),
+    Case(
+        name="pixel grouping",
+        prepare=_groups,
+        fast=lambda *inputs: (grouping.group_pixels(*inputs),),
+        plain=lambda offsets, ids, c: (
+            reference.group_pixels(offsets, ids, c.component, c.image, c.position),
+        ),
+    ),
+    Case(
+        name="region statistics", prepare=_regions, fast=_statistics_fast, plain=reference.region_statistics
+    ),
+]

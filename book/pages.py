@@ -1,0 +1,136 @@
+"""Pages made from files: book/results/*.json -> book/generated/*.md, which the pages of the book include.
+
+A results file is one table at one scale on one data set:
+    {"table", "scale", "data", "provenance": {},
+     "rows": [{"name", "published": {metric: value}, "ours": {metric: {"mean", "std", "values"}}, "n"}],
+     "claims": [{"id", "text", "published", "mean", "low", "high", "verdict"}]}
+No number of the book is typed by hand: it comes from here or is computed on the page.
+"""
+
+import json
+from collections.abc import Iterable
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from wsis.errors import DataError
+
+KEYS = {"table", "scale", "data", "rows", "claims", "provenance"}
+AGAIN = "write it again with python -m wsis table"
+VERDICTS = ("holds", "contradicted", "undecided", "not run")
+Result = dict[str, Any]
+
+
+def load(path: Path) -> Result:
+    """One results file. Raises DataError: not JSON, a key missing, a name that is not the content's."""
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path} is not JSON ({error}); {AGAIN}") from None
+    missing = KEYS - result.keys()
+    if missing:
+        raise DataError(f"{path} misses {', '.join(sorted(missing))}; {AGAIN}")
+    name = f"{result['table']}.{result['scale']}.{result['data']}"
+    if path.stem != name:
+        raise DataError(f"{path} holds {name}; rename it to {name}.json")
+    wrong = [c["verdict"] for c in result["claims"] if c["verdict"] not in VERDICTS]
+    if wrong:
+        raise DataError(f"{path}: {wrong[0]!r} is not a verdict; the verdicts are {', '.join(VERDICTS)}")
+    return result
+
+
+def write(results: Path, out: Path) -> None:
+    """Write the generated pages of all results files into `out`: results.md."""
+    out.mkdir(parents=True, exist_ok=True)
+    tables: dict[str, list[Result]] = {}
+    for path in sorted(results.glob("*.json")):
+        result = load(path)
+        tables.setdefault(result["table"], []).append(result)
+    sections = [_section(name, runs) for name, runs in tables.items()]
+    (out / "results.md").write_text("\n".join(sections) or "No table has been run yet.\n", encoding="utf-8")
+
+
+def _section(name: str, runs: list[Result]) -> str:
+    """One table: its numbers, its claims, and where the numbers come from."""
+    parts = [f"({name})=\n## {name}\n", _raw(_numbers(runs))]
+    claims = [(run, claim) for run in runs for claim in run["claims"]]
+    if claims:
+        parts.append(_raw(_claims(claims)))
+    parts += [_raw(_provenance(run)) for run in runs]
+    return "\n".join(parts)
+
+
+def _numbers(runs: list[Result]) -> str:
+    """Rows by name; a group of columns for what was published and one for each run, the tiny ones in grey."""
+    names = list(dict.fromkeys(row["name"] for run in runs for row in run["rows"]))
+    groups = [("published", "published", _cells(runs, "published"))]
+    for run in runs:
+        seeds = max((row["n"] for row in run["rows"]), default=0)
+        title = f"ours, {run['scale']}, {run['data']}, {seeds} seed{'s' * (seeds != 1)}"
+        if run["scale"] == "tiny":
+            title += "<br><small>not comparable with published numbers</small>"
+        groups.append((title, run["scale"], _cells([run], "ours")))
+    groups = [g for g in groups if g[2]]
+    columns = [(style, metric, cells) for _, style, group in groups for metric, cells in group.items()]
+    head = "".join(f'<th class="{s}" colspan="{len(g)}" scope="colgroup">{t}</th>' for t, s, g in groups)
+    metrics = "".join(f'<th class="{s}" scope="col">{escape(m)}</th>' for s, m, _ in columns)
+    body = ""
+    for name in names:
+        cells = "".join(f'<td class="{s}">{c.get(name, "")}</td>' for s, _, c in columns)
+        body += f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>'
+    return _table(f'<tr><td rowspan="2"></td>{head}</tr><tr>{metrics}</tr>', body, "results")
+
+
+def _cells(runs: list[Result], source: str) -> dict[str, dict[str, str]]:
+    """metric -> row name -> text of the cell; rows that were not run have none."""
+    cells: dict[str, dict[str, str]] = {}
+    for run in runs:
+        for row in run["rows"]:
+            for metric, value in row[source].items():
+                cells.setdefault(metric, {})[row["name"]] = _text(value)
+    return cells
+
+
+def _text(value: Any) -> str:
+    """A number as published, or mean and standard deviation of ours."""
+    if isinstance(value, dict):
+        spread = f" <small>± {value['std']:.1f}</small>" if len(value["values"]) > 1 else ""
+        return f"{value['mean']:.1f}{spread}"
+    return "" if value is None else escape(f"{value:g}" if isinstance(value, float) else str(value))
+
+
+def _claims(claims: Iterable[tuple[Result, dict[str, Any]]]) -> str:
+    """Each ordinal claim with the measured difference and its verdict."""
+    body = ""
+    for run, claim in claims:
+        measured = ""
+        if claim["mean"] is not None:
+            measured = f"{claim['mean']:+.1f} <small>[{claim['low']:+.1f}, {claim['high']:+.1f}]</small>"
+        verdict = f'<span class="verdict {claim["verdict"].replace(" ", "-")}">{claim["verdict"]}</span>'
+        cells = [claim["id"], escape(claim["text"]), escape(str(claim["published"])), measured, verdict]
+        cells.append(f"{run['scale']}, {run['data']}")
+        body += "<tr>" + "".join(f"<td>{c}</td>" for c in cells) + "</tr>"
+    titles = ("claim", "", "published", "measured", "verdict", "on")
+    return _table("<tr>" + "".join(f'<th scope="col">{t}</th>' for t in titles) + "</tr>", body, "claims")
+
+
+def _provenance(run: Result) -> str:
+    """A folded list of where the numbers of a run come from."""
+    rows = "".join(f"<dt>{escape(k)}</dt><dd>{escape(_plain(v))}</dd>" for k, v in run["provenance"].items())
+    title = f"where the numbers of {escape(run['table'])}, {run['scale']}, {run['data']} come from"
+    return f'<details class="provenance"><summary>{title}</summary><dl>{rows}</dl></details>'
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {_plain(v)}" for k, v in value.items())
+    return ", ".join(map(_plain, value)) if isinstance(value, list) else str(value)
+
+
+def _table(head: str, body: str, style: str) -> str:
+    scroll = '<div class="wide" tabindex="0" role="region" aria-label="table">'
+    return f'{scroll}<table class="table {style}"><thead>{head}</thead><tbody>{body}</tbody></table></div>'
+
+
+def _raw(html: str) -> str:
+    return f"```{{raw}} html\n{html}\n```\n"

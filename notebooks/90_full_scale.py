@@ -1,0 +1,165 @@
+# %% [markdown]
+# # The full-scale run
+#
+# One parameter turns every chapter of this book, and every command, into the run of the paper: `scale`.
+#
+# **Before this:** [the tour](00_tour.py). Reading needs nothing; running needs GPUs and the data.
+
+# %% tags=["parameters"]
+scale = "tiny"
+data = "world"
+seed = 0
+device = "auto"
+
+# %%
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from wsis import viz
+from wsis.config import changed, flatten
+from wsis.errors import ConfigError
+from wsis.methods import bestie
+
+# %% [markdown]
+# ## What the scale changes
+#
+# A method has two presets. `FULL` holds the values of the paper, each with the place that it is from; `TINY` is the
+# same algorithm with a smaller network, smaller images and fewer steps. What is not in this table is equal in both,
+# and a test keeps it so.
+
+# %%
+full, tiny = flatten(bestie.FULL), flatten(bestie.TINY)
+rows = [
+    {"setting": k, "full": str(v), "at tiny scale": str(tiny[k])} for k, v in full.items() if v != tiny[k]
+]
+viz.table(rows, caption="BESTIE: what the scale changes")
+
+# %% [markdown]
+# Lengths in pixels shrink with the images: the kernel of the center search, the width of a center's Gaussian, the
+# smallest component. Thresholds, losses and rules do not.
+#
+# A run goes through stages, and each leaves an artefact. A stage whose artefact is there is not run again, so a run
+# that was killed goes on, and one that only changes the last stage shares the others.
+
+# %%
+rows = [
+    {"stage": s.name, "leaves": s.artefact, "needs": ", ".join(s.needs)} for s in bestie.stages(bestie.FULL)
+]
+viz.table(rows, caption="the stages of BESTIE")
+
+# %% [markdown]
+# ## A chapter at full scale
+#
+# A recipe is a file of parameters. The ones that come with the book:
+
+# %%
+for recipe in sorted(Path("recipes").glob("*.yaml")):
+    print(f"{recipe}\n{recipe.read_text()}")
+
+# %% [markdown]
+# `data` is a folder in COCO format, with `annotations/instances_train.json`, `annotations/instances_val.json` and the
+# pictures in `images/train` and `images/val`. Write your folder into a copy of the recipe, then, in the repository:
+#
+# ```bash
+# python -m book.execute 12_bestie_training -f notebooks/recipes/bestie-voc.yaml -o runs/bestie-voc.ipynb
+# ```
+#
+# This is papermill with one addition: a parameter that the chapter does not have is an error, where papermill would
+# ignore it and run the defaults for a day. Papermill itself works as well, on a notebook:
+#
+# ```bash
+# jupytext --to ipynb -o runs/chapter.ipynb notebooks/12_bestie_training.py
+# papermill -f notebooks/recipes/bestie-voc.yaml --cwd notebooks runs/chapter.ipynb runs/bestie-voc.ipynb
+# ```
+#
+# The chapter starts the training as a process of its own, on all GPUs of the machine, shows its lines while it runs,
+# and draws its figures from the files that it leaves.
+
+# %% [markdown]
+# ## Only the training
+#
+# The same process can be started by hand. On one machine `torchrun` starts one process for each GPU:
+
+# %%
+gpus = max(torch.cuda.device_count(), 1)
+launch = f"{shlex.quote(sys.executable)} -m torch.distributed.run --standalone --nproc-per-node={gpus}"
+train = f"-m wsis train bestie --data {data} --scale full --out runs/bestie-full"
+print("torchrun", *launch.split()[3:], train)
+
+# %% [markdown]
+# On several machines each starts the same line, and the first one is the meeting point. `$RANK` counts machines from
+# zero; a cluster's scheduler sets it (`$SLURM_NODEID` under Slurm).
+#
+# ```bash
+# torchrun --nnodes=4 --nproc-per-node=8 --node-rank=$RANK --master-addr=$FIRST --master-port=29500 \
+#   -m wsis train bestie --recipe notebooks/recipes/bestie-voc.yaml --out /shared/runs/bestie-voc --resume
+# ```
+#
+# The batch size of the settings is that of all processes together, so the number of GPUs changes the time and not the
+# training. `--out` must be a folder that all machines see. With `--resume` the line can be repeated as it is when a
+# machine was lost: finished stages stay, the current one goes on from its last checkpoint.
+#
+# ## Try it first
+#
+# `--dry-run` builds the network at its true size, takes a few steps on random numbers of the true shape, and says what
+# the run will cost on this machine. Here with one image per step, because this page may have been made without a GPU:
+
+# %%
+options = ["--dry-run", "--set", "network.batch_size=1"] if scale == "tiny" else []
+done = subprocess.run(shlex.split(f"{launch} {train}") + options, capture_output=True, text=True)
+print(done.stdout[-1500:])
+done.check_returncode()
+
+# %% [markdown]
+# A setting that does not exist is refused before anything is built, with the names that come nearest:
+
+# %%
+try:
+    changed(bestie.FULL, **{"network.batchsize": 32})
+except ConfigError as error:
+    print(error)
+
+# %% [markdown]
+# ## What a run leaves
+#
+# | file | content |
+# |---|---|
+# | `run.json` | method, data, seed and all settings: what the run is |
+# | `<stage>.csv` | the loss terms of each logged step |
+# | `<stage>.report.json` | figures of the finished stage, and the minutes it took |
+# | the artefacts above | weights as safetensors, cues as JSON, maps as PNG |
+#
+# From there on nothing knows about the scale: `label` and `predict` take the folder of a run, and `table` runs every
+# row of a published table in this way and writes a file for [the results page](../book/results.md). There the numbers
+# of a full-scale run stand beside the published ones, in a column of their own, with hardware and commit.
+#
+# ## What would break this?
+#
+# - **Another batch size.** The published learning rates belong to the published batch.
+# - **Other semantic maps.** They decide most of the result, and the authors' maps are not part of the method; compare
+#   the mIoU of your maps before the mAP of your masks. See [fidelity](../book/fidelity.md).
+# - **Weights that did not load.** The run stops, instead of training from random ones as the release does.
+#
+# ## Exercises
+#
+# ```{exercise}
+# :label: full-scale-epochs
+# PASCAL VOC 2012 with SBD has 10,582 training images. How often does the full-scale training of the instance network
+# see each of them? And the tiny training of this book, whose world has 600?
+# ```
+#
+# ```{solution-start} full-scale-epochs
+# :class: dropdown
+# ```
+
+# %% tags=["solution"]
+for name, config, images in (("full", bestie.FULL, 10_582), ("tiny", bestie.TINY, 600)):
+    print(f"{name}: {config.network.steps * config.network.batch_size / images:.1f} times")
+
+# %% [markdown]
+# ```{solution-end}
+# ```

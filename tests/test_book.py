@@ -1,0 +1,119 @@
+"""What book/ does with notebooks, results files and the built pages."""
+
+import json
+
+import pytest
+
+from book import build, execute, pages
+from wsis.errors import ConfigError, DataError
+
+RESULT = {
+    "table": "bestie.table1",
+    "scale": "tiny",
+    "data": "world",
+    "rows": [
+        {
+            "name": "PAM <1>",
+            "published": {"mAP50": 29.3},
+            "ours": {"mAP50": {"mean": 12.34, "std": 0.5, "values": [12, 12.68]}},
+            "n": 2,
+        },
+        {"name": "IAG", "published": {"mAP50": 39.2}, "ours": {}, "n": 0},
+    ],
+    "claims": [
+        {
+            "id": "C12",
+            "text": "IAG > PAM",
+            "published": "+9.9",
+            "mean": None,
+            "low": None,
+            "high": None,
+            "verdict": "not run",
+        }
+    ],
+    "provenance": {"seeds": [0, 1], "versions": {"torch": "2.15.0"}},
+}
+
+
+def store(folder, result, name="bestie.table1.tiny.world.json"):
+    path = folder / name
+    path.write_text(json.dumps(result))
+    return path
+
+
+def test_results_page_shows_both_columns_and_marks_the_tiny_one(tmp_path):
+    store(tmp_path, RESULT)
+    pages.write(tmp_path, tmp_path / "out")
+    text = (tmp_path / "out" / "results.md").read_text()
+    assert '<td class="published">29.3</td><td class="tiny">12.3 <small>± 0.5</small></td>' in text
+    assert '<td class="published">39.2</td><td class="tiny"></td>' in text, "what was not run is blank"
+    assert "not comparable" in text and "PAM &lt;1&gt;" in text and "torch 2.15.0" in text
+
+
+def test_results_page_without_results_says_so(tmp_path):
+    pages.write(tmp_path, tmp_path / "out")
+    assert "No table has been run" in (tmp_path / "out" / "results.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rows": None}, "misses rows"),
+        ({"scale": "full"}, "rename it to bestie.table1.full.world.json"),
+        ({"claims": [RESULT["claims"][0] | {"verdict": "good"}]}, "'good' is not a verdict"),
+    ],
+)
+def test_wrong_results_file_is_refused(tmp_path, change, message):
+    result = {k: v for k, v in (RESULT | change).items() if v is not None}
+    with pytest.raises(DataError, match=message):
+        pages.load(store(tmp_path, result))
+
+
+def test_truncated_results_file_is_refused(tmp_path):
+    path = store(tmp_path, RESULT)
+    path.write_text(path.read_text()[:100])
+    with pytest.raises(DataError, match="is not JSON"):
+        pages.load(path)
+
+
+@pytest.fixture
+def chapter(tmp_path, monkeypatch):
+    """A notebook of two cells in its own notebooks/ folder."""
+    monkeypatch.setattr(execute, "NOTEBOOKS", tmp_path)
+    source = '# %% [markdown]\n# # Title\n\n# %% tags=["parameters"]\nscale = "tiny"\nseed = 0\n'
+    (tmp_path / "01_chapter.py").write_text(source + "\n# %%\nprint(scale, seed + 1)\n")
+    return "01_chapter"
+
+
+def test_misspelt_parameter_is_refused(chapter):
+    with pytest.raises(ConfigError, match="no parameter 'sede'; it has scale, seed"):
+        execute.check_parameters(chapter, execute.read(chapter), {"sede": 1})
+
+
+def test_run_takes_parameters_and_leaves_a_page(chapter, tmp_path):
+    notebook = execute.run(chapter, {"seed": 4}, tmp_path / "out.ipynb")
+    printed = [c.outputs[0].text for c in notebook.cells if c.get("outputs")]
+    assert printed == ["tiny 5\n"]
+    assert "seed `4`" in notebook.cells[0].source
+    hidden = [c for c in notebook.cells if "remove-cell" in c.metadata.get("tags", [])]
+    assert [c.source.split()[0] for c in hidden] == ["import", "scale", "#"], "install, defaults, injected"
+    assert str(tmp_path) not in (tmp_path / "out.ipynb").read_text(), "no path of this computer"
+
+
+def test_key_follows_the_source_and_the_parameters(chapter, tmp_path):
+    before = execute._key(chapter, {"seed": 0}), execute._key(chapter, {"seed": 1})
+    (tmp_path / f"{chapter}.py").open("a").write("\nprint(1)\n")
+    assert len({*before, execute._key(chapter, {"seed": 0})}) == 3
+
+
+def test_check_of_the_site_names_each_fault(tmp_path):
+    (tmp_path / "a.html").write_text(
+        '<a href="b.html">b</a> <a href="https://x.org">x</a> <a href="#here">y</a>'
+    )
+    (tmp_path / "c.html").write_text(f"Traceback (most recent call last) in {build.ROOT}/x.py")
+    assert build.check_site(tmp_path, ["a", "d"]) == [
+        "d.html was not built",
+        "a.html links to b.html, which does not exist",
+        "c.html shows a traceback",
+        "c.html shows a path of this computer",
+    ]

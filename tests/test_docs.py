@@ -1,0 +1,78 @@
+"""What the pages name exists: commands, citations, fidelity entries, settings, results, chapters."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from book import build, pages
+from wsis.config import flatten
+from wsis.methods import bestie
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *(ROOT / "book").glob("*.md"), *(ROOT / "book" / "decisions").glob("*.md")]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
+SOURCES = sorted((ROOT / "wsis").rglob("*.py"))
+TEXTS = {p.relative_to(ROOT).as_posix(): p.read_text() for p in [*PAGES, *NOTEBOOKS]}
+BIB = set(re.findall(r"^@\w+\{([^,]+),", (ROOT / "book" / "references.bib").read_text(), re.M))
+FIDELITY = re.findall(r"^\(fidelity:(\S+)\)=\n#### (\S+)$", (ROOT / "book" / "fidelity.md").read_text(), re.M)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_make_targets_exist(name):
+    targets = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.M))
+    assert set(re.findall(r"(?:`|^)(?:\w+=\w+ )?make ([a-z]+)", TEXTS[name], re.M)) <= targets
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_files_of_the_repository_that_are_named_exist(name):
+    named = re.findall(r"`((?:book|notebooks|wsis|tests|benchmarks)/[\w./-]*)`", TEXTS[name])
+    assert [n for n in named if not (ROOT / n).exists()] == []
+
+
+def test_citations_are_in_the_bibliography():
+    cited = {
+        k.strip()
+        for t in TEXTS.values()
+        for c in re.findall(r"\{cite(?::\w+)?\}`([^`]+)`", t)
+        for k in c.split(",")
+    }
+    for path in SOURCES:
+        cited |= set(re.findall(r'(?:cite|CITE) ?= ?"([^"]+)"', path.read_text()))
+    assert cited and cited - BIB == set()
+
+
+def test_fidelity_labels_and_headings_agree():
+    assert FIDELITY and [label for label, heading in FIDELITY if label != heading] == []
+
+
+def test_fidelity_ids_of_code_and_pages_have_an_entry():
+    used = {}
+    for path in [*SOURCES, *NOTEBOOKS]:
+        for entry in re.findall(r"fidelity:([\w-]+)", path.read_text()):
+            used[entry] = path.name
+    assert {e: used[e] for e in used.keys() - {label for label, _ in FIDELITY}} == {}
+
+
+def test_switches_of_the_fidelity_page_are_settings():
+    lines = re.findall(r"^Switch\n: (.*)$", (ROOT / "book" / "fidelity.md").read_text(), re.M)
+    named = {s for line in lines for s in re.findall(r"`([^`]+)`", line)}
+    settings = flatten(bestie.FULL)
+    groups = {key[: -len(part)] for key in settings for part in [key.split(".")[-1]]}
+    assert {s for s in named if s not in settings and f"{s}." not in groups} == set()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "book" / "results").glob("*.json")), ids=lambda p: p.stem)
+def test_results_files_are_well_formed(path):
+    result = pages.load(path)
+    assert result["provenance"]
+    for row in result["rows"]:
+        for metric, value in row["ours"].items():
+            assert len(value["values"]) == row["n"], f"{row['name']}, {metric}"
+            assert value["mean"] == pytest.approx(sum(value["values"]) / row["n"])
+
+
+def test_contents_list_exactly_what_there_is():
+    assert [f"{n}.py" for n in build.chapters()] == [p.name for p in NOTEBOOKS]
+    documents = [d for d in build.documents() if not d.startswith("chapters/")]
+    assert [d for d in documents if not (ROOT / "book" / f"{d}.md").exists()] == []

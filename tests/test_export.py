@@ -1,0 +1,218 @@
+"""What leaves the package: run lengths as pycocotools knows them, files whole or absent."""
+
+import contextlib
+import errno
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+
+from wsis.data.masks import decode_masks, encode_masks, paint_semantic, run_total
+from wsis.errors import DataError, DiskSpaceError
+from wsis.export import (
+    PALETTE,
+    annotation_records,
+    instances_json,
+    read_label_map,
+    result_records,
+    write_instances,
+    write_label_map,
+    write_results,
+)
+from wsis.files import atomic, read_json, write_json
+from wsis.types import IGNORE, Instances, Sample
+
+
+@st.composite
+def mask_stacks(draw):
+    """None to four random masks of one size."""
+    count, height, width = draw(st.integers(0, 4)), draw(st.integers(1, 40)), draw(st.integers(1, 40))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    return torch.rand(count, height, width, generator=generator) < draw(
+        st.sampled_from([0.0, 0.02, 0.5, 1.0])
+    )
+
+
+@given(mask_stacks())
+@settings(max_examples=150, deadline=None)
+def test_masks_survive_encoding(masks):
+    rles = json.loads(json.dumps(encode_masks(masks)))
+    assert torch.equal(decode_masks(rles, *masks.shape[1:]), masks)
+
+
+@given(mask_stacks())
+@settings(max_examples=100, deadline=None)
+def test_encoding_is_that_of_pycocotools(masks):
+    for mask, rle in zip(masks, encode_masks(masks), strict=True):
+        reference = coco_mask.encode(np.asfortranarray(mask.numpy().astype(np.uint8)))
+        assert rle == {"size": reference["size"], "counts": reference["counts"].decode()}
+        assert np.array_equal(coco_mask.decode(rle), mask.numpy())
+
+
+@given(mask_stacks())
+@settings(max_examples=150, deadline=None)
+def test_runs_of_compressed_and_plain_counts_cover_the_mask(masks):
+    for mask, rle in zip(masks, encode_masks(masks), strict=True):
+        assert run_total(rle["counts"]) == mask.numel()
+        flat = mask.T.flatten().int()
+        edges = torch.cat([torch.tensor([0]), flat.diff().nonzero()[:, 0] + 1, torch.tensor([len(flat)])])
+        plain = ([0] if flat[0] else []) + edges.diff().tolist()
+        assert run_total(plain) == mask.numel()
+        same = decode_masks([{"size": list(mask.shape), "counts": plain}], *mask.shape)
+        assert torch.equal(same[0], mask)
+
+
+@pytest.mark.parametrize("counts", ["", "P", "0P", "\u00e9", "  ", [3, -4, 17], "PPPPPPPPPP0"])
+def test_damaged_run_lengths_have_no_total(counts):
+    assert run_total(counts) is None
+
+
+def test_polygons_decode_as_in_pycocotools():
+    polygons = [[1.5, 1, 8, 2.5, 6, 7], [10, 1, 14, 1, 14, 5, 10, 5]]
+    merged = coco_mask.merge(coco_mask.frPyObjects(polygons, 10, 16))
+    assert np.array_equal(decode_masks([polygons], 10, 16)[0].numpy(), coco_mask.decode(merged))
+
+
+@pytest.fixture
+def instances():
+    masks = torch.zeros(4, 6, 8, dtype=torch.bool)
+    masks[0, 1:3, 2:7], masks[1, 4, 0], masks[3, :, 7] = True, True, True
+    return Instances.make(
+        masks,
+        torch.tensor([0, 2, 1, 1]),
+        scores=torch.tensor([0.5, 1.0, 0.9, 0.25]),
+        ids=torch.tensor([8, 9, 10, 11]),
+        crowd=torch.tensor([False, False, False, True]),
+    )
+
+
+def test_annotation_has_box_area_and_category(instances):
+    records = annotation_records(instances, 3, category_ids=[7, 17, 70])
+    assert [r["id"] for r in records] == [8, 9, 11]  # the empty mask is left out
+    assert [r["category_id"] for r in records] == [7, 70, 17]
+    assert [r["area"] for r in records] == [10, 1, 6]
+    assert [r["bbox"] for r in records] == [[2, 1, 5, 2], [0, 4, 1, 1], [7, 0, 1, 6]]
+    assert [r["iscrowd"] for r in records] == [0, 0, 1]
+    assert [r["score"] for r in records] == [0.5, 1.0, 0.25]
+
+
+def test_categories_count_from_one_by_default(instances):
+    assert [r["category_id"] for r in result_records(instances, 3)] == [1, 3, 2]
+
+
+def test_no_instances_give_no_records():
+    assert annotation_records(Instances.none(4, 5), 1) == []
+
+
+@pytest.mark.parametrize(("ids", "expected"), [([5, 9], [5, 9]), ([5, 5], [1, 2]), ([0, 9], [1, 2])])
+def test_annotation_ids_stay_where_they_are_unique(ids, expected):
+    data = instances_json([], [{"id": i} for i in ids], [])
+    assert [a["id"] for a in data["annotations"]] == expected
+
+
+def test_files_load_in_pycocotools(tmp_path, instances):
+    sample = Sample(image=torch.zeros(3, 6, 8, dtype=torch.uint8), image_id=3, file_name="a.png")
+    assert write_instances(tmp_path / "gt.json", [(sample, instances)], ("a", "b", "c")) == 3
+    assert write_results(tmp_path / "dt.json", [(sample, instances)]) == 3
+    truth = COCO(str(tmp_path / "gt.json"))
+    found = truth.loadRes(str(tmp_path / "dt.json"))
+    for data in (truth, found):
+        masks = [data.annToMask(a) for a in data.loadAnns(data.getAnnIds())]
+        assert np.array_equal(np.stack(masks), instances.masks[[0, 1, 3]].numpy())
+    assert read_json(tmp_path / "dt.json")[0]["file_name"] == "a.png"
+
+
+def test_label_map_survives(tmp_path):
+    values = torch.arange(256, dtype=torch.uint8).reshape(8, 32)
+    write_label_map(tmp_path / "a.png", values)
+    assert torch.equal(read_label_map(tmp_path / "a.png"), values)
+
+
+def test_label_map_has_colors(tmp_path):
+    write_label_map(tmp_path / "a.png", torch.tensor([[0, 1], [2, IGNORE]]))
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.mode == "P"
+        assert picture.convert("RGB").getpixel((1, 0)) == tuple(PALETTE[3:6])
+
+
+def test_first_colors_are_far_apart():
+    colors = np.array(PALETTE).reshape(-1, 3)[:21].astype(float)
+    distance = np.linalg.norm(colors[:, None] - colors[None], axis=-1) + 1000 * np.eye(21)
+    assert distance.min() > 30
+
+
+def test_label_out_of_range_is_named(tmp_path):
+    with pytest.raises(DataError, match="a.png: label 0..256 does not fit"):
+        write_label_map(tmp_path / "a.png", torch.tensor([[0, 256]]))
+
+
+def test_colored_picture_is_no_label_map(tmp_path):
+    Image.new("RGB", (3, 3)).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match="a.png is a picture of mode RGB; write class numbers"):
+        read_label_map(tmp_path / "a.png")
+
+
+def test_truncated_label_map(tmp_path):
+    write_label_map(tmp_path / "a.png", torch.randint(0, 9, (64, 64)))
+    data = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(data[: len(data) // 2])
+    with pytest.raises(DataError, match="a.png cannot be read as a label map"):
+        read_label_map(tmp_path / "a.png")
+
+
+def test_smaller_objects_are_painted_on_top_and_crowds_below():
+    masks = torch.zeros(3, 4, 6, dtype=torch.bool)
+    masks[0, 1, 1:3], masks[1, 0:3, 0:4], masks[2, :, 2] = True, True, True
+    crowd = torch.tensor([False, False, True])
+    painted = paint_semantic(Instances.make(masks, torch.tensor([4, 1, 0]), crowd=crowd))
+    assert painted.tolist() == [
+        [2, 2, 2, 2, 0, 0],
+        [2, 5, 5, 2, 0, 0],
+        [2, 2, 2, 2, 0, 0],
+        [0, 0, IGNORE, 0, 0, 0],
+    ]
+
+
+def test_nothing_is_painted_as_background():
+    assert paint_semantic(Instances.none(3, 4)).tolist() == [[0] * 4] * 3
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_leaves_nothing(tmp_path, number):
+    with (
+        pytest.raises(DiskSpaceError, match="out.json: no space left.*choose another folder"),
+        atomic(tmp_path / "out.json") as temporary,
+    ):
+        temporary.write_text("half")
+        raise OSError(number, "No space left on device")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_write_keeps_the_old_file(tmp_path):
+    write_json(tmp_path / "a.json", [1])
+    with contextlib.suppress(KeyboardInterrupt), atomic(tmp_path / "a.json") as temporary:
+        temporary.write_text("[2")
+        raise KeyboardInterrupt
+    assert read_json(tmp_path / "a.json") == [1]
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "old").touch()
+    with atomic(tmp_path / "run") as temporary:
+        temporary.mkdir()
+        (temporary / "new").touch()
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["new"]
+
+
+def test_a_place_that_is_a_file_is_named(tmp_path):
+    (tmp_path / "a").touch()
+    with pytest.raises(DataError, match="b.json cannot be written .*choose another place"):
+        write_json(tmp_path / "a" / "b.json", 1)

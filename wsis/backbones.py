@@ -1,0 +1,215 @@
+"""Networks that turn an image into features: timm models behind one small interface, `Pyramid`.
+
+Full-size trunks come from timm with ImageNet weights; the tiny ones are the same timm classes with fewer
+channels and the weights that the project trained and ships (wsis/weights). Images enter as RGB in [0, 1];
+each trunk does its own normalisation.
+"""
+
+import hashlib
+import json
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+from safetensors.torch import load_file
+from timm.models.hrnet import HighResolutionNetFeatures
+from timm.models.vgg import VGG
+from timm.layers import freeze_batch_norm_2d
+from torch import Tensor, nn
+
+from wsis.errors import ConfigError, WeightsError
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+NAMES = ("vgg16", "vgg_tiny", "hrnet_w48", "hrnet_tiny", "resnet50", "resnet_tiny", "mobilenetv2")
+
+
+class Pyramid(nn.Module):
+    """A trunk with features of rising stride.
+
+    Call: float [B, 3, H, W] in [0, 1] -> list of [B, channels[i], H / strides[i], W / strides[i]].
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        body: nn.Module,
+        channels: list[int],
+        strides: list[int],
+        mean: tuple[float, ...] = IMAGENET_MEAN,
+        std: tuple[float, ...] = IMAGENET_STD,
+    ) -> None:
+        super().__init__()
+        self.body, self.channels, self.strides = body, tuple(channels), tuple(strides)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return self.body((images - self.mean) / self.std)
+
+
+class VGGStages(nn.Module):
+    """VGG as five stages at strides 1 2 4 8 8: pool 4 keeps the resolution, stage 5 is dilated by 2.
+
+    The layout that class activation maps need (BESTIE, official classifier): 40 x 40 cells for 321 x 321 pixels.
+    """
+
+    def __init__(self, features: nn.Sequential) -> None:
+        super().__init__()
+        stages: list[list[nn.Module]] = [[]]
+        for module in features:
+            if isinstance(module, nn.MaxPool2d):
+                stages.append([])
+            else:
+                stages[-1].append(module)
+        self.stages = nn.ModuleList(nn.Sequential(*s) for s in stages if s)
+        self.pools = nn.ModuleList([nn.MaxPool2d(2) for _ in range(3)] + [nn.MaxPool2d(3, 1, 1)])
+        for module in self.stages[-1]:
+            if isinstance(module, nn.Conv2d):
+                module.dilation, module.padding = (2, 2), (2, 2)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        out = [self.stages[0](x)]
+        for pool, stage in zip(self.pools, self.stages[1:], strict=True):
+            out.append(stage(pool(out[-1])))
+        return out
+
+
+def build_pyramid(name: str, weights: str, output_stride: int = 32) -> Pyramid:
+    """The trunk `name` (one of `NAMES`) with its weights.
+
+    weights: "imagenet" (timm, needs a network or its cache), "shipped" (wsis/weights, hash checked), "random", or a
+    path to .safetensors or to an .npz of folded int8 convolutions. output_stride: stride of the last feature; VGG
+    always has 8, HRNet always 32.
+
+    Raises:
+        ConfigError: unknown name, or weights of a kind that this trunk does not have.
+        WeightsError: the weights are not there, were altered, or do not fit.
+    """
+    pretrained = weights == "imagenet"
+    try:
+        pyramid = _construct(name, pretrained, output_stride)
+    except (OSError, RuntimeError) as error:
+        if not pretrained:
+            raise
+        raise WeightsError(
+            f"the ImageNet weights of {name} could not be loaded ({error}); connect once so that timm can cache them, "
+            "or give a file with weights=PATH, or choose weights=random to train from scratch"
+        ) from error
+    if weights == "shipped":
+        load_weights(pyramid.body, shipped(name))
+    elif weights not in ("imagenet", "random"):
+        load_weights(pyramid.body, Path(weights))
+    return pyramid
+
+
+def _construct(name: str, pretrained: bool, output_stride: int) -> Pyramid:
+    if name.endswith("_tiny") and pretrained:
+        raise ConfigError(f"{name} has no ImageNet weights; use weights=shipped or weights=random")
+    match name:
+        case "vgg16" | "vgg_tiny":
+            vgg = timm.create_model("vgg16", pretrained=pretrained) if name == "vgg16" else _tiny_vgg()
+            body = VGGStages(vgg.features)
+            channels = [[m.out_channels for m in s if isinstance(m, nn.Conv2d)][-1] for s in body.stages]
+            return Pyramid(body, channels, [1, 2, 4, 8, 8])
+        case "hrnet_w48":
+            body = timm.create_model(name, pretrained=pretrained, features_only=True, feature_location="")
+        case "hrnet_tiny":
+            body = HighResolutionNetFeatures(TINY_HRNET, feature_location="")
+        case "resnet50":
+            body = timm.create_model(name, pretrained=pretrained, features_only=True, output_stride=output_stride)
+        case "resnet_tiny":
+            body = timm.create_model(
+                "resnet10t", features_only=True, output_stride=output_stride, channels=(32, 64, 96, 128), stem_width=16
+            )
+        case "mobilenetv2":
+            body = timm.create_model(
+                "mobilenetv2_100", pretrained=pretrained, features_only=True, output_stride=output_stride, pad_type="same"
+            )
+            half = ((0.5,) * 3, (0.5,) * 3)
+            return Pyramid(body, body.feature_info.channels(), body.feature_info.reduction(), *half)
+        case _:
+            raise ConfigError(f"no backbone {name!r}; choose one of {', '.join(NAMES)}")
+    return Pyramid(body, body.feature_info.channels(), body.feature_info.reduction())
+
+
+def _tiny_vgg() -> VGG:
+    """VGG-16's ten-convolution sibling: same stages, 1/8 of the width, batch norm since it starts from nothing."""
+    return VGG([16, "M", 32, "M", 64, 64, "M", 96, 96, "M", 96, 96, "M"], num_classes=0, norm_layer=nn.BatchNorm2d)
+
+
+def _branches(*channels: int) -> dict:
+    """One HRNet stage of one module with a basic block per branch."""
+    n = len(channels)
+    return dict(
+        num_modules=1, num_branches=n, block_type="BASIC", num_blocks=(1,) * n, num_channels=channels, fuse_method="SUM"
+    )
+
+
+TINY_HRNET = dict(
+    stem_width=16,
+    stage1=_branches(32),
+    stage2=_branches(24, 48),
+    stage3=_branches(24, 48, 96),
+    stage4=_branches(24, 48, 96, 128),
+)
+
+
+def shipped(name: str) -> Path:
+    """The path of the weights `name` in the package, after its sha256 was compared with its card.
+
+    Raises:
+        WeightsError: no such weights, or the file is not the one that the card describes.
+    """
+    folder = Path(str(resources.files("wsis") / "weights"))
+    path, card = folder / f"{name}.safetensors", folder / f"{name}.json"
+    if not path.exists() or not card.exists():
+        raise WeightsError(f"the package ships no weights {name!r}; use weights=random or weights=PATH")
+    found, wanted = sha256(path), json.loads(card.read_text())["sha256"]
+    if found != wanted:
+        raise WeightsError(f"{path}: sha256 {found[:12]}... is not the {wanted[:12]}... of its card; reinstall the package")
+    return path
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Fill `model` from a .safetensors of its own state, or from an .npz of folded int8 convolutions.
+
+    Raises:
+        WeightsError: no such file, unreadable, a kind that could carry code (pickle), or shapes that do not fit.
+    """
+    if not path.exists():
+        raise WeightsError(f"{path} does not exist")
+    if path.suffix == ".npz":
+        _load_folded(model, path)
+        freeze_batch_norm_2d(model)  # batch statistics would undo what the fold put into the weights
+        return
+    if path.suffix != ".safetensors":
+        raise WeightsError(f"{path}: only .safetensors and .npz are read, since a pickle can run code; convert it first")
+    try:
+        state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}
+        model.load_state_dict(state)
+    except Exception as error:
+        raise WeightsError(f"{path} does not fit {type(model).__name__}: {error}") from error
+
+
+def _load_folded(model: nn.Module, path: Path) -> None:
+    """`k.w` int8, `k.scale` per channel and `k.b` of the k-th convolution; the batch norm behind it only adds the bias."""
+    arrays = np.load(path, allow_pickle=False)
+    modules = list(model.modules())
+    convs = [i for i, m in enumerate(modules) if isinstance(m, nn.Conv2d)]
+    with torch.no_grad():
+        for k, i in enumerate(convs):
+            weight = arrays[f"{k}.w"].astype(np.float32) * arrays[f"{k}.scale"].reshape(-1, 1, 1, 1)
+            if weight.shape != tuple(modules[i].weight.shape):
+                raise WeightsError(f"{path}: convolution {k} has shape {weight.shape}, {tuple(modules[i].weight.shape)} expected")
+            modules[i].weight.copy_(torch.from_numpy(weight))
+            norm = next(m for m in modules[i + 1 :] if isinstance(m, nn.BatchNorm2d))
+            norm.weight.copy_((norm.running_var + norm.eps).sqrt())
+            norm.bias.copy_(torch.from_numpy(arrays[f"{k}.b"]))

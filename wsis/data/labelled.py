@@ -1,0 +1,64 @@
+"""Data sets around data sets: kept in memory, or with labels that a stage has made."""
+
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from wsis.errors import DataError
+from wsis.export import read_label_map
+from wsis.types import IGNORE, Dataset, Points, Sample
+
+
+class InMemory:
+    """A small data set whose samples are made or read once."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.classes = dataset.classes
+        self._length = len(dataset)
+        self._get = lru_cache(maxsize=None)(dataset.__getitem__)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._get(index)
+
+
+class Labelled:
+    """A data set whose samples carry stored class maps, and stored cues where given.
+
+    maps: a folder with `<stem of the image>.png`. cues: rows x, y, label, score by image id, as in cues.json.
+    """
+
+    def __init__(self, dataset: Dataset, maps: Path, cues: dict[str, list[list[float]]] | None = None) -> None:
+        self.dataset, self.maps, self.cues, self.classes = dataset, maps, cues, dataset.classes
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self.dataset[index]
+        path = self.maps / f"{Path(sample.file_name).stem}.png"
+        sample = replace(sample, semantic_map=read_class_map(path, sample.size, len(self.classes)))
+        if self.cues is None:
+            return sample
+        rows = torch.tensor(self.cues.get(str(sample.image_id), []), dtype=torch.float32).reshape(-1, 4)
+        return replace(sample, points=Points.make(rows[:, :2], rows[:, 2], scores=rows[:, 3]))
+
+
+def read_class_map(path: Path, size: tuple[int, int], classes: int) -> Tensor:
+    """A class map uint8 [H, W] of 0, 1..`classes` and 255 for an image of `size` (height, width).
+
+    Raises:
+        DataError: missing, of another size, or with other values.
+    """
+    class_map = read_label_map(path)
+    if tuple(class_map.shape) != size:
+        raise DataError(f"{path} is {class_map.shape[1]} x {class_map.shape[0]}, its image {size[1]} x {size[0]}; write it again")
+    wrong = class_map[(class_map > classes) & (class_map != IGNORE)]
+    if len(wrong):
+        raise DataError(f"{path}: value {wrong[0]}; class maps hold 0, 1..{classes} and {IGNORE}")
+    return class_map

@@ -1,0 +1,82 @@
+"""Masks, their COCO encodings (polygons, run lengths as numbers or text), and the class map they paint."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from pycocotools import mask as coco_mask
+from torch import Tensor
+
+from wsis.types import BACKGROUND, IGNORE, Instances
+
+
+def encode_masks(masks: Tensor) -> list[dict[str, Any]]:
+    """Compressed run lengths of masks bool [K, H, W], with `counts` as text so that they go into JSON."""
+    # pycocotools wants [H, W, K] with y running fastest, which is the memory of a [K, W, H] array
+    columns = masks.to("cpu", torch.uint8).transpose(1, 2).contiguous().numpy()
+    return [
+        {**rle, "counts": rle["counts"].decode("ascii")}
+        for rle in coco_mask.encode(columns.transpose(2, 1, 0))
+    ]
+
+
+def decode_masks(segmentations: Sequence[Any], height: int, width: int) -> Tensor:
+    """Masks bool [K, H, W] of COCO segmentations of any kind that passed `checks.shape_problem`."""
+    if not segmentations:
+        return torch.zeros(0, height, width, dtype=torch.bool)
+    masks = coco_mask.decode([compressed(s, height, width) for s in segmentations])  # [H, W, K], y fastest
+    return torch.from_numpy(masks.transpose(2, 1, 0)).view(torch.bool).transpose(1, 2).contiguous()
+
+
+def compressed(segmentation: Any, height: int, width: int) -> dict[str, Any]:
+    """One COCO segmentation of any kind as a compressed run length, the parts of an object joined."""
+    if isinstance(segmentation, list):
+        return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+    if isinstance(segmentation["counts"], list):
+        return coco_mask.frPyObjects(segmentation, height, width)
+    return segmentation
+
+
+def run_total(counts: list[int] | str) -> int | None:
+    """How many pixels a run length covers; None where it is damaged (it ends within a number or a run is
+    negative).
+
+    pycocotools fills what a short run length leaves open with whatever is in memory, so this is checked
+    first.
+    """
+    runs = np.array(counts, dtype=np.int64) if isinstance(counts, list) else _parse(counts)
+    if runs is None or (runs < 0).any():
+        return None
+    return int(runs.sum())
+
+
+def paint_semantic(instances: Instances) -> Tensor:
+    """The class map uint8 [H, W] of instances: smaller objects on top, crowds (255) below all others."""
+    masks = instances.masks
+    area = masks.flatten(1).sum(1) + instances.crowd * masks[0:1].numel()
+    order = area.argsort(stable=True)
+    values = torch.where(instances.crowd, IGNORE, instances.labels + 1)[order].to(torch.uint8)
+    values = torch.cat([values, values.new_tensor([BACKGROUND])])
+    rank = torch.arange(len(order), dtype=torch.int16)[:, None, None]
+    top = torch.where(masks[order], rank, len(order)).amin(0) if len(order) else torch.zeros(masks.shape[1:])
+    return values[top.long()]
+
+
+def _parse(text: str) -> np.ndarray | None:
+    """The runs in COCO's text: letters of 5 bits and a "goes on"; later runs less the last but one."""
+    codes = np.frombuffer(text.encode("utf-8"), dtype=np.uint8).astype(np.int64) - 48
+    if len(codes) == 0 or (codes < 0).any() or (codes > 63).any() or codes[-1] & 32:
+        return None
+    last = (codes & 32) == 0
+    starts = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
+    lengths = np.diff(np.append(starts, len(codes)))
+    if lengths.max() > 7:  # more than 35 bits: no image is that large
+        return None
+    shift = 5 * (np.arange(len(codes)) - np.repeat(starts, lengths))
+    values = np.add.reduceat((codes & 31) << shift, starts)
+    negative = (codes[last] & 16) != 0
+    values -= np.where(negative, np.left_shift(1, 5 * lengths), 0)
+    for start in (1, 2):
+        values[start::2] = np.cumsum(values[start::2])
+    return values

@@ -1,0 +1,209 @@
+"""The embedded world: picture-book scenes with exact masks, drawn on demand, the same for everyone, no download.
+
+A scene is planned in fractions of the picture (layout of the ground, actors, occluders, light) and then rendered at
+`WorldConfig.size`; the plan depends on (seed, split, index) alone. What makes weak labels hard is a knob each.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.random import default_rng
+from torch import Tensor
+
+from wsis.data.plan import Plan, WorldConfig, plan_scene
+from wsis.data.shapes import CLASSES, PARTS, TINTS
+from wsis.data.sprites import Sprite, render
+from wsis.data.stuff import STUFF, axes, noise, paint
+from wsis.errors import ConfigError
+from wsis.types import Instances, Sample
+
+__all__ = ["CLASSES", "PARTS", "SPLITS", "STUFF", "Scene", "World", "WorldConfig"]
+
+SPLITS = ("train", "val", "test")
+_IDS_PER_SPLIT = 10_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """A picture and all that is true of it.
+
+    image: uint8 [3, H, W]. instance_map: int64 [H, W], 0 none, k + 1 the visible pixels of object k.
+    part_map: int64 [H, W], 0 none, i + 1 for `PARTS[i]`. stuff_map: int64 [H, W], i + 1 for `STUFF[i]`: the surface
+    that is seen, or would be without the objects; an occluder counts as the stuff that it is made of.
+    labels: int64 [K], indices into the world's classes.
+    """
+
+    image: Tensor
+    instance_map: Tensor
+    part_map: Tensor
+    stuff_map: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+
+    @property
+    def masks(self) -> Tensor:
+        """Visible pixels of each object: bool [K, H, W], disjoint."""
+        return self.instance_map[None] == torch.arange(1, len(self.labels) + 1)[:, None, None]
+
+    @property
+    def things(self) -> Tensor:
+        """uint8 [H, W]: 0 background, c + 1 for class c."""
+        return torch.cat([self.labels.new_zeros(1), self.labels + 1])[self.instance_map].to(torch.uint8)
+
+    @property
+    def semantic(self) -> Tensor:
+        """uint8 [H, W]: 1..C the things, C + 1..C + S the stuff, no background."""
+        stuff = (self.stuff_map + len(self.classes)).to(torch.uint8)
+        return torch.where(self.instance_map > 0, self.things, stuff)
+
+
+_SMALLEST = 0.001  # objects with a smaller visible share of the picture, or less than 12 pixels, are left out
+_Window = tuple[slice, slice]
+
+
+def _windows(sprite: Sprite, n: int, down: int = 0, right: int = 0) -> tuple[_Window, _Window]:
+    """The part of a sprite, shifted, that is on the picture: where on the picture, and where on the sprite."""
+    top, left = sprite.top + down, sprite.left + right
+    h, w = sprite.alpha.shape
+    y0, y1, x0, x1 = max(top, 0), max(min(top + h, n), 0), max(left, 0), max(min(left + w, n), 0)
+    return (slice(y0, y1), slice(x0, x1)), (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
+
+
+def _pushed(sprite: Sprite, host: Sprite, side: int) -> Sprite:
+    """The sprite, moved sideways until it touches its host from the right (side 1) or the left (-1)."""
+    top, bottom = max(sprite.top, host.top), min(sprite.top + len(sprite.parts), host.top + len(host.parts))
+    a = host.parts[top - host.top : bottom - host.top, ::-side] > 0
+    b = sprite.parts[top - sprite.top : bottom - sprite.top, ::side] > 0
+    common = a.any(1) & b.any(1)
+    if not common.any():
+        return sprite
+    gap = (a[common].argmax(1) + b[common].argmax(1)).min()  # free pixels between two windows that abut
+    overlap = int(gap) + 2
+    left = host.left + a.shape[1] - overlap if side > 0 else host.left - b.shape[1] + overlap
+    return replace(sprite, left=left)
+
+
+def _sprites(plan: Plan, image: np.ndarray) -> list[Sprite]:
+    """All actors of the plan, rendered and, where they are to touch, moved together."""
+    n = image.shape[-1]
+    sprites: list[Sprite] = []
+    for actor in plan.actors:
+        costume = actor.costume
+        if actor.camouflaged:
+            x, y, r = (int(v * n) for v in (actor.pose.x, actor.pose.y, actor.pose.size / 3))
+            behind = image[:, max(y - r, 0) : y + r + 1, max(x - r, 0) : x + r + 1].mean((1, 2))
+            colours = costume.colours.copy()
+            colours[[TINTS.index("main"), TINTS.index("coat")]] = behind
+            costume = replace(costume, colours=colours)
+        sprite = render(actor.parts, costume, actor.pose, plan.light, n)
+        if actor.touches >= 0:
+            side = 1 if actor.pose.x > plan.actors[actor.touches].pose.x else -1
+            sprite = _pushed(sprite, sprites[actor.touches], side)
+        sprites.append(sprite)
+    return sprites
+
+
+def _owners(sprites: list[Sprite], order: list[int], n: int) -> np.ndarray:
+    """Which sprite is seen at each pixel: int64 [n, n], 0 none, else 1 + its index."""
+    owner = np.zeros((n, n), np.int64)
+    for i in order:
+        on, of = _windows(sprites[i], n)
+        owner[on][sprites[i].parts[of] > 0] = i + 1
+    return owner
+
+
+def _compose(image: np.ndarray, sprites: list[Sprite], order: list[int], plan: Plan) -> None:
+    """Draw the sprites from back to front, each after its shadow, in place."""
+    n = image.shape[-1]
+    for i in order:
+        sprite, reach = sprites[i], 0.07 * plan.actors[i].pose.size * n
+        on, of = _windows(sprite, n, round(reach), -round(reach * float(plan.light[0]) * 1.5))
+        image[(slice(None), *on)] *= 1 - 0.42 * sprite.shadow[of]
+        on, of = _windows(sprite, n)
+        behind = image[(slice(None), *on)]
+        behind += sprite.alpha[of] * (sprite.rgb[(slice(None), *of)] - behind)
+
+
+def draw(plan: Plan, config: WorldConfig, classes: tuple[str, ...]) -> Scene:
+    """Render a planned scene with its maps at `config.size`."""
+    n = config.size
+    image, where = paint(plan.layout, n, config.texture)
+    stuff_map = np.array(plan.layout.stuff)[where] + 1
+    sprites = _sprites(plan, image)
+    order = sorted(range(len(sprites)), key=lambda i: plan.actors[i].depth)
+    seen = np.bincount(_owners(sprites, order, n).ravel(), minlength=len(sprites) + 1)[1:]
+    order = [i for i in order if plan.actors[i].label < 0 or seen[i] >= max(12, _SMALLEST * n * n)]
+    owner = _owners(sprites, order, n)
+    _compose(image, sprites, order, plan)
+
+    objects = [i for i in order if plan.actors[i].label >= 0]
+    number = np.zeros(len(sprites) + 1, np.int64)
+    number[[i + 1 for i in objects]] = range(1, len(objects) + 1)
+    part_map = np.zeros((n, n), np.int64)
+    for i in order:
+        on, of = _windows(sprites[i], n)
+        mine = owner[on] == i + 1
+        if plan.actors[i].label >= 0:
+            part_map[on][mine] = sprites[i].parts[of][mine]
+        else:
+            stuff_map[on][mine] = -plan.actors[i].label
+    x, y = axes(n)
+    image *= plan.tone[:, None, None] * (1.06 - 0.28 * ((x - 0.5) ** 2 + (y - 0.5) ** 2))
+    image += 0.025 * noise(default_rng(plan.layout.seeds[0]), n, 96, 96)
+    return Scene(
+        image=torch.from_numpy((np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)),
+        instance_map=torch.from_numpy(number[owner]),
+        part_map=torch.from_numpy(part_map),
+        stuff_map=torch.from_numpy(stuff_map),
+        labels=torch.tensor([plan.actors[i].label for i in objects], dtype=torch.long),
+        classes=classes,
+    )
+
+
+class World:
+    """A data set of scenes; see `WorldConfig`. Any order of access gives the same scenes, splits share none.
+
+    Args:
+        split: train, val or test.
+        length: number of scenes. seed: another seed is another world.
+
+    Raises:
+        ConfigError: unknown split, negative length or seed.
+    """
+
+    def __init__(
+        self, split: str = "train", length: int = 2000, seed: int = 0, config: WorldConfig | None = None
+    ) -> None:
+        if split not in SPLITS:
+            raise ConfigError(f"split={split!r}: choose one of {', '.join(SPLITS)}")
+        if not 0 <= length <= _IDS_PER_SPLIT or seed < 0:
+            raise ConfigError(
+                f"length={length}, seed={seed}: neither may be negative, length at most {_IDS_PER_SPLIT}"
+            )
+        self.split, self.length, self.seed = split, length, seed
+        self.config = config or WorldConfig()
+        self.classes = self.config.classes or CLASSES
+
+    def __len__(self) -> int:
+        return self.length
+
+    def scene(self, index: int) -> Scene:
+        """Scene `index` with its maps; IndexError beyond the length."""
+        if not 0 <= index < self.length:
+            raise IndexError(f"scene {index} of a world of {self.length} scenes")
+        rng = default_rng((self.seed, SPLITS.index(self.split), index))
+        return draw(plan_scene(rng, self.config, self.classes), self.config, self.classes)
+
+    def __getitem__(self, index: int) -> Sample:
+        scene = self.scene(index)
+        tags = torch.zeros(len(self.classes), dtype=torch.bool)
+        tags[scene.labels] = True
+        return Sample(
+            image=scene.image,
+            image_id=SPLITS.index(self.split) * _IDS_PER_SPLIT + index + 1,
+            file_name=f"{self.split}_{index:06d}.png",
+            tags=tags,
+            truth=Instances.make(scene.masks, scene.labels),
+            true_semantic=scene.things,
+        )

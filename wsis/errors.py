@@ -1,0 +1,37 @@
+"""One exception type per kind of mistake.
+
+Each message says what is wrong, where (file, id, value) and how to mend it. All derive from `WsisError`, so
+that the command line prints them without a traceback and a caller can catch them together.
+"""
+
+
+class WsisError(Exception):
+    """Base of every error that a user can mend."""
+
+
+class DataError(WsisError):
+    """A data set on disk is unreadable or contradicts itself: image, JSON, ids, masks, label maps."""
+
+
+class AnnotationError(DataError):
+    """A weak label does not fit its image or object: a point off the object, extreme points without a box."""
+
+
+class ConfigError(WsisError):
+    """A parameter, recipe key or combination of settings does not exist or makes no sense."""
+
+
+class WeightsError(WsisError):
+    """Weights are missing, have another hash, or do not fit the model."""
+
+
+class CheckpointError(WsisError):
+    """A checkpoint is truncated or belongs to another run."""
+
+
+class TrainingError(WsisError):
+    """Training produced NaN or infinity; names the step, the images and the loss term."""
+
+
+class DiskSpaceError(WsisError):
+    """There is no room left where a result was to be written."""

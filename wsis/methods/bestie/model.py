@@ -1,0 +1,218 @@
+"""BESTIE's two networks: the classifier with peak attention, and the network of semantic, center and offset maps.
+
+Beomyoung Kim, Youngjoon Yoo, Chae Eun Rhee, Junmo Kim: Beyond Semantic to Instance Segmentation: Weakly-Supervised
+Instance Segmentation via Semantic Knowledge Transfer and Self-Refinement. CVPR 2022, arXiv 2109.09477.
+Official code: github.com/clovaai/BESTIE (Apache-2.0).
+    supp. Listing 1, Fig. 2   PeakAttention, Classifier
+    supp. text 2d, Table 1    HighResolutionHeads on HRNet-48, PanopticDeepLab on ResNet-50
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+from torchvision.models.segmentation.deeplabv3 import ASPP
+
+from wsis.backbones import Pyramid, VGGStages, build_pyramid
+from wsis.errors import ConfigError
+from wsis.methods.bestie.config import BestieConfig
+
+
+class PeakAttention(nn.Module):
+    r"""Keep what is close to the peak: :math:`y = x` where :math:`x \ge \alpha \max_{yx} x`, else 0 (Listing 1).
+
+    Takes the place of a ReLU. Input [B, K, H, W]; the maximum is per image and channel. alpha = 0 is the ReLU.
+    The gradient flows through kept positions only. Works in training and inference alike.
+    """
+
+    def __init__(self, alpha: float) -> None:
+        super().__init__()
+        self.alpha = alpha
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.relu()
+        return x * (x >= self.alpha * x.amax((2, 3), keepdim=True))
+
+    def extra_repr(self) -> str:
+        return f"alpha={self.alpha}"
+
+
+class PeakSuppression(nn.Module):
+    """The mirror image, from DRS: clip at delta times the maximum, so that less salient regions catch up."""
+
+    def __init__(self, delta: float) -> None:
+        super().__init__()
+        self.delta = delta
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.relu()
+        return torch.minimum(x, self.delta * x.amax((2, 3), keepdim=True))
+
+    def extra_repr(self) -> str:
+        return f"delta={self.delta}"
+
+
+class Classifier(nn.Module):
+    """Trunk at stride 8, three 3 x 3 convolutions ("layer 6"), 1 x 1 convolution to class activation maps.
+
+    activation: what follows the convolutions of the stages in `layers` (4, 5: of VGG; 6: the new ones).
+    """
+
+    def __init__(
+        self, backbone: str, weights: str, classes: int, activation: nn.Module, layers: tuple[int, ...]
+    ) -> None:
+        super().__init__()
+        if wrong := set(layers) - {4, 5, 6}:
+            raise ConfigError(f"pam.layers={layers}: {sorted(wrong)} are no stages; choose from 4, 5, 6")
+        self.trunk = build_pyramid(backbone, weights, output_stride=8)
+        for stage in sorted(set(layers) - {6}):
+            _replace_activations(self.trunk, stage, activation)
+        width = min(self.trunk.channels[-1], 512)
+        last = activation if 6 in layers else nn.ReLU()
+        channels = [self.trunk.channels[-1], width, width, width]
+        blocks = [[nn.Conv2d(i, o, 3, padding=1), last] for i, o in zip(channels, channels[1:], strict=False)]
+        self.layer6 = nn.Sequential(*(m for block in blocks for m in block))
+        self.head = nn.Conv2d(width, classes, 1)
+        for m in [*self.layer6, self.head]:
+            if isinstance(m, nn.Conv2d):
+                nn.init.normal_(m.weight, std=math.sqrt(2 / (m.kernel_size[0] ** 2 * m.out_channels)))
+                nn.init.zeros_(m.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Class activation logits [B, C, h, w]; their spatial mean is the logit of the image."""
+        return self.head(self.layer6(self.trunk(images)[-1]))
+
+
+def _replace_activations(trunk: Pyramid, stage: int, activation: nn.Module) -> None:
+    if not isinstance(trunk.body, VGGStages):
+        raise ConfigError("pam.layers 4 and 5 are stages of VGG; with another classifier_backbone use pam.layers=[6] or []")
+    layers = trunk.body.stages[stage - 1]
+    for i, module in enumerate(layers):
+        if isinstance(module, nn.ReLU):
+            layers[i] = activation
+
+
+class Outputs(NamedTuple):
+    """What the network says of each pixel.
+
+    semantic: [B, C + 1, H, W] logits, channel 0 is background. center: [B, C, H, W], or [B, 1, H, W] if class
+    agnostic, about 0..1. offset: [B, 2, H, W], (dy, dx) in pixels to the center of the pixel's object.
+    """
+
+    semantic: Tensor
+    center: Tensor
+    offset: Tensor
+
+    def resized(self, size: tuple[int, int]) -> "Outputs":
+        """At another size (H, W): maps interpolated, offsets also scaled to the new pixels."""
+        if size == tuple(self.offset.shape[-2:]):
+            return self
+        ratio = [new / old for new, old in zip(size, self.offset.shape[-2:], strict=True)]
+        scale = torch.tensor(ratio, device=self.offset.device)[:, None, None]
+        semantic, center, offset = (interpolate(x, size, mode="bilinear", align_corners=False) for x in self)
+        return Outputs(semantic, center, offset * scale)
+
+
+class BestieNet(nn.Module):
+    """Trunk and heads; all outputs at the size of the image, in fp32, since labels are made from them."""
+
+    def __init__(self, cfg: BestieConfig) -> None:
+        super().__init__()
+        self.trunk = build_pyramid(cfg.backbone, cfg.weights)
+        centers = cfg.classes if cfg.center_mode == "class_wise" else 1
+        channels = (cfg.classes + 1, centers, 2)
+        high_resolution = cfg.backbone.startswith("hrnet")
+        self.decoder = (HighResolutionHeads if high_resolution else PanopticDeepLab)(self.trunk, cfg.width, channels)
+        # Bilinear sampling of an affine offset field is exact where the grids agree: HRNet heads sit at pixel
+        # centres (4 i + 1.5), the other decoder was trained with aligned corners.
+        self.align_corners = not high_resolution
+
+    def forward(self, images: Tensor) -> Outputs:
+        maps = self.decoder(self.trunk(images))
+        size = images.shape[-2:]
+        align = self.align_corners
+        return Outputs(*(interpolate(x.float(), size, mode="bilinear", align_corners=align) for x in maps))
+
+
+class HighResolutionHeads(nn.Module):
+    """Three heads on the stride-4 branch of HRNet: 3 x 3 convolution, ReLU, 1 x 1 convolution."""
+
+    def __init__(self, trunk: Pyramid, width: int, channels: tuple[int, ...]) -> None:
+        super().__init__()
+        self.level = trunk.strides.index(4)
+        inside = trunk.channels[self.level]
+        self.heads = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(inside, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, out, 1)) for out in channels
+        )
+        initialise(self)
+
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
+        return [head(features[self.level]) for head in self.heads]
+
+
+class PanopticDeepLab(nn.Module):
+    """Two decoders, semantic and instance (half as wide), on a feature pyramid; Panoptic-DeepLab's layout.
+
+    Each: ASPP on the last feature, then per skip (strides 16, 8, 4) a projection and a 5 x 5 separable convolution.
+    """
+
+    def __init__(self, trunk: Pyramid, width: int, channels: tuple[int, ...]) -> None:
+        super().__init__()
+        skips = [trunk.channels[trunk.strides.index(s)] for s in (16, 8, 4)]
+        self.levels = [trunk.strides.index(s) for s in (16, 8, 4)]
+        deep = trunk.channels[-1]
+        self.semantic = Decoder(deep, skips, [width // 2, width // 4, width // 8], width, width)
+        self.instance = Decoder(deep, skips, [width // 4, width // 8, width // 16], width, width // 2)
+        inside, hidden = (width, width // 2, width // 2), (width, width // 2, width // 8)
+        self.heads = nn.ModuleList(
+            nn.Sequential(separable(i, h), nn.Conv2d(h, o, 1)) for i, h, o in zip(inside, hidden, channels, strict=True)
+        )
+        initialise(self)
+
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
+        skips = [features[level] for level in self.levels]
+        semantic, instance = self.semantic(features[-1], skips), self.instance(features[-1], skips)
+        return [head(x) for head, x in zip(self.heads, (semantic, instance, instance), strict=True)]
+
+
+class Decoder(nn.Module):
+    """ASPP with rates 3, 6, 9, then one fusion per skip connection."""
+
+    def __init__(self, deep: int, skips: list[int], projections: list[int], aspp: int, width: int) -> None:
+        super().__init__()
+        self.aspp = ASPP(deep, (3, 6, 9), aspp)
+        self.project = nn.ModuleList(conv(i, o, 1) for i, o in zip(skips, projections, strict=True))
+        inside = [aspp, width, width]
+        self.fuse = nn.ModuleList(separable(i + p, width) for i, p in zip(inside, projections, strict=True))
+
+    def forward(self, x: Tensor, skips: list[Tensor]) -> Tensor:
+        x = self.aspp(x)
+        for project, fuse, skip in zip(self.project, self.fuse, skips, strict=True):
+            x = interpolate(x, skip.shape[-2:], mode="bilinear", align_corners=True)
+            x = fuse(torch.cat([x, project(skip)], dim=1))
+        return x
+
+
+def conv(inside: int, out: int, kernel: int, groups: int = 1) -> nn.Sequential:
+    """Convolution, batch norm, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(inside, out, kernel, padding=kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(out, momentum=0.01),
+        nn.ReLU(),
+    )
+
+
+def separable(inside: int, out: int) -> nn.Sequential:
+    """5 x 5 depthwise, then 1 x 1."""
+    return nn.Sequential(conv(inside, inside, 5, groups=inside), conv(inside, out, 1))
+
+
+def initialise(module: nn.Module) -> None:
+    """N(0, 0.001) for new convolutions: center maps start near 0, so that refinement begins by itself."""
+    for m in module.modules():
+        if isinstance(m, nn.Conv2d):
+            nn.init.normal_(m.weight, std=0.001)
+            if m.bias is not None:
+                nn.init.zeros_(m.bias)

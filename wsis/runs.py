@@ -1,0 +1,212 @@
+"""A run: the folder in which the stages of a method leave their artefacts, and the function that runs them.
+
+    stages -> each writes one artefact (weights, cues, a folder of maps) and a report of figures
+    fit    -> runs the stages whose artefact is missing; a killed run goes on where it was
+
+A stage names the settings that decide its artefact. With `cache` given, two runs that agree on these settings, the
+data and the seed share the artefact: a table that varies the network trains its classifier once.
+"""
+
+import importlib
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from wsis import __version__
+from wsis.config import changed, fingerprint, flatten
+from wsis.errors import ConfigError, DataError
+from wsis.files import atomic, read_json, write_json
+from wsis.train import Engine, StepLoss, make_accelerator, optimise, Augment, Schedule
+from wsis.types import Dataset, Method
+
+METHODS = ("bestie",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One step of a full run.
+
+    name: also the stem of its files. artefact: a file or folder in the run, there only when complete. run: makes the
+    artefact at `workspace.path(artefact)` and returns a report, plain values for JSON. settings: first parts of the
+    config names that decide the artefact. needs: names of the stages whose artefacts it reads. reads_truth: the
+    report compares with ground truth (the artefact never does).
+    """
+
+    name: str
+    artefact: str
+    run: "Callable[[Workspace], dict[str, Any]]"
+    settings: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workspace:
+    """What a stage sees: the settings, the data, where to write and how to train."""
+
+    cfg: Any
+    train: Dataset
+    val: Dataset | None
+    folder: Path
+    engine: Engine
+    key: str = ""
+
+    @property
+    def device(self) -> torch.device:
+        return self.engine.accelerator.device
+
+    def path(self, artefact: str) -> Path:
+        return self.folder / artefact
+
+    def optimise(
+        self, name: str, model: nn.Module, loss: StepLoss, dataset: Dataset, augment: Augment, schedule: Schedule
+    ) -> nn.Module:
+        """`train.optimise` in this run's folder, under this stage's key."""
+        return optimise(name, model, loss, dataset, augment, schedule, self.engine, self.key)
+
+
+def method(name: str) -> Method:
+    """The package of a method.
+
+    Raises:
+        ConfigError: there is no such method.
+    """
+    if name not in METHODS:
+        raise ConfigError(f"no method {name!r}; choose one of {', '.join(METHODS)}")
+    return importlib.import_module(f"wsis.methods.{name}")  # type: ignore[return-value]
+
+
+def fit(
+    name: str, cfg: Any, train: Dataset, val: Dataset | None, out: Path, *, data: str, seed: int = 0, device: str = "auto",
+    resume: bool = True, cache: Path | None = None, only: tuple[str, ...] = (), workers: int = 0,
+    tensorboard: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """Run the stages of a method that are not finished and return all reports by stage name.
+
+    data: what the images are, in words that identify them ("world 600/200 at 96 px", a folder); part of every key.
+    only: names of stages to run (default all). resume: False starts again in a folder that holds a run.
+
+    Raises:
+        ConfigError: `out` holds a run with other settings, data or seed, or `only` names no stage.
+    """
+    if train.classes and hasattr(cfg, "classes"):
+        cfg = changed(cfg, classes=len(train.classes))
+    engine = Engine(
+        accelerator=make_accelerator(device), seed=seed, folder=out, resume=resume, workers=workers, tensorboard=tensorboard
+    )
+    workspace = Workspace(cfg=cfg, train=train, val=val, folder=out, engine=engine)
+    if engine.accelerator.is_main_process:
+        _claim(out, name, cfg, data, seed, train.classes, resume)
+    engine.accelerator.wait_for_everyone()
+    stages = method(name).stages(cfg)
+    unknown = set(only) - {s.name for s in stages}
+    if unknown:
+        raise ConfigError(f"no stage {', '.join(sorted(unknown))}; {name} has {', '.join(s.name for s in stages)}")
+    keys: dict[str, str] = {}
+    reports: dict[str, Any] = {}
+    for stage in stages:
+        keys[stage.name] = _key(stage, cfg, keys, name, data, seed)
+        if not only or stage.name in only:
+            reports[stage.name] = _run(stage, replace(workspace, key=keys[stage.name]), cache)
+    return reports
+
+
+def _key(stage: Stage, cfg: Any, keys: dict[str, str], name: str, data: str, seed: int) -> str:
+    settings = {k: v for k, v in flatten(cfg).items() if k.split(".")[0] in stage.settings}
+    return fingerprint(name, stage.name, settings, [keys[n] for n in stage.needs], data, seed)
+
+
+def _run(stage: Stage, workspace: Workspace, cache: Path | None) -> dict[str, Any]:
+    """Run one stage unless it, or a run that shares the cache, has finished it. The report marks the end."""
+    report = workspace.path(f"{stage.name}.report.json")
+    stored = cache / f"{stage.name}-{workspace.key}" if cache else None
+    main, wait = workspace.engine.accelerator.is_main_process, workspace.engine.accelerator.wait_for_everyone
+    if main and stored and not report.exists() and (stored / report.name).exists():
+        shutil.copytree(stored, workspace.folder, dirs_exist_ok=True)
+    wait()
+    if report.exists() and read_json(report)["key"] == workspace.key:
+        return read_json(report)
+    began = time.perf_counter()
+    figures = stage.run(workspace)
+    wait()
+    figures = {**figures, "key": workspace.key, "minutes": (time.perf_counter() - began) / 60}
+    if main:
+        write_json(report, figures, indent=2)
+        for old in workspace.folder.glob(f"{stage.name}-????????.safetensors"):
+            old.unlink()
+        if stored:
+            _store(stage, workspace, stored)
+    wait()
+    return figures
+
+
+def _store(stage: Stage, workspace: Workspace, stored: Path) -> None:
+    with atomic(stored) as temporary:
+        temporary.mkdir(parents=True)
+        for path in (stage.artefact, f"{stage.name}.report.json", f"{stage.name}.csv"):
+            source = workspace.path(path)
+            if source.is_dir():
+                shutil.copytree(source, temporary / path)
+            elif source.exists():
+                shutil.copy2(source, temporary / path)
+
+
+def _claim(out: Path, name: str, cfg: Any, data: str, seed: int, classes: tuple[str, ...], resume: bool) -> None:
+    """Write run.json, or check that the one that is there describes the same run."""
+    path = out / "run.json"
+    mine = {"method": name, "data": data, "seed": seed, "classes": list(classes), "settings": flatten(cfg)}
+    if path.exists() and resume:
+        import json
+
+        theirs = {k: v for k, v in read_json(path).items() if k in mine}
+        mine_plain = json.loads(json.dumps(mine))
+        if theirs != mine_plain:
+            parts = [k for k in mine if theirs.get(k) != mine_plain[k]]
+            wrong = {k for k in mine_plain["settings"] if theirs.get("settings", {}).get(k) != mine_plain["settings"][k]}
+            raise ConfigError(
+                f"{out} holds a run that differs in {', '.join(parts)} {sorted(wrong) or ''}; use another --out, "
+                "or start it again without --resume"
+            )
+        return
+    if path.exists():
+        for file in [*out.glob("*.report.json"), *out.glob("*-????????.safetensors")]:
+            file.unlink()
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(path, {**mine, "version": __version__}, indent=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A finished run, ready to label and predict."""
+
+    name: str
+    cfg: Any
+    classes: tuple[str, ...]
+    model: nn.Module
+    folder: Path
+    data: str
+    seed: int
+
+
+def load(folder: Path, device: str = "auto") -> Run:
+    """The trained model of a run folder.
+
+    Raises:
+        DataError: no run there, or its last stage is not finished.
+    """
+    path = folder / "run.json"
+    if not path.exists():
+        raise DataError(f"{folder} holds no run (run.json is missing); make one with python -m wsis train ... --out {folder}")
+    facts = read_json(path)
+    which = method(facts["method"])
+    cfg = changed(which.FULL, **facts["settings"])
+    model = which.restore(cfg, folder).to(make_accelerator(device).device).eval()
+    return Run(
+        name=facts["method"], cfg=cfg, classes=tuple(facts["classes"]), model=model, folder=folder,
+        data=facts["data"], seed=facts["seed"],
+    )  # fmt: skip

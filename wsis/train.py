@@ -1,0 +1,268 @@
+"""One plain training loop for every stage of every method.
+
+All randomness of step `s` is seeded by (seed, s): the order of the images, their augmentation, dropout. So there is
+no random state to store, and a run that was killed and resumed goes on bit-identically on a CPU. Starts alone or
+under torchrun; Accelerate chooses device, precision and process group.
+"""
+
+import csv
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from wsis import checkpoint
+from wsis.config import ours
+from wsis.data.transforms import collate
+from wsis.errors import ConfigError, TrainingError
+from wsis.types import Batch, Dataset, Sample
+
+StepLoss = Callable[[nn.Module, Batch, int], dict[str, Tensor]]
+Augment = Callable[[Sample, int], Sample]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How one network is trained. Methods give the published values; the defaults here only fill gaps."""
+
+    steps: int = ours(1000, why="each method states its own", unit="step", scales=True)
+    batch_size: int = ours(16, why="each method states its own", unit="images over all processes", scales=True)
+    optimizer: Literal["sgd", "adam", "adamw"] = ours("adamw", why="each method states its own")
+    lr: float = ours(1e-4, why="each method states its own", scales=True)
+    new_lr: float = ours(1.0, why="one rate for all", unit="multiple of lr outside the trunk", scales=True)
+    momentum: float = ours(0.9, why="usual")
+    nesterov: bool = ours(False, why="usual")
+    weight_decay: float = ours(0.0, why="usual")
+    warmup: int = ours(0, why="linear from lr / 1000", unit="step", scales=True)
+    decay: Literal["poly", "step", "constant"] = ours("poly", why="usual in segmentation")
+    power: float = ours(0.9, why="usual with poly")
+    milestones: tuple[float, ...] = ours((), why="with step: divide by 10 here", unit="fraction of steps")
+    ema: float = ours(0.0, why="0 keeps no average", unit="decay per step")
+    clip: float = ours(0.0, why="0 does not clip", unit="gradient norm")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """Where and how the loop runs; nothing here changes what is learned."""
+
+    accelerator: Accelerator
+    seed: int
+    folder: Path
+    resume: bool = True
+    workers: int = 0
+    log_every: int = 10
+    checkpoint_every: int = 500
+    tensorboard: bool = False
+
+
+def make_accelerator(device: str = "auto") -> Accelerator:
+    """Accelerate's view of the machine: bf16 on a GPU that has it, fp32 on a CPU.
+
+    Raises:
+        ConfigError: `device` is cuda but there is none.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"device={device!r}: choose auto, cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device=cuda, but torch sees no GPU; use device=auto or install a CUDA build of torch")
+    cpu = device == "cpu" or not torch.cuda.is_available()
+    return Accelerator(cpu=cpu, mixed_precision="no" if cpu or not torch.cuda.is_bf16_supported() else "bf16")
+
+
+def seed_of(*parts: object) -> int:
+    """A 63-bit seed from any values, the same on every machine."""
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def learning_rate(schedule: Schedule, step: int) -> float:
+    """The multiple of `schedule.lr` at `step`."""
+    done = step / max(schedule.steps, 1)
+    match schedule.decay:
+        case "poly":
+            factor = max(1.0 - done, 0.0) ** schedule.power
+        case "step":
+            factor = 0.1 ** sum(done >= m for m in schedule.milestones)
+        case "constant":
+            factor = 1.0
+    if step < schedule.warmup:
+        factor *= 0.001 + 0.999 * step / schedule.warmup
+    return factor
+
+
+def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
+    """Two groups: the pretrained `trunk` at `lr`, everything new at `new_lr * lr`."""
+    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    old = [p for n, p in named if "trunk." in n]
+    new = [p for n, p in named if "trunk." not in n]
+    groups = [
+        {"params": old, "lr": schedule.lr, "base_lr": schedule.lr},
+        {"params": new, "lr": schedule.lr * schedule.new_lr, "base_lr": schedule.lr * schedule.new_lr},
+    ]
+    groups = [g for g in groups if g["params"]]
+    match schedule.optimizer:
+        case "sgd":
+            return torch.optim.SGD(
+                groups, momentum=schedule.momentum, nesterov=schedule.nesterov, weight_decay=schedule.weight_decay
+            )
+        case "adam":
+            return torch.optim.Adam(groups, weight_decay=schedule.weight_decay)
+        case "adamw":
+            return torch.optim.AdamW(groups, weight_decay=schedule.weight_decay)
+
+
+def order(length: int, batch_size: int, seed: int, start: int, stop: int) -> Iterator[list[tuple[int, int, int]]]:
+    """For each step the keys (step, slot, image index): epochs of fresh permutations, one after the other."""
+    epoch, permutation = -1, torch.empty(0)
+    for step in range(start, stop):
+        keys = []
+        for slot in range(batch_size):
+            position = step * batch_size + slot
+            if position // length != epoch:
+                epoch = position // length
+                permutation = torch.randperm(length, generator=torch.Generator().manual_seed(seed_of(seed, "epoch", epoch)))
+            keys.append((step, slot, int(permutation[position % length])))
+        yield keys
+
+
+class _Augmented:
+    """A data set addressed by (step, slot, index), so that the key alone decides the augmentation."""
+
+    def __init__(self, dataset: Dataset, augment: Augment, seed: int) -> None:
+        self.dataset, self.augment, self.seed = dataset, augment, seed
+
+    def __getitem__(self, key: tuple[int, int, int]) -> Sample:
+        step, slot, index = key
+        sample = replace(self.dataset[index], truth=None, true_semantic=None)  # no loss can read what it must not know
+        return self.augment(sample, seed_of(self.seed, "augment", step, slot))
+
+
+def batches(dataset: Dataset, augment: Augment, schedule: Schedule, engine: Engine, start: int) -> DataLoader:
+    """This process's share of every batch from step `start` on."""
+    rank, world = engine.accelerator.process_index, engine.accelerator.num_processes
+    if schedule.batch_size % world:
+        raise ConfigError(f"batch_size={schedule.batch_size} cannot be shared by {world} processes; use a multiple of it")
+    keys = [k[rank::world] for k in order(len(dataset), schedule.batch_size, engine.seed, start, schedule.steps)]
+    return DataLoader(
+        _Augmented(dataset, augment, engine.seed),  # pyright: ignore[reportArgumentType]
+        batch_sampler=keys,
+        collate_fn=collate,
+        num_workers=engine.workers,
+        pin_memory=engine.accelerator.device.type == "cuda",
+    )
+
+
+def optimise(
+    name: str, model: nn.Module, step_loss: StepLoss, dataset: Dataset, augment: Augment, schedule: Schedule, engine: Engine,
+    key: str,
+) -> nn.Module:  # fmt: skip
+    """Train `model` and return it (its average where the schedule keeps one), in eval mode.
+
+    name: of the checkpoints and the log in `engine.folder`. step_loss: (model, batch, step) -> terms with `total`.
+    key: fingerprint of everything that decides the result; a checkpoint with another key is refused.
+
+    Raises:
+        TrainingError: a loss is not finite (step, images, term). CheckpointError: see `checkpoint.restore`.
+    """
+    if len(dataset) == 0:
+        raise ConfigError(f"{name}: the training set has no images")
+    accelerator = engine.accelerator
+    torch.manual_seed(seed_of(engine.seed, name))
+    if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    model.to(accelerator.device).train()
+    optimizer = make_optimizer(model, schedule)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(schedule.ema), use_buffers=True) if schedule.ema else None
+    start, last = 0, checkpoint.found(engine.folder, name)
+    if engine.resume and last:
+        start = checkpoint.restore(last[-1], model, optimizer, average, key)
+    wrapped, optimizer = accelerator.prepare(model, optimizer)
+    log = Log(engine, name, start)
+    progress = tqdm(total=schedule.steps, initial=start, desc=name, disable=None if accelerator.is_main_process else True, leave=False)
+    for step, batch in enumerate(batches(dataset, augment, schedule, engine, start), start):
+        torch.manual_seed(seed_of(engine.seed, name, step, accelerator.process_index))
+        for group in optimizer.param_groups:
+            group["lr"] = group["base_lr"] * learning_rate(schedule, step)
+        with accelerator.autocast():
+            terms = step_loss(wrapped, batch.to(accelerator.device), step)
+        optimizer.zero_grad(set_to_none=True)
+        accelerator.backward(terms["total"])
+        if schedule.clip:
+            accelerator.clip_grad_norm_(model.parameters(), schedule.clip)
+        optimizer.step()
+        if average is not None:
+            average.update_parameters(model)
+        log.add(step, optimizer.param_groups[0]["lr"], batch.image_ids, terms)
+        progress.update()
+        finished = step + 1 == schedule.steps
+        if finished or (step + 1) % engine.log_every == 0:
+            progress.set_postfix(loss=f"{log.flush():.3f}")
+        if not finished and (step + 1) % engine.checkpoint_every == 0 and accelerator.is_main_process:
+            checkpoint.save(engine.folder, name, step + 1, model, optimizer, average, key)
+    progress.close()
+    accelerator.free_memory()
+    trained = average.module if average is not None else model
+    return trained.eval()
+
+
+class Log:
+    """`<name>.csv` in the run folder, one row per step; losses leave the device once per `log_every` steps."""
+
+    def __init__(self, engine: Engine, name: str, start: int) -> None:
+        self.main = engine.accelerator.is_main_process
+        self.path, self.began, self.name = engine.folder / f"{name}.csv", time.perf_counter(), name
+        self.rows: list[tuple[int, float, float, tuple[int, ...], dict[str, Tensor]]] = []
+        self.writer = None
+        if self.main:
+            engine.folder.mkdir(parents=True, exist_ok=True)
+            kept = self._kept(start)
+            self.path.write_text("".join(kept))
+            if engine.tensorboard:
+                from torch.utils.tensorboard import SummaryWriter
+
+                self.writer = SummaryWriter(str(engine.folder / "tensorboard" / name), purge_step=start)
+
+    def _kept(self, start: int) -> list[str]:
+        """The header and the rows before `start`: what came after the checkpoint will be computed again."""
+        lines = self.path.read_text().splitlines(keepends=True) if start and self.path.exists() else []
+        return lines[:1] + [line for line in lines[1:] if int(line.split(",", 1)[0]) < start]
+
+    def add(self, step: int, lr: float, image_ids: tuple[int, ...], terms: dict[str, Tensor]) -> None:
+        self.rows.append((step, lr, time.perf_counter() - self.began, image_ids, {k: v.detach() for k, v in terms.items()}))
+
+    def flush(self) -> float:
+        """Write the waiting rows and return the last total.
+
+        Raises:
+            TrainingError: a term of one of them is not finite.
+        """
+        names = list(self.rows[0][4])
+        values = torch.stack([torch.stack([r[4][n].float() for n in names]) for r in self.rows]).tolist()
+        for (step, _, _, image_ids, _), row in zip(self.rows, values, strict=True):
+            bad = [f"{n}={v}" for n, v in zip(names, row, strict=True) if not -float("inf") < v < float("inf")]
+            if bad:
+                raise TrainingError(
+                    f"{self.name}: {', '.join(bad)} at step {step}, images {list(image_ids)}; nothing was saved after the "
+                    "last checkpoint. A lower learning rate, or a look at these images, usually helps"
+                )
+        if self.main:
+            with self.path.open("a", newline="") as file:
+                out = csv.writer(file)
+                if file.tell() == 0:
+                    out.writerow(["step", "seconds", "lr", *names])
+                for (step, lr, seconds, _, _), row in zip(self.rows, values, strict=True):
+                    out.writerow([step, f"{seconds:.3f}", f"{lr:.6g}", *(f"{v:.6g}" for v in row)])
+                    if self.writer:
+                        for name, value in zip(names, row, strict=True):
+                            self.writer.add_scalar(name, value, step)
+        self.rows.clear()
+        return values[-1][names.index("total")]

@@ -1,0 +1,35 @@
+"""Pictures for the book: drawn for a static page first, opaque, legible, the same colours everywhere.
+
+The only part of the package that imports matplotlib; IPython and ipywidgets only when a page asks for them.
+"""
+
+from wsis.viz.curves import read_log, training_curves
+from wsis.viz.magnitude import draw_heat, draw_magnitude, draw_offsets, magnitude_map, offset_to_color
+from wsis.viz.overlay import draw_boxes, draw_instances, draw_points, draw_semantic
+from wsis.viz.scrub import scrub
+from wsis.viz.style import Map, class_colors, instance_colors, show
+from wsis.viz.tables import config_table, table
+from wsis.viz.widgets import explore, live
+
+__all__ = [
+    "Map",
+    "class_colors",
+    "config_table",
+    "draw_boxes",
+    "draw_heat",
+    "draw_instances",
+    "draw_magnitude",
+    "draw_offsets",
+    "draw_points",
+    "draw_semantic",
+    "explore",
+    "instance_colors",
+    "live",
+    "magnitude_map",
+    "offset_to_color",
+    "read_log",
+    "scrub",
+    "show",
+    "table",
+    "training_curves",
+]

@@ -1,0 +1,172 @@
+"""Instances, points, boxes and class maps over their image.
+
+Every function returns a panel for `show`. `base` is an image or another panel, so that drawings stack up:
+`draw_points(draw_semantic(class_map, classes), cues, classes)`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.patheffects import withStroke
+from torch import Tensor
+
+from wsis.types import BACKGROUND, IGNORE, Instances, Points
+from wsis.viz.style import Panel, class_colors, draw, frame, instance_colors, oklab, to_numpy, to_rgb
+
+HALO = [withStroke(linewidth=3, foreground="white")]
+
+
+def draw_instances(
+    image: Tensor | np.ndarray,
+    instances: Instances,
+    classes: Sequence[str] = (),
+    *,
+    by_class: bool = False,
+    fill: float = 0.5,
+) -> Panel:
+    """Filled masks with outlines, labelled with their class (where names are given) and score if below 1.
+
+    image: [3, H, W] or [H, W, 3]. by_class: colours of the classes, as in class maps; otherwise each instance
+    has its own. fill: opacity of the masks in [0, 1].
+    """
+
+    def panel(axes: Axes) -> None:
+        masks, labels = to_numpy(instances.masks), to_numpy(instances.labels)
+        colors = class_colors(80)[labels % 80] if by_class else instance_colors(len(masks))
+        picture = to_rgb(image).copy()
+        for mask, color in zip(masks, colors, strict=True):
+            picture[mask] = (1 - fill) * picture[mask] + fill * color
+        axes.imshow(picture)
+        for mask, color in zip(masks, colors, strict=True):
+            _outline(axes, mask, color)
+        for i, (mask, color) in enumerate(zip(masks, colors, strict=True)):
+            score = float(instances.scores[i])
+            words = ([classes[labels[i]]] if classes else []) + (
+                [f"{score:.2f}".lstrip("0")] if score < 1 else []
+            )
+            if words and mask.any():
+                rows, columns = mask.nonzero()
+                _label(axes, columns[rows == rows.min()].mean(), rows.min(), " ".join(words), color)
+
+    return panel
+
+
+def _outline(axes: Axes, mask: np.ndarray, color: np.ndarray) -> None:
+    height, width = mask.shape
+    padded = np.pad(mask.astype(float), 1)  # closes outlines at the border
+    grid = np.arange(-1, width + 1), np.arange(-1, height + 1)
+    if mask.any():
+        axes.contour(*grid, padded, [0.5], colors=[color], linewidths=1.4, path_effects=HALO)
+    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+
+
+def _label(axes: Axes, x: float, y: float, text: str, color: np.ndarray) -> None:
+    ink = "black" if oklab(color)[0] > 0.62 else "white"
+    box = {
+        "boxstyle": "round,pad=0.18,rounding_size=0.3",
+        "facecolor": color,
+        "edgecolor": "white",
+        "linewidth": 0.6,
+    }
+    height = abs(np.diff(axes.get_ylim())[0])
+    axes.text(
+        x,
+        max(y, 0.06 * height),
+        text,
+        color=ink,
+        fontsize=7,
+        ha="center",
+        va="bottom",
+        bbox=box,
+        clip_on=True,
+    )
+
+
+def draw_points(base: Any, points: Points, classes: Sequence[str] = (), *, size: float = 10) -> Panel:
+    """Clicks or cues as crosses in the colours of their classes; cues of low score are smaller.
+
+    base: an image or a panel. classes: names for a legend of those that occur. size: of a cross, in points.
+    """
+
+    def panel(axes: Axes) -> None:
+        draw(axes, base)
+        xy, labels, scores = (to_numpy(v) for v in (points.xy, points.labels, points.scores))
+        colors = class_colors(80)
+        for (x, y), label, score in zip(xy, labels, scores, strict=True):
+            side = size * (0.55 + 0.45 * score)
+            for ink, thick in (("black", 5.2), ("white", 3.8), (colors[label % 80], 2.2)):
+                axes.plot(x, y, "+", color=ink, markersize=side + thick / 2, markeredgewidth=thick)
+        if classes:
+            _legend(axes, [(classes[c], colors[c % 80]) for c in np.unique(labels)])
+
+    return panel
+
+
+def draw_boxes(
+    base: Any,
+    boxes: Tensor | np.ndarray,
+    labels: Tensor | np.ndarray | None = None,
+    classes: Sequence[str] = (),
+) -> Panel:
+    """Boxes, xyxy half-open pixels [K, 4], in the colours of their classes (else one each), with their names."""
+
+    def panel(axes: Axes) -> None:
+        draw(axes, base)
+        rows = to_numpy(boxes)
+        kinds = None if labels is None else to_numpy(labels)
+        colors = instance_colors(len(rows)) if kinds is None else class_colors(80)[kinds % 80]
+        for i, ((x0, y0, x1, y1), color) in enumerate(zip(rows, colors, strict=True)):
+            corner, width, height = (x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0
+            axes.add_patch(Rectangle(corner, width, height, fill=False, ec=color, lw=1.8, path_effects=HALO))
+            if kinds is not None and classes:
+                _label(axes, x0, y0, classes[kinds[i]], color)
+
+    return panel
+
+
+def draw_semantic(
+    class_map: Tensor | np.ndarray,
+    classes: Sequence[str] = (),
+    image: Tensor | np.ndarray | None = None,
+    *,
+    fill: float = 0.62,
+) -> Panel:
+    """A class map with a legend of what occurs; 0 = background (the image, or white), 255 = ignore (hatched).
+
+    class_map: [H, W], 1..C the classes. classes: their C names. image: shown below the colours where given.
+    """
+
+    def panel(axes: Axes) -> None:
+        values = to_numpy(class_map).astype(int)
+        present = [c for c in np.unique(values) if c not in (BACKGROUND, IGNORE)]
+        colors = np.concatenate([[[1.0, 1.0, 1.0]], class_colors(max(present, default=0))])
+        ignored = values == IGNORE
+        picture = colors[np.where(ignored, BACKGROUND, values)]
+        if image is not None:
+            below = to_rgb(image)
+            picture = np.where((values == BACKGROUND)[..., None], below, fill * picture + (1 - fill) * below)
+        axes.imshow(picture)
+        if ignored.any():
+            axes.contourf(ignored.astype(float), [0.5, 1.5], colors=[(0.75, 0.75, 0.75)], hatches=["////"])
+            axes.set(xlim=(-0.5, values.shape[1] - 0.5), ylim=(values.shape[0] - 0.5, -0.5))
+        if image is None:
+            frame(axes)
+        if classes:
+            _legend(
+                axes,
+                [(classes[c - 1], colors[c]) for c in present] + [("ignore", "0.75")] * bool(ignored.any()),
+            )
+
+    return panel
+
+
+def _legend(axes: Axes, entries: list[tuple[str, Any]]) -> None:
+    patches = [Patch(facecolor=color, edgecolor="0.3", linewidth=0.5, label=name) for name, color in entries]
+    if patches:
+        axes.legend(
+            handles=patches, loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=min(3, len(patches)),
+            fontsize=8, handlelength=1, handleheight=1, handletextpad=0.4, columnspacing=1, borderaxespad=0.2,
+        )  # fmt: skip

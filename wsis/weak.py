@@ -1,0 +1,287 @@
+"""A simulated annotator: masks in, cheap labels out (points, extreme points, tags). Pure and seeded.
+
+Coordinates are (x, y) pixels with pixel centres at integers; every click is a pixel of its object.
+Extreme clicking: Papadopoulos et al., ICCV 2017. Points: the centre of the box (AttentionShift and BESTIE's
+released label files), the centroid of the mask, or a random pixel of the mask (Point DETR, Chen et al., CVPR
+2021).
+"""
+
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wsis.data.checks import read_coco
+from wsis.data.masks import decode_masks
+from wsis.errors import AnnotationError
+from wsis.files import write_json
+from wsis.types import ExtremePoints, Instances, Points, Sample
+
+PointKind = Literal["box_center", "mask_centroid", "mask_random"]
+
+
+def points_from_masks(
+    masks: Tensor, kind: PointKind, generator: torch.Generator | int = 0, *, uniform: Tensor | None = None
+) -> Tensor:
+    """One click per mask: bool [K, H, W] -> float32 [K, 2], (x, y).
+
+    The centre of a concave object's box and the centroid of its mask may lie beside the object. What is
+    stored is always on it: the nearest pixel of the mask.
+
+    Args:
+        generator: source of chance, or its seed; only mask_random needs one.
+        uniform: float [K] in [0, 1), used in place of the generator, one number per mask.
+
+    Raises:
+        AnnotationError: a mask without a pixel.
+    """
+    _not_empty(masks)
+    if kind == "box_center":
+        return _nearest_pixel(masks, _box_centers(masks))
+    if kind == "mask_centroid":
+        return _nearest_pixel(masks, _centroids(masks))
+    if uniform is None:
+        if isinstance(generator, int):
+            generator = torch.Generator().manual_seed(generator)
+        uniform = torch.rand(len(masks), generator=generator, dtype=torch.float64)
+    return _pixel_by_rank(masks, uniform)
+
+
+def extreme_points_from_masks(masks: Tensor) -> Tensor:
+    """The top, left, bottom and right pixel of each mask: bool [K, H, W] -> float32 [K, 4, 2], (x, y).
+
+    Where several pixels are equally extreme, the middle one of them (of an even number, the first of the
+    two).
+
+    Raises:
+        AnnotationError: a mask without a pixel.
+    """
+    _not_empty(masks)
+    rows, columns = masks.any(2), masks.any(1)
+    k = torch.arange(len(masks), device=masks.device)
+    top, bottom = _first(rows), _last(rows)
+    left, right = _first(columns), _last(columns)
+    clicks = [
+        torch.stack([_middle(masks[k, top]), top], -1),
+        torch.stack([left, _middle(masks[k, :, left])], -1),
+        torch.stack([_middle(masks[k, bottom]), bottom], -1),
+        torch.stack([right, _middle(masks[k, :, right])], -1),
+    ]
+    return torch.stack(clicks, 1).float()
+
+
+def tags_from_labels(labels: Tensor, num_classes: int) -> Tensor:
+    """Which classes occur: int64 [K] in 0..C-1 -> bool [C]."""
+    tags = torch.zeros(num_classes, dtype=torch.bool, device=labels.device)
+    tags[labels] = True
+    return tags
+
+
+def uniform_by_id(image_ids: Tensor, ids: Tensor, seed: int) -> Tensor:
+    """Float64 [K] in [0, 1) by seed, image id and annotation id alone: order and subsets do not matter."""
+    with np.errstate(over="ignore"):
+        state = np.full(len(ids), seed, dtype=np.int64).astype(np.uint64)
+        for key in (image_ids, ids):
+            state = _splitmix64(state ^ _splitmix64(key.cpu().numpy().astype(np.uint64)))
+    return torch.from_numpy((state >> np.uint64(11)).astype(np.float64) / 2.0**53)
+
+
+def with_points(sample: Sample, kind: PointKind = "mask_random", seed: int = 0) -> Sample:
+    """The sample with one simulated click per true object (none for crowds and empty masks).
+
+    Raises:
+        AnnotationError: the sample has no true masks to click on.
+    """
+    truth, ids = _clickable(sample)
+    xy = points_from_masks(truth.masks, kind, uniform=uniform_by_id(_image_ids(sample, ids), ids, seed))
+    return replace(sample, points=Points.make(xy, truth.labels, ids=truth.ids))
+
+
+def with_extreme_points(sample: Sample) -> Sample:
+    """The sample with four simulated clicks per true object (none for crowds, nor where they would span no
+    box).
+
+    Raises:
+        AnnotationError: the sample has no true masks to click on.
+    """
+    truth, _ = _clickable(sample)
+    xy = extreme_points_from_masks(truth.masks)
+    spans = _spans_box(xy)
+    extreme_points = ExtremePoints(xy=xy[spans], labels=truth.labels[spans], ids=truth.ids[spans])
+    return replace(sample, extreme_points=extreme_points)
+
+
+def simulate(
+    coco: dict[str, Any],
+    *,
+    points: PointKind | None = None,
+    extreme: bool = False,
+    tags: bool = False,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """A checked COCO data set with weak labels added; nothing else of it changes, nor does the argument.
+
+    `point` [x, y] and `extreme_points` (top, left, bottom, right) go to the annotations, `tags` (category
+    ids) to the images. Crowds, annotations without a mask and masks without a pixel get no click.
+    """
+    annotations_of = defaultdict(list)
+    for annotation in coco["annotations"]:
+        annotations_of[annotation["image_id"]].append(annotation)
+    clicks: dict[int, dict[str, Any]] = {}
+    images = []
+    for image in coco["images"]:
+        own = annotations_of[image["id"]]
+        found = {"tags": sorted({a["category_id"] for a in own})} if tags else {}
+        images.append({**image, **found})
+        if points or extreme:
+            clicks |= _clicks(image, own, points, extreme, seed)
+    annotations = [{**a, **clicks.get(a["id"], {})} for a in coco["annotations"]]
+    return {**coco, "images": images, "annotations": annotations}
+
+
+def simulate_file(
+    source: Path | str,
+    destination: Path | str,
+    *,
+    points: PointKind | None = None,
+    extreme: bool = False,
+    tags: bool = False,
+    seed: int = 0,
+    drop_invalid: bool = False,
+) -> dict[str, int]:
+    """`simulate` from one COCO JSON to another, written whole or not at all; how many labels of each kind
+    there are.
+
+    Raises:
+        DataError: `source` is not a sound COCO JSON, or `destination` cannot be written.
+    """
+    coco, dropped = read_coco(source, drop_invalid)
+    coco = simulate(coco, points=points, extreme=extreme, tags=tags, seed=seed)
+    write_json(destination, coco)
+    return {
+        "images": len(coco["images"]),
+        "points": sum("point" in a for a in coco["annotations"]),
+        "extreme_points": sum("extreme_points" in a for a in coco["annotations"]),
+        "tags": sum(len(i.get("tags", ())) for i in coco["images"]),
+        "dropped": len(dropped),
+    }
+
+
+def _clicks(
+    image: dict[str, Any],
+    annotations: list[dict[str, Any]],
+    points: PointKind | None,
+    extreme: bool,
+    seed: int,
+) -> dict[int, dict[str, Any]]:
+    """The clicks of one image by annotation id."""
+    own = [a for a in annotations if "segmentation" in a and not a.get("iscrowd")]
+    masks = decode_masks([a["segmentation"] for a in own], image["height"], image["width"])
+    filled = masks.flatten(1).any(1)
+    masks, ids = masks[filled], torch.tensor([a["id"] for a in own], dtype=torch.long)[filled]
+    clicks: dict[int, dict[str, Any]] = {i: {} for i in ids.tolist()}
+    if points:
+        uniform = uniform_by_id(torch.full_like(ids, image["id"]), ids, seed)
+        xy = points_from_masks(masks, points, uniform=uniform)
+        for i, click in zip(clicks, xy.int().tolist(), strict=True):
+            clicks[i]["point"] = click
+    if extreme:
+        xy = extreme_points_from_masks(masks)
+        for i, four, spans in zip(clicks, xy.int().tolist(), _spans_box(xy).tolist(), strict=True):
+            if spans:
+                clicks[i]["extreme_points"] = four
+    return clicks
+
+
+def _clickable(sample: Sample) -> tuple[Instances, Tensor]:
+    """The true objects that can be clicked, and a number for each that does not depend on the others."""
+    if sample.truth is None:
+        raise AnnotationError(
+            f"image {sample.image_id} has no masks to simulate clicks from; give weak labels"
+        )
+    ids = sample.truth.ids
+    ids = torch.where(ids > 0, ids, torch.arange(1, len(ids) + 1, device=ids.device))
+    use = ~sample.truth.crowd & sample.truth.masks.flatten(1).any(1)
+    return sample.truth[use], ids[use]
+
+
+def _image_ids(sample: Sample, ids: Tensor) -> Tensor:
+    return torch.full_like(ids, sample.image_id)
+
+
+def _splitmix64(x: np.ndarray) -> np.ndarray:
+    """Steele, Lea and Flood, OOPSLA 2014: one round of a generator whose state is the key itself."""
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def _not_empty(masks: Tensor) -> None:
+    empty = (~masks.flatten(1).any(1)).nonzero()[:, 0].tolist()
+    if empty:
+        raise AnnotationError(
+            f"mask {empty[0]} of {len(masks)} has no pixel to click on; leave the object out"
+        )
+
+
+def _first(lines: Tensor) -> Tensor:
+    """Index of the first True in each row of bool [K, L]."""
+    return lines.byte().argmax(1)
+
+
+def _last(lines: Tensor) -> Tensor:
+    return lines.shape[1] - 1 - lines.flip(1).byte().argmax(1)
+
+
+def _middle(lines: Tensor) -> Tensor:
+    """Index of the middle True in each row of bool [K, L]."""
+    count = lines.cumsum(1)
+    return (count < (count[:, -1:] + 1) // 2).sum(1)
+
+
+def _box_centers(masks: Tensor) -> Tensor:
+    rows, columns = masks.any(2), masks.any(1)
+    return torch.stack([_first(columns) + _last(columns), _first(rows) + _last(rows)], -1) / 2
+
+
+def _centroids(masks: Tensor) -> Tensor:
+    columns, rows = masks.sum(1).double(), masks.sum(2).double()
+    x = columns @ torch.arange(columns.shape[1], dtype=torch.float64, device=masks.device)
+    y = rows @ torch.arange(rows.shape[1], dtype=torch.float64, device=masks.device)
+    return (torch.stack([x, y], -1) / rows.sum(1, keepdim=True)).float()
+
+
+def _nearest_pixel(masks: Tensor, xy: Tensor) -> Tensor:
+    """The pixel of each mask nearest to its target; mostly the target itself, so that is tried first."""
+    k = torch.arange(len(masks), device=masks.device)
+    pixel = (xy + 0.5).floor().long()
+    beside = ~masks[k, pixel[:, 1], pixel[:, 0]]
+    if not beside.any():
+        return pixel.float()
+    _, height, width = masks.shape
+    dx = torch.arange(width, device=masks.device) - xy[beside, 0, None]
+    dy = torch.arange(height, device=masks.device) - xy[beside, 1, None]
+    distance = dy.square()[:, :, None] + dx.square()[:, None, :]
+    index = distance.masked_fill(~masks[beside], torch.inf).flatten(1).argmin(1)
+    pixel[beside] = torch.stack([index % width, index // width], -1)
+    return pixel.float()
+
+
+def _pixel_by_rank(masks: Tensor, uniform: Tensor) -> Tensor:
+    """Of each mask's n pixels in reading order, the one with number floor(u * n)."""
+    area = masks.flatten(1).sum(1)
+    pixels = masks.flatten(1).nonzero()[:, 1]
+    rank = torch.minimum((uniform.to(masks.device) * area).long(), area - 1)
+    index = pixels[area.cumsum(0) - area + rank]
+    width = masks.shape[-1]
+    return torch.stack([index % width, index // width], -1).float()
+
+
+def _spans_box(extreme_points: Tensor) -> Tensor:
+    """Whether the clicks differ in x and in y: bool [K]."""
+    return (extreme_points.amax(1) > extreme_points.amin(1)).all(1)
