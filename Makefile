@@ -19,9 +19,8 @@ book: $(READY)  ## execute the chapters and build the book into _build/html
 	$(BIN)/python -m book.build
 
 lab: $(READY)  ## open the chapters as notebooks in JupyterLab on this computer
-	$(BIN)/jupytext-config --settings-file $(VENV)/etc/jupyter/labconfig/default_setting_overrides.json \
-	  set-default-viewer python
-	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks $(ARGS)
+	JUPYTER_CONFIG_PATH=$(CURDIR)/.jupyter $(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=. \
+	  --LabApp.default_url=/lab/tree/notebooks $(ARGS)
 
 lint: $(READY)  ## check style, formatting and types
 	$(BIN)/ruff check .
@@ -29,7 +28,8 @@ lint: $(READY)  ## check style, formatting and types
 	$(BIN)/pyright
 
 bench: $(READY)  ## time the hot operations against their plain references
-	$(BIN)/python -m benchmarks $(ARGS)
+	@mkdir -p book/results/benchmarks
+	$(BIN)/python -m benchmarks --out book/results/benchmarks/cpu.json $(ARGS)
 
 clean:  ## remove what was built; the environment, runs and data stay
 	rm -rf _build build dist book/chapters book/generated .pytest_cache .hypothesis .ruff_cache

@@ -1,4 +1,4 @@
-"""python -m benchmarks [--out FILE] [--quick] [--device cpu|cuda]: run all cases; exit 1 when an output differs."""
+"""python -m benchmarks [--out FILE] [--quick] [--device cpu|cuda]: all cases; exit 1 if outputs differ."""
 
 import argparse
 import sys
@@ -18,9 +18,8 @@ QUICK = [Size(pixels=416, batch=b, instances=n) for b, n in ((1, 5), (1, 20), (4
 def run(device: str, quick: bool, out: str | None) -> Report:
     """Measure on `device`, print the rows, write them to `out` where given."""
     report = measure(CASES, QUICK if quick else FULL, torch.device(device), runs=3 if quick else 7)
-    print(
-        f"{len(report.rows)} rows on {report.device}, {report.threads} threads, torch {report.versions['torch']}"
-    )
+    torch_version = report.versions["torch"]
+    print(f"{len(report.rows)} rows on {report.device}, {report.threads} threads, torch {torch_version}")
     if out:
         write_json(out, report.to_dict(), indent=1)
     return report

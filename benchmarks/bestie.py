@@ -14,7 +14,10 @@ CLASSES = 4  # few, so that touching discs often share a class and a component h
 
 
 def scene(size: Size, device: torch.device) -> dict[str, Tensor]:
-    """Discs on a jittered grid, seeded: classes, ids, heat [B, H, W], offsets [B, 2, H, W], centers [N, 2], image."""
+    """Discs on a jittered grid, seeded, many of them touching.
+
+    classes, ids, heat: [B, H, W]. offsets: [B, 2, H, W], with a little noise. centers: [N, 2]. image: [N].
+    """
     generator = torch.Generator().manual_seed(size.instances)
     side = math.ceil(math.sqrt(size.instances))
     cell = size.pixels / side
@@ -46,31 +49,24 @@ def scene(size: Size, device: torch.device) -> dict[str, Tensor]:
     return {name: value.to(device) for name, value in made.items()}
 
 
-def _sorted_rows(rows: Tensor) -> Tensor:
-    """Rows [N, 3] of (image, y, x) in lexicographic order."""
-    key = (rows[:, 0] * 2**32) + (rows[:, 1] * 2**16) + rows[:, 2]
-    return rows[key.argsort()]
-
-
-def _places(found: grouping.Centers) -> tuple[Tensor]:
-    return (_sorted_rows(torch.cat((found.image[:, None], found.position.long()), dim=1)),)
-
-
-def _raster_order(ids: Tensor, count: int) -> tuple[Tensor, ...]:
-    """Renumber by first pixel, the order in which the batched version counts."""
+def _in_raster_order(labelled: tuple[Tensor, int]) -> tuple[Tensor, ...]:
+    """Renumber by first pixel."""
+    ids, count = labelled
     number = torch.zeros(count + 1, dtype=torch.long, device=ids.device)
     order = components.table(ids, count).first.argsort()
     number[order + 1] = torch.arange(1, count + 1, device=ids.device)
     return number[ids], torch.tensor(count)
 
 
+def _sorted_places(found: grouping.Centers | Tensor) -> tuple[Tensor]:
+    """Centres as rows of (image, y, x) in lexicographic order."""
+    if isinstance(found, grouping.Centers):
+        found = torch.cat((found.image[:, None], found.position.long()), dim=1)
+    return (found[(found[:, 0] * 2**32 + found[:, 1] * 2**16 + found[:, 2]).argsort()],)
+
+
 def _classes(size: Size, device: torch.device) -> tuple[Tensor]:
     return (scene(size, device)["classes"],)
-
-
-def _labels_fast(classes: Tensor) -> tuple[Tensor, ...]:
-    ids, count = components.connected_components(classes)
-    return ids, torch.tensor(count)
 
 
 def _splat(size: Size, device: torch.device) -> tuple[Tensor, Tensor, tuple[int, int, int], float]:
@@ -99,45 +95,45 @@ def _regions(size: Size, device: torch.device) -> tuple[Tensor, int, Tensor]:
     return grouping.group_pixels(made["offsets"], made["ids"], centers), len(centers.score), made["heat"]
 
 
-def _statistics_fast(ids: Tensor, count: int, values: Tensor) -> tuple[Tensor, ...]:
-    rows = grouping.region_statistics(ids, count, values)
-    return rows.mean, rows.max, rows.position
-
-
 CASES = [
     Case(
         name="component labelling",
         prepare=_classes,
-        fast=_labels_fast,
-        plain=lambda classes: _raster_order(*reference.connected_components(classes)),
+        fast=components.connected_components,
+        plain=reference.connected_components,
+        canonical=_in_raster_order,
     ),
     Case(
         name="Gaussian splat",
         prepare=_splat,
-        fast=lambda *inputs: (grouping.splat_gaussians(*inputs),),
-        plain=lambda *inputs: (reference.splat_gaussians(*inputs),),
+        fast=grouping.splat_gaussians,
+        plain=reference.splat_gaussians,
     ),
     Case(
         name="center peaks",
         prepare=_peaks,
-        fast=lambda *inputs: _places(grouping.find_centers(*inputs)),
-        plain=lambda *inputs: (_sorted_rows(reference.find_centers(*inputs)),),
+        fast=grouping.find_centers,
+        plain=reference.find_centers,
+        canonical=_sorted_places,
     ),
     Case(
         name="center clustering",
         prepare=_clusters,
-        fast=lambda *inputs: _places(grouping.cluster_centers(*inputs)),
-        plain=lambda *inputs: (_sorted_rows(reference.cluster_centers(*inputs)),),
+        fast=grouping.cluster_centers,
+        plain=reference.cluster_centers,
+        canonical=_sorted_places,
     ),
     Case(
         name="pixel grouping",
         prepare=_groups,
-        fast=lambda *inputs: (grouping.group_pixels(*inputs),),
-        plain=lambda offsets, ids, c: (
-            reference.group_pixels(offsets, ids, c.component, c.image, c.position),
-        ),
+        fast=grouping.group_pixels,
+        plain=reference.group_pixels,
     ),
     Case(
-        name="region statistics", prepare=_regions, fast=_statistics_fast, plain=reference.region_statistics
+        name="region statistics",
+        prepare=_regions,
+        fast=grouping.region_statistics,
+        plain=reference.region_statistics,
+        canonical=lambda rows: tuple(rows[:3]),
     ),
 ]

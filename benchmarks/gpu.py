@@ -1,4 +1,4 @@
-"""python -m benchmarks.gpu [--out FILE] [--quick]: all cases on the GPU, checked against the plain versions there."""
+"""python -m benchmarks.gpu [--out FILE] [--quick]: all cases on the GPU, against the plain versions there."""
 
 import argparse
 import sys

@@ -9,10 +9,12 @@ from typing import Any
 
 import scipy
 import torch
-from torch.profiler import ProfilerActivity, profile
+from torch.autograd.profiler import profile
 
-# A plain version that would take longer than this, judged by the smaller sizes before, is left out.
+# Seconds: a plain version that would take longer, judged by the smaller sizes before, is left out.
 PLAIN_LIMIT = 10.0
+# Seconds from which a plain version is timed once only.
+SLOW = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +33,16 @@ class Size:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One hot operation: `prepare` makes the inputs, `fast` and `plain` get them and return equal tensors."""
+    """One hot operation: `prepare` makes the inputs, `fast` and `plain` get them and return the same.
+
+    canonical: makes tensors that can be compared of either result (an order, say); its time does not count.
+    """
 
     name: str
     prepare: Callable[[Size, torch.device], tuple[Any, ...]]
-    fast: Callable[..., tuple[torch.Tensor, ...]]
-    plain: Callable[..., tuple[torch.Tensor, ...]]
+    fast: Callable[..., Any]
+    plain: Callable[..., Any]
+    canonical: Callable[[Any], tuple[torch.Tensor, ...]] = lambda result: (result,)
 
 
 @dataclass(kw_only=True)
@@ -121,9 +127,9 @@ def _row(case: Case, size: Size, device: torch.device, runs: int, previous: Row 
         if expected > PLAIN_LIMIT:
             row.note = f"plain left out: about {expected:.0f} s expected, limit {PLAIN_LIMIT:.0f} s"
             return row
-    row.equal = _equal(result, case.plain(*inputs))
+    row.equal = _equal(case.canonical(result), case.canonical(case.plain(*inputs)))
     row.plain_seconds = _median_seconds(lambda: case.plain(*inputs), 1, device)
-    row.plain_runs = 1 if row.plain_seconds > 0.3 else runs
+    row.plain_runs = runs if row.plain_seconds < SLOW else 1
     if row.plain_runs > 1:
         row.plain_seconds = _median_seconds(lambda: case.plain(*inputs), runs, device)
     row.plain_peak_bytes = _peak_bytes(lambda: case.plain(*inputs), device)
@@ -158,9 +164,11 @@ def _peak_bytes(function: Callable[[], Any], device: torch.device) -> int:
         torch.cuda.reset_peak_memory_stats(device)
         function()
         return torch.cuda.max_memory_allocated(device) - before
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+    with profile(
+        profile_memory=True
+    ) as record:  # torch.profiler would import the compiler, which takes seconds
         function()
-    events = record.profiler.kineto_results.events()
+    events = record.kineto_results.events()
     return max(accumulate((e.nbytes() for e in events if e.name() == "[memory]"), initial=0))
 
 

@@ -9,6 +9,8 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from wsis.grouping import Centers
+
 
 def connected_components(classes: Tensor, connectivity: int = 8) -> tuple[Tensor, int]:
     """Label every class of every image by itself; ids in order of (image, class, first pixel)."""
@@ -55,7 +57,7 @@ def find_centers(heat: Tensor, ids: Tensor, threshold: float, kernel: int) -> Te
 
 
 def cluster_centers(offsets: Tensor, ids: Tensor) -> Tensor:
-    """Threshold the offsets of one component after the other, label, check areas: (image, y, x) int64 [N, 3]."""
+    """Threshold the offsets of one component after the other, label, check areas: (image, y, x) [N, 3]."""
     found = []
     for b in range(len(ids)):
         near = offsets[b].norm(dim=0) < 2.5
@@ -70,16 +72,17 @@ def cluster_centers(offsets: Tensor, ids: Tensor) -> Tensor:
     return torch.tensor(found, dtype=torch.long, device=ids.device).reshape(-1, 3)
 
 
-def group_pixels(offsets: Tensor, ids: Tensor, component: Tensor, image: Tensor, position: Tensor) -> Tensor:
+def group_pixels(offsets: Tensor, ids: Tensor, centers: Centers) -> Tensor:
     """Distances of all pixels to all centres of one component after the other: int64 [B, H, W]."""
     out = torch.zeros_like(ids)
     rows = torch.arange(ids.shape[1], device=ids.device)[:, None]
     columns = torch.arange(ids.shape[2], device=ids.device)
-    for c in component.unique().tolist():
-        own = (component == c).nonzero()[:, 0]
-        b = int(image[own[0]])
+    for c in centers.component.unique().tolist():
+        own = (centers.component == c).nonzero()[:, 0]
+        b = int(centers.image[own[0]])
         y, x = offsets[b, 0] + rows, offsets[b, 1] + columns
-        square = (y - position[own, 0, None, None]) ** 2 + (x - position[own, 1, None, None]) ** 2
+        center_y, center_x = centers.position[own].T[:, :, None, None]
+        square = (y - center_y) ** 2 + (x - center_x) ** 2
         mask = ids[b] == c + 1
         out[b][mask] = own[square.argmin(0)][mask] + 1
     return out

@@ -74,6 +74,7 @@ def run(
         progress_bar=False,
         log_output=stream,
         execution_timeout=cell_limit,
+        extra_arguments=["--IPKernelApp.log_level=40"],  # only errors on the terminal
     )
     minutes = (time.perf_counter() - started) / 60
     _finish(done, values, minutes)

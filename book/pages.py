@@ -1,9 +1,10 @@
-"""Pages made from files: book/results/*.json -> book/generated/*.md, which the pages of the book include.
+"""Pages made from files: book/results -> book/generated/*.md, which the pages of the book include.
 
-A results file is one table at one scale on one data set:
+A results file, book/results/*.json, is one table at one scale on one data set:
     {"table", "scale", "data", "provenance": {},
      "rows": [{"name", "published": {metric: value}, "ours": {metric: {"mean", "std", "values"}}, "n"}],
      "claims": [{"id", "text", "published", "mean", "low", "high", "verdict"}]}
+The files of book/results/benchmarks are what `python -m benchmarks` writes.
 No number of the book is typed by hand: it comes from here or is computed on the page.
 """
 
@@ -40,7 +41,7 @@ def load(path: Path) -> Result:
 
 
 def write(results: Path, out: Path) -> None:
-    """Write the generated pages of all results files into `out`: results.md."""
+    """Write the generated pages of all results files into `out`: results.md, benchmarks.md."""
     out.mkdir(parents=True, exist_ok=True)
     tables: dict[str, list[Result]] = {}
     for path in sorted(results.glob("*.json")):
@@ -48,6 +49,9 @@ def write(results: Path, out: Path) -> None:
         tables.setdefault(result["table"], []).append(result)
     sections = [_section(name, runs) for name, runs in tables.items()]
     (out / "results.md").write_text("\n".join(sections) or "No table has been run yet.\n", encoding="utf-8")
+    reports = sorted((results / "benchmarks").glob("*.json"))
+    text = "\n".join(_benchmark(json.loads(p.read_text(encoding="utf-8"))) for p in reports)
+    (out / "benchmarks.md").write_text(text or "No benchmark has been run yet.\n", encoding="utf-8")
 
 
 def _section(name: str, runs: list[Result]) -> str:
@@ -125,6 +129,32 @@ def _plain(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{k} {_plain(v)}" for k, v in value.items())
     return ", ".join(map(_plain, value)) if isinstance(value, list) else str(value)
+
+
+def _benchmark(report: dict[str, Any]) -> str:
+    """The measurements on one device, one table for each operation."""
+    cases = dict.fromkeys(row["case"] for row in report["rows"])
+    versions = _plain(report["versions"])
+    parts = [f"## {report['device']}\n\n{report['threads']} threads, {versions}.\n"]
+    titles = ("px", "batch", "instances", "ms", "plain, ms", "times faster", "MiB", "plain, MiB")
+    head = "<tr>" + "".join(f'<th scope="col">{t}</th>' for t in titles) + "</tr>"
+    for case in cases:
+        rows = [row for row in report["rows"] if row["case"] == case]
+        body = "".join(f"<tr>{''.join(f'<td>{c}</td>' for c in _measurement(row))}</tr>" for row in rows)
+        parts.append(f"### {case}\n\n{_raw(_table(head, body, 'results'))}")
+    return "\n".join(parts)
+
+
+def _measurement(row: dict[str, Any]) -> list[str]:
+    """The cells of one measurement; blank where the plain version would have taken too long."""
+    size, mebi = row["size"], 2**20
+    cells = [size["pixels"], size["batch"], size["instances"], f"{1e3 * row['seconds']:.1f}"]
+    if row["plain_seconds"] is None:
+        cells += ["", "", f"{row['peak_bytes'] / mebi:.1f}", ""]
+    else:
+        cells += [f"{1e3 * row['plain_seconds']:.1f}", f"{row['speedup']:.1f}"]
+        cells += [f"{row['peak_bytes'] / mebi:.1f}", f"{row['plain_peak_bytes'] / mebi:.1f}"]
+    return [str(c) for c in cells]
 
 
 def _table(head: str, body: str, style: str) -> str:

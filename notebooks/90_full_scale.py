@@ -1,3 +1,11 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
 # %% [markdown]
 # # The full-scale run
 #
@@ -34,7 +42,9 @@ from wsis.methods import bestie
 # %%
 full, tiny = flatten(bestie.FULL), flatten(bestie.TINY)
 rows = [
-    {"setting": k, "full": str(v), "at tiny scale": str(tiny[k])} for k, v in full.items() if v != tiny[k]
+    {"setting": k, "full": str(v), "at tiny scale": str(tiny[k])}
+    for k, v in full.items()
+    if v != tiny[k]
 ]
 viz.table(rows, caption="BESTIE: what the scale changes")
 
@@ -47,7 +57,8 @@ viz.table(rows, caption="BESTIE: what the scale changes")
 
 # %%
 rows = [
-    {"stage": s.name, "leaves": s.artefact, "needs": ", ".join(s.needs)} for s in bestie.stages(bestie.FULL)
+    {"stage": s.name, "leaves": s.artefact, "needs": ", ".join(s.needs)}
+    for s in bestie.pipeline(bestie.FULL)
 ]
 viz.table(rows, caption="the stages of BESTIE")
 
@@ -110,8 +121,9 @@ print("torchrun", *launch.split()[3:], train)
 
 # %%
 options = ["--dry-run", "--set", "network.batch_size=1"] if scale == "tiny" else []
-done = subprocess.run(shlex.split(f"{launch} {train}") + options, capture_output=True, text=True)
-print(done.stdout[-1500:])
+command = shlex.split(f"{launch} {train}") + options
+done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+print(done.stdout)
 done.check_returncode()
 
 # %% [markdown]

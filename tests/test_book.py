@@ -55,6 +55,21 @@ def test_results_page_without_results_says_so(tmp_path):
     assert "No table has been run" in (tmp_path / "out" / "results.md").read_text()
 
 
+def test_benchmarks_page_leaves_blank_what_was_not_timed(tmp_path):
+    size = {"pixels": 416, "batch": 1, "instances": 5}
+    row = {"case": "grouping", "size": size, "seconds": 0.002, "peak_bytes": 2**20}
+    timed = row | {"plain_seconds": 0.01, "plain_peak_bytes": 2**21, "speedup": 5.0}
+    rows = [timed, row | {"plain_seconds": None, "plain_peak_bytes": None, "speedup": None}]
+    (tmp_path / "benchmarks").mkdir()
+    report = {"device": "a CPU", "threads": 2, "versions": {"torch": "2.15.0"}, "rows": rows}
+    store(tmp_path / "benchmarks", report, "cpu.json")
+    pages.write(tmp_path, tmp_path / "out")
+    text = (tmp_path / "out" / "benchmarks.md").read_text()
+    start = "<td>416</td><td>1</td><td>5</td><td>2.0</td>"
+    assert start + "<td>10.0</td><td>5.0</td><td>1.0</td><td>2.0</td>" in text
+    assert start + "<td></td><td></td><td>1.0</td><td></td>" in text
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -1,102 +1,28 @@
-"""COCO folders: what is read equals what is there, and each kind of bad input gets a message that helps."""
+"""COCO folders: what is read equals what is there, and what is written is read back."""
 
-import copy
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from coco_example import HEIGHT, WIDTH, changed, example, make, write
 from PIL import Image
-from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from wsis.data.checks import near_object
 from wsis.data.coco import CocoFolder, write_dataset
-from wsis.data.masks import encode_masks
-from wsis.data.pictures import ImageFolder, read_image
-from wsis.errors import AnnotationError, DataError
+from wsis.errors import DataError
 from wsis.export import write_label_map
 from wsis.types import IGNORE, ExtremePoints, Instances, Points, Sample
 from wsis.weak import simulate_file
 
-HEIGHT, WIDTH = 20, 30
-
-
-def run_length(top, left, bottom, right):
-    mask = torch.zeros(1, HEIGHT, WIDTH, dtype=torch.bool)
-    mask[0, top:bottom, left:right] = True
-    return encode_masks(mask)[0]
-
-
-def plain_counts(rle):
-    """The same run length with its counts as numbers."""
-    flat = coco_mask.decode(rle).T.ravel()
-    edges = np.flatnonzero(np.diff(flat)) + 1
-    return {"size": rle["size"], "counts": np.diff([0, *edges, flat.size]).tolist()}
-
-
-def example():
-    """Two images; polygons, both run lengths and a crowd in the first, nothing in the second."""
-    polygon = [[2, 3, 12, 3, 12, 9, 2, 9]]
-    return {
-        "images": [
-            {"id": 7, "file_name": "a.png", "height": HEIGHT, "width": WIDTH},
-            {"id": 9, "file_name": "b.png", "height": HEIGHT, "width": WIDTH},
-        ],
-        "annotations": [
-            {
-                "id": 1,
-                "image_id": 7,
-                "category_id": 5,
-                "segmentation": polygon,
-                "iscrowd": 0,
-                "bbox": [2, 3, 10, 6],
-            },
-            {"id": 2, "image_id": 7, "category_id": 2, "segmentation": run_length(5, 8, 9, 11)},
-            {
-                "id": 3,
-                "image_id": 7,
-                "category_id": 5,
-                "segmentation": plain_counts(run_length(12, 1, 19, 9)),
-            },
-            {
-                "id": 4,
-                "image_id": 7,
-                "category_id": 2,
-                "segmentation": run_length(2, 8, 16, 28),
-                "iscrowd": 1,
-            },
-        ],
-        "categories": [{"id": 5, "name": "dog"}, {"id": 2, "name": "cat"}],
-    }
-
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with the example, and a function that writes the JSON again after a change."""
-    (tmp_path / "images" / "train").mkdir(parents=True)
-    (tmp_path / "annotations").mkdir()
-    generator = np.random.default_rng(0)
-    for name in ("a.png", "b.png"):
-        pixels = generator.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(tmp_path / "images" / "train" / name)
-    write(tmp_path, example())
+    make(tmp_path)
     return tmp_path
-
-
-def write(folder, data):
-    (folder / "annotations" / "instances_train.json").write_text(json.dumps(data))
-
-
-def changed(folder, section, index, **values):
-    """Write the example with some values of one entry replaced; None removes the key."""
-    data = example()
-    entry = data[section][index]
-    entry.update(values)
-    data[section][index] = {k: v for k, v in entry.items() if v is not None}
-    write(folder, data)
 
 
 def test_sample_of_an_annotated_image(folder):
@@ -205,370 +131,6 @@ def test_simulated_labels_pass_the_checks(folder):
     assert data[0].points.ids.tolist() == data[0].extreme_points.ids.tolist() == [1, 2, 3]
 
 
-# Structure of the JSON ------------------------------------------------------------------------------------------
-
-
-def test_missing_json_is_named(folder):
-    with pytest.raises(DataError, match=r"instances_val.json does not exist; check the folder and the split"):
-        CocoFolder(folder, "val")
-
-
-def test_truncated_json_has_its_place(folder):
-    path = folder / "annotations/instances_train.json"
-    path.write_text(path.read_text()[:200])
-    with pytest.raises(DataError, match=r"instances_train.json is not JSON .*line 1, column \d+.*truncated"):
-        CocoFolder(folder)
-
-
-def test_binary_is_not_json(folder):
-    (folder / "annotations/instances_train.json").write_bytes(b"\x89PNG\xff\xfe")
-    with pytest.raises(DataError, match="instances_train.json is not a text file"):
-        CocoFolder(folder)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (
-            [{"image_id": 1}],
-            r"is a list \(COCO results\?\), not a COCO data set; it needs images, annotations",
-        ),
-        ({"images": [], "shapes": []}, "is not a COCO JSON: no list named annotations, categories"),
-        ("text", "is not a COCO JSON"),
-        ({"images": [3], "annotations": [], "categories": []}, r"images\[0\] has no integer id \(3\)"),
-        (
-            {"images": [], "annotations": [{"id": "1"}], "categories": []},
-            r"annotations\[0\] has no integer id",
-        ),
-    ],
-)
-def test_json_that_is_not_coco(folder, content, message):
-    write(folder, content)
-    with pytest.raises(DataError, match=message):
-        CocoFolder(folder)
-
-
-@pytest.mark.parametrize(
-    ("section", "message"),
-    [("images", "image id 7"), ("annotations", "annotation id 1"), ("categories", "category id 5")],
-)
-def test_duplicate_ids(folder, section, message):
-    data = example()
-    data[section].append(copy.deepcopy(data[section][0]))
-    write(folder, data)
-    with pytest.raises(DataError, match=f"instances_train.json: {message} occurs twice; give each"):
-        CocoFolder(folder)
-
-
-MISTAKES = [
-    ("categories", 1, {"name": "dog"}, "category 2 is named 'dog'; give each its own name"),
-    ("images", 0, {"width": 0}, "image 7: width is 0; give the size"),
-    ("images", 0, {"height": None}, "image 7: height is None; give the size"),
-    ("images", 0, {"file_name": None}, "image 7 has no file_name; name its file"),
-    ("annotations", 1, {"image_id": 8}, "annotation 2: image_id 8 does not exist; add the image"),
-    ("annotations", 1, {"category_id": 3}, "annotation 2: category_id 3 does not exist; add the category"),
-    (
-        "annotations",
-        0,
-        {"bbox": [2, 3, 0, 6]},
-        r"annotation 1: bbox \[2, 3, 0, 6\] has no area; .*drop_invalid",
-    ),
-    ("annotations", 0, {"bbox": [2, 3, 6]}, r"annotation 1: bbox \[2, 3, 6\] is not \[x, y, width, height\]"),
-    ("annotations", 0, {"segmentation": []}, "annotation 1: segmentation .* draw it or drop the key"),
-    ("annotations", 0, {"segmentation": "abc"}, "annotation 1: segmentation abc is neither"),
-    ("annotations", 0, {"segmentation": [[1, 2, 3, 4]]}, "annotation 1: polygon with 2 points; it needs 3"),
-    (
-        "annotations",
-        0,
-        {"segmentation": [[1, 2, 3, 4, 5, 6, 7]]},
-        "annotation 1: polygon with 7 numbers.*pairs",
-    ),
-    (
-        "annotations",
-        0,
-        {"segmentation": [1, 2, 3, 4, 5, 6]},
-        "annotation 1: polygon 1 is not a list of numbers",
-    ),
-    (
-        "annotations",
-        0,
-        {"segmentation": [[1, 2, 3, "4", 5, 6]]},
-        "annotation 1: polygon .* is not a list of numbers",
-    ),
-    (
-        "annotations",
-        0,
-        {"segmentation": [[1, 2, 3, float("nan"), 5, 6]]},
-        "annotation 1: polygon .* not a list of num",
-    ),
-    (
-        "annotations",
-        1,
-        {"segmentation": {"size": [30, 20], "counts": [600]}},
-        r"annotation 2: run length of size \[30, 20\], its image is \[20, 30\]",
-    ),
-    (
-        "annotations",
-        1,
-        {"segmentation": {"size": [20, 30], "counts": [9, 90]}},
-        "annotation 2: run length covers 99 pixels, but its image has 600; encode it again",
-    ),
-    (
-        "annotations",
-        1,
-        {"segmentation": {"size": [20, 30], "counts": "0P"}},
-        "annotation 2: run length is damaged, but its image has 600",
-    ),
-    (
-        "annotations",
-        1,
-        {"segmentation": {"size": [20, 30], "counts": 5}},
-        "annotation 2: run length with counts 5; they are",
-    ),
-]
-
-
-@pytest.mark.parametrize(("section", "index", "values", "message"), MISTAKES)
-def test_mistakes_in_the_json(folder, section, index, values, message):
-    changed(folder, section, index, **values)
-    with pytest.raises(DataError, match="instances_train.json: " + message):
-        CocoFolder(folder)
-
-
-SQUARE = [[5, 3], [2, 5], [5, 8], [11, 5]]
-WEAK_MISTAKES = [
-    ("images", 0, {"tags": [5, 6]}, "image 7: tag 6 is no category id; add the category or remove the tag"),
-    ("images", 0, {"tags": "dog"}, "image 7: tags 'dog' are not a list"),
-    (
-        "annotations",
-        0,
-        {"point": [30, 5]},
-        r"annotation 1: point \[30, 5\] is outside its image of 30 x 20; click",
-    ),
-    ("annotations", 0, {"point": [5, -1]}, r"annotation 1: point \[5, -1\] is outside"),
-    ("annotations", 0, {"point": [5]}, r"annotation 1: point \[5\] is not \[x, y\]"),
-    ("annotations", 0, {"point": [5, float("nan")]}, r"annotation 1: point \[5, nan\] is not \[x, y\]"),
-    ("annotations", 0, {"extreme_points": SQUARE[:3]}, "annotation 1: extreme_points .* are not four"),
-    (
-        "annotations",
-        0,
-        {"extreme_points": [*SQUARE[:3], [31, 5]]},
-        r"extreme point \[31, 5\] is outside its image",
-    ),
-    (
-        "annotations",
-        0,
-        {"extreme_points": [[5, 5]] * 4},
-        "annotation 1: extreme_points .* do not span a box; click",
-    ),
-    (
-        "annotations",
-        0,
-        {"extreme_points": SQUARE[::-1]},
-        "annotation 1: extreme_points .* not in the order top, left",
-    ),
-]
-
-
-@pytest.mark.parametrize(("section", "index", "values", "message"), WEAK_MISTAKES)
-def test_mistakes_in_weak_labels(folder, section, index, values, message):
-    changed(folder, section, index, **values)
-    with pytest.raises(AnnotationError, match="instances_train.json: .*" + message):
-        CocoFolder(folder)
-
-
-# Pixels ---------------------------------------------------------------------------------------------------------
-
-
-def test_click_off_its_object(folder):
-    changed(folder, "annotations", 1, point=[20, 6])
-    with pytest.raises(
-        AnnotationError, match=r"train.json: annotation 2: point \[20.0, 6.0\] is off its object.*1 px"
-    ):
-        CocoFolder(folder)[0]
-
-
-def test_click_beside_its_object_is_forgiven_up_to_the_tolerance(folder):
-    changed(folder, "annotations", 1, point=[11, 6])  # the object ends at x = 10
-    assert len(CocoFolder(folder)[0].points) == 1
-    changed(folder, "annotations", 1, point=[14, 6])
-    assert len(CocoFolder(folder, click_tolerance=4)[0].points) == 1
-    with pytest.raises(AnnotationError):
-        CocoFolder(folder)[0]
-
-
-def test_extreme_point_off_its_object(folder):
-    changed(folder, "annotations", 0, extreme_points=[[20, 3], [2, 5], [5, 8], [21, 5]])
-    with pytest.raises(
-        AnnotationError, match=r"annotation 1: extreme_points \[20.0, 3.0\] is off its object"
-    ):
-        CocoFolder(folder)[0]
-
-
-def test_a_click_on_the_far_edge_of_the_image_is_a_pixel(folder):
-    changed(folder, "annotations", 0, segmentation=run_length(10, 20, 20, 30), bbox=None, point=[29.9, 19.6])
-    assert CocoFolder(folder)[0].points.xy.tolist() == [[29, 19]]
-
-
-def test_empty_mask(folder):
-    changed(folder, "annotations", 1, segmentation={"size": [20, 30], "counts": [600]})
-    with pytest.raises(DataError, match="annotation 2: its mask has no pixel; remove it.*drop_invalid"):
-        CocoFolder(folder)[0]
-    assert CocoFolder(folder, drop_invalid=True)[0].truth.ids.tolist() == [1, 3, 4]
-
-
-def test_dropped_annotations_are_listed(folder):
-    changed(folder, "annotations", 0, bbox=[2, 3, 0, 6])
-    data = CocoFolder(folder, drop_invalid=True)
-    assert len(data.dropped) == 1 and "annotation 1: bbox" in data.dropped[0]
-    assert data[0].truth.ids.tolist() == [2, 3, 4]
-
-
-def test_missing_image_is_found_on_opening(folder):
-    (folder / "images/train/b.png").unlink()
-    with pytest.raises(DataError, match=r"image 9: .*b.png does not exist; add it"):
-        CocoFolder(folder)
-
-
-def test_truncated_image_is_named(folder):
-    path = folder / "images/train/a.png"
-    path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(DataError, match="a.png cannot be read as a picture.*copy it again"):
-        CocoFolder(folder)[0]
-
-
-def test_image_of_another_size(folder):
-    Image.new("RGB", (WIDTH, HEIGHT + 1)).save(folder / "images/train/a.png")
-    with pytest.raises(DataError, match="a.png is 30 x 21, but .*instances_train.json says 30 x 20"):
-        CocoFolder(folder)[0]
-
-
-def test_check_reads_everything_and_lists_what_is_wrong(folder):
-    for name in ("a.png", "b.png"):
-        (folder / "images/train" / name).write_bytes(b"no picture")
-    with pytest.raises(
-        DataError, match=r"2 images are wrong:\n.*a.png cannot be read.*\n.*b.png cannot be read"
-    ):
-        CocoFolder(folder).check()
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        (torch.full((HEIGHT, WIDTH), 3), r"a.png: value 3; class maps hold 0, 1..2 and 255"),
-        (torch.zeros(HEIGHT, WIDTH - 1), "a.png is 29 x 20, its image 30 x 20"),
-    ],
-)
-def test_class_maps_that_do_not_fit(folder, values, message):
-    for name in ("a", "b"):
-        write_label_map(folder / "maps" / f"{name}.png", values)
-    with pytest.raises(DataError, match=message):
-        CocoFolder(folder, semantic_dir=folder / "maps")[0]
-
-
-def test_missing_class_map_is_found_on_opening(folder):
-    write_label_map(folder / "maps/a.png", torch.zeros(HEIGHT, WIDTH))
-    with pytest.raises(DataError, match=r"image 9: .*maps/b.png does not exist"):
-        CocoFolder(folder, semantic_dir=folder / "maps")
-
-
-def test_label_png_with_an_unknown_category(folder):
-    write_label_map(folder / "semantic/train/a.png", torch.full((HEIGHT, WIDTH), 3))
-    with pytest.raises(DataError, match="a.png: value 3 is no category id; add it"):
-        CocoFolder(folder)[0]
-    (folder / "semantic/categories.json").write_text(json.dumps([{"id": 3, "name": "sky"}]))
-    assert not CocoFolder(folder)[0].true_semantic.any()
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (
-            {"images": [{"id": 8, "file_name": "a.png", "height": 20, "width": 30}]},
-            r"image 8 .* is missing in",
-        ),
-        (
-            {"images": [{"id": 7, "file_name": "a.png", "height": 30, "width": 30}]},
-            r"image 7 \(30, 30\) is \(30, 20\)",
-        ),
-        (
-            {"categories": [{"id": 5, "name": "cow"}, {"id": 2, "name": "cat"}]},
-            "category 5 'cow' is 'dog' in",
-        ),
-        ({"annotations": [{"id": 1, "image_id": 9, "category_id": 5}]}, "annotation 1: image_id 9 is 7 in"),
-        (
-            {"annotations": [{"id": 1, "image_id": 7, "category_id": 2}]},
-            "annotation 1: category_id 2 is 5 in",
-        ),
-    ],
-)
-def test_weak_file_of_another_data_set(folder, change, message):
-    weak = {**example(), "annotations": [], **change}
-    (folder / "weak.json").write_text(json.dumps(weak))
-    with pytest.raises(AnnotationError, match="weak.json: " + message):
-        CocoFolder(folder, weak=folder / "weak.json")
-
-
-def test_near_object_counts_pixels_in_both_directions():
-    mask = torch.zeros(1, 9, 9, dtype=torch.bool)
-    mask[0, 4, 4] = True
-    grid = torch.stack(torch.meshgrid(torch.arange(9.0), torch.arange(9.0), indexing="xy"), -1).reshape(
-        1, 81, 2
-    )
-    near = near_object(mask, grid, tolerance=2).reshape(9, 9)
-    assert near[2:7, 2:7].all() and near.sum() == 25
-
-
-# Pictures -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK"])
-def test_pictures_of_any_mode_become_rgb(tmp_path, mode):
-    picture = Image.new("RGB", (5, 4), (255, 255, 255)).convert(mode)
-    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
-    picture.save(path)
-    assert torch.equal(read_image(path), torch.full((3, 4, 5), 255, dtype=torch.uint8))
-
-
-def test_exif_orientation_is_not_applied(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # "turn by a quarter to see it upright"
-    Image.new("RGB", (8, 4)).save(tmp_path / "a.jpg", exif=exif)
-    assert read_image(tmp_path / "a.jpg").shape == (3, 4, 8)
-
-
-def test_sixteen_bits_are_refused(tmp_path):
-    Image.fromarray(np.zeros((4, 4), dtype=np.uint16)).save(tmp_path / "a.png")
-    with pytest.raises(DataError, match="a.png has mode I;16; save it with 8 bits"):
-        read_image(tmp_path / "a.png")
-
-
-def test_image_folder_is_sorted_and_takes_pictures_only(tmp_path):
-    for name in ("b.JPG", "a.png", "c.jpeg"):
-        Image.new("RGB", (5, 4)).save(tmp_path / name)
-    (tmp_path / "notes.txt").touch()
-    data = ImageFolder(tmp_path)
-    assert [s.file_name for s in data] == ["a.png", "b.JPG", "c.jpeg"]
-    assert [s.image_id for s in data] == [1, 2, 3]
-    assert data[0].truth is data[0].points is data[0].tags is None
-
-
-def test_image_folder_names_the_broken_picture(tmp_path):
-    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff")
-    with pytest.raises(DataError, match="a.jpg cannot be read as a picture"):
-        ImageFolder(tmp_path)[0]
-
-
-def test_image_folder_without_pictures(tmp_path):
-    with pytest.raises(DataError, match="holds no picture; known endings are .jpg"):
-        ImageFolder(tmp_path)
-    with pytest.raises(DataError, match="nowhere is not a folder"):
-        ImageFolder(tmp_path / "nowhere")
-
-
-# Writing --------------------------------------------------------------------------------------------------------
-
-
 class Two:
     """Two small samples with everything that can be written."""
 
@@ -628,6 +190,26 @@ def test_an_existing_split_is_not_overwritten(tmp_path):
     assert len(CocoFolder(tmp_path, "val")) == len(CocoFolder(tmp_path, "train")) == 2
 
 
+def test_without_class_maps_no_label_pngs_are_written(tmp_path):
+    class Bare(Two):
+        def __getitem__(self, index):
+            return replace(super().__getitem__(index), true_semantic=None, points=None, extreme_points=None)
+
+    write_dataset(Bare(), tmp_path, "val")
+    assert not (tmp_path / "semantic/val").exists()
+    assert torch.equal(CocoFolder(tmp_path, "val")[0].true_semantic[1:], Two()[0].true_semantic[1:])
+
+
+def test_a_class_map_with_values_beyond_the_classes_is_not_written(tmp_path):
+    class Beyond(Two):
+        def __getitem__(self, index):
+            return replace(super().__getitem__(index), true_semantic=torch.full((8, 9), 4, dtype=torch.uint8))
+
+    with pytest.raises(DataError, match="scene0.png: label 256..256 does not fit"):
+        write_dataset(Beyond(), tmp_path, "val")
+    assert not any(p.is_file() for p in tmp_path.rglob("*"))
+
+
 def test_an_interrupted_write_leaves_no_split(tmp_path):
     class Broken(Two):
         def __getitem__(self, index):
@@ -641,8 +223,6 @@ def test_an_interrupted_write_leaves_no_split(tmp_path):
     write_dataset(Two(), tmp_path, "val")
     CocoFolder(tmp_path, "val").check()
 
-
-# Photographs ----------------------------------------------------------------------------------------------------
 
 PHOTOS = os.environ.get("WSIS_PHOTOS")
 

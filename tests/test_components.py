@@ -155,17 +155,27 @@ def graph(kind):
     return torch.randint(1, n + 1, (2, n // 2), generator=generator)
 
 
+def smallest_by_scipy(edges, n):
+    matrix = sparse.coo_matrix((np.ones(edges.shape[1]), edges.numpy()), shape=(n + 1, n + 1))
+    _, labels = sparse.csgraph.connected_components(matrix, directed=False)
+    smallest = np.full(labels.max() + 1, n + 1)
+    np.minimum.at(smallest, labels, np.arange(n + 1))
+    return smallest[labels]
+
+
 @pytest.mark.parametrize(
     "kind", ["chain", "zigzag chain", "star with the largest name in the middle", "random"]
 )
 def test_hooking_finds_the_smallest_reachable_node(kind):
     edges, n = graph(kind), 3000
-    root = _smallest_reachable(edges, n)
-    matrix = sparse.coo_matrix((np.ones(edges.shape[1]), edges.numpy()), shape=(n + 1, n + 1))
-    _, labels = sparse.csgraph.connected_components(matrix, directed=False)
-    smallest = np.full(labels.max() + 1, n + 1)
-    np.minimum.at(smallest, labels, np.arange(n + 1))
-    assert np.array_equal(root.numpy(), smallest[labels])
+    assert np.array_equal(_smallest_reachable(edges, n), smallest_by_scipy(edges, n))
+
+
+@given(st.integers(2, 60), st.integers(1, 60), st.integers(0, 2**16))
+@settings(max_examples=200, deadline=None)
+def test_hooking_on_random_graphs(n, links, seed):
+    edges = torch.randint(1, n + 1, (2, links), generator=torch.Generator().manual_seed(seed))
+    assert np.array_equal(_smallest_reachable(edges, n), smallest_by_scipy(edges, n))
 
 
 def test_unknown_connectivity_is_refused():

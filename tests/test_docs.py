@@ -1,11 +1,13 @@
 """What the pages name exists: commands, citations, fidelity entries, settings, results, chapters."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 from book import build, pages
+from wsis.__main__ import _parser
 from wsis.config import flatten
 from wsis.methods import bestie
 
@@ -76,3 +78,10 @@ def test_contents_list_exactly_what_there_is():
     assert [f"{n}.py" for n in build.chapters()] == [p.name for p in NOTEBOOKS]
     documents = [d for d in build.documents() if not d.startswith("chapters/")]
     assert [d for d in documents if not (ROOT / "book" / f"{d}.md").exists()] == []
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_command_lines_are_accepted(name):
+    text = re.sub(r"\\\n(?:# )?\s*", "", TEXTS[name])
+    for line in re.findall(r"^(?:# )?(?:\S*python|torchrun .*) -m wsis (.+)$", text, re.M):
+        _parser().parse_args(shlex.split(line))

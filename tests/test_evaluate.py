@@ -164,7 +164,7 @@ class TestVoc:
             voc_ap([], [], 1)
 
     @given(seed=st.integers(0, 10_000), shuffle=st.randoms(use_true_random=False))
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=15, deadline=None)
     def test_order_of_images_and_predictions_does_not_matter(self, seed, shuffle):
         predicted, truth = random_scene(seed)
         images = shuffle.sample(range(4), 4)
@@ -176,7 +176,7 @@ class TestVoc:
         torch.testing.assert_close(a["AP"], b["AP"], equal_nan=True)
 
     @given(seed=st.integers(0, 10_000))
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=15, deadline=None)
     def test_against_the_rule_written_with_loops(self, seed):
         predicted, truth = random_scene(seed)
         expected = [by_loops(predicted, truth, label, 0.5) for label in range(3)]
@@ -227,6 +227,10 @@ class TestCoco:
         _, truth = random_scene(2)
         coco_ap(truth, truth, 3)
         assert capsys.readouterr().out == ""
+
+    def test_many_objects_are_taken(self):
+        truth = [instances((0, 10, 0, 1.0))] * 300
+        assert coco_ap(truth, truth, 1)["AP"] == pytest.approx(1)
 
     def test_voc_and_coco_agree_where_their_rules_do(self):
         predicted, truth = [instances((0, 10, 0, 0.9))], [instances((0, 10, 0, 1), (10, 20, 0, 1))]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.profiler import ProfilerActivity, profile
+from torch.autograd.profiler import profile
 
 from wsis.components import connected_components
 from wsis.errors import ConfigError
@@ -387,9 +387,9 @@ def test_half_precision_offsets_at_large_coordinates(dtype):
 
 def peak_memory(function):
     """Most bytes that tensors took at one time during a call."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+    with profile(profile_memory=True) as record:
         function()
-    events = record.profiler.kineto_results.events()
+    events = record.kineto_results.events()
     return max(accumulate(e.nbytes() for e in events if e.name() == "[memory]"))
 
 
@@ -447,3 +447,26 @@ def test_clusters_regroup_two_touching_discs():
     assert count == 1
     assert torch.equal(regions, torch.where(ids > 0, torch.where(nearest, 1, 2), 0))
     assert not centers.score.requires_grad
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_gpu_agrees_with_cpu():
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.randint(0, 4, (3, 12, 15), generator=generator)
+    classes = coarse.repeat_interleave(8, 1).repeat_interleave(8, 2)
+    heat, offsets = (
+        torch.rand(classes.shape, generator=generator),
+        torch.randn(3, 2, 96, 120, generator=generator),
+    )
+
+    def chain(device):
+        ids, count = connected_components(classes.to(device))
+        peaks = find_centers(heat.to(device), ids, 0.3, 15)
+        clusters = cluster_centers(2 * offsets.to(device), ids)
+        centers = merge_centers(peaks, clusters, heat.to(device), min_distance=5)
+        regions = group_pixels(offsets.to(device), ids, centers)
+        statistics = region_statistics(regions, len(centers.score), heat.to(device))
+        return ids, *centers, regions, *statistics
+
+    for on_cpu, on_gpu in zip(chain("cpu"), chain("cuda"), strict=True):
+        torch.testing.assert_close(on_gpu.cpu(), on_cpu)

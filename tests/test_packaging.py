@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -54,11 +55,15 @@ def test_package_imports_none_of_the_books_packages():
 @pytest.mark.timeout(300)
 def test_wheel_holds_what_it_needs_and_works_by_itself(tmp_path):
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", tmp_path, ROOT], check=True)
+    source = tmp_path / "source"  # a build leaves files behind
+    shutil.copytree(ROOT / "wsis", source / "wsis", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", tmp_path, source], check=True)
     (wheel,) = tmp_path.glob("wsis-*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     sources = {str(p.relative_to(ROOT)) for p in (ROOT / "wsis").rglob("*.py")}
-    weights = {str(p.relative_to(ROOT)) for p in (ROOT / "wsis" / "weights").glob("*")}
+    weights = {str(p.relative_to(ROOT)) for p in (ROOT / "wsis" / "weights").glob("*.*")}
     assert sources | weights | {"wsis/py.typed"} <= names
     assert not [n for n in names if n.startswith(("tests", "book", "notebooks", "benchmarks"))]
 

@@ -148,12 +148,12 @@ def test_square_comes_before_the_crop():
     assert augment(scene(), 0).size == (321, 321)
 
 
-@pytest.mark.parametrize("field", ["brightness_shift", "brightness", "contrast", "saturation", "hue"])
+@pytest.mark.parametrize("field", ["shift", "brightness", "contrast", "saturation", "hue"])
 def test_each_color_change_changes_colors_only(field):
     sample = scene()
     sample = replace(sample, image=torch.randint(60, 190, sample.image.shape, dtype=torch.uint8))
-    off = {"brightness_shift": 0, "brightness": 0, "contrast": 0, "saturation": 0, "hue": 0}
-    strength = {**off, field: {"brightness_shift": 16, "hue": 0.1}.get(field, 0.5)}
+    off = {"shift": 0, "brightness": 0, "contrast": 0, "saturation": 0, "hue": 0}
+    strength = {**off, field: {"shift": 16, "hue": 0.1}.get(field, 0.5)}
     plain = replace(PLAIN, crop=40, color_probability=1, **off)(sample, 4)
     changed = replace(PLAIN, crop=40, color_probability=1, **strength)(sample, 4)
     assert not torch.equal(plain.image, changed.image)
@@ -163,7 +163,7 @@ def test_each_color_change_changes_colors_only(field):
 
 def test_shift_adds_at_most_its_strength():
     sample = replace(scene(), image=torch.full((3, 24, 40), 128, dtype=torch.uint8))
-    augment = replace(PLAIN, color_probability=1, brightness_shift=16, contrast=0, hue=0)
+    augment = replace(PLAIN, color_probability=1, shift=16, contrast=0, hue=0)
     values = torch.tensor([augment(sample, s).image[:, 16, 16].int().tolist() for s in range(60)]) - 128
     assert values.abs().max() <= 16 and values.min() < -8 and values.max() > 8
 

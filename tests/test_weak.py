@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from wsis.data.masks import encode_masks
-from wsis.errors import AnnotationError, DataError
+from wsis.errors import AnnotationError, ConfigError, DataError
 from wsis.types import Instances, Sample
 from wsis.weak import (
     extreme_points_from_masks,
@@ -158,6 +158,13 @@ def test_an_empty_mask_is_named(function):
     masks[1] = False
     with pytest.raises(AnnotationError, match="mask 1 of 3 has no pixel.*leave the object out"):
         function(masks)
+
+
+def test_an_unknown_kind_is_named():
+    with pytest.raises(
+        ConfigError, match="points='center': choose one of box_center, mask_centroid, mask_random"
+    ):
+        points_from_masks(torch.ones(1, 2, 2, dtype=torch.bool), "center")
 
 
 def test_tags():

@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 import typing
-from dataclasses import MISSING, field, fields, is_dataclass, replace
+from dataclasses import field, fields, is_dataclass, replace
 from typing import Any, Literal
 
 from wsis.errors import ConfigError
@@ -88,8 +88,12 @@ def _checked(value: Any, kind: Any, name: str) -> Any:
             raise ConfigError(f"{name}={value!r}: expected {_words(kind)}") from None
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if origin is tuple and isinstance(value, (list, tuple)):
-        return tuple(value)
+    if origin is tuple:
+        parts = value if isinstance(value, (list, tuple)) else []
+        kinds = options[:1] * len(parts) if options[-1] is ... else options
+        if not isinstance(value, (list, tuple)) or len(kinds) != len(parts):
+            raise ConfigError(f"{name}={value!r}: expected {_words(kind)}, as in [1, 2]")
+        return tuple(_checked(part, k, name) for part, k in zip(parts, kinds, strict=True))
     if origin is Literal:
         if value not in options:
             raise ConfigError(f"{name}={value!r}: choose one of {', '.join(map(str, options))}")
@@ -104,26 +108,25 @@ def _words(kind: Any) -> str:
     return kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
 
 
-def sources(config: Any, prefix: str = "") -> list[dict[str, str]]:
-    """One row per setting (name, value, unit, source, scales) for the table that each chapter shows."""
+def sources(config: Any) -> list[dict[str, str]]:
+    """One row per setting (name, value, unit, source, scales), for the table that each chapter shows."""
+    return _rows(config, type(config)(), "", {})
+
+
+def _rows(config: Any, default: Any, prefix: str, group: dict[str, Any]) -> list[dict[str, str]]:
+    """Rows of one (nested) dataclass; `group` is the source of the whole group, where it has one."""
     rows: list[dict[str, str]] = []
     for f in fields(config):
-        value = getattr(config, f.name)
-        if is_dataclass(value) and not f.metadata:
-            rows += sources(value, f"{prefix}{f.name}.")
+        value, published, m = getattr(config, f.name), getattr(default, f.name), f.metadata
+        if is_dataclass(value):
+            rows += _rows(value, published, f"{prefix}{f.name}.", dict(m))
             continue
-        m = f.metadata
-        default = f.default if f.default is not MISSING else None
-        if "cite" in m:
-            source = f"{m['cite']}, {m['where']}"
-        else:
-            source = f"ours: {m['why']}"
-        if value != default:
-            source = f"this preset (published or default: {default}; {source})"
-        rows.append(
-            {"name": prefix + f.name, "value": str(value), "unit": m["unit"], "source": source,
-             "scales": "yes" if m["scales"] else ""}
-        )  # fmt: skip
+        origin = group or m
+        source = f"{origin['cite']}, {origin['where']}" if "cite" in origin else f"ours: {origin['why']}"
+        if value != published:
+            source = f"scaled down from {published} ({source})"
+        scales = "yes" if m["scales"] else ""
+        rows.append({"name": prefix + f.name, "value": str(value), "unit": m["unit"], "source": source, "scales": scales})
     return rows
 
 

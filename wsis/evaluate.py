@@ -160,12 +160,8 @@ def label_quality(
     """
     found = _assign_all(pseudo, truth, None)
     right, counts = _true_positive(found, iou)
-    hits = int(right.sum())
-    return {
-        "true_positive": hits,
-        "false_positive": int(counts.sum()) - hits,
-        "missed": len(found["positives"]) - hits,
-    }
+    hits, wrong = int(right.sum()), int((counts & ~right).sum())
+    return {"true_positive": hits, "false_positive": wrong, "missed": len(found["positives"]) - hits}
 
 
 def cue_quality(points: Iterable[Points], truth: Iterable[Instances]) -> dict[str, float]:
@@ -188,10 +184,8 @@ def cue_quality(points: Iterable[Points], truth: Iterable[Instances]) -> dict[st
         right += len(area[hit].argmin(1).unique()) if hit.any() else 0
         cues += int((hit | ~on.any(1)).sum())
         objects += int((~t.crowd).sum())
-    return {
-        "precision": right / cues if cues else float("nan"),
-        "recall": right / objects if objects else float("nan"),
-    }
+    nan = float("nan")
+    return {"precision": right / cues if cues else nan, "recall": right / objects if objects else nan}
 
 
 class MeanIoU:
@@ -272,18 +266,14 @@ def coco_eval(
 
 def _coco(images: Sequence[int], categories: Sequence[int], annotations: list[dict]) -> COCO:
     """A pycocotools object from memory; ids are given anew because pycocotools takes id 0 for "unmatched"."""
-    areas = coco_mask.area([a["segmentation"] for a in annotations]).tolist() if annotations else []
+    areas = [int(coco_mask.area(a["segmentation"])) for a in annotations]  # all at once overflows beyond 255
     coco = COCO()
-    rows = [
+    rows: list[Any] = [
         {"area": area} | a | {"id": i + 1} for i, (a, area) in enumerate(zip(annotations, areas, strict=True))
     ]
-    coco.dataset = {
-        "images": [
-            {"id": i, "height": 0, "width": 0} for i in images
-        ],  # asked for, not used: RLE has the size
-        "categories": [{"id": c} for c in categories],
-        "annotations": rows,
-    }
+    pictures: list[Any] = [{"id": i, "height": 0, "width": 0} for i in images]  # unused: RLE has the size
+    names: list[Any] = [{"id": c} for c in categories]
+    coco.dataset = {"images": pictures, "categories": names, "annotations": rows}
     coco.createIndex()
     return coco
 

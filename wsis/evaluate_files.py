@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from wsis.data.checks import read_coco, shape_problem
 from wsis.data.masks import compressed, decode_masks
@@ -55,7 +55,7 @@ def _problem(record: Any, images: dict[int, dict], categories: set[int]) -> str 
 
 
 def coco_ap_files(predicted: str | Path, truth: str | Path) -> dict[str, float]:
-    """COCO mask AP of a results list, or of a COCO data set (score 1 where it has none), against a COCO data set.
+    """COCO mask AP of a results list, or of a COCO data set (score 1 where it has none).
 
     Raises:
         DataError: unreadable file, unknown image or category id, mask of another size than its image.
@@ -115,7 +115,7 @@ def _label_map(path: Path) -> torch.Tensor:
                 f"{path}: a label map is a one-channel PNG of class numbers, this one is {image.mode}"
             )
         return torch.from_numpy(np.array(image))
-    except (OSError, UnidentifiedImageError) as e:
+    except (OSError, SyntaxError, ValueError) as e:  # what PIL raises on damaged files
         raise DataError(f"{path}: cannot be read as an image ({e}); write it again") from e
 
 

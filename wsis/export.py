@@ -38,12 +38,13 @@ def annotation_records(
     `id` is the instance's id, or 0 where it has none: `instances_json` numbers those. `category_ids[label]`
     is the category, by default label + 1.
     """
-    rles = encode_masks(instances.masks)
+    rles: Any = encode_masks(instances.masks)
     if not rles:
         return []
+    areas: Any = coco_mask.area(rles)
     rows = zip(
         rles,
-        coco_mask.area(rles).tolist(),
+        areas.tolist(),
         coco_mask.toBbox(rles).tolist(),
         instances.ids.tolist(),
         _category(instances.labels, category_ids),

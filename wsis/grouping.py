@@ -248,14 +248,15 @@ def _nearest(votes: Tensor, rows: Tensor, positions: Tensor, begin: Tensor, size
         chosen = ((sizes > width // 2) & (sizes <= width)).nonzero()[:, 0]
         slot = torch.arange(width, device=sizes.device)
         at = (begin[chosen, None] + slot).clamp_max(len(positions) - 1)  # [rows of this class, width]
-        candidates = positions[at].masked_fill((slot >= sizes[chosen, None])[..., None], torch.inf).unbind(-1)
+        candidates = positions[at].masked_fill((slot >= sizes[chosen, None])[..., None], torch.inf)
+        candidates_y, candidates_x = (c.contiguous() for c in candidates.unbind(-1))
         place = torch.full_like(sizes, -1)
         place[chosen] = torch.arange(len(chosen), device=sizes.device)
         places = place.index_select(0, rows)
         for part in (places >= 0).nonzero()[:, 0].split(max(1, _chunk(sizes.device) // width)):
-            own, votes_y, votes_x = (v.index_select(0, part) for v in (places, *votes))
-            dy = votes_y[:, None] - candidates[0].index_select(0, own)
-            dx = votes_x[:, None] - candidates[1].index_select(0, own)
+            own, vote_y, vote_x = (values.index_select(0, part) for values in (places, *votes))
+            dy = vote_y[:, None] - candidates_y.index_select(0, own)
+            dx = vote_x[:, None] - candidates_x.index_select(0, own)
             nearest[part] = dy.square_().add_(dx.square_()).argmin(1)
         width = int(torch.where(sizes <= width // 2, sizes, 0).amax())
     return nearest

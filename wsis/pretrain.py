@@ -33,18 +33,16 @@ AUGMENT = Augment(crop=SIZE, long_side=None, scale=(0.8, 1.3), scale_step=0.0)
 
 
 class TagClassifier(nn.Module):
-    """Spatial means of every feature of the trunk that no later one is made of, then one linear layer."""
+    """Spatial means of the trunk's last feature (HRNet: of all its branches), then one linear layer."""
 
-    def __init__(self, trunk: Pyramid, classes: int) -> None:
+    def __init__(self, trunk: Pyramid, levels: slice, classes: int) -> None:
         super().__init__()
-        self.trunk = trunk
-        self.parallel = trunk.strides[-1] == 32 and len(set(trunk.strides)) == 5
-        self.head = nn.Linear(sum(trunk.channels[1:]) if self.parallel else trunk.channels[-1], classes)
+        self.trunk, self.levels = trunk, levels
+        self.head = nn.Linear(sum(trunk.channels[levels]), classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        features = self.trunk(images)
-        kept = features[1:] if self.parallel else features[-1:]
-        return self.head(torch.cat([f.mean((2, 3)) for f in kept], dim=1))
+        features = self.trunk(images)[self.levels]
+        return self.head(torch.cat([f.mean((2, 3)) for f in features], dim=1))
 
 
 def pretrain(name: str, out: Path, schedule: Schedule = SCHEDULE, scenes: int = 8000) -> dict:
@@ -53,7 +51,7 @@ def pretrain(name: str, out: Path, schedule: Schedule = SCHEDULE, scenes: int = 
     train, val = (InMemory(World(split, n, seed=SEED, config=SCENES)) for split, n in (("train", scenes), ("val", 500)))
     engine = Engine(accelerator=make_accelerator("auto"), seed=SEED, folder=out / f".{name}", resume=True)
     torch.manual_seed(SEED)
-    model = TagClassifier(build_pyramid(name, "random"), len(train.classes))
+    model = TagClassifier(build_pyramid(name, "random"), slice(1 if name.startswith("hrnet") else -1, None), len(train.classes))
 
     def loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
         return {"total": cross_entropy(network(batch.images), batch.tags.float().argmax(1), label_smoothing=0.1)}

@@ -20,9 +20,10 @@ from torch import nn
 
 from wsis import __version__
 from wsis.config import changed, fingerprint, flatten
+from wsis.data.labelled import category_ids
 from wsis.errors import ConfigError, DataError
 from wsis.files import atomic, read_json, write_json
-from wsis.train import Engine, StepLoss, make_accelerator, optimise, Augment, Schedule
+from wsis.train import Augment, Engine, Schedule, StepLoss, make_accelerator, optimise, seed_of
 from wsis.types import Dataset, Method
 
 METHODS = ("bestie",)
@@ -101,7 +102,7 @@ def fit(
     )
     workspace = Workspace(cfg=cfg, train=train, val=val, folder=out, engine=engine)
     if engine.accelerator.is_main_process:
-        _claim(out, name, cfg, data, seed, train.classes, resume)
+        _claim(out, name, cfg, data, seed, train, resume)
     engine.accelerator.wait_for_everyone()
     stages = method(name).stages(cfg)
     unknown = set(only) - {s.name for s in stages}
@@ -127,11 +128,13 @@ def _run(stage: Stage, workspace: Workspace, cache: Path | None) -> dict[str, An
     stored = cache / f"{stage.name}-{workspace.key}" if cache else None
     main, wait = workspace.engine.accelerator.is_main_process, workspace.engine.accelerator.wait_for_everyone
     if main and stored and not report.exists() and (stored / report.name).exists():
-        shutil.copytree(stored, workspace.folder, dirs_exist_ok=True)
+        shutil.copytree(stored, workspace.folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(report.name))
+        shutil.copy2(stored / report.name, report)  # last: it says that the rest is whole
     wait()
     if report.exists() and read_json(report)["key"] == workspace.key:
         return read_json(report)
     began = time.perf_counter()
+    torch.manual_seed(seed_of(workspace.engine.seed, stage.name))  # of new layers' first weights
     figures = stage.run(workspace)
     wait()
     figures = {**figures, "key": workspace.key, "minutes": (time.perf_counter() - began) / 60}
@@ -148,7 +151,7 @@ def _run(stage: Stage, workspace: Workspace, cache: Path | None) -> dict[str, An
 def _store(stage: Stage, workspace: Workspace, stored: Path) -> None:
     with atomic(stored) as temporary:
         temporary.mkdir(parents=True)
-        for path in (stage.artefact, f"{stage.name}.report.json", f"{stage.name}.csv"):
+        for path in filter(None, (stage.artefact, f"{stage.name}.report.json", f"{stage.name}.csv")):
             source = workspace.path(path)
             if source.is_dir():
                 shutil.copytree(source, temporary / path)
@@ -156,10 +159,10 @@ def _store(stage: Stage, workspace: Workspace, stored: Path) -> None:
                 shutil.copy2(source, temporary / path)
 
 
-def _claim(out: Path, name: str, cfg: Any, data: str, seed: int, classes: tuple[str, ...], resume: bool) -> None:
+def _claim(out: Path, name: str, cfg: Any, data: str, seed: int, train: Dataset, resume: bool) -> None:
     """Write run.json, or check that the one that is there describes the same run."""
     path = out / "run.json"
-    mine = {"method": name, "data": data, "seed": seed, "classes": list(classes), "settings": flatten(cfg)}
+    mine = {"method": name, "data": data, "seed": seed, "classes": list(train.classes), "settings": flatten(cfg)}
     if path.exists() and resume:
         import json
 
@@ -177,16 +180,17 @@ def _claim(out: Path, name: str, cfg: Any, data: str, seed: int, classes: tuple[
         for file in [*out.glob("*.report.json"), *out.glob("*-????????.safetensors")]:
             file.unlink()
     out.mkdir(parents=True, exist_ok=True)
-    write_json(path, {**mine, "version": __version__}, indent=2)
+    write_json(path, {**mine, "category_ids": category_ids(train), "version": __version__}, indent=2)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A finished run, ready to label and predict."""
+    """A finished run, ready to label and predict. `category_ids[i]` is the COCO id of class i in its training data."""
 
     name: str
     cfg: Any
     classes: tuple[str, ...]
+    category_ids: tuple[int, ...]
     model: nn.Module
     folder: Path
     data: str
@@ -197,7 +201,7 @@ def load(folder: Path, device: str = "auto") -> Run:
     """The trained model of a run folder.
 
     Raises:
-        DataError: no run there, or its last stage is not finished.
+        DataError: no run there, or one of its stages is not finished.
     """
     path = folder / "run.json"
     if not path.exists():
@@ -205,8 +209,13 @@ def load(folder: Path, device: str = "auto") -> Run:
     facts = read_json(path)
     which = method(facts["method"])
     cfg = changed(which.FULL, **facts["settings"])
+    open_stages = [s.name for s in which.stages(cfg) if s.artefact and not (folder / s.artefact).exists()]
+    if open_stages:
+        raise DataError(
+            f"{folder}: {', '.join(open_stages)} not finished; go on with python -m wsis train ... --out {folder} --resume"
+        )
     model = which.restore(cfg, folder).to(make_accelerator(device).device).eval()
     return Run(
-        name=facts["method"], cfg=cfg, classes=tuple(facts["classes"]), model=model, folder=folder,
-        data=facts["data"], seed=facts["seed"],
+        name=facts["method"], cfg=cfg, classes=tuple(facts["classes"]), category_ids=tuple(facts["category_ids"]), model=model,
+        folder=folder, data=facts["data"], seed=facts["seed"],
     )  # fmt: skip

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
@@ -75,7 +75,10 @@ def make_accelerator(device: str = "auto") -> Accelerator:
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device=cuda, but torch sees no GPU; use device=auto or install a CUDA build of torch")
     cpu = device == "cpu" or not torch.cuda.is_available()
-    return Accelerator(cpu=cpu, mixed_precision="no" if cpu or not torch.cuda.is_bf16_supported() else "bf16")
+    precision = "no" if cpu or not torch.cuda.is_bf16_supported() else "bf16"
+    # A trunk may have branches that no head reads, and a stage may train some heads only.
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    return Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=[unused])
 
 
 def seed_of(*parts: object) -> int:
@@ -204,9 +207,10 @@ def optimise(
         log.add(step, optimizer.param_groups[0]["lr"], batch.image_ids, terms)
         progress.update()
         finished = step + 1 == schedule.steps
-        if finished or (step + 1) % engine.log_every == 0:
+        due = (step + 1) % engine.checkpoint_every == 0
+        if finished or due or (step + 1) % engine.log_every == 0:
             progress.set_postfix(loss=f"{log.flush():.3f}")
-        if not finished and (step + 1) % engine.checkpoint_every == 0 and accelerator.is_main_process:
+        if not finished and due and accelerator.is_main_process:
             checkpoint.save(engine.folder, name, step + 1, model, optimizer, average, key)
     progress.close()
     accelerator.free_memory()

@@ -1,15 +1,14 @@
 """A simulated annotator: masks in, cheap labels out (points, extreme points, tags). Pure and seeded.
 
 Coordinates are (x, y) pixels with pixel centres at integers; every click is a pixel of its object.
-Extreme clicking: Papadopoulos et al., ICCV 2017. Points: the centre of the box (AttentionShift and BESTIE's
-released label files), the centroid of the mask, or a random pixel of the mask (Point DETR, Chen et al., CVPR
-2021).
+Extreme clicking: Papadopoulos et al., ICCV 2017. Points: the centre of the box (AttentionShift's released
+labels), the centroid of the mask, or a random pixel of it (Point DETR, Chen et al., CVPR 2021).
 """
 
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from wsis.data.checks import read_coco
 from wsis.data.masks import decode_masks
-from wsis.errors import AnnotationError
+from wsis.errors import AnnotationError, ConfigError
 from wsis.files import write_json
 from wsis.types import ExtremePoints, Instances, Points, Sample
 
@@ -38,7 +37,10 @@ def points_from_masks(
 
     Raises:
         AnnotationError: a mask without a pixel.
+        ConfigError: unknown kind.
     """
+    if kind not in get_args(PointKind):
+        raise ConfigError(f"points={kind!r}: choose one of {', '.join(get_args(PointKind))}")
     _not_empty(masks)
     if kind == "box_center":
         return _nearest_pixel(masks, _box_centers(masks))
@@ -54,8 +56,7 @@ def points_from_masks(
 def extreme_points_from_masks(masks: Tensor) -> Tensor:
     """The top, left, bottom and right pixel of each mask: bool [K, H, W] -> float32 [K, 4, 2], (x, y).
 
-    Where several pixels are equally extreme, the middle one of them (of an even number, the first of the
-    two).
+    Where several pixels are equally extreme, the middle one of them (of two, the first).
 
     Raises:
         AnnotationError: a mask without a pixel.
@@ -97,13 +98,13 @@ def with_points(sample: Sample, kind: PointKind = "mask_random", seed: int = 0) 
         AnnotationError: the sample has no true masks to click on.
     """
     truth, ids = _clickable(sample)
-    xy = points_from_masks(truth.masks, kind, uniform=uniform_by_id(_image_ids(sample, ids), ids, seed))
+    uniform = uniform_by_id(torch.full_like(ids, sample.image_id), ids, seed)
+    xy = points_from_masks(truth.masks, kind, uniform=uniform)
     return replace(sample, points=Points.make(xy, truth.labels, ids=truth.ids))
 
 
 def with_extreme_points(sample: Sample) -> Sample:
-    """The sample with four simulated clicks per true object (none for crowds, nor where they would span no
-    box).
+    """The sample with four simulated clicks per true object (none for crowds, lines and single pixels).
 
     Raises:
         AnnotationError: the sample has no true masks to click on.
@@ -126,7 +127,8 @@ def simulate(
     """A checked COCO data set with weak labels added; nothing else of it changes, nor does the argument.
 
     `point` [x, y] and `extreme_points` (top, left, bottom, right) go to the annotations, `tags` (category
-    ids) to the images. Crowds, annotations without a mask and masks without a pixel get no click.
+    ids) to the images. Crowds, annotations without a mask and empty masks get no click; lines and single
+    pixels get no extreme points, which would span no box.
     """
     annotations_of = defaultdict(list)
     for annotation in coco["annotations"]:
@@ -153,10 +155,10 @@ def simulate_file(
     seed: int = 0,
     drop_invalid: bool = False,
 ) -> dict[str, int]:
-    """`simulate` from one COCO JSON to another, written whole or not at all; how many labels of each kind
-    there are.
+    """`simulate` from one COCO JSON to another; returns how many labels of each kind the result has.
 
     Raises:
+        AnnotationError: `source` has weak labels that do not fit.
         DataError: `source` is not a sound COCO JSON, or `destination` cannot be written.
     """
     coco, dropped = read_coco(source, drop_invalid)
@@ -209,10 +211,6 @@ def _clickable(sample: Sample) -> tuple[Instances, Tensor]:
     return sample.truth[use], ids[use]
 
 
-def _image_ids(sample: Sample, ids: Tensor) -> Tensor:
-    return torch.full_like(ids, sample.image_id)
-
-
 def _splitmix64(x: np.ndarray) -> np.ndarray:
     """Steele, Lea and Flood, OOPSLA 2014: one round of a generator whose state is the key itself."""
     x = x + np.uint64(0x9E3779B97F4A7C15)
@@ -249,11 +247,17 @@ def _box_centers(masks: Tensor) -> Tensor:
     return torch.stack([_first(columns) + _last(columns), _first(rows) + _last(rows)], -1) / 2
 
 
+def _pixels(masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """All pixels of all masks: x, y and the index of the mask, in order."""
+    owner, index = masks.flatten(1).nonzero().unbind(1)
+    return index % masks.shape[-1], index // masks.shape[-1], owner
+
+
 def _centroids(masks: Tensor) -> Tensor:
-    columns, rows = masks.sum(1).double(), masks.sum(2).double()
-    x = columns @ torch.arange(columns.shape[1], dtype=torch.float64, device=masks.device)
-    y = rows @ torch.arange(rows.shape[1], dtype=torch.float64, device=masks.device)
-    return (torch.stack([x, y], -1) / rows.sum(1, keepdim=True)).float()
+    x, y, owner = _pixels(masks)
+    count = owner.bincount(minlength=len(masks))
+    sums = [owner.bincount(v.double(), minlength=len(masks)) for v in (x, y)]  # exact: integers below 2^53
+    return (torch.stack(sums, -1) / count[:, None]).float()
 
 
 def _nearest_pixel(masks: Tensor, xy: Tensor) -> Tensor:
@@ -274,12 +278,11 @@ def _nearest_pixel(masks: Tensor, xy: Tensor) -> Tensor:
 
 def _pixel_by_rank(masks: Tensor, uniform: Tensor) -> Tensor:
     """Of each mask's n pixels in reading order, the one with number floor(u * n)."""
-    area = masks.flatten(1).sum(1)
-    pixels = masks.flatten(1).nonzero()[:, 1]
-    rank = torch.minimum((uniform.to(masks.device) * area).long(), area - 1)
-    index = pixels[area.cumsum(0) - area + rank]
-    width = masks.shape[-1]
-    return torch.stack([index % width, index // width], -1).float()
+    x, y, owner = _pixels(masks)
+    count = owner.bincount(minlength=len(masks))
+    rank = torch.minimum((uniform.to(masks.device) * count).long(), count - 1)
+    chosen = count.cumsum(0) - count + rank
+    return torch.stack([x[chosen], y[chosen]], -1).float()
 
 
 def _spans_box(extreme_points: Tensor) -> Tensor:

@@ -91,8 +91,7 @@ def _run_length_problem(shape: dict[str, Any], height: int, width: int) -> str |
     size, counts = shape.get("size"), shape.get("counts")
     if size != [height, width]:
         return f"run length of size {size}, its image is [{height}, {width}] (height, width); encode it again"
-    is_numbers = isinstance(counts, list) and all(type(c) is int for c in counts)
-    if not (isinstance(counts, str) or is_numbers):
+    if not isinstance(counts, (str, list)) or any(type(c) is not int for c in counts if type(counts) is list):
         return f"run length with counts {str(counts)[:40]}; they are a list of integers or COCO's text"
     total = run_total(counts)
     if total != height * width:

@@ -19,6 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from wsis.data.checks import WEAK_KEYS, file_name, near_object, read_coco, replace_weak_labels
+from wsis.data.labelled import read_class_map
 from wsis.data.masks import decode_masks, paint_semantic
 from wsis.data.pictures import read_image
 from wsis.errors import AnnotationError, DataError
@@ -48,7 +49,7 @@ class CocoFolder:
         click_tolerance: pixels that a click may lie beside its mask.
 
     Raises:
-        DataError, AnnotationError: see `checks.read_coco`; pixels are checked on reading a sample, or by `check`.
+        DataError, AnnotationError: see `checks.read_coco`; pixels are checked on reading them, or by `check`.
     """
 
     def __init__(
@@ -61,8 +62,8 @@ class CocoFolder:
         drop_invalid: bool = False,
         click_tolerance: int = 1,
     ):
-        self.folder, self.split, self.click_tolerance = Path(folder), split, click_tolerance
-        self.drop_invalid = drop_invalid
+        self.folder, self.split = Path(folder), split
+        self.drop_invalid, self.click_tolerance = drop_invalid, click_tolerance
         self.path = self.folder / "annotations" / f"instances_{split}.json"
         self.weak_path = Path(weak) if weak else self.path
         if weak and not self.path.exists():
@@ -88,19 +89,17 @@ class CocoFolder:
 
     def __getitem__(self, index: int) -> Sample:
         record = self.images[index]
-        name, height, width = file_name(record), record["height"], record["width"]
+        height, width = record["height"], record["width"]
         image = read_image(self._image_path(record))
         if image.shape[-2:] != (height, width):
             found = f"{image.shape[2]} x {image.shape[1]}"
-            message = (
-                f"{self._image_path(record)} is {found}, but {self.path} says {width} x {height}; mend either"
-            )
-            raise DataError(message)
+            wanted = f"{self.path} says {width} x {height}"
+            raise DataError(f"{self._image_path(record)} is {found}, but {wanted}; mend either")
         truth = self._truth(record)
         return Sample(
             image=image,
             image_id=record["id"],
-            file_name=name,
+            file_name=file_name(record),
             tags=self._tags(record),
             points=self._points(record, truth),
             extreme_points=self._extreme_points(record, truth),
@@ -197,9 +196,8 @@ class CocoFolder:
                 wanted.append(self._map_path(record, self.semantic_dir))
             for path in wanted:
                 if not path.is_file():
-                    raise DataError(
-                        f"{self.path}: image {record['id']}: {path} does not exist; add it or the right path"
-                    )
+                    where = f"{self.path}: image {record['id']}"
+                    raise DataError(f"{where}: {path} does not exist; add it or the right path")
 
     def _semantic_values(self) -> Tensor | None:
         """Table uint8 [256] from values in semantic/<split> to those of a class map; 254 if unknown."""
@@ -219,35 +217,21 @@ class CocoFolder:
         path = self._map_path(record, self.folder / "semantic" / self.split)
         if self._value_of_category is None or not path.exists():
             return None if truth is None or len(self.classes) >= UNKNOWN else paint_semantic(truth)
-        values = self._sized(path, record)
+        values = read_label_map(path)
+        if values.shape != (record["height"], record["width"]):
+            found, size = f"{values.shape[1]} x {values.shape[0]}", f"{record['width']} x {record['height']}"
+            raise DataError(f"{path} is {found}, its image {size}; write it again")
         class_map = self._value_of_category[values.long()]
         if (class_map == UNKNOWN).any():
             value = values[class_map == UNKNOWN][0]
-            raise DataError(
-                f"{path}: value {value} is no category id; add it to the JSON or to categories.json"
-            )
+            raise DataError(f"{path}: value {value} is no category id; add it to the JSON or categories.json")
         return class_map
 
     def _semantic_map(self, record: dict[str, Any]) -> Tensor | None:
         if self.semantic_dir is None:
             return None
         path = self._map_path(record, self.semantic_dir)
-        class_map = self._sized(path, record)
-        wrong = class_map[(class_map > len(self.classes)) & (class_map != IGNORE)]
-        if len(wrong):
-            raise DataError(
-                f"{path}: value {wrong[0]}; class maps hold 0, 1..{len(self.classes)} and {IGNORE}"
-            )
-        return class_map
-
-    def _sized(self, path: Path, record: dict[str, Any]) -> Tensor:
-        values = read_label_map(path)
-        if values.shape != (record["height"], record["width"]):
-            size = f"{record['width']} x {record['height']}"
-            raise DataError(
-                f"{path} is {values.shape[1]} x {values.shape[0]}, its image {size}; write it again"
-            )
-        return values
+        return read_class_map(path, (record["height"], record["width"]), len(self.classes))
 
 
 def write_dataset(
@@ -276,20 +260,19 @@ def write_dataset(
     taken = [p for p in (path, *places) if p.exists()]
     if taken and not overwrite:
         raise DataError(f"{taken[0]} exists already; choose another folder, delete it, or ask to overwrite")
-    if category_ids is None:
-        category_ids = getattr(dataset, "category_ids", range(1, len(dataset.classes) + 1))
+    ids = category_ids or getattr(dataset, "category_ids", range(1, len(dataset.classes) + 1))
     records, annotations = [], []
     with atomic(places[0]) as images, atomic(places[1]) as semantic:
         images.mkdir()
         semantic.mkdir()
         for index in tqdm(range(len(dataset)), desc=f"writing {split}", disable=None):
-            record, own = _write_sample(dataset[index], images, semantic, category_ids)
+            record, own = _write_sample(dataset[index], images, semantic, ids)
             records.append(record)
             annotations += own
         path.unlink(missing_ok=True)
     if not any(places[1].iterdir()):
         places[1].rmdir()
-    write_json(path, instances_json(records, annotations, categories(dataset.classes, category_ids)))
+    write_json(path, instances_json(records, annotations, categories(dataset.classes, ids)))
 
 
 def _write_sample(
@@ -300,15 +283,15 @@ def _write_sample(
     with atomic(images / name) as temporary:
         Image.fromarray(sample.image.permute(1, 2, 0).numpy()).save(temporary, format="PNG", compress_level=1)
     if sample.true_semantic is not None:
-        table = torch.full((256,), IGNORE, dtype=torch.long)
+        table = torch.full((256,), 256)  # what is no class fails in write_label_map
         table[: len(category_ids) + 1] = torch.tensor([BACKGROUND, *category_ids])
+        table[IGNORE] = IGNORE
         write_label_map(semantic / name, table[sample.true_semantic.long()])
     record = {**image_record(sample), "file_name": name}
     if sample.tags is not None:
         record["tags"] = [category_ids[i] for i in sample.tags.nonzero()[:, 0].tolist()]
     own = [] if sample.truth is None else annotation_records(sample.truth, sample.image_id, category_ids)
-    weak = {"point": sample.points, "extreme_points": sample.extreme_points}
-    for key, labels in weak.items():
+    for key, labels in (("point", sample.points), ("extreme_points", sample.extreme_points)):
         clicks = {} if labels is None else dict(zip(labels.ids.tolist(), labels.xy.tolist(), strict=True))
         own = [{**a, key: clicks[a["id"]]} if a["id"] and a["id"] in clicks else a for a in own]
     return record, own

@@ -1,5 +1,6 @@
-"""Data sets around data sets: kept in memory, or with labels that a stage has made."""
+"""Data sets around data sets: kept in memory, changed, or with labels that a stage has made."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -12,11 +13,30 @@ from wsis.export import read_label_map
 from wsis.types import IGNORE, Dataset, Points, Sample
 
 
+def category_ids(dataset: Dataset) -> tuple[int, ...]:
+    """The COCO category id of each label: the data set's own, or label + 1."""
+    return tuple(getattr(dataset, "category_ids", range(1, len(dataset.classes) + 1)))
+
+
+class Changed:
+    """A data set whose samples go through a function."""
+
+    def __init__(self, dataset: Dataset, change: Callable[[Sample], Sample]) -> None:
+        self.dataset, self.change = dataset, change
+        self.classes, self.category_ids = dataset.classes, category_ids(dataset)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.change(self.dataset[index])
+
+
 class InMemory:
     """A small data set whose samples are made or read once."""
 
     def __init__(self, dataset: Dataset) -> None:
-        self.classes = dataset.classes
+        self.classes, self.category_ids = dataset.classes, category_ids(dataset)
         self._length = len(dataset)
         self._get = lru_cache(maxsize=None)(dataset.__getitem__)
 

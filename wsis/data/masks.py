@@ -15,21 +15,20 @@ def encode_masks(masks: Tensor) -> list[dict[str, Any]]:
     """Compressed run lengths of masks bool [K, H, W], with `counts` as text so that they go into JSON."""
     # pycocotools wants [H, W, K] with y running fastest, which is the memory of a [K, W, H] array
     columns = masks.to("cpu", torch.uint8).transpose(1, 2).contiguous().numpy()
-    return [
-        {**rle, "counts": rle["counts"].decode("ascii")}
-        for rle in coco_mask.encode(columns.transpose(2, 1, 0))
-    ]
+    runs: Any = coco_mask.encode(columns.transpose(2, 1, 0))
+    return [{**run, "counts": run["counts"].decode("ascii")} for run in runs]
 
 
 def decode_masks(segmentations: Sequence[Any], height: int, width: int) -> Tensor:
     """Masks bool [K, H, W] of COCO segmentations of any kind that passed `checks.shape_problem`."""
     if not segmentations:
         return torch.zeros(0, height, width, dtype=torch.bool)
-    masks = coco_mask.decode([compressed(s, height, width) for s in segmentations])  # [H, W, K], y fastest
+    runs: Any = [compressed(s, height, width) for s in segmentations]
+    masks = coco_mask.decode(runs)  # [H, W, K], y fastest
     return torch.from_numpy(masks.transpose(2, 1, 0)).view(torch.bool).transpose(1, 2).contiguous()
 
 
-def compressed(segmentation: Any, height: int, width: int) -> dict[str, Any]:
+def compressed(segmentation: Any, height: int, width: int) -> Any:
     """One COCO segmentation of any kind as a compressed run length, the parts of an object joined."""
     if isinstance(segmentation, list):
         return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
@@ -39,11 +38,9 @@ def compressed(segmentation: Any, height: int, width: int) -> dict[str, Any]:
 
 
 def run_total(counts: list[int] | str) -> int | None:
-    """How many pixels a run length covers; None where it is damaged (it ends within a number or a run is
-    negative).
+    """How many pixels a run length covers; None where it is damaged: cut within a number, or a negative run.
 
-    pycocotools fills what a short run length leaves open with whatever is in memory, so this is checked
-    first.
+    pycocotools fills what a short run length leaves open with whatever is in memory: check this first.
     """
     runs = np.array(counts, dtype=np.int64) if isinstance(counts, list) else _parse(counts)
     if runs is None or (runs < 0).any():

@@ -36,7 +36,7 @@ class Augment:
     """Random color, size, place and flip of a sample; the same sample and seed give the same result.
 
     The defaults are those of BESTIE's instance network. Its classifier: `square=384`, `crop=321`,
-    `scale=(1, 1)`, `brightness_shift=0`, `brightness=contrast=saturation=0.3`, `hue=0.1`, `color_probability=1`.
+    `scale=(1, 1)`, `shift=0`, `brightness=contrast=saturation=0.3`, `hue=0.1`, `color_probability=1`.
 
     Args:
         crop: side of the square that comes out, pixels.
@@ -44,7 +44,7 @@ class Augment:
         square: resize to this square first, pixels.
         scale: range of the random factor. scale_step: it moves in steps of this; 0 = any value.
         flip: probability of a left-right flip.
-        brightness_shift: half range of what is added to all channels, 0..255.
+        shift: half range of what is added to all channels, 0..255.
         brightness, contrast, saturation: half ranges of factors about 1.
         hue: half range of the turn, 1 = full circle.
         color_probability: with which each of these happens.
@@ -57,7 +57,7 @@ class Augment:
     scale: tuple[float, float] = (0.7, 1.3)
     scale_step: float = 0.1
     flip: float = 0.5
-    brightness_shift: float = 16
+    shift: float = 16
     brightness: float = 0.0
     contrast: float = 0.5
     saturation: float = 0.0
@@ -100,8 +100,8 @@ class Augment:
     def _recolor(self, image: Tensor, chance: list[float]) -> Tensor:
         happens = [c < self.color_probability for c in chance[:5]]
         shift, brightness, contrast, saturation, hue = (2 * c - 1 for c in chance[5:10])
-        if happens[0] and self.brightness_shift:
-            moved = image.short() + round(shift * self.brightness_shift)
+        if happens[0] and self.shift:
+            moved = image.short() + round(shift * self.shift)
             image = tv_tensors.Image(moved.clamp_(0, 255).to(torch.uint8))
         if happens[1] and self.brightness:
             image = F.adjust_brightness(image, 1 + brightness * self.brightness)
@@ -117,8 +117,10 @@ class Augment:
 def resize(sample: Sample, size: int | tuple[int, int]) -> Sample:
     """The sample at another size: `size` is (height, width), or the longer side with the aspect kept."""
     if isinstance(size, int):
-        size = tuple(max(1, round(side * size / max(sample.size))) for side in sample.size)
-    labels = _resize(_labels(sample), size)
+        height, width = (max(1, round(side * size / max(sample.size))) for side in sample.size)
+    else:
+        height, width = size
+    labels = _resize(_labels(sample), (height, width))
     return replace(sample, **_fields(sample, labels))
 
 
@@ -169,7 +171,6 @@ def _of_all(samples: Sequence[Sample], name: str) -> list[Any] | None:
 def _labels(sample: Sample) -> Labels:
     """What of a sample has a place in the image, each as the kind of tensor that torchvision moves."""
     labels: Labels = {"image": tv_tensors.Image(sample.image)}
-    canvas = sample.size
     for name in ("semantic_map", "true_semantic"):
         if getattr(sample, name) is not None:
             labels[name] = tv_tensors.Mask(getattr(sample, name)[None])
@@ -177,8 +178,12 @@ def _labels(sample: Sample) -> Labels:
         labels["truth"] = tv_tensors.Mask(sample.truth.masks.view(torch.uint8))
     for name in ("points", "extreme_points"):
         if getattr(sample, name) is not None and len(getattr(sample, name)):
-            labels[name] = tv_tensors.KeyPoints(getattr(sample, name).xy, canvas_size=canvas)
+            labels[name] = _key_points(getattr(sample, name).xy, sample.size)
     return labels
+
+
+def _key_points(xy: Tensor, canvas_size: tuple[int, int]) -> tv_tensors.KeyPoints:
+    return tv_tensors.KeyPoints(xy, canvas_size=canvas_size)  # pyright: ignore[reportCallIssue]
 
 
 def _resize(labels: Labels, size: tuple[int, int]) -> Labels:
@@ -189,7 +194,8 @@ def _resize(labels: Labels, size: tuple[int, int]) -> Labels:
 
 def _resize_one(value: Tensor, size: list[int]) -> Tensor:
     if isinstance(value, tv_tensors.KeyPoints):
-        return tv_tensors.wrap(F.resize(tv_tensors.wrap(value + 0.5, like=value), size) - 0.5, like=value)
+        corners = F.resize(_key_points(value.as_subclass(Tensor) + 0.5, value.canvas_size), size)
+        return _key_points(corners.as_subclass(Tensor) - 0.5, (size[0], size[1]))
     if isinstance(
         value, tv_tensors.Mask
     ):  # plain "nearest" would shift masks against the image by up to half a pixel
@@ -224,19 +230,19 @@ def _fields(sample: Sample, labels: Labels) -> dict[str, Any]:
     fields: dict[str, Any] = {"image": image}
     for name in {"semantic_map", "true_semantic"} & plain.keys():
         fields[name] = plain[name][0]
-    if "points" in plain:
+    if sample.points is not None and "points" in plain:
         inside = _inside(plain["points"], image)
         fields["points"] = replace(sample.points, xy=plain["points"])[inside]
-    if "extreme_points" in plain:
+    old = sample.extreme_points
+    if old is not None and "extreme_points" in plain:
         inside = _inside(plain["extreme_points"], image).all(-1)
-        old = sample.extreme_points
         xy = plain["extreme_points"][inside]
         fields["extreme_points"] = ExtremePoints(xy=xy, labels=old.labels[inside], ids=old.ids[inside])
-    if "truth" in plain:
-        masks = plain["truth"].view(torch.bool)
+    if sample.truth is not None:
+        masks = (
+            plain["truth"].view(torch.bool) if "truth" in plain else Instances.none(*image.shape[-2:]).masks
+        )
         fields["truth"] = replace(sample.truth, masks=masks)[masks.flatten(1).any(1)]
-    elif sample.truth is not None:
-        fields["truth"] = Instances.none(*image.shape[-2:])
     return fields
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from wsis.errors import DataError
-from wsis.viz.style import RC
+from wsis.viz.style import styled
 
 NOT_A_TERM = ("step", "seconds", "lr", "total")
 
@@ -52,7 +52,7 @@ def training_curves(
         window: steps of the running mean that is drawn over the pale raw values.
     """
     names = list(terms) or _terms(logs)
-    with plt.rc_context(RC):
+    with styled():
         figure, axes = plt.subplots(
             1, len(names), figsize=(2.9 * len(names) + 0.4, 2.7), squeeze=False, layout="constrained"
         )

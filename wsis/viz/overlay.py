@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
-from wsis.types import BACKGROUND, IGNORE, Instances, Points
+from wsis.types import BACKGROUND, IGNORE, ExtremePoints, Instances, Points
 from wsis.viz.style import Panel, class_colors, draw, frame, instance_colors, oklab, to_numpy, to_rgb
 
 HALO = [withStroke(linewidth=3, foreground="white")]
@@ -44,9 +45,8 @@ def draw_instances(
             _outline(axes, mask, color)
         for i, (mask, color) in enumerate(zip(masks, colors, strict=True)):
             score = float(instances.scores[i])
-            words = ([classes[labels[i]]] if classes else []) + (
-                [f"{score:.2f}".lstrip("0")] if score < 1 else []
-            )
+            words = [classes[int(labels[i])]] if classes else []
+            words += [f"{score:.2f}".lstrip("0")] if score < 1 else []
             if words and mask.any():
                 rows, columns = mask.nonzero()
                 _label(axes, columns[rows == rows.min()].mean(), rows.min(), " ".join(words), color)
@@ -100,9 +100,22 @@ def draw_points(base: Any, points: Points, classes: Sequence[str] = (), *, size:
             for ink, thick in (("black", 5.2), ("white", 3.8), (colors[label % 80], 2.2)):
                 axes.plot(x, y, "+", color=ink, markersize=side + thick / 2, markeredgewidth=thick)
         if classes:
-            _legend(axes, [(classes[c], colors[c % 80]) for c in np.unique(labels)])
+            _legend(axes, [(classes[c], colors[c % 80]) for c in np.unique(labels).tolist()])
 
     return panel
+
+
+def draw_extreme_points(
+    base: Any, extreme_points: ExtremePoints, classes: Sequence[str] = (), *, size: float = 10
+) -> Panel:
+    """The four clicks of each object as `draw_points` draws them, and the box that they span.
+
+    base: an image or a panel. classes: names for a legend of those that occur. size: of a cross, in points.
+    """
+    low, high = extreme_points.xy.amin(1), extreme_points.xy.amax(1) + 1
+    clicks = Points.make(extreme_points.xy, extreme_points.labels[:, None].expand(-1, 4).reshape(-1))
+    boxes = draw_boxes(base, torch.cat([low, high], 1), extreme_points.labels)
+    return draw_points(boxes, clicks, classes, size=size)
 
 
 def draw_boxes(
@@ -111,7 +124,7 @@ def draw_boxes(
     labels: Tensor | np.ndarray | None = None,
     classes: Sequence[str] = (),
 ) -> Panel:
-    """Boxes, xyxy half-open pixels [K, 4], in the colours of their classes (else one each), with their names."""
+    """Boxes, xyxy half-open pixels [K, 4], in the colours of their classes (else one each), with names."""
 
     def panel(axes: Axes) -> None:
         draw(axes, base)
@@ -122,7 +135,7 @@ def draw_boxes(
             corner, width, height = (x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0
             axes.add_patch(Rectangle(corner, width, height, fill=False, ec=color, lw=1.8, path_effects=HALO))
             if kinds is not None and classes:
-                _label(axes, x0, y0, classes[kinds[i]], color)
+                _label(axes, x0, y0, classes[int(kinds[i])], color)
 
     return panel
 
@@ -141,13 +154,14 @@ def draw_semantic(
 
     def panel(axes: Axes) -> None:
         values = to_numpy(class_map).astype(int)
-        present = [c for c in np.unique(values) if c not in (BACKGROUND, IGNORE)]
+        present = [c for c in np.unique(values).tolist() if c not in (BACKGROUND, IGNORE)]
         colors = np.concatenate([[[1.0, 1.0, 1.0]], class_colors(max(present, default=0))])
         ignored = values == IGNORE
         picture = colors[np.where(ignored, BACKGROUND, values)]
         if image is not None:
             below = to_rgb(image)
-            picture = np.where((values == BACKGROUND)[..., None], below, fill * picture + (1 - fill) * below)
+            mixed = (fill * picture + (1 - fill) * below).clip(0, 1)
+            picture = np.where((values == BACKGROUND)[..., None], below, mixed)
         axes.imshow(picture)
         if ignored.any():
             axes.contourf(ignored.astype(float), [0.5, 1.5], colors=[(0.75, 0.75, 0.75)], hatches=["////"])
@@ -163,7 +177,7 @@ def draw_semantic(
     return panel
 
 
-def _legend(axes: Axes, entries: list[tuple[str, Any]]) -> None:
+def _legend(axes: Axes, entries: Sequence[tuple[Any, Any]]) -> None:
     patches = [Patch(facecolor=color, edgecolor="0.3", linewidth=0.5, label=name) for name, color in entries]
     if patches:
         axes.legend(

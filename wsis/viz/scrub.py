@@ -89,8 +89,8 @@ def _picture(frame: Any) -> Image.Image:
 
 
 def _data(picture: Image.Image) -> str:
-    """A data address: exact where there are few colours (label maps), at high quality otherwise."""
+    """A data address: exact where the picture is small or has few colours, at high quality otherwise."""
     memory = io.BytesIO()
-    exact = picture.getcolors(256) is not None
-    picture.save(memory, format="WEBP", lossless=exact, quality=100 if exact else 88, method=4)
+    exact = picture.width < SMALLEST or picture.getcolors(256) is not None
+    picture.save(memory, format="WEBP", lossless=exact, quality=100 if exact else 85, method=4)
     return "data:image/webp;base64," + base64.b64encode(memory.getvalue()).decode("ascii")

@@ -4,7 +4,8 @@ Class colours: the seven of Okabe and Ito, then always the colour that is farthe
 normal, red-blind and green-blind eyes (Machado, Oliveira, Fernandes 2009) in the OKLab space (Ottosson 2020).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import LogNorm, Normalize
@@ -23,7 +25,7 @@ from torch import Tensor
 
 HEAT = "viridis"
 OKABE_ITO = ("#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#F0E442")
-RC = {
+RC: dict[Any, Any] = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
     "savefig.transparent": False,
@@ -39,7 +41,7 @@ RC = {
     "xtick.labelsize": 8.5,
     "ytick.labelsize": 8.5,
     "image.interpolation": "nearest",
-    "axes.prop_cycle": plt.cycler(
+    "axes.prop_cycle": cycler(
         color=OKABE_ITO[4:5] + OKABE_ITO[3:4] + OKABE_ITO[2:3] + OKABE_ITO[5:6] + OKABE_ITO[:2]
     ),
 }
@@ -149,7 +151,8 @@ class Map:
         values = to_numpy(self.values).astype(np.float64)
         low, high = self.limits or (np.nanmin(values), np.nanmax(values))
         if self.log:
-            low = max(low, np.nanmin(values[values > 0], initial=high), high * 1e-4)
+            high = high if high > 0 else 1.0
+            low = max(low, values[values > 0].min(initial=high / 10), high * 1e-4)
         norm = LogNorm(low, high, clip=True) if self.log else Normalize(low, high)
         bar = color_bar(axes, axes.imshow(values, cmap=self.colormap, norm=norm), self.unit)
         if self.log and high < 1000 * low:
@@ -191,7 +194,7 @@ def show(
         size: inches per picture.
     """
     grid = _grid(panels, columns)
-    with plt.rc_context(RC):
+    with styled():
         figure, axes = plt.subplots(len(grid), len(grid[0]), squeeze=False, layout="compressed")
         for i, (line, row) in enumerate(zip(axes, grid, strict=True)):
             for ax, (name, panel) in zip(line, row, strict=False):
@@ -210,6 +213,14 @@ def show(
     return figure
 
 
+@contextmanager
+def styled() -> Iterator[None]:
+    """The look of the book's figures, for figures made inside."""
+    plt.draw_if_interactive()  # loads the backend; loaded inside, it would lose its settings afterwards
+    with plt.rc_context(RC):
+        yield
+
+
 def _grid(
     panels: Mapping[str, Any] | Sequence[Mapping[str, Any]], columns: int
 ) -> list[list[tuple[str, Any]]]:
@@ -221,15 +232,13 @@ def _grid(
 
 
 def _fit(figure: Figure, axes: np.ndarray, size: float, titled: bool) -> None:
-    """Give the figure the size its pictures need: `size` inches wide each, as high as their shapes ask for."""
+    """Give the figure the size its pictures need: `size` inches wide each, as high as their shapes ask."""
 
     def height(ax: Axes) -> float:
-        legend = 0.2 * (1 + (len(ax.get_legend().get_patches()) - 1) // 3) if ax.get_legend() else 0
-        return (
-            size * abs(np.diff(ax.get_ylim())[0] / np.diff(ax.get_xlim())[0])
-            + legend
-            + 0.3 * bool(ax.get_title())
-        )
+        legend = ax.get_legend()
+        lines = (len(legend.get_patches()) + 2) // 3 if legend else 0
+        shape = abs(np.diff(ax.get_ylim())[0] / np.diff(ax.get_xlim())[0])
+        return size * shape + 0.2 * lines + 0.3 * bool(ax.get_title())
 
     heights = [max(height(ax) for ax in row) for row in axes]
     beside = [max(0.28 * bool(ax.child_axes) for ax in column) for column in axes.T]

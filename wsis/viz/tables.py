@@ -27,7 +27,7 @@ class Table:
 
     def _repr_html_(self) -> str:
         def style(i: int) -> str:
-            grey = "color:#767676;font-style:italic;border-left:1px solid #b0b0b0;" if self._muted(i) else ""
+            grey = "opacity:.7;font-style:italic;border-left:1px solid;" if self._muted(i) else ""
             side = "right;font-variant-numeric:tabular-nums" if self.numeric[i] else "left"
             return f' style="{grey}text-align:{side};padding:.2em .7em"'
 
@@ -37,7 +37,7 @@ class Table:
             for row in self.rows
         )
         caption = f"<caption>{escape(self.caption)}</caption>\n" if self.caption else ""
-        note = f'<p style="color:#767676;font-size:.9em">{escape(self.note)}</p>\n' if self.note else ""
+        note = f'<p style="opacity:.7;font-size:.9em">{escape(self.note)}</p>\n' if self.note else ""
         return (
             f'<div style="overflow-x:auto">\n<table class="table wsis-table">\n{caption}'
             f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n{note}</div>"

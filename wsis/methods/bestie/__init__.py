@@ -19,7 +19,7 @@ from wsis.methods.bestie.labels import (
 )  # fmt: skip
 from wsis.methods.bestie.model import BestieNet, Outputs
 from wsis.methods.bestie.objective import center_map, objective, render
-from wsis.methods.bestie.stages import stages
+from wsis.methods.bestie.pipeline import stages
 from wsis.types import Batch, InstanceMap, Trace
 
 __all__ = ["FULL", "TINY", "BestieConfig", "build", "loss", "official", "predict", "pseudo_labels", "restore", "stages"]
@@ -80,7 +80,7 @@ def loss(model: nn.Module, batch: Batch, targets: InstanceMap, cfg: BestieConfig
     if cfg.supervision == "points":
         assert batch.points is not None
         shape = tuple(targets.ids.shape)
-        clicks = center_map(batch.points.xy.flip(1).floor(), batch.points.image, batch.points.labels, shape, cfg)
+        clicks = center_map(batch.points.xy.flip(1), batch.points.image, batch.points.labels, shape, cfg)
     refined = None
     if cfg.refine.enabled and clicks is not None:
         refined = render(point_labels(outputs, batch.semantic_maps, batch.points, cfg), cfg, clicks)
@@ -105,7 +105,7 @@ def infer(model: nn.Module, images: Tensor, cfg: BestieConfig) -> Outputs:
     outputs: Outputs = model(x)
     if cfg.flip:
         mirrored = Outputs(*(m.flip(3) for m in model(x.flip(3))))
-        semantic = ((outputs.semantic.softmax(1) + mirrored.semantic.softmax(1)) / 2).log()
+        semantic = torch.logaddexp(outputs.semantic.log_softmax(1), mirrored.semantic.log_softmax(1)) - math.log(2)
         offset = outputs.offset
         if cfg.compat == "clean":  # the release averages the other two maps only
             mirror = torch.tensor([1.0, -1.0], device=offset.device)[:, None, None]

@@ -74,6 +74,8 @@ class SemanticConfig:
     uncertain: float = ours(0.1, why="a band above and below is ignored when the network D learns", unit="normalised CAM")
     scales: tuple[float, ...] = ours((0.5, 1.0, 1.5, 2.0), why="usual multi-scale CAM", unit="of the image size", scales=True)
     drs_delta: float = ours(0.55, why="recalled from the DRS release", unit="fraction of the maximum")
+    backbone: str = ours("resnet50", why="of the network that retrains on the maps", scales=True)
+    weights: str = ours("imagenet", why="as for the other networks", scales=True)
     retrain: bool = ours(True, why="the authors' maps are predictions of a network trained on pseudo labels")
 
 
@@ -100,6 +102,7 @@ class BestieConfig:
     classifier_backbone: str = paper("vgg16", cite=CITE, where="supp. Fig. 2", scales=True)
     classifier_weights: str = paper("imagenet", cite=CITE, where="official code", scales=True)
     width: int = paper(256, cite=CITE, where="official code", unit="channels of the heads", scales=True)
+    bn_momentum: float = paper(0.01, cite=CITE, where="official code, ResNet-50's decoders", unit="per step", scales=True)
     classes: int = ours(20, why="VOC; set from the data", unit="classes", scales=True)
     center_mode: Literal["class_wise", "class_agnostic"] = paper("class_wise", cite=CITE, where="supp. text 2a")
     sigma: float = paper(6.0, cite=CITE, where="official code", unit="px", scales=True)
@@ -127,6 +130,10 @@ class BestieConfig:
         Schedule(steps=50_000, batch_size=16, optimizer="adam", lr=5e-5, weight_decay=0.0, warmup=2000, decay="poly"),
         cite=CITE, where="supp. text; warm-up from the official code",
     )  # fmt: skip
+    semantic_network: Schedule = ours(
+        Schedule(steps=20_000, batch_size=16, optimizer="adam", lr=5e-5, warmup=2000, decay="poly"),
+        why="the maps' own network (not released) learns like the instance network, for the usual DeepLab length",
+    )  # fmt: skip
     maskrcnn: Schedule = ours(
         Schedule(steps=0, batch_size=16, optimizer="sgd", lr=0.02, momentum=0.9, weight_decay=1e-4, warmup=500,
                  decay="step", milestones=(0.667, 0.889)),
@@ -143,6 +150,7 @@ TINY = changed(
     classifier_backbone="vgg_tiny",
     classifier_weights="shipped",
     width=48,
+    bn_momentum=0.1,
     sigma=3.0,
     center_kernel=13,
     min_area=15,
@@ -150,15 +158,20 @@ TINY = changed(
         "cues.kernel": 9,
         "cluster.min_distance": 24.0,
         "semantic.scales": (1.0, 2.0),
+        "semantic.backbone": "resnet_tiny",
+        "semantic.weights": "shipped",
+        "semantic_network.steps": 150,
+        "semantic_network.lr": 1e-3,
+        "semantic_network.warmup": 20,
         "augment.crop": 96,
         "augment.long_side": 0,
         "augment.scale": (0.8, 1.2),
         "augment.classifier_crop": 96,
         "augment.classifier_resize": 0,
-        "classifier.steps": 200,
+        "classifier.steps": 100,
         "classifier.batch_size": 16,
         "classifier.lr": 5e-3,
-        "network.steps": 250,
+        "network.steps": 200,
         "network.lr": 1e-3,
         "network.warmup": 20,
     },

@@ -48,8 +48,8 @@ def component_labels(classes: Tensor, points: Points, tags: Tensor, cfg: BestieC
     ids, count = connected_components(classes)
     rows = table(ids, count)
     height, width = ids.shape[-2:]
-    x, y = points.xy.long().unbind(1)
-    inside = (points.xy >= 0).all(1) & (x < width) & (y < height) & (points.scores > cfg.cues.threshold)
+    x, y = points.xy.round().long().unbind(1)
+    inside = (x >= 0) & (y >= 0) & (x < width) & (y < height) & (points.scores > cfg.cues.threshold)
     x, y = x.clamp(0, width - 1), y.clamp(0, height - 1)
     hit = inside & (classes[points.image, y, x] == points.labels + 1)
     cues = torch.zeros(count + 1, dtype=torch.long, device=ids.device)
@@ -169,16 +169,17 @@ def refined_labels(
     else:
         sizes.scatter_add_(0, found.centers.component + 1, torch.ones_like(found.centers.component))
     crowded = sizes[found.centers.component + 1] > cfg.refine.max_instances  # [N]
-    regions = found.regions * ~torch.cat([crowded.new_zeros(1), crowded])[found.regions]
     own = found.statistics.max >= cfg.refine.threshold
     whole = table(found.components, len(sizes) - 1).center[found.centers.component].float()
     score = torch.where(own, found.statistics.max * found.semantic_score, found.semantic_score)
+    kept = (found.statistics.area > 0) & ~crowded  # a center without a pixel, too, would only draw its Gaussian
+    number = torch.cat([kept.new_zeros(1).long(), kept.cumsum(0) * kept])
     instances = InstanceMap(
-        ids=regions,
-        image=found.centers.image,
-        labels=found.labels,
-        centers=torch.where(own[:, None], found.statistics.position.float(), whole),
-        scores=score.clamp(0, 1) * ((found.statistics.area > 0) & ~crowded),
+        ids=number[found.regions],
+        image=found.centers.image[kept],
+        labels=found.labels[kept],
+        centers=torch.where(own[:, None], found.statistics.position.float(), whole)[kept],
+        scores=score[kept].clamp(0, 1),
     )
     return instances, found
 
@@ -201,7 +202,7 @@ def point_labels(outputs: Outputs, semantic_maps: Tensor | None, points: Points,
     """
     outputs = Outputs(*(x.detach().float() for x in outputs))
     if cfg.compat == "official":  # the release fills its fixed table with zeros, and so loses points on the border
-        points = points[(points.xy >= 1).all(1)]
+        points = points[(points.xy.round() >= 1).all(1)]
     tags = torch.zeros(len(outputs.offset), cfg.classes, dtype=torch.bool, device=outputs.offset.device)
     tags[points.image, points.labels] = True
     if semantic_maps is None:
@@ -213,7 +214,7 @@ def point_labels(outputs: Outputs, semantic_maps: Tensor | None, points: Points,
     centers = Centers(
         component=points.image * cfg.classes + points.labels,
         image=points.image,
-        position=points.xy.flip(1).floor(),
+        position=points.xy.flip(1).round(),
         score=points.scores,
         clustered=torch.zeros(len(points), dtype=torch.bool, device=classes.device),
     )

@@ -124,7 +124,10 @@ class BestieNet(nn.Module):
         centers = cfg.classes if cfg.center_mode == "class_wise" else 1
         channels = (cfg.classes + 1, centers, 2)
         high_resolution = cfg.backbone.startswith("hrnet")
-        self.decoder = (HighResolutionHeads if high_resolution else PanopticDeepLab)(self.trunk, cfg.width, channels)
+        if high_resolution:
+            self.decoder = HighResolutionHeads(self.trunk, cfg.width, channels)
+        else:
+            self.decoder = PanopticDeepLab(self.trunk, cfg.width, channels, cfg.bn_momentum)
         # Bilinear sampling of an affine offset field is exact where the grids agree: HRNet heads sit at pixel
         # centres (4 i + 1.5), the other decoder was trained with aligned corners.
         self.align_corners = not high_resolution
@@ -158,7 +161,7 @@ class PanopticDeepLab(nn.Module):
     Each: ASPP on the last feature, then per skip (strides 16, 8, 4) a projection and a 5 x 5 separable convolution.
     """
 
-    def __init__(self, trunk: Pyramid, width: int, channels: tuple[int, ...]) -> None:
+    def __init__(self, trunk: Pyramid, width: int, channels: tuple[int, ...], bn_momentum: float) -> None:
         super().__init__()
         skips = [trunk.channels[trunk.strides.index(s)] for s in (16, 8, 4)]
         self.levels = [trunk.strides.index(s) for s in (16, 8, 4)]
@@ -169,6 +172,9 @@ class PanopticDeepLab(nn.Module):
         self.heads = nn.ModuleList(
             nn.Sequential(separable(i, h), nn.Conv2d(h, o, 1)) for i, h, o in zip(inside, hidden, channels, strict=True)
         )
+        for m in self.modules():
+            if isinstance(m, nn.BatchNorm2d):
+                m.momentum = bn_momentum
         initialise(self)
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
@@ -199,7 +205,7 @@ def conv(inside: int, out: int, kernel: int, groups: int = 1) -> nn.Sequential:
     """Convolution, batch norm, ReLU."""
     return nn.Sequential(
         nn.Conv2d(inside, out, kernel, padding=kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(out, momentum=0.01),
+        nn.BatchNorm2d(out),
         nn.ReLU(),
     )
 

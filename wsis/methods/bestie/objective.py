@@ -96,7 +96,7 @@ def hard_cross_entropy(logits: Tensor, target: Tensor, fraction: float, count_ig
         return losses.sum() / known.clamp_min(1)
     # A fixed-size top-k keeps the host out of it: what is ranked beyond the labelled share gets no weight.
     hardest = losses.topk(max(1, int(fraction * losses.numel()))).values
-    count = (fraction * known).ceil().clamp_min(1)
+    count = (fraction * known).floor().clamp(1, len(hardest))
     taken = torch.arange(len(hardest), device=losses.device) < count
     return (hardest * taken).sum() / count
 

@@ -1,15 +1,15 @@
-"""The stuff of the embedded world: eight painted surfaces, each a function of a generator and a picture size.
+"""The stuff of the embedded world: eight painted surfaces.
 
-All noise is a random lattice of fixed size, interpolated by cubic B-splines, so that the same seed paints the same
+All noise is a random lattice of fixed size, interpolated by cubic B-splines, so that a seed paints the same
 surface at every resolution. A texture returns float32 [3, n, n], RGB in about [0, 1].
 """
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
-from numpy.random import Generator, default_rng
+from numpy.random import Generator
 
 Array = np.ndarray
 Colour = tuple[float, float, float]
@@ -41,7 +41,7 @@ def axes(n: int) -> tuple[Array, Array]:
 
 
 def dots(rng: Generator, n: int, cells: int, share: float, radius: float) -> Array:
-    """Distance [n, n] to the nearest dot in units of its radius, at most one dot in each of cells x cells squares.
+    """Distance [n, n] to a dot in units of its radius; the picture has cells x cells squares for a dot each.
 
     share: probability of a dot in a square. radius: of the largest, in squares, below 0.4.
     """
@@ -63,7 +63,11 @@ def _mix(dark: Colour, light: Colour, f: Array) -> Array:
     return a + (b - a) * f
 
 
-def _choose(rng: Generator, *tones: tuple[Colour, Colour]) -> tuple[Colour, Colour]:
+def _cover(image: Array, colour: Colour, alpha: Array) -> Array:
+    return image + (np.asarray(colour, np.float32)[:, None, None] - image) * alpha
+
+
+def _choose(rng: Generator, *tones: Any) -> Any:
     return tones[rng.integers(len(tones))]
 
 
@@ -79,10 +83,10 @@ def sky(rng: Generator, n: int) -> Array:
     if rng.random() < 0.5:
         away = np.sqrt((x - sun_x) ** 2 + (y - sun_y) ** 2)
         glow = 0.35 * np.exp(-7 * away) + 0.65 * smoothstep(radius + 0.008, radius - 0.008, away)
-        image += (np.array([1, 0.93, 0.68], np.float32)[:, None, None] - image) * glow
+        image = _cover(image, (1, 0.93, 0.68), glow)
     puff = noise(rng, n, 9, 4) + 0.5 * noise(rng, n, 22, 11)
     cloud = 0.85 * smoothstep(0.1, 0.45, puff) * (0.82 + 0.18 * smoothstep(0.8, 0.1, puff))
-    return image + (np.array([1, 0.98, 0.95], np.float32)[:, None, None] - image) * cloud
+    return _cover(image, (1, 0.98, 0.95), cloud)
 
 
 def grass(rng: Generator, n: int) -> Array:
@@ -93,12 +97,10 @@ def grass(rng: Generator, n: int) -> Array:
     )  # fmt: skip
     blades = np.abs(noise(rng, n, 16, 60)) + 0.6 * np.abs(noise(rng, n, 30, 90))
     image = _mix(dark, light, 0.3 + 0.45 * noise(rng, n, 4, 3) + 0.75 * blades)
-    petal = np.array(((1, 0.97, 0.92), (1, 0.84, 0.3), (0.95, 0.6, 0.66))[rng.integers(3)], np.float32)
+    petal = _choose(rng, (1, 0.97, 0.92), (1, 0.84, 0.3), (0.95, 0.6, 0.66))
     away = dots(rng, n, 16, rng.uniform(0, 0.2), 0.3)
-    image += (petal[:, None, None] - image) * smoothstep(1.1, 0.8, away)
-    return image + (np.array([0.96, 0.7, 0.2], np.float32)[:, None, None] - image) * smoothstep(
-        0.5, 0.3, away
-    )
+    image = _cover(image, petal, smoothstep(1.1, 0.8, away))
+    return _cover(image, (0.96, 0.7, 0.2), smoothstep(0.5, 0.3, away))
 
 
 def water(rng: Generator, n: int) -> Array:
@@ -189,7 +191,7 @@ def brick(rng: Generator, n: int) -> Array:
     )
     f = 0.15 + 0.6 * tint + 0.25 * noise(rng, n, 50, 50) + 0.25 * smoothstep(0.3, 0.12, v)
     image = _mix(dark, light, f)
-    return image + (np.array([0.8, 0.76, 0.7], np.float32)[:, None, None] - image) * mortar
+    return _cover(image, (0.8, 0.76, 0.7), mortar)
 
 
 def wood(rng: Generator, n: int) -> Array:
@@ -215,102 +217,3 @@ TEXTURES: dict[str, Callable[[Generator, int], Array]] = {
     f.__name__: f for f in (sky, grass, water, sand, snow, rock, brick, wood)
 }
 STUFF = tuple(TEXTURES)
-
-_BACKDROPS = ("sky", "brick", "wood", "rock")
-_GROUNDS = ("grass", "sand", "water", "snow", "rock", "wood", "brick")
-_EDGE = 0.045  # height of the shadow that a nearer layer casts on the one behind, in fractions of the picture
-
-
-class Layout(NamedTuple):
-    """How 2-4 surfaces share the picture: a backdrop, layers in front of it, maybe a patch lying on the ground.
-
-    stuff: index into `STUFF` per region. edges: [L, 5], the upper edge of each layer as base, amplitude, frequency,
-    phase and slope. patch: center x, y, radii and a phase, or None; it is the last region. seeds: one per region.
-    """
-
-    stuff: tuple[int, ...]
-    edges: Array
-    patch: tuple[float, ...] | None
-    seeds: tuple[int, ...]
-
-
-def plan_layout(rng: Generator) -> Layout:
-    """A landscape under the sky or a floor before a wall."""
-    outdoors = rng.random() < 0.65
-    backdrop = "sky" if outdoors else _BACKDROPS[rng.integers(1, len(_BACKDROPS))]
-    layers = int(rng.integers(1, 4)) if outdoors else 1
-    has_patch = rng.random() < (0.3 if layers < 3 else 0.0)
-    grounds = [g for g in _GROUNDS if g != backdrop]
-    names = [backdrop, *(grounds[k] for k in rng.permutation(len(grounds))[: layers + has_patch])]
-    first, last = rng.uniform(0.22, 0.5), rng.uniform(0.6, 0.78)
-    edges = [
-        (
-            base,
-            rng.uniform(0.01, 0.05) * rolling,
-            rng.uniform(0.7, 2.2),
-            rng.random(),
-            rng.uniform(-0.1, 0.1) * rolling,
-        )
-        for base, name in zip(
-            np.linspace(first, last, layers) if layers > 1 else (first,), names[1:], strict=False
-        )
-        for rolling in (0.0 if name == "water" or not outdoors else 1.0,)
-    ]
-    y = rng.uniform(0.5 * (edges[-1][0] + 1), 0.9)
-    patch = (rng.uniform(0.2, 0.8), y, rng.uniform(0.22, 0.4), rng.uniform(0.1, 0.16), rng.random())
-    return Layout(
-        tuple(STUFF.index(name) for name in names),
-        np.array(edges),
-        patch if has_patch else None,
-        tuple(int(v) for v in rng.integers(2**31, size=len(names))),
-    )
-
-
-def _edges(layout: Layout, n: int) -> Array:
-    """Upper edge of each layer at each column: float32 [L, n] in fractions of the picture."""
-    x, _ = axes(n)
-    base, amplitude, frequency, phase, slope = (c[:, None] for c in layout.edges.T)
-    return (base + slope * (x - 0.5) + amplitude * np.sin(2 * np.pi * (frequency * x + phase))).astype(
-        np.float32
-    )
-
-
-def regions(layout: Layout, n: int) -> Array:
-    """Which region each pixel belongs to, counted from the backdrop: int64 [n, n]."""
-    x, y = axes(n)
-    out = (y[None] > _edges(layout, n)[:, None]).sum(0)
-    if layout.patch is not None:
-        out[(_patch_radius(layout.patch, x, y) < 1) & (out > 0)] = len(layout.stuff) - 1
-    return out
-
-
-def _patch_radius(patch: tuple[float, ...], x: Array, y: Array) -> Array:
-    cx, cy, rx, ry, phase = patch
-    u, v = (x - cx) / rx, (y - cy) / ry
-    return np.sqrt(u * u + v * v) + 0.12 * np.sin(7 * x / rx + 6 * phase) * np.sin(5 * y / ry)
-
-
-def paint(layout: Layout, n: int, texture: float) -> tuple[Array, Array]:
-    """The empty stage: float32 [3, n, n] and the region of each pixel, int64 [n, n]; `texture` in [0, 1]."""
-    where, (x, y) = regions(layout, n), axes(n)
-    image = _surface(layout, 0, n, texture)
-    for k, edge in enumerate(_edges(layout, n), start=1):
-        above = (edge - y) / _EDGE
-        image *= 1 - 0.32 * np.where(above > 0, np.maximum(1 - above, 0) ** 2, 0)
-        layer = _surface(layout, k, n, texture) + 0.12 * np.exp(-((above / 0.25) ** 2))
-        image += np.clip((y - edge) * n + 0.5, 0, 1) * (layer - image)
-    if layout.patch is not None:
-        outside = _patch_radius(layout.patch, x, y) - 1
-        ground = np.clip((y - _edges(layout, n)[0]) * n + 0.5, 0, 1)
-        layer = _surface(layout, len(layout.stuff) - 1, n, texture)
-        layer *= 1 - 0.3 * np.clip(1 + outside / 0.25, 0, 1) ** 2
-        image += ground * np.clip(0.5 - outside * n * layout.patch[3], 0, 1) * (layer - image)
-    return image, where
-
-
-def _surface(layout: Layout, region: int, n: int, texture: float) -> Array:
-    surface = TEXTURES[STUFF[layout.stuff[region]]](default_rng(layout.seeds[region]), n)
-    if texture < 1:
-        mean = surface.mean((1, 2), keepdims=True)
-        surface = mean + np.float32(texture) * (surface - mean)
-    return surface

@@ -41,7 +41,7 @@ def stages(cfg: BestieConfig) -> list[Stage]:
     )
     semantic = Stage(
         name="semantic_maps", artefact="semantic_maps", run=make_semantic_maps, needs=("activation_maps",),
-        settings=("semantic", "backbone", "weights", "width", "network", "augment", "classes"),
+        settings=("semantic", "width", "bn_momentum", "semantic_network", "augment", "classes", "flip", "long_side", "compat"),
     )  # fmt: skip
     steps = [maps, semantic]
     if cfg.supervision == "tags":
@@ -79,8 +79,7 @@ def fit_classifier(name: str, model: Classifier, workspace: Workspace) -> Classi
         crop=a.classifier_crop, square=a.classifier_resize or None, long_side=None, scale=(1, 1), scale_step=0,
         shift=0, brightness=0.3, contrast=0.3, saturation=0.3, hue=0.1, color_probability=1.0,
     )  # fmt: skip
-    workspace.optimise(name, model, loss, workspace.train, augment, workspace.cfg.classifier)
-    return model
+    return workspace.optimise(name, model, loss, workspace.train, augment, workspace.cfg.classifier)
 
 
 def train_classifier(workspace: Workspace) -> dict[str, Any]:
@@ -157,7 +156,7 @@ def make_activation_maps(workspace: Workspace) -> dict[str, Any]:
         model = classifier(cfg, nn.ReLU(), ())
     else:
         model = classifier(cfg, PeakSuppression(s.drs_delta), (6,))
-    fit_classifier("activation_maps", model, workspace)
+    model = fit_classifier("activation_maps", model, workspace)
 
     def maps() -> Iterator[Tensor]:
         for sample in samples(workspace.train):
@@ -187,8 +186,8 @@ def make_semantic_maps(workspace: Workspace) -> dict[str, Any]:
     def loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
         return {"total": hard_cross_entropy(network(batch.images).semantic, batch.semantic_maps, 1.0)}
 
-    model = BestieNet(cfg)
-    workspace.optimise("semantic_maps", model, loss, first, network_augment(cfg), cfg.network)
+    model = BestieNet(changed(cfg, backbone=cfg.semantic.backbone, weights=cfg.semantic.weights))
+    model = workspace.optimise("semantic_maps", model, loss, first, network_augment(cfg), cfg.semantic_network)
 
     def maps() -> Iterator[Tensor]:
         from wsis.methods.bestie import infer

@@ -1,8 +1,4 @@
-"""The embedded world: picture-book scenes with exact masks, drawn on demand, the same for everyone, no download.
-
-A scene is planned in fractions of the picture (layout of the ground, actors, occluders, light) and then rendered at
-`WorldConfig.size`; the plan depends on (seed, split, index) alone. What makes weak labels hard is a knob each.
-"""
+"""A planned scene becomes a picture with exact maps of objects, parts and stuff."""
 
 from dataclasses import dataclass, replace
 
@@ -11,17 +7,15 @@ import torch
 from numpy.random import default_rng
 from torch import Tensor
 
-from wsis.data.plan import Plan, WorldConfig, plan_scene
-from wsis.data.shapes import CLASSES, PARTS, TINTS
-from wsis.data.sprites import Sprite, render
-from wsis.data.stuff import STUFF, axes, noise, paint
-from wsis.errors import ConfigError
-from wsis.types import Instances, Sample
+from wsis.data.world.config import WorldConfig
+from wsis.data.world.ground import paint
+from wsis.data.world.plan import Plan
+from wsis.data.world.shapes import TINTS
+from wsis.data.world.sprites import Sprite, render
+from wsis.data.world.stuff import axes, noise
 
-__all__ = ["CLASSES", "PARTS", "SPLITS", "STUFF", "Scene", "World", "WorldConfig"]
-
-SPLITS = ("train", "val", "test")
-_IDS_PER_SPLIT = 10_000_000
+_SMALLEST = 0.001  # objects with a smaller visible share of the picture, or less than 12 pixels, are left out
+_Window = tuple[slice, slice]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +23,8 @@ class Scene:
     """A picture and all that is true of it.
 
     image: uint8 [3, H, W]. instance_map: int64 [H, W], 0 none, k + 1 the visible pixels of object k.
-    part_map: int64 [H, W], 0 none, i + 1 for `PARTS[i]`. stuff_map: int64 [H, W], i + 1 for `STUFF[i]`: the surface
-    that is seen, or would be without the objects; an occluder counts as the stuff that it is made of.
+    part_map: int64 [H, W], 0 none, i + 1 for `PARTS[i]`. stuff_map: int64 [H, W], i + 1 for `STUFF[i]`: the
+    surface that is seen, or would be without the objects; an occluder counts as the stuff that it is made of.
     labels: int64 [K], indices into the world's classes.
     """
 
@@ -58,12 +52,8 @@ class Scene:
         return torch.where(self.instance_map > 0, self.things, stuff)
 
 
-_SMALLEST = 0.001  # objects with a smaller visible share of the picture, or less than 12 pixels, are left out
-_Window = tuple[slice, slice]
-
-
 def _windows(sprite: Sprite, n: int, down: int = 0, right: int = 0) -> tuple[_Window, _Window]:
-    """The part of a sprite, shifted, that is on the picture: where on the picture, and where on the sprite."""
+    """What of a shifted sprite is on the picture: where on the picture, and where on the sprite."""
     top, left = sprite.top + down, sprite.left + right
     h, w = sprite.alpha.shape
     y0, y1, x0, x1 = max(top, 0), max(min(top + h, n), 0), max(left, 0), max(min(left + w, n), 0)
@@ -90,7 +80,7 @@ def _sprites(plan: Plan, image: np.ndarray) -> list[Sprite]:
     sprites: list[Sprite] = []
     for actor in plan.actors:
         costume = actor.costume
-        if actor.camouflaged:
+        if actor.is_camouflaged:
             x, y, r = (int(v * n) for v in (actor.pose.x, actor.pose.y, actor.pose.size / 3))
             behind = image[:, max(y - r, 0) : y + r + 1, max(x - r, 0) : x + r + 1].mean((1, 2))
             colours = costume.colours.copy()
@@ -132,9 +122,11 @@ def draw(plan: Plan, config: WorldConfig, classes: tuple[str, ...]) -> Scene:
     stuff_map = np.array(plan.layout.stuff)[where] + 1
     sprites = _sprites(plan, image)
     order = sorted(range(len(sprites)), key=lambda i: plan.actors[i].depth)
-    seen = np.bincount(_owners(sprites, order, n).ravel(), minlength=len(sprites) + 1)[1:]
-    order = [i for i in order if plan.actors[i].label < 0 or seen[i] >= max(12, _SMALLEST * n * n)]
     owner = _owners(sprites, order, n)
+    seen = np.bincount(owner.ravel(), minlength=len(sprites) + 1)[1:]
+    visible = [i for i in order if plan.actors[i].label < 0 or seen[i] >= max(12, _SMALLEST * n * n)]
+    if len(visible) < len(order):
+        order, owner = visible, _owners(sprites, visible, n)
     _compose(image, sprites, order, plan)
 
     objects = [i for i in order if plan.actors[i].label >= 0]
@@ -150,7 +142,7 @@ def draw(plan: Plan, config: WorldConfig, classes: tuple[str, ...]) -> Scene:
             stuff_map[on][mine] = -plan.actors[i].label
     x, y = axes(n)
     image *= plan.tone[:, None, None] * (1.06 - 0.28 * ((x - 0.5) ** 2 + (y - 0.5) ** 2))
-    image += 0.025 * noise(default_rng(plan.layout.seeds[0]), n, 96, 96)
+    image += 0.025 * config.texture * noise(default_rng(plan.layout.seeds[0]), n, 96, 96)
     return Scene(
         image=torch.from_numpy((np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)),
         instance_map=torch.from_numpy(number[owner]),
@@ -159,51 +151,3 @@ def draw(plan: Plan, config: WorldConfig, classes: tuple[str, ...]) -> Scene:
         labels=torch.tensor([plan.actors[i].label for i in objects], dtype=torch.long),
         classes=classes,
     )
-
-
-class World:
-    """A data set of scenes; see `WorldConfig`. Any order of access gives the same scenes, splits share none.
-
-    Args:
-        split: train, val or test.
-        length: number of scenes. seed: another seed is another world.
-
-    Raises:
-        ConfigError: unknown split, negative length or seed.
-    """
-
-    def __init__(
-        self, split: str = "train", length: int = 2000, seed: int = 0, config: WorldConfig | None = None
-    ) -> None:
-        if split not in SPLITS:
-            raise ConfigError(f"split={split!r}: choose one of {', '.join(SPLITS)}")
-        if not 0 <= length <= _IDS_PER_SPLIT or seed < 0:
-            raise ConfigError(
-                f"length={length}, seed={seed}: neither may be negative, length at most {_IDS_PER_SPLIT}"
-            )
-        self.split, self.length, self.seed = split, length, seed
-        self.config = config or WorldConfig()
-        self.classes = self.config.classes or CLASSES
-
-    def __len__(self) -> int:
-        return self.length
-
-    def scene(self, index: int) -> Scene:
-        """Scene `index` with its maps; IndexError beyond the length."""
-        if not 0 <= index < self.length:
-            raise IndexError(f"scene {index} of a world of {self.length} scenes")
-        rng = default_rng((self.seed, SPLITS.index(self.split), index))
-        return draw(plan_scene(rng, self.config, self.classes), self.config, self.classes)
-
-    def __getitem__(self, index: int) -> Sample:
-        scene = self.scene(index)
-        tags = torch.zeros(len(self.classes), dtype=torch.bool)
-        tags[scene.labels] = True
-        return Sample(
-            image=scene.image,
-            image_id=SPLITS.index(self.split) * _IDS_PER_SPLIT + index + 1,
-            file_name=f"{self.split}_{index:06d}.png",
-            tags=tags,
-            truth=Instances.make(scene.masks, scene.labels),
-            true_semantic=scene.things,
-        )

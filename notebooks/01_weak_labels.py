@@ -1,0 +1,376 @@
+# %% [markdown]
+# # Weak labels
+#
+# What an annotator gives when nobody draws outlines, how it is stored, and how it travels with its picture.
+#
+# **Before this:** nothing; [the tour](00_tour.py) shows where it leads. **Time:** under a minute on a laptop, the same
+# at every scale.
+
+# %% tags=["parameters"]
+scale = "tiny"
+data = "world"
+seed = 0
+device = "auto"
+
+# %%
+import json
+import tempfile
+from pathlib import Path
+
+import torch
+from matplotlib import pyplot as plt
+
+from wsis import viz, weak
+from wsis.data.checks import near_object
+from wsis.data.coco import CocoFolder, write_dataset
+from wsis.data.labelled import InMemory
+from wsis.data.transforms import Augment
+from wsis.data.world import PARTS, STUFF, World, WorldConfig
+from wsis.errors import AnnotationError
+from wsis.files import read_json
+from wsis.types import Points
+
+plt.rcParams.update(viz.RC)
+
+# %% [markdown]
+# ## A world to annotate
+#
+# This book needs pictures of which everything is known, that anybody may copy, and that are hard in the right ways. So
+# the package draws them: a {term}`world` of picture-book scenes, lit and textured, the same for everyone and never
+# downloaded.
+
+# %%
+world = InMemory(World("val", 200, seed=seed, config=WorldConfig(size=256)))
+chosen = (18, 24, 26, 49, 23, 35)
+viz.show({f"scene {i}": world[i].image for i in chosen}, columns=3, size=3)
+
+# %% [markdown]
+# **Takeaway.** Look for what makes a scene hard: things of one class that touch, a fence that cuts a cat into pieces, a
+# flower in the sea, a bird in the colours of the sky behind it.
+#
+# A scene knows more than any annotator would tell: every object, every *part* of it, and every surface behind it.
+
+# %%
+scene = World("val", 200, seed=seed, config=WorldConfig(size=256)).scene(18)
+names = (*world.classes, *STUFF)
+panels = {
+    "what the camera sees": scene.image,
+    "instances": viz.draw_instances(scene.image, world[18].truth, world.classes),
+    "parts": viz.draw_semantic(scene.part_map, PARTS, scene.image, fill=0.8),
+    "things and stuff": viz.draw_semantic(scene.semantic, names, scene.image, fill=0.8),
+}
+viz.show(panels, columns=2, size=3.6, title="One picture and three exact maps")
+
+# %% [markdown]
+# **Takeaway.** The instance map tells the two cats behind the fence apart; the semantic map does not. No method of this
+# book trains on any of these maps: they serve the simulated annotator, and the evaluation.
+#
+# ### The knobs
+#
+# Each difficulty is one number of `WorldConfig`, mostly a probability. Move the slider to turn them up one at a time,
+# and look at one column: its first object stays the same.
+
+# %%
+easy = {"contact": 0, "occlusion": 0, "nested": 0, "camouflage": 0, "context": 1, "texture": 1}
+hard = {"contact": 1, "occlusion": 1, "nested": 1, "camouflage": 1, "context": 0, "texture": 0}
+frames, labels = [], ["all easy", *(f"{name} = {value}" for name, value in hard.items())]
+for label in labels:
+    knobs = {**easy, label.split()[0]: hard[label.split()[0]]} if "=" in label else easy
+    turned = World("val", 40, config=WorldConfig(size=256, objects=(1, 4), **knobs))
+    samples = [turned[i] for i in (7, 12, 18, 27)]
+    pictures = {str(i): s.image for i, s in enumerate(samples)}
+    masks = {str(i): viz.draw_instances(s.image, s.truth) for i, s in enumerate(samples)}
+    frames.append(viz.show([pictures, masks], rows=("picture", "instances"), size=2.4))
+viz.scrub(frames, labels, "knob", start=1)
+
+# %% [markdown]
+# **Takeaway.** `contact` makes two objects one region of the semantic map; `occlusion` makes one object several regions;
+# `nested` puts a second object into the first one's box; `camouflage` takes away colour as a clue, `context` the
+# surroundings. Each breaks a different method, which is why they are separate.
+#
+# ## Four ways to say where things are
+#
+# Here are the labels themselves, from the cheapest to the one that nobody wants to pay for. `wsis.weak` is the
+# annotator: it looks at the true masks and returns what a person would have clicked. The parameter `data` of this
+# chapter exchanges the pictures from here on for a folder of your own in COCO format.
+
+# %%
+dataset = world if data == "world" else InMemory(CocoFolder(data, "val"))
+samples = [dataset[i] for i in range(min(len(dataset), 120))]
+sample = dataset[26] if data == "world" else max(samples, key=lambda s: len(s.truth))
+sample = weak.with_extreme_points(weak.with_points(sample, "mask_random", seed=3))
+image, classes = sample.image, dataset.classes
+tags = ", ".join(classes[i] for i in sample.tags.nonzero()[:, 0])
+panels = {
+    f"image tags: {tags}": image,
+    "one point per object": viz.draw_points(image, sample.points, classes),
+    "four extreme points": viz.draw_extreme_points(image, sample.extreme_points, classes),
+    "full masks": viz.draw_instances(image, sample.truth, classes),
+}
+viz.show(panels, columns=2, size=3.6, title="The same scene, four times annotated")
+
+# %% [markdown]
+# **Takeaway.** Tags say *what*, and neither where nor how many. A point adds *where* and *how many*. Extreme points add
+# *how large*, exactly: they span the box. Only masks say which pixels, and everything between is what a method must
+# find out by itself.
+#
+# What the annotation studies measured, with their numbers:
+
+# %%
+seconds = {
+    "tags, per image": (20.0, "Bearman et al. 2016"),
+    "a point per class, per image": (22.1, "Bearman et al. 2016"),
+    "full masks, per image": (239.7, "Bearman et al. 2016"),
+    "extreme points, per object": (7.0, "Papadopoulos et al. 2017"),
+    "box by its corners, per object": (35.0, "Papadopoulos et al. 2017"),
+    "outline, per object": (79.0, "Lin et al. 2014"),
+}
+_, ax = plt.subplots(figsize=(7.6, 2.6), layout="constrained")
+colors = ["#0072B2"] * 3 + ["#D55E00"] * 3
+bars = ax.barh(list(seconds), [s for s, _ in seconds.values()], color=colors)
+ax.bar_label(bars, [f"{s:g} s  {source}" for s, source in seconds.values()], padding=4, fontsize=8.5)
+ax.set(title="Clicks cost seconds, outlines cost minutes", xlabel="seconds", xlim=(0, 345))
+ax.invert_yaxis()
+plt.show()
+
+# %% [markdown]
+# **Takeaway.** Compare only bars of one colour. For a whole image of PASCAL VOC, a point for each class costs hardly
+# more than its tags, and a fraction of its masks {cite:p}`bearman2016point`. For one object, four extreme clicks cost a
+# fraction of a box drawn by its corners {cite:p}`papadopoulos2017extreme`, and of an outline {cite:p}`lin2014coco`.
+#
+# ## Where does the one point go?
+#
+# "A point on each object" leaves open which. The released labels of AttentionShift are the centre of the object's box;
+# one could also take the centroid of the mask, or any pixel of it. Where the first two fall beside the object, the
+# nearest pixel of it is clicked. Look at what happens to objects that are hollow, bent, or cut.
+
+# %%
+kinds = ("box_center", "mask_centroid", "mask_random")
+clicks = {kind: [weak.with_points(s, kind, seed=3).points.xy for s in samples] for kind in kinds}
+corners = [weak.extreme_points_from_masks(s.truth.masks) for s in samples]
+
+
+def zoomed(panel, xy):
+    def draw(axes):
+        panel(axes)
+        (x, y), half = (xy.amin(0) + xy.amax(0)) / 2, (xy.amax(0) - xy.amin(0)).max() / 2 + 12
+        axes.set(xlim=(x - half, x + half), ylim=(y + half, y - half))
+    return draw
+
+
+# %%
+pairs = zip(clicks["box_center"], clicks["mask_centroid"], strict=True)
+apart = torch.cat([(a - b).norm(dim=1) for a, b in pairs])
+rows = torch.tensor([(i, k) for i, s in enumerate(samples) for k in range(len(s.truth))])
+panels = {}
+for i, k in rows[apart.argsort(descending=True)[:6]].tolist():
+    three = Points.make(torch.stack([clicks[kind][i][k] for kind in kinds]), torch.arange(3))
+    object_ = viz.draw_instances(samples[i].image, samples[i].truth[[k]], fill=0.3)
+    name = f"{classes[samples[i].truth.labels[k]]}, scene {i}"
+    panels[name] = zoomed(viz.draw_points(object_, three, size=14), corners[i][k])
+where = "box centre (orange), mask centroid (blue), random pixel (green)"
+viz.show(panels, columns=3, size=2.9, title=f"One object, three clicks: {where}")
+
+# %% [markdown]
+# **Takeaway.** On a compact object the first two agree. On a bent or cut one they part, and the stored click sits at the
+# edge of whatever piece was nearest. The random click is anywhere: on a paw, a wing, an antenna.
+#
+# That matters to whoever learns from the clicks. In the world we know which part each click hit:
+
+# %%
+drawn = World("val", 200, seed=seed, config=WorldConfig(size=256))
+parts = torch.stack([drawn.scene(i).part_map for i in range(120)])
+index = torch.cat([torch.full((len(world[i].truth),), i) for i in range(120)])
+hits = {}
+for kind in kinds:
+    x, y = torch.cat([weak.with_points(world[i], kind).points.xy for i in range(120)]).long().T
+    hits[kind] = parts[index, y, x].bincount(minlength=len(PARTS) + 1)[1:] / len(x)
+top = hits["box_center"].argsort(descending=True)[:12].tolist()
+_, ax = plt.subplots(figsize=(8, 2.7), layout="constrained")
+for shift, (kind, share) in zip((-0.27, 0, 0.27), hits.items(), strict=True):
+    ax.bar(torch.arange(12) + shift, 100 * share[top], width=0.26, label=kind)
+ax.set(title="Central clicks hit bodies", ylabel="% of clicks", xticks=range(12))
+ax.set_xticklabels([PARTS[t] for t in top], rotation=30, ha="right")
+ax.legend()
+plt.show()
+
+# %% [markdown]
+# **Takeaway.** A method trained on box centres sees mostly the middle parts of things, and must reach the others from
+# there; with random clicks every part is clicked in proportion to its size.
+#
+# And the annotator has a hand: the same object is clicked elsewhere by another one, or tomorrow. The seed of
+# `mask_random` plays that. Drag it:
+
+# %%
+hands = [weak.with_points(sample, "mask_random", seed=hand) for hand in range(10)]
+frames = [viz.show({"": viz.draw_points(image, hand.points, classes)}, size=4.6) for hand in hands]
+viz.scrub(frames, [f"annotator {i}" for i in range(len(hands))], "who clicks")
+
+# %% [markdown]
+# **Takeaway.** Same picture, same label, other pixels. Results that change much from one annotator to the next are not
+# yet results, which is why tables in this book have several seeds.
+#
+# ## How labels are stored
+#
+# There is one format, COCO's, with three keys more: `point` and `extreme_points` at the annotation, `tags` at the
+# image. A real annotator's clicks take the place of simulated ones without a change in the code. What follows is what
+# `python -m wsis world` and `python -m wsis weak` do:
+
+# %%
+folder = Path(tempfile.mkdtemp())
+write_dataset(World("val", 8, seed=seed, config=WorldConfig(size=256)), folder, "val")
+source, stored = folder / "annotations" / "instances_val.json", folder / "weak.json"
+print(weak.simulate_file(source, stored, points="mask_random", extreme=True, tags=True))
+record = read_json(stored)["annotations"][0]
+record["segmentation"]["counts"] = record["segmentation"]["counts"][:40] + "..."
+print(json.dumps(record, indent=1))
+
+# %% [markdown]
+# The mask stays in the file, run-length coded, because the evaluation needs it; an annotator who draws none leaves the
+# key out. Reading the file gives the clicks back:
+
+# %%
+read = CocoFolder(folder, "val", weak=stored)
+for before, after in ((weak.with_points(s), s) for s in read):
+    assert torch.equal(before.points.xy, after.points.xy)
+    assert torch.equal(weak.with_extreme_points(before).extreme_points.xy, after.extreme_points.xy)
+print(len(read), "images read back, each click on its pixel")
+
+# %% [markdown]
+# ## Everything moves together
+#
+# Training crops, scales and flips. One call moves the picture, the masks, the class map and all clicks. Watch the
+# crosses keep to their objects, and those of cropped objects go:
+
+# %%
+augment = Augment(crop=224, long_side=None, contrast=0.3)
+frames = []
+for k in range(8):
+    crop = augment(sample, seed=k)
+    masks = viz.draw_instances(crop.image, crop.truth, classes, by_class=True, fill=0.3)
+    four = viz.draw_extreme_points(crop.image, crop.extreme_points)
+    panels = {"masks and points": viz.draw_points(masks, crop.points), "extreme points": four}
+    frames.append(viz.show(panels, size=3.7))
+viz.scrub(frames, [f"crop {k}" for k in range(8)], "augmentation")
+
+# %% [markdown]
+# **Takeaway.** An object that loses one of its four extreme points loses all, since three span no box. One that loses
+# its point becomes a mask without a label. And the tags stay, even where the crop has cut the thing away.
+#
+# ```{admonition} Fidelity
+# :class: note
+# {ref}`bestie-cropped-cues <fidelity:bestie-cropped-cues>`: BESTIE crops first and makes labels afterwards, as its
+# release does, so cropped clicks do change its labels. {ref}`bestie-points-on-border
+# <fidelity:bestie-points-on-border>`: the release loses clicks with a coordinate of zero; we do not.
+# {ref}`bestie-padding <fidelity:bestie-padding>`: what lies beyond the picture is ignored here, background there.
+# ```
+#
+# ## What would break this?
+#
+# A simulated annotator is polite. It finds camouflaged things, never names a dog a cat, never clicks twice, and its
+# hand does not shake. Let it shake: add noise to each click and count how many are still on their object.
+
+# %%
+noise = torch.arange(0, 13, 1.0)
+hand = torch.Generator().manual_seed(seed)
+_, ax = plt.subplots(figsize=(6.4, 2.9), layout="constrained")
+for kind in kinds:
+    on = torch.zeros(len(noise))
+    for s, xy in zip(samples, clicks[kind], strict=True):
+        moves = noise[:, None] * torch.randn(len(xy), len(noise), 2, generator=hand)
+        on += near_object(s.truth.masks, xy[:, None] + moves, tolerance=0).sum(0)
+    ax.plot(noise, 100 * on / len(rows), label=kind)
+ax.set(title="A shaking hand leaves the object", xlabel="standard deviation of the hand, px")
+ax.set(ylabel="% still on the object", ylim=(0, 102))
+ax.legend()
+plt.show()
+
+# %% [markdown]
+# **Takeaway.** Random clicks are fragile, because many of them start near an outline. Central clicks survive more
+# shaking, which is one more reason why they are easier to learn from than they look.
+#
+# A click beside its object is not silently accepted. It stops the reader with a message that says where:
+
+# %%
+broken = read_json(stored)
+first = broken["annotations"][0]
+first["point"] = [0, 0]
+(folder / "broken.json").write_text(json.dumps(broken))
+try:
+    CocoFolder(folder, "val", weak=folder / "broken.json")[0]
+except AnnotationError as error:
+    print(str(error).replace(str(folder), "DATA"))
+
+# %% [markdown]
+# ## Exercises
+#
+# ```{exercise}
+# :label: weak-box
+# *Predict.* Extreme points span a box. On average, how much of that box is the object itself?
+# ```
+#
+# ```{solution-start} weak-box
+# :class: dropdown
+# ```
+
+# %% tags=["solution"]
+shares = []
+for s, four in zip(samples, corners, strict=True):
+    width, height = (four.amax(1) - four.amin(1) + 1).T
+    shares += (s.truth.masks.sum((1, 2)) / (width * height)).tolist()
+shares = torch.tensor(shares)
+print(f"mean {shares.mean():.2f}, from {shares.min():.2f} to {shares.max():.2f}")
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: weak-occlusion
+# *Change one parameter.* Set `occlusion` to 1. How does the distance between box centre and centroid change?
+# ```
+#
+# ```{solution-start} weak-occlusion
+# :class: dropdown
+# ```
+
+# %% tags=["solution"]
+for occlusion in (0.0, 1.0):
+    hidden = World("val", 60, seed=seed, config=WorldConfig(size=256, occlusion=occlusion))
+    masks = [s.truth.masks for s in hidden]
+    a, b = (torch.cat([weak.points_from_masks(m, kind) for m in masks]) for kind in kinds[:2])
+    print(f"occlusion {occlusion:g}: {(a - b).norm(dim=1).mean():.1f} px apart on average")
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: weak-deepest
+# *Implement* a fourth kind of click: the pixel with most of its object around it. Does it survive more shaking than
+# the box centre?
+# ```
+#
+# ```{solution-start} weak-deepest
+# :class: dropdown
+# The blurred mask is highest where most of the object is near, so that is the pixel to take.
+# ```
+
+# %% tags=["solution"]
+hand = torch.Generator().manual_seed(seed)
+on = {"box_center": 0, "deepest": 0}
+for s, center in zip(samples, clicks["box_center"], strict=True):
+    masks = s.truth.masks
+    near = torch.nn.functional.avg_pool2d(masks.float()[:, None], 31, 1, 15)[:, 0] * masks
+    index = near.flatten(1).argmax(1)
+    deepest = torch.stack([index % masks.shape[2], index // masks.shape[2]], 1).float()
+    moves = 8 * torch.randn(len(masks), 20, 2, generator=hand)
+    for name, xy in (("box_center", center), ("deepest", deepest)):
+        on[name] += near_object(masks, xy[:, None] + moves, tolerance=0).sum().item()
+print({name: f"{100 * hits / (20 * len(rows)):.0f} % on the object" for name, hits in on.items()})
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# **Next:** [how good is a mask?](03_metrics.py)

@@ -1,0 +1,483 @@
+"""Pictures: what is drawn where, in which colour, and that a page needs neither kernel nor network."""
+
+import ast
+import base64
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+import types
+from collections.abc import Iterable
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+
+import wsis
+from wsis import viz
+from wsis.config import ours, paper
+from wsis.errors import DataError
+from wsis.types import ExtremePoints, Instances, Points
+from wsis.viz.style import oklab, oklab_to_rgb, seen
+
+PACKAGE = Path(wsis.__file__).parent
+CLASSES = ("cat", "dog", "bird")
+
+
+@pytest.fixture
+def image() -> torch.Tensor:
+    return torch.randint(0, 255, (3, 24, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+
+
+@pytest.fixture
+def two() -> Instances:
+    masks = torch.zeros(2, 24, 32, dtype=torch.bool)
+    masks[0, 2:10, 2:10] = True
+    masks[1, 12:22, 8:30] = True
+    return Instances.make(masks, torch.tensor([0, 2]), scores=torch.tensor([1.0, 0.5]))
+
+
+def drawn(panel) -> plt.Axes:
+    """The axes of a figure with this panel only, after a real drawing."""
+    figure = viz.show({"": panel})
+    figure.canvas.draw()
+    return figure.axes[0]
+
+
+def texts(axes: plt.Axes) -> list[str]:
+    return [t.get_text() for t in axes.texts]
+
+
+BOOK_ONLY = {"plotly", "ipywidgets", "IPython"}
+
+
+def imported(nodes: Iterable[ast.AST]) -> set[str]:
+    """The modules that these statements import."""
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return plain | {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_only_pictures_import_matplotlib_and_the_packages_of_the_book_wait(path):
+    tree = ast.parse(path.read_text())
+    if path.parent == PACKAGE / "viz":
+        assert not {name.split(".")[0] for name in imported(tree.body)} & BOOK_ONLY
+    else:
+        names = imported(list(ast.walk(tree)))
+        assert not {name.split(".")[0] for name in names} & (BOOK_ONLY | {"matplotlib"})
+        assert not any(name.startswith("wsis.viz") for name in names)
+
+
+class TestColors:
+    def test_oklab_and_back(self):
+        rgb = np.random.default_rng(0).random((50, 3))
+        np.testing.assert_allclose(oklab_to_rgb(oklab(rgb)), rgb, atol=1e-6)
+
+    def test_white_has_lightness_one_and_no_chroma(self):
+        np.testing.assert_allclose(oklab(np.ones(3)), [1, 0, 0], atol=1e-6)
+
+    @pytest.mark.parametrize(("count", "least"), [(16, 0.075), (24, 0.065), (80, 0.03)])
+    def test_colors_differ_for_every_kind_of_eye(self, count, least):
+        views = seen(viz.class_colors(count))
+        distances = np.linalg.norm(views[:, :, None] - views[:, None], axis=-1) + 9 * np.eye(count)
+        assert distances.min() > least
+
+    def test_a_class_keeps_its_color(self):
+        np.testing.assert_array_equal(viz.class_colors(5), viz.class_colors(80)[:5])
+
+    def test_more_than_eighty_classes_have_colors(self):
+        assert len(np.unique(viz.class_colors(133), axis=0)) == 133
+
+    def test_instance_colors_go_round(self):
+        np.testing.assert_array_equal(viz.instance_colors(20)[12:], viz.instance_colors(8))
+
+
+class TestShow:
+    def test_titles_wrap_into_rows(self, image):
+        figure = viz.show({str(i): image for i in range(5)}, columns=3)
+        assert [a.get_title() for a in figure.axes] == ["0", "1", "2", "3", "4", ""]
+
+    def test_only_the_first_row_of_a_grid_is_titled(self, image):
+        figure = viz.show([{"a": image, "b": image}] * 2, rows=["one", "two"])
+        assert [a.get_title() for a in figure.axes] == ["a", "b", "", ""]
+        assert [texts(a) for a in figure.axes] == [["one"], [], ["two"], []]
+
+    def test_figure_is_opaque_white_and_not_shown_twice(self, image):
+        figure = viz.show({"a": image}, title="A claim")
+        assert figure.get_facecolor() == (1, 1, 1, 1)
+        assert plt.get_fignums() == []
+
+    @pytest.mark.parametrize("kind", ["uint8", "float", "last", "numpy"])
+    def test_images_of_all_layouts_look_the_same(self, image, kind):
+        same = {
+            "uint8": image,
+            "float": image / 255,
+            "last": image.permute(1, 2, 0),
+            "numpy": image.permute(1, 2, 0).numpy(),
+        }[kind]
+        picture = drawn(same).images[0].get_array()
+        np.testing.assert_allclose(picture, image.permute(1, 2, 0).numpy() / 255, atol=1e-6)
+
+    def test_a_bare_map_is_refused(self):
+        with pytest.raises(ValueError, match=r"\[24, 32\]; a map goes into Map"):
+            viz.show({"a": torch.zeros(24, 32)})
+
+    def test_pictures_are_equally_large_with_and_without_a_color_bar(self, image):
+        figure = viz.show({"image": image, "map": viz.Map(values=torch.rand(24, 32), unit="px")})
+        figure.canvas.draw()
+        first, second = (a.get_window_extent() for a in figure.axes[:2])
+        assert first.width == pytest.approx(second.width, rel=0.01)
+        assert first.height == pytest.approx(second.height, rel=0.01)
+
+    def test_map_has_its_unit_and_limits(self):
+        axes = drawn(viz.Map(values=torch.rand(4, 4), unit="probability", limits=(0, 1)))
+        assert axes.images[0].get_clim() == (0, 1)
+        assert axes.child_axes[0].get_ylabel() == "probability"
+
+    @pytest.mark.parametrize(
+        "values", [torch.zeros(4, 4), torch.full((4, 4), 3.0), torch.tensor([[0.0, 1e3]])]
+    )
+    def test_logarithmic_map_takes_zeros_and_constants(self, values):
+        drawn(viz.Map(values=values, log=True))
+
+
+class TestOverlay:
+    def test_masks_are_filled_and_the_rest_is_the_image(self, image, two):
+        picture = drawn(viz.draw_instances(image, two, fill=0.5)).images[0].get_array()
+        plain = image.permute(1, 2, 0).numpy() / 255
+        outside = ~two.masks.any(0).numpy()
+        np.testing.assert_allclose(picture[outside], plain[outside], atol=1e-6)
+        expected = 0.5 * plain[15, 15] + 0.5 * viz.instance_colors(2)[1]
+        np.testing.assert_allclose(picture[15, 15], expected, atol=1e-6)
+
+    def test_instances_are_named_with_scores_below_one(self, image, two):
+        assert texts(drawn(viz.draw_instances(image, two, CLASSES))) == ["cat", "bird .50"]
+
+    def test_by_class_uses_the_colors_of_class_maps(self, image, two):
+        picture = drawn(viz.draw_instances(image, two, by_class=True, fill=1)).images[0].get_array()
+        np.testing.assert_allclose(picture[15, 15], viz.class_colors(3)[2], atol=1e-6)
+
+    def test_no_instances_and_empty_masks_are_drawn(self, image, two):
+        empty = Instances.make(torch.zeros_like(two.masks), two.labels)
+        assert texts(drawn(viz.draw_instances(image, Instances.none(24, 32), CLASSES))) == []
+        assert texts(drawn(viz.draw_instances(image, empty, CLASSES))) == []
+
+    def test_outline_goes_round_the_mask_between_pixels(self, image, two):
+        axes = drawn(viz.draw_instances(image, two[:1]))
+        (outline,) = [c.get_paths()[0].get_extents() for c in axes.collections]
+        assert (outline.x0, outline.y0, outline.x1, outline.y1) == (1.5, 1.5, 9.5, 9.5)
+
+    def test_points_lie_at_their_pixels_over_a_class_map(self):
+        points = Points.make(torch.tensor([[3.0, 4.0], [20.0, 10.0]]), torch.tensor([0, 2]))
+        axes = drawn(viz.draw_points(viz.draw_semantic(torch.ones(24, 32)), points, CLASSES))
+        where = {tuple(float(v[0]) for v in line.get_data()) for line in axes.lines}
+        assert where == {(3, 4), (20, 10)}
+        assert [t.get_text() for t in axes.get_legend().get_texts()] == ["cat", "bird"]
+
+    def test_extreme_points_lie_at_their_pixels(self, image):
+        xy = torch.tensor([[[5.0, 1.0], [2.0, 6.0], [5.0, 9.0], [8.0, 6.0]]])
+        clicks = ExtremePoints(xy=xy, labels=torch.tensor([1]), ids=torch.tensor([7]))
+        axes = drawn(viz.draw_extreme_points(image, clicks, CLASSES))
+        where = {point for line in axes.lines for point in zip(*map(tuple, line.get_data()), strict=True)}
+        where |= {tuple(p) for c in axes.collections for p in np.asarray(c.get_offsets()).tolist()}
+        assert where >= {tuple(p) for p in xy[0].tolist()}
+
+    def test_boxes_are_half_open(self, image):
+        axes = drawn(viz.draw_boxes(image, torch.tensor([[2, 3, 10, 8]]), torch.tensor([1]), CLASSES))
+        (box,) = axes.patches
+        assert box.get_bbox().extents.tolist() == [1.5, 2.5, 9.5, 7.5]
+        assert texts(axes) == ["dog"]
+
+    def test_class_map_has_class_colors_and_names_what_occurs(self):
+        class_map = torch.zeros(24, 32, dtype=torch.uint8)
+        class_map[:5, :5], class_map[10:, 10:], class_map[20:] = 1, 3, 255
+        axes = drawn(viz.draw_semantic(class_map, CLASSES))
+        np.testing.assert_allclose(axes.images[0].get_array()[12, 12], viz.class_colors(3)[2])
+        np.testing.assert_array_equal(axes.images[0].get_array()[8, 8], [1, 1, 1])
+        assert [t.get_text() for t in axes.get_legend().get_texts()] == ["cat", "bird", "ignore"]
+
+    def test_background_shows_the_image(self, image):
+        axes = drawn(viz.draw_semantic(torch.zeros(24, 32, dtype=torch.uint8), CLASSES, image))
+        np.testing.assert_allclose(axes.images[0].get_array(), image.permute(1, 2, 0) / 255, atol=1e-6)
+
+
+class TestOffsets:
+    def test_unlabelled_is_white(self):
+        offsets = torch.full((2, 4, 4), 3.0)
+        labelled = torch.zeros(4, 4, dtype=torch.bool)
+        labelled[0, 0] = True
+        picture = viz.offset_to_color(offsets, labelled)
+        np.testing.assert_allclose(picture[1:], 1, atol=1e-3)
+        assert picture[0, 0].min() < 0.8
+
+    def test_hue_is_the_direction(self):
+        angles = np.linspace(0, 2 * np.pi, 8, endpoint=False)
+        offsets = np.stack([-np.sin(angles), np.cos(angles)])[:, None]
+        lab = oklab(viz.offset_to_color(0.2 * offsets, radius=1.0))[0]
+        hue = np.arctan2(lab[:, 2], lab[:, 1])
+        np.testing.assert_allclose(np.cos(hue - angles), 1, atol=0.01)
+
+    def test_longer_is_darker_and_more_colorful_up_to_the_radius(self):
+        offsets = np.stack([np.zeros(4), np.array([1.0, 2.0, 4.0, 8.0])])[:, None]
+        lab = oklab(viz.offset_to_color(offsets, radius=4.0))[0]
+        chroma = np.hypot(lab[:, 1], lab[:, 2])
+        assert (np.diff(lab[:3, 0]) < -0.02).all() and (np.diff(chroma[:3]) > 0.02).all()
+        np.testing.assert_allclose(lab[2], lab[3])
+
+    def test_no_offsets_at_all_is_white(self):
+        np.testing.assert_allclose(viz.offset_to_color(torch.zeros(2, 4, 4)), 1, atol=1e-3)
+        drawn(viz.draw_offsets(torch.zeros(2, 4, 4)))
+
+    def test_wheel_says_the_radius(self):
+        axes = drawn(viz.draw_offsets(torch.full((2, 4, 4), 3.0), radius=20))
+        assert axes.child_axes[0].get_title() == "20 px"
+
+    def test_magnitude_is_the_length(self):
+        assert (
+            viz.magnitude_map(torch.tensor([3.0, 4.0])[:, None, None].expand(2, 5, 6)).tolist()
+            == [[5.0] * 6] * 5
+        )
+
+    def test_line_encloses_the_short_offsets(self):
+        y, x = torch.meshgrid(torch.arange(21.0), torch.arange(21.0), indexing="ij")
+        axes = drawn(viz.draw_magnitude(torch.stack([10 - y, 10 - x])))
+        extents = axes.collections[-1].get_paths()[0].get_extents()
+        assert (extents.x0, extents.x1, extents.y0, extents.y1) == (7.5, 12.5, 7.5, 12.5)
+
+    def test_nothing_below_the_threshold_has_no_line(self):
+        assert len(drawn(viz.draw_magnitude(torch.full((2, 5, 5), 9.0))).collections) == 0
+
+    def test_heat_is_clear_where_it_is_cold(self, image):
+        heat = torch.zeros(24, 32)
+        heat[3, 4] = 1
+        alpha = drawn(viz.draw_heat(image, heat, unit="probability")).images[-1].get_alpha()
+        assert alpha[3, 4] == 0.75 and alpha.sum() == 0.75
+
+    def test_heat_of_nothing_is_drawn(self, image):
+        drawn(viz.draw_heat(image, torch.zeros(24, 32)))
+
+
+class Tags(HTMLParser):
+    """The start tags of a page, by name."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: dict[str, list[dict]] = {}
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.setdefault(tag, []).append(dict(attrs))
+
+
+class TestScrub:
+    @pytest.fixture
+    def frames(self) -> list[np.ndarray]:
+        return [np.full((20, 30, 3), 60 * i, np.uint8) for i in range(4)]
+
+    def test_one_frame_is_visible_and_every_frame_is_named(self, frames):
+        images = Tags(viz.scrub(frames, list("abcd"), "tau", start=2).data).found["img"]
+        assert ["display:block" in i["style"] for i in images] == [False, False, True, False]
+        assert [i["alt"] for i in images] == ["tau: a", "tau: b", "tau: c", "tau: d"]
+
+    def test_slider_has_name_range_and_value_for_screen_readers(self, frames):
+        (slider,) = Tags(viz.scrub(frames, list("abcd"), "tau", start=2).data).found["input"]
+        assert (slider["type"], slider["min"], slider["max"], slider["value"]) == ("range", "0", "3", "2")
+        assert (slider["aria-label"], slider["aria-valuetext"]) == ("tau", "c")
+
+    def test_page_needs_no_script_file_no_network_and_no_ids(self, frames):
+        page = viz.scrub(frames, list("abcd"), "tau").data
+        tags = Tags(page).found
+        assert "script" not in tags and "link" not in tags
+        assert not re.search(r"https?:", page)
+        assert not any("id" in attributes for tag in tags.values() for attributes in tag)
+
+    def test_small_frames_are_embedded_exactly(self):
+        frame = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
+        (tag,) = Tags(viz.scrub([frame], ["a"], "tau").data).found["img"]
+        stored = Image.open(io.BytesIO(base64.b64decode(tag["src"].split(",")[1])))
+        np.testing.assert_array_equal(np.array(stored.convert("RGB")), frame)
+
+    def test_figures_become_opaque_frames(self, image):
+        page = viz.scrub([viz.show({"a": image}), viz.show({"b": image})], ["1", "2"], "tau").data
+        tag = Tags(page).found["img"][0]
+        stored = Image.open(io.BytesIO(base64.b64decode(tag["src"].split(",")[1])))
+        assert stored.mode == "RGB" and min(stored.getpixel((0, 0))) > 250
+
+    def test_wide_frames_are_scaled_down(self):
+        (tag,) = Tags(viz.scrub([np.zeros((50, 4000, 3), np.uint8)], ["a"], "tau").data).found["img"]
+        assert Image.open(io.BytesIO(base64.b64decode(tag["src"].split(",")[1]))).width == 1100
+
+    def test_text_is_escaped(self, frames):
+        tags = Tags(viz.scrub(frames, ['<b>"', "b", "c", "d"], 'x < "y"').data).found
+        assert "b" not in tags
+        assert tags["img"][0]["data-label"] == '<b>"'
+        assert tags["input"][0]["aria-label"] == 'x < "y"'
+
+    @pytest.mark.parametrize(
+        ("frames", "labels", "start"),
+        [([], [], 0), ([(4, 4)], ["a", "b"], 0), ([(4, 4)], ["a"], 1), ([(4, 4), (4, 5)], ["a", "b"], 0)],
+    )
+    def test_what_does_not_fit_is_refused(self, frames, labels, start):
+        with pytest.raises(ValueError, match="scrub 'tau'"):
+            viz.scrub([np.zeros((*size, 3)) for size in frames], labels, "tau", start)
+
+    @pytest.mark.skipif(not shutil.which("chromium"), reason="chromium is not installed")
+    def test_moving_one_slider_in_a_browser_moves_its_pictures_only(self, frames, tmp_path):
+        two_sliders = (
+            viz.scrub(frames, list("abcd"), "tau").data + viz.scrub(frames, list("wxyz"), "layer").data
+        )
+        state = "[...document.querySelectorAll('figure')].map(f=>[f.querySelector('output').value,"
+        state += "f.querySelector('input').getAttribute('aria-valuetext'),"
+        state += "[...f.querySelectorAll('img')].findIndex(m=>m.offsetParent!==null)])"
+        move = "const r=document.querySelectorAll('input')[1];r.value=2;r.dispatchEvent(new Event('input'));"
+        script = f"<script>{move}document.body.innerHTML='<pre>'+JSON.stringify({state})+'</pre>'</script>"
+        (tmp_path / "page.html").write_text(f"<!doctype html><meta charset=utf-8><body>{two_sliders}{script}")
+        command = [
+            "chromium",
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+        ]
+        command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+        command += [
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--dump-dom",
+            (tmp_path / "page.html").as_uri(),
+        ]
+        page = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+        assert json.loads(re.search("<pre>(.*)</pre>", page)[1]) == [["a", "a", 0], ["y", "y", 2]]
+
+
+def fake_shell(monkeypatch, **content) -> None:
+    kernel = types.SimpleNamespace(get_parent=lambda channel: {"content": content})
+    shell = types.SimpleNamespace(kernel=kernel)
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+
+
+class TestWidgets:
+    def test_a_script_is_not_live(self):
+        assert not viz.live()
+
+    @pytest.mark.parametrize(
+        ("content", "expected"), [({"allow_stdin": True}, True), ({"allow_stdin": False}, False), ({}, False)]
+    )
+    def test_a_kernel_is_live_where_someone_can_answer(self, monkeypatch, content, expected):
+        fake_shell(monkeypatch, **content)
+        assert viz.live() is expected
+
+    @pytest.mark.slow
+    def test_a_notebook_run_without_a_person_is_not_live(self):
+        nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+        pytest.importorskip("ipykernel")
+        notebook = nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_code_cell("from wsis import viz; print(viz.live())")]
+        )
+        nbclient.NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
+        assert notebook.cells[0].outputs[0].text.strip() == "False"
+
+    def test_without_a_kernel_each_parameter_becomes_a_slider(self, image):
+        calls = []
+
+        def picture(tau: float, kernel: int) -> Figure:
+            calls.append((tau, kernel))
+            return viz.show({"a": image}, size=1)
+
+        tags = Tags(viz.explore(picture, tau=[0.1, 0.2, 0.3], kernel=[3, 5]).data).found
+        assert [s["aria-label"] for s in tags["input"]] == ["tau (kernel = 3)", "kernel (tau = 0.1)"]
+        assert calls == [(0.1, 3), (0.2, 3), (0.3, 3), (0.1, 3), (0.1, 5)]
+
+    def test_with_a_person_the_sliders_are_widgets(self, monkeypatch, image):
+        ipywidgets = pytest.importorskip("ipywidgets")
+        monkeypatch.setattr("wsis.viz.widgets.live", lambda: True)
+        widget = viz.explore(lambda tau: viz.show({"a": image}), tau=[0.1, 0.2])
+        assert isinstance(widget.children[0], ipywidgets.SelectionSlider)
+        assert widget.children[0].value == 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    crop: int = paper(416, cite="kim2022bestie", where="Table 1", unit="px")
+    window: int = ours(5, why="steady")
+
+
+class TestTables:
+    def test_tiny_stands_apart_and_says_so(self):
+        table = viz.table([{"method": "a", "tiny": 1.0, "published": 29.3}])
+        assert table.columns == ("method", "published", "tiny")
+        cells = Tags(table._repr_html_()).found["td"]
+        assert ["opacity" in c["style"] for c in cells] == [False, False, True]
+        assert "not comparable" in table._repr_html_() and "not comparable" in repr(table)
+
+    def test_what_was_not_run_reads_so(self):
+        assert viz.table([{"a": None, "b": float("nan")}, {"b": 1.25}]).rows == (
+            ("not run",) * 2,
+            ("not run", "1.2"),
+        )
+
+    def test_text_is_aligned(self):
+        expected = "name  mAP50\n----  -----\na      29.3\nbc      1.0"
+        assert repr(viz.table([{"name": "a", "mAP50": 29.3}, {"name": "bc", "mAP50": 1.0}])) == expected
+
+    def test_cells_are_escaped(self):
+        assert "&lt;b&gt;" in viz.table([{"<i>": "<b>"}])._repr_html_()
+        assert "b" not in Tags(viz.table([{"<i>": "<b>"}])._repr_html_()).found
+
+    def test_config_shows_where_each_value_is_from(self):
+        table = viz.config_table(Config())
+        assert table.rows[0] == ("crop", "416", "px", "kim2022bestie, Table 1")
+        assert table.rows[1][-1] == "ours: steady"
+
+    def test_no_rows_is_an_empty_table(self):
+        assert viz.table([]).rows == ()
+        assert repr(viz.table([], "nothing")).startswith("nothing")
+
+
+class TestCurves:
+    @pytest.fixture
+    def log(self, tmp_path):
+        lines = ["step,seconds,lr,center,total"] + [f"{i},{i},0.1,{i},{2 * i}" for i in range(50)]
+        (tmp_path / "network.csv").write_text("\n".join(lines) + "\n")
+        return tmp_path / "network.csv"
+
+    def test_log_is_read_by_column(self, log):
+        columns = viz.read_log(log)
+        assert list(columns) == ["step", "seconds", "lr", "center", "total"]
+        np.testing.assert_array_equal(columns["total"], 2.0 * np.arange(50))
+
+    def test_terms_come_first_and_the_total_last(self, log):
+        figure = viz.training_curves({"a": viz.read_log(log)})
+        assert [a.get_title() for a in figure.axes] == ["center", "total"]
+
+    def test_line_is_the_mean_of_the_last_steps(self, log):
+        figure = viz.training_curves({"a": viz.read_log(log)}, ["center"], window=4)
+        line = figure.axes[0].lines[0].get_ydata()
+        assert line[:4].tolist() == [0, 0.5, 1, 1.5]
+        assert line[-1] == pytest.approx(np.mean([46, 47, 48, 49]))
+
+    def test_a_run_shorter_than_the_window_is_drawn(self, log):
+        figure = viz.training_curves(
+            {"a": {k: v[:3] for k, v in viz.read_log(log).items()}}, ["center"], window=20
+        )
+        assert figure.axes[0].lines[0].get_ydata().tolist() == [0, 0.5, 1]
+
+    def test_damaged_line_is_named(self, log):
+        log.write_text(log.read_text() + "50,50,0.1\n")
+        with pytest.raises(DataError, match=r"network\.csv: line 52 is damaged: '50,50,0\.1'"):
+            viz.read_log(log)
+
+    def test_missing_and_empty_logs_are_named(self, tmp_path):
+        with pytest.raises(DataError, match=r"none\.csv: cannot be read"):
+            viz.read_log(tmp_path / "none.csv")
+        (tmp_path / "empty.csv").write_text("step,total\n")
+        with pytest.raises(DataError, match=r"empty\.csv: holds no steps"):
+            viz.read_log(tmp_path / "empty.csv")

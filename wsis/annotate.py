@@ -1,0 +1,149 @@
+"""What a trained run makes of pictures: masks from weak labels (`label`), or from nothing (`predict`).
+
+The masks of each picture go to a file beside the output as they are made; a call that was killed goes on there.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from wsis.config import fingerprint
+from wsis.data.labelled import Changed, category_ids
+from wsis.data.pictures import ImageFolder
+from wsis.data.transforms import collate
+from wsis.errors import DataError
+from wsis.export import annotation_records, categories, image_record, instances_json, result_records
+from wsis.files import atomic, read_json, write_json
+from wsis.runs import Run, method
+from wsis.types import Batch, Dataset, InstanceMap, Instances, Points, Sample
+
+Records = list[dict[str, Any]]
+
+
+def label(run: Run, dataset: Dataset, out: Path, description: str = "") -> dict[str, int]:
+    """Weak labels -> masks in COCO JSON; image ids are kept, with points also the annotations' ids.
+
+    With tags: what the network finds among the image's tags. With points: one mask per click, which holds at least the
+    clicked pixel. description: of the data; a killed call with another one starts anew.
+
+    Returns images, masks, and with points `only_click`: masks that are no more than the clicked pixel.
+
+    Raises:
+        DataError: the classes are not those that the run was trained on.
+    """
+    if tuple(dataset.classes) != run.classes:
+        ours, theirs = ", ".join(run.classes), ", ".join(dataset.classes)
+        raise DataError(f"{run.folder} knows the classes {ours}, the data has {theirs}; use the categories of the run")
+    package, ids = method(run.name), category_ids(dataset)
+
+    def masks(sample: Sample) -> Records:
+        batch = _batch(run, sample)
+        found = package.pseudo_labels(run.model, batch, run.cfg)
+        instances = per_click(found, batch.points) if run.cfg.supervision == "points" else found.unbind()[0]
+        return annotation_records(instances, sample.image_id, ids)
+
+    rows = _each(dataset, masks, out, _key("label", run, description))
+    annotations = [record for row in rows for record in row["masks"]]
+    write_json(out, instances_json([r["image"] for r in rows], annotations, categories(run.classes, ids)))
+    _part(out).unlink()
+    counts = {"images": len(rows), "masks": len(annotations)}
+    if run.cfg.supervision == "points":
+        counts["only_click"] = sum(a["area"] == 1 for a in annotations)
+    return counts
+
+
+def per_click(found: InstanceMap, points: Points) -> Instances:
+    """The masks of one image's clicks, row i that of click i, each with the clicked pixel and its annotation's id."""
+    number = torch.arange(1, len(points) + 1, device=found.ids.device)
+    x, y = points.xy.long().unbind(1)
+    regions = found.ids[0].clone()
+    regions[y, x] = number
+    return Instances.make(regions == number[:, None, None], points.labels, scores=found.scores, ids=points.ids)
+
+
+def predict(run: Run, folder: Path, out: Path) -> dict[str, int]:
+    """Pictures -> scored masks in COCO results format, each record with its `file_name`; see `pictures` for the ids.
+
+    Returns images and masks.
+
+    Raises:
+        DataError: no folder, no picture, or one that cannot be read.
+    """
+    dataset, ids = pictures(folder, run)
+    package = method(run.name)
+
+    def masks(sample: Sample) -> Records:
+        instances = package.predict(run.model, _batch(run, sample).images, run.cfg).unbind()[0]
+        return result_records(instances, sample.image_id, ids, sample.file_name)
+
+    rows = _each(dataset, masks, out, _key("predict", run, str(folder)))
+    results = [record for row in rows for record in row["masks"]]
+    write_json(out, results)
+    _part(out).unlink()
+    return {"images": len(rows), "masks": len(results)}
+
+
+def pictures(folder: Path, run: Run) -> tuple[Dataset, tuple[int, ...]]:
+    """The pictures of a folder, and the category id of each class.
+
+    In a data set (FOLDER/images/<split>, beside FOLDER/annotations/instances_<split>.json) the ids are those of the JSON,
+    so that its masks can judge the predictions. Elsewhere images count from 1 in the order of their names, and categories
+    are those of the run's training data.
+
+    Raises:
+        DataError: a picture that the JSON does not know.
+    """
+    dataset = ImageFolder(folder)
+    path = folder.resolve().parents[1] / "annotations" / f"instances_{folder.resolve().name}.json"
+    if folder.resolve().parent.name != "images" or not path.exists():
+        return dataset, run.category_ids
+    coco = read_json(path)
+    of_file = {image["file_name"]: image["id"] for image in coco["images"]}
+    unknown = [p.name for p in dataset.paths if p.name not in of_file]
+    if unknown:
+        raise DataError(f"{folder / unknown[0]} is not among the images of {path}; add it there, or move it elsewhere")
+    of_name = {category["name"]: category["id"] for category in coco["categories"]}
+    known = all(name in of_name for name in run.classes)
+    ids = tuple(of_name[name] for name in run.classes) if known else run.category_ids
+    return Changed(dataset, lambda sample: replace(sample, image_id=of_file[sample.file_name])), ids
+
+
+def _batch(run: Run, sample: Sample) -> Batch:
+    return collate([sample]).to(next(run.model.parameters()).device)
+
+
+def _key(verb: str, run: Run, data: str) -> str:
+    return fingerprint(verb, run.name, run.cfg, run.data, run.seed, data)
+
+
+def _part(out: Path) -> Path:
+    return out.with_name(f".{out.name}.part")
+
+
+def _each(dataset: Dataset, masks: Callable[[Sample], Records], out: Path, key: str) -> list[dict[str, Any]]:
+    """{"image", "masks"} of every picture in order; what a killed call with the same key left is not made again."""
+    part = _part(out)
+    rows = _finished(part, key)
+    with atomic(part) as temporary:
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in ({"key": key}, *rows)), encoding="utf-8")
+    with part.open("a", encoding="utf-8") as file:
+        for index in tqdm(range(len(rows), len(dataset)), initial=len(rows), total=len(dataset), disable=None, leave=False):
+            sample = dataset[index]
+            rows.append({"image": image_record(sample), "masks": masks(sample)})
+            file.write(json.dumps(rows[-1]) + "\n")
+            file.flush()
+    return rows
+
+
+def _finished(part: Path, key: str) -> list[dict[str, Any]]:
+    """The whole lines that a call with this key left."""
+    if not part.exists():
+        return []
+    lines = part.read_text(encoding="utf-8").splitlines(keepends=True)
+    rows = [json.loads(line) for line in lines if line.endswith("\n")]
+    return rows[1:] if rows and rows[0] == {"key": key} else []

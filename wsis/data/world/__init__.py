@@ -1,0 +1,72 @@
+"""The embedded world: picture-book scenes with exact masks, drawn on demand, the same for everyone.
+
+A scene is planned in fractions of the picture (the ground, the actors, what hides them, the light) and then
+rendered at `WorldConfig.size`; it depends on the seed, the split and its index alone. What makes weak labels
+hard is a knob each: `WorldConfig`. How it is made: `plan` decides, `animals`, `objects` and `shapes` draw
+things as parts, `stuff` paints the ground, `sprites` turns drawings into lit pixels, `scene` puts all
+together.
+"""
+
+import torch
+from numpy.random import default_rng
+
+from wsis.data.world.config import CLASSES, WorldConfig
+from wsis.data.world.plan import plan_scene
+from wsis.data.world.scene import Scene, draw
+from wsis.data.world.shapes import PARTS
+from wsis.data.world.stuff import STUFF
+from wsis.errors import ConfigError
+from wsis.types import Instances, Sample
+
+__all__ = ["CLASSES", "PARTS", "SPLITS", "STUFF", "Scene", "World", "WorldConfig"]
+
+SPLITS = ("train", "val", "test")
+_IDS_PER_SPLIT = 10_000_000
+
+
+class World:
+    """A data set of scenes; see `WorldConfig`. Any order of access gives the same scenes, splits share none.
+
+    Args:
+        split: train, val or test.
+        length: number of scenes. seed: another seed is another world.
+
+    Raises:
+        ConfigError: unknown split, negative length or seed.
+    """
+
+    def __init__(
+        self, split: str = "train", length: int = 2000, seed: int = 0, config: WorldConfig | None = None
+    ) -> None:
+        if split not in SPLITS:
+            raise ConfigError(f"split={split!r}: choose one of {', '.join(SPLITS)}")
+        if not 0 <= length <= _IDS_PER_SPLIT or seed < 0:
+            raise ConfigError(
+                f"length={length}, seed={seed}: neither may be negative, length at most {_IDS_PER_SPLIT}"
+            )
+        self.split, self.length, self.seed = split, length, seed
+        self.config = config or WorldConfig()
+        self.classes = self.config.classes or CLASSES
+
+    def __len__(self) -> int:
+        return self.length
+
+    def scene(self, index: int) -> Scene:
+        """Scene `index` with its maps; IndexError beyond the length."""
+        if not 0 <= index < self.length:
+            raise IndexError(f"scene {index} of a world of {self.length} scenes")
+        rng = default_rng((self.seed, SPLITS.index(self.split), index))
+        return draw(plan_scene(rng, self.config, self.classes), self.config, self.classes)
+
+    def __getitem__(self, index: int) -> Sample:
+        scene = self.scene(index)
+        tags = torch.zeros(len(self.classes), dtype=torch.bool)
+        tags[scene.labels] = True
+        return Sample(
+            image=scene.image,
+            image_id=SPLITS.index(self.split) * _IDS_PER_SPLIT + index + 1,
+            file_name=f"{self.split}_{index:06d}.png",
+            tags=tags,
+            truth=Instances.make(scene.masks, scene.labels),
+            true_semantic=scene.things,
+        )

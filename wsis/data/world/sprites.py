@@ -1,0 +1,264 @@
+"""From a drawing to pixels: signed distances of all parts at once, then relief, light, pattern, soft shadow.
+
+The distances are the common ones for an ellipse (first order), a line with round ends and a convex polygon.
+"""
+
+from dataclasses import dataclass
+from math import cos, sin
+from typing import NamedTuple
+
+import numpy as np
+
+from wsis.data.world.shapes import MOST_CORNERS, PARTS, TINTS, Part
+
+Array = np.ndarray
+_CIRCLE = np.stack([f(np.arange(12) * np.pi / 6) for f in (np.cos, np.sin)])  # (2, 12)
+PATTERNS = ("plain", "stripes", "spots", "patches")
+_DECALS = {"eye", "spot", "window", "nose", "panel", "lamp", "muzzle", "fruit", "door"}
+_SOFT = 0.11  # width of the shadow's penumbra, in units of the drawing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costume:
+    """How the parts are painted.
+
+    colours: float32 [T, 3], RGB in [0, 1] per name of `TINTS`. pattern: one of `PATTERNS`, in the second
+    colour. phase: frequency (radians per unit), angle and offset (radians) of the pattern. strength: of it,
+    in [0, 1].
+    """
+
+    colours: Array
+    pattern: str
+    phase: tuple[float, float, float]
+    strength: float
+
+
+class Pose(NamedTuple):
+    """How a drawing lies in the picture.
+
+    x, y: center of its box, fractions of the picture. turn: radians, clockwise; after `flip`, left to right.
+    scale: fractions of the picture per unit of the drawing. low, high: corners [2] of the turned drawing's
+    box.
+    """
+
+    x: float
+    y: float
+    turn: float
+    flip: bool
+    scale: float
+    low: Array
+    high: Array
+
+    @property
+    def half(self) -> Array:
+        """Half width and half height of the box, fractions of the picture."""
+        return (self.high - self.low) * (self.scale / 2)
+
+    @property
+    def size(self) -> float:
+        """The longer side of the box, fraction of the picture."""
+        return 2 * float(self.half.max())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sprite:
+    """A rendered object on its own small window, whose upper left pixel is (top, left) of the picture.
+
+    rgb: float32 [3, h, w]. alpha, shadow: float32 [h, w] in [0, 1].
+    parts: int64 [h, w], 0 outside, else 1 + index into `PARTS`.
+    """
+
+    top: int
+    left: int
+    rgb: Array
+    alpha: Array
+    shadow: Array
+    parts: Array
+
+
+def _affine(turn: float, flip: bool) -> Array:
+    """Flip, then rotation, [2, 2]: drawing -> picture."""
+    c, s = np.cos(turn), np.sin(turn)
+    return np.array([[-c, -s], [-s, c]]) if flip else np.array([[c, -s], [s, c]])
+
+
+def _outline(parts: list[Part]) -> Array:
+    """Points [2, M] whose bounding box is that of the drawing, in units of the drawing."""
+    ovals = np.array([p.geometry for p in parts if p.kind == "oval"]).reshape(-1, 5).T[:, :, None]
+    limbs = np.array([p.geometry for p in parts if p.kind == "limb"]).reshape(-1, 6).T[:, :, None]
+    corners = [p.geometry[1:] for p in parts if p.kind == "poly"]
+    c, s, u, v = np.cos(ovals[4]), np.sin(ovals[4]), ovals[2] * _CIRCLE[0], ovals[3] * _CIRCLE[1]
+    points = [
+        np.stack([ovals[0] + c * u - s * v, ovals[1] + s * u + c * v]).reshape(2, -1),
+        (limbs[0:2] + limbs[4] * _CIRCLE[:, None]).reshape(2, -1),
+        (limbs[2:4] + limbs[5] * _CIRCLE[:, None]).reshape(2, -1),
+        np.concatenate(corners).reshape(-1, 2).T if corners else np.empty((2, 0)),
+    ]
+    return np.concatenate(points, axis=1)
+
+
+def posed(parts: list[Part], turn: float = 0.0, flip: bool = False) -> Pose:
+    """The drawing at the origin, turned and flipped, one unit of it as large as the picture."""
+    points = _affine(turn, flip) @ _outline(parts)
+    return Pose(0.0, 0.0, turn, flip, 1.0, points.min(1), points.max(1))
+
+
+def _ovals(parts: list[Part], grid: Array) -> Array:
+    """Distance to ellipses, first order: k0 (k0 - 1) / k1 with k0 = |p / r|, k1 = |p / r^2|."""
+    x, y, rx, ry, turn = np.array([p.geometry for p in parts]).T
+    c, s = np.cos(turn), np.sin(turn)
+    rows = np.stack([c / rx, s / rx, -(c * x + s * y) / rx, -s / ry, c / ry, (s * x - c * y) / ry], 1)
+    p = (rows.reshape(-1, 3).astype(np.float32) @ grid).reshape(len(parts), 2, -1)
+    p *= p
+    k0 = p[:, 0] + p[:, 1]
+    inverse = (np.stack([rx, ry])[:, :, None] ** -2).astype(np.float32)
+    k1 = np.sqrt(p[:, 0] * inverse[0] + p[:, 1] * inverse[1] + 1e-9)
+    return (k0 - np.sqrt(k0)) / k1
+
+
+def _limbs(parts: list[Part], grid: Array) -> Array:
+    """Distance to a segment less a radius that changes linearly along it."""
+    x0, y0, x1, y1, r0, r1 = np.array([p.geometry for p in parts]).T
+    length = np.hypot(x1 - x0, y1 - y0)
+    c, s = (x1 - x0) / length, (y1 - y0) / length
+    rows = np.stack([c, s, -(c * x0 + s * y0), -s, c, s * x0 - c * y0], 1)
+    p = (rows.reshape(-1, 3).astype(np.float32) @ grid).reshape(len(parts), 2, -1)
+    length, r0, slope = (v[:, None].astype(np.float32) for v in (length, r0, (r1 - r0) / length))
+    on = np.clip(p[:, 0], 0, length)
+    beyond = p[:, 0] - on
+    return np.sqrt(beyond * beyond + p[:, 1] * p[:, 1]) - r0 - slope * on
+
+
+def _polys(parts: list[Part], grid: Array) -> Array:
+    """Distance to convex polygons as half planes, corners rounded by adding the excesses in quadrature."""
+    geometry = np.array([p.geometry for p in parts])
+    soft, p = geometry[:, :1], geometry[:, 1:].reshape(len(parts), MOST_CORNERS, 2)
+    q = np.roll(p, -1, axis=1)
+    x, y = np.moveaxis(q - p, 2, 0)
+    around = np.sign((p[:, :, 0] * q[:, :, 1] - p[:, :, 1] * q[:, :, 0]).sum(1, keepdims=True))
+    length = np.hypot(x, y)
+    short = length < 1e-9
+    normal = np.stack([y, -x], 2) * (around / np.where(short, 1, length))[:, :, None]
+    offset = np.where(short, -9, soft - (normal * p).sum(2))  # an edge without length never counts
+    rows = np.concatenate([normal, offset[:, :, None]], 2).astype(np.float32)
+    d = (rows.reshape(-1, 3) @ grid).reshape(len(parts), MOST_CORNERS, -1)
+    inside = np.minimum(d.max(1), 0)
+    np.maximum(d, 0, out=d)
+    return inside + np.sqrt(np.einsum("pen,pen->pn", d, d)) - soft.astype(np.float32)
+
+
+_DISTANCE = {"oval": _ovals, "limb": _limbs, "poly": _polys}
+
+
+def distances(parts: list[Part], grid: Array) -> Array:
+    """Signed distance [P, n] of each part at `grid` [3, n] (x, y, 1), in units; negative inside."""
+    out = np.empty((len(parts), grid.shape[1]), np.float32)
+    for kind, distance in _DISTANCE.items():
+        rows = [i for i, p in enumerate(parts) if p.kind == kind]
+        if rows:
+            out[rows] = distance([parts[i] for i in rows], grid)
+    return out
+
+
+def _pattern(costume: Costume, grid: Array) -> Array:
+    """Weight [n] in [0, 1] of the second colour on the coat."""
+    frequency, angle, offset = costume.phase
+    x, y = grid[0], grid[1]
+    a = frequency * (cos(angle) * x + sin(angle) * y) + offset
+    b = frequency * (cos(angle) * y - sin(angle) * x) + offset
+    if costume.pattern == "stripes":
+        wave = np.sin(a + 0.6 * np.sin(3 * y + offset))
+    elif costume.pattern == "spots":
+        wave = np.sin(a) * np.sin(b)
+    else:
+        wave = np.sin(0.4 * a) + np.sin(0.4 * b) - 0.3
+    return costume.strength * np.clip(4 * wave - 0.8, 0, 1)
+
+
+def _shade(height: Array, rim: Array, light: Array) -> tuple[Array, Array]:
+    """Diffuse and specular light [h, w] on a relief in pixels; `rim` is 0 at the edges of parts, 1 inside."""
+    gx, gy = np.zeros_like(height), np.zeros_like(height)
+    gx[:, 1:-1] = 0.35 * (height[:, 2:] - height[:, :-2])
+    gy[1:-1] = 0.35 * (height[2:] - height[:-2])
+    facing = (light[2] - gx * light[0] - gy * light[1]) / np.sqrt(1 + gx * gx + gy * gy)
+    facing = np.maximum(facing, 0)
+    shine = facing * facing
+    shine *= shine
+    shine *= shine
+    return (0.56 + 0.62 * facing) * (0.74 + 0.26 * rim), 0.22 * shine * shine
+
+
+def _layered(alpha: Array, front_first: list[Part]) -> tuple[Array, Array, Array]:
+    """What is seen of each part [P, n], what it adds to the relief [P, n], what shows through them all [n].
+
+    Decals lie on the relief of the parts below them instead of hiding it.
+    """
+    weight, relief = np.empty_like(alpha), np.empty_like(alpha)
+    clear, bare = np.ones_like(alpha[0]), np.ones_like(alpha[0])
+    for i, part in enumerate(front_first):
+        np.multiply(alpha[i], clear, out=weight[i])
+        clear -= weight[i]
+        if part.name in _DECALS:
+            np.multiply(alpha[i], 0.6, out=relief[i])
+        else:
+            np.multiply(alpha[i], bare, out=relief[i])
+            bare -= relief[i]
+    return weight, relief, clear
+
+
+def _grid(pose: Pose, n: int, margin: float) -> tuple[Array, int, int]:
+    """A window's pixels in units of the drawing, float32 [3, h, w] (x, y, 1), and its top and left."""
+    unit = pose.scale * n
+    x, y = pose.x * n, pose.y * n
+    w, h = pose.half * n + margin
+    left, top = int(np.floor(x - w)), int(np.floor(y - h))
+    right, bottom = int(np.ceil(x + w)), int(np.ceil(y + h))
+    back = _affine(pose.turn, pose.flip).T  # the inverse, as the matrix is orthogonal
+    px = ((np.arange(left, right) + 0.5 - x) / unit).astype(np.float32)
+    py = ((np.arange(top, bottom) + 0.5 - y) / unit).astype(np.float32)[:, None]
+    shift = back @ (pose.low + pose.high) / 2
+    grid = np.ones((3, len(py), len(px)), np.float32)
+    for row, (a, b), c in zip(grid[:2], back.tolist(), shift.tolist(), strict=True):
+        np.add(a * px + c, b * py, out=row)
+    return grid, top, left
+
+
+def render(parts: list[Part], costume: Costume, pose: Pose, light: Array, n: int) -> Sprite:
+    """Draw one object for a picture of n pixels a side; `light` is a unit vector [3] towards the lamp."""
+    unit = pose.scale * n  # pixels per unit of the drawing
+    grid, top, left = _grid(pose, n, _SOFT * unit + 1)
+    shape, grid = grid.shape[1:], grid.reshape(3, -1)
+    front_first = parts[::-1]
+    d = distances(front_first, grid)
+    alpha = d * -unit
+    alpha += 0.5
+    np.clip(alpha, 0, 1, out=alpha)
+    weight, relief, clear = _layered(alpha, front_first)
+
+    bulge = np.array([[p.bulge] for p in front_first], np.float32)
+    depth = d * (-1 / bulge)  # 0 on the rim of a part, 1 from its bulge inwards, where the dome is flat
+    np.clip(depth, 0, 1, out=depth)
+    rim = np.minimum(2.5 * np.einsum("pn,pn->n", weight, depth), 1)
+    dome = 2 - depth
+    dome *= depth
+    np.sqrt(dome, out=dome)
+    dome *= bulge
+    height = np.einsum("pn,pn->n", relief, dome) * unit
+    shade, shine = _shade(height.reshape(shape), rim.reshape(shape), light)
+
+    colour = costume.colours[[TINTS.index(p.tint) for p in front_first]].T @ weight
+    coat = [i for i, p in enumerate(front_first) if p.tint == "coat"]
+    if costume.pattern != "plain" and coat:
+        change = costume.colours[TINTS.index("second")] - costume.colours[TINTS.index("coat")]
+        colour += change[:, None] * (weight[coat].sum(0) * _pattern(costume, grid))
+    nearest = d.min(0)
+    names = np.array([PARTS.index(p.name) + 1 for p in front_first])
+    fall = np.clip(0.5 - nearest / _SOFT, 0, 1)
+    return Sprite(
+        top=top,
+        left=left,
+        rgb=colour.reshape(3, *shape) * shade + shine,
+        alpha=(1 - clear).reshape(shape),
+        shadow=(fall * fall * (3 - 2 * fall)).reshape(shape),
+        parts=(names[(d < 0).argmax(0)] * (nearest < 0)).reshape(shape),
+    )

@@ -1,0 +1,103 @@
+"""What a run learns from and is measured on: the embedded world at the size of the scale, or a folder in COCO format."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from wsis.config import Scale, fingerprint
+from wsis.data.coco import CocoFolder
+from wsis.data.labelled import Changed, InMemory
+from wsis.data.world import World, WorldConfig
+from wsis.errors import DataError
+from wsis.types import Dataset
+from wsis.weak import with_points
+
+TINY_WORLD = WorldConfig(size=96)
+FULL_WORLD = WorldConfig(size=448)
+LENGTHS = {"tiny": (600, 200), "full": (10_000, 1_000)}
+KEPT = 2000  # of so many small pictures all are held in memory
+ANNOTATOR = 0  # seed of simulated clicks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Training and validation images; `val` is None where a folder has no such split.
+
+    name: for the names of files. description: changes with the images and their annotations, part of every key.
+    notes: what was simulated, for whoever reads the output.
+    """
+
+    train: Dataset
+    val: Dataset | None
+    name: str
+    description: str
+    notes: tuple[str, ...] = ()
+
+
+def open_data(
+    data: str, scale: Scale, *, points: bool = False, seed: int = 0, weak: Path | None = None, drop_invalid: bool = False
+) -> Data:
+    """`world`, or a folder with the splits train and val.
+
+    points: the method needs one click per object; they are simulated where there are masks only.
+    seed: of the world; another seed is another world. weak, drop_invalid: of a folder, see CocoFolder.
+
+    Raises:
+        DataError: see CocoFolder; the folder has neither clicks nor masks, but clicks are needed.
+    """
+    opened = _world(scale, seed) if data == "world" else _folder(Path(data), scale, weak, drop_invalid)
+    if not points:
+        return opened
+    train, note = clicked(opened.train, "train")
+    if not note:
+        return opened
+    return replace(opened, train=train, notes=(*opened.notes, note), description=f"{opened.description}, {note}")
+
+
+def clicked(dataset: Dataset, split: str) -> tuple[Dataset, str]:
+    """The data set with clicks, and a note where they had to be simulated.
+
+    Raises:
+        DataError: there are neither clicks nor masks.
+    """
+    first = dataset[0]
+    if first.points is not None:
+        return dataset, ""
+    if first.truth is None:
+        raise DataError(
+            f"supervision=points, but image {first.image_id} of the split {split} has neither points nor masks; "
+            "annotate one point per object, or use supervision=tags"
+        )
+    note = f"points of {split} simulated from the masks (mask_random, seed {ANNOTATOR})"
+    return Changed(dataset, lambda sample: with_points(sample, "mask_random", ANNOTATOR)), note
+
+
+def _world(scale: Scale, seed: int) -> Data:
+    config = TINY_WORLD if scale == "tiny" else FULL_WORLD
+    train, val = (World(split, n, seed, config) for split, n in zip(("train", "val"), LENGTHS[scale], strict=True))
+    lengths = f"{len(train)}/{len(val)} scenes at {config.size} px"
+    return Data(
+        train=InMemory(train) if scale == "tiny" else train,
+        val=InMemory(val) if scale == "tiny" else val,
+        name="world",
+        description=f"world, {lengths}, seed {seed}, {fingerprint(config)}",
+    )
+
+
+def _folder(folder: Path, scale: Scale, weak: Path | None, drop_invalid: bool) -> Data:
+    splits, words, notes = [], [], []
+    for split in ("train", "val"):
+        path = folder / "annotations" / f"instances_{split}.json"
+        if split == "val" and not path.exists():
+            splits.append(None)
+            continue
+        dataset = CocoFolder(folder, split, weak if split == "train" else None, drop_invalid=drop_invalid)
+        notes += [f"left out: {message}" for message in dataset.dropped]
+        files = {dataset.path, dataset.weak_path}
+        digest = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(files))).hexdigest()[:8]
+        words.append(f"{split} {len(dataset)} images {digest}")
+        splits.append(InMemory(dataset) if scale == "tiny" and len(dataset) <= KEPT else dataset)
+    name = folder.resolve().name
+    return Data(
+        train=splits[0], val=splits[1], name=name, description=f"{name}, {', '.join(words)}", notes=tuple(notes)
+    )

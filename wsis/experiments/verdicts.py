@@ -1,0 +1,107 @@
+"""Verdicts on published claims: paired over seeds, mean and 95 % t interval.
+
+A verdict belongs to the data and the scale that it was measured on. `holds` and `contradicted` need the whole interval
+on one side; with fewer than three seeds a claim counts as not run.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Literal
+
+from scipy.stats import t
+
+Verdict = Literal["holds", "contradicted", "undecided", "not run"]
+Values = Mapping[str, Mapping[int, float]]
+"""Percent by row name and seed, of one metric."""
+
+FEWEST = 3
+WORST_FIRST: tuple[Verdict, ...] = ("not run", "contradicted", "undecided", "holds")
+
+
+@dataclass(frozen=True)
+class Greater:
+    """Row `a` is above each of `b` by more than -`margin` points."""
+
+    metric: str
+    a: str
+    b: tuple[str, ...]
+    margin: float = 0.0
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        return (self.a, *self.b)
+
+    @property
+    def bound(self) -> float:
+        return -self.margin
+
+    def measure(self, of: Mapping[str, float]) -> float:
+        """What is compared, for one seed: a less the best of b."""
+        return of[self.a] - max(of[row] for row in self.b)
+
+    def judge(self, low: float, high: float) -> Verdict:
+        return "holds" if low > self.bound else "contradicted" if high < self.bound else "undecided"
+
+    def __str__(self) -> str:
+        others = self.b[0] if len(self.b) == 1 else f"max of {', '.join(self.b)}"
+        return f"{self.metric}: {self.a} - {others} > {self.bound:g}"
+
+
+@dataclass(frozen=True)
+class Within:
+    """The largest and the smallest of `rows` differ by less than `points`."""
+
+    metric: str
+    rows: tuple[str, ...]
+    points: float
+
+    def measure(self, of: Mapping[str, float]) -> float:
+        """What is compared, for one seed: largest less smallest."""
+        return max(of[row] for row in self.rows) - min(of[row] for row in self.rows)
+
+    def judge(self, low: float, high: float) -> Verdict:
+        return "holds" if high < self.points else "contradicted" if low > self.points else "undecided"
+
+    def __str__(self) -> str:
+        return f"{self.metric}: range of {', '.join(self.rows)} < {self.points:g}"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """An ordinal claim of a paper; with several comparisons it holds if all do."""
+
+    id: str
+    text: str
+    published: str
+    comparisons: tuple[Greater | Within, ...]
+
+
+def interval(values: list[float]) -> tuple[float, float, float]:
+    """Mean, and the ends of its 95 % t interval; needs two values."""
+    middle = mean(values)
+    half = float(t.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
+    return middle, middle - half, middle + half
+
+
+def compare(comparison: Greater | Within, values: Values) -> dict:
+    """One comparison over the seeds that all of its rows have."""
+    seeds = set.intersection(*(set(values.get(row, {})) for row in comparison.rows))
+    facts = {"comparison": str(comparison), "seeds": len(seeds), "mean": None, "low": None, "high": None}
+    if len(seeds) < FEWEST:
+        return {**facts, "verdict": "not run"}
+    measured = [comparison.measure({row: values[row][seed] for row in comparison.rows}) for seed in sorted(seeds)]
+    middle, low, high = interval(measured)
+    return {**facts, "mean": middle, "low": low, "high": high, "verdict": comparison.judge(low, high)}
+
+
+def judge(claim: Claim, values: Mapping[str, Values]) -> dict:
+    """The claim as an entry of a results file, from percent by metric, row name and seed.
+
+    The numbers are those of the comparison that decides; `parts` has all where there are several.
+    """
+    parts = [compare(c, values[c.metric]) for c in claim.comparisons]
+    worst = min(parts, key=lambda part: WORST_FIRST.index(part["verdict"]))
+    entry = {"id": claim.id, "text": claim.text, "published": claim.published, **worst}
+    return entry if len(parts) == 1 else {**entry, "parts": parts}
