@@ -77,9 +77,9 @@ frames, labels = [], ["all easy", *(f"{name} = {value}" for name, value in hard.
 for label in labels:
     knobs = {**easy, label.split()[0]: hard[label.split()[0]]} if "=" in label else easy
     turned = World("val", 40, config=WorldConfig(size=256, objects=(1, 4), **knobs))
-    samples = [turned[i] for i in (7, 12, 18, 27)]
-    pictures = {str(i): s.image for i, s in enumerate(samples)}
-    masks = {str(i): viz.draw_instances(s.image, s.truth) for i, s in enumerate(samples)}
+    samples = {f"scene {i}": turned[i] for i in (7, 12, 18, 27)}
+    pictures = {name: s.image for name, s in samples.items()}
+    masks = {name: viz.draw_instances(s.image, s.truth) for name, s in samples.items()}
     frames.append(viz.show([pictures, masks], rows=("picture", "instances"), size=2.4))
 viz.scrub(frames, labels, "knob", start=1)
 
@@ -97,6 +97,7 @@ viz.scrub(frames, labels, "knob", start=1)
 # %%
 dataset = world if data == "world" else InMemory(CocoFolder(data, "val"))
 samples = [dataset[i] for i in range(min(len(dataset), 120))]
+samples = [s for s in samples if len(s.truth) and not s.truth.crowd.any()]
 sample = dataset[26] if data == "world" else max(samples, key=lambda s: len(s.truth))
 sample = weak.with_extreme_points(weak.with_points(sample, "mask_random", seed=3))
 image, classes = sample.image, dataset.classes
@@ -128,7 +129,8 @@ seconds = {
 _, ax = plt.subplots(figsize=(7.6, 2.6), layout="constrained")
 colors = ["#0072B2"] * 3 + ["#D55E00"] * 3
 bars = ax.barh(list(seconds), [s for s, _ in seconds.values()], color=colors)
-ax.bar_label(bars, [f"{s:g} s  {source}" for s, source in seconds.values()], padding=4, fontsize=8.5)
+said = [f"{s:g} s  {source}" for s, source in seconds.values()]
+ax.bar_label(bars, said, padding=4, fontsize=8.5)
 ax.set(title="Clicks cost seconds, outlines cost minutes", xlabel="seconds", xlim=(0, 345))
 ax.invert_yaxis()
 plt.show()
@@ -146,7 +148,7 @@ plt.show()
 
 # %%
 kinds = ("box_center", "mask_centroid", "mask_random")
-clicks = {kind: [weak.with_points(s, kind, seed=3).points.xy for s in samples] for kind in kinds}
+clicks = {k: [weak.with_points(s, k, seed=3).points.xy for s in samples] for k in kinds}
 corners = [weak.extreme_points_from_masks(s.truth.masks) for s in samples]
 
 
@@ -155,6 +157,7 @@ def zoomed(panel, xy):
         panel(axes)
         (x, y), half = (xy.amin(0) + xy.amax(0)) / 2, (xy.amax(0) - xy.amin(0)).max() / 2 + 12
         axes.set(xlim=(x - half, x + half), ylim=(y + half, y - half))
+
     return draw
 
 
@@ -185,11 +188,14 @@ hits = {}
 for kind in kinds:
     x, y = torch.cat([weak.with_points(world[i], kind).points.xy for i in range(120)]).long().T
     hits[kind] = parts[index, y, x].bincount(minlength=len(PARTS) + 1)[1:] / len(x)
-top = hits["box_center"].argsort(descending=True)[:12].tolist()
+
+# %%
+top = torch.stack(list(hits.values())).amax(0).argsort(descending=True)[:14].tolist()
 _, ax = plt.subplots(figsize=(8, 2.7), layout="constrained")
-for shift, (kind, share) in zip((-0.27, 0, 0.27), hits.items(), strict=True):
-    ax.bar(torch.arange(12) + shift, 100 * share[top], width=0.26, label=kind)
-ax.set(title="Central clicks hit bodies", ylabel="% of clicks", xticks=range(12))
+for i, (kind, share) in enumerate(hits.items()):
+    places = torch.arange(len(top)) + 0.27 * (i - 1)
+    ax.bar(places, 100 * share[top], width=0.26, label=kind, color=viz.class_colors(3)[i])
+ax.set(title="Central clicks hit bodies", ylabel="% of clicks", xticks=range(len(top)))
 ax.set_xticklabels([PARTS[t] for t in top], rotation=30, ha="right")
 ax.legend()
 plt.show()
@@ -202,9 +208,11 @@ plt.show()
 # `mask_random` plays that. Drag it:
 
 # %%
-hands = [weak.with_points(sample, "mask_random", seed=hand) for hand in range(10)]
-frames = [viz.show({"": viz.draw_points(image, hand.points, classes)}, size=4.6) for hand in hands]
-viz.scrub(frames, [f"annotator {i}" for i in range(len(hands))], "who clicks")
+frames = []
+for hand in range(10):
+    clicked = weak.with_points(sample, "mask_random", seed=hand).points
+    frames.append(viz.show({"": viz.draw_points(image, clicked, classes)}, size=4.6))
+viz.scrub(frames, [f"annotator {i}" for i in range(10)], "who clicks")
 
 # %% [markdown]
 # **Takeaway.** Same picture, same label, other pixels. Results that change much from one annotator to the next are not
@@ -233,7 +241,8 @@ print(json.dumps(record, indent=1))
 read = CocoFolder(folder, "val", weak=stored)
 for before, after in ((weak.with_points(s), s) for s in read):
     assert torch.equal(before.points.xy, after.points.xy)
-    assert torch.equal(weak.with_extreme_points(before).extreme_points.xy, after.extreme_points.xy)
+    four = weak.with_extreme_points(before).extreme_points.xy
+    assert torch.equal(four, after.extreme_points.xy)
 print(len(read), "images read back, each click on its pixel")
 
 # %% [markdown]
@@ -274,12 +283,12 @@ viz.scrub(frames, [f"crop {k}" for k in range(8)], "augmentation")
 noise = torch.arange(0, 13, 1.0)
 hand = torch.Generator().manual_seed(seed)
 _, ax = plt.subplots(figsize=(6.4, 2.9), layout="constrained")
-for kind in kinds:
+for kind, color in zip(kinds, viz.class_colors(3), strict=True):
     on = torch.zeros(len(noise))
     for s, xy in zip(samples, clicks[kind], strict=True):
         moves = noise[:, None] * torch.randn(len(xy), len(noise), 2, generator=hand)
         on += near_object(s.truth.masks, xy[:, None] + moves, tolerance=0).sum(0)
-    ax.plot(noise, 100 * on / len(rows), label=kind)
+    ax.plot(noise, 100 * on / len(rows), label=kind, color=color)
 ax.set(title="A shaking hand leaves the object", xlabel="standard deviation of the hand, px")
 ax.set(ylabel="% still on the object", ylim=(0, 102))
 ax.legend()
@@ -367,7 +376,8 @@ for s, center in zip(samples, clicks["box_center"], strict=True):
     moves = 8 * torch.randn(len(masks), 20, 2, generator=hand)
     for name, xy in (("box_center", center), ("deepest", deepest)):
         on[name] += near_object(masks, xy[:, None] + moves, tolerance=0).sum().item()
-print({name: f"{100 * hits / (20 * len(rows)):.0f} % on the object" for name, hits in on.items()})
+for name, count in on.items():
+    print(f"{name}: {100 * count / (20 * len(rows)):.0f} % on the object")
 
 # %% [markdown]
 # ```{solution-end}

@@ -76,7 +76,8 @@ for recipe in sorted(Path("recipes").glob("*.yaml")):
 # pictures in `images/train` and `images/val`. Write your folder into a copy of the recipe, then, in the repository:
 #
 # ```bash
-# python -m book.execute 12_bestie_training -f notebooks/recipes/bestie-voc.yaml -o runs/bestie-voc.ipynb
+# python -m book.execute 12_bestie_training -f notebooks/recipes/bestie-voc.yaml \
+#   -o runs/bestie-voc.ipynb
 # ```
 #
 # This is papermill with one addition: a parameter that the chapter does not have is an error, where papermill would
@@ -84,7 +85,8 @@ for recipe in sorted(Path("recipes").glob("*.yaml")):
 #
 # ```bash
 # jupytext --to ipynb -o runs/chapter.ipynb notebooks/12_bestie_training.py
-# papermill -f notebooks/recipes/bestie-voc.yaml --cwd notebooks runs/chapter.ipynb runs/bestie-voc.ipynb
+# papermill -f notebooks/recipes/bestie-voc.yaml --cwd notebooks \
+#   runs/chapter.ipynb runs/bestie-voc.ipynb
 # ```
 #
 # The chapter starts the training as a process of its own, on all GPUs of the machine, shows its lines while it runs,
@@ -99,15 +101,17 @@ for recipe in sorted(Path("recipes").glob("*.yaml")):
 gpus = max(torch.cuda.device_count(), 1)
 launch = f"{shlex.quote(sys.executable)} -m torch.distributed.run --standalone --nproc-per-node={gpus}"
 train = f"-m wsis train bestie --data {data} --scale full --out runs/bestie-full"
-print("torchrun", *launch.split()[3:], train)
+print("torchrun", *launch.split()[3:], "\\\n ", train)
 
 # %% [markdown]
 # On several machines each starts the same line, and the first one is the meeting point. `$RANK` counts machines from
 # zero; a cluster's scheduler sets it (`$SLURM_NODEID` under Slurm).
 #
 # ```bash
-# torchrun --nnodes=4 --nproc-per-node=8 --node-rank=$RANK --master-addr=$FIRST --master-port=29500 \
-#   -m wsis train bestie --recipe notebooks/recipes/bestie-voc.yaml --out /shared/runs/bestie-voc --resume
+# torchrun --nnodes=4 --nproc-per-node=8 --node-rank=$RANK \
+#   --master-addr=$FIRST --master-port=29500 \
+#   -m wsis train bestie --recipe notebooks/recipes/bestie-voc.yaml \
+#   --out /shared/runs/bestie-voc --resume
 # ```
 #
 # The batch size of the settings is that of all processes together, so the number of GPUs changes the time and not the

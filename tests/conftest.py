@@ -1,14 +1,12 @@
-"""Shared by the tests of the engine and the methods: a small world, a toy data set, the engine's settings."""
+"""Shared by the tests of the engine and the methods: a small world, settings of two steps, an engine."""
 
 import pytest
-import torch
 
 from wsis.config import changed
 from wsis.data.labelled import InMemory
 from wsis.data.world import World, WorldConfig
 from wsis.methods import bestie
 from wsis.train import Engine, make_accelerator
-from wsis.types import Sample
 from wsis.weak import with_points
 
 SIDE = 64
@@ -25,25 +23,6 @@ class Clicked:
 
     def __getitem__(self, index):
         return with_points(self.world[index])
-
-
-class Toy:
-    """Random 8 x 8 images whose tags say which of two colours is the stronger."""
-
-    classes = ("red", "green")
-
-    def __init__(self, length=6):
-        self.images = torch.randint(
-            0, 256, (length, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-        )
-
-    def __len__(self):
-        return len(self.images)
-
-    def __getitem__(self, index):
-        image = self.images[index]
-        red, green = image[:2].float().mean((1, 2))
-        return Sample(image=image, image_id=100 + index, tags=torch.stack((red >= green, red < green)))
 
 
 @pytest.fixture(scope="session")
@@ -71,11 +50,6 @@ def tiny():
             "augment.classifier_crop": SIDE,
         },
     )
-
-
-@pytest.fixture(scope="session")
-def toy():
-    return Toy()
 
 
 @pytest.fixture(scope="session")

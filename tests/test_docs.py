@@ -83,5 +83,5 @@ def test_contents_list_exactly_what_there_is():
 @pytest.mark.parametrize("name", TEXTS)
 def test_command_lines_are_accepted(name):
     text = re.sub(r"\\\n(?:# )?\s*", "", TEXTS[name])
-    for line in re.findall(r"^(?:# )?(?:\S*python|torchrun .*) -m wsis (.+)$", text, re.M):
+    for line in re.findall(r"^(?:# )?(?:\S*python|torchrun .*) -m wsis ([^`\n]+)$", text, re.M):
         _parser().parse_args(shlex.split(line))

@@ -8,7 +8,7 @@ nan where there is nothing to measure. `wsis.evaluate_files` does the same for w
 import contextlib
 import io
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -88,6 +88,32 @@ def _true_positive(found: dict[str, np.ndarray], threshold: float) -> tuple[np.n
     right = np.zeros(len(found["iou"]), bool)
     right[close[first]] = True
     return right, right | (found["crowd"] < threshold)
+
+
+class Matches(NamedTuple):
+    """What became of the predictions of one image, in order of falling score; all tensors are [K].
+
+    prediction: int64, its row. target: int64, the row of the object of its class that it covers best, or -1.
+    iou: float64, with that object, or -1. right: bool, whether it got the object.
+    """
+
+    prediction: Tensor
+    target: Tensor
+    iou: Tensor
+    right: Tensor
+
+
+def matches(predicted: Instances, truth: Instances, threshold: float = 0.5) -> Matches:
+    """Which prediction took which object of one image, by the rule of `voc_ap`.
+
+    Raises:
+        DataError: masks of different sizes.
+    """
+    found = _assign_all([predicted], [truth], None)
+    right, _ = _true_positive(found, threshold)
+    target = np.where(found["iou"] >= 0, found["target"], -1)
+    order = torch.argsort(-predicted.scores.cpu(), stable=True)
+    return Matches(order, *(torch.from_numpy(v) for v in (target, found["iou"], right)))
 
 
 def average_precision(

@@ -28,7 +28,7 @@ from wsis.types import Batch
 SEED = 90_210
 SIZE = 64
 SCENES = WorldConfig(size=SIZE, objects=(1, 1), object_size=(0.35, 0.85), contact=0, nested=0, occlusion=0)
-SCHEDULE = Schedule(steps=2000, batch_size=48, optimizer="adamw", lr=3e-3, weight_decay=0.05, warmup=100, decay="poly")
+SCHEDULE = Schedule(steps=1200, batch_size=48, optimizer="adamw", lr=3e-3, weight_decay=0.05, warmup=100, decay="poly")
 AUGMENT = Augment(crop=SIZE, long_side=None, scale=(0.8, 1.3), scale_step=0.0)
 
 
@@ -45,7 +45,7 @@ class TagClassifier(nn.Module):
         return self.head(torch.cat([f.mean((2, 3)) for f in features], dim=1))
 
 
-def pretrain(name: str, out: Path, schedule: Schedule = SCHEDULE, scenes: int = 8000) -> dict:
+def pretrain(name: str, out: Path, schedule: Schedule = SCHEDULE, scenes: int = 4000) -> dict:
     """Train the trunk `name` from nothing and write `<name>.safetensors` and `<name>.json` in `out`; returns the card."""
     began = time.perf_counter()
     train, val = (InMemory(World(split, n, seed=SEED, config=SCENES)) for split, n in (("train", scenes), ("val", 500)))
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("name", help="vgg_tiny, hrnet_tiny or resnet_tiny")
     parser.add_argument("--out", type=Path, default=Path("wsis/weights"))
     parser.add_argument("--steps", type=int, default=SCHEDULE.steps)
-    parser.add_argument("--scenes", type=int, default=8000)
+    parser.add_argument("--scenes", type=int, default=4000)
     arguments = parser.parse_args()
     print(pretrain(arguments.name, arguments.out, replace(SCHEDULE, steps=arguments.steps), arguments.scenes))
 

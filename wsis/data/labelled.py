@@ -1,6 +1,6 @@
 """Data sets around data sets: kept in memory, changed, or with labels that a stage has made."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -30,6 +30,20 @@ class Changed:
 
     def __getitem__(self, index: int) -> Sample:
         return self.change(self.dataset[index])
+
+
+class Subset:
+    """The samples of a data set at some indices, in that order."""
+
+    def __init__(self, dataset: Dataset, indices: Sequence[int]) -> None:
+        self.dataset, self.indices = dataset, list(indices)
+        self.classes, self.category_ids = dataset.classes, category_ids(dataset)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.dataset[self.indices[index]]
 
 
 class InMemory:

@@ -35,7 +35,7 @@ class Greater:
 
     @property
     def bound(self) -> float:
-        return -self.margin
+        return 0.0 - self.margin
 
     def measure(self, of: Mapping[str, float]) -> float:
         """What is compared, for one seed: a less the best of b."""

@@ -6,6 +6,7 @@ The only part of the package that imports matplotlib; IPython and ipywidgets onl
 from wsis.viz.curves import read_log, training_curves
 from wsis.viz.magnitude import draw_heat, draw_magnitude, draw_offsets, magnitude_map, offset_to_color
 from wsis.viz.overlay import draw_boxes, draw_extreme_points, draw_instances, draw_points, draw_semantic
+from wsis.viz.scores import draw_confusion, draw_overlap, draw_precision_recall
 from wsis.viz.scrub import scrub
 from wsis.viz.style import RC, Map, class_colors, instance_colors, show
 from wsis.viz.tables import config_table, table
@@ -17,12 +18,15 @@ __all__ = [
     "class_colors",
     "config_table",
     "draw_boxes",
+    "draw_confusion",
     "draw_extreme_points",
     "draw_heat",
     "draw_instances",
     "draw_magnitude",
     "draw_offsets",
+    "draw_overlap",
     "draw_points",
+    "draw_precision_recall",
     "draw_semantic",
     "explore",
     "instance_colors",

@@ -70,13 +70,19 @@ class SemanticConfig:
 
     source: Literal["cam", "drs", "folder", "truth"] = ours("cam", why="the simplest honest weak chain; `truth` is an oracle")
     folder: str = ours("", why="read with source=folder: class-map PNGs named like the images")
-    background: float = ours(0.2, why="usual constant for normalised CAMs", unit="normalised CAM")
-    uncertain: float = ours(0.1, why="a band above and below is ignored when the network D learns", unit="normalised CAM")
+    background: float = ours(
+        0.2, why="usual constant; coarse maps of small images want more", unit="normalised CAM", scales=True
+    )
+    uncertain: float = ours(0.05, why="closer calls are ignored, not taught", unit="difference of probabilities")
+    sharpen: int = ours(10, why="as in the refinement's paper; 0 leaves the maps as they are", unit="steps", scales=True)
     scales: tuple[float, ...] = ours((0.5, 1.0, 1.5, 2.0), why="usual multi-scale CAM", unit="of the image size", scales=True)
     drs_delta: float = ours(0.55, why="recalled from the DRS release", unit="fraction of the maximum")
     backbone: str = ours("resnet50", why="of the network that retrains on the maps", scales=True)
     weights: str = ours("imagenet", why="as for the other networks", scales=True)
-    retrain: bool = ours(True, why="the authors' maps are predictions of a network trained on pseudo labels")
+    retrain: bool = ours(
+        True, why="the authors' maps are predictions of a network trained on pseudo labels; minutes are too few for it",
+        scales=True,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,10 +164,13 @@ TINY = changed(
         "cues.kernel": 9,
         "cluster.min_distance": 24.0,
         "semantic.scales": (1.0, 2.0),
+        "semantic.background": 0.6,
+        "semantic.sharpen": 20,
+        "semantic.retrain": False,
         "semantic.backbone": "resnet_tiny",
         "semantic.weights": "shipped",
         "semantic_network.steps": 150,
-        "semantic_network.lr": 1e-3,
+        "semantic_network.lr": 3e-3,
         "semantic_network.warmup": 20,
         "augment.crop": 96,
         "augment.long_side": 0,
@@ -172,7 +181,7 @@ TINY = changed(
         "classifier.batch_size": 16,
         "classifier.lr": 5e-3,
         "network.steps": 200,
-        "network.lr": 1e-3,
+        "network.lr": 3e-3,
         "network.warmup": 20,
     },
 )

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
+from wsis.crf import pixel_adaptive_refinement
 from wsis.grouping import max_pool
 from wsis.methods.bestie.config import CueConfig, SemanticConfig
 from wsis.methods.bestie.model import Classifier
@@ -50,9 +51,17 @@ def extract_cues(maps: Tensor, tags: Tensor, cfg: CueConfig) -> Points:
     )
 
 
-def semantic_map_from_activations(maps: Tensor, cfg: SemanticConfig) -> Tensor:
-    """Class map int64 [B, H, W]: the strongest class, background below a constant, 255 in the uncertain band around it."""
-    value, label = maps.max(1)
-    classes = (label + 1) * (value > cfg.background)
-    uncertain = (value - cfg.background).abs() < cfg.uncertain
-    return classes.masked_fill(uncertain, IGNORE)
+def semantic_map_from_activations(maps: Tensor, images: Tensor, cfg: SemanticConfig) -> Tensor:
+    """Class map int64 [B, H, W]: the strongest class or background, 255 where the two best are closer than `uncertain`.
+
+    maps: [B, C, H, W] in [0, 1]; the background competes as a constant. images: [B, 3, H, W] in [0, 1].
+    """
+    scores = torch.cat([torch.full_like(maps[:, :1], cfg.background), maps], dim=1)
+    return sharpened(scores / scores.sum(1, keepdim=True), images, cfg)
+
+
+def sharpened(probabilities: Tensor, images: Tensor, cfg: SemanticConfig) -> Tensor:
+    """Class map of probabilities [B, C + 1, H, W] after `sharpen` steps of refinement by the image's colours."""
+    probabilities = pixel_adaptive_refinement(probabilities, images, cfg.sharpen)
+    best = probabilities.topk(2, dim=1)
+    return best.indices[:, 0].masked_fill(best.values[:, 0] - best.values[:, 1] < cfg.uncertain, IGNORE)

@@ -24,7 +24,7 @@ from wsis.evaluate import MeanIoU, cue_quality, label_quality, voc_ap
 from wsis.export import write_label_map
 from wsis.files import atomic, read_json, write_json
 from wsis.methods.bestie.config import BestieConfig
-from wsis.methods.bestie.cues import activation_maps, extract_cues, semantic_map_from_activations
+from wsis.methods.bestie.cues import activation_maps, extract_cues, semantic_map_from_activations, sharpened
 from wsis.methods.bestie.labels import component_labels, foreground_probability
 from wsis.methods.bestie.model import BestieNet, Classifier, PeakAttention, PeakSuppression
 from wsis.methods.bestie.objective import hard_cross_entropy
@@ -41,7 +41,7 @@ def stages(cfg: BestieConfig) -> list[Stage]:
     )
     semantic = Stage(
         name="semantic_maps", artefact="semantic_maps", run=make_semantic_maps, needs=("activation_maps",),
-        settings=("semantic", "width", "bn_momentum", "semantic_network", "augment", "classes", "flip", "long_side", "compat"),
+        settings=("semantic", "width", "bn_momentum", "semantic_network", "augment", "classes", "flip", "long_side", "compat", "loss"),
     )  # fmt: skip
     steps = [maps, semantic]
     if cfg.supervision == "tags":
@@ -160,7 +160,8 @@ def make_activation_maps(workspace: Workspace) -> dict[str, Any]:
 
     def maps() -> Iterator[Tensor]:
         for sample in samples(workspace.train):
-            yield semantic_map_from_activations(image_maps(model, sample, cfg, s.scales, workspace.device), s)[0]
+            activations = image_maps(model, sample, cfg, s.scales, workspace.device)
+            yield semantic_map_from_activations(activations, collate([sample]).to(workspace.device).images, s)[0]
 
     return _report_maps(workspace, maps(), "activation_maps")
 
@@ -184,7 +185,7 @@ def make_semantic_maps(workspace: Workspace) -> dict[str, Any]:
         return _report_maps(workspace, (s.semantic_map for s in samples(first)), "semantic_maps")
 
     def loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
-        return {"total": hard_cross_entropy(network(batch.images).semantic, batch.semantic_maps, 1.0)}
+        return {"total": hard_cross_entropy(network(batch.images).semantic, batch.semantic_maps, cfg.loss.hard_fraction)}
 
     model = BestieNet(changed(cfg, backbone=cfg.semantic.backbone, weights=cfg.semantic.weights))
     model = workspace.optimise("semantic_maps", model, loss, first, network_augment(cfg), cfg.semantic_network)
@@ -195,7 +196,8 @@ def make_semantic_maps(workspace: Workspace) -> dict[str, Any]:
         for sample in samples(workspace.train):
             batch = collate([sample]).to(workspace.device)
             with torch.no_grad():
-                yield foreground_probability(infer(model, batch.images, cfg).semantic, batch.tags).argmax(1)[0]
+                probability = foreground_probability(infer(model, batch.images, cfg).semantic, batch.tags)
+            yield sharpened(probability, batch.images, cfg.semantic)[0]
 
     return _report_maps(workspace, maps(), "semantic_maps")
 

@@ -1,0 +1,426 @@
+# %% [markdown]
+# # Metrics
+#
+# How a pile of predicted masks becomes one number, step by step, and what that number does not see.
+#
+# **Before this:** nothing. [Weak labels](01_weak_labels.py) introduces the pictures. **Time:** under a minute on a
+# laptop, the same at every scale.
+
+# %% tags=["parameters"]
+scale = "tiny"
+data = "world"
+seed = 0
+device = "auto"
+
+# %%
+import torch
+from matplotlib import pyplot as plt
+from torch.nn.functional import max_pool2d
+
+from wsis import evaluate, viz
+from wsis.data.coco import CocoFolder
+from wsis.data.masks import paint_semantic
+from wsis.data.world import World, WorldConfig
+from wsis.evaluate import intersection, matches, voc_ap
+from wsis.types import Instances, Points
+from wsis.weak import points_from_masks
+
+plt.rcParams.update(viz.RC)
+
+# %% [markdown]
+# ## Two masks, one number
+#
+# A predicted mask $P$ and a true one $T$ are compared by *intersection over union*,
+# $\mathrm{IoU}(P, T) = |P \cap T| \, / \, |P \cup T|$: the pixels that both have, out of those that either has. Below,
+# the prediction is the true mask, moved to the right. Green counts for it; red and blue count against it.
+
+# %%
+world = World("val", 200, seed=seed, config=WorldConfig(size=256))
+sample = world[24]
+image, truth, classes = sample.image, sample.truth, world.classes
+robot = truth.masks[-1]
+(top, left), (bottom, right) = robot.nonzero().amin(0) - 8, robot.nonzero().amax(0) + 30
+panels = {}
+for shift in (0, 4, 10, 24):
+    moved = robot.roll(shift, 1)
+    iou = intersection(moved[None], robot[None]).item() / (moved | robot).sum().item()
+    cut = [v[..., top:bottom, left:right] for v in (image, moved, robot)]
+    panels[f"moved by {shift} px: IoU {iou:.2f}"] = viz.draw_overlap(*cut)
+viz.show(panels, size=2.4, title="Both (green), only predicted (red), only true (blue)")
+
+# %% [markdown]
+# **Takeaway.** IoU is strict. A mask that looks nearly right to the eye has lost a good part of its score, and one that
+# covers half of its object and as much beside it is far below a half.
+#
+# ## One image, seven predictions
+#
+# To count objects, predictions must be matched with them. Here is a scene, and seven predictions made by hand: good
+# ones, a second one for an object that is already found, one that swallows two dogs, a right mask with the wrong name,
+# half a bird, and a cat where there is none.
+
+# %%
+bird, small_bird, dog, small_dog, robot = truth.masks
+thin = ~(max_pool2d((~bird)[None].float(), 7, 1, 3)[0] > 0)
+half = small_bird & (torch.arange(256) < small_bird.any(0).nonzero().float().mean())
+blob = torch.zeros_like(bird)
+blob[200:240, 120:190] = True
+bird_id, dog_id, robot_id = (classes.index(name) for name in ("bird", "dog", "robot"))
+predicted = Instances.make(
+    torch.stack(
+        [robot.roll(2, 1), bird.roll(5, 0), thin, dog | small_dog, small_dog, half, blob]
+    ),
+    torch.tensor([robot_id, bird_id, bird_id, dog_id, bird_id, bird_id, classes.index("cat")]),
+    scores=torch.tensor([0.97, 0.92, 0.88, 0.80, 0.70, 0.60, 0.40]),
+)
+panels = {
+    "truth": viz.draw_instances(image, truth, classes),
+    "predictions": viz.draw_instances(image, predicted, classes),
+}
+viz.show(panels, size=3.9)
+
+# %% [markdown]
+# **Takeaway.** Count for yourself before reading on: how many of the seven are right?
+#
+# The rule of PASCAL VOC {cite:p}`everingham2010voc` goes through the predictions from the surest to the least sure.
+# Each one is sent to the object *of its own class* that it covers best. It is right if the IoU reaches the threshold
+# and nobody came before. If somebody did, it is a duplicate and wrong: there is no second choice.
+
+# %%
+found = matches(predicted, truth, threshold=0.5)
+rows, panels = [], {}
+for k, target, iou, right in zip(*(v.tolist() for v in found), strict=True):
+    name, score = classes[predicted.labels[k]], predicted.scores[k].item()
+    verdict = "right" if right else "no such object" if target < 0 else "IoU too small"
+    verdict = "duplicate" if not right and iou >= 0.5 else verdict
+    seen = f"{iou:.2f}" if target >= 0 else "none"
+    rows.append({"prediction": f"{name} {score:.2f}", "IoU": seen, "verdict": verdict})
+    true = truth.masks[target] if target >= 0 else torch.zeros_like(blob)
+    panels[f"{name} {score:.2f}: {verdict}"] = viz.draw_overlap(image, predicted.masks[k], true)
+viz.show(
+    panels,
+    columns=4,
+    size=2.3,
+    title="Each prediction with the object it was sent to, IoU ≥ 0.5",
+)
+
+# %% [markdown]
+# **Takeaway.** The thin bird lies on its object, yet it is wrong: the object was taken. The small dog's outline is
+# exact, yet it is wrong: it says *bird*, and is sent to a bird. The mask that swallowed two dogs is right all the same,
+# and so, barely, is half a bird.
+
+# %%
+viz.table(rows, caption="In order of falling score")
+
+# %% [markdown]
+# ## From verdicts to average precision
+#
+# One image is not enough for a curve, so let us damage the truth of many scenes: every mask is moved a little, some
+# get the name of another class, some objects are found twice. Scores are higher where the mask moved less, as those of
+# a decent network are. The parameter `data` puts a folder in COCO format in place of the scenes.
+
+# %%
+source = World("val", 60, seed=seed) if data == "world" else CocoFolder(data, "val")
+scenes = [s for s in (source[i] for i in range(min(60, len(source)))) if len(s.truth)]
+total, truths, guesses = len(source.classes), [s.truth for s in scenes], []
+chance = torch.Generator().manual_seed(seed)
+for t in truths:
+    again = (torch.rand(len(t), generator=chance) < 0.3).nonzero()[:, 0]
+    twice = torch.cat([torch.arange(len(t)), again])
+    moves = (3 * torch.randn(len(twice), 2, generator=chance)).round().int().tolist()
+    masks = [t.masks[k].roll(m, (0, 1)) for k, m in zip(twice, moves, strict=True)]
+    other = torch.randint(total, (len(twice),), generator=chance)
+    labels = other.where(torch.rand(len(twice), generator=chance) < 0.1, t.labels[twice])
+    far = torch.tensor(moves).float().norm(dim=1)
+    scores = torch.sigmoid(2 - 0.3 * far + torch.randn(len(twice), generator=chance))
+    guesses.append(Instances.make(torch.stack(masks), labels, scores=scores))
+
+# %% [markdown]
+# For one class, take all its predictions in all images by falling score. After each, *precision* is the share of right
+# ones so far, *recall* the share of the objects that were found so far. The area under this curve, made monotone first,
+# is the *average precision*; the older rule reads the curve at eleven recalls instead. Drag the IoU that counts as
+# right:
+
+# %%
+counts = torch.cat([t.labels for t in truths]).bincount()
+label = int(counts.argmax())
+mine = [p[p.labels == label] for p in guesses]
+mine = [p[p.scores.argsort(descending=True)] for p in mine]
+order = torch.cat([p.scores for p in mine]).argsort(descending=True)
+thresholds, frames = (0.25, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9), []
+aps = voc_ap(guesses, truths, total, thresholds)["AP"][:, label]
+for threshold, ap in zip(thresholds, aps, strict=True):
+    right = [matches(p, t, threshold).right for p, t in zip(mine, truths, strict=True)]
+    figure, ax = plt.subplots(figsize=(6, 3.3), layout="constrained")
+    viz.draw_precision_recall(torch.cat(right)[order], int(counts[label]))(ax)
+    ax.set_title(f"{source.classes[label]}: average precision {ap:.2f}")
+    plt.close(figure)
+    frames.append(figure)
+viz.scrub(frames, [f"{t:g}" for t in thresholds], "IoU threshold", start=1)
+
+# %% [markdown]
+# **Takeaway.** Each wrong prediction is a step down, each right one a step to the right. A stricter threshold turns
+# right ones into wrong ones; recalls that are never reached cost their whole width.
+#
+# The mean over the classes that occur is *mAP*, written with its threshold: mAP50 asks for an IoU of at least a half.
+# COCO's AP {cite:p}`lin2014coco` averages over ten thresholds from 0.5 to 0.95, reads the curve at 101 recalls, and
+# knows crowds and sizes. `wsis` computes both, the second through `pycocotools`:
+
+# %%
+area, points = (voc_ap(guesses, truths, total, interpolation=i) for i in ("area", "11point"))
+names = ("mAP25", "mAP50", "mAP70", "mAP75")
+rows = [{"rule": "VOC, area", **{n: 100 * area[n] for n in names}}]
+rows.append({"rule": "VOC, 11 points", **{n: 100 * points[n] for n in names}})
+print(
+    {
+        name: f"{100 * value:.1f}"
+        for name, value in evaluate.coco_ap(guesses, truths, total).items()
+    }
+)
+viz.table(rows, caption="The same predictions under two rules, in %")
+
+# %% [markdown]
+# ## What a shift costs
+#
+# Now a single, systematic fault: all masks perfect, all moved by a few pixels, as they would be after a careless
+# rescaling. Drag, and compare what your eye says on the left with what the metrics say on the right:
+
+# %%
+shifts, few = range(0, 13), truths[:30]
+example = max(scenes, key=lambda s: len(s.truth))
+scored = {name: [] for name in ("mAP25", "mAP50", "mAP75", "COCO AP")}
+for shift in shifts:
+    moved = [Instances.make(t.masks.roll(shift, 2), t.labels) for t in few]
+    voc = voc_ap(moved, few, total)
+    scored["COCO AP"].append(evaluate.coco_ap(moved, few, total)["AP"])
+    for name in ("mAP25", "mAP50", "mAP75"):
+        scored[name].append(voc[name])
+
+# %%
+frames, whole = [], example.truth.masks.any(0)
+for shift in shifts:
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
+    viz.draw_overlap(example.image, whole.roll(shift, 1), whole)(left)
+    left.set_axis_off()
+    for name, values in scored.items():
+        right.plot(shifts, [100 * v for v in values], label=name)
+    right.axvline(shift, color="0.6", linewidth=1)
+    right.set(
+        xlabel="shift of all masks, px", ylabel="%", title="Every metric falls, at its own pace"
+    )
+    right.legend(loc="upper right")
+    plt.close(figure)
+    frames.append(figure)
+viz.scrub(frames, [f"{s} px" for s in shifts], "shift", start=3)
+
+# %% [markdown]
+# **Takeaway.** mAP75 and COCO's AP react to single pixels, mAP25 hardly at all. So mAP25 asks whether objects are
+# *found*, mAP75 whether they are *outlined*: two methods may well swap places between them.
+#
+# ## Pixels without objects: mean IoU
+#
+# A semantic map has no objects to match. Here pixels are counted instead: a confusion matrix has a row for each true
+# class, and the IoU of a class is its diagonal cell over its row and column together.
+
+# %%
+guess, true = paint_semantic(predicted).long(), sample.true_semantic.long()
+metric = evaluate.MeanIoU(len(classes) + 1)
+metric.update(guess, true)
+seen = torch.cat([guess, true]).unique()
+words = [("background", *classes)[i] for i in seen]
+figure, axes = plt.subplots(1, 3, figsize=(10, 3.2), layout="constrained")
+for ax, values, name in zip(axes, (true, guess), ("truth", "prediction"), strict=False):
+    viz.draw_semantic(values, classes, image)(ax)
+    ax.set(title=name, xticks=[], yticks=[])
+viz.draw_confusion(metric.confusion[seen][:, seen], words)(axes[2])
+axes[2].set_title("% of the true pixels")
+plt.show()
+result = metric.result()
+print({w: f"{v:.2f}" for w, v in zip(words, result["IoU"][seen], strict=True)})
+print(f"mIoU {result['mIoU']:.2f}, pixel accuracy {result['pixel_accuracy']:.2f}")
+
+# %% [markdown]
+# **Takeaway.** Two dogs in one region are no mistake here, and the wrongly named one is a mistake twice: it is missing
+# from its row and an intruder in another's column. A class that only the prediction has counts as zero. Pixel accuracy
+# stays high whatever happens, because most pixels are background.
+#
+# ## Labels before training: cues and pseudo labels
+#
+# Weakly supervised methods fail early, in their labels. So this book measures these, too, with the same matching:
+# a *cue* (a found point) is right if it lies on an object of its class that has no better cue; a *pseudo label* is
+# right if its IoU reaches the threshold.
+
+# %%
+clicks = points_from_masks(truth.masks, "mask_centroid")
+xy = torch.cat([clicks[[0, 2, 4]], clicks[[0]] - 14, torch.tensor([[40.0, 230.0]])])
+cues = Points.make(xy, torch.cat([truth.labels[[0, 2, 4]], truth.labels[[0, 1]]]))
+quality = evaluate.cue_quality([cues], [truth])
+levels = torch.linspace(0.1, 0.95, 18)
+found = [evaluate.label_quality(guesses, truths, iou=float(level)) for level in levels]
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+viz.draw_points(viz.draw_instances(image, truth, fill=0.3), cues, classes)(left)
+left.set(title="cues: precision {precision:.2f}, recall {recall:.2f}".format(**quality))
+for name, color in (("true_positive", "C2"), ("false_positive", "C1"), ("missed", "C0")):
+    right.plot(levels, [f[name] for f in found], label=name.replace("_", " "), color=color)
+right.set(
+    xlabel="IoU that counts as right",
+    ylabel="labels",
+    title="pseudo labels: one count, three kinds",
+)
+right.legend()
+plt.show()
+
+# %% [markdown]
+# **Takeaway.** Left: two cues on one bird count once, one is on nothing, and two objects have none. Right: the same
+# masks are mostly right or mostly wrong, depending on the threshold, so a count without its IoU says nothing.
+#
+# ```{admonition} Fidelity
+# :class: note
+# {ref}`bestie-model-selection <fidelity:bestie-model-selection>`: a metric that chooses the weights is no longer a
+# measurement on that set. The release of BESTIE evaluates often and reports the best; this book reports the last.
+# {ref}`bestie-semantic-source <fidelity:bestie-semantic-source>`: mIoU is reported for every semantic map that a method
+# starts from, because it decides most of the result.
+# ```
+#
+# ## What would break this?
+#
+# **Small objects.** The same few pixels, objects of three sizes:
+
+# %%
+objects = sorted((m for t in truths for m in t.masks), key=lambda m: m.sum() / m.numel())
+third = len(objects) // 3
+_, ax = plt.subplots(figsize=(6.4, 2.9), layout="constrained")
+for i, name in enumerate(("smallest", "middle", "largest")):
+    own, ious = objects[i * third : (i + 1) * third], []
+    for shift in shifts:
+        moved = [m.roll(shift, 1) for m in own]
+        pairs = zip(moved, own, strict=True)
+        ious.append(sum(((p & m).sum() / (p | m).sum()).item() for p, m in pairs) / third)
+    ax.plot(shifts, ious, "o-", markersize=3, label=f"{name} third")
+ax.set(
+    title="A pixel is dear to a small object",
+    xlabel="shift, px",
+    ylabel="mean IoU",
+    ylim=(0, 1),
+)
+ax.legend()
+plt.show()
+
+# %% [markdown]
+# **Takeaway.** A metric that thresholds IoU asks for more precision, in pixels, where the object is smaller. Compare
+# methods per size (`coco_ap` returns AP for small, medium and large objects) before blaming one of them.
+#
+# **Junk and rare classes.** What mAP does not see, and what it sees twice:
+
+# %%
+rare = int(counts.where(counts > 0, counts.max()).argmin())
+lost = int(counts[rare])  # as many objects as the rarest class has
+junk, no_rare, no_common = [], [], []
+for p in guesses:
+    far = p.masks.roll(p.masks.shape[2] // 2, 2)
+    scores = torch.cat([p.scores, torch.full((len(p),), 1e-4)])
+    joined = torch.cat([p.masks, far]), torch.cat([p.labels, p.labels])
+    junk.append(Instances.make(*joined, scores=scores))
+    no_rare.append(p[p.labels != rare])
+    keep = (p.labels != label) | (lost <= 0)
+    lost -= int((~keep).sum())
+    no_common.append(p[keep])
+
+# %%
+cases = {"as above": guesses, "with as many junk masks, of lowest score": junk}
+cases[f"rarest class lost: {source.classes[rare]}"] = no_rare
+cases[f"about as many lost of the commonest: {source.classes[label]}"] = no_common
+rows = []
+for name, p in cases.items():
+    found = evaluate.label_quality(p, truths)
+    row = {"predictions": name, "mAP50": 100 * voc_ap(p, truths, total)["mAP50"]}
+    rows.append(row | {"right": found["true_positive"], "wrong": found["false_positive"]})
+viz.table(rows, caption="Four sets of predictions of the same objects")
+
+# %% [markdown]
+# Junk of low score is free: mAP asks for an order, not for a decision, so whoever *uses* the masks needs a score
+# threshold and should look at precision there. And a handful of objects of a rare class weighs as much as all those of
+# a common one, because classes are averaged: with few images, mAP is a noisy number.
+#
+# **Void.** Outlines in PASCAL VOC have a band of pixels that belong to nobody. Whether predictions may cover it is a
+# matter of convention, and published numbers let it count against them:
+
+# %%
+voids = []
+for t in truths:
+    solid = t.masks[:, None].float()
+    band = max_pool2d(solid, 3, 1, 1) + max_pool2d(-solid, 3, 1, 1) > 0
+    voids.append(band.any(0)[0])
+inner = [Instances.make(t.masks & ~v, t.labels) for t, v in zip(truths, voids, strict=True)]
+for counts_against in (True, False):
+    ap = voc_ap(guesses, inner, total, void=voids, void_counts=counts_against)
+    print(f"void counts: {counts_against}", {n: f"{100 * ap[n]:.1f}" for n in names})
+
+# %% [markdown]
+# ## Exercises
+#
+# ```{exercise}
+# :label: metrics-half
+# *Predict.* A square mask is moved by half of its side. What is its IoU with itself? By which part of the side may it
+# move before mAP50 calls it wrong?
+# ```
+#
+# ```{solution-start} metrics-half
+# :class: dropdown
+# Moved by a share $s$ of its side, the square has $1 - s$ in common with itself, out of $1 + s$ in all: half a side
+# leaves a third. The IoU is a half at $s = 1/3$.
+# ```
+
+# %% tags=["solution"]
+square = torch.zeros(1, 90, 200, dtype=torch.bool)
+square[:, :, 20:110] = True
+for shift in (30, 45):
+    moved = square.roll(shift, 2)
+    print(shift / 90, intersection(square, moved).item() / (square | moved).sum().item())
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: metrics-thresholds
+# *Change one parameter.* Give `voc_ap` the thresholds 0.5, 0.55, ... 0.95 and take the mean. How near does it come to
+# COCO's AP, and why not nearer?
+# ```
+#
+# ```{solution-start} metrics-thresholds
+# :class: dropdown
+# COCO reads the curve at 101 recalls, and a prediction whose best object is taken may take another one.
+# ```
+
+# %% tags=["solution"]
+ten = voc_ap(guesses, truths, total, [0.5 + 0.05 * i for i in range(10)])["AP"]
+print(
+    f"VOC rule {100 * ten.nanmean():.2f}, COCO {100 * evaluate.coco_ap(guesses, truths, total)['AP']:.2f}"
+)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: metrics-panoptic
+# *Implement* panoptic quality for one image: the mean IoU of the right predictions, times the right ones over
+# (predictions + objects) / 2. Use `matches`.
+# ```
+#
+# ```{solution-start} metrics-panoptic
+# :class: dropdown
+# ```
+
+# %% tags=["solution"]
+for name, p in (("seven predictions", predicted), ("the truth itself", truth)):
+    found = matches(p, truth, threshold=0.5)
+    quality = found.iou[found.right].mean()
+    recognition = found.right.sum() / ((len(p) + len(truth)) / 2)
+    print(f"{name}: {quality:.2f} x {recognition:.2f} = {quality * recognition:.2f}")
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# **Next:** [cues from image tags](10_bestie_cues.py), the first step of BESTIE.

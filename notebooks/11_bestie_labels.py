@@ -1,0 +1,511 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # BESTIE: from cues to labels
+#
+# A class map says which pixels, a cue says how many: together they make instance labels, and a network that has learned
+# from the easy ones labels the hard ones itself.
+#
+# **Before this:** [from tags to cues](10_bestie_cues.py). **After it:** [training](12_bestie_training.py). **Time:** at
+# tiny scale about two minutes on a laptop, most of them for the network.
+
+# %% tags=["parameters"]
+scale = "tiny"
+data = "world"
+seed = 0
+device = "auto"
+
+# %%
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from matplotlib import pyplot as plt
+
+from wsis import components, evaluate, grouping, runs, viz
+from wsis.backbones import load_weights
+from wsis.config import changed, fingerprint, sources
+from wsis.data.labelled import Labelled
+from wsis.data.transforms import collate
+from wsis.experiments.data import open_data
+from wsis.files import read_json
+from wsis.methods import bestie
+from wsis.methods.bestie import cues, labels, pipeline
+from wsis.types import IGNORE, Points
+
+# %% [markdown]
+# From the last chapter we have {term}`cues <cue>`, which say how many objects of a class there are and about where. They
+# do not say which pixels. That is the job of a {term}`semantic map`, and it too must come from nothing but
+# {term}`image tags <image tag>`.
+#
+# The run goes on where the last chapter stopped: finished {term}`stages <stage>` are taken from disk.
+
+# %%
+opened = open_data(data, scale, seed=seed)
+train, classes = opened.train, opened.train.classes
+cfg = changed(bestie.TINY if scale == "tiny" else bestie.FULL, classes=len(classes))
+names = ("classifier", "cues", "activation_maps", "semantic_maps", "network")
+runs_of = {cfg: names, changed(cfg, **{"pam.layers": ()}): ("classifier",)}
+folders, reports = [], []
+for variant, only in runs_of.items():
+    folders.append(Path("../build/runs", fingerprint(variant, opened.description, seed)))
+    reports.append(runs.fit(
+        "bestie", variant, train, opened.val, folders[-1], data=opened.description, seed=seed,
+        device=device, cache=Path("../build/stages"), only=only,
+    ))  # fmt: skip
+(folder, other), report = folders, reports[0]
+net = bestie.restore(cfg, folder).eval()
+
+# %% [markdown]
+# ## The weak semantic map
+#
+# A plain classifier, looking at the picture in several sizes, gives a first class map: each pixel takes the class with
+# the most evidence, or background, where no class beats a constant. Such a map knows the place of things and nothing of
+# their outline. So neighbouring pixels of similar colour are made to agree, step after step, which pulls the borders of
+# the map to the borders in the picture. At full scale a segmentation network is then trained on these maps and asked for
+# its own opinion of the same pictures; minutes are too few for that step, and at tiny scale it is left out.
+
+# %%
+stored = Labelled(train, folder / "semantic_maps", read_json(folder / "cues.json"))
+used = [stored[i] for i in range(min(len(train), 300))]
+truth = [s.truth for s in used]
+plain = pipeline.classifier(changed(cfg, classifier_weights="random"), torch.nn.ReLU(), ())
+load_weights(plain.eval(), other / "classifier.safetensors")
+rough, coarse = [], changed(cfg.semantic, sharpen=0, uncertain=0.0)
+for sample in used:
+    heat = pipeline.image_maps(plain, sample, cfg, coarse.scales, torch.device("cpu"))
+    image = collate([sample]).images
+    class_map = cues.semantic_map_from_activations(heat, image, coarse)[0]
+    rough.append(replace(sample, semantic_map=class_map.byte()))
+oracle = [replace(s, semantic_map=s.true_semantic) for s in used]
+samples = {"CAM": rough, "weak map": used, "oracle": oracle}
+
+# %%
+busy = [i for i, t in enumerate(truth) if len(t) > 1]
+panels = []
+for i in busy[:3]:
+    row = {"what is there": viz.draw_instances(used[i].image, truth[i])}
+    for kind, group in samples.items():
+        row[kind] = viz.draw_semantic(group[i].semantic_map, image=used[i].image)
+    panels.append(row)
+viz.show(panels, size=2.5, title="The same pictures, three class maps")
+
+# %% [markdown]
+# **Takeaway.** The first map is a blob around what is typical of a class; the second follows the picture more closely,
+# and leaves in doubt (grey) what is too close to call. Neither can tell two touching objects apart. Nor can the third,
+# which is the truth: for that we have the cues.
+#
+# How much does the quality of the map matter? The *oracle* takes the true class map, with the same cues and the same
+# rule. It is no result of the method, but shows what better maps would bring:
+
+# %%
+pseudo = {
+    kind: [bestie.pseudo_labels(None, collate([s]), cfg).unbind()[0] for s in group]
+    for kind, group in samples.items()
+}
+rows = []
+for kind, group in samples.items():
+    meter = evaluate.MeanIoU(len(classes) + 1)
+    for s in group:
+        meter.update(s.semantic_map * (s.semantic_map != IGNORE), s.true_semantic)
+    quality = evaluate.label_quality(pseudo[kind], truth)
+    rows.append({"map": kind, "mIoU": float(meter.result()["mIoU"]), **quality})
+viz.table(rows, digits=2, caption=f"maps of {len(used)} training images, and the pseudo labels made from them")
+
+# %% [markdown]
+# A pseudo label counts as right (`true_positive`) when it overlaps an object by at least one half. The weak map here is
+# that of the whole run, whose report says:
+
+# %%
+viz.table([{k: round(report["semantic_maps"][k], 3) for k in ("mIoU", "minutes")}], digits=3)
+
+# %% [markdown]
+# ## One component, one cue
+#
+# Here is the rule that turns both into labels (Listing 4). Cut the map of each class into connected
+# {term}`components <component>`. A component that holds *exactly one* cue of its class is very likely one object: accept
+# it, whole. None, or more than one: we do not know, and say nothing.
+#
+# ```{literalinclude} ../../wsis/methods/bestie/labels.py
+# :pyobject: component_labels
+# ```
+
+# %%
+def strong(sample):
+    return sample.points[sample.points.scores > cfg.cues.threshold]
+
+
+def verdict(sample):  # 1 several cues, 2 no cue, 3 accepted
+    class_map = labels.tagged(sample.semantic_map[None].long(), sample.tags[None])
+    ids, number = components.connected_components(class_map)
+    x, y = strong(sample).xy.long().unbind(1)
+    hit = ids[0, y, x] * (class_map[0, y, x] == strong(sample).labels + 1)
+    return torch.tensor((2, 3, 1))[hit.bincount(minlength=number + 1).clamp_max(2)][ids[0]] * (ids[0] > 0)
+
+
+# %%
+maps = [verdict(s) for s in used]
+mixed = sorted(range(len(maps)), key=lambda i: -len(maps[i].unique()))[:4]
+panels = [{}, {}]
+for i in mixed:
+    sample = used[i]
+    status = viz.draw_semantic(maps[i], ("several cues", "no cue", "accepted"), sample.image)
+    panels[0][f"scene {i}"] = viz.draw_instances(sample.image, truth[i])
+    panels[1][f"scene {i}"] = viz.draw_points(status, strong(sample))
+viz.show(panels, rows=("what is there", "components"), title="Accepted, or left alone")
+
+# %% [markdown]
+# **Takeaway.** Green components become labels. Orange ones are most often two objects that touch, and blue ones objects
+# whose cue is missing. Leaving them unlabelled costs little: in the loss, *unlabelled* will not mean *background*.
+#
+# ## What the network is asked to draw
+#
+# An instance cannot be a class, since nobody knows how many there will be. So it becomes geometry. Each accepted object
+# is drawn into three maps: a {term}`center map` with a little hill at its centroid, an {term}`offset map` in which
+# every pixel points to that centroid, and a {term}`weight map` that says where anything is known at all.
+
+# %%
+i = max(mixed, key=lambda i: len(pseudo["weak map"][i]))
+sample = used[i]
+_, trace = bestie.pseudo_labels(None, collate([sample]), cfg, trace=True)
+target = {name: value[0] for name, value in trace.steps.items()}
+panels = {
+    "pseudo labels": viz.draw_instances(sample.image, pseudo["weak map"][i], classes),
+    "center map, largest class": viz.draw_heat(sample.image, target["center"].amax(0), limits=(0, 1)),
+    "offset map": viz.draw_offsets(target["offset"], target["weight"][0] > 0),
+    "weight map": viz.Map(values=target["weight"][0], limits=(0, 1)),
+}
+viz.show(panels, size=2.5, title="Instances as geometry")
+
+# %% [markdown]
+# **Takeaway.** Read the colour wheel as a compass: hue is the direction to the center, and it turns once around each
+# object; at the center colour fades, as there is nowhere left to go. White is unknown, not empty.
+#
+# ## Center clustering: centers without a center map
+#
+# Now take a network that was trained on such maps ([the next chapter](12_bestie_training.py) does it) and look at a
+# picture. Its hills may be too low, or missing. But every object also has a second signature. At its center the offset
+# is zero, and just around it nearly so: the *length* of the offsets, the {term}`magnitude map`, has a small dark hole
+# there. {term}`Center clustering <center clustering>` (Listing 3) looks for holes of the right size.
+
+# %%
+def spots(offset, foreground, threshold):  # connected areas of short offsets, and their table
+    near = (offset.norm(dim=0) < threshold) & foreground
+    ids, number = components.connected_components(near[None].long(), connectivity=4)
+    return ids[0], components.table(ids, number)
+
+
+def passes(table, k=cfg.cluster):
+    return (table.area - k.area).abs() < k.tolerance
+
+
+def write_areas(ax, table):
+    for (y, x), area, ok in zip(table.centroid.tolist(), table.area.tolist(), passes(table), strict=True):
+        ax.text(x, y - 4, area, color="#007A55" if ok else "#C04000", ha="center", weight="bold")
+
+
+# %%
+pictures, outputs = [opened.val[i] for i in range(min(len(opened.val), 100))], []
+with torch.no_grad():
+    outputs = [bestie.infer(net, collate([s]).images, cfg) for s in pictures]
+foreground = [o.semantic[0].argmax(0) > 0 for o in outputs]
+tables = [spots(o.offset[0], f, cfg.cluster.threshold)[1] for o, f in zip(outputs, foreground, strict=True)]
+clear = max(range(len(tables)), key=lambda i: (int(passes(tables[i]).sum()), len(tables[i].area)))
+image, offset, inside = pictures[clear].image, outputs[clear].offset[0], foreground[clear]
+ids, table = spots(offset, inside, cfg.cluster.threshold)
+kept = torch.cat([torch.tensor([False]), passes(table)])[ids]
+found = grouping.cluster_centers(offset[None], inside[None].long())
+clicks = Points.make(found.position.flip(1), torch.zeros(len(found.image)))
+
+# %%
+def numbered(ax, mask, table):
+    shade = torch.where(mask, 0.25, torch.where(inside, 0.88, 1.0))
+    ax.imshow(shade, cmap="gray", vmin=0, vmax=1)
+    write_areas(ax, table)
+
+
+# %%
+panels = {
+    "picture": image,
+    "1  offset map": viz.draw_offsets(offset, inside),
+    "2  magnitude map": viz.draw_magnitude(offset, inside, threshold=cfg.cluster.threshold),
+    f"3  shorter than {cfg.cluster.threshold} px": lambda ax: numbered(ax, ids > 0, table),
+    f"4  area of {cfg.cluster.area} px, almost": lambda ax: numbered(ax, kept, table),
+    "5  centers": viz.draw_points(image, clicks),
+}
+viz.show(panels, columns=3, size=2.7, title="Center clustering, step by step")
+
+# %% [markdown]
+# **Takeaway.** Step 3 gives every spot of short offsets, with its area in pixels; step 4 keeps those whose area is right
+# (green). The others (red) are smears between objects, specks of noise, and spots cut by the border of an object.
+#
+# Why would an area tell a center from an accident? Drag the threshold, and see what becomes of the areas.
+
+# %%
+frames, radii = [], (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0)
+for radius in radii:
+    ids_at, table_at = spots(offset, inside, radius)
+    exact = torch.cartesian_prod(*[torch.arange(-6, 7.0)] * 2).norm(dim=1)
+    size = int((exact < radius).sum())
+    panels = {
+        "magnitude map": viz.draw_magnitude(offset, inside, threshold=radius),
+        f"areas; of a perfect center: {size}": lambda ax, i=ids_at, t=table_at: numbered(ax, i > 0, t),
+    }
+    frames.append(viz.show(panels, size=3.4))
+viz.scrub(frames, [f"{radius} px" for radius in radii], "threshold", start=radii.index(2.5))
+
+# %% [markdown]
+# **Takeaway.** Green means accepted at the published area, so only one position of the slider can have much of it. Small
+# thresholds find nothing but specks, large ones merge neighbours. In between, real centers come close to the area of a
+# perfect one, and smears do not.
+#
+# ## Why that area?
+#
+# If all offsets were exact, the spot would be the pixels within 2.5 pixels of the center: a disc on a grid, and one can
+# count it. The count is what Listing 3 asks for. The tolerance around it decides how much noise is forgiven; we can
+# find out how much by adding noise to the offsets of a perfect disc.
+
+# %%
+y, x = torch.meshgrid(torch.arange(41.0), torch.arange(41.0), indexing="ij")
+perfect = torch.stack((20 - y, 20 - x))
+disc = perfect.norm(dim=0) < 16
+many, _ = components.connected_components(disc.long().repeat(200, 1, 1))
+levels, random = [k / 10 for k in range(0, 21)], torch.Generator().manual_seed(seed)
+rate = []
+for level in levels:
+    noise = level * torch.randn(200, 2, 41, 41, generator=random)
+    center = grouping.cluster_centers(perfect + noise, many)
+    near = (center.position - 20).norm(dim=1) < 3
+    rate.append(len(center.image[near].unique()) / 200)
+
+# %%
+pairs = {}
+for d in range(1, 13):
+    left, right = perfect, perfect + torch.tensor([0, d])[:, None, None]
+    nearest = torch.where(left.norm(dim=0) < right.norm(dim=0), left, right)
+    pairs[d] = spots(nearest, nearest.norm(dim=0) < 16, cfg.cluster.threshold)[1].area.tolist()
+figure, (a, b, c) = plt.subplots(1, 3, figsize=(10.4, 3.1), layout="constrained")
+grid = torch.cartesian_prod(*[torch.arange(-3, 4.0)] * 2)
+a.scatter(*grid.T, c=grid.norm(dim=1) < cfg.cluster.threshold, cmap="Blues", vmin=-0.3, s=90, edgecolors="0.5")
+a.add_patch(plt.Circle((0, 0), cfg.cluster.threshold, fill=False, color="#D55E00"))
+a.set(title=f"{int((grid.norm(dim=1) < cfg.cluster.threshold).sum())} pixels of a perfect center", aspect="equal")
+b.plot(levels, rate)
+b.set(title="Noise hides centers", xlabel="noise of the offsets (px)", ylabel="share found", ylim=(0, 1.03))
+c.scatter(*zip(*[(d, v) for d, areas in pairs.items() for v in areas], strict=True), color="#0072B2")
+c.axhspan(cfg.cluster.area - cfg.cluster.tolerance, cfg.cluster.area + cfg.cluster.tolerance, alpha=0.2)
+c.set(title="Two centers melt together", xlabel="distance (px)", ylabel="area of the spots (px)", ylim=(0, 45))
+
+# %% [markdown]
+# **Takeaway.** Left: the disc on the grid. Middle: a filter so strict that noise of a single pixel hides most centers.
+# This is a feature: early in training, when offsets are noise, clustering stays silent instead of inventing objects.
+# Right: two exact centers are told apart down to a distance of about twice the threshold; closer, their spot is too
+# large (above the band) and both are lost.
+#
+# ## Grouping: every pixel votes
+#
+# With centers found, masks are simple. Each pixel $p$ points to $p + O(p)$ and joins the center nearest to the place
+# where it lands, among the centers of its own component.
+
+# %%
+instances, steps = bestie.decode(outputs[clear], None, cfg, trace=True)
+steps = steps.steps
+picked = torch.zeros_like(inside)
+picked[1::3, 1::3] = True
+y, x = (inside & picked & (instances.ids[0] > 0)).nonzero(as_tuple=True)
+dy, dx = offset[:, y, x]
+tints = torch.tensor(viz.instance_colors(len(instances)))[instances.ids[0, y, x] - 1]
+
+
+def votes(ax):
+    ax.imshow(image.permute(1, 2, 0).float() / 255 * 0.4 + 0.6)
+    ax.quiver(x, y, dx, dy, color=tints, angles="xy", scale_units="xy", scale=1, width=0.006)
+
+
+def landings(ax):
+    ax.imshow(torch.where(inside, 0.9, 1.0), cmap="gray", vmin=0, vmax=1)
+    ax.scatter(x + dx, y + dy, c=tints, s=6)
+    ax.scatter(*instances.centers.flip(1).T, marker="*", s=130, c="white", edgecolors="black")
+
+
+# %%
+panels = {
+    "votes": votes,
+    "where they land, and the centers": landings,
+    "nearest center": viz.draw_instances(image, instances.unbind()[0], classes),
+}
+viz.show(panels, size=3.2, title="Each pixel points to its object")
+
+# %% [markdown]
+# **Takeaway.** Arrows of one object meet in a small cloud, whatever the shape of the object. Where two clouds overlap,
+# pixels go to the wrong object; the border between two objects is as sharp as the votes are.
+#
+# ## How close may two centers be?
+#
+# Most centers still come from the center map: a pixel above a threshold that is the highest within a window. A window
+# has a price. Two hills, one a little lower than the other; drag them apart and see when the lower one is found.
+
+# %%
+lower, place = 0.9, torch.arange(96.0)
+limit = cfg.center_kernel // 2 + cfg.sigma * math.sqrt(2 * math.log(1 / lower))
+frames, distances = [], range(2, 31, 2)
+for d in distances:
+    bells = [torch.exp(-((place - at) ** 2) / (2 * cfg.sigma**2)) for at in (30, 30 + d)]
+    heat = torch.maximum(bells[0], lower * bells[1])
+    peaks = grouping.find_centers(heat[None, None], torch.ones(1, 1, 96).long(), 0.1, cfg.center_kernel)
+    figure, ax = plt.subplots(figsize=(7, 2.6), layout="constrained")
+    ax.fill_between(place, heat, alpha=0.3)
+    ax.plot(peaks.position[:, 1], peaks.score, "v", color="#D55E00", markersize=12)
+    ax.axvspan(30 - cfg.center_kernel // 2, 30 + cfg.center_kernel // 2, color="0.5", alpha=0.15)
+    ax.set(title=f"{len(peaks.score)} found; needed: more than {limit:.1f} px", xlabel="pixel", ylim=(0, 1.2))
+    frames.append(figure)
+    plt.close(figure)
+viz.scrub(frames, [f"{d} px" for d in distances], "distance", start=3)
+
+# %% [markdown]
+# **Takeaway.** The grey band is the window around the higher hill. It is not enough that the lower top leaves the band:
+# as long as the higher hill's *slope* at the edge of the window is above it, no pixel of the lower hill is a maximum.
+# With window $k$, width $\sigma$ and heights $1$ and $a$ both survive when
+#
+# $$d > \lfloor k/2 \rfloor + \sigma \sqrt{2 \ln (1/a)}.$$
+#
+# This is the first failure of Fig. 6, *close centers*, and the reason to have a second source of centers.
+#
+# ## The network corrects its teacher
+#
+# Now everything is in place for Listing 5. While the network trains, its own outputs are decoded: centers, clustering,
+# grouping, inside the components of the class map. What comes out is a *refined label*, weighted by the network's
+# confidence. Components that the rule had to refuse, because two objects touched or a cue was missing, get a second
+# chance. Below, the training pictures that gain most.
+
+# %%
+better = []
+for sample in used:
+    batch = collate([sample])
+    with torch.no_grad():
+        out = bestie.infer(net, batch.images, cfg)
+    better.append(labels.refined_labels(out, batch.semantic_maps, batch.tags, cfg)[0].unbind()[0])
+gain = []
+for i in range(len(used)):
+    old, new = (evaluate.label_quality([v[i]], [truth[i]]) for v in (pseudo["weak map"], better))
+    gain.append((new["true_positive"] - old["true_positive"], old["false_positive"] - new["false_positive"], i))
+rows = [("pseudo labels", pseudo["weak map"]), ("refined labels", better)]
+viz.table([{"": name, **evaluate.label_quality(v, truth)} for name, v in rows])
+
+# %%
+panels = [{}, {}, {}]
+for *_, i in sorted(gain, reverse=True)[:4]:
+    picture, title = used[i].image, f"scene {i}"
+    panels[0][title] = viz.draw_instances(picture, truth[i])
+    panels[1][title] = viz.draw_instances(picture, pseudo["weak map"][i])
+    panels[2][title] = viz.draw_instances(picture, better[i])
+names = ("what is there", "pseudo labels", "refined labels")
+viz.show(panels, rows=names, size=2.3, title="What was refused comes back")
+
+# %% [markdown]
+# **Takeaway.** Second row: bare objects are those that the rule refused. Third row: they are back, as separate objects,
+# each with the confidence that becomes its weight in the loss. No one ever labelled them.
+#
+# ## What would break this?
+#
+# - **A wrong class map.** Refined labels live inside the components of the map, which is also the target of the
+#   semantic output: what the map gets wrong is never put right ({ref}`fidelity:bestie-refine-foreground`).
+# - **One cue on two objects.** The rule believes it, and the pair becomes one label with full weight. The oracle row of
+#   the table above shows how much of this the maps cannot help.
+# - **Hollow and bent objects.** The centroid of a ring lies outside the ring, where neither the center map nor the
+#   clustering ever looks.
+# - **Crowds of one class.** A component with more than a handful of centers is left out of the refined labels.
+# - **Smooth errors.** The area check catches noise from pixel to pixel. A whole field of offsets that leans to one side
+#   keeps its spot, at the wrong place.
+#
+# ```{admonition} Where paper, release and this page differ
+# :class: note
+# - {ref}`fidelity:bestie-semantic-source`: the class maps are ours, from tags alone.
+# - {ref}`fidelity:bestie-centroid-center`: the center is the component's centroid, not the cue.
+# - {ref}`fidelity:bestie-area-bounds` and {ref}`fidelity:bestie-merge-gates`: which clustered centers count.
+# - {ref}`fidelity:bestie-no-label-0`: the release finds centers in the background, too.
+# - {ref}`fidelity:bestie-crowded-components`: what a crowd is.
+# ```
+#
+# ## Settings
+
+# %%
+groups = ("semantic", "cluster", "refine", "sigma", "center_kernel", "min_area", "center_threshold")
+shown = [r for r in sources(cfg) if r["name"].split(".")[0] in groups]
+viz.table([{k: r[k] for k in ("name", "value", "unit", "source")} for r in shown])
+
+# %% [markdown]
+# ## Exercises
+#
+# ```{exercise}
+# :label: lattice-area
+# *Predict.* You want to look for centers with offsets shorter than 3.5 pixels. Which `cluster.area` belongs to it? Guess
+# with $\pi r^2$ first, then count.
+# ```
+#
+# ```{solution-start} lattice-area
+# :class: dropdown
+# ```
+
+# %% tags=["solution"]
+distance = torch.cartesian_prod(*[torch.arange(-9, 10.0)] * 2).norm(dim=1)
+for radius in (1.5, 2.5, 3.5, 4.5):
+    print(f"{radius} px: {int((distance < radius).sum())} pixels, pi r^2 = {math.pi * radius**2:.1f}")
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: area-tolerance
+# *Change one parameter.* How much more noise does clustering forgive with twice the tolerance? And what is the price?
+# Count true centers in noisy discs, and false ones in fields of pure noise.
+# ```
+#
+# ```{solution-start} area-tolerance
+# :class: dropdown
+# ```
+
+# %% tags=["solution"]
+random, rows = torch.Generator().manual_seed(seed), []
+noise = torch.randn(200, 2, 41, 41, generator=random)
+for tolerance in (2, cfg.cluster.tolerance, 2 * cfg.cluster.tolerance, 12):
+    good = grouping.cluster_centers(perfect + 0.75 * noise, many, tolerance=tolerance)
+    false = grouping.cluster_centers(3 * noise, many, tolerance=tolerance)
+    rows.append({"tolerance": tolerance, "found": len(good.image.unique()) / 200, "false": len(false.image) / 200})
+viz.table(rows, digits=2, caption="per disc, at a noise of 0.75 px; per field of pure noise")
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: grouping-by-distance
+# *Implement.* `grouping.group_pixels` never holds a table of all pixels by all centers. Write the version that does, with
+# `torch.cdist`, for one picture whose foreground is a single component. Are they equal?
+# ```
+#
+# ```{solution-start} grouping-by-distance
+# :class: dropdown
+# ```
+
+# %% tags=["solution"]
+place = torch.stack(torch.meshgrid(torch.arange(41.0), torch.arange(41.0), indexing="ij"))
+field = perfect + 4 * torch.randn(2, 41, 41, generator=random)
+position = torch.tensor([[20.0, 14], [20, 26], [9, 20]])
+table_of_all = torch.cdist((place + field).flatten(1).T, position)
+mine = (table_of_all.argmin(1) + 1).view(41, 41) * disc
+zeros = torch.zeros(3, dtype=torch.long)
+centers = grouping.Centers(zeros, zeros, position, torch.ones(3), zeros.bool())
+print("equal:", bool((grouping.group_pixels(field[None], disc[None].long(), centers)[0] == mine).all()))
+print(f"table: {table_of_all.numel()} numbers for {disc.numel()} pixels and {len(position)} centers")
+
+# %% [markdown]
+# ```{solution-end}
+# ```

@@ -1,0 +1,563 @@
+"""BESTIE's labels on discs whose answer is known: pseudo labels, refinement, clicks, decoding, inference."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from wsis.config import changed
+from wsis.methods.bestie import FULL, decode, infer, official, predict, pseudo_labels, render
+from wsis.methods.bestie.labels import component_labels, point_labels, refined_labels
+from wsis.methods.bestie.model import Outputs
+from wsis.types import IGNORE, Batch, InstanceMap, Points
+
+CFG = changed(FULL, classes=3, sigma=3.0, center_kernel=13, min_area=15)
+ROW_OF_FIVE = [(20, 12 + 12 * i) for i in range(5)]
+
+
+def discs(centers, radius=7, labels=None, size=(40, 96)):
+    """Discs of one image, pixels of two go to the nearer centre: the true InstanceMap."""
+    y, x = torch.meshgrid(*(torch.arange(s) for s in size), indexing="ij")
+    at = torch.tensor(centers, dtype=torch.float)
+    square = (y - at[:, 0, None, None]) ** 2 + (x - at[:, 1, None, None]) ** 2
+    distance, owner = square.min(0)
+    labels = torch.tensor(labels or [0] * len(centers))
+    return InstanceMap(
+        ids=((owner + 1) * (distance <= radius**2))[None],
+        image=torch.zeros_like(labels),
+        labels=labels,
+        centers=at,
+        scores=torch.ones(len(labels)),
+    )
+
+
+def class_map(truth):
+    return torch.cat([truth.labels.new_zeros(1), truth.labels + 1])[truth.ids]
+
+
+def exact(truth, cfg=CFG, certainty=20.0):
+    """What a perfect network would say of `truth`."""
+    targets = render(truth, cfg)
+    logits = nn.functional.one_hot(class_map(truth), cfg.classes + 1).permute(0, 3, 1, 2) * certainty
+    return Outputs(logits.float(), targets.center, targets.offset)
+
+
+def tags_of(truth, cfg=CFG):
+    tags = torch.zeros(1, cfg.classes, dtype=torch.bool)
+    tags[0, truth.labels] = True
+    return tags
+
+
+def refine(truth, outputs=None, cfg=CFG):
+    return refined_labels(outputs or exact(truth, cfg), class_map(truth), tags_of(truth, cfg), cfg)[0]
+
+
+def same_regions(a, b):
+    """Equal partitions up to numbering."""
+    pairs = torch.stack((a.ids.flatten(), b.ids.flatten())).unique(dim=1)
+    return pairs.shape[1] == len(pairs[0].unique()) == len(pairs[1].unique()) and [0, 0] in pairs.T.tolist()
+
+
+def cues(*rows, scores=None):
+    """Points from (y, x, label)."""
+    rows = torch.tensor(rows, dtype=torch.float).reshape(-1, 3)
+    return Points.make(rows[:, [1, 0]], rows[:, 2], scores=scores)
+
+
+# Pseudo labels
+
+
+def labels_of(truth, points, cfg=CFG, classes=None):
+    return component_labels(
+        class_map(truth) if classes is None else classes, points, tags_of(truth, cfg), cfg
+    )
+
+
+def test_one_component_one_cue():
+    truth = discs([(20, 30)], labels=[2])
+    found = labels_of(truth, cues((17, 33, 2)))
+    assert torch.equal(found.ids, truth.ids)
+    assert found.labels.tolist() == [2]
+    assert found.centers.tolist() == [[20, 30]]  # of the component, not of the cue
+    assert found.scores.tolist() == [1]
+
+
+def test_every_pixel_votes_for_the_truncated_centroid():
+    classes = torch.zeros(1, 12, 12, dtype=torch.long)
+    classes[0, 2:6, 3:8] = classes[0, 6, 3] = 1
+    found = component_labels(classes, cues((2, 3, 0)), torch.tensor([[True, False, False]]), CFG)
+    y, x = classes[0].nonzero(as_tuple=True)
+    target = torch.tensor([int(y.double().mean()), int(x.double().mean())], dtype=torch.float)
+    offset = render(found, CFG).offset[0, :, y, x]
+    assert torch.equal(torch.stack((y, x)) + offset, target[:, None].expand(2, len(y)))
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        cues(),
+        cues((20, 30, 0), (21, 31, 0)),
+        cues((20, 30, 1)),
+        cues((20, 50, 0)),
+        cues((-1, 30, 0), (20, 200, 0)),
+    ],
+    ids=["none", "two", "other class", "beside", "outside"],
+)
+def test_not_exactly_one_cue(points):
+    truth = discs([(20, 30)], labels=[0])
+    found = labels_of(truth, points)
+    assert len(found) == 0
+    assert not render(found, CFG).weight.any()
+
+
+def test_a_cue_of_another_class_does_not_count():
+    truth = discs([(20, 30)], labels=[0])
+    assert len(labels_of(truth, cues((20, 30, 0), (20, 31, 1)))) == 1
+
+
+def test_cues_at_the_threshold_do_not_count():
+    truth = discs([(20, 30)])
+    scores = torch.tensor([0.6, 0.5])
+    assert len(labels_of(truth, cues((20, 30, 0), (21, 31, 0), scores=scores))) == 1
+    assert len(labels_of(truth, cues((20, 30, 0), scores=scores[1:]))) == 0
+
+
+def test_a_cue_belongs_to_its_nearest_pixel():
+    truth = discs([(20, 30)], radius=7)  # its rightmost pixel is x = 37
+    assert len(labels_of(truth, cues((20.4, 37.4, 0)))) == 1
+    assert len(labels_of(truth, cues((20.4, 37.6, 0)))) == 0
+    border = discs([(0, 0)], radius=9)
+    assert len(labels_of(border, cues((-0.4, -0.4, 0)))) == 1
+
+
+@pytest.mark.parametrize(("area", "accepted"), [(49, 0), (50, 1)])
+def test_smallest_component(area, accepted):
+    classes = torch.zeros(1, 10, 10, dtype=torch.long)
+    classes.view(-1)[:area] = 1
+    tags = torch.tensor([[True, False, False]])
+    found = component_labels(classes, cues((0, 0, 0)), tags, changed(CFG, min_area=FULL.min_area))
+    assert len(found) == accepted
+
+
+def test_a_diagonal_touch_is_one_component():
+    classes = torch.zeros(1, 12, 12, dtype=torch.long)
+    classes[0, :6, :6] = classes[0, 6:, 6:] = 1
+    tags = torch.tensor([[True, False, False]])
+    assert len(component_labels(classes, cues((1, 1, 0)), tags, CFG)) == 1
+    assert len(component_labels(classes, cues((1, 1, 0), (9, 9, 0)), tags, CFG)) == 0
+
+
+def test_ignored_pixels_and_untagged_classes_are_background():
+    truth = discs([(20, 15), (20, 45), (20, 75)], labels=[0, 1, 2])
+    classes = class_map(truth)
+    classes[classes == 1] = IGNORE
+    points = cues((20, 15, 0), (20, 45, 1), (20, 75, 2))
+    found = component_labels(classes, points, torch.tensor([[True, True, False]]), CFG)
+    assert found.labels.tolist() == [1]
+    assert torch.equal(found.ids > 0, truth.ids == 2)
+
+
+@given(order=st.permutations(range(4)))
+@settings(max_examples=10, deadline=None)
+def test_the_order_of_cues_does_not_matter(order):
+    truth = discs([(20, 15), (20, 45), (20, 75)], labels=[0, 1, 1])
+    points = cues((20, 15, 0), (22, 15, 0), (20, 45, 1), (20, 75, 1))
+    a, b = labels_of(truth, points), labels_of(truth, points[torch.tensor(order)])
+    assert torch.equal(a.ids, b.ids)
+    assert len(a) == 2
+
+
+def test_weights_sum_to_the_accepted_areas():
+    truth = discs([(20, 15), (20, 45), (20, 75)], labels=[0, 1, 1])
+    found = labels_of(truth, cues((20, 15, 0), (20, 75, 1)))
+    accepted = (truth.ids == 1) | (truth.ids == 3)
+    assert torch.equal(render(found, CFG).weight[:, 0], accepted.float())
+
+
+def test_images_of_a_batch_do_not_mix():
+    one, two = discs([(20, 15), (20, 60)]), discs([(20, 30)])
+    classes = torch.cat([class_map(one), class_map(two)])
+    points = Points.batch([cues((20, 15, 0)), cues((20, 30, 0))])
+    found = component_labels(classes, points, torch.tensor([[True, False, False]]).expand(2, 3), CFG)
+    assert found.image.tolist() == [0, 1]
+    assert found.centers.tolist() == [[20, 15], [20, 30]]
+
+
+# Refinement
+
+
+@pytest.mark.parametrize(
+    ("centers", "labels"),
+    [
+        ([(20, 20)], [0]),
+        ([(20, 20), (20, 32)], [0, 0]),
+        (ROW_OF_FIVE, [1] * 5),
+        ([(20, 20), (20, 32), (20, 60)], [0, 2, 2]),
+    ],
+    ids=["one", "two touching", "five touching", "two classes touching"],
+)
+@pytest.mark.parametrize("cluster", [True, False])
+def test_perfect_outputs_give_the_truth(centers, labels, cluster):
+    truth, cfg = discs(centers, labels=labels), changed(CFG, **{"cluster.enabled": cluster})
+    found = refine(truth, cfg=cfg)
+    assert same_regions(found, truth)
+    a, b = render(found, cfg), render(truth, cfg)
+    torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+
+
+def test_what_the_pseudo_label_rejects_is_recovered():
+    truth = discs([(20, 20), (20, 32)])
+    assert len(labels_of(truth, cues((20, 20, 0), (20, 32, 0)))) == 0
+    assert len(refine(truth)) == 2
+
+
+def test_six_touching_discs_are_left_out():
+    truth = discs([(20, 8 + 12 * i) for i in range(6)] + [(20, 88)], labels=[0] * 6 + [1])
+    found = refine(truth)
+    assert found.labels.tolist() == [1]
+    targets = render(found, CFG)
+    assert torch.equal(targets.weight[0, 0] > 0, truth.ids[0] == 7)
+    assert not targets.center[0, 0].any()
+
+
+def six_centers_five_winners(loser):
+    """Six touching discs; the pixels of number `loser` vote for its neighbour."""
+    truth = discs([(20, 8 + 12 * i) for i in range(6)])
+    outputs, lost = exact(truth), truth.ids[0] == loser + 1
+    neighbour = loser - 1 if loser else 1
+    moved = truth.centers[neighbour] - truth.centers[loser]
+    return truth, outputs._replace(offset=outputs.offset + moved[:, None, None] * lost)
+
+
+@pytest.mark.parametrize(("loser", "found"), [(5, 5), (0, 0)])
+def test_the_release_counts_the_largest_number_in_use(loser, found):
+    """Centres come in raster order: the last loses its pixels and five numbers are in use, or the first."""
+    cfg = changed(CFG, **{"cluster.enabled": False})
+    truth, outputs = six_centers_five_winners(loser)
+    assert len(refine(truth, outputs, cfg)) == 0
+    assert len(refine(truth, outputs, changed(cfg, compat="official"))) == found
+
+
+def test_a_center_without_pixels_draws_nothing():
+    """All vote for the first of two peaks of class 1; the second must not reach class 0's map, nor its own."""
+    cfg = changed(CFG, **{"cluster.enabled": False})
+    truth = discs([(20, 20), (20, 32)], labels=[1, 1])
+    outputs = exact(truth)
+    to_first = outputs.offset + torch.tensor([0.0, -12])[:, None, None] * (truth.ids == 2)
+    found = refine(truth, outputs._replace(offset=to_first), cfg)
+    assert found.centers.tolist() == [[20, 20]]
+    center = render(found, cfg).center[0]
+    assert center.sum((1, 2)).gt(0).tolist() == [False, True, False]
+    assert (center[1] == 1).sum() == 1
+
+
+def test_a_region_whose_center_went_elsewhere_points_to_the_component():
+    """A bar whose right end votes for a peak that the rest does not own."""
+    size = (21, 64)
+    classes = torch.zeros(1, *size, dtype=torch.long)
+    classes[0, 5:16] = 1
+    peaks = torch.tensor([[10.0, 10], [10, 30]])
+    bar = InstanceMap(
+        ids=classes,
+        image=torch.zeros(2).long(),
+        labels=torch.zeros(2).long(),
+        centers=peaks,
+        scores=torch.ones(2),
+    )
+    target = torch.where(torch.arange(64)[:, None] < 45, peaks[0], peaks[1])  # (W, 2)
+    y, x = torch.meshgrid(*(torch.arange(s) for s in size), indexing="ij")
+    offset = (target.T[:, None] - torch.stack((y, x)))[None]
+    probability = 0.8
+    semantic = torch.full((1, 4, *size), -30.0)
+    semantic[:, 0], semantic[:, 1] = torch.tensor([1 - probability, probability]).log()[:, None, None]
+    cfg = changed(CFG, **{"cluster.enabled": False})
+    outputs = Outputs(semantic, render(bar, cfg).center * 0.9, offset)
+    found = refined_labels(outputs, classes, torch.tensor([[True, False, False]]), cfg)[0]
+    assert found.centers.tolist() == [[10, 10], [10, 31]]  # columns 0..63, rows 5..15
+    torch.testing.assert_close(found.scores, torch.tensor([0.9 * probability, probability]))
+
+
+def test_clustering_finds_what_the_heat_misses():
+    truth = discs([(20, 20), (20, 60)])
+    outputs = exact(truth)
+    weak = outputs._replace(center=outputs.center * torch.where(torch.arange(96) < 40, 0.2, 0.04))
+    found = refine(truth, weak)
+    assert found.centers.tolist() == [[20, 20]]  # heat 0.04 is below min_heat
+    assert found.scores.item() == pytest.approx(1, abs=1e-5)
+    assert len(refine(truth, weak, changed(CFG, **{"cluster.enabled": False}))) == 0
+
+
+def random_outputs(seed, size=(40, 48)):
+    generator = torch.Generator().manual_seed(seed)
+    coarse = [torch.randn(2, c, 5, 6, generator=generator) for c in (4, 3, 2)]
+    maps = [nn.functional.interpolate(m, size, mode="bilinear") for m in coarse]
+    classes = nn.functional.interpolate(torch.randn(2, 4, 5, 6, generator=generator), size).argmax(1)
+    return Outputs(maps[0], maps[1], 6 * maps[2]), classes
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("foreground", ["labels", "prediction"])
+def test_weights_are_fractions_on_tagged_foreground(seed, foreground):
+    outputs, classes = random_outputs(seed)
+    tags = torch.tensor([[True, False, True], [False, True, False]])
+    cfg = changed(CFG, **{"refine.foreground": foreground})
+    found, decoded = refined_labels(outputs, classes, tags, cfg)
+    weight = render(found, cfg).weight[:, 0]
+    assert weight.min() >= 0
+    assert weight.max() <= 1
+    assert weight.any()
+    if foreground == "labels":
+        allowed = torch.cat([torch.zeros(2, 1, dtype=torch.bool), tags], 1)
+        assert not weight[~allowed[torch.arange(2)[:, None, None], classes]].any()
+    assert tags[found.image, found.labels].all()
+    assert set(found.ids.unique().tolist()) <= set(range(len(found) + 1))
+    assert len(found.ids.unique()) - 1 == len(found)
+
+
+def test_refinement_has_no_history_and_no_chance():
+    outputs, classes = random_outputs(0)
+    outputs = Outputs(*(x.requires_grad_() for x in outputs))
+    tags = torch.ones(2, 3, dtype=torch.bool)
+    first, second = (refined_labels(outputs, classes, tags, CFG)[0] for _ in range(2))
+    assert not any(v.requires_grad for v in vars(first).values())
+    assert all(torch.equal(v, getattr(second, k)) for k, v in vars(first).items())
+
+
+def test_heat_above_one_does_not_raise_the_weight():
+    truth = discs([(20, 20)])
+    outputs = exact(truth)
+    assert refine(truth, outputs._replace(center=outputs.center * 3)).scores.item() <= 1
+
+
+def test_nothing_in_the_image():
+    truth = discs([(20, 20)])
+    found = refined_labels(exact(truth), torch.zeros_like(truth.ids), tags_of(truth), CFG)[0]
+    assert len(found) == 0
+    assert not found.ids.any()
+
+
+def test_class_agnostic_centers():
+    """One component of two classes: the parts get their own majority class."""
+    cfg = changed(CFG, center_mode="class_agnostic")
+    truth = discs([(20, 20), (20, 32)], labels=[0, 2])
+    found = refine(truth, cfg=cfg)
+    assert render(truth, cfg).center.shape[1] == 1
+    assert same_regions(found, truth)
+    assert found.labels.tolist() == [0, 2]
+
+
+# Clicks
+
+
+def clicked(truth, order=None, cfg=CFG, outputs=None):
+    points = Points.make(truth.centers.flip(1), truth.labels)
+    points = points if order is None else points[torch.tensor(order)]
+    return point_labels(outputs or exact(truth), class_map(truth), points, cfg)
+
+
+def test_one_region_per_click():
+    truth = discs([(20, 20), (20, 32), (20, 60), (20, 80)], labels=[0, 0, 0, 2])
+    found = clicked(truth)
+    assert torch.equal(found.ids, truth.ids)
+    assert torch.equal(found.labels, truth.labels)
+    assert torch.equal(render(found, CFG).offset, render(truth, CFG).offset)
+    assert torch.equal(render(found, CFG).weight[:, 0], (truth.ids > 0).float())
+
+
+@given(order=st.permutations(range(4)))
+@settings(max_examples=10, deadline=None)
+def test_permuted_clicks_permute_the_regions(order):
+    truth = discs([(20, 20), (20, 32), (20, 60), (20, 80)], labels=[0, 0, 0, 2])
+    found = clicked(truth, order)
+    number = torch.tensor([0, *(1 + order.index(i) for i in range(4))])
+    assert torch.equal(found.ids, number[truth.ids])
+
+
+def test_clicks_reach_over_the_whole_class_map():
+    """An object in two pieces is one region; a piece without a click goes to the nearest vote."""
+    truth = discs([(20, 20), (20, 60)])
+    one = Points.make(torch.tensor([[20.0, 20]]), torch.tensor([0]))
+    found = point_labels(exact(truth), class_map(truth), one, CFG)
+    assert torch.equal(found.ids > 0, truth.ids > 0)
+
+
+def test_the_release_loses_clicks_on_the_border():
+    truth = discs([(0, 20), (20, 60)])
+    assert len(clicked(truth)) == 2
+    assert clicked(truth, cfg=changed(CFG, compat="official")).centers.tolist() == [[20, 60]]
+
+
+def test_clicks_on_a_predicted_map():
+    truth = discs([(20, 20), (20, 60)], labels=[0, 1])
+    points = Points.make(truth.centers[:1].flip(1), truth.labels[:1])
+    found = point_labels(exact(truth), None, points, CFG)
+    assert torch.equal(found.ids > 0, truth.ids == 1)  # class 1 has no click, so it is not there
+
+
+# Decoding
+
+
+def test_exact_maps_give_exact_masks():
+    truth = discs([(20, 20), (20, 32), (20, 70)], labels=[0, 0, 2])
+    found = decode(exact(truth), None, CFG)
+    assert same_regions(found, truth)
+    assert found.labels.tolist() == [0, 0, 2]
+    torch.testing.assert_close(found.scores, torch.ones(3))
+
+
+def certain(truth, probability):
+    """Exact maps, with this probability of the right class on every object."""
+    margin = torch.tensor(probability / (1 - probability)).log()
+    outputs = exact(truth)
+    semantic = torch.where(outputs.semantic > 0, margin, -40.0)
+    semantic[:, 0] = 0
+    return outputs._replace(semantic=semantic)
+
+
+def test_scores_are_center_times_class():
+    truth = discs([(20, 20)])
+    outputs = certain(truth, 0.8)
+    found = decode(outputs._replace(center=outputs.center * 0.5), None, CFG)
+    assert found.scores.item() == pytest.approx(0.5 * 0.8)
+
+
+def test_scores_of_clustered_centers_are_squared():
+    truth = discs([(20, 20)])
+    outputs = certain(truth, 0.8)
+    found = decode(outputs._replace(center=outputs.center * 0.09), None, CFG)
+    assert found.scores.item() == pytest.approx(0.8**2)
+
+
+def test_components_without_a_center():
+    truth = discs([(20, 20), (20, 60)], labels=[0, 1])
+    outputs = certain(truth, 0.8)
+    cold = outputs._replace(center=outputs.center * torch.where(torch.arange(96) < 40, 1.0, 0.04))
+    kept = decode(cold, None, CFG)
+    assert same_regions(kept, truth)
+    assert kept.scores.tolist() == pytest.approx([0.8, 0.04 * 0.8])
+    dropped = decode(cold, None, changed(CFG, keep_centerless=False))
+    assert torch.equal(dropped.ids > 0, truth.ids == 1)
+
+
+def test_tags_remove_classes():
+    truth = discs([(20, 20), (20, 60)], labels=[0, 1])
+    found = decode(exact(truth), torch.tensor([[False, True, True]]), CFG)
+    assert found.labels.tolist() == [1]
+
+
+def test_more_than_five_are_found_at_inference():
+    truth = discs([(20, 8 + 12 * i) for i in range(6)])
+    assert same_regions(decode(exact(truth), None, CFG), truth)
+
+
+# Inference
+
+
+class Fixed(nn.Module):
+    """Says the same whatever it sees, and remembers the sizes of what it saw."""
+
+    def __init__(self, outputs):
+        super().__init__()
+        self.outputs, self.sizes = outputs, []
+
+    def forward(self, images):
+        self.sizes.append(tuple(images.shape[-2:]))
+        return self.outputs
+
+
+class Equivariant(nn.Module):
+    """A mirrored image has mirrored maps: classes and centers are colours, offsets slopes of colour."""
+
+    def forward(self, images):
+        padded = nn.functional.pad(images.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
+        dy = padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]
+        dx = padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]
+        return Outputs(torch.cat([images, 1 - images[:, :1]], 1), images, 9 * torch.cat([dy, dx], 1))
+
+
+class Lopsided(Equivariant):
+    """Offsets that lean to the right."""
+
+    def forward(self, images):
+        outputs = super().forward(images)
+        return outputs._replace(offset=outputs.offset + torch.tensor([0.0, 2.0])[:, None, None])
+
+
+@pytest.fixture
+def images():
+    return torch.rand(2, 3, 32, 64, generator=torch.Generator().manual_seed(0))
+
+
+def test_predict_gives_exact_masks():
+    truth = discs([(20, 20), (20, 32), (20, 70)], labels=[0, 0, 2], size=(32, 96))
+    found = predict(Fixed(exact(truth)), torch.rand(1, 3, 32, 96), CFG)
+    assert same_regions(found, truth)
+
+
+@pytest.mark.parametrize(
+    ("size", "long_side", "seen"),
+    [((33, 64), 0, (64, 64)), ((30, 60), 128, (64, 128)), ((64, 32), 0, (64, 32))],
+)
+def test_sides_are_multiples_of_32(size, long_side, seen):
+    model = Fixed(Outputs(*(torch.zeros(1, c, *seen) for c in (4, 3, 2))))
+    outputs = infer(model, torch.rand(1, 3, *size), changed(CFG, long_side=long_side))
+    assert model.sizes == [seen]
+    assert {tuple(x.shape[-2:]) for x in outputs} == {size}
+
+
+@pytest.mark.parametrize(("compat", "too_far"), [("clean", 0), ("official", 1 / 3)])
+def test_offsets_follow_the_size(compat, too_far):
+    """32 x 64 maps shown at 24 x 48: votes meet in the centre; as released they overshoot by a third."""
+    truth = discs([(15, 31)], radius=14, size=(32, 64))
+    outputs = infer(Fixed(exact(truth)), torch.rand(1, 3, 24, 48), changed(CFG, compat=compat))
+    place = torch.stack(torch.meshgrid(torch.arange(24), torch.arange(48), indexing="ij"))
+    center = torch.tensor([15.5 * 0.75 - 0.5, 31.5 * 0.75 - 0.5])[:, None, None]
+    inner = (place - center).square().sum(0) < 8**2
+    error = place + outputs.offset[0] - center
+    expected = (center - place) * too_far
+    torch.testing.assert_close(error[:, inner], expected[:, inner], rtol=0, atol=1e-4)
+
+
+def test_a_flip_changes_nothing_for_an_equivariant_network(images):
+    plain, flipped = (infer(Equivariant(), images, changed(CFG, flip=f)) for f in (False, True))
+    torch.testing.assert_close(plain.semantic.softmax(1), flipped.semantic.softmax(1))
+    torch.testing.assert_close(plain.center, flipped.center)
+    torch.testing.assert_close(plain.offset, flipped.offset)
+
+
+def test_the_release_averages_all_but_the_offsets(images):
+    straight = infer(Equivariant(), images, CFG).offset
+    clean = infer(Lopsided(), images, changed(CFG, flip=True)).offset
+    released = infer(Lopsided(), images, changed(CFG, flip=True, compat="official")).offset
+    torch.testing.assert_close(clean, straight)  # the lean cancels out
+    torch.testing.assert_close(released, straight + torch.tensor([0.0, 2.0])[:, None, None])
+
+
+def test_a_flip_survives_impossible_classes(images):
+    class Sure(Equivariant):
+        def forward(self, images):
+            return super().forward(images)._replace(semantic=1000 * super().forward(images).semantic)
+
+    outputs = infer(Sure(), images[..., :60], changed(CFG, flip=True))
+    assert outputs.semantic.isfinite().all()
+
+
+# The verb
+
+
+def test_pseudo_labels_need_labels():
+    batch = Batch(
+        images=torch.rand(1, 3, 32, 32), image_ids=(1,), valid=torch.ones(1, 32, 32, dtype=torch.bool)
+    )
+    with pytest.raises(ValueError, match="semantic_maps, points and tags"):
+        pseudo_labels(None, batch, CFG)
+    with pytest.raises(ValueError, match="needs points"):
+        pseudo_labels(Equivariant(), batch, changed(CFG, supervision="points"))
+
+
+def test_the_release_differs_where_it_says():
+    cfg = official(FULL)
+    assert (cfg.compat, cfg.pam.alpha, cfg.cues.threshold, cfg.augment.pad_label) == (
+        "official", 0.7, 0.7, "background",
+    )  # fmt: skip

@@ -1,0 +1,339 @@
+"""The loop: the same steps whether killed or not, alone or shared; what goes wrong is told."""
+
+import csv
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from wsis.config import changed
+from wsis.data.transforms import Augment
+from wsis.errors import CheckpointError, ConfigError, DataError, TrainingError
+from wsis.train import (
+    Engine,
+    Schedule,
+    batches,
+    learning_rate,
+    make_accelerator,
+    make_optimizer,
+    optimise,
+    order,
+    seed_of,
+)
+from wsis.types import Sample
+
+AUGMENT = Augment(crop=8, long_side=None)
+PLAIN = Augment(crop=8, long_side=None, scale=(1, 1), scale_step=0, flip=0, color_probability=0)
+SCHEDULE = Schedule(
+    steps=14, batch_size=4, lr=0.01, new_lr=2.0, weight_decay=0.1, warmup=3, ema=0.9, clip=1.0
+)
+
+
+class Toy:
+    """Random 8 x 8 images whose tags say which of two colours is the stronger."""
+
+    classes = ("red", "green")
+
+    def __init__(self, length=6):
+        self.images = torch.randint(
+            0, 256, (length, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+        )
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        image = self.images[index]
+        red, green = image[:2].float().mean((1, 2))
+        return Sample(image=image, image_id=100 + index, tags=torch.stack((red >= green, red < green)))
+
+
+class Network(nn.Module):
+    """All that has state or chance: batch norm, dropout, a trunk of its own rate, an unread layer."""
+
+    def __init__(self, regular=True):
+        super().__init__()
+        self.trunk = nn.Conv2d(3, 8, 3)
+        self.norm = nn.BatchNorm2d(8) if regular else nn.Identity()
+        self.drop = nn.Dropout(0.3 if regular else 0.0)
+        self.head = nn.Linear(8, 2)
+        self.unread = nn.Linear(8, 1)
+
+    def forward(self, images):
+        return self.head(self.drop(self.norm(self.trunk(images)).relu().mean((2, 3))))
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return Toy()
+
+
+def loss(model, batch, step):
+    entropy = cross_entropy(model(batch.images), batch.tags.long().argmax(1))
+    return {"entropy": entropy, "total": entropy}
+
+
+def network(seed=1, regular=True):
+    torch.manual_seed(seed)
+    return Network(regular)
+
+
+def run(engine, toy, step_loss=loss, schedule=SCHEDULE, augment=AUGMENT, key="key", seed=1):
+    return optimise("net", network(seed), step_loss, toy, augment, schedule, engine, key)
+
+
+def killed_at(step):
+    def broken(model, batch, now):
+        if now == step:
+            raise KeyboardInterrupt
+        return loss(model, batch, now)
+
+    return broken
+
+
+def rows(folder, column="step"):
+    with (folder / "net.csv").open() as file:
+        return [row[column] for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(cpu, toy, tmp_path_factory):
+    engine = Engine(
+        accelerator=cpu, seed=7, folder=tmp_path_factory.mktemp("whole"), log_every=3, checkpoint_every=4
+    )
+    return run(engine, toy).state_dict(), rows(engine.folder, "total")
+
+
+@pytest.mark.parametrize("step", [2, 4, 11])
+def test_a_killed_run_resumes_bit_identically(engine, toy, uninterrupted, step):
+    with pytest.raises(KeyboardInterrupt):
+        run(engine, toy, killed_at(step))
+    torch.manual_seed(99)
+    seed = 1 if step < 4 else 2  # without a checkpoint the first weights are made again
+    resumed = run(engine, toy, seed=seed).state_dict()
+    weights, totals = uninterrupted
+    assert all(torch.equal(resumed[k], v) for k, v in weights.items())
+    assert rows(engine.folder) == [str(i) for i in range(SCHEDULE.steps)]
+    assert rows(engine.folder, "total") == totals
+
+
+def test_rows_are_on_disk_before_the_checkpoint(engine, toy):
+    engine = dataclasses.replace(engine, log_every=100)
+    with pytest.raises(KeyboardInterrupt):
+        run(engine, toy, killed_at(6))
+    run(engine, toy)
+    assert rows(engine.folder) == [str(i) for i in range(SCHEDULE.steps)]
+
+
+def test_another_seed_is_another_run(engine, toy, uninterrupted):
+    other = run(dataclasses.replace(engine, seed=8), toy).state_dict()
+    assert not torch.equal(other["head.weight"], uninterrupted[0]["head.weight"])
+
+
+def test_resume_false_starts_again(engine, toy, uninterrupted):
+    with pytest.raises(KeyboardInterrupt):
+        run(engine, toy, killed_at(6), schedule=changed(SCHEDULE, lr=1.0))
+    again = run(dataclasses.replace(engine, resume=False), toy).state_dict()
+    assert all(torch.equal(again[k], v) for k, v in uninterrupted[0].items())
+
+
+def test_a_checkpoint_of_another_key_is_refused(engine, toy):
+    with pytest.raises(KeyboardInterrupt):
+        run(engine, toy, killed_at(6))
+    with pytest.raises(CheckpointError, match="other settings"):
+        run(engine, toy, key="another")
+
+
+def test_workers_change_nothing(engine, toy):
+    def content(workers):
+        loader = batches(toy, AUGMENT, SCHEDULE, dataclasses.replace(engine, workers=workers), start=5)
+        return torch.cat([b.images for b in loader])
+
+    assert torch.equal(content(0), content(1))
+
+
+def test_training_learns_and_returns_the_average_in_eval_mode(engine, toy):
+    schedule = changed(SCHEDULE, steps=60, lr=0.02, ema=0.5)
+    model = run(engine, toy, schedule=schedule, augment=PLAIN)
+    assert not model.training
+    totals = [float(t) for t in rows(engine.folder, "total")]
+    assert sum(totals[-10:]) < 0.6 * sum(totals[:10])
+
+
+def test_nan_stops_with_step_images_and_term(engine, toy):
+    def bad(model, batch, step):
+        terms = loss(model, batch, step)
+        return {**terms, "offset": terms["entropy"].detach() * (float("nan") if step == 5 else 1)}
+
+    (keys,) = list(order(len(toy), 4, engine.seed, 5, 6))
+    ids = [100 + index for _, _, index in keys]
+    with pytest.raises(TrainingError, match=r"offset=nan at step 5") as raised:
+        run(engine, toy, bad)
+    assert str(ids) in str(raised.value)
+    assert [p.name for p in engine.folder.glob("*.safetensors")] == ["net-00000004.safetensors"]
+
+
+def test_infinity_stops_before_it_is_saved(engine, toy):
+    def bad(model, batch, step):
+        return {"total": loss(model, batch, step)["total"] + (float("inf") if step == 7 else 0)}
+
+    with pytest.raises(TrainingError, match="total=inf at step 7"):
+        run(engine, toy, bad)
+    assert [p.name for p in engine.folder.glob("*.safetensors")] == ["net-00000004.safetensors"]
+
+
+def test_no_loss_sees_the_truth(engine, world):
+    loader = batches(world, Augment(crop=32, long_side=None), changed(SCHEDULE, steps=1), engine, start=0)
+    sample = loader.dataset[(0, 0, 0)]
+    assert (sample.truth, sample.true_semantic) == (None, None)
+    assert sample.points is not None
+
+
+def test_an_empty_data_set(engine):
+    with pytest.raises(ConfigError, match="no images"):
+        run(engine, [])
+
+
+def test_mixed_annotations_are_told(engine, toy):
+    class Mixed:
+        classes = toy.classes
+
+        def __len__(self):
+            return len(toy)
+
+        def __getitem__(self, index):
+            return dataclasses.replace(toy[index], tags=toy[index].tags if index else None)
+
+    with pytest.raises(DataError, match="image 100 has no tags"):
+        run(engine, Mixed())
+
+
+# Order
+
+
+def test_every_epoch_is_a_permutation():
+    keys = [index for step in order(5, 2, 0, 0, 10) for _, _, index in step]
+    epochs = [keys[i : i + 5] for i in range(0, 20, 5)]
+    assert all(sorted(epoch) == list(range(5)) for epoch in epochs)
+    assert len({tuple(e) for e in epochs}) > 1
+
+
+def test_order_does_not_depend_on_where_it_starts():
+    assert list(order(7, 4, 3, 0, 12))[5:] == list(order(7, 4, 3, 5, 12))
+
+
+def test_seeds_are_fixed_and_apart():
+    assert seed_of(0, "a", 1) == 1497209822362405998
+    assert len({seed_of(0, s, i) for s in "ab" for i in range(50)}) == 100
+
+
+# Schedule
+
+
+def test_poly():
+    schedule = Schedule(steps=100, decay="poly", power=0.9)
+    assert learning_rate(schedule, 0) == 1
+    assert learning_rate(schedule, 50) == pytest.approx(0.5**0.9)
+    assert learning_rate(schedule, 100) == 0
+
+
+def test_steps():
+    schedule = Schedule(steps=90, decay="step", milestones=(1 / 3, 2 / 3))
+    factors = [learning_rate(schedule, s) for s in (0, 29, 30, 59, 60, 89)]
+    assert factors == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_warm_up_is_linear_from_a_thousandth():
+    schedule = Schedule(steps=100, decay="constant", warmup=10)
+    assert learning_rate(schedule, 0) == pytest.approx(0.001)
+    assert learning_rate(schedule, 5) == pytest.approx(0.5005)
+    assert [learning_rate(schedule, s) for s in (10, 60)] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)]
+)
+def test_new_layers_have_their_own_rate(name, kind):
+    model = network()
+    optimizer = make_optimizer(model, changed(SCHEDULE, optimizer=name, new_lr=10.0))
+    assert type(optimizer) is kind
+    trunk, new = optimizer.param_groups
+    assert {id(p) for p in trunk["params"]} == {id(p) for p in model.trunk.parameters()}
+    assert len(new["params"]) == 6
+    assert (trunk["lr"], new["lr"]) == (0.01, pytest.approx(0.1))
+
+
+def test_the_rate_of_each_step_is_logged(engine, toy):
+    run(engine, toy)
+    expected = [SCHEDULE.lr * learning_rate(SCHEDULE, s) for s in range(SCHEDULE.steps)]
+    assert [float(v) for v in rows(engine.folder, "lr")] == pytest.approx(expected, rel=1e-5)
+
+
+def test_frozen_layers_are_left_out():
+    model = network()
+    model.trunk.requires_grad_(False)
+    assert len(make_optimizer(model, SCHEDULE).param_groups) == 1
+
+
+def test_devices():
+    with pytest.raises(ConfigError, match="choose auto, cpu or cuda"):
+        make_accelerator("gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="sees no GPU"):
+            make_accelerator("cuda")
+
+
+# Two processes
+
+TWO = """
+import sys
+from pathlib import Path
+from wsis.checkpoint import save_weights
+from wsis.config import changed
+from wsis.train import Engine, make_accelerator, optimise
+from tests.test_train import PLAIN, SCHEDULE, Toy, loss, network
+
+folder = Path(sys.argv[1])
+accelerator = make_accelerator("cpu")
+assert accelerator.num_processes == 2
+engine = Engine(accelerator=accelerator, seed=7, folder=folder, log_every=3, checkpoint_every=4)
+model = network(accelerator.process_index, regular=False)
+model = optimise("net", model, loss, Toy(), PLAIN, changed(SCHEDULE, steps=6), engine, "key")
+save_weights(folder / f"rank{accelerator.process_index}.safetensors", model)
+"""
+
+
+def test_two_processes_learn_what_one_learns(engine, toy, tmp_path):
+    script, shared = tmp_path / "two.py", tmp_path / "shared"
+    script.write_text(TWO)
+    launch = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script), str(shared)]
+    root = Path(__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", *launch], cwd=root, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = (load_file(shared / f"rank{r}.safetensors") for r in (0, 1))
+    assert all(torch.equal(first[k], second[k]) for k in first)
+    alone = optimise(
+        "net", network(0, regular=False), loss, toy, PLAIN, changed(SCHEDULE, steps=6), engine, "key"
+    )
+    for name, value in alone.state_dict().items():
+        torch.testing.assert_close(first[name], value, rtol=1e-5, atol=1e-5)
+    assert not torch.equal(first["head.weight"], network(0, regular=False).head.weight)
+    assert rows(shared) == [str(i) for i in range(6)]
+
+
+def test_a_batch_that_cannot_be_shared(engine, toy):
+    class Three:
+        process_index, num_processes = 0, 3
+
+    with pytest.raises(ConfigError, match="cannot be shared by 3 processes"):
+        batches(toy, PLAIN, SCHEDULE, dataclasses.replace(engine, accelerator=Three()), start=0)
