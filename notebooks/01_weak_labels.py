@@ -150,18 +150,6 @@ plt.show()
 kinds = ("box_center", "mask_centroid", "mask_random")
 clicks = {k: [weak.with_points(s, k, seed=3).points.xy for s in samples] for k in kinds}
 corners = [weak.extreme_points_from_masks(s.truth.masks) for s in samples]
-
-
-def zoomed(panel, xy):
-    def draw(axes):
-        panel(axes)
-        (x, y), half = (xy.amin(0) + xy.amax(0)) / 2, (xy.amax(0) - xy.amin(0)).max() / 2 + 12
-        axes.set(xlim=(x - half, x + half), ylim=(y + half, y - half))
-
-    return draw
-
-
-# %%
 pairs = zip(clicks["box_center"], clicks["mask_centroid"], strict=True)
 apart = torch.cat([(a - b).norm(dim=1) for a, b in pairs])
 rows = torch.tensor([(i, k) for i, s in enumerate(samples) for k in range(len(s.truth))])
@@ -170,7 +158,7 @@ for i, k in rows[apart.argsort(descending=True)[:6]].tolist():
     three = Points.make(torch.stack([clicks[kind][i][k] for kind in kinds]), torch.arange(3))
     object_ = viz.draw_instances(samples[i].image, samples[i].truth[[k]], fill=0.3)
     name = f"{classes[samples[i].truth.labels[k]]}, scene {i}"
-    panels[name] = zoomed(viz.draw_points(object_, three, size=14), corners[i][k])
+    panels[name] = viz.zoom(viz.draw_points(object_, three, size=14), corners[i][k])
 where = "box centre (orange), mask centroid (blue), random pixel (green)"
 viz.show(panels, columns=3, size=2.9, title=f"One object, three clicks: {where}")
 

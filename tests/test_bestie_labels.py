@@ -240,7 +240,7 @@ def test_the_release_counts_the_largest_number_in_use(loser, found):
 
 
 def test_a_center_without_pixels_draws_nothing():
-    """All vote for the first of two peaks of class 1; the second must not reach class 0's map, nor its own."""
+    """All vote for the first of two peaks of class 1; the second draws on no map."""
     cfg = changed(CFG, **{"cluster.enabled": False})
     truth = discs([(20, 20), (20, 32)], labels=[1, 1])
     outputs = exact(truth)

@@ -5,7 +5,7 @@ The only part of the package that imports matplotlib; IPython and ipywidgets onl
 
 from wsis.viz.curves import read_log, training_curves
 from wsis.viz.magnitude import draw_heat, draw_magnitude, draw_offsets, magnitude_map, offset_to_color
-from wsis.viz.overlay import draw_boxes, draw_extreme_points, draw_instances, draw_points, draw_semantic
+from wsis.viz.overlay import draw_boxes, draw_extreme_points, draw_instances, draw_points, draw_semantic, zoom
 from wsis.viz.scores import draw_confusion, draw_overlap, draw_precision_recall
 from wsis.viz.scrub import scrub
 from wsis.viz.style import RC, Map, class_colors, instance_colors, show
@@ -38,4 +38,5 @@ __all__ = [
     "show",
     "table",
     "training_curves",
+    "zoom",
 ]

@@ -177,6 +177,18 @@ def draw_semantic(
     return panel
 
 
+def zoom(panel: Any, xy: Tensor | np.ndarray, room: float = 12) -> Panel:
+    """The square part of an image or panel around points [N, 2] (pixels), with `room` pixels on each side."""
+
+    def zoomed(axes: Axes) -> None:
+        draw(axes, panel)
+        low, high = to_numpy(xy).min(0), to_numpy(xy).max(0)
+        (x, y), half = (low + high) / 2, (high - low).max() / 2 + room
+        axes.set(xlim=(x - half, x + half), ylim=(y + half, y - half))
+
+    return zoomed
+
+
 def _legend(axes: Axes, entries: Sequence[tuple[Any, Any]]) -> None:
     patches = [Patch(facecolor=color, edgecolor="0.3", linewidth=0.5, label=name) for name, color in entries]
     if patches:

@@ -158,7 +158,7 @@ TINY = changed(
     width=48,
     bn_momentum=0.1,
     sigma=3.0,
-    center_kernel=13,
+    center_kernel=21,
     min_area=15,
     **{
         "cues.kernel": 9,
