@@ -126,9 +126,11 @@ seconds = {
     "box by its corners, per object": (35.0, "Papadopoulos et al. 2017"),
     "outline, per object": (79.0, "Lin et al. 2014"),
 }
+
+# %%
 _, ax = plt.subplots(figsize=(7.6, 2.6), layout="constrained")
-colors = ["#0072B2"] * 3 + ["#D55E00"] * 3
-bars = ax.barh(list(seconds), [s for s, _ in seconds.values()], color=colors)
+heights, colors = [s for s, _ in seconds.values()], ["C0"] * 3 + ["C1"] * 3
+bars = ax.barh(list(seconds), heights, color=colors)
 said = [f"{s:g} s  {source}" for s, source in seconds.values()]
 ax.bar_label(bars, said, padding=4, fontsize=8.5)
 ax.set(title="Clicks cost seconds, outlines cost minutes", xlabel="seconds", xlim=(0, 345))

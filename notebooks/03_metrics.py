@@ -64,19 +64,13 @@ thin = ~(max_pool2d((~bird)[None].float(), 7, 1, 3)[0] > 0)
 half = small_bird & (torch.arange(256) < small_bird.any(0).nonzero().float().mean())
 blob = torch.zeros_like(bird)
 blob[200:240, 120:190] = True
-bird_id, dog_id, robot_id = (classes.index(name) for name in ("bird", "dog", "robot"))
-predicted = Instances.make(
-    torch.stack(
-        [robot.roll(2, 1), bird.roll(5, 0), thin, dog | small_dog, small_dog, half, blob]
-    ),
-    torch.tensor([robot_id, bird_id, bird_id, dog_id, bird_id, bird_id, classes.index("cat")]),
-    scores=torch.tensor([0.97, 0.92, 0.88, 0.80, 0.70, 0.60, 0.40]),
-)
-panels = {
-    "truth": viz.draw_instances(image, truth, classes),
-    "predictions": viz.draw_instances(image, predicted, classes),
-}
-viz.show(panels, size=3.9)
+names = ("robot", "bird", "bird", "dog", "bird", "bird", "cat")
+masks = [robot.roll(2, 1), bird.roll(5, 0), thin, dog | small_dog, small_dog, half, blob]
+labels = torch.tensor([classes.index(name) for name in names])
+scores = torch.tensor([0.97, 0.92, 0.88, 0.80, 0.70, 0.60, 0.40])
+predicted = Instances.make(torch.stack(masks), labels, scores=scores)
+drawn = [viz.draw_instances(image, i, classes) for i in (truth, predicted)]
+viz.show(dict(zip(("truth", "predictions"), drawn, strict=True)), size=3.9)
 
 # %% [markdown]
 # **Takeaway.** Count for yourself before reading on: how many of the seven are right?
@@ -96,12 +90,7 @@ for k, target, iou, right in zip(*(v.tolist() for v in found), strict=True):
     rows.append({"prediction": f"{name} {score:.2f}", "IoU": seen, "verdict": verdict})
     true = truth.masks[target] if target >= 0 else torch.zeros_like(blob)
     panels[f"{name} {score:.2f}: {verdict}"] = viz.draw_overlap(image, predicted.masks[k], true)
-viz.show(
-    panels,
-    columns=4,
-    size=2.3,
-    title="Each prediction with the object it was sent to, IoU ≥ 0.5",
-)
+viz.show(panels, columns=4, size=2.3, title="Each prediction and the object it was sent to")
 
 # %% [markdown]
 # **Takeaway.** The thin bird lies on its object, yet it is wrong: the object was taken. The small dog's outline is
@@ -230,10 +219,13 @@ words = [("background", *classes)[i] for i in seen]
 figure, axes = plt.subplots(1, 3, figsize=(10, 3.2), layout="constrained")
 for ax, values, name in zip(axes, (true, guess), ("truth", "prediction"), strict=False):
     viz.draw_semantic(values, classes, image)(ax)
-    ax.set(title=name, xticks=[], yticks=[])
+    ax.set_title(name)
+    ax.set_axis_off()
 viz.draw_confusion(metric.confusion[seen][:, seen], words)(axes[2])
 axes[2].set_title("% of the true pixels")
 plt.show()
+
+# %%
 result = metric.result()
 print({w: f"{v:.2f}" for w, v in zip(words, result["IoU"][seen], strict=True)})
 print(f"mIoU {result['mIoU']:.2f}, pixel accuracy {result['pixel_accuracy']:.2f}")
@@ -254,18 +246,18 @@ clicks = points_from_masks(truth.masks, "mask_centroid")
 xy = torch.cat([clicks[[0, 2, 4]], clicks[[0]] - 14, torch.tensor([[40.0, 230.0]])])
 cues = Points.make(xy, torch.cat([truth.labels[[0, 2, 4]], truth.labels[[0, 1]]]))
 quality = evaluate.cue_quality([cues], [truth])
+print("precision {precision:.2f}, recall {recall:.2f}".format(**quality))
+
+# %%
 levels = torch.linspace(0.1, 0.95, 18)
 found = [evaluate.label_quality(guesses, truths, iou=float(level)) for level in levels]
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
 viz.draw_points(viz.draw_instances(image, truth, fill=0.3), cues, classes)(left)
-left.set(title="cues: precision {precision:.2f}, recall {recall:.2f}".format(**quality))
+left.set_title("five cues for five objects")
+left.set_axis_off()
 for name, color in (("true_positive", "C2"), ("false_positive", "C1"), ("missed", "C0")):
     right.plot(levels, [f[name] for f in found], label=name.replace("_", " "), color=color)
-right.set(
-    xlabel="IoU that counts as right",
-    ylabel="labels",
-    title="pseudo labels: one count, three kinds",
-)
+right.set(title="pseudo labels", xlabel="IoU that counts as right", ylabel="labels")
 right.legend()
 plt.show()
 
@@ -296,12 +288,7 @@ for i, name in enumerate(("smallest", "middle", "largest")):
         pairs = zip(moved, own, strict=True)
         ious.append(sum(((p & m).sum() / (p | m).sum()).item() for p, m in pairs) / third)
     ax.plot(shifts, ious, "o-", markersize=3, label=f"{name} third")
-ax.set(
-    title="A pixel is dear to a small object",
-    xlabel="shift, px",
-    ylabel="mean IoU",
-    ylim=(0, 1),
-)
+ax.set(title="A pixel is dear to a small object", xlabel="shift, px", ylabel="mean IoU")
 ax.legend()
 plt.show()
 

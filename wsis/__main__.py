@@ -1,6 +1,6 @@
 """The command line: each verb is one function call with a typed config.
 
-    python -m wsis {doctor,world,weak,train,label,predict,evaluate,table}        -h after a verb lists its options
+python -m wsis {doctor,world,weak,train,label,predict,evaluate,table}        -h after a verb lists its options
 """
 
 import argparse
@@ -15,7 +15,7 @@ from wsis.errors import ConfigError, WsisError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one verb; the exit status: 0, 1 if doctor found something missing, 2 for a mistake that the user can mend."""
+    """Run one verb; the exit status is 1 if doctor finds something missing, 2 for a mistake of the user."""
     options = _parser().parse_args(arguments)
     try:
         return options.run(options) or 0
@@ -30,8 +30,12 @@ def _parser() -> argparse.ArgumentParser:
     _data_verbs(verbs)
     _run_verbs(verbs)
     verb = _verb(verbs, "evaluate", evaluate, "masks or label maps against the truth")
-    verb.add_argument("predicted", type=Path, metavar="PREDICTED", help="COCO results, COCO JSON, or a folder of label PNGs")
-    verb.add_argument("truth", type=Path, metavar="TRUTH", help="COCO JSON, or a folder of label PNGs with the same names")
+    verb.add_argument(
+        "predicted", type=Path, metavar="PREDICTED", help="COCO results, COCO JSON, or a folder of label PNGs"
+    )
+    verb.add_argument(
+        "truth", type=Path, metavar="TRUTH", help="COCO JSON, or a folder of label PNGs with the same names"
+    )
     verb.add_argument("--metric", choices=("coco", "voc", "semantic"), required=True)
     verb.add_argument("--out", type=Path, help="also write the figures as JSON")
     verb = _verb(verbs, "table", table, "run a published table, or all, with verdicts on its claims")
@@ -39,8 +43,15 @@ def _parser() -> argparse.ArgumentParser:
     _training_options(verb, scale="tiny")
     verb.add_argument("--seeds", type=_positive, default=3, help="number of seeds, from 0 on (default 3)")
     verb.add_argument("--out", type=Path, default=Path("book/results"), help="folder of the results files")
-    verb.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs; what is there is not run again")
-    _verb(verbs, "doctor", doctor, "what is installed and found; exit status 1, with the remedy, when something is missing")
+    verb.add_argument(
+        "--runs", type=Path, default=Path("runs"), help="folder of the runs; what is there is not run again"
+    )
+    _verb(
+        verbs,
+        "doctor",
+        doctor,
+        "what is installed and found; exit status 1, with the remedy, when something is missing",
+    )
     return parser
 
 
@@ -49,15 +60,23 @@ def _data_verbs(verbs: Any) -> None:
     verb.add_argument("--out", type=Path, required=True)
     verb.add_argument("--train", type=int, default=2000, help="number of scenes (default 2000)")
     verb.add_argument("--val", type=int, default=200, help="number of scenes (default 200)")
-    verb.add_argument("--size", type=int, help="side of the pictures, pixels (default: as --data world at tiny scale)")
+    verb.add_argument(
+        "--size", type=int, help="side of the pictures, pixels (default: as --data world at tiny scale)"
+    )
     verb.add_argument("--seed", type=int, default=0)
-    verb = _verb(verbs, "weak", weak, "simulate an annotator: masks -> clicks, extreme points, tags in the same JSON")
+    verb = _verb(
+        verbs, "weak", weak, "simulate an annotator: masks -> clicks, extreme points, tags in the same JSON"
+    )
     verb.add_argument("source", type=Path, metavar="SRC.json")
     verb.add_argument("--points", choices=("box_center", "mask_centroid", "mask_random"))
-    verb.add_argument("--extreme", action="store_true", help="top, left, bottom and right click of each object")
+    verb.add_argument(
+        "--extreme", action="store_true", help="top, left, bottom and right click of each object"
+    )
     verb.add_argument("--tags", action="store_true", help="which classes are in each image")
     verb.add_argument("--seed", type=int, default=0)
-    verb.add_argument("--drop-invalid", action="store_true", help="leave out annotations with unusable shapes")
+    verb.add_argument(
+        "--drop-invalid", action="store_true", help="leave out annotations with unusable shapes"
+    )
     verb.add_argument("--out", type=Path, required=True)
 
 
@@ -66,19 +85,27 @@ def _run_verbs(verbs: Any) -> None:
     verb.add_argument("method", metavar="METHOD", help="bestie")
     _training_options(verb, scale=None)
     verb.add_argument("--recipe", type=Path, help="YAML or JSON file: scale, data, seed, device and settings")
-    verb.add_argument("--weak", type=Path, help="COCO JSON whose weak labels replace those of the training images")
+    verb.add_argument(
+        "--weak", type=Path, help="COCO JSON whose weak labels replace those of the training images"
+    )
     verb.add_argument("--out", type=Path, help="folder of the run")
     verb.add_argument("--seed", type=int)
-    verb.add_argument("--stage", action="append", default=[], metavar="NAME", help="run only this stage (repeatable)")
+    verb.add_argument(
+        "--stage", action="append", default=[], metavar="NAME", help="run only this stage (repeatable)"
+    )
     verb.add_argument("--resume", action="store_true", help="go on with the run in --out")
     verb.add_argument("--tensorboard", action="store_true")
-    verb.add_argument("--dry-run", action="store_true", help="a few steps on random numbers of the true size: time, memory")
+    verb.add_argument(
+        "--dry-run", action="store_true", help="a few steps on random numbers of the true size: time, memory"
+    )
     verb = _verb(verbs, "label", label, "clicks or tags -> masks in COCO JSON")
     verb.add_argument("folder", type=Path, metavar="RUN")
     verb.add_argument("--data", type=Path, required=True, metavar="DIR", help="a folder in COCO format")
     verb.add_argument("--split", default="val")
     verb.add_argument("--weak", type=Path, help="COCO JSON with the weak labels")
-    verb.add_argument("--drop-invalid", action="store_true", help="leave out annotations with unusable shapes")
+    verb.add_argument(
+        "--drop-invalid", action="store_true", help="leave out annotations with unusable shapes"
+    )
     verb.add_argument("--device", default="auto", help="auto, cpu or cuda")
     verb.add_argument("--out", type=Path, required=True)
     verb = _verb(verbs, "predict", predict, "pictures without labels -> scored masks in COCO results format")
@@ -96,9 +123,18 @@ def _verb(verbs: Any, name: str, run: Any, words: str) -> argparse.ArgumentParse
 
 def _training_options(verb: argparse.ArgumentParser, scale: str | None) -> None:
     verb.add_argument("--scale", choices=get_args(Scale), default=scale)
-    verb.add_argument("--data", default=None if scale is None else "world", metavar="world|DIR", help="a folder in COCO format")
-    verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting (repeatable)")
-    verb.add_argument("--drop-invalid", action="store_true", help="leave out annotations with unusable shapes")
+    verb.add_argument(
+        "--data",
+        default=None if scale is None else "world",
+        metavar="world|DIR",
+        help="a folder in COCO format",
+    )
+    verb.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting (repeatable)"
+    )
+    verb.add_argument(
+        "--drop-invalid", action="store_true", help="leave out annotations with unusable shapes"
+    )
     verb.add_argument("--device", default=None if scale is None else "auto", help="auto, cpu or cuda")
     verb.add_argument("--workers", type=int, default=0, help="processes that load images")
 
@@ -153,7 +189,9 @@ def train(options: argparse.Namespace) -> None:
     from wsis.experiments.recipes import read_recipe
 
     recipe = read_recipe(options.recipe) if options.recipe else {}
-    asked = {k: getattr(options, k) for k in ("scale", "data", "seed", "device") if getattr(options, k) is not None}
+    asked = {
+        k: getattr(options, k) for k in ("scale", "data", "seed", "device") if getattr(options, k) is not None
+    }
     chosen = {"scale": "tiny", "data": "world", "seed": 0, "device": "auto", **recipe, **asked}
     package = runs.method(options.method)
     cfg = changed(package.FULL if chosen["scale"] == "full" else package.TINY, **chosen.get("settings", {}))
@@ -166,14 +204,15 @@ def train(options: argparse.Namespace) -> None:
     if (options.out / "run.json").exists() and not options.resume and os.environ.get("RANK", "0") == "0":
         raise ConfigError(f"{options.out} holds a run already; go on with --resume, or choose another --out")
     data = open_data(
-        chosen["data"], chosen["scale"], points=cfg.supervision == "points", seed=chosen["seed"], weak=options.weak,
-        drop_invalid=options.drop_invalid,
+        chosen["data"], chosen["scale"], points=cfg.supervision == "points", seed=chosen["seed"],
+        weak=options.weak, drop_invalid=options.drop_invalid,
     )  # fmt: skip
     for note in data.notes:
         say(note)
     reports = runs.fit(
         options.method, cfg, data.train, data.val, options.out, data=data.description, seed=chosen["seed"],
-        device=chosen["device"], only=tuple(options.stage), workers=options.workers, tensorboard=options.tensorboard,
+        device=chosen["device"], only=tuple(options.stage), workers=options.workers,
+        tensorboard=options.tensorboard,
     )  # fmt: skip
     for name, report in reports.items():
         say(f"{name}: {figures(report)}")
@@ -216,15 +255,15 @@ def evaluate(options: argparse.Namespace) -> None:
             found = voc_ap_files(options.predicted, options.truth)
         case _:  # classes that occur in neither folder do not count, so any number above the values will do
             found = semantic_files(options.predicted, options.truth, [str(i) for i in range(1, IGNORE)])
-    single = {k: v for k, v in found.items() if isinstance(v, float)}
-    say(repr(draw([{"metric": k, "percent": 100 * v} for k, v in single.items()])))
+    known = {k: v for k, v in found.items() if isinstance(v, float) and v == v}
+    say(repr(draw([{"metric": k, "percent": 100 * v} for k, v in known.items()])))
     if options.out:
-        nested = {k: v.tolist() for k, v in found.items() if k not in single}
-        write_json(options.out, {**single, **nested}, indent=1)
+        write_json(options.out, known, indent=1)
 
 
 def table(options: argparse.Namespace) -> None:
-    from wsis.experiments.runner import as_text, run_table
+    from wsis.experiments.results import as_text
+    from wsis.experiments.runner import run_table
     from wsis.experiments.tables import find
 
     for one in find(options.id):
@@ -251,7 +290,9 @@ def settings(pairs: list[str]) -> dict[str, str]:
 def figures(report: dict[str, Any]) -> str:
     """A report in one line."""
     plain = {k: v for k, v in report.items() if k != "key"}
-    return ", ".join(f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {json.dumps(v)}" for k, v in plain.items())
+    return ", ".join(
+        f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {json.dumps(v)}" for k, v in plain.items()
+    )
 
 
 if __name__ == "__main__":

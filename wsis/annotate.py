@@ -1,6 +1,6 @@
 """What a trained run makes of pictures: masks from weak labels (`label`), or from nothing (`predict`).
 
-The masks of each picture go to a file beside the output as they are made; a call that was killed goes on there.
+The masks of each picture go to a file beside the output as they are made: a call that was killed goes on.
 """
 
 import json
@@ -28,8 +28,8 @@ Records = list[dict[str, Any]]
 def label(run: Run, dataset: Dataset, out: Path, description: str = "") -> dict[str, int]:
     """Weak labels -> masks in COCO JSON; image ids are kept, with points also the annotations' ids.
 
-    With tags: what the network finds among the image's tags. With points: one mask per click, which holds at least the
-    clicked pixel. description: of the data; a killed call with another one starts anew.
+    With tags: what the network finds among the image's tags. With points: one mask per click, which holds at
+    least the clicked pixel. description: of the data; a killed call with another one starts anew.
 
     Returns images, masks, and with points `only_click`: masks that are no more than the clicked pixel.
 
@@ -38,7 +38,9 @@ def label(run: Run, dataset: Dataset, out: Path, description: str = "") -> dict[
     """
     if tuple(dataset.classes) != run.classes:
         ours, theirs = ", ".join(run.classes), ", ".join(dataset.classes)
-        raise DataError(f"{run.folder} knows the classes {ours}, the data has {theirs}; use the categories of the run")
+        raise DataError(
+            f"{run.folder} knows the classes {ours}, the data has {theirs}; use the categories of the run"
+        )
     package, ids = method(run.name), category_ids(dataset)
 
     def masks(sample: Sample) -> Records:
@@ -58,16 +60,18 @@ def label(run: Run, dataset: Dataset, out: Path, description: str = "") -> dict[
 
 
 def per_click(found: InstanceMap, points: Points) -> Instances:
-    """The masks of one image's clicks, row i that of click i, each with the clicked pixel and its annotation's id."""
+    """The masks of one image's clicks, in order, each with the clicked pixel and the annotation's id."""
     number = torch.arange(1, len(points) + 1, device=found.ids.device)
     x, y = points.xy.long().unbind(1)
     regions = found.ids[0].clone()
     regions[y, x] = number
-    return Instances.make(regions == number[:, None, None], points.labels, scores=found.scores, ids=points.ids)
+    return Instances.make(
+        regions == number[:, None, None], points.labels, scores=found.scores, ids=points.ids
+    )
 
 
 def predict(run: Run, folder: Path, out: Path) -> dict[str, int]:
-    """Pictures -> scored masks in COCO results format, each record with its `file_name`; see `pictures` for the ids.
+    """Pictures -> scored masks in COCO results format, each with its `file_name`; ids: see `pictures`.
 
     Returns images and masks.
 
@@ -91,9 +95,9 @@ def predict(run: Run, folder: Path, out: Path) -> dict[str, int]:
 def pictures(folder: Path, run: Run) -> tuple[Dataset, tuple[int, ...]]:
     """The pictures of a folder, and the category id of each class.
 
-    In a data set (FOLDER/images/<split>, beside FOLDER/annotations/instances_<split>.json) the ids are those of the JSON,
-    so that its masks can judge the predictions. Elsewhere images count from 1 in the order of their names, and categories
-    are those of the run's training data.
+    In a data set (X/images/<split> with X/annotations/instances_<split>.json) the ids are those of the JSON,
+    so that its masks can judge the predictions. Elsewhere images count from 1 in the order of their names, and
+    categories are those of the run's training data.
 
     Raises:
         DataError: a picture that the JSON does not know.
@@ -106,7 +110,9 @@ def pictures(folder: Path, run: Run) -> tuple[Dataset, tuple[int, ...]]:
     of_file = {image["file_name"]: image["id"] for image in coco["images"]}
     unknown = [p.name for p in dataset.paths if p.name not in of_file]
     if unknown:
-        raise DataError(f"{folder / unknown[0]} is not among the images of {path}; add it there, or move it elsewhere")
+        raise DataError(
+            f"{folder / unknown[0]} is not among the images of {path}; add it there, or move it elsewhere"
+        )
     of_name = {category["name"]: category["id"] for category in coco["categories"]}
     known = all(name in of_name for name in run.classes)
     ids = tuple(of_name[name] for name in run.classes) if known else run.category_ids
@@ -126,13 +132,17 @@ def _part(out: Path) -> Path:
 
 
 def _each(dataset: Dataset, masks: Callable[[Sample], Records], out: Path, key: str) -> list[dict[str, Any]]:
-    """{"image", "masks"} of every picture in order; what a killed call with the same key left is not made again."""
+    """{"image", "masks"} of every picture; what a killed call with this key left is kept."""
     part = _part(out)
     rows = _finished(part, key)
     with atomic(part) as temporary:
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in ({"key": key}, *rows)), encoding="utf-8")
+        temporary.write_text(
+            "".join(json.dumps(row) + "\n" for row in ({"key": key}, *rows)), encoding="utf-8"
+        )
     with part.open("a", encoding="utf-8") as file:
-        for index in tqdm(range(len(rows), len(dataset)), initial=len(rows), total=len(dataset), disable=None, leave=False):
+        for index in tqdm(
+            range(len(rows), len(dataset)), initial=len(rows), total=len(dataset), disable=None, leave=False
+        ):
             sample = dataset[index]
             rows.append({"image": image_record(sample), "masks": masks(sample)})
             file.write(json.dumps(rows[-1]) + "\n")

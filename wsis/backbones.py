@@ -9,6 +9,7 @@ import hashlib
 import json
 from importlib import resources
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import timm
@@ -119,6 +120,8 @@ def _construct(name: str, pretrained: bool, output_stride: int) -> Pyramid:
             body = timm.create_model(name, pretrained=pretrained, features_only=True, feature_location="")
         case "hrnet_tiny":
             body = HighResolutionNetFeatures(TINY_HRNET, feature_location="")
+            channels = [TINY_HRNET["stem_width"], *body.feature_info.channels()[1:]]  # timm lists a stem of 64
+            return Pyramid(body, channels, body.feature_info.reduction())
         case "resnet50":
             body = timm.create_model(name, pretrained=pretrained, features_only=True, output_stride=output_stride)
         case "resnet_tiny":
@@ -187,7 +190,10 @@ def load_weights(model: nn.Module, path: Path) -> None:
     if not path.exists():
         raise WeightsError(f"{path} does not exist")
     if path.suffix == ".npz":
-        _load_folded(model, path)
+        try:
+            _load_folded(model, path)
+        except (OSError, KeyError, ValueError, BadZipFile) as error:
+            raise WeightsError(f"{path} does not hold folded convolutions of {type(model).__name__}: {error}") from error
         freeze_batch_norm_2d(model)  # batch statistics would undo what the fold put into the weights
         return
     if path.suffix != ".safetensors":

@@ -1,4 +1,4 @@
-"""What a machine has of what the package needs: one line per finding, with the remedy where something is missing."""
+"""What a machine has of what the package needs: one line each, with the remedy where something is missing."""
 
 import importlib
 import importlib.metadata
@@ -31,7 +31,7 @@ LEAST_FREE = 2.0  # GB
 
 
 class Finding(NamedTuple):
-    """state: ok, note (it is not there, and only some uses need it) or missing. words: what was found, the remedy."""
+    """state: ok, note (not there, only some uses need it) or missing. words: what was found, the remedy."""
 
     state: str
     subject: str
@@ -44,7 +44,9 @@ def examine() -> int:
     for state, subject, words in found:
         print(f"{state:9}{subject:22}{words}")
     missing = sum(f.state == "missing" for f in found)
-    print(f"\n{missing} missing; the remedy is on the line" if missing else "\nall that every run needs is here")
+    print(
+        f"\n{missing} missing; the remedy is on the line" if missing else "\nall that every run needs is here"
+    )
     return 1 if missing else 0
 
 
@@ -52,13 +54,19 @@ def findings() -> Iterator[Finding]:
     """Versions, devices, weights, photographs and disk space."""
     yield Finding("ok", "wsis", __version__)
     old = sys.version_info < (3, 11)
-    yield Finding("missing" if old else "ok", "python", platform.python_version() + old * "; install 3.11 or newer")
+    yield Finding(
+        "missing" if old else "ok", "python", platform.python_version() + old * "; install 3.11 or newer"
+    )
     needed = [package(name) for name in NEEDED]
     yield from needed
     if any(f.state == "missing" for f in needed):
         return  # what follows would only repeat it
     lacking = [name for name in BOOK if _version(name) is None]
-    remedy = f"not installed: {', '.join(lacking)}; make book installs them" if lacking else "its packages are installed"
+    remedy = (
+        f"not installed: {', '.join(lacking)}; make book installs them"
+        if lacking
+        else "its packages are installed"
+    )
     yield Finding("note" if lacking else "ok", "book", remedy)
     yield devices()
     yield from shipped_weights()
@@ -110,7 +118,9 @@ def shipped_weights() -> Iterator[Finding]:
 
     for name in (n for n in NAMES if n.endswith("_tiny")):
         try:
-            yield Finding("ok", f"weights {name}", f"{shipped(name).stat().st_size / 1e6:.1f} MB, hash as on its card")
+            yield Finding(
+                "ok", f"weights {name}", f"{shipped(name).stat().st_size / 1e6:.1f} MB, hash as on its card"
+            )
         except WeightsError as error:
             yield Finding("missing", f"weights {name}", str(error))
 
@@ -121,8 +131,14 @@ def imagenet_weights(name: str) -> Finding:
     from huggingface_hub import try_to_load_from_cache
 
     source = timm.get_pretrained_cfg(name)
-    here = source is not None and isinstance(try_to_load_from_cache(source.hf_hub_id, "model.safetensors"), str)
-    words = "in the cache" if here else "not in the cache; --scale full downloads them once, or give --set weights=PATH"
+    here = source is not None and isinstance(
+        try_to_load_from_cache(source.hf_hub_id, "model.safetensors"), str
+    )
+    words = (
+        "in the cache"
+        if here
+        else "not in the cache; --scale full downloads them once, or give --set weights=PATH"
+    )
     return Finding("ok" if here else "note", f"ImageNet {name}", words)
 
 
@@ -130,10 +146,16 @@ def photographs() -> Finding:
     """The data sets in the folder that WSIS_PHOTOS names."""
     place = os.environ.get("WSIS_PHOTOS")
     if not place:
-        return Finding("note", "WSIS_PHOTOS", "not set; tests on photographs are skipped, --data takes any folder")
+        return Finding(
+            "note", "WSIS_PHOTOS", "not set; tests on photographs are skipped, --data takes any folder"
+        )
     sets = sorted(p.parent.name for p in Path(place).glob("*/annotations") if p.is_dir())
     if not sets:
-        return Finding("missing", "WSIS_PHOTOS", f"{place} holds no */annotations; set it to a folder of data sets, or unset it")
+        return Finding(
+            "missing",
+            "WSIS_PHOTOS",
+            f"{place} holds no */annotations; set it to a folder of data sets, or unset it",
+        )
     return Finding("ok", "WSIS_PHOTOS", ", ".join(sets))
 
 

@@ -25,7 +25,7 @@ CPU_BATCH = 2  # images; with more of them a CPU takes longer and tells no more
 
 
 class Noise:
-    """One image of random pixels with all that a method may ask for: tags, points, class maps, blocks as objects."""
+    """One image of random pixels with all that a method may ask for: tags, points, class map, objects."""
 
     def __init__(self, side: int, classes: int) -> None:
         self.side, self.classes = side, tuple(f"class {i}" for i in range(classes))
@@ -56,7 +56,7 @@ class Noise:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """One training: its true schedule, the batch that was tried (all devices), seconds per step, peak memory in bytes."""
+    """One training: its true schedule, the batch that was tried, seconds per step, peak memory in bytes."""
 
     name: str
     schedule: Schedule
@@ -88,7 +88,13 @@ class Rehearsal(Workspace):
     costs: list[Cost]
 
     def optimise(
-        self, name: str, model: nn.Module, loss: StepLoss, dataset: Dataset, augment: Augment, schedule: Schedule
+        self,
+        name: str,
+        model: nn.Module,
+        loss: StepLoss,
+        dataset: Dataset,
+        augment: Augment,
+        schedule: Schedule,
     ) -> nn.Module:
         processes = self.engine.accelerator.num_processes
         batch_size = schedule.batch_size
@@ -104,8 +110,8 @@ class Rehearsal(Workspace):
                 torch.cuda.empty_cache()
 
     def _few_steps(
-        self, name: str, model: nn.Module, loss: StepLoss, dataset: Dataset, augment: Augment, schedule: Schedule,
-        batch_size: int,
+        self, name: str, model: nn.Module, loss: StepLoss, dataset: Dataset, augment: Augment,
+        schedule: Schedule, batch_size: int,
     ) -> nn.Module:  # fmt: skip
         warm, counted = WARM[self.device.type], COUNTED[self.device.type]
         began: list[float] = []
@@ -120,7 +126,9 @@ class Rehearsal(Workspace):
         model = optimise(name, model, timed, dataset, augment, short, self.engine, "")
         seconds = (self._now() - began[warm]) / counted
         memory = torch.cuda.max_memory_allocated() if self.device.type == "cuda" else resident()
-        self.costs.append(Cost(name=name, schedule=schedule, batch_size=batch_size, seconds=seconds, memory=memory))
+        self.costs.append(
+            Cost(name=name, schedule=schedule, batch_size=batch_size, seconds=seconds, memory=memory)
+        )
         return model
 
     def _now(self) -> float:
@@ -164,8 +172,10 @@ def report(costs: list[Cost], seconds: float, devices: int, kind: str) -> str:
     lines = [
         repr(table([cost.row() for cost in costs], digits=2)),
         f"{total:.1f} hours in all on {devices} x {kind}; {seconds:.0f} seconds for this dry run",
-        "Random weights, random images. Loading pictures and making labels of the whole data set come on top.",
+        "Random weights, random images. Making labels for a whole data set comes on top.",
     ]
     if any(cost.batch_size < cost.schedule.batch_size for cost in costs):
-        lines.append("Where fewer images were tried than the batch has, the hours are for the batch at that speed.")
+        lines.append(
+            "Where fewer images were tried than the batch has, the hours are for the batch at that speed."
+        )
     return "\n".join(lines)

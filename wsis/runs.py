@@ -97,6 +97,10 @@ def fit(
     """
     if train.classes and hasattr(cfg, "classes"):
         cfg = changed(cfg, classes=len(train.classes))
+    stages = method(name).stages(cfg)
+    unknown = set(only) - {s.name for s in stages}
+    if unknown:
+        raise ConfigError(f"no stage {', '.join(sorted(unknown))}; {name} has {', '.join(s.name for s in stages)}")
     engine = Engine(
         accelerator=make_accelerator(device), seed=seed, folder=out, resume=resume, workers=workers, tensorboard=tensorboard
     )
@@ -104,10 +108,6 @@ def fit(
     if engine.accelerator.is_main_process:
         _claim(out, name, cfg, data, seed, train, resume)
     engine.accelerator.wait_for_everyone()
-    stages = method(name).stages(cfg)
-    unknown = set(only) - {s.name for s in stages}
-    if unknown:
-        raise ConfigError(f"no stage {', '.join(sorted(unknown))}; {name} has {', '.join(s.name for s in stages)}")
     keys: dict[str, str] = {}
     reports: dict[str, Any] = {}
     for stage in stages:

@@ -1,4 +1,4 @@
-"""What a run learns from and is measured on: the embedded world at the size of the scale, or a folder in COCO format."""
+"""What a run learns from and is measured on: the embedded world, or a folder in COCO format."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -27,8 +27,8 @@ ANNOTATOR = 0  # seed of simulated clicks
 class Data:
     """Training and validation images; `val` is None where a folder has no such split.
 
-    name: for the names of files. description: changes with the images and their annotations, part of every key.
-    notes: what was simulated, for whoever reads the output.
+    name: for names of files. description: changes with the images and their annotations; part of every key.
+    notes: what was simulated or left out, for whoever reads the output.
     """
 
     train: Dataset
@@ -39,7 +39,13 @@ class Data:
 
 
 def open_data(
-    data: str, scale: Scale, *, points: bool = False, seed: int = 0, weak: Path | None = None, drop_invalid: bool = False
+    data: str,
+    scale: Scale,
+    *,
+    points: bool = False,
+    seed: int = 0,
+    weak: Path | None = None,
+    drop_invalid: bool = False,
 ) -> Data:
     """`world`, or a folder with the splits train and val.
 
@@ -55,7 +61,9 @@ def open_data(
     train, note = clicked(opened.train, "train")
     if not note:
         return opened
-    return replace(opened, train=train, notes=(*opened.notes, note), description=f"{opened.description}, {note}")
+    return replace(
+        opened, train=train, notes=(*opened.notes, note), description=f"{opened.description}, {note}"
+    )
 
 
 def clicked(dataset: Dataset, split: str) -> tuple[Dataset, str]:
@@ -69,8 +77,8 @@ def clicked(dataset: Dataset, split: str) -> tuple[Dataset, str]:
         return dataset, ""
     if first.truth is None:
         raise DataError(
-            f"supervision=points, but image {first.image_id} of the split {split} has neither points nor masks; "
-            "annotate one point per object, or use supervision=tags"
+            f"supervision=points, but image {first.image_id} of the split {split} has neither points nor "
+            "masks; annotate one point per object, or use supervision=tags"
         )
     note = f"points of {split} simulated from the masks (mask_random, seed {ANNOTATOR})"
     return Changed(dataset, lambda sample: with_points(sample, "mask_random", ANNOTATOR)), note
@@ -78,7 +86,9 @@ def clicked(dataset: Dataset, split: str) -> tuple[Dataset, str]:
 
 def _world(scale: Scale, seed: int) -> Data:
     config = TINY_WORLD if scale == "tiny" else FULL_WORLD
-    train, val = (World(split, n, seed, config) for split, n in zip(("train", "val"), LENGTHS[scale], strict=True))
+    train, val = (
+        World(split, n, seed, config) for split, n in zip(("train", "val"), LENGTHS[scale], strict=True)
+    )
     lengths = f"{len(train)}/{len(val)} scenes at {config.size} px"
     return Data(
         train=InMemory(train) if scale == "tiny" else train,
@@ -103,5 +113,9 @@ def _folder(folder: Path, scale: Scale, weak: Path | None, drop_invalid: bool) -
         splits.append(InMemory(dataset) if scale == "tiny" and len(dataset) <= KEPT else dataset)
     name = folder.resolve().name
     return Data(
-        train=splits[0], val=splits[1], name=name, description=f"{name}, {', '.join(words)}", notes=tuple(notes)
+        train=splits[0],
+        val=splits[1],
+        name=name,
+        description=f"{name}, {', '.join(words)}",
+        notes=tuple(notes),
     )

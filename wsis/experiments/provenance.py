@@ -18,16 +18,25 @@ from wsis.config import flatten
 PACKAGES = ("torch", "torchvision", "timm", "pycocotools", "accelerate", "scipy", "numpy", "safetensors")
 
 
+def is_first() -> bool:
+    """Whether this process is the only one, or the first of torchrun's: the one that writes and prints."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @cache
 def commit() -> str:
-    """The commit of the checkout that the package runs from, with +dirty if the package differs; else its version."""
+    """The commit of the checkout that runs, with +dirty if the package differs from it; else the version."""
     package = Path(__file__).resolve().parents[1]
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=package, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", *words], cwd=package, capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     try:
-        return git("rev-parse", "--short=12", "HEAD") + ("+dirty" if git("status", "--porcelain", "--", ".") else "")
+        return git("rev-parse", "--short=12", "HEAD") + (
+            "+dirty" if git("status", "--porcelain", "--", ".") else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return f"wsis {__version__}"
 
@@ -49,7 +58,7 @@ def versions() -> dict[str, str]:
 
 
 def weights(configs: Iterable[Any]) -> dict[str, str]:
-    """What the trunks of these settings started from: {trunk: sha256 of its file, or in words where it has none}."""
+    """What the trunks of these settings started from: {trunk: sha256 of its file, or words without one}."""
     found: dict[str, str] = {}
     for config in configs:
         flat = flatten(config)
@@ -63,4 +72,6 @@ def weights(configs: Iterable[Any]) -> dict[str, str]:
 def _origin(trunk: str, value: str) -> str:
     if value == "shipped":
         return sha256(shipped(trunk))[:12]
-    return {"imagenet": "timm, ImageNet", "random": "random"}.get(value) or f"{Path(value).name} {sha256(Path(value))[:12]}"
+    return {"imagenet": "timm, ImageNet", "random": "random"}.get(
+        value
+    ) or f"{Path(value).name} {sha256(Path(value))[:12]}"

@@ -22,8 +22,8 @@ def read_recipe(path: Path) -> dict[str, Any]:
     unknown = [k for k in found if k not in KEYS]
     if unknown:
         raise ConfigError(
-            f"{path}: {unknown[0]!r} is no key of a recipe; they are {', '.join(KEYS)} (settings of the method go below "
-            "`settings:`, as network.steps: 100)"
+            f"{path}: {unknown[0]!r} is no key of a recipe; they are {', '.join(KEYS)} "
+            "(settings of the method go below `settings:`, as network.steps: 100)"
         )
     if found.get("scale", "tiny") not in ("tiny", "full"):
         raise ConfigError(f"{path}: scale {found['scale']!r}; choose tiny or full")
@@ -38,7 +38,9 @@ def _read_yaml(path: Path) -> Any:
     try:
         import yaml
     except ImportError:
-        raise ConfigError(f"{path}: reading YAML needs the package pyyaml; install it, or write the recipe as .json") from None
+        raise ConfigError(
+            f"{path}: reading YAML needs the package pyyaml; install it, or write the recipe as .json"
+        ) from None
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -14,7 +14,7 @@ from wsis.runs import method
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One run. changes: settings that differ from the method's preset; tiny_changes: in their place at tiny scale."""
+    """One run. changes: settings that differ from the preset; tiny_changes: in their place at tiny scale."""
 
     name: str
     changes: dict[str, Any] = field(default_factory=dict)
@@ -27,7 +27,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """What varies is in the rows; `metrics` are figures of the method's last report, fractions there, percent here."""
+    """What varies is in the rows. metrics: figures of the method's reports, fractions there, percent here."""
 
     id: str
     method: str
@@ -54,7 +54,9 @@ def find(name: str) -> list[Table]:
     return found
 
 
-def _bestie(id: str, title: str, rows: tuple[Row, ...], *claims: Claim, metrics: tuple[str, ...] = ("mAP50",)) -> Table:
+def _bestie(
+    id: str, title: str, rows: tuple[Row, ...], *claims: Claim, metrics: tuple[str, ...] = ("mAP50",)
+) -> Table:
     return Table(id=f"bestie.{id}", method="bestie", title=title, metrics=metrics, rows=rows, claims=claims)
 
 
@@ -72,8 +74,15 @@ TABLE1 = _bestie(
         Row(name="PAM + refine", changes={"loss.iag": False}, published=_m50(27.8)),
     ),
     Claim("C12", "PAM+IAG > PAM", "+9.9", (Greater("mAP50", "PAM + IAG", ("PAM",)),)),
-    Claim("C13", "PAM+IAG+refine > PAM+IAG", "+2.6", (Greater("mAP50", "PAM + IAG + refine", ("PAM + IAG",)),)),
-    Claim("C14", "refine without IAG < PAM alone (semantic drift)", "-1.5", (Greater("mAP50", "PAM", ("PAM + refine",)),)),
+    Claim(
+        "C13", "PAM+IAG+refine > PAM+IAG", "+2.6", (Greater("mAP50", "PAM + IAG + refine", ("PAM + IAG",)),)
+    ),
+    Claim(
+        "C14",
+        "refine without IAG < PAM alone (semantic drift)",
+        "-1.5",
+        (Greater("mAP50", "PAM", ("PAM + refine",)),),
+    ),
 )
 
 ALPHA = {0.2: 41.76, 0.3: 41.70, 0.5: 41.80, 0.7: 41.72}
@@ -129,15 +138,27 @@ CENTER_MAP = _bestie(
         Row(name="class-agnostic", changes={"center_mode": "class_agnostic"}),
         Row(name="class-wise", changes={"center_mode": "class_wise"}),
     ),
-    Claim("C18", "class-wise > class-agnostic", "+1.0", (Greater("mAP50", "class-wise", ("class-agnostic",)),)),
+    Claim(
+        "C18", "class-wise > class-agnostic", "+1.0", (Greater("mAP50", "class-wise", ("class-agnostic",)),)
+    ),
 )
 
 BACKBONE = _bestie(
     "backbone",
     "the trunk of the instance network",
     (
-        Row(name="ResNet-50", changes={"backbone": "resnet50"}, published=_m50(40.9), tiny_changes={"backbone": "resnet_tiny"}),
-        Row(name="HRNet-48", changes={"backbone": "hrnet_w48"}, published=_m50(41.8), tiny_changes={"backbone": "hrnet_tiny"}),
+        Row(
+            name="ResNet-50",
+            changes={"backbone": "resnet50"},
+            published=_m50(40.9),
+            tiny_changes={"backbone": "resnet_tiny"},
+        ),
+        Row(
+            name="HRNet-48",
+            changes={"backbone": "hrnet_w48"},
+            published=_m50(41.8),
+            tiny_changes={"backbone": "hrnet_tiny"},
+        ),
     ),
     Claim("C19", "HRNet-48 > ResNet-50", "+.9", (Greater("mAP50", "HRNet-48", ("ResNet-50",)),)),
 )
@@ -148,7 +169,8 @@ CUE_THRESHOLD = _bestie(
     "the score above which a peak is a cue",
     tuple(Row(name=f"threshold {t}", changes={"cues.threshold": t}) for t in CUES),
     Claim(
-        "C20", "within half a point of each other", ".1", (Within("mAP50", tuple(f"threshold {t}" for t in CUES), 0.5),)
+        "C20", "within half a point of each other", ".1",
+        (Within("mAP50", tuple(f"threshold {t}" for t in CUES), 0.5),),
     ),
 )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Verdicts on published claims: paired over seeds, mean and 95 % t interval.
 
-A verdict belongs to the data and the scale that it was measured on. `holds` and `contradicted` need the whole interval
-on one side; with fewer than three seeds a claim counts as not run.
+A verdict belongs to the data and the scale that it was measured on. `holds` and `contradicted` need the whole
+interval on one side; with fewer than three seeds a claim counts as not run.
 """
 
 import math
@@ -91,7 +91,9 @@ def compare(comparison: Greater | Within, values: Values) -> dict:
     facts = {"comparison": str(comparison), "seeds": len(seeds), "mean": None, "low": None, "high": None}
     if len(seeds) < FEWEST:
         return {**facts, "verdict": "not run"}
-    measured = [comparison.measure({row: values[row][seed] for row in comparison.rows}) for seed in sorted(seeds)]
+    measured = [
+        comparison.measure({row: values[row][seed] for row in comparison.rows}) for seed in sorted(seeds)
+    ]
     middle, low, high = interval(measured)
     return {**facts, "mean": middle, "low": low, "high": high, "verdict": comparison.judge(low, high)}
 

@@ -1,4 +1,4 @@
-"""Mask R-CNN (He et al., ICCV 2017; torchvision's) on the trunks of this package, trained on the masks of a COCO JSON.
+"""Mask R-CNN (He et al., ICCV 2017; torchvision's) on this package's trunks, trained on masks of a COCO JSON.
 
 Nothing here knows where the masks are from: any method may write them, and so may an annotator.
 """
@@ -65,7 +65,9 @@ def build_maskrcnn(classes: int, backbone: str, weights: str, frozen_norm: bool)
         max_size=round(side * 5 / 3),
         image_mean=mean,
         image_std=std,
-        rpn_anchor_generator=AnchorGenerator(tuple((a * side / 800,) for a in ANCHORS), ((0.5, 1.0, 2.0),) * 5),
+        rpn_anchor_generator=AnchorGenerator(
+            tuple((a * side / 800,) for a in ANCHORS), ((0.5, 1.0, 2.0),) * 5
+        ),
         box_head=TwoMLPHead(49 * width, 4 * width),
         box_predictor=FastRCNNPredictor(4 * width, classes + 1),
         mask_head=MaskRCNNHeads(width, (width,) * 4, 1),
@@ -84,7 +86,9 @@ class JsonMasks:
         coco, _ = read_coco(path)
         in_order = sorted(coco["categories"], key=lambda c: c["id"])
         if tuple(c["name"] for c in in_order) != classes:
-            raise DataError(f"{path}: its categories are not {', '.join(classes)}; write it for the images' data set")
+            raise DataError(
+                f"{path}: its categories are not {', '.join(classes)}; write it for the images' data set"
+            )
         self.label = {c["id"]: i for i, c in enumerate(in_order)}
         self.of_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for annotation in coco["annotations"]:
@@ -92,7 +96,7 @@ class JsonMasks:
                 self.of_image[annotation["image_id"]].append(annotation)
 
     def subset(self, dataset: Dataset) -> Subset:
-        """The images that have a mask: one without would teach that there is nothing, but it may only be unlabelled."""
+        """The images with a mask; one without would teach that there is nothing, but may only lack labels."""
         return Subset(dataset, [i for i in range(len(dataset)) if dataset[i].image_id in self.of_image])
 
     def target(self, image_id: int, height: int, width: int, flip: bool) -> dict[str, Tensor]:
@@ -120,7 +124,7 @@ class JsonMasks:
 
 
 def as_it_is(sample: Sample, seed: int) -> Sample:
-    """No augmentation: the detector resizes by itself, and the loss flips images together with the masks that it reads."""
+    """No augmentation: the detector resizes, the loss flips images together with the masks that it reads."""
     return sample
 
 

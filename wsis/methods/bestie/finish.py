@@ -1,4 +1,4 @@
-"""The optional last stage: a Mask R-CNN trained on the masks that the network gives to its own training images.
+"""The optional last stage: a Mask R-CNN trained on the network's masks of its own training images.
 
 The dagger rows of the paper's Table 1.
 """
@@ -11,13 +11,12 @@ from torchvision.models.detection import MaskRCNN
 
 from wsis.backbones import load_weights
 from wsis.checkpoint import save_weights
-from wsis.config import changed
 from wsis.data.labelled import category_ids
 from wsis.data.transforms import collate
 from wsis.evaluate import voc_ap
 from wsis.export import write_instances
 from wsis.methods.bestie.config import BestieConfig
-from wsis.methods.bestie.stages import samples
+from wsis.methods.bestie.pipeline import samples
 from wsis.runs import Workspace
 from wsis.segmenters.maskrcnn import JsonMasks, as_it_is, build_maskrcnn, predict
 from wsis.types import Instances, Sample
@@ -26,7 +25,7 @@ MASKS = "pseudo_train.json"
 
 
 def train_maskrcnn(workspace: Workspace) -> dict[str, Any]:
-    """Masks of the training images from the trained network and the weak labels, and a Mask R-CNN that learns them.
+    """Masks of the training images from the network and the weak labels, and a Mask R-CNN that learns them.
 
     Report: number of masks, and mAP of its predictions on the validation images.
     """
@@ -37,8 +36,9 @@ def train_maskrcnn(workspace: Workspace) -> dict[str, Any]:
         count = write_instances(path, pseudo_masks(workspace), workspace.train.classes, ids)
     workspace.engine.accelerator.wait_for_everyone()
     masks = JsonMasks(path, tuple(workspace.train.classes))
-    model = build(cfg)
-    workspace.optimise("maskrcnn", model, masks.loss, masks.subset(workspace.train), as_it_is, cfg.maskrcnn)
+    model = workspace.optimise(
+        "maskrcnn", build(cfg), masks.loss, masks.subset(workspace.train), as_it_is, cfg.maskrcnn
+    )
     if not main:
         return {}
     save_weights(workspace.path("maskrcnn.safetensors"), model)

@@ -1,0 +1,272 @@
+"""The command line from end to end on eight scenes and two steps, and what it answers to mistakes."""
+
+import json
+import shlex
+
+import pytest
+
+from wsis import annotate, doctor, runs
+from wsis.__main__ import main
+from wsis.data.coco import CocoFolder
+from wsis.data.world import WorldConfig
+from wsis.dryrun import dry_run
+from wsis.errors import DataError
+from wsis.experiments import data as data_module
+
+FAST = (
+    "--set weights=random --set classifier_weights=random --set semantic.weights=random --set semantic.scales=[1.0] "
+    "--set classifier.steps=2 --set network.steps=2 --set network.batch_size=2 --set classifier.batch_size=2 "
+    "--set augment.crop=64 --set augment.classifier_crop=64 --device cpu"
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_scenes():
+    """`--data world` is eight scenes of 64 px."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(data_module, "LENGTHS", {"tiny": (4, 4), "full": (4, 4)})
+    patch.setattr(data_module, "TINY_WORLD", WorldConfig(size=64, objects=(1, 2), classes=("cat", "car")))
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("cli")
+
+
+@pytest.fixture(scope="module")
+def scenes(place):
+    """The world on disk, with `wsis world`."""
+    assert wsis("world --train 4 --val 4 --out", place / "scenes") == 0
+    return place / "scenes"
+
+
+@pytest.fixture(scope="module")
+def tagged(place):
+    """A run from image tags."""
+    assert wsis(f"train bestie --data world {FAST} --out", place / "tags") == 0
+    return place / "tags"
+
+
+@pytest.fixture(scope="module")
+def clicked(place, scenes):
+    """A run from one simulated click per object, on true semantic maps, and a Mask R-CNN."""
+    extra = "--set supervision=points --set semantic.source=truth --set maskrcnn.steps=1 --set maskrcnn.batch_size=2"
+    assert wsis("train bestie --data", scenes, f"{FAST} {extra} --out", place / "points") == 0
+    return place / "points"
+
+
+def wsis(*words):
+    return main([w for word in words for w in (shlex.split(word) if isinstance(word, str) else [str(word)])])
+
+
+def error(capsys, *words):
+    """The one line that a mistake gets."""
+    assert wsis(*words) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ")
+    return lines[0]
+
+
+def test_train_reports_every_stage(tagged):
+    reports = {p.name.split(".")[0]: json.loads(p.read_text()) for p in tagged.glob("*.report.json")}
+    stages = {"classifier", "cues", "activation_maps", "semantic_maps", "network", "evaluation"}
+    assert reports.keys() == stages and 0 <= reports["evaluation"]["mAP50"] <= 1
+
+
+def test_train_into_a_run_needs_resume(tagged, capsys):
+    assert "--resume" in error(capsys, f"train bestie {FAST} --out", tagged)
+    assert wsis(f"train bestie {FAST} --resume --out", tagged) == 0
+    assert "evaluation: mAP25" in capsys.readouterr().out
+
+
+def test_resume_with_other_settings_is_refused(tagged, capsys):
+    assert "pam.alpha" in error(capsys, f"train bestie {FAST} --set pam.alpha=0.3 --resume --out", tagged)
+
+
+def test_clicks_that_had_to_be_simulated_are_mentioned(clicked, scenes, place, capsys):
+    assert wsis("label", clicked, "--data", scenes, "--out", place / "said.json --device cpu") == 0
+    assert "points of val simulated from the masks (mask_random, seed 0)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("train bestie --set netwrk=1 --out x", "no setting 'netwrk'; did you mean network"),
+        ("train bestie --set network.steps=many --out x", "network.steps='many': expected int"),
+        ("train bestie --set network.steps --out x", "write it as key=value"),
+        ("train bestie --recipe nowhere.yaml --out x", "nowhere.yaml does not exist"),
+        ("train beastie --out x", "no method 'beastie'; choose one of bestie"),
+        ("train bestie", "--out is missing"),
+        ("train bestie --data nowhere --out x", "instances_train.json does not exist"),
+        ("table bestie.table9", "no table 'bestie.table9'"),
+        ("weak masks.json --out weak.json", "nothing to simulate"),
+        ("label nowhere --data x --out y", "nowhere holds no run"),
+        ("predict nowhere --images x --out y", "nowhere holds no run"),
+        ("evaluate a.json b.json --metric coco", "b.json does not exist"),
+    ],
+)
+def test_mistake_gets_one_line_with_a_remedy(words, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert message in error(capsys, words)
+    assert not list(tmp_path.iterdir()), "nothing was written"
+
+
+def test_world_does_not_overwrite(scenes, capsys):
+    assert "exists already" in error(capsys, "world --train 1 --val 1 --out", scenes)
+
+
+def test_weak_adds_clicks_and_tags(scenes, place, capsys):
+    source = scenes / "annotations" / "instances_val.json"
+    assert wsis("weak", source, "--points mask_random --extreme --tags --out", place / "weak.json") == 0
+    coco = json.loads((place / "weak.json").read_text())
+    assert all(len(a["point"]) == 2 and len(a["extreme_points"]) == 4 for a in coco["annotations"])
+    assert f"{len(coco['annotations'])} points" in capsys.readouterr().out
+
+
+def test_label_from_clicks_gives_every_click_its_mask(clicked, scenes, place):
+    source = scenes / "annotations" / "instances_val.json"
+    wsis("weak", source, "--points mask_random --out", place / "clicks.json")
+    words = ("--weak", place / "clicks.json", "--out", place / "pseudo.json", "--device cpu")
+    assert wsis("label", clicked, "--data", scenes, *words) == 0
+    masks, clicks = (json.loads((place / n).read_text()) for n in ("pseudo.json", "clicks.json"))
+    asked = {a["id"]: (a["image_id"], a["category_id"]) for a in clicks["annotations"]}
+    assert {a["id"]: (a["image_id"], a["category_id"]) for a in masks["annotations"]} == asked
+    assert masks["categories"] == clicks["categories"]
+    assert [i["id"] for i in masks["images"]] == [i["id"] for i in clicks["images"]]
+    assert wsis("evaluate", place / "pseudo.json", source, "--metric coco") == 0, "its masks are sound"
+
+
+def test_label_from_tags_finds_classes_of_the_image_only(tagged, scenes, place):
+    assert wsis("label", tagged, "--data", scenes, "--out", place / "tags.json --device cpu") == 0
+    found, truth = (
+        json.loads(p.read_text())
+        for p in (place / "tags.json", scenes / "annotations" / "instances_val.json")
+    )
+    tags = {(a["image_id"], a["category_id"]) for a in truth["annotations"]}
+    assert {(a["image_id"], a["category_id"]) for a in found["annotations"]} <= tags
+
+
+def test_killed_label_goes_on_where_it_was(clicked, scenes, tmp_path, monkeypatch):
+    run = runs.load(clicked, "cpu")
+    run_data, _ = data_module.clicked(CocoFolder(scenes, "val"), "val")
+    made = []
+
+    def record(sample):
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(sample.image_id)
+        return image_record(sample)
+
+    image_record = annotate.image_record
+    monkeypatch.setattr(annotate, "image_record", record)
+    with pytest.raises(KeyboardInterrupt):
+        annotate.label(run, run_data, tmp_path / "a.json", "val")
+    assert [p.name for p in tmp_path.iterdir()] == [".a.json.part"]
+    (part,) = tmp_path.iterdir()
+    part.write_text(part.read_text() + '{"image": {"id"')  # cut off in the middle of a line
+    again = []
+    monkeypatch.setattr(annotate, "image_record", lambda s: again.append(s.image_id) or image_record(s))
+    annotate.label(run, run_data, tmp_path / "a.json", "val")
+    assert made + again == [s.image_id for s in run_data]
+    annotate.label(run, run_data, tmp_path / "b.json", "val")
+    assert (tmp_path / "a.json").read_text() == (tmp_path / "b.json").read_text()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "b.json"]
+
+
+def test_label_of_other_classes_is_refused(clicked, tmp_path):
+    data = data_module.World("val", 1, 0, WorldConfig(size=64, classes=("dog",)))
+    with pytest.raises(DataError, match="knows the classes cat, car, the data has dog"):
+        annotate.label(runs.load(clicked, "cpu"), data, tmp_path / "x.json")
+
+
+def test_predict_on_a_split_has_its_ids(tagged, scenes, place):
+    source = scenes / "annotations" / "instances_val.json"
+    out = place / "split.json"
+    assert wsis("predict", tagged, "--images", scenes / "images" / "val", "--out", out, "--device cpu") == 0
+    name_of = {i["id"]: i["file_name"] for i in json.loads(source.read_text())["images"]}
+    assert all(name_of[r["image_id"]] == r["file_name"] for r in json.loads(out.read_text()))
+    figures = place / "figures.json"
+    assert wsis("evaluate", out, source, "--metric voc --out", figures) == 0
+    assert {"mAP25", "mAP50", "mAP70", "mAP75"} <= json.loads(figures.read_text()).keys()
+
+
+def test_predict_on_a_plain_folder_counts_its_pictures(tagged, scenes, tmp_path):
+    (tmp_path / "photos").mkdir()
+    for path in sorted((scenes / "images" / "val").iterdir())[2:]:
+        (tmp_path / "photos" / path.name).write_bytes(path.read_bytes())
+    out = tmp_path / "p.json"
+    assert wsis("predict", tagged, "--images", tmp_path / "photos", "--out", out, "--device cpu") == 0
+    assert {r["image_id"] for r in json.loads(out.read_text())} <= {1, 2}
+
+
+def test_predict_on_a_picture_that_the_json_does_not_know(tagged, scenes, tmp_path, capsys):
+    (tmp_path / "images" / "val").mkdir(parents=True)
+    (tmp_path / "annotations").symlink_to(scenes / "annotations")
+    first = sorted((scenes / "images" / "val").iterdir())[0]
+    (tmp_path / "images" / "val" / "new.png").write_bytes(first.read_bytes())
+    words = ("--images", tmp_path / "images" / "val", "--out", tmp_path / "p.json", "--device cpu")
+    assert "new.png is not among the images of" in error(capsys, "predict", tagged, *words)
+
+
+def test_evaluate_semantic_compares_folders_of_label_maps(scenes, capsys):
+    maps = scenes / "semantic" / "val"
+    assert wsis("evaluate", maps, maps, "--metric semantic") == 0
+    assert capsys.readouterr().out.split()[-6:] == [
+        "mIoU",
+        "100.0",
+        "pixel_accuracy",
+        "100.0",
+        "foreground_IoU",
+        "100.0",
+    ]
+
+
+def test_maskrcnn_stage_learns_from_the_networks_masks(clicked):
+    masks = json.loads((clicked / "pseudo_train.json").read_text())
+    report = json.loads((clicked / "maskrcnn.report.json").read_text())
+    assert report["pseudo_masks"] == len(masks["annotations"]) and 0 <= report["mAP50"] <= 1
+    assert (clicked / "maskrcnn.safetensors").exists()
+
+
+def test_dry_run_estimates_every_training():
+    method = runs.method("bestie")
+    lines = dry_run("bestie", method.TINY, "cpu").splitlines()
+    rows = {line.split()[0]: line.split()[1:] for line in lines[2:5]}
+    assert rows.keys() == {"classifier", "activation_maps", "network"}
+    for name, schedule in (("classifier", method.TINY.classifier), ("network", method.TINY.network)):
+        steps, batch, tried, speed, memory, hours = map(float, rows[name])
+        assert (steps, batch, tried) == (schedule.steps, schedule.batch_size, 2) and memory > 0
+        assert hours == pytest.approx(steps * batch / speed / 3600, abs=0.02)
+
+
+def findings(monkeypatch, **names):
+    for name, value in names.items():
+        monkeypatch.setattr(doctor, name, value)
+    return {f.subject: f for f in doctor.findings()}
+
+
+def test_doctor_finds_what_the_tests_run_with(monkeypatch):
+    monkeypatch.delenv("WSIS_PHOTOS", raising=False)
+    found = findings(monkeypatch)
+    assert found["torch"].state == "ok" and found["WSIS_PHOTOS"].state == "note"
+
+
+def test_doctor_names_the_remedy_and_exits_with_1(monkeypatch, capsys):
+    monkeypatch.setitem(doctor.NEEDED, "tqdm", "999.0")
+    assert doctor.examine() == 1
+    out = capsys.readouterr().out
+    assert "is too old; pip install 'tqdm>=999.0'" in out and "1 missing" in out
+
+
+def test_doctor_says_what_photographs_should_be(monkeypatch, tmp_path):
+    monkeypatch.setenv("WSIS_PHOTOS", str(tmp_path))
+    assert "holds no */annotations" in findings(monkeypatch)["WSIS_PHOTOS"].words
+
+
+def test_doctor_needs_what_the_package_requires():
+    from importlib.metadata import requires
+
+    direct = [r for r in requires("wsis") or [] if "extra" not in r]
+    assert {f"{name}>={least}" for name, least in doctor.NEEDED.items()} == set(direct)

@@ -1,0 +1,282 @@
+"""The tables as data, verdicts against hand-computed intervals, and the runner with trainings that are made up."""
+
+import json
+import math
+
+import pytest
+
+from book import pages
+from wsis import runs
+from wsis.config import changed, flatten
+from wsis.data.coco import write_dataset
+from wsis.data.world import World, WorldConfig
+from wsis.errors import ConfigError, DataError
+from wsis.experiments import data as data_module
+from wsis.experiments import runner
+from wsis.experiments.data import open_data
+from wsis.experiments.recipes import read_recipe
+from wsis.experiments.results import also, as_text
+from wsis.experiments.runner import run_table
+from wsis.experiments.tables import TABLES, find
+from wsis.experiments.verdicts import Claim, Greater, Within, compare, interval, judge
+
+SCENES = WorldConfig(size=64, objects=(1, 2), classes=("cat", "car"))
+TABLE1, TABLE2 = (find(f"bestie.{name}")[0] for name in ("table1", "table2"))
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda t: t.id)
+@pytest.mark.parametrize("scale", ["tiny", "full"])
+def test_rows_are_settings_that_exist_and_differ(table, scale):
+    settings = [flatten(table.config(row, scale)) for row in table.rows]
+    assert len({row.name for row in table.rows}) == len(table.rows)
+    assert len({json.dumps(s, sort_keys=True) for s in settings}) == len(settings)
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda t: t.id)
+def test_rows_change_the_same_settings_at_both_scales(table):
+    for row in table.rows:
+        assert row.settings("tiny").keys() == row.settings("full").keys()
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda t: t.id)
+def test_claims_compare_rows_and_metrics_of_their_table(table):
+    rows = {row.name for row in table.rows}
+    for claim in table.claims:
+        for comparison in claim.comparisons:
+            assert set(comparison.rows) <= rows and comparison.metric in table.metrics
+
+
+def test_every_claim_about_bestie_is_there_once():
+    ids = [claim.id for table in TABLES for claim in table.claims]
+    assert ids == [f"C{i}" for i in range(12, 21)]
+
+
+@pytest.mark.parametrize("table", [t for t in TABLES if any(r.published for r in t.rows)], ids=lambda t: t.id)
+def test_published_numbers_bear_out_the_published_claims(table):
+    """A row that was copied wrongly shows: each comparison is true of the paper's own numbers."""
+    for claim in table.claims:
+        for comparison in claim.comparisons:
+            of = {row.name: row.published[comparison.metric] for row in table.rows}
+            value = comparison.measure(of)
+            assert comparison.judge(value, value) == "holds", claim.id
+
+
+def test_preset_is_the_row_that_the_paper_recommends():
+    """So that tables share its run: alpha .5, layer 6, class-wise centers, threshold .5."""
+    default = flatten(runs.method("bestie").TINY)
+    chosen = {
+        "table1": "PAM + IAG + refine", "table2": "alpha 0.5", "table3": "{6}", "center_map": "class-wise",
+        "backbone": "HRNet-48", "cue_threshold": "threshold 0.5",
+    }  # fmt: skip
+    for name, row_name in chosen.items():
+        (table,) = find(f"bestie.{name}")
+        (row,) = [r for r in table.rows if r.name == row_name]
+        assert flatten(table.config(row, "tiny")) == default
+
+
+def test_unknown_table_is_refused_with_the_known_ones():
+    with pytest.raises(ConfigError, match="no table 'bestie.tabel1'; choose all or one of bestie.table1"):
+        find("bestie.tabel1")
+
+
+def test_interval_is_students():
+    middle, low, high = interval([1.0, 2.0, 3.0])  # t(.975, 2) = 4.302653, standard error 1 / sqrt(3)
+    assert middle == 2.0
+    assert (low, high) == pytest.approx((2 - 4.302653 / math.sqrt(3), 2 + 4.302653 / math.sqrt(3)))
+
+
+def values(**rows):
+    return {"mAP50": {name: dict(enumerate(of)) for name, of in rows.items()}}
+
+
+@pytest.mark.parametrize(
+    ("a", "verdict"),
+    [((11, 12, 13), "holds"), ((9, 8, 7), "contradicted"), ((9, 10, 12), "undecided"), ((11, 12), "not run")],
+)
+def test_verdict_on_greater(a, verdict):
+    found = compare(Greater("mAP50", "a", ("b",)), values(a=a, b=(10, 10, 10))["mAP50"])
+    assert found["verdict"] == verdict and found["seeds"] == len(a)
+    assert (found["mean"] is None) == (verdict == "not run")
+
+
+def test_differences_are_paired_by_seed():
+    """Seeds differ by ten points, rows within a seed by one: only the pairing can tell."""
+    found = compare(Greater("mAP50", "a", ("b",)), values(a=(11.0, 21.1, 30.9), b=(10, 20, 30))["mAP50"])
+    assert found["verdict"] == "holds" and found["mean"] == pytest.approx(1.0)
+
+
+def test_only_seeds_that_all_rows_have_count():
+    rows = {"a": {0: 2.0, 1: 2.0, 2: 2.0, 3: 2.0}, "b": {1: 1.0, 2: 1.0}}
+    assert compare(Greater("mAP50", "a", ("b",)), rows)["seeds"] == 2
+
+
+def test_best_is_above_the_best_of_the_others():
+    best = Greater("mAP50", "a", ("b", "c"))
+    found = compare(best, values(a=(5, 5, 5), b=(4, 1, 4), c=(1, 4.1, 1))["mAP50"])
+    assert found["mean"] == pytest.approx((1 + 0.9 + 1) / 3)
+
+
+@pytest.mark.parametrize(
+    ("b", "verdict"),
+    [((10.2, 10.3, 10.2), "holds"), ((13, 13.1, 12.9), "contradicted"), ((10, 11, 12), "undecided")],
+)
+def test_verdict_on_within(b, verdict):
+    found = compare(Within("mAP50", ("a", "b"), 1.0), values(a=(10, 10, 10), b=b)["mAP50"])
+    assert found["verdict"] == verdict
+
+
+def test_claim_of_two_parts_is_as_good_as_its_worse_one():
+    parts = (Greater("mAP50", "a", ("b",)), Greater("mAP50", "b", ("a",), margin=1.5))
+    entry = judge(Claim("X", "a > b, but not by 1.5", "", parts), values(a=(12, 12.1, 12), b=(10, 10, 10)))
+    assert [p["verdict"] for p in entry["parts"]] == ["holds", "contradicted"]
+    assert entry["verdict"] == "contradicted" and entry["mean"] == entry["parts"][1]["mean"]
+
+
+def test_also_has_all_other_figures_by_stage():
+    reports = [
+        {"cues": {"recall": r, "key": "k", "minutes": 1.0}, "evaluation": {"mAP50": 0.5, "mIoU": math.nan}}
+        for r in (0.2, 0.4)
+    ]
+    assert also(reports, ("mAP50",)) == {"cues.recall": pytest.approx(0.3)}
+
+
+class Trainings:
+    """Stands in for `runs.fit`: remembers what was asked for, and dies after `limit` trainings."""
+
+    def __init__(self, limit=1000):
+        self.asked, self.limit = [], limit
+
+    def __call__(self, name, cfg, train, val, out, *, data, seed, device, cache, workers):
+        if len(self.asked) == self.limit:
+            raise KeyboardInterrupt
+        self.asked.append((seed, cfg.loss.iag, cfg.refine.enabled, cfg.pam.alpha))
+        figures = {"mAP50": 0.1 + 0.2 * cfg.loss.iag + 0.01 * seed, "mIoU": 0.5}
+        return {"evaluation": {**figures, "key": str(out), "minutes": 2.0}}
+
+
+@pytest.fixture
+def trainings(monkeypatch):
+    def start(limit=1000):
+        made_up = Trainings(limit)
+        monkeypatch.setattr(runner.runs, "fit", made_up)
+        return made_up
+
+    return start
+
+
+def test_killed_sweep_goes_on_at_the_first_missing_row(trainings, tmp_path):
+    first = trainings(limit=6)
+    with pytest.raises(KeyboardInterrupt):
+        run_table(TABLE1, "tiny", out=tmp_path / "out", folder=tmp_path)
+    assert [seed for seed, *_ in first.asked] == [0, 0, 0, 0, 1, 1], "seeds are outermost"
+    partial = pages.load(tmp_path / "out" / "bestie.table1.tiny.world.json")
+    assert [row["n"] for row in partial["rows"]] == [2, 2, 1, 1]
+    second = trainings()
+    result = run_table(TABLE1, "tiny", out=tmp_path / "out", folder=tmp_path)
+    assert len(second.asked) == 6 and not set(first.asked) & set(second.asked)
+    assert [row["n"] for row in result["rows"]] == [3, 3, 3, 3]
+
+
+def test_tables_share_the_rows_that_they_have_in_common(trainings, tmp_path):
+    trainings()
+    run_table(TABLE1, "tiny", seeds=[0], out=tmp_path / "out", folder=tmp_path)
+    again = trainings()
+    run_table(TABLE2, "tiny", seeds=[0], out=tmp_path / "out", folder=tmp_path)
+    assert sorted(alpha for *_, alpha in again.asked) == [0.2, 0.3, 0.7]
+
+
+def test_results_file_holds_numbers_claims_and_where_they_come_from(trainings, tmp_path, capsys):
+    trainings()
+    result = run_table(TABLE1, "tiny", out=tmp_path / "out", folder=tmp_path)
+    assert pages.load(tmp_path / "out" / "bestie.table1.tiny.world.json") == json.loads(json.dumps(result))
+    row = result["rows"][2]
+    assert row["ours"]["mAP50"]["values"] == pytest.approx([30, 31, 32])
+    assert row["ours"]["mAP50"]["mean"] == pytest.approx(31)
+    assert row["ours"]["mAP50"]["std"] == pytest.approx(1)
+    assert row["published"] == {"mAP50": 41.8} and row["also"] == {"evaluation.mIoU": 0.5}
+    verdicts = {claim["id"]: claim["verdict"] for claim in result["claims"]}
+    assert verdicts == {"C12": "holds", "C13": "undecided", "C14": "undecided"}
+    origin = result["provenance"]
+    assert origin["seeds"] == [0, 1, 2] and origin["split"] == "val" and origin["minutes"] == 24
+    assert origin["command"].startswith(
+        "python -m wsis table bestie.table1 --scale tiny --data world --seeds 3"
+    )
+    assert set(origin["weights"]) == {"hrnet_tiny", "vgg_tiny", "resnet_tiny"} and origin["versions"]["torch"]
+    assert "PAM + IAG + refine" in as_text(result) and "holds" in as_text(result)
+    assert capsys.readouterr().out.count("mAP50") == 12
+
+
+def test_settings_of_a_sweep_reach_every_row_but_do_not_undo_it(trainings, tmp_path):
+    made_up = trainings()
+    settings = {"pam.alpha": 0.3, "loss.iag": True}
+    run_table(TABLE1, "tiny", seeds=[0], out=tmp_path / "out", folder=tmp_path, settings=settings)
+    assert [(iag, alpha) for _, iag, _, alpha in made_up.asked] == [
+        (i, 0.3) for i in (False, True, True, False)
+    ]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A data set on disk with masks only."""
+    place = tmp_path_factory.mktemp("data") / "scenes"
+    for split in ("train", "val"):
+        write_dataset(World(split, 3, 0, SCENES), place, split)
+    return place
+
+
+def test_description_follows_the_annotations(folder):
+    before = open_data(str(folder), "tiny")
+    path = folder / "annotations" / "instances_val.json"
+    path.write_text(path.read_text() + "\n")
+    after = open_data(str(folder), "tiny")
+    assert before.name == after.name == "scenes" and before.description != after.description
+    assert str(folder) not in after.description, "no path of this computer"
+
+
+def test_clicks_are_simulated_where_there_are_masks_only_and_it_says_so(folder):
+    data = open_data(str(folder), "tiny", points=True)
+    assert "simulated from the masks" in data.notes[0] and data.notes[0] in data.description
+    points, truth = data.train[0].points, data.train[0].truth
+    x, y = points.xy.long().unbind(1)
+    assert len(points) == len(truth) and truth.masks[range(len(truth)), y, x].all()
+    assert points.ids.tolist() == truth.ids.tolist()
+
+
+def test_folder_without_masks_and_clicks_cannot_be_used_with_points(folder, tmp_path):
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "images").symlink_to(folder / "images")
+    coco = json.loads((folder / "annotations" / "instances_train.json").read_text())
+    coco["annotations"] = [{k: a[k] for k in ("id", "image_id", "category_id")} for a in coco["annotations"]]
+    (tmp_path / "annotations" / "instances_train.json").write_text(json.dumps(coco))
+    assert open_data(str(tmp_path), "tiny").val is None
+    with pytest.raises(DataError, match="neither points nor masks"):
+        open_data(str(tmp_path), "tiny", points=True)
+
+
+def test_seed_of_the_world_is_another_world(monkeypatch):
+    monkeypatch.setattr(data_module, "LENGTHS", {"tiny": (1, 1), "full": (1, 1)})
+    one, two = (open_data("world", "tiny", seed=s) for s in (0, 1))
+    assert not (one.train[0].image == two.train[0].image).all() and one.description != two.description
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "error", "message"),
+    [
+        ("r.yaml", "scale: huge", ConfigError, "scale 'huge'; choose tiny or full"),
+        ("r.json", '{"sede": 1}', ConfigError, "'sede' is no key of a recipe"),
+        ("r.yaml", "seed: one", ConfigError, "seed 'one' is not a whole number"),
+        ("r.yaml", "- scale", ConfigError, "not a list of"),
+        ("r.yaml", "settings: 3", ConfigError, "settings are"),
+        ("r.yaml", "a: [", DataError, "cannot be read as YAML"),
+    ],
+)
+def test_wrong_recipe_is_refused(tmp_path, name, text, error, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(error, match=message):
+        read_recipe(tmp_path / name)
+
+
+def test_recipe_sets_scale_data_and_settings(tmp_path):
+    (tmp_path / "r.yaml").write_text("scale: full\ndata: world\nsettings:\n  network.steps: 7\n")
+    recipe = read_recipe(tmp_path / "r.yaml")
+    assert changed(runs.method("bestie").FULL, **recipe["settings"]).network.steps == 7

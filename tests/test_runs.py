@@ -1,0 +1,244 @@
+"""A run folder: stages are done once, shared through the cache, and never mixed with those of another run."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from wsis.config import changed
+from wsis.errors import ConfigError, DataError
+from wsis.export import write_label_map
+from wsis.methods.bestie import pipeline
+from wsis.runs import fit, load, method
+
+STAGES = ["classifier", "cues", "activation_maps", "semantic_maps", "network", "evaluation"]
+
+
+def start(tiny, world, out, cfg=None, **options):
+    return fit(
+        "bestie",
+        cfg or tiny,
+        world,
+        options.pop("val", world),
+        out,
+        data="six scenes",
+        device="cpu",
+        **options,
+    )
+
+
+def modified(folder):
+    return {p.name: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+
+
+def forbidden(workspace):
+    raise AssertionError("this stage was finished")
+
+
+def forbid(monkeypatch, *names):
+    for name in names:
+        monkeypatch.setattr(pipeline, name, forbidden)
+
+
+@pytest.fixture(scope="module")
+def finished(tiny, world, tmp_path_factory):
+    """A finished run, its reports and the cache that it filled."""
+    root = tmp_path_factory.mktemp("runs")
+    reports = start(tiny, world, root / "run", cache=root / "cache")
+    return root / "run", reports, root / "cache"
+
+
+def test_all_stages_report(finished):
+    folder, reports, _ = finished
+    assert list(reports) == STAGES
+    assert 0 <= reports["classifier"]["tag_mAP"] <= 1
+    assert set(reports["cues"]) >= {"cues", "cue_precision", "cue_recall"}
+    assert 0 <= reports["semantic_maps"]["mIoU"] <= 1
+    assert set(reports["network"]) >= {"pseudo_true_positive", "pseudo_false_positive", "pseudo_missed"}
+    assert set(reports["evaluation"]) >= {"mAP25", "mAP50", "mAP70", "mAP75", "mIoU"}
+    assert len(list((folder / "semantic_maps").glob("*.png"))) == 6
+    assert json.loads((folder / "run.json").read_text())["settings"]["network.steps"] == 2
+
+
+def test_a_finished_run_does_nothing(finished, tiny, world):
+    folder, reports, _ = finished
+    before = modified(folder)
+    assert start(tiny, world, folder) == reports
+    assert {k: v for k, v in modified(folder).items() if k != "run.json"} == {
+        k: v for k, v in before.items() if k != "run.json"
+    }
+
+
+def test_the_same_seed_gives_the_same_weights(finished, tiny, world, tmp_path):
+    """From another state of chance, and killed on the way."""
+    torch.rand(5)
+    original = pipeline.train_network
+
+    def killed(workspace):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "train_network", killed)
+        with pytest.raises(KeyboardInterrupt):
+            start(tiny, world, tmp_path)
+    assert pipeline.train_network is original
+    with pytest.MonkeyPatch.context() as patch:
+        forbid(patch, "train_classifier", "make_cues", "make_activation_maps", "make_semantic_maps")
+        start(tiny, world, tmp_path)
+    for name in ("classifier", "network"):
+        first, second = (load_file(f / f"{name}.safetensors") for f in (finished[0], tmp_path))
+        assert all(torch.equal(v, second[k]) for k, v in first.items())
+
+
+def test_another_run_in_the_same_folder(finished, tiny, world):
+    folder = finished[0]
+    before = modified(folder)
+    with pytest.raises(ConfigError, match=r"differs in settings \['network\.lr', 'pam\.alpha'\]"):
+        start(tiny, world, folder, changed(tiny, **{"network.lr": 0.5, "pam.alpha": 0.2}))
+    with pytest.raises(ConfigError, match="differs in seed"):
+        start(tiny, world, folder, seed=1)
+    with pytest.raises(ConfigError, match="differs in data"):
+        fit("bestie", tiny, world, None, folder, data="others", device="cpu")
+    assert modified(folder) == before
+
+
+def test_without_resume_it_starts_again(finished, tiny, world, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    other = changed(tiny, **{"pam.alpha": 0.2})
+    start(tiny, world, tmp_path / "run", other, resume=False, only=("classifier",))
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert facts["settings"]["pam.alpha"] == 0.2
+    assert [p.name for p in (tmp_path / "run").glob("*.report.json")] == ["classifier.report.json"]
+
+
+def test_the_cache_shares_what_settings_allow(finished, tiny, world, tmp_path, monkeypatch):
+    folder, reports, cache = finished
+    forbid(monkeypatch, "train_classifier", "make_cues", "make_activation_maps", "make_semantic_maps")
+    other = changed(tiny, **{"refine.enabled": False})
+    found = start(tiny, world, tmp_path, other, cache=cache)
+    assert {k: found[k] for k in STAGES[:4]} == {k: reports[k] for k in STAGES[:4]}
+    assert found["network"]["key"] != reports["network"]["key"]
+    assert (tmp_path / "cues.json").read_text() == (folder / "cues.json").read_text()
+    assert len(list((tmp_path / "semantic_maps").glob("*.png"))) == 6
+
+
+def test_the_whole_run_may_come_from_the_cache(finished, tiny, world, tmp_path, monkeypatch):
+    _, reports, cache = finished
+    forbid(monkeypatch, "train_classifier", "make_cues", "make_activation_maps", "make_semantic_maps")
+    forbid(monkeypatch, "train_network", "evaluate")
+    assert start(tiny, world, tmp_path, cache=cache) == reports
+    assert load(tmp_path, "cpu").name == "bestie"
+
+
+def test_a_setting_of_the_classifier_changes_all_that_follows(tiny):
+    from wsis.runs import _key
+
+    def keys(cfg):
+        made = {}
+        for stage in method("bestie").stages(cfg):
+            made[stage.name] = _key(stage, cfg, made, "bestie", "data", 0)
+        return made
+
+    plain, other = keys(tiny), keys(changed(tiny, **{"pam.alpha": 0.1}))
+    same = {name for name in plain if plain[name] == other[name]}
+    assert same == {"activation_maps", "semantic_maps"}
+
+
+# Loading
+
+
+def test_a_loaded_run_predicts(finished, world, tiny):
+    run = load(finished[0], "cpu")
+    assert (run.classes, run.cfg, run.data, run.seed) == (world.classes, tiny, "six scenes", 0)
+    assert not run.model.training
+    found = method(run.name).predict(run.model, world[0].image[None].float() / 255, run.cfg)
+    assert found.ids.shape == (1, 64, 64)
+
+
+def test_no_run(tmp_path):
+    with pytest.raises(DataError, match="holds no run"):
+        load(tmp_path)
+
+
+def test_an_unfinished_run(tiny, world, tmp_path):
+    start(tiny, world, tmp_path, only=("classifier",))
+    with pytest.raises(DataError, match="cues, activation_maps, semantic_maps, network not finished"):
+        load(tmp_path, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "only", "message"), [("bestie", ("clasifier",), "no stage"), ("beastie", (), "no method")]
+)
+def test_unknown_names_leave_no_trace(tiny, world, tmp_path, name, only, message):
+    with pytest.raises(ConfigError, match=message):
+        fit(name, tiny, world, None, tmp_path / "run", data="six scenes", device="cpu", only=only)
+    assert not (tmp_path / "run").exists()
+
+
+# Supervision and sources of class maps
+
+
+def test_points(tiny, world, tmp_path):
+    cfg = changed(tiny, supervision="points", **{"semantic.source": "truth"})
+    reports = start(tiny, world, tmp_path, cfg)
+    assert list(reports) == ["activation_maps", "semantic_maps", "network", "evaluation"]
+    assert reports["semantic_maps"]["mIoU"] == 1
+    found = reports["network"]
+    assert found["pseudo_true_positive"] + found["pseudo_missed"] == sum(
+        len(world[i].truth) for i in range(6)
+    )
+    assert found["pseudo_true_positive"] > 0
+
+
+class Without:
+    """A data set of which some labels are taken away."""
+
+    def __init__(self, world, **fields):
+        self.world, self.classes, self.fields = world, world.classes, fields
+
+    def __len__(self):
+        return len(self.world)
+
+    def __getitem__(self, index):
+        return replace(self.world[index], **self.fields)
+
+
+def test_points_that_are_not_there(tiny, world, tmp_path):
+    cfg = changed(tiny, supervision="points", **{"semantic.source": "truth"})
+    with pytest.raises(DataError, match="annotations hold no points"):
+        start(tiny, Without(world, points=None), tmp_path, cfg)
+
+
+def test_maps_of_a_folder(tiny, world, tmp_path):
+    for sample in (world[i] for i in range(6)):
+        write_label_map(tmp_path / "maps" / f"{sample.file_name[:-4]}.png", sample.true_semantic)
+    cfg = changed(tiny, **{"semantic.source": "folder", "semantic.folder": str(tmp_path / "maps")})
+    reports = start(tiny, world, tmp_path / "run", cfg, only=("activation_maps", "semantic_maps"))
+    assert [r["mIoU"] for r in reports.values()] == [1, 1]
+    (tmp_path / "maps" / "train_000003.png").unlink()
+    with pytest.raises(DataError, match=r"train_000003\.png"):
+        start(tiny, world, tmp_path / "other", cfg, only=("activation_maps",))
+
+
+def test_maps_of_the_suppressed_classifier(tiny, world, tmp_path):
+    cfg = changed(tiny, **{"semantic.source": "drs", "semantic.retrain": False})
+    reports = start(tiny, world, tmp_path, cfg, only=("activation_maps", "semantic_maps"))
+    assert reports["activation_maps"]["mIoU"] == reports["semantic_maps"]["mIoU"]
+
+
+def test_the_oracle_needs_the_truth(tiny, world, tmp_path):
+    blind, cfg = Without(world, truth=None, true_semantic=None), changed(tiny, **{"semantic.source": "truth"})
+    with pytest.raises(ConfigError, match="oracle"):
+        start(tiny, blind, tmp_path, cfg, only=("activation_maps",))
+
+
+def test_data_without_truth_are_enough(tiny, world, tmp_path):
+    """Reports then hold no figures that need the truth, and the weights are the same."""
+    reports = start(
+        tiny, Without(world, truth=None, true_semantic=None), tmp_path, val=None, only=tuple(STAGES[:5])
+    )
+    assert set(reports["cues"]) == {"cues", "key", "minutes"}
+    assert set(reports["network"]) == {"key", "minutes"}
