@@ -42,7 +42,8 @@ from wsis.experiments.data import open_data
 from wsis.experiments.tables import TABLES
 from wsis.files import read_json
 from wsis.methods import bestie
-from wsis.methods.bestie import labels, objective, pipeline
+from wsis.methods.bestie import labels, pipeline
+from wsis.methods.bestie.objective import guided, regression, render
 from wsis.train import Engine, make_accelerator, optimise
 from wsis.types import IGNORE, InstanceMap
 from wsis.viz.style import draw
@@ -181,7 +182,7 @@ hardest = error * (error >= error[target[0] != IGNORE].quantile(1 - cfg.loss.har
 shown = [{"semantic": viz.draw_semantic(target[0], image=used[m].image)}, {}]
 shown[1]["semantic"] = viz.Map(values=hardest, unit="cross entropy")
 for kind, made in (("pseudo", pseudo[m]), ("refined", refined[m])):
-    t = objective.render(made, cfg)
+    t = render(made, cfg)
     center, offset = (own[m].center - t.center).square(), (own[m].offset - t.offset).abs()
     shown[0][f"center, {kind}"] = viz.draw_heat(used[m].image, t.center[0].amax(0), limits=(0, 1))
     shown[1][f"center, {kind}"] = viz.Map(values=(t.weight * center).sum(1)[0], unit="squared error")
@@ -213,9 +214,9 @@ viz.show(shown, rows=("target", "what counts"), size=1.75, title="Three errors, 
 
 # %%
 leaf = type(own[m])(*(x.clone().requires_grad_() for x in own[m]))
-known, pull = objective.render(pseudo[m], cfg), {}
+known, pull = render(pseudo[m], cfg), {}
 for kind, iag in (("with IAG", True), ("without", False)):
-    terms = objective.regression(leaf, known, changed(cfg, **{"loss.iag": iag}))
+    terms = regression(leaf, known, changed(cfg, **{"loss.iag": iag}))
     gradient = torch.autograd.grad(sum(terms), (leaf.center, leaf.offset))
     pull[kind] = torch.cat(gradient, 1).abs().sum(1)[0]
     outside = pull[kind][known.weight[0, 0] == 0]
@@ -351,7 +352,7 @@ viz.scrub(frames, [f"step {step}" for step in kept], "training", start=len(frame
 # %%
 panels, rows = [], []
 for i in mixed[1:3]:
-    picture, given, said = used[i].image, objective.render(pseudo[i], cfg), own[i]
+    picture, given, said = used[i].image, render(pseudo[i], cfg), own[i]
     probability = labels.foreground_probability(said.semantic, used[i].tags[None])
     for who, classes_of, t, where, made in (
         ("labels", used[i].semantic_map, given, given.weight[0, 0] > 0, pseudo[i]),
@@ -401,7 +402,7 @@ for sample in pictures:
     middle = components.table(ids.long(), number).center.float()
     one = torch.ones(number)
     exact = InstanceMap(ids=ids.long(), image=0 * one.long(), labels=sample.truth.labels, centers=middle, scores=one)
-    t, known = objective.render(exact, cfg), sample.true_semantic.long() * (sample.true_semantic != IGNORE)
+    t, known = render(exact, cfg), sample.true_semantic.long() * (sample.true_semantic != IGNORE)
     semantic = 20.0 * one_hot(known, len(classes) + 1).permute(2, 0, 1)[None]
     perfect.append(type(outputs[0])(semantic, t.center, t.offset))
 blame = {"as it is": predicted}
@@ -600,7 +601,7 @@ viz.table([{k: r[k] for k in ("name", "value", "unit", "source")} for r in rows]
 errors = torch.tensor([1.0, 2, 3, 4]).view(1, 1, 1, 4)
 for weights in ((1, 1, 0, 0), (0.5, 0.5, 0, 0), (1, 0, 0, 0), (0, 0, 0, 0)):
     weight = torch.tensor(weights).view(1, 1, 1, 4)
-    print(weights, float(objective.guided(errors, weight)))
+    print(weights, float(guided(errors, weight)))
 
 # %% [markdown]
 # The divisor counts pixels, not weights. So a network that is half sure of its refined labels learns from them half as

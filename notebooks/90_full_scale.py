@@ -73,7 +73,14 @@ for recipe in sorted(Path("recipes").glob("*.yaml")):
 
 # %% [markdown]
 # `data` is a folder in COCO format, with `annotations/instances_train.json`, `annotations/instances_val.json` and the
-# pictures in `images/train` and `images/val`. Write your folder into a copy of the recipe, then, in the repository:
+# pictures in `images/train` and `images/val`. COCO is such a folder up to names; PASCAL VOC 2012 with SBD becomes one by
+#
+# ```bash
+# python -m wsis.data.convert voc --voc VOCdevkit/VOC2012 --sbd benchmark_RELEASE/dataset \
+#   --out /data/voc12
+# ```
+#
+# Write your folder into a copy of the recipe, then, in the repository:
 #
 # ```bash
 # python -m book.execute 12_bestie_training -f notebooks/recipes/bestie-voc.yaml \

@@ -1,0 +1,329 @@
+# %% [markdown]
+# # The ten-minute tour
+#
+# From a list of words per picture to a mask per object: one method, run from start to end on this page.
+#
+# **Before this:** nothing. **Time:** ten minutes to read; at tiny scale about two minutes to run on a laptop, most of
+# them for three small networks that learn before your eyes.
+
+# %% tags=["parameters"]
+scale = "tiny"
+data = "world"
+seed = 0
+device = "auto"
+
+# %%
+import json
+from pathlib import Path
+
+import torch
+
+from wsis import evaluate, runs, viz, weak
+from wsis.config import changed, fingerprint, flatten
+from wsis.data.labelled import Labelled
+from wsis.data.transforms import collate
+from wsis.data.world import World, WorldConfig
+from wsis.experiments.data import open_data
+from wsis.export import result_records
+from wsis.files import read_json
+from wsis.methods import bestie
+from wsis.types import Instances
+
+# %% [markdown]
+# ## One picture, four bargains
+#
+# An outline around every object is what a segmentation network would like to learn from, and what nobody wants to
+# draw. Each method of this book makes do with less. Look at what the annotator gives in each of the four panels, and
+# at what is missing.
+
+# %%
+opened = open_data(data, scale, seed=seed)
+classes = opened.train.classes
+if data == "world":
+    sample = World("val", 60, config=WorldConfig(size=256, nested=0, classes=classes))[20]
+else:
+    sample = max((opened.val[i] for i in range(40)), key=lambda s: len(s.truth.labels.unique()))
+sample = weak.with_extreme_points(weak.with_points(sample, seed=seed))
+image, truth = sample.image, sample.truth
+base = truth[truth.labels != truth.labels[-1]]
+words = [classes[i] for i in sample.tags.nonzero()[:, 0]]
+novel = classes[truth.labels[-1]]
+
+# %%
+panels = {
+    f"image tags: {', '.join(words)}": image,
+    "one point per object": viz.draw_points(image, sample.points, classes),
+    "four extreme points per object": viz.draw_extreme_points(image, sample.extreme_points),
+    f"masks of some classes, and the tag: {novel}": viz.draw_instances(image, base, classes),
+}
+viz.show(panels, columns=2, size=3.5)
+
+# %% [markdown]
+# **Takeaway.** From the first panel to the third the annotator says more and more about *where*. The fourth is another
+# bargain: some classes in full, of the others only that they are there. [Weak labels](01_weak_labels.py) has the whole
+# story, with prices.
+#
+# | what is given | method | what it makes of it | in this book |
+# |---|---|---|---|
+# | image tags, or one point per object | BESTIE {cite:p}`kim2022bestie` | instance masks | complete, and below |
+# | one point per object | AttentionShift {cite:p}`liao2023attentionshift` | instance masks | to come |
+# | four extreme points per object | EXITS {cite:p}`lee2024exits` | instance masks | to come |
+# | masks of base classes, tags of novel ones | SimFormer {cite:p}`chen2022simformer` | a class per pixel | to come |
+#
+# ## All that BESTIE is told
+#
+# These are training pictures of the embedded {term}`world`, with their complete annotation: the line above each.
+
+# %%
+pictures = {}
+for i in range(10):
+    tags = opened.train[i].tags.nonzero()[:, 0]
+    pictures[f"{i}: {', '.join(classes[t] for t in tags)}"] = opened.train[i].image
+viz.show(pictures, columns=5, size=1.75)
+
+# %% [markdown]
+# **Takeaway.** No position, no number: two houses and one house have the same label. Whatever this page knows about
+# places, at the end, was found in pictures like these.
+#
+# ## The run
+#
+# BESTIE goes through {term}`stages <stage>`. Two classifiers learn to name what is in a picture. One of them is made to
+# point: its peaks become *cues*, one for each object if all goes well. The other one spreads out, and becomes a
+# *semantic map*: which pixels are house? A piece of that map with one cue on it is a *pseudo label*. And a network
+# learns from these, and corrects them while it learns. All of this is one call, the same that
+# `python -m wsis train bestie` makes.
+
+# %%
+cfg = changed(bestie.TINY if scale == "tiny" else bestie.FULL, classes=len(classes))
+if data != "world" and scale == "tiny":  # photographs are larger than the crops of a tiny run
+    cfg = changed(cfg, long_side=128, **{"augment.long_side": 128})
+folder = Path("../build/runs", fingerprint(cfg, opened.description, seed))
+reports = runs.fit(
+    "bestie", cfg, opened.train, opened.val, folder, data=opened.description, seed=seed,
+    device=device, cache=Path("../build/stages"),
+)  # fmt: skip
+
+# %%
+rows = []
+for stage, report in reports.items():
+    figures = {k: v for k, v in report.items() if k not in ("key", "minutes")}
+    found = ", ".join(
+        f"{k} {v:.2f}" if isinstance(v, float) else f"{k} {v}" for k, v in figures.items()
+    )
+    rows.append({"stage": stage, "minutes": report["minutes"], "what came out": found})
+viz.table(rows, digits=2, caption=opened.description)
+
+# %% [markdown]
+# The last column compares with the true masks. Training never reads them; you may, to see where a chain of small
+# errors begins.
+#
+# ## From words to masks, step by step
+#
+# Four training pictures, from left to right: where the first classifier points, what the second one covers, and the
+# pseudo labels that remain when the two are put together.
+
+# %%
+labelled = Labelled(opened.train, folder / "semantic_maps", read_json(folder / "cues.json"))
+grid = []
+several = [i for i in range(60) if len(opened.train[i].truth) > 1][:4]
+for i in several:
+    s = labelled[i]
+    made = bestie.pseudo_labels(None, collate([s]), cfg).unbind()[0]
+    panels = {"cues": viz.draw_points(s.image, s.points[s.points.scores > cfg.cues.threshold])}
+    panels["semantic map"] = viz.draw_semantic(s.semantic_map, image=s.image)
+    panels["pseudo labels"] = viz.draw_instances(s.image, made)
+    panels["truth (never shown)"] = viz.draw_instances(s.image, s.truth)
+    grid.append(panels)
+viz.show(grid, rows=[f"picture {i}" for i in several])
+
+# %% [markdown]
+# **Takeaway.** A region with exactly one cue becomes a label. A region without one, or with two, becomes nothing:
+# BESTIE would rather say *unknown* than be wrong, and its loss keeps silent there. Compare the third column with the
+# fourth: what is labelled is often right, and much is not labelled.
+#
+# ## Learning from labels with gaps
+#
+# A network learns three maps from these labels: the class of each pixel, how near it is to the center of an object, and
+# the way to that center. Its own findings fill the gaps as it goes; the two *refined* terms below are the losses on
+# them.
+
+# %%
+log = viz.read_log(folder / "network.csv")
+viz.training_curves({"network": log}, title="Every term falls, the refined ones too", window=10)
+
+# %% [markdown]
+# **Takeaway.** The refined terms are nonzero from the start: the network teaches itself early, with small weight where
+# it is unsure.
+#
+# ## Pictures it has never seen
+#
+# Now no labels at all. The trained network gets validation pictures and returns masks, each with a class and a score.
+
+# %%
+run, val = runs.load(folder, device), opened.val
+shown = [val[i] for i in range(min(len(val), 60))]
+guesses = []
+for s in shown:
+    images = collate([s]).images.to(next(run.model.parameters()).device)
+    guesses.append(bestie.predict(run.model, images, run.cfg).unbind()[0].to("cpu"))
+sure = [g[g.scores > 0.3] for g in guesses]
+counts = [evaluate.label_quality([g], [s.truth]) for g, s in zip(sure, shown, strict=True)]
+balance = torch.tensor([c["true_positive"] - c["false_positive"] - c["missed"] for c in counts])
+order = balance.argsort(descending=True, stable=True).tolist()
+
+# %%
+best = order[:4]
+grid = [{f"scene {i}": shown[i].image for i in best}]
+grid.append({str(i): viz.draw_instances(shown[i].image, sure[i], classes) for i in best})
+grid.append({str(i): viz.draw_instances(shown[i].image, shown[i].truth, classes) for i in best})
+viz.show(grid, rows=("picture", "prediction", "truth"), title="Four good ones")
+
+# %% [markdown]
+# **Takeaway.** Chosen for success, to show what is possible: separate objects, with their names and rough outlines, from
+# nothing but words. The bad ones come below.
+#
+# Each mask has a score, and whoever uses masks must say how sure is sure enough. Drag:
+
+# %%
+levels, frames = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8], []
+some = order[len(order) // 4 :: len(order) // 4][:3] + order[:1]
+for level in levels:
+    kept = {i: guesses[i][guesses[i].scores > level] for i in some}
+    panels = {f"scene {i}": viz.draw_instances(shown[i].image, kept[i], classes) for i in some}
+    frames.append(viz.show(panels, size=2.4))
+viz.scrub(frames, [f"score > {level}" for level in levels], "sure enough", start=3)
+
+# %% [markdown]
+# **Takeaway.** A low threshold finds more, and invents more. [Metrics](03_metrics.py) shows how average precision sums
+# up all thresholds in one number. Here are these numbers, on all validation pictures:
+
+# %%
+row = {
+    k: 100 * v for k, v in reports["evaluation"].items() if isinstance(v, float) and k[0] == "m"
+}
+viz.table(
+    [{"data": opened.name, "scale": scale} | {k: v for k, v in row.items() if k != "minutes"}]
+)
+
+# %% [markdown]
+# ## What *tiny* means
+#
+# The same algorithm as in the paper, with everything shrunk that can be shrunk. So these numbers say whether the
+# mechanism works, and never compare with published ones.
+
+# %%
+names = ("backbone", "classifier_backbone", "augment.crop", "classifier.steps", "network.steps")
+names += ("network.batch_size", "classifier_weights", "semantic.retrain")
+full, here = flatten(bestie.FULL), flatten(cfg)
+rows = [
+    {"setting": n, "in the paper's run": str(full[n]), "on this page": str(here[n])}
+    for n in names
+]
+viz.table(rows)
+
+# %% [markdown]
+# The full run takes one changed word, `scale`, a data set, and GPUs: [the full-scale run](90_full_scale.py).
+#
+# ## Take it home
+#
+# Masks leave in COCO format, so any detector can be trained on them. This is one of them; `python -m wsis label` and
+# `python -m wsis predict` write files full of these:
+
+# %%
+record = result_records(guesses[order[0]], shown[order[0]].image_id, run.category_ids)[0]
+record["segmentation"]["counts"] = record["segmentation"]["counts"][:40] + "..."
+print(json.dumps(record, indent=1))
+
+# %% [markdown]
+# ```{admonition} Fidelity
+# :class: note
+# {ref}`bestie-semantic-source <fidelity:bestie-semantic-source>`: the authors' semantic maps come from another method,
+# with more supervision than tags; those on this page come from tags alone. {ref}`bestie-model-selection
+# <fidelity:bestie-model-selection>`: the last weights are shown, not the best ones.
+# ```
+#
+# ## What would break this?
+#
+# Look at the other end of the list.
+
+# %%
+worst = order[::-1][:4]
+grid = [{f"scene {i}": viz.draw_instances(shown[i].image, sure[i], classes) for i in worst}]
+grid.append(
+    {str(i): viz.draw_instances(shown[i].image, shown[i].truth, classes) for i in worst}
+)
+viz.show(grid, rows=("prediction", "truth"), title="Four bad ones")
+
+# %% [markdown]
+# **Takeaway.** Look for the usual suspects: neighbours of one class merged into one mask, an object named wrongly, a
+# camouflaged one missed, ground taken for the thing that usually stands on it. Each has a cause that one of the next
+# chapters shows: [cues](10_bestie_cues.py), [labels](11_bestie_labels.py), [training](12_bestie_training.py).
+#
+# ## Exercises
+#
+# ```{exercise}
+# :label: tour-threshold
+# *Predict.* At which score threshold are right masks minus wrong ones most?
+# ```
+#
+# ```{solution-start} tour-threshold
+# :class: dropdown
+# ```
+
+# %% tags=["solution"]
+truths = [s.truth for s in shown]
+for level in levels:
+    q = evaluate.label_quality([g[g.scores > level] for g in guesses], truths)
+    right, wrong = q["true_positive"], q["false_positive"]
+    print(f"score > {level}: {right} right, {wrong} wrong, difference {right - wrong}")
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: tour-cues
+# *Change one parameter.* Set `cues.threshold` to 0.3 and to 0.8. How many pseudo labels become right, how many wrong?
+# ```
+#
+# ```{solution-start} tour-cues
+# :class: dropdown
+# More cues make more labels, until regions begin to hold two.
+# ```
+
+# %% tags=["solution"]
+some = [labelled[i] for i in range(200)]
+for threshold in (0.3, 0.5, 0.8):
+    other = changed(cfg, **{"cues.threshold": threshold})
+    made = [bestie.pseudo_labels(None, collate([s]), other).unbind()[0] for s in some]
+    print(threshold, evaluate.label_quality(made, [s.truth for s in some]))
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: tour-boxes
+# *Implement* the laziest method for extreme points: the whole box that they span is the mask. How many objects does it
+# get right at an IoU of 0.5, and at 0.75?
+# ```
+#
+# ```{solution-start} tour-boxes
+# :class: dropdown
+# ```
+
+# %% tags=["solution"]
+boxes = []
+for t in truths:
+    four = weak.extreme_points_from_masks(t.masks)
+    (left, top), (right, bottom) = four.amin(1).T, four.amax(1).T
+    y, x = (torch.arange(side)[None] for side in t.masks.shape[1:])
+    rows = (y >= top[:, None]) & (y <= bottom[:, None])
+    columns = (x >= left[:, None]) & (x <= right[:, None])
+    boxes.append(Instances.make(rows[:, :, None] & columns[:, None], t.labels))
+for iou in (0.5, 0.75):
+    print(iou, evaluate.label_quality(boxes, truths, iou=iou))
+
+# %% [markdown]
+# ```{solution-end}
+# ```
