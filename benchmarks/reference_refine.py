@@ -16,7 +16,7 @@ from wsis.methods.bestie.model import Outputs
 def refine(
     outputs: Outputs, classes: Tensor, tags: Tensor, cfg: BestieConfig
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Dense targets from the network's own maps: center, offset and weight, shaped as in `objective.Targets`."""
+    """Targets from the network's own maps: center, offset and weight, shaped as `objective.Targets`."""
     probability = outputs.semantic.softmax(1)
     probability[:, 1:] *= tags[:, :, None, None]
     center, offset = torch.zeros_like(outputs.center), torch.zeros_like(outputs.offset)

@@ -73,7 +73,8 @@ for recipe in sorted(Path("recipes").glob("*.yaml")):
 
 # %% [markdown]
 # `data` is a folder in COCO format, with `annotations/instances_train.json`, `annotations/instances_val.json` and the
-# pictures in `images/train` and `images/val`. COCO is such a folder up to names; PASCAL VOC 2012 with SBD becomes one by
+# pictures in `images/train` and `images/val`. PASCAL VOC 2012 with SBD becomes such a folder
+# once, by
 #
 # ```bash
 # python -m wsis.data.convert voc --voc VOCdevkit/VOC2012 --sbd benchmark_RELEASE/dataset \

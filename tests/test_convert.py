@@ -28,7 +28,7 @@ def box(top, left, bottom, right):
 
 
 def drawn(*objects):
-    """An instance map and a class map: objects (box, class) numbered from 1, each in a void border of 1 px."""
+    """An instance map and a class map: objects (box, class) numbered from 1, each with a void border."""
     ids, classes = np.zeros((2, SIDE, SIDE), dtype=np.uint8)
     for number, (place, category) in enumerate(objects, 1):
         border = tuple(slice(s.start - 1, s.stop + 1) for s in place)
@@ -371,7 +371,7 @@ def test_command_line_tells_a_mistake(tmp_path, out, capsys):
 
 @pytest.mark.parametrize("page", ["book/how_to_run.md", "notebooks/90_full_scale.py"])
 def test_the_command_on_a_page_is_accepted(page):
-    text = (Path(__file__).parent.parent / page).read_text().replace("\\\n", "").replace("\n# ", "\n")
-    (line,) = re.findall(r"^python -m wsis\.data\.convert (.+)$", text, re.M)
-    options = convert._parser().parse_args(line.split())
+    text = (Path(__file__).parent.parent / page).read_text()
+    (line,) = re.findall(r"^(?:# )?python -m wsis\.data\.convert ((?:.*\\\n)*.*)$", text, re.M)
+    options = convert._parser().parse_args(re.sub(r"\\\n(?:# )?", "", line).split())
     assert options.voc == Path("VOCdevkit/VOC2012") and options.sbd == Path("benchmark_RELEASE/dataset")

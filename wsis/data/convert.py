@@ -41,7 +41,8 @@ from wsis.types import BACKGROUND, IGNORE, Instances, Sample
 
 VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
-    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
+    "tvmonitor",
 )  # fmt: skip
 VAL, TRAIN, TRAINAUG = 1449, 1464, 10582  # images in published work
 VOC_REMEDY = "give the folder VOCdevkit/VOC2012 of the unpacked VOCtrainval_11-May-2012.tar"
