@@ -192,13 +192,15 @@ SUPERVISION = _bestie(
 LENGTH, TINY_LENGTH = {"network.steps": 150_000}, {"network.steps": 600}
 UNGUIDED = {"loss.iag": False, "refine.enabled": False}
 MATCHED = {**UNGUIDED, "loss.unguided_norm": "matched"}
+LIGHT = {"loss.center_weight": 20.0, "loss.offset_weight": 0.001}
 BALANCE = _bestie(
     "balance",
-    "guidance at one loss scale, and in three times as many steps (ours)",
+    "guidance at other loss scales, and in three times as many steps (ours)",
     (
         Row(name="PAM", changes=UNGUIDED),
         Row(name="PAM, loss summed over channels", changes=MATCHED),
         Row(name="PAM + IAG + refine"),
+        Row(name="PAM + IAG + refine, regression weights / 10", changes=LIGHT),
         Row(name="PAM, 3 x steps", changes=UNGUIDED | LENGTH, tiny_changes=UNGUIDED | TINY_LENGTH),
         Row(name="PAM + IAG + refine, 3 x steps", changes=LENGTH, tiny_changes=TINY_LENGTH),
     ),
