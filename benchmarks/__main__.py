@@ -6,11 +6,11 @@ from itertools import product
 
 import torch
 
-from benchmarks import bestie
+from benchmarks import bestie, bestie_labels
 from benchmarks.measure import Report, Size, measure
 from wsis.files import write_json
 
-CASES = [*bestie.CASES]
+CASES = [*bestie.CASES, *bestie_labels.CASES]
 FULL = [Size(pixels=p, batch=b, instances=n) for p, b, n in product((416, 1024), (1, 4, 16), (1, 5, 20, 100))]
 QUICK = [Size(pixels=416, batch=b, instances=n) for b, n in ((1, 5), (1, 20), (4, 20))]
 

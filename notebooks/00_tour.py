@@ -120,9 +120,9 @@ viz.table(rows, digits=2, caption=opened.description)
 #
 # ## From words to masks, step by step
 #
-# Four training pictures: the two where labels came out best, one from the middle of the list, and the worst. From left to
-# right: where the first classifier points, what the second one covers, and the pseudo labels that remain when the two
-# are put together.
+# Four training pictures: the two where labels came out best, one from the middle of the list, and the worst. From left
+# to right: where the first classifier points, what the second one covers, and the pseudo labels that remain when the
+# two are put together.
 
 # %%
 labelled = Labelled(opened.train, folder / "semantic_maps", read_json(folder / "cues.json"))
@@ -188,8 +188,8 @@ grid.append({str(i): viz.draw_instances(shown[i].image, shown[i].truth, classes)
 viz.show(grid, rows=("picture", "prediction", "truth"), title="Four good ones")
 
 # %% [markdown]
-# **Takeaway.** Chosen for success, to show what is possible: separate objects, with their names and rough outlines, from
-# nothing but words. The bad ones come below.
+# **Takeaway.** Chosen for success, to show what is possible: separate objects with names and rough outlines, from nothing
+# but words. The bad ones come below.
 #
 # Each mask has a score, and whoever uses masks must say how sure is sure enough. Drag:
 

@@ -84,9 +84,9 @@ for label in labels:
 viz.scrub(frames, labels, "knob", start=1)
 
 # %% [markdown]
-# **Takeaway.** `contact` makes two objects one region of the semantic map; `occlusion` makes one object several regions;
-# `nested` puts a second object into the first one's box; `camouflage` takes away colour as a clue, `context` the
-# surroundings. Each breaks a different method, which is why they are separate.
+# **Takeaway.** `contact` makes two objects one region of the semantic map; `occlusion` makes one object several
+# regions; `nested` puts a second object into the first one's box; `camouflage` takes away colour as a clue, `context`
+# the surroundings. Each breaks a different method, which is why they are separate.
 #
 # ## Four ways to say where things are
 #
@@ -165,8 +165,8 @@ where = "box centre (orange), mask centroid (blue), random pixel (green)"
 viz.show(panels, columns=3, size=2.9, title=f"One object, three clicks: {where}")
 
 # %% [markdown]
-# **Takeaway.** On a compact object the first two agree. On a bent or cut one they part, and the stored click sits at the
-# edge of whatever piece was nearest. The random click is anywhere: on a paw, a wing, an antenna.
+# **Takeaway.** On a compact object the first two agree. On a bent or cut one they part, and the stored click sits at
+# the edge of whatever piece was nearest. The random click is anywhere: on a paw, a wing, an antenna.
 #
 # That matters to whoever learns from the clicks. In the world we know which part each click hit:
 
@@ -356,11 +356,14 @@ for occlusion in (0.0, 1.0):
 # ```
 
 # %% tags=["solution"]
+from torch.nn.functional import avg_pool2d
+
 hand = torch.Generator().manual_seed(seed)
 on = {"box_center": 0, "deepest": 0}
 for s, center in zip(samples, clicks["box_center"], strict=True):
     masks = s.truth.masks
-    near = torch.nn.functional.avg_pool2d(masks.float()[:, None], 31, 1, 15)[:, 0] * masks
+    near = avg_pool2d(masks.float()[:, None], (31, 1), 1, (15, 0))
+    near = avg_pool2d(near, (1, 31), 1, (0, 15))[:, 0] * masks
     index = near.flatten(1).argmax(1)
     deepest = torch.stack([index % masks.shape[2], index // masks.shape[2]], 1).float()
     moves = 8 * torch.randn(len(masks), 20, 2, generator=hand)

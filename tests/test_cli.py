@@ -53,9 +53,8 @@ def tagged(place):
 
 @pytest.fixture(scope="module")
 def clicked(place, scenes):
-    """A run from one simulated click per object, on true semantic maps, and a Mask R-CNN."""
-    extra = "--set supervision=points --set semantic.source=truth "
-    extra += "--set maskrcnn.steps=1 --set maskrcnn.batch_size=2"
+    """A run from one simulated click per object, on true semantic maps."""
+    extra = "--set supervision=points --set semantic.source=truth"
     assert wsis("train bestie --data", scenes, f"{FAST} {extra} --out", place / "points") == 0
     return place / "points"
 
@@ -224,13 +223,6 @@ def test_evaluate_semantic_compares_folders_of_label_maps(scenes, capsys):
         "foreground_IoU",
         "100.0",
     ]
-
-
-def test_maskrcnn_stage_learns_from_the_networks_masks(clicked):
-    masks = json.loads((clicked / "pseudo_train.json").read_text())
-    report = json.loads((clicked / "maskrcnn.report.json").read_text())
-    assert report["pseudo_masks"] == len(masks["annotations"]) and 0 <= report["mAP50"] <= 1
-    assert (clicked / "maskrcnn.safetensors").exists()
 
 
 def test_dry_run_estimates_every_training(tiny):

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -17,7 +18,7 @@ from wsis.experiments.data import open_data
 from wsis.experiments.recipes import read_recipe
 from wsis.experiments.results import also, as_text
 from wsis.experiments.runner import run_table
-from wsis.experiments.tables import TABLES, find
+from wsis.experiments.tables import TABLES, Row, find
 from wsis.experiments.verdicts import Claim, Greater, Within, compare, interval, judge
 
 SCENES = WorldConfig(size=64, objects=(1, 2), classes=("cat", "car"))
@@ -204,6 +205,16 @@ def test_results_file_holds_numbers_claims_and_where_they_come_from(trainings, t
     assert set(origin["weights"]) == {"hrnet_tiny", "vgg_tiny", "resnet_tiny"} and origin["versions"]["torch"]
     assert "PAM + IAG + refine" in as_text(result) and "holds" in as_text(result)
     assert capsys.readouterr().out.count("mAP50") == 12
+
+
+def test_row_with_points_leaves_the_others_on_the_data_that_other_tables_use(trainings, tmp_path):
+    trainings()
+    run_table(TABLE1, "tiny", seeds=[0], out=tmp_path / "out", folder=tmp_path)
+    again = trainings()
+    rows = (Row(name="tags"), Row(name="points", changes={"supervision": "points"}))
+    both = replace(TABLE1, id="bestie.both", rows=rows, claims=())
+    result = run_table(both, "tiny", seeds=[0], out=tmp_path / "out", folder=tmp_path)
+    assert len(again.asked) == 1 and "simulated from the masks" in result["provenance"]["images"]
 
 
 def test_settings_of_a_sweep_reach_every_row_but_do_not_undo_it(trainings, tmp_path):

@@ -3,13 +3,17 @@
 import pytest
 import torch
 
+from wsis.config import changed
 from wsis.data.labelled import InMemory
 from wsis.data.transforms import collate
 from wsis.data.world import World, WorldConfig
 from wsis.errors import DataError
 from wsis.export import write_instances
+from wsis.methods import bestie
+from wsis.methods.bestie import finish
+from wsis.runs import Workspace
 from wsis.segmenters.maskrcnn import JsonMasks, build_maskrcnn, predict
-from wsis.types import Instances
+from wsis.types import InstanceMap, Instances
 
 SCENES = WorldConfig(size=64, objects=(1, 2), classes=("cat", "car"))
 
@@ -72,6 +76,33 @@ def test_learns_one_image_by_heart(world, masks):
     (found,) = predict(model.eval(), batch.images)
     assert found.masks.shape[1:] == (64, 64) and found.masks.dtype == torch.bool
     assert ((found.scores >= 0) & (found.scores <= 1)).all() and (found.labels < 2).all()
+
+
+def test_stage_learns_from_the_masks_that_the_network_makes(world, tiny, engine, monkeypatch):
+    def first_object(model, batch, cfg):
+        """The true mask of each picture's first object, in place of a network's."""
+        (sample,) = [s for s in world if s.image_id == batch.image_ids[0]]
+        truth = sample.truth[:1]
+        return InstanceMap(
+            ids=truth.masks.long(),
+            image=torch.zeros(1, dtype=torch.long),
+            labels=truth.labels,
+            centers=torch.zeros(1, 2),
+            scores=torch.ones(1),
+        )
+
+    monkeypatch.setattr(bestie, "restore", lambda cfg, folder: torch.nn.Identity())
+    monkeypatch.setattr(bestie, "pseudo_labels", first_object)
+    cfg = changed(tiny, classes=2, **{"maskrcnn.steps": 1, "maskrcnn.batch_size": 2})
+    report = finish.train_maskrcnn(
+        Workspace(cfg=cfg, train=world, val=world, folder=engine.folder, engine=engine)
+    )
+    assert report["pseudo_masks"] == 3 and 0 <= report["mAP50"] <= 1
+    stored = JsonMasks(engine.folder / "pseudo_train.json", world.classes)
+    target = stored.target(world[0].image_id, *world[0].size, flip=False)
+    assert torch.equal(target["masks"].bool(), world[0].truth.masks[:1])
+    again = finish.restore(cfg, engine.folder).eval()
+    assert len(predict(again, collate([world[0]]).images)) == 1
 
 
 def test_full_model_is_torchvisions():

@@ -22,14 +22,14 @@ NOT_FIGURES = ("key", "minutes")
 class Sweep:
     """A table that is being filled.
 
-    settings: changes of every row. configs: by row name. data: by seed. facts: by row name and seed, if done.
+    settings: changes of every row. configs: by row name. data, facts: by row name and seed, facts where done.
     """
 
     table: Table
     scale: Scale
     settings: dict[str, Any]
     configs: dict[str, Any]
-    data: dict[int, Data]
+    data: dict[str, dict[int, Data]]
     facts: dict[str, dict[int, Facts]]
 
     def results(self) -> dict[str, Any]:
@@ -52,7 +52,7 @@ class Sweep:
     @property
     def name(self) -> str:
         """What the images are, as in the name of the results file."""
-        return next(iter(self.data.values())).name
+        return next(data.name for of in self.data.values() for data in of.values())
 
     def _row(self, row: Row, values: Mapping[str, Mapping[str, Mapping[int, float]]]) -> dict[str, Any]:
         done = self.facts[row.name]
@@ -74,8 +74,8 @@ class Sweep:
         command = f"python -m wsis table {self.table.id} --scale {self.scale} --data {self.name}"
         changes = [f"--set {k}={v}" for k, v in self.settings.items()]
         return {
-            "command": " ".join([command, f"--seeds {len(self.data)}", *changes]),
-            "images": "; ".join(dict.fromkeys(self.data[s].description for s in seeds)),
+            "command": " ".join([command, f"--seeds {max(map(len, self.data.values()))}", *changes]),
+            "images": "; ".join(dict.fromkeys(of[s].description for s in seeds for of in self.data.values())),
             "split": "val",
             "seeds": seeds,
             "commit": _different(facts, "commit"),

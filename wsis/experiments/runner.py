@@ -46,20 +46,25 @@ def run_table(
     commit()  # of the code that is loaded now, whatever happens to the checkout during a long sweep
     settings = dict(settings or {})
     configs = {row.name: _config(table, row, scale, settings) for row in table.rows}
-    points = any(c.supervision == "points" for c in configs.values())
-    opened = {s: open_data(data, scale, points=points, seed=s, drop_invalid=drop_invalid) for s in seeds}
+    needs = {name: cfg.supervision == "points" for name, cfg in configs.items()}
+    opened = {
+        (s, points): open_data(data, scale, points=points, seed=s, drop_invalid=drop_invalid)
+        for s in seeds
+        for points in sorted(set(needs.values()))
+    }
     if any(o.val is None for o in opened.values()):
         raise DataError(f"{data} has no annotations/instances_val.json; a table is measured on the split val")
+    images = {name: {s: opened[s, points] for s in seeds} for name, points in needs.items()}
     facts = {
-        name: {s: found for s in seeds if (found := finished(table.method, cfg, opened[s], s, folder))}
+        name: {s: found for s in seeds if (found := finished(table.method, cfg, images[name][s], s, folder))}
         for name, cfg in configs.items()
     }
-    sweep = Sweep(table=table, scale=scale, settings=settings, configs=configs, data=opened, facts=facts)
+    sweep = Sweep(table=table, scale=scale, settings=settings, configs=configs, data=images, facts=facts)
     for seed in seeds:
         for row in table.rows:
             if seed not in facts[row.name]:
-                cfg, images = configs[row.name], opened[seed]
-                facts[row.name][seed] = run_row(table.method, cfg, images, seed, folder, device, workers)
+                cfg, of_seed = configs[row.name], images[row.name][seed]
+                facts[row.name][seed] = run_row(table.method, cfg, of_seed, seed, folder, device, workers)
                 _write(out, sweep.results())
                 _say(table, row, seed, facts[row.name][seed])
     _write(out, sweep.results())

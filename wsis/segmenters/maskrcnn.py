@@ -63,6 +63,7 @@ def build_maskrcnn(classes: int, backbone: str, weights: str, frozen_norm: bool)
         network,
         min_size=side,
         max_size=round(side * 5 / 3),
+        box_batch_size_per_image=128 if tiny else 512,
         image_mean=mean,
         image_std=std,
         rpn_anchor_generator=AnchorGenerator(

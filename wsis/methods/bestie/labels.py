@@ -68,13 +68,15 @@ def component_labels(classes: Tensor, points: Points, tags: Tensor, cfg: BestieC
 class Decoded(NamedTuple):
     """Instances found in a network's maps, with what led to them.
 
-    regions: int64 [B, H, W], 0 or 1 + row of `centers`. components: int64 [B, H, W]. centers: see grouping.Centers.
+    regions: int64 [B, H, W], 0 or 1 + row of `centers`. components: int64 [B, H, W], 0 or 1 + row of `middles`.
+    middles: float32 [M, 2], the components' centroids cut to whole pixels. centers: see grouping.Centers.
     heat: [B, H, W], the center map of each pixel's class, 1 at clustered centres. statistics: of heat per region.
     labels: int64 [N], majority class of the region. semantic_score: [N], mean probability of the class.
     """
 
     regions: Tensor
     components: Tensor
+    middles: Tensor
     centers: Centers
     heat: Tensor
     statistics: RegionStatistics
@@ -107,15 +109,16 @@ def find_instances(
         centers = _with_centerless(centers, rows.center, rows.image, large[1:])
     regions = group_pixels(outputs.offset, components, centers)
     count = len(centers.component)
-    of_class = probability.gather(1, classes[:, None])[:, 0]
+    statistics = region_statistics(regions, count, heat)
     return Decoded(
         regions=regions,
         components=components,
+        middles=rows.center.float(),
         centers=centers,
         heat=heat,
-        statistics=region_statistics(regions, count, heat),
+        statistics=statistics,
         labels=_majority(regions, count, classes, cfg.classes),
-        semantic_score=region_statistics(regions, count, of_class).mean,
+        semantic_score=_mean(probability.gather(1, classes[:, None]), regions, statistics.area),
     )
 
 
@@ -134,6 +137,13 @@ def _with_centerless(centers: Centers, position: Tensor, image: Tensor, wanted: 
     rows = empty.nonzero()[:, 0]
     added = Centers(rows, image[rows], position[rows].float(), heat0 := torch.zeros(len(rows), device=rows.device), heat0 > 0)
     return Centers(*(torch.cat(pair) for pair in zip(centers, added, strict=True)))
+
+
+def _mean(values: Tensor, regions: Tensor, area: Tensor) -> Tensor:
+    """Mean of values [B, 1, H, W] in each region, by float64 sums."""
+    total = torch.zeros(len(area) + 1, dtype=torch.float64, device=values.device)
+    total.scatter_add_(0, regions.flatten(), values.flatten().double())
+    return (total[1:] / area.clamp_min(1)).float()
 
 
 def _majority(regions: Tensor, count: int, classes: Tensor, num_classes: int) -> Tensor:
@@ -161,16 +171,15 @@ def refined_labels(
     else:
         classes = tagged(semantic_maps, tags)
     found = find_instances(outputs, classes, probability, cfg.refine.threshold, cfg, keep_centerless=False)
-    sizes = torch.zeros(int(found.components.max()) + 1, dtype=torch.long, device=classes.device)
+    sizes = torch.zeros(len(found.middles), dtype=torch.long, device=classes.device)
     if cfg.compat == "official":  # the largest number that won a pixel counts, not the number of centers
         rank = _rank(found.centers.component)
         won = torch.where(found.statistics.area > 0, rank + 1, 0)
-        sizes.scatter_reduce_(0, found.centers.component + 1, won, "amax")
+        sizes.scatter_reduce_(0, found.centers.component, won, "amax")
     else:
-        sizes.scatter_add_(0, found.centers.component + 1, torch.ones_like(found.centers.component))
-    crowded = sizes[found.centers.component + 1] > cfg.refine.max_instances  # [N]
+        sizes.scatter_add_(0, found.centers.component, torch.ones_like(found.centers.component))
+    crowded = sizes[found.centers.component] > cfg.refine.max_instances  # [N]
     own = found.statistics.max >= cfg.refine.threshold
-    whole = table(found.components, len(sizes) - 1).center[found.centers.component].float()
     score = torch.where(own, found.statistics.max * found.semantic_score, found.semantic_score)
     kept = (found.statistics.area > 0) & ~crowded  # a center without a pixel, too, would only draw its Gaussian
     number = torch.cat([kept.new_zeros(1).long(), kept.cumsum(0) * kept])
@@ -178,7 +187,7 @@ def refined_labels(
         ids=number[found.regions],
         image=found.centers.image[kept],
         labels=found.labels[kept],
-        centers=torch.where(own[:, None], found.statistics.position.float(), whole)[kept],
+        centers=torch.where(own[:, None], found.statistics.position, found.middles[found.centers.component])[kept],
         scores=score[kept].clamp(0, 1),
     )
     return instances, found
