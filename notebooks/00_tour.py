@@ -13,7 +13,6 @@ seed = 0
 device = "auto"
 
 # %%
-import json
 from pathlib import Path
 
 import torch
@@ -83,7 +82,7 @@ for i in range(10):
 viz.show(pictures, columns=5, size=1.75)
 
 # %% [markdown]
-# **Takeaway.** No position, no number: two houses and one house have the same label. Whatever this page knows about
+# **Takeaway.** No position, no number: two robots and one robot have the same label. Whatever this page knows about
 # places, at the end, was found in pictures like these.
 #
 # ## The run
@@ -108,10 +107,9 @@ reports = runs.fit(
 rows = []
 for stage, report in list(reports.items())[:-1]:
     figures = {k: v for k, v in report.items() if k not in ("key", "minutes")}
-    found = ", ".join(
-        f"{k} {v:.2f}" if isinstance(v, float) else f"{k} {v}" for k, v in figures.items()
-    )
-    rows.append({"stage": stage, "minutes": report["minutes"], "what came out": found})
+    words = [f"{k} {v:.2f}" if isinstance(v, float) else f"{k} {v}" for k, v in figures.items()]
+    row = {"stage": stage, "minutes": report["minutes"], "what came out": ", ".join(words)}
+    rows.append(row)
 viz.table(rows, digits=2, caption=opened.description)
 
 # %% [markdown]
@@ -207,12 +205,9 @@ viz.scrub(frames, [f"score > {level}" for level in levels], "sure enough", start
 # up all thresholds in one number. Here are these numbers, on all validation pictures:
 
 # %%
-row = {
-    k: 100 * v for k, v in reports["evaluation"].items() if isinstance(v, float) and k[0] == "m"
-}
-viz.table(
-    [{"data": opened.name, "scale": scale} | {k: v for k, v in row.items() if k != "minutes"}]
-)
+figures = reports["evaluation"]
+row = {k: 100 * figures[k] for k in ("mAP25", "mAP50", "mAP70", "mAP75", "mIoU")}
+viz.table([{"data": opened.name, "scale": scale, **row}], caption=f"{len(val)} pictures, in %")
 
 # %% [markdown]
 # ## What *tiny* means
@@ -241,7 +236,8 @@ viz.table(rows)
 # %%
 record = result_records(guesses[order[0]], shown[order[0]].image_id, run.category_ids)[0]
 record["segmentation"]["counts"] = record["segmentation"]["counts"][:40] + "..."
-print(json.dumps(record, indent=1))
+for key, value in record.items():
+    print(f"{key}: {value}")
 
 # %% [markdown]
 # ```{admonition} Fidelity
@@ -297,7 +293,8 @@ for level in levels:
 #
 # ```{solution-start} tour-cues
 # :class: dropdown
-# Hardly anything changes: at most places the classifier is sure or silent. The supplement reports the same for VOC.
+# Hardly anything changes: where the semantic map covers something, the classifier is sure. The supplement says the
+# same of VOC.
 # ```
 
 # %% tags=["solution"]

@@ -15,6 +15,7 @@ device = "auto"
 # %%
 import json
 import tempfile
+import textwrap
 from pathlib import Path
 
 import torch
@@ -221,7 +222,8 @@ source, stored = folder / "annotations" / "instances_val.json", folder / "weak.j
 print(weak.simulate_file(source, stored, points="mask_random", extreme=True, tags=True))
 record = read_json(stored)["annotations"][0]
 record["segmentation"]["counts"] = record["segmentation"]["counts"][:40] + "..."
-print(json.dumps(record, indent=1))
+for key, value in record.items():
+    print(f"{key}: {value}")
 
 # %% [markdown]
 # The mask stays in the file, run-length coded, because the evaluation needs it; an annotator who draws none leaves the
@@ -286,7 +288,7 @@ plt.show()
 
 # %% [markdown]
 # **Takeaway.** Random clicks are fragile, because many of them start near an outline. Central clicks survive more
-# shaking, which is one more reason why they are easier to learn from than they look.
+# shaking, in return for always showing the same part of a thing.
 #
 # A click beside its object is not silently accepted. It stops the reader with a message that says where:
 
@@ -298,7 +300,7 @@ first["point"] = [0, 0]
 try:
     CocoFolder(folder, "val", weak=folder / "broken.json")[0]
 except AnnotationError as error:
-    print(str(error).replace(str(folder), "DATA"))
+    print(textwrap.fill(str(error).replace(str(folder), "DATA"), 72))
 
 # %% [markdown]
 # ## Exercises

@@ -193,9 +193,7 @@ for shift in shifts:
     for name, values in scored.items():
         right.plot(shifts, [100 * v for v in values], label=name)
     right.axvline(shift, color="0.6", linewidth=1)
-    right.set(
-        xlabel="shift of all masks, px", ylabel="%", title="Every metric falls, at its own pace"
-    )
+    right.set(xlabel="shift of all masks, px", ylabel="%", title="each at its own pace")
     right.legend(loc="upper right")
     plt.close(figure)
     frames.append(figure)
@@ -216,7 +214,7 @@ metric = evaluate.MeanIoU(len(classes) + 1)
 metric.update(guess, true)
 seen = torch.cat([guess, true]).unique()
 words = [("background", *classes)[i] for i in seen]
-figure, axes = plt.subplots(1, 3, figsize=(10, 3.2), layout="constrained")
+figure, axes = plt.subplots(1, 3, figsize=(8.4, 2.9), layout="constrained")
 for ax, values, name in zip(axes, (true, guess), ("truth", "prediction"), strict=False):
     viz.draw_semantic(values, classes, image)(ax)
     ax.set_title(name)
@@ -251,7 +249,7 @@ print("precision {precision:.2f}, recall {recall:.2f}".format(**quality))
 # %%
 levels = torch.linspace(0.1, 0.95, 18)
 found = [evaluate.label_quality(guesses, truths, iou=float(level)) for level in levels]
-figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.3), layout="constrained")
 viz.draw_points(viz.draw_instances(image, truth, fill=0.3), cues, classes)(left)
 left.set_title("five cues for five objects")
 left.set_axis_off()

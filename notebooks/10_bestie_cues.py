@@ -291,8 +291,9 @@ def gain(i):  # what PAM brings: right labels and cues, fewer wrong labels
 
 
 best = {}
-for i in sorted((i for i, t in enumerate(truth) if t.labels.unique().numel() == 1), key=gain):
-    best[int(truth[i].labels[0])] = i  # of each class the last one, where most is gained
+for i in sorted(several, key=gain):
+    if len(strong("PAM", i)) > len(strong("CAM", i)):
+        best[int(truth[i].labels[0])] = i  # of each class the last one, where most is gained
 best = sorted(best.values(), key=gain, reverse=True)[:3]
 
 # %% [markdown]

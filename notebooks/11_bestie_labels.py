@@ -38,7 +38,8 @@ from wsis.experiments.data import open_data
 from wsis.files import read_json
 from wsis.methods import bestie
 from wsis.methods.bestie import cues, labels, pipeline
-from wsis.types import IGNORE, Points
+from wsis.methods.bestie.objective import render
+from wsis.types import IGNORE, InstanceMap, Points
 
 # %% [markdown]
 # From the last chapter we have {term}`cues <cue>`, which say how many objects of a class there are and about where. They
@@ -199,7 +200,7 @@ viz.show(panels, size=2.5, title="Instances as geometry")
 #
 # ## Center clustering: centers without a center map
 #
-# Now take a network that was trained on such maps ([the next chapter](12_bestie_training.py) does it) and look at a
+# Now take a network that was trained on such maps ([the next chapter](12_bestie_training.py) does it) and look at a new
 # picture. Its hills may be too low, or missing. But every object also has a second signature. At its center the offset
 # is zero, and just around it nearly so: the *length* of the offsets, the {term}`magnitude map`, has a small dark hole
 # there. {term}`Center clustering <center clustering>` (Listing 3) looks for holes of the right size.
@@ -242,54 +243,68 @@ def hits(i):  # objects with a center in their middle, minus all other centers
 
 # %%
 clear = max(range(len(pictures)), key=lambda i: (hits(i), int(foreground[i].sum())))
-image, offset, inside = pictures[clear].image, outputs[clear].offset[0], foreground[clear]
-clicks = Points.make(found[clear].position.flip(1), torch.zeros(len(found[clear].image)))
-ids, table = spots(offset, inside, cfg.cluster.threshold)
-kept = torch.cat([torch.tensor([False]), passes(table)])[ids]
+image, objects = pictures[clear].image, pictures[clear].truth
+number = torch.arange(1, len(objects) + 1)[:, None, None]
+ids = (objects.masks * number).amax(0, keepdim=True)  # of the topmost object
+exact = InstanceMap(
+    ids=ids,
+    image=torch.zeros_like(objects.labels),
+    labels=objects.labels,
+    centers=components.table(ids, len(objects)).center.float(),
+    scores=objects.scores,
+)
+offset, inside = outputs[clear].offset[0], foreground[clear]
+fields = {"exact": (render(exact, cfg).offset[0], ids[0] > 0), "network": (offset, inside)}
 
 
-def numbered(ax, mask, table):
-    shade = torch.where(mask, 0.25, torch.where(inside, 0.88, 1.0))
-    ax.imshow(shade, cmap="gray", vmin=0, vmax=1)
+# %%
+def numbered(ax, radius, field, only=False):
+    found, table = spots(*field, radius)
+    right = torch.cat([torch.tensor([not only]), passes(table)])[found] if only else found > 0
+    ax.imshow(
+        torch.where(right, 0.25, torch.where(field[1], 0.88, 1.0)), "gray", vmin=0, vmax=1
+    )
     areas(ax, table)
 
 
 # %%
-panels = {
-    "picture": image,
-    "1  offset map": viz.draw_offsets(offset, inside),
-    "2  magnitude map": viz.draw_magnitude(offset, inside, threshold=cfg.cluster.threshold),
-    f"3  shorter than {cfg.cluster.threshold} px": lambda ax: numbered(ax, ids > 0, table),
-    f"4  area of {cfg.cluster.area} px, almost": lambda ax: numbered(ax, kept, table),
-    "5  centers": viz.draw_points(image, clicks),
-}
-viz.show(panels, columns=3, size=2.7, title="Center clustering, step by step")
+panels, limit = [], cfg.cluster.threshold
+for field in fields.values():
+    position = grouping.cluster_centers(field[0][None], field[1][None].long()).position
+    clicks = Points.make(position.flip(1), torch.zeros(len(position)))
+    row = {
+        "1  offset map": viz.draw_offsets(*field),
+        "2  magnitude map": viz.draw_magnitude(*field, threshold=limit),
+        f"3  below {limit} px": lambda ax, f=field: numbered(ax, limit, f),
+        f"4  about {cfg.cluster.area} px": lambda ax, f=field: numbered(
+            ax, limit, f, only=True
+        ),
+        "5  centers": viz.draw_points(image, clicks),
+    }
+    panels.append(row)
+viz.show(panels, rows=list(fields), size=2, title="Center clustering, step by step")
 
 # %% [markdown]
-# **Takeaway.** Step 3 gives every spot of short offsets, with its area in pixels; step 4 keeps those whose area is right
-# (green). The others (red) are smears between objects, specks of noise, and spots cut by the border of an object.
+# **Takeaway.** With exact offsets (upper row) each object has one spot, and all spots have the same area, also where two
+# objects touch. The network of this page, after its few minutes, draws the lower row: spots are smeared, and the area
+# (green: accepted, red: refused) tells the clean ones from the others.
 #
-# Why would an area tell a center from an accident? Drag the threshold, and see what becomes of the areas.
+# Why should an area tell a center from an accident? Drag the threshold, and see what becomes of the areas.
 
 # %%
-frames, radii = [], (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0)
+frames, radii = [], (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0)
 for radius in radii:
-    ids_at, table_at = spots(offset, inside, radius)
-    exact = torch.cartesian_prod(*[torch.arange(-6, 7.0)] * 2).norm(dim=1)
-    size = int((exact < radius).sum())
-    panels = {
-        "magnitude map": viz.draw_magnitude(offset, inside, threshold=radius),
-        f"areas; of a perfect center: {size}": lambda ax, i=ids_at, t=table_at: numbered(
-            ax, i > 0, t
-        ),
-    }
-    frames.append(viz.show(panels, size=3.4))
+    row = {}
+    for name, field in fields.items():
+        row[f"{name}: magnitude"] = viz.draw_magnitude(*field, threshold=radius)
+        row[f"{name}: areas"] = lambda ax, f=field, r=radius: numbered(ax, r, f)
+    frames.append(viz.show(row, size=2.3))
 viz.scrub(frames, [f"{radius} px" for radius in radii], "threshold", start=radii.index(2.5))
 
 # %% [markdown]
-# **Takeaway.** Green means accepted at the published area, so only one position of the slider can have much of it. Small
-# thresholds find nothing but specks, large ones merge neighbours. In between, real centers come close to the area of a
-# perfect one, and smears do not.
+# **Takeaway.** On the left the areas grow in step, all alike: they depend on the threshold and on nothing else. So the area
+# of a good center is known beforehand, and green (the published area) comes up at one position of the slider only. On
+# the right every spot grows in its own way, and neighbours merge.
 #
 # ## Why that area?
 #

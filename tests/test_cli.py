@@ -4,6 +4,7 @@ import json
 import shlex
 
 import pytest
+import torch
 
 from wsis import annotate, doctor, runs
 from wsis.__main__ import main
@@ -13,6 +14,8 @@ from wsis.data.world import WorldConfig
 from wsis.dryrun import dry_run
 from wsis.errors import DataError
 from wsis.experiments import data as data_module
+from wsis.methods import bestie
+from wsis.types import InstanceMap, Points
 
 FAST = (
     "--set weights=random --set classifier_weights=random --set semantic.weights=random "
@@ -88,7 +91,7 @@ def test_resume_with_other_settings_is_refused(tagged, capsys):
 
 
 def test_clicks_that_had_to_be_simulated_are_mentioned(clicked, scenes, place, capsys):
-    assert wsis("label", clicked, "--data", scenes, "--out", place / "said.json --device cpu") == 0
+    assert wsis("label", clicked, "--data", scenes, "--out", place / "said.json", "--device cpu") == 0
     assert "points of val simulated from the masks (mask_random, seed 0)" in capsys.readouterr().out
 
 
@@ -140,14 +143,46 @@ def test_label_from_clicks_gives_every_click_its_mask(clicked, scenes, place):
     assert wsis("evaluate", place / "pseudo.json", source, "--metric coco") == 0, "its masks are sound"
 
 
-def test_label_from_tags_finds_classes_of_the_image_only(tagged, scenes, place):
-    assert wsis("label", tagged, "--data", scenes, "--out", place / "tags.json --device cpu") == 0
-    found, truth = (
-        json.loads(p.read_text())
-        for p in (place / "tags.json", scenes / "annotations" / "instances_val.json")
+@pytest.fixture
+def square(monkeypatch):
+    """In place of the network: one square of class 1, "car", in every picture."""
+
+    def find(model, batch, cfg):
+        images = batch if isinstance(batch, torch.Tensor) else batch.images
+        ids = torch.zeros(1, *images.shape[-2:], dtype=torch.long)
+        ids[:, 5:15, 20:30] = 1
+        one = torch.ones(1)
+        return InstanceMap(
+            ids=ids, image=one.long() - 1, labels=one.long(), centers=torch.zeros(1, 2), scores=one / 2
+        )
+
+    monkeypatch.setattr(bestie, "pseudo_labels", find)
+    monkeypatch.setattr(bestie, "predict", find)
+
+
+def test_label_from_tags_writes_a_data_set(tagged, scenes, tmp_path, square):
+    out = tmp_path / "tags.json"
+    assert wsis("label", tagged, "--data", scenes, "--out", out, "--device cpu") == 0
+    found, truth = (json.loads(p.read_text()) for p in (out, scenes / "annotations" / "instances_val.json"))
+    assert [a["image_id"] for a in found["annotations"]] == [i["id"] for i in truth["images"]]
+    assert {(a["category_id"], a["area"], *a["bbox"]) for a in found["annotations"]} == {
+        (2, 100, 20, 5, 10, 10)
+    }
+    assert found["categories"] == truth["categories"] == [{"id": 1, "name": "cat"}, {"id": 2, "name": "car"}]
+
+
+def test_clicked_pixel_belongs_to_its_own_mask_whatever_the_network_says():
+    regions = torch.zeros(1, 4, 6, dtype=torch.long)
+    regions[:, :, :3] = 1  # all of the left half to the first click, nothing to the second
+    points = Points.make(
+        torch.tensor([[0.0, 0.0], [2.0, 3.0]]), torch.tensor([0, 1]), ids=torch.tensor([7, 9])
     )
-    tags = {(a["image_id"], a["category_id"]) for a in truth["annotations"]}
-    assert {(a["image_id"], a["category_id"]) for a in found["annotations"]} <= tags
+    found = InstanceMap(
+        ids=regions, image=points.image, labels=points.labels, centers=points.xy.flip(1), scores=points.scores
+    )
+    masks = annotate.per_click(found, points)
+    assert masks.ids.tolist() == [7, 9] and masks.labels.tolist() == [0, 1]
+    assert masks.masks.flatten(1).sum(1).tolist() == [11, 1] and masks.masks[1, 3, 2]
 
 
 def test_killed_label_goes_on_where_it_was(clicked, scenes, tmp_path, monkeypatch):
@@ -183,24 +218,26 @@ def test_label_of_other_classes_is_refused(clicked, tmp_path):
         annotate.label(runs.load(clicked, "cpu"), data, tmp_path / "x.json")
 
 
-def test_predict_on_a_split_has_its_ids(tagged, scenes, place):
-    source = scenes / "annotations" / "instances_val.json"
-    out = place / "split.json"
+def test_predict_on_a_split_has_its_ids(tagged, scenes, tmp_path, square):
+    source, out = scenes / "annotations" / "instances_val.json", tmp_path / "split.json"
     assert wsis("predict", tagged, "--images", scenes / "images" / "val", "--out", out, "--device cpu") == 0
-    name_of = {i["id"]: i["file_name"] for i in json.loads(source.read_text())["images"]}
-    assert all(name_of[r["image_id"]] == r["file_name"] for r in json.loads(out.read_text()))
-    figures = place / "figures.json"
+    results = [
+        (r["image_id"], r["file_name"], r["category_id"], r["score"]) for r in json.loads(out.read_text())
+    ]
+    images = json.loads(source.read_text())["images"]
+    assert sorted(results) == sorted((i["id"], i["file_name"], 2, 0.5) for i in images)
+    figures = tmp_path / "figures.json"
     assert wsis("evaluate", out, source, "--metric voc --out", figures) == 0
-    assert {"mAP25", "mAP50", "mAP70", "mAP75"} <= json.loads(figures.read_text()).keys()
+    assert json.loads(figures.read_text()).keys() == {"mAP25", "mAP50", "mAP70", "mAP75"}
 
 
-def test_predict_on_a_plain_folder_counts_its_pictures(tagged, scenes, tmp_path):
+def test_predict_on_a_plain_folder_counts_its_pictures(tagged, scenes, tmp_path, square):
     (tmp_path / "photos").mkdir()
     for path in sorted((scenes / "images" / "val").iterdir())[2:]:
         (tmp_path / "photos" / path.name).write_bytes(path.read_bytes())
     out = tmp_path / "p.json"
     assert wsis("predict", tagged, "--images", tmp_path / "photos", "--out", out, "--device cpu") == 0
-    assert {r["image_id"] for r in json.loads(out.read_text())} <= {1, 2}
+    assert [r["image_id"] for r in json.loads(out.read_text())] == [1, 2]
 
 
 def test_predict_on_a_picture_that_the_json_does_not_know(tagged, scenes, tmp_path, capsys):

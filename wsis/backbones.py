@@ -15,9 +15,9 @@ import numpy as np
 import timm
 import torch
 from safetensors.torch import load_file
+from timm.layers import freeze_batch_norm_2d
 from timm.models.hrnet import HighResolutionNetFeatures
 from timm.models.vgg import VGG
-from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 
 from wsis.errors import ConfigError, WeightsError
@@ -120,17 +120,30 @@ def _construct(name: str, pretrained: bool, output_stride: int) -> Pyramid:
             body = timm.create_model(name, pretrained=pretrained, features_only=True, feature_location="")
         case "hrnet_tiny":
             body = HighResolutionNetFeatures(TINY_HRNET, feature_location="")
-            channels = [TINY_HRNET["stem_width"], *body.feature_info.channels()[1:]]  # timm lists a stem of 64
+            channels = [
+                TINY_HRNET["stem_width"],
+                *body.feature_info.channels()[1:],
+            ]  # timm lists a stem of 64
             return Pyramid(body, channels, body.feature_info.reduction())
         case "resnet50":
-            body = timm.create_model(name, pretrained=pretrained, features_only=True, output_stride=output_stride)
+            body = timm.create_model(
+                name, pretrained=pretrained, features_only=True, output_stride=output_stride
+            )
         case "resnet_tiny":
             body = timm.create_model(
-                "resnet10t", features_only=True, output_stride=output_stride, channels=(32, 64, 96, 128), stem_width=16
+                "resnet10t",
+                features_only=True,
+                output_stride=output_stride,
+                channels=(32, 64, 96, 128),
+                stem_width=16,
             )
         case "mobilenetv2":
             body = timm.create_model(
-                "mobilenetv2_100", pretrained=pretrained, features_only=True, output_stride=output_stride, pad_type="same"
+                "mobilenetv2_100",
+                pretrained=pretrained,
+                features_only=True,
+                output_stride=output_stride,
+                pad_type="same",
             )
             half = ((0.5,) * 3, (0.5,) * 3)
             return Pyramid(body, body.feature_info.channels(), body.feature_info.reduction(), *half)
@@ -141,14 +154,21 @@ def _construct(name: str, pretrained: bool, output_stride: int) -> Pyramid:
 
 def _tiny_vgg() -> VGG:
     """VGG-16's ten-convolution sibling: same stages, 1/8 of the width, batch norm since it starts from nothing."""
-    return VGG([16, "M", 32, "M", 64, 64, "M", 96, 96, "M", 96, 96, "M"], num_classes=0, norm_layer=nn.BatchNorm2d)
+    return VGG(
+        [16, "M", 32, "M", 64, 64, "M", 96, 96, "M", 96, 96, "M"], num_classes=0, norm_layer=nn.BatchNorm2d
+    )
 
 
 def _branches(*channels: int) -> dict:
     """One HRNet stage of one module with a basic block per branch."""
     n = len(channels)
     return dict(
-        num_modules=1, num_branches=n, block_type="BASIC", num_blocks=(1,) * n, num_channels=channels, fuse_method="SUM"
+        num_modules=1,
+        num_branches=n,
+        block_type="BASIC",
+        num_blocks=(1,) * n,
+        num_channels=channels,
+        fuse_method="SUM",
     )
 
 
@@ -173,7 +193,9 @@ def shipped(name: str) -> Path:
         raise WeightsError(f"the package ships no weights {name!r}; use weights=random or weights=PATH")
     found, wanted = sha256(path), json.loads(card.read_text())["sha256"]
     if found != wanted:
-        raise WeightsError(f"{path}: sha256 {found[:12]}... is not the {wanted[:12]}... of its card; reinstall the package")
+        raise WeightsError(
+            f"{path}: sha256 {found[:12]}... is not the {wanted[:12]}... of its card; reinstall the package"
+        )
     return path
 
 
@@ -193,11 +215,15 @@ def load_weights(model: nn.Module, path: Path) -> None:
         try:
             _load_folded(model, path)
         except (OSError, KeyError, ValueError, BadZipFile) as error:
-            raise WeightsError(f"{path} does not hold folded convolutions of {type(model).__name__}: {error}") from error
+            raise WeightsError(
+                f"{path} does not hold folded convolutions of {type(model).__name__}: {error}"
+            ) from error
         freeze_batch_norm_2d(model)  # batch statistics would undo what the fold put into the weights
         return
     if path.suffix != ".safetensors":
-        raise WeightsError(f"{path}: only .safetensors and .npz are read, since a pickle can run code; convert it first")
+        raise WeightsError(
+            f"{path}: only .safetensors and .npz are read, since a pickle can run code; convert it first"
+        )
     try:
         state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}
         model.load_state_dict(state)
@@ -214,7 +240,9 @@ def _load_folded(model: nn.Module, path: Path) -> None:
         for k, i in enumerate(convs):
             weight = arrays[f"{k}.w"].astype(np.float32) * arrays[f"{k}.scale"].reshape(-1, 1, 1, 1)
             if weight.shape != tuple(modules[i].weight.shape):
-                raise WeightsError(f"{path}: convolution {k} has shape {weight.shape}, {tuple(modules[i].weight.shape)} expected")
+                raise WeightsError(
+                    f"{path}: convolution {k} has shape {weight.shape}, {tuple(modules[i].weight.shape)} expected"
+                )
             modules[i].weight.copy_(torch.from_numpy(weight))
             norm = next(m for m in modules[i + 1 :] if isinstance(m, nn.BatchNorm2d))
             norm.weight.copy_((norm.running_var + norm.eps).sqrt())

@@ -16,7 +16,13 @@ KEEP = 2  # the newest may be cut off by a full disk or a pulled plug; the one b
 
 
 def save(
-    folder: Path, name: str, step: int, model: nn.Module, optimizer: Optimizer, average: nn.Module | None, key: str
+    folder: Path,
+    name: str,
+    step: int,
+    model: nn.Module,
+    optimizer: Optimizer,
+    average: nn.Module | None,
+    key: str,
 ) -> None:
     """Write `<name>-<step>.safetensors` in `folder` and drop all but the last two of that name."""
     state = {f"model.{k}": v for k, v in model.state_dict().items()}
@@ -24,7 +30,9 @@ def save(
         state |= {f"average.{k}": v for k, v in average.state_dict().items()}
     packed = optimizer.state_dict()
     for index, slots in packed["state"].items():
-        state |= {f"optimizer.{index}.{slot}": torch.as_tensor(v) for slot, v in slots.items() if v is not None}
+        state |= {
+            f"optimizer.{index}.{slot}": torch.as_tensor(v) for slot, v in slots.items() if v is not None
+        }
     state = {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
     with atomic(folder / f"{name}-{step:08d}.safetensors") as temporary:
         save_file(state, temporary, metadata={"step": str(step), "key": key})
@@ -37,9 +45,7 @@ def found(folder: Path, name: str) -> list[Path]:
     return sorted(folder.glob(f"{name}-????????.safetensors"))
 
 
-def restore(
-    path: Path, model: nn.Module, optimizer: Optimizer, average: nn.Module | None, key: str
-) -> int:
+def restore(path: Path, model: nn.Module, optimizer: Optimizer, average: nn.Module | None, key: str) -> int:
     """Put the state of `path` into the objects and return its step.
 
     Raises:

@@ -64,14 +64,18 @@ def _set(config: Any, path: list[str], value: Any, full_name: str) -> Any:
         import difflib
 
         near = difflib.get_close_matches(path[0], names, n=3) or sorted(names)
-        raise ConfigError(f"{type(config).__name__} has no setting {full_name!r}; did you mean {', '.join(near)}?")
+        raise ConfigError(
+            f"{type(config).__name__} has no setting {full_name!r}; did you mean {', '.join(near)}?"
+        )
     old = getattr(config, path[0])
     if len(path) > 1:
         if not is_dataclass(old):
             raise ConfigError(f"{full_name!r}: {path[0]} is a single value, it has no part {path[1]!r}")
         return replace(config, **{path[0]: _set(old, path[1:], value, full_name)})
     if is_dataclass(old):
-        raise ConfigError(f"{full_name!r} is a group of settings; name one of {sorted(flatten(old, path[0] + '.'))}")
+        raise ConfigError(
+            f"{full_name!r} is a group of settings; name one of {sorted(flatten(old, path[0] + '.'))}"
+        )
     kind = typing.get_type_hints(type(config))[path[0]]
     return replace(config, **{path[0]: _checked(value, kind, full_name)})
 
@@ -98,7 +102,11 @@ def _checked(value: Any, kind: Any, name: str) -> Any:
         if value not in options:
             raise ConfigError(f"{name}={value!r}: choose one of {', '.join(map(str, options))}")
         return value
-    allowed = tuple(o if typing.get_origin(o) is None else typing.get_origin(o) for o in options) if options else kind
+    allowed = (
+        tuple(o if typing.get_origin(o) is None else typing.get_origin(o) for o in options)
+        if options
+        else kind
+    )
     if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
         raise ConfigError(f"{name}={value!r}: expected {_words(kind)}")
     return value
@@ -126,7 +134,15 @@ def _rows(config: Any, default: Any, prefix: str, group: dict[str, Any]) -> list
         if value != published:
             source = f"scaled down from {published} ({source})"
         scales = "yes" if m["scales"] else ""
-        rows.append({"name": prefix + f.name, "value": str(value), "unit": m["unit"], "source": source, "scales": scales})
+        rows.append(
+            {
+                "name": prefix + f.name,
+                "value": str(value),
+                "unit": m["unit"],
+                "source": source,
+                "scales": scales,
+            }
+        )
     return rows
 
 

@@ -32,6 +32,9 @@ def _neighbours(x: Tensor, dilations: tuple[int, ...]) -> list[Tensor]:
     for d in dilations:
         padded = pad(x, (d, d, d, d), mode="replicate")
         shifts += [
-            padded[..., y : y + height, z : z + width] for y in (0, d, 2 * d) for z in (0, d, 2 * d) if (y, z) != (d, d)
+            padded[..., y : y + height, z : z + width]
+            for y in (0, d, 2 * d)
+            for z in (0, d, 2 * d)
+            if (y, z) != (d, d)
         ]
     return shifts

@@ -28,7 +28,9 @@ from wsis.types import Batch
 SEED = 90_210
 SIZE = 64
 SCENES = WorldConfig(size=SIZE, objects=(1, 1), object_size=(0.35, 0.85), contact=0, nested=0, occlusion=0)
-SCHEDULE = Schedule(steps=1200, batch_size=48, optimizer="adamw", lr=3e-3, weight_decay=0.05, warmup=100, decay="poly")
+SCHEDULE = Schedule(
+    steps=1200, batch_size=48, optimizer="adamw", lr=3e-3, weight_decay=0.05, warmup=100, decay="poly"
+)
 AUGMENT = Augment(crop=SIZE, long_side=None, scale=(0.8, 1.3), scale_step=0.0)
 
 
@@ -48,18 +50,27 @@ class TagClassifier(nn.Module):
 def pretrain(name: str, out: Path, schedule: Schedule = SCHEDULE, scenes: int = 4000) -> dict:
     """Train the trunk `name` from nothing and write `<name>.safetensors` and `<name>.json` in `out`; returns the card."""
     began = time.perf_counter()
-    train, val = (InMemory(World(split, n, seed=SEED, config=SCENES)) for split, n in (("train", scenes), ("val", 500)))
+    train, val = (
+        InMemory(World(split, n, seed=SEED, config=SCENES)) for split, n in (("train", scenes), ("val", 500))
+    )
     engine = Engine(accelerator=make_accelerator("auto"), seed=SEED, folder=out / f".{name}", resume=True)
     torch.manual_seed(SEED)
-    model = TagClassifier(build_pyramid(name, "random"), slice(1 if name.startswith("hrnet") else -1, None), len(train.classes))
+    model = TagClassifier(
+        build_pyramid(name, "random"), slice(1 if name.startswith("hrnet") else -1, None), len(train.classes)
+    )
 
     def loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
-        return {"total": cross_entropy(network(batch.images), batch.tags.float().argmax(1), label_smoothing=0.1)}
+        return {
+            "total": cross_entropy(network(batch.images), batch.tags.float().argmax(1), label_smoothing=0.1)
+        }
 
     model = optimise(name, model, loss, train, AUGMENT, schedule, engine, f"{name} {schedule}")
     batches = [collate([val[i] for i in range(k, k + 50)]) for k in range(0, len(val), 50)]
     with torch.no_grad():
-        right = [model(b.images.to(engine.accelerator.device)).argmax(1).cpu() == b.tags.float().argmax(1) for b in batches]
+        right = [
+            model(b.images.to(engine.accelerator.device)).argmax(1).cpu() == b.tags.float().argmax(1)
+            for b in batches
+        ]
     path = out / f"{name}.safetensors"
     save_weights(path, model.trunk.body, half=True)
     card = {
@@ -80,7 +91,9 @@ def pretrain(name: str, out: Path, schedule: Schedule = SCHEDULE, scenes: int = 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("name", help="vgg_tiny, hrnet_tiny or resnet_tiny")
     parser.add_argument("--out", type=Path, default=Path("wsis/weights"))
     parser.add_argument("--steps", type=int, default=SCHEDULE.steps)

@@ -65,7 +65,13 @@ class Workspace:
         return self.folder / artefact
 
     def optimise(
-        self, name: str, model: nn.Module, loss: StepLoss, dataset: Dataset, augment: Augment, schedule: Schedule
+        self,
+        name: str,
+        model: nn.Module,
+        loss: StepLoss,
+        dataset: Dataset,
+        augment: Augment,
+        schedule: Schedule,
     ) -> nn.Module:
         """`train.optimise` in this run's folder, under this stage's key."""
         return optimise(name, model, loss, dataset, augment, schedule, self.engine, self.key)
@@ -100,9 +106,16 @@ def fit(
     stages = method(name).stages(cfg)
     unknown = set(only) - {s.name for s in stages}
     if unknown:
-        raise ConfigError(f"no stage {', '.join(sorted(unknown))}; {name} has {', '.join(s.name for s in stages)}")
+        raise ConfigError(
+            f"no stage {', '.join(sorted(unknown))}; {name} has {', '.join(s.name for s in stages)}"
+        )
     engine = Engine(
-        accelerator=make_accelerator(device), seed=seed, folder=out, resume=resume, workers=workers, tensorboard=tensorboard
+        accelerator=make_accelerator(device),
+        seed=seed,
+        folder=out,
+        resume=resume,
+        workers=workers,
+        tensorboard=tensorboard,
     )
     workspace = Workspace(cfg=cfg, train=train, val=val, folder=out, engine=engine)
     if engine.accelerator.is_main_process:
@@ -128,7 +141,9 @@ def _run(stage: Stage, workspace: Workspace, cache: Path | None) -> dict[str, An
     stored = cache / f"{stage.name}-{workspace.key}" if cache else None
     main, wait = workspace.engine.accelerator.is_main_process, workspace.engine.accelerator.wait_for_everyone
     if main and stored and not report.exists() and (stored / report.name).exists():
-        shutil.copytree(stored, workspace.folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(report.name))
+        shutil.copytree(
+            stored, workspace.folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(report.name)
+        )
         shutil.copy2(stored / report.name, report)  # last: it says that the rest is whole
     wait()
     if report.exists() and read_json(report)["key"] == workspace.key:
@@ -162,7 +177,13 @@ def _store(stage: Stage, workspace: Workspace, stored: Path) -> None:
 def _claim(out: Path, name: str, cfg: Any, data: str, seed: int, train: Dataset, resume: bool) -> None:
     """Write run.json, or check that the one that is there describes the same run."""
     path = out / "run.json"
-    mine = {"method": name, "data": data, "seed": seed, "classes": list(train.classes), "settings": flatten(cfg)}
+    mine = {
+        "method": name,
+        "data": data,
+        "seed": seed,
+        "classes": list(train.classes),
+        "settings": flatten(cfg),
+    }
     if path.exists() and resume:
         import json
 
@@ -170,7 +191,11 @@ def _claim(out: Path, name: str, cfg: Any, data: str, seed: int, train: Dataset,
         mine_plain = json.loads(json.dumps(mine))
         if theirs != mine_plain:
             parts = [k for k in mine if theirs.get(k) != mine_plain[k]]
-            wrong = {k for k in mine_plain["settings"] if theirs.get("settings", {}).get(k) != mine_plain["settings"][k]}
+            wrong = {
+                k
+                for k in mine_plain["settings"]
+                if theirs.get("settings", {}).get(k) != mine_plain["settings"][k]
+            }
             raise ConfigError(
                 f"{out} holds a run that differs in {', '.join(parts)} {sorted(wrong) or ''}; use another --out, "
                 "or start it again without --resume"
@@ -205,7 +230,9 @@ def load(folder: Path, device: str = "auto") -> Run:
     """
     path = folder / "run.json"
     if not path.exists():
-        raise DataError(f"{folder} holds no run (run.json is missing); make one with python -m wsis train ... --out {folder}")
+        raise DataError(
+            f"{folder} holds no run (run.json is missing); make one with python -m wsis train ... --out {folder}"
+        )
     facts = read_json(path)
     which = method(facts["method"])
     cfg = changed(which.FULL, **facts["settings"])

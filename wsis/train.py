@@ -35,7 +35,9 @@ class Schedule:
     """How one network is trained. Methods give the published values; the defaults here only fill gaps."""
 
     steps: int = ours(1000, why="each method states its own", unit="step", scales=True)
-    batch_size: int = ours(16, why="each method states its own", unit="images over all processes", scales=True)
+    batch_size: int = ours(
+        16, why="each method states its own", unit="images over all processes", scales=True
+    )
     optimizer: Literal["sgd", "adam", "adamw"] = ours("adamw", why="each method states its own")
     lr: float = ours(1e-4, why="each method states its own", scales=True)
     new_lr: float = ours(1.0, why="one rate for all", unit="multiple of lr outside the trunk", scales=True)
@@ -73,7 +75,9 @@ def make_accelerator(device: str = "auto") -> Accelerator:
     if device not in ("auto", "cpu", "cuda"):
         raise ConfigError(f"device={device!r}: choose auto, cpu or cuda")
     if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device=cuda, but torch sees no GPU; use device=auto or install a CUDA build of torch")
+        raise ConfigError(
+            "device=cuda, but torch sees no GPU; use device=auto or install a CUDA build of torch"
+        )
     cpu = device == "cpu" or not torch.cuda.is_available()
     precision = "no" if cpu or not torch.cuda.is_bf16_supported() else "bf16"
     # A trunk may have branches that no head reads, and a stage may train some heads only.
@@ -115,7 +119,10 @@ def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimize
     match schedule.optimizer:
         case "sgd":
             return torch.optim.SGD(
-                groups, momentum=schedule.momentum, nesterov=schedule.nesterov, weight_decay=schedule.weight_decay
+                groups,
+                momentum=schedule.momentum,
+                nesterov=schedule.nesterov,
+                weight_decay=schedule.weight_decay,
             )
         case "adam":
             return torch.optim.Adam(groups, weight_decay=schedule.weight_decay)
@@ -123,7 +130,9 @@ def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimize
             return torch.optim.AdamW(groups, weight_decay=schedule.weight_decay)
 
 
-def order(length: int, batch_size: int, seed: int, start: int, stop: int) -> Iterator[list[tuple[int, int, int]]]:
+def order(
+    length: int, batch_size: int, seed: int, start: int, stop: int
+) -> Iterator[list[tuple[int, int, int]]]:
     """For each step the keys (step, slot, image index): epochs of fresh permutations, one after the other."""
     epoch, permutation = -1, torch.empty(0)
     for step in range(start, stop):
@@ -132,7 +141,9 @@ def order(length: int, batch_size: int, seed: int, start: int, stop: int) -> Ite
             position = step * batch_size + slot
             if position // length != epoch:
                 epoch = position // length
-                permutation = torch.randperm(length, generator=torch.Generator().manual_seed(seed_of(seed, "epoch", epoch)))
+                permutation = torch.randperm(
+                    length, generator=torch.Generator().manual_seed(seed_of(seed, "epoch", epoch))
+                )
             keys.append((step, slot, int(permutation[position % length])))
         yield keys
 
@@ -145,7 +156,9 @@ class _Augmented:
 
     def __getitem__(self, key: tuple[int, int, int]) -> Sample:
         step, slot, index = key
-        sample = replace(self.dataset[index], truth=None, true_semantic=None)  # no loss can read what it must not know
+        sample = replace(
+            self.dataset[index], truth=None, true_semantic=None
+        )  # no loss can read what it must not know
         return self.augment(sample, seed_of(self.seed, "augment", step, slot))
 
 
@@ -153,8 +166,12 @@ def batches(dataset: Dataset, augment: Augment, schedule: Schedule, engine: Engi
     """This process's share of every batch from step `start` on."""
     rank, world = engine.accelerator.process_index, engine.accelerator.num_processes
     if schedule.batch_size % world:
-        raise ConfigError(f"batch_size={schedule.batch_size} cannot be shared by {world} processes; use a multiple of it")
-    keys = [k[rank::world] for k in order(len(dataset), schedule.batch_size, engine.seed, start, schedule.steps)]
+        raise ConfigError(
+            f"batch_size={schedule.batch_size} cannot be shared by {world} processes; use a multiple of it"
+        )
+    keys = [
+        k[rank::world] for k in order(len(dataset), schedule.batch_size, engine.seed, start, schedule.steps)
+    ]
     return DataLoader(
         _Augmented(dataset, augment, engine.seed),  # pyright: ignore[reportArgumentType]
         batch_sampler=keys,
@@ -184,13 +201,23 @@ def optimise(
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     model.to(accelerator.device).train()
     optimizer = make_optimizer(model, schedule)
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(schedule.ema), use_buffers=True) if schedule.ema else None
+    average = (
+        AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(schedule.ema), use_buffers=True)
+        if schedule.ema
+        else None
+    )
     start, last = 0, checkpoint.found(engine.folder, name)
     if engine.resume and last:
         start = checkpoint.restore(last[-1], model, optimizer, average, key)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     log = Log(engine, name, start)
-    progress = tqdm(total=schedule.steps, initial=start, desc=name, disable=None if accelerator.is_main_process else True, leave=False)
+    progress = tqdm(
+        total=schedule.steps,
+        initial=start,
+        desc=name,
+        disable=None if accelerator.is_main_process else True,
+        leave=False,
+    )
     for step, batch in enumerate(batches(dataset, augment, schedule, engine, start), start):
         torch.manual_seed(seed_of(engine.seed, name, step, accelerator.process_index))
         for group in optimizer.param_groups:
@@ -241,7 +268,9 @@ class Log:
         return lines[:1] + [line for line in lines[1:] if int(line.split(",", 1)[0]) < start]
 
     def add(self, step: int, lr: float, image_ids: tuple[int, ...], terms: dict[str, Tensor]) -> None:
-        self.rows.append((step, lr, time.perf_counter() - self.began, image_ids, {k: v.detach() for k, v in terms.items()}))
+        self.rows.append(
+            (step, lr, time.perf_counter() - self.began, image_ids, {k: v.detach() for k, v in terms.items()})
+        )
 
     def flush(self) -> float:
         """Write the waiting rows and return the last total.
@@ -252,7 +281,9 @@ class Log:
         names = list(self.rows[0][4])
         values = torch.stack([torch.stack([r[4][n].float() for n in names]) for r in self.rows]).tolist()
         for (step, _, _, image_ids, _), row in zip(self.rows, values, strict=True):
-            bad = [f"{n}={v}" for n, v in zip(names, row, strict=True) if not -float("inf") < v < float("inf")]
+            bad = [
+                f"{n}={v}" for n, v in zip(names, row, strict=True) if not -float("inf") < v < float("inf")
+            ]
             if bad:
                 raise TrainingError(
                     f"{self.name}: {', '.join(bad)} at step {step}, images {list(image_ids)}; nothing was saved after the "

@@ -59,7 +59,9 @@ class Instances:
 
     def __getitem__(self, index: Any) -> Self:
         """A subset: `index` is a bool mask, an index tensor or a slice."""
-        return type(self)(**{k: getattr(self, k)[index] for k in ("masks", "labels", "scores", "ids", "crowd")})
+        return type(self)(
+            **{k: getattr(self, k)[index] for k in ("masks", "labels", "scores", "ids", "crowd")}
+        )
 
     def to(self, device: torch.device | str) -> Self:
         return type(self)(**{k: v.to(device) for k, v in vars(self).items()})

@@ -67,7 +67,9 @@ class Labelled:
     maps: a folder with `<stem of the image>.png`. cues: rows x, y, label, score by image id, as in cues.json.
     """
 
-    def __init__(self, dataset: Dataset, maps: Path, cues: dict[str, list[list[float]]] | None = None) -> None:
+    def __init__(
+        self, dataset: Dataset, maps: Path, cues: dict[str, list[list[float]]] | None = None
+    ) -> None:
         self.dataset, self.maps, self.cues, self.classes = dataset, maps, cues, dataset.classes
 
     def __len__(self) -> int:
@@ -91,7 +93,9 @@ def read_class_map(path: Path, size: tuple[int, int], classes: int) -> Tensor:
     """
     class_map = read_label_map(path)
     if tuple(class_map.shape) != size:
-        raise DataError(f"{path} is {class_map.shape[1]} x {class_map.shape[0]}, its image {size[1]} x {size[0]}; write it again")
+        raise DataError(
+            f"{path} is {class_map.shape[1]} x {class_map.shape[0]}, its image {size[1]} x {size[0]}; write it again"
+        )
     wrong = class_map[(class_map > classes) & (class_map != IGNORE)]
     if len(wrong):
         raise DataError(f"{path}: value {wrong[0]}; class maps hold 0, 1..{classes} and {IGNORE}")

@@ -1,7 +1,7 @@
 """BESTIE: image tags or one point per object -> instance masks (CVPR 2022, arXiv 2109.09477).
 
-    tags --classifier with peak attention--> cues --one component, one cue--> center, offset and weight maps
-    image --network--> semantic, center and offset maps --grouping--> instances, and better labels for itself
+tags --classifier with peak attention--> cues --one component, one cue--> center, offset and weight maps
+image --network--> semantic, center and offset maps --grouping--> instances, and better labels for itself
 """
 
 import math
@@ -15,19 +15,36 @@ from wsis.backbones import load_weights
 from wsis.config import changed
 from wsis.methods.bestie.config import FULL, TINY, BestieConfig
 from wsis.methods.bestie.labels import (
-    component_labels, find_instances, foreground_probability, point_labels, refined_labels,
+    component_labels,
+    find_instances,
+    foreground_probability,
+    point_labels,
+    refined_labels,
 )  # fmt: skip
 from wsis.methods.bestie.model import BestieNet, Outputs
 from wsis.methods.bestie.objective import center_map, objective, render
 from wsis.methods.bestie.pipeline import stages
 from wsis.types import Batch, InstanceMap, Trace
 
-__all__ = ["FULL", "TINY", "BestieConfig", "build", "loss", "official", "predict", "pseudo_labels", "restore", "stages"]
+__all__ = [
+    "FULL",
+    "TINY",
+    "BestieConfig",
+    "build",
+    "loss",
+    "official",
+    "predict",
+    "pseudo_labels",
+    "restore",
+    "stages",
+]
 
 
 def official(cfg: BestieConfig) -> BestieConfig:
     """`cfg` with the release's values and defects, for comparisons with it; see book/fidelity.md."""
-    return changed(cfg, compat="official", **{"pam.alpha": 0.7, "cues.threshold": 0.7, "augment.pad_label": "background"})
+    return changed(
+        cfg, compat="official", **{"pam.alpha": 0.7, "cues.threshold": 0.7, "augment.pad_label": "background"}
+    )
 
 
 def build(cfg: BestieConfig) -> BestieNet:
@@ -56,7 +73,9 @@ def pseudo_labels(
     """
     if model is None:
         if batch.semantic_maps is None or batch.points is None or batch.tags is None:
-            raise ValueError("pseudo_labels without a model needs semantic_maps, points and tags in the batch")
+            raise ValueError(
+                "pseudo_labels without a model needs semantic_maps, points and tags in the batch"
+            )
         labels = component_labels(batch.semantic_maps, batch.points, batch.tags, cfg)
         targets = render(labels, cfg)
         return (labels, Trace(targets._asdict())) if trace else labels
@@ -101,11 +120,15 @@ def infer(model: nn.Module, images: Tensor, cfg: BestieConfig) -> Outputs:
     """The network's maps at the images' size, from sides that are multiples of 32, optionally averaged over a flip."""
     size = (images.shape[-2], images.shape[-1])
     scale = cfg.long_side / max(size) if cfg.long_side else 1.0
-    x = interpolate(images, [math.ceil(side * scale / 32) * 32 for side in size], mode="bilinear", align_corners=False)
+    x = interpolate(
+        images, [math.ceil(side * scale / 32) * 32 for side in size], mode="bilinear", align_corners=False
+    )
     outputs: Outputs = model(x)
     if cfg.flip:
         mirrored = Outputs(*(m.flip(3) for m in model(x.flip(3))))
-        semantic = torch.logaddexp(outputs.semantic.log_softmax(1), mirrored.semantic.log_softmax(1)) - math.log(2)
+        semantic = torch.logaddexp(
+            outputs.semantic.log_softmax(1), mirrored.semantic.log_softmax(1)
+        ) - math.log(2)
         offset = outputs.offset
         if cfg.compat == "clean":  # the release averages the other two maps only
             mirror = torch.tensor([1.0, -1.0], device=offset.device)[:, None, None]
@@ -113,7 +136,9 @@ def infer(model: nn.Module, images: Tensor, cfg: BestieConfig) -> Outputs:
         outputs = Outputs(semantic, (outputs.center + mirrored.center) / 2, offset)
     resized = outputs.resized(size)
     if cfg.compat == "official":  # the release interpolates the offsets, but leaves their length
-        return resized._replace(offset=interpolate(outputs.offset, size, mode="bilinear", align_corners=False))
+        return resized._replace(
+            offset=interpolate(outputs.offset, size, mode="bilinear", align_corners=False)
+        )
     return resized
 
 
@@ -134,5 +159,10 @@ def decode(
     )
     if not trace:
         return labels
-    steps = {"classes": classes, "center": found.heat, "components": found.components, "offset": outputs.offset}
+    steps = {
+        "classes": classes,
+        "center": found.heat,
+        "components": found.components,
+        "offset": outputs.offset,
+    }
     return labels, Trace(steps)

@@ -13,7 +13,9 @@ CITE = "kim2022bestie"
 class PamConfig:
     """The peak attention module of the classifier."""
 
-    alpha: float = paper(0.5, cite=CITE, where="Table 2 (supp.); official scripts 0.7", unit="fraction of the maximum")
+    alpha: float = paper(
+        0.5, cite=CITE, where="Table 2 (supp.); official scripts 0.7", unit="fraction of the maximum"
+    )
     layers: tuple[int, ...] = paper((6,), cite=CITE, where="Table 3 (supp.)", unit="VGG stage")
 
 
@@ -48,7 +50,9 @@ class RefineConfig:
     start: int = paper(0, cite=CITE, where="official code", unit="step", scales=True)
     threshold: float = paper(0.3, cite=CITE, where="official code", unit="center map value")
     max_instances: int = paper(5, cite=CITE, where="official code", unit="instances per component")
-    foreground: Literal["labels", "prediction"] = paper("labels", cite=CITE, where="official code; Fig. 2 draws prediction")
+    foreground: Literal["labels", "prediction"] = paper(
+        "labels", cite=CITE, where="official code; Fig. 2 draws prediction"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +61,9 @@ class LossConfig:
 
     iag: bool = paper(True, cite=CITE, where="Table 1 (supp.)")
     unguided_norm: Literal["mean", "matched"] = paper("mean", cite=CITE, where="official code, without IAG")
-    semantic: Literal["ohem", "mean"] = paper("ohem", cite=CITE, where="official code; listing 6 has the plain mean")
+    semantic: Literal["ohem", "mean"] = paper(
+        "ohem", cite=CITE, where="official code; listing 6 has the plain mean"
+    )
     hard_fraction: float = paper(0.2, cite=CITE, where="official code", unit="fraction of pixels")
     center_weight: float = paper(200.0, cite=CITE, where="supp. listing 6")
     offset_weight: float = paper(0.01, cite=CITE, where="supp. listing 6", unit="1 / px")
@@ -68,14 +74,22 @@ class LossConfig:
 class SemanticConfig:
     """Where the semantic maps come from: the released maps are not part of any weak chain that we can run."""
 
-    source: Literal["cam", "drs", "folder", "truth"] = ours("cam", why="the simplest honest weak chain; `truth` is an oracle")
+    source: Literal["cam", "drs", "folder", "truth"] = ours(
+        "cam", why="the simplest honest weak chain; `truth` is an oracle"
+    )
     folder: str = ours("", why="read with source=folder: class-map PNGs named like the images")
     background: float = ours(
         0.2, why="usual constant; coarse maps of small images want more", unit="normalised CAM", scales=True
     )
-    uncertain: float = ours(0.05, why="closer calls are ignored, not taught", unit="difference of probabilities")
-    sharpen: int = ours(10, why="as in the refinement's paper; 0 leaves the maps as they are", unit="steps", scales=True)
-    scales: tuple[float, ...] = ours((0.5, 1.0, 1.5, 2.0), why="usual multi-scale CAM", unit="of the image size", scales=True)
+    uncertain: float = ours(
+        0.05, why="closer calls are ignored, not taught", unit="difference of probabilities"
+    )
+    sharpen: int = ours(
+        10, why="as in the refinement's paper; 0 leaves the maps as they are", unit="steps", scales=True
+    )
+    scales: tuple[float, ...] = ours(
+        (0.5, 1.0, 1.5, 2.0), why="usual multi-scale CAM", unit="of the image size", scales=True
+    )
     drs_delta: float = ours(0.55, why="recalled from the DRS release", unit="fraction of the maximum")
     backbone: str = ours("resnet50", why="of the network that retrains on the maps", scales=True)
     weights: str = ours("imagenet", why="as for the other networks", scales=True)
@@ -91,34 +105,54 @@ class AugmentConfig:
 
     crop: int = paper(416, cite=CITE, where="official code", unit="px", scales=True)
     long_side: int = paper(449, cite=CITE, where="official code; 0 keeps the size", unit="px", scales=True)
-    scale: tuple[float, float] = paper((0.7, 1.3), cite=CITE, where="official code", unit="of the image size", scales=True)
+    scale: tuple[float, float] = paper(
+        (0.7, 1.3), cite=CITE, where="official code", unit="of the image size", scales=True
+    )
     scale_step: float = paper(0.1, cite=CITE, where="official code; 0 is continuous")
     classifier_crop: int = paper(321, cite=CITE, where="official code", unit="px", scales=True)
     classifier_resize: int = paper(384, cite=CITE, where="official code", unit="px", scales=True)
-    pad_label: Literal["ignore", "background"] = ours("ignore", why="the release pads with background, which teaches it")
+    pad_label: Literal["ignore", "background"] = ours(
+        "ignore", why="the release pads with background, which teaches it"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class BestieConfig:
     """BESTIE (CVPR 2022, arXiv 2109.09477)."""
 
-    supervision: Literal["tags", "points"] = paper("tags", cite=CITE, where="Table 1 (paper), image-level row")
+    supervision: Literal["tags", "points"] = paper(
+        "tags", cite=CITE, where="Table 1 (paper), image-level row"
+    )
     backbone: str = paper("hrnet_w48", cite=CITE, where="supp. text 2d", scales=True)
     weights: str = paper("imagenet", cite=CITE, where="official code", scales=True)
     classifier_backbone: str = paper("vgg16", cite=CITE, where="supp. Fig. 2", scales=True)
     classifier_weights: str = paper("imagenet", cite=CITE, where="official code", scales=True)
     width: int = paper(256, cite=CITE, where="official code", unit="channels of the heads", scales=True)
-    bn_momentum: float = paper(0.01, cite=CITE, where="official code, ResNet-50's decoders", unit="per step", scales=True)
+    bn_momentum: float = paper(
+        0.01, cite=CITE, where="official code, ResNet-50's decoders", unit="per step", scales=True
+    )
     classes: int = ours(20, why="VOC; set from the data", unit="classes", scales=True)
-    center_mode: Literal["class_wise", "class_agnostic"] = paper("class_wise", cite=CITE, where="supp. text 2a")
+    center_mode: Literal["class_wise", "class_agnostic"] = paper(
+        "class_wise", cite=CITE, where="supp. text 2a"
+    )
     sigma: float = paper(6.0, cite=CITE, where="official code", unit="px", scales=True)
     center_kernel: int = paper(41, cite=CITE, where="official code", unit="px", scales=True)
     min_area: int = paper(50, cite=CITE, where="official code", unit="px", scales=True)
-    center_threshold: float = paper(0.1, cite=CITE, where="official code, at inference", unit="center map value")
+    center_threshold: float = paper(
+        0.1, cite=CITE, where="official code, at inference", unit="center map value"
+    )
     keep_centerless: bool = paper(True, cite=CITE, where="official code: val_ignore=False")
     flip: bool = paper(False, cite=CITE, where="official script, image-level")
-    long_side: int = paper(0, cite=CITE, where="official code: images keep their size; else the side at inference", unit="px", scales=True)
-    compat: Literal["clean", "official"] = ours("clean", why="official repeats the release's defects, for parity tests")
+    long_side: int = paper(
+        0,
+        cite=CITE,
+        where="official code: images keep their size; else the side at inference",
+        unit="px",
+        scales=True,
+    )
+    compat: Literal["clean", "official"] = ours(
+        "clean", why="official repeats the release's defects, for parity tests"
+    )
 
     pam: PamConfig = PamConfig()
     cues: CueConfig = CueConfig()

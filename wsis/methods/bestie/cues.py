@@ -47,7 +47,10 @@ def extract_cues(maps: Tensor, tags: Tensor, cfg: CueConfig) -> Points:
     image, label, rank = (scores > 0).nonzero(as_tuple=True)
     pixel, width = place[image, label, rank], maps.shape[-1]
     return Points.make(
-        torch.stack((pixel % width, pixel // width), dim=1), label, scores=scores[image, label, rank], image=image
+        torch.stack((pixel % width, pixel // width), dim=1),
+        label,
+        scores=scores[image, label, rank],
+        image=image,
     )
 
 

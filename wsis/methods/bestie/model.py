@@ -87,7 +87,9 @@ class Classifier(nn.Module):
 
 def _replace_activations(trunk: Pyramid, stage: int, activation: nn.Module) -> None:
     if not isinstance(trunk.body, VGGStages):
-        raise ConfigError("pam.layers 4 and 5 are stages of VGG; with another classifier_backbone use pam.layers=[6] or []")
+        raise ConfigError(
+            "pam.layers 4 and 5 are stages of VGG; with another classifier_backbone use pam.layers=[6] or []"
+        )
     layers = trunk.body.stages[stage - 1]
     for i, module in enumerate(layers):
         if isinstance(module, nn.ReLU):
@@ -147,7 +149,8 @@ class HighResolutionHeads(nn.Module):
         self.level = trunk.strides.index(4)
         inside = trunk.channels[self.level]
         self.heads = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(inside, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, out, 1)) for out in channels
+            nn.Sequential(nn.Conv2d(inside, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, out, 1))
+            for out in channels
         )
         initialise(self)
 
@@ -170,7 +173,8 @@ class PanopticDeepLab(nn.Module):
         self.instance = Decoder(deep, skips, [width // 4, width // 8, width // 16], width, width // 2)
         inside, hidden = (width, width // 2, width // 2), (width, width // 2, width // 8)
         self.heads = nn.ModuleList(
-            nn.Sequential(separable(i, h), nn.Conv2d(h, o, 1)) for i, h, o in zip(inside, hidden, channels, strict=True)
+            nn.Sequential(separable(i, h), nn.Conv2d(h, o, 1))
+            for i, h, o in zip(inside, hidden, channels, strict=True)
         )
         for m in self.modules():
             if isinstance(m, nn.BatchNorm2d):

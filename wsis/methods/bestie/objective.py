@@ -45,7 +45,9 @@ def render(instances: InstanceMap, cfg: BestieConfig, centers: Tensor | None = N
     x = torch.arange(width, device=row.device, dtype=torch.float32).expand(height, width)
     offset = (position - torch.stack((y, x), -1)) * known[..., None]
     if centers is None:
-        centers = center_map(instances.centers, instances.image, instances.labels, (batch, height, width), cfg)
+        centers = center_map(
+            instances.centers, instances.image, instances.labels, (batch, height, width), cfg
+        )
     return Targets(centers, offset.permute(0, 3, 1, 2), (score * known)[:, None])
 
 
@@ -56,7 +58,9 @@ def center_map(
     batch, height, width = shape
     planes = cfg.classes if cfg.center_mode == "class_wise" else 1
     plane = image * planes + (labels if planes > 1 else 0)
-    return splat_gaussians(centers, plane, (batch * planes, height, width), cfg.sigma).view(batch, planes, height, width)
+    return splat_gaussians(centers, plane, (batch * planes, height, width), cfg.sigma).view(
+        batch, planes, height, width
+    )
 
 
 def guided(error: Tensor, weight: Tensor) -> Tensor:
@@ -84,7 +88,9 @@ def regression(outputs: Outputs, targets: Targets, cfg: BestieConfig) -> tuple[T
     return unguided(center, cfg.loss.unguided_norm), unguided(offset, cfg.loss.unguided_norm)
 
 
-def hard_cross_entropy(logits: Tensor, target: Tensor, fraction: float, count_ignored: bool = False) -> Tensor:
+def hard_cross_entropy(
+    logits: Tensor, target: Tensor, fraction: float, count_ignored: bool = False
+) -> Tensor:
     """Mean of the hardest `fraction` of the labelled pixels' cross entropy.
 
     logits: [B, C + 1, H, W]. target: int64 [B, H, W] with 255 = ignore. fraction: in (0, 1]; 1 is the plain mean.

@@ -37,7 +37,10 @@ CLASSIFIER = ("classifier", "classifier_backbone", "classifier_weights", "augmen
 def stages(cfg: BestieConfig) -> list[Stage]:
     """The stages of `cfg` in order; with points there is no classifier for cues, without steps no Mask R-CNN."""
     maps = Stage(
-        name="activation_maps", artefact="activation_maps", run=make_activation_maps, settings=(*CLASSIFIER, "semantic")
+        name="activation_maps",
+        artefact="activation_maps",
+        run=make_activation_maps,
+        settings=(*CLASSIFIER, "semantic"),
     )
     semantic = Stage(
         name="semantic_maps", artefact="semantic_maps", run=make_semantic_maps, needs=("activation_maps",),
@@ -46,19 +49,40 @@ def stages(cfg: BestieConfig) -> list[Stage]:
     steps = [maps, semantic]
     if cfg.supervision == "tags":
         steps = [
-            Stage(name="classifier", artefact="classifier.safetensors", run=train_classifier, settings=(*CLASSIFIER, "pam")),
-            Stage(name="cues", artefact="cues.json", run=make_cues, needs=("classifier",), settings=("cues",)),
+            Stage(
+                name="classifier",
+                artefact="classifier.safetensors",
+                run=train_classifier,
+                settings=(*CLASSIFIER, "pam"),
+            ),
+            Stage(
+                name="cues", artefact="cues.json", run=make_cues, needs=("classifier",), settings=("cues",)
+            ),
             *steps,
         ]
     before = tuple(s.name for s in steps)
     everything = tuple(vars(cfg))
-    steps.append(Stage(name="network", artefact="network.safetensors", run=train_network, needs=before, settings=everything))
+    steps.append(
+        Stage(
+            name="network",
+            artefact="network.safetensors",
+            run=train_network,
+            needs=before,
+            settings=everything,
+        )
+    )
     steps.append(Stage(name="evaluation", artefact="", run=evaluate, needs=("network",), settings=everything))
     if cfg.maskrcnn.steps:
         from wsis.methods.bestie.finish import train_maskrcnn
 
         steps.append(
-            Stage(name="maskrcnn", artefact="maskrcnn.safetensors", run=train_maskrcnn, needs=("network",), settings=everything)
+            Stage(
+                name="maskrcnn",
+                artefact="maskrcnn.safetensors",
+                run=train_maskrcnn,
+                needs=("network",),
+                settings=everything,
+            )
         )
     return steps
 
@@ -85,7 +109,9 @@ def fit_classifier(name: str, model: Classifier, workspace: Workspace) -> Classi
 def train_classifier(workspace: Workspace) -> dict[str, Any]:
     """The classifier with peak attention. Report: how well it names the classes of the validation images."""
     cfg = workspace.cfg
-    model = fit_classifier("classifier", classifier(cfg, PeakAttention(cfg.pam.alpha), cfg.pam.layers), workspace)
+    model = fit_classifier(
+        "classifier", classifier(cfg, PeakAttention(cfg.pam.alpha), cfg.pam.layers), workspace
+    )
     if workspace.engine.accelerator.is_main_process:
         save_weights(workspace.path("classifier.safetensors"), model)
     return {} if workspace.val is None else {"tag_mAP": tag_precision(model, workspace)}
@@ -117,7 +143,9 @@ def classifier_input(sample: Sample, cfg: BestieConfig) -> Sample:
     return resize(sample, (side, side))
 
 
-def image_maps(model: Classifier, sample: Sample, cfg: BestieConfig, scales: tuple[float, ...], device: torch.device) -> Tensor:
+def image_maps(
+    model: Classifier, sample: Sample, cfg: BestieConfig, scales: tuple[float, ...], device: torch.device
+) -> Tensor:
     """Class activation maps [1, C, H, W] at the sample's own size."""
     batch = collate([classifier_input(sample, cfg)]).to(device)
     return activation_maps(model, batch.images, batch.tags, sample.size, scales)
@@ -128,7 +156,9 @@ def make_cues(workspace: Workspace) -> dict[str, Any]:
     cfg, main = workspace.cfg, workspace.engine.accelerator.is_main_process
     if not main:
         return {}
-    model = classifier(changed(cfg, classifier_weights="random"), PeakAttention(cfg.pam.alpha), cfg.pam.layers)
+    model = classifier(
+        changed(cfg, classifier_weights="random"), PeakAttention(cfg.pam.alpha), cfg.pam.layers
+    )
     load_weights(model, workspace.path("classifier.safetensors"))
     model.to(workspace.device).eval()
     found = []
@@ -136,7 +166,9 @@ def make_cues(workspace: Workspace) -> dict[str, Any]:
         maps = image_maps(model, sample, cfg, (1.0,), workspace.device)
         found.append(extract_cues(maps, sample.tags[None].to(maps.device), cfg.cues).to("cpu"))
     stored = {
-        str(workspace.train[i].image_id): [[*p.xy[k].tolist(), int(p.labels[k]), float(p.scores[k])] for k in range(len(p))]
+        str(workspace.train[i].image_id): [
+            [*p.xy[k].tolist(), int(p.labels[k]), float(p.scores[k])] for k in range(len(p))
+        ]
         for i, p in enumerate(found)
     }
     write_json(workspace.path("cues.json"), stored)
@@ -144,7 +176,11 @@ def make_cues(workspace: Workspace) -> dict[str, Any]:
     if any(t is None for t in truth):
         return {"cues": sum(map(len, found))}
     quality = cue_quality([p[p.scores > cfg.cues.threshold] for p in found], truth)
-    return {"cues": sum(map(len, found)), "cue_precision": quality["precision"], "cue_recall": quality["recall"]}
+    return {
+        "cues": sum(map(len, found)),
+        "cue_precision": quality["precision"],
+        "cue_recall": quality["recall"],
+    }
 
 
 def make_activation_maps(workspace: Workspace) -> dict[str, Any]:
@@ -161,7 +197,9 @@ def make_activation_maps(workspace: Workspace) -> dict[str, Any]:
     def maps() -> Iterator[Tensor]:
         for sample in samples(workspace.train):
             activations = image_maps(model, sample, cfg, s.scales, workspace.device)
-            yield semantic_map_from_activations(activations, collate([sample]).to(workspace.device).images, s)[0]
+            yield semantic_map_from_activations(
+                activations, collate([sample]).to(workspace.device).images, s
+            )[0]
 
     return _report_maps(workspace, maps(), "activation_maps")
 
@@ -171,10 +209,14 @@ def _given_maps(workspace: Workspace) -> Iterator[Tensor]:
     for sample in samples(workspace.train):
         if s.source == "truth":
             if sample.true_semantic is None:
-                raise ConfigError("semantic.source=truth is an oracle and needs data with true masks; use cam or drs")
+                raise ConfigError(
+                    "semantic.source=truth is an oracle and needs data with true masks; use cam or drs"
+                )
             yield sample.true_semantic
         else:
-            yield read_class_map(Path(s.folder) / f"{Path(sample.file_name).stem}.png", sample.size, workspace.cfg.classes)
+            yield read_class_map(
+                Path(s.folder) / f"{Path(sample.file_name).stem}.png", sample.size, workspace.cfg.classes
+            )
 
 
 def make_semantic_maps(workspace: Workspace) -> dict[str, Any]:
@@ -185,10 +227,16 @@ def make_semantic_maps(workspace: Workspace) -> dict[str, Any]:
         return _report_maps(workspace, (s.semantic_map for s in samples(first)), "semantic_maps")
 
     def loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
-        return {"total": hard_cross_entropy(network(batch.images).semantic, batch.semantic_maps, cfg.loss.hard_fraction)}
+        return {
+            "total": hard_cross_entropy(
+                network(batch.images).semantic, batch.semantic_maps, cfg.loss.hard_fraction
+            )
+        }
 
     model = BestieNet(changed(cfg, backbone=cfg.semantic.backbone, weights=cfg.semantic.weights))
-    model = workspace.optimise("semantic_maps", model, loss, first, network_augment(cfg), cfg.semantic_network)
+    model = workspace.optimise(
+        "semantic_maps", model, loss, first, network_augment(cfg), cfg.semantic_network
+    )
 
     def maps() -> Iterator[Tensor]:
         from wsis.methods.bestie import infer
@@ -221,7 +269,9 @@ def _report_maps(workspace: Workspace, maps: Iterator[Tensor], folder: str) -> d
 def network_augment(cfg: BestieConfig) -> Augment:
     a = cfg.augment
     pad = 0 if a.pad_label == "background" else IGNORE
-    return Augment(crop=a.crop, long_side=a.long_side or None, scale=a.scale, scale_step=a.scale_step, pad_value=pad)
+    return Augment(
+        crop=a.crop, long_side=a.long_side or None, scale=a.scale, scale_step=a.scale_step, pad_value=pad
+    )
 
 
 def training_set(workspace: Workspace) -> Dataset:
@@ -230,7 +280,9 @@ def training_set(workspace: Workspace) -> Dataset:
     if workspace.cfg.supervision == "tags":
         cues = read_json(workspace.path("cues.json"))
     elif workspace.train[0].points is None:
-        raise DataError("supervision=points, but the annotations hold no points; make some with python -m wsis weak")
+        raise DataError(
+            "supervision=points, but the annotations hold no points; make some with python -m wsis weak"
+        )
     return Labelled(workspace.train, workspace.path("semantic_maps"), cues)
 
 
@@ -242,7 +294,9 @@ def train_network(workspace: Workspace) -> dict[str, Any]:
 
     def step_loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
         refine = cfg.refine.enabled and step >= cfg.refine.start
-        return loss(network, batch, pseudo_labels(None, batch, cfg), changed(cfg, **{"refine.enabled": refine}))
+        return loss(
+            network, batch, pseudo_labels(None, batch, cfg), changed(cfg, **{"refine.enabled": refine})
+        )
 
     model = workspace.optimise("network", build(cfg), step_loss, dataset, network_augment(cfg), cfg.network)
     if not workspace.engine.accelerator.is_main_process:
@@ -279,4 +333,6 @@ def evaluate(workspace: Workspace) -> dict[str, Any]:
         truth.append(sample.truth)
         semantic.update(outputs.semantic.argmax(1)[0].cpu(), sample.true_semantic)
     figures = voc_ap(predicted, truth, cfg.classes)
-    return {k: figures[k] for k in ("mAP25", "mAP50", "mAP70", "mAP75")} | {"mIoU": float(semantic.result()["mIoU"])}
+    return {k: figures[k] for k in ("mAP25", "mAP50", "mAP70", "mAP75")} | {
+        "mIoU": float(semantic.result()["mIoU"])
+    }
