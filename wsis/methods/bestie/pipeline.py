@@ -44,7 +44,8 @@ def stages(cfg: BestieConfig) -> list[Stage]:
     )
     semantic = Stage(
         name="semantic_maps", artefact="semantic_maps", run=make_semantic_maps, needs=("activation_maps",),
-        settings=("semantic", "width", "bn_momentum", "semantic_network", "augment", "classes", "flip", "long_side", "compat", "loss"),
+        settings=("semantic", "width", "bn_momentum", "semantic_network", "augment", "classes", "flip", "long_side",
+                  "compat", "loss"),
     )  # fmt: skip
     steps = [maps, semantic]
     if cfg.supervision == "tags":
@@ -188,10 +189,8 @@ def make_activation_maps(workspace: Workspace) -> dict[str, Any]:
     cfg, s = workspace.cfg, workspace.cfg.semantic
     if s.source in ("folder", "truth"):
         return _report_maps(workspace, _given_maps(workspace), "activation_maps")
-    if s.source == "cam":
-        model = classifier(cfg, nn.ReLU(), ())
-    else:
-        model = classifier(cfg, PeakSuppression(s.drs_delta), (6,))
+    activation, layers = (nn.ReLU(), ()) if s.source == "cam" else (PeakSuppression(s.drs_delta), (6,))
+    model = classifier(cfg, activation, layers)
     model = fit_classifier("activation_maps", model, workspace)
 
     def maps() -> Iterator[Tensor]:
