@@ -13,7 +13,6 @@ seed = 0
 device = "auto"
 
 # %%
-import json
 import tempfile
 import textwrap
 from pathlib import Path
@@ -28,7 +27,7 @@ from wsis.data.labelled import InMemory
 from wsis.data.transforms import Augment
 from wsis.data.world import PARTS, STUFF, World, WorldConfig
 from wsis.errors import AnnotationError
-from wsis.files import read_json
+from wsis.files import read_json, write_json
 from wsis.types import Points
 
 plt.rcParams.update(viz.RC)
@@ -296,7 +295,7 @@ plt.show()
 broken = read_json(stored)
 first = broken["annotations"][0]
 first["point"] = [0, 0]
-(folder / "broken.json").write_text(json.dumps(broken))
+write_json(folder / "broken.json", broken)
 try:
     CocoFolder(folder, "val", weak=folder / "broken.json")[0]
 except AnnotationError as error:

@@ -214,6 +214,11 @@ metric = evaluate.MeanIoU(len(classes) + 1)
 metric.update(guess, true)
 seen = torch.cat([guess, true]).unique()
 words = [("background", *classes)[i] for i in seen]
+result = metric.result()
+print({w: f"{v:.2f}" for w, v in zip(words, result["IoU"][seen], strict=True)})
+print(f"mIoU {result['mIoU']:.2f}, pixel accuracy {result['pixel_accuracy']:.2f}")
+
+# %%
 figure, axes = plt.subplots(1, 3, figsize=(8.4, 2.9), layout="constrained")
 for ax, values, name in zip(axes, (true, guess), ("truth", "prediction"), strict=False):
     viz.draw_semantic(values, classes, image)(ax)
@@ -222,11 +227,6 @@ for ax, values, name in zip(axes, (true, guess), ("truth", "prediction"), strict
 viz.draw_confusion(metric.confusion[seen][:, seen], words)(axes[2])
 axes[2].set_title("% of the true pixels")
 plt.show()
-
-# %%
-result = metric.result()
-print({w: f"{v:.2f}" for w, v in zip(words, result["IoU"][seen], strict=True)})
-print(f"mIoU {result['mIoU']:.2f}, pixel accuracy {result['pixel_accuracy']:.2f}")
 
 # %% [markdown]
 # **Takeaway.** Two dogs in one region are no mistake here, and the wrongly named one is a mistake twice: it is missing
