@@ -22,7 +22,6 @@ seed = 0
 device = "auto"
 
 # %%
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -260,10 +259,9 @@ fields = {"exact": (render(exact, cfg).offset[0], ids[0] > 0), "network": (offse
 # %%
 def numbered(ax, radius, field, only=False):
     found, table = spots(*field, radius)
-    right = torch.cat([torch.tensor([not only]), passes(table)])[found] if only else found > 0
-    ax.imshow(
-        torch.where(right, 0.25, torch.where(field[1], 0.88, 1.0)), "gray", vmin=0, vmax=1
-    )
+    dark = torch.cat([torch.tensor([False]), passes(table) | (not only)])[found]
+    shade = torch.where(dark, 0.25, torch.where(field[1], 0.88, 1.0))
+    ax.imshow(shade, cmap="gray", vmin=0, vmax=1)
     areas(ax, table)
 
 
@@ -399,7 +397,7 @@ viz.show(panels, size=3.2, title="Each pixel points to its object")
 
 # %%
 a, k, at = 0.9, cfg.center_kernel, torch.arange(96.0)
-limit = k // 2 + cfg.sigma * math.sqrt(2 * math.log(1 / a))
+limit = k // 2 + cfg.sigma * float((-2 * torch.tensor(a).log()).sqrt())
 frames, distances = [], range(2, 31, 2)
 for d in distances:
     high, low = (torch.exp(-((at - c) ** 2) / (2 * cfg.sigma**2)) for c in (30, 30 + d))
@@ -512,7 +510,7 @@ viz.table([{k: r[k] for k in ("name", "value", "unit", "source")} for r in shown
 distance = torch.cartesian_prod(*[torch.arange(-9, 10.0)] * 2).norm(dim=1)
 for radius in (1.5, 2.5, 3.5, 4.5):
     print(
-        f"{radius} px: {int((distance < radius).sum())} pixels, pi r^2 = {math.pi * radius**2:.1f}"
+        f"{radius} px: {int((distance < radius).sum())} pixels, pi r^2 = {torch.pi * radius**2:.1f}"
     )
 
 # %% [markdown]

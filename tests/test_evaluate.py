@@ -15,7 +15,7 @@ from pycocotools.cocoeval import COCOeval
 
 from wsis.data.masks import encode_masks
 from wsis.errors import DataError
-from wsis.evaluate import MeanIoU, coco_ap, cue_quality, intersection, label_quality, voc_ap
+from wsis.evaluate import MeanIoU, coco_ap, cue_quality, intersection, label_quality, matches, voc_ap
 from wsis.evaluate_files import coco_ap_files, semantic_files, voc_ap_files
 from wsis.types import Instances, Points
 
@@ -68,6 +68,21 @@ def boxes_to_masks(boxes: np.ndarray, size: int = 40) -> torch.Tensor:
 def test_intersection_counts_common_pixels_exactly():
     a, b = torch.rand(3, 700, 600) > 0.5, torch.rand(4, 700, 600) > 0.5  # more pixels than are taken at once
     assert torch.equal(intersection(a, b), (a[:, None] & b).sum((2, 3)).double())
+
+
+def test_matches_go_to_the_surest_prediction_of_the_class_and_keep_their_rows():
+    truth = instances((0, 6, 0, 1.0), (10, 16, 1, 1.0))
+    predicted = instances((10, 16, 0, 0.2), (0, 5, 0, 0.7), (0, 6, 0, 0.6), (9, 16, 1, 0.9))
+    found = matches(predicted, truth, threshold=0.5)
+    assert found.prediction.tolist() == [3, 1, 2, 0]
+    assert found.target.tolist() == [1, 0, 0, 0]
+    assert found.iou.tolist() == pytest.approx([6 / 7, 5 / 6, 1, 0])
+    assert found.right.tolist() == [True, True, False, False]
+
+
+def test_matches_of_a_class_without_objects_have_no_target():
+    found = matches(instances((0, 6, 2, 0.5)), instances((0, 6, 0, 1.0)))
+    assert (found.target.item(), found.iou.item(), found.right.item()) == (-1, -1, False)
 
 
 class TestVoc:

@@ -1,5 +1,9 @@
 """Pictures of scores and clicks: which pixels get which colour, and where lines and boxes lie."""
 
+import os
+import subprocess
+import sys
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -68,7 +72,14 @@ def test_zoom_shows_a_square_around_the_points(axes):
     assert axes.get_xlim() == (1, 9) and axes.get_ylim() == (6, -2)
 
 
-def test_a_figure_of_the_book_leaves_the_backend_as_it_was():
-    before = plt.rcParams["interactive"]
-    viz.show({"": IMAGE})
-    assert plt.rcParams["interactive"] == before
+def test_figures_after_show_still_appear_in_a_notebook():
+    """The notebook's backend is loaded by the first figure, and must not be made silent by its style."""
+    code = (
+        "from IPython.core.interactiveshell import InteractiveShell; InteractiveShell.instance(); "
+        "import torch, matplotlib; from wsis import viz; viz.show({'': torch.zeros(3, 4, 4)}); "
+        "print(matplotlib.rcParams['interactive'])"
+    )
+    environment = os.environ | {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
