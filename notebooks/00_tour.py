@@ -186,8 +186,8 @@ grid.append({str(i): viz.draw_instances(shown[i].image, shown[i].truth, classes)
 viz.show(grid, rows=("picture", "prediction", "truth"), title="Four good ones")
 
 # %% [markdown]
-# **Takeaway.** Chosen for success, to show what is possible: separate objects with names and rough outlines, from nothing
-# but words. The bad ones come below.
+# **Takeaway.** Chosen for success, to show what is possible: separate objects with names and rough outlines, from
+# nothing but words. The bad ones come below.
 #
 # Each mask has a score, and whoever uses masks must say how sure is sure enough. Drag:
 

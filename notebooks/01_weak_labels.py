@@ -191,8 +191,8 @@ ax.legend()
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** A method trained on box centres sees mostly the middle parts of things, and must reach the others from
-# there; with random clicks every part is clicked in proportion to its size.
+# **Takeaway.** Look at *head* and *leg*: central clicks almost never show them. A method trained on box centres sees
+# the middle of things and must reach the rest from there; random clicks show every part in proportion to its size.
 #
 # And the annotator has a hand: the same object is clicked elsewhere by another one, or tomorrow. The seed of
 # `mask_random` plays that. Drag it:
