@@ -139,6 +139,9 @@ viz.table([{k: round(report["semantic_maps"][k], 3) for k in ("mIoU", "minutes")
 
 
 # %%
+KINDS = torch.tensor((2, 3, 1))  # by number of cues: none, one, more
+
+
 def strong(sample):
     return sample.points[sample.points.scores > cfg.cues.threshold]
 
@@ -148,9 +151,7 @@ def verdict(sample):  # 1 several cues, 2 no cue, 3 accepted
     ids, number = components.connected_components(class_map)
     x, y = strong(sample).xy.long().unbind(1)
     hit = ids[0, y, x] * (class_map[0, y, x] == strong(sample).labels + 1)
-    return torch.tensor((2, 3, 1))[hit.bincount(minlength=number + 1).clamp_max(2)][ids[0]] * (
-        ids[0] > 0
-    )
+    return KINDS[hit.bincount(minlength=number + 1).clamp_max(2)][ids[0]] * (ids[0] > 0)
 
 
 # %%
@@ -260,8 +261,7 @@ fields = {"exact": (render(exact, cfg).offset[0], ids[0] > 0), "network": (offse
 def numbered(ax, radius, field, only=False):
     found, table = spots(*field, radius)
     dark = torch.cat([torch.tensor([False]), passes(table) | (not only)])[found]
-    shade = torch.where(dark, 0.25, torch.where(field[1], 0.88, 1.0))
-    ax.imshow(shade, cmap="gray", vmin=0, vmax=1)
+    ax.imshow(0.88 + 0.12 * ~field[1] - 0.63 * dark, cmap="gray", vmin=0, vmax=1)
     areas(ax, table)
 
 

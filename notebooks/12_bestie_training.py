@@ -95,6 +95,7 @@ with torch.no_grad():
 predicted = [bestie.decode(o, None, cfg).unbind()[0] for o in outputs]
 truth = [s.truth for s in pictures]
 score_of = balance(predicted, truth)
+best = int(score_of.argmax())
 
 # %% [markdown]
 # ## One trunk, three heads
@@ -140,7 +141,6 @@ def head(ax, y, name, out, image):
 
 
 # %%
-best = int(score_of.argmax())
 image, found = pictures[best].image, predicted[best]
 found = replace(found, scores=torch.ones(len(found)))  # written on the masks otherwise
 figure, ax = plt.subplots(figsize=(10.4, 4.9), layout="constrained")
@@ -586,7 +586,9 @@ viz.table(rows, "mAP50; difference over seeds, with its 95 % interval")
 final = changed(cfg, **{"maskrcnn.steps": 60_000 if scale == "full" else 400})
 for stage in bestie.stages(final):
     print(f"{stage.name:16} {stage.artefact or 'figures only':24} {' '.join(stage.needs)}")
-print(f"\npython -m wsis train bestie --data {data} --scale {scale} --out runs/dagger", end=" ")
+print(
+    f"\n  python -m wsis train bestie --data {data} --scale {scale} --out runs/dagger", end=" "
+)
 print(f"--set maskrcnn.steps={final.maskrcnn.steps}")
 
 # %% [markdown]

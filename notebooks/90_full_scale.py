@@ -58,7 +58,7 @@ viz.table(rows, caption="BESTIE: what the scale changes")
 # %%
 rows = [
     {"stage": s.name, "leaves": s.artefact, "needs": ", ".join(s.needs)}
-    for s in bestie.pipeline(bestie.FULL)
+    for s in bestie.stages(bestie.FULL)
 ]
 viz.table(rows, caption="the stages of BESTIE")
 
