@@ -310,8 +310,7 @@ save_weights(folder / f"rank{accelerator.process_index}.safetensors", model)
 """
 
 
-@pytest.mark.slow  # two processes, minutes on a busy machine
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(600)  # two processes on a busy machine
 def test_two_processes_learn_what_one_learns(engine, toy, tmp_path):
     script, shared = tmp_path / "two.py", tmp_path / "shared"
     script.write_text(TWO)
