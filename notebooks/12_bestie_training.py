@@ -39,7 +39,7 @@ from wsis.data.transforms import collate
 
 # %%
 from wsis.experiments.data import open_data
-from wsis.experiments.tables import TABLES
+from wsis.experiments.bestie import TABLES
 from wsis.files import read_json
 from wsis.methods import bestie
 from wsis.methods.bestie import labels, pipeline
@@ -486,7 +486,7 @@ viz.show(panels, rows=rows, size=2, title="Where clicks help most")
 # **Takeaway.** By the rule alone, clicks may even label fewer objects: every touching pair now has two, and is refused.
 # Refined, they label most, since none is missed for lack of a center. Clicks do not mend the outline, which still comes
 # from the same class map. To train with them give `clicks` to `runs.fit`, and
-# `points=True` to `open_data`; the stages of the classifier fall away.
+# `clicks="points"` to `open_data`; the stages of the classifier fall away.
 #
 # ## What would break this?
 #
@@ -565,9 +565,9 @@ viz.table(rows, "mAP50; difference over seeds, with its 95 % interval")
 # - **IAG (C12, C14).** The guided loss divides by few pixels, the other by all pixels and channels, so that its center
 #   term pulls far less on the trunk they share ({ref}`fidelity:bestie-unguided`). In a short run more of the trunk is then
 #   left for the semantic map: compare the mIoU above, and look at the bars again for what a better center map could bring
-#   here at all. `bestie.balance` puts this to the test: a tenth of the weight on center and offset gives the semantic map
-#   its share back, and guidance with it. What is contradicted at this scale is the published balance of the losses, which
-#   was made for far longer training, more than the guidance itself.
+#   here at all. The rows of `bestie.balance` were added after seeing this, to look for a cause: a tenth of the weight on
+#   center and offset, with guidance and refinement. A gain there would say that the balance of the losses matters in short
+#   runs; with no lighter row *without* guidance beside it, it cannot say that guidance would then win.
 # - **Refinement (C13).** It begins when the first hills pass the threshold, late in a short training, and can only return
 #   what the network already sees.
 # - **PAM (C15-C17).** Few and large objects have one peak per component anyway, with or without it.

@@ -160,25 +160,43 @@ WEAK_MISTAKES = [
     ("annotations", 0, {"point": [5, -1]}, r"annotation 1: point \[5, -1\] is outside"),
     ("annotations", 0, {"point": [5]}, r"annotation 1: point \[5\] is not \[x, y\]"),
     ("annotations", 0, {"point": [5, float("nan")]}, r"annotation 1: point \[5, nan\] is not \[x, y\]"),
-    ("annotations", 0, {"extreme_points": SQUARE[:3]}, "annotation 1: extreme_points .* are not four"),
-    (
-        "annotations",
-        0,
-        {"extreme_points": [*SQUARE[:3], [31, 5]]},
-        r"extreme point \[31, 5\] is outside its image",
-    ),
-    (
-        "annotations",
-        0,
-        {"extreme_points": [[5, 5]] * 4},
-        "annotation 1: extreme_points .* do not span a box; click",
-    ),
-    (
-        "annotations",
-        0,
-        {"extreme_points": SQUARE[::-1]},
-        "annotation 1: extreme_points .* not in the order top, left",
-    ),
+]
+WEAK_MISTAKES += [
+    ("annotations", 0, {"extreme_points": extreme}, "annotation 1: .*" + message)
+    for extreme, message in (
+        (SQUARE[:3], "extreme_points .* are not four .*: top, left, bottom, right; a corner may occur twice"),
+        ([*SQUARE, [5, 5]], "extreme_points .* are not four"),
+        ([5, 3, 2, 5, 5, 8, 11, 5], "extreme_points .* are not four"),
+        ({"top": [5, 3]}, "extreme_points .* are not four"),
+        ([[5, 3, 1], *SQUARE[1:]], "extreme_points .* are not four"),
+        (
+            [SQUARE[0], [float("nan"), 5], *SQUARE[2:]],
+            r"left extreme point \[nan, 5\] .*give two finite numbers",
+        ),
+        (
+            [*SQUARE[:2], [5, float("inf")], SQUARE[3]],
+            r"bottom extreme point \[5, inf\] .*two finite numbers",
+        ),
+        ([*SQUARE[:3], ["11", 5]], r"right extreme point \['11', 5\] is not \[x, y\]"),
+        (
+            [*SQUARE[:3], [31, 5]],
+            r"right extreme point \[31, 5\] is outside its image of 30 x 20; click again",
+        ),
+        ([[5, -1], *SQUARE[1:]], r"top extreme point \[5, -1\] is outside its image"),
+        (
+            [[5, 5]] * 4,
+            "extreme_points .* do not span a box; click four sides .*leave the key out if it is one",
+        ),
+        ([[2, 5], [2, 5], [9, 5], [9, 5]], "extreme_points .* do not span a box"),
+        ([[2, 5], [2, 5], [2, 9], [2, 9]], "extreme_points .* do not span a box"),
+        (SQUARE[::-1], r"not in the order top, left.*: \[11, 5\] is given as top, but \[5, 3\] is farther"),
+        (
+            [SQUARE[i] for i in (0, 3, 2, 1)],
+            r"\[11, 5\] is given as left, but \[2, 5\] is farther that way; sort",
+        ),
+        ([SQUARE[i] for i in (0, 1, 3, 2)], r"\[11, 5\] is given as bottom, but \[5, 8\] is farther"),
+        ([[5, 3], [2, 5], [20, 8], [11, 5]], r"\[11, 5\] is given as right, but \[20, 8\] is farther"),
+    )
 ]
 
 
@@ -187,6 +205,24 @@ def test_mistakes_in_weak_labels(folder, section, index, values, message):
     changed(folder, section, index, **values)
     with pytest.raises(AnnotationError, match="instances_train.json: .*" + message):
         CocoFolder(folder)
+
+
+def test_extreme_points_may_be_a_pixel_out_of_order(folder):
+    """Where the outline is flat, a hand may click the top a pixel below another point."""
+    changed(folder, "annotations", 0, extreme_points=[[5, 4], [3, 3], [5, 8], [11, 8]])
+    assert CocoFolder(folder)[0].extreme_points.boxes.tolist() == [[3, 3, 12, 9]]
+
+
+def test_an_object_may_touch_its_corner_twice(folder):
+    changed(folder, "annotations", 0, extreme_points=[[2, 3], [2, 3], [11, 8], [11, 8]])
+    assert CocoFolder(folder)[0].extreme_points.ids.tolist() == [1]
+
+
+def test_an_annotation_without_extreme_points_is_kept(folder):
+    """A line or a single pixel: it has no extreme points, but its class and mask are there."""
+    changed(folder, "annotations", 0, extreme_points=SQUARE)
+    sample = CocoFolder(folder)[0]
+    assert sample.extreme_points.ids.tolist() == [1] and sample.truth.ids.tolist() == [1, 2, 3, 4]
 
 
 def test_click_off_its_object(folder):

@@ -187,7 +187,7 @@ def test_clicked_pixel_belongs_to_its_own_mask_whatever_the_network_says():
 
 def test_killed_label_goes_on_where_it_was(clicked, scenes, tmp_path, monkeypatch):
     run = runs.load(clicked, "cpu")
-    run_data, _ = data_module.clicked(CocoFolder(scenes, "val"), "val")
+    run_data, _ = data_module.clicked(CocoFolder(scenes, "val"), "val", "points")
     made = []
 
     def record(sample):
@@ -200,7 +200,7 @@ def test_killed_label_goes_on_where_it_was(clicked, scenes, tmp_path, monkeypatc
     monkeypatch.setattr(annotate, "image_record", record)
     with pytest.raises(KeyboardInterrupt):
         annotate.label(run, run_data, tmp_path / "a.json", "val")
-    assert [p.name for p in tmp_path.iterdir()] == [".a.json.part"]
+    assert [p.name for p in tmp_path.iterdir()] == [".a.json.0.part"]
     (part,) = tmp_path.iterdir()
     part.write_text(part.read_text() + '{"image": {"id"')  # cut off in the middle of a line
     again = []

@@ -36,7 +36,7 @@ def test_rows_are_settings_that_exist_and_differ(table, scale):
 @pytest.mark.parametrize("table", TABLES, ids=lambda t: t.id)
 def test_rows_change_the_same_settings_at_both_scales(table):
     for row in table.rows:
-        assert row.settings("tiny").keys() == row.settings("full").keys()
+        assert row.settings("tiny").keys() <= row.settings("full").keys()
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda t: t.id)
@@ -47,9 +47,10 @@ def test_claims_compare_rows_and_metrics_of_their_table(table):
             assert set(comparison.rows) <= rows and comparison.metric in table.metrics
 
 
-def test_every_claim_about_bestie_is_there_once():
+def test_every_claim_is_there_once():
     ids = [claim.id for table in TABLES for claim in table.claims]
-    assert ids == [f"C{i}" for i in range(12, 21)]
+    assert len(set(ids)) == len(ids)
+    assert [i for i in ids if i[1:].isdigit()] == [f"C{i}" for i in (*range(12, 26), 28)]
 
 
 @pytest.mark.parametrize("table", [t for t in TABLES if any(r.published for r in t.rows)], ids=lambda t: t.id)
@@ -57,7 +58,10 @@ def test_published_numbers_bear_out_the_published_claims(table):
     """A row that was copied wrongly shows: each comparison is true of the paper's own numbers."""
     for claim in table.claims:
         for comparison in claim.comparisons:
-            of = {row.name: row.published[comparison.metric] for row in table.rows}
+            of = {row.name: row.published.get(comparison.metric) for row in table.rows}
+            if None in of.values():  # a claim of ours
+                assert claim.published == "-"
+                continue
             value = comparison.measure(of)
             assert comparison.judge(value, value) == "holds", claim.id
 
@@ -245,7 +249,7 @@ def test_description_follows_the_annotations(folder):
 
 
 def test_clicks_are_simulated_where_there_are_masks_only_and_it_says_so(folder):
-    data = open_data(str(folder), "tiny", points=True)
+    data = open_data(str(folder), "tiny", clicks="points")
     assert "simulated from the masks" in data.notes[0] and data.notes[0] in data.description
     points, truth = data.train[0].points, data.train[0].truth
     x, y = points.xy.long().unbind(1)
@@ -261,7 +265,7 @@ def test_folder_without_masks_and_clicks_cannot_be_used_with_points(folder, tmp_
     (tmp_path / "annotations" / "instances_train.json").write_text(json.dumps(coco))
     assert open_data(str(tmp_path), "tiny").val is None
     with pytest.raises(DataError, match="neither points nor masks"):
-        open_data(str(tmp_path), "tiny", points=True)
+        open_data(str(tmp_path), "tiny", clicks="points")
 
 
 def test_seed_of_the_world_is_another_world(monkeypatch):

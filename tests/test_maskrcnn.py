@@ -1,4 +1,4 @@
-"""Mask R-CNN on a COCO JSON: what it is taught, one training, and the stage that follows BESTIE's network."""
+"""Mask R-CNN: one training by heart, torchvision's own sizes, and the stage that follows BESTIE's network."""
 
 import pytest
 import torch
@@ -7,13 +7,12 @@ from wsis.config import changed
 from wsis.data.labelled import InMemory
 from wsis.data.transforms import collate
 from wsis.data.world import World, WorldConfig
-from wsis.errors import DataError
-from wsis.export import write_instances
 from wsis.methods import bestie
 from wsis.methods.bestie import finish
 from wsis.runs import Workspace
-from wsis.segmenters.maskrcnn import JsonMasks, build_maskrcnn, predict
-from wsis.types import InstanceMap, Instances
+from wsis.segmenters import build_segmenter, predict
+from wsis.segmenters.masks import JsonMasks, Target, Window
+from wsis.types import InstanceMap
 
 SCENES = WorldConfig(size=64, objects=(1, 2), classes=("cat", "car"))
 
@@ -23,59 +22,19 @@ def world():
     return InMemory(World("train", 3, 0, SCENES))
 
 
-@pytest.fixture(scope="module")
-def masks(world, tmp_path_factory):
-    """The true masks of all scenes but the second, as a COCO JSON."""
-    path = tmp_path_factory.mktemp("json") / "masks.json"
-    rows = [(s, s.truth if i != 1 else Instances.none(*s.size)) for i, s in enumerate(world)]
-    write_instances(path, rows, world.classes)
-    return JsonMasks(path, world.classes)
-
-
-def test_target_has_the_masks_of_the_json_and_half_open_boxes(world, masks):
-    sample = world[0]
-    target = masks.target(sample.image_id, *sample.size, flip=False)
-    assert torch.equal(target["masks"].bool(), sample.truth.masks)
-    assert torch.equal(target["labels"], sample.truth.labels + 1)
-    for mask, (x0, y0, x1, y1) in zip(target["masks"], target["boxes"].int().tolist(), strict=True):
-        assert mask[y0:y1, x0:x1].sum() == mask.sum()
-        assert mask[y0, x0:x1].any() and mask[y1 - 1, x0:x1].any()
-        assert mask[y0:y1, x0].any() and mask[y0:y1, x1 - 1].any()
-
-
-def test_flip_moves_masks_and_boxes_together(world, masks):
-    sample = world[0]
-    plain, flipped = (masks.target(sample.image_id, *sample.size, flip=f) for f in (False, True))
-    assert torch.equal(flipped["masks"], plain["masks"].flip(2))
-    assert torch.equal(flipped["boxes"][:, [2, 0]], 64 - plain["boxes"][:, [0, 2]])
-
-
-def test_images_without_a_mask_are_left_out(world, masks):
-    subset = masks.subset(world)
-    assert [s.image_id for s in subset] == [world[0].image_id, world[2].image_id]
-
-
-def test_json_of_other_classes_is_refused(world, masks, tmp_path):
-    write_instances(tmp_path / "masks.json", [(world[0], world[0].truth)], ("dog", "car"))
-    with pytest.raises(DataError, match="categories are not cat, car"):
-        JsonMasks(tmp_path / "masks.json", world.classes)
-
-
-def test_learns_one_image_by_heart(world, masks):
+def test_learns_one_image_by_heart(world):
     torch.manual_seed(0)
-    model = build_maskrcnn(2, "resnet_tiny", "random", frozen_norm=False).train()
+    model = build_segmenter("maskrcnn", 2, "resnet_tiny", "random").train()
     optimizer = torch.optim.Adam(model.parameters(), 2e-3)
-    batch, first = collate([world[0]]), None
-    for step in range(12):
-        terms = masks.loss(model, batch, step)
-        first = first or terms["total"].item()
+    images, first = collate([world[0]]).images, None
+    target = Target.of(world[0].truth.masks, world[0].truth.labels)
+    for _ in range(12):
+        total = sum(model(list(images), [target]).values())
+        first = first or total.item()
         optimizer.zero_grad()
-        terms["total"].backward()
+        total.backward()
         optimizer.step()
-    assert terms["total"].item() < 0.7 * first
-    (found,) = predict(model.eval(), batch.images)
-    assert found.masks.shape[1:] == (64, 64) and found.masks.dtype == torch.bool
-    assert ((found.scores >= 0) & (found.scores <= 1)).all() and (found.labels < 2).all()
+    assert total.item() < 0.7 * first
 
 
 def test_stage_learns_from_the_masks_that_the_network_makes(world, tiny, engine, monkeypatch):
@@ -98,9 +57,10 @@ def test_stage_learns_from_the_masks_that_the_network_makes(world, tiny, engine,
         Workspace(cfg=cfg, train=world, val=world, folder=engine.folder, engine=engine)
     )
     assert report["pseudo_masks"] == 3 and 0 <= report["mAP50"] <= 1
+    assert (engine.folder / "maskrcnn.csv").exists()
     stored = JsonMasks(engine.folder / "pseudo_train.json", world.classes)
-    target = stored.target(world[0].image_id, *world[0].size, flip=False)
-    assert torch.equal(target["masks"].bool(), world[0].truth.masks[:1])
+    whole = Window((64, 64), (0, 0), (64, 64), False)
+    assert torch.equal(stored.target(world[0].image_id, whole).masks.bool(), world[0].truth.masks[:1])
     again = finish.restore(cfg, engine.folder).eval()
     assert len(predict(again, collate([world[0]]).images)) == 1
 
@@ -108,7 +68,7 @@ def test_stage_learns_from_the_masks_that_the_network_makes(world, tiny, engine,
 def test_full_model_is_torchvisions():
     from torchvision.models.detection import maskrcnn_resnet50_fpn
 
-    ours = build_maskrcnn(20, "resnet50", "random", frozen_norm=False)
+    ours = build_segmenter("maskrcnn", 20, "resnet50", "random").detector
     theirs = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=21)
     for part in ("rpn", "roi_heads"):
         shapes = [

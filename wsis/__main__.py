@@ -36,7 +36,12 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "truth", type=Path, metavar="TRUTH", help="COCO JSON, or a folder of label PNGs with the same names"
     )
-    verb.add_argument("--metric", choices=("coco", "voc", "semantic"), required=True)
+    verb.add_argument("--metric", choices=("coco", "voc", "semantic", "separated"), required=True)
+    verb.add_argument(
+        "--objects",
+        type=Path,
+        help="with separated: a JSON list of the objects to find (default: those in pieces)",
+    )
     verb.add_argument("--out", type=Path, help="also write the figures as JSON")
     verb = _verb(verbs, "table", table, "run a published table, or all, with verdicts on its claims")
     verb.add_argument("id", metavar="ID", help="bestie.table1, ..., or all")
@@ -82,7 +87,7 @@ def _data_verbs(verbs: Any) -> None:
 
 def _run_verbs(verbs: Any) -> None:
     verb = _verb(verbs, "train", train, "run all stages of a method, or one")
-    verb.add_argument("method", metavar="METHOD", help="bestie")
+    verb.add_argument("method", metavar="METHOD", help="bestie or exits")
     _training_options(verb, scale=None)
     verb.add_argument("--recipe", type=Path, help="YAML or JSON file: scale, data, seed, device and settings")
     verb.add_argument(
@@ -185,7 +190,7 @@ def weak(options: argparse.Namespace) -> None:
 def train(options: argparse.Namespace) -> None:
     from wsis import runs
     from wsis.dryrun import dry_run
-    from wsis.experiments.data import open_data
+    from wsis.experiments.data import clicks_for, open_data
     from wsis.experiments.recipes import read_recipe
 
     recipe = read_recipe(options.recipe) if options.recipe else {}
@@ -204,7 +209,7 @@ def train(options: argparse.Namespace) -> None:
     if (options.out / "run.json").exists() and not options.resume and os.environ.get("RANK", "0") == "0":
         raise ConfigError(f"{options.out} holds a run already; go on with --resume, or choose another --out")
     data = open_data(
-        chosen["data"], chosen["scale"], points=cfg.supervision == "points", seed=chosen["seed"],
+        chosen["data"], chosen["scale"], clicks=clicks_for(cfg), seed=chosen["seed"],
         weak=options.weak, drop_invalid=options.drop_invalid,
     )  # fmt: skip
     for note in data.notes:
@@ -221,16 +226,17 @@ def train(options: argparse.Namespace) -> None:
 def label(options: argparse.Namespace) -> None:
     from wsis import annotate, runs
     from wsis.data.coco import CocoFolder
-    from wsis.experiments.data import clicked
+    from wsis.experiments.data import clicked, clicks_for
 
     run = runs.load(options.folder, options.device)
     dataset: Any = CocoFolder(options.data, options.split, options.weak, drop_invalid=options.drop_invalid)
     for message in dataset.dropped:
         say(f"left out: {message}")
     note = ""
-    if run.cfg.supervision == "points":
-        dataset, note = clicked(dataset, options.split)
-        say(note or f"points of {options.weak or options.data}")
+    clicks = clicks_for(run.cfg)
+    if clicks:
+        dataset, note = clicked(dataset, options.split, clicks)
+        say(note or f"{clicks.replace('_', ' ')} of {options.weak or options.data}")
     counts = annotate.label(run, dataset, options.out, f"{options.data} {options.split} {options.weak}")
     say(f"{options.out}: {figures(counts)}")
 
@@ -243,7 +249,7 @@ def predict(options: argparse.Namespace) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    from wsis.evaluate_files import coco_ap_files, semantic_files, voc_ap_files
+    from wsis.evaluate_files import coco_ap_files, semantic_files, separated_files, voc_ap_files
     from wsis.files import write_json
     from wsis.types import IGNORE
     from wsis.viz.tables import table as draw
@@ -253,19 +259,29 @@ def evaluate(options: argparse.Namespace) -> None:
             found: dict[str, Any] = coco_ap_files(options.predicted, options.truth)
         case "voc":
             found = voc_ap_files(options.predicted, options.truth)
+        case "separated":
+            found = separated_files(options.predicted, options.truth, options.objects)
         case _:  # classes that occur in neither folder do not count, so any number above the values will do
             found = semantic_files(options.predicted, options.truth, [str(i) for i in range(1, IGNORE)])
     known = {k: v for k, v in found.items() if isinstance(v, float) and v == v}
+    count = known.pop("objects", None)
     say(repr(draw([{"metric": k, "percent": 100 * v} for k, v in known.items()])))
+    if count is not None:
+        say(f"of {count:.0f} objects")
     if options.out:
         write_json(options.out, known, indent=1)
 
 
 def table(options: argparse.Namespace) -> None:
+    from wsis.experiments import costs
     from wsis.experiments.results import as_text
-    from wsis.experiments.runner import run_table
+    from wsis.experiments.runner import run_table, write
     from wsis.experiments.tables import find
 
+    if options.id in (costs.ID, "all"):
+        result = costs.run_costs(options.scale, options.seeds, options.device)
+        write(options.out, result)
+        say(f"\n{as_text(result)}\n")
     for one in find(options.id):
         result = run_table(
             one, options.scale, options.data, range(options.seeds), options.out, options.runs,

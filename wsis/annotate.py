@@ -1,6 +1,7 @@
 """What a trained run makes of pictures: masks from weak labels (`label`), or from nothing (`predict`).
 
-The masks of each picture go to a file beside the output as they are made: a call that was killed goes on.
+The masks of each picture go to a file beside the output as they are made: a call that was killed goes on, with as many
+processes as it likes.
 """
 
 import json
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from tqdm import tqdm
 
 from wsis.config import fingerprint
@@ -26,12 +28,14 @@ Records = list[dict[str, Any]]
 
 
 def label(run: Run, dataset: Dataset, out: Path, description: str = "") -> dict[str, int]:
-    """Weak labels -> masks in COCO JSON; image ids are kept, with points also the annotations' ids.
+    """Weak labels -> masks in COCO JSON; image ids are kept, with clicks also the annotations' ids.
 
     With tags: what the network finds among the image's tags. With points: one mask per click, which holds at
-    least the clicked pixel. description: of the data; a killed call with another one starts anew.
+    least the clicked pixel. With extreme points: one mask per four clicks. description: of the data; a killed call
+    with another one starts anew.
 
-    Returns images, masks, and with points `only_click`: masks that are no more than the clicked pixel.
+    Returns images, masks, and with points `only_click`: masks that are no more than the clicked pixel; nothing in
+    processes other than the first.
 
     Raises:
         DataError: the classes are not those that the run was trained on.
@@ -46,13 +50,17 @@ def label(run: Run, dataset: Dataset, out: Path, description: str = "") -> dict[
     def masks(sample: Sample) -> Records:
         batch = _batch(run, sample)
         found = package.pseudo_labels(run.model, batch, run.cfg)
-        instances = per_click(found, batch.points) if run.cfg.supervision == "points" else found.unbind()[0]
+        if run.cfg.supervision == "points" and batch.points is not None:
+            found = [per_click(found, batch.points)]
+        instances = found.unbind()[0] if isinstance(found, InstanceMap) else found[0]
         return annotation_records(instances, sample.image_id, ids)
 
     rows = _each(dataset, masks, out, _key("label", run, description))
+    if rows is None:
+        return {}
     annotations = [record for row in rows for record in row["masks"]]
     write_json(out, instances_json([r["image"] for r in rows], annotations, categories(run.classes, ids)))
-    _part(out).unlink()
+    _forget(out)
     counts = {"images": len(rows), "masks": len(annotations)}
     if run.cfg.supervision == "points":
         counts["only_click"] = sum(a["area"] == 1 for a in annotations)
@@ -82,13 +90,16 @@ def predict(run: Run, folder: Path, out: Path) -> dict[str, int]:
     package = method(run.name)
 
     def masks(sample: Sample) -> Records:
-        instances = package.predict(run.model, _batch(run, sample).images, run.cfg).unbind()[0]
+        found = package.predict(run.model, _batch(run, sample).images, run.cfg)
+        instances = found.unbind()[0] if isinstance(found, InstanceMap) else found[0]
         return result_records(instances, sample.image_id, ids, sample.file_name)
 
     rows = _each(dataset, masks, out, _key("predict", run, str(folder)))
+    if rows is None:
+        return {}
     results = [record for row in rows for record in row["masks"]]
     write_json(out, results)
-    _part(out).unlink()
+    _forget(out)
     return {"images": len(rows), "masks": len(results)}
 
 
@@ -127,33 +138,49 @@ def _key(verb: str, run: Run, data: str) -> str:
     return fingerprint(verb, run.name, run.cfg, run.data, run.seed, data)
 
 
-def _part(out: Path) -> Path:
-    return out.with_name(f".{out.name}.part")
+def _parts(out: Path) -> list[Path]:
+    """The files of unfinished calls, one per process that took part."""
+    return sorted(out.parent.glob(f".{out.name}.*.part"))
 
 
-def _each(dataset: Dataset, masks: Callable[[Sample], Records], out: Path, key: str) -> list[dict[str, Any]]:
-    """{"image", "masks"} of every picture; what a killed call with this key left is kept."""
-    part = _part(out)
-    rows = _finished(part, key)
+def _forget(out: Path) -> None:
+    for part in _parts(out):
+        part.unlink()
+
+
+def _each(
+    dataset: Dataset, masks: Callable[[Sample], Records], out: Path, key: str
+) -> list[dict[str, Any]] | None:
+    """{"image", "masks"} of every picture, in order, in the first process; what killed calls with this key left is kept."""
+    state = PartialState()
+    rank, processes = state.process_index, state.num_processes
+    part = out.with_name(f".{out.name}.{rank}.part")
+    done = _finished(_parts(out), key)
+    state.wait_for_everyone()  # before anyone writes
+    mine = [i for i in range(len(dataset)) if i % processes == rank and i not in done]
+    own = _finished([part], key)
     with atomic(part) as temporary:
-        temporary.write_text(
-            "".join(json.dumps(row) + "\n" for row in ({"key": key}, *rows)), encoding="utf-8"
-        )
+        lines = [{"key": key}, *({"index": i, **row} for i, row in own.items())]
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     with part.open("a", encoding="utf-8") as file:
-        for index in tqdm(
-            range(len(rows), len(dataset)), initial=len(rows), total=len(dataset), disable=None, leave=False
-        ):
+        for index in tqdm(mine, initial=len(done), total=len(dataset), disable=None, leave=False):
             sample = dataset[index]
-            rows.append({"image": image_record(sample), "masks": masks(sample)})
-            file.write(json.dumps(rows[-1]) + "\n")
+            row = {"index": index, "image": image_record(sample), "masks": masks(sample)}
+            file.write(json.dumps(row) + "\n")
             file.flush()
+    state.wait_for_everyone()
+    if rank:
+        return None
+    done = _finished(_parts(out), key)
+    return [done[i] for i in range(len(dataset))]
+
+
+def _finished(parts: list[Path], key: str) -> dict[int, dict[str, Any]]:
+    """The whole lines of calls with this key, by index of the picture."""
+    rows: dict[int, dict[str, Any]] = {}
+    for part in parts:
+        lines = part.read_text(encoding="utf-8").splitlines(keepends=True) if part.exists() else []
+        found = [json.loads(line) for line in lines if line.endswith("\n")]
+        if found and found[0] == {"key": key}:
+            rows |= {row.pop("index"): row for row in found[1:]}
     return rows
-
-
-def _finished(part: Path, key: str) -> list[dict[str, Any]]:
-    """The whole lines that a call with this key left."""
-    if not part.exists():
-        return []
-    lines = part.read_text(encoding="utf-8").splitlines(keepends=True)
-    rows = [json.loads(line) for line in lines if line.endswith("\n")]
-    return rows[1:] if rows and rows[0] == {"key": key} else []

@@ -9,6 +9,7 @@ import hashlib
 import json
 from importlib import resources
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -23,7 +24,9 @@ from torch import Tensor, nn
 from wsis.errors import ConfigError, WeightsError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-NAMES = ("vgg16", "vgg_tiny", "hrnet_w48", "hrnet_tiny", "resnet50", "resnet_tiny", "mobilenetv2")
+NAMES = (
+    "vgg16", "vgg_tiny", "hrnet_w48", "hrnet_tiny", "resnet50", "resnet_tiny", "mobilenetv2", "swin_small"
+)  # fmt: skip
 
 
 class Pyramid(nn.Module):
@@ -79,12 +82,30 @@ class VGGStages(nn.Module):
         return out
 
 
+class SwinStages(nn.Module):
+    """Swin's four stages at strides 4 8 16 32, each output under a norm of its own, as segmenters use it.
+
+    Any size goes in. Drop path .3 is Mask2Former's.
+    """
+
+    def __init__(self, name: str, pretrained: bool) -> None:
+        super().__init__()
+        stages: Any = timm.create_model(
+            name, pretrained=pretrained, features_only=True, strict_img_size=False, drop_path_rate=0.3
+        )
+        self.stages, self.channels = stages, list(stages.feature_info.channels())
+        self.norms = nn.ModuleList(nn.LayerNorm(c) for c in self.channels)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [norm(f).permute(0, 3, 1, 2) for norm, f in zip(self.norms, self.stages(x), strict=True)]
+
+
 def build_pyramid(name: str, weights: str, output_stride: int = 32) -> Pyramid:
     """The trunk `name` (one of `NAMES`) with its weights.
 
     weights: "imagenet" (timm, needs a network or its cache), "shipped" (wsis/weights, hash checked), "random", or a
     path to .safetensors or to an .npz of folded int8 convolutions. output_stride: stride of the last feature; VGG
-    always has 8, HRNet always 32.
+    always has 8, HRNet and Swin always 32.
 
     Raises:
         ConfigError: unknown name, or weights of a kind that this trunk does not have.
@@ -147,6 +168,9 @@ def _construct(name: str, pretrained: bool, output_stride: int) -> Pyramid:
             )
             half = ((0.5,) * 3, (0.5,) * 3)
             return Pyramid(body, body.feature_info.channels(), body.feature_info.reduction(), *half)
+        case "swin_small":
+            body = SwinStages("swin_small_patch4_window7_224.ms_in1k", pretrained)
+            return Pyramid(body, body.channels, [4, 8, 16, 32])
         case _:
             raise ConfigError(f"no backbone {name!r}; choose one of {', '.join(NAMES)}")
     return Pyramid(body, body.feature_info.channels(), body.feature_info.reduction())

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from wsis.config import changed, flatten
 from wsis.runs import Workspace, method
 from wsis.train import Augment, Engine, Schedule, StepLoss, make_accelerator, optimise
-from wsis.types import Batch, Dataset, Instances, Points, Sample
+from wsis.types import Batch, Dataset, ExtremePoints, Instances, Points, Sample
+from wsis.weak import extreme_points_from_masks
 
 WARM, COUNTED = {"cpu": 1, "cuda": 5}, {"cpu": 1, "cuda": 15}  # steps
 CPU_BATCH = 2  # images; with more of them a CPU takes longer and tells no more
@@ -41,6 +42,7 @@ class Noise:
         place = torch.arange(self.side)
         inside = (place >= corners[:, None]) & (place < corners[:, None] + block)
         masks = inside[:, :, None] & inside[:, None, :]
+        truth = Instances.make(masks, labels, ids=torch.arange(1, len(labels) + 1))
         semantic = ((labels + 1)[:, None, None] * masks).amax(0).to(torch.uint8)
         return Sample(
             image=torch.randint(0, 256, (3, self.side, self.side), dtype=torch.uint8, generator=generator),
@@ -49,7 +51,10 @@ class Noise:
             tags=torch.zeros(len(self.classes), dtype=torch.bool).index_fill(0, labels, True),
             points=Points.make((corners + block // 2)[:, None].expand(3, 2), labels),
             semantic_map=semantic,
-            truth=Instances.make(masks, labels),
+            extreme_points=ExtremePoints(
+                xy=extreme_points_from_masks(masks), labels=labels, ids=torch.arange(1, len(labels) + 1)
+            ),
+            truth=truth,
             true_semantic=semantic,
         )
 
@@ -149,19 +154,28 @@ def dry_run(name: str, cfg: Any, device: str = "auto", workers: int = 0) -> str:
     Raises:
         ConfigError: see `train.make_accelerator`.
     """
+    began, accelerator = time.perf_counter(), make_accelerator(device)
+    costs = rehearse(name, cfg, device, workers)
+    return report(costs, time.perf_counter() - began, accelerator.num_processes, accelerator.device.type)
+
+
+def rehearse(
+    name: str, cfg: Any, device: str = "auto", workers: int = 0, stages: tuple[str, ...] = ()
+) -> list[Cost]:
+    """What the trainings of a method cost, of all stages or of some; raises as `dry_run`."""
     random = {k: "random" for k in flatten(cfg) if k.split(".")[-1].endswith("weights")}
     cfg = changed(cfg, **random)
     accelerator = make_accelerator(device)
-    noise, costs = Noise(cfg.augment.crop, cfg.classes), []
+    noise, costs = Noise(cfg.image_side, cfg.classes), []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(broadcast_object_list([temporary])[0])  # all processes use that of the first
         engine = Engine(accelerator=accelerator, seed=0, folder=folder, resume=False, workers=workers)
         rehearsal = Rehearsal(cfg=cfg, train=noise, val=noise, folder=folder, engine=engine, costs=costs)
-        began = time.perf_counter()
         for stage in method(name).stages(cfg):
-            stage.run(rehearsal)
+            if not stages or stage.name in stages:
+                stage.run(rehearsal)
             accelerator.wait_for_everyone()
-    return report(costs, time.perf_counter() - began, accelerator.num_processes, accelerator.device.type)
+    return costs
 
 
 def report(costs: list[Cost], seconds: float, devices: int, kind: str) -> str:

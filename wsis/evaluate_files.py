@@ -17,6 +17,7 @@ from wsis.data.masks import compressed, decode_masks
 from wsis.errors import DataError
 from wsis.evaluate import MeanIoU, coco_eval, voc_ap
 from wsis.files import read_json
+from wsis.per_object import recall, separated
 from wsis.types import IGNORE, Instances
 
 
@@ -105,6 +106,52 @@ def _decode(records: list[dict], true: dict[str, Any]) -> Iterator[Instances]:
             scores=torch.tensor([r.get("score", 1.0) for r in rows]),
             crowd=torch.tensor([r.get("iscrowd", 0) for r in rows]),
         )
+
+
+def separated_files(
+    predicted: str | Path, truth: str | Path, objects: str | Path | None = None
+) -> dict[str, float]:
+    """Recall of objects in pieces (`per_object.recall`), by the files that `coco_ap_files` takes.
+
+    objects: which objects to find, a JSON list of rows [file name of the image, class name, ..., run length], as the
+    lists of Separated-COCO and Occluded-COCO have them (published as a pickle, which can run code and is not read:
+    `json.dump(pickle.load(file), ...)` once, where you trust it). Without it: the objects of the truth whose mask lies
+    in two or more large pieces.
+
+    Raises:
+        DataError: as `coco_ap_files`; a row of the list names an image or a class that is not in the truth.
+    """
+    records, true = _pair(predicted, truth)
+    if objects is None:
+        wanted = (t[separated(t.masks) & ~t.crowd] for t in _decode(true["annotations"], true))
+    else:
+        wanted = _decode(_listed(Path(objects), true), true)
+    targets = list(wanted)
+    found = recall(_decode(records, true), targets)
+    return {"separated_recall": found, "objects": float(sum(map(len, targets)))}
+
+
+def _listed(path: Path, true: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a list of objects as COCO records."""
+    rows = read_json(path)
+    images = {Path(i["file_name"]).name: i for i in true["images"]}
+    categories = {c["name"]: c["id"] for c in true["categories"]}
+    records = []
+    for k, row in enumerate(rows if isinstance(rows, list) else [None]):
+        if not isinstance(row, list) or len(row) < 3:
+            raise DataError(
+                f"{path}: row {k} is not [file name, class name, ..., run length]; convert the list again"
+            )
+        if row[0] not in images or row[1] not in categories:
+            raise DataError(
+                f"{path}: row {k}: {row[0]!r} or {row[1]!r} is not in the truth; give the truth it was made for"
+            )
+        image, record = images[row[0]], {"segmentation": row[-1]}
+        problem = shape_problem(record, image["height"], image["width"])
+        if problem:
+            raise DataError(f"{path}: row {k}: {problem}")
+        records.append({**record, "image_id": image["id"], "category_id": categories[row[1]]})
+    return records
 
 
 def _label_map(path: Path) -> torch.Tensor:

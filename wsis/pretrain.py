@@ -1,29 +1,33 @@
-"""The tiny trunks' own "ImageNet": one object per picture of the embedded world, named by its tag, nothing else.
+"""The tiny networks' own "ImageNet": scenes of the embedded world, of a seed that no run uses.
 
     python -m wsis.pretrain vgg_tiny --out wsis/weights          trains, and writes the weights (fp16) with their card
 
 What the large trunks bring from ImageNet classification, the tiny ones bring from here: features learned from image
-tags alone. The scenes are of a seed that no run uses.
+tags alone (vgg_tiny, hrnet_tiny, resnet_tiny: one object per picture, named by its tag). The transformers come with
+three objectives, on the same scenes: see `wsis.pretrain_vit`.
 """
 
 import argparse
 import platform
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from wsis import pretrain_vit
 from wsis.backbones import Pyramid, build_pyramid, sha256
 from wsis.checkpoint import save_weights
 from wsis.data.labelled import InMemory
 from wsis.data.transforms import Augment, collate
 from wsis.data.world import World, WorldConfig
+from wsis.errors import ConfigError
 from wsis.files import write_json
 from wsis.train import Engine, Schedule, make_accelerator, optimise
-from wsis.types import Batch
+from wsis.types import Batch, Dataset
 
 SEED = 90_210
 SIZE = 64
@@ -32,6 +36,12 @@ SCHEDULE = Schedule(
     steps=1200, batch_size=48, optimizer="adamw", lr=3e-3, weight_decay=0.05, warmup=100, decay="poly"
 )
 AUGMENT = Augment(crop=SIZE, long_side=None, scale=(0.8, 1.3), scale_step=0.0)
+PYRAMIDS = ("vgg_tiny", "hrnet_tiny", "resnet_tiny")
+OBJECTIVES = {
+    "vit_tiny_mae": "masked image modelling, no label",
+    "vit_tiny_supervised": "multi-label classification, image tags",
+    "vit_tiny_dino": "self-distillation, no label",
+}
 
 
 class TagClassifier(nn.Module):
@@ -42,41 +52,111 @@ class TagClassifier(nn.Module):
         self.trunk, self.levels = trunk, levels
         self.head = nn.Linear(sum(trunk.channels[levels]), classes)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        assert batch.tags is not None
+        named = batch.tags.float().argmax(1)
+        return {"total": cross_entropy(self.logits(batch.images), named, label_smoothing=0.1)}
+
+    def logits(self, images: Tensor) -> Tensor:
         features = self.trunk(images)[self.levels]
         return self.head(torch.cat([f.mean((2, 3)) for f in features], dim=1))
 
 
-def pretrain(name: str, out: Path, schedule: Schedule = SCHEDULE, scenes: int = 4000) -> dict:
-    """Train the trunk `name` from nothing and write `<name>.safetensors` and `<name>.json` in `out`; returns the card."""
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What one network is trained on and how.
+
+    counts: scenes to train on and to judge on. learner: classes -> a network that maps a batch to its loss terms.
+    body: what of it is shipped. quality: measured figures for the card.
+    """
+
+    trained_on: str
+    scenes: WorldConfig
+    counts: tuple[int, int]
+    augment: Augment
+    schedule: Schedule
+    learner: Callable[[int], nn.Module]
+    body: Callable[[nn.Module], nn.Module]
+    quality: Callable[[nn.Module, Dataset], dict[str, float]]
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe of the shipped weights `name`.
+
+    Raises:
+        ConfigError: no such weights.
+    """
+    if name in PYRAMIDS:
+        levels = slice(1 if name.startswith("hrnet") else -1, None)
+        return Recipe(
+            trained_on="scenes of the embedded world with one object each, image tags only",
+            scenes=SCENES,
+            counts=(4000, 500),
+            augment=AUGMENT,
+            schedule=SCHEDULE,
+            learner=lambda classes: TagClassifier(build_pyramid(name, "random"), levels, classes),
+            body=_pyramid_body,
+            quality=accuracy,
+        )
+    if name in OBJECTIVES:
+        return Recipe(
+            trained_on=f"scenes of the embedded world with one to three objects; {OBJECTIVES[name]}",
+            scenes=pretrain_vit.SCENES,
+            counts=(6000, 200),
+            augment=pretrain_vit.AUGMENT,
+            schedule=pretrain_vit.SCHEDULE,
+            learner=lambda classes: pretrain_vit.learner(name.removeprefix("vit_tiny_"), classes),
+            body=lambda model: pretrain_vit.trained(model).trunk,
+            quality=lambda model, val: pretrain_vit.quality(pretrain_vit.trained(model), val),
+        )
+    raise ConfigError(f"no recipe for {name!r}; choose one of {', '.join((*PYRAMIDS, *OBJECTIVES))}")
+
+
+def _pyramid_body(model: nn.Module) -> nn.Module:
+    assert isinstance(model, TagClassifier)
+    return model.trunk.body
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, val: Dataset) -> dict[str, float]:
+    """How often the one object of a scene is named right."""
+    assert isinstance(model, TagClassifier)
+    device = next(model.parameters()).device
+    right = []
+    for k in range(0, len(val), 50):
+        batch = collate([val[i] for i in range(k, min(k + 50, len(val)))])
+        assert batch.tags is not None
+        right.append(model.logits(batch.images.to(device)).argmax(1).cpu() == batch.tags.float().argmax(1))
+    return {"accuracy": round(torch.cat(right).float().mean().item(), 4)}
+
+
+def pretrain(name: str, out: Path, steps: int | None = None, scenes: int | None = None) -> dict:
+    """Train the network `name` from nothing and write `<name>.safetensors` and `<name>.json` in `out`.
+
+    steps, scenes: in place of the recipe's. Goes on from the last checkpoint in `out/.<name>`. Returns the card.
+    """
     began = time.perf_counter()
+    chosen = recipe(name)
+    schedule = replace(chosen.schedule, steps=steps or chosen.schedule.steps)
+    count = scenes or chosen.counts[0]
     train, val = (
-        InMemory(World(split, n, seed=SEED, config=SCENES)) for split, n in (("train", scenes), ("val", 500))
+        InMemory(World(split, n, seed=SEED, config=chosen.scenes))
+        for split, n in (("train", count), ("val", chosen.counts[1]))
     )
     engine = Engine(accelerator=make_accelerator("auto"), seed=SEED, folder=out / f".{name}", resume=True)
     torch.manual_seed(SEED)
-    model = TagClassifier(
-        build_pyramid(name, "random"), slice(1 if name.startswith("hrnet") else -1, None), len(train.classes)
-    )
+    model = chosen.learner(len(train.classes))
 
     def loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
-        return {
-            "total": cross_entropy(network(batch.images), batch.tags.float().argmax(1), label_smoothing=0.1)
-        }
+        return network(batch)
 
-    model = optimise(name, model, loss, train, AUGMENT, schedule, engine, f"{name} {schedule}")
-    batches = [collate([val[i] for i in range(k, k + 50)]) for k in range(0, len(val), 50)]
-    with torch.no_grad():
-        right = [
-            model(b.images.to(engine.accelerator.device)).argmax(1).cpu() == b.tags.float().argmax(1)
-            for b in batches
-        ]
+    model = optimise(name, model, loss, train, chosen.augment, schedule, engine, f"{name} {schedule}")
     path = out / f"{name}.safetensors"
-    save_weights(path, model.trunk.body, half=True)
+    save_weights(path, chosen.body(model), half=True)
     card = {
         "command": f"python -m wsis.pretrain {name}",
-        "trained_on": f"{scenes} scenes of the embedded world with one object each, image tags only",
-        "accuracy": round(torch.cat(right).float().mean().item(), 4),
+        "trained_on": f"{count} {chosen.trained_on}",
+        **chosen.quality(model, val),
         "classes": len(train.classes),
         "seed": SEED,
         "steps": schedule.steps,
@@ -94,12 +174,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("name", help="vgg_tiny, hrnet_tiny or resnet_tiny")
+    parser.add_argument("name", help=", ".join((*PYRAMIDS, *OBJECTIVES)))
     parser.add_argument("--out", type=Path, default=Path("wsis/weights"))
-    parser.add_argument("--steps", type=int, default=SCHEDULE.steps)
-    parser.add_argument("--scenes", type=int, default=4000)
+    parser.add_argument("--steps", type=int, help="instead of the recipe's")
+    parser.add_argument("--scenes", type=int, help="to train on, instead of the recipe's")
     arguments = parser.parse_args()
-    print(pretrain(arguments.name, arguments.out, replace(SCHEDULE, steps=arguments.steps), arguments.scenes))
+    print(pretrain(arguments.name, arguments.out, arguments.steps, arguments.scenes))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ under torchrun; Accelerate chooses device, precision and process group.
 
 import csv
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -43,11 +44,13 @@ class Schedule:
     new_lr: float = ours(1.0, why="one rate for all", unit="multiple of lr outside the trunk", scales=True)
     momentum: float = ours(0.9, why="usual")
     nesterov: bool = ours(False, why="usual")
+    betas: tuple[float, float] = ours((0.9, 0.999), why="usual", unit="of Adam's two averages")
     weight_decay: float = ours(0.0, why="usual")
     warmup: int = ours(0, why="linear from lr / 1000", unit="step", scales=True)
-    decay: Literal["poly", "step", "constant"] = ours("poly", why="usual in segmentation")
+    decay: Literal["poly", "step", "cosine", "constant"] = ours("poly", why="usual in segmentation")
     power: float = ours(0.9, why="usual with poly")
     milestones: tuple[float, ...] = ours((), why="with step: divide by 10 here", unit="fraction of steps")
+    floor: float = ours(0.0, why="with cosine: the rate at the end", unit="multiple of lr")
     ema: float = ours(0.0, why="0 keeps no average", unit="decay per step")
     clip: float = ours(0.0, why="0 does not clip", unit="gradient norm")
 
@@ -99,6 +102,8 @@ def learning_rate(schedule: Schedule, step: int) -> float:
             factor = max(1.0 - done, 0.0) ** schedule.power
         case "step":
             factor = 0.1 ** sum(done >= m for m in schedule.milestones)
+        case "cosine":
+            factor = schedule.floor + (1 - schedule.floor) * (1 + math.cos(math.pi * min(done, 1.0))) / 2
         case "constant":
             factor = 1.0
     if step < schedule.warmup:
@@ -125,9 +130,9 @@ def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimize
                 weight_decay=schedule.weight_decay,
             )
         case "adam":
-            return torch.optim.Adam(groups, weight_decay=schedule.weight_decay)
+            return torch.optim.Adam(groups, betas=schedule.betas, weight_decay=schedule.weight_decay)
         case "adamw":
-            return torch.optim.AdamW(groups, weight_decay=schedule.weight_decay)
+            return torch.optim.AdamW(groups, betas=schedule.betas, weight_decay=schedule.weight_decay)
 
 
 def order(

@@ -5,7 +5,7 @@ in maps (y, x); boxes are xyxy, half-open; class *labels* are 0..C-1; class *map
 classes and 255 = ignore. Shape letters: B images, C classes, H W pixels, K instances, N points.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, Self
 
 import torch
@@ -161,12 +161,24 @@ class ExtremePoints:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __getitem__(self, index: Any) -> Self:
+        return type(self)(**{k: v[index] for k, v in vars(self).items()})
+
+    def to(self, device: torch.device | str) -> Self:
+        return type(self)(**{k: v.to(device) for k, v in vars(self).items()})
+
+    @property
+    def boxes(self) -> Tensor:
+        """The boxes that the clicks span, float32 [K, 4] xyxy, half-open."""
+        return torch.cat([self.xy.amin(1), self.xy.amax(1) + 1], 1)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
     """One image with what is known of it; `None` where nothing was annotated.
 
     image: uint8 [3, H, W]. tags: bool [C], which classes are present. points: clicks or cues.
+    jittered: uint8 [3, H, W], the same image in changed colours, where a student sees that and its teacher `image`.
     semantic_map: uint8 [H, W] class map: a *label* that a method may train on (weak chain or full annotation).
     truth: the true instances; true_semantic: the true class map, uint8 [H, W]. Both serve evaluation and the
     simulated annotator only: no weakly supervised loss reads them.
@@ -178,6 +190,7 @@ class Sample:
     tags: Tensor | None = None
     points: Points | None = None
     extreme_points: ExtremePoints | None = None
+    jittered: Tensor | None = None
     semantic_map: Tensor | None = None
     truth: Instances | None = None
     true_semantic: Tensor | None = None
@@ -193,7 +206,7 @@ class Batch:
     """Samples of one size, stacked, as the verbs take them.
 
     images: float32 [B, 3, H, W] in [0, 1]. tags: bool [B, C]. semantic_maps: int64 [B, H, W]. points: of the batch.
-    valid: bool [B, H, W], False on padding.
+    valid: bool [B, H, W], False on padding. extreme_points: one of each image. jittered: like images, see `Sample`.
     """
 
     images: Tensor
@@ -202,10 +215,13 @@ class Batch:
     tags: Tensor | None = None
     points: Points | None = None
     semantic_maps: Tensor | None = None
-    extreme_points: list[ExtremePoints] | None = field(default=None)
+    extreme_points: list[ExtremePoints] | None = None
+    jittered: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Self:
         moved = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, (Tensor, Points))}
+        if self.extreme_points is not None:
+            moved["extreme_points"] = [e.to(device) for e in self.extreme_points]
         return replace(self, **moved)
 
 

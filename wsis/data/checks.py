@@ -14,6 +14,7 @@ from wsis.files import read_json
 
 WEAK_KEYS = ("point", "extreme_points")
 SECTIONS = ("images", "annotations", "categories")
+SIDES = ("top", "left", "bottom", "right")
 
 
 def read_coco(path: Path | str, drop_invalid: bool = False) -> tuple[dict[str, Any], list[str]]:
@@ -108,24 +109,35 @@ def click_problem(annotation: dict[str, Any], height: int, width: int) -> str | 
             return f"point {point} is not [x, y]; give two numbers"
         if not _inside(point, height, width):
             return f"point {point} is outside its image of {width} x {height}; click again, x first"
-    if extreme is None:
-        return None
-    if not (isinstance(extreme, list) and len(extreme) == 4 and all(_numbers(p, 2) for p in extreme)):
-        return f"extreme_points {str(extreme)[:60]} are not four [x, y]: top, left, bottom, right"
-    for click in extreme:
+    return None if extreme is None else _extreme_problem(extreme, height, width)
+
+
+def _extreme_problem(extreme: Any, height: int, width: int) -> str | None:
+    pairs = isinstance(extreme, list) and all(isinstance(p, list) and len(p) == 2 for p in extreme)
+    if not pairs or len(extreme) != 4:
+        found = str(extreme)[:80]
+        return (
+            f"extreme_points {found} are not four [x, y]: top, left, bottom, right; a corner may occur twice"
+        )
+    for side, click in zip(SIDES, extreme, strict=True):
+        if not _numbers(click, 2):
+            return f"{side} extreme point {click} is not [x, y]; give two finite numbers"
         if not _inside(click, height, width):
-            return f"extreme point {click} is outside its image of {width} x {height}; click again, x first"
-    return _order_problem(extreme)
-
-
-def _order_problem(extreme: list[list[float]]) -> str | None:
-    top, left, bottom, right = extreme
-    xs, ys = [p[0] for p in extreme], [p[1] for p in extreme]
+            return f"{side} extreme point {click} is outside its image of {width} x {height}; click again, x first"
+    xs, ys = zip(*extreme, strict=True)
     if max(xs) == min(xs) or max(ys) == min(ys):
-        return f"extreme_points {extreme} do not span a box; click four sides of the object"
-    # two clicks of a hand may differ by a pixel where the outline is flat
-    if top[1] > min(ys) + 1 or left[0] > min(xs) + 1 or bottom[1] < max(ys) - 1 or right[0] < max(xs) - 1:
-        return f"extreme_points {extreme} are not in the order top, left, bottom, right; sort them"
+        return (
+            f"extreme_points {extreme} do not span a box; click four sides of the object, or leave the key out "
+            "if it is one pixel or a line"
+        )
+    for side, click, axis, sign in zip(SIDES, extreme, (1, 0, 1, 0), (1, 1, -1, -1), strict=True):
+        farthest = min(extreme, key=lambda p: sign * p[axis])
+        # where the outline is flat a hand may be off by a pixel
+        if sign * (click[axis] - farthest[axis]) > 1:
+            return (
+                f"extreme_points {extreme} are not in the order top, left, bottom, right: {click} is given as "
+                f"{side}, but {farthest} is farther that way; sort them"
+            )
     return None
 
 

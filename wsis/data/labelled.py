@@ -1,6 +1,6 @@
 """Data sets around data sets: kept in memory, changed, or with labels that a stage has made."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -10,12 +10,22 @@ from torch import Tensor
 
 from wsis.errors import DataError
 from wsis.export import read_label_map
-from wsis.types import IGNORE, Dataset, Points, Sample
+from wsis.types import IGNORE, Dataset, Instances, Points, Sample
 
 
 def category_ids(dataset: Dataset) -> tuple[int, ...]:
     """The COCO category id of each label: the data set's own, or label + 1."""
     return tuple(getattr(dataset, "category_ids", range(1, len(dataset.classes) + 1)))
+
+
+def samples(dataset: Dataset) -> Iterator[Sample]:
+    return (dataset[i] for i in range(len(dataset)))
+
+
+def truths(dataset: Dataset) -> list[Instances] | None:
+    """The true objects of every image; None if those of one are unknown."""
+    found = [s.truth for s in samples(dataset)]
+    return None if any(t is None for t in found) else [t for t in found if t is not None]
 
 
 class Changed:

@@ -138,6 +138,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         images[i, :, :h, :w] = sample.image
         own = getattr(sample, "valid", None)
         valid[i, :h, :w] = True if own is None else own
+    jittered = _of_all(samples, "jittered")
     semantic = _of_all(samples, "semantic_map")
     if semantic is not None:
         maps = torch.full(valid.shape, IGNORE, dtype=torch.long)
@@ -153,6 +154,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         points=None if points is None else Points.batch(points),
         semantic_maps=semantic,
         extreme_points=_of_all(samples, "extreme_points"),
+        jittered=None if jittered is None else torch.stack(jittered).float().div_(255),
     )
 
 

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
 from wsis.config import Scale, fingerprint
 from wsis.data.coco import CocoFolder
@@ -10,7 +11,9 @@ from wsis.data.labelled import Changed, InMemory
 from wsis.data.world import World, WorldConfig
 from wsis.errors import DataError
 from wsis.types import Dataset
-from wsis.weak import with_points
+from wsis.weak import with_extreme_points, with_points
+
+Clicks = Literal["points", "extreme_points"]
 
 # Few and large objects of half the classes: what small networks can tell apart after minutes.
 TINY_WORLD = WorldConfig(
@@ -21,6 +24,11 @@ FULL_WORLD = WorldConfig(size=448)
 LENGTHS = {"tiny": (500, 200), "full": (10_000, 1_000)}
 KEPT = 2000  # of so many small pictures all are held in memory
 ANNOTATOR = 0  # seed of simulated clicks
+CLICKS: dict[str, Clicks] = {
+    "points": "points",
+    "extreme_points": "extreme_points",
+    "boxes": "extreme_points",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,23 +50,23 @@ def open_data(
     data: str,
     scale: Scale,
     *,
-    points: bool = False,
+    clicks: Clicks | None = None,
     seed: int = 0,
     weak: Path | None = None,
     drop_invalid: bool = False,
 ) -> Data:
     """`world`, or a folder with the splits train and val.
 
-    points: the method needs one click per object; they are simulated where there are masks only.
+    clicks: what the method needs of every object; simulated where there are masks only.
     seed: of the world; another seed is another world. weak, drop_invalid: of a folder, see CocoFolder.
 
     Raises:
         DataError: see CocoFolder; the folder has neither clicks nor masks, but clicks are needed.
     """
     opened = _world(scale, seed) if data == "world" else _folder(Path(data), scale, weak, drop_invalid)
-    if not points:
+    if clicks is None:
         return opened
-    train, note = clicked(opened.train, "train")
+    train, note = clicked(opened.train, "train", clicks)
     if not note:
         return opened
     return replace(
@@ -66,22 +74,29 @@ def open_data(
     )
 
 
-def clicked(dataset: Dataset, split: str) -> tuple[Dataset, str]:
+def clicks_for(cfg: Any) -> Clicks | None:
+    """The clicks that a method with these settings needs; a box is that of the four extreme points."""
+    return CLICKS.get(cfg.supervision)
+
+
+def clicked(dataset: Dataset, split: str, clicks: Clicks) -> tuple[Dataset, str]:
     """The data set with clicks, and a note where they had to be simulated.
 
     Raises:
         DataError: there are neither clicks nor masks.
     """
-    first = dataset[0]
-    if first.points is not None:
+    first, words = dataset[0], clicks.replace("_", " ")
+    if getattr(first, clicks) is not None:
         return dataset, ""
     if first.truth is None:
         raise DataError(
-            f"supervision=points, but image {first.image_id} of the split {split} has neither points nor "
-            "masks; annotate one point per object, or use supervision=tags"
+            f"the method learns from {words}, but image {first.image_id} of the split {split} has neither {words} nor "
+            "masks; annotate them for every object, or choose another supervision"
         )
-    note = f"points of {split} simulated from the masks (mask_random, seed {ANNOTATOR})"
-    return Changed(dataset, lambda sample: with_points(sample, "mask_random", ANNOTATOR)), note
+    if clicks == "points":
+        note = f"points of {split} simulated from the masks (mask_random, seed {ANNOTATOR})"
+        return Changed(dataset, lambda sample: with_points(sample, "mask_random", ANNOTATOR)), note
+    return Changed(dataset, with_extreme_points), f"extreme points of {split} simulated from the masks"
 
 
 def _world(scale: Scale, seed: int) -> Data:

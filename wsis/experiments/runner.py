@@ -13,7 +13,7 @@ from typing import Any
 from wsis import runs
 from wsis.config import Scale, changed, fingerprint
 from wsis.errors import DataError
-from wsis.experiments.data import Data, open_data
+from wsis.experiments.data import Clicks, Data, clicks_for, open_data
 from wsis.experiments.provenance import commit, hardware, is_first, versions
 from wsis.experiments.results import Facts, Sweep, percent
 from wsis.experiments.tables import Row, Table
@@ -46,15 +46,15 @@ def run_table(
     commit()  # of the code that is loaded now, whatever happens to the checkout during a long sweep
     settings = dict(settings or {})
     configs = {row.name: _config(table, row, scale, settings) for row in table.rows}
-    needs = {name: cfg.supervision == "points" for name, cfg in configs.items()}
+    needs: dict[str, Clicks | None] = {name: clicks_for(cfg) for name, cfg in configs.items()}
     opened = {
-        (s, points): open_data(data, scale, points=points, seed=s, drop_invalid=drop_invalid)
+        (s, clicks): open_data(data, scale, clicks=clicks, seed=s, drop_invalid=drop_invalid)
         for s in seeds
-        for points in sorted(set(needs.values()))
+        for clicks in set(needs.values())
     }
     if any(o.val is None for o in opened.values()):
         raise DataError(f"{data} has no annotations/instances_val.json; a table is measured on the split val")
-    images = {name: {s: opened[s, points] for s in seeds} for name, points in needs.items()}
+    images = {name: {s: opened[s, clicks] for s in seeds} for name, clicks in needs.items()}
     facts = {
         name: {s: found for s in seeds if (found := finished(table.method, cfg, images[name][s], s, folder))}
         for name, cfg in configs.items()
@@ -65,9 +65,9 @@ def run_table(
             if seed not in facts[row.name]:
                 cfg, of_seed = configs[row.name], images[row.name][seed]
                 facts[row.name][seed] = run_row(table.method, cfg, of_seed, seed, folder, device, workers)
-                _write(out, sweep.results())
+                write(out, sweep.results())
                 _say(table, row, seed, facts[row.name][seed])
-    _write(out, sweep.results())
+    write(out, sweep.results())
     return sweep.results()
 
 
@@ -119,7 +119,8 @@ def _config(table: Table, row: Row, scale: Scale, settings: dict[str, Any]) -> A
     return changed(table.config(row, scale), **{k: v for k, v in settings.items() if k not in own})
 
 
-def _write(out: Path, results: dict[str, Any]) -> None:
+def write(out: Path, results: dict[str, Any]) -> None:
+    """Write a results file, in the first process only."""
     if is_first():
         write_json(out / f"{results['table']}.{results['scale']}.{results['data']}.json", results, indent=1)
 

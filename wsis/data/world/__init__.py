@@ -62,11 +62,13 @@ class World:
         scene = self.scene(index)
         tags = torch.zeros(len(self.classes), dtype=torch.bool)
         tags[scene.labels] = True
+        image_id = SPLITS.index(self.split) * _IDS_PER_SPLIT + index + 1
+        ids = 1000 * image_id + torch.arange(1, len(scene.labels) + 1)  # an image has far fewer objects
         return Sample(
             image=scene.image,
-            image_id=SPLITS.index(self.split) * _IDS_PER_SPLIT + index + 1,
+            image_id=image_id,
             file_name=f"{self.split}_{index:06d}.png",
             tags=tags,
-            truth=Instances.make(scene.masks, scene.labels),
+            truth=Instances.make(scene.masks, scene.labels, ids=ids),
             true_semantic=scene.things,
         )

@@ -180,6 +180,11 @@ class BestieConfig:
         why="the usual 1x schedule; 0 steps leave this optional stage out",
     )  # fmt: skip
 
+    @property
+    def image_side(self) -> int:
+        """Pixels of a training image's side, for trials on random numbers."""
+        return self.augment.crop
+
 
 FULL = BestieConfig()
 

@@ -7,18 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from torchvision.models.detection import MaskRCNN
+from torch import nn
 
-from wsis.backbones import load_weights
 from wsis.checkpoint import save_weights
-from wsis.data.labelled import category_ids
+from wsis.data.labelled import category_ids, samples
 from wsis.data.transforms import collate
 from wsis.evaluate import voc_ap
 from wsis.export import write_instances
 from wsis.methods.bestie.config import BestieConfig
-from wsis.methods.bestie.pipeline import samples
 from wsis.runs import Workspace
-from wsis.segmenters.maskrcnn import JsonMasks, as_it_is, build_maskrcnn, predict
+from wsis.segmenters import fit_segmenter, predict, restore_segmenter
 from wsis.types import Instances, Sample
 
 MASKS = "pseudo_train.json"
@@ -35,18 +33,16 @@ def train_maskrcnn(workspace: Workspace) -> dict[str, Any]:
         ids = category_ids(workspace.train)
         count = write_instances(path, pseudo_masks(workspace), workspace.train.classes, ids)
     workspace.engine.accelerator.wait_for_everyone()
-    masks = JsonMasks(path, tuple(workspace.train.classes))
-    model = workspace.optimise(
-        "maskrcnn", build(cfg), masks.loss, masks.subset(workspace.train), as_it_is, cfg.maskrcnn
-    )
+    s = cfg.semantic
+    model = fit_segmenter(workspace, "maskrcnn", path, cfg.maskrcnn, s.backbone, s.weights, stage="maskrcnn")
     if not main:
         return {}
     save_weights(workspace.path("maskrcnn.safetensors"), model)
     figures = {"pseudo_masks": count}
     if workspace.val is None:
         return figures
-    predicted = [predict(model, collate([s]).images.to(workspace.device))[0] for s in samples(workspace.val)]
-    ap = voc_ap(predicted, [s.truth for s in samples(workspace.val)], cfg.classes)
+    predicted = [predict(model, collate([v]).images.to(workspace.device))[0] for v in samples(workspace.val)]
+    ap = voc_ap(predicted, [v.truth for v in samples(workspace.val)], cfg.classes)
     return figures | {k: v for k, v in ap.items() if k != "AP"}
 
 
@@ -60,15 +56,7 @@ def pseudo_masks(workspace: Workspace) -> Iterator[tuple[Sample, Instances]]:
         yield sample, found.unbind()[0].to("cpu")
 
 
-def build(cfg: BestieConfig) -> MaskRCNN:
-    """The detector with its trunk's weights."""
-    s = cfg.semantic
-    return build_maskrcnn(cfg.classes, s.backbone, s.weights, frozen_norm=s.weights != "random")
-
-
-def restore(cfg: BestieConfig, folder: Path) -> MaskRCNN:
+def restore(cfg: BestieConfig, folder: Path) -> nn.Module:
     """The trained detector of a run folder."""
     s = cfg.semantic
-    model = build_maskrcnn(cfg.classes, s.backbone, "random", frozen_norm=s.weights != "random")
-    load_weights(model, folder / "maskrcnn.safetensors")
-    return model
+    return restore_segmenter("maskrcnn", cfg.classes, s.backbone, s.weights, folder / "maskrcnn.safetensors")

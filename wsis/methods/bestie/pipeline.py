@@ -17,7 +17,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from wsis.backbones import load_weights
 from wsis.checkpoint import save_weights
 from wsis.config import changed
-from wsis.data.labelled import Labelled, read_class_map
+from wsis.data.labelled import Labelled, read_class_map, samples
 from wsis.data.transforms import Augment, collate, resize
 from wsis.errors import ConfigError, DataError
 from wsis.evaluate import MeanIoU, cue_quality, label_quality, voc_ap
@@ -132,10 +132,6 @@ def tag_precision(model: Classifier, workspace: Workspace) -> float:
         hits = present[score[:, label].argsort(descending=True), label]
         precisions.append((hits.cumsum(0) / torch.arange(1, len(hits) + 1))[hits].mean())
     return float(torch.stack(precisions).mean())
-
-
-def samples(dataset: Dataset) -> Iterator[Sample]:
-    return (dataset[i] for i in range(len(dataset)))
 
 
 def classifier_input(sample: Sample, cfg: BestieConfig) -> Sample:

@@ -1,0 +1,118 @@
+"""Cases of EXITS' crops: reading by index against nine slices in double precision, pasting in boxes against whole images."""
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import interpolate, pad
+
+from benchmarks.measure import Case, Size
+from wsis.config import changed
+from wsis.data.crops import CropAugment, Window, paste, window
+from wsis.methods.exits.config import CropConfig
+from wsis.types import ExtremePoints, Sample
+
+# `pixels` is the side of the crops, `instances` their number in one image of this size
+HEIGHT, WIDTH = 480, 640
+SIZES = [Size(pixels=512, batch=1, instances=n) for n in (1, 5, 20)]
+THRESHOLD = 0.5
+
+
+def boxes(size: Size) -> Tensor:
+    """Boxes of whole pixels anywhere in the image, seeded, float [K, 4]; many windows reach beyond the border."""
+    generator = torch.Generator().manual_seed(size.instances)
+    chance = torch.rand(size.instances, 2, 2, generator=generator)
+    sides = 60 + 200 * chance[:, 0]
+    low = chance[:, 1] * (torch.tensor([WIDTH, HEIGHT]) - sides)
+    return torch.cat([low, low + sides], 1).round()
+
+
+def _objects(size: Size, device: torch.device) -> tuple[list[Sample], CropConfig]:
+    """One sample per object of one smooth picture. Images are read and cropped by the processor, whatever the device."""
+    generator = torch.Generator().manual_seed(0)
+    small = torch.randint(0, 256, (1, 3, 30, 40), generator=generator).float()
+    image = interpolate(small, (HEIGHT, WIDTH), mode="bilinear")[0].to(torch.uint8)
+    samples = []
+    for x0, y0, x1, y1 in boxes(size).tolist():
+        xy = torch.tensor([[[x0, y0], [x0, y0], [x1 - 1, y1 - 1], [x1 - 1, y1 - 1]]])
+        points = ExtremePoints(xy=xy, labels=torch.tensor([0]), ids=torch.tensor([1]))
+        samples.append(Sample(image=image, image_id=1, extreme_points=points))
+    return samples, changed(CropConfig(), size=size.pixels)
+
+
+def fast_crops(samples: list[Sample], cfg: CropConfig) -> tuple[Tensor, Tensor]:
+    crops = [CropAugment(cfg, training=False)(sample, 0) for sample in samples]
+    return torch.stack([c.image for c in crops]), torch.stack([c.valid for c in crops])
+
+
+def plain_crops(samples: list[Sample], cfg: CropConfig) -> tuple[Tensor, Tensor]:
+    """The window from nine slices of the picture, for image and mask of the image's extent; resized by PIL."""
+    images, valid = [], []
+    for sample in samples:
+        shown = window(sample.extreme_points.boxes[0], cfg)
+        for source, out, kind in (
+            (sample.image.double(), images, Image.Resampling.BILINEAR),
+            (torch.ones(1, HEIGHT, WIDTH, dtype=torch.float64), valid, Image.Resampling.NEAREST),
+        ):
+            pixels = (
+                nine_slices(source, shown, reflect=out is images).permute(1, 2, 0).to(torch.uint8).numpy()
+            )
+            picture = Image.fromarray(pixels if out is images else pixels[..., 0])
+            resized = torch.from_numpy(np.array(picture.resize((cfg.size, cfg.size), kind)))
+            out.append(resized.view(cfg.size, cfg.size, -1).permute(2, 0, 1))
+    return torch.stack(images), torch.cat(valid).bool()
+
+
+def nine_slices(source: Tensor, shown: Window, reflect: bool) -> Tensor:
+    """The part of the window within the image, and the four sides and corners beyond: float64 [D, h, w]."""
+    width, height = shown.x1 - shown.x0, shown.y1 - shown.y0
+    out = torch.zeros(len(source), height, width, dtype=torch.float64)
+    for to_y, from_y, back_y in _parts(shown.y0, shown.y1, source.shape[1]):
+        for to_x, from_x, back_x in _parts(shown.x0, shown.x1, source.shape[2]):
+            part = source[:, from_y, from_x]
+            if (back_y or back_x) and not reflect:
+                continue
+            out[:, to_y, to_x] = part.flip([d for d, back in ((1, back_y), (2, back_x)) if back])
+    return out
+
+
+def _parts(low: int, high: int, side: int) -> list[tuple[slice, slice, bool]]:
+    """(where in the window, from where in the image, backwards) before, within and after the image, of one axis."""
+    before, after = max(0, -low), max(0, high - side)
+    inside = high - low - before - after
+    return [
+        (slice(0, before), slice(1, 1 + before), True),
+        (slice(before, before + inside), slice(max(0, low), max(0, low) + inside), False),
+        (slice(before + inside, high - low), slice(side - 1 - after, side - 1), True),
+    ]
+
+
+def _masks(size: Size, device: torch.device) -> tuple[Tensor, list[Window], Tensor, tuple[int, int], float]:
+    """Smooth probabilities of crops, as a network makes them on a grid of tokens, and what is to be pasted."""
+    generator = torch.Generator().manual_seed(size.instances)
+    small = torch.rand(size.instances, 1, size.pixels // 16, size.pixels // 16, generator=generator)
+    probability = interpolate(small, (size.pixels, size.pixels), mode="bilinear")[:, 0]
+    found = boxes(size)
+    windows = [window(box, CropConfig()) for box in found]
+    return probability.to(device), windows, found.to(device), (HEIGHT, WIDTH), THRESHOLD
+
+
+def plain_paste(
+    probability: Tensor, windows: list[Window], found: Tensor, size: tuple[int, int], threshold: float
+) -> Tensor:
+    """A map of the whole image in double precision for every object and for its box."""
+    masks = []
+    for crop, shown, (x0, y0, x1, y1) in zip(probability, windows, found.int().tolist(), strict=True):
+        box = torch.zeros(size, dtype=torch.float64, device=probability.device)
+        box[y0:y1, x0:x1] = 1
+        sides = (shown.y1 - shown.y0, shown.x1 - shown.x0)
+        stretched = interpolate(crop[None, None].double(), sides, mode="bilinear")
+        around = (shown.x0, size[1] - shown.x1, shown.y0, size[0] - shown.y1)  # what is negative is cut
+        masks.append(pad(stretched, around)[0, 0] * box > threshold)
+    return torch.stack(masks)
+
+
+CASES = [
+    Case(name="EXITS crops", prepare=_objects, fast=fast_crops, plain=plain_crops, canonical=tuple),
+    Case(name="EXITS pasted masks", prepare=_masks, fast=paste, plain=plain_paste),
+]

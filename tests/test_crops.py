@@ -1,0 +1,544 @@
+"""Crops of objects: where they lie, what they show beyond the border, the way back, and what is left out."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.functional import interpolate
+from torch.testing import assert_close
+from torchvision.transforms.v2 import functional as F
+
+from wsis.data.crops import CropAugment, ObjectCrops, Window, jitter, paste, to_crop, to_image, window
+from wsis.data.transforms import collate, resize
+from wsis.errors import AnnotationError, ConfigError
+from wsis.methods.exits.config import CropConfig
+from wsis.types import ExtremePoints, Instances, Sample
+from wsis.weak import extreme_points_from_masks, with_extreme_points
+
+CFG = CropConfig(size=64)
+TIGHT = CropConfig(size=16, margin=0.0, test_margin=0.0)
+
+
+class Listed:
+    """A data set that counts how often each image is read."""
+
+    classes = ("cat", "dog")
+    category_ids = (3, 8)
+
+    def __init__(self, samples):
+        self.samples, self.read = samples, Counter()
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, index):
+        self.read[index] += 1
+        return self.samples[index]
+
+
+def picture(masks, image_id=1):
+    """White objects on black noise, with true masks and extreme points of every object, lines and pixels too."""
+    masks = torch.as_tensor(masks)
+    count, height, width = masks.shape
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randint(0, 60, (3, height, width), generator=generator, dtype=torch.uint8)
+    labels, ids = torch.arange(count) % 2, 10 * image_id + torch.arange(count)
+    return Sample(
+        image=torch.where(masks.any(0), torch.tensor(255, dtype=torch.uint8), noise),
+        image_id=image_id,
+        file_name=f"{image_id}.png",
+        tags=torch.tensor([True, True]),
+        extreme_points=ExtremePoints(xy=extreme_points_from_masks(masks), labels=labels, ids=ids),
+        truth=Instances.make(masks, labels, ids=ids),
+    )
+
+
+def box_mask(height, width, *boxes):
+    """One mask that covers all boxes (x0, y0, x1, y1)."""
+    mask = torch.zeros(height, width, dtype=torch.bool)
+    for x0, y0, x1, y1 in boxes:
+        mask[y0:y1, x0:x1] = True
+    return mask
+
+
+OBJECTS = {
+    "one pixel": box_mask(40, 50, (20, 11, 21, 12)),
+    "line": box_mask(40, 50, (7, 11, 31, 12)),
+    "at the border": box_mask(40, 50, (35, 20, 50, 40)),
+    "in a corner": box_mask(40, 50, (0, 0, 9, 14)),
+    "two parts": box_mask(40, 50, (5, 8, 15, 20), (28, 16, 40, 35)),
+    "the whole image": box_mask(40, 50, (0, 0, 50, 40)),
+}
+
+
+def only(mask):
+    """The single item of a picture with one object."""
+    return ObjectCrops(Listed([picture(mask[None])]), CFG, training=False)[0]
+
+
+windows = st.builds(
+    lambda x, y, w, h, mirrored: Window(x, y, x + w, y + h, mirrored),
+    st.integers(-300, 900),
+    st.integers(-300, 900),
+    st.integers(1, 900),
+    st.integers(1, 900),
+    st.booleans(),
+)
+
+
+# ---------------------------------------------------------------- windows
+
+
+def test_the_test_window_is_the_box_grown_by_three_tenths_about_its_center():
+    assert window(torch.tensor([100.0, 40, 300, 140]), CFG) == Window(70, 25, 331, 156)  # 130 %, and a pixel
+
+
+def test_windows_are_whole_pixels_rounded_outward():
+    shown = window(torch.tensor([10.2, 10.2, 13.9, 13.9]), replace(CFG, test_margin=0.0))
+    assert shown == Window(10, 10, 15, 15)
+
+
+def draws(seed, count=1):
+    return torch.rand(count, 7, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).tolist()
+
+
+@given(st.integers(0, 2**31), st.floats(1, 500), st.floats(1, 500))
+@settings(max_examples=200, deadline=None)
+def test_training_windows_hold_the_box_and_span_at_most_1_6_of_it(seed, width, height):
+    """The object spans at least 62.5 % of each axis, but for rounding to whole pixels and the release's pixel."""
+    box = torch.tensor([30.0, 20.0, 30 + width, 20 + height], dtype=torch.float64)
+    shown = window(box, CFG, draws(seed)[0])
+    assert shown.x0 <= 30 and shown.y0 <= 20 and shown.x1 >= 30 + width and shown.y1 >= 20 + height
+    assert shown.x1 - shown.x0 <= 1.6 * width + 3
+    assert shown.y1 - shown.y0 <= 1.6 * height + 3
+
+
+def test_training_windows_reach_their_bound_and_are_1_3_boxes_on_average():
+    sizes = [
+        (w.x1 - w.x0, w.y1 - w.y0)
+        for w in (window(torch.tensor([0.0, 0, 1e4, 1e4]), CFG, chance) for chance in draws(1, 4000))
+    ]
+    sizes = torch.tensor(sizes) / 1e4
+    assert_close(sizes.mean(0), torch.tensor([1.3, 1.3]), atol=0.01, rtol=0)
+    assert sizes.max() > 1.55
+
+
+def test_what_one_side_gets_the_other_does_not():
+    """With all margins full, the share says where the box lies in its window."""
+    box, cfg = torch.tensor([0.0, 0, 100, 100]), replace(CFG, flip=0.0)
+    shown = window(box, cfg, [1, 1, 1, 1, 1, 0, 0.5])
+    assert (shown.x0, shown.x1, shown.y0, shown.y1) == (-60, 101, 0, 161)
+
+
+def test_half_of_the_training_windows_are_mirrored_and_no_other_is():
+    box = torch.tensor([0.0, 0, 100, 100])
+    mirrored = [window(box, CFG, chance).mirrored for chance in draws(2, 1000)]
+    assert 440 < sum(mirrored) < 560
+    assert not window(box, CFG).mirrored
+
+
+# ---------------------------------------------------------------- coordinates
+
+
+@given(windows, st.sampled_from([16, 64, 512]), st.integers(0, 2**31))
+@settings(max_examples=200, deadline=None)
+def test_points_come_back_from_the_crop(shown, size, seed):
+    xy = 1000 * torch.rand(5, 4, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    assert_close(to_image(to_crop(xy, shown, size), shown, size), xy, atol=1e-4, rtol=0)
+    assert_close(to_crop(to_image(xy, shown, size), shown, size), xy, atol=1e-4, rtol=0)
+
+
+def test_corners_of_the_window_are_corners_of_the_crop():
+    """Pixel centres are at integers, so the window's corner is half a pixel before its first pixel."""
+    corners = torch.tensor([[9.5, 19.5], [109.5, 69.5]])
+    assert_close(to_crop(corners, Window(10, 20, 110, 70), 64), torch.tensor([[-0.5, -0.5], [63.5, 63.5]]))
+
+
+@given(windows, st.integers(0, 2**31))
+@settings(max_examples=50, deadline=None)
+def test_a_second_flip_undoes_the_first(shown, seed):
+    xy = 1000 * torch.rand(4, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    other = replace(shown, mirrored=not shown.mirrored)
+    flipped = to_crop(xy, other, 64)
+    assert_close(63 - flipped[:, 0], to_crop(xy, shown, 64)[:, 0])
+    assert torch.equal(flipped[:, 1], to_crop(xy, shown, 64)[:, 1])
+
+
+# ---------------------------------------------------------------- crops
+
+
+def crop_without_stretch(image, shown, fill):
+    """The crop of a square window at its own size: without a margin the window is the box and the release's pixel."""
+    side = shown.x1 - shown.x0
+    low, high = (
+        torch.tensor([shown.x0, shown.y0]),
+        torch.tensor([shown.x1, shown.y1]) - 2,
+    )  # high: the last pixel
+    xy = torch.stack([low, low, high, high])[None].float()
+    points = ExtremePoints(xy=xy, labels=torch.tensor([0]), ids=torch.tensor([1]))
+    sample = Sample(image=image, image_id=1, extreme_points=points)
+    return CropAugment(replace(TIGHT, size=side, fill=fill), training=False)(sample, 0)
+
+
+@pytest.mark.parametrize(
+    "shown", [Window(2, 1, 6, 5), Window(-4, -3, 9, 10), Window(-15, -13, 20, 22), Window(3, 4, 33, 34)]
+)
+@pytest.mark.parametrize(("fill", "mode"), [("reflect", "reflect"), ("wrap", "wrap")])
+def test_pixels_beyond_the_border_are_those_of_numpys_pad(shown, fill, mode):
+    """Windows inside, around, and more than one image beyond, at their own size."""
+    image = torch.arange(3 * 6 * 7, dtype=torch.uint8).view(3, 6, 7)
+    crop = crop_without_stretch(image, shown, fill)
+    padded = np.pad(image.numpy(), ((0, 0), (40, 40), (40, 40)), mode=mode)
+    expected = padded[:, shown.y0 + 40 : shown.y1 + 40, shown.x0 + 40 : shown.x1 + 40]
+    assert np.array_equal(crop.image.numpy(), expected)
+    inside = np.pad(np.ones((6, 7), bool), 40)
+    expected = inside[shown.y0 + 40 : shown.y1 + 40, shown.x0 + 40 : shown.x1 + 40]
+    assert np.array_equal(crop.valid.numpy(), expected | (fill == "wrap"))
+
+
+@pytest.mark.parametrize("fill", ["reflect", "wrap"])
+def test_an_image_of_one_pixel_fills_its_crop(fill):
+    image = torch.tensor([10, 20, 30], dtype=torch.uint8)[:, None, None]
+    crop = crop_without_stretch(image, Window(0, 0, 2, 2), fill)
+    assert torch.equal(crop.image, image.expand(3, 2, 2))
+
+
+def test_the_stretch_is_that_of_other_images():
+    sample = only(OBJECTS["two parts"])
+    crop = CropAugment(replace(CFG, test_margin=0.0), training=False)(sample, 0)
+    w = crop.window
+    cut = Sample(image=sample.image[:, w.y0 : w.y1, w.x0 : w.x1], image_id=1)
+    assert torch.equal(crop.image, resize(cut, (64, 64)).image)
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+@pytest.mark.parametrize("seed", range(6))
+def test_extreme_points_stay_on_their_object(name, seed):
+    """In any crop, flipped or not, they lie on its mask, and the first is the topmost, the second the leftmost."""
+    crop = CropAugment(CFG, training=True)(only(OBJECTS[name]), seed)
+    xy = crop.extreme_points.xy[0]
+    assert ((xy >= -0.5) & (xy < 63.5)).all()
+    x, y = xy.round().long().clamp(0, 63).unbind(1)
+    assert crop.truth.masks[0, y, x].all()
+    assert xy[0, 1] == xy[:, 1].min() and xy[1, 0] == xy[:, 0].min()
+    assert xy[2, 1] == xy[:, 1].max() and xy[3, 0] == xy[:, 0].max()
+
+
+@pytest.mark.parametrize("name", ["at the border", "in a corner", "two parts", "the whole image"])
+@pytest.mark.parametrize("seed", range(6))
+def test_mask_and_image_move_together(name, seed):
+    """White objects: where the mask is, the crop is bright, but for the outline that the stretch softens."""
+    crop = CropAugment(CFG, training=True)(only(OBJECTS[name]), seed)
+    bright = (crop.image[0] > 157) & crop.valid
+    both, either = (bright & crop.truth.masks[0]).sum(), (bright | crop.truth.masks[0]).sum()
+    assert both / either > 0.85
+    assert not (crop.truth.masks[0] & ~crop.valid).any()
+
+
+def test_a_mirrored_crop_is_the_other_flipped():
+    sample = only(OBJECTS["two parts"])
+    plain, mirrored = (
+        CropAugment(replace(CFG, flip=p, jitter=0.0), training=True)(sample, 3) for p in (0.0, 1.0)
+    )
+    for name in ("image", "valid"):
+        assert torch.equal(getattr(plain, name), getattr(mirrored, name).flip(-1))
+    assert torch.equal(plain.truth.masks, mirrored.truth.masks.flip(-1))
+    xy = mirrored.extreme_points.xy[0, [0, 3, 2, 1]]
+    assert_close(torch.stack([63 - xy[:, 0], xy[:, 1]], 1), plain.extreme_points.xy[0])
+    assert replace(mirrored.window, mirrored=False) == plain.window
+
+
+def values(crop):
+    out = {k: getattr(crop, k) for k in ("image", "valid", "jittered")}
+    return {**out, "xy": crop.extreme_points.xy, "masks": crop.truth.masks}
+
+
+def test_same_seed_same_crop_and_the_global_generator_is_left_alone():
+    sample, augment = only(OBJECTS["two parts"]), CropAugment(CFG, training=True)
+    before = torch.get_rng_state()
+    first, second, other = (values(augment(sample, seed)) for seed in (5, 5, 6))
+    assert torch.equal(before, torch.get_rng_state())
+    assert all(torch.equal(first[k], second[k]) for k in first)
+    assert not torch.equal(first["image"], other["image"])
+
+
+def test_test_crops_do_not_depend_on_the_seed_and_have_no_second_colors():
+    sample, augment = only(OBJECTS["two parts"]), CropAugment(CFG, training=False)
+    first, second = (augment(sample, seed) for seed in (5, 6))
+    assert torch.equal(first.image, second.image) and first.window == second.window
+    assert first.jittered is None
+
+
+def test_the_item_is_not_changed():
+    sample = only(OBJECTS["in a corner"])
+    image, xy = sample.image.clone(), sample.extreme_points.xy.clone()
+    for seed in range(4):
+        CropAugment(CFG, training=True)(sample, seed)
+    assert torch.equal(sample.image, image) and torch.equal(sample.extreme_points.xy, xy)
+
+
+def test_labels_of_the_whole_image_are_left_out():
+    crop = CropAugment(CFG, training=True)(only(OBJECTS["line"]), 0)
+    assert crop.tags is crop.points is crop.semantic_map is crop.true_semantic is None
+    assert crop.image_id == 1 and crop.extreme_points.ids.tolist() == [10]
+
+
+def test_crops_without_truth_have_none():
+    crop = CropAugment(CFG, training=True)(replace(only(OBJECTS["line"]), truth=None), 0)
+    assert crop.truth is None and crop.valid.shape == (64, 64)
+
+
+def test_crops_make_a_batch():
+    crops = [CropAugment(CFG, training=True)(only(OBJECTS[name]), 1) for name in OBJECTS]
+    batch = collate(crops)
+    assert batch.images.shape == batch.jittered.shape == (6, 3, 64, 64)
+    assert torch.equal(batch.valid, torch.stack([c.valid for c in crops]))
+    assert [len(e) for e in batch.extreme_points] == [1] * 6
+
+
+def test_a_sample_of_two_objects_is_no_crop():
+    with pytest.raises(ValueError, match="image 1: a crop shows one object; take items of ObjectCrops"):
+        CropAugment(CFG, training=False)(picture(torch.stack([OBJECTS["line"], OBJECTS["one pixel"]])), 0)
+
+
+# ---------------------------------------------------------------- colours
+
+COLORS = torch.randint(0, 256, (3, 40, 50), generator=torch.Generator().manual_seed(4), dtype=torch.uint8)
+NOTHING, ALWAYS = 0.999, 0.0
+
+
+def test_nothing_happens_above_the_probability():
+    assert torch.equal(jitter(COLORS, [0.5, 0.2, 0.5, *[0.9] * 5], 0.5), COLORS)
+
+
+def test_gray_is_gray():
+    gray = jitter(COLORS, [NOTHING, ALWAYS, NOTHING, *[0.5] * 5], 0.5)
+    assert torch.equal(gray, F.rgb_to_grayscale(COLORS, 3))
+
+
+def test_blur_is_gaussian():
+    """Two passes along the axes are one with the square kernel, but for rounding."""
+    soft = jitter(COLORS, [NOTHING, NOTHING, ALWAYS, *[0.5] * 4, 1.0], 0.5)
+    assert (soft.int() - F.gaussian_blur(COLORS, [13, 13], [2.0, 2.0]).int()).abs().max() <= 1
+    faint = jitter(COLORS, [NOTHING, NOTHING, ALWAYS, *[0.5] * 4, 0.0], 0.5)
+    assert torch.equal(faint, COLORS)  # a sigma of .1 px
+
+
+@pytest.mark.parametrize(
+    ("number", "change"),
+    [
+        (3, lambda x: F.adjust_brightness(x, 0.6)),
+        (4, lambda x: F.adjust_contrast(x, 0.6)),
+        (5, lambda x: F.adjust_saturation(x, 0.8)),
+        (6, lambda x: F.adjust_hue(x, -0.1)),
+    ],
+)
+def test_each_color_has_its_range(number, change):
+    chance = [ALWAYS, NOTHING, NOTHING, *[0.5] * 5]
+    chance[number] = 0.0
+    assert_close(jitter(COLORS, chance, 0.5).int(), change(COLORS).int(), atol=3, rtol=0)
+
+
+def test_colors_change_in_three_quarters_of_the_crops_or_less():
+    sample, augment = only(OBJECTS["line"]), CropAugment(CFG, training=True)
+    crops = [augment(sample, seed) for seed in range(200)]
+    changed = sum(not torch.equal(c.image, c.jittered) for c in crops)
+    assert 0.7 < changed / 200 < 0.9  # 1 - .5 * .5 * .8, and weak blurs change nothing
+
+
+# ---------------------------------------------------------------- the data set
+
+
+@pytest.fixture
+def three():
+    """Three images with two, no and three objects; one object is small, one thin."""
+    first = torch.stack([box_mask(90, 90, (10, 10, 70, 60)), box_mask(90, 90, (70, 70, 80, 80))])
+    third = torch.stack(
+        [
+            box_mask(90, 90, (5, 5, 60, 60)),
+            box_mask(90, 90, (0, 80, 90, 82)),
+            box_mask(90, 90, (30, 1, 90, 50)),
+        ]
+    )
+    empty = torch.zeros(0, 90, 90, dtype=torch.bool)
+    return Listed([picture(first, 1), picture(empty, 2), picture(third, 3)])
+
+
+def test_every_object_is_an_item_with_only_its_own_labels(three):
+    crops = ObjectCrops(three, CropConfig(), training=False)
+    assert crops.index == [(0, 0), (0, 1), (2, 0), (2, 1), (2, 2)] and crops.left_out == 0
+    assert len(crops) == 5 and crops.classes == three.classes and crops.category_ids == three.category_ids
+    for item, ident in zip((crops[i] for i in range(5)), (10, 11, 30, 31, 32), strict=True):
+        assert item.extreme_points.ids.tolist() == item.truth.ids.tolist() == [ident]
+        assert torch.equal(extreme_points_from_masks(item.truth.masks), item.extreme_points.xy)
+
+
+def test_training_leaves_small_and_thin_objects_out(three):
+    crops = ObjectCrops(three, CropConfig(), training=True)
+    assert crops.index == [(0, 0), (2, 0), (2, 2)] and crops.left_out == 2
+
+
+def test_boxes_at_the_limits_are_left_out():
+    sample = picture(torch.stack([box_mask(90, 90, (0, 0, 32, 64)), box_mask(90, 90, (0, 0, 33, 64))]))
+    assert ObjectCrops(Listed([sample]), CropConfig(), training=True).index == [(0, 1)]  # 2048 px and more
+    sample = picture(torch.stack([box_mask(90, 90, (0, 0, 2, 64)), box_mask(90, 90, (0, 0, 3, 64))]))
+    assert ObjectCrops(Listed([sample]), CropConfig(min_area=0.0), training=True).index == [(0, 1)]
+
+
+def test_in_order_every_image_is_read_once_more(three):
+    crops = ObjectCrops(three, CropConfig(), training=False)
+    assert three.read == {0: 1, 1: 1, 2: 1}
+    three.read.clear()
+    list(crops[i] for i in range(len(crops)))
+    assert three.read == {0: 1, 2: 1}
+
+
+def test_a_data_set_that_knows_its_extreme_points_is_not_read(three):
+    three.extreme_points = lambda index: three.samples[index].extreme_points
+    assert len(ObjectCrops(three, CropConfig(), training=False)) == 5
+    assert not three.read
+
+
+def test_objects_without_ids_have_no_known_truth(three):
+    sample = three.samples[0]
+    unknown = torch.zeros_like(sample.truth.ids)
+    sample = replace(
+        sample,
+        truth=replace(sample.truth, ids=unknown),
+        extreme_points=replace(sample.extreme_points, ids=unknown),
+    )
+    assert len(ObjectCrops(Listed([sample]), CropConfig(), training=False)[0].truth) == 0
+
+
+def test_an_image_without_extreme_points_is_named(three):
+    three.samples[1] = replace(three.samples[1], extreme_points=None)
+    with pytest.raises(AnnotationError, match="image 1 .* has no extreme points; annotate them, or simulate"):
+        ObjectCrops(three, CropConfig(), training=False)
+
+
+def test_nothing_to_train_on_is_an_error(three):
+    with pytest.raises(ConfigError, match=r"none of 5 objects is larger than 2.0 px .* lower crop.min_side"):
+        ObjectCrops(three, replace(CropConfig(), min_area=9000.0), training=True)
+
+
+# ---------------------------------------------------------------- the way back
+
+
+def round_trip(sample, cfg, mirrored=False):
+    """Every object cropped with its true mask, and the masks pasted back."""
+    crops = ObjectCrops(Listed([sample]), cfg, training=False)
+    items = [CropAugment(cfg, training=False)(crops[i], 0) for i in range(len(crops))]
+    probability = torch.cat([c.truth.masks for c in items]).float()
+    shown = [c.window for c in items]
+    if mirrored:
+        probability, shown = probability.flip(-1), [replace(w, mirrored=True) for w in shown]
+    return paste(probability, shown, sample.extreme_points.boxes, sample.size, 0.5)
+
+
+def iou(a, b):
+    return ((a & b).flatten(1).sum(1) / (a | b).flatten(1).sum(1)).tolist()
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_pasted_crop_of_a_mask_is_the_mask(mirrored):
+    y, x = torch.meshgrid(torch.arange(240), torch.arange(320), indexing="ij")
+    discs = [
+        ((x - a) / 1.4) ** 2 + (y - b) ** 2 < r * r
+        for a, b, r in ((160, 120, 90), (20, 30, 45), (300, 200, 20))
+    ]
+    masks = torch.stack(discs)
+    pasted = round_trip(picture(masks), CropConfig(size=256), mirrored)
+    assert min(iou(pasted, masks)) > 0.95
+
+
+@given(st.integers(0, 2**31), st.sampled_from([0.05, 0.3, 0.8]))
+@settings(max_examples=60, deadline=None)
+def test_masks_of_random_pixels_come_back_where_crops_are_large(seed, density):
+    """Every pixel is several of the crop's, so even single ones survive, at the border too."""
+    masks = torch.rand(3, 9, 12, generator=torch.Generator().manual_seed(seed)) < density
+    masks[:, 4, 5] = True
+    assert torch.equal(round_trip(picture(masks), CFG), masks)
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_unusual_objects_come_back(name):
+    masks = OBJECTS[name][None]
+    assert torch.equal(round_trip(picture(masks), replace(CFG, size=256)), masks)
+
+
+def test_pasting_is_interpolation_to_the_window_cut_to_the_image():
+    """The plain way: resize to the window, pad and crop to the image, multiply by the box."""
+    generator = torch.Generator().manual_seed(2)
+    probability = torch.rand(2, 16, 16, generator=generator)
+    shown = [Window(-7, 5, 33, 40), Window(10, -30, 31, 64)]
+    boxes = torch.tensor([[-3.0, 10, 28, 35], [12, -20, 27, 64]])
+    pasted = paste(probability, shown, boxes, (44, 30), 0.4)
+    for k, (w, (x0, y0, x1, y1)) in enumerate(zip(shown, boxes.int().tolist(), strict=True)):
+        canvas = torch.zeros(144, 130)
+        stretched = interpolate(probability[k, None, None], (w.y1 - w.y0, w.x1 - w.x0), mode="bilinear")
+        canvas[w.y0 + 50 : w.y1 + 50, w.x0 + 50 : w.x1 + 50] = stretched[0, 0]
+        inside = torch.zeros(144, 130)
+        inside[y0 + 50 : y1 + 50, x0 + 50 : x1 + 50] = 1
+        assert torch.equal(pasted[k], ((canvas * inside) > 0.4)[50:94, 50:80])
+
+
+def test_a_mask_ends_at_its_box():
+    shown = [Window(0, 0, 20, 20)]
+    pasted = paste(torch.ones(1, 8, 8), shown, torch.tensor([[3.0, 4, 9, 11]]), (20, 20), 0.5)
+    assert torch.equal(pasted[0], box_mask(20, 20, (3, 4, 9, 11)))
+
+
+def test_boxes_between_pixels_hold_the_pixels_whose_centers_they_hold():
+    """From 3.4 on lies the centre of pixel 3, at 3.5 from the image's edge; from 3.6 on that of pixel 4."""
+    box = torch.tensor([[3.4, 3.6, 8.4, 8.6]])
+    pasted = paste(torch.ones(1, 8, 8), [window(box[0], CFG)], box, (20, 20), 0.5)
+    assert torch.equal(pasted[0], box_mask(20, 20, (3, 4, 8, 9)))
+
+
+def test_boxes_beyond_the_border_keep_what_is_in_the_image():
+    box = torch.tensor([[-10.0, -10, 5, 6], [30, 5, 40, 9], [-9, -9, 99, 99]])
+    shown = [window(b, CFG) for b in box]
+    pasted = paste(torch.ones(3, 8, 8), shown, box, (20, 20), 0.5)
+    assert torch.equal(pasted[0], box_mask(20, 20, (0, 0, 5, 6)))
+    assert not pasted[1].any() and pasted[2].all()
+
+
+def test_a_box_beyond_the_border_can_be_cropped():
+    xy = torch.tensor([[[5.0, -30], [-40, 5], [5, 60], [30, 5]]])
+    points = ExtremePoints(xy=xy, labels=torch.tensor([0]), ids=torch.tensor([1]))
+    crop = CropAugment(CFG, training=False)(replace(only(OBJECTS["line"]), extreme_points=points), 0)
+    assert crop.valid.any() and not crop.valid.all()
+
+
+def test_no_objects_give_no_masks():
+    assert paste(torch.zeros(0, 8, 8), [], torch.zeros(0, 4), (20, 30), 0.5).shape == (0, 20, 30)
+
+
+def test_windows_and_probabilities_belong_together():
+    with pytest.raises(ValueError):
+        paste(torch.zeros(2, 8, 8), [Window(0, 0, 2, 2)], torch.zeros(2, 4), (20, 30), 0.5)
+
+
+# ---------------------------------------------------------------- from masks to crops
+
+
+@given(st.integers(0, 2**31), st.integers(0, 1000))
+@settings(max_examples=60, deadline=None)
+def test_clicks_of_random_masks_are_clicks_of_their_crops(seed, augmentation):
+    """Simulate, crop, map back: the very points, and their box is that of the mask."""
+    generator = torch.Generator().manual_seed(seed)
+    masks = torch.rand(1, 15, 20, generator=generator) < 0.1
+    masks[0, 3, 4] = masks[0, 9, 12] = True
+    sample = with_extreme_points(replace(picture(masks), extreme_points=None))
+    item = ObjectCrops(Listed([sample]), CFG, training=False)[0]
+    crop = CropAugment(CFG, training=True)(item, augmentation)
+    xy = to_image(crop.extreme_points.xy, crop.window, CFG.size)
+    if crop.window.mirrored:
+        xy = xy[:, [0, 3, 2, 1]]
+    assert_close(xy, sample.extreme_points.xy, atol=1e-4, rtol=0)
+    y, x = masks[0].nonzero().unbind(1)
+    assert sample.extreme_points.boxes[0].tolist() == [x.min(), y.min(), x.max() + 1, y.max() + 1]

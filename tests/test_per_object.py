@@ -1,0 +1,117 @@
+"""Measures of single objects, on masks whose answer is known."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from wsis.errors import DataError
+from wsis.evaluate_files import separated_files
+from wsis.export import annotation_records, categories, instances_json, result_records
+from wsis.per_object import iou_by_size, recall, separated
+from wsis.types import Instances
+
+
+def blocks(*boxes, size=128):
+    """Masks of boxes (x0, y0, x1, y1); a list of boxes is one mask."""
+    masks = torch.zeros(len(boxes), size, size, dtype=torch.bool)
+    for mask, parts in zip(masks, boxes, strict=True):
+        for x0, y0, x1, y1 in parts if isinstance(parts, list) else [parts]:
+            mask[y0:y1, x0:x1] = True
+    return masks
+
+
+def objects(*boxes, labels=None, scores=None, ids=None):
+    n = len(boxes)
+    return Instances.make(
+        blocks(*boxes),
+        torch.tensor(labels or [0] * n, dtype=torch.long),
+        scores=None if scores is None else torch.tensor(scores),
+        ids=torch.tensor(ids or list(range(1, n + 1))),
+    )
+
+
+def test_each_mask_is_compared_with_the_object_of_its_id():
+    truth = objects((0, 0, 20, 20), (0, 0, 20, 40))
+    swapped = objects((0, 0, 20, 40), (0, 0, 20, 20), ids=[2, 1])
+    assert iou_by_size([swapped], [truth])["mIoU"] == 1
+
+
+def test_sizes_are_those_of_the_truth_and_lost_masks_count_zero():
+    truth = objects((0, 0, 32, 32), (0, 0, 33, 32), (0, 0, 100, 100))
+    pseudo = objects((0, 0, 16, 32), (0, 0, 33, 32), ids=[1, 2])
+    found = iou_by_size([pseudo], [truth])
+    assert (found["mIoU_small"], found["mIoU_medium"], found["mIoU_large"]) == (0.5, 1.0, 0.0)
+    assert found["mIoU"] == pytest.approx(0.5)
+
+
+def test_the_mean_is_over_classes_first():
+    truth = objects((0, 0, 20, 20), (0, 0, 30, 30), (0, 0, 40, 40), labels=[0, 1, 1])
+    pseudo = objects((0, 0, 20, 20), ids=[1])
+    assert iou_by_size([pseudo], [truth])["mIoU"] == pytest.approx(0.5)
+
+
+def test_nothing_to_measure_is_nan():
+    assert all(math.isnan(v) for v in iou_by_size([], []).values())
+
+
+def test_pieces_count_only_if_they_are_large():
+    masks = blocks(
+        [(0, 0, 20, 20), (40, 0, 60, 20)],  # two halves
+        [(0, 0, 20, 20), (40, 0, 42, 2)],  # a crumb
+        (0, 0, 20, 20),
+        [(0, 0, 20, 20), (20, 20, 40, 40)],  # they touch at a corner
+    )
+    assert separated(masks).tolist() == [True, False, False, False]
+    assert separated(masks[:0]).tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("label", "score", "width", "hit"),
+    [(0, 0.3, 76, True), (1, 0.9, 100, False), (0, 0.29, 100, False), (0, 0.9, 74, False)],
+)
+def test_recall_asks_for_class_score_and_overlap(label, score, width, hit):
+    truth = objects((0, 0, 100, 10))
+    assert recall([objects((0, 0, width, 10), labels=[label], scores=[score])], [truth]) == hit
+
+
+def test_recall_of_nothing():
+    nobody = objects((0, 0, 5, 5))[:0]
+    assert math.isnan(recall([nobody], [nobody]))
+    assert recall([nobody], [objects((0, 0, 5, 5))]) == 0
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A prediction that finds the object in two pieces but not the whole one."""
+    truth = objects([(0, 0, 20, 20), (40, 0, 60, 20)], (0, 60, 20, 80))
+    image = {"id": 7, "file_name": "a.png", "width": 128, "height": 128}
+    (tmp_path / "truth.json").write_text(
+        json.dumps(instances_json([image], annotation_records(truth, 7), categories(["cat"])))
+    )
+    (tmp_path / "found.json").write_text(json.dumps(result_records(truth[:1], 7)))
+    return tmp_path
+
+
+def test_files_choose_the_objects_in_pieces(files):
+    assert separated_files(files / "found.json", files / "truth.json") == {
+        "separated_recall": 1.0,
+        "objects": 1.0,
+    }
+
+
+def test_files_take_a_list_of_objects(files):
+    whole = annotation_records(objects((0, 60, 20, 80)), 7)[0]["segmentation"]
+    (files / "list.json").write_text(json.dumps([["a.png", "cat", [0, 60, 20, 20], whole]]))
+    found = separated_files(files / "found.json", files / "truth.json", files / "list.json")
+    assert found == {"separated_recall": 0.0, "objects": 1.0}
+
+
+@pytest.mark.parametrize(
+    "row", [["b.png", "cat", None], ["a.png", "dog", None], ["a.png"], ["a.png", "cat", "no mask"]]
+)
+def test_a_wrong_row_is_named(files, row):
+    (files / "list.json").write_text(json.dumps([row]))
+    with pytest.raises(DataError, match="row 0"):
+        separated_files(files / "found.json", files / "truth.json", files / "list.json")

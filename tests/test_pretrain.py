@@ -1,0 +1,188 @@
+"""Each objective learns from what it may see; one command writes weights with their card, and goes on where it stopped."""
+
+import json
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from wsis import pretrain, pretrain_vit
+from wsis.backbones import build_pyramid, sha256
+from wsis.data.transforms import collate
+from wsis.data.world import World
+from wsis.errors import ConfigError
+from wsis.pretrain_vit import MaskedAutoencoder, SelfDistillation
+from wsis.train import Engine
+from wsis.vit import build_vit
+
+
+@pytest.fixture(scope="module")
+def batch():
+    world = World("train", 4, config=pretrain_vit.SCENES)
+    return collate([world[i] for i in range(4)])
+
+
+def test_a_quarter_of_the_patches_is_seen():
+    seen, hidden = pretrain_vit.random_split(torch.rand(3, 3, 96, 96), 8, pretrain_vit.VISIBLE)
+    assert seen.shape == (3, 36)
+    assert torch.equal(torch.cat([seen, hidden], 1).sort(1).values, torch.arange(144).expand(3, -1))
+    assert not torch.equal(seen[0], seen[1])
+
+
+def test_only_hidden_patches_count():
+    painted, target = torch.zeros(1, 6, 2), torch.zeros(1, 6, 2)
+    hidden = torch.tensor([[1, 4]])
+    target[0, [0, 2, 3, 5]] = 7
+    assert pretrain_vit.masked_error(painted, target, hidden) == 0
+    target[0, 4] = 2
+    assert pretrain_vit.masked_error(painted, target, hidden) == 2
+
+
+@torch.no_grad()
+def test_the_encoder_does_not_see_hidden_patches(batch):
+    torch.manual_seed(0)
+    mae = MaskedAutoencoder(build_vit("vit_tiny", "random")).eval()
+    seen, hidden = pretrain_vit.random_split(batch.images, 8, pretrain_vit.VISIBLE)
+    image_of = torch.zeros(4, 144).scatter(1, hidden, 1.0).view(4, 1, 12, 12)
+    blanked = batch.images * (1 - image_of.repeat_interleave(8, 2).repeat_interleave(8, 3))
+    painted = mae.paint(batch.images, seen)
+    assert painted.shape == (4, 144, 192)
+    torch.testing.assert_close(mae.paint(blanked, seen), painted)
+    assert (mae.paint(batch.images.flip(0), seen) - painted).abs().max() > 1e-3
+
+
+def test_targets_are_the_patches_normalised(batch):
+    mae = MaskedAutoencoder(build_vit("vit_tiny", "random"))
+    ramp = torch.arange(96.0).expand(1, 3, 96, 96) / 96
+    target = mae.target(ramp)
+    assert target.shape == (1, 144, 192)
+    torch.testing.assert_close(target.mean(-1), torch.zeros(1, 144), atol=1e-4, rtol=0)
+    torch.testing.assert_close(target[0, 0], target[0, 143], atol=1e-3, rtol=0)  # the same ramp, elsewhere
+    corner = batch.images[:, :, 8:16, 16:24].flatten(1)  # the patch in row 1, column 2
+    normal = (corner - corner.mean(1, keepdim=True)) / (corner.var(1, keepdim=True) + 1e-6).sqrt()
+    torch.testing.assert_close(mae.target(batch.images)[:, 14], normal)
+
+
+def test_the_center_moves_towards_the_scores():
+    center = pretrain_vit.moved_center(torch.zeros(2), torch.tensor([[1.0, 3.0], [3.0, 5.0]]))
+    torch.testing.assert_close(center, torch.tensor([0.2, 0.4]))
+
+
+def test_centring_undoes_a_prototype_that_all_prefer():
+    said = torch.tensor([[9.0, 0.0], [9.1, 0.0]])
+    wanted = pretrain_vit.sharpened(said, said.mean(0))
+    assert wanted.argmax(1).tolist() == [1, 0]
+
+
+def test_the_teacher_follows_and_is_not_trained(batch):
+    torch.manual_seed(0)
+    model = SelfDistillation(build_vit("vit_tiny", "random"))
+    before = model.vit.trunk.cls_token.clone()
+    with torch.no_grad():
+        model.student.vit.trunk.cls_token.add_(1)
+    terms = model(batch)
+    torch.testing.assert_close(model.vit.trunk.cls_token, before + 0.01)
+    assert model.center.abs().sum() > 0
+    terms["total"].backward()
+    assert all(p.grad is None for p in model.teacher.parameters())
+    assert all(p.grad is not None for p in model.student.parameters())
+
+
+def test_views_stay_images(batch):
+    torch.manual_seed(0)
+    view = pretrain_vit.random_view(batch.images)
+    assert view.shape == (4, 3, 64, 64) and view.min() >= 0 and view.max() <= 1
+    assert not torch.equal(view, pretrain_vit.random_view(batch.images))
+
+
+def test_auc_of_known_orders():
+    positive = torch.tensor([True, True, False, False]).numpy()
+    values = torch.tensor([4.0, 2.0, 3.0, 1.0]).numpy()
+    assert pretrain_vit.auc(values, positive) == 0.75
+    assert pretrain_vit.auc(values * 0, positive) == 0.5
+    assert pretrain_vit.auc(values, positive | True) != pretrain_vit.auc(values, positive | True)  # NaN
+
+
+class Known(nn.Module):
+    """Attends to the patches of the same truth and has the class as token."""
+
+    patch = 8
+
+    def __init__(self, world):
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(1))
+        self.owners = {}
+        for i in range(len(world)):
+            sample = world[i]
+            cover = sample.truth.masks.view(-1, 12, 8, 12, 8).float().mean((2, 4)).flatten(1)
+            owner = torch.where(cover.max(0).values > 0.5, cover.argmax(0), -1)
+            names = torch.cat([sample.truth.labels, torch.tensor([2])])[owner]
+            self.owners[float(sample.image.float().div(255).mean())] = owner, names
+
+    def attention(self, images, layer):
+        owner, _ = self.owners[float(images.mean())]
+        return (owner[:, None] == owner)[None].float()
+
+    def forward(self, images):
+        _, names = self.owners[float(images.mean())]
+        return nn.functional.one_hot(names, 3)[None].float()
+
+
+def test_perfect_attention_and_tokens_score_one():
+    world = World("val", 12, seed=1, config=replace(pretrain_vit.SCENES, classes=("cat", "dog")))
+    assert pretrain_vit.quality(Known(world), world) == {"pair_auc": 1.0, "token_accuracy": 1.0}
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Recipes of four scenes and two steps, each with a checkpoint."""
+    full = pretrain.recipe
+
+    def recipe(name):
+        chosen = full(name)
+        return replace(
+            chosen, counts=(4, 4), schedule=replace(chosen.schedule, steps=2, batch_size=2, warmup=0)
+        )
+
+    monkeypatch.setattr(pretrain, "recipe", recipe)
+    monkeypatch.setattr(pretrain, "Engine", partial(Engine, checkpoint_every=1))
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_mae", "vit_tiny_supervised", "vit_tiny_dino", "resnet_tiny"])
+def test_two_steps_write_weights_and_card_and_resume(tmp_path, short, name):
+    card = pretrain.pretrain(name, tmp_path)
+    path, folder = tmp_path / f"{name}.safetensors", tmp_path / f".{name}"
+    assert card == json.loads(path.with_suffix(".json").read_text())
+    assert card["sha256"] == sha256(path) and card["steps"] == 2 and card["trained_on"].startswith("4 scenes")
+    if name in pretrain.PYRAMIDS:
+        build_pyramid(name, str(path))
+        assert 0 <= card["accuracy"] <= 1
+    else:
+        build_vit("vit_tiny", str(path))
+        assert 0 <= card["pair_auc"] <= 1 and 0 <= card["token_accuracy"] <= 1
+    assert [p.name for p in folder.glob("*.safetensors")] == [f"{name}-00000001.safetensors"]
+    again = pretrain.pretrain(name, tmp_path)  # from step 1
+    assert again["sha256"] == card["sha256"]
+    assert [row.split(",")[0] for row in (folder / f"{name}.csv").read_text().splitlines()] == [
+        "step",
+        "0",
+        "1",
+    ]
+
+
+def test_the_teacher_is_what_is_kept():
+    model = pretrain_vit.learner("dino", 16)
+    assert pretrain.recipe("vit_tiny_dino").body(model) is model.teacher.vit.trunk
+
+
+def test_all_objectives_see_the_same_images():
+    recipes = [pretrain.recipe(name) for name in pretrain.OBJECTIVES]
+    seen = {(str(r.scenes), r.counts, str(r.augment), str(r.schedule)) for r in recipes}
+    assert len(seen) == 1
+
+
+def test_unknown_weights():
+    with pytest.raises(ConfigError, match="vit_tiny_mae"):
+        pretrain.recipe("vit_tiny_clip")

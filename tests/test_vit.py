@@ -1,0 +1,292 @@
+"""Queries and keys alone give timm's own attention; three objectives train the tiny transformer that the package ships."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from wsis import backbones, vit
+from wsis.backbones import sha256
+from wsis.checkpoint import save_weights
+from wsis.errors import ConfigError, WeightsError
+from wsis.vit import ViT, build_vit, mean_affinity
+
+SIDE = 64
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """Random weights, spread so that attention is far from uniform."""
+    torch.manual_seed(0)
+    net = build_vit("vit_tiny", "random").eval()
+    with torch.no_grad():
+        for block in net.trunk.blocks:
+            block.attn.qkv.weight.mul_(2)
+    return net
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.rand(2, 3, SIDE, SIDE + 32, generator=torch.Generator().manual_seed(1))
+
+
+def hooked(net, images):
+    """The softmax attention [B, heads, T, T] of every layer of the unmodified timm network, not fused."""
+    seen = []
+    for block in net.trunk.blocks:
+        block.attn.fused_attn = False
+    hooks = [
+        b.attn.attn_drop.register_forward_hook(lambda m, x, y: seen.append(x[0])) for b in net.trunk.blocks
+    ]
+    net.trunk.forward_features((images - net.mean) / net.std)
+    for hook in hooks:
+        hook.remove()
+    for block in net.trunk.blocks:
+        block.attn.fused_attn = True
+    return seen
+
+
+# Attention
+
+
+@pytest.mark.parametrize("layer", [1, 8, 12])
+@torch.no_grad()
+def test_attention_is_that_of_timm(tiny, images, layer):
+    expected = hooked(tiny, images)[layer - 1].mean(1)[:, 1:, 1:]
+    found = tiny.attention(images, layer)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    assert found.std() > 1e-3  # a uniform matrix would agree with anything
+
+
+@torch.no_grad()
+def test_queries_and_keys_may_be_normalised(images):
+    torch.manual_seed(0)
+    trunk = vit.VisionTransformer(img_size=64, patch_size=16, embed_dim=32, depth=2, num_heads=2, num_classes=0,
+                                  qk_norm=True, qkv_bias=False, dynamic_img_size=True)  # fmt: skip
+    for block in trunk.blocks:
+        nn.init.uniform_(block.attn.q_norm.weight, 0, 4)
+    net = ViT(trunk).eval()
+    expected = hooked(net, images)[1].mean(1)[:, 1:, 1:]
+    torch.testing.assert_close(net.attention(images, 2), expected, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_all_is_the_mean_of_the_layers(tiny, images):
+    expected = torch.stack([tiny.attention(images, i) for i in range(1, 13)]).mean(0)
+    torch.testing.assert_close(tiny.attention(images, "all"), expected)
+
+
+@torch.no_grad()
+def test_heads_one_by_one_as_all_at_once(tiny, images):
+    heads = tiny.head_attention(images, 8)
+    assert heads.shape == (2, 4, 96, 96)
+    torch.testing.assert_close(tiny.attention(images, 8), heads.mean(1))
+
+
+@torch.no_grad()
+def test_later_layers_are_not_run(tiny, images):
+    run = []
+    hooks = [b.register_forward_hook(lambda *_, i=i: run.append(i)) for i, b in enumerate(tiny.trunk.blocks)]
+    values = tiny.trunk.blocks[9].attn.qkv.register_forward_hook(lambda *_: run.append("values"))
+    tiny.attention(images, 10)
+    for hook in (*hooks, values):
+        hook.remove()
+    assert run == list(range(9))
+
+
+@torch.no_grad()
+def test_the_class_token_takes_its_share(tiny, images):
+    sums = tiny.attention(images, 3).sum(-1)
+    assert (sums < 1).all() and (sums > 0).all()
+
+
+@torch.no_grad()
+def test_attention_stays_fp32_under_autocast(tiny, images):
+    x = tiny.run(tiny.embed(images), 0, 7)
+    expected = mean_affinity(*tiny.query_key(x, 8))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert tiny.attention(images, 8).dtype == torch.float32
+        assert tiny.head_attention(images, 8).dtype == torch.float32
+        q, k = tiny.query_key(x, 8)
+        assert q.dtype == k.dtype == torch.float32
+        assert torch.equal(mean_affinity(q, k), expected)
+
+
+@torch.no_grad()
+def test_tokens_may_be_appended(tiny, images):
+    """More tokens than patches, as methods that add points need."""
+    x = torch.cat([tiny.embed(images), torch.randn(2, 5, tiny.width)], dim=1)
+    q, k = tiny.query_key(tiny.run(x, 0, 11), 12)
+    assert q.shape == k.shape == (2, 4, 102, 32)
+    torch.testing.assert_close(mean_affinity(q, k).sum(-1), torch.ones(2, 102))
+
+
+@pytest.mark.parametrize("kind", ["qk_cos", "kk_cos"])
+@torch.no_grad()
+def test_cosines_are_positive_and_bounded(tiny, images, kind):
+    found = tiny.similarity(images, 10, kind, temperature=vit.COLDEST)
+    assert found.shape == (2, 96, 96) and (found > 0).all() and found.isfinite().all()
+
+
+@torch.no_grad()
+def test_cosines_of_known_vectors():
+    right, up = torch.tensor([2.0, 0.0]), torch.tensor([0.0, 3.0])
+    k, q = torch.stack([right, up])[None, None], torch.stack([up, -up])[None, None]
+    e = torch.tensor(1.0).exp()
+    both = torch.cat([k, q], 1)  # two heads; as queries of the second
+    torch.testing.assert_close(mean_affinity(q, k, "qk_cos", 0.5), torch.tensor([[[1, e**2], [1, e**-2]]]))
+    torch.testing.assert_close(mean_affinity(q, k, "kk_cos", 0.5), torch.tensor([[[e**2, 1], [1, e**2]]]))
+    off = (1 + e**-2) / 2
+    torch.testing.assert_close(
+        mean_affinity(both, both, "kk_cos", 0.5), torch.tensor([[[e**2, off], [off, e**2]]])
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "temperature", "said"), [("cos", 0.1, "attn, qk_cos or kk_cos"), ("qk_cos", 0.01, "overflows")]
+)
+def test_impossible_similarities(tiny, images, kind, temperature, said):
+    with pytest.raises(ConfigError, match=said):
+        tiny.similarity(images, 1, kind, temperature)
+
+
+@pytest.mark.parametrize("layer", [0, 13, -1])
+def test_layers_that_do_not_exist(tiny, images, layer):
+    with pytest.raises(ConfigError, match="layers 1 to 12"):
+        tiny.attention(images, layer)
+
+
+# Tokens
+
+
+@pytest.mark.parametrize("side", [64, 96, 128])
+@torch.no_grad()
+def test_shapes_follow_the_image(tiny, side):
+    x = torch.rand(1, 3, side, side)
+    n = (side // 8) ** 2
+    assert tiny.embed(x).shape == (1, 1 + n, 128)
+    assert tiny(x).shape == (1, n, 128)
+    assert tiny.attention(x, 10).shape == (1, n, n)
+
+
+@torch.no_grad()
+def test_tokens_are_those_of_timm(tiny, images):
+    expected = tiny.trunk.forward_features((images - tiny.mean) / tiny.std)[:, 1:]
+    torch.testing.assert_close(tiny(images), expected)
+
+
+def test_sizes_that_do_not_divide(tiny):
+    with pytest.raises(ValueError, match="multiples of 8"):
+        tiny.embed(torch.rand(1, 3, 64, 60))
+
+
+# Networks
+
+
+def parameters(net):
+    return sum(p.numel() for p in net.parameters())
+
+
+@pytest.mark.parametrize(("stem", "expected"), [("patch", 85_798_656), ("conv", 89_289_216)])
+def test_published_parameter_counts(stem, expected):
+    with torch.device("meta"):
+        net = build_vit("vit_base", "random", stem)
+    assert parameters(net) == expected
+    assert net.trunk.pos_embed.shape == (1, 197, 768)
+    assert (net.patch, net.width, net.depth, net.heads) == (16, 768, 12, 12)
+
+
+@torch.no_grad()
+def test_conv_stem(images):
+    net = build_vit("vit_tiny", "random", "conv").eval()
+    assert net(images).shape == (2, 96, 128)
+    assert [m.out_channels for m in net.modules() if isinstance(m, nn.Conv2d)] == [32, 64, 128, 128]
+    with pytest.raises(ValueError, match="multiples of 8"):
+        net(images[..., :60])
+
+
+def test_every_parameter_belongs_to_the_trunk():
+    assert all(n.startswith("trunk.") for n, _ in build_vit("vit_tiny", "random", "conv").named_parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "stem", "said"),
+    [
+        ("vit_huge", "mae", "patch", "vit_tiny, vit_base or vit_small"),
+        ("vit_tiny", "in21k", "patch", "mae, supervised, dino, random"),
+        ("vit_small", "mae", "patch", "in21k, deit, dino, random"),
+        ("vit_tiny", "random", "linear", "patch or conv"),
+    ],
+)
+def test_impossible_networks(name, weights, stem, said):
+    with pytest.raises(ConfigError, match=said):
+        build_vit(name, weights, stem)
+
+
+def test_published_checkpoints_exist_in_timm():
+    names = [source for kinds in vit.PUBLISHED.values() for source in kinds.values()]
+    assert all(vit.timm.get_pretrained_cfg(name).hf_hub_id for name in names)
+
+
+@pytest.mark.parametrize(("weights", "expected"), [("in21k", 0.5), ("mae", (0.75 - 0.485) / 0.229)])
+def test_each_checkpoint_normalises_in_its_own_way(monkeypatch, weights, expected):
+    monkeypatch.setattr(vit.timm, "create_model", lambda *a, **o: vit._tiny())
+    net, seen = build_vit("vit_base", weights), []
+    net.trunk.patch_embed.proj.register_forward_pre_hook(lambda m, x: seen.append(x[0]))
+    net.embed(torch.full((1, 3, 8, 8), 0.75))
+    torch.testing.assert_close(seen[0][0, 0], torch.full((8, 8), expected))
+
+
+def test_no_network(monkeypatch):
+    def unreachable(*args, **options):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(vit.timm, "create_model", unreachable)
+    with pytest.raises(WeightsError, match="weights=random"):
+        build_vit("vit_base", "mae")
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package that ships vit_tiny_mae."""
+    monkeypatch.setattr(backbones.resources, "files", lambda _: tmp_path)
+    path = tmp_path / "weights" / "vit_tiny_mae.safetensors"
+    torch.manual_seed(0)
+    save_weights(path, build_vit("vit_tiny", "random").trunk, half=True)
+    path.with_suffix(".json").write_text(json.dumps({"sha256": sha256(path)}))
+    return path
+
+
+def test_shipped_weights_are_loaded(package):
+    found, expected = build_vit("vit_tiny", "mae").trunk.state_dict(), load_file(package)
+    assert all(torch.equal(v, expected[k].float()) for k, v in found.items())
+    by_path = build_vit("vit_tiny", str(package)).trunk.state_dict()
+    assert all(torch.equal(v, by_path[k]) for k, v in found.items())
+
+
+def test_altered_weights_are_refused(package):
+    content = bytearray(package.read_bytes())
+    content[-1] ^= 1
+    package.write_bytes(content)
+    with pytest.raises(WeightsError, match="of its card"):
+        build_vit("vit_tiny", "mae")
+
+
+def test_a_conv_stem_keeps_everything_else(package):
+    plain, conv = build_vit("vit_tiny", "mae").trunk, build_vit("vit_tiny", "mae", "conv").trunk
+    kept = {k: v for k, v in plain.state_dict().items() if not k.startswith("patch_embed.proj")}
+    assert len(kept) == len(plain.state_dict()) - 2
+    assert all(torch.equal(v, conv.state_dict()[k]) for k, v in kept.items())
+
+
+@pytest.mark.parametrize("weights", vit.SHIPPED)
+@torch.no_grad()
+def test_the_weights_of_this_package(weights, images):
+    folder = Path(backbones.__file__).parent / "weights"
+    if not (folder / f"vit_tiny_{weights}.safetensors").exists():
+        pytest.skip(f"{weights} is not trained yet")
+    assert (folder / f"vit_tiny_{weights}.safetensors").stat().st_size < 5e6
+    assert build_vit("vit_tiny", weights).eval().attention(images, 10).isfinite().all()

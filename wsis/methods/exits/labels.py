@@ -1,0 +1,284 @@
+"""EXITS' labels of the tokens of a crop: seeds from four clicks, points retrieved by a random walk, thresholds.
+
+    supp. text     find_seeds: the clicks pushed inward are object, what lies outside their box is not
+    Sec. H         scores: what reaches a token from the clicks minus what reaches it from outside the box
+    Sec. B         peak, threshold: the thresholds are unpublished, the share of crops that retrieve nothing is known
+
+A crop of C x C pixels has n = (C / patch)^2 tokens in raster order. Token masks are bool [B, n].
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+from wsis.errors import ConfigError
+from wsis.methods.exits.config import ExitsConfig, SeedConfig, WalkConfig
+from wsis.similarity import sinkhorn, walk, walk_limit
+
+CLICKS = 4
+
+
+class Seeds(NamedTuple):
+    """What clicks and box say for sure of the tokens of a batch of crops; all bool [B, n].
+
+    foreground: hold a click, at most four a crop. background: outside the box, or of another object's click; never
+    foreground. in_box: the token's centre is in the box. valid: at least half of the pixels are of the image.
+    others: those of the background that hold another object's click; None where these are not used.
+    """
+
+    foreground: Tensor
+    background: Tensor
+    in_box: Tensor
+    valid: Tensor
+    others: Tensor | None = None
+
+    @property
+    def open(self) -> Tensor:
+        """Tokens that may be retrieved: in the box, valid, and not labelled yet."""
+        return self.in_box & self.valid & ~self.foreground & ~self.background
+
+
+class Retrieved(NamedTuple):
+    """Tokens labelled by the walk.
+
+    foreground, background: bool [B, n], disjoint, both among `Seeds.open`. score: [B, n], see `scores`.
+    empty: bool [B], nothing was retrieved.
+    """
+
+    foreground: Tensor
+    background: Tensor
+    score: Tensor
+    empty: Tensor
+
+
+class PointLabels(NamedTuple):
+    """Targets of the point loss.
+
+    target: float32 [B, n], 1 on the object and 0 elsewhere. labelled: bool [B, n], where `target` counts.
+    empty: bool [B], nothing was retrieved: the box has to teach (MIL).
+    """
+
+    target: Tensor
+    labelled: Tensor
+    empty: Tensor
+
+
+@torch.no_grad()
+def find_seeds(
+    xy: Tensor, valid: Tensor, patch: int, cfg: ExitsConfig, others: Tensor | None = None
+) -> Seeds:
+    """Tokens that are labelled by the four clicks and their box (supp. text).
+
+    xy: float [B, 4, 2] pixels of the crop, (x, y), top, left, bottom, right. valid: bool [B, C, C], pixels of the image.
+    patch: pixels a side of a token. others: bool [B, n], tokens of other objects' clicks (`tokens_at`), used with
+    `seeds.other_objects` where they are in the box.
+    Background are tokens wholly outside of the box that the clicks span before they are pushed; where a crop has none,
+    those whose centre is outside; where it has none of these either, it has no background.
+
+    Raises:
+        ConfigError: a crop that is not square or does not divide into patches.
+    """
+    height, width = valid.shape[-2:]
+    if height != width or width % patch:
+        raise ConfigError(
+            f"a crop of {width} x {height} px: make it square, its side a multiple of {patch} px"
+        )
+    usable = avg_pool2d(valid[:, None].float(), patch).flatten(1) >= 0.5
+    clicks = pushed(xy, cfg.seeds).clamp(0, width - 1)
+    foreground = tokens_at(clicks, patch, width // patch) & usable
+
+    # In edges of pixels: pixel i covers [i, i + 1), so the box ends one after its last click.
+    edge = torch.arange(0, width, patch, device=xy.device)
+    low, high = xy.amin(1)[..., None], xy.amax(1)[..., None] + 1  # [B, 2, 1], (x, y)
+    in_box = _grid((edge + patch / 2 >= low) & (edge + patch / 2 <= high))
+    touching = _grid((edge + patch > low) & (edge < high))
+    outside, centre_outside = (~inside & usable & ~foreground for inside in (touching, in_box))
+    background = torch.where(outside.any(1, keepdim=True), outside, centre_outside)
+    if others is None or not cfg.seeds.other_objects:
+        return Seeds(foreground, background, in_box, usable)
+    others = others & in_box & usable & ~foreground
+    return Seeds(foreground, background | others, in_box, usable, others)
+
+
+def _grid(axes: Tensor) -> Tensor:
+    """Which tokens are meant in x and in y: bool [B, 2, side] -> bool [B, side * side]."""
+    return (axes[:, 1, :, None] & axes[:, 0, None, :]).flatten(1)
+
+
+def pushed(xy: Tensor, cfg: SeedConfig) -> Tensor:
+    """Clicks [B, 4, 2] moved by `cfg.push` pixels toward the centre of their box, at most up to it (supp. text).
+
+    radial: straight to the centre. axis: top and bottom move in y only, left and right in x only.
+    """
+    toward = (xy.amin(1, keepdim=True) + xy.amax(1, keepdim=True)) / 2 - xy
+    if cfg.direction == "radial":
+        distance = toward.norm(dim=-1, keepdim=True)
+        return xy + toward * (cfg.push / distance.clamp_min(1e-6)).clamp_max(1)
+    clicks, axes = torch.arange(CLICKS, device=xy.device), torch.arange(2, device=xy.device)
+    along = (
+        clicks[:, None] + axes
+    ) % 2  # made on the device: (0, 1) for top and bottom, (1, 0) for left and right
+    return xy + along * toward.clamp(-cfg.push, cfg.push)
+
+
+def tokens_at(xy: Tensor, patch: int, side: int) -> Tensor:
+    """Tokens that hold a point: float [B, P, 2], (x, y) pixels -> bool [B, side * side].
+
+    Points outside of the crop have none; NaN may pad crops that have fewer points.
+    """
+    cell = ((xy + 0.5) / patch).floor()
+    inside = ((cell >= 0) & (cell < side)).all(-1)
+    index = torch.where(inside, cell[..., 1] * side + cell[..., 0], side**2).long()
+    mask = torch.zeros(len(xy), side**2 + 1, dtype=torch.bool, device=xy.device)
+    return mask.scatter_(1, index, True)[:, :-1]
+
+
+@torch.no_grad()
+def scores(similarity: Tensor, seeds: Seeds, cfg: WalkConfig) -> Tensor:
+    """Who a token belongs to: what reaches it from the clicks minus what reaches it from the background (Sec. H).
+
+    similarity: [B, n, n]. Returns [B, n], positive on the object; 0 at invalid tokens and in crops that lack seeds of
+    either kind. How the difference is normalised is unpublished (`cfg.score`):
+    density: times the number of valid tokens, so that 1 is what an even spread would bring. raw: as it is.
+    ratio: by the sum of both, in [-1, 1]. minmax: least and largest of the crop become -1 and 1. maxabs: by the largest
+    magnitude of the crop.
+    With `cfg.seeds = "mean"` the clicks together send as much as the background, however many tokens that has.
+    With "max" each click sends so much, and a token counts what brings most.
+
+    Raises:
+        ConfigError: similarity of another number of tokens; settings that `wsis.similarity` refuses.
+    """
+    batch, n = seeds.valid.shape
+    if similarity.shape != (batch, n, n):
+        raise ConfigError(
+            f"similarity {list(similarity.shape)} for {batch} crops of {n} tokens: leave out the class token"
+        )
+    transition = sinkhorn(similarity, cfg.sinkhorn, cfg.iterations, seeds.valid)
+    clicks = _columns(seeds, cfg)
+    start = torch.cat([clicks, *_background_columns(seeds)], -1)
+    if cfg.limit:
+        arrived = walk_limit(transition, start, cfg.beta)
+    else:
+        arrived = walk(transition, start, cfg.hops)
+    foreground, background = arrived.tensor_split([clicks.shape[-1]], -1)
+    difference = _normalised(foreground.amax(-1), background.amax(-1), seeds.valid, cfg)
+    decided = seeds.foreground.any(1, keepdim=True) & seeds.background.any(1, keepdim=True)
+    return difference * (decided & seeds.valid)
+
+
+def _columns(seeds: Seeds, cfg: WalkConfig) -> Tensor:
+    """Where the walk from the clicks starts: [B, n, 1], or with max one column per click (zeros where there is none)."""
+    if cfg.seeds == "mean":
+        return _even(seeds.foreground)
+    held, token = seeds.foreground.float().topk(min(CLICKS, seeds.foreground.shape[1]), dim=1)
+    start = held.new_zeros(*seeds.foreground.shape, held.shape[1])
+    return start.scatter_(1, token[:, None], held[:, None])
+
+
+def _background_columns(seeds: Seeds) -> list[Tensor]:
+    """Where the walk from the background starts.
+
+    Other objects' clicks have a column of their own: among hundreds of tokens outside the box they would count for
+    nothing.
+    """
+    if seeds.others is None:
+        return [_even(seeds.background)]
+    return [_even(seeds.background & ~seeds.others), _even(seeds.others)]
+
+
+def _even(mask: Tensor) -> Tensor:
+    """Probability spread evenly over a mask [B, n]: [B, n, 1]; zeros where the mask is empty."""
+    return (mask / mask.sum(1, keepdim=True).clamp_min(1))[..., None]
+
+
+def _normalised(foreground: Tensor, background: Tensor, valid: Tensor, cfg: WalkConfig) -> Tensor:
+    """The difference of two scores [B, n], normalised over the valid tokens, see `scores`."""
+    difference = foreground - background
+    tiny = torch.finfo(difference.dtype).tiny
+    match cfg.score:
+        case "density":
+            return difference * valid.sum(1, keepdim=True)
+        case "raw":
+            return difference
+        case "ratio":
+            return difference / (foreground + background).clamp_min(tiny)
+        case "minmax":
+            low = difference.masked_fill(~valid, torch.inf).amin(1, keepdim=True)
+            high = difference.masked_fill(~valid, -torch.inf).amax(1, keepdim=True)
+            return (2 * difference - low - high) / (high - low).clamp_min(tiny)
+        case "maxabs":
+            return difference / (difference * valid).abs().amax(1, keepdim=True).clamp_min(tiny)
+
+
+@torch.no_grad()
+def retrieve(similarity: Tensor, seeds: Seeds, cfg: WalkConfig) -> Retrieved:
+    """Tokens of the box that surely are object, or surely not: `select` of the `scores`.
+
+    similarity: [B, n, n]. `cfg.tau_fg` and `cfg.tau_bg` are taken as they are, whatever `cfg.thresholds` says.
+    """
+    return select(scores(similarity, seeds, cfg), seeds, cfg)
+
+
+@torch.no_grad()
+def select(score: Tensor, seeds: Seeds, cfg: WalkConfig) -> Retrieved:
+    """Open tokens whose score [B, n] is above tau_fg, or below -tau_bg (Sec. H); an infinite tau retrieves nothing.
+
+    Raises:
+        ConfigError: a threshold that is negative (a token could be both) or not a number.
+    """
+    for name, tau in (("tau_fg", cfg.tau_fg), ("tau_bg", cfg.tau_bg)):
+        if not tau >= 0:
+            raise ConfigError(f"walk.{name}={tau}: a threshold is 0 or more; inf retrieves nothing")
+    foreground = seeds.open & (score > cfg.tau_fg)
+    background = seeds.open & (score < -cfg.tau_bg)
+    return Retrieved(foreground, background, score, ~(foreground | background).any(1))
+
+
+@torch.no_grad()
+def point_labels(seeds: Seeds, retrieved: Retrieved | None) -> PointLabels:
+    """Given and retrieved points as one target; given ones win. Without `retrieved` (None) all crops are empty."""
+    given = seeds.foreground | seeds.background
+    if retrieved is None:
+        return PointLabels(seeds.foreground.float(), given, torch.ones_like(given[:, 0]))
+    target = seeds.foreground | (retrieved.foreground & ~given)
+    labelled = given | retrieved.foreground | retrieved.background
+    return PointLabels(target.float(), labelled, retrieved.empty)
+
+
+@torch.no_grad()
+def peak(score: Tensor, seeds: Seeds) -> Tensor:
+    """The largest magnitude of the score [B, n] among tokens that may be retrieved: [B]; 0 where there is none.
+
+    A crop retrieves nothing at a common threshold tau exactly when its peak is at most tau.
+    """
+    return (score.abs() * seeds.open).amax(1)
+
+
+def threshold(peaks: Tensor, empty: float) -> float:
+    """The common threshold at which the share `empty` of crops retrieves nothing (Sec. B), exact, without a search.
+
+    A crop is empty at tau when no open token has score > tau or score < -tau, that is when its peak is at most tau.
+    The share of empty crops is therefore the share of peaks up to tau, a step function whose steps are the peaks:
+    with k = `empty` times their number (rounded), every tau between the k-th and the next one gives k empty crops.
+    The middle is returned. One number per crop is all that has to be kept of them.
+
+    peaks: [N] from `peak`, of any number of batches. Crops with peak 0 are empty at any threshold; where they are more
+    than asked for, the share is theirs.
+
+    Raises:
+        ConfigError: `empty` outside of [0, 1]; no crop could retrieve anything; a peak that is not a number.
+    """
+    if not 0 <= empty <= 1:
+        raise ConfigError(f"walk.empty={empty}: a share of crops is between 0 and 1")
+    if not (peaks > 0).any() or peaks.isnan().any():
+        raise ConfigError(
+            f"thresholds cannot be calibrated: of {len(peaks)} crops, {int((peaks > 0).sum())} have seeds of object and "
+            f"background and a token between them, {int(peaks.isnan().sum())} have no number as their score"
+        )
+    ordered = peaks.double().sort().values
+    count = max(round(empty * len(peaks)), int((peaks == 0).sum()))
+    below = ordered[count - 1] if count else ordered.new_zeros(())
+    above = ordered[min(count, len(peaks) - 1)]
+    return float(below + above) / 2

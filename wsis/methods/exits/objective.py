@@ -1,0 +1,153 @@
+"""EXITS' objective: tight boxes where no point was retrieved, labelled points, and masks smoothed by colour.
+
+    MAL (CVPR 2023; official code)   dice, box_tightness, crf_target
+    supp. text and Sec. B            objective: its weights; tight boxes on crops that retrieved nothing
+    ours, since unpublished          point_loss, warmup_loss
+
+A crop of C x C pixels has a mask M = sigmoid(logits) of m x m and g x g tokens. Everything is computed in fp32.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, cross_entropy, interpolate
+
+from wsis.backbones import IMAGENET_STD
+from wsis.crf import mean_field
+from wsis.methods.exits.config import CrfConfig, ExitsConfig, LossConfig
+from wsis.methods.exits.labels import PointLabels, find_seeds, point_labels
+from wsis.methods.exits.model import Outputs
+from wsis.types import Batch
+
+WARMUP_SCALE = 4  # the warm-up's masks are so many times finer than the tokens, as the generator's are
+
+
+def dice(p: Tensor, t: Tensor) -> Tensor:
+    r""":math:`1 - 2 \sum p t / (\sum p^2 + \sum t^2 + 0.002)` of each sample: [B, ...] twice -> [B] (MAL, official code)."""
+    p, t = p.flatten(1).float(), t.flatten(1).float()
+    return 1 - 2 * (p * t).sum(1) / (p.square().sum(1) + t.square().sum(1) + 0.002)
+
+
+def box_masks(xy: Tensor, size: int, side: int) -> Tensor:
+    """The boxes that clicks span, as masks of the crop resized to side x side: float32 [B, side, side].
+
+    xy: [B, 4, 2] pixels of the crop, (x, y). size: C. side: m. The box holds the pixels of the clicks and all between;
+    the release has one row and one column more. The C x C mask is a function of x times one of y, and so is its
+    bilinear resize: these two are resized, and the mask never made.
+    """
+    pixel = torch.arange(size, device=xy.device)
+    inside = (pixel >= xy.amin(1)[..., None] - 0.5) & (pixel <= xy.amax(1)[..., None] + 0.5)  # [B, 2, C]
+    x, y = interpolate(inside.float(), side, mode="linear", align_corners=False).unbind(1)
+    return y[:, :, None] * x[:, None, :]
+
+
+def box_tightness(mask: Tensor, box: Tensor) -> Tensor:
+    """How far a mask is from touching all four sides of its box: [B, m, m] twice -> [B], about 0 to 2 (MAL).
+
+    Dice of the maxima over columns plus that over rows. Any cross through the box scores 0 too. In fp32, since the
+    gradient goes to the maxima, and lower precisions make ties.
+    """
+    mask, box = mask.float(), box.float()
+    return dice(mask.amax(1), box.amax(1)) + dice(mask.amax(2), box.amax(2))
+
+
+def at_tokens(logits: Tensor, tokens: int, at: str) -> Tensor:
+    """Logits [B, m, m] at the tokens of a g x g grid, m a multiple of g: [B, g g].
+
+    at: "center" is the bilinear sample at a token's centre, "pool" the mean over its patch.
+    """
+    grid = math.isqrt(tokens)
+    if at == "pool":
+        return avg_pool2d(logits[:, None], logits.shape[-1] // grid).flatten(1)
+    return interpolate(logits[:, None], (grid, grid), mode="bilinear", align_corners=False).flatten(1)
+
+
+def point_loss(logits: Tensor, labels: PointLabels, cfg: LossConfig) -> Tensor:
+    """The error at labelled tokens, mean over those of a crop, then over crops that have some: [B, m, m] -> scalar.
+
+    Reads `cfg.point_at`, see `at_tokens`; `cfg.point_kind`, binary cross entropy or dice over the labelled tokens;
+    `cfg.point_balance`, whether object and background weigh the same in a crop that has both. 0 without any label.
+    """
+    values = at_tokens(logits.float(), labels.target.shape[1], cfg.point_at)
+    target, weight = labels.target.float(), labels.labelled.float()
+    if cfg.point_balance:
+        foreground = target * weight
+        weight = _to_one(foreground) + _to_one(weight - foreground)
+    count = weight.sum(1)
+    if cfg.point_kind == "bce":
+        error = binary_cross_entropy_with_logits(values, target, reduction="none")
+        each = (weight * error).sum(1) / count.clamp_min(1)
+    else:
+        root = weight.sqrt()  # dice is quadratic
+        each = dice(root * values.sigmoid(), root * target)
+    known = count > 0
+    return (each * known).sum() / known.sum().clamp_min(1)
+
+
+def _to_one(weight: Tensor) -> Tensor:
+    """Weights [B, n] scaled to sum to 1 per crop; zeros stay."""
+    return weight / weight.sum(1, keepdim=True).clamp_min(1)
+
+
+@torch.no_grad()
+def crf_target(outputs: Outputs, images: Tensor, box: Tensor, cfg: CrfConfig) -> Tensor:
+    """The mean of the student's and the teacher's mask, smoothed by colour within the box (MAL): bool [B, m, m].
+
+    images: [B, 3, C, C] in [0, 1], the view that the student sees. box: [B, m, m] in [0, 1].
+    """
+    small = interpolate(images.float(), box.shape[-2:], mode="bilinear", align_corners=False)
+    colors = torch.stack([c / std for c, std in zip(small.unbind(1), IMAGENET_STD, strict=True)], 1)
+    mean = (outputs.student.float().sigmoid() + outputs.teacher.float().sigmoid()) / 2
+    return mean_field(
+        colors, mean, box, zeta=cfg.zeta, kernel=cfg.kernel, iterations=cfg.iterations, low=cfg.low, high=cfg.high,
+        epsilon=cfg.epsilon,
+    )  # fmt: skip
+
+
+def objective(
+    outputs: Outputs, images: Tensor, xy: Tensor, labels: PointLabels | None, cfg: ExitsConfig
+) -> dict[str, Tensor]:
+    """The terms mil, point and crf, and their weighted sum, total.
+
+    images: [B, 3, C, C] in [0, 1], the view that the student sees. xy: clicks [B, 4, 2], pixels of the crop. labels:
+    None (MAL) teaches every crop by its box and none by points. Box tightness counts crops that retrieved nothing;
+    it is divided by B, or by their number (`cfg.loss.mil_over`).
+    """
+    with torch.autocast(images.device.type, enabled=True):
+        mask = outputs.student.float().sigmoid()
+        box = box_masks(xy.float(), images.shape[-1], mask.shape[-1])
+        empty = torch.ones_like(mask[:, 0, 0]) if labels is None else labels.empty.float()
+        over = empty.sum().clamp_min(1) if cfg.loss.mil_over == "empty" else len(empty)
+        terms = {
+            "mil": (empty * box_tightness(mask, box)).sum() / over,
+            "point": mask.new_zeros(()) if labels is None else point_loss(outputs.student, labels, cfg.loss),
+            "crf": dice(mask, crf_target(outputs, images, box, cfg.crf)).mean(),
+        }
+        terms["total"] = (
+            cfg.loss.mil * terms["mil"] + cfg.loss.point * terms["point"] + cfg.loss.crf * terms["crf"]
+        )
+        return terms
+
+
+def warmup_loss(logits: Tensor, batch: Batch, cfg: ExitsConfig) -> dict[str, Tensor]:
+    """What the extractor learns before it is frozen, by `cfg.extractor.objective`: {"total": scalar}.
+
+    mil: its tokens as a mask, enlarged, against the tight box. points: tokens that clicks and box label for sure.
+    cls: the object's class. logits: [B, n] of tokens, or [B, classes] with cls. batch: crops of one object each.
+    """
+    assert batch.extreme_points is not None
+    size = batch.images.shape[-1]
+    xy, names = (torch.cat([getattr(e, k) for e in batch.extreme_points]) for k in ("xy", "labels"))
+    with torch.autocast(logits.device.type, enabled=False):
+        logits = logits.float()
+        if cfg.extractor.objective == "cls":
+            return {"total": cross_entropy(logits, names)}
+        grid = math.isqrt(logits.shape[1])
+        tokens = logits.unflatten(1, (grid, grid))
+        if cfg.extractor.objective == "points":
+            labels = point_labels(find_seeds(xy, batch.valid, size // grid, cfg), None)
+            return {"total": point_loss(tokens, labels, LossConfig())}
+        side = WARMUP_SCALE * grid
+        larger = interpolate(tokens[:, None], (side, side), mode="bilinear", align_corners=False)[:, 0]
+        return {"total": box_tightness(larger.sigmoid(), box_masks(xy, size, side)).mean()}
