@@ -42,13 +42,14 @@ def _objects(size: Size, device: torch.device) -> tuple[list[Sample], CropConfig
 
 def fast_crops(samples: list[Sample], cfg: CropConfig) -> tuple[Tensor, Tensor]:
     crops = [CropAugment(cfg, training=False)(sample, 0) for sample in samples]
-    return torch.stack([c.image for c in crops]), torch.stack([c.valid for c in crops])
+    return torch.stack([c.image for c in crops]), torch.stack([c.valid for c in crops if c.valid is not None])
 
 
 def plain_crops(samples: list[Sample], cfg: CropConfig) -> tuple[Tensor, Tensor]:
     """The window from nine slices of the picture, for image and mask of the image's extent; resized by PIL."""
     images, valid = [], []
     for sample in samples:
+        assert sample.extreme_points is not None
         shown = window(sample.extreme_points.boxes[0], cfg)
         for source, out, kind in (
             (sample.image.double(), images, Image.Resampling.BILINEAR),

@@ -174,10 +174,8 @@ def test_a_second_flip_undoes_the_first(shown, seed):
 def crop_without_stretch(image, shown, fill):
     """The crop of a square window at its own size: without a margin the window is the box and the release's pixel."""
     side = shown.x1 - shown.x0
-    low, high = (
-        torch.tensor([shown.x0, shown.y0]),
-        torch.tensor([shown.x1, shown.y1]) - 2,
-    )  # high: the last pixel
+    low = torch.tensor([shown.x0, shown.y0])
+    high = torch.tensor([shown.x1, shown.y1]) - 2  # the last pixel of the box
     xy = torch.stack([low, low, high, high])[None].float()
     points = ExtremePoints(xy=xy, labels=torch.tensor([0]), ids=torch.tensor([1]))
     sample = Sample(image=image, image_id=1, extreme_points=points)
@@ -207,12 +205,13 @@ def test_an_image_of_one_pixel_fills_its_crop(fill):
     assert torch.equal(crop.image, image.expand(3, 2, 2))
 
 
-def test_the_stretch_is_that_of_other_images():
+@pytest.mark.parametrize("size", [8, 64])
+def test_the_stretch_is_that_of_other_images(size):
     sample = only(OBJECTS["two parts"])
-    crop = CropAugment(replace(CFG, test_margin=0.0), training=False)(sample, 0)
+    crop = CropAugment(replace(CFG, test_margin=0.0, size=size), training=False)(sample, 0)
     w = crop.window
     cut = Sample(image=sample.image[:, w.y0 : w.y1, w.x0 : w.x1], image_id=1)
-    assert torch.equal(crop.image, resize(cut, (64, 64)).image)
+    assert torch.equal(crop.image, resize(cut, (size, size)).image)
 
 
 @pytest.mark.parametrize("name", OBJECTS)

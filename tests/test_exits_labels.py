@@ -175,10 +175,10 @@ def test_an_object_of_one_pixel_is_one_token():
     assert seeds.background.sum() == SIDE**2 - 1
 
 
-@pytest.mark.parametrize("corner", [0.0, SIZE - 1.0, SIZE - 0.6])
+@pytest.mark.parametrize("corner", [-0.7, 0.0, SIZE - 1.0, SIZE - 0.4])
 def test_clicks_on_the_border_of_the_crop_have_a_token(corner):
     seeds = find_seeds(torch.full((1, 4, 2), corner), everywhere(), PATCH, CFG)
-    assert seeds.foreground.sum() == 1 and seeds.foreground[0, 0 if corner == 0 else -1]
+    assert seeds.foreground.sum() == 1 and seeds.foreground[0, 0 if corner <= 0 else -1]
 
 
 def test_an_object_that_fills_the_crop_but_for_some_pixels_takes_tokens_whose_centre_is_outside():
@@ -212,7 +212,8 @@ def test_a_click_on_an_invalid_token_is_no_seed_and_without_clicks_nothing_is_re
     clicks = torch.full((1, 4, 2), 120.0)
     seeds = find_seeds(clicks, valid, PATCH, CFG)
     assert not seeds.foreground.any()
-    assert retrieve(oracle(regions_with((1, 4, 4, 12, 12))), seeds, CFG.walk).empty.all()
+    found = retrieve(oracle(regions_with((1, 4, 4, 12, 12))), seeds, CFG.walk)
+    assert found.empty.all() and found.score.eq(0).all()
 
 
 @given(
@@ -400,6 +401,13 @@ def test_what_is_retrieved_is_open_and_disjoint_and_shrinks_with_the_threshold(s
         not (fewer.foreground & ~found.foreground).any() and not (fewer.background & ~found.background).any()
     )
     assert torch.equal(found.empty, ~(found.foreground | found.background).any(1))
+
+
+def test_a_high_score_counts_on_open_tokens_only():
+    seeds = some_seeds()
+    found = select(torch.ones(2, 30), seeds, CFG.walk)
+    assert torch.equal(found.foreground, seeds.in_box & seeds.valid & ~seeds.foreground & ~seeds.background)
+    assert (seeds.in_box & ~seeds.valid).any()
 
 
 def test_a_flipped_crop_retrieves_flipped_points():

@@ -115,10 +115,14 @@ def test_masks_have_the_shape_of_the_crop(stem):
     assert model(images(size=(32, 48))).shape == (2, 8, 12)
 
 
-def test_every_parameter_is_taught():
+@pytest.mark.parametrize("lowered", [False, True])
+def test_every_parameter_is_taught_in_full_precision(lowered):
     model = build_generator(CFG)
-    model(images()).square().sum().backward()
-    assert [n for n, p in model.named_parameters() if p.grad is None] == []
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=lowered):
+        logits = model(images())
+    logits.square().sum().backward()
+    assert {p.grad.dtype for p in model.parameters()} == {torch.float32}
+    assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
 # The teacher
@@ -185,7 +189,7 @@ def test_the_teacher_rests_in_evaluation():
 
 def test_only_the_student_is_trained():
     model = teaching()
-    outputs = model(images(), images())
+    outputs = model(images(), images().requires_grad_())
     assert outputs.student.requires_grad and not outputs.teacher.requires_grad
     trained = {id(p) for group in make_optimizer(model, Schedule()).param_groups for p in group["params"]}
     assert trained == {id(p) for p in model.student.parameters()}

@@ -415,12 +415,12 @@ def test_warmup_by_points_ignores_the_settings_of_the_generator():
     assert torch.equal(other, warmup("points", values))
 
 
-@pytest.mark.parametrize("kind", ["mil", "points"])
-def test_warmup_is_in_full_precision(kind):
-    values = token_logits()
+@pytest.mark.parametrize(("kind", "count"), [("mil", GRID * GRID), ("points", GRID * GRID), ("cls", 3)])
+def test_warmup_is_in_full_precision(kind, count):
+    values = token_logits(count=count).bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         lowered = warmup(kind, values)
-    assert torch.equal(lowered, warmup(kind, values))
+    assert torch.equal(lowered, warmup(kind, values.float()))
 
 
 # The release

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import (
     affine_grid,
     avg_pool2d,
-    binary_cross_entropy_with_logits,
+    cross_entropy,
     grid_sample,
     log_softmax,
     normalize,
@@ -30,6 +30,7 @@ from wsis.vit import ViT, build_vit
 
 SIZE = 96
 SCENES = WorldConfig(size=SIZE, objects=(1, 3), object_size=(0.28, 0.6))
+ONE_THING = WorldConfig(size=SIZE, objects=(1, 1), object_size=(0.35, 0.85), contact=0, nested=0, occlusion=0)
 SCHEDULE = Schedule(
     steps=1200, batch_size=48, optimizer="adamw", lr=1.5e-3, betas=(0.9, 0.95), weight_decay=0.05, warmup=100,
     decay="cosine", clip=1.0,
@@ -99,7 +100,7 @@ def _take(x: Tensor, index: Tensor) -> Tensor:
 
 
 class TokenTagger(nn.Module):
-    """Names all classes of a picture from the mean of its patch tokens (binary cross-entropy), half of them dropped."""
+    """Names the one thing in a picture from the mean of its patch tokens, half of them dropped."""
 
     def __init__(self, vit: ViT, classes: int) -> None:
         super().__init__()
@@ -109,7 +110,8 @@ class TokenTagger(nn.Module):
         assert batch.tags is not None
         seen, _ = random_split(batch.images, self.vit.patch, KEPT)
         logits = self.head(tokens(self.vit, batch.images, seen)[:, 1:].mean(1))
-        return {"total": binary_cross_entropy_with_logits(logits.float(), batch.tags.float())}
+        named = batch.tags.float().argmax(1)
+        return {"total": cross_entropy(logits.float(), named, label_smoothing=0.1)}
 
 
 class PrototypeScorer(nn.Module):

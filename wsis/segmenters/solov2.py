@@ -18,7 +18,6 @@ from wsis.segmenters.features import FeatureNetwork, at_image_size, size_of, sta
 from wsis.segmenters.masks import Size, Target, Terms, View
 from wsis.types import Instances
 
-STRIDES = (8, 8, 16, 32, 32)  # of the levels that the heads see
 SIGMA = 0.2  # of an object's box, the region around its centre whose cells answer for it
 DICE_WEIGHT = 3.0  # the focal loss counts once
 SCORE, MASK, KEEP = 0.1, 0.5, 0.05  # thresholds: class score before, pixel, score after matrix NMS
@@ -26,7 +25,9 @@ CANDIDATES, DETECTIONS = 500, 100  # per image, before and after matrix NMS
 
 
 class Design(NamedTuple):
-    """Sizes. grids: cells along a side, by level. ranges: of sqrt(box area) in pixels, which level answers for it."""
+    """Sizes, by level the last three: cells along a side of the grid; range of sqrt(box area) in pixels that the level
+    answers for; area of a mask at stride 4 that makes it a detection if exceeded.
+    """
 
     view: View
     width: int  # of the pyramid
@@ -35,12 +36,18 @@ class Design(NamedTuple):
     kernel: int  # E
     grids: tuple[int, ...]
     ranges: tuple[tuple[float, float], ...]
+    smallest: tuple[float, ...]
 
 
+STRIDES = (8, 8, 16, 32, 32)  # of the levels that the heads see
 RANGES = ((1, 96), (48, 192), (96, 384), (192, 768), (384, 2048))
-FULL = Design(View(short=(640, 800)), 256, 512, 4, 256, (40, 36, 24, 16, 12), RANGES)
+# Short sides of 640 to 800 are those of the 3x schedule; the 1x schedule has 800 alone.
+FULL = Design(View(short=(640, 800)), 256, 512, 4, 256, (40, 36, 24, 16, 12), RANGES, STRIDES)
 # The same shares of an image, of 96 pixels in place of 800; fewer cells, since it holds fewer objects.
-TINY = Design(View(), 64, 64, 2, 64, (12, 10, 8, 6, 4), tuple((a * 0.12, b * 0.12) for a, b in RANGES))
+TINY = Design(
+    View(), 64, 64, 2, 64, (12, 10, 8, 6, 4),
+    tuple((a * 0.12, b * 0.12) for a, b in RANGES), tuple(s * 0.12**2 for s in STRIDES),
+)  # fmt: skip
 
 
 class SOLOv2(nn.Module):
@@ -118,10 +125,10 @@ class SOLOv2(nn.Module):
             probability = (chosen @ features.float().flatten(2)).sigmoid()  # [B, N, h w]
             inside = probability > MASK
             area = inside.sum(2)
-            per_level = torch.tensor([g * g for g in self.design.grids], device=area.device)
-            stride = torch.tensor(STRIDES, device=area.device).repeat_interleave(per_level)[cell]
+            levels = zip(self.design.smallest, self.design.grids, strict=True)
+            smallest = torch.tensor([s for s, g in levels for _ in range(g * g)], device=area.device)[cell]
             inner = (probability * inside).sum(2) / area.clamp(min=1)
-            scores = torch.where((scores > SCORE) & (area > stride), scores * inner, 0.0)
+            scores = torch.where((scores > SCORE) & (area > smallest), scores * inner, 0.0)
             scores, order = scores.sort(1, descending=True)
             labels, inside = labels.gather(1, order), inside.take_along_dim(order[..., None], 1)
             scores, best = matrix_nms(inside, labels, scores).topk(min(DETECTIONS, scores.shape[1]))
@@ -204,7 +211,10 @@ def flat(levels: list[Tensor]) -> Tensor:
 
 
 def quartered(masks: Tensor) -> Tensor:
-    """Masks uint8 [K, H, W] -> float [K, H/4, W/4], the covered share of each 4 x 4 pixels."""
+    """Masks uint8 [K, H, W] -> float [K, H/4, W/4], the covered share of each 4 x 4 pixels.
+
+    The release rounds it; the share keeps where the outline runs through them.
+    """
     blocks = masks.unflatten(2, (-1, 4)).unflatten(1, (-1, 4))
     return blocks.sum((2, 4), dtype=torch.uint8).float() / 16
 

@@ -10,6 +10,7 @@ from wsis.viz.scores import draw_confusion, draw_overlap, draw_precision_recall
 from wsis.viz.scrub import scrub
 from wsis.viz.style import RC, Map, class_colors, instance_colors, show
 from wsis.viz.tables import config_table, table
+from wsis.viz.tokens import draw_labelled, draw_tokens
 from wsis.viz.widgets import explore, live
 
 __all__ = [
@@ -22,12 +23,14 @@ __all__ = [
     "draw_extreme_points",
     "draw_heat",
     "draw_instances",
+    "draw_labelled",
     "draw_magnitude",
     "draw_offsets",
     "draw_overlap",
     "draw_points",
     "draw_precision_recall",
     "draw_semantic",
+    "draw_tokens",
     "explore",
     "instance_colors",
     "live",

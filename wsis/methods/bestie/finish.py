@@ -10,14 +10,14 @@ from typing import Any
 from torch import nn
 
 from wsis.checkpoint import save_weights
-from wsis.data.labelled import category_ids, samples
+from wsis.data.labelled import category_ids, samples, truths
 from wsis.data.transforms import collate
 from wsis.evaluate import voc_ap
 from wsis.export import write_instances
 from wsis.methods.bestie.config import BestieConfig
 from wsis.runs import Workspace
 from wsis.segmenters import fit_segmenter, predict, restore_segmenter
-from wsis.types import Instances, Sample
+from wsis.types import InstanceMap, Instances, Sample
 
 MASKS = "pseudo_train.json"
 
@@ -39,10 +39,11 @@ def train_maskrcnn(workspace: Workspace) -> dict[str, Any]:
         return {}
     save_weights(workspace.path("maskrcnn.safetensors"), model)
     figures = {"pseudo_masks": count}
-    if workspace.val is None:
+    truth = truths(workspace.val) if workspace.val is not None else None
+    if workspace.val is None or truth is None:
         return figures
     predicted = [predict(model, collate([v]).images.to(workspace.device))[0] for v in samples(workspace.val)]
-    ap = voc_ap(predicted, [v.truth for v in samples(workspace.val)], cfg.classes)
+    ap = voc_ap(predicted, truth, cfg.classes)
     return figures | {k: v for k, v in ap.items() if k != "AP"}
 
 
@@ -53,6 +54,7 @@ def pseudo_masks(workspace: Workspace) -> Iterator[tuple[Sample, Instances]]:
     model = restore(workspace.cfg, workspace.folder).to(workspace.device).eval()
     for sample in samples(workspace.train):
         found = pseudo_labels(model, collate([sample]).to(workspace.device), workspace.cfg)
+        assert isinstance(found, InstanceMap)
         yield sample, found.unbind()[0].to("cpu")
 
 

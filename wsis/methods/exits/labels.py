@@ -116,10 +116,8 @@ def pushed(xy: Tensor, cfg: SeedConfig) -> Tensor:
     if cfg.direction == "radial":
         distance = toward.norm(dim=-1, keepdim=True)
         return xy + toward * (cfg.push / distance.clamp_min(1e-6)).clamp_max(1)
-    clicks, axes = torch.arange(CLICKS, device=xy.device), torch.arange(2, device=xy.device)
-    along = (
-        clicks[:, None] + axes
-    ) % 2  # made on the device: (0, 1) for top and bottom, (1, 0) for left and right
+    # (0, 1) for top and bottom, (1, 0) for left and right, made on the device
+    along = (torch.arange(CLICKS, device=xy.device)[:, None] + torch.arange(2, device=xy.device)) % 2
     return xy + along * toward.clamp(-cfg.push, cfg.push)
 
 
@@ -156,7 +154,7 @@ def scores(similarity: Tensor, seeds: Seeds, cfg: WalkConfig) -> Tensor:
             f"similarity {list(similarity.shape)} for {batch} crops of {n} tokens: leave out the class token"
         )
     transition = sinkhorn(similarity, cfg.sinkhorn, cfg.iterations, seeds.valid)
-    clicks = _columns(seeds, cfg)
+    clicks = _click_columns(seeds, cfg)
     start = torch.cat([clicks, *_background_columns(seeds)], -1)
     if cfg.limit:
         arrived = walk_limit(transition, start, cfg.beta)
@@ -168,7 +166,7 @@ def scores(similarity: Tensor, seeds: Seeds, cfg: WalkConfig) -> Tensor:
     return difference * (decided & seeds.valid)
 
 
-def _columns(seeds: Seeds, cfg: WalkConfig) -> Tensor:
+def _click_columns(seeds: Seeds, cfg: WalkConfig) -> Tensor:
     """Where the walk from the clicks starts: [B, n, 1], or with max one column per click (zeros where there is none)."""
     if cfg.seeds == "mean":
         return _even(seeds.foreground)
@@ -194,7 +192,7 @@ def _even(mask: Tensor) -> Tensor:
 
 
 def _normalised(foreground: Tensor, background: Tensor, valid: Tensor, cfg: WalkConfig) -> Tensor:
-    """The difference of two scores [B, n], normalised over the valid tokens, see `scores`."""
+    """The difference of what arrived [B, n], 0 at invalid tokens, normalised over each crop, see `scores`."""
     difference = foreground - background
     tiny = torch.finfo(difference.dtype).tiny
     match cfg.score:
@@ -205,11 +203,10 @@ def _normalised(foreground: Tensor, background: Tensor, valid: Tensor, cfg: Walk
         case "ratio":
             return difference / (foreground + background).clamp_min(tiny)
         case "minmax":
-            low = difference.masked_fill(~valid, torch.inf).amin(1, keepdim=True)
-            high = difference.masked_fill(~valid, -torch.inf).amax(1, keepdim=True)
+            low, high = difference.amin(1, keepdim=True), difference.amax(1, keepdim=True)
             return (2 * difference - low - high) / (high - low).clamp_min(tiny)
         case "maxabs":
-            return difference / (difference * valid).abs().amax(1, keepdim=True).clamp_min(tiny)
+            return difference / difference.abs().amax(1, keepdim=True).clamp_min(tiny)
 
 
 @torch.no_grad()

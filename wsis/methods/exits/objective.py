@@ -4,7 +4,8 @@
     supp. text and Sec. B            objective: its weights; tight boxes on crops that retrieved nothing
     ours, since unpublished          point_loss, warmup_loss
 
-A crop of C x C pixels has a mask M = sigmoid(logits) of m x m and g x g tokens. Everything is computed in fp32.
+A crop of C x C pixels has g x g = n tokens and a mask M = sigmoid(logits) of m x m. All is computed in fp32, under
+autocast too: inputs are raised first, and no operation here is one that it lowers.
 """
 
 import math
@@ -20,7 +21,7 @@ from wsis.methods.exits.labels import PointLabels, find_seeds, point_labels
 from wsis.methods.exits.model import Outputs
 from wsis.types import Batch
 
-WARMUP_SCALE = 4  # the warm-up's masks are so many times finer than the tokens, as the generator's are
+WARMUP_SCALE = 4  # pixels of the warm-up's masks for each token: 128 a side at full size, as MAL's are
 
 
 def dice(p: Tensor, t: Tensor) -> Tensor:
@@ -114,20 +115,19 @@ def objective(
     None (MAL) teaches every crop by its box and none by points. Box tightness counts crops that retrieved nothing;
     it is divided by B, or by their number (`cfg.loss.mil_over`).
     """
-    with torch.autocast(images.device.type, enabled=True):
-        mask = outputs.student.float().sigmoid()
-        box = box_masks(xy.float(), images.shape[-1], mask.shape[-1])
-        empty = torch.ones_like(mask[:, 0, 0]) if labels is None else labels.empty.float()
-        over = empty.sum().clamp_min(1) if cfg.loss.mil_over == "empty" else len(empty)
-        terms = {
-            "mil": (empty * box_tightness(mask, box)).sum() / over,
-            "point": mask.new_zeros(()) if labels is None else point_loss(outputs.student, labels, cfg.loss),
-            "crf": dice(mask, crf_target(outputs, images, box, cfg.crf)).mean(),
-        }
-        terms["total"] = (
-            cfg.loss.mil * terms["mil"] + cfg.loss.point * terms["point"] + cfg.loss.crf * terms["crf"]
-        )
-        return terms
+    mask = outputs.student.float().sigmoid()
+    box = box_masks(xy.float(), images.shape[-1], mask.shape[-1])
+    empty = torch.ones_like(mask[:, 0, 0]) if labels is None else labels.empty.float()
+    over = empty.sum().clamp_min(1) if cfg.loss.mil_over == "empty" else len(empty)
+    terms = {
+        "mil": (empty * box_tightness(mask, box)).sum() / over,
+        "point": mask.new_zeros(()) if labels is None else point_loss(outputs.student, labels, cfg.loss),
+        "crf": dice(mask, crf_target(outputs, images, box, cfg.crf)).mean(),
+    }
+    terms["total"] = (
+        cfg.loss.mil * terms["mil"] + cfg.loss.point * terms["point"] + cfg.loss.crf * terms["crf"]
+    )
+    return terms
 
 
 def warmup_loss(logits: Tensor, batch: Batch, cfg: ExitsConfig) -> dict[str, Tensor]:
@@ -139,15 +139,14 @@ def warmup_loss(logits: Tensor, batch: Batch, cfg: ExitsConfig) -> dict[str, Ten
     assert batch.extreme_points is not None
     size = batch.images.shape[-1]
     xy, names = (torch.cat([getattr(e, k) for e in batch.extreme_points]) for k in ("xy", "labels"))
-    with torch.autocast(logits.device.type, enabled=False):
-        logits = logits.float()
-        if cfg.extractor.objective == "cls":
-            return {"total": cross_entropy(logits, names)}
-        grid = math.isqrt(logits.shape[1])
-        tokens = logits.unflatten(1, (grid, grid))
-        if cfg.extractor.objective == "points":
-            labels = point_labels(find_seeds(xy, batch.valid, size // grid, cfg), None)
-            return {"total": point_loss(tokens, labels, LossConfig())}
-        side = WARMUP_SCALE * grid
-        larger = interpolate(tokens[:, None], (side, side), mode="bilinear", align_corners=False)[:, 0]
-        return {"total": box_tightness(larger.sigmoid(), box_masks(xy, size, side)).mean()}
+    logits = logits.float()
+    if cfg.extractor.objective == "cls":
+        return {"total": cross_entropy(logits, names)}
+    grid = math.isqrt(logits.shape[1])
+    tokens = logits.unflatten(1, (grid, grid))
+    if cfg.extractor.objective == "points":
+        labels = point_labels(find_seeds(xy, batch.valid, size // grid, cfg), None)
+        return {"total": point_loss(tokens, labels, LossConfig())}
+    side = WARMUP_SCALE * grid
+    larger = interpolate(tokens[:, None], (side, side), mode="bilinear", align_corners=False)[:, 0]
+    return {"total": box_tightness(larger.sigmoid(), box_masks(xy, size, side)).mean()}
