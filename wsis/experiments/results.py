@@ -9,7 +9,7 @@ from typing import Any
 from wsis.config import Scale, fingerprint
 from wsis.experiments.data import Data
 from wsis.experiments.provenance import weights
-from wsis.experiments.tables import Row, Table
+from wsis.experiments.rows import Row, Table
 from wsis.experiments.verdicts import judge
 
 Facts = dict[str, Any]

@@ -16,7 +16,7 @@ from wsis.errors import DataError
 from wsis.experiments.data import Clicks, Data, clicks_for, open_data
 from wsis.experiments.provenance import commit, hardware, is_first, versions
 from wsis.experiments.results import Facts, Sweep, percent
-from wsis.experiments.tables import Row, Table
+from wsis.experiments.rows import Row, Table
 from wsis.files import read_json, write_json
 from wsis.train import make_accelerator
 

@@ -112,9 +112,7 @@ def _places(axes: Axes, mask: np.ndarray) -> tuple[np.ndarray, float]:
 def _squares(axes: Axes, mask: np.ndarray) -> None:
     corners, side = _places(axes, mask)
     patches = [Rectangle((x, y), side, side) for x, y in corners]
-    axes.add_collection(
-        PatchCollection(patches, facecolor="0.5", alpha=0.72, linewidth=0), autolim=False
-    )
+    axes.add_collection(PatchCollection(patches, facecolor="0.5", alpha=0.72, linewidth=0), autolim=False)
 
 
 def _dots(axes: Axes, mask: np.ndarray, color: str, radius: float) -> None:

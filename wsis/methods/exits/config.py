@@ -195,8 +195,8 @@ class ExitsConfig:
         cite=MAL, where="official code: 10 epochs of about 472,000 boxes above the least area, the first to warm up",
     )  # fmt: skip
     segmenter: Schedule = paper(
-        Schedule(steps=368_750, batch_size=16, optimizer="adamw", lr=1e-4, weight_decay=0.05, decay="step",
-                 milestones=(0.889, 0.963), clip=0.01),
+        Schedule(steps=368_750, batch_size=16, optimizer="adamw", lr=1e-5, new_lr=10.0, weight_decay=0.05,
+                 decay="step", milestones=(0.889, 0.963), clip=0.01),
         cite=CITE, where="supp. text: Mask2Former's own schedule",
     )  # fmt: skip
 
@@ -233,8 +233,10 @@ TINY = changed(
         "network.batch_size": 8,
         "network.lr": 1e-3,
         "network.warmup": 10,
-        "segmenter.steps": 160,
+        "segmenter.steps": 200,
         "segmenter.batch_size": 8,
-        "segmenter.lr": 1e-3,
+        "segmenter.lr": 1.5e-3,
+        "segmenter.new_lr": 1.0,
+        "segmenter.warmup": 20,
     },
 )
