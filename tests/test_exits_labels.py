@@ -356,6 +356,17 @@ def test_max_follows_each_click_by_itself():
         assert torch.allclose(score[8:], torch.full((4,), -1 / 4).double(), atol=1e-9)
 
 
+def test_of_two_kinds_of_background_the_nearer_counts():
+    similarity = torch.block_diag(*(torch.ones(4, 4),) * 3)[None].double()
+    foreground, outside, others = torch.zeros(3, 1, 12, dtype=torch.bool)
+    foreground[0, 0], outside[0, [4, 8]], others[0, 9] = True, True, True
+    seeds = Seeds(foreground, outside | others, ~outside, torch.ones_like(outside), others)
+    score = scores(similarity, seeds, changed(CFG.walk, score="raw"))[0]
+    assert torch.allclose(
+        score, torch.tensor([1 / 4, -1 / 8, -1 / 4]).double().repeat_interleave(4), atol=1e-9
+    )
+
+
 def test_max_with_fewer_tokens_than_clicks():
     foreground = torch.tensor([[True, False]])
     seeds = Seeds(foreground, ~foreground, foreground, foreground | True)

@@ -34,8 +34,9 @@ def label(run: Run, dataset: Dataset, out: Path, description: str = "") -> dict[
     least the clicked pixel. With extreme points: one mask per four clicks. description: of the data; a killed call
     with another one starts anew.
 
-    Returns images, masks, and with points `only_click`: masks that are no more than the clicked pixel; nothing in
-    processes other than the first.
+    Returns images, masks, with points `only_click`: masks that are no more than the clicked pixel, with extreme points
+    `without_mask`: annotations that have no clicks (lines and single pixels span no box), or whose mask is empty and
+    dropped; nothing in processes other than the first.
 
     Raises:
         DataError: the classes are not those that the run was trained on.
@@ -64,6 +65,8 @@ def label(run: Run, dataset: Dataset, out: Path, description: str = "") -> dict[
     counts = {"images": len(rows), "masks": len(annotations)}
     if run.cfg.supervision == "points":
         counts["only_click"] = sum(a["area"] == 1 for a in annotations)
+    if run.cfg.supervision in ("extreme_points", "boxes"):
+        counts["without_mask"] = sum(row["objects"] for row in rows) - len(annotations)
     return counts
 
 
@@ -165,7 +168,7 @@ def _each(
     with part.open("a", encoding="utf-8") as file:
         for index in tqdm(mine, initial=len(done), total=len(dataset), disable=None, leave=False):
             sample = dataset[index]
-            row = {"index": index, "image": image_record(sample), "masks": masks(sample)}
+            row = {"index": index, "image": image_record(sample), "masks": masks(sample), "objects": _objects(sample)}
             file.write(json.dumps(row) + "\n")
             file.flush()
     state.wait_for_everyone()
@@ -173,6 +176,13 @@ def _each(
         return None
     done = _finished(_parts(out), key)
     return [done[i] for i in range(len(dataset))]
+
+
+def _objects(sample: Sample) -> int:
+    """How many objects of an image are annotated, crowds aside, by mask or by clicks."""
+    known = [] if sample.truth is None else sample.truth.ids[~sample.truth.crowd].tolist()
+    clicked = [] if sample.extreme_points is None else sample.extreme_points.ids.tolist()
+    return len({*known, *clicked})
 
 
 def _finished(parts: list[Path], key: str) -> dict[int, dict[str, Any]]:

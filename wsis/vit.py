@@ -189,7 +189,11 @@ class ConvStem(nn.Sequential):
         before = 3
         for i in reversed(range(halvings)):
             after = width >> i
-            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GroupNorm(1, after), nn.GELU()]
+            layers += [
+                nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False),
+                nn.GroupNorm(1, after, eps=1e-6),
+                nn.GELU(),
+            ]
             before = after
         super().__init__(*layers, nn.Conv2d(width, width, 1))
 

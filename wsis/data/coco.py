@@ -108,6 +108,10 @@ class CocoFolder:
             true_semantic=self._true_semantic(record, truth),
         )
 
+    def extreme_points(self, index: int) -> ExtremePoints | None:
+        """The extreme points of one image, from the JSON alone: its picture is not read."""
+        return self._extreme_points(self.images[index], None)
+
     def check(self) -> None:
         """Read every sample, so that mistakes in pixels show now rather than in the middle of a training.
 

@@ -197,7 +197,8 @@ def box_masks(points: ExtremePoints, size: tuple[int, int]) -> Tensor:
     """The filled boxes of objects in an image of `size` (height, width), bool [K, H, W]."""
     x0, y0, x1, y1 = points.boxes[:, :, None].unbind(1)
     rows, columns = (torch.arange(side, device=x0.device) for side in size)
-    return ((rows >= y0) & (rows < y1))[:, :, None] & ((columns >= x0) & (columns < x1))[:, None, :]
+    inside_y, inside_x = (rows + 0.5 >= y0) & (rows + 0.5 < y1), (columns + 0.5 >= x0) & (columns + 0.5 < x1)
+    return inside_y[:, :, None] & inside_x[:, None, :]
 
 
 def mask_probability(network: SelfTeaching, images: Tensor, cfg: ExitsConfig) -> Tensor:

@@ -1,0 +1,175 @@
+"""A whole EXITS run on a few small scenes: stages, MAL as a switch, labelling, thresholds, ramps, errors."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from pycocotools import mask as coco_mask
+
+from wsis import annotate, runs
+from wsis.config import changed
+from wsis.data.coco import CocoFolder, write_dataset
+from wsis.data.labelled import Changed, InMemory, samples, truths
+from wsis.data.transforms import collate
+from wsis.data.world import World, WorldConfig
+from wsis.errors import ConfigError
+from wsis.files import read_json
+from wsis.methods import exits
+from wsis.methods.exits.pipeline import ramped, true_tokens
+from wsis.per_object import iou_by_size
+from wsis.types import Instances
+from wsis.weak import with_extreme_points
+
+SHORT = {f"{name}.{key}": 2 for name in ("warmup", "network", "segmenter") for key in ("steps", "batch_size")}
+RANDOM = {"extractor.weights": "random", "generator.weights": "random", "final.weights": "random"}
+CFG = changed(exits.TINY, classes=16, **SHORT, **RANDOM, **{"walk.crops": 32, "crop.min_area": 20.0})
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    world = World("train", 5, config=WorldConfig(size=64, objects=(1, 3)))
+    return InMemory(Changed(world, with_extreme_points))
+
+
+@pytest.fixture(scope="module")
+def folder(scenes, tmp_path_factory):
+    out = tmp_path_factory.mktemp("exits")
+    runs.fit("exits", CFG, scenes, scenes, out / "run", data="five scenes", device="cpu")
+    write_dataset(scenes, out / "data", "val")
+    return out
+
+
+def reports(folder):
+    return {p.name.split(".")[0]: read_json(p) for p in (folder / "run").glob("*.report.json")}
+
+
+def test_every_stage_reports(folder):
+    found = reports(folder)
+    assert set(found) == {"extractor", "thresholds", "network", "masks", "segmenter", "evaluation"}
+    assert 0 <= found["thresholds"]["foreground_precision"] <= 1 and 0 <= found["masks"]["mIoU"] <= 1
+    assert "AP50" in found["evaluation"]
+
+
+def test_boxes_alone_need_no_extractor():
+    assert [s.name for s in exits.stages(exits.mal(CFG))] == ["network", "masks", "segmenter", "evaluation"]
+    assert exits.mal(CFG).loss.mil == 4 and exits.find_points(None, None, CFG) is None
+
+
+def test_true_masks_need_no_generator():
+    upper = changed(CFG, **{"final.masks": "truth"})
+    assert [s.name for s in exits.stages(upper)] == ["masks", "segmenter", "evaluation"]
+
+
+def test_one_pseudo_mask_per_annotation_within_its_box(folder, scenes):
+    made = read_json(folder / "run" / "pseudo_train.json")["annotations"]
+    clicked = torch.cat([s.extreme_points.ids for s in samples(scenes)]).tolist()
+    assert [a["id"] for a in made] == clicked
+    boxes = torch.cat([s.extreme_points.boxes for s in samples(scenes)])
+    x, y, w, h = torch.tensor([a["bbox"] for a in made]).unbind(1)
+    assert ((x >= boxes[:, 0]) & (y >= boxes[:, 1]) & (x + w <= boxes[:, 2]) & (y + h <= boxes[:, 3])).all()
+
+
+def test_label_keeps_ids_and_true_areas(folder):
+    run = runs.load(folder / "run", "cpu")
+    data = CocoFolder(folder / "data", "val")
+    counts = annotate.label(run, data, folder / "pseudo.json")
+    truth, made = read_json(data.path), read_json(folder / "pseudo.json")
+    assert [a["id"] for a in made["annotations"]] == [a["id"] for a in truth["annotations"]]
+    assert made["categories"] == truth["categories"] and counts["without_mask"] == 0
+    for annotation in made["annotations"]:
+        assert annotation["area"] == coco_mask.area(annotation["segmentation"]) > 0
+
+
+def test_objects_without_clicks_are_counted(folder):
+    data = CocoFolder(folder / "data", "val")
+    some = json.loads(data.path.read_text())
+    del some["annotations"][0]["extreme_points"]
+    (folder / "some.json").write_text(json.dumps(some))
+    fewer = CocoFolder(folder / "data", "val", folder / "some.json")
+    counts = annotate.label(runs.load(folder / "run", "cpu"), fewer, folder / "fewer.json")
+    assert counts["without_mask"] == 1
+
+
+def test_predict_needs_no_labels(folder, scenes):
+    run = runs.load(folder / "run", "cpu")
+    image = collate([scenes[0]]).images
+    (found,) = exits.predict(run.model, image, run.cfg)
+    assert found.masks.shape[1:] == image.shape[2:]
+
+
+def test_without_a_model_labels_are_filled_boxes(scenes):
+    sample = scenes[0]
+    (found,) = exits.pseudo_labels(None, collate([sample]), CFG)
+    area = found.masks.flatten(1).sum(1)
+    sides = sample.extreme_points.boxes[:, 2:] - sample.extreme_points.boxes[:, :2]
+    assert torch.equal(area, sides.prod(1).long()) and torch.equal(found.ids, sample.extreme_points.ids)
+
+
+@pytest.mark.parametrize(("on_empty", "left"), [("box", 1.0), ("drop", 0.0)])
+def test_empty_masks_become_boxes_or_go(scenes, on_empty, left):
+    cfg = changed(CFG, **{"mask.threshold": 1.0, "mask.on_empty": on_empty})
+    batch = collate([scenes[0]])
+    (found,) = exits.pseudo_labels(exits.build(cfg).eval(), batch, cfg)
+    (boxes,) = exits.pseudo_labels(None, batch, cfg)
+    assert len(found) == left * len(boxes)
+    assert not left or torch.equal(found.masks, boxes.masks)
+
+
+def test_images_of_a_padded_batch_are_labelled_as_alone(scenes):
+    model = exits.build(CFG).eval()
+    small = replace(scenes[1], image=scenes[1].image[:, :50, :60], extreme_points=scenes[1].extreme_points[:0])
+    one = replace(scenes[0], image=scenes[0].image[:, :, :63])
+    together = exits.pseudo_labels(model, collate([one, small]), CFG)
+    (alone,) = exits.pseudo_labels(model, collate([one]), CFG)
+    assert torch.equal(together[0].masks, alone.masks) and len(together[1]) == 0
+
+
+def test_flips_and_the_teacher_are_averaged(scenes):
+    model = exits.build(CFG).eval()
+    images = collate([scenes[0]]).images[:, :, :64, :64]
+    same = [exits.mask_probability(model.network, images, changed(CFG, **{"mask.source": s})) for s in ("student", "teacher", "mean")]
+    assert torch.allclose(same[0], same[1]) and torch.allclose(same[0], same[2])
+    flip = changed(CFG, **{"mask.flip": True})
+    both = exits.mask_probability(model.network, images, flip)
+    assert torch.allclose(both.flip(2), exits.mask_probability(model.network, images.flip(3), flip), atol=1e-6)
+
+
+def test_weights_rise_from_zero():
+    cfg = changed(CFG, **{"loss.mil_ramp": 10, "loss.crf_ramp": 0})
+    assert [ramped(cfg, step).loss.mil for step in (0, 5, 10, 99)] == [0, 5, 10, 10]
+    assert ramped(cfg, 0).loss.crf == cfg.loss.crf and ramped(cfg, 0).loss.point == cfg.loss.point
+
+
+def test_tokens_of_the_truth_are_half_covered(scenes):
+    mask = torch.zeros(1, 16, 16, dtype=torch.bool)
+    mask[0, :4, :8] = True
+    mask[0, 8:, 8:11] = True
+    truth = Instances.make(mask, torch.zeros(1))
+    assert true_tokens([replace(scenes[0], truth=truth)], 8).tolist() == [[True, False, False, False]]
+    assert true_tokens([replace(scenes[0], truth=None)], 8) is None
+
+
+def test_a_batch_of_whole_images_is_refused_by_the_loss(scenes):
+    batch = collate([s for s in samples(scenes) if len(s.extreme_points) > 1][:1])
+    with pytest.raises(ValueError, match="exactly one object"):
+        exits.loss(exits.build(CFG), batch, None, CFG)
+
+
+def test_the_upper_bound_needs_masks(scenes, tmp_path):
+    cfg = changed(CFG, **{"final.masks": "truth"})
+    blind = Changed(scenes, lambda s: replace(s, truth=None))
+    with pytest.raises(ConfigError, match="true masks"):
+        runs.fit("exits", cfg, blind, None, tmp_path, data="blind", device="cpu")
+
+
+def test_data_without_truth_train_all_the_same(scenes, tmp_path):
+    blind = Changed(scenes, lambda s: replace(s, truth=None, true_semantic=None))
+    found = runs.fit("exits", CFG, blind, None, tmp_path, data="blind", device="cpu")
+    assert "mIoU" not in found["masks"] and "foreground_precision" not in found["thresholds"]
+    assert found["masks"]["masks"] == sum(len(s.extreme_points) for s in samples(scenes))
+
+
+def test_boxes_of_the_report_are_those_of_the_clicks(scenes, folder):
+    boxes = [exits.pseudo_labels(None, collate([s]), CFG)[0] for s in samples(scenes)]
+    assert reports(folder)["masks"]["box_mIoU"] == pytest.approx(iou_by_size(boxes, truths(scenes))["mIoU"])
