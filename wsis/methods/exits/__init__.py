@@ -141,6 +141,7 @@ def pseudo_labels(
     return (found, trace_of) if trace else found
 
 
+@torch.no_grad()
 def label_objects(
     network: SelfTeaching | None, batch: Batch, cfg: ExitsConfig
 ) -> tuple[list[Instances], Trace]:

@@ -67,7 +67,7 @@ class WalkConfig:
     sinkhorn: Literal["symmetric", "alternate"] = ours(
         "symmetric", why="keeps symmetry exactly and needs one vector"
     )
-    iterations: int = ours(20, why="rows sum to 1 within 1e-7 on 1,024 tokens", unit="Sinkhorn iterations")
+    iterations: int = ours(20, why="rows sum to 1 within 1e-6 on 1,024 tokens", unit="Sinkhorn iterations")
     hops: int = paper(3, cite=CITE, where="Table a2", unit="hops")
     limit: bool = paper(
         False, cite=CITE, where="Table a2, eq. (a2): for ever, with restart, in place of hops"
@@ -75,7 +75,7 @@ class WalkConfig:
     beta: float = paper(0.25, cite=CITE, where="Table a2", unit="probability to go on, of the limit")
     seeds: Literal["mean", "max"] = ours("mean", why="keeps probability; max follows each click by itself")
     score: Literal["density", "raw", "ratio", "minmax", "maxabs"] = ours(
-        "density", why="unpublished; n times the probability is free of the number of tokens"
+        "density", why="unpublished; times the number of valid tokens it is free of that number"
     )
     tau_fg: float = ours(1.0, why="unpublished; used with thresholds=fixed", unit="score", scales=True)
     tau_bg: float = ours(1.0, why="unpublished; likewise", unit="score", scales=True)
