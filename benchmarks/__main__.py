@@ -6,18 +6,28 @@ from itertools import product
 
 import torch
 
-from benchmarks import bestie, bestie_labels
+from benchmarks import bestie, bestie_labels, exits_crf, exits_crops, exits_walk
 from benchmarks.measure import Report, Size, measure
 from wsis.files import write_json
 
-CASES = [*bestie.CASES, *bestie_labels.CASES]
 FULL = [Size(pixels=p, batch=b, instances=n) for p, b, n in product((416, 1024), (1, 4, 16), (1, 5, 20, 100))]
 QUICK = [Size(pixels=416, batch=b, instances=n) for b, n in ((1, 5), (1, 20), (4, 20))]
+SETS = [  # cases, all sizes, a few sizes
+    ([*bestie.CASES, *bestie_labels.CASES], FULL, QUICK),
+    (exits_walk.CASES, exits_walk.FULL, exits_walk.QUICK),
+    (exits_crf.CASES, exits_crf.SIZES, exits_crf.SIZES[:1]),
+    (exits_crops.CASES, exits_crops.SIZES, exits_crops.SIZES[:1]),
+]
 
 
 def run(device: str, quick: bool, out: str | None) -> Report:
     """Measure on `device`, print the rows, write them to `out` where given."""
-    report = measure(CASES, QUICK if quick else FULL, torch.device(device), runs=3 if quick else 7)
+    parts = [
+        measure(cases, few if quick else sizes, torch.device(device), runs=3 if quick else 7)
+        for cases, sizes, few in SETS
+    ]
+    report = parts[0]
+    report.rows += [row for part in parts[1:] for row in part.rows]
     torch_version = report.versions["torch"]
     print(f"{len(report.rows)} rows on {report.device}, {report.threads} threads, torch {torch_version}")
     if out:

@@ -282,7 +282,8 @@ def test_the_item_is_not_changed():
 
 def test_labels_of_the_whole_image_are_left_out():
     crop = CropAugment(CFG, training=True)(only(OBJECTS["line"]), 0)
-    assert crop.tags is crop.points is crop.semantic_map is crop.true_semantic is None
+    assert crop.tags is crop.semantic_map is crop.true_semantic is None
+    assert crop.points is not None and not len(crop.points)  # the clicks of no other object
     assert crop.image_id == 1 and crop.extreme_points.ids.tolist() == [10]
 
 

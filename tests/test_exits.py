@@ -10,12 +10,14 @@ from pycocotools import mask as coco_mask
 from wsis import annotate, runs
 from wsis.config import changed
 from wsis.data.coco import CocoFolder, write_dataset
-from wsis.data.labelled import Changed, InMemory, samples, truths
+from wsis.data.crops import CropAugment, ObjectCrops
+from wsis.data.labelled import Changed, InMemory, Subset, samples, truths
 from wsis.data.transforms import collate
 from wsis.data.world import World, WorldConfig
 from wsis.errors import ConfigError
 from wsis.files import read_json
 from wsis.methods import exits
+from wsis.methods.exits.model import build_extractor
 from wsis.methods.exits.pipeline import ramped, true_tokens
 from wsis.per_object import iou_by_size
 from wsis.types import Instances
@@ -118,7 +120,9 @@ def test_empty_masks_become_boxes_or_go(scenes, on_empty, left):
 
 def test_images_of_a_padded_batch_are_labelled_as_alone(scenes):
     model = exits.build(CFG).eval()
-    small = replace(scenes[1], image=scenes[1].image[:, :50, :60], extreme_points=scenes[1].extreme_points[:0])
+    small = replace(
+        scenes[1], image=scenes[1].image[:, :50, :60], extreme_points=scenes[1].extreme_points[:0]
+    )
     one = replace(scenes[0], image=scenes[0].image[:, :, :63])
     together = exits.pseudo_labels(model, collate([one, small]), CFG)
     (alone,) = exits.pseudo_labels(model, collate([one]), CFG)
@@ -128,11 +132,16 @@ def test_images_of_a_padded_batch_are_labelled_as_alone(scenes):
 def test_flips_and_the_teacher_are_averaged(scenes):
     model = exits.build(CFG).eval()
     images = collate([scenes[0]]).images[:, :, :64, :64]
-    same = [exits.mask_probability(model.network, images, changed(CFG, **{"mask.source": s})) for s in ("student", "teacher", "mean")]
+    same = [
+        exits.mask_probability(model.network, images, changed(CFG, **{"mask.source": s}))
+        for s in ("student", "teacher", "mean")
+    ]
     assert torch.allclose(same[0], same[1]) and torch.allclose(same[0], same[2])
     flip = changed(CFG, **{"mask.flip": True})
     both = exits.mask_probability(model.network, images, flip)
-    assert torch.allclose(both.flip(2), exits.mask_probability(model.network, images.flip(3), flip), atol=1e-6)
+    assert torch.allclose(
+        both.flip(2), exits.mask_probability(model.network, images.flip(3), flip), atol=1e-6
+    )
 
 
 def test_weights_rise_from_zero():
@@ -173,3 +182,14 @@ def test_data_without_truth_train_all_the_same(scenes, tmp_path):
 def test_boxes_of_the_report_are_those_of_the_clicks(scenes, folder):
     boxes = [exits.pseudo_labels(None, collate([s]), CFG)[0] for s in samples(scenes)]
     assert reports(folder)["masks"]["box_mIoU"] == pytest.approx(iou_by_size(boxes, truths(scenes))["mIoU"])
+
+
+def test_clicks_of_other_objects_become_background_where_asked(scenes):
+    several = [i for i, s in enumerate(samples(scenes)) if len(s.extreme_points) > 1]
+    crops = ObjectCrops(Subset(scenes, several), CFG.crop, training=False)
+    batch = collate([CropAugment(CFG.crop, training=False)(crops[i], 0) for i in range(len(crops))])
+    extractor, cfg = build_extractor(CFG).eval(), changed(CFG, **{"seeds.other_objects": True})
+    plain, asked = (exits.token_scores(extractor, batch, c)[1] for c in (CFG, cfg))
+    expected = exits.other_clicks(batch, 8, cfg) & plain.in_box & plain.valid & ~plain.foreground
+    assert plain.others is None and torch.equal(asked.background, plain.background | expected)
+    assert exits.other_clicks(batch, 8, cfg).any()

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from wsis.errors import DataError
-from wsis.evaluate_files import separated_files
+from wsis.evaluate_files import pseudo_files, separated_files
 from wsis.export import annotation_records, categories, instances_json, result_records
 from wsis.per_object import iou_by_size, recall, separated
 from wsis.types import Instances
@@ -115,3 +115,11 @@ def test_a_wrong_row_is_named(files, row):
     (files / "list.json").write_text(json.dumps([row]))
     with pytest.raises(DataError, match="row 0"):
         separated_files(files / "found.json", files / "truth.json", files / "list.json")
+
+
+def test_files_of_pseudo_masks_are_matched_by_id(files):
+    truth = json.loads((files / "truth.json").read_text())
+    (files / "pseudo.json").write_text(json.dumps({**truth, "annotations": truth["annotations"][:1]}))
+    assert pseudo_files(files / "pseudo.json", files / "truth.json")["mIoU"] == 0.5
+    with pytest.raises(DataError, match="without ids"):
+        pseudo_files(files / "found.json", files / "truth.json")

@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "truth", type=Path, metavar="TRUTH", help="COCO JSON, or a folder of label PNGs with the same names"
     )
-    verb.add_argument("--metric", choices=("coco", "voc", "semantic", "separated"), required=True)
+    verb.add_argument("--metric", choices=("coco", "voc", "pseudo", "separated", "semantic"), required=True)
     verb.add_argument(
         "--objects",
         type=Path,
@@ -249,7 +249,7 @@ def predict(options: argparse.Namespace) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    from wsis.evaluate_files import coco_ap_files, semantic_files, separated_files, voc_ap_files
+    from wsis.evaluate_files import coco_ap_files, pseudo_files, semantic_files, separated_files, voc_ap_files
     from wsis.files import write_json
     from wsis.types import IGNORE
     from wsis.viz.tables import table as draw
@@ -259,6 +259,8 @@ def evaluate(options: argparse.Namespace) -> None:
             found: dict[str, Any] = coco_ap_files(options.predicted, options.truth)
         case "voc":
             found = voc_ap_files(options.predicted, options.truth)
+        case "pseudo":
+            found = pseudo_files(options.predicted, options.truth)
         case "separated":
             found = separated_files(options.predicted, options.truth, options.objects)
         case _:  # classes that occur in neither folder do not count, so any number above the values will do

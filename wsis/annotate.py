@@ -168,7 +168,12 @@ def _each(
     with part.open("a", encoding="utf-8") as file:
         for index in tqdm(mine, initial=len(done), total=len(dataset), disable=None, leave=False):
             sample = dataset[index]
-            row = {"index": index, "image": image_record(sample), "masks": masks(sample), "objects": _objects(sample)}
+            row = {
+                "index": index,
+                "image": image_record(sample),
+                "masks": masks(sample),
+                "objects": _objects(sample),
+            }
             file.write(json.dumps(row) + "\n")
             file.flush()
     state.wait_for_everyone()

@@ -115,8 +115,9 @@ def devices() -> Finding:
 def shipped_weights() -> Iterator[Finding]:
     """Every weights file of the package against its card."""
     from wsis.backbones import NAMES, shipped
+    from wsis.vit import SHIPPED
 
-    for name in (n for n in NAMES if n.endswith("_tiny")):
+    for name in (*(n for n in NAMES if n.endswith("_tiny")), *(f"vit_tiny_{w}" for w in SHIPPED)):
         try:
             yield Finding(
                 "ok", f"weights {name}", f"{shipped(name).stat().st_size / 1e6:.1f} MB, hash as on its card"

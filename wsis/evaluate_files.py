@@ -17,7 +17,7 @@ from wsis.data.masks import compressed, decode_masks
 from wsis.errors import DataError
 from wsis.evaluate import MeanIoU, coco_eval, voc_ap
 from wsis.files import read_json
-from wsis.per_object import recall, separated
+from wsis.per_object import iou_by_size, recall, separated
 from wsis.types import IGNORE, Instances
 
 
@@ -104,8 +104,23 @@ def _decode(records: list[dict], true: dict[str, Any]) -> Iterator[Instances]:
             decode_masks([r["segmentation"] for r in rows], image["height"], image["width"]),
             torch.tensor([label[r["category_id"]] for r in rows]),
             scores=torch.tensor([r.get("score", 1.0) for r in rows]),
+            ids=torch.tensor([r.get("id", 0) for r in rows]),
             crowd=torch.tensor([r.get("iscrowd", 0) for r in rows]),
         )
+
+
+def pseudo_files(predicted: str | Path, truth: str | Path) -> dict[str, float]:
+    """How well pseudo masks cover the objects of the truth with the same annotation ids: `per_object.iou_by_size`.
+
+    Raises:
+        DataError: as `coco_ap_files`; or the predictions have no ids.
+    """
+    records, true = _pair(predicted, truth)
+    if not all("id" in record for record in records):
+        raise DataError(
+            f"{predicted}: masks without ids; give what python -m wsis label wrote, or use --metric coco"
+        )
+    return iou_by_size(_decode(records, true), _decode(true["annotations"], true))
 
 
 def separated_files(

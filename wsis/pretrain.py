@@ -4,7 +4,7 @@
 
 What the large trunks bring from ImageNet classification, the tiny ones bring from here: features learned from image
 tags alone (vgg_tiny, hrnet_tiny, resnet_tiny: one object per picture, named by its tag). The transformers come with
-three objectives, on the same scenes: see `wsis.pretrain_vit`.
+three objectives: see `wsis.pretrain_vit`; what their cards measure is measured on the same scenes.
 """
 
 import argparse
@@ -142,10 +142,9 @@ def pretrain(name: str, out: Path, steps: int | None = None, scenes: int | None 
     chosen = recipe(name)
     schedule = replace(chosen.schedule, steps=steps or chosen.schedule.steps)
     count = scenes or chosen.counts[0]
-    train, val = (
-        InMemory(World(split, n, seed=SEED, config=chosen.scenes))
-        for split, n in (("train", count), ("val", chosen.counts[1]))
-    )
+    judged = pretrain_vit.SCENES if name in OBJECTIVES else chosen.scenes  # cards of the transformers compare
+    train = InMemory(World("train", count, seed=SEED, config=chosen.scenes))
+    val = InMemory(World("val", chosen.counts[1], seed=SEED, config=judged))
     engine = Engine(accelerator=make_accelerator("auto"), seed=SEED, folder=out / f".{name}", resume=True)
     torch.manual_seed(SEED)
     model = chosen.learner(len(train.classes))

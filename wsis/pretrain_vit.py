@@ -1,7 +1,8 @@
-"""Three objectives for the tiny transformer, on the same scenes of the embedded world: what does attention learn from each?
+"""Three objectives for the tiny transformer, on scenes of the embedded world: what does attention learn from each?
 
 Masked image modelling (He et al., 2022) and self-distillation (Caron et al., 2021) see pictures alone, the supervised
-twin also their tags. `python -m wsis.pretrain vit_tiny_mae` (or _supervised, _dino) trains one.
+twin also their tags, and so one thing at a time. Steps differ: an autoencoder sees fewer tokens in each.
+`python -m wsis.pretrain vit_tiny_mae` (or _supervised, _dino) trains one.
 """
 
 import copy

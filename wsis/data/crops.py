@@ -20,7 +20,7 @@ from torchvision.transforms.v2 import functional as F
 from wsis.data.labelled import category_ids
 from wsis.data.transforms import PaddedSample
 from wsis.errors import AnnotationError, ConfigError
-from wsis.types import Dataset, ExtremePoints, Instances, Sample
+from wsis.types import Dataset, ExtremePoints, Instances, Points, Sample
 
 if TYPE_CHECKING:  # the methods import this module
     from wsis.methods.exits.config import CropConfig
@@ -76,10 +76,12 @@ class ObjectCrops:
         sample = self._last[1]
         assert sample.extreme_points is not None
         points = sample.extreme_points[row : row + 1]
+        others = sample.extreme_points[torch.arange(len(sample.extreme_points)) != row]
         truth = sample.truth
         if truth is not None:
             truth = truth[(truth.ids == points.ids) & (points.ids > 0)]
-        return replace(sample, extreme_points=points, truth=truth)
+        clicks = Points.make(others.xy.flatten(0, 1), others.labels.repeat_interleave(4))
+        return replace(sample, extreme_points=points, points=clicks, truth=truth)
 
 
 def _extreme_points(dataset: Dataset) -> Iterator[ExtremePoints]:
@@ -171,8 +173,8 @@ class CropAugment:
 
     The same item and seed give the same crop. `valid` is False where the window lies beyond the image; the crop
     shows there the image reflected at its border, or with `cfg.fill="wrap"`, as in the release, the opposite side,
-    which then counts as valid. `jittered` is there in training only. Tags, points and class maps are of whole
-    images and left out.
+    which then counts as valid. `jittered` is there in training only. Tags and class maps are of whole
+    images and left out; `points` are the clicks of the other objects, four each.
     """
 
     cfg: "CropConfig"
@@ -198,12 +200,21 @@ class CropAugment:
             image=image,
             image_id=sample.image_id,
             file_name=sample.file_name,
+            points=_moved(sample.points, shown, size),
             extreme_points=replace(points, xy=xy[:, MIRRORED] if shown.mirrored else xy),
             jittered=None if chance is None else jitter(image, chance[7:], self.cfg.jitter),
             truth=truth,
             valid=valid,
             window=shown,
         )
+
+
+def _moved(points: Points | None, shown: Window, size: int) -> Points | None:
+    """The clicks of the other objects, four each, also those outside of the crop."""
+    if points is None or len(points) % 4:
+        return None
+    xy = to_crop(points.xy, shown, size).view(-1, 4, 2)
+    return replace(points, xy=(xy[:, MIRRORED] if shown.mirrored else xy).flatten(0, 1))
 
 
 def _cut(

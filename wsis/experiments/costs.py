@@ -40,7 +40,7 @@ def settings(scale: Scale) -> dict[str, Any]:
 def run_costs(
     scale: Scale, repeats: int, device: str = "auto", measure: Measure = rehearse
 ) -> dict[str, Any]:
-    """Rehearse both methods in turn, `repeats` times; the content of a results file. measure: what rehearses a configuration."""
+    """Rehearse both methods in turn; the content of a results file. measure: what rehearses a configuration."""
     configs = settings(scale)
     hours: dict[str, dict[str, list[float]]] = {name: {} for name in configs}
     final = measure("exits", configs["EXITS"], device, stages=("masks", "segmenter"))

@@ -18,7 +18,16 @@ from wsis.config import changed
 from wsis.data.crops import CropAugment, paste
 from wsis.data.transforms import collate
 from wsis.methods.exits.config import FULL, TINY, ExitsConfig
-from wsis.methods.exits.labels import PointLabels, Seeds, find_seeds, point_labels, scores, select
+from wsis.methods.exits.labels import (
+    PointLabels,
+    Seeds,
+    find_seeds,
+    point_labels,
+    pushed,
+    scores,
+    select,
+    tokens_at,
+)
 from wsis.methods.exits.model import Extractor, Outputs, SelfTeaching, build_teaching
 from wsis.methods.exits.objective import objective
 from wsis.methods.exits.pipeline import stages
@@ -88,8 +97,20 @@ def token_scores(extractor: Extractor, batch: Batch, cfg: ExitsConfig) -> tuple[
 
     batch: crops of one object each, with `extreme_points` in crop pixels.
     """
-    seeds = find_seeds(clicks(batch), batch.valid, extractor.encoder.patch, cfg)
+    patch = extractor.encoder.patch
+    others = other_clicks(batch, patch, cfg) if cfg.seeds.other_objects else None
+    seeds = find_seeds(clicks(batch), batch.valid, patch, cfg, others)
     return scores(extractor.similarity(batch.images), seeds, cfg.walk), seeds
+
+
+def other_clicks(batch: Batch, patch: int, cfg: ExitsConfig) -> Tensor:
+    """Tokens of a batch of crops that hold the click of another object, bool [B, n]; `batch.points` has four for each."""
+    side = batch.images.shape[-1] // patch
+    hits = torch.zeros(len(batch.images), side * side, device=batch.images.device)
+    if batch.points is None:
+        return hits > 0
+    held = tokens_at(pushed(batch.points.xy.view(-1, 4, 2), cfg.seeds), patch, side)
+    return hits.index_add_(0, batch.points.image[::4], held.float()) > 0
 
 
 @torch.no_grad()

@@ -1,0 +1,513 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # What a transformer knows
+#
+# Two methods of this book read masks off the attention of a vision transformer. What is in there before they start, and
+# who put it there?
+#
+# **Before this:** [weak labels](01_weak_labels.py). **Time:** at tiny scale about two minutes on a laptop.
+
+# %% tags=["parameters"]
+scale = "tiny"
+data = "world"
+seed = 0
+device = "auto"
+
+# %%
+import copy
+from collections import defaultdict
+from dataclasses import replace
+from importlib import resources
+
+import torch
+from matplotlib import pyplot as plt
+from torch.nn.functional import avg_pool2d, layer_norm, normalize, one_hot, pad, pixel_unshuffle
+
+from wsis import viz
+from wsis.data.coco import CocoFolder
+from wsis.data.transforms import Augment, collate
+from wsis.data.world import CLASSES, World
+
+# %%
+from wsis.files import read_json
+from wsis.methods import exits
+from wsis.pretrain_vit import SCENES, auc
+from wsis.train import make_accelerator
+from wsis.types import Points
+from wsis.vit import PUBLISHED, SHIPPED, build_vit, mean_affinity
+
+plt.rcParams.update(viz.RC)
+
+# %% [markdown]
+# ## Patches that ask each other
+#
+# A vision transformer ([Dosovitskiy et al. 2021](https://arxiv.org/abs/2010.11929)) cuts a picture into square *patches*
+# and turns each into a vector, its *token*. In every layer each token compares its *query* with the *keys* of all others;
+# the softmax of these products is its **attention**, a row of numbers that says whom it listens to. One more token, the
+# *class token*, belongs to no patch and listens as well.
+#
+# Nobody asks attention to find objects. But a patch of a cat has reasons to listen to the rest of the cat, and two methods
+# build on that: EXITS {cite:p}`lee2024exits` lets an annotator's points spread along the attention of one layer, and
+# AttentionShift {cite:p}`liao2023attentionshift` multiplies the attention of all layers into a *rollout*. Their networks
+# are large; this page has one that fits a laptop.
+
+# %%
+torch.manual_seed(seed)
+sizes = {name: build_vit(name, "random") for name in ("vit_tiny", *reversed(PUBLISHED))}
+rows = []
+for size, net in sizes.items():
+    pixels = net.trunk.patch_embed.img_size[0]
+    rows.append({"network": size, "layers": net.depth, "heads": net.heads, "width": net.width})
+    rows[-1] |= {"trained at, px": pixels, "patch, px": net.patch}
+    rows[-1] |= {"patches": (pixels // net.patch) ** 2}
+    rows[-1] |= {"parameters, M": sum(p.numel() for p in net.parameters()) / 1e6}
+viz.table(rows, caption="The same network in three sizes")
+
+# %% [markdown]
+# ## Three ways to learn without a mask
+#
+# Full-size networks bring weights from a million photographs. The tiny one has an ImageNet of its own: scenes of the
+# embedded {term}`world` that no other page uses. There are three ways to learn from them, and none sees a mask.
+#
+# - `mae`: paint most of the patches from the few that are shown
+#   ([He et al. 2022](https://arxiv.org/abs/2111.06377)).
+# - `supervised`: name the one thing in the picture, from its tag.
+# - `dino`: say of one view of a picture what a slow copy of yourself says of another view
+#   ([Caron et al. 2021](https://arxiv.org/abs/2104.14294)).
+#
+# Weights that ship with the package have a card, with the command that makes them again. The rest of this page compares
+# those that are listed here with weights that have learnt nothing, `random`.
+
+# %%
+name, cards = "vit_tiny" if scale == "tiny" else "vit_base", {}
+for kind in SHIPPED if scale == "tiny" else PUBLISHED[name]:
+    card = resources.files("wsis") / "weights" / f"{name}_{kind}.json"
+    if scale == "tiny" and card.is_file():
+        cards[kind] = read_json(card)
+    elif scale != "tiny":
+        cards[kind] = {"published as": PUBLISHED[name][kind]}
+shown = ("published as", "trained_on", "steps", "minutes", "hardware")
+viz.table([{"weights": k, **{n: c[n] for n in shown if n in c}} for k, c in cards.items()])
+
+# %%
+torch.set_grad_enabled(False)
+torch.manual_seed(seed)
+where, first = make_accelerator(device).device, next(iter(cards))
+nets = {kind: build_vit(name, kind).to(where).eval() for kind in ("random", *cards)}
+net, layers = nets[first], range(1, nets[first].depth + 1)
+tint = dict(zip(("mean colour", *nets), ("0.2", "0.6", "C0", "C1", "C2", "C3"), strict=False))
+side = 24 * net.patch
+resized = Augment(square=side, crop=side, scale=(1, 1), flip=0, shift=0, color_probability=0)
+if data == "world":
+    sample = World("val", 20, seed=seed, config=replace(SCENES, size=side))[11]
+else:
+    sample = resized(CocoFolder(data, "val")[0], seed=0)
+picture = collate([sample]).images.to(where)
+
+# %% [markdown]
+# Attention does not know where a patch is, so a table of *positions*, one row for each patch, is added at the entrance.
+# It has the size of the training pictures; for others it is resampled like an image. Show the network an empty picture,
+# and only positions are left:
+
+# %%
+alike = {}
+for grid in (net.trunk.patch_embed.grid_size[0], 24):
+    position = net.embed(net.mean.expand(1, 3, grid * net.patch, grid * net.patch))[0, 1:]
+    position = normalize(position - position.mean(0), dim=1)
+    one = grid * (9 * grid // 24) + 10 * grid // 24
+    alike[f"{grid} x {grid} positions"] = (position @ position[one]).view(grid, grid).cpu()
+
+
+def patches(ax):
+    ax.imshow(sample.image.permute(1, 2, 0))
+    for k in range(net.patch, side, net.patch):
+        ax.axhline(k - 0.5, color="white", lw=0.4), ax.axvline(k - 0.5, color="white", lw=0.4)
+
+
+look = {"limits": (-1, 1), "unit": "cosine with one of them", "colormap": "RdBu_r"}
+panels = {title: viz.Map(values=values, **look) for title, values in alike.items()}
+viz.show({"a picture and its patches": patches, **panels}, size=2.9)
+
+# %% [markdown]
+# **Takeaway.** Neighbours have similar positions. A larger picture gets a finer grid over the same places, so the network
+# works at sizes that it was not trained at. Remember how strong this pattern is: it comes back as a failure.
+#
+# ## Whom does a patch listen to?
+#
+# Each layer has several *heads*, which attend independently. Here is one patch, on the wall of the house (the orange mark),
+# and whom it listens to everywhere in the network. The slider changes what the network has learnt from.
+
+# %%
+row, column, frames = 9, 10, []
+for n in nets.values():
+    maps = torch.cat([n.head_attention(picture, k)[:, :, 24 * row + column] for k in layers])
+    figure, axes = plt.subplots(net.heads, net.depth, figsize=(11, 3.6), layout="compressed")
+    for ax, values in zip(axes.flat, maps.transpose(0, 1).flatten(0, 1).cpu(), strict=True):
+        drawn = ax.imshow(24**2 * values.view(24, 24), vmin=0, vmax=6)
+        ax.plot(column, row, "s", ms=4, mfc="none", color="#D55E00", mew=1.3)
+        ax.set(xticks=[], yticks=[], frame_on=False)
+    for k in layers:
+        axes[0, k - 1].set_title(f"layer {k}", fontsize=8.5)
+    for k in range(net.heads):
+        axes[k, 0].set_ylabel(f"head {k + 1}", fontsize=8.5)
+    figure.colorbar(drawn, ax=axes, extend="max", label="times an equal share", pad=0.01)
+    frames.append(figure)
+viz.scrub(frames, list(nets), "weights", start=1)
+
+# %% [markdown]
+# **Takeaway.** Without training a patch listens to everybody, hardly more to one than to another. With `mae` heads divide
+# the work: some find the house, some what has the colour of the wall, some a band at the height of the mark. A few point
+# elsewhere, at the sky for instance, as if the mark did not matter.
+#
+# ## Three kinds of similarity
+#
+# EXITS takes the mean over the heads. There are two simpler ways to ask how alike two patches are: the cosine of their
+# keys, and the cosine of their tokens. For each of them the half of all patches that is most like the mark is coloured,
+# by rank. Drag through the layers. With a kernel (`make lab`), two more sliders move the mark.
+
+# %%
+names = "attention", "cosine of keys", "cosine of tokens"
+
+
+def cosines(vectors):  # [B, n, d] -> [B, n, n]
+    vectors = normalize(vectors, dim=-1)
+    return vectors @ vectors.mT
+
+
+def similarities(net, x, layer):  # three times [B, n, n], from the input of the layer
+    query, key = net.query_key(x, layer)
+    keys, tokens = key.transpose(1, 2).flatten(2), net.run(x, layer - 1, layer)
+    attention = mean_affinity(query, key)[:, 1:, 1:]
+    return attention, cosines(keys[:, 1:]), cosines(tokens[:, 1:])
+
+
+# %%
+def overlay(values, xy):
+    rank = values.argsort().argsort().cpu() / (len(values) - 1)
+    tokens = viz.draw_tokens(sample.image, rank, limits=(0.5, 1), unit="rank")
+    return viz.draw_points(tokens, Points.make(xy, torch.tensor([3])), size=8)
+
+
+def overlays(net, layer, row, column):
+    maps = similarities(net, net.run(net.embed(picture), 0, layer - 1), layer)
+    xy = net.patch * (torch.tensor([column, row]) + 0.5) - 0.5
+    return {k: overlay(m[0, 24 * row + column], xy) for k, m in zip(names, maps, strict=True)}
+
+
+# %%
+def compare(layer, row=row, column=column):
+    panels = [overlays(n, layer, row, column) for n in nets.values()]
+    return viz.show(panels, rows=list(nets), size=2.2)
+
+
+if viz.live():
+    shown = viz.explore(compare, layer=layers, row=range(24), column=range(24))
+else:
+    shown = viz.scrub([compare(k) for k in layers], [str(k) for k in layers], "layer", start=5)
+shown
+
+# %% [markdown]
+# **Takeaway.** Tokens of the untrained network find the colour of the mark, wherever it is: patches of one colour are alike
+# before anything is learnt. `mae` adds *where*: what is alike stays together, around the mark, and the wall of the house
+# comes out as one piece, with an outline. Attention changes from layer to layer much more than tokens do.
+#
+# ## The same numbers, and fewer of them
+#
+# None of this needs a changed network. The package computes queries and keys alone, one head at a time. Is that the
+# attention which the network itself uses? Here is its own code, made to keep what it computes, against ours:
+
+# %%
+own, spies = [], []
+for block in net.trunk.blocks:
+    block.attn.fused_attn = False  # the fused kernel never forms the matrix
+    spy = block.attn.attn_drop.register_forward_hook
+    spies.append(spy(lambda module, args, out: own.append(out.mean(1)[:, 1:, 1:])))
+net(picture)
+for spy, block in zip(spies, net.trunk.blocks, strict=True):
+    spy.remove()
+    block.attn.fused_attn = True
+apart = [(a - net.attention(picture, k)).abs().max() for k, a in zip(layers, own, strict=True)]
+print(f"{len(own)} layers: differ by {max(apart):.0e} at most")
+print(f"the largest attention is {max(a.max() for a in own):.2f}")
+
+# %% [markdown]
+# What is not needed is not run: no values and no MLP in the layer that is read, and nothing behind it. For the layer that
+# EXITS reads this saves:
+
+# %%
+read, rows = exits.FULL.extractor.layer, []
+for size, whole in sizes.items():
+    last, total = whole.trunk.blocks[read - 1], sum(p.numel() for p in whole.parameters())
+    unread = [
+        *whole.trunk.blocks[read:],
+        last.attn.proj,
+        last.norm2,
+        last.mlp,
+        whole.trunk.norm,
+    ]
+    skipped = sum(p.numel() for part in unread for p in part.parameters())
+    skipped += sum(p.numel() for p in last.attn.qkv.parameters()) // 3  # those of the values
+    rows.append({"network": size, "parameters, M": total / 1e6, "not run, M": skipped / 1e6})
+    rows[-1] |= {"not run, %": 100 * skipped / total}
+viz.table(rows, caption=f"The attention of layer {read}")
+
+# %% [markdown]
+# ## Do these two patches belong to one object?
+#
+# Pictures convince too easily, so let us count, in scenes that no network was trained on. Take pairs of patches, the first
+# one on an object, and ask how often a pair of one object is more alike than another pair. That is the area under the ROC
+# curve, AUC; guessing gets one half.
+#
+# One rival needs no network at all: *nearness*, the distance between the two. To see what is known beyond it, we also
+# count *level* pairs alone, in which all patches are about equally far apart. There the rival is the mean colour.
+
+
+# %%
+def patch_map(
+    maps,
+):  # int [B, H, W] -> the value that fills half of each patch [B, n]; -1: none
+    share = avg_pool2d(one_hot(maps.long()).permute(0, 3, 1, 2).float(), net.patch).flatten(2)
+    return share.argmax(1).where(share.amax(1) > 0.5, -1)
+
+
+def opened(count, **knobs):  # scenes, their pictures, and the object in each patch
+    config = replace(SCENES, size=16 * net.patch, **knobs)
+    scenes = [World("val", count, seed=seed, config=config).scene(i) for i in range(count)]
+    images = torch.stack([s.image for s in scenes]).to(where) / 255
+    return scenes, images, patch_map(torch.stack([s.instance_map for s in scenes]))
+
+
+def by_color(images):
+    color = avg_pool2d(images, net.patch).flatten(2).mT
+    return -torch.cdist(color, color)
+
+
+def pair_auc(values, owner, pairs):  # values [B, n, n]; pairs: those of [B, n, n] that count
+    chosen, same = (owner > 0)[:, :, None] & pairs, owner[:, :, None] == owner[:, None]
+    return auc(values.cpu().expand(same.shape)[chosen].numpy(), same[chosen].numpy())
+
+
+# %% [markdown]
+# And what does a single token know? A *linear probe* is the simplest reader: one linear map, fitted by ridge regression to
+# the tokens of some scenes, names what is in the patches of others. One probe names things (cat, boat), the other one
+# surfaces (grass, brick).
+
+# %%
+count, fitted = (
+    130,
+    90,
+)  # scenes; the probes are fitted to the first ones, all is judged on the rest
+scenes, images, owner = opened(count)
+owner, colors = owner[fitted:], by_color(images[fitted:])
+distance = torch.cartesian_prod(torch.arange(16.0), torch.arange(16.0))
+distance = torch.cdist(distance, distance)  # in patches
+level = (distance >= 3) & (distance <= 4)
+nearness = pair_auc(-distance, owner, distance > 0)
+values = patch_map(torch.stack([s.semantic for s in scenes])) - 1
+is_thing = values < len(CLASSES)
+goals = {"things": values.where(is_thing, -1)}
+goals["surfaces"] = (values - len(CLASSES)).where(~is_thing, -1)
+
+
+# %%
+def split(x, known):  # the patches that are known: to fit, and to judge
+    return x[:fitted][known[:fitted]], x[fitted:][known[fitted:]]
+
+
+def probe(tokens, goal):  # the share of patches that it names right
+    x = pad(layer_norm(tokens, tokens.shape[-1:]), (0, 1), value=1.0).cpu()
+    (a, test), (names, truth) = split(x, goal >= 0), split(goal, goal >= 0)
+    ridge = a.mT @ a + 1e-3 * len(a) * torch.eye(a.shape[1])
+    readout = torch.linalg.solve(ridge, a.mT @ one_hot(names).float())
+    return ((test @ readout).argmax(1) == truth).float().mean().item()
+
+
+# %%
+found = defaultdict(list)  # one number for each layer
+for kind, n in nets.items():
+    x = n.embed(images)
+    for k in layers:
+        maps, x = similarities(n, x[fitted:], k), n.run(x, k - 1, k)
+        for goal, wanted in goals.items():
+            found[kind, goal].append(probe(x[:, 1:], wanted))
+        found[kind, "all pairs"].append(pair_auc(maps[0], owner, distance > 0))
+        for what, values in zip(names, maps, strict=True):
+            found[kind, what].append(pair_auc(values, owner, level))
+
+
+# %%
+def curves(ax, what, title, base, label):
+    for kind in nets:
+        ax.plot(layers, found[kind, what], "o-", ms=3, c=tint[kind], label=kind)
+    ax.axhline(base, color="0.2", lw=1, ls="--")
+    ax.text(layers[-1], base + 0.01, label, ha="right", va="bottom", fontsize=8.5)
+    ax.set(title=title, xlabel="layer", xticks=layers[1::2])
+
+
+figure, axes = plt.subplots(1, 4, figsize=(11, 3), layout="constrained", sharey=True)
+curves(axes[0], "all pairs", "attention, all pairs", nearness, "nearness")
+for ax, what in zip(axes[1:], names, strict=True):
+    curves(ax, what, f"{what}, level pairs", pair_auc(colors, owner, level), "mean colour")
+axes[0].set(ylim=(0.4, 1), ylabel="AUC of one object")
+axes[-1].legend()
+plt.show()
+
+# %% [markdown]
+# **Takeaway.** T
+
+# %%
+figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained", sharey=True)
+for ax, (what, wanted) in zip(axes, goals.items(), strict=True):
+    raw = probe(pixel_unshuffle(images, net.patch).flatten(2).mT, wanted)
+    curves(ax, what, f"naming {what}", raw, "pixels alone")
+axes[0].set(ylim=(0, 1), ylabel="share of patches named right")
+axes[0].legend()
+plt.show()
+
+# %% [markdown]
+# **Takeaway.** T
+#
+# ## What would break this?
+#
+# **Attention that does not look.** How much of a head's attention can be foretold without the picture, from the positions
+# alone? And how much without knowing which patch asks? Each dot is a head: the share of the variance of its attention that
+# is explained by the mean over all pictures, and by the mean over all patches that ask.
+
+# %%
+figure, axes = plt.subplots(1, 2, figsize=(9.5, 3), layout="constrained", sharey=True)
+for place, (kind, n) in enumerate(nets.items()):
+    for k in layers:
+        maps = n.head_attention(images[-20:], k).transpose(0, 1)  # [heads, B, n, n]
+        total, x = maps.flatten(1).var(1), torch.full((n.heads,), k + (place - 1.5) / 6)
+        for ax, part in zip(axes, (maps.mean(1), maps.mean(2)), strict=True):
+            share = (part.flatten(1).var(1) / total).cpu()
+            ax.plot(x, share, "o", ms=3.5, c=tint[kind], label=kind if k == 1 else None)
+for ax, what in zip(axes, ("in every picture", "whoever asks"), strict=True):
+    ax.set(title=f"the same {what}", xlabel="layer", xticks=layers, ylim=(0, 1))
+axes[0].set_ylabel("share of the variance")
+axes[1].legend(loc="upper left", bbox_to_anchor=(1, 1))
+plt.show()
+
+# %% [markdown]
+# **Takeaway.** T
+#
+# **Colour and texture.** The {term}`world` has knobs. `camouflage` gives objects the colour of the ground, `texture` can be
+# turned off. What remains of the similarity of tokens?
+
+# %%
+trials = {"as trained": {}, "camouflage": {"camouflage": 1}, "no texture": {"texture": 0}}
+pictures, scores = {}, {}
+for trial, knobs in trials.items():
+    _, shown, whose = opened(40, **knobs)
+    pictures[trial] = shown[18].cpu()
+    scores[trial] = {"mean colour": pair_auc(by_color(shown), whose, level)}
+    for kind, n in nets.items():
+        tokens = n.run(n.embed(shown), 0, read)[:, 1:]
+        scores[trial][kind] = pair_auc(cosines(tokens), whose, level)
+
+
+# %%
+def lines(ax):
+    for kind in scores["as trained"]:
+        style = "--" if kind == "mean colour" else "o-"
+        ax.plot([s[kind] for s in scores.values()], style, c=tint[kind], ms=4, label=kind)
+    ax.set(xticks=range(3), xticklabels=scores, ylabel="AUC of one object")
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+
+
+figure, axes = plt.subplots(1, 4, figsize=(11, 2.5), width_ratios=(1, 1, 1, 1.5))
+for ax, (trial, shown) in zip(axes, pictures.items(), strict=False):
+    ax.imshow(shown.permute(1, 2, 0))
+    ax.set_title(trial)
+    ax.set_axis_off()
+lines(axes[3])
+plt.show()
+
+# %% [markdown]
+# **Takeaway.** T
+#
+# ## Exercises
+#
+# ```{exercise}
+# :label: vit-twins
+# *Predict.* Two cats stand side by side. Of level pairs whose patches both belong to cats, is one cat more alike than two?
+# ```
+#
+# ```{solution-start} vit-twins
+# :class: dropdown
+# ```
+
+# %% tags=["solution"]
+cats = goals["things"][fitted:]
+twins = level & (cats[:, :, None] == cats[:, None]) & (cats >= 0)[:, :, None]
+print(f"mean colour {pair_auc(colors, owner, twins):.2f}")
+for kind, n in nets.items():
+    maps = similarities(n, n.run(n.embed(images[fitted:]), 0, read - 1), read)
+    scores = zip(names, (pair_auc(m, owner, twins) for m in maps), strict=True)
+    print(kind, ", ".join(f"{what} {score:.2f}" for what, score in scores))
+
+# %% [markdown]
+# S
+#
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: vit-blind
+# *Change one parameter.* Take away the position table: multiply it by zero. What happens to attention on all pairs, and to
+# tokens on level pairs?
+# ```
+#
+# ```{solution-start} vit-blind
+# :class: dropdown
+# ```
+
+# %% tags=["solution"]
+lost = copy.deepcopy(nets[first])
+lost.trunk.pos_embed.zero_()
+for kind, n in ((first, nets[first]), ("without positions", lost)):
+    maps = similarities(n, n.run(n.embed(images[fitted:]), 0, read - 1), read)
+    attention, tokens = pair_auc(maps[0], owner, distance > 0), pair_auc(maps[2], owner, level)
+    print(f"{kind}: attention {attention:.2f} on all pairs, tokens {tokens:.2f} on level pairs")
+
+# %% [markdown]
+# S
+#
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: vit-rollout
+# *Implement* the rollout of AttentionShift's kind ([Abnar and Zuidema 2020](https://arxiv.org/abs/2005.00928)): in each
+# layer a token keeps half of itself and takes the other half from where its attention points; multiply all layers. Is the
+# product better than its last factor?
+# ```
+#
+# ```{solution-start} vit-rollout
+# :class: dropdown
+# ```
+
+# %% tags=["solution"]
+x = net.embed(images[fitted:])
+rollout = torch.eye(x.shape[1], device=where).expand(len(x), -1, -1)
+for k in layers:
+    attention = mean_affinity(*net.query_key(x, k))  # with the class token: rows sum to one
+    rollout, x = (rollout + attention @ rollout) / 2, net.run(x, k - 1, k)
+for what, matrix in (("last layer", attention), ("rollout", rollout)):
+    scores = [pair_auc(matrix[:, 1:, 1:], owner, pairs) for pairs in (distance > 0, level)]
+    print(f"{what}: all pairs {scores[0]:.2f}, level pairs {scores[1]:.2f}")
+
+# %% [markdown]
+# S
+#
+# ```{solution-end}
+# ```
+#
+# **Next:** [how good is a mask?](03_metrics.py)
