@@ -142,7 +142,8 @@ viz.show({"a picture and its patches": patches, **panels}, size=2.9)
 # ## Whom does a patch listen to?
 #
 # Each layer has several *heads*, which attend independently. Here is one patch, on the wall of the house (the orange mark),
-# and whom it listens to everywhere in the network. The slider changes what the network has learnt from.
+# and whom it listens to everywhere in the network. The slider changes what the network has learnt from; the parameter
+# `data` of this chapter changes the picture.
 
 # %%
 row, column, frames = 9, 10, []
@@ -155,10 +156,10 @@ for n in nets.values():
         ax.set(xticks=[], yticks=[], frame_on=False)
     for k in layers:
         axes[0, k - 1].set_title(f"layer {k}", fontsize=8.5)
-    for k in range(net.heads):
-        axes[k, 0].set_ylabel(f"head {k + 1}", fontsize=8.5)
+    figure.supylabel("heads", fontsize=8.5)
     figure.colorbar(drawn, ax=axes, extend="max", label="times an equal share", pad=0.01)
     frames.append(figure)
+    plt.close(figure)
 viz.scrub(frames, list(nets), "weights", start=1)
 
 # %% [markdown]
@@ -270,9 +271,7 @@ viz.table(rows, caption=f"The attention of layer {read}")
 
 
 # %%
-def patch_map(
-    maps,
-):  # int [B, H, W] -> the value that fills half of each patch [B, n]; -1: none
+def patch_map(maps):  # int [B, H, W] -> what fills half of a patch or more [B, n], else -1
     share = avg_pool2d(one_hot(maps.long()).permute(0, 3, 1, 2).float(), net.patch).flatten(2)
     return share.argmax(1).where(share.amax(1) > 0.5, -1)
 
@@ -347,8 +346,7 @@ def curves(ax, what, title, base, label):
     for kind in nets:
         ax.plot(layers, found[kind, what], "o-", ms=3, c=tint[kind], label=kind)
     ax.axhline(base, color="0.2", lw=1, ls="--")
-    ax.text(layers[-1], base + 0.01, label, ha="right", va="bottom", fontsize=8.5)
-    ax.set(title=title, xlabel="layer", xticks=layers[1::2])
+    ax.set(title=f"{title}\ndashed: {label}", xlabel="layer", xticks=layers[1::2])
 
 
 figure, axes = plt.subplots(1, 4, figsize=(11, 3), layout="constrained", sharey=True)
@@ -360,7 +358,13 @@ axes[-1].legend()
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** T
+# **Takeaway.** On all pairs the attention of `mae` looks impressive, until it is compared with the dashed line: *near* is a
+# better answer than that of any layer of any network here. On level pairs attention is hardly better than colour, and
+# jumps from layer to layer; tokens of `mae` are steady, and above it. `supervised` has not learnt what belongs together:
+# nobody asked. And the layer that suits a large network need not be the best of a tiny one.
+#
+# Nearness is no cheating. What is near often does belong together, and a method that spreads points through a box gains
+# by it. But it can be had without a network. Now the probes:
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained", sharey=True)
@@ -372,7 +376,9 @@ axes[0].legend()
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** T
+# **Takeaway.** Only tags teach the names of things, and after minutes of training few patches are named right. Surfaces are
+# easy: even random layers make them readable, `mae` more so, and `supervised` has let go of what its tags never mention.
+# *What is it* and *what belongs together* are different lessons, and each way to learn teaches one of them.
 #
 # ## What would break this?
 #
@@ -396,7 +402,10 @@ axes[1].legend(loc="upper left", bbox_to_anchor=(1, 1))
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** T
+# **Takeaway.** Left: much of what the heads of `mae` do is position, in late layers more than in early ones. (A little
+# remains by chance, as the mean is over few pictures.) Right: the heads of `supervised` send every patch to the same few
+# places; look at them again in the slider above. Large networks do likewise with a few patches, and use them to take notes
+# ([Darcet et al. 2024](https://arxiv.org/abs/2309.16588)). A mean over heads has all of these in it.
 #
 # **Colour and texture.** The {term}`world` has knobs. `camouflage` gives objects the colour of the ground, `texture` can be
 # turned off. What remains of the similarity of tokens?
@@ -422,7 +431,9 @@ def lines(ax):
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
 
-figure, axes = plt.subplots(1, 4, figsize=(11, 2.5), width_ratios=(1, 1, 1, 1.5))
+figure, axes = plt.subplots(
+    1, 4, figsize=(11, 2.4), layout="constrained", width_ratios=(1, 1, 1, 1.3)
+)
 for ax, (trial, shown) in zip(axes, pictures.items(), strict=False):
     ax.imshow(shown.permute(1, 2, 0))
     ax.set_title(trial)
@@ -431,7 +442,12 @@ lines(axes[3])
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** T
+# **Takeaway.** Camouflage takes from all networks what it takes from the mean colour: part of what they know is colour.
+# Without texture `mae` gets better, not worse. It reads areas and edges, and grain is in its way.
+#
+# **Little training.** The published weights come from a million photographs, seen many times; these come from minutes. So
+# compare the ways to learn with each other, and not their level with anything published. With `scale="full"` this page
+# compares published weights.
 #
 # ## Exercises
 #
@@ -450,11 +466,12 @@ twins = level & (cats[:, :, None] == cats[:, None]) & (cats >= 0)[:, :, None]
 print(f"mean colour {pair_auc(colors, owner, twins):.2f}")
 for kind, n in nets.items():
     maps = similarities(n, n.run(n.embed(images[fitted:]), 0, read - 1), read)
-    scores = zip(names, (pair_auc(m, owner, twins) for m in maps), strict=True)
-    print(kind, ", ".join(f"{what} {score:.2f}" for what, score in scores))
+    values = zip(names, (pair_auc(m, owner, twins) for m in maps), strict=True)
+    print(kind, ", ".join(f"{what} {value:.2f}" for what, value in values))
 
 # %% [markdown]
-# S
+# Cosines stay below one half: the head of one cat is more like the head of the other than like its own paws. Similarity
+# finds parts of a kind, not objects. To tell twins apart takes another clue, such as a box.
 #
 # ```{solution-end}
 # ```
@@ -478,7 +495,8 @@ for kind, n in ((first, nets[first]), ("without positions", lost)):
     print(f"{kind}: attention {attention:.2f} on all pairs, tokens {tokens:.2f} on level pairs")
 
 # %% [markdown]
-# S
+# Nearness goes, and with it most of what attention scored. Tokens hardly notice: what they know beyond nearness does not
+# come from the table.
 #
 # ```{solution-end}
 # ```
@@ -501,11 +519,12 @@ for k in layers:
     attention = mean_affinity(*net.query_key(x, k))  # with the class token: rows sum to one
     rollout, x = (rollout + attention @ rollout) / 2, net.run(x, k - 1, k)
 for what, matrix in (("last layer", attention), ("rollout", rollout)):
-    scores = [pair_auc(matrix[:, 1:, 1:], owner, pairs) for pairs in (distance > 0, level)]
-    print(f"{what}: all pairs {scores[0]:.2f}, level pairs {scores[1]:.2f}")
+    values = [pair_auc(matrix[:, 1:, 1:], owner, pairs) for pairs in (distance > 0, level)]
+    print(f"{what}: all pairs {values[0]:.2f}, level pairs {values[1]:.2f}")
 
 # %% [markdown]
-# S
+# No. Each factor blurs, and the places to which all heads point gain from layer to layer, until the rows are alike. Look at
+# a rollout before you use it.
 #
 # ```{solution-end}
 # ```

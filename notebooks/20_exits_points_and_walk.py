@@ -12,8 +12,9 @@
 # Four clicks on the rim of an object, a transformer that knows what looks alike, and a short random walk: together they
 # label a good part of a box.
 #
-# **Before this:** [what a transformer sees](02_vit_features.py). **After it:** [from points to masks](21_exits_masks.py). **Time:** at
-# tiny scale about two minutes on a laptop, a third of them for a small transformer.
+# **Before this:** [what a transformer sees](02_vit_features.py). **After it:** [from points to
+# masks](21_exits_masks.py). **Time:** at tiny scale about two minutes on a laptop, a third of them for a small
+# transformer.
 
 # %% tags=["parameters"]
 scale = "tiny"
@@ -98,9 +99,9 @@ def tokens(ax, base):  # the squares that a transformer sees
     ax.vlines(lines, lines[0], lines[-1], color="white", lw=0.5)
 
 
-def known(i, seeds, made, base):  # given and retrieved labels of a crop
+def known(i, seeds, made, base, legend=False):  # given and retrieved labels of a crop
     given = seeds.foreground[i] | seeds.background[i]
-    return viz.draw_labelled(base, made.target[i], made.labelled[i], given)
+    return viz.draw_labelled(base, made.target[i], made.labelled[i], given, legend=legend)
 
 
 given = labels.point_labels(seeds, None)
@@ -163,7 +164,7 @@ viz.scrub(frames, [str(layer) for layer in layers], "layer", start=at - 1)
 
 # %% [markdown]
 # **Takeaway.** The first layer has hardly an opinion. In the middle a click lights up its *part*: a shell, some petals, the
-# roof of a car, and hardly any ground. The last layers spread thin. A part is not an object; that is what the walk is for.
+# roof of a car, and hardly any ground. The last layers look elsewhere. A part is not an object; for that there is the walk.
 #
 # ## A fair exchange
 #
@@ -316,13 +317,13 @@ made = labels.point_labels(seeds, picked)
 firsts = {int(c.extreme_points.labels): i for i, c in reversed([*enumerate(crops)])}
 panels = {}
 for label, i in sorted(firsts.items())[:8]:
-    panels[classes[label]] = known(i, seeds, made, crops[i].image)
+    panels[classes[label]] = known(i, seeds, made, crops[i].image, legend=len(panels) == 4)
 viz.show(panels, size=2.4, title="What four clicks retrieve")
 
 # %% [markdown]
 # **Takeaway.** Large green dots are clicks, light green is retrieved object, orange retrieved background. The dots stop at
-# many outlines that no box could know. Errors come where object and ground share a color, and tokens on the outline
-# are half one, half the other.
+# many outlines that no box could know. Errors come where something else stands in the box, and at the outline, where
+# tokens are half one and half the other.
 #
 # ## Which layer?
 #

@@ -266,6 +266,12 @@ viz.show(panels, rows=("what it says", "where it pulls"), size=2.3, title="Three
 # **Takeaway.** Green is pulled up, orange down. The box pulls at one pixel of each row and column, the highest, wherever that
 # is. Tokens pull around their centers. The smoothed mask pulls everywhere in the box, most at the outline.
 #
+# All three in one function; their weights stand in the settings at the end:
+#
+# ```{literalinclude} ../../wsis/methods/exits/objective.py
+# :pyobject: objective
+# ```
+#
 # ## Mean field: colours decide
 #
 # How does smoothing know the outline? Every pixel asks its neighbours and itself how sure they are, and listens only to
@@ -286,13 +292,13 @@ for k in steps:
 viz.scrub(frames, [f"{k} times" for k in steps], "smoothed", start=0)
 
 # %% [markdown]
-# **Takeaway.** Green is in mask and truth, red in the mask only, blue in the truth only. The first steps do most. Where
+# **Takeaway.** Green is in mask and truth, red in the mask only, blue in the truth only. Most of it happens early. Where
 # object and ground differ in colour the outline snaps to it; where they do not, it leaks or shrinks. The result is not
 # a pseudo mask, only what the generator is asked to be a little more like.
 #
 # ## Training
 #
-# Both networks have the same steps, and pictures. Box and colours set in gradually, so that tokens speak first.
+# Both networks see the same pictures for as many steps. Box and colours set in gradually, so that tokens speak first.
 
 # %%
 logs = {name: viz.read_log(folders[name] / "network.csv") for name in ("EXITS", "MAL")}
@@ -533,7 +539,7 @@ for stage in exits.stages(exits.FULL):
 # ## What the tables say
 #
 # AP of the final model as published, ours where it has been run, and in brackets the IoU of its pseudo masks.
-# All rows stand on [the results page](../book/results.md).
+# All rows stand on [the results page](../book/results.md). C29 and C30 are pictures, not tables: they were looked at above.
 
 
 # %%
@@ -608,8 +614,8 @@ viz.table([{k: r[k] for k in ("name", "value", "unit", "source")} for r in rows]
 #
 # ```{exercise}
 # :label: tight-masks
-# *Predict.* What is the box tightness of a straight line from corner to corner of the box? Of its left half? Of the
-# truth, twice as large as the box?
+# *Predict.* What is the box tightness of a straight line from corner to corner of the box? Of the left half of the box?
+# Of a mask that fills the whole crop?
 # ```
 #
 # ```{solution-start} tight-masks

@@ -14,6 +14,7 @@ import torch
 from wsis import __version__
 from wsis.backbones import sha256, shipped
 from wsis.config import flatten
+from wsis.vit import PUBLISHED, SHIPPED
 
 PACKAGES = ("torch", "torchvision", "timm", "pycocotools", "accelerate", "scipy", "numpy", "safetensors")
 
@@ -65,13 +66,18 @@ def weights(configs: Iterable[Any]) -> dict[str, str]:
         for name, value in flat.items():
             if name.split(".")[-1].endswith("weights"):
                 trunk = flat[name.removesuffix("weights") + "backbone"]
-                found[trunk] = _origin(trunk, value)
+                key = f"{trunk} {value}" if trunk.startswith("vit") else trunk  # several trainings of one network
+                found[key] = _origin(trunk, value)
     return found
 
 
 def _origin(trunk: str, value: str) -> str:
     if value == "shipped":
         return sha256(shipped(trunk))[:12]
+    if trunk == "vit_tiny" and value in SHIPPED:
+        return sha256(shipped(f"{trunk}_{value}"))[:12]
+    if trunk in PUBLISHED and value in PUBLISHED[trunk]:
+        return f"timm, {PUBLISHED[trunk][value]}"
     return {"imagenet": "timm, ImageNet", "random": "random"}.get(
         value
     ) or f"{Path(value).name} {sha256(Path(value))[:12]}"

@@ -35,8 +35,7 @@ class Sweep:
     def results(self) -> dict[str, Any]:
         """The content of the results file so far."""
         values = {
-            metric: {name: {s: percent(of[s], metric) for s in sorted(of)} for name, of in self.facts.items()}
-            for metric in self.table.metrics
+            metric: {name: percents(of, metric) for name, of in self.facts.items()} for metric in self.table.metrics
         }
         return {
             "table": self.table.id,
@@ -61,7 +60,7 @@ class Sweep:
             "name": row.name,
             "changes": dict(row.settings(self.scale)),
             "published": row.published,
-            "ours": {m: spread(list(values[m][row.name].values())) for m in metrics if done},
+            "ours": {m: spread(list(values[m][row.name].values())) for m in metrics if values[m][row.name]},
             "n": len(done),
             "also": also([facts["reports"] for facts in done.values()], metrics),
         }
@@ -86,6 +85,11 @@ class Sweep:
             "minutes": round(sum(minutes.values()), 1),
             "date": max(f["date"] for f in facts),
         }
+
+
+def percents(of: Mapping[int, Facts], metric: str) -> dict[int, float]:
+    """A figure in percent by seed, of the runs that have it."""
+    return {s: percent(of[s], metric) for s in sorted(of) if any(metric in r for r in of[s]["reports"].values())}
 
 
 def percent(facts: Facts, metric: str) -> float:

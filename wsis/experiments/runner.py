@@ -15,7 +15,7 @@ from wsis.config import Scale, changed, fingerprint
 from wsis.errors import DataError
 from wsis.experiments.data import Clicks, Data, clicks_for, open_data
 from wsis.experiments.provenance import commit, hardware, is_first, versions
-from wsis.experiments.results import Facts, Sweep, percent
+from wsis.experiments.results import Facts, Sweep, percents
 from wsis.experiments.rows import Row, Table
 from wsis.files import read_json, write_json
 from wsis.train import make_accelerator
@@ -127,6 +127,7 @@ def write(out: Path, results: dict[str, Any]) -> None:
 
 def _say(table: Table, row: Row, seed: int, facts: Facts) -> None:
     if is_first():
-        figures = ", ".join(f"{m} {percent(facts, m):.1f}" for m in table.metrics)
+        found = {m: percents({seed: facts}, m) for m in table.metrics}
+        figures = ", ".join(f"{m} {of[seed]:.1f}" for m, of in found.items() if of)
         minutes = sum(r["minutes"] for r in facts["reports"].values())
         print(f"{table.id}  seed {seed}  {row.name}: {figures} ({minutes:.1f} min)", flush=True)

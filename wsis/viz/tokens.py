@@ -62,10 +62,11 @@ def draw_labelled(
     *,
     legend: bool = False,
 ) -> Panel:
-    """Labelled tokens: object green, background vermilion; what is given is dark green, or grey, what is found bright.
+    """Labelled tokens: object green, background vermilion; what is given is dark green, or grey, what is retrieved is bright.
 
     base: an image or a panel, square. target, labelled: [n], as in EXITS' PointLabels: whether it is object, and whether
-    that is known. given: bool [n], tokens labelled by the annotation, not found; by default none.
+    that is known. given: bool [n], tokens labelled by the annotation; by default none.
+    legend: names of the four colours below the picture.
     """
 
     def panel(axes: Axes) -> None:
@@ -124,7 +125,7 @@ def _dots(axes: Axes, mask: np.ndarray, color: str, radius: float) -> None:
 
 
 def _legend(axes: Axes) -> None:
-    names = {"click": OBJECT, "found: object": FOUND, "found: background": BACKGROUND, "outside": "0.5"}
+    names = {"click": OBJECT, "found object": FOUND, "outside": "0.5", "found background": BACKGROUND}
     patches = [Patch(facecolor=c, edgecolor="0.3", linewidth=0.5, label=n) for n, c in names.items()]
     axes.legend(handles=patches, loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=2, fontsize=8,
                 handlelength=1, handleheight=1, handletextpad=0.4, columnspacing=1, borderaxespad=0.2)  # fmt: skip
