@@ -7,7 +7,7 @@
 # ---
 
 # %% [markdown]
-# # What a transformer knows
+# # What a transformer sees
 #
 # Two methods of this book read masks off the attention of a vision transformer. What is in there before they start, and
 # who put it there?
@@ -49,14 +49,14 @@ plt.rcParams.update(viz.RC)
 # ## Patches that ask each other
 #
 # A vision transformer ([Dosovitskiy et al. 2021](https://arxiv.org/abs/2010.11929)) cuts a picture into square *patches*
-# and turns each into a vector, its *token*. In every layer each token compares its *query* with the *keys* of all others;
-# the softmax of these products is its **attention**, a row of numbers that says whom it listens to. One more token, the
-# *class token*, belongs to no patch and listens as well.
+# and turns each into a vector, its {term}`token`. In every layer each token compares its *query* with the *keys* of all
+# others; the softmax of these products is its {term}`attention`, a row of numbers that says whom it listens to. One more
+# token, the *class token*, belongs to no patch and listens as well.
 #
 # Nobody asks attention to find objects. But a patch of a cat has reasons to listen to the rest of the cat, and two methods
-# build on that: EXITS {cite:p}`lee2024exits` lets an annotator's points spread along the attention of one layer, and
-# AttentionShift {cite:p}`liao2023attentionshift` multiplies the attention of all layers into a *rollout*. Their networks
-# are large; this page has one that fits a laptop.
+# build on that: [EXITS](20_exits_points_and_walk.py) lets an annotator's points spread along the attention of one layer,
+# and AttentionShift {cite:p}`liao2023attentionshift` multiplies the attention of all layers into a *rollout*. Their
+# networks are large; this page has one that fits a laptop.
 
 # %%
 torch.manual_seed(seed)
@@ -76,11 +76,9 @@ viz.table(rows, caption="The same network in three sizes")
 # Full-size networks bring weights from a million photographs. The tiny one has an ImageNet of its own: scenes of the
 # embedded {term}`world` that no other page uses. There are three ways to learn from them, and none sees a mask.
 #
-# - `mae`: paint most of the patches from the few that are shown
-#   ([He et al. 2022](https://arxiv.org/abs/2111.06377)).
+# - `mae`: paint most of the patches from the few that are shown {cite:p}`he2022mae`.
 # - `supervised`: name the one thing in the picture, from its tag.
-# - `dino`: say of one view of a picture what a slow copy of yourself says of another view
-#   ([Caron et al. 2021](https://arxiv.org/abs/2104.14294)).
+# - `dino`: say of one view of a picture what a slow copy of yourself says of another view {cite:p}`caron2021dino`.
 #
 # Weights that ship with the package have a card, with the command that makes them again. The rest of this page compares
 # those that are listed here with weights that have learnt nothing, `random`.

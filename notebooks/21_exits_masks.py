@@ -469,7 +469,7 @@ viz.show(panels, rows=("picture", "MAL", "EXITS"), size=1.8, title="EXITS agains
 # its own class, of other objects, of the ground.
 
 # %%
-crowd = scenes(80, contact=1.0, nested=0.5, occlusion=0.0, objects=(3, 5))
+crowd = scenes(64, contact=1.0, nested=0.5, occlusion=0.0, objects=(3, 5))
 made = {name: label(network, crowd)[0] for name, network in everyone.items()}
 iou = {name: covered(masks, crowd) for name, masks in made.items()}
 area = [exits.box_masks(s.extreme_points, s.size) & ~s.truth.masks for s in crowd]
@@ -683,8 +683,8 @@ for source, flip in (
     ("mean", False),
 ):
     other = changed(cfg, **{"mask.source": source, "mask.flip": flip})
-    masks, _ = label(nets["EXITS"], used[:60], other)
-    quality = per_object.iou_by_size(masks, truth[:60])["mIoU"]
+    masks, _ = label(nets["EXITS"], used[:40], other)
+    quality = per_object.iou_by_size(masks, truth[:40])["mIoU"]
     rows.append({"source": source, "flip": str(flip), "IoU, percent": 100 * quality})
 viz.table(rows)
 

@@ -193,3 +193,9 @@ def test_clicks_of_other_objects_become_background_where_asked(scenes):
     expected = exits.other_clicks(batch, 8, cfg) & plain.in_box & plain.valid & ~plain.foreground
     assert plain.others is None and torch.equal(asked.background, plain.background | expected)
     assert exits.other_clicks(batch, 8, cfg).any()
+
+
+def test_a_run_without_a_final_model_says_so(scenes):
+    cfg = changed(CFG, **{"segmenter.steps": 0})
+    with pytest.raises(ConfigError, match="cannot predict"):
+        exits.predict(exits.build(cfg), collate([scenes[0]]).images, cfg)

@@ -17,6 +17,7 @@ from wsis.backbones import load_weights
 from wsis.config import changed
 from wsis.data.crops import CropAugment, paste
 from wsis.data.transforms import collate
+from wsis.errors import ConfigError
 from wsis.methods.exits.config import FULL, TINY, ExitsConfig
 from wsis.methods.exits.labels import (
     PointLabels,
@@ -239,5 +240,11 @@ def mask_probability(network: SelfTeaching, images: Tensor, cfg: ExitsConfig) ->
 
 @torch.no_grad()
 def predict(model: Exits, images: Tensor, cfg: ExitsConfig) -> list[Instances]:
-    """Instances of images [B, 3, H, W] in [0, 1] by the final segmenter, without any label; scores in [0, 1]."""
+    """Instances of images [B, 3, H, W] in [0, 1] by the final segmenter, without any label; scores in [0, 1].
+
+    Raises:
+        ConfigError: the run was told to train no segmenter.
+    """
+    if not cfg.segmenter.steps:
+        raise ConfigError("this run has no final model (segmenter.steps=0): it labels, but cannot predict; train one")
     return segment(model.segmenter, images)
