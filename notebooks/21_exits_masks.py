@@ -13,7 +13,8 @@
 # and the colours of the picture teach it together.
 #
 # **Before this:** [from four clicks to points](20_exits_points_and_walk.py). **After it:** [the full-scale
-# run](90_full_scale.py). **Time:** at tiny scale about two minutes on a laptop, most of them for two networks.
+# run](90_full_scale.py). **Time:** at tiny scale about two minutes on a laptop, most of them for two
+# networks, if the chapter before was run there.
 
 # %% tags=["parameters"]
 scale = "tiny"
