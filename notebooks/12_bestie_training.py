@@ -36,10 +36,10 @@ from wsis import components, evaluate, runs, viz
 from wsis.config import changed, fingerprint, sources
 from wsis.data.labelled import Labelled, Subset
 from wsis.data.transforms import collate
+from wsis.experiments.bestie import TABLES
 
 # %%
 from wsis.experiments.data import open_data
-from wsis.experiments.bestie import TABLES
 from wsis.files import read_json
 from wsis.methods import bestie
 from wsis.methods.bestie import labels, pipeline

@@ -17,6 +17,7 @@ NEEDED = {
     "torch": "2.11",
     "torchvision": "0.26",
     "timm": "1.0.20",
+    "transformers": "5.0",
     "pycocotools": "2.0.8",
     "scipy": "1.13",
     "numpy": "2.0",

@@ -129,9 +129,9 @@ def separated_files(
     """Recall of objects in pieces (`per_object.recall`), by the files that `coco_ap_files` takes.
 
     objects: which objects to find, a JSON list of rows [file name of the image, class name, ..., run length], as the
-    lists of Separated-COCO and Occluded-COCO have them (published as a pickle, which can run code and is not read:
-    `json.dump(pickle.load(file), ...)` once, where you trust it). Without it: the objects of the truth whose mask lies
-    in two or more large pieces.
+    lists of Separated-COCO and Occluded-COCO have them (published as a pickle, which can run code and is not read here:
+    convert it once, where you trust it). Without it: the objects of the truth whose mask lies in two or more large
+    pieces.
 
     Raises:
         DataError: as `coco_ap_files`; a row of the list names an image or a class that is not in the truth.

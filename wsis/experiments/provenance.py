@@ -66,7 +66,9 @@ def weights(configs: Iterable[Any]) -> dict[str, str]:
         for name, value in flat.items():
             if name.split(".")[-1].endswith("weights"):
                 trunk = flat[name.removesuffix("weights") + "backbone"]
-                key = f"{trunk} {value}" if trunk.startswith("vit") else trunk  # several trainings of one network
+                key = (
+                    f"{trunk} {value}" if trunk.startswith("vit") else trunk
+                )  # several trainings of one network
                 found[key] = _origin(trunk, value)
     return found
 

@@ -35,7 +35,8 @@ class Sweep:
     def results(self) -> dict[str, Any]:
         """The content of the results file so far."""
         values = {
-            metric: {name: percents(of, metric) for name, of in self.facts.items()} for metric in self.table.metrics
+            metric: {name: percents(of, metric) for name, of in self.facts.items()}
+            for metric in self.table.metrics
         }
         return {
             "table": self.table.id,
@@ -89,7 +90,9 @@ class Sweep:
 
 def percents(of: Mapping[int, Facts], metric: str) -> dict[int, float]:
     """A figure in percent by seed, of the runs that have it."""
-    return {s: percent(of[s], metric) for s in sorted(of) if any(metric in r for r in of[s]["reports"].values())}
+    return {
+        s: percent(of[s], metric) for s in sorted(of) if any(metric in r for r in of[s]["reports"].values())
+    }
 
 
 def percent(facts: Facts, metric: str) -> float:

@@ -246,5 +246,7 @@ def predict(model: Exits, images: Tensor, cfg: ExitsConfig) -> list[Instances]:
         ConfigError: the run was told to train no segmenter.
     """
     if not cfg.segmenter.steps:
-        raise ConfigError("this run has no final model (segmenter.steps=0): it labels, but cannot predict; train one")
+        raise ConfigError(
+            "this run has no final model (segmenter.steps=0): it labels, but cannot predict; train one"
+        )
     return segment(model.segmenter, images)
