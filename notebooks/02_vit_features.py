@@ -51,12 +51,12 @@ plt.rcParams.update(viz.RC)
 # A vision transformer ([Dosovitskiy et al. 2021](https://arxiv.org/abs/2010.11929)) cuts a picture into square *patches*
 # and turns each into a vector, its {term}`token`. In every layer each token compares its *query* with the *keys* of all
 # others; the softmax of these products is its {term}`attention`, a row of numbers that says whom it listens to. One more
-# token, the *class token*, belongs to no patch and listens as well.
+# token, the *class token*, belongs to no patch.
 #
 # Nobody asks attention to find objects. But a patch of a cat has reasons to listen to the rest of the cat, and two methods
 # build on that: [EXITS](20_exits_points_and_walk.py) lets an annotator's points spread along the attention of one layer,
 # and AttentionShift {cite:p}`liao2023attentionshift` multiplies the attention of all layers into a *rollout*. Their
-# networks are large; this page has one that fits a laptop.
+# networks are large; one is small enough for a laptop.
 
 # %%
 torch.manual_seed(seed)
@@ -73,15 +73,15 @@ viz.table(rows, caption="The same network in three sizes")
 # %% [markdown]
 # ## Three ways to learn without a mask
 #
-# Full-size networks bring weights from a million photographs. The tiny one has an ImageNet of its own: scenes of the
-# embedded {term}`world` that no other page uses. There are three ways to learn from them, and none sees a mask.
+# Large networks bring weights from a million photographs. The tiny one learns from scenes of the embedded {term}`world`
+# that no other page uses, in three ways:
 #
 # - `mae`: paint most of the patches from the few that are shown {cite:p}`he2022mae`.
 # - `supervised`: name the one thing in the picture, from its tag.
 # - `dino`: say of one view of a picture what a slow copy of yourself says of another view {cite:p}`caron2021dino`.
 #
-# Weights that ship with the package have a card, with the command that makes them again. The rest of this page compares
-# those that are listed here with weights that have learnt nothing, `random`.
+# Weights that ship with the package have a card. The rest of this page compares those that are listed here with weights
+# that have learnt nothing, `random`.
 
 # %%
 name, cards = "vit_tiny" if scale == "tiny" else "vit_base", {}
@@ -135,7 +135,7 @@ viz.show({"a picture and its patches": patches, **panels}, size=2.9)
 
 # %% [markdown]
 # **Takeaway.** Neighbours have similar positions. A larger picture gets a finer grid over the same places, so the network
-# works at sizes that it was not trained at. Remember how strong this pattern is: it comes back as a failure.
+# works at other sizes too. Remember how strong this pattern is: it comes back as a failure.
 #
 # ## Whom does a patch listen to?
 #
@@ -168,8 +168,8 @@ viz.scrub(frames, list(nets), "weights", start=1)
 # ## Three kinds of similarity
 #
 # EXITS takes the mean over the heads. There are two simpler ways to ask how alike two patches are: the cosine of their
-# keys, and the cosine of their tokens. For each of them the half of all patches that is most like the mark is coloured,
-# by rank. Drag through the layers. With a kernel (`make lab`), two more sliders move the mark.
+# keys, and of their tokens. Coloured is the half of all patches that is most like the mark, by rank. Drag through the
+# layers. With a kernel (`make lab`), two more sliders move the mark.
 
 # %%
 names = "attention", "cosine of keys", "cosine of tokens"
@@ -203,7 +203,7 @@ def overlays(net, layer, row, column):
 # %%
 def compare(layer, row=row, column=column):
     panels = [overlays(n, layer, row, column) for n in nets.values()]
-    return viz.show(panels, rows=list(nets), size=2.2)
+    return viz.show(panels, rows=list(nets), size=1.8)
 
 
 if viz.live():
@@ -214,13 +214,13 @@ shown
 
 # %% [markdown]
 # **Takeaway.** Tokens of the untrained network find the colour of the mark, wherever it is: patches of one colour are alike
-# before anything is learnt. `mae` adds *where*: what is alike stays together, around the mark, and the wall of the house
-# comes out as one piece, with an outline. Attention changes from layer to layer much more than tokens do.
+# before anything is learnt. `mae` adds *where*: what is alike stays together, and the wall comes out as one piece. `dino`,
+# in a middle layer, finds wall and roof, the whole house! Attention changes from layer to layer much more than tokens do.
 #
 # ## The same numbers, and fewer of them
 #
 # None of this needs a changed network. The package computes queries and keys alone, one head at a time. Is that the
-# attention which the network itself uses? Here is its own code, made to keep what it computes, against ours:
+# attention which the network itself uses? Its own code, made to keep what it computes, against ours:
 
 # %%
 own, spies = [], []
@@ -260,12 +260,12 @@ viz.table(rows, caption=f"The attention of layer {read}")
 # %% [markdown]
 # ## Do these two patches belong to one object?
 #
-# Pictures convince too easily, so let us count, in scenes that no network was trained on. Take pairs of patches, the first
-# one on an object, and ask how often a pair of one object is more alike than another pair. That is the area under the ROC
-# curve, AUC; guessing gets one half.
+# Pictures convince too easily, so let us count, in new scenes. Take pairs of patches, the first one on an object, and ask how
+# often a pair of one object is more alike than another pair. That is the area under the ROC curve, AUC; guessing gets one
+# half.
 #
-# One rival needs no network at all: *nearness*, the distance between the two. To see what is known beyond it, we also
-# count *level* pairs alone, in which all patches are about equally far apart. There the rival is the mean colour.
+# One rival needs no network: *nearness*. To see what is known beyond it, we also count *level* pairs alone, all about
+# equally far apart. There the rival is the mean colour.
 
 
 # %%
@@ -358,11 +358,12 @@ plt.show()
 # %% [markdown]
 # **Takeaway.** On all pairs the attention of `mae` looks impressive, until it is compared with the dashed line: *near* is a
 # better answer than that of any layer of any network here. On level pairs attention is hardly better than colour, and
-# jumps from layer to layer; tokens of `mae` are steady, and above it. `supervised` has not learnt what belongs together:
-# nobody asked. And the layer that suits a large network need not be the best of a tiny one.
+# jumps from layer to layer; tokens of `mae` are steady, and above it. `dino`, the winner of the picture, is as good as mean
+# colour: that house was green. `supervised` has not learnt what belongs together. And the layer that suits a large
+# network need not be the best of a tiny one.
 #
-# Nearness is no cheating. What is near often does belong together, and a method that spreads points through a box gains
-# by it. But it can be had without a network. Now the probes:
+# Nearness is no cheating: a method that spreads points through a box gains by it. But it can be had without a network. Now
+# the probes:
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained", sharey=True)
@@ -376,7 +377,7 @@ plt.show()
 # %% [markdown]
 # **Takeaway.** Only tags teach the names of things, and after minutes of training few patches are named right. Surfaces are
 # easy: even random layers make them readable, `mae` more so, and `supervised` has let go of what its tags never mention.
-# *What is it* and *what belongs together* are different lessons, and each way to learn teaches one of them.
+# *What is it* and *what belongs together* are different lessons, and no network here has learnt both.
 #
 # ## What would break this?
 #
@@ -400,10 +401,10 @@ axes[1].legend(loc="upper left", bbox_to_anchor=(1, 1))
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Left: much of what the heads of `mae` do is position, in late layers more than in early ones. (A little
-# remains by chance, as the mean is over few pictures.) Right: the heads of `supervised` send every patch to the same few
-# places; look at them again in the slider above. Large networks do likewise with a few patches, and use them to take notes
-# ([Darcet et al. 2024](https://arxiv.org/abs/2309.16588)). A mean over heads has all of these in it.
+# **Takeaway.** Left: much of what the heads of `mae` do is position, most of all in late layers. (A little remains by
+# chance, as the mean is over few pictures.) Right: the heads of `supervised`, and late ones of `dino`, send every patch to
+# the same few places; look at them again in the slider of heads. Large networks do likewise with a few patches, which they
+# use to take notes ([Darcet et al. 2024](https://arxiv.org/abs/2309.16588)).
 #
 # **Colour and texture.** The {term}`world` has knobs. `camouflage` gives objects the colour of the ground, `texture` can be
 # turned off. What remains of the similarity of tokens?
@@ -440,12 +441,11 @@ lines(axes[3])
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Camouflage takes from all networks what it takes from the mean colour: part of what they know is colour.
-# Without texture `mae` gets better, not worse. It reads areas and edges, and grain is in its way.
+# **Takeaway.** Part of what every network knows is colour, so camouflage takes from all, and most from `dino`. Without
+# texture `mae` gets better, not worse: it reads areas and edges, and grain is in its way.
 #
-# **Little training.** The published weights come from a million photographs, seen many times; these come from minutes. So
-# compare the ways to learn with each other, and not their level with anything published. With `scale="full"` this page
-# compares published weights.
+# **Little training.** These weights come from minutes of training. Compare them with each other, and with nothing published.
+# With `scale="full"` this page compares published weights.
 #
 # ## Exercises
 #
@@ -468,8 +468,8 @@ for kind, n in nets.items():
     print(kind, ", ".join(f"{what} {value:.2f}" for what, value in values))
 
 # %% [markdown]
-# Cosines stay below one half: the head of one cat is more like the head of the other than like its own paws. Similarity
-# finds parts of a kind, not objects. To tell twins apart takes another clue, such as a box.
+# Cosines do no better than guessing: the head of one cat is as much like the head of the other as like its own paws, or
+# more. Similarity finds parts of a kind, not objects. To tell twins apart takes another clue, such as a box.
 #
 # ```{solution-end}
 # ```
