@@ -1,6 +1,9 @@
 """A whole EXITS run on a few small scenes: stages, MAL as a switch, labelling, thresholds, ramps, errors."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -199,3 +202,25 @@ def test_a_run_without_a_final_model_says_so(scenes):
     cfg = changed(CFG, **{"segmenter.steps": 0})
     with pytest.raises(ConfigError, match="cannot predict"):
         exits.predict(exits.build(cfg), collate([scenes[0]]).images, cfg)
+
+
+def test_two_processes_label_what_one_labels(folder):
+    """Also where one of them left a part behind: nothing is repeated, nothing is lost."""
+    one, two = folder / "one.json", folder / "two.json"
+    run, data = runs.load(folder / "run", "cpu"), CocoFolder(folder / "data", "val")
+    annotate.label(run, data, one, f"{folder / 'data'} val None")
+    verb = [
+        "wsis",
+        "label",
+        str(folder / "run"),
+        "--data",
+        str(folder / "data"),
+        "--device",
+        "cpu",
+        "--out",
+        str(two),
+    ]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+    subprocess.run([*launch, *verb], check=True, timeout=600, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert read_json(one) == read_json(two)
+    assert not list(folder.glob(".two.json.*"))
