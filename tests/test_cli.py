@@ -187,7 +187,7 @@ def test_clicked_pixel_belongs_to_its_own_mask_whatever_the_network_says():
 
 def test_killed_label_goes_on_where_it_was(clicked, scenes, tmp_path, monkeypatch):
     run = runs.load(clicked, "cpu")
-    run_data, _ = data_module.clicked(CocoFolder(scenes, "val"), "val", "points")
+    run_data, _ = data_module.clicked(CocoFolder(scenes, "val"), "val", "mask_random")
     made = []
 
     def record(sample):
@@ -210,6 +210,13 @@ def test_killed_label_goes_on_where_it_was(clicked, scenes, tmp_path, monkeypatc
     annotate.label(run, run_data, tmp_path / "b.json", "val")
     assert (tmp_path / "a.json").read_text() == (tmp_path / "b.json").read_text()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "b.json"]
+
+
+def test_unfinished_files_are_those_of_this_output_alone(tmp_path):
+    mine = [".a[1].json.0.part", ".a[1].json.10.part"]
+    for name in (*mine, ".a1.json.0.part", ".a[1].json.b.json.0.part"):
+        (tmp_path / name).touch()
+    assert [p.name for p in annotate._parts(tmp_path / "a[1].json")] == mine
 
 
 def test_label_of_other_classes_is_refused(clicked, tmp_path):
@@ -260,6 +267,21 @@ def test_evaluate_semantic_compares_folders_of_label_maps(scenes, capsys):
         "foreground_IoU",
         "100.0",
     ]
+
+
+def test_evaluate_writes_the_number_of_objects(scenes, tmp_path, capsys):
+    source = scenes / "annotations" / "instances_val.json"
+    coco, rows = json.loads(source.read_text()), []
+    for annotation in coco["annotations"][:2]:
+        (file,) = (i["file_name"] for i in coco["images"] if i["id"] == annotation["image_id"])
+        (name,) = (c["name"] for c in coco["categories"] if c["id"] == annotation["category_id"])
+        rows.append([file, name, annotation["segmentation"]])
+    (tmp_path / "objects.json").write_text(json.dumps(rows))
+    words = ("--metric separated --objects", tmp_path / "objects.json", "--out", tmp_path / "figures.json")
+    assert wsis("evaluate", source, source, *words) == 0
+    assert json.loads((tmp_path / "figures.json").read_text()) == {"separated_recall": 1.0, "objects": 2.0}
+    said = capsys.readouterr().out
+    assert "of 2 objects" in said and "200.0" not in said
 
 
 def test_dry_run_estimates_every_training(tiny):

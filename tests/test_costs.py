@@ -2,7 +2,7 @@
 
 import pytest
 
-from wsis.dryrun import Cost
+from wsis.dryrun import Cost, rehearse
 from wsis.experiments import costs
 from wsis.methods import exits
 
@@ -35,6 +35,14 @@ def test_ratios_decide(extra, verdict):
     (claim,) = [c for c in found["claims"] if c["id"] == "C26"]
     assert claim["verdict"] == verdict
     assert claim["parts"][0]["mean"] == pytest.approx(100 * (extra + 0.04))
+
+
+def test_the_final_model_is_rehearsed_without_a_generator():
+    def measure(name, cfg, device, stages):
+        return (rehearse if "segmenter" in stages else rehearsed(0.1))(name, cfg, device, stages=stages)
+
+    rows = costs.run_costs("tiny", 1, "cpu", measure)["rows"]
+    assert rows[0]["ours"]["final model, h"]["mean"] == rows[1]["ours"]["final model, h"]["mean"] > 0
 
 
 def test_one_repeat_judges_nothing():

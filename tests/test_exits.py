@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,8 +10,10 @@ from dataclasses import replace
 import pytest
 import torch
 from pycocotools import mask as coco_mask
+from safetensors.torch import load_file
 
-from wsis import annotate, runs
+from wsis import annotate, runs, segmenters
+from wsis.checkpoint import save_weights
 from wsis.config import changed
 from wsis.data.coco import CocoFolder, write_dataset
 from wsis.data.crops import CropAugment, ObjectCrops
@@ -20,10 +23,12 @@ from wsis.data.world import World, WorldConfig
 from wsis.errors import ConfigError
 from wsis.files import read_json
 from wsis.methods import exits
-from wsis.methods.exits.model import build_extractor
-from wsis.methods.exits.pipeline import ramped, true_tokens
+from wsis.methods.exits.model import build_extractor, build_teaching
+from wsis.methods.exits.pipeline import load_extractor, load_network, ramped, training_crops, true_tokens
 from wsis.per_object import iou_by_size
+from wsis.runs import Workspace
 from wsis.types import Instances
+from wsis.vit import ViT
 from wsis.weak import with_extreme_points
 
 SHORT = {f"{name}.{key}": 2 for name in ("warmup", "network", "segmenter") for key in ("steps", "batch_size")}
@@ -121,6 +126,16 @@ def test_empty_masks_become_boxes_or_go(scenes, on_empty, left):
     assert not left or torch.equal(found.masks, boxes.masks)
 
 
+def test_empty_masks_are_counted(scenes, folder, tmp_path):
+    found = reports(folder)["masks"]
+    cfg = changed(CFG, **{"mask.threshold": 1.0, "mask.on_empty": "drop"})
+    shutil.copy(folder / "run" / "network.safetensors", tmp_path)
+    runs.fit("exits", cfg, scenes, None, tmp_path, data="five scenes", device="cpu", only=("masks",))
+    all_empty = read_json(tmp_path / "masks.report.json")
+    assert 0 <= found["empty_masks"] <= found["masks"]
+    assert all_empty["empty_masks"] == found["masks"] and all_empty["masks"] == 0
+
+
 def test_images_of_a_padded_batch_are_labelled_as_alone(scenes):
     model = exits.build(CFG).eval()
     small = replace(
@@ -145,6 +160,20 @@ def test_flips_and_the_teacher_are_averaged(scenes):
     assert torch.allclose(
         both.flip(2), exits.mask_probability(model.network, images.flip(3), flip), atol=1e-6
     )
+
+
+def test_thresholds_see_each_object_at_most_once(scenes, engine):
+    workspace = Workspace(cfg=CFG, train=scenes, val=None, folder=engine.folder, engine=engine)
+    batches = list(training_crops(workspace, 1000))
+    ids = torch.cat([crop.extreme_points.ids for crops in batches for crop in crops]).tolist()
+    crops = ObjectCrops(scenes, CFG.crop, training=True)
+    assert sorted(ids) == sorted(int(crops[i].extreme_points.ids) for i in range(len(crops))) and all(batches)
+
+
+def test_as_many_crops_as_asked_for_in_whole_batches(scenes, engine):
+    many = InMemory(Subset(scenes, list(range(5)) * 20))
+    workspace = Workspace(cfg=CFG, train=many, val=None, folder=engine.folder, engine=engine)
+    assert [len(crops) for crops in training_crops(workspace, 33)] == [32, 32]
 
 
 def test_weights_rise_from_zero():
@@ -200,8 +229,57 @@ def test_clicks_of_other_objects_become_background_where_asked(scenes):
 
 def test_a_run_without_a_final_model_says_so(scenes):
     cfg = changed(CFG, **{"segmenter.steps": 0})
+    model = exits.build(cfg)
+    assert model.segmenter is None
     with pytest.raises(ConfigError, match="cannot predict"):
-        exits.predict(exits.build(cfg), collate([scenes[0]]).images, cfg)
+        exits.predict(model, collate([scenes[0]]).images, cfg)
+
+
+def test_a_run_of_true_masks_predicts_but_does_not_label(scenes, tmp_path):
+    cfg = changed(CFG, **{"final.masks": "truth"})
+    runs.fit("exits", cfg, scenes, None, tmp_path / "run", data="five scenes", device="cpu")
+    run, batch = runs.load(tmp_path / "run", "cpu"), collate([scenes[0]])
+    assert run.model.network is None and len(exits.predict(run.model, batch.images, run.cfg)) == 1
+    with pytest.raises(ConfigError, match="has no generator.*final.masks=pseudo"):
+        annotate.label(run, scenes, tmp_path / "masks.json")
+
+
+def test_a_run_that_trained_nothing_says_what_it_lacks(scenes, tmp_path):
+    cfg = changed(CFG, **{"final.masks": "truth", "segmenter.steps": 0})
+    runs.fit("exits", cfg, scenes, None, tmp_path / "run", data="five scenes", device="cpu")
+    with pytest.raises(ConfigError, match="has no generator"):
+        annotate.label(runs.load(tmp_path / "run", "cpu"), scenes, tmp_path / "masks.json")
+
+
+def test_a_restored_run_has_the_weights_of_its_folder(folder):
+    """The generator and the final model, each from its file."""
+    model = exits.restore(CFG, folder / "run")
+    for part in ("network", "segmenter"):
+        stored = load_file(folder / "run" / f"{part}.safetensors")
+        found = getattr(model, part).state_dict()
+        assert found.keys() == stored.keys() and all(torch.equal(v, stored[k]) for k, v in found.items())
+
+
+def test_the_segmenter_is_built_once(folder, monkeypatch):
+    built = []
+    build = segmenters.build_segmenter
+    monkeypatch.setattr(segmenters, "build_segmenter", lambda *a: built.append(a) or build(*a))
+    monkeypatch.setattr(exits, "build_segmenter", segmenters.build_segmenter)
+    exits.restore(CFG, folder / "run")
+    assert len(built) == 1
+
+
+@pytest.mark.parametrize("part", ["extractor", "network"])
+def test_a_transformer_is_restored_with_its_normalisation(part, engine, scenes):
+    """Some checkpoints are not normalised as ImageNet is; nothing but the file knows."""
+    workspace = Workspace(cfg=CFG, train=scenes, val=None, folder=engine.folder, engine=engine)
+    model = build_extractor(CFG) if part == "extractor" else build_teaching(CFG)
+    for vit in (m for m in model.modules() if isinstance(m, ViT)):
+        vit.mean.fill_(0.5)
+    save_weights(engine.folder / f"{part}.safetensors", model)
+    found = load_extractor(workspace) if part == "extractor" else load_network(CFG, engine.folder)
+    means = [m.mean for m in found.modules() if isinstance(m, ViT)]
+    assert means and all((mean == 0.5).all() for mean in means)
 
 
 def test_two_processes_label_what_one_labels(folder):

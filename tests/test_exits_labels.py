@@ -17,7 +17,6 @@ from wsis.methods.exits.labels import (
     peak,
     point_labels,
     pushed,
-    retrieve,
     scores,
     select,
     threshold,
@@ -30,6 +29,10 @@ SIZE = PATCH * SIDE
 CFG = changed(FULL, **{"seeds.push": 8.0, "walk.tau_fg": 0.25, "walk.tau_bg": 0.25})
 KEPT = changed(CFG, **{"seeds.push": 0.0})
 SCORES = ["density", "raw", "ratio", "minmax", "maxabs"]
+
+
+def retrieve(similarity, seeds, walk):
+    return select(scores(similarity, seeds, walk), seeds, walk)
 
 
 def random(*shape, seed=0):

@@ -1,6 +1,5 @@
 """The final models: what they are taught, SOLOv2's cells, losses and matrix NMS, and the one interface of all three."""
 
-import importlib.util
 import math
 
 import pytest
@@ -35,10 +34,7 @@ from wsis.train import Schedule
 from wsis.types import Instances
 
 SCENES = WorldConfig(size=64, objects=(1, 2), classes=("cat", "car"))
-TRANSFORMERS = pytest.mark.skipif(
-    importlib.util.find_spec("transformers") is None, reason="transformers is not installed"
-)
-NAMES = ["solov2", "maskrcnn", pytest.param("mask2former", marks=TRANSFORMERS)]
+NAMES = ["solov2", "maskrcnn", "mask2former"]
 WHOLE = Window((64, 64), (0, 0), (64, 64), False)
 
 
@@ -431,7 +427,7 @@ def test_predictions_are_scored_masks_of_the_image(name, world):
         assert ((f.labels >= 0) & (f.labels < 2)).all() and f.labels.dtype == torch.long
 
 
-@pytest.mark.parametrize("name", [NAMES[0], NAMES[2]])  # of Mask R-CNN: see test_maskrcnn
+@pytest.mark.parametrize("name", ["solov2", "mask2former"])  # of Mask R-CNN: see test_maskrcnn
 def test_fit_trains_on_a_json_and_its_weights_restore(name, world, masks, engine):
     workspace = Workspace(cfg=None, train=world, val=None, folder=engine.folder, engine=engine)
     schedule = Schedule(steps=1, batch_size=2, lr=1e-3)
@@ -456,16 +452,7 @@ def test_unknown_name_is_refused():
         build_segmenter("yolact", 2, "resnet_tiny", "random")  # pyright: ignore[reportArgumentType]
 
 
-def test_mask2former_without_transformers_says_what_to_install(monkeypatch):
-    import sys
-
-    monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(ConfigError, match="pip install transformers"):
-        build_segmenter("mask2former", 2, "resnet_tiny", "random")
-
-
 @pytest.mark.slow
-@TRANSFORMERS
 def test_mask2former_has_the_published_number_of_parameters():
     model = build_segmenter("mask2former", 80, "swin_small", "random")
     assert round(sum(p.numel() for p in model.parameters()) / 1e6) == 69

@@ -4,6 +4,7 @@ The masks of each picture go to a file beside the output as they are made: a cal
 processes as it likes.
 """
 
+import glob
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -134,7 +135,8 @@ def pictures(folder: Path, run: Run) -> tuple[Dataset, tuple[int, ...]]:
 
 
 def _batch(run: Run, sample: Sample) -> Batch:
-    return collate([sample]).to(next(run.model.parameters()).device)
+    anything = torch.empty(0)  # for a run without any network; its method says what is missing
+    return collate([sample]).to(next(run.model.parameters(), anything).device)
 
 
 def _key(verb: str, run: Run, data: str) -> str:
@@ -143,7 +145,8 @@ def _key(verb: str, run: Run, data: str) -> str:
 
 def _parts(out: Path) -> list[Path]:
     """The files of unfinished calls, one per process that took part."""
-    return sorted(out.parent.glob(f".{out.name}.*.part"))
+    found = out.parent.glob(f".{glob.escape(out.name)}.*.part")
+    return sorted(p for p in found if p.name[len(f".{out.name}.") : -len(".part")].isdigit())
 
 
 def _forget(out: Path) -> None:

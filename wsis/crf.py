@@ -60,11 +60,10 @@ def mean_field(
 
     image: [B, 3, H, W] in the units of zeta (the release: [0, 1] divided by ImageNet's standard deviations).
     probability: [B, H, W] of the object. box: b, bool or float in [0, 1], [B, H, W]. low, high: of the clip, about .5.
-    epsilon: the release's 1e-6 favours the background where both products are tiny; 0 is three times faster, and some
-    pixels differ. stop_every: on a CPU, look every so many iterations whether the last one changed anything in any
-    image, and if not, end; the result is the same. Flat colours settle, textured ones hardly ever do. 0 never looks,
-    and neither does a GPU, which would have to wait. Returns bool [B, H, W]. Computes in fp32, or in fp64 where
-    `probability` is.
+    epsilon: the release's 1e-6 favours the background where both products are tiny; 0 is faster, and some pixels
+    differ. stop_every: on a CPU, look every so many iterations whether the last one changed anything in any image, and if
+    not, end; the result is the same. Flat colours settle, textured ones hardly ever do. 0 never looks, and neither does a
+    GPU, which would have to wait. Returns bool [B, H, W]. Computes in fp32, or in fp64 where `probability` is.
 
     Raises:
         ConfigError: the kernel has no centre.

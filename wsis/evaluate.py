@@ -172,9 +172,8 @@ def voc_ap(
             mine = right[counts & (found["label"] == label)]
             row[label] = average_precision(mine, positives[label], interpolation)
     means = [float(np.nanmean(row)) if positives.any() else float("nan") for row in table]
-    return {f"mAP{round(100 * t)}": m for t, m in zip(thresholds, means, strict=True)} | {
-        "AP": torch.from_numpy(table)
-    }
+    figures = {f"mAP{round(100 * t)}": m for t, m in zip(thresholds, means, strict=True)}
+    return {**figures, "AP": torch.from_numpy(table)}
 
 
 def label_quality(
@@ -223,9 +222,8 @@ class MeanIoU:
 
     def __init__(self, num_classes: int, ignore: int = IGNORE) -> None:
         self.num_classes, self.ignore = num_classes, ignore
-        self.confusion = torch.zeros(
-            num_classes, num_classes + 1, dtype=torch.long
-        )  # (true, predicted or none)
+        shape = num_classes, num_classes + 1  # true, predicted or none
+        self.confusion = torch.zeros(shape, dtype=torch.long)
 
     def update(self, predicted: Tensor, true: Tensor) -> None:
         """Add class maps of one image or a batch, integers of equal shape.
@@ -233,10 +231,9 @@ class MeanIoU:
         Raises:
             DataError: shapes differ, or a value is no class.
         """
-        if predicted.shape != true.shape:
-            raise DataError(
-                f"class maps differ in size: predicted {tuple(predicted.shape)}, true {tuple(true.shape)}"
-            )
+        sizes = tuple(predicted.shape), tuple(true.shape)
+        if sizes[0] != sizes[1]:
+            raise DataError(f"class maps differ in size: predicted {sizes[0]}, true {sizes[1]}")
         n = self.num_classes
         keep = true != self.ignore
         p, t = predicted[keep].long(), true[keep].long()

@@ -72,8 +72,8 @@ class ViT(nn.Module):
         self.patch: int = trunk.patch_embed.patch_size[0]
         self.width, self.depth = trunk.embed_dim, len(trunk.blocks)
         self.heads = _attention(self._block(1)).num_heads
-        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))  # saved: a checkpoint has its own
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.trunk.norm(self.run(self.embed(images), 0, self.depth))[:, 1:]

@@ -6,7 +6,6 @@ labels), the centroid of the mask, or a random pixel of it (Point DETR, Chen et 
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wsis.data.checks import SIDES, read_coco
+from wsis.data.checks import read_coco
 from wsis.data.masks import decode_masks
 from wsis.errors import AnnotationError, ConfigError
 from wsis.files import write_json
@@ -51,7 +50,7 @@ def points_from_masks(
         if isinstance(generator, int):
             generator = torch.Generator().manual_seed(generator)
         uniform = torch.rand(len(masks), generator=generator, dtype=torch.float64)
-    return _pixel_by_rank(masks, uniform)
+    return pixel_by_rank(masks, uniform)
 
 
 def extreme_points_from_masks(masks: Tensor) -> Tensor:
@@ -75,68 +74,6 @@ def extreme_points_from_masks(masks: Tensor) -> Tensor:
         torch.stack([right, _middle(masks[k, :, right])], -1),
     ]
     return torch.stack(clicks, 1).float()
-
-
-def extreme_points_from_polygons(polygons: Sequence[Sequence[float]], height: int, width: int) -> Tensor:
-    """The top, left, bottom and right pixel of one object's outlines: COCO polygons -> float32 [4, 2], (x, y).
-
-    The rule of ExtremeNet's labels (Zhou et al., CVPR 2019): from the extreme corner go along the outline both ways while
-    the corners stay within 2 % of the box's height (left and right: width); the click is in the middle of that stretch.
-    Several outlines are joined end to end. Unlike a click from the mask, it may lie beside a concave object.
-
-    Args:
-        height, width: of the image, pixels; no click lies outside.
-    """
-    corners = torch.cat([torch.tensor(p, dtype=torch.float64).reshape(-1, 2) for p in polygons])
-    low, high = corners.amin(0), corners.amax(0)
-    clicks = []
-    for axis, sign in ((1, 1), (0, 1), (1, -1), (0, -1)):
-        depth = sign * corners[:, axis]
-        first = int(depth.argmin())
-        near = (depth - depth[first] <= 0.02 * (high - low)[axis]).roll(-first).byte()
-        reached = (
-            near.cumprod(0) + near.flip(0).cumprod(0).flip(0) > 0
-        )  # onward and back from the extreme corner
-        stretch = corners.roll(-first, 0)[reached]
-        click = (stretch.amin(0) + stretch.amax(0)) / 2
-        click[axis] = corners[first, axis]
-        clicks.append(click)
-    last = (
-        torch.minimum(high.ceil(), high.new_tensor([width, height])) - 1
-    )  # the outline is that pixel's far side
-    return torch.stack(clicks).floor().minimum(last).clamp_min(0).float()
-
-
-def jitter_extreme_points(
-    xy: Tensor, masks: Tensor, radius: float, generator: torch.Generator | int = 0
-) -> Tensor:
-    """Extreme points of a careless annotator: any pixels of the object near its extreme rows and columns.
-
-    As for DEXTR (Maninis et al., CVPR 2018): all pixels of the mask at most `radius` pixels from the row or column of a
-    click are equally likely. The box may shrink, even to nothing, and the first click need not be the topmost.
-
-    Args:
-        xy: float [K, 4, 2], top, left, bottom, right. masks: bool [K, H, W].
-        generator: source of chance, or its seed.
-
-    Raises:
-        AnnotationError: an object has no pixel that near to one of its clicks.
-    """
-    rows, columns = (torch.arange(side, device=masks.device) for side in masks.shape[1:])
-    in_rows = (rows - xy[:, 0::2, 1, None]).abs() <= radius  # [K, 2, H]: top, bottom
-    in_columns = (columns - xy[:, 1::2, 0, None]).abs() <= radius
-    near = torch.stack([masks[:, None] & in_rows[..., None], masks[:, None] & in_columns[:, :, None]], 2)
-    near = near.flatten(0, 2)  # [4 K, H, W]
-    empty = (~near.flatten(1).any(1)).nonzero()[:, 0].tolist()
-    if empty:
-        k, side = divmod(empty[0], 4)
-        raise AnnotationError(
-            f"mask {k} has no pixel within {radius} px of its {SIDES[side]} click; click on the object"
-        )
-    if isinstance(generator, int):
-        generator = torch.Generator().manual_seed(generator)
-    uniform = torch.rand(len(near), generator=generator, dtype=torch.float64)
-    return _pixel_by_rank(near, uniform).view(-1, 4, 2)
 
 
 def tags_from_labels(labels: Tensor, num_classes: int) -> Tensor:
@@ -342,8 +279,11 @@ def _nearest_pixel(masks: Tensor, xy: Tensor) -> Tensor:
     return pixel.float()
 
 
-def _pixel_by_rank(masks: Tensor, uniform: Tensor) -> Tensor:
-    """Of each mask's n pixels in reading order, the one with number floor(u * n)."""
+def pixel_by_rank(masks: Tensor, uniform: Tensor) -> Tensor:
+    """Of each mask's n pixels in reading order, the one with number floor(u n).
+
+    masks: bool [K, H, W], none empty. uniform: u, float [K] in [0, 1). Returns float32 [K, 2], (x, y).
+    """
     x, y, owner = _pixels(masks)
     count = owner.bincount(minlength=len(masks))
     rank = torch.minimum((uniform.to(masks.device) * count).long(), count - 1)

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from wsis.errors import ConfigError
 from wsis.segmenters.features import Trunk, at_image_size, size_of, stacked_masks
 from wsis.segmenters.masks import Size, Target, Terms, View
 from wsis.types import Instances
@@ -55,7 +54,7 @@ class Mask2Former(nn.Module):
     """Mask2Former at its published size, or small on a trunk whose name ends in `_tiny`.
 
     Raises:
-        ConfigError: transformers is not installed; also, as WeightsError, see `build_pyramid`.
+        ConfigError, WeightsError: see `build_pyramid`.
     """
 
     def __init__(self, classes: int, backbone: str, weights: str) -> None:
@@ -117,13 +116,8 @@ class Mask2Former(nn.Module):
 
 def _library_network(design: Design, classes: int) -> nn.Module:
     """transformers' network on the smallest trunk that it builds by itself, in whose place we put ours."""
-    try:
-        from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
-    except ImportError as error:
-        raise ConfigError(
-            f"segmenter mask2former needs the package transformers ({error}); pip install transformers, or choose "
-            "another segmenter"
-        ) from error
+    from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
+
     trunk: dict[str, Any] = {
         "embed_dim": 8,
         "depths": [1] * 4,

@@ -31,60 +31,30 @@ from wsis.methods.bestie.objective import hard_cross_entropy
 from wsis.runs import Stage, Workspace
 from wsis.types import IGNORE, Batch, Dataset, Instances, Sample
 
-CLASSIFIER = ("classifier", "classifier_backbone", "classifier_weights", "augment", "classes")
+CLASSIFIER = "classifier classifier_backbone classifier_weights augment classes"
 
 
 def stages(cfg: BestieConfig) -> list[Stage]:
     """The stages of `cfg` in order; with points there is no classifier for cues, without steps no Mask R-CNN."""
-    maps = Stage(
-        name="activation_maps",
-        artefact="activation_maps",
-        run=make_activation_maps,
-        settings=(*CLASSIFIER, "semantic"),
-    )
-    semantic = Stage(
-        name="semantic_maps", artefact="semantic_maps", run=make_semantic_maps, needs=("activation_maps",),
-        settings=("semantic", "width", "bn_momentum", "semantic_network", "augment", "classes", "flip", "long_side",
-                  "compat", "loss"),
-    )  # fmt: skip
-    steps = [maps, semantic]
+    steps: list[Stage] = []
+
+    def add(name: str, artefact: str, run: Any, settings: str, *needs: str) -> None:
+        parts = tuple(settings.split())
+        steps.append(Stage(name=name, artefact=artefact, run=run, settings=parts, needs=needs))
+
     if cfg.supervision == "tags":
-        steps = [
-            Stage(
-                name="classifier",
-                artefact="classifier.safetensors",
-                run=train_classifier,
-                settings=(*CLASSIFIER, "pam"),
-            ),
-            Stage(
-                name="cues", artefact="cues.json", run=make_cues, needs=("classifier",), settings=("cues",)
-            ),
-            *steps,
-        ]
-    before = tuple(s.name for s in steps)
-    everything = tuple(vars(cfg))
-    steps.append(
-        Stage(
-            name="network",
-            artefact="network.safetensors",
-            run=train_network,
-            needs=before,
-            settings=everything,
-        )
-    )
-    steps.append(Stage(name="evaluation", artefact="", run=evaluate, needs=("network",), settings=everything))
+        add("classifier", "classifier.safetensors", train_classifier, f"{CLASSIFIER} pam")
+        add("cues", "cues.json", make_cues, "cues", "classifier")
+    add("activation_maps", "activation_maps", make_activation_maps, f"{CLASSIFIER} semantic")
+    semantic = "semantic width bn_momentum semantic_network augment classes flip long_side compat loss"
+    add("semantic_maps", "semantic_maps", make_semantic_maps, semantic, "activation_maps")
+    everything = " ".join(vars(cfg))
+    add("network", "network.safetensors", train_network, everything, *[s.name for s in steps])
+    add("evaluation", "", evaluate, everything, "network")
     if cfg.maskrcnn.steps:
         from wsis.methods.bestie.finish import train_maskrcnn
 
-        steps.append(
-            Stage(
-                name="maskrcnn",
-                artefact="maskrcnn.safetensors",
-                run=train_maskrcnn,
-                needs=("network",),
-                settings=everything,
-            )
-        )
+        add("maskrcnn", "maskrcnn.safetensors", train_maskrcnn, everything, "network")
     return steps
 
 

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from wsis.backbones import load_weights
 from wsis.config import changed
 from wsis.data.crops import CropAugment, paste
 from wsis.data.transforms import collate
@@ -22,6 +21,7 @@ from wsis.methods.exits.config import FULL, TINY, ExitsConfig
 from wsis.methods.exits.labels import (
     PointLabels,
     Seeds,
+    clicks,
     find_seeds,
     point_labels,
     pushed,
@@ -31,8 +31,8 @@ from wsis.methods.exits.labels import (
 )
 from wsis.methods.exits.model import Extractor, Outputs, SelfTeaching, build_teaching
 from wsis.methods.exits.objective import objective
-from wsis.methods.exits.pipeline import stages
-from wsis.segmenters import build_segmenter, restore_segmenter
+from wsis.methods.exits.pipeline import load_network, load_segmenter, stages
+from wsis.segmenters import build_segmenter
 from wsis.segmenters import predict as segment
 from wsis.types import Batch, ExtremePoints, Instances, Sample, Trace
 
@@ -55,18 +55,31 @@ CROPS_AT_ONCE = 32
 
 
 class Exits(nn.Module):
-    """All that a finished run needs: the generator, which labels, and the final segmenter, which predicts."""
+    """All that a finished run needs: the generator, which labels, and the final segmenter, which predicts.
 
-    def __init__(self, cfg: ExitsConfig) -> None:
+    network: None where the final model learns from true masks. segmenter: None where the run has no final model.
+    """
+
+    def __init__(self, network: SelfTeaching | None, segmenter: nn.Module | None) -> None:
         super().__init__()
-        self.network = build_teaching(cfg)
-        final = cfg.final
-        self.segmenter: nn.Module = build_segmenter(
-            final.segmenter, cfg.classes, final.backbone, final.weights
-        )
+        self.network, self.segmenter = network, segmenter
+
+    @property
+    def generator(self) -> SelfTeaching:
+        """The network.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if self.network is None:
+            raise ConfigError(
+                "this run has no generator, since its final model learned from true masks (final.masks=truth): it "
+                "predicts, but cannot label; label with a run of final.masks=pseudo"
+            )
+        return self.network
 
     def forward(self, jittered: Tensor, images: Tensor) -> Outputs:
-        return self.network(jittered, images)
+        return self.generator(jittered, images)
 
 
 def mal(cfg: ExitsConfig) -> ExitsConfig:
@@ -75,21 +88,20 @@ def mal(cfg: ExitsConfig) -> ExitsConfig:
 
 
 def build(cfg: ExitsConfig) -> Exits:
-    """Generator and segmenter with their pretrained weights."""
-    return Exits(cfg)
+    """Generator and segmenter with their pretrained weights, of these what the settings need."""
+    f, network, segmenter = cfg.final, None, None
+    if f.masks == "pseudo":
+        network = build_teaching(cfg)
+    if cfg.segmenter.steps:
+        segmenter = build_segmenter(f.segmenter, cfg.classes, f.backbone, f.weights)
+    return Exits(network, segmenter)
 
 
 def restore(cfg: ExitsConfig, folder: Path) -> Exits:
-    """The trained networks of a run folder; a run without a final model labels, but cannot predict."""
-    model = Exits(changed(cfg, **{"generator.weights": "random", "final.weights": "random"}))
-    if cfg.final.masks == "pseudo":
-        load_weights(model.network, folder / "network.safetensors")
-    if cfg.segmenter.steps:
-        f = cfg.final
-        model.segmenter = restore_segmenter(
-            f.segmenter, cfg.classes, f.backbone, f.weights, folder / "segmenter.safetensors"
-        )
-    return model
+    """The trained networks of a run folder; what the run did not train is None."""
+    network = load_network(cfg, folder) if cfg.final.masks == "pseudo" else None
+    segmenter = load_segmenter(cfg, folder) if cfg.segmenter.steps else None
+    return Exits(network, segmenter)
 
 
 @torch.no_grad()
@@ -126,15 +138,6 @@ def find_points(extractor: Extractor | None, batch: Batch, cfg: ExitsConfig) -> 
     return point_labels(seeds, select(found, seeds, cfg.walk))
 
 
-def clicks(batch: Batch) -> Tensor:
-    """The four clicks of each crop, float32 [B, 4, 2]."""
-    if batch.extreme_points is None or any(len(e) != 1 for e in batch.extreme_points):
-        raise ValueError(
-            "a batch of crops holds the extreme points of exactly one object in each; see data.crops"
-        )
-    return torch.cat([e.xy for e in batch.extreme_points])
-
-
 def loss(model: nn.Module, batch: Batch, targets: PointLabels | None, cfg: ExitsConfig) -> dict[str, Tensor]:
     """The objective on a batch of crops of one object each.
 
@@ -150,24 +153,24 @@ def pseudo_labels(
 ) -> list[Instances] | tuple[list[Instances], Trace]:
     """One mask per object with extreme points, in order, of each whole image: filled boxes, or a generator's masks.
 
-    model: all of a run, or its generator alone. Scores are the mean probability within the mask. With `trace` also the
-    probabilities of the crops.
+    model: all of a run, or its generator alone; None for filled boxes. Scores are the mean probability within the mask.
+    With `trace` also the probabilities of the crops.
 
     Raises:
-        ValueError: the batch has no extreme points.
+        ConfigError: the run has no generator. ValueError: the batch has no extreme points.
     """
     if batch.extreme_points is None:
         raise ValueError("pseudo_labels needs extreme_points in the batch")
-    network = model.network if isinstance(model, Exits) else model
-    found, trace_of = label_objects(network, batch, cfg)
+    network = model.generator if isinstance(model, Exits) else model
+    found, trace_of, _ = label_objects(network, batch, cfg)
     return (found, trace_of) if trace else found
 
 
 @torch.no_grad()
 def label_objects(
     network: SelfTeaching | None, batch: Batch, cfg: ExitsConfig
-) -> tuple[list[Instances], Trace]:
-    """`pseudo_labels`, always with its trace."""
+) -> tuple[list[Instances], Trace, int]:
+    """`pseudo_labels`, always with its trace, and the number of objects whose mask was empty."""
     samples, clicked = unstacked(batch), batch.extreme_points
     assert clicked is not None
     boxes = [
@@ -175,7 +178,7 @@ def label_objects(
         for e, s in zip(clicked, samples, strict=True)
     ]
     if network is None:
-        return boxes, Trace({"boxes": torch.cat([b.masks.flatten() for b in boxes])})
+        return boxes, Trace({"boxes": torch.cat([b.masks.flatten() for b in boxes])}), 0
     augment = CropAugment(cfg.crop, training=False)
     crops = [
         augment(replace(s, extreme_points=e[i : i + 1]), 0)
@@ -187,19 +190,21 @@ def label_objects(
         images = collate(crops[start : start + CROPS_AT_ONCE]).images.to(batch.images.device)
         parts.append(mask_probability(network, images, cfg))
     probability = torch.cat(parts)
-    windows, made = iter([crop.window for crop in crops if crop.window is not None]), []
+    windows, made, empty = iter([crop.window for crop in crops]), [], []
     for box, e, p in zip(boxes, clicked, probability.split([len(e) for e in clicked]), strict=True):
         shown = [next(windows) for _ in range(len(e))]
         masks = paste(p, shown, e.boxes, (box.masks.shape[1], box.masks.shape[2]), cfg.mask.threshold)
-        made.append(_filled(masks, p, box, cfg))
-    return made, Trace({"probability": probability})
+        empty.append(~masks.flatten(1).any(1))
+        made.append(_filled(masks, empty[-1], p, box, cfg))
+    return made, Trace({"probability": probability}), int(torch.cat(empty).sum())
 
 
-def _filled(masks: Tensor, probability: Tensor, boxes: Instances, cfg: ExitsConfig) -> Instances:
-    """Masks of one image with their scores; what is done with an empty one, `cfg.mask.on_empty` says."""
+def _filled(
+    masks: Tensor, empty: Tensor, probability: Tensor, boxes: Instances, cfg: ExitsConfig
+) -> Instances:
+    """Masks of one image with their scores; what is done with those that are `empty`, `cfg.mask.on_empty` says."""
     inside = probability > cfg.mask.threshold
     certain = (probability * inside).flatten(1).sum(1) / inside.flatten(1).sum(1).clamp(min=1)
-    empty = ~masks.flatten(1).any(1)
     masks = torch.where(empty[:, None, None], boxes.masks, masks)
     made = Instances.make(masks, boxes.labels, scores=certain, ids=boxes.ids)
     return made[~empty] if cfg.mask.on_empty == "drop" else made
@@ -245,7 +250,7 @@ def predict(model: Exits, images: Tensor, cfg: ExitsConfig) -> list[Instances]:
     Raises:
         ConfigError: the run was told to train no segmenter.
     """
-    if not cfg.segmenter.steps:
+    if model.segmenter is None:
         raise ConfigError(
             "this run has no final model (segmenter.steps=0): it labels, but cannot predict; train one"
         )

@@ -16,6 +16,7 @@ from torch.nn.functional import avg_pool2d
 from wsis.errors import ConfigError
 from wsis.methods.exits.config import ExitsConfig, SeedConfig, WalkConfig
 from wsis.similarity import sinkhorn, walk, walk_limit
+from wsis.types import Batch
 
 CLICKS = 4
 
@@ -65,6 +66,19 @@ class PointLabels(NamedTuple):
     empty: Tensor
 
 
+def clicks(batch: Batch) -> Tensor:
+    """The four clicks of each crop of a batch, float32 [B, 4, 2].
+
+    Raises:
+        ValueError: an image without the extreme points of exactly one object.
+    """
+    if batch.extreme_points is None or any(len(e) != 1 for e in batch.extreme_points):
+        raise ValueError(
+            "a batch of crops holds the extreme points of exactly one object in each; see data.crops"
+        )
+    return torch.cat([e.xy for e in batch.extreme_points])
+
+
 @torch.no_grad()
 def find_seeds(
     xy: Tensor, valid: Tensor, patch: int, cfg: ExitsConfig, others: Tensor | None = None
@@ -86,8 +100,8 @@ def find_seeds(
             f"a crop of {width} x {height} px: make it square, its side a multiple of {patch} px"
         )
     usable = avg_pool2d(valid[:, None].float(), patch).flatten(1) >= 0.5
-    clicks = pushed(xy, cfg.seeds).clamp(0, width - 1)
-    foreground = tokens_at(clicks, patch, width // patch) & usable
+    inward = pushed(xy, cfg.seeds).clamp(0, width - 1)
+    foreground = tokens_at(inward, patch, width // patch) & usable
 
     # In edges of pixels: pixel i covers [i, i + 1), so the box ends one after its last click.
     edge = torch.arange(0, width, patch, device=xy.device)
@@ -154,13 +168,13 @@ def scores(similarity: Tensor, seeds: Seeds, cfg: WalkConfig) -> Tensor:
             f"similarity {list(similarity.shape)} for {batch} crops of {n} tokens: leave out the class token"
         )
     transition = sinkhorn(similarity, cfg.sinkhorn, cfg.iterations, seeds.valid)
-    clicks = _click_columns(seeds, cfg)
-    start = torch.cat([clicks, *_background_columns(seeds)], -1)
+    of_clicks = _click_columns(seeds, cfg)
+    start = torch.cat([of_clicks, *_background_columns(seeds)], -1)
     if cfg.limit:
         arrived = walk_limit(transition, start, cfg.beta)
     else:
         arrived = walk(transition, start, cfg.hops)
-    foreground, background = arrived.tensor_split([clicks.shape[-1]], -1)
+    foreground, background = arrived.tensor_split([of_clicks.shape[-1]], -1)
     difference = _normalised(foreground.amax(-1), background.amax(-1), seeds.valid, cfg)
     decided = seeds.foreground.any(1, keepdim=True) & seeds.background.any(1, keepdim=True)
     return difference * (decided & seeds.valid)
@@ -210,17 +224,10 @@ def _normalised(foreground: Tensor, background: Tensor, valid: Tensor, cfg: Walk
 
 
 @torch.no_grad()
-def retrieve(similarity: Tensor, seeds: Seeds, cfg: WalkConfig) -> Retrieved:
-    """Tokens of the box that surely are object, or surely not: `select` of the `scores`.
-
-    similarity: [B, n, n]. `cfg.tau_fg` and `cfg.tau_bg` are taken as they are, whatever `cfg.thresholds` says.
-    """
-    return select(scores(similarity, seeds, cfg), seeds, cfg)
-
-
-@torch.no_grad()
 def select(score: Tensor, seeds: Seeds, cfg: WalkConfig) -> Retrieved:
     """Open tokens whose score [B, n] is above tau_fg, or below -tau_bg (Sec. H); an infinite tau retrieves nothing.
+
+    Both thresholds are taken as they are, whatever `cfg.thresholds` says.
 
     Raises:
         ConfigError: a threshold that is negative (a token could be both) or not a number.

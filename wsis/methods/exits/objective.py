@@ -17,7 +17,7 @@ from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, cr
 from wsis.backbones import IMAGENET_STD
 from wsis.crf import mean_field
 from wsis.methods.exits.config import CrfConfig, ExitsConfig, LossConfig
-from wsis.methods.exits.labels import PointLabels, find_seeds, point_labels
+from wsis.methods.exits.labels import PointLabels, clicks, find_seeds, point_labels
 from wsis.methods.exits.model import Outputs
 from wsis.types import Batch
 
@@ -136,13 +136,11 @@ def warmup_loss(logits: Tensor, batch: Batch, cfg: ExitsConfig) -> dict[str, Ten
     mil: its tokens as a mask, enlarged, against the tight box. points: tokens that clicks and box label for sure.
     cls: the object's class. logits: [B, n] of tokens, or [B, classes] with cls. batch: crops of one object each.
     """
-    assert batch.extreme_points is not None
-    size = batch.images.shape[-1]
-    xy, names = (torch.cat([getattr(e, k) for e in batch.extreme_points]) for k in ("xy", "labels"))
-    logits = logits.float()
+    xy, logits = clicks(batch), logits.float()
     if cfg.extractor.objective == "cls":
-        return {"total": cross_entropy(logits, names)}
-    grid = math.isqrt(logits.shape[1])
+        assert batch.extreme_points is not None  # `clicks` has looked
+        return {"total": cross_entropy(logits, torch.cat([e.labels for e in batch.extreme_points]))}
+    size, grid = batch.images.shape[-1], math.isqrt(logits.shape[1])
     tokens = logits.unflatten(1, (grid, grid))
     if cfg.extractor.objective == "points":
         labels = point_labels(find_seeds(xy, batch.valid, size // grid, cfg), None)

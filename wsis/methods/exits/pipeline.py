@@ -7,6 +7,7 @@ MAL has no extractor and no thresholds. Reports compare with the truth where the
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,28 +42,19 @@ def stages(cfg: ExitsConfig) -> list[Stage]:
     """The stages of `cfg` in order; boxes alone (MAL) need no extractor, the truth as masks no generator."""
     steps: list[Stage] = []
 
-    def add(name: str, artefact: str, run: Any, *settings: str) -> None:
-        needs = (steps[-1].name,) if steps else ()
-        steps.append(Stage(name=name, artefact=artefact, run=run, settings=settings, needs=needs))
+    def add(name: str, artefact: str, run: Any, settings: str = "") -> None:
+        parts, needs = tuple(settings.split()), (steps[-1].name,) if steps else ()
+        steps.append(Stage(name=name, artefact=artefact, run=run, settings=parts, needs=needs))
 
     if cfg.final.masks == "pseudo":
         if cfg.supervision == "extreme_points":
-            add(
-                "extractor",
-                "extractor.safetensors",
-                train_extractor,
-                "extractor",
-                "warmup",
-                "crop",
-                "seeds",
-                "classes",
-            )
-            add("thresholds", "thresholds.json", set_thresholds, "walk", "seeds")
-        add("network", "network.safetensors", train_network, "supervision", "crop", "seeds", "walk", "generator", "loss",
-            "crf", "network")  # fmt: skip
-    add("masks", "pseudo_train.json", make_masks, "final", "mask")
+            add("extractor", "extractor.safetensors", train_extractor, "extractor warmup crop seeds classes")
+            add("thresholds", "thresholds.json", set_thresholds, "walk seeds")
+        generator = "supervision crop seeds walk generator loss crf network"
+        add("network", "network.safetensors", train_network, generator)
+    add("masks", "pseudo_train.json", make_masks, "final mask")
     if cfg.segmenter.steps:
-        add("segmenter", "segmenter.safetensors", train_segmenter, "classes", "final", "segmenter")
+        add("segmenter", "segmenter.safetensors", train_segmenter, "classes final segmenter")
         add("evaluation", "", evaluate)
     return steps
 
@@ -91,14 +83,16 @@ def load_extractor(workspace: Workspace) -> Extractor:
 
 
 def training_crops(workspace: Workspace, count: int) -> Iterator[list[Sample]]:
-    """`count` random training crops in batches, the same for the same seed."""
-    cfg, seed = workspace.cfg, workspace.engine.seed
-    crops, augment = (
-        ObjectCrops(workspace.train, cfg.crop, training=True),
-        CropAugment(cfg.crop, training=True),
-    )
-    for keys in order(len(crops), CALIBRATION_BATCH, seed, 0, -(-count // CALIBRATION_BATCH)):
-        yield [augment(crops[i], seed_of(seed, "crops", step, slot)) for step, slot, i in keys]
+    """Random training crops in batches, the same for the same seed: one of each object, of at most `count` objects.
+
+    `count` is rounded up to whole batches; where there are fewer objects, the last batch is smaller.
+    """
+    cfg, seed, size = workspace.cfg, workspace.engine.seed, CALIBRATION_BATCH
+    crops = ObjectCrops(workspace.train, cfg.crop, training=True)
+    augment = CropAugment(cfg.crop, training=True)
+    for keys in order(len(crops), size, seed, 0, -(-min(count, len(crops)) // size)):
+        once = [key for key in keys if key[0] * size + key[1] < len(crops)]
+        yield [augment(crops[i], seed_of(seed, "crops", step, slot)) for step, slot, i in once]
 
 
 def set_thresholds(workspace: Workspace) -> dict[str, Any]:
@@ -157,8 +151,7 @@ def train_network(workspace: Workspace) -> dict[str, Any]:
         cfg = changed(cfg, **{f"walk.{name}": tau for name, tau in taus.items()})
 
     def step_loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
-        targets = find_points(extractor, batch, cfg) if extractor is not None else None
-        return loss(network, batch, targets, ramped(cfg, step))
+        return loss(network, batch, find_points(extractor, batch, cfg), ramped(cfg, step))
 
     crops = ObjectCrops(workspace.train, cfg.crop, training=True)
     augment = CropAugment(cfg.crop, training=True)
@@ -182,7 +175,8 @@ def ramped(cfg: ExitsConfig, step: int) -> ExitsConfig:
 def make_masks(workspace: Workspace) -> dict[str, Any]:
     """One mask per annotation of the training images, as COCO JSON.
 
-    Report: how many, how many were empty, and their IoU with the truth, where it is known, beside that of filled boxes.
+    Report: how many, how many were empty before `mask.on_empty` took care of them, and their IoU with the truth, where it
+    is known, beside that of filled boxes.
     """
     from wsis.methods.exits import label_objects
 
@@ -198,24 +192,34 @@ def make_masks(workspace: Workspace) -> dict[str, Any]:
             )
         rows = zip(samples(workspace.train), truth, strict=True)
         return {"masks": write_instances(path, rows, classes, ids)}
-    model = load_network(workspace)
-    images, made, boxes = list(samples(workspace.train)), [], []
+    model = load_network(cfg, workspace.folder).to(workspace.device).eval()
+    images, made, boxes, empty = list(samples(workspace.train)), [], [], 0
     for start in range(0, len(images), IMAGES_AT_ONCE):
         batch = collate(images[start : start + IMAGES_AT_ONCE]).to(workspace.device)
-        made += [masks.to("cpu") for masks in label_objects(model, batch, cfg)[0]]
+        found, _, lost = label_objects(model, batch, cfg)
+        made += [masks.to("cpu") for masks in found]
         boxes += [masks.to("cpu") for masks in label_objects(None, batch, cfg)[0]]
-    report: dict[str, Any] = {"masks": write_instances(path, zip(images, made, strict=True), classes, ids)}
+        empty += lost
+    count = write_instances(path, zip(images, made, strict=True), classes, ids)
+    report: dict[str, Any] = {"masks": count, "empty_masks": empty}
     truth = truths(workspace.train)
     if truth is None:
         return report
     return report | iou_by_size(made, truth) | {f"box_{k}": v for k, v in iou_by_size(boxes, truth).items()}
 
 
-def load_network(workspace: Workspace) -> SelfTeaching:
-    """The trained generator of this run."""
-    model = build_teaching(changed(workspace.cfg, **{"generator.weights": "random"}))
-    load_weights(model, workspace.path("network.safetensors"))
-    return model.to(workspace.device).eval()
+def load_network(cfg: ExitsConfig, folder: Path) -> SelfTeaching:
+    """The trained generator of a run folder."""
+    model = build_teaching(changed(cfg, **{"generator.weights": "random"}))
+    load_weights(model, folder / "network.safetensors")
+    return model
+
+
+def load_segmenter(cfg: ExitsConfig, folder: Path) -> nn.Module:
+    """The trained final model of a run folder."""
+    f = cfg.final
+    path = folder / "segmenter.safetensors"
+    return restore_segmenter(f.segmenter, cfg.classes, f.backbone, f.weights, path)
 
 
 def train_segmenter(workspace: Workspace) -> dict[str, Any]:
@@ -236,19 +240,16 @@ def train_segmenter(workspace: Workspace) -> dict[str, Any]:
 
 def evaluate(workspace: Workspace) -> dict[str, Any]:
     """COCO mask AP of the final model on the validation images, and how many of the objects in pieces it finds."""
-    cfg, final = workspace.cfg, workspace.cfg.final
     if workspace.val is None or not workspace.engine.accelerator.is_main_process:
         return {}
-    path = workspace.path("segmenter.safetensors")
-    model = restore_segmenter(final.segmenter, cfg.classes, final.backbone, final.weights, path)
-    model.to(workspace.device).eval()
+    model = load_segmenter(workspace.cfg, workspace.folder).to(workspace.device).eval()
     truth = truths(workspace.val)
     if truth is None:
         return {}
     images = (collate([sample]).images.to(workspace.device) for sample in samples(workspace.val))
     found = [predict(model, image)[0] for image in images]
     cut = [t[separated(t.masks)] for t in truth]
-    figures = coco_ap(found, truth, cfg.classes) | {
+    figures = coco_ap(found, truth, workspace.cfg.classes) | {
         "separated_recall": recall(found, cut),
         "separated": sum(map(len, cut)),
     }
