@@ -6,7 +6,7 @@ from itertools import product
 
 import torch
 
-from benchmarks import bestie, bestie_labels, exits_crf, exits_crops, exits_walk
+from benchmarks import attentionshift, bestie, bestie_labels, exits_crf, exits_crops, exits_walk
 from benchmarks.measure import Report, Size, measure
 from wsis.files import write_json
 
@@ -17,6 +17,8 @@ SETS = [  # cases, all sizes, a few sizes
     (exits_walk.CASES, exits_walk.FULL, exits_walk.QUICK),
     (exits_crf.CASES, exits_crf.SIZES, exits_crf.SIZES[:1]),
     (exits_crops.CASES, exits_crops.SIZES, exits_crops.SIZES[:1]),
+    (attentionshift.ROLLOUT_CASES, attentionshift.ROLLOUT, attentionshift.ROLLOUT[:1]),
+    (attentionshift.SHIFT_CASES, attentionshift.SHIFT, attentionshift.SHIFT[:1]),
 ]
 
 

@@ -270,6 +270,34 @@ def test_new_layers_have_their_own_rate(name, kind):
     assert (trunk["lr"], new["lr"]) == (0.01, pytest.approx(0.1))
 
 
+class Blocks(nn.Module):
+    """The names of a transformer with two blocks and a head."""
+
+    def __init__(self):
+        super().__init__()
+        self.trunk = nn.Module()
+        self.trunk.blocks = nn.ModuleList(nn.Linear(2, 2) for _ in range(2))
+        self.trunk.cls_token = nn.Parameter(torch.zeros(1, 1, 2))
+        self.head = nn.Linear(2, 2)
+
+
+def test_rates_fall_by_layer():
+    model = Blocks()
+    groups = make_optimizer(model, changed(SCHEDULE, lr=1.0, new_lr=1.0, layer_decay=0.5)).param_groups
+    rates = {id(p): g["lr"] for g in groups for p in g["params"]}
+    named = {"trunk.cls_token": 0.125, "trunk.blocks.0.weight": 0.25, "trunk.blocks.1.weight": 0.5, "head.weight": 1.0}
+    assert {n: rates[id(p)] for n, p in model.named_parameters() if n in named} == named
+
+
+@pytest.mark.parametrize(("everything", "expected"), [(True, set()), (False, {"cls_token", "bias"})])
+def test_what_weight_decay_spares(everything, expected):
+    model = Blocks()
+    schedule = changed(SCHEDULE, weight_decay=0.1, decay_all=everything)
+    groups = make_optimizer(model, schedule).param_groups
+    decay = {id(p): g["weight_decay"] for g in groups for p in g["params"]}
+    assert {n.split(".")[-1] for n, p in model.named_parameters() if decay[id(p)] == 0} == expected
+
+
 def test_the_rate_of_each_step_is_logged(engine, toy):
     run(engine, toy)
     expected = [SCHEDULE.lr * learning_rate(SCHEDULE, s) for s in range(SCHEDULE.steps)]

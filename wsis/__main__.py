@@ -87,7 +87,7 @@ def _data_verbs(verbs: Any) -> None:
 
 def _run_verbs(verbs: Any) -> None:
     verb = _verb(verbs, "train", train, "run all stages of a method, or one")
-    verb.add_argument("method", metavar="METHOD", help="bestie or exits")
+    verb.add_argument("method", metavar="METHOD", help="bestie, exits or attentionshift")
     _training_options(verb, scale=None)
     verb.add_argument("--recipe", type=Path, help="YAML or JSON file: scale, data, seed, device and settings")
     verb.add_argument(
@@ -266,10 +266,9 @@ def evaluate(options: argparse.Namespace) -> None:
         case _:  # classes that occur in neither folder do not count, so any number above the values will do
             found = semantic_files(options.predicted, options.truth, [str(i) for i in range(1, IGNORE)])
     known = {k: v for k, v in found.items() if isinstance(v, float) and v == v}
-    count = known.pop("objects", None)
-    say(repr(draw([{"metric": k, "percent": 100 * v} for k, v in known.items()])))
-    if count is not None:
-        say(f"of {count:.0f} objects")
+    say(repr(draw([{"metric": k, "percent": 100 * v} for k, v in known.items() if k != "objects"])))
+    if "objects" in known:
+        say(f"of {known['objects']:.0f} objects")
     if options.out:
         write_json(options.out, known, indent=1)
 

@@ -27,6 +27,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NAMES = (
     "vgg16", "vgg_tiny", "hrnet_w48", "hrnet_tiny", "resnet50", "resnet_tiny", "mobilenetv2", "swin_small"
 )  # fmt: skip
+TRANSFORMERS = ("vit_tiny", "vit_hybrid", "vit_small", "vit_base")
 
 
 class Pyramid(nn.Module):
@@ -101,16 +102,20 @@ class SwinStages(nn.Module):
 
 
 def build_pyramid(name: str, weights: str, output_stride: int = 32) -> Pyramid:
-    """The trunk `name` (one of `NAMES`) with its weights.
+    """The trunk `name` (one of `NAMES` or `TRANSFORMERS`) with its weights.
 
     weights: "imagenet" (timm, needs a network or its cache), "shipped" (wsis/weights, hash checked), "random", or a
-    path to .safetensors or to an .npz of folded int8 convolutions. output_stride: stride of the last feature; VGG
-    always has 8, HRNet and Swin always 32.
+    path to .safetensors or to an .npz of folded int8 convolutions; those of a transformer: see `wsis.vit.build_vit`.
+    output_stride: stride of the last feature; VGG always has 8, HRNet and Swin always 32, a transformer two patches.
 
     Raises:
         ConfigError: unknown name, or weights of a kind that this trunk does not have.
         WeightsError: the weights are not there, were altered, or do not fit.
     """
+    if name in TRANSFORMERS:
+        from wsis.vit_pyramid import build_vit_pyramid  # which builds on this module
+
+        return build_vit_pyramid(name, weights)
     pretrained = weights == "imagenet"
     try:
         pyramid = _construct(name, pretrained, output_stride)
@@ -172,7 +177,7 @@ def _construct(name: str, pretrained: bool, output_stride: int) -> Pyramid:
             body = SwinStages("swin_small_patch4_window7_224.ms_in1k", pretrained)
             return Pyramid(body, body.channels, [4, 8, 16, 32])
         case _:
-            raise ConfigError(f"no backbone {name!r}; choose one of {', '.join(NAMES)}")
+            raise ConfigError(f"no backbone {name!r}; choose one of {', '.join((*NAMES, *TRANSFORMERS))}")
     return Pyramid(body, body.feature_info.channels(), body.feature_info.reduction())
 
 
@@ -227,8 +232,10 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
+def load_weights(model: nn.Module, path: Path, prefix: str = "") -> None:
     """Fill `model` from a .safetensors of its own state, or from an .npz of folded int8 convolutions.
+
+    prefix: where a .safetensors holds more than the model, the start of the names that are the model's.
 
     Raises:
         WeightsError: no such file, unreadable, a kind that could carry code (pickle), or shapes that do not fit.
@@ -249,7 +256,8 @@ def load_weights(model: nn.Module, path: Path) -> None:
             f"{path}: only .safetensors and .npz are read, since a pickle can run code; convert it first"
         )
     try:
-        state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}
+        mine = {k.removeprefix(prefix): v for k, v in load_file(path).items() if k.startswith(prefix)}
+        state = {k: v.float() if v.is_floating_point() else v for k, v in mine.items()}
         model.load_state_dict(state)
     except Exception as error:
         raise WeightsError(f"{path} does not fit {type(model).__name__}: {error}") from error

@@ -1,6 +1,7 @@
 """The tiny networks' own "ImageNet": scenes of the embedded world, of a seed that no run uses.
 
     python -m wsis.pretrain vgg_tiny --out wsis/weights          trains, and writes the weights (fp16) with their card
+    python -m wsis.pretrain vit_tiny_mae --images photos --out adapted      goes on from the shipped ones with your pictures
 
 What the large trunks bring from ImageNet classification, the tiny ones bring from here: features learned from image
 tags alone (vgg_tiny, hrnet_tiny, resnet_tiny: one object per picture, named by its tag). The transformers come with
@@ -18,16 +19,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from wsis import pretrain_vit
-from wsis.backbones import Pyramid, build_pyramid, sha256
+from wsis import pretrain_points, pretrain_vit
+from wsis.backbones import Pyramid, build_pyramid, load_weights, sha256, shipped
 from wsis.checkpoint import save_weights
-from wsis.data.labelled import InMemory
-from wsis.data.transforms import Augment, collate
+from wsis.data.labelled import Changed, InMemory
+from wsis.data.pictures import ImageFolder
+from wsis.data.transforms import Augment, collate, resize, short_side
 from wsis.data.world import World, WorldConfig
 from wsis.errors import ConfigError
 from wsis.files import write_json
 from wsis.train import Engine, Schedule, make_accelerator, optimise
-from wsis.types import Batch, Dataset
+from wsis.types import Batch, Dataset, Sample
+from wsis.weak import with_points
 
 SEED = 90_210
 SIZE = 64
@@ -41,6 +44,7 @@ OBJECTIVES = {
     "vit_tiny_mae": "one to three objects; masked image modelling, no label",
     "vit_tiny_supervised": "one object; image tags only",
     "vit_tiny_dino": "one to three objects; self-distillation, no label",
+    "vit_hybrid_points": "one to three objects; one point each, and what hidden patches hold",
 }
 
 
@@ -67,7 +71,7 @@ class Recipe:
     """What one network is trained on and how.
 
     counts: scenes to train on and to judge on. learner: classes -> a network that maps a batch to its loss terms.
-    body: what of it is shipped. quality: measured figures for the card.
+    body: what of it is shipped. quality: measured figures for the card. given: what the learner is told of a scene.
     """
 
     trained_on: str
@@ -78,6 +82,7 @@ class Recipe:
     learner: Callable[[int], nn.Module]
     body: Callable[[nn.Module], nn.Module]
     quality: Callable[[nn.Module, Dataset], dict[str, float]]
+    given: Callable[[Sample], Sample] = lambda sample: sample  # its tags
 
 
 def recipe(name: str) -> Recipe:
@@ -98,6 +103,18 @@ def recipe(name: str) -> Recipe:
             body=_pyramid_body,
             quality=accuracy,
         )
+    if name == "vit_hybrid_points":
+        return Recipe(
+            trained_on=f"scenes of the embedded world with {OBJECTIVES[name]}",
+            scenes=pretrain_vit.SCENES,
+            counts=(4000, 200),
+            augment=pretrain_points.AUGMENT,
+            schedule=pretrain_points.SCHEDULE,
+            learner=pretrain_points.PointFinder,
+            body=_encoder,
+            quality=pretrain_points.quality,
+            given=lambda sample: with_points(sample, "box_center"),
+        )
     if name in OBJECTIVES:
         masked, tagged = name == "vit_tiny_mae", name == "vit_tiny_supervised"
         # an autoencoder sees a quarter of the tokens, the others half: so many steps cost about the same
@@ -113,6 +130,11 @@ def recipe(name: str) -> Recipe:
             quality=lambda model, val: pretrain_vit.quality(pretrain_vit.trained(model), val),
         )
     raise ConfigError(f"no recipe for {name!r}; choose one of {', '.join((*PYRAMIDS, *OBJECTIVES))}")
+
+
+def _encoder(model: nn.Module) -> nn.Module:
+    assert isinstance(model, pretrain_points.PointFinder)
+    return model.encoder
 
 
 def _pyramid_body(model: nn.Module) -> nn.Module:
@@ -133,31 +155,50 @@ def accuracy(model: nn.Module, val: Dataset) -> dict[str, float]:
     return {"accuracy": round(torch.cat(right).float().mean().item(), 4)}
 
 
-def pretrain(name: str, out: Path, steps: int | None = None, scenes: int | None = None) -> dict:
-    """Train the network `name` from nothing and write `<name>.safetensors` and `<name>.json` in `out`.
+def pretrain(
+    name: str, out: Path, steps: int | None = None, scenes: int | None = None, images: Path | None = None
+) -> dict:
+    """Train the network `name` and write `<name>.safetensors` and `<name>.json` in `out`.
 
-    steps, scenes: in place of the recipe's. Goes on from the last checkpoint in `out/.<name>`. Returns the card.
+    steps, scenes: in place of the recipe's. images: a folder of pictures in place of scenes; the shipped weights go on
+    learning from these, without any label. Goes on from the last checkpoint in `out/.<name>`. Returns the card.
+
+    Raises:
+        ConfigError: see `recipe`; images for a network that learns from tags. DataError: see `ImageFolder`.
     """
     began = time.perf_counter()
     chosen = recipe(name)
     schedule = replace(chosen.schedule, steps=steps or chosen.schedule.steps)
     count = scenes or chosen.counts[0]
     judged = pretrain_vit.SCENES if name in OBJECTIVES else chosen.scenes  # cards of the transformers compare
-    train = InMemory(World("train", count, seed=SEED, config=chosen.scenes))
     val = InMemory(World("val", chosen.counts[1], seed=SEED, config=judged))
+    train: Dataset = (
+        InMemory(Changed(World("train", count, seed=SEED, config=chosen.scenes), chosen.given))
+        if images is None
+        else _pictures(name, images)
+    )
+    described = (
+        f"{count} {chosen.trained_on}"
+        if images is None
+        else f"the scenes, then {len(train)} pictures without labels"
+    )
     engine = Engine(accelerator=make_accelerator("auto"), seed=SEED, folder=out / f".{name}", resume=True)
     torch.manual_seed(SEED)
     model = chosen.learner(len(train.classes))
+    if images is not None:
+        load_weights(chosen.body(model), shipped(name))
 
     def loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
         return network(batch)
 
-    model = optimise(name, model, loss, train, chosen.augment, schedule, engine, f"{name} {schedule}")
+    model = optimise(
+        name, model, loss, train, chosen.augment, schedule, engine, f"{name} {schedule} {described}"
+    )
     path = out / f"{name}.safetensors"
     save_weights(path, chosen.body(model), half=True)
     card = {
-        "command": f"python -m wsis.pretrain {name}",
-        "trained_on": f"{count} {chosen.trained_on}",
+        "command": f"python -m wsis.pretrain {name}" + ("" if images is None else f" --images {images.name}"),
+        "trained_on": described,
         **chosen.quality(model, val),
         "classes": len(train.classes),
         "seed": SEED,
@@ -172,6 +213,20 @@ def pretrain(name: str, out: Path, steps: int | None = None, scenes: int | None 
     return card
 
 
+def _pictures(name: str, folder: Path) -> Dataset:
+    """The pictures of a folder at about the size of the scenes."""
+    if name not in ("vit_tiny_mae", "vit_tiny_dino"):
+        raise ConfigError(
+            f"{name} learns from tags; only vit_tiny_mae and vit_tiny_dino learn from pictures alone"
+        )
+    return InMemory(
+        Changed(
+            ImageFolder(folder),
+            lambda sample: resize(sample, short_side(sample.size, pretrain_vit.SIZE, 2 * pretrain_vit.SIZE)),
+        )
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -180,8 +235,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("wsis/weights"))
     parser.add_argument("--steps", type=int, help="instead of the recipe's")
     parser.add_argument("--scenes", type=int, help="to train on, instead of the recipe's")
+    parser.add_argument("--images", type=Path, help="a folder of pictures to go on with")
     arguments = parser.parse_args()
-    print(pretrain(arguments.name, arguments.out, arguments.steps, arguments.scenes))
+    print(pretrain(**vars(arguments)))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from wsis.files import atomic, read_json, write_json
 from wsis.train import Augment, Engine, Schedule, StepLoss, make_accelerator, optimise, seed_of
 from wsis.types import Dataset, Method
 
-METHODS = ("bestie", "exits")
+METHODS = ("bestie", "exits", "attentionshift")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,6 +46,10 @@ class Schedule:
     nesterov: bool = ours(False, why="usual")
     betas: tuple[float, float] = ours((0.9, 0.999), why="usual", unit="of Adam's two averages")
     weight_decay: float = ours(0.0, why="usual")
+    decay_all: bool = ours(True, why="else biases, norms, tokens and positions keep their size")
+    layer_decay: float = ours(
+        1.0, why="one rate for all layers", unit="multiple of lr per layer of a transformer"
+    )
     warmup: int = ours(0, why="linear from lr / 1000", unit="step", scales=True)
     decay: Literal["poly", "step", "cosine", "constant"] = ours("poly", why="usual in segmentation")
     power: float = ours(0.9, why="usual with poly")
@@ -112,27 +116,44 @@ def learning_rate(schedule: Schedule, step: int) -> float:
 
 
 def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
-    """Two groups: the pretrained `trunk` at `lr`, everything new at `new_lr * lr`."""
-    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-    old = [p for n, p in named if "trunk." in n]
-    new = [p for n, p in named if "trunk." not in n]
-    groups = [
-        {"params": old, "lr": schedule.lr, "base_lr": schedule.lr},
-        {"params": new, "lr": schedule.lr * schedule.new_lr, "base_lr": schedule.lr * schedule.new_lr},
+    """Groups of one rate each: the pretrained `trunk` at `lr`, everything new at `new_lr * lr`.
+
+    With `layer_decay` the blocks of a transformer's trunk have less the deeper they lie below what is new.
+    """
+    blocks = {
+        int(n.split("trunk.blocks.")[1].split(".")[0])
+        for n, _ in model.named_parameters()
+        if "trunk.blocks." in n
+    }
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            rate = _rate(name, len(blocks), schedule)
+            small = parameter.ndim <= 1 or name.endswith(("token", "tokens", "positions", "pos_embed"))
+            decay = schedule.weight_decay if schedule.decay_all or not small else 0.0
+            groups.setdefault((rate, decay), []).append(parameter)
+    parts = [
+        {"params": found, "lr": rate, "base_lr": rate, "weight_decay": decay}
+        for (rate, decay), found in groups.items()
     ]
-    groups = [g for g in groups if g["params"]]
     match schedule.optimizer:
         case "sgd":
-            return torch.optim.SGD(
-                groups,
-                momentum=schedule.momentum,
-                nesterov=schedule.nesterov,
-                weight_decay=schedule.weight_decay,
-            )
+            return torch.optim.SGD(parts, momentum=schedule.momentum, nesterov=schedule.nesterov)
         case "adam":
-            return torch.optim.Adam(groups, betas=schedule.betas, weight_decay=schedule.weight_decay)
+            return torch.optim.Adam(parts, betas=schedule.betas)
         case "adamw":
-            return torch.optim.AdamW(groups, betas=schedule.betas, weight_decay=schedule.weight_decay)
+            return torch.optim.AdamW(parts, betas=schedule.betas)
+
+
+def _rate(name: str, blocks: int, schedule: Schedule) -> float:
+    """The learning rate of a parameter: of the trunk by its block, patches and positions below the first."""
+    if "trunk." not in name:
+        return schedule.lr * schedule.new_lr
+    if "trunk.blocks." in name:
+        level = 1 + int(name.split("trunk.blocks.")[1].split(".")[0])
+    else:
+        level = blocks + 1 if "trunk.norm." in name or not blocks else 0
+    return schedule.lr * schedule.layer_decay ** (blocks + 1 - level)
 
 
 def order(

@@ -22,7 +22,7 @@ from timm.models.vision_transformer import (
 from torch import Tensor, nn
 from torch.nn.functional import linear, normalize
 
-from wsis.backbones import IMAGENET_MEAN, IMAGENET_STD, load_weights, shipped
+from wsis.backbones import IMAGENET_MEAN, IMAGENET_STD, build_pyramid, load_weights, shipped
 from wsis.errors import ConfigError, WeightsError
 
 Layer = int | Literal["all"]
@@ -43,6 +43,8 @@ PUBLISHED = {
 }
 """timm's name of each published checkpoint (EXITS, Table a4)."""
 SHIPPED = ("mae", "supervised", "dino")
+HYBRID = "vit_hybrid"
+"""Eight layers on the five stages of vgg_tiny (a hybrid as in Dosovitskiy et al., ICLR 2021): it learns in minutes."""
 COLDEST = 0.012
 """The lowest temperature at which exp(cosine / temperature) is a normal fp32 number for every cosine."""
 
@@ -78,8 +80,11 @@ class ViT(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return self.trunk.norm(self.run(self.embed(images), 0, self.depth))[:, 1:]
 
-    def embed(self, images: Tensor) -> Tensor:
-        """The input of layer 1, [B, 1 + n, D]: class token and patches with their positions."""
+    def embed(self, images: Tensor, hidden: Tensor | None = None, fill: Tensor | None = None) -> Tensor:
+        """The input of layer 1, [B, 1 + n, D]: class token and patches with their positions.
+
+        hidden: bool [B, n], patches whose content is `fill` [D] in place of their own.
+        """
         height, width = images.shape[-2:]
         if height % self.patch or width % self.patch:
             raise ValueError(
@@ -87,6 +92,8 @@ class ViT(nn.Module):
                 f"resize or pad them to multiples of {self.patch}"
             )
         x = self.trunk.patch_embed((images - self.mean) / self.std)
+        if hidden is not None and fill is not None:
+            x = torch.where(hidden.view(*x.shape[:-1], 1), fill.to(x.dtype), x)
         return self.trunk.norm_pre(self.trunk._pos_embed(x))
 
     def run(self, x: Tensor, start: int, stop: int) -> Tensor:
@@ -199,12 +206,12 @@ class ConvStem(nn.Sequential):
 
 
 def build_vit(name: str, weights: str, stem: Literal["patch", "conv"] = "patch") -> ViT:
-    """The transformer `name`: vit_base, vit_small (patches of 16) or vit_tiny (patches of 8, made for 96 pixels).
+    """The transformer `name`: vit_base, vit_small (patches of 16), vit_tiny or vit_hybrid (8, made for 96 pixels).
 
     weights: "random"; a published checkpoint (`PUBLISHED`: timm, needs a network or its cache); for vit_tiny one of
-    `SHIPPED` (wsis/weights, hash checked); or a path to .safetensors of the trunk. Images are normalised as the
-    checkpoint wants; with a path or at random as ImageNet is. stem: "patch", the linear map of the checkpoint, or "conv",
-    `ConvStem` with random weights; everything else keeps those of the checkpoint.
+    `SHIPPED`, for vit_hybrid "points" (wsis/weights, hash checked); or a path to .safetensors of the trunk. Images are
+    normalised as the checkpoint wants; with a path or at random as ImageNet is. stem: "patch", the linear map of the
+    checkpoint, or "conv", `ConvStem` with random weights; everything else keeps those of the checkpoint.
 
     Raises:
         ConfigError: unknown name or stem, or weights of a kind that this network does not have.
@@ -212,17 +219,18 @@ def build_vit(name: str, weights: str, stem: Literal["patch", "conv"] = "patch")
     """
     if stem not in ("patch", "conv"):
         raise ConfigError(f"stem={stem!r}: choose patch or conv")
-    if name != "vit_tiny" and name not in PUBLISHED:
-        raise ConfigError(f"no transformer {name!r}; choose vit_tiny, {' or '.join(PUBLISHED)}")
-    known = SHIPPED if name == "vit_tiny" else tuple(PUBLISHED[name])
+    if name not in ("vit_tiny", HYBRID, *PUBLISHED):
+        raise ConfigError(f"no transformer {name!r}; choose vit_tiny, {HYBRID}, {' or '.join(PUBLISHED)}")
+    known = {"vit_tiny": SHIPPED, HYBRID: ("points",)}.get(name) or tuple(PUBLISHED[name])
     if weights not in (*known, "random") and not Path(weights).suffix:
         raise ConfigError(f"{name} has no weights {weights!r}; use {', '.join(known)}, random or a path")
     if weights in PUBLISHED.get(name, {}):
         vit = _published(PUBLISHED[name][weights])
     else:
-        vit = ViT(_tiny() if name == "vit_tiny" else _timm(f"{name}_patch16_224", pretrained=False))
+        vit = ViT(_untrained(name))
         if weights != "random":
-            load_weights(vit.trunk, shipped(f"{name}_{weights}") if weights in known else Path(weights))
+            path = shipped(f"{name}_{weights}") if weights in known else Path(weights)
+            load_weights(vit.trunk, path, prefix="vit.trunk." if weights == "points" else "")
     if stem == "conv":
         vit.trunk.patch_embed.proj = ConvStem(vit.width, vit.patch)
     return vit
@@ -246,13 +254,35 @@ def _timm(source: str, pretrained: bool) -> VisionTransformer:
     return cast(VisionTransformer, net)
 
 
-def _tiny() -> VisionTransformer:
+def _untrained(name: str) -> VisionTransformer:
+    if name in PUBLISHED:
+        return _timm(f"{name}_patch16_224", pretrained=False)
+    if name == "vit_tiny":
+        return _tiny()
+    trunk = _tiny(depth=8)
+    stages = build_pyramid("vgg_tiny", "random")
+    trunk.patch_embed.proj = HybridStem(stages.body, stages.channels[-1], trunk.embed_dim)
+    return trunk
+
+
+class HybridStem(nn.Module):
+    """The last of a convolutional trunk's features as patches: [B, 3, H, W] -> [B, D, H / 8, W / 8]."""
+
+    def __init__(self, stages: nn.Module, channels: int, width: int) -> None:
+        super().__init__()
+        self.stages, self.proj = stages, nn.Conv2d(channels, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(self.stages(x)[-1])
+
+
+def _tiny(depth: int = 12) -> VisionTransformer:
     """ViT-B's twelve layers at a sixth of the width; positions start as sines, since training is short."""
     trunk = VisionTransformer(
         img_size=96,
         patch_size=8,
         embed_dim=128,
-        depth=12,
+        depth=depth,
         num_heads=4,
         mlp_ratio=2,
         num_classes=0,

@@ -79,9 +79,7 @@ class Augment:
         )
         labels = {k: F.crop(v, top, left, self.crop, self.crop) for k, v in labels.items()}
         if chance[3] < self.flip:
-            labels = {k: F.horizontal_flip(v) for k, v in labels.items()}
-            if "extreme_points" in labels:
-                labels["extreme_points"] = labels["extreme_points"][:, [0, 3, 2, 1]]
+            labels = _flipped(labels)
         return _sample(sample, labels, self.pad_value, self.mean_color)
 
     def _size(self, size: tuple[int, int], chance: float) -> tuple[int, int]:
@@ -112,6 +110,34 @@ class Augment:
         if happens[4] and self.hue:
             image = F.adjust_hue(image, hue * self.hue)
         return image
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShortSide:
+    """Random size and flip of a whole sample, as detectors are trained; the same sample and seed give the same result.
+
+    short: sides to choose from, pixels of the shorter side. long: what the longer side must not exceed, pixels.
+    flip: probability of a left-right flip.
+    """
+
+    short: tuple[int, ...]
+    long: int
+    flip: float
+
+    def __call__(self, sample: Sample, seed: int) -> Sample:
+        chance = torch.rand(2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).tolist()
+        labels = _resize(
+            _labels(sample), short_side(sample.size, self.short[int(chance[0] * len(self.short))], self.long)
+        )
+        if chance[1] < self.flip:
+            labels = _flipped(labels)
+        return replace(sample, **_fields(sample, labels))
+
+
+def short_side(size: tuple[int, int], short: int, long: int) -> tuple[int, int]:
+    """(height, width) with the aspect of `size`: the shorter side is `short`, unless the longer would exceed `long`."""
+    factor = min(short / min(size), long / max(size))
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
 def resize(sample: Sample, size: int | tuple[int, int]) -> Sample:
@@ -205,6 +231,14 @@ def _resize_one(value: Tensor, size: list[int]) -> Tensor:
             F.resize_image(value.as_subclass(Tensor), size, InterpolationMode.NEAREST_EXACT)
         )
     return F.resize(value, size, antialias=True)
+
+
+def _flipped(labels: Labels) -> Labels:
+    """Left becomes right, also the names of extreme points."""
+    labels = {k: F.horizontal_flip(v) for k, v in labels.items()}
+    if "extreme_points" in labels:
+        labels["extreme_points"] = labels["extreme_points"][:, [0, 3, 2, 1]]
+    return labels
 
 
 def _offset(side: int, crop: int, chance: float) -> int:

@@ -58,7 +58,7 @@ def run_costs(
             sizes if name == "EXITS" else {k: v for k, v in sizes.items() if not k.startswith("extractor")}
         )
         ours = {k: spread(v) for k, v in hours[name].items()} | {
-            k: spread([v / 1e6]) for k, v in millions.items()
+            k: spread([v / 1e6] * repeats) for k, v in millions.items()
         }
         rows.append(
             {

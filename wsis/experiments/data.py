@@ -11,9 +11,9 @@ from wsis.data.labelled import Changed, InMemory
 from wsis.data.world import World, WorldConfig
 from wsis.errors import DataError
 from wsis.types import Dataset
-from wsis.weak import with_extreme_points, with_points
+from wsis.weak import PointKind, with_extreme_points, with_points
 
-Clicks = Literal["points", "extreme_points"]
+Clicks = PointKind | Literal["extreme_points"]
 
 # Few and large objects of half the classes: what small networks can tell apart after minutes.
 TINY_WORLD = WorldConfig(
@@ -24,11 +24,6 @@ FULL_WORLD = WorldConfig(size=448)
 LENGTHS = {"tiny": (500, 200), "full": (10_000, 1_000)}
 KEPT = 2000  # of so many small pictures all are held in memory
 ANNOTATOR = 0  # seed of simulated clicks
-CLICKS: dict[str, Clicks] = {
-    "points": "points",
-    "extreme_points": "extreme_points",
-    "boxes": "extreme_points",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +71,9 @@ def open_data(
 
 def clicks_for(cfg: Any) -> Clicks | None:
     """The clicks that a method with these settings needs; a box is that of the four extreme points."""
-    return CLICKS.get(cfg.supervision)
+    if cfg.supervision == "points":
+        return getattr(cfg, "point", "mask_random")
+    return "extreme_points" if cfg.supervision in ("extreme_points", "boxes") else None
 
 
 def clicked(dataset: Dataset, split: str, clicks: Clicks) -> tuple[Dataset, str]:
@@ -85,18 +82,19 @@ def clicked(dataset: Dataset, split: str, clicks: Clicks) -> tuple[Dataset, str]
     Raises:
         DataError: there are neither clicks nor masks.
     """
-    first, words = dataset[0], clicks.replace("_", " ")
-    if getattr(first, clicks) is not None:
+    first, name = dataset[0], "extreme_points" if clicks == "extreme_points" else "points"
+    words = name.replace("_", " ")
+    if getattr(first, name) is not None:
         return dataset, ""
     if first.truth is None:
         raise DataError(
             f"the method learns from {words}, but image {first.image_id} of the split {split} has neither {words} nor "
             "masks; annotate them for every object, or choose another supervision"
         )
-    if clicks == "points":
-        note = f"points of {split} simulated from the masks (mask_random, seed {ANNOTATOR})"
-        return Changed(dataset, lambda sample: with_points(sample, "mask_random", ANNOTATOR)), note
-    return Changed(dataset, with_extreme_points), f"extreme points of {split} simulated from the masks"
+    if clicks == "extreme_points":
+        return Changed(dataset, with_extreme_points), f"extreme points of {split} simulated from the masks"
+    note = f"points of {split} simulated from the masks ({clicks}, seed {ANNOTATOR})"
+    return Changed(dataset, lambda sample: with_points(sample, clicks, ANNOTATOR)), note
 
 
 def _world(scale: Scale, seed: int) -> Data:

@@ -64,6 +64,7 @@ class Sweep:
             "ours": {m: spread(list(values[m][row.name].values())) for m in metrics if values[m][row.name]},
             "n": len(done),
             "also": also([facts["reports"] for facts in done.values()], metrics),
+            "curves": curves({seed: facts["reports"] for seed, facts in done.items()}),
         }
 
     def _provenance(self) -> dict[str, Any]:
@@ -115,6 +116,17 @@ def also(reports: list[dict[str, Any]], metrics: Sequence[str]) -> dict[str, flo
                 if number and name not in (*NOT_FIGURES, *metrics):
                     figures.setdefault(f"{stage}.{name}", []).append(value)
     return {name: mean(values) for name, values in figures.items()}
+
+
+def curves(reports: Mapping[int, dict[str, Any]]) -> dict[str, dict[str, list[Any]]]:
+    """What was measured during training: lists of rows by `<stage>.<figure>` and seed."""
+    found: dict[str, dict[str, list[Any]]] = {}
+    for seed, of_seed in reports.items():
+        for stage, report in of_seed.items():
+            for name, value in report.items():
+                if isinstance(value, list):
+                    found.setdefault(f"{stage}.{name}", {})[str(seed)] = value
+    return found
 
 
 def _different(facts: list[Facts], name: str) -> str:

@@ -10,12 +10,16 @@ from wsis.runs import method
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One run. changes: settings that differ from the preset; tiny_changes: in their place at tiny scale."""
+    """One run. changes: settings that differ from the preset; tiny_changes: in their place at tiny scale.
+
+    method: where it is another than the table's.
+    """
 
     name: str
     changes: dict[str, Any] = field(default_factory=dict)
     published: dict[str, float] = field(default_factory=dict)
     tiny_changes: dict[str, Any] | None = None
+    method: str = ""
 
     def settings(self, scale: Scale) -> dict[str, Any]:
         return self.changes if scale == "full" or self.tiny_changes is None else self.tiny_changes
@@ -32,7 +36,11 @@ class Table:
     rows: tuple[Row, ...]
     claims: tuple[Claim, ...]
 
+    def method_of(self, row: Row) -> str:
+        """The method of a row."""
+        return row.method or self.method
+
     def config(self, row: Row, scale: Scale) -> Any:
         """The settings of a row."""
-        package = method(self.method)
+        package = method(self.method_of(row))
         return changed(package.FULL if scale == "full" else package.TINY, **row.settings(scale))

@@ -55,8 +55,9 @@ def run_table(
     if any(o.val is None for o in opened.values()):
         raise DataError(f"{data} has no annotations/instances_val.json; a table is measured on the split val")
     images = {name: {s: opened[s, clicks] for s in seeds} for name, clicks in needs.items()}
+    methods = {row.name: table.method_of(row) for row in table.rows}
     facts = {
-        name: {s: found for s in seeds if (found := finished(table.method, cfg, images[name][s], s, folder))}
+        name: {s: found for s in seeds if (found := finished(methods[name], cfg, images[name][s], s, folder))}
         for name, cfg in configs.items()
     }
     sweep = Sweep(table=table, scale=scale, settings=settings, configs=configs, data=images, facts=facts)
@@ -64,7 +65,7 @@ def run_table(
         for row in table.rows:
             if seed not in facts[row.name]:
                 cfg, of_seed = configs[row.name], images[row.name][seed]
-                facts[row.name][seed] = run_row(table.method, cfg, of_seed, seed, folder, device, workers)
+                facts[row.name][seed] = run_row(methods[row.name], cfg, of_seed, seed, folder, device, workers)
                 write(out, sweep.results())
                 _say(table, row, seed, facts[row.name][seed])
     write(out, sweep.results())

@@ -1,0 +1,421 @@
+"""AttentionShift put together: targets, objective, verbs, degenerate images."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from wsis.config import changed, flatten
+from wsis.data.transforms import ShortSide, collate, short_side
+from wsis.methods import attentionshift
+from wsis.methods.attentionshift import baseline, divisible, rescaled, with_clicks
+from wsis.methods.attentionshift.config import FULL, TINY
+from wsis.methods.attentionshift.labels import (
+    Clicks,
+    Labels,
+    PointSet,
+    box_pixels,
+    gather_clicks,
+    mask_targets,
+    part_extents,
+    point_targets,
+)
+from wsis.methods.attentionshift.objective import (
+    mask_term,
+    match_tokens,
+    mil_term,
+    point_term,
+    token_terms,
+    with_key_points,
+)
+from wsis.methods.attentionshift.parts import KeyPoints
+from wsis.methods.attentionshift.pipeline import measured_at, summary
+from wsis.types import Points, Sample
+
+SIDE = 64
+SMALL = changed(
+    TINY,
+    classes=3,
+    weights="random",
+    **{
+        "tokens.count": 20,
+        "heads.rois": 8,
+        "heads.proposals": 20,
+        "size.test_short": SIDE,
+        "network.steps": 2,
+    },
+)
+
+
+def clicks(xy, labels, present=None):
+    xy, labels = torch.tensor(xy), torch.tensor(labels)
+    present = torch.ones_like(labels, dtype=torch.bool) if present is None else torch.tensor(present)
+    return Clicks(xy.float(), labels, torch.zeros_like(labels), present)
+
+
+def image(objects, size=SIDE):
+    """A picture of noise with clicks at the given places."""
+    generator = torch.Generator().manual_seed(0)
+    xy = torch.tensor([o[:2] for o in objects]).float().reshape(-1, 2)
+    labels = torch.tensor([o[2] for o in objects], dtype=torch.long)
+    pixels = torch.randint(0, 256, (3, size, size), dtype=torch.uint8, generator=generator)
+    return Sample(image=pixels, image_id=1, points=Points.make(xy, labels, ids=torch.arange(len(labels)) + 7))
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return attentionshift.build(SMALL)
+
+
+def squares(boxes, size=32):
+    """Maps that are 1 in boxes and 0 elsewhere: [1, G, size, size]."""
+    return box_pixels(torch.tensor(boxes).float(), (size, size)).float()[None]
+
+
+def labels_of(foreground, boxes, key_points=None, cosine=True):
+    boxes = torch.tensor(boxes).float()[None]
+    chosen = torch.zeros(boxes.shape[:2], dtype=torch.long)
+    history = foreground if cosine else None
+    return Labels(boxes, chosen, foreground, foreground, 1 - foreground, key_points, cosine=history)
+
+
+# clicks
+
+
+def test_clicks_are_padded_in_order():
+    points = Points.make(
+        torch.tensor([[1.0, 2], [3, 4], [5, 6]]), torch.tensor([0, 1, 2]), image=torch.tensor([2, 0, 2])
+    )
+    found = gather_clicks(points, 3)
+    assert found.present.tolist() == [[True, False], [False, False], [True, True]]
+    assert found.xy[2].tolist() == [[1, 2], [5, 6]]
+    assert found.labels[0, 0] == 1
+
+
+def test_no_click_at_all():
+    found = gather_clicks(Points.none(), 2)
+    assert found.xy.shape == (2, 0, 2)
+
+
+# what teaches the masks
+
+
+def test_box_pixels_are_half_open():
+    inside = box_pixels(torch.tensor([[1.0, 2, 4, 3]]), (5, 6))[0]
+    assert inside.nonzero().tolist() == [[2, 1], [2, 2], [2, 3]]
+
+
+def test_points_without_parts_are_background_and_the_click():
+    found = labels_of(squares([[8, 8, 24, 24]]), [[4, 4, 28, 28]], KeyPoints(*no_key_points()))
+    made = point_targets(found, clicks([[[16.0, 16]]], [[0]]), TINY.mask)
+    assert made.counts[0, 0].any()
+    inner = squares([[8, 8, 24, 24]])[0, 0].bool()
+    x, y = made.xy[0, 0][made.counts[0, 0]].long().unbind(1)
+    assert torch.equal(inner[y, x], made.target[0, 0][made.counts[0, 0]])
+    assert made.xy[0, 0, -1].tolist() == [16, 16]
+    assert made.counts[0, 0, -1]
+
+
+def no_key_points(count=2):
+    return (
+        torch.zeros(1, 1, count, 2),
+        torch.zeros(1, 1, count, dtype=torch.bool),
+        torch.zeros(1, 1, count).long(),
+    )
+
+
+def test_key_points_take_the_place_of_sampled_object_points():
+    keys = KeyPoints(
+        torch.tensor([[[[10.0, 10], [0, 0]]]]), torch.tensor([[[True, False]]]), torch.zeros(1, 1, 2).long()
+    )
+    found = labels_of(squares([[8, 8, 24, 24]]), [[4, 4, 28, 28]], keys)
+    made = point_targets(found, clicks([[[16.0, 16]]], [[0]]), TINY.mask)
+    positive = made.xy[made.counts & made.target]
+    assert positive.tolist() == [[10, 10]]
+    assert (made.counts & ~made.target).any()
+
+
+def test_absent_objects_have_no_points():
+    found = labels_of(squares([[8, 8, 24, 24]]), [[4, 4, 28, 28]], KeyPoints(*no_key_points()))
+    assert not point_targets(found, clicks([[[16.0, 16]]], [[0]], [[False]]), TINY.mask).counts.any()
+
+
+def test_the_baselines_points_are_sure_in_its_own_map():
+    attention = torch.linspace(0, 1, 32).expand(1, 1, 32, 32)
+    found = labels_of(attention, [[0, 0, 32, 32]], cosine=False)
+    made = point_targets(found, clicks([[[16.0, 16]]], [[0]]), TINY.mask)
+    x = made.xy[0, 0, :, 0][made.counts[0, 0]] / 31
+    target = made.target[0, 0][made.counts[0, 0]]
+    assert (x[target] > 0.2).all()
+    assert (x[~target] < 0.05).all()
+
+
+def test_points_repeat_for_the_same_generator():
+    found = labels_of(squares([[8, 8, 24, 24]]), [[4, 4, 28, 28]], KeyPoints(*no_key_points()))
+    at = clicks([[[16.0, 16]]], [[0]])
+    first, second = (
+        point_targets(found, at, TINY.mask, torch.Generator().manual_seed(3)).xy for _ in range(2)
+    )
+    assert torch.equal(first, second)
+
+
+def test_the_baseline_ignores_what_is_between():
+    attention = ((torch.arange(100) + 0.5) / 100).expand(1, 1, 4, 100)
+    masks, counts = mask_targets(labels_of(attention, [[0, 0, 100, 4]], cosine=False), TINY)
+    assert masks[0, 0, 0].nonzero()[0] == 20
+    ignored = (~counts[0, 0, 0]).nonzero()[:, 0]
+    assert (ignored.min(), ignored.max()) == (10, 19)
+
+
+def test_pseudo_masks_stay_in_their_boxes():
+    found = labels_of(squares([[0, 0, 32, 32]]), [[4, 6, 20, 12]])
+    masks, counts = mask_targets(found, TINY)
+    assert torch.equal(masks[0, 0], box_pixels(torch.tensor([4.0, 6, 20, 12]), (32, 32)))
+    assert counts.all()
+
+
+def test_the_extent_of_a_part():
+    maps = torch.zeros(1, 1, 1, 25)
+    maps[..., [7, 12, 13, 17]] = 1  # a cross without its left arm, in a grid of 5 x 5
+    found = part_extents(maps, torch.ones(1, 1, 1, dtype=torch.bool), torch.ones(1, 1, 5, 5), 0.8, 4)
+    top, left, bottom, right = found.xy[0, 0].tolist()
+    assert (top, bottom, right) == ([9.5, 5.5], [9.5, 13.5], [13.5, 9.5])
+    assert left[0] == 9.5
+    assert not part_extents(
+        maps, torch.zeros(1, 1, 1, dtype=torch.bool), torch.ones(1, 1, 5, 5), 0.8, 4
+    ).counts.any()
+
+
+# the objective
+
+
+def points(xy, target):
+    xy = torch.tensor(xy).float()[None]
+    return PointSet(xy, torch.tensor(target)[None].bool(), torch.ones(xy.shape[:2], dtype=torch.bool))
+
+
+def test_a_linear_map_is_read_exactly():
+    place = torch.arange(8) * 4 + 1.5  # centres of eight cells in a region of 32 pixels
+    logits = (0.1 * place).expand(1, 8, 8)
+    found = point_term(
+        logits, torch.tensor([[0.0, 0, 32, 32]]), points([[7.0, 12.0]], [1]), torch.tensor([0])
+    )
+    assert float(found) == pytest.approx(math.log1p(math.exp(-0.7)), abs=1e-6)
+
+
+def test_a_point_at_a_cells_centre_reads_that_cell():
+    logits = torch.randn(1, 8, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    term = point_term(logits, torch.tensor([[0.0, 0, 32, 32]]), points([[5.5, 9.5]], [0]), torch.tensor([0]))
+    term.backward()
+    assert logits.grad.abs().gt(1e-6).nonzero().tolist() == [[0, 2, 1]]
+
+
+def test_points_outside_the_region_do_not_count():
+    logits = torch.randn(1, 8, 8).requires_grad_()
+    term = point_term(logits, torch.tensor([[0.0, 0, 32, 32]]), points([[40.0, 9.5]], [1]), torch.tensor([0]))
+    term.backward()
+    assert float(term.detach()) == 0
+    assert not logits.grad.any()
+
+
+def test_a_sure_and_right_mask_costs_nothing():
+    masks = box_pixels(torch.tensor([[0.0, 0, 16, 32]]), (32, 32))
+    logits = torch.full((1, 8, 8), -50.0)
+    logits[..., :4] = 50
+    term = mask_term(
+        logits, torch.tensor([[0.0, 0, 32, 32]]), masks, torch.ones_like(masks), torch.tensor([0])
+    )
+    assert float(term) < 1e-6
+
+
+def test_what_does_not_count_teaches_nothing():
+    masks = box_pixels(torch.tensor([[0.0, 0, 16, 32]]), (32, 32))
+    logits = torch.zeros(1, 8, 8, requires_grad=True)
+    mask_term(logits, torch.tensor([[0.0, 0, 32, 32]]), masks, ~masks, torch.tensor([0])).backward()
+    assert not logits.grad[..., :4].any()
+    assert logits.grad[..., 4:].all()
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_mil_of_zero_logits(classes):
+    """Every candidate and class alike: the sum over candidates is 1 / C."""
+    scores = torch.full((3, 7, classes), 1 / (7 * classes))
+    expected = -(math.log(1 / classes) + (classes - 1) * math.log(1 - 1 / classes)) / classes
+    assert float(mil_term(scores, torch.tensor([0, 1, 1]))) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_token_at_the_click_of_its_class_matches_it():
+    logits, place = torch.full((1, 4, 2), -4.0), torch.full((1, 4, 2), 0.9)
+    logits[0, 2, 1], place[0, 2] = 4.0, torch.tensor([0.25, 0.5])
+    targets, sizes = clicks([[[8.0, 16]]], [[1]]), torch.tensor([[32.0, 32]])
+    matched = match_tokens(logits, place, targets, sizes, TINY.tokens)
+    assert matched.tolist() == [[2]]
+    terms = token_terms(logits, place, targets, matched, sizes)
+    assert float(terms["token_place"]) == 0
+    assert float(terms["token_class"]) < 0.01
+
+
+def test_images_without_objects_teach_background():
+    logits = torch.zeros(1, 4, 2, requires_grad=True)
+    targets = gather_clicks(Points.none(), 1)
+    matched = torch.zeros(1, 0, dtype=torch.long)
+    terms = token_terms(logits, torch.zeros(1, 4, 2), targets, matched, torch.tensor([[32.0, 32]]))
+    terms["token_class"].backward()
+    assert (logits.grad > 0).all()
+    assert float(terms["token_place"]) == 0
+
+
+def test_key_points_are_targets_of_their_objects_class():
+    at = clicks([[[1.0, 1], [2, 2]]], [[0, 2]], [[True, True]])
+    keys = KeyPoints(
+        torch.tensor([[[[5.0, 5]], [[6.0, 6]]]]),
+        torch.tensor([[[False], [True]]]),
+        torch.zeros(1, 2, 1).long(),
+    )
+    found = with_key_points(at, keys, TINY.tokens)
+    more = found.present[0, 2:]
+    assert found.xy[0, 2:][more].tolist() == [[6, 6]]
+    assert found.labels[0, 2:][more].tolist() == [2]
+    assert with_key_points(at, keys, replace(TINY.tokens, feedback=False)) is at
+
+
+def test_targets_never_outnumber_tokens():
+    at = clicks([[[1.0, 1], [2, 2]]], [[0, 2]])
+    keys = KeyPoints(
+        torch.zeros(1, 2, 6, 2), torch.ones(1, 2, 6, dtype=torch.bool), torch.zeros(1, 2, 6).long()
+    )
+    found = with_key_points(at, keys, replace(TINY.tokens, count=5, most=50))
+    assert found.present.sum() == 5
+
+
+# all of it
+
+
+CASES = {
+    "nothing": [],
+    "one": [(30, 30, 0)],
+    "twelve": [(5 * k, 60 - 4 * k, k % 3) for k in range(12)],
+    "in the corners": [(0, 0, 0), (63, 63, 1), (63, 0, 2), (0, 63, 0)],
+    "twice the same": [(20, 20, 1), (20, 20, 1)],
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_image_gives_finite_terms(name, model):
+    batch = collate([image(CASES[name]), image([(10, 50, 2)])])
+    torch.manual_seed(0)
+    terms = attentionshift.loss(model.train(), batch, None, SMALL)
+    assert set(terms) == {*flatten(SMALL.loss), "objectness", "proposal_box", "total"} - {"proposal"}
+    assert all(term.isfinite() for term in terms.values()), terms
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_click_gets_a_mask(name, model):
+    sample = image(CASES[name])
+    found = attentionshift.pseudo_labels(model.eval(), collate([sample]), SMALL)[0]
+    assert found.ids.tolist() == sample.points.ids.tolist()
+    x, y = sample.points.xy.long().unbind(1)
+    assert found.masks[torch.arange(len(found)), y, x].all()
+    assert found.scores.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mask.supervision": "mask"},
+        {"parts.shift": "kmeans", "parts.filter": False},
+        {"mask.extreme": "part_extent"},
+        {"compat": "official"},
+        {"refine.enabled": False, "parts.shift": "none"},
+        {"boxes.mode": "tight", "boxes.step": 4},
+    ],
+    ids=str,
+)
+def test_switches(changes, model):
+    batch = collate([image(CASES["one"]), image(CASES["twelve"])])
+    torch.manual_seed(0)
+    terms = attentionshift.loss(model.train(), batch, None, changed(SMALL, **changes))
+    assert all(term.isfinite() for term in terms.values())
+
+
+def test_images_of_two_sizes(model):
+    torch.manual_seed(0)
+    terms = attentionshift.loss(
+        model.train(), collate([image([(40, 40, 0)], 50), image([(9, 9, 1)], 40)]), None, SMALL
+    )
+    assert terms["total"].isfinite()
+
+
+def test_labels_repeat(model):
+    batch = collate([image(CASES["twelve"])])
+    first, second = (attentionshift.pseudo_labels(model.eval(), batch, SMALL)[0].masks for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_the_baseline_is_three_switches():
+    was, now = flatten(FULL), flatten(baseline(FULL))
+    assert {k for k in was if was[k] != now[k]} == {"refine.enabled", "parts.shift", "tokens.feedback"}
+
+
+def test_predictions_have_the_images_size(model):
+    found = attentionshift.predict(model.eval(), torch.rand(2, 3, 50, 70), SMALL)
+    assert [f.masks.shape[1:] for f in found] == [(50, 70)] * 2
+    assert all(((f.scores >= 0) & (f.scores <= 1)).all() for f in found)
+
+
+# sizes
+
+
+def test_short_side_keeps_the_aspect():
+    assert short_side((100, 200), 50, 1000) == (50, 100)
+    assert short_side((100, 200), 50, 60) == (30, 60)
+
+
+def test_points_move_with_the_image():
+    sample = image([(15, 31, 0)])
+    changed_sample = ShortSide(short=(128,), long=512, flip=0.0)(sample, 0)
+    assert changed_sample.image.shape[-2:] == (128, 128)
+    assert changed_sample.points.xy.tolist() == [[30.5, 62.5]]
+    flipped = ShortSide(short=(64,), long=512, flip=1.0)(sample, 0)
+    assert flipped.points.xy.tolist() == [[48, 31]]
+    assert torch.equal(flipped.image, sample.image.flip(2))
+
+
+def test_padding_is_no_part_of_the_image():
+    batch = divisible(collate([image([], 50)]), 16)
+    assert batch.images.shape[-2:] == (64, 64)
+    assert batch.valid[0].sum() == 2500
+
+
+def test_a_smaller_image_keeps_its_clicks():
+    batch = rescaled(collate([image([(0, 63, 0)])]), replace(SMALL, size=replace(SMALL.size, test_short=32)))
+    assert batch.images.shape[-2:] == (32, 32)
+    assert batch.points.xy.tolist() == [[-0.25, 31.25]]
+
+
+def test_a_click_at_the_border_is_in_its_mask():
+    masks = with_clicks(torch.zeros(1, 4, 4, dtype=torch.bool), torch.tensor([[3.4, 0.0]]))
+    assert masks.nonzero().tolist() == [[0, 0, 3]]
+
+
+# measurements
+
+
+def test_measurements_start_at_the_start():
+    assert measured_at(changed(TINY, **{"network.steps": 100, "statistics.times": 4})) == {0, 25, 50, 75}
+    assert measured_at(changed(TINY, **{"statistics.times": 0})) == set()
+
+
+def test_the_summary_leaves_out_the_start():
+    names = ("foreground_background", "inter_class", "intra_class")
+    curve = [{"step": s, **dict.fromkeys(names, v)} for s, v in enumerate((9.0, 1.0, 2.0, 3.0, 4.0))]
+    found = summary(curve)
+    assert (found["inter_class"], found["intra_class_early"], found["intra_class_end"]) == (2.5, 1.5, 4.0)
+
+
+def test_a_batch_without_points():
+    batch = replace(collate([image([])]), points=None)
+    with pytest.raises(ValueError, match="needs points"):
+        attentionshift.pseudo_labels(None, batch, SMALL)

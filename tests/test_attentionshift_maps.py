@@ -1,0 +1,399 @@
+"""From attention to boxes and to maps of objects: hand-made maps, scipy's components, scenes with planted parts."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from benchmarks.attentionshift import planted
+from wsis.config import changed
+from wsis.errors import ConfigError
+from wsis.methods.attentionshift.config import FULL
+from wsis.methods.attentionshift.maps import (
+    box_patches,
+    boxes_from_maps,
+    cosine_maps,
+    enlarged,
+    min_max,
+    patch_at,
+    refined,
+    samples,
+)
+
+TIGHT = changed(FULL.boxes, mode="tight")
+PATCH = 16
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def one(values, point, cfg=FULL.boxes, patch=4):
+    """The box of one map, as a list."""
+    return boxes_from_maps(values[None].float(), torch.tensor([point]), cfg, patch)[0].tolist()
+
+
+def filled(*rectangles, size=(40, 40)):
+    """Ones in the rectangles (y0, y1, x0, x1), half-open."""
+    values = torch.zeros(size)
+    for y0, y1, x0, x1 in rectangles:
+        values[y0:y1, x0:x1] = 1
+    return values
+
+
+# Stretching and enlarging
+
+
+def test_min_max_spans_zero_to_one_at_any_scale():
+    maps = torch.randn(2, 3, 5, 6, generator=seeded())
+    for scale, offset in ((1, 0), (1e-8, 0), (1e6, 3e5)):
+        out = min_max(scale * maps + offset)
+        assert (out.amin((-2, -1)) == 0).all() and (out.amax((-2, -1)) == 1).all()
+        torch.testing.assert_close(out, min_max(maps), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3, -7e8])
+def test_a_constant_map_has_nothing_high(value):
+    assert not min_max(enlarged(torch.full((1, 5, 7), value), PATCH)).any()
+
+
+def test_rounding_is_not_a_range():
+    assert not min_max(0.3 * (1 + 2e-7 * torch.rand(1, 9, 9, generator=seeded()))).any()
+
+
+@pytest.mark.parametrize("step", [1, 2, 4, 8, 16])
+def test_enlarged_is_exact_on_a_slope(step):
+    slope = torch.arange(6.0).expand(4, 6)
+    out = enlarged(slope, PATCH, step)
+    assert out.shape == (64 // step, 96 // step)
+    centre = torch.arange(0, 96, step) + step / 2
+    wanted = (centre / PATCH - 0.5).clamp(0, 5)
+    torch.testing.assert_close(out[1], wanted)
+
+
+def test_a_step_divides_the_patch():
+    with pytest.raises(ConfigError, match="boxes.step=3: choose a divisor of the patch, 16 px"):
+        enlarged(torch.zeros(1, 2, 2), PATCH, 3)
+
+
+# Boxes
+
+
+@pytest.mark.parametrize("mode", ["mirror", "tight"])
+def test_a_rectangle_with_its_point_in_the_middle_is_its_box(mode):
+    assert one(filled((5, 15, 8, 30)), (18.5, 9.5), changed(FULL.boxes, mode=mode)) == [8, 5, 30, 15]
+
+
+def test_a_point_off_the_middle_mirrors_the_longer_side():
+    assert one(filled((10, 21, 10, 21)), (12.0, 15.0)) == [4, 10, 21, 21]  # 12.5 -+ 8.5, 15.5 -+ 5.5
+
+
+def test_what_is_mirrored_ends_at_the_image():
+    values = filled((5, 35, 10, 39))
+    assert one(values, (12.0, 33.0)) == [0, 5, 39, 40]
+    assert one(values, (12.0, 33.0), TIGHT) == [10, 5, 39, 35]
+
+
+def test_a_point_beside_the_region_is_still_the_middle():
+    assert one(filled((10, 12, 10, 12)), (20.0, 11.0)) == [10, 10, 31, 13]
+
+
+@pytest.mark.parametrize("rows, box", [(5, [4, 2, 24, 22]), (4, [4, 2, 14, 12])])
+def test_components_from_half_of_the_largest_count(rows, box):
+    values = filled((2, 12, 4, 14), (17, 17 + rows, 14, 24))  # 100 px; 50 or 40 px
+    assert one(values, (9.0, 9.0), TIGHT) == box
+
+
+def test_corners_connect():
+    values = filled((0, 4, 0, 4), (4, 6, 4, 6), (20, 31, 20, 21))  # 16 + 4 px that touch at a corner, and 11
+    assert one(values, (2.0, 2.0), TIGHT) == [0, 0, 21, 31]
+    values[4:6, 4:6] = 0
+    values[5:7, 5:7] = 1  # a gap: 4 px by themselves are too few
+    assert one(values, (2.0, 2.0), TIGHT) == [0, 0, 21, 31]
+    values[20:31, 20] = 0
+    assert one(values, (2.0, 2.0), TIGHT) == [0, 0, 4, 4]
+
+
+def test_a_region_ends_at_the_border_and_does_not_go_on_in_the_next_row():
+    values = filled((0, 4, 30, 40), (1, 5, 0, 3))  # 40 px at the right, 12 at the left
+    assert one(values, (35.0, 2.0), TIGHT) == [30, 0, 40, 4]
+
+
+def test_regions_of_successive_maps_do_not_touch():
+    maps = torch.stack([filled((38, 40, 0, 40)), filled((0, 1, 0, 40), (10, 20, 0, 40))])
+    boxes = boxes_from_maps(maps, torch.full((2, 2), 19.5), TIGHT, 4)
+    assert boxes.tolist() == [[0, 38, 40, 40], [0, 10, 40, 20]]
+
+
+def test_boxes_do_not_depend_on_the_scale_of_a_map():
+    maps = enlarged(torch.rand(5, 6, 6, generator=seeded()), PATCH)
+    points = 95 * torch.rand(5, 2, generator=seeded(1))
+    boxes = boxes_from_maps(maps, points, FULL.boxes, PATCH)
+    assert torch.equal(boxes_from_maps(maps / 1024, points, FULL.boxes, PATCH), boxes)
+    assert torch.equal(boxes_from_maps(maps + 0.5, points, FULL.boxes, PATCH), boxes)
+
+
+@pytest.mark.parametrize("point, box", [((0, 0), [0, 0, 4, 4]), ((39, 13), [36, 12, 40, 16])])
+@pytest.mark.parametrize("value", [0.0, torch.nan])
+def test_a_map_without_anything_high_gives_the_patch_of_the_point(value, point, box):
+    assert one(torch.full((40, 40), value), tuple(map(float, point))) == box
+
+
+@pytest.mark.parametrize("point", [(0, 0), (39, 0), (0, 39), (39, 39), (-3, 50)])
+def test_a_point_on_the_border_has_a_box(point):
+    for values in (filled((39, 40, 39, 40)), filled((0, 1, 0, 1)), filled((0, 40, 0, 40))):
+        for cfg in (FULL.boxes, TIGHT):
+            x0, y0, x1, y1 = one(values, tuple(map(float, point)), cfg)
+            assert 0 <= x0 < x1 <= 40 and 0 <= y0 < y1 <= 40
+
+
+def test_no_maps():
+    assert boxes_from_maps(torch.zeros(0, 8, 8), torch.zeros(0, 2), FULL.boxes, 4).shape == (0, 4)
+
+
+def by_scipy(mask, area):
+    """Tight bounds of the components with enough area, one map at a time."""
+    ids, _ = ndimage.label(mask, np.ones((3, 3)))
+    sizes = np.bincount(ids.ravel())[1:]
+    y, x = np.nonzero(np.isin(ids, 1 + np.flatnonzero(sizes >= area * sizes.max())))
+    return [x.min(), y.min(), x.max() + 1, y.max() + 1]
+
+
+@given(
+    st.integers(1, 12),
+    st.integers(2, 12),
+    st.floats(0.2, 0.7),
+    st.sampled_from([0, 0.25, 0.5, 1]),
+    st.integers(0, 2**16),
+)
+@settings(max_examples=60, deadline=None)
+def test_equals_scipys_components(height, width, share, area, seed):
+    maps = (torch.rand(3, height, width, generator=seeded(seed)) < share).float()
+    maps[:, 0, 0], maps[:, -1, -1] = 0, 1
+    found = boxes_from_maps(maps, torch.zeros(3, 2), changed(TIGHT, area=float(area)), 1)
+    assert found.tolist() == [by_scipy(m.numpy() > 0, area) for m in maps]
+
+
+def test_a_coarser_step_moves_the_box_of_a_smooth_map_by_a_step():
+    y, x = torch.meshgrid(torch.arange(12.0), torch.arange(12.0), indexing="ij")
+    maps = torch.stack([(-((x - a) ** 2 + (y - b) ** 2) / 8).exp() for a, b in ((4, 6), (7.3, 5.1))])
+    points = PATCH * torch.tensor([[4.5, 6.5], [7.8, 5.6]]) - 0.5
+    fine, coarse = (
+        boxes_from_maps(enlarged(maps, PATCH, step), points, changed(FULL.boxes, step=step), PATCH)
+        for step in (1, 4)
+    )
+    assert (fine - coarse).abs().max() <= 4
+
+
+# Patches of boxes and points
+
+
+@pytest.mark.parametrize(
+    "box, columns, rows",
+    [
+        ([0, 0, 16, 16], [0], [0]),
+        ([0, 0, 17, 15], [0, 1], [0]),
+        ([15, 31, 17, 33], [0, 1], [1, 2]),
+        ([40, 0, 64, 48], [2, 3], [0, 1, 2]),
+        ([64, 48, 64, 48], [3], [2]),  # empty, in the last corner
+        ([20, 20, 20, 20], [1], [1]),
+        ([16, 16, 16, 16], [1], [1]),
+        ([-9, -9, 99, 99], [0, 1, 2, 3], [0, 1, 2]),
+    ],
+)
+def test_patches_that_a_box_touches(box, columns, rows):
+    found = box_patches(torch.tensor([[box]]).float(), (3, 4), PATCH).view(3, 4)
+    wanted = torch.zeros(3, 4, dtype=torch.bool)
+    wanted[torch.tensor(rows)[:, None], torch.tensor(columns)] = True
+    assert torch.equal(found, wanted)
+
+
+def test_the_patch_of_a_point_is_within_the_image():
+    points = torch.tensor([[0.0, 0.0], [15.4, 0], [15.5, 0], [63, 47], [64, 48], [0, 16]])
+    assert patch_at(points, (3, 4), PATCH).tolist() == [0, 0, 1, 11, 11, 4]
+
+
+# Samples
+
+
+def shares(maps, cfg=FULL.refine, at=None, present=None, valid=None, seed=0):
+    """`samples` of maps [G, H, W] of one image."""
+    grid = [side // PATCH for side in maps.shape[-2:]]
+    at = torch.zeros(1, len(maps), dtype=torch.long) if at is None else torch.tensor([at])
+    present = torch.ones(1, len(maps), dtype=torch.bool) if present is None else torch.tensor([present])
+    valid = torch.ones(1, *grid, dtype=torch.bool) if valid is None else valid
+    return samples(maps[None], at, present, valid, cfg, seeded(seed))[0]
+
+
+def test_patches_are_drawn_as_their_pixels_are():
+    maps = torch.zeros(1, 32, 48)
+    maps[0, :16, :16], maps[0, 16:20, 40:48] = 1, 0.25  # 256 and 32 px
+    maps[0, :16, 16:32] = 0.15  # neither object nor surroundings
+    drawn = shares(maps, changed(FULL.refine, samples=200))
+    assert drawn.sum(-1).tolist() == [200] * 3
+    assert drawn[0].nonzero()[:, 0].tolist() == [0, 5]
+    assert abs(drawn[0, 0] / 200 - 256 / 288) < 0.08
+    assert not drawn[1:, :2].any()
+    assert drawn[2, 2:].min() > 20
+
+
+def test_a_small_object_is_filled_up_with_the_patch_of_its_point():
+    maps = torch.zeros(1, 32, 48)
+    maps[0, 0, 14:19] = 1  # 2 and 3 px
+    at = patch_at(torch.tensor([[40.0, 20.0]]), (2, 3), PATCH).tolist()
+    assert shares(maps, at=at)[0].tolist() == [2, 3, 0, 0, 0, 15]
+
+
+def test_nothing_high_leaves_the_point():
+    assert shares(torch.zeros(1, 32, 48), at=[4])[0].tolist() == [0, 0, 0, 0, 20, 0]
+
+
+@pytest.mark.parametrize("level, of", [(0.15, 1), (0.35, 2), (0.5, 3), (0.9, 4)])
+def test_the_threshold_of_background_rises_until_there_is_enough(level, of):
+    maps = torch.full((1, 32, 48), 1.0)
+    maps[0, :, 16:32] = level
+    surroundings = shares(maps)[2]
+    assert surroundings.sum() == 20
+    if of < 4:
+        assert surroundings.nonzero()[:, 0].tolist() == [1, 4]
+    else:
+        assert (surroundings > 0).sum() > 2  # at last, everything
+
+
+def test_what_no_object_attends_to_ignores_objects_that_do_not_exist():
+    maps = torch.zeros(3, 32, 48)
+    maps[0, :, :16] = maps[1, :, 16:32] = maps[2, :, 32:] = 1
+    assert shares(maps, present=[True, True, False])[3].nonzero()[:, 0].tolist() == [2, 5]
+
+
+def test_padding_is_never_drawn():
+    valid = torch.tensor([[[True, True, False], [True, False, False]]])
+    for seed in range(20):
+        drawn = shares(torch.rand(4, 32, 48, generator=seeded(seed)), valid=valid, seed=seed)
+        assert not drawn[:, ~valid.flatten()].any()
+
+
+def test_an_image_of_padding_alone_is_finite():
+    drawn = shares(torch.rand(2, 32, 48, generator=seeded()), valid=torch.zeros(1, 2, 3, dtype=torch.bool))
+    assert drawn.isfinite().all()
+
+
+# Maps by cosine
+
+
+def attended(scene, side, seed=0):
+    """Attention of .8 and more in the objects, up to .1 elsewhere: [G, H, W]."""
+    masks = scene.masks.view(-1, side, side)
+    return enlarged(0.8 * masks + 0.1 * torch.rand(masks.shape, generator=seeded(seed)), PATCH)
+
+
+def maps_of(scene, side, attention=None, features=None, seed=0, present=None, valid=None):
+    """`cosine_maps` of one planted image."""
+    g = len(scene.boxes)
+    present = torch.ones(1, g, dtype=torch.bool) if present is None else torch.tensor([present])
+    valid = torch.ones(1, side, side, dtype=torch.bool) if valid is None else valid
+    features = scene.features if features is None else features
+    centres = scene.boxes.view(-1, 2, 2).mean(1) - 0.5
+    attention = attended(scene, side) if attention is None else attention
+    return cosine_maps(
+        features.T.unflatten(1, (side, side))[None], attention[None], centres[None], scene.boxes[None], present,
+        valid, FULL.refine, seeded(seed),
+    )  # fmt: skip
+
+
+def pixels(masks, side):
+    return masks.view(-1, side, side).repeat_interleave(PATCH, 1).repeat_interleave(PATCH, 2)
+
+
+def test_planted_objects_are_found_and_do_not_overlap():
+    scene = planted(4, 24, parts=1, noise=0.03)
+    found = maps_of(scene, 24)
+    high, truth = found.foreground[0] > 0.35, pixels(scene.masks, 24)
+    iou = (high & truth).sum((1, 2)) / (high | truth).sum((1, 2))
+    assert iou.min() > 0.9
+    assert not (high & (high.sum(0) > 1)).any()
+
+
+def test_patches_go_to_the_most_alike_object_or_to_none():
+    scene = planted(4, 16, parts=1, noise=0.05)
+    everywhere = scene._replace(boxes=torch.tensor([[0.0, 0, 256, 256]]).expand(4, 4))
+    found = maps_of(everywhere, 16, attention=attended(scene, 16)).history[:, 0].flatten(2)
+    assert ((found != 0).sum(1) <= 1).all()
+    assert torch.equal(found[-1] > 0.5, scene.masks)
+
+
+def test_foreground_and_background_of_two_directions():
+    """S = u^2 and 1 + (1 - u - u^2) / 2 over its maximum, where u is the mask enlarged."""
+    scene = planted(1, 12, parts=1, noise=0.0)
+    found = maps_of(scene, 12)
+    u = enlarged(scene.masks.view(1, 1, 12, 12).float(), PATCH)
+    torch.testing.assert_close(found.foreground, u**2, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.background, (1 + (1 - u - u**2) / 2) / 1.5, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.history[-1], scene.masks.view(1, 1, 12, 12).float(), atol=1e-5, rtol=0)
+
+
+def test_what_is_alike_beyond_the_box_is_not_the_objects():
+    scene = planted(2, 16, parts=1, noise=0.0)
+    twins = scene.features.clone()
+    twins[scene.masks[1]] = scene.directions[1]
+    found = maps_of(scene, 16, features=twins)
+    assert not found.history[:, 0, 0].flatten(1)[:, scene.masks[1]].any()
+    torch.testing.assert_close(found.history[-1, 0].flatten(1), scene.masks.float(), atol=1e-5, rtol=0)
+
+
+def test_the_scale_of_features_changes_nothing():
+    scene = planted(4, 16, noise=0.05)
+    for scale in (2.0**-20, 2.0**20):
+        for a, b in zip(maps_of(scene, 16, features=scale * scene.features), maps_of(scene, 16), strict=True):
+            torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
+
+
+def test_a_seed_repeats_the_maps_to_the_last_bit_and_another_does_not():
+    scene = planted(4, 16, noise=0.1)
+    first, again, other = (maps_of(scene, 16, seed=s) for s in (3, 3, 4))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first.foreground, other.foreground)
+
+
+def test_objects_that_do_not_exist_are_zero_and_change_nothing():
+    """Without noise the refined maps do not depend on the draws. The first object is as the second, but does not exist."""
+    scene, twice = planted(3, 16, parts=1, noise=0.0), [0, 0, 1, 2]
+    attention, more = attended(scene, 16), scene._replace(boxes=scene.boxes[twice])
+    found = maps_of(more, 16, attention=attention[twice], present=[False, True, True, True])
+    alone = maps_of(scene, 16, attention=attention)
+    for a, b in zip((*found[:2], found.history[-1]), (*alone[:2], alone.history[-1]), strict=True):
+        torch.testing.assert_close(a[:, 1:], b, atol=1e-5, rtol=0)
+        assert not a[:, 0].any()
+    assert not found.history[:, :, 0].any()
+
+
+def test_padding_does_not_enter_a_prototype():
+    features = torch.tensor([[[1.0, 0.0], [0.9, 0.1], [0.9, 0.3]]])
+    weights, boxed = torch.tensor([[[1.0, 0, 0]]]), torch.ones(1, 1, 3, dtype=torch.bool)
+    valid = torch.tensor([[True, False, False]])
+    assert refined(features, weights, boxed, valid, FULL.refine)[-1][0, 0, 0] == 1
+    assert refined(features, weights, boxed, ~valid | valid, FULL.refine)[-1][0, 0, 0] < 1
+
+
+@pytest.mark.parametrize("objects", [0, 1, 12])
+@pytest.mark.parametrize("kind", ["constant", "noise", "zero features"])
+def test_any_number_of_objects_and_any_map_is_finite(objects, kind):
+    scene = planted(objects, 8) if objects else planted(1, 8)
+    scene = scene._replace(masks=scene.masks[:objects], boxes=scene.boxes[:objects])
+    attention = torch.rand(objects, 128, 128, generator=seeded())
+    features = 0 * scene.features if kind == "zero features" else scene.features
+    attention = torch.full_like(attention, 0.3) if kind == "constant" else attention
+    found = maps_of(scene, 8, attention=attention, features=features)
+    assert found.foreground.shape == found.background.shape == (1, objects, 128, 128)
+    assert found.history.shape == (3, 1, objects, 8, 8)
+    for part in found[:2]:
+        assert part.isfinite().all() and (part >= 0).all() and (part <= 1).all()
+
+
+def test_is_fp32_under_autocast():
+    scene = planted(2, 8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = maps_of(scene, 8)
+    assert all(torch.equal(a, b) for a, b in zip(mixed, maps_of(scene, 8), strict=True))

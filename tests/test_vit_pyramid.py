@@ -1,0 +1,133 @@
+"""A transformer as a feature pyramid: which layer is at which stride, and BESTIE on it."""
+
+import pytest
+import torch
+
+from wsis.backbones import build_pyramid
+from wsis.config import changed
+from wsis.errors import ConfigError
+from wsis.methods import bestie
+from wsis.train import Schedule, make_optimizer
+from wsis.types import Batch, Points
+from wsis.vit import build_vit
+from wsis.vit_pyramid import TAPS, ViTPyramid, patch_features
+
+
+def images(*size, batch=2):
+    return torch.rand(batch, 3, *size, generator=torch.Generator().manual_seed(0))
+
+
+# From taps to levels
+
+
+@pytest.mark.parametrize("grid", [(2, 4), (3, 5), (1, 1)], ids=["even", "odd", "one patch"])
+def test_levels_have_their_strides(grid):
+    h, w = grid
+    levels = ViTPyramid(8)([torch.rand(2, 8, h, w) for _ in range(4)])
+    sizes = [(4 * h, 4 * w), (2 * h, 2 * w), (h, w), ((h + 1) // 2, (w + 1) // 2)]
+    assert [tuple(f.shape) for f in levels] == [(2, 8, *size) for size in sizes]
+
+
+def test_the_third_level_is_its_tap_and_the_fourth_the_maximum_of_four_patches():
+    taps = [torch.randn(1, 2, 3, 3) for _ in range(4)]
+    third, fourth = ViTPyramid(2)(taps)[2:]
+    assert torch.equal(third, taps[2])
+    assert fourth[0, :, 0, 0].tolist() == taps[3][0, :, :2, :2].amax((1, 2)).tolist()
+    assert fourth[0, :, 1, 1].tolist() == taps[3][0, :, 2, 2].tolist()
+
+
+def test_enlarging_keeps_the_place():
+    """A change of one patch stays in the pixels that it covers."""
+    pyramid, tap = ViTPyramid(3).eval(), torch.randn(1, 3, 2, 4)
+    other = tap.clone()
+    other[0, :, 1, 2] += 1
+    for level, scale in ((0, 4), (1, 2)):
+        before, after = (pyramid([t] * 4)[level] for t in (tap, other))
+        y, x = ((before - after).abs().sum(1)[0] > 0).nonzero().unbind(1)
+        assert (y.min(), y.max(), x.min(), x.max()) == (scale, 2 * scale - 1, 2 * scale, 3 * scale - 1)
+
+
+def test_patches_lie_in_rows_behind_the_class_token():
+    x = torch.arange(1 + 6 + 2)[None, :, None] * torch.ones(1, 1, 4)
+    assert patch_features(x, torch.zeros(1, 3, 16, 24), 8)[0, 0].tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
+# As a trunk
+
+
+@pytest.mark.parametrize("name", ["vit_tiny", "vit_small", "vit_base"])
+def test_features_have_the_strides_and_channels_they_say(name):
+    with torch.device("meta"):
+        trunk = build_pyramid(name, "random").eval()
+        features = trunk(torch.empty(1, 3, 64, 96))
+    found = [tuple(f.shape) for f in features]
+    assert found == [(1, c, 64 // s, 96 // s) for c, s in zip(trunk.channels, trunk.strides, strict=True)]
+    assert trunk.strides == ((2, 4, 8, 16) if name == "vit_tiny" else (4, 8, 16, 32))
+
+
+def test_features_are_those_of_the_pretrained_layers():
+    """The third level is layer 8 of the transformer with the checkpoint's weights, which normalised the images."""
+    vit, trunk, x = (
+        build_vit("vit_tiny", "mae").eval(),
+        build_pyramid("vit_tiny", "mae").eval(),
+        images(32, 48),
+    )
+    expected = patch_features(vit.run(vit.embed(x), 0, TAPS[2]), x, vit.patch)
+    torch.testing.assert_close(trunk(x)[2], expected)
+    torch.testing.assert_close(trunk.body((x - trunk.mean) / trunk.std)[2], expected)
+
+
+def test_sides_that_do_not_divide():
+    with pytest.raises(ValueError, match="multiples of 8"):
+        build_pyramid("vit_tiny", "random")(images(30, 32))
+
+
+@pytest.mark.parametrize("weights", ["imagenet", "shipped"])
+def test_weights_that_a_transformer_does_not_have(weights):
+    with pytest.raises(ConfigError, match="use mae"):
+        build_pyramid("vit_tiny", weights)
+
+
+def test_a_name_that_is_neither():
+    with pytest.raises(ConfigError, match="vit_small"):
+        build_pyramid("vit_huge", "random")
+
+
+# BESTIE on a transformer (AttentionShift, supp. Table 3)
+
+CFG = changed(bestie.TINY, backbone="vit_tiny", weights="mae", width=16, classes=5)
+
+
+def batch():
+    maps = torch.zeros(2, 64, 96, dtype=torch.long)
+    maps[0, 10:40, 20:60], maps[1, 30:60, 8:50] = 3, 5
+    tags = torch.zeros(2, 5, dtype=torch.bool)
+    tags[0, 2] = tags[1, 4] = True
+    points = Points.make(
+        torch.tensor([[40.0, 25], [30, 45]]), torch.tensor([2, 4]), image=torch.tensor([0, 1])
+    )
+    valid = torch.ones(2, 64, 96, dtype=torch.bool)
+    return Batch(
+        images=images(64, 96), image_ids=(0, 1), valid=valid, tags=tags, points=points, semantic_maps=maps
+    )
+
+
+def test_bestie_learns_on_a_transformer():
+    model, given = bestie.build(CFG), batch()
+    terms = bestie.loss(model, given, bestie.pseudo_labels(None, given, CFG), CFG)
+    assert all(term.isfinite() for term in terms.values())
+    terms["total"].backward()
+    untrained = {n for n, p in model.named_parameters() if p.grad is None}
+    assert all("levels.0" in n or "vit.trunk.norm" in n for n in untrained)  # no head reads stride 2
+
+
+def test_bestie_predicts_at_any_size():
+    assert bestie.predict(bestie.build(CFG).eval(), images(50, 70), CFG).ids.shape == (2, 50, 70)
+
+
+def test_the_pretrained_weights_of_bestie_are_in_the_group_of_the_trunk():
+    model = bestie.build(CFG)
+    groups = make_optimizer(model, Schedule(lr=1.0, new_lr=10.0)).param_groups
+    old = {id(p) for group in groups if group["lr"] == 1 for p in group["params"]}
+    assert {id(p) for p in model.trunk.body.vit.parameters()} <= old
+    assert not {id(p) for p in model.decoder.parameters()} & old

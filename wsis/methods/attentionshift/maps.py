@@ -1,0 +1,247 @@
+"""From the attention of a token to a box, and to maps of its object and of what is not (spec: supp., official code).
+
+    boxes_from_maps    thresholds, connected components, mirrored about the annotated point
+    cosine_maps        patches sampled where attention is high and where it is low, compared with all others
+
+Patches are in rows from the top left, n = h w of them; maps at full resolution are [..., H, W] with H = h patch.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, interpolate, normalize, one_hot, pad
+
+from wsis.components import _smallest_reachable
+from wsis.errors import ConfigError
+from wsis.methods.attentionshift.config import BoxConfig, RefineConfig
+
+FLAT = 1e-6
+"""A map whose range is at most this part of its largest magnitude is constant: fp32 cannot tell more."""
+LOOSER = (1, 2, 4, 8, 16)
+"""Factors of the threshold on background, tried in turn until enough pixels are below."""
+
+
+class CosineMaps(NamedTuple):
+    """What is alike to an object's patches, and what to its surroundings.
+
+    foreground, background: fp32 [B, G, H, W] in [0, 1], 0 for objects that do not exist. history: fp32
+    [iterations + 1, B, G, h, w], cosine of each patch with the object after each refinement, 0 where another object or
+    the background is more alike.
+    """
+
+    foreground: Tensor
+    background: Tensor
+    history: Tensor
+
+
+def min_max(maps: Tensor) -> Tensor:
+    """Each map of [..., H, W] stretched to [0, 1]; a constant one becomes 0."""
+    low, high, varied = _range(maps)
+    return (maps - low) / (high - low).where(varied, 1) * varied
+
+
+def _range(maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Least and largest value of each map, and whether they differ: [..., 1, 1] each."""
+    low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
+    return low, high, high - low > FLAT * torch.maximum(high.abs(), low.abs())
+
+
+def enlarged(maps: Tensor, patch: int, step: int = 1) -> Tensor:
+    """Maps of patches [..., h, w] at one value per `step` pixels, bilinear: [..., h patch / step, w patch / step].
+
+    Raises:
+        ConfigError: the step does not divide the patch.
+    """
+    if patch % step:
+        raise ConfigError(f"boxes.step={step}: choose a divisor of the patch, {patch} px")
+    height, width = maps.shape[-2:]
+    return resized(maps, (height * patch // step, width * patch // step))
+
+
+def resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps [..., h, w], bilinear at the centres of the cells of another size: [..., *size]; any number of maps."""
+    flat = maps.reshape(-1, 1, *maps.shape[-2:])
+    return interpolate(flat, size, mode="bilinear", align_corners=False).view(*maps.shape[:-2], *size)
+
+
+@torch.no_grad()
+def boxes_from_maps(maps: Tensor, points: Tensor, cfg: BoxConfig, patch: int) -> Tensor:
+    """One box around what is high in each map.
+
+    Regions are the 8-connected components at and above `cfg.threshold` of the map's range; those with at least `cfg.area`
+    of the largest one's area count. mirror: the box reaches as far to one side of the point as to the other, by the
+    longer of the two, but not beyond the image. tight: their bounds. A constant map gives the point's patch.
+
+    maps: [M, H / step, W / step], from `enlarged`. points: [M, 2] pixels. Returns fp32 [M, 4] pixels, half-open, never
+    empty.
+    """
+    step, (height, width) = cfg.step, maps.shape[-2:]
+    size = points.new_tensor((width * step, height * step), dtype=torch.float32)
+    bounds, found = _bounds(_high(maps, cfg.threshold), cfg.area)
+    low, high = (step * bounds.float()).tensor_split(2, 1)
+    point = (points.float() + 0.5).clamp(min=points.new_tensor(0.5), max=size - 0.5)  # in edges of pixels
+    if cfg.mode == "mirror":
+        reach = torch.maximum(point - low, high - point)
+        low, high = (point - reach).clamp_min(0), torch.minimum(point + reach, size)
+    corner = (point / patch).floor() * patch
+    return torch.where(found, torch.cat([low, high], 1), torch.cat([corner, corner + patch], 1))
+
+
+def _high(maps: Tensor, threshold: float) -> Tensor:
+    """Pixels at or above the threshold, a part of the range of their map; none in a constant map."""
+    low, high, varied = _range(maps)
+    return maps >= (low + threshold * (high - low)).where(varied, torch.inf)
+
+
+def _bounds(mask: Tensor, area: float) -> tuple[Tensor, Tensor]:
+    """Bounds [M, 4] of the large components of each mask [M, H, W], half-open, and whether there is any: bool [M, 1].
+
+    Works on the runs of rows, which are few: only three passes read all pixels. A row has one cell more than pixels, so
+    that a run that ends at the border and one that begins the next row differ.
+    """
+    count, height, width = mask.shape
+    row = width + 1
+    edges = pad(mask, (1, 1))
+    edges = (edges[..., 1:] != edges[..., :-1]).flatten().nonzero()[:, 0]
+    start, stop = edges.view(-1, 2).T.contiguous()
+    y, image = start // row % height, start // (row * height)
+
+    root = _smallest_reachable(_touching(start, stop, y, row), max(len(start) - 1, 0))[: len(start)]
+    size = torch.zeros_like(start).scatter_add_(0, root, stop - start)[root]
+    largest = start.new_zeros(count).scatter_reduce_(0, image, size, "amax")
+    counts = size >= area * largest[image]
+    outer = torch.stack([-(start % row), -y, stop % row, y + 1], 1)[counts]
+    at = image[counts, None].expand(-1, 4)
+    ends = outer.new_full((count, 4), -row - height).scatter_reduce_(0, at, outer, "amax")
+    return ends * ends.new_tensor((-1, -1, 1, 1)), (largest > 0)[:, None]
+
+
+def _touching(start: Tensor, stop: Tensor, y: Tensor, row: int) -> Tensor:
+    """Pairs [2, E] of runs in successive rows that share a side or a corner; runs are sorted, as are their ends.
+
+    Those that touch one run from above follow each other: from the first that ends not before its start to the last
+    that starts not after its end.
+    """
+    first = torch.searchsorted(stop, start - row)
+    last = torch.searchsorted(start, stop - row, right=True)
+    number = (last - first).clamp_min(0) * (y > 0)
+    below = torch.arange(len(start), device=start.device).repeat_interleave(number)
+    within = torch.arange(len(below), device=start.device) - (number.cumsum(0) - number)[below]
+    return torch.stack([first[below] + within, below])
+
+
+def box_patches(boxes: Tensor, grid: tuple[int, int], patch: int) -> Tensor:
+    """Patches that a box touches, at least one each: half-open [B, G, 4] pixels -> bool [B, G, n], grid (h, w)."""
+    height, width = grid
+    size = boxes.new_tensor((width, height))
+    low = (boxes[..., :2] / patch).floor().clamp(min=torch.zeros_like(size), max=size - 1)
+    high = torch.maximum((boxes[..., 2:] / patch).ceil(), low + 1)
+    column, row = (torch.arange(side, device=boxes.device) for side in (width, height))
+    across = (column >= low[..., :1]) & (column < high[..., :1])
+    down = (row >= low[..., 1:]) & (row < high[..., 1:])
+    return (down[..., :, None] & across[..., None, :]).flatten(-2)
+
+
+def patch_at(points: Tensor, grid: tuple[int, int], patch: int) -> Tensor:
+    """The patch that holds each point: [..., 2] pixels -> int64 [...]; beyond the image, the nearest one."""
+    height, width = grid
+    cell = ((points + 0.5) / patch).floor().long()
+    return cell[..., 1].clamp(0, height - 1) * width + cell[..., 0].clamp(0, width - 1)
+
+
+@torch.no_grad()
+def cosine_maps(
+    features: Tensor, attention: Tensor, points: Tensor, boxes: Tensor, present: Tensor, valid: Tensor,
+    cfg: RefineConfig, generator: torch.Generator | None = None,
+) -> CosineMaps:  # fmt: skip
+    """What is alike to patches where an object's attention is high, and unlike those where it is low.
+
+    Prototypes are means of the features of sampled patches. A refinement replaces each by the mean of the patches that
+    are most alike to it, weighted by their cosine, and then looks for an object inside its box only. Patches go to the
+    most alike of all objects and of one prototype of what no object attends to.
+
+    features: [B, D, h, w]. attention: [B, G, H, W], one map for each object. points: [B, G, 2]. boxes: [B, G, 4].
+    present: bool [B, G]. valid: bool [B, h, w], patches of the image; others are neither sampled nor averaged.
+    generator: for the samples, of the device of the maps. All is computed in fp32.
+    """
+    grid = (features.shape[2], features.shape[3])
+    patch = attention.shape[-1] // grid[1]
+    stretched, at = min_max(attention.float()), patch_at(points, grid, patch)
+    weights = samples(stretched, at, present, valid, cfg, generator)
+    boxed = pad(box_patches(boxes, grid, patch), (0, 0, 0, weights.shape[1] - present.shape[1]), value=True)
+    with torch.autocast(features.device.type, enabled=False):
+        stages = refined(features.float().flatten(2).mT, weights, boxed, valid.flatten(1), cfg)
+    objects, others = torch.stack(stages).split((present.shape[1] + 1, present.shape[1]), dim=2)
+    history = _competed(objects, present).unflatten(-1, grid)
+    like, unlike = enlarged(history[-1], patch), enlarged(others[-1].unflatten(-1, grid), patch)
+    foreground = _by_largest(((1 - unlike) * like).clamp_min(0))
+    background = _by_largest(1 + (_by_largest(unlike) - foreground) / 2).clamp_min(0)
+    return CosineMaps(foreground, background * present[..., None, None], history)
+
+
+def samples(
+    maps: Tensor, at: Tensor, present: Tensor, valid: Tensor, cfg: RefineConfig, generator: torch.Generator | None
+) -> Tensor:  # fmt: skip
+    """How often each patch was drawn: fp32 [B, 2 G + 1, n]; G objects, what no object attends to, G surroundings.
+
+    A pixel drawn evenly from a mask lies in a patch with the probability that the patch has of the mask, so that patches
+    are drawn and no list of pixels is made. Where there are no more than `cfg.samples` pixels each counts once; objects
+    are filled up with their point's patch. maps: [B, G, H, W] in [0, 1]. at: int64 [B, G], the patch of the point.
+    """
+    share = present[..., None, None] / present.sum(1).clamp_min(1)[:, None, None, None]
+    patch = maps.shape[-1] // valid.shape[-1]
+    inside = _pixels(maps >= cfg.foreground, patch, valid)
+    missing = (cfg.samples - inside.sum(-1, keepdim=True)).clamp_min(0)
+    inside = inside + missing * one_hot(at, inside.shape[-1])
+    all_ = torch.cat([(maps * share).sum(1, keepdim=True), maps], 1)
+    below = torch.stack([_pixels(all_ < cfg.background * f, patch, valid) for f in LOOSER])
+    # thresholds rise, so that the number of those that fail is the index of the first with enough
+    failed = (below.sum(-1) < cfg.samples).sum(0)
+    first = failed.clamp_max(len(LOOSER) - 1)[None, ..., None].expand(1, *below.shape[1:])
+    pixels = torch.cat([inside, below.gather(0, first)[0]], 1)
+    even = pixels + (pixels.sum(-1, keepdim=True) == 0)  # an image without a valid patch
+    drawn = torch.multinomial(even.flatten(0, 1), cfg.samples, replacement=True, generator=generator)
+    drawn = drawn.view(*even.shape[:2], -1)
+    counts = torch.zeros_like(even).scatter_add_(-1, drawn, torch.ones_like(drawn, dtype=even.dtype))
+    return counts.where(even.sum(-1, keepdim=True) > cfg.samples, even)
+
+
+def _pixels(mask: Tensor, patch: int, valid: Tensor) -> Tensor:
+    """Pixels of a mask [B, R, H, W] in each patch, none in those that are not valid: fp32 [B, R, n]."""
+    pixels = avg_pool2d(mask.flatten(0, 1)[:, None].float(), patch, divisor_override=1)
+    return (pixels.view(*mask.shape[:2], *valid.shape[1:]) * valid[:, None]).flatten(2)
+
+
+def refined(
+    features: Tensor, weights: Tensor, boxed: Tensor, valid: Tensor, cfg: RefineConfig
+) -> list[Tensor]:
+    """Cosine of all patches with each prototype, from `weights` and after each refinement: [B, R, n] each.
+
+    features: [B, n, D]. weights: [B, R, n], of the patches in the first prototypes. boxed: bool [B, R, n], others are 0;
+    only the first refinement looks for alike patches beyond, too. valid: bool [B, n].
+    """
+    unit = normalize(features, dim=-1)
+    similarity = normalize(weights @ features, dim=-1) @ unit.mT
+    stages = [similarity * boxed]
+    for _ in range(cfg.iterations):
+        seen = similarity * valid[:, None]
+        seen = seen * (seen >= cfg.keep * seen.amax(-1, keepdim=True))
+        similarity = normalize(seen @ features, dim=-1) @ unit.mT * boxed
+        stages.append(similarity)
+    return stages
+
+
+def _competed(objects: Tensor, present: Tensor) -> Tensor:
+    """Similarities [r, B, G + 1, n] with 0 where another object, or the last row, is larger: [r, B, G, n].
+
+    Objects that do not exist never win, so that theirs are 0.
+    """
+    takes_part = pad(present, (0, 1), value=True)[..., None]
+    winner = objects.where(takes_part, -torch.inf).argmax(2, keepdim=True)
+    return objects[:, :, :-1] * (winner == torch.arange(present.shape[1], device=present.device)[:, None])
+
+
+def _by_largest(maps: Tensor) -> Tensor:
+    """Maps [..., H, W] divided by their largest value; one without a positive value stays finite, and not positive."""
+    return maps / maps.amax((-2, -1), keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)

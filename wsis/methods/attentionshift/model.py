@@ -1,0 +1,128 @@
+"""AttentionShift's networks: the transformer with learned tokens, the tokens' heads, and the judge of candidate boxes.
+
+Mingxiang Liao et al.: AttentionShift: Iteratively Estimated Part-based Attention Map for Pointly Supervised Instance
+Segmentation. CVPR 2023. Official code: github.com/MingXiangL/AttentionShift; in brackets the section of our reading.
+    official code [2.1]    Encoder, TokenHeads
+    official code [2.5]    MilHead
+    official code [2.12]   Detector, in `detector.py`
+"""
+
+from typing import NamedTuple
+
+import torch
+from timm.layers.drop import DropPath
+from torch import Tensor, nn
+from torchvision.ops import MLP, roi_align
+
+from wsis.backbones import load_weights, shipped
+from wsis.errors import ConfigError
+from wsis.methods.attentionshift.config import AttentionShiftConfig
+from wsis.vit import build_vit
+from wsis.vit_pyramid import patch_features
+
+CELLS = 7
+"""Cells along the side of a box's features."""
+
+
+class Encoded(NamedTuple):
+    """What the encoder makes of images that have h x w patches.
+
+    features: [B, D, h, w] of the last layer, without a norm. taps: the like of the layers `heads.taps`.
+    tokens: [B, P, D], the learned ones. layers: queries and keys [B, heads, T, d] of the last K layers, the last one
+    first, fp32 and without gradient; T = 1 + h w + P counts the class token, the patches and the learned tokens.
+    """
+
+    features: Tensor
+    taps: list[Tensor]
+    tokens: Tensor
+    layers: list[tuple[Tensor, Tensor]]
+
+
+class Encoder(nn.Module):
+    """A transformer that carries P learned tokens through all its layers, behind the class token and the patches.
+
+    Every token attends to every other. The learned ones have positions of their own.
+    Attributes: patch (pixels), width D.
+
+    Raises:
+        ConfigError: more layers than the transformer has; also, as WeightsError, see `build_vit`.
+    """
+
+    def __init__(self, cfg: AttentionShiftConfig) -> None:
+        super().__init__()
+        self.vit = build_vit(cfg.backbone, cfg.weights)
+        self.patch, self.width, depth = self.vit.patch, self.vit.width, self.vit.depth
+        self.taps, self.kept = cfg.heads.taps, cfg.boxes.layers
+        if not {self.kept, *self.taps} <= set(range(1, depth + 1)):
+            raise ConfigError(
+                f"boxes.layers={self.kept}, heads.taps={self.taps}: {cfg.backbone} has {depth} layers"
+            )
+        self.tokens, self.positions = (
+            nn.Parameter(nn.init.trunc_normal_(torch.empty(1, cfg.tokens.count, self.width), std=0.02))
+            for _ in range(2)
+        )
+        if cfg.drop_path:
+            rates = torch.linspace(0, cfg.drop_path, depth).tolist()
+            for block, rate in zip(self.vit.trunk.blocks, rates, strict=True):
+                block.drop_path1, block.drop_path2 = DropPath(rate), DropPath(rate)
+        if cfg.weights == "points":  # these weights come with learned tokens
+            load_weights(self, shipped(f"{cfg.backbone}_points"))
+
+    def forward(self, images: Tensor, attention: bool = True, hidden: Tensor | None = None) -> Encoded:
+        """images: [B, 3, H, W] in [0, 1], sides multiples of the patch. attention: without it `layers` is empty.
+
+        hidden: bool [B, n], patches that show nothing of the image: the mean of the learned tokens in its place.
+
+        Raises:
+            ValueError: sides that are no multiples of the patch.
+        """
+        x = self.vit.embed(images, hidden, self.tokens.mean((0, 1)))
+        learned = (self.tokens + self.positions).expand(len(x), -1, -1)
+        before, x = x.shape[1], torch.cat([x, learned], 1)
+        taps, layers = {}, []
+        for number in range(1, self.vit.depth + 1):
+            if attention and number > self.vit.depth - self.kept:
+                with torch.no_grad():
+                    layers.append(self.vit.query_key(x, number))
+            x = self.vit.run(x, number - 1, number)
+            if number in self.taps:
+                taps[number] = patch_features(x, images, self.patch)
+        features = patch_features(x, images, self.patch)
+        return Encoded(features, [taps[t] for t in self.taps], x[:, before:], layers[::-1])
+
+
+class TokenHeads(nn.Module):
+    """What a learned token says. Call: [B, P, D] -> class logits [B, P, C]; place (x, y) [B, P, 2] in [0, 1].
+
+    Places are fractions of the sides of the image without its padding. Both heads have three layers; fp32.
+    """
+
+    def __init__(self, width: int, cfg: AttentionShiftConfig) -> None:
+        super().__init__()
+        self.label, self.place = (MLP(width, [width, width, out]) for out in (cfg.classes, 2))
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        return self.label(tokens).float(), self.place(tokens).float().sigmoid()
+
+
+class MilHead(nn.Module):
+    """How likely each of an object's K candidate boxes is the box of an object of each class.
+
+    A softmax over the classes times one over the candidates, so that the K scores of a class sum to at most 1.
+    """
+
+    def __init__(self, width: int, patch: int, cfg: AttentionShiftConfig) -> None:
+        super().__init__()
+        heads, self.patch = cfg.heads, patch
+        self.narrow = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, heads.width))
+        self.hidden = nn.Sequential(
+            nn.Linear(CELLS**2 * heads.width, heads.hidden), nn.ReLU(), nn.Linear(heads.hidden, heads.hidden), nn.ReLU()
+        )  # fmt: skip
+        self.label, self.choice = (nn.Linear(heads.hidden, cfg.classes) for _ in range(2))
+
+    def forward(self, features: Tensor, boxes: Tensor, image: Tensor) -> Tensor:
+        """features: [B, D, h, w]. boxes: [N, K, 4] pixels of N objects. image: long [N] -> scores fp32 [N, K, C]."""
+        rois = torch.cat([image[:, None, None].expand(-1, boxes.shape[1], 1), boxes.detach()], 2)
+        cells = roi_align(features, rois.flatten(0, 1), CELLS, 1 / self.patch, aligned=True)
+        x = self.hidden(self.narrow(cells.flatten(2).mT).flatten(1)).unflatten(0, boxes.shape[:2])
+        return self.label(x).float().softmax(2) * self.choice(x).float().softmax(1)

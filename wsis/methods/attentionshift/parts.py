@@ -1,0 +1,240 @@
+"""Parts of an object as clusters of its patches: key-point shift, filter, merging (supp. Tables 1 and 2).
+
+    core, seeds      where a shift may begin
+    shift, kmeans    prototypes that move through the features of one box
+    kept, merge      prototypes that are the object's alone, and those that mean one part as one
+    key_points       where each part is
+
+Prototypes are [B, G, m, D]; maps of them [B, G, m, n] over n = h w patches in rows from the top left. All is computed
+in fp32, also under autocast, or in fp64 where features are.
+"""
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from wsis.methods.attentionshift.config import PartConfig
+from wsis.methods.attentionshift.maps import patch_at, resized
+
+NARROWEST = 1e-3
+"""The least bandwidth: kernels stay within fp32 also where a prototype owns one patch only."""
+OFFICIAL_NARROWEST = 1e-10
+AREA = 0.9
+"""Cosine above which a patch counts for the area of a part (official code)."""
+
+
+class Shifted(NamedTuple):
+    """Prototypes [B, G, m, D] after the last iteration; history: after each, the seeds first [iterations + 1, ...]."""
+
+    prototypes: Tensor
+    history: Tensor | None
+
+
+class KeyPoints(NamedTuple):
+    """Where parts are, the largest first.
+
+    xy: fp32 [B, G, m, 2] pixels. kept: bool [B, G, m], which of these are key-points. part: int64 [B, G, m], whose.
+    """
+
+    xy: Tensor
+    kept: Tensor
+    part: Tensor
+
+
+def eroded(mask: Tensor, window: int) -> Tensor:
+    """Pixels of bool [..., H, W] whose window x window surroundings are in the mask; the image's border takes nothing."""
+    for dim in (-2, -1):
+        before, side = mask, mask.shape[dim]
+        mask = mask.clone()
+        for shift in range(1, min(window // 2, side - 1) + 1):
+            mask.narrow(dim, 0, side - shift).logical_and_(before.narrow(dim, shift, side - shift))
+            mask.narrow(dim, shift, side - shift).logical_and_(before.narrow(dim, 0, side - shift))
+    return mask
+
+
+@torch.no_grad()
+def core(foreground: Tensor, threshold: float, erosion: int, patch: int) -> Tensor:
+    """Share of each patch's centre that lies well inside its object: [B, G, H, W] in [0, 1] -> fp32 [B, G, h, w].
+
+    threshold: the object is above it. erosion: window in pixels, odd.
+    """
+    inside = eroded(foreground > threshold, erosion).float()
+    return resized(inside, (inside.shape[-2] // patch, inside.shape[-1] // patch))
+
+
+@torch.no_grad()
+def seeds(core: Tensor, boxes: Tensor, threshold: float, count: int, patch: int) -> Tensor:
+    """Patches spread evenly over the order of the core's patches: int64 [B, G, count].
+
+    Of N patches above the threshold, in raster order, every floor(N / count)-th; fewer than `count` are repeated in turn;
+    where there is none it is the patch of the box's centre. core: [B, G, h, w]. boxes: [B, G, 4].
+    """
+    rank = (core > threshold).flatten(2).cumsum(-1)
+    number = rank[..., -1:]
+    stride = (number // count).clamp_min(1)
+    wanted = torch.arange(count, device=core.device) * stride % number.clamp_min(1)
+    centre = patch_at(boxes.unflatten(-1, (2, 2)).mean(-2) - 0.5, (core.shape[2], core.shape[3]), patch)
+    return torch.searchsorted(rank, wanted + 1).where(number > 0, centre[..., None])
+
+
+@torch.no_grad()
+def shift(
+    features: Tensor, seeds: Tensor, inside: Tensor, cfg: PartConfig, official: bool = False,
+    weighting: Literal["softmax", "uniform"] = "softmax", history: bool = False,
+) -> Shifted:  # fmt: skip
+    r"""Competitive mean shift in feature space: prototypes move to the patches that are theirs (official code).
+
+    Prototype j weighs patch i by :math:`w_{ji} = \mathrm{softmax}_i(\cos(q_j, x_i) / (T \tau_j))`. Each patch belongs to
+    the prototype with the largest weight, which becomes :math:`q_j = \sum_{i \in j} w_{ji} x_i`, and its bandwidth
+    :math:`\tau_j` the mean of 1 - cos over its patches. The sum is not normalised: its direction shifts, its length
+    weighs the prototype in `merge`. One that owns no patch is dead: zero, with bandwidth 1.
+
+    features: [B, n, D]. seeds: int64 [B, G, m] patches. inside: bool [B, G, n], patches that take part. official: patches
+    outside take part as zeros, bandwidths go down to 1e-10, and the largest fp32 weight owns, ties and all; without,
+    logarithms are compared. weighting: uniform averages the own patches evenly. Each iteration has two products.
+    """
+    x, shown = _raised(features), inside[:, :, None]
+    takes_part = torch.ones_like(shown) if official else shown
+    unit, q = normalize(x, dim=-1), _at(x, seeds)
+    tau, least = x.new_full((*q.shape[:-1], 1), cfg.tau), OFFICIAL_NARROWEST if official else NARROWEST
+    similarity, stages = _cosine(q, unit) * shown, [q]
+    for _ in range(cfg.iterations):
+        logits = similarity / (cfg.temperature * tau)
+        logits = logits.masked_fill(~takes_part, torch.finfo(logits.dtype).min)
+        compared = logits.softmax(-1) if official else logits.log_softmax(-1)
+        mine = _owned(compared) & takes_part
+        count = mine.sum(-1, keepdim=True).clamp_min(1)
+        weights = 1 / count if weighting == "uniform" else compared if official else compared.exp()
+        q = _times(weights * (mine & shown), x)
+        similarity = _cosine(q, unit) * shown
+        tau = (1 - (similarity * mine).sum(-1, keepdim=True) / count).clamp_min(least)
+        stages.append(q)
+    return Shifted(q, torch.stack(stages) if history else None)
+
+
+@torch.no_grad()
+def kmeans(
+    features: Tensor, seeds: Tensor, inside: Tensor, cfg: PartConfig, history: bool = False
+) -> Shifted:
+    """Spherical k-means (supp. Table 1, our definition): as many clusters as seeds, as many iterations as shifts.
+
+    Each patch belongs to the centre with the largest cosine; a centre becomes the mean of the unit features of its patches
+    and stays where it has none. Arguments as for `shift`.
+    """
+    unit = normalize(_raised(features), dim=-1)
+    centre = _at(unit, seeds)
+    stages = [centre]
+    for _ in range(cfg.iterations):
+        mine = _owned(_cosine(centre, unit)) & inside[:, :, None]
+        count = mine.sum(-1, keepdim=True)
+        centre = (_times(mine.to(unit.dtype), unit) / count.clamp_min(1)).where(count > 0, centre)
+        stages.append(centre)
+    return Shifted(centre, torch.stack(stages) if history else None)
+
+
+def _raised(x: Tensor) -> Tensor:
+    """Halves as fp32."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _at(x: Tensor, index: Tensor) -> Tensor:
+    """Rows of x [B, n, D] at int64 [B, G, m]: [B, G, m, D]."""
+    return x.gather(1, index.flatten(1)[..., None].expand(-1, -1, x.shape[-1])).unflatten(1, index.shape[1:])
+
+
+def _times(left: Tensor, right: Tensor) -> Tensor:
+    """[B, G, m, k] @ [B, k, l] as one product per image, in fp32 under autocast too: [B, G, m, l]."""
+    with torch.autocast(left.device.type, enabled=False):
+        return (left.flatten(1, 2) @ right).unflatten(1, left.shape[1:3])
+
+
+def _cosine(prototypes: Tensor, unit: Tensor) -> Tensor:
+    """Cosines [B, G, m, n] of prototypes, of any length, with unit features [B, n, D]; 0 for a zero prototype."""
+    return _times(_direction(prototypes), unit.mT)
+
+
+def _direction(vectors: Tensor) -> Tensor:
+    """Vectors [..., D] at length 1, however short they are: weights far from a kernel's middle are tiny; 0 stays 0."""
+    largest = vectors.abs().amax(-1, keepdim=True).clamp_min(torch.finfo(vectors.dtype).tiny)
+    return normalize(vectors / largest, dim=-1)
+
+
+def _owned(scores: Tensor) -> Tensor:
+    """Whether a prototype has the largest score of a patch, the first of equals: [B, G, m, n] -> bool."""
+    number = torch.arange(scores.shape[-2], device=scores.device)
+    return scores.argmax(-2, keepdim=True) == number[:, None]
+
+
+@torch.no_grad()
+def part_maps(prototypes: Tensor, features: Tensor) -> Tensor:
+    """How alike each patch of the whole image is to each part: [B, G, m, D], [B, n, D] -> [B, G, m, n] in [0, 1].
+
+    Negative cosines are 0, and so is all of a dead prototype's map.
+    """
+    return _cosine(_raised(prototypes), normalize(_raised(features), dim=-1)).clamp(0, 1)
+
+
+@torch.no_grad()
+def kept(maps: Tensor, core: Tensor, cfg: PartConfig) -> Tensor:
+    """Parts that are the object's: at least `cfg.inside` of the patches above `cfg.alike` lie in its core (the filter).
+
+    maps: [B, G, m, n] from `part_maps`. core: [B, G, n], shares. Returns bool [B, G, m]; False for parts that no patch is
+    alike to. Without `cfg.filter` only dead prototypes fall out.
+    """
+    if not cfg.filter:
+        return maps.amax(-1) > 0
+    alike = (maps > cfg.alike).float()
+    number = alike.sum(-1)
+    return ((alike * core[:, :, None]).sum(-1) / number.clamp_min(1) >= cfg.inside) & (number > 0)
+
+
+@torch.no_grad()
+def merge(
+    prototypes: Tensor, kept: Tensor, threshold: float, official: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Means of kept prototypes whose cosine with the first of their group is at least `threshold`.
+
+    Groups are formed in the order of seeds by prototypes that are in none yet; cosines are those before merging, means are
+    of the prototypes as long as they are. official: a prototype may also join groups after its first.
+    prototypes: [B, G, m, D]. kept: bool [B, G, m]. Returns the same; each group stands at its first member, and what stands
+    elsewhere is zero and not kept.
+    """
+    q = _raised(prototypes)
+    unit = _direction(q)
+    with torch.autocast(q.device.type, enabled=False):
+        alike = unit @ unit.mT >= threshold
+    alike = (alike | torch.eye(q.shape[2], dtype=torch.bool, device=q.device)).triu() & kept[..., None, :]
+    free, groups = kept.clone(), []
+    for j in range(q.shape[2]):
+        group = alike[:, :, j] & free[..., j : j + 1]
+        groups.append(group if official else group & free)
+        free = free & ~group
+    member = torch.stack(groups, 2)
+    number = member.sum(-1, keepdim=True)
+    with torch.autocast(q.device.type, enabled=False):
+        return member.to(q.dtype) @ q / number.clamp_min(1), number[..., 0] > 0
+
+
+@torch.no_grad()
+def key_points(
+    maps: Tensor, kept: Tensor, boxes: Tensor, grid: tuple[int, int], patch: int, most: int
+) -> KeyPoints:
+    """The patch that is most alike to each part, for the `most` largest parts of each object; outside its box, none.
+
+    Size is the number of patches above a cosine of 0.9; of patches that are alike to the last bit, the mean is taken.
+    maps: [B, G, m, n] of merged parts. kept: bool [B, G, m]. boxes: [B, G, 4] pixels. grid: (h, w).
+    """
+    area = ((maps > AREA).sum(-1) + 1) * kept
+    part = area.sort(dim=-1, descending=True, stable=True).indices
+    peak = (maps == maps.amax(-1, keepdim=True)).float()
+    y, x = (torch.arange(side, device=maps.device) * patch + (patch - 1) / 2 for side in grid)
+    places = torch.stack([x.repeat(grid[0]), y.repeat_interleave(grid[1])], -1)
+    with torch.autocast(maps.device.type, enabled=False):
+        xy = peak @ places / peak.sum(-1, keepdim=True)
+    xy = xy.gather(2, part[..., None].expand(-1, -1, -1, 2))
+    edge = xy + 0.5
+    inside = ((edge >= boxes[:, :, None, :2]) & (edge < boxes[:, :, None, 2:])).all(-1)
+    visited = torch.arange(maps.shape[2], device=maps.device) < most
+    return KeyPoints(xy, kept.gather(-1, part) & inside & visited, part)
