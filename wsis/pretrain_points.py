@@ -7,7 +7,7 @@ other scenes, from one point each, and beside that what hidden patches hold. Mas
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, interpolate, layer_norm, mse_loss
+from torch.nn.functional import avg_pool2d, interpolate, layer_norm
 
 from wsis.attention import rollout_rows
 from wsis.backbones import build_pyramid, load_weights, shipped
@@ -19,28 +19,38 @@ from wsis.methods.attentionshift.objective import match_tokens, token_terms
 from wsis.pretrain_vit import auc
 from wsis.train import Schedule
 from wsis.types import Batch, Dataset
+from wsis.vit import build_vit
 from wsis.weak import with_points
 
-AUGMENT = ShortSide(short=(64, 80, 96), long=192, flip=0.5)
+AUGMENT = ShortSide(short=(64,), long=128, flip=0.5)
 SCHEDULE = Schedule(
-    steps=2000, batch_size=16, optimizer="adamw", lr=4e-4, betas=(0.9, 0.98), weight_decay=0.05, warmup=40,
+    steps=1500, batch_size=16, optimizer="adamw", lr=5e-4, betas=(0.9, 0.98), weight_decay=0.05, warmup=40,
     decay="poly", clip=1.0,
 )  # fmt: skip
-HIDDEN = 0.3  # of the patches
+HIDDEN = 0.5  # of the patches
+FIRST = 500
+"""Steps in which only what is hidden teaches: attention learns to look near before it learns to find."""
 PLACE = 2.0  # weight of a token's place; at the published 10 the classes wait for long
 
 
 class PointFinder(nn.Module):
     """Learned tokens that find points, among patches of which some are hidden. Call: a batch with points -> terms.
 
-    The tokens start at places spread over the image. A hidden patch shows their mean: what it learns of attention,
-    to tell from its neighbours what is there, they share. Its target is the feature of the convolutional stem as shipped.
+    The layers start as those of vit_tiny_mae, the tokens at places spread over the image. At first only hidden patches
+    teach. They show the tokens' mean, so that what they learn of attention, to tell from the neighbours what is there,
+    the tokens share. The target is the feature of the convolutional stem as shipped.
     """
+
+    step: Tensor
 
     def __init__(self, classes: int) -> None:
         super().__init__()
         self.cfg = changed(TINY, classes=classes, weights="random")
         self.encoder = Encoder(self.cfg)
+        self.register_buffer("step", torch.zeros((), dtype=torch.long))
+        own, mae = self.encoder.vit.trunk.state_dict(), build_vit("vit_tiny", "mae").trunk.state_dict()
+        shared = {k: v for k, v in mae.items() if k in own and not k.startswith("patch_embed")}
+        self.encoder.vit.trunk.load_state_dict(own | shared)
         stem, table = self.encoder.vit.trunk.patch_embed.proj, self.encoder.vit.trunk.pos_embed
         load_weights(stem.stages, shipped("vgg_tiny"))
         self.encoder.positions = nn.Parameter(spread(table.detach(), self.cfg.tokens.count))
@@ -53,14 +63,17 @@ class PointFinder(nn.Module):
         with torch.no_grad():
             wanted = self.teacher.eval()(batch.images)[-1].flatten(2).mT
             wanted = layer_norm(wanted.float(), wanted.shape[-1:])
-        hidden = torch.rand(wanted.shape[:2], device=wanted.device) < HIDDEN
+        first = self.step < FIRST
+        self.step += self.training
+        hidden = first & (torch.rand(wanted.shape[:2], device=wanted.device) < HIDDEN)
         seen = self.encoder(batch.images, attention=False, hidden=hidden)
         told = self.tell(seen.features.flatten(2).mT).float()
         clicks, sizes, (logits, place) = clicks_of(batch), sizes_of(batch), self.heads(seen.tokens)
         matched = match_tokens(logits, place, clicks, sizes, self.cfg.tokens)
         terms = token_terms(logits, place, clicks, matched, sizes)
-        terms["hidden"] = mse_loss(told[hidden], wanted[hidden])
-        total = terms["token_class"] + PLACE * terms["token_place"] + terms["hidden"]
+        error = (told - wanted).square().mean(-1)
+        terms["hidden"] = (error * hidden).sum() / hidden.sum().clamp(min=1)
+        total = torch.where(first, terms["hidden"], terms["token_class"] + PLACE * terms["token_place"])
         return {**terms, "total": total}
 
 
