@@ -111,7 +111,7 @@ def recipe(name: str) -> Recipe:
             augment=pretrain_points.AUGMENT,
             schedule=pretrain_points.SCHEDULE,
             learner=pretrain_points.PointFinder,
-            body=_encoder,
+            body=_finder,
             quality=pretrain_points.quality,
             given=lambda sample: with_points(sample, "box_center"),
         )
@@ -132,9 +132,10 @@ def recipe(name: str) -> Recipe:
     raise ConfigError(f"no recipe for {name!r}; choose one of {', '.join((*PYRAMIDS, *OBJECTIVES))}")
 
 
-def _encoder(model: nn.Module) -> nn.Module:
+def _finder(model: nn.Module) -> nn.Module:
+    """The encoder, and the head that says where a token looks, which knows no classes."""
     assert isinstance(model, pretrain_points.PointFinder)
-    return model.encoder
+    return nn.ModuleDict({"encoder": model.encoder, "place": model.heads.place})
 
 
 def _pyramid_body(model: nn.Module) -> nn.Module:

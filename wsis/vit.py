@@ -230,7 +230,7 @@ def build_vit(name: str, weights: str, stem: Literal["patch", "conv"] = "patch")
         vit = ViT(_untrained(name))
         if weights != "random":
             path = shipped(f"{name}_{weights}") if weights in known else Path(weights)
-            load_weights(vit.trunk, path, prefix="vit.trunk." if weights == "points" else "")
+            load_weights(vit.trunk, path, prefix="encoder.vit.trunk." if weights == "points" else "")
     if stem == "conv":
         vit.trunk.patch_embed.proj = ConvStem(vit.width, vit.patch)
     return vit

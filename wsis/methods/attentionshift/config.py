@@ -189,7 +189,7 @@ TINY = changed(
     drop_path=0.0,
     **{
         "tokens.count": 12,
-        "tokens.most": 8,
+        "tokens.most": 2,
         "parts.erosion": 5,
         "mask.erosion": 9,
         "heads.taps": (3, 4, 5, 8),
@@ -208,8 +208,7 @@ TINY = changed(
         "statistics.images": 100,
         "network.steps": 150,
         "network.batch_size": 8,
-        "network.lr": 1e-4,
-        "network.new_lr": 5.0,
+        "network.lr": 2e-4,
         "network.warmup": 10,
     },
 )

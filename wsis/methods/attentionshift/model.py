@@ -24,6 +24,10 @@ CELLS = 7
 """Cells along the side of a box's features."""
 
 
+RARE = -4.6
+"""First logit of a token's classes, a probability of one in a hundred, as usual with a focal loss (Lin et al., 2017)."""
+
+
 class Encoded(NamedTuple):
     """What the encoder makes of images that have h x w patches.
 
@@ -66,7 +70,7 @@ class Encoder(nn.Module):
             for block, rate in zip(self.vit.trunk.blocks, rates, strict=True):
                 block.drop_path1, block.drop_path2 = DropPath(rate), DropPath(rate)
         if cfg.weights == "points":  # these weights come with learned tokens
-            load_weights(self, shipped(f"{cfg.backbone}_points"))
+            load_weights(self, shipped(f"{cfg.backbone}_points"), prefix="encoder.")
 
     def forward(self, images: Tensor, attention: bool = True, hidden: Tensor | None = None) -> Encoded:
         """images: [B, 3, H, W] in [0, 1], sides multiples of the patch. attention: without it `layers` is empty.
@@ -100,6 +104,9 @@ class TokenHeads(nn.Module):
     def __init__(self, width: int, cfg: AttentionShiftConfig) -> None:
         super().__init__()
         self.label, self.place = (MLP(width, [width, width, out]) for out in (cfg.classes, 2))
+        nn.init.constant_(self.label[-2].bias, RARE)  # pyright: ignore[reportArgumentType]  # torchvision ends with dropout
+        if cfg.weights == "points":
+            load_weights(self.place, shipped(f"{cfg.backbone}_points"), prefix="place.")
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         return self.label(tokens).float(), self.place(tokens).float().sigmoid()
