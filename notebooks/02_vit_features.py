@@ -85,7 +85,7 @@ viz.table(rows, caption="The same network in three sizes")
 
 # %%
 name, cards = "vit_tiny" if scale == "tiny" else "vit_base", {}
-for kind in SHIPPED if scale == "tiny" else PUBLISHED[name]:
+for kind in SHIPPED[name] if scale == "tiny" else PUBLISHED[name]:
     card = resources.files("wsis") / "weights" / f"{name}_{kind}.json"
     if scale == "tiny" and card.is_file():
         cards[kind] = read_json(card)

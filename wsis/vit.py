@@ -42,9 +42,8 @@ PUBLISHED = {
     },
 }
 """timm's name of each published checkpoint (EXITS, Table a4)."""
-SHIPPED = ("mae", "supervised", "dino")
-HYBRID = "vit_hybrid"
-"""Eight layers on the five stages of vgg_tiny (a hybrid as in Dosovitskiy et al., ICLR 2021): it learns in minutes."""
+SHIPPED = {"vit_tiny": ("mae", "supervised", "dino"), "vit_hybrid": ("points",)}
+"""Weights that come with the package."""
 COLDEST = 0.012
 """The lowest temperature at which exp(cosine / temperature) is a normal fp32 number for every cosine."""
 
@@ -208,8 +207,8 @@ class ConvStem(nn.Sequential):
 def build_vit(name: str, weights: str, stem: Literal["patch", "conv"] = "patch") -> ViT:
     """The transformer `name`: vit_base, vit_small (patches of 16), vit_tiny or vit_hybrid (8, made for 96 pixels).
 
-    weights: "random"; a published checkpoint (`PUBLISHED`: timm, needs a network or its cache); for vit_tiny one of
-    `SHIPPED`, for vit_hybrid "points" (wsis/weights, hash checked); or a path to .safetensors of the trunk. Images are
+    weights: "random"; a published checkpoint (`PUBLISHED`: timm, needs a network or its cache); for the small ones those
+    of `SHIPPED` (wsis/weights, hash checked); or a path to .safetensors of the trunk. Images are
     normalised as the checkpoint wants; with a path or at random as ImageNet is. stem: "patch", the linear map of the
     checkpoint, or "conv", `ConvStem` with random weights; everything else keeps those of the checkpoint.
 
@@ -219,9 +218,9 @@ def build_vit(name: str, weights: str, stem: Literal["patch", "conv"] = "patch")
     """
     if stem not in ("patch", "conv"):
         raise ConfigError(f"stem={stem!r}: choose patch or conv")
-    if name not in ("vit_tiny", HYBRID, *PUBLISHED):
-        raise ConfigError(f"no transformer {name!r}; choose vit_tiny, {HYBRID}, {' or '.join(PUBLISHED)}")
-    known = {"vit_tiny": SHIPPED, HYBRID: ("points",)}.get(name) or tuple(PUBLISHED[name])
+    if name not in (*SHIPPED, *PUBLISHED):
+        raise ConfigError(f"no transformer {name!r}; choose {', '.join(SHIPPED)}, {' or '.join(PUBLISHED)}")
+    known = SHIPPED.get(name) or tuple(PUBLISHED[name])
     if weights not in (*known, "random") and not Path(weights).suffix:
         raise ConfigError(f"{name} has no weights {weights!r}; use {', '.join(known)}, random or a path")
     if weights in PUBLISHED.get(name, {}):
@@ -255,6 +254,7 @@ def _timm(source: str, pretrained: bool) -> VisionTransformer:
 
 
 def _untrained(name: str) -> VisionTransformer:
+    """vit_hybrid is eight layers on convolutions (Dosovitskiy et al., ICLR 2021, the hybrid): it learns in minutes."""
     if name in PUBLISHED:
         return _timm(f"{name}_patch16_224", pretrained=False)
     if name == "vit_tiny":

@@ -76,7 +76,7 @@ def weights(configs: Iterable[Any]) -> dict[str, str]:
 def _origin(trunk: str, value: str) -> str:
     if value == "shipped":
         return sha256(shipped(trunk))[:12]
-    if trunk == "vit_tiny" and value in SHIPPED:
+    if value in SHIPPED.get(trunk, ()):
         return sha256(shipped(f"{trunk}_{value}"))[:12]
     if trunk in PUBLISHED and value in PUBLISHED[trunk]:
         return f"timm, {PUBLISHED[trunk][value]}"
