@@ -13,8 +13,14 @@
 # among features finds the parts that a network can learn from.
 #
 # **Before this:** [what a transformer sees](02_vit_features.py). **After it:** [the
-# training](31_attentionshift_training.py). **Time:** at tiny scale some ten minutes on a laptop, nearly all of them for the
+# training](31_attentionshift_training.py). **Time:** at tiny scale some five minutes on a laptop, nearly all of them for the
 # network.
+#
+# ```{admonition} A small network, hardly trained
+# :class: warning
+# The release shows its tokens half a million images, this page about a thousand. The pictures show what each step does, not
+# how well the method works.
+# ```
 
 # %% tags=["parameters"]
 scale = "tiny"
@@ -186,8 +192,9 @@ parts.rollout_figure(
 )  # fmt: skip
 
 # %% [markdown]
-# **Takeaway.** Attention is highest on a part of the object and fades over the rest; with more layers it spreads into the
-# ground. The thin boxes are the other candidates: the best box has rivals that are much larger.
+# **Takeaway.** At best attention is highest on a part of the object and fades over the rest; often it is highest beside it,
+# where the convolutions below these layers have already carried the object's features. With more layers it spreads. The thin
+# boxes are the other candidates: the best box has rivals that are much larger.
 #
 # ## Which candidate?
 #
@@ -267,8 +274,8 @@ for g in range(2):
 viz.show(panels, columns=6, size=1.6, title="Two objects of a picture")
 
 # %% [markdown]
-# **Takeaway.** (The picture whose boxes are best.) From left to right one object: its attention, the cosines after none, one and two refinements, and the two
-# maps that are made of them. Where a cosine is zero, the other object or the background was more alike.
+# **Takeaway.** (The picture whose boxes are best.) From left to right one object: its attention, the cosines after none, one
+# and two refinements, and the two maps that are made of them. Where a cosine is zero, the other object or the background was more alike.
 #
 # Is the refined map better than the attention, and what does competition do? The IoU with the true mask, and the share of
 # *other* objects that the map claims; the last row asks for each object as if it were the only one.

@@ -15,6 +15,12 @@
 # **Before this:** [from a click to parts](30_attentionshift_points.py). **After it:** [the full-scale
 # run](90_full_scale.py). **Time:** at tiny scale some minutes on a laptop, nearly all of them for two networks; one of
 # them is taken from the chapter before, if that was run there.
+#
+# ```{admonition} A small network, hardly trained
+# :class: warning
+# After so few steps the masks of this page are poor, and no claim of the document can be judged by them. They show what
+# is taught, and where errors come from.
+# ```
 
 # %% tags=["parameters"]
 scale = "tiny"
