@@ -324,3 +324,13 @@ def test_doctor_needs_what_the_package_requires():
 
     direct = [r for r in requires("wsis") or [] if "extra" not in r]
     assert {f"{name}>={least}" for name, least in doctor.NEEDED.items()} == set(direct)
+
+
+def test_attentionshift_labels_every_click(place, scenes):
+    few = "--set network.steps=2 --set network.batch_size=2 --set statistics.times=0 --set weights=random --device cpu"
+    run, out = place / "shift", place / "shift.json"
+    assert wsis("train attentionshift --data", scenes, few, "--out", run) == 0
+    assert wsis("label", run, "--data", scenes, "--split val --out", out) == 0
+    truth = json.loads((scenes / "annotations" / "instances_val.json").read_text())["annotations"]
+    found = json.loads(out.read_text())["annotations"]
+    assert {a["id"] for a in found} == {a["id"] for a in truth if not a["iscrowd"]}

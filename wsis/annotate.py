@@ -52,7 +52,7 @@ def label(run: Run, dataset: Dataset, out: Path, description: str = "") -> dict[
     def masks(sample: Sample) -> Records:
         batch = _batch(run, sample)
         found = package.pseudo_labels(run.model, batch, run.cfg)
-        if run.cfg.supervision == "points" and batch.points is not None:
+        if isinstance(found, InstanceMap) and run.cfg.supervision == "points" and batch.points is not None:
             found = [per_click(found, batch.points)]
         instances = found.unbind()[0] if isinstance(found, InstanceMap) else found[0]
         return annotation_records(instances, sample.image_id, ids)
