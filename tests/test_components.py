@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, sparse
 
-from wsis.components import _smallest_reachable, connected_components, table
+from wsis.components import smallest_reachable, connected_components, table
 from wsis.errors import ConfigError
 
 
@@ -168,14 +168,14 @@ def smallest_by_scipy(edges, n):
 )
 def test_hooking_finds_the_smallest_reachable_node(kind):
     edges, n = graph(kind), 3000
-    assert np.array_equal(_smallest_reachable(edges, n), smallest_by_scipy(edges, n))
+    assert np.array_equal(smallest_reachable(edges, n), smallest_by_scipy(edges, n))
 
 
 @given(st.integers(2, 60), st.integers(1, 60), st.integers(0, 2**16))
 @settings(max_examples=200, deadline=None)
 def test_hooking_on_random_graphs(n, links, seed):
     edges = torch.randint(1, n + 1, (2, links), generator=torch.Generator().manual_seed(seed))
-    assert np.array_equal(_smallest_reachable(edges, n), smallest_by_scipy(edges, n))
+    assert np.array_equal(smallest_reachable(edges, n), smallest_by_scipy(edges, n))
 
 
 def test_unknown_connectivity_is_refused():

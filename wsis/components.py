@@ -45,7 +45,7 @@ def connected_components(classes: Tensor, connectivity: int = 8) -> tuple[Tensor
     runs = start.flatten().cumsum(0, dtype=torch.int32)  # half the memory traffic of int64
     count = int(runs[-1]) if len(runs) else 0
     runs = runs.view(classes.shape).masked_fill_(~foreground, 0)
-    root = _smallest_reachable(_touching_runs(classes, foreground, start, runs, connectivity), count)
+    root = smallest_reachable(_touching_runs(classes, foreground, start, runs, connectivity), count)
     is_root = root == torch.arange(count + 1, device=root.device)
     number = is_root.cumsum(0).sub_(1)[root]  # run 0 is the background and stays 0
     return number.index_select(0, runs.flatten()).view(classes.shape), int(number.max())
@@ -64,7 +64,7 @@ def _touching_runs(
     return torch.cat([torch.stack((above[at], below[at])) for at, above, below in pairs], dim=1).long()
 
 
-def _smallest_reachable(edges: Tensor, count: int) -> Tensor:
+def smallest_reachable(edges: Tensor, count: int) -> Tensor:
     """For nodes 0..count, the smallest node that each can reach through `edges` [2, E]: int64 [count + 1].
 
     Every tree hooks onto its smallest neighbour, pointers jump to the roots, edges within a tree are dropped.

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import max_pool2d
 
 from wsis.attention import rollout_rows
 from wsis.methods.attentionshift.config import AttentionShiftConfig, MaskConfig
@@ -20,6 +19,7 @@ from wsis.methods.attentionshift.maps import box_patches, boxes_from_maps, cosin
 from wsis.methods.attentionshift.parts import (
     KeyPoints,
     core,
+    eroded,
     kept,
     key_points,
     kmeans,
@@ -247,17 +247,6 @@ def box_pixels(boxes: Tensor, size: tuple[int, ...] | torch.Size) -> Tensor:
     left, top, right, bottom = boxes[..., None].unbind(-2)
     rows, columns = (y > top) & (y < bottom), (x > left) & (x < right)
     return rows[..., :, None] & columns[..., None, :]
-
-
-def eroded(masks: Tensor, window: int) -> Tensor:
-    """Masks [B, G, H, W] without pixels that have background within a square of side `window` (odd).
-
-    The border of the image does not erode: beyond it counts as object (official code).
-    """
-    background = (~masks).float()
-    for kernel in ((window, 1), (1, window)):  # a square as two lines: far less work
-        background = max_pool2d(background, kernel, 1, (kernel[0] // 2, kernel[1] // 2))
-    return background == 0
 
 
 @torch.no_grad()

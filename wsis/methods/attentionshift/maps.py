@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, normalize, one_hot, pad
 
-from wsis.components import _smallest_reachable
+from wsis.components import smallest_reachable
 from wsis.errors import ConfigError
 from wsis.methods.attentionshift.config import BoxConfig, RefineConfig
 
@@ -107,7 +107,7 @@ def _bounds(mask: Tensor, area: float) -> tuple[Tensor, Tensor]:
     start, stop = edges.view(-1, 2).T.contiguous()
     y, image = start // row % height, start // (row * height)
 
-    root = _smallest_reachable(_touching(start, stop, y, row), max(len(start) - 1, 0))[: len(start)]
+    root = smallest_reachable(_touching(start, stop, y, row), max(len(start) - 1, 0))[: len(start)]
     size = torch.zeros_like(start).scatter_add_(0, root, stop - start)[root]
     largest = start.new_zeros(count).scatter_reduce_(0, image, size, "amax")
     counts = size >= area * largest[image]
