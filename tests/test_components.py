@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, sparse
 
-from wsis.components import smallest_reachable, connected_components, table
+from wsis.components import connected_components, smallest_reachable, table
 from wsis.errors import ConfigError
 
 

@@ -285,7 +285,12 @@ def test_rates_fall_by_layer():
     model = Blocks()
     groups = make_optimizer(model, changed(SCHEDULE, lr=1.0, new_lr=1.0, layer_decay=0.5)).param_groups
     rates = {id(p): g["lr"] for g in groups for p in g["params"]}
-    named = {"trunk.cls_token": 0.125, "trunk.blocks.0.weight": 0.25, "trunk.blocks.1.weight": 0.5, "head.weight": 1.0}
+    named = {
+        "trunk.cls_token": 0.125,
+        "trunk.blocks.0.weight": 0.25,
+        "trunk.blocks.1.weight": 0.5,
+        "head.weight": 1.0,
+    }
     assert {n: rates[id(p)] for n, p in model.named_parameters() if n in named} == named
 
 

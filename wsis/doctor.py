@@ -118,7 +118,10 @@ def shipped_weights() -> Iterator[Finding]:
     from wsis.backbones import NAMES, shipped
     from wsis.vit import SHIPPED
 
-    for name in (*(n for n in NAMES if n.endswith("_tiny")), *(f"{vit}_{w}" for vit, of in SHIPPED.items() for w in of)):
+    for name in (
+        *(n for n in NAMES if n.endswith("_tiny")),
+        *(f"{vit}_{w}" for vit, of in SHIPPED.items() for w in of),
+    ):
         try:
             yield Finding(
                 "ok", f"weights {name}", f"{shipped(name).stat().st_size / 1e6:.1f} MB, hash as on its card"

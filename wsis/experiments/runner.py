@@ -65,7 +65,9 @@ def run_table(
         for row in table.rows:
             if seed not in facts[row.name]:
                 cfg, of_seed = configs[row.name], images[row.name][seed]
-                facts[row.name][seed] = run_row(methods[row.name], cfg, of_seed, seed, folder, device, workers)
+                facts[row.name][seed] = run_row(
+                    methods[row.name], cfg, of_seed, seed, folder, device, workers
+                )
                 write(out, sweep.results())
                 _say(table, row, seed, facts[row.name][seed])
     write(out, sweep.results())
