@@ -37,6 +37,7 @@ from wsis.backbones import load_weights
 from wsis.config import changed, fingerprint, sources
 from wsis.data.crops import CropAugment, paste, window
 from wsis.data.labelled import category_ids
+from wsis.data.masks import box_pixels
 from wsis.data.transforms import collate
 
 # %%
@@ -473,7 +474,7 @@ viz.show(panels, rows=("picture", "MAL", "EXITS"), size=1.8, title="EXITS agains
 crowd = scenes(64, contact=1.0, nested=0.5, occlusion=0.0, objects=(3, 5))
 made = {name: label(network, crowd)[0] for name, network in everyone.items()}
 iou = {name: covered(masks, crowd) for name, masks in made.items()}
-area = [exits.box_masks(s.extreme_points, s.size) & ~s.truth.masks for s in crowd]
+area = [box_pixels(s.extreme_points.boxes, s.size) & ~s.truth.masks for s in crowd]
 alike = [s.truth.labels[:, None] == s.truth.labels for s in crowd]
 twin, what = [], {"its class": [], "other objects": [], "ground": []}
 for s, box, same in zip(crowd, area, alike, strict=True):

@@ -402,7 +402,8 @@ viz.show(panels, columns=6, size=1.65, title="From attention to a mask")
 
 # %% [markdown]
 # **Takeaway.** The frame is the choice of MIL, which learns whether a box shows the class, not whether it fits. The detector
-# is not bound to the one pseudo mask: it has learned from all of them, and errors that do not repeat average out.
+# sees no click and has learned from all pseudo masks, right or wrong; the last panel is empty where it finds nothing of the
+# object's class.
 #
 # ## Predictions
 #

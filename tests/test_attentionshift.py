@@ -409,7 +409,7 @@ def test_measurements_start_at_the_start():
 
 
 def test_the_summary_leaves_out_the_start():
-    names = ("foreground_background", "inter_class", "intra_class")
+    names = ("foreground_background_patches", "inter_class", "intra_class")
     curve = [{"step": s, **dict.fromkeys(names, v)} for s, v in enumerate((9.0, 1.0, 2.0, 3.0, 4.0))]
     found = summary(curve)
     assert (found["inter_class"], found["intra_class_early"], found["intra_class_end"]) == (2.5, 1.5, 4.0)

@@ -120,22 +120,14 @@ def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimize
 
     With `layer_decay` the blocks of a transformer's trunk have less the deeper they lie below what is new.
     """
-    blocks = {
-        int(n.split("trunk.blocks.")[1].split(".")[0])
-        for n, _ in model.named_parameters()
-        if "trunk.blocks." in n
-    }
+    blocks = max((_block(name) for name, _ in model.named_parameters()), default=0)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            rate = _rate(name, len(blocks), schedule)
             small = parameter.ndim <= 1 or name.endswith(("token", "tokens", "positions", "pos_embed"))
             decay = schedule.weight_decay if schedule.decay_all or not small else 0.0
-            groups.setdefault((rate, decay), []).append(parameter)
-    parts = [
-        {"params": found, "lr": rate, "base_lr": rate, "weight_decay": decay}
-        for (rate, decay), found in groups.items()
-    ]
+            groups.setdefault((_rate(name, blocks, schedule), decay), []).append(parameter)
+    parts = [{"params": p, "lr": r, "base_lr": r, "weight_decay": d} for (r, d), p in groups.items()]
     match schedule.optimizer:
         case "sgd":
             return torch.optim.SGD(parts, momentum=schedule.momentum, nesterov=schedule.nesterov)
@@ -145,14 +137,17 @@ def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimize
             return torch.optim.AdamW(parts, betas=schedule.betas)
 
 
+def _block(name: str) -> int:
+    """The block of a transformer's trunk that a parameter is of, from 1; 0 for patches, positions and other parameters."""
+    _, _, behind = name.partition("trunk.blocks.")
+    return 1 + int(behind.split(".")[0]) if behind else 0
+
+
 def _rate(name: str, blocks: int, schedule: Schedule) -> float:
-    """The learning rate of a parameter: of the trunk by its block, patches and positions below the first."""
+    """The learning rate of a parameter; the last norm and a trunk without blocks have that of the trunk's end."""
     if "trunk." not in name:
         return schedule.lr * schedule.new_lr
-    if "trunk.blocks." in name:
-        level = 1 + int(name.split("trunk.blocks.")[1].split(".")[0])
-    else:
-        level = blocks + 1 if "trunk.norm." in name or not blocks else 0
+    level = _block(name) if blocks and "trunk.norm." not in name else blocks + 1
     return schedule.lr * schedule.layer_decay ** (blocks + 1 - level)
 
 
@@ -167,9 +162,8 @@ def order(
             position = step * batch_size + slot
             if position // length != epoch:
                 epoch = position // length
-                permutation = torch.randperm(
-                    length, generator=torch.Generator().manual_seed(seed_of(seed, "epoch", epoch))
-                )
+                chance = torch.Generator().manual_seed(seed_of(seed, "epoch", epoch))
+                permutation = torch.randperm(length, generator=chance)
             keys.append((step, slot, int(permutation[position % length])))
         yield keys
 
@@ -182,9 +176,8 @@ class _Augmented:
 
     def __getitem__(self, key: tuple[int, int, int]) -> Sample:
         step, slot, index = key
-        sample = replace(
-            self.dataset[index], truth=None, true_semantic=None
-        )  # no loss can read what it must not know
+        # no loss can read what it must not know
+        sample = replace(self.dataset[index], truth=None, true_semantic=None)
         return self.augment(sample, seed_of(self.seed, "augment", step, slot))
 
 
@@ -307,9 +300,7 @@ class Log:
         names = list(self.rows[0][4])
         values = torch.stack([torch.stack([r[4][n].float() for n in names]) for r in self.rows]).tolist()
         for (step, _, _, image_ids, _), row in zip(self.rows, values, strict=True):
-            bad = [
-                f"{n}={v}" for n, v in zip(names, row, strict=True) if not -float("inf") < v < float("inf")
-            ]
+            bad = [f"{n}={v}" for n, v in zip(names, row, strict=True) if not math.isfinite(v)]
             if bad:
                 raise TrainingError(
                     f"{self.name}: {', '.join(bad)} at step {step}, images {list(image_ids)}; nothing was saved after the "

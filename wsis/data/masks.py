@@ -11,6 +11,14 @@ from torch import Tensor
 from wsis.types import BACKGROUND, IGNORE, Instances
 
 
+def box_pixels(boxes: Tensor, size: tuple[int, ...] | torch.Size) -> Tensor:
+    """The pixels of half-open xyxy boxes [..., 4] in an image of `size` (H, W), as filled masks: bool [..., H, W]."""
+    y, x = (torch.arange(side, device=boxes.device) + 0.5 for side in size)
+    left, top, right, bottom = boxes[..., None].unbind(-2)
+    rows, columns = (y >= top) & (y < bottom), (x >= left) & (x < right)
+    return rows[..., :, None] & columns[..., None, :]
+
+
 def encode_masks(masks: Tensor) -> list[dict[str, Any]]:
     """Compressed run lengths of masks bool [K, H, W], with `counts` as text so that they go into JSON."""
     # pycocotools wants [H, W, K] with y running fastest, which is the memory of a [K, W, H] array

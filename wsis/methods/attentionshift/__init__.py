@@ -22,6 +22,7 @@ from wsis.methods.attentionshift.detector import Detector
 from wsis.methods.attentionshift.labels import (
     Clicks,
     Labels,
+    PointSet,
     find_candidates,
     find_labels,
     gather_clicks,
@@ -57,6 +58,10 @@ __all__ = [
 ]
 
 
+RARE = -4.6
+"""First logit of a token's classes, a probability of one in a hundred, as usual with a focal loss (Lin et al., 2017)."""
+
+
 class AttentionShift(nn.Module):
     """Transformer with point tokens, their heads, the MIL head and the detector. Call: one batch -> terms of the loss."""
 
@@ -64,6 +69,7 @@ class AttentionShift(nn.Module):
         super().__init__()
         self.encoder = Encoder(cfg)
         self.tokens = TokenHeads(self.encoder.width, cfg)
+        nn.init.constant_(self.tokens.label[-2].bias, RARE)  # pyright: ignore[reportArgumentType]  # its last linear layer
         self.mil = MilHead(self.encoder.width, self.encoder.patch, cfg)
         self.detector = Detector(self.encoder.width, self.encoder.patch, cfg)
 
@@ -85,7 +91,7 @@ class AttentionShift(nn.Module):
         row = found.image * present.shape[1] + found.matched
         if cfg.mask.supervision == "point":
             points = point_targets(labels, clicks, cfg.mask)
-            flat = type(points)(*(part.flatten(0, 1) for part in points))
+            flat = PointSet(*(part.flatten(0, 1) for part in points))
             terms["mask"] = point_term(found.mask_logits, found.rois, flat, row)
         else:
             masks, certain = (m.flatten(0, 1) for m in mask_targets(labels, cfg))
@@ -166,11 +172,8 @@ def pseudo_labels(
         generator = torch.Generator(batch.images.device).manual_seed(seed_of("labels", batch.image_ids))
         labels, _, of = label_batch(model, seen, even, clicks_of(even), cfg, generator, figures=trace)
         masks = mask_targets(labels, cfg)[0][..., : small.images.shape[-2], : small.images.shape[-1]]
-        made = (
-            interpolate(masks.float(), size, mode="bilinear", align_corners=False) > 0.5
-            if masks.shape[1]
-            else made
-        )
+        if masks.shape[1]:  # there is a point
+            made = interpolate(masks.float(), size, mode="bilinear", align_corners=False) > 0.5
         scores = of_class(of, clicks.labels).amax(2)
         steps |= traced(labels)
     out = [
@@ -208,7 +211,7 @@ def predict(model: AttentionShift, images: Tensor, cfg: AttentionShiftConfig) ->
     whole = torch.ones(len(images), *size, dtype=torch.bool, device=images.device)
     batch = rescaled(Batch(images=images, image_ids=(0,) * len(images), valid=whole), cfg)
     inside = (batch.images.shape[-2], batch.images.shape[-1])
-    seen = model.encoder(divisible(batch, 2 * model.encoder.patch).images)
+    seen = model.encoder(divisible(batch, 2 * model.encoder.patch).images, attention=False)
     ratio = torch.tensor([size[1] / inside[1], size[0] / inside[0]] * 2, device=images.device)
     out = []
     for found in model.detector.detect(seen.features, seen.taps, [inside] * len(images)):

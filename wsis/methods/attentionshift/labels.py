@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from wsis.attention import rollout_rows
+from wsis.data.masks import box_pixels
 from wsis.methods.attentionshift.config import AttentionShiftConfig, MaskConfig
 from wsis.methods.attentionshift.maps import box_patches, boxes_from_maps, cosine_maps, enlarged, min_max
 from wsis.methods.attentionshift.parts import (
@@ -203,7 +204,8 @@ def point_targets(
     """
     inside = box_pixels(labels.boxes, labels.foreground.shape[-2:])
     if labels.cosine is None:
-        raw = min_max(torch.where(inside, labels.attention, labels.attention.amin()))
+        lowest = torch.where(inside, labels.attention, torch.inf).amin((-2, -1), keepdim=True)
+        raw = min_max(torch.where(inside, labels.attention, lowest))  # of the range within the box
         positive, negative = inside & (raw > cfg.raw_positive), inside & (raw < cfg.raw_negative)
         return _sampled(positive, negative, clicks, cfg.raw_points, generator)
     high = labels.foreground > cfg.positive * _peak(labels.foreground, inside)
@@ -239,14 +241,6 @@ def _sampled(
     width = positive.shape[-1]
     xy = torch.stack([index % width, index // width], -1).float()
     return PointSet(xy, target, (key >= 0) & clicks.present[..., None])
-
-
-def box_pixels(boxes: Tensor, size: tuple[int, ...] | torch.Size) -> Tensor:
-    """The pixels of half-open boxes [..., 4] in an image of `size` (H, W): bool [..., H, W]."""
-    y, x = (torch.arange(side, device=boxes.device) + 0.5 for side in size)
-    left, top, right, bottom = boxes[..., None].unbind(-2)
-    rows, columns = (y > top) & (y < bottom), (x > left) & (x < right)
-    return rows[..., :, None] & columns[..., None, :]
 
 
 @torch.no_grad()

@@ -24,10 +24,6 @@ CELLS = 7
 """Cells along the side of a box's features."""
 
 
-RARE = -4.6
-"""First logit of a token's classes, a probability of one in a hundred, as usual with a focal loss (Lin et al., 2017)."""
-
-
 class Encoded(NamedTuple):
     """What the encoder makes of images that have h x w patches.
 
@@ -104,7 +100,6 @@ class TokenHeads(nn.Module):
     def __init__(self, width: int, cfg: AttentionShiftConfig) -> None:
         super().__init__()
         self.label, self.place = (MLP(width, [width, width, out]) for out in (cfg.classes, 2))
-        nn.init.constant_(self.label[-2].bias, RARE)  # pyright: ignore[reportArgumentType]  # torchvision ends with dropout
         if cfg.weights == "points":
             load_weights(self.place, shipped(f"{cfg.backbone}_points"), prefix="place.")
 

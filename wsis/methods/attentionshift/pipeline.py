@@ -72,14 +72,17 @@ def read_curve(workspace: Workspace) -> Curve:
 
 
 def summary(curve: Curve) -> dict[str, float]:
-    """Means over training without its start, which all runs share; within classes also the first half and the end."""
+    """Means over training without its start, which all runs share; within classes also the first half and the end.
+
+    Object and background are compared patch by patch, objects with objects by their means, see `FeatureSimilarity`.
+    """
     after = curve[1:]
 
     def over(name: str, rows: Curve) -> float:
         return sum(row[name] for row in rows) / len(rows)
 
     return {
-        "foreground_background": over("foreground_background", after),
+        "foreground_background": over("foreground_background_patches", after),
         "inter_class": over("inter_class", after),
         "intra_class_early": over("intra_class", after[: len(after) // 2]),
         "intra_class_end": after[-1]["intra_class"],

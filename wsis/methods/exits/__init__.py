@@ -15,6 +15,7 @@ from torch.nn.functional import interpolate
 
 from wsis.config import changed
 from wsis.data.crops import CropAugment, paste
+from wsis.data.masks import box_pixels
 from wsis.data.transforms import collate
 from wsis.errors import ConfigError
 from wsis.methods.exits.config import FULL, TINY, ExitsConfig
@@ -34,7 +35,7 @@ from wsis.methods.exits.objective import objective
 from wsis.methods.exits.pipeline import load_network, load_segmenter, stages
 from wsis.segmenters import build_segmenter
 from wsis.segmenters import predict as segment
-from wsis.types import Batch, ExtremePoints, Instances, Sample, Trace
+from wsis.types import Batch, Instances, Sample, Trace
 
 __all__ = [
     "FULL",
@@ -174,7 +175,7 @@ def label_objects(
     samples, clicked = unstacked(batch), batch.extreme_points
     assert clicked is not None
     boxes = [
-        Instances.make(box_masks(e, s.size), e.labels, ids=e.ids)
+        Instances.make(box_pixels(e.boxes, s.size), e.labels, ids=e.ids)
         for e, s in zip(clicked, samples, strict=True)
     ]
     if network is None:
@@ -219,14 +220,6 @@ def unstacked(batch: Batch) -> list[Sample]:
         pixels = (image[:, :height, :width] * 255).round().to(torch.uint8)
         out.append(Sample(image=pixels, image_id=batch.image_ids[k], extreme_points=batch.extreme_points[k]))
     return out
-
-
-def box_masks(points: ExtremePoints, size: tuple[int, int]) -> Tensor:
-    """The filled boxes of objects in an image of `size` (height, width), bool [K, H, W]."""
-    x0, y0, x1, y1 = points.boxes[:, :, None].unbind(1)
-    rows, columns = (torch.arange(side, device=x0.device) for side in size)
-    inside_y, inside_x = (rows + 0.5 >= y0) & (rows + 0.5 < y1), (columns + 0.5 >= x0) & (columns + 0.5 < x1)
-    return inside_y[:, :, None] & inside_x[:, None, :]
 
 
 def mask_probability(network: SelfTeaching, images: Tensor, cfg: ExitsConfig) -> Tensor:
