@@ -180,7 +180,7 @@ viz.table([row_], digits=2, caption=f"after {steps}; distances in sides of the i
 # patch $k + 1$ layers before the end. This is the {term}`rollout`. How many layers are best is not known, so there are $K$
 # {term}`candidates <candidate>`.
 #
-# Drag the slider. What lies above the white line becomes the box: large regions above a fifth of the map's range, then
+# Drag the slider. What lies above the white line becomes the box: large regions above a share of the map's range, then
 # mirrored about the click. (Of all objects the one with the best box.)
 
 # %%
@@ -239,18 +239,9 @@ plt.show()
 # %% [markdown]
 # **Takeaway.** Left: the boxes are poor, not far above the whole picture (dashed), best with one layer. Middle: MIL takes
 # better ones than chance would, though it learns from the class alone: a box with less ground names its class more surely.
-# Right is the cause of poor boxes: attention of so small a network has a high floor, and much of it passes a fifth of the
-# range (grey line). A high threshold finds the core, and the mirror makes a box of it; tight bounds of a core are too
-# small. The mirror is the better rule here, since clicks are in the middle.
-#
-# For a closer look this page goes on with a higher threshold at tiny scale. The truth chose it: it shows what the
-# later steps do with a fair box, not what the run was taught, which stays with the published one.
-
-# %%
-view = changed(cfg, **{"boxes.threshold": 0.7} if scale == "tiny" else {})
-labels = labelled(view)[0]
-good = iou(box_pixels(labels.boxes, size)[of, row], true_boxes)
-print(f"IoU of the chosen boxes, mean: {good.mean():.2f}")
+# Right: attention of so small a network has a high floor. The published threshold, a fifth of the range, is passed by most of
+# the picture; the tiny preset has a higher one (grey line, [decision 11](../book/decisions/11_attention_threshold.md)). It
+# finds the core, and the mirror makes a box of it; tight bounds of a core are too small.
 
 # %% [markdown]
 # ## From attention to maps
@@ -288,7 +279,7 @@ crowded = others.flatten(1).any(1)
 
 def alone(g):  # the maps of the g-th objects, asked for one at a time
     only = clicks.present & (torch.arange(clicks.present.shape[1]) == g)
-    rest = clicks.xy, labels.boxes, only, valid, view.refine
+    rest = clicks.xy, labels.boxes, only, valid, cfg.refine
     return cosine_maps(seen.features, labels.attention, *rest).foreground
 
 
@@ -304,7 +295,7 @@ single = sum(alone(g) for g in range(clicks.present.shape[1]))
 rows = [judged("the box", inside)]
 rows += [judged("attention", inside & (labels.attention[of, row] >= cfg.refine.foreground))]
 for name, maps in (("foreground", labels.foreground), ("foreground, alone", single)):
-    high = maps > view.mask.positive * maps.amax((2, 3), keepdim=True)
+    high = maps > cfg.mask.positive * maps.amax((2, 3), keepdim=True)
     rows.append(judged(name, inside & high[of, row]))
 viz.table(rows, digits=2, caption=f"{len(of)} objects, masks within the box")
 
@@ -323,7 +314,7 @@ viz.table(rows, digits=2, caption=f"{len(of)} objects, masks within the box")
 # Drag the iterations.
 
 # %%
-masks = mask_targets(labels, view)[0]
+masks = mask_targets(labels, cfg)[0]
 found_points = labels.key_points.kept.sum(2)
 best = int((iou(masks[of, row], true) * found_points[of, row].clamp(max=3)).argmax())
 i, g = int(of[best]), int(row[best])
@@ -345,7 +336,7 @@ variants = {f"shift, {t:g}": {"parts.temperature": t} for t in (0.1, 1.0, 10.0)}
 variants["k-means"] = {"parts.shift": "kmeans"}
 variants["k-means, no filter"] = {"parts.shift": "kmeans", "parts.filter": False}
 made = {
-    name: find_parts(seen.features, labels, changed(view, **change), patch, figures=True)
+    name: find_parts(seen.features, labels, changed(cfg, **change), patch, figures=True)
     for name, change in variants.items()
 }
 
@@ -483,7 +474,7 @@ viz.show({f"{kinds[j]} {j}": failed(j) for j in worst}, size=2.3, title="The wor
 # %%
 def kernel(object, values):  # the pictures of one object's parts, with other settings
     i, g = of[object], row[object]
-    m = find_parts(seen.features, labels, changed(view, **values), patch, figures=True)
+    m = find_parts(seen.features, labels, changed(cfg, **values), patch, figures=True)
     xy, maps = m.key_points.xy[i, g][m.key_points.kept[i, g]], m.parts.maps[i, g]
     last = {cfg.parts.iterations: maps.unflatten(1, grid)}
     return parts.parts_panels(batch.images[i], last, xy, labels.boxes[i, g])

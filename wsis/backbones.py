@@ -27,7 +27,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NAMES = (
     "vgg16", "vgg_tiny", "hrnet_w48", "hrnet_tiny", "resnet50", "resnet_tiny", "mobilenetv2", "swin_small"
 )  # fmt: skip
-TRANSFORMERS = ("vit_tiny", "vit_hybrid", "vit_small", "vit_base")
+TRANSFORMERS = ("vit_tiny", "vit_hybrid", "vit_mobile", "vit_small", "vit_base")
 
 
 class Pyramid(nn.Module):

@@ -2,6 +2,7 @@
 
     python -m wsis.pretrain vgg_tiny --out wsis/weights          trains, and writes the weights (fp16) with their card
     python -m wsis.pretrain vit_tiny_mae --images photos --out adapted      goes on from the shipped ones with your pictures
+    python -m wsis.pretrain vit_mobile_points --images FOLDER --below mobilenet.npz --out adapted      FOLDER: COCO, clicked
 
 What the large trunks bring from ImageNet classification, the tiny ones bring from here: features learned from image
 tags alone (vgg_tiny, hrnet_tiny, resnet_tiny: one object per picture, named by its tag). The transformers come with
@@ -22,11 +23,12 @@ from torch.nn.functional import cross_entropy
 from wsis import pretrain_points, pretrain_vit
 from wsis.backbones import Pyramid, build_pyramid, load_weights, sha256, shipped
 from wsis.checkpoint import save_weights
-from wsis.data.labelled import Changed, InMemory
+from wsis.data.labelled import Changed, InMemory, Subset
 from wsis.data.pictures import ImageFolder
 from wsis.data.transforms import Augment, collate, resize, short_side
 from wsis.data.world import World, WorldConfig
 from wsis.errors import ConfigError
+from wsis.experiments.data import open_data
 from wsis.files import write_json
 from wsis.train import Engine, Schedule, make_accelerator, optimise
 from wsis.types import Batch, Dataset, Sample
@@ -46,6 +48,7 @@ OBJECTIVES = {
     "vit_tiny_dino": "one to three objects; self-distillation, no label",
     "vit_hybrid_points": "one to three objects; one point each, and what hidden patches hold",
 }
+CLICKED = "vit_mobile_points"
 
 
 class TagClassifier(nn.Module):
@@ -129,7 +132,16 @@ def recipe(name: str) -> Recipe:
             body=lambda model: pretrain_vit.trained(model).trunk,
             quality=lambda model, val: pretrain_vit.quality(pretrain_vit.trained(model), val),
         )
-    raise ConfigError(f"no recipe for {name!r}; choose one of {', '.join((*PYRAMIDS, *OBJECTIVES))}")
+    raise ConfigError(f"no recipe for {name!r}; choose one of {', '.join((*PYRAMIDS, *OBJECTIVES, CLICKED))}")
+
+
+def clicked_recipe(below: str) -> Recipe:
+    """Of `CLICKED`, which learns from one point per object of photographs. below: weights of MobileNetV2."""
+    return replace(
+        recipe("vit_hybrid_points"),
+        augment=pretrain_points.PHOTOS,
+        learner=lambda classes: pretrain_points.PointFinder(classes, "vit_mobile", below),
+    )
 
 
 def _finder(model: nn.Module) -> nn.Module:
@@ -157,36 +169,28 @@ def accuracy(model: nn.Module, val: Dataset) -> dict[str, float]:
 
 
 def pretrain(
-    name: str, out: Path, steps: int | None = None, scenes: int | None = None, images: Path | None = None
-) -> dict:
+    name: str, out: Path, steps: int | None = None, scenes: int | None = None, images: Path | None = None,
+    below: str = "imagenet",
+) -> dict:  # fmt: skip
     """Train the network `name` and write `<name>.safetensors` and `<name>.json` in `out`.
 
     steps, scenes: in place of the recipe's. images: a folder of pictures in place of scenes; the shipped weights go on
-    learning from these, without any label. Goes on from the last checkpoint in `out/.<name>`. Returns the card.
+    learning from these, without any label. For `CLICKED` a folder in COCO format, with clicks or with masks from which
+    they are simulated; below: the weights of its convolutions. Goes on from the last checkpoint in `out/.<name>`.
+    Returns the card.
 
     Raises:
-        ConfigError: see `recipe`; images for a network that learns from tags. DataError: see `ImageFolder`.
+        ConfigError: see `recipe`; images for a network that learns from tags, none where they are needed.
+        DataError: see `ImageFolder`, `open_data`.
     """
     began = time.perf_counter()
-    chosen = recipe(name)
+    chosen = clicked_recipe(below) if name == CLICKED else recipe(name)
     schedule = replace(chosen.schedule, steps=steps or chosen.schedule.steps)
-    count = scenes or chosen.counts[0]
-    judged = pretrain_vit.SCENES if name in OBJECTIVES else chosen.scenes  # cards of the transformers compare
-    val = InMemory(World("val", chosen.counts[1], seed=SEED, config=judged))
-    train: Dataset = (
-        InMemory(Changed(World("train", count, seed=SEED, config=chosen.scenes), chosen.given))
-        if images is None
-        else _pictures(name, images)
-    )
-    described = (
-        f"{count} {chosen.trained_on}"
-        if images is None
-        else f"the scenes, then {len(train)} pictures without labels"
-    )
+    train, val, described = _data(name, chosen, scenes or chosen.counts[0], images)
     engine = Engine(accelerator=make_accelerator("auto"), seed=SEED, folder=out / f".{name}", resume=True)
     torch.manual_seed(SEED)
     model = chosen.learner(len(train.classes))
-    if images is not None:
+    if images is not None and name != CLICKED:
         load_weights(chosen.body(model), shipped(name))
 
     def loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
@@ -214,6 +218,32 @@ def pretrain(
     return card
 
 
+def _data(name: str, chosen: Recipe, count: int, images: Path | None) -> tuple[Dataset, Dataset, str]:
+    """What to learn from, what the card is measured on, and words for the first."""
+    if name == CLICKED:
+        return _clicked(images)
+    judged = pretrain_vit.SCENES if name in OBJECTIVES else chosen.scenes  # cards of the transformers compare
+    val = InMemory(World("val", chosen.counts[1], seed=SEED, config=judged))
+    if images is not None:
+        train = _pictures(name, images)
+        return train, val, f"the scenes, then {len(train)} pictures without labels"
+    scenes = World("train", count, seed=SEED, config=chosen.scenes)
+    return InMemory(Changed(scenes, chosen.given)), val, f"{count} {chosen.trained_on}"
+
+
+def _clicked(folder: Path | None) -> tuple[Dataset, Dataset, str]:
+    """Clicked pictures of a folder in COCO format; those of the split val that have an object judge."""
+    if folder is None:
+        raise ConfigError(f"{CLICKED} learns from your pictures: name a folder in COCO format with --images")
+    opened = open_data(str(folder), "tiny", clicks="box_center", drop_invalid=True)
+    assert opened.val is not None, "a split val is needed, for the figures of the card"
+    short, long = pretrain_points.PHOTOS.short[0], pretrain_points.PHOTOS.long
+    whole = Changed(opened.val, lambda sample: resize(sample, short_side(sample.size, short, long)))
+    judged = [i for i in range(len(whole)) if whole[i].truth is not None and len(whole[i].truth)]  # pyright: ignore[reportArgumentType]
+    described = f"{len(opened.train)} pictures of {opened.name}; one point for each object, and what hidden patches hold"
+    return opened.train, Subset(whole, judged), described
+
+
 def _pictures(name: str, folder: Path) -> Dataset:
     """The pictures of a folder at about the size of the scenes."""
     if name not in ("vit_tiny_mae", "vit_tiny_dino"):
@@ -232,11 +262,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("name", help=", ".join((*PYRAMIDS, *OBJECTIVES)))
+    parser.add_argument("name", help=", ".join((*PYRAMIDS, *OBJECTIVES, CLICKED)))
     parser.add_argument("--out", type=Path, default=Path("wsis/weights"))
     parser.add_argument("--steps", type=int, help="instead of the recipe's")
     parser.add_argument("--scenes", type=int, help="to train on, instead of the recipe's")
     parser.add_argument("--images", type=Path, help="a folder of pictures to go on with")
+    parser.add_argument("--below", default="imagenet", help=f"weights of the convolutions of {CLICKED}")
     arguments = parser.parse_args()
     print(pretrain(**vars(arguments)))
 

@@ -3,6 +3,7 @@
 The release trains its tokens over half a million images. A laptop has minutes, so that the tiny preset starts where that
 training would have got to: `python -m wsis.pretrain vit_hybrid_points` teaches tokens class and place of the objects of
 other scenes, from one point each, and beside that what hidden patches hold. Masks and boxes are not looked at.
+`vit_mobile_points` is the like for photographs: on the convolutions of MobileNetV2, from your own clicked pictures.
 """
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, layer_norm
 
 from wsis.attention import rollout_rows
-from wsis.backbones import build_pyramid, load_weights, shipped
+from wsis.backbones import build_pyramid
 from wsis.config import changed
 from wsis.data.transforms import ShortSide, collate
 from wsis.methods.attentionshift import TINY, clicks_of, divisible, sizes_of
@@ -19,10 +20,11 @@ from wsis.methods.attentionshift.objective import match_tokens, token_terms
 from wsis.pretrain_vit import auc
 from wsis.train import Schedule
 from wsis.types import Batch, Dataset
-from wsis.vit import build_vit
+from wsis.vit import HYBRIDS, build_vit
 from wsis.weak import with_points
 
 AUGMENT = ShortSide(short=(64,), long=128, flip=0.5)
+PHOTOS = ShortSide(short=(192,), long=320, flip=0.5)
 SCHEDULE = Schedule(
     steps=1500, batch_size=16, optimizer="adamw", lr=5e-4, betas=(0.9, 0.98), weight_decay=0.05, warmup=40,
     decay="poly", clip=1.0,
@@ -38,25 +40,31 @@ class PointFinder(nn.Module):
 
     The layers start as those of vit_tiny_mae, the tokens at places spread over the image. At first only hidden patches
     teach. They show the tokens' mean, so that what they learn of attention, to tell from the neighbours what is there,
-    the tokens share. The target is the feature of the convolutional stem as shipped.
+    the tokens share. The target is the feature of the convolutional stem as it comes. below: weights of that stem, see
+    `build_pyramid`.
     """
 
     step: Tensor
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, backbone: str = "vit_hybrid", below: str = "shipped") -> None:
         super().__init__()
-        self.cfg = changed(TINY, classes=classes, weights="random")
+        self.cfg = changed(TINY, classes=classes, backbone=backbone, weights="random")
         self.encoder = Encoder(self.cfg)
         self.register_buffer("step", torch.zeros((), dtype=torch.long))
         own, mae = self.encoder.vit.trunk.state_dict(), build_vit("vit_tiny", "mae").trunk.state_dict()
         shared = {k: v for k, v in mae.items() if k in own and not k.startswith("patch_embed")}
         self.encoder.vit.trunk.load_state_dict(own | shared)
         stem, table = self.encoder.vit.trunk.patch_embed.proj, self.encoder.vit.trunk.pos_embed
-        load_weights(stem.stages, shipped("vgg_tiny"))
+        convolutions, stride = HYBRIDS[backbone]
+        self.teacher = build_pyramid(convolutions, below, output_stride=stride).eval().requires_grad_(False)
+        stem.stages.load_state_dict(self.teacher.body.state_dict())
         self.encoder.positions = nn.Parameter(spread(table.detach(), self.cfg.tokens.count))
         self.heads = TokenHeads(self.encoder.width, self.cfg)
-        self.teacher = build_pyramid("vgg_tiny", "shipped").eval().requires_grad_(False)
         self.tell = nn.Linear(self.encoder.width, self.teacher.channels[-1])
+        if (
+            backbone == "vit_mobile"
+        ):  # ImageNet's features are better than what few pictures would make of them
+            stem.stages.requires_grad_(False)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         batch = divisible(batch, self.encoder.patch)

@@ -13,6 +13,8 @@ from typing import Literal, cast
 
 import timm
 import torch
+from safetensors import safe_open
+from timm.layers.norm_act import freeze_batch_norm_2d
 from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
 from timm.models.vision_transformer import (
     Attention,  # pyright: ignore[reportPrivateImportUsage]  # its new home is not in every timm that we accept
@@ -42,8 +44,12 @@ PUBLISHED = {
     },
 }
 """timm's name of each published checkpoint (EXITS, Table a4)."""
-SHIPPED = {"vit_tiny": ("mae", "supervised", "dino"), "vit_hybrid": ("points",)}
-"""Weights that come with the package."""
+SHIPPED = {"vit_tiny": ("mae", "supervised", "dino"), "vit_hybrid": ("points",), "vit_mobile": ()}
+"""Weights that come with the package, of the networks that no one published."""
+HYBRIDS = {"vit_hybrid": ("vgg_tiny", 8), "vit_mobile": ("mobilenetv2", 16)}
+"""The convolutions below a transformer, and their stride, which is its patch."""
+TOKENS = "encoder."
+"""How names start in a file that holds learned tokens beside the transformer (`wsis.pretrain_points`)."""
 COLDEST = 0.012
 """The lowest temperature at which exp(cosine / temperature) is a normal fp32 number for every cosine."""
 
@@ -205,12 +211,13 @@ class ConvStem(nn.Sequential):
 
 
 def build_vit(name: str, weights: str, stem: Literal["patch", "conv"] = "patch") -> ViT:
-    """The transformer `name`: vit_base, vit_small (patches of 16), vit_tiny or vit_hybrid (8, made for 96 pixels).
+    """The transformer `name`: vit_base, vit_small (patches of 16); vit_tiny, vit_hybrid (8, for 96 pixels); vit_mobile (16).
 
     weights: "random"; a published checkpoint (`PUBLISHED`: timm, needs a network or its cache); for the small ones those
-    of `SHIPPED` (wsis/weights, hash checked); or a path to .safetensors of the trunk. Images are
-    normalised as the checkpoint wants; with a path or at random as ImageNet is. stem: "patch", the linear map of the
-    checkpoint, or "conv", `ConvStem` with random weights; everything else keeps those of the checkpoint.
+    of `SHIPPED` (wsis/weights, hash checked); a path to .safetensors of the trunk, or of what `wsis.pretrain_points`
+    wrote; for the convolutions of vit_mobile a path to .npz. Images are normalised as the checkpoint wants; with a path
+    or at random as ImageNet is. stem: "patch", the linear map of the checkpoint, or "conv", `ConvStem` with random
+    weights; everything else keeps those of the checkpoint.
 
     Raises:
         ConfigError: unknown name or stem, or weights of a kind that this network does not have.
@@ -220,19 +227,28 @@ def build_vit(name: str, weights: str, stem: Literal["patch", "conv"] = "patch")
         raise ConfigError(f"stem={stem!r}: choose patch or conv")
     if name not in (*SHIPPED, *PUBLISHED):
         raise ConfigError(f"no transformer {name!r}; choose {', '.join(SHIPPED)}, {' or '.join(PUBLISHED)}")
-    known = SHIPPED.get(name) or tuple(PUBLISHED[name])
+    known = SHIPPED[name] if name in SHIPPED else tuple(PUBLISHED[name])
     if weights not in (*known, "random") and not Path(weights).suffix:
         raise ConfigError(f"{name} has no weights {weights!r}; use {', '.join(known)}, random or a path")
     if weights in PUBLISHED.get(name, {}):
         vit = _published(PUBLISHED[name][weights])
     else:
-        vit = ViT(_untrained(name))
-        if weights != "random":
+        below = weights if name in HYBRIDS and weights.endswith(".npz") else "random"
+        vit = _untrained(name, below)
+        if weights not in ("random", below):
             path = shipped(f"{name}_{weights}") if weights in known else Path(weights)
-            load_weights(vit.trunk, path, prefix="encoder.vit.trunk." if weights == "points" else "")
+            load_weights(vit.trunk, path, prefix=f"{TOKENS}vit.trunk." if has_tokens(path) else "")
     if stem == "conv":
         vit.trunk.patch_embed.proj = ConvStem(vit.width, vit.patch)
     return vit
+
+
+def has_tokens(path: Path) -> bool:
+    """Whether a file of weights holds learned tokens beside the transformer."""
+    if path.suffix != ".safetensors" or not path.exists():
+        return False
+    with safe_open(path, "pt") as file:
+        return any(name.startswith(TOKENS) for name in file.keys())  # noqa: SIM118  # it is no dictionary
 
 
 def _published(source: str) -> ViT:
@@ -253,20 +269,26 @@ def _timm(source: str, pretrained: bool) -> VisionTransformer:
     return cast(VisionTransformer, net)
 
 
-def _untrained(name: str) -> VisionTransformer:
-    """vit_hybrid is eight layers on convolutions (Dosovitskiy et al., ICLR 2021, the hybrid): it learns in minutes."""
+def _untrained(name: str, below: str = "random") -> ViT:
+    """The hybrids (Dosovitskiy et al., ICLR 2021) are eight layers on convolutions: they learn in minutes.
+
+    below: weights of these convolutions, see `build_pyramid`.
+    """
     if name in PUBLISHED:
-        return _timm(f"{name}_patch16_224", pretrained=False)
+        return ViT(_timm(f"{name}_patch16_224", pretrained=False))
     if name == "vit_tiny":
-        return _tiny()
-    trunk = _tiny(depth=8)
-    stages = build_pyramid("vgg_tiny", "random")
-    trunk.patch_embed.proj = HybridStem(stages.body, stages.channels[-1], trunk.embed_dim)
-    return trunk
+        return ViT(_tiny())
+    convolutions, stride = HYBRIDS[name]
+    trunk = _tiny(depth=8, patch=stride)
+    pyramid = build_pyramid(convolutions, below, output_stride=stride)
+    if name == "vit_mobile":  # ImageNet's statistics, also where no file of them is given
+        freeze_batch_norm_2d(pyramid.body)
+    trunk.patch_embed.proj = HybridStem(pyramid.body, pyramid.channels[-1], trunk.embed_dim)
+    return ViT(trunk, tuple(pyramid.mean.flatten().tolist()), tuple(pyramid.std.flatten().tolist()))
 
 
 class HybridStem(nn.Module):
-    """The last of a convolutional trunk's features as patches: [B, 3, H, W] -> [B, D, H / 8, W / 8]."""
+    """The last of a convolutional trunk's features as patches: [B, 3, H, W] -> [B, D, H / patch, W / patch]."""
 
     def __init__(self, stages: nn.Module, channels: int, width: int) -> None:
         super().__init__()
@@ -276,11 +298,11 @@ class HybridStem(nn.Module):
         return self.proj(self.stages(x)[-1])
 
 
-def _tiny(depth: int = 12) -> VisionTransformer:
+def _tiny(depth: int = 12, patch: int = 8) -> VisionTransformer:
     """ViT-B's twelve layers at a sixth of the width; positions start as sines, since training is short."""
     trunk = VisionTransformer(
-        img_size=96,
-        patch_size=8,
+        img_size=12 * patch,
+        patch_size=patch,
         embed_dim=128,
         depth=depth,
         num_heads=4,

@@ -28,7 +28,7 @@ class BoxConfig:
     """From attention maps to one pseudo box per object."""
 
     layers: int = paper(7, cite=CITE, where="official code", unit="last layers, one candidate map each")
-    threshold: float = paper(0.2, cite=CITE, where="official code", unit="of the map's range")
+    threshold: float = paper(0.2, cite=CITE, where="official code", unit="of the map's range", scales=True)
     area: float = paper(0.5, cite=CITE, where="official code", unit="of the largest component")
     mode: Literal["mirror", "tight"] = paper(
         "mirror",
@@ -190,6 +190,7 @@ TINY = changed(
     **{
         "tokens.count": 12,
         "tokens.most": 2,
+        "boxes.threshold": 0.75,
         "parts.erosion": 5,
         "mask.erosion": 9,
         "heads.taps": (3, 4, 5, 8),
@@ -200,15 +201,15 @@ TINY = changed(
         "heads.anchor": 4,
         "heads.rois": 32,
         "heads.proposals": 100,
-        "size.short": (80, 96, 112),
-        "size.long": 192,
-        "size.test_short": 96,
-        "size.test_long": 192,
+        "size.short": (96, 112, 128),
+        "size.long": 256,
+        "size.test_short": 128,
+        "size.test_long": 256,
         "statistics.times": 5,
         "statistics.images": 60,
-        "network.steps": 100,
-        "network.batch_size": 8,
-        "network.lr": 2e-4,
+        "network.steps": 250,
+        "network.batch_size": 4,
+        "network.lr": 4e-4,
         "network.warmup": 10,
     },
 )

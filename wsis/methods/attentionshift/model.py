@@ -7,6 +7,7 @@ Segmentation. CVPR 2023. Official code: github.com/MingXiangL/AttentionShift; in
     official code [2.12]   Detector, in `detector.py`
 """
 
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -17,7 +18,7 @@ from torchvision.ops import MLP, roi_align
 from wsis.backbones import load_weights, shipped
 from wsis.errors import ConfigError
 from wsis.methods.attentionshift.config import AttentionShiftConfig
-from wsis.vit import build_vit
+from wsis.vit import TOKENS, build_vit, has_tokens
 from wsis.vit_pyramid import patch_features
 
 CELLS = 7
@@ -36,6 +37,12 @@ class Encoded(NamedTuple):
     taps: list[Tensor]
     tokens: Tensor
     layers: list[tuple[Tensor, Tensor]]
+
+
+def tokens_file(cfg: AttentionShiftConfig) -> Path | None:
+    """The file of weights that come with learned tokens and their places, if these settings start from such."""
+    path = shipped(f"{cfg.backbone}_points") if cfg.weights == "points" else Path(cfg.weights)
+    return path if has_tokens(path) else None
 
 
 class Encoder(nn.Module):
@@ -65,8 +72,8 @@ class Encoder(nn.Module):
             rates = torch.linspace(0, cfg.drop_path, depth).tolist()
             for block, rate in zip(self.vit.trunk.blocks, rates, strict=True):
                 block.drop_path1, block.drop_path2 = DropPath(rate), DropPath(rate)
-        if cfg.weights == "points":  # these weights come with learned tokens
-            load_weights(self, shipped(f"{cfg.backbone}_points"), prefix="encoder.")
+        if (start := tokens_file(cfg)) is not None:
+            load_weights(self, start, prefix=TOKENS)
 
     def forward(self, images: Tensor, attention: bool = True, hidden: Tensor | None = None) -> Encoded:
         """images: [B, 3, H, W] in [0, 1], sides multiples of the patch. attention: without it `layers` is empty.
@@ -100,8 +107,8 @@ class TokenHeads(nn.Module):
     def __init__(self, width: int, cfg: AttentionShiftConfig) -> None:
         super().__init__()
         self.label, self.place = (MLP(width, [width, width, out]) for out in (cfg.classes, 2))
-        if cfg.weights == "points":
-            load_weights(self.place, shipped(f"{cfg.backbone}_points"), prefix="place.")
+        if (start := tokens_file(cfg)) is not None:
+            load_weights(self.place, start, prefix="place.")
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         return self.label(tokens).float(), self.place(tokens).float().sigmoid()
