@@ -215,7 +215,7 @@ def test_every_parameter_belongs_to_the_trunk():
 @pytest.mark.parametrize(
     ("name", "weights", "stem", "said"),
     [
-        ("vit_huge", "mae", "patch", "vit_tiny, vit_hybrid, vit_base or vit_small"),
+        ("vit_huge", "mae", "patch", "vit_tiny, vit_hybrid, vit_mobile, vit_base or vit_small"),
         ("vit_tiny", "in21k", "patch", "mae, supervised, dino, random"),
         ("vit_small", "mae", "patch", "in21k, deit, dino, random"),
         ("vit_tiny", "random", "linear", "patch or conv"),

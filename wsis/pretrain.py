@@ -140,7 +140,10 @@ def clicked_recipe(below: str) -> Recipe:
     return replace(
         recipe("vit_hybrid_points"),
         augment=pretrain_points.PHOTOS,
-        learner=lambda classes: pretrain_points.PointFinder(classes, "vit_mobile", below),
+        schedule=replace(pretrain_points.SCHEDULE, steps=600, batch_size=8),
+        learner=lambda classes: pretrain_points.PointFinder(
+            classes, "vit_mobile", below, first=200, tokens=pretrain_points.PHOTO_TOKENS
+        ),
     )
 
 

@@ -24,7 +24,8 @@ from wsis.vit import HYBRIDS, build_vit
 from wsis.weak import with_points
 
 AUGMENT = ShortSide(short=(64,), long=128, flip=0.5)
-PHOTOS = ShortSide(short=(192,), long=320, flip=0.5)
+PHOTOS = ShortSide(short=(160,), long=256, flip=0.5)
+PHOTO_TOKENS = 24  # pictures hold more objects than scenes
 SCHEDULE = Schedule(
     steps=1500, batch_size=16, optimizer="adamw", lr=5e-4, betas=(0.9, 0.98), weight_decay=0.05, warmup=40,
     decay="poly", clip=1.0,
@@ -41,14 +42,20 @@ class PointFinder(nn.Module):
     The layers start as those of vit_tiny_mae, the tokens at places spread over the image. At first only hidden patches
     teach. They show the tokens' mean, so that what they learn of attention, to tell from the neighbours what is there,
     the tokens share. The target is the feature of the convolutional stem as it comes. below: weights of that stem, see
-    `build_pyramid`.
+    `build_pyramid`. first: steps in which only hidden patches teach.
     """
 
     step: Tensor
 
-    def __init__(self, classes: int, backbone: str = "vit_hybrid", below: str = "shipped") -> None:
+    def __init__(
+        self, classes: int, backbone: str = "vit_hybrid", below: str = "shipped", first: int = FIRST,
+        tokens: int = TINY.tokens.count,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.cfg = changed(TINY, classes=classes, backbone=backbone, weights="random")
+        self.first = first
+        self.cfg = changed(
+            TINY, classes=classes, backbone=backbone, weights="random", **{"tokens.count": tokens}
+        )
         self.encoder = Encoder(self.cfg)
         self.register_buffer("step", torch.zeros((), dtype=torch.long))
         own, mae = self.encoder.vit.trunk.state_dict(), build_vit("vit_tiny", "mae").trunk.state_dict()
@@ -71,7 +78,7 @@ class PointFinder(nn.Module):
         with torch.no_grad():
             wanted = self.teacher.eval()(batch.images)[-1].flatten(2).mT
             wanted = layer_norm(wanted.float(), wanted.shape[-1:])
-        first = self.step < FIRST
+        first = self.step < self.first
         self.step += self.training
         hidden = first & (torch.rand(wanted.shape[:2], device=wanted.device) < HIDDEN)
         seen = self.encoder(batch.images, attention=False, hidden=hidden)
