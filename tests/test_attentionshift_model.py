@@ -11,7 +11,7 @@ from wsis.errors import ConfigError
 from wsis.methods.attentionshift.config import TINY
 from wsis.methods.attentionshift.detector import Anchors, Decoder, Detector, MaskHead
 from wsis.methods.attentionshift.model import Encoder, MilHead, TokenHeads
-from wsis.train import Schedule, make_optimizer
+from wsis.schedule import Schedule, make_optimizer
 
 TRUNK = {"backbone": "vit_tiny", "weights": "random", "heads.taps": (4, 6, 8, 12), "tokens.count": 5}
 HEADS = {"heads.depth": 1, "heads.width": 32, "heads.hidden": 16, "heads.pyramid": 16}

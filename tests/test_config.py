@@ -13,7 +13,7 @@ from wsis.config import changed, fingerprint, flatten, ours, paper, sources, to_
 from wsis.data.world import WorldConfig
 from wsis.errors import ConfigError
 from wsis.runs import METHODS
-from wsis.train import Schedule
+from wsis.schedule import Schedule
 
 BIBLIOGRAPHY = Path(__file__).parents[1] / "book" / "references.bib"
 METHOD_CONFIGS = [importlib.import_module(f"wsis.methods.{name}") for name in METHODS]

@@ -11,7 +11,7 @@ from torch import nn
 from wsis.config import changed
 from wsis.data.crops import CropAugment
 from wsis.data.transforms import collate
-from wsis.methods import attentionshift, exits
+from wsis.methods import attentionshift, exits, simformer
 from wsis.methods.exits.model import build_extractor
 from wsis.runs import METHODS, Stage
 from wsis.types import InstanceMap, Instances, Method
@@ -34,6 +34,7 @@ def settings(tiny):
         "bestie": tiny,
         "exits": changed(exits.TINY, classes=tiny.classes, **random),
         "attentionshift": changed(attentionshift.TINY, classes=tiny.classes, weights="random"),
+        "simformer": changed(simformer.TINY, classes=tiny.classes, novel=(0,), **{"pairs.points": 20}),
     }
 
 
@@ -49,7 +50,7 @@ def taught(name, batch, cfg):
         samples = [replace(s, extreme_points=s.extreme_points[:1]) for s in exits.unstacked(batch)]
         crops = collate([CropAugment(cfg.crop, training=True)(s, i) for i, s in enumerate(samples)])
         return crops, exits.find_points(build_extractor(cfg).eval(), crops, cfg)
-    if name == "attentionshift":  # makes its labels itself
+    if name in ("attentionshift", "simformer"):  # make their labels themselves
         return batch, None
     return batch, method(name).pseudo_labels(None, batch, cfg)
 

@@ -9,7 +9,7 @@ from torch import nn
 from wsis.config import changed
 from wsis.methods.exits.config import ExitsConfig
 from wsis.methods.exits.model import MaskDecoder, build_extractor, build_generator, build_teaching
-from wsis.train import Schedule, make_optimizer
+from wsis.schedule import Schedule, make_optimizer
 
 FULL = changed(ExitsConfig(), **{"generator.weights": "random", "extractor.weights": "random"})
 CFG = changed(

@@ -15,6 +15,7 @@ from wsis.errors import ConfigError, DataError
 from wsis.evaluate import coco_ap
 from wsis.export import write_instances
 from wsis.runs import Workspace
+from wsis.schedule import Schedule
 from wsis.segmenters import build_segmenter, fit_segmenter, predict, restore_segmenter, segmenter_loss, solov2
 from wsis.segmenters.features import STRIDES, Trunk, at_image_size, stacked_masks
 from wsis.segmenters.mask2former import FULL as MASK2FORMER
@@ -30,7 +31,6 @@ from wsis.segmenters.solov2 import (
     quartered,
     with_coordinates,
 )  # fmt: skip
-from wsis.train import Schedule
 from wsis.types import Instances
 
 SCENES = WorldConfig(size=64, objects=(1, 2), classes=("cat", "car"))

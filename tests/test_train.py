@@ -16,17 +16,8 @@ from torch.nn.functional import cross_entropy
 from wsis.config import changed
 from wsis.data.transforms import Augment
 from wsis.errors import CheckpointError, ConfigError, DataError, TrainingError
-from wsis.train import (
-    Engine,
-    Schedule,
-    batches,
-    learning_rate,
-    make_accelerator,
-    make_optimizer,
-    optimise,
-    order,
-    seed_of,
-)
+from wsis.schedule import Schedule, learning_rate, make_optimizer
+from wsis.train import Engine, batches, make_accelerator, optimise, order, seed_of
 from wsis.types import Sample
 
 AUGMENT = Augment(crop=8, long_side=None)

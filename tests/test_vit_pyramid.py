@@ -7,7 +7,7 @@ from wsis.backbones import build_pyramid
 from wsis.config import changed
 from wsis.errors import ConfigError
 from wsis.methods import bestie
-from wsis.train import Schedule, make_optimizer
+from wsis.schedule import Schedule, make_optimizer
 from wsis.types import Batch, Points
 from wsis.vit import build_vit
 from wsis.vit_pyramid import TAPS, ViTPyramid, patch_features

@@ -103,7 +103,7 @@ def _run_verbs(verbs: Any) -> None:
     verb.add_argument(
         "--dry-run", action="store_true", help="a few steps on random numbers of the true size: time, memory"
     )
-    verb = _verb(verbs, "label", label, "clicks or tags -> masks in COCO JSON")
+    verb = _verb(verbs, "label", label, "clicks or tags -> masks in COCO JSON, or label PNGs")
     verb.add_argument("folder", type=Path, metavar="RUN")
     verb.add_argument("--data", type=Path, required=True, metavar="DIR", help="a folder in COCO format")
     verb.add_argument("--split", default="val")
@@ -113,7 +113,12 @@ def _run_verbs(verbs: Any) -> None:
     )
     verb.add_argument("--device", default="auto", help="auto, cpu or cuda")
     verb.add_argument("--out", type=Path, required=True)
-    verb = _verb(verbs, "predict", predict, "pictures without labels -> scored masks in COCO results format")
+    verb = _verb(
+        verbs,
+        "predict",
+        predict,
+        "pictures without labels -> scored masks in COCO results format, or label PNGs",
+    )
     verb.add_argument("folder", type=Path, metavar="RUN")
     verb.add_argument("--images", type=Path, required=True, metavar="DIR", help="a folder of pictures")
     verb.add_argument("--device", default="auto", help="auto, cpu or cuda")
@@ -226,25 +231,38 @@ def train(options: argparse.Namespace) -> None:
 def label(options: argparse.Namespace) -> None:
     from wsis import annotate, runs
     from wsis.data.coco import CocoFolder
+    from wsis.data.semantic import SemanticFolder
     from wsis.experiments.data import clicked, clicks_for
 
     run = runs.load(options.folder, options.device)
+    clicks, described = clicks_for(run.cfg), f"{options.data} {options.split} {options.weak}"
+    if clicks == "class_maps":
+        maps = SemanticFolder(options.data, options.split, options.weak)
+        counts = annotate.class_maps(run, maps, options.out, described, annotate.labelled)
+        say(f"{options.out}: {figures(counts)}")
+        return
     dataset: Any = CocoFolder(options.data, options.split, options.weak, drop_invalid=options.drop_invalid)
     for message in dataset.dropped:
         say(f"left out: {message}")
     note = ""
-    clicks = clicks_for(run.cfg)
     if clicks:
         dataset, note = clicked(dataset, options.split, clicks)
         say(note or f"{clicks.replace('_', ' ')} of {options.weak or options.data}")
-    counts = annotate.label(run, dataset, options.out, f"{options.data} {options.split} {options.weak}")
+    counts = annotate.label(run, dataset, options.out, described)
     say(f"{options.out}: {figures(counts)}")
 
 
 def predict(options: argparse.Namespace) -> None:
     from wsis import annotate, runs
+    from wsis.data.pictures import ImageFolder
+    from wsis.experiments.data import clicks_for
 
-    counts = annotate.predict(runs.load(options.folder, options.device), options.images, options.out)
+    run = runs.load(options.folder, options.device)
+    if clicks_for(run.cfg) == "class_maps":
+        maps, folder = ImageFolder(options.images), str(options.images)
+        counts = annotate.class_maps(run, maps, options.out, folder, annotate.predicted)
+    else:
+        counts = annotate.predict(run, options.images, options.out)
     say(f"{options.out}: {figures(counts)}")
 
 

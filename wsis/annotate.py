@@ -1,4 +1,4 @@
-"""What a trained run makes of pictures: masks from weak labels (`label`), or from nothing (`predict`).
+"""What a trained run makes of pictures: masks from weak labels (`label`), or from nothing (`predict`); or class maps.
 
 The masks of each picture go to a file beside the output as they are made: a call that was killed goes on, with as many
 processes as it likes.
@@ -13,19 +13,30 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from torch import Tensor
 from tqdm import tqdm
 
 from wsis.config import fingerprint
 from wsis.data.labelled import Changed, category_ids
 from wsis.data.pictures import ImageFolder
+from wsis.data.semantic import write_categories
 from wsis.data.transforms import collate
 from wsis.errors import DataError
-from wsis.export import annotation_records, categories, image_record, instances_json, result_records
+from wsis.export import (
+    annotation_records,
+    categories,
+    image_record,
+    instances_json,
+    result_records,
+    write_label_map,
+)
 from wsis.files import atomic, read_json, write_json
 from wsis.runs import Run, method
-from wsis.types import Batch, Dataset, InstanceMap, Instances, Points, Sample
+from wsis.types import IGNORE, Batch, Dataset, InstanceMap, Instances, Points, Sample
+from wsis.weak import with_base_masks
 
 Records = list[dict[str, Any]]
+ClassMap = Callable[[Run, Sample], Tensor]
 
 
 def label(run: Run, dataset: Dataset, out: Path, description: str = "") -> dict[str, int]:
@@ -105,6 +116,45 @@ def predict(run: Run, folder: Path, out: Path) -> dict[str, int]:
     write_json(out, results)
     _forget(out)
     return {"images": len(rows), "masks": len(results)}
+
+
+def class_maps(run: Run, dataset: Dataset, out: Path, description: str, of: ClassMap) -> dict[str, int]:
+    """Class maps as label PNGs `out/<stem>.png` with category ids, beside a categories.json; those that are there stay.
+
+    of: `labelled` or `predicted`. description: of the data. Returns images, nothing in processes other than the first.
+
+    Raises:
+        DataError: `out` holds class maps of another run or of other data.
+    """
+    state, key, note = PartialState(), _key("class maps", run, description), out / "run.key"
+    if note.exists() and note.read_text() != key:
+        raise DataError(f"{out} holds class maps of another run or of other data; choose another folder")
+    if state.is_main_process:
+        write_categories(out / "categories.json", run.classes, run.category_ids)
+        with atomic(note) as temporary:
+            temporary.write_text(key)
+    state.wait_for_everyone()
+    table = torch.full((256,), IGNORE, dtype=torch.uint8)
+    table[1 : len(run.classes) + 1] = torch.tensor(run.category_ids, dtype=torch.uint8)
+    mine = range(state.process_index, len(dataset), state.num_processes)
+    for index in tqdm(mine, disable=None if state.is_main_process else True, leave=False):
+        sample = dataset[index]
+        path = out / f"{Path(sample.file_name).stem}.png"
+        if not path.exists():
+            write_label_map(path, table[of(run, sample).cpu()])
+    state.wait_for_everyone()
+    return {"images": len(dataset)} if state.is_main_process else {}
+
+
+def labelled(run: Run, sample: Sample) -> Tensor:
+    """What a second network would learn from, long [H, W]: base classes as annotated, tagged novel ones as predicted."""
+    batch = _batch(run, with_base_masks(sample, run.cfg.novel))
+    return method(run.name).pseudo_labels(run.model, batch, run.cfg)[0]
+
+
+def predicted(run: Run, sample: Sample) -> Tensor:
+    """The class of every pixel, long [H, W]."""
+    return method(run.name).predict(run.model, _batch(run, sample).images, run.cfg)[0]
 
 
 def pictures(folder: Path, run: Run) -> tuple[Dataset, tuple[int, ...]]:

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from wsis.config import changed, flatten
 from wsis.runs import Workspace, method
-from wsis.train import Augment, Engine, Schedule, StepLoss, make_accelerator, optimise
+from wsis.schedule import Schedule
+from wsis.train import Augment, Engine, StepLoss, make_accelerator, optimise
 from wsis.types import Batch, Dataset, ExtremePoints, Instances, Points, Sample
 from wsis.weak import extreme_points_from_masks
 

@@ -30,7 +30,8 @@ from wsis.data.world import World, WorldConfig
 from wsis.errors import ConfigError
 from wsis.experiments.data import open_data
 from wsis.files import write_json
-from wsis.train import Engine, Schedule, make_accelerator, optimise
+from wsis.schedule import Schedule
+from wsis.train import Engine, make_accelerator, optimise
 from wsis.types import Batch, Dataset, Sample
 from wsis.weak import with_points
 

@@ -18,7 +18,7 @@ from wsis.methods.attentionshift import TINY, clicks_of, divisible, sizes_of
 from wsis.methods.attentionshift.model import Encoder, TokenHeads
 from wsis.methods.attentionshift.objective import match_tokens, token_terms
 from wsis.pretrain_vit import auc
-from wsis.train import Schedule
+from wsis.schedule import Schedule
 from wsis.types import Batch, Dataset
 from wsis.vit import HYBRIDS, build_vit
 from wsis.weak import with_points

@@ -25,7 +25,7 @@ from torch.nn.functional import (
 
 from wsis.data.transforms import Augment, collate
 from wsis.data.world import WorldConfig
-from wsis.train import Schedule
+from wsis.schedule import Schedule
 from wsis.types import Batch, Dataset
 from wsis.vit import ViT, build_vit
 

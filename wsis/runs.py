@@ -23,10 +23,11 @@ from wsis.config import changed, fingerprint, flatten
 from wsis.data.labelled import category_ids
 from wsis.errors import ConfigError, DataError
 from wsis.files import atomic, read_json, write_json
-from wsis.train import Augment, Engine, Schedule, StepLoss, make_accelerator, optimise, seed_of
+from wsis.schedule import Schedule
+from wsis.train import Augment, Engine, StepLoss, make_accelerator, optimise, seed_of
 from wsis.types import Dataset, Method
 
-METHODS = ("bestie", "exits", "attentionshift")
+METHODS = ("bestie", "exits", "attentionshift", "simformer")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +102,9 @@ def fit(
     Raises:
         ConfigError: `out` holds a run with other settings, data or seed, or `only` names no stage.
     """
-    if train.classes and hasattr(cfg, "classes"):
-        cfg = changed(cfg, classes=len(train.classes))
+    if train.classes:
+        fitted = getattr(cfg, "for_classes", None)
+        cfg = fitted(train.classes) if fitted else changed(cfg, classes=len(train.classes))
     stages = method(name).stages(cfg)
     unknown = set(only) - {s.name for s in stages}
     if unknown:

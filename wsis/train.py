@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -22,41 +21,14 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from wsis import checkpoint
-from wsis.config import ours
 from wsis.data.transforms import collate
 from wsis.errors import ConfigError, TrainingError
+from wsis.schedule import Schedule, learning_rate, make_optimizer
 from wsis.types import Batch, Dataset, Sample
 
 StepLoss = Callable[[nn.Module, Batch, int], dict[str, Tensor]]
 Augment = Callable[[Sample, int], Sample]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """How one network is trained. Methods give the published values; the defaults here only fill gaps."""
-
-    steps: int = ours(1000, why="each method states its own", unit="step", scales=True)
-    batch_size: int = ours(
-        16, why="each method states its own", unit="images over all processes", scales=True
-    )
-    optimizer: Literal["sgd", "adam", "adamw"] = ours("adamw", why="each method states its own")
-    lr: float = ours(1e-4, why="each method states its own", scales=True)
-    new_lr: float = ours(1.0, why="one rate for all", unit="multiple of lr outside the trunk", scales=True)
-    momentum: float = ours(0.9, why="usual")
-    nesterov: bool = ours(False, why="usual")
-    betas: tuple[float, float] = ours((0.9, 0.999), why="usual", unit="of Adam's two averages")
-    weight_decay: float = ours(0.0, why="usual")
-    decay_all: bool = ours(True, why="else biases, norms, tokens and positions keep their size")
-    layer_decay: float = ours(
-        1.0, why="one rate for all layers", unit="multiple of lr per layer of a transformer"
-    )
-    warmup: int = ours(0, why="linear from lr / 1000", unit="step", scales=True)
-    decay: Literal["poly", "step", "cosine", "constant"] = ours("poly", why="usual in segmentation")
-    power: float = ours(0.9, why="usual with poly")
-    milestones: tuple[float, ...] = ours((), why="with step: divide by 10 here", unit="fraction of steps")
-    floor: float = ours(0.0, why="with cosine: the rate at the end", unit="multiple of lr")
-    ema: float = ours(0.0, why="0 keeps no average", unit="decay per step")
-    clip: float = ours(0.0, why="0 does not clip", unit="gradient norm")
+Partner = Callable[[int, int], int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,73 +70,28 @@ def seed_of(*parts: object) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def learning_rate(schedule: Schedule, step: int) -> float:
-    """The multiple of `schedule.lr` at `step`."""
-    done = step / max(schedule.steps, 1)
-    match schedule.decay:
-        case "poly":
-            factor = max(1.0 - done, 0.0) ** schedule.power
-        case "step":
-            factor = 0.1 ** sum(done >= m for m in schedule.milestones)
-        case "cosine":
-            factor = schedule.floor + (1 - schedule.floor) * (1 + math.cos(math.pi * min(done, 1.0))) / 2
-        case "constant":
-            factor = 1.0
-    if step < schedule.warmup:
-        factor *= 0.001 + 0.999 * step / schedule.warmup
-    return factor
-
-
-def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
-    """Groups of one rate each: the pretrained `trunk` at `lr`, everything new at `new_lr * lr`.
-
-    With `layer_decay` the blocks of a transformer's trunk have less the deeper they lie below what is new.
-    """
-    blocks = max((_block(name) for name, _ in model.named_parameters()), default=0)
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            small = parameter.ndim <= 1 or name.endswith(("token", "tokens", "positions", "pos_embed"))
-            decay = schedule.weight_decay if schedule.decay_all or not small else 0.0
-            groups.setdefault((_rate(name, blocks, schedule), decay), []).append(parameter)
-    parts = [{"params": p, "lr": r, "base_lr": r, "weight_decay": d} for (r, d), p in groups.items()]
-    match schedule.optimizer:
-        case "sgd":
-            return torch.optim.SGD(parts, momentum=schedule.momentum, nesterov=schedule.nesterov)
-        case "adam":
-            return torch.optim.Adam(parts, betas=schedule.betas)
-        case "adamw":
-            return torch.optim.AdamW(parts, betas=schedule.betas)
-
-
-def _block(name: str) -> int:
-    """The block of a transformer's trunk that a parameter is of, from 1; 0 for patches, positions and other parameters."""
-    _, _, behind = name.partition("trunk.blocks.")
-    return 1 + int(behind.split(".")[0]) if behind else 0
-
-
-def _rate(name: str, blocks: int, schedule: Schedule) -> float:
-    """The learning rate of a parameter; the last norm and a trunk without blocks have that of the trunk's end."""
-    if "trunk." not in name:
-        return schedule.lr * schedule.new_lr
-    level = _block(name) if blocks and "trunk.norm." not in name else blocks + 1
-    return schedule.lr * schedule.layer_decay ** (blocks + 1 - level)
-
-
 def order(
-    length: int, batch_size: int, seed: int, start: int, stop: int
+    length: int, batch_size: int, seed: int, start: int, stop: int, partner: Partner | None = None
 ) -> Iterator[list[tuple[int, int, int]]]:
-    """For each step the keys (step, slot, image index): epochs of fresh permutations, one after the other."""
-    epoch, permutation = -1, torch.empty(0)
+    """For each step the keys (step, slot, image index): epochs of fresh permutations, one after the other.
+
+    partner: (index, seed) -> index of the image to follow each; a batch then has half as many of the permutation.
+    """
+    epoch, permutation, images = -1, torch.empty(0), batch_size if partner is None else batch_size // 2
     for step in range(start, stop):
         keys = []
-        for slot in range(batch_size):
-            position = step * batch_size + slot
+        for slot in range(images):
+            position = step * images + slot
             if position // length != epoch:
                 epoch = position // length
                 chance = torch.Generator().manual_seed(seed_of(seed, "epoch", epoch))
                 permutation = torch.randperm(length, generator=chance)
-            keys.append((step, slot, int(permutation[position % length])))
+            index = int(permutation[position % length])
+            if partner is None:
+                keys.append((step, slot, index))
+            else:
+                other = partner(index, seed_of(seed, "partner", step, slot))
+                keys += [(step, 2 * slot, index), (step, 2 * slot + 1, other)]
         yield keys
 
 
@@ -176,24 +103,36 @@ class _Augmented:
 
     def __getitem__(self, key: tuple[int, int, int]) -> Sample:
         step, slot, index = key
-        # no loss can read what it must not know
-        sample = replace(self.dataset[index], truth=None, true_semantic=None)
-        return self.augment(sample, seed_of(self.seed, "augment", step, slot))
+        sample = self.dataset[index]
+        if not getattr(self.augment, "annotates", False):  # else it says of each crop what an annotator would
+            sample = replace(sample, truth=None, true_semantic=None)
+        augmented = self.augment(sample, seed_of(self.seed, "augment", step, slot))
+        return replace(augmented, truth=None, true_semantic=None)  # no loss can read what it must not know
 
 
 def batches(dataset: Dataset, augment: Augment, schedule: Schedule, engine: Engine, start: int) -> DataLoader:
-    """This process's share of every batch from step `start` on."""
+    """This process's share of every batch from step `start` on: of a data set with partners whole pairs.
+
+    Raises:
+        ConfigError: a batch that cannot be shared so.
+    """
     rank, world = engine.accelerator.process_index, engine.accelerator.num_processes
-    if schedule.batch_size % world:
+    partner: Partner | None = getattr(dataset, "partner", None)
+    size, share = schedule.batch_size, world if partner is None else 2 * world
+    if size % share:
         raise ConfigError(
-            f"batch_size={schedule.batch_size} cannot be shared by {world} processes; use a multiple of it"
+            f"batch_size={size} cannot be shared by {world} processes{' in pairs' * (partner is not None)}; use a "
+            f"multiple of {share}"
         )
-    keys = [
-        k[rank::world] for k in order(len(dataset), schedule.batch_size, engine.seed, start, schedule.steps)
-    ]
+    own = (
+        slice(rank, None, world)
+        if partner is None
+        else slice(rank * size // world, (rank + 1) * size // world)
+    )
+    steps = order(len(dataset), size, engine.seed, start, schedule.steps, partner)
     return DataLoader(
         _Augmented(dataset, augment, engine.seed),  # pyright: ignore[reportArgumentType]
-        batch_sampler=keys,
+        batch_sampler=[keys[own] for keys in steps],
         collate_fn=collate,
         num_workers=engine.workers,
         pin_memory=engine.accelerator.device.type == "cuda",

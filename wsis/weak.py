@@ -6,6 +6,7 @@ labels), the centroid of the mask, or a random pixel of it (Point DETR, Chen et 
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -18,7 +19,7 @@ from wsis.data.checks import read_coco
 from wsis.data.masks import decode_masks
 from wsis.errors import AnnotationError, ConfigError
 from wsis.files import write_json
-from wsis.types import ExtremePoints, Instances, Points, Sample
+from wsis.types import BACKGROUND, IGNORE, ExtremePoints, Instances, Points, Sample
 
 PointKind = Literal["box_center", "mask_centroid", "mask_random"]
 
@@ -83,6 +84,11 @@ def tags_from_labels(labels: Tensor, num_classes: int) -> Tensor:
     return tags
 
 
+def tags_from_map(class_map: Tensor, num_classes: int) -> Tensor:
+    """Which classes have a pixel: class map uint8 [H, W] -> bool [C]; 0 and 255 are none."""
+    return torch.bincount(class_map.flatten(), minlength=256)[1 : num_classes + 1] > 0
+
+
 def uniform_by_id(image_ids: Tensor, ids: Tensor, seed: int) -> Tensor:
     """Float64 [K] in [0, 1) by seed, image id and annotation id alone: order and subsets do not matter."""
     with np.errstate(over="ignore"):
@@ -115,6 +121,24 @@ def with_extreme_points(sample: Sample) -> Sample:
     spans = _spans_box(xy)
     extreme_points = ExtremePoints(xy=xy[spans], labels=truth.labels[spans], ids=truth.ids[spans])
     return replace(sample, extreme_points=extreme_points)
+
+
+def with_base_masks(sample: Sample, novel: Sequence[int], masks: Literal["base", "all"] = "base") -> Sample:
+    """The sample with the true class map to learn from, novel classes and what has no class 255; tags stay.
+
+    novel: labels 0..C-1. masks: "all" keeps the novel classes (the oracle).
+
+    Raises:
+        AnnotationError: the sample has no true class map or no tags.
+    """
+    if sample.true_semantic is None or sample.tags is None:
+        lacking = "class map" if sample.true_semantic is None else "tags"
+        raise AnnotationError(
+            f"image {sample.image_id} has no {lacking} to learn from; give semantic/<split>"
+        )
+    table = torch.arange(256, dtype=torch.uint8)
+    table[[BACKGROUND, *(label + 1 for label in novel if masks == "base")]] = IGNORE
+    return replace(sample, semantic_map=table[sample.true_semantic.long()])
 
 
 def simulate(

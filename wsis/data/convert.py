@@ -1,6 +1,8 @@
-"""Published data sets as folders that `CocoFolder` reads, converted once.
+"""Published data sets as folders that `CocoFolder` or `SemanticFolder` reads, converted once.
 
     python -m wsis.data.convert voc --voc VOCdevkit/VOC2012 [--sbd benchmark_RELEASE/dataset] --out DIR
+    python -m wsis.data.convert coco-stuff cocostuff-10k-v1.0 DIR        (see convert_semantic)
+    python -m wsis.data.convert ade ADEChallengeData2016 DIR
 
 PASCAL VOC 2012 (Everingham et al., IJCV 2015) gives the split `val` and, alone, a `train` of 1,464 images.
 With the Semantic Boundaries Dataset (Hariharan et al., ICCV 2011) `train` is "trainaug": VOC's train and all
@@ -69,7 +71,7 @@ def convert_voc(voc: Path | str, out: Path | str, sbd: Path | str | None = None)
     val, train = (dict.fromkeys(_listed(voc, split), partial(read_voc, voc)) for split in ("val", "train"))
     published = TRAIN
     if sbd is None:
-        _tell(f"without --sbd, train is VOC's own ({TRAIN:,} images) and not trainaug ({TRAINAUG:,})")
+        tell(f"without --sbd, train is VOC's own ({TRAIN:,} images) and not trainaug ({TRAINAUG:,})")
     else:
         published = TRAINAUG
         more = [name for name in _names_in_sbd(Path(sbd)) if name not in val and name not in train]
@@ -77,7 +79,7 @@ def convert_voc(voc: Path | str, out: Path | str, sbd: Path | str | None = None)
     splits = {"val": (val, VAL), "train": (train, published)}
     for split, (readers, wanted) in splits.items():
         if len(readers) != wanted:
-            _tell(f"warning: {split} has {len(readers):,} images, published {wanted:,}; is all unpacked?")
+            tell(f"warning: {split} has {len(readers):,} images, published {wanted:,}; is all unpacked?")
     for split, (readers, _) in splits.items():
         _write_split(voc, out, split, readers)
     return {split: len(readers) for split, (readers, _) in splits.items()}
@@ -156,7 +158,7 @@ def _write_split(voc: Path, out: Path, split: str, readers: dict[str, Callable[[
     path = out / "annotations" / f"instances_{split}.json"
     places = [out / "images" / split, out / "semantic" / split]
     if _is_there(path, places, readers.keys()):
-        _tell(f"{path} is there already, with these images; delete it to convert {split} again")
+        tell(f"{path} is there already, with these images; delete it to convert {split} again")
         return
     records, annotations = [], []
     with atomic(places[0]) as images, atomic(places[1]) as semantic:
@@ -169,7 +171,7 @@ def _write_split(voc: Path, out: Path, split: str, readers: dict[str, Callable[[
             records.append(image_record(sample))
             annotations += annotation_records(instances_of_maps(ids, classes, name), sample.image_id)
             write_label_map(semantic / f"{name}.png", classes)
-            _link(picture, images / picture.name)
+            link_or_copy(picture, images / picture.name)
     write_json(path, instances_json(records, annotations, categories(VOC_CLASSES)))
 
 
@@ -205,24 +207,37 @@ def _sample(picture: Path, ids: Tensor, classes: Tensor) -> Sample:
     return sample
 
 
-def _link(source: Path, target: Path) -> None:
+def link_or_copy(source: Path, target: Path) -> None:
+    """A hard link to a file, or a copy where there can be none."""
     try:
         os.link(source.resolve(), target)
     except OSError:  # another disk, or a file system without links
         shutil.copyfile(source, target)
 
 
-def _tell(words: str) -> None:
+def tell(words: str) -> None:
+    """A line for the user, beside the output."""
     print(words, file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
+    from wsis.data.convert_semantic import convert_ade, convert_coco_stuff  # which writes with this module
+
     parser = argparse.ArgumentParser(prog="python -m wsis.data.convert", description="published data -> ours")
     sets = parser.add_subparsers(required=True, metavar="SET")
     voc = sets.add_parser("voc", help="PASCAL VOC 2012, with SBD or without")
     voc.add_argument("--voc", type=Path, required=True, metavar="DIR", help="VOCdevkit/VOC2012")
     voc.add_argument("--sbd", type=Path, metavar="DIR", help="benchmark_RELEASE/dataset, for trainaug")
     voc.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
+    voc.set_defaults(convert=lambda options: convert_voc(options.voc, options.out, options.sbd))
+    for name, convert, words in (
+        ("coco-stuff", convert_coco_stuff, "COCO-Stuff-10K, version 1.0"),
+        ("ade", convert_ade, "ADE20K as in the scene parsing challenge"),
+    ):
+        semantic = sets.add_parser(name, help=words)
+        semantic.add_argument("source", type=Path, metavar="SRC", help="the unpacked data")
+        semantic.add_argument("out", type=Path, metavar="OUT", help="folder to write")
+        semantic.set_defaults(convert=lambda options, convert=convert: convert(options.source, options.out))
     return parser
 
 
@@ -230,9 +245,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Convert one data set; the exit status is 2 for a mistake of the user."""
     options = _parser().parse_args(arguments)
     try:
-        written = convert_voc(options.voc, options.out, options.sbd)
+        written = options.convert(options)
     except WsisError as error:
-        _tell(f"error: {error}")
+        tell(f"error: {error}")
         return 2
     print(f"{options.out}: " + ", ".join(f"{split} {n:,} images" for split, n in written.items()))
     return 0

@@ -1,4 +1,4 @@
-"""What a run learns from and is measured on: the embedded world, or a folder in COCO format."""
+"""What a run learns from and is measured on: the embedded world, or a folder in COCO format or with class maps."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -8,12 +8,14 @@ from typing import Any, Literal
 from wsis.config import Scale, fingerprint
 from wsis.data.coco import CocoFolder
 from wsis.data.labelled import Changed, InMemory
+from wsis.data.semantic import SemanticFolder, SemanticWorld
 from wsis.data.world import World, WorldConfig
 from wsis.errors import DataError
 from wsis.types import Dataset
 from wsis.weak import PointKind, with_extreme_points, with_points
 
-Clicks = PointKind | Literal["extreme_points"]
+Clicks = PointKind | Literal["extreme_points", "class_maps"]
+"""What a method learns from, where it is not tags: clicks, or a class for every pixel."""
 
 # Few and large objects of half the classes: what small networks can tell apart after minutes.
 TINY_WORLD = WorldConfig(
@@ -22,6 +24,7 @@ TINY_WORLD = WorldConfig(
 )  # fmt: skip
 FULL_WORLD = WorldConfig(size=448)
 LENGTHS = {"tiny": (500, 200), "full": (10_000, 1_000)}
+LAYOUTS: dict[str, Literal["coco", "ade"]] = {"world": "coco", "world-ade": "ade"}
 KEPT = 2000  # of so many small pictures all are held in memory
 ANNOTATOR = 0  # seed of simulated clicks
 
@@ -50,14 +53,20 @@ def open_data(
     weak: Path | None = None,
     drop_invalid: bool = False,
 ) -> Data:
-    """`world`, or a folder with the splits train and val.
+    """`world`, or a folder with the splits train and val; for class maps also `world-ade`, with another list of classes.
 
-    clicks: what the method needs of every object; simulated where there are masks only.
+    clicks: what the method needs of every object; simulated where there are masks only. "class_maps": see `wsis.data.semantic`.
     seed: of the world; another seed is another world. weak, drop_invalid: of a folder, see CocoFolder.
 
     Raises:
         DataError: see CocoFolder; the folder has neither clicks nor masks, but clicks are needed.
     """
+    if clicks == "class_maps":
+        return (
+            _semantic_world(data, scale, seed)
+            if data in LAYOUTS
+            else _semantic_folder(Path(data), scale, weak)
+        )
     opened = _world(scale, seed) if data == "world" else _folder(Path(data), scale, weak, drop_invalid)
     if clicks is None:
         return opened
@@ -73,7 +82,12 @@ def clicks_for(cfg: Any) -> Clicks | None:
     """The clicks that a method with these settings needs; a box is that of the four extreme points."""
     if cfg.supervision == "points":
         return getattr(cfg, "point", "mask_random")
-    return "extreme_points" if cfg.supervision in ("extreme_points", "boxes") else None
+    needs: dict[str, Clicks] = {
+        "extreme_points": "extreme_points",
+        "boxes": "extreme_points",
+        "base_masks": "class_maps",
+    }
+    return needs.get(cfg.supervision)
 
 
 def clicked(dataset: Dataset, split: str, clicks: Clicks) -> tuple[Dataset, str]:
@@ -109,6 +123,35 @@ def _world(scale: Scale, seed: int) -> Data:
         name="world",
         description=f"world, {lengths}, seed {seed}, {fingerprint(config)}",
     )
+
+
+def _semantic_world(data: str, scale: Scale, seed: int) -> Data:
+    config = TINY_WORLD if scale == "tiny" else FULL_WORLD
+    train, val = (
+        SemanticWorld(World(split, n, seed, config), LAYOUTS[data])
+        for split, n in zip(("train", "val"), LENGTHS[scale], strict=True)
+    )
+    lengths = f"{len(train)}/{len(val)} scenes at {config.size} px"
+    return Data(
+        train=InMemory(train) if scale == "tiny" else train,
+        val=InMemory(val) if scale == "tiny" else val,
+        name=data,
+        description=f"class maps of {data}, {lengths}, seed {seed}, {fingerprint(config)}",
+    )
+
+
+def _semantic_folder(folder: Path, scale: Scale, weak: Path | None) -> Data:
+    found, words = [], []
+    for split in ("train", "val"):
+        if split == "val" and not (folder / "semantic" / split).is_dir():
+            found.append(None)
+            continue
+        dataset = SemanticFolder(folder, split, weak if split == "train" else None)
+        digest = hashlib.sha256(b"".join(p.read_bytes() for p in dataset.map_paths)).hexdigest()[:8]
+        words.append(f"{split} {len(dataset)} class maps {digest}")
+        found.append(InMemory(dataset) if scale == "tiny" and len(dataset) <= KEPT else dataset)
+    name = folder.resolve().name
+    return Data(train=found[0], val=found[1], name=name, description=f"{name}, {', '.join(words)}")
 
 
 def _folder(folder: Path, scale: Scale, weak: Path | None, drop_invalid: bool) -> Data:

@@ -1,12 +1,12 @@
 """All published tables."""
 
 from wsis.errors import ConfigError
-from wsis.experiments import attentionshift, bestie, costs, exits
+from wsis.experiments import attentionshift, bestie, costs, exits, simformer
 from wsis.experiments.rows import Row, Table
 
 __all__ = ["TABLES", "Row", "Table", "find"]
 
-TABLES = (*bestie.TABLES, *exits.TABLES, *attentionshift.TABLES)
+TABLES = (*bestie.TABLES, *exits.TABLES, *attentionshift.TABLES, *simformer.TABLES)
 
 
 def find(name: str) -> list[Table]:

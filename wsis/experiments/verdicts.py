@@ -69,13 +69,36 @@ class Within:
 
 
 @dataclass(frozen=True)
+class Steeper:
+    """The step from the second to the third of `rows` is larger than that from the first to the second."""
+
+    metric: str
+    rows: tuple[str, str, str]
+
+    def measure(self, of: Mapping[str, float]) -> float:
+        """What is compared, for one seed: the second step less the first."""
+        first, second, third = (of[row] for row in self.rows)
+        return (third - second) - (second - first)
+
+    def judge(self, low: float, high: float) -> Verdict:
+        return "holds" if low > 0 else "contradicted" if high < 0 else "undecided"
+
+    def __str__(self) -> str:
+        first, second, third = self.rows
+        return f"{self.metric}: ({third} - {second}) - ({second} - {first}) > 0"
+
+
+Comparison = Greater | Within | Steeper
+
+
+@dataclass(frozen=True)
 class Claim:
     """An ordinal claim of a paper; with several comparisons it holds if all do."""
 
     id: str
     text: str
     published: str
-    comparisons: tuple[Greater | Within, ...]
+    comparisons: tuple[Comparison, ...]
 
 
 def interval(values: list[float]) -> tuple[float, float, float]:
@@ -85,7 +108,7 @@ def interval(values: list[float]) -> tuple[float, float, float]:
     return middle, middle - half, middle + half
 
 
-def compare(comparison: Greater | Within, values: Values) -> dict:
+def compare(comparison: Comparison, values: Values) -> dict:
     """One comparison over the seeds that all of its rows have."""
     seeds = set.intersection(*(set(values.get(row, {})) for row in comparison.rows))
     facts = {"comparison": str(comparison), "seeds": len(seeds), "mean": None, "low": None, "high": None}

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from wsis.backbones import load_weights
 from wsis.errors import ConfigError
 from wsis.runs import Workspace
+from wsis.schedule import Schedule
 from wsis.segmenters.mask2former import Mask2Former
 from wsis.segmenters.maskrcnn import MaskRCNN
 from wsis.segmenters.masks import JsonMasks, Terms, View
 from wsis.segmenters.solov2 import SOLOv2
-from wsis.train import Schedule, StepLoss
+from wsis.train import StepLoss
 from wsis.types import Batch, Instances, Sample
 
 Name = Literal["solov2", "mask2former", "maskrcnn"]

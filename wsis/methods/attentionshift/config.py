@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from wsis.config import changed, ours, paper
-from wsis.train import Schedule
+from wsis.schedule import Schedule
 from wsis.weak import PointKind
 
 CITE = "liao2023attentionshift"

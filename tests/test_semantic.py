@@ -1,0 +1,491 @@
+"""Semantic data sets, their crops and weak labels, conversion, and the metrics of base and novel classes."""
+
+import json
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.io import savemat
+
+from wsis.data.coco import CocoFolder
+from wsis.data.convert import main
+from wsis.data.convert_semantic import DROPPED_COCO
+from wsis.data.semantic import (
+    SemanticAugment,
+    SemanticFolder,
+    SemanticWorld,
+    presence,
+    read_categories,
+    write_semantic,
+)
+from wsis.data.splits import ADE20K, COCO_STUFF
+from wsis.data.transforms import MEAN_COLOR, collate
+from wsis.data.world import STUFF, World, WorldConfig
+from wsis.errors import AnnotationError, DataError
+from wsis.evaluate import MeanIoU
+from wsis.export import read_label_map, write_label_map
+from wsis.semantic_metrics import grouped_iou
+from wsis.types import IGNORE, Instances, Sample
+from wsis.weak import with_base_masks
+
+CONFIG = WorldConfig(size=48, objects=(1, 2), classes=("cat", "fish"))
+CATEGORIES = [{"id": 0, "name": "unlabeled"}, {"id": 9, "name": "sea"}, {"id": 4, "name": "cat"}]
+
+
+def write_picture(path, height, width, color=(10, 200, 30)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (width, height), color).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two pictures; the classes are cat (4) and sea (9)."""
+    for name, values in (("a", [[0, 4, 4], [9, 255, 4]]), ("b", [[4, 4, 4]])):
+        values = torch.tensor(values)
+        write_picture(tmp_path / f"images/train/{name}.jpg", *values.shape)
+        (tmp_path / "semantic/train").mkdir(parents=True, exist_ok=True)
+        write_label_map(tmp_path / f"semantic/train/{name}.png", values)
+    (tmp_path / "semantic/categories.json").write_text(json.dumps(CATEGORIES))
+    return tmp_path
+
+
+def image(class_map, tags=None, classes=3):
+    """A sample whose pixels hold 4 times their place, with a true class map."""
+    class_map = torch.as_tensor(class_map, dtype=torch.uint8)
+    height, width = class_map.shape
+    place = torch.arange(height * width).view(1, height, width) * 4 % 256
+    if tags is None:
+        tags = [(class_map == i + 1).any() for i in range(classes)]
+    return Sample(
+        image=place.to(torch.uint8).repeat(3, 1, 1),
+        image_id=1,
+        tags=torch.tensor(tags, dtype=torch.bool),
+        true_semantic=class_map,
+    )
+
+
+def still(**values):
+    """An augmentation without change of size, for images of 8 px on the shorter side."""
+    return SemanticAugment(**{"crop": 8, "short": (8,), "long": 64, "flip": 0.0, **values})
+
+
+def test_folder_reads_values_as_labels_in_the_order_of_ids(folder):
+    data = SemanticFolder(folder)
+    assert data.classes == ("cat", "sea") and data.category_ids == (4, 9) and len(data) == 2
+    assert data[0].true_semantic.tolist() == [[255, 1, 1], [2, 255, 1]]
+    assert data[0].image_id == 1 and data[1].file_name == "b.jpg" and data[0].image.shape == (3, 2, 3)
+    assert data[0].semantic_map is None
+    assert presence(data).tolist() == [[True, True], [True, False]] == [s.tags.tolist() for s in data]
+    data.check()
+
+
+def test_tags_of_a_json_replace_those_of_the_maps(folder):
+    coco = {"images": [], "annotations": [], "categories": CATEGORIES[1:]}
+    for i, (name, tags) in enumerate((("b.jpg", [4, 9]), ("a.jpg", [])), 1):
+        coco["images"].append({"id": i, "file_name": name, "height": 2, "width": 3, "tags": tags})
+    path = folder / "tags.json"
+    path.write_text(json.dumps(coco))
+    data = SemanticFolder(folder, tags=path)
+    assert presence(data).tolist() == [[False, False], [True, True]] == [s.tags.tolist() for s in data]
+    del coco["images"][1]["tags"]
+    path.write_text(json.dumps(coco))
+    with pytest.raises(DataError, match="has no tags of a.jpg"):
+        SemanticFolder(folder, tags=path)
+    path.write_text(json.dumps({**coco, "categories": CATEGORIES[1:2], "images": []}))
+    with pytest.raises(DataError, match="other categories"):
+        SemanticFolder(folder, tags=path)
+
+
+def test_folder_without_a_map(folder):
+    (folder / "semantic/train/b.png").unlink()
+    with pytest.raises(DataError, match="b.png does not exist; every picture needs"):
+        SemanticFolder(folder)
+
+
+def test_folder_with_two_pictures_for_one_map(folder):
+    write_picture(folder / "images/train/a.png", 2, 3)
+    with pytest.raises(DataError, match="two pictures share a name"):
+        SemanticFolder(folder)
+
+
+def test_folder_without_pictures(folder):
+    (folder / "images/val").mkdir()
+    with pytest.raises(DataError, match="holds no picture"):
+        SemanticFolder(folder, "val")
+    with pytest.raises(DataError, match="is not a folder"):
+        SemanticFolder(folder, "test")
+
+
+def test_value_that_is_no_category(folder):
+    write_label_map(folder / "semantic/train/b.png", torch.tensor([[4, 5, 4]]))
+    data = SemanticFolder(folder)
+    with pytest.raises(DataError, match=r"b.png: value 5 is no category id; add it to semantic/categories"):
+        data[1]
+    with pytest.raises(DataError, match="1 images are wrong:\n.*value 5"):
+        data.check()
+
+
+def test_map_of_another_size(folder):
+    write_picture(folder / "images/train/b.jpg", 2, 3)
+    with pytest.raises(DataError, match="b.png is 3 x 1, its image 3 x 2; write it again"):
+        SemanticFolder(folder)[1]
+
+
+def test_unreadable_picture(folder):
+    (folder / "images/train/b.jpg").write_bytes(b"\xff\xd8 no picture")
+    with pytest.raises(DataError, match="b.jpg cannot be read as a picture"):
+        SemanticFolder(folder)[1]
+
+
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [
+        ([{"id": 1}], "is not a list of"),
+        ({"id": 1, "name": "cat"}, "is not a list of"),
+        ([{"id": 255, "name": "cat"}], "has id 255"),
+        ([{"id": 0, "name": "unlabeled"}], "has no class"),
+        ([{"id": 1, "name": "cat"}, {"id": 1, "name": "sea"}], "has 1 twice"),
+        ([{"id": 1, "name": "cat"}, {"id": 2, "name": "cat"}], "has 'cat' twice"),
+    ],
+)
+def test_categories_that_are_wrong(tmp_path, entries, words):
+    (tmp_path / "categories.json").write_text(json.dumps(entries))
+    with pytest.raises(DataError, match=words):
+        read_categories(tmp_path / "categories.json")
+
+
+def test_missing_categories(folder):
+    (folder / "semantic/categories.json").unlink()
+    with pytest.raises(DataError, match="categories.json does not exist"):
+        SemanticFolder(folder)
+
+
+def test_world_has_a_class_for_every_pixel():
+    world = World("val", 4, config=CONFIG)
+    data = SemanticWorld(world)
+    assert data.classes == ("cat", "fish", *STUFF)
+    for i, sample in enumerate(data):
+        assert torch.equal(sample.true_semantic, world.scene(i).semantic)
+        assert (sample.tags.nonzero()[:, 0] + 1).tolist() == sample.true_semantic.unique().tolist()
+        assert torch.equal(sample.image, world[i].image) and sample.truth is None
+
+
+def test_world_in_the_other_layout_holds_the_same_classes_by_name():
+    world = World("train", 12, config=CONFIG)
+    coco, ade = SemanticWorld(world), SemanticWorld(world, "ade")
+    assert (
+        list(ade.classes) == sorted(ade.classes) and "brick" not in ade.classes and "sand" not in ade.classes
+    )
+    seen = set()
+    for a, b in zip(coco, ade, strict=True):
+        for value in a.true_semantic.unique().tolist():
+            (other,) = b.true_semantic[a.true_semantic == value].unique().tolist()
+            seen.add((coco.classes[value - 1], "void" if other == IGNORE else ade.classes[other - 1]))
+    expected = {"brick": "void", "sand": "ground", "rock": "ground"}
+    assert seen == {(n, expected.get(n, n)) for n, _ in seen} and {n for n, _ in seen} == set(coco.classes)
+
+
+@pytest.mark.parametrize("layout", ["coco", "ade"])
+def test_written_world_is_read_back(tmp_path, layout):
+    for split in ("train", "val"):
+        data = SemanticWorld(World(split, 3, config=CONFIG), layout)
+        write_semantic(data, tmp_path, split)
+        back = SemanticFolder(tmp_path, split)
+        assert back.classes == data.classes
+        for a, b in zip(data, back, strict=True):
+            assert torch.equal(a.image, b.image) and torch.equal(a.true_semantic, b.true_semantic)
+            assert torch.equal(a.tags, b.tags) and a.image_id == b.image_id and a.file_name == b.file_name
+    instances = CocoFolder(tmp_path, "val")
+    assert torch.equal(instances[0].true_semantic, back[0].true_semantic)
+    stored = SemanticFolder(tmp_path, "val", tags=instances.path)
+    assert torch.equal(presence(stored), presence(back))
+    with pytest.raises(DataError, match="exists already"):
+        write_semantic(data, tmp_path, "val")
+    other = SemanticWorld(World("test", 1, config=CONFIG), "coco" if layout == "ade" else "ade")
+    with pytest.raises(DataError, match="has other classes"):
+        write_semantic(other, tmp_path, "test")
+
+
+def test_novel_classes_have_tags_and_no_masks():
+    sample = image([[0, 1, 2, 3, 255]])
+    weak = with_base_masks(sample, (1,))
+    assert weak.semantic_map.tolist() == [[255, 1, 255, 3, 255]]
+    assert weak.tags.tolist() == [True, True, True]
+    assert with_base_masks(sample, (1,), "all").semantic_map.tolist() == [[255, 1, 2, 3, 255]]
+    for lacking in ("true_semantic", "tags"):
+        with pytest.raises(AnnotationError, match="image 1 has no"):
+            with_base_masks(replace(sample, **{lacking: None}), (1,))
+
+
+def test_crop_is_a_part_of_the_image_and_of_its_map():
+    augment = still(novel=(1,))
+    values = torch.arange(8 * 20).view(8, 20) % 3 + 1
+    sample, columns = image(values), set()
+    for seed in range(30):
+        crop = augment(sample, seed)
+        assert crop.image.shape == (3, 8, 8) and crop.valid.all() and crop.true_semantic is None
+        fits = [
+            i for i in range(13)
+            if torch.equal(crop.semantic_map, torch.where(values == 2, 255, values)[:, i : i + 8].byte())
+        ]  # fmt: skip
+        assert fits
+        columns.add(fits[0])
+    assert columns == {0, 1, 2}  # the pattern repeats after three columns
+
+
+def test_image_moves_with_its_map():
+    """Color encodes the class; colors are moved alike, so that one class keeps one color."""
+    values = torch.ones(12, 30, dtype=torch.uint8)
+    values[3:9, 4:20] = 2
+    sample = replace(image(values), image=(values * 100).repeat(3, 1, 1))
+    augment = SemanticAugment(crop=10, short=(12,), long=40, flip=0.5)
+    for seed in range(20):
+        crop = augment(sample, seed)
+        found = [crop.image[:, crop.semantic_map == v] for v in (1, 2)]
+        assert all((f == f[:, :1]).all() for f in found if f.shape[1])
+
+
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+def test_small_image_lies_in_the_upper_left_corner(flip):
+    values = torch.tensor([[1, 2], [3, 3], [1, 1], [2, 2]]).repeat_interleave(2, 1)
+    crop = still(crop=9, short=(4,), flip=flip)(image(values), 3)
+    valid = torch.zeros(9, 9, dtype=torch.bool)
+    valid[:4, :4] = True
+    assert torch.equal(crop.valid, valid)
+    assert torch.equal(crop.semantic_map[:4, :4], (values.flip(1) if flip else values).byte())
+    assert (crop.semantic_map[~valid] == IGNORE).all()
+    assert (crop.image[:, ~valid] == torch.tensor(MEAN_COLOR)[:, None]).all()
+
+
+def test_short_side_is_one_of_the_given_and_the_long_one_bounded():
+    values = torch.ones(10, 20, dtype=torch.uint8)
+    augment = SemanticAugment(crop=64, short=(8, 12, 16, 40), long=48)
+    sides = {
+        tuple(s.any(d).sum().item() for d in (1, 0))
+        for s in (augment(image(values), i).valid for i in range(40))
+    }
+    assert sides == {(8, 16), (12, 24), (16, 32), (24, 48)}
+
+
+def test_flip_and_colors_change_with_the_seed():
+    values = torch.arange(1, 9).repeat(8, 1)
+    crops = [still(flip=0.5)(image(values, [True] * 8), seed) for seed in range(12)]
+    assert {c.semantic_map[0, 0].item() for c in crops} == {1, 8}
+    assert len({c.image.sum().item() for c in crops}) > 6
+
+
+def test_same_seed_same_crop_other_seed_another():
+    sample = SemanticWorld(World("train", 1, config=CONFIG))[0]
+    augment = SemanticAugment(crop=32, short=(40, 48, 56), long=99, novel=(0, 3))
+    a, b, c = (augment(sample, seed) for seed in (1, 1, 2))
+    assert torch.equal(a.image, b.image) and torch.equal(a.semantic_map, b.semantic_map)
+    assert not torch.equal(a.image, c.image)
+
+
+def test_tags_are_of_the_crop_or_of_the_image():
+    values = torch.ones(8, 10, dtype=torch.uint8)
+    values[:, 0], values[:, 9] = 2, 3
+    shown = set()
+    for seed in range(20):
+        crop = still(novel=(1, 2))(image(values), seed)
+        ends = (crop.semantic_map == IGNORE).all(0)
+        assert crop.tags.tolist() == [True, bool(ends[0]), bool(ends[7])]
+        shown.add(tuple(crop.tags.tolist()))
+        assert still(novel=(1, 2), tag_scope="image")(image(values), seed).tags.all()
+    assert len(shown) == 3
+
+
+def test_tags_of_an_image_do_not_depend_on_its_novel_pixels():
+    values = torch.full((8, 40), 255, dtype=torch.uint8)
+    values[:, 20:23] = 1
+    hidden = torch.where(values == 255, 2, values)
+    augment = still(novel=(1,), tag_scope="image")
+    for seed in range(20):
+        a, b = (augment(image(v, tags=[True, True, False]), seed) for v in (values, hidden))
+        assert torch.equal(a.image, b.image) and torch.equal(a.tags, b.tags)
+        assert torch.equal(a.semantic_map, b.semantic_map)
+
+
+def test_crop_is_drawn_again_until_it_shows_a_class():
+    values = torch.full((8, 120), 255, dtype=torch.uint8)
+    values[:, 40:60] = 1
+    for novel in ((), (0,)):
+        for seed in range(10):
+            crop = still(novel=novel)(image(values), seed)
+            assert crop.tags[0] and crop.valid.all()
+
+
+def test_image_without_a_class_is_made_to_fit():
+    crop = still()(image(torch.full((8, 16), 255)), 0)
+    assert crop.valid[:4].all() and not crop.valid[4:].any() and not crop.tags.any()
+
+
+def test_given_maps_are_learnt_from_without_the_truth():
+    given = torch.full((8, 8), 2, dtype=torch.uint8)
+    given[0] = 0
+    sample = replace(image(torch.full((8, 8), 1)), semantic_map=given)
+    crop = still(masks="given")(sample, 0)
+    assert set(crop.semantic_map.unique().tolist()) == {2, 255} and crop.tags.tolist() == [False, True, False]
+    with pytest.raises(AnnotationError, match="no class map"):
+        still(masks="given")(image(torch.ones(8, 8)), 0)
+
+
+def test_crops_carry_no_truth_and_form_a_batch():
+    sample = replace(image(torch.ones(8, 8)), truth=Instances.none(8, 8))
+    crops = [still()(sample, seed) for seed in (0, 1)]
+    assert all(c.truth is None and c.true_semantic is None and c.points is None for c in crops)
+    batch = collate(crops)
+    assert batch.semantic_maps.shape == (2, 8, 8) and batch.tags.shape == (2, 3) and batch.valid.all()
+
+
+def measured(predicted, true, classes):
+    metric = MeanIoU(classes + 1)
+    metric.update(torch.tensor(predicted), torch.tensor(true))
+    return metric
+
+
+def test_grouped_iou_by_hand():
+    true = [1, 1, 1, 1, 2, 2, 3, 3, 3, 255, 0]
+    predicted = [1, 1, 1, 2, 2, 255, 3, 4, 4, 3, 3]  # class 4 is predicted only, class 5 never occurs
+    result = grouped_iou(measured(predicted, true, 5), (2, 3))
+    iou = [3 / 4, 1 / 3, 1 / 3]
+    np.testing.assert_allclose(result["IoU"][:3], iou)
+    assert result["IoU"].isnan().tolist() == [False] * 3 + [True] * 2
+    base, novel = (3 / 4 + 1 / 3) / 2, 1 / 3
+    assert result["base_mIoU"] == pytest.approx(base) and result["novel_mIoU"] == pytest.approx(novel)
+    assert result["mIoU"] == pytest.approx(sum(iou) / 4)
+    assert result["harmonic_mIoU"] == pytest.approx(2 * base * novel / (base + novel))
+    assert result["base_accuracy"] == pytest.approx((3 / 4 + 1 / 2) / 2)
+    assert result["novel_accuracy"] == pytest.approx(1 / 3)
+
+
+def test_grouped_iou_does_not_depend_on_batches():
+    generator = torch.Generator().manual_seed(0)
+    p, t = (torch.randint(0, 6, (4, 9, 9), generator=generator) for _ in range(2))
+    whole, parts = MeanIoU(6), MeanIoU(6)
+    whole.update(p, t)
+    for i in (2, 0, 3, 1):
+        parts.update(p[i], t[i])
+    a, b = grouped_iou(whole, (1,)), grouped_iou(parts, (1,))
+    assert torch.equal(a.pop("IoU"), b.pop("IoU")) and a == b
+
+
+@pytest.mark.parametrize(("predicted", "harmonic"), [([2, 1], 0.0), ([1, 2], 1.0), ([1, 1], 0.0)])
+def test_harmonic_mean_at_its_ends(predicted, harmonic):
+    assert grouped_iou(measured(predicted, [1, 2], 2), (1,))["harmonic_mIoU"] == harmonic
+
+
+def test_grouped_iou_without_novel_pixels_is_not_a_number():
+    result = grouped_iou(measured([1, 1], [1, 1], 2), (1,))
+    assert np.isnan(result["novel_mIoU"]) and np.isnan(result["harmonic_mIoU"]) and result["base_mIoU"] == 1
+
+
+@pytest.fixture
+def coco_stuff(tmp_path):
+    """A miniature of COCO-Stuff-10K: two training images, one of which is dropped, and one test image."""
+    source, dropped = tmp_path / "coco-stuff", sorted(DROPPED_COCO)[0]
+    names = {"train": ["COCO_train2014_000000000001", dropped], "test": ["COCO_train2014_000000000002"]}
+    values = np.array([[1, 2, 172], [81, 82, 83]], dtype=np.uint16)
+    for split, listed in names.items():
+        (source / "imageLists").mkdir(parents=True, exist_ok=True)
+        (source / f"imageLists/{split}.txt").write_text("\n".join(listed) + "\n")
+        for name in listed:
+            write_picture(source / f"images/{name}.jpg", *values.shape)
+            (source / "annotations").mkdir(exist_ok=True)
+            savemat(source / f"annotations/{name}.mat", {"S": values, "regionMapStuff": values})
+    return source
+
+
+@pytest.fixture
+def ade(tmp_path):
+    source = tmp_path / "ade"
+    for split, name in (("training", "ADE_train_00000001"), ("training", "ADE_train_00005149"),
+                        ("validation", "ADE_val_00000001")):  # fmt: skip
+        write_picture(source / f"images/{split}/{name}.jpg", 1, 3)
+        (source / f"annotations/{split}").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.array([[0, 1, 150]], dtype=np.uint8)).save(
+            source / f"annotations/{split}/{name}.png"
+        )
+    return source
+
+
+def test_coco_stuff_is_converted(coco_stuff, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["coco-stuff", str(coco_stuff), str(out)]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == f"{out}: train 1 images, val 1 images\n" and "published 8,993" in printed.err
+    data = SemanticFolder(out, "train")
+    assert data.classes == COCO_STUFF and data[0].true_semantic.tolist() == [[255, 1, 171], [80, 81, 82]]
+    assert read_label_map(data.map_paths[0]).tolist() == [[255, 1, 171], [80, 81, 82]]
+    assert len(SemanticFolder(out, "val")) == 1
+    picture = data.pictures.paths[0]
+    assert os.path.samefile(picture, coco_stuff / "images" / picture.name)
+
+
+def test_ade_is_converted(ade, tmp_path):
+    out = tmp_path / "out"
+    assert main(["ade", str(ade), str(out)]) == 0
+    data = SemanticFolder(out, "train")
+    assert len(data) == 1 and data.classes == ADE20K
+    assert data[0].true_semantic.tolist() == [[255, 1, 150]] and len(SemanticFolder(out, "val")) == 1
+
+
+def test_finished_conversion_is_left_and_a_killed_one_done_again(ade, tmp_path, capsys):
+    out = tmp_path / "out"
+    (out / "images/.123.train").mkdir(parents=True)
+    for _ in range(2):
+        assert main(["ade", str(ade), str(out)]) == 0
+    assert "is there already" in capsys.readouterr().err and not (out / "images/.123.train").exists()
+    (out / "semantic/val/ADE_val_00000001.png").unlink()
+    assert main(["ade", str(ade), str(out)]) == 0 and len(SemanticFolder(out, "val")) == 1
+    write_picture(out / "images/val/other.jpg", 1, 1)
+    assert main(["ade", str(ade), str(out)]) == 2 and "other images as val" in capsys.readouterr().err
+
+
+def test_conversion_names_what_is_wrong(coco_stuff, ade, tmp_path, capsys):
+    def message(data, source):
+        assert main([data, str(source), str(tmp_path / f"out-{data}")]) == 2
+        return capsys.readouterr().err
+
+    for value, words in ((0, "class -1"), (174, "class 173 is none of 0..171; .*not of a later version")):
+        savemat(coco_stuff / "annotations/COCO_train2014_000000000001.mat", {"S": np.full((2, 3), value)})
+        assert re.search(words, message("coco-stuff", coco_stuff))
+    (coco_stuff / "annotations/COCO_train2014_000000000001.mat").write_bytes(b"no mat")
+    assert "is not as COCO-Stuff's labels are" in message("coco-stuff", coco_stuff)
+    write_picture(ade / "images/training/ADE_train_00000001.jpg", 2, 3)
+    assert "is [1, 3] (height, width), its picture [2, 3]" in message("ade", ade)
+    assert not (tmp_path / "out-ade/images/train").exists()
+    (ade / "annotations/training/ADE_train_00000001.png").unlink()
+    assert "does not exist" in message("ade", ade)
+    assert "lists no image; give the folder" in message("coco-stuff", ade)
+    assert "holds no picture; give the folder" in message("ade", coco_stuff)
+
+
+PHOTOS = os.environ.get("WSIS_PHOTOS")
+
+
+@pytest.mark.skipif(not PHOTOS, reason="WSIS_PHOTOS is not set: no real photographs to check against")
+def test_photographs_are_read_with_all_their_classes():
+    folder = Path(PHOTOS) / "coco200"
+    names = {
+        c["id"]: c["name"] for c in json.loads((folder / "semantic/categories.json").read_text()) if c["id"]
+    }
+    for split in ("train", "val"):
+        data = SemanticFolder(folder, split)
+        assert dict(zip(data.category_ids, data.classes, strict=True)) == names
+        present = presence(data)
+        for index in range(0, len(data), 10):
+            sample = data[index]
+            stored = np.array(
+                Image.open(folder / "semantic" / split / Path(sample.file_name).with_suffix(".png"))
+            )
+            found = np.array([255, *data.category_ids])[sample.true_semantic.numpy() % 255]
+            assert (found == np.where(stored == 0, 255, stored)).all()
+            assert torch.equal(present[index], sample.tags)
+            crop = SemanticAugment(crop=128, short=(128, 160), long=400, novel=(0, 100))(sample, index)
+            assert crop.tags.any() and not (crop.tags & ~sample.tags).any()

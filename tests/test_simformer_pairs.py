@@ -1,0 +1,522 @@
+"""Pairs of pixels: which are drawn, what SimNet is told of them and says, what the scores learn, who is paired."""
+
+import copy
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.functional import grid_sample
+
+from benchmarks.measure import _peak_bytes
+from benchmarks.simformer import plain_regions, plain_scores, plain_simnet
+from wsis.config import changed
+from wsis.errors import ConfigError
+from wsis.methods.simformer.config import FULL, PairConfig
+from wsis.methods.simformer.model import Outputs
+from wsis.methods.simformer.pairs import (
+    at_points,
+    base_values,
+    distillation_loss,
+    likeness,
+    pair_targets,
+    pixel_pair_losses,
+    regions,
+    sample_mixed,
+    sample_points,
+    similarity_loss,
+    student_scores,
+    swap,
+)
+from wsis.methods.simformer.reference import References
+from wsis.methods.simformer.simnet import BalanceWindow, SimNet
+
+CPU = torch.device("cpu")
+CLASSES, NOVEL = 6, torch.tensor([4, 5])
+TABLE = base_values(CLASSES, NOVEL)
+PAIRS = changed(PairConfig(), points=20)
+WIDTH, SIDE, QUERIES = 16, 12, 5  # of embeddings, of maps, number of queries
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def maps(batch=4, seed=0, side=SIDE):
+    """Class maps of base classes 1 to 4, unlabelled 0, and void."""
+    values = torch.tensor([0, 1, 2, 3, 4, 255])
+    return values[torch.randint(6, (batch, side, side), generator=seeded(seed))]
+
+
+def outputs(batch=4, seed=0):
+    """What a network of one layer might say."""
+    g = seeded(seed)
+    logits = torch.randn(1, batch, QUERIES, CLASSES + 1, generator=g)
+    masks = torch.randn(1, batch, QUERIES, SIDE, SIDE, generator=g)
+    pixels = torch.randn(batch, WIDTH, SIDE, SIDE, generator=g)
+    return Outputs(logits.requires_grad_(), masks.requires_grad_(), pixels.requires_grad_())
+
+
+def losses(cfg=PAIRS, batch=4, simnet=None, given_outputs=None, **values):
+    """`pixel_pair_losses` of made-up images at four times the size of the maps, all with both novel tags."""
+    known = {
+        "maps": maps(batch).repeat_interleave(4, 1).repeat_interleave(4, 2),
+        "valid": torch.ones(batch, 4 * SIDE, 4 * SIDE, dtype=torch.bool),
+        "tags": torch.ones(batch, CLASSES, dtype=torch.bool),
+        "novel": NOVEL,
+    } | values
+    simnet = net(PAIRS) if simnet is None else simnet
+    return pixel_pair_losses(
+        simnet, given_outputs or outputs(batch), **known, cfg=cfg, generator=seeded(3)
+    )  # fmt: skip
+
+
+def net(cfg=PAIRS, width=WIDTH):
+    torch.manual_seed(0)
+    return SimNet(width, cfg)
+
+
+# Regions and points
+
+
+def test_partners_change_places():
+    assert swap(torch.arange(6)).tolist() == [1, 0, 3, 2, 5, 4]
+
+
+def test_regions_equal_one_comparison_per_class():
+    given_maps, valid = maps(), torch.rand(4, SIDE, SIDE, generator=seeded()) < 0.8
+    given_maps[0, :3] = 5  # a novel class that should not be there is no base class
+    base, rest = regions(given_maps, valid, TABLE)
+    wanted = plain_regions(given_maps, valid, TABLE)
+    assert base.equal(wanted[0]) and rest.equal(wanted[1])
+    assert (base ^ rest).equal(valid)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 60), st.integers(1, 60), st.integers(0, 10**6))
+def test_points_are_distinct_and_of_the_region_while_it_lasts(size, count, seed):
+    region = torch.zeros(2, 60, dtype=torch.bool)
+    region[0, torch.randperm(60, generator=seeded(seed))[:size]] = True
+    points, inside = sample_points(region, count, generator=seeded(seed))
+    assert all(len(row.unique()) == count for row in points)
+    assert inside.equal(region.gather(1, points)) and inside[0].sum() == min(size, count)
+
+
+def test_valid_places_come_before_padding():
+    region, valid = torch.zeros(2, 1, 30, dtype=torch.bool)
+    region[0, 3], valid[0, :10] = True, True
+    points, _ = sample_points(region, 10, valid, seeded())
+    assert points[0].sort().values.tolist() == list(range(10))
+
+
+def test_points_of_a_region_are_equally_likely():
+    region = (torch.arange(20) < 8).expand(4000, -1)
+    points, _ = sample_points(region, 2, generator=seeded())
+    counts = points.flatten().bincount(minlength=20)
+    assert counts[8:].sum() == 0 and (counts[:8] / 8000 - 1 / 8).abs().max() < 0.02
+
+
+def test_more_points_than_cells_say_what_to_do():
+    with pytest.raises(ConfigError, match=r"pairs\.points=9 .* 8 cells"):
+        sample_points(torch.ones(1, 8, dtype=torch.bool), 9)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6))
+def test_most_points_are_of_one_class_that_both_images_show(seed):
+    flat = maps(seed=seed, side=24).flatten(1)
+    valid = torch.ones_like(flat, dtype=torch.bool)
+    points = sample_mixed(flat, valid, TABLE, PAIRS, seeded(seed))
+    assert all(len(row.unique()) == 20 for row in points)
+    values = flat.gather(1, points)
+    chosen = values[:, 0]
+    assert TABLE[chosen].all() and chosen[::2].equal(chosen[1::2])
+    assert (values[:, :16] == chosen[:, None]).all() and (values[:, 16:] != chosen[:, None]).all()
+
+
+def test_common_classes_are_equally_likely():
+    flat = torch.tensor([[1] * 97 + [2] * 3, [1] * 50 + [2] * 50]).repeat(1000, 1)
+    cfg = changed(PAIRS, points=3, inside=0.4)
+    points = sample_mixed(flat, flat > 0, TABLE, cfg, seeded())
+    assert (flat.gather(1, points)[:, 0] == 2).float().mean().item() == pytest.approx(0.5, abs=0.05)
+
+
+def test_images_without_a_common_class_give_points_of_all_base_classes():
+    flat = torch.tensor([[1, 2, 255, 0] * 20, [3, 4, 255, 0] * 20])
+    points = sample_mixed(flat, torch.ones(2, 80, dtype=torch.bool), TABLE, PAIRS, seeded())
+    values = flat.gather(1, points)
+    assert TABLE[values[:, :16]].all() and values[0, :16].unique().tolist() == [1, 2]
+    assert not TABLE[values[:, 16:]].any()
+
+
+def test_a_small_class_is_filled_up_without_repeats_or_padding():
+    flat, valid = torch.full((2, 100), 255), torch.arange(100).expand(2, -1) < 30
+    flat[:, :5] = 1
+    flat[:, 40:] = 1  # padding that claims to be of the class
+    points = sample_mixed(flat, valid, TABLE, PAIRS, seeded())
+    assert (points < 30).all() and all(len(row.unique()) == 20 for row in points)
+    assert ((points < 5).sum(1) == 5).all()
+
+
+def test_gathering_equals_sampling_the_grid():
+    features = torch.randn(2, 3, 6, 8, generator=seeded())
+    points = torch.randint(48, (2, 7), generator=seeded())
+    x, y = (points % 8 + 0.5) / 4 - 1, (points // 8 + 0.5) / 3 - 1
+    wanted = grid_sample(features, torch.stack([x, y], -1)[:, None], align_corners=False)[:, :, 0].mT
+    torch.testing.assert_close(at_points(features, points), wanted, atol=1e-5, rtol=0)
+
+
+def test_images_may_have_several_rows_of_points():
+    features, points = torch.randn(2, 3, 6, 8), torch.randint(48, (4, 7))
+    twice = at_points(features.repeat_interleave(2, 0), points)
+    assert at_points(features, points).equal(twice)
+
+
+# Targets
+
+
+def test_targets_of_both_orders_are_transposes():
+    values, valid = maps().flatten(1)[:, :30], torch.rand(4, 30, generator=seeded()) < 0.7
+    for matrix in pair_targets(values, valid, TABLE):
+        assert matrix[::2].equal(matrix[1::2].mT)
+
+
+def test_targets_by_hand():
+    values = torch.tensor([[1, 255, 2, 1], [1, 255, 0, 3]])
+    valid = torch.tensor([[True, True, True, False], [True] * 4])
+    same, counted = pair_targets(values, valid, TABLE)
+    assert same[0].nonzero().tolist() == [[0, 0], [1, 1], [3, 0]]
+    yes, no = [True] * 4, [False] * 4
+    assert counted[0].tolist() == [yes, [True, False, False, True], yes, no]
+
+
+# SimNet
+
+
+def test_simnet_has_the_parameters_of_the_release():
+    assert sum(p.numel() for p in SimNet(256, FULL.pairs).parameters()) == 595_202
+
+
+def test_simnet_equals_concatenated_pairs_and_so_do_its_gradients():
+    a, b = torch.randn(2, 2, 9, WIDTH, generator=seeded(), dtype=torch.double).unbind()
+    ours, plain = net().double(), net().double()
+    for network, f in ((ours, ours), (plain, lambda a, b: plain_simnet(plain, a, b))):
+        network.inputs = [a.clone().requires_grad_(), b.clone().requires_grad_()]
+        network.logits = f(*network.inputs)
+        network.logits.float().sin().sum().backward()
+    torch.testing.assert_close(ours.logits.double(), plain.logits, atol=1e-6, rtol=1e-6)
+    gradients = ([x.grad for x in (*n.inputs, *n.parameters())] for n in (ours, plain))
+    for mine, wanted in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, wanted, atol=1e-6, rtol=1e-5)
+
+
+def test_running_statistics_move_once_a_step():
+    ours, plain = net(), net()
+    a, b = torch.randn(2, 2, 9, WIDTH, generator=seeded(), requires_grad=True)
+    ours(a, b).sum().backward()
+    plain_simnet(plain, a, b)
+    for (name, mine), wanted in zip(ours.named_buffers(), plain.buffers(), strict=True):
+        if "running" in name:
+            torch.testing.assert_close(mine, wanted, msg=name)
+
+
+def test_the_teacher_in_parts_is_the_whole():
+    network = net().eval()
+    a, b = torch.randn(2, 2, 70, WIDTH, generator=seeded())
+    with torch.no_grad():
+        wanted = plain_simnet(network, a, b).sigmoid()
+    torch.testing.assert_close(network.teach(a, b, "eval"), wanted, atol=1e-6, rtol=0)
+
+
+def test_teaching_leaves_the_statistics_unless_asked():
+    a, b = 3 + torch.randn(2, 2, 9, WIDTH, generator=seeded())
+    for norm, moves in (("eval", False), ("train", True)):
+        network = net()
+        before = copy.deepcopy(network.state_dict())
+        assert not network.teach(a, b, norm).requires_grad
+        moved = [k for k, v in network.state_dict().items() if not v.equal(before[k])]
+        assert bool(moved) == moves
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_simnet_needs_half_of_the_memory(grad):
+    network = net(width=32).train(grad)
+    a, b = torch.randn(2, 1, 150, 32)
+
+    def peak(f):
+        def call():
+            with torch.set_grad_enabled(grad):
+                result = f(a, b)
+            if grad:
+                result.mean().backward()
+                network.zero_grad()
+
+        call()
+        return _peak_bytes(call, CPU)
+
+    assert peak(network) <= 0.5 * peak(lambda a, b: plain_simnet(network, a, b))
+
+
+def test_simnet_learns_classes_and_some_of_classes_it_never_saw():
+    torch.manual_seed(0)
+    prototypes, network = torch.randn(40, WIDTH), SimNet(WIDTH, PAIRS)
+    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
+
+    def accuracy(low, high):
+        with torch.no_grad():
+            said, same = ask(low, high)
+        return (((said > 0) & same).sum() / same.sum() + ((said <= 0) & ~same).sum() / (~same).sum()) / 2
+
+    def ask(low, high):
+        kinds = torch.randint(low, high, (2, 30))
+        kinds[1, :15] = kinds[0, :15]
+        a, b = prototypes[kinds][:, None] + 0.3 * torch.randn(2, 1, 30, WIDTH)
+        return network(a, b), (kinds[0][:, None] == kinds[1])[None]
+
+    for _ in range(200):
+        logits, same = ask(0, 30)
+        # `similarity_loss` wants both orders of a pair.
+        logits, same = logits.repeat(2, 1, 1), same.repeat(2, 1, 1)
+        loss = similarity_loss(logits, same, torch.ones_like(same), network.balance(same, same | ~same))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    network.eval()
+    assert accuracy(0, 30) > 0.95 and accuracy(30, 40) > 0.75
+
+
+# Balance
+
+
+def window(steps=25):
+    return BalanceWindow(steps)
+
+
+def test_without_positives_only_positives_would_count():
+    balance, same = window(), torch.zeros(2, 50, 50, dtype=torch.bool)
+    negative = balance(same, ~same)[0, 0, 0].item()
+    assert negative == pytest.approx(1 / 5002, rel=1e-3)
+    assert balance(~same, same)[0, 0, 0].item() == pytest.approx(5001 / 5002, rel=1e-3)
+
+
+def test_equal_numbers_weigh_the_same():
+    same = torch.tensor([True, False])
+    assert window()(same, same | ~same).tolist() == [0.5, 0.5]
+
+
+def test_pairs_without_a_target_do_not_count():
+    same = torch.tensor([True, True, True, False])
+    assert window()(same, torch.tensor([True, False, False, True])).tolist() == [0.5] * 4
+
+
+def test_the_window_forgets():
+    balance, yes = window(3), torch.ones(100, dtype=torch.bool)
+    balance(yes, yes)
+    for _ in range(3):
+        balance(torch.tensor([True, False]), torch.tensor([True, True]))
+    assert balance.counts.tolist() == [[1, 1]] * 3
+
+
+def test_evaluation_does_not_move_the_window():
+    balance, yes = window().eval(), torch.ones(100, dtype=torch.bool)
+    assert balance(yes, yes)[0] == 0.5
+
+
+# Distillation
+
+
+def test_forms_by_hand():
+    t, s = torch.tensor([1.0, 0.5, 0.0]), torch.tensor([1.0, 0.3, 0.25])
+    ln = math.log
+    assert distillation_loss(t, s, "cce", 0.5).tolist() == pytest.approx([-0.5 * ln(2), 0, -0.5 * ln(1.75)])
+    assert distillation_loss(t, s, "b", 0.4).tolist() == pytest.approx([-0.6, -0.03, 0.1])
+    wanted = [
+        -0.99 * ln(0.99) - 0.01 * ln(0.01), -0.5 * ln(0.21), -0.01 * ln(0.25) - 0.99 * ln(0.75),
+    ]  # fmt: skip
+    assert distillation_loss(t, s, "ce", 0.5).tolist() == pytest.approx(wanted, abs=1e-6)
+
+
+def test_cce_is_bounded_and_silent_where_the_teacher_is_unsure():
+    t, s = torch.rand(2, 1000, generator=seeded())
+    loss = distillation_loss(t, s, "cce", 0.5)
+    assert loss.max() <= 0 and loss.min() >= -0.5 * math.log(2)
+    assert (distillation_loss(torch.full_like(s, 0.5), s, "cce", 0.5) == 0).all()
+
+
+def test_ce_is_least_where_both_agree():
+    t = torch.linspace(0.05, 0.95, 10)
+    grid = torch.linspace(0.01, 0.99, 981)
+    best = grid[distillation_loss(t[:, None], grid, "ce", 0.5).argmin(1)]
+    torch.testing.assert_close(best, t, atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("scores", ["novel", "all"])
+def test_sampled_before_multiplied_is_exact(scores):
+    made, points = outputs(), torch.randint(SIDE * SIDE, (4, 9), generator=seeded())
+    given_scores = made.logits[0], made.masks[0], points
+    classes = NOVEL if scores == "novel" else torch.arange(CLASSES)
+    found = student_scores(*given_scores, NOVEL, scores)
+    torch.testing.assert_close(found, plain_scores(*given_scores, classes), atol=1e-6, rtol=0)
+
+
+def test_one_hot_scores_are_alike_or_not():
+    z = torch.eye(3)[torch.tensor([[0, 1, 2]])]
+    assert likeness(z, z[:, [0, 2, 1]])[0].tolist() == [[1, 0, 0], [0, 0, 1], [0, 1, 0]]
+    assert likeness(z, -z)[0].max() == 0 and likeness(0 * z, z).max() == 0
+
+
+# Both losses
+
+
+def test_gradients_go_where_they_should():
+    network, made = net(), outputs()
+    terms = losses(simnet=network, given_outputs=made)
+    terms["similarity"].backward(retain_graph=True)
+    assert all(p.grad is not None for p in network.parameters())
+    assert made.pixels.grad is None and made.logits.grad is None
+    network.zero_grad()
+    terms["distillation"].backward()
+    assert all(p.grad is None for p in network.parameters()) and made.pixels.grad is None
+    assert made.logits.grad.abs().max() > 0 and made.masks.grad.abs().max() > 0
+
+
+def test_embeddings_learn_only_when_asked():
+    made = outputs()
+    losses(changed(PAIRS, detach=False), given_outputs=made)["similarity"].backward()
+    assert made.pixels.grad.abs().max() > 0
+
+
+def test_pairs_count_each_by_itself():
+    cfg = changed(
+        PAIRS, points=SIDE * SIDE, inside=0.5
+    )  # every cell, so that chance changes their order only
+    network, made = net().eval(), outputs()
+    both = losses(cfg, simnet=network, given_outputs=made)
+    apart = [
+        losses(
+            cfg, 2, network, Outputs(*(x[:, s] for x in made[:2]), made.pixels[s]),
+            maps=maps(4)[s].repeat_interleave(4, 1).repeat_interleave(4, 2),
+        )
+        for s in (slice(2), slice(2, 4))
+    ]  # fmt: skip
+    wanted = (apart[0]["similarity"] + apart[1]["similarity"]) / 2
+    torch.testing.assert_close(both["similarity"], wanted, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("case", ["no common tag", "no novel class", "one pixel", "weight 0"])
+def test_without_something_to_compare_nothing_is_taught(case):
+    values, cfg = {}, PAIRS
+    if case == "no common tag":
+        values["tags"] = torch.eye(CLASSES, dtype=torch.bool)[[4, 5, 4, 5]]
+    if case == "no novel class":
+        values["novel"] = ()
+    if case == "one pixel":
+        values["maps"] = torch.ones(4, 4 * SIDE, 4 * SIDE, dtype=torch.long)
+        values["maps"][:, :4, :4] = 255
+    if case == "weight 0":
+        cfg = changed(PAIRS, distillation=0.0)
+    terms = losses(cfg, **values)
+    assert terms["distillation"] == 0 and terms["similarity"] > 0
+
+
+def test_padding_is_not_compared():
+    made, valid = outputs(), torch.ones(4, 4 * SIDE, 4 * SIDE, dtype=torch.bool)
+    valid[:, 2 * SIDE :] = False
+    losses(given_outputs=made, valid=valid)["distillation"].backward()
+    assert made.masks.grad[:, :, :, SIDE // 2 :].abs().max() == 0
+    assert made.masks.grad[:, :, :, : SIDE // 2].abs().max() > 0
+
+
+def test_all_padding_is_zero_and_finite():
+    terms = losses(valid=torch.zeros(4, 4 * SIDE, 4 * SIDE, dtype=torch.bool))
+    assert terms["similarity"] == 0 and terms["distillation"] == 0
+
+
+def taught(student, given_outputs):
+    """Distillation of one pair, all pixels unlabelled, by a teacher that says yes to everything."""
+    simnet = SimpleNamespace(teach=lambda a, b, norm: torch.ones(len(a), 4, 4))
+    from wsis.methods.simformer.pairs import _distillation
+
+    points, everything = torch.arange(4).expand(2, -1), torch.ones(2, 4, dtype=torch.bool)
+    cfg = changed(PAIRS, student=student)
+    return _distillation(simnet, given_outputs, points, everything, everything[:, 0], NOVEL, cfg)
+
+
+def test_the_student_across_images_differs_from_that_within():
+    """Two queries, one per novel class; the first image is all of the one, the second all of the other."""
+    logits = torch.full((1, 2, 2, CLASSES + 1), -30.0)
+    logits[0, :, 0, 4], logits[0, :, 1, 5] = 30.0, 30.0
+    masks = torch.full((1, 2, 2, 2, 2), -30.0)
+    masks[0, 0, 0], masks[0, 1, 1] = 30.0, 30.0
+    made = Outputs(logits, masks, torch.zeros(2, WIDTH, 2, 2))
+    assert taught("same", made).item() == pytest.approx(-0.5 * math.log(2))
+    assert taught("cross", made).item() == pytest.approx(0)
+    twice = Outputs(logits[:, [0, 0]], masks[:, [0, 0]], made.pixels)
+    assert taught("same", twice).item() == pytest.approx(taught("cross", twice).item())
+
+
+def test_an_image_is_a_pair_with_itself():
+    made = outputs(3)
+    terms = losses(changed(PAIRS, mode="self_same"), 3, given_outputs=made)
+    (terms["similarity"] + terms["distillation"]).backward()
+    assert (made.masks.grad[0].flatten(1).abs().amax(1) > 0).all()
+
+
+def test_an_image_without_a_partner_is_refused():
+    with pytest.raises(ValueError, match="3 images"):
+        losses(batch=3)
+
+
+# References
+
+BASE_TAGS = ["0", "01", "1", "2", "3", "0", "0"]  # base and novel classes of seven images
+NOVEL_TAGS = ["", "4", "4", "45", "45", "5", "5"]
+
+
+def references(mode="deconf", base=BASE_TAGS, novel=NOVEL_TAGS, **values):
+    tags = torch.tensor([[str(c) in b + n for c in range(6)] for b, n in zip(base, novel, strict=True)])
+    return References(tags, [4, 5], changed(PairConfig(), reference=mode, **values))
+
+
+def partners(chosen, index):
+    return {chosen.partner(index, seed) for seed in range(60)}
+
+
+@pytest.mark.parametrize(
+    ("mode", "wanted"),
+    [
+        ("deconf", [{1, 5, 6}, {2, 3, 4}, {1, 3, 4}, {1, 2, 5, 6}, {1, 2, 5, 6}, {3, 4, 6}, {3, 4, 5}]),
+        ("deconf_parity", [{1, 5, 6}, {0, 2, 5, 6}, {2}, {1, 2, 5, 6}, {1, 2, 5, 6}, {0, 1, 6}, {0, 1, 5}]),
+        ("random", [set(range(7)) - {i} for i in range(7)]),
+        ("base", [{1, 5, 6}, {0, 2, 5, 6}, {1}, {3}, {4}, {0, 1, 6}, {0, 1, 5}]),
+        ("novel", [{0}, {2, 3, 4}, {1, 3, 4}, {1, 2, 4, 5, 6}, {1, 2, 3, 5, 6}, {3, 4, 6}, {3, 4, 5}]),
+    ],
+)
+def test_partners_of_each_mode(mode, wanted):
+    chosen = references(mode)
+    assert [partners(chosen, i) for i in range(len(chosen))] == wanted
+
+
+def test_a_partner_depends_on_seed_and_image_only():
+    first, second = references(), references()
+    assert [first.partner(i, 7) for i in range(7)] == [second.partner(i, 7) for i in reversed(range(7))][::-1]
+
+
+def test_the_rarest_class_first():
+    novel = ["45", "4", "4", "4", "5"]
+    assert partners(references(base=[""] * 5, novel=novel, rarest=1.0), 0) == {4}
+    assert partners(references(base=[""] * 5, novel=novel, rarest=0.0), 0) == {1, 2, 3, 4}
+
+
+def test_classes_come_before_images():
+    novel = ["45", "4", "4", "4", "5"]
+    chosen = references(base=[""] * 5, novel=novel, rarest=0.0)
+    drawn = [chosen.partner(0, seed) for seed in range(400)]
+    assert drawn.count(4) / 400 == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_lone_image_is_its_own_partner():
+    for mode in ("deconf", "deconf_parity", "random", "base", "novel"):
+        assert references(mode, base=["0"], novel=["4"]).partner(0, 0) == 0

@@ -1,0 +1,70 @@
+"""SimFormer's class maps: of any image, and those of training images that a second network learns from (spec 2.9, 2.10)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate, pad
+
+from wsis.data.transforms import MEAN_COLOR, short_side
+from wsis.methods.simformer.config import SimFormerConfig
+from wsis.methods.simformer.model import MaskFormer
+from wsis.methods.simformer.objective import semantic_scores
+from wsis.segmenters.features import STRIDES
+from wsis.types import IGNORE
+
+
+@torch.no_grad()
+def class_scores(
+    network: MaskFormer, images: Tensor, cfg: SimFormerConfig, shorts: Sequence[int] = (), flip: bool = False
+) -> Tensor:
+    """How much of each class each pixel is, float32 [B, K, H, W], at the size of the images; not normalised.
+
+    images: [B, 3, H, W] in [0, 1]. shorts: sizes of the shorter side, the mean of all; none: that of inference.
+    flip: also of the mirrored images.
+    """
+    views = [
+        (short, mirrored)
+        for short in shorts or (cfg.size.test_short,)
+        for mirrored in (False, True)[: 1 + flip]
+    ]
+    total = images.new_zeros(())
+    for short, mirrored in views:
+        seen = images.flip(3) if mirrored else images
+        scores = _scores(
+            network, seen, short_side((images.shape[2], images.shape[3]), short, cfg.size.test_long)
+        )
+        total = total + (scores.flip(3) if mirrored else scores)
+    return total / len(views)
+
+
+def _scores(network: MaskFormer, images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Scores with images enlarged to `size` and padded to whole cells of the coarsest feature."""
+    small = interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
+    mean = images.new_tensor(MEAN_COLOR)[:, None, None] / 255
+    down, right = (-side % STRIDES[-1] for side in size)
+    padded = pad(small - mean, (0, right, 0, down)) + mean
+    outputs = network(padded)
+    scores = semantic_scores(outputs.logits[-1], outputs.masks[-1], (size[0] + down, size[1] + right))
+    scores = scores[..., : size[0], : size[1]]
+    return interpolate(scores, images.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def pseudo_maps(scores: Tensor, known: Tensor, tags: Tensor, cfg: SimFormerConfig) -> Tensor:
+    """Class maps to learn from, long [B, H, W]: `known` where it is a base class, novel classes as predicted.
+
+    scores: [B, K, H, W]. known: long [B, H, W], base classes and 255. tags: bool [B, K]. A pixel that is predicted as a
+    class that is not among the image's novel tags stays 255; with `pseudo.present_only` only tagged classes compete.
+    """
+    if cfg.pseudo.present_only:
+        scores = scores.masked_fill(~tags[:, :, None, None], -torch.inf)
+    novel = torch.zeros(scores.shape[1], dtype=torch.bool, device=scores.device)
+    novel[list(cfg.novel)] = True
+    best = scores.argmax(1)
+    named = (tags & novel).gather(1, best.flatten(1)).view_as(best)
+    return torch.where(is_known(known), known, torch.where(named, best + 1, IGNORE))
+
+
+def is_known(class_map: Tensor) -> Tensor:
+    """Where a class map says a class."""
+    return (class_map > 0) & (class_map != IGNORE)

@@ -1,0 +1,35 @@
+"""Mean IoU of base and novel classes apart: what the generalised weak-shot setting reports (SimFormer's evaluator)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from wsis.evaluate import MeanIoU
+
+
+def grouped_iou(metric: MeanIoU, novel: Sequence[int]) -> dict[str, Any]:
+    """Of class maps gathered by `MeanIoU(C + 1)`; true 0 and 255 do not count, a prediction of these is a miss.
+
+    Returns "base_mIoU" and "novel_mIoU", over the classes that occur in the truth; "mIoU", where a class that is only
+    predicted counts as 0; "harmonic_mIoU" of base and novel (ours, the paper has none); "base_accuracy" and
+    "novel_accuracy", means of the recall of pixels; "IoU": float64 [C], nan without true pixels. Fractions in [0, 1],
+    nan where there is nothing to measure.
+
+    novel: labels 0..C-1.
+    """
+    rows = metric.confusion[1:].double()
+    common, true, predicted = rows[:, 1:-1].diagonal(), rows.sum(1), rows[:, 1:-1].sum(0)
+    iou, accuracy = common / (true + predicted - common), common / true
+    overall = iou.nanmean()
+    iou[true == 0] = torch.nan
+    groups = torch.zeros(2, len(iou), dtype=torch.bool)
+    groups[1, list(novel)] = True
+    groups[0] = ~groups[1]
+    base, new = (iou[group].nanmean() for group in groups)
+    harmonic = 2 * base * new / (base + new) if base + new != 0 else base + new
+    figures = {"mIoU": overall, "base_mIoU": base, "novel_mIoU": new, "harmonic_mIoU": harmonic}
+    figures |= {
+        f"{n}_accuracy": accuracy[g].nanmean() for n, g in zip(("base", "novel"), groups, strict=True)
+    }
+    return {name: float(value) for name, value in figures.items()} | {"IoU": iou}
