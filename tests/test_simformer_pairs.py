@@ -262,7 +262,7 @@ def test_simnet_needs_half_of_the_memory(grad):
 def test_simnet_learns_classes_and_some_of_classes_it_never_saw():
     torch.manual_seed(0)
     prototypes, network = torch.randn(40, WIDTH), SimNet(WIDTH, PAIRS)
-    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-2)
 
     def accuracy(low, high):
         with torch.no_grad():
@@ -270,12 +270,12 @@ def test_simnet_learns_classes_and_some_of_classes_it_never_saw():
         return (((said > 0) & same).sum() / same.sum() + ((said <= 0) & ~same).sum() / (~same).sum()) / 2
 
     def ask(low, high):
-        kinds = torch.randint(low, high, (2, 30))
-        kinds[1, :15] = kinds[0, :15]
-        a, b = prototypes[kinds][:, None] + 0.3 * torch.randn(2, 1, 30, WIDTH)
+        kinds = torch.randint(low, high, (2, 24))
+        kinds[1, :12] = kinds[0, :12]
+        a, b = prototypes[kinds][:, None] + 0.3 * torch.randn(2, 1, 24, WIDTH)
         return network(a, b), (kinds[0][:, None] == kinds[1])[None]
 
-    for _ in range(200):
+    for _ in range(80):
         logits, same = ask(0, 30)
         # `similarity_loss` wants both orders of a pair.
         logits, same = logits.repeat(2, 1, 1), same.repeat(2, 1, 1)
@@ -284,6 +284,7 @@ def test_simnet_learns_classes_and_some_of_classes_it_never_saw():
         loss.backward()
         optimizer.step()
     network.eval()
+    print(accuracy(0,30),accuracy(30,40))
     assert accuracy(0, 30) > 0.95 and accuracy(30, 40) > 0.75
 
 
@@ -364,7 +365,7 @@ def test_sampled_before_multiplied_is_exact(scores):
 def test_one_hot_scores_are_alike_or_not():
     z = torch.eye(3)[torch.tensor([[0, 1, 2]])]
     assert likeness(z, z[:, [0, 2, 1]])[0].tolist() == [[1, 0, 0], [0, 0, 1], [0, 1, 0]]
-    assert likeness(z, -z)[0].max() == 0 and likeness(0 * z, z).max() == 0
+    assert (likeness(z, -z) == 0).all() and (likeness(0 * z, z) == 0).all()
 
 
 # Both losses
@@ -427,6 +428,14 @@ def test_padding_is_not_compared():
     losses(given_outputs=made, valid=valid)["distillation"].backward()
     assert made.masks.grad[:, :, :, SIDE // 2 :].abs().max() == 0
     assert made.masks.grad[:, :, :, : SIDE // 2].abs().max() > 0
+
+
+def test_pixels_with_a_label_are_not_compared():
+    made, given_maps = outputs(), torch.ones(4, 4 * SIDE, 4 * SIDE, dtype=torch.long)
+    given_maps[:, :4, :20] = 255  # five cells for 20 points
+    losses(given_outputs=made, maps=given_maps)["distillation"].backward()
+    learned = made.masks.grad[0].abs().amax((0, 1)) > 0
+    assert learned[0, :5].all() and learned.sum() == 5
 
 
 def test_all_padding_is_zero_and_finite():

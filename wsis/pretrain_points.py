@@ -62,11 +62,11 @@ class PointFinder(nn.Module):
         shared = {k: v for k, v in mae.items() if k in own and not k.startswith("patch_embed")}
         self.encoder.vit.trunk.load_state_dict(own | shared)
         stem, table = self.encoder.vit.trunk.patch_embed.proj, self.encoder.vit.trunk.pos_embed
+        self.encoder.positions = nn.Parameter(spread(table.detach(), self.cfg.tokens.count))
+        self.heads = TokenHeads(self.encoder.width, self.cfg)
         convolutions, stride = HYBRIDS[backbone]
         self.teacher = build_pyramid(convolutions, below, output_stride=stride).eval().requires_grad_(False)
         stem.stages.load_state_dict(self.teacher.body.state_dict())
-        self.encoder.positions = nn.Parameter(spread(table.detach(), self.cfg.tokens.count))
-        self.heads = TokenHeads(self.encoder.width, self.cfg)
         self.tell = nn.Linear(self.encoder.width, self.teacher.channels[-1])
         if (
             backbone == "vit_mobile"
