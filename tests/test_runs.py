@@ -8,11 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from wsis import runs
 from wsis.config import changed
 from wsis.errors import ConfigError, DataError
 from wsis.export import write_label_map
+from wsis.methods import attentionshift
 from wsis.methods.bestie import pipeline
-from wsis.runs import fit, load, method
+from wsis.runs import Stage, fit, load, method
 
 STAGES = ["classifier", "cues", "activation_maps", "semantic_maps", "network", "evaluation"]
 
@@ -242,3 +244,15 @@ def test_data_without_truth_are_enough(tiny, world, tmp_path):
     )
     assert set(reports["cues"]) == {"cues", "key", "minutes"}
     assert set(reports["network"]) == {"key", "minutes"}
+
+
+def test_other_weights_are_another_stage(monkeypatch):
+    stage = Stage(name="network", artefact="", run=lambda workspace: {}, settings=("backbone", "weights"))
+    cfg = attentionshift.TINY
+
+    def key():
+        return runs._key(stage, cfg, {}, "attentionshift", "world", 0)
+
+    assert (before := key()) == key()
+    monkeypatch.setattr(runs, "shipped_sums", lambda names: dict.fromkeys(names & {"vit_hybrid_points"}, "new"))
+    assert key() != before

@@ -7,6 +7,7 @@ each trunk does its own normalisation.
 
 import hashlib
 import json
+from collections.abc import Collection
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -226,6 +227,12 @@ def shipped(name: str) -> Path:
             f"{path}: sha256 {found[:12]}... is not the {wanted[:12]}... of its card; reinstall the package"
         )
     return path
+
+
+def shipped_sums(names: Collection[str]) -> dict[str, str]:
+    """The sha256 of those of the shipped weights that are among `names`, as their cards say."""
+    cards = (Path(str(resources.files("wsis"))) / "weights").glob("*.json")
+    return {c.stem: json.loads(c.read_text())["sha256"] for c in sorted(cards) if c.stem in names}
 
 
 def sha256(path: Path) -> str:

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from wsis import __version__
+from wsis.backbones import shipped_sums
 from wsis.config import changed, fingerprint, flatten
 from wsis.data.labelled import category_ids
 from wsis.errors import ConfigError, DataError
@@ -134,7 +135,9 @@ def fit(
 
 def _key(stage: Stage, cfg: Any, keys: dict[str, str], name: str, data: str, seed: int) -> str:
     settings = {k: v for k, v in flatten(cfg).items() if k.split(".")[0] in stage.settings}
-    return fingerprint(name, stage.name, settings, [keys[n] for n in stage.needs], data, seed)
+    words = {v for v in settings.values() if isinstance(v, str)}
+    weights = shipped_sums({*words, *(f"{a}_{b}" for a in words for b in words)})
+    return fingerprint(name, stage.name, settings, weights, [keys[n] for n in stage.needs], data, seed)
 
 
 def _run(stage: Stage, workspace: Workspace, cache: Path | None) -> dict[str, Any]:
