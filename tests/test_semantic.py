@@ -316,7 +316,7 @@ def test_crop_is_drawn_again_until_it_shows_a_class():
     values[:, 40:60] = 1
     for novel in ((), (0,)):
         for seed in range(10):
-            crop = still(novel=novel)(image(values), seed)
+            crop = still(novel=novel, long=200)(image(values), seed)
             assert crop.tags[0] and crop.valid.all()
 
 

@@ -275,7 +275,7 @@ def test_simnet_learns_classes_and_some_of_classes_it_never_saw():
         a, b = prototypes[kinds][:, None] + 0.3 * torch.randn(2, 1, 24, WIDTH)
         return network(a, b), (kinds[0][:, None] == kinds[1])[None]
 
-    for _ in range(80):
+    for _ in range(120):
         logits, same = ask(0, 30)
         # `similarity_loss` wants both orders of a pair.
         logits, same = logits.repeat(2, 1, 1), same.repeat(2, 1, 1)

@@ -165,7 +165,7 @@ def rehearse(
 ) -> list[Cost]:
     """What the trainings of a method cost, of all stages or of some; raises as `dry_run`."""
     random = {k: "random" for k in flatten(cfg) if k.split(".")[-1].endswith("weights")}
-    cfg = changed(cfg, **random)
+    cfg = changed(cfg, **random, **({"novel": (0,)} if hasattr(cfg, "novel") else {}))
     accelerator = make_accelerator(device)
     noise, costs = Noise(cfg.image_side, cfg.classes), []
     with tempfile.TemporaryDirectory() as temporary:

@@ -1,0 +1,185 @@
+"""SimFormer put together: class maps, pseudo maps, a whole run on six scenes, pairs of images, the command line."""
+
+import shlex
+from dataclasses import replace
+
+import pytest
+import torch
+
+from wsis import annotate, runs
+from wsis.__main__ import main
+from wsis.config import changed
+from wsis.data.semantic import SemanticFolder, SemanticWorld, write_semantic
+from wsis.data.transforms import collate
+from wsis.data.world import World, WorldConfig
+from wsis.errors import ConfigError, DataError
+from wsis.export import read_label_map
+from wsis.methods import simformer
+from wsis.methods.simformer.labels import pseudo_maps
+from wsis.methods.simformer.model import Outputs
+from wsis.methods.simformer.pipeline import Paired
+from wsis.train import order
+from wsis.types import IGNORE
+from wsis.weak import with_base_masks
+
+SIDE = 64
+FAST = changed(
+    simformer.TINY,
+    split="names:grass,car",
+    **{
+        "pairs.points": 10, "size.crop": SIDE, "size.short": (SIDE,), "size.test_short": SIDE, "network.steps": 2,
+        "network.batch_size": 2, "retrain.steps": 2, "retrain.batch_size": 2,
+    },
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    config = WorldConfig(size=SIDE, objects=(1, 2), classes=("cat", "car"))
+    return SemanticWorld(World("train", 6, config=config))
+
+
+def start(scenes, folder, cfg=FAST):
+    return runs.fit("simformer", cfg, scenes, scenes, folder, data="six scenes", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def finished(scenes, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    return folder, start(scenes, folder)
+
+
+def test_a_run_reports_base_and_novel_classes_apart(finished):
+    _, reports = finished
+    assert list(reports) == ["network", "labels", "retrained", "evaluation"]
+    for stage in ("labels", "evaluation"):
+        assert {"mIoU", "base_mIoU", "novel_mIoU", "harmonic_mIoU"} <= set(reports[stage])
+
+
+def test_pseudo_maps_keep_what_was_annotated(scenes, finished):
+    folder, reports = finished
+    novel = runs.load(folder, "cpu").cfg.novel
+    assert reports["labels"]["base_mIoU"] == 1
+    for sample in (scenes[i] for i in range(len(scenes))):
+        given = with_base_masks(sample, novel).semantic_map
+        made = read_label_map(folder / "pseudo_train" / sample.file_name)
+        assert torch.equal(made[given != IGNORE], given[given != IGNORE])
+        tagged = {label + 1 for label in novel if sample.tags[label]}
+        assert set(made[given == IGNORE].unique().tolist()) <= tagged | {IGNORE}
+
+
+def test_the_run_that_is_loaded_predicts_with_the_second_network(scenes, finished):
+    run = runs.load(finished[0], "cpu")
+    assert run.model.simnet is None
+    assert run.cfg.novel == tuple(sorted(run.classes.index(n) for n in ("grass", "car")))
+    found = simformer.predict(run.model, collate([scenes[0]]).images, run.cfg)
+    assert found.shape == (1, SIDE, SIDE)
+    assert 1 <= found.min() <= found.max() <= len(run.classes)
+
+
+def test_without_a_second_network_the_first_predicts(scenes, tmp_path):
+    cfg = changed(FAST, **{"retrain.steps": 0})
+    reports = start(scenes, tmp_path, cfg)
+    assert list(reports) == ["network", "evaluation"]
+    assert runs.load(tmp_path, "cpu").model.simnet is not None
+
+
+@pytest.mark.parametrize("changes", [{"masks": "all"}, {"pairs.mode": "basic"}])
+def test_without_pairs_there_is_no_simnet(scenes, changes):
+    model = simformer.build(changed(FAST, **changes).for_classes(scenes.classes))
+    assert model.simnet is None
+
+
+SCORES = torch.tensor([0.1, 0.6, 0.3]).view(1, 3, 1, 1).expand(1, 3, 2, 2)
+NOVEL = changed(FAST, classes=3, novel=(1, 2))
+
+
+@pytest.mark.parametrize(
+    ("tags", "present_only", "expected"),
+    [((1, 1, 1), False, 2), ((1, 0, 1), False, IGNORE), ((1, 0, 1), True, 3), ((1, 0, 0), True, IGNORE)],
+)
+def test_pseudo_maps_name_only_tagged_novel_classes(tags, present_only, expected):
+    cfg = changed(NOVEL, **{"pseudo.present_only": present_only})
+    known = torch.tensor([[[1, IGNORE], [IGNORE, IGNORE]]])
+    made = pseudo_maps(SCORES, known, torch.tensor([tags]).bool(), cfg)
+    assert made.tolist() == [[[1, expected], [expected, expected]]]
+    assert torch.equal(pseudo_maps(SCORES, made, torch.tensor([tags]).bool(), cfg), made)
+
+
+def test_a_constant_network_is_the_same_from_all_views(scenes):
+    class Constant(torch.nn.Module):
+        def forward(self, images):
+            height, width = (side // 4 for side in images.shape[2:])
+            logits = torch.tensor([2.0, 0.0, 0.0, 0.0]).expand(1, len(images), 1, 4)
+            return Outputs(logits, torch.ones(1, len(images), 1, height, width), images)
+
+    images = torch.rand(1, 3, 40, 56)
+    one = simformer.class_scores(Constant(), images, NOVEL)
+    several = simformer.class_scores(Constant(), images, NOVEL, shorts=(32, 64, 96), flip=True)
+    assert one.shape == (1, 3, 40, 56)
+    torch.testing.assert_close(several, one)
+
+
+def test_pairs_follow_each_other_and_start_anywhere():
+    def partner(index, seed):
+        return 10 + index
+
+    steps = list(order(7, 4, 3, 0, 9, partner))
+    assert steps[4:] == list(order(7, 4, 3, 4, 9, partner))
+    assert all([k[1] for k in keys] == [0, 1, 2, 3] for keys in steps)
+    assert all(b[2] == a[2] + 10 for keys in steps for a, b in zip(keys[::2], keys[1::2], strict=True))
+    first = [k[2] for keys in steps for k in keys[::2]]
+    assert sorted(first[:7]) == list(range(7))
+
+
+def test_a_pair_within_an_image_is_that_image(scenes):
+    alone = Paired(scenes, changed(FAST, **{"pairs.mode": "self_aug"}).for_classes(scenes.classes))
+    assert [alone.partner(i, 5) for i in range(6)] == list(range(6))
+
+
+def test_pairs_are_not_torn_apart(scenes, tmp_path):
+    with pytest.raises(ConfigError, match="in pairs"):
+        start(scenes, tmp_path, changed(FAST, **{"network.batch_size": 3}))
+
+
+def test_no_loss_sees_novel_pixels(scenes, tmp_path, monkeypatch):
+    seen = []
+    learn = simformer.SimFormer.forward
+
+    def watched(self, batch, cfg):
+        seen.append(batch.semantic_maps.unique())
+        return learn(self, batch, cfg)
+
+    monkeypatch.setattr(simformer.SimFormer, "forward", watched)
+    cfg = changed(FAST, **{"retrain.steps": 0})
+    start(scenes, tmp_path, cfg)
+    novel = cfg.for_classes(scenes.classes).novel
+    assert len(seen) == 2
+    assert not {label + 1 for label in novel} & set(torch.cat(seen).tolist())
+
+
+def test_a_loss_without_tags_is_refused(scenes):
+    cfg = FAST.for_classes(scenes.classes)
+    batch = collate([with_base_masks(scenes[i], cfg.novel) for i in (0, 1)])
+    with pytest.raises(ValueError, match="tags"):
+        simformer.loss(simformer.build(cfg), replace(batch, tags=None), None, cfg)
+
+
+def test_from_the_command_line(scenes, finished, tmp_path):
+    folder, out, found = tmp_path / "data", tmp_path / "labels", tmp_path / "found"
+    write_semantic(scenes, folder, "train")
+    assert (
+        main(shlex.split(f"label {finished[0]} --data {folder} --split train --device cpu --out {out}")) == 0
+    )
+    assert (
+        main(shlex.split(f"predict {finished[0]} --images {folder}/images/train --device cpu --out {found}"))
+        == 0
+    )
+    truth, run = SemanticFolder(folder), runs.load(finished[0], "cpu")
+    for sample in (truth[i] for i in range(len(truth))):
+        name = f"{sample.file_name.rsplit('.', 1)[0]}.png"
+        made, wanted = read_label_map(out / name), with_base_masks(sample, run.cfg.novel).semantic_map
+        assert torch.equal(made[wanted != IGNORE], wanted[wanted != IGNORE])
+        assert torch.equal(read_label_map(found / name), annotate.predicted(run, sample).to(torch.uint8))
+    with pytest.raises(DataError, match="another run"):
+        annotate.class_maps(run, truth, out, "other data", annotate.predicted)
