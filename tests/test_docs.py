@@ -9,7 +9,7 @@ import pytest
 from book import build, pages
 from wsis.__main__ import _parser
 from wsis.config import flatten
-from wsis.methods import attentionshift, bestie, exits
+from wsis.methods import attentionshift, bestie, exits, simformer
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *(ROOT / "book").glob("*.md"), *(ROOT / "book" / "decisions").glob("*.md")]
@@ -59,7 +59,7 @@ def test_fidelity_ids_of_code_and_pages_have_an_entry():
 def test_switches_of_the_fidelity_page_are_settings():
     lines = re.findall(r"^Switch\n: (.*)$", (ROOT / "book" / "fidelity.md").read_text(), re.M)
     named = {s for line in lines for s in re.findall(r"`([^`]+)`", line)}
-    settings = flatten(bestie.FULL) | flatten(exits.FULL) | flatten(attentionshift.FULL)
+    settings = {k: v for m in (bestie, exits, attentionshift, simformer) for k, v in flatten(m.FULL).items()}
     groups = {key[: -len(part)] for key in settings for part in [key.split(".")[-1]]}
     assert {s for s in named if s not in settings and f"{s}." not in groups} == set()
 

@@ -284,7 +284,6 @@ def test_simnet_learns_classes_and_some_of_classes_it_never_saw():
         loss.backward()
         optimizer.step()
     network.eval()
-    print(accuracy(0,30),accuracy(30,40))
     assert accuracy(0, 30) > 0.95 and accuracy(30, 40) > 0.75
 
 
@@ -517,6 +516,10 @@ def test_the_rarest_class_first():
     novel = ["45", "4", "4", "4", "5"]
     assert partners(references(base=[""] * 5, novel=novel, rarest=1.0), 0) == {4}
     assert partners(references(base=[""] * 5, novel=novel, rarest=0.0), 0) == {1, 2, 3, 4}
+
+
+def test_a_class_of_no_other_image_is_not_the_rarest():
+    assert partners(references(base=[""] * 3, novel=["45", "4", "4"], rarest=1.0), 0) == {1, 2}
 
 
 def test_classes_come_before_images():

@@ -87,7 +87,7 @@ def _data_verbs(verbs: Any) -> None:
 
 def _run_verbs(verbs: Any) -> None:
     verb = _verb(verbs, "train", train, "run all stages of a method, or one")
-    verb.add_argument("method", metavar="METHOD", help="bestie, exits or attentionshift")
+    verb.add_argument("method", metavar="METHOD", help="bestie, exits, attentionshift or simformer")
     _training_options(verb, scale=None)
     verb.add_argument("--recipe", type=Path, help="YAML or JSON file: scale, data, seed, device and settings")
     verb.add_argument(
@@ -137,7 +137,7 @@ def _training_options(verb: argparse.ArgumentParser, scale: str | None) -> None:
         "--data",
         default=None if scale is None else "world",
         metavar="world|DIR",
-        help="a folder in COCO format",
+        help="a folder in COCO format, for simformer with class maps",
     )
     verb.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting (repeatable)"

@@ -141,9 +141,6 @@ class SimFormerConfig:
     pairs: PairConfig = PairConfig()
     size: SizeConfig = SizeConfig()
     pseudo: PseudoConfig = PseudoConfig()
-    compat: Literal["clean", "official"] = ours(
-        "clean", why="official repeats the release's defects, for parity tests"
-    )
     network: Schedule = paper(
         Schedule(steps=60_000, batch_size=8, optimizer="adamw", lr=1e-5, new_lr=10.0, weight_decay=1e-4,
                  decay_all=False, decay="poly", clip=0.01),
