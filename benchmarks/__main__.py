@@ -6,7 +6,7 @@ from itertools import product
 
 import torch
 
-from benchmarks import attentionshift, bestie, bestie_labels, exits_crf, exits_crops, exits_walk
+from benchmarks import attentionshift, bestie, bestie_labels, exits_crf, exits_crops, exits_walk, simformer
 from benchmarks.measure import Report, Size, measure
 from wsis.files import write_json
 
@@ -19,6 +19,9 @@ SETS = [  # cases, all sizes, a few sizes
     (exits_crops.CASES, exits_crops.SIZES, exits_crops.SIZES[:1]),
     (attentionshift.ROLLOUT_CASES, attentionshift.ROLLOUT, attentionshift.ROLLOUT[:1]),
     (attentionshift.SHIFT_CASES, attentionshift.SHIFT, attentionshift.SHIFT[:1]),
+    (simformer.REGION_CASES, simformer.REGIONS, simformer.REGIONS[:1]),
+    (simformer.PAIR_CASES, simformer.PAIRED, simformer.PAIRED[:1]),
+    (simformer.COST_CASES, simformer.COSTS, simformer.COSTS[:1]),
 ]
 
 

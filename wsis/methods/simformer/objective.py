@@ -60,7 +60,8 @@ def match(logits: Tensor, masks: Tensor, targets: Targets, cfg: SimFormerConfig)
     cost = -logits.float().softmax(-1).gather(3, label)
     small = interpolate(targets.masks, masks.shape[-2:], mode="nearest").flatten(2)
     with torch.autocast(masks.device.type, enabled=False):
-        of_masks = mask_costs(masks.float().flatten(3), small, cfg.mask)
+        each = (mask_costs(layer.float().flatten(2), small, cfg.mask) for layer in masks)
+        of_masks = torch.stack(list(each))  # all at once would take many times the memory, and longer
     weight = torch.where(targets.has_mask, 1.0, cfg.label.novel_mask_cost)
     cost = cost + weight[:, None] * of_masks
     present = targets.present.expand(layers, -1, -1)
