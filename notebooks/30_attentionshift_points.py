@@ -237,8 +237,9 @@ axes[2].axvline(cfg.boxes.threshold, color="0.8", lw=1, zorder=0)
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Left: the boxes are poor, not far above the whole picture (dashed), best with one layer. Middle: MIL takes
-# better ones than chance would, though it learns from the class alone: a box with less ground names its class more surely.
+# **Takeaway.** Left: mirrored boxes are far above the whole picture (dashed), best with one layer, and worse the further
+# attention is rolled out. Middle: MIL takes better ones than chance would, near the best there are, though it learns from
+# the class alone: a box with less ground names its class more surely.
 # Right: attention of so small a network has a high floor. The published threshold, a fifth of the range, is passed by most of
 # the picture; the tiny preset has a higher one (grey line, [decision 11](../book/decisions/11_attention_threshold.md)). It
 # finds the core, and the mirror makes a box of it; tight bounds of a core are too small.
@@ -386,6 +387,9 @@ plt.show()
 viz.table(rows, digits=2, caption="means over objects; of key-points, the share on the object")
 
 # %% [markdown]
+# The last column is what a mask head will feel. Without the filter there are many key-points, and most of them lie.
+
+# %% [markdown]
 # ## Parts, filter, key-points
 #
 # Two steps make a few parts of twenty prototypes. The *filter* keeps a part only if nearly all patches of the whole image
@@ -413,8 +417,8 @@ plt.show()
 
 # %% [markdown]
 # **Takeaway.** Patches of the object are alike, which is what the method builds on; the filter's threshold (dashed) is right
-# for them. But a good part of the ground, and of other objects, lies beyond the line too, and there are many more of
-# those patches. So "what looks like this part" reaches out of the core, and most prototypes fall out.
+# for them. But some of the ground, and of other objects, lies beyond the line too, and there are many more of those
+# patches. So "what looks like this part" often reaches out of the core, and most prototypes fall out.
 #
 # Two objects, the published shift above, k-means from the same seeds below.
 
@@ -436,10 +440,10 @@ names = ["shift", "k-means"] * 2
 viz.show(panels, rows=names, size=1.8, title="From seeds to key-points")
 
 # %% [markdown]
-# **Takeaway.** Colours are prototypes, rings their best patches. Both rows of an object are nearly equal: with a seed on
-# almost each patch it hardly matters how prototypes move. Numbers are the key-points. Some lie at the lower border of the
-# box, on ground: a corner of the box is surely unlike the rest of the picture, and passes the filter for that. The
-# document reports a clear gain of the shift over k-means; at this size nothing of it can be seen.
+# **Takeaway.** Colours are prototypes, rings their best patches, numbers the key-points. Both rows of an object are nearly
+# equal: with a seed on almost each patch it hardly matters how prototypes move. What is kept does: see the last column of
+# the table above, where the filter more than the shift decides how many key-points lie on the object. Whether masks gain
+# from it, as the document reports, three seeds say in the [next chapter](31_attentionshift_training.py).
 #
 # ## What would break this?
 

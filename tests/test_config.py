@@ -164,7 +164,7 @@ def test_sources_has_one_row_per_setting():
     assert rows["inner.rate"] == {
         "name": "inner.rate", "value": "0.5", "unit": "1 / s", "source": "smith2020, Table 1", "scales": "",
     }  # fmt: skip
-    assert rows["inner.steps"]["source"] == "scaled down from 10 (ours: short)"
+    assert rows["inner.steps"]["source"] == "10 at full scale (ours: short)"
     assert rows["scheduled.steps"]["source"] == "smith2020, Table 2"
     assert rows["scheduled.steps"]["scales"] == "yes"
 

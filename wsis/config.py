@@ -132,7 +132,7 @@ def _rows(config: Any, default: Any, prefix: str, group: dict[str, Any]) -> list
         origin = group or m
         source = f"{origin['cite']}, {origin['where']}" if "cite" in origin else f"ours: {origin['why']}"
         if value != published:
-            source = f"scaled down from {published} ({source})"
+            source = f"{published} at full scale ({source})"
         scales = "yes" if m["scales"] else ""
         rows.append(
             {

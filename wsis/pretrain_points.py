@@ -8,7 +8,7 @@ other scenes, from one point each, and beside that what hidden patches hold. Mas
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, interpolate, layer_norm
+from torch.nn.functional import avg_pool2d, interpolate, layer_norm, pad
 
 from wsis.attention import rollout_rows
 from wsis.backbones import build_pyramid
@@ -120,9 +120,16 @@ def quality(model: nn.Module, val: Dataset) -> dict[str, float]:
         right.append(logits[0, tokens[0]].argmax(1).eq(clicks.labels[0]).float().cpu())
         far.append((place[0, tokens[0]] - clicks.xy[0] / sizes_of(batch)).abs().sum(1).cpu())
         maps = rollout_rows(seen.layers, tokens + 1 + n)[0, :, :, 1 : 1 + n].cpu()
-        on = avg_pool2d(sample.truth.masks.float()[:, None], model.encoder.patch).flatten(1) >= 0.5
+        masks = _padded(sample.truth.masks, batch.images.shape[-2:])
+        on = avg_pool2d(masks[:, None], model.encoder.patch).flatten(1) >= 0.5
         for layers, found in aucs.items():
             found += [auc(m.numpy(), o.numpy()) for m, o in zip(maps[layers - 1], on, strict=True) if o.any()]
     figures = {"class_accuracy": torch.cat(right).mean(), "place_error": torch.cat(far).mean()}
     figures |= {f"attention_auc_{k}": torch.tensor(v).nanmean() for k, v in aucs.items()}
     return {name: round(float(value), 4) for name, value in figures.items()}
+
+
+def _padded(masks: Tensor, size: torch.Size) -> Tensor:
+    """Masks [K, H, W] as fp32 at the size of their padded image."""
+    height, width = masks.shape[1:]
+    return pad(masks.float(), (0, size[1] - width, 0, size[0] - height))
