@@ -166,7 +166,7 @@ def shares(made, real):  # IoU of masks [..., H, W]
     return (made & real).sum((-2, -1)) / (made | real).sum((-2, -1)).clamp(min=1)
 
 
-def dots(ax, image, xy, target, real):  # o is taught as object, x as background; red is wrong
+def dots(ax, image, xy, target, real):  # o is taught as object, x as background; orange is wrong
     draw(ax, image)
     for (x, y), o, ok in zip(xy.tolist(), target, target == real, strict=True):
         look = {"c": "#009E73" if ok else "#D55E00", "marker": "o" if o else "X"}
@@ -199,8 +199,8 @@ for place in (0.05, 0.25, 0.5, 0.75, 0.95):
 viz.show(rows, rows=KINDS, size=1.85, title="Two kinds of labels")
 
 # %% [markdown]
-# **Takeaway.** In the masks green is right, red wrongly object, blue wrongly not. Of the points circles say *object* and
-# crosses *background*; red ones lie. A mask speaks of every pixel in its box, so where the map is off it teaches hundreds
+# **Takeaway.** In the masks green is right, orange wrongly object, blue wrongly not. Of the points circles say *object* and
+# crosses *background*; orange ones lie. A mask speaks of every pixel in its box, so where the map is off it teaches hundreds
 # of wrong ones; points speak of a few. Crosses are cheap, since most of a box is background. What counts are the circles:
 
 
@@ -371,7 +371,7 @@ for place in (0.02, 0.2, 0.4, 0.6, 0.8, 0.98):
 viz.show(rows, rows=STEPS, size=1.6, title="Pseudo masks of AttentionShift from best to worst")
 
 # %% [markdown]
-# **Takeaway.** Read a column downwards. Where attention rests on the object, similarity draws its outline closer. Where it
+# **Takeaway.** Read a column downwards. Where attention rests on the object, similarity fills the object, up to the box. Where it
 # rests beside it, refinement makes a clean map of the wrong thing: it asks what is like the patches that were attended to,
 # not what is like the click.
 #
@@ -588,8 +588,8 @@ for value, region in (
     (2.0, (0.0, 0, 10, 10)),
     (0.0, (20.0, 20, 30, 30)),
 ):
-    flat, row = torch.full((1, 28, 28), value), torch.zeros(1, dtype=torch.long)
-    print(value, region, f"{float(point_term(flat, torch.tensor([region]), four, row)):.3f}")
+    flat, first = torch.full((1, 28, 28), value), torch.zeros(1, dtype=torch.long)
+    print(value, region, f"{float(point_term(flat, torch.tensor([region]), four, first)):.3f}")
 
 # %% [markdown]
 # Zero is a coin toss: the logarithm of two for each point, however many there are. Twos are right once and wrong three
