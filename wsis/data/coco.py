@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from wsis.data.checks import WEAK_KEYS, file_name, near_object, read_coco, replace_weak_labels
-from wsis.data.labelled import read_class_map
+from wsis.data.labelled import read_all, read_class_map
 from wsis.data.masks import decode_masks, paint_semantic
 from wsis.data.pictures import read_image
 from wsis.errors import AnnotationError, DataError
@@ -113,19 +113,8 @@ class CocoFolder:
         return self._extreme_points(self.images[index], None)
 
     def check(self) -> None:
-        """Read every sample, so that mistakes in pixels show now rather than in the middle of a training.
-
-        Raises:
-            DataError: with the number of images that are wrong and the first ten messages.
-        """
-        messages = []
-        for index in range(len(self)):
-            try:
-                self[index]
-            except DataError as error:
-                messages.append(str(error))
-        if messages:
-            raise DataError(f"{self.path}: {len(messages)} images are wrong:\n" + "\n".join(messages[:10]))
+        """Read every sample; raises DataError, see `read_all`."""
+        read_all(self, self.path)
 
     def _truth(self, record: dict[str, Any]) -> Instances | None:
         own = [a for a in self._annotations[record["id"]] if "segmentation" in a]

@@ -28,6 +28,22 @@ def truths(dataset: Dataset) -> list[Instances] | None:
     return None if any(t is None for t in found) else [t for t in found if t is not None]
 
 
+def read_all(dataset: Dataset, source: Path) -> None:
+    """Read every sample, so that mistakes in pixels show now rather than in the middle of a training.
+
+    Raises:
+        DataError: with the number of images that are wrong and the first ten messages.
+    """
+    messages = []
+    for index in range(len(dataset)):
+        try:
+            dataset[index]
+        except DataError as error:
+            messages.append(str(error))
+    if messages:
+        raise DataError(f"{source}: {len(messages)} images are wrong:\n" + "\n".join(messages[:10]))
+
+
 class Changed:
     """A data set whose samples go through a function."""
 

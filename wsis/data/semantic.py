@@ -15,7 +15,7 @@ from torch import Tensor
 
 from wsis.data.checks import file_name, read_coco
 from wsis.data.coco import write_dataset
-from wsis.data.labelled import category_ids
+from wsis.data.labelled import category_ids, read_all
 from wsis.data.pictures import ImageFolder
 from wsis.data.transforms import Augment, PaddedSample, resize, short_side
 from wsis.data.world import STUFF, World
@@ -88,19 +88,8 @@ class SemanticFolder:
         )
 
     def check(self) -> None:
-        """Read every sample, so that mistakes in pixels show now rather than in the middle of a training.
-
-        Raises:
-            DataError: with the number of images that are wrong and the first ten messages.
-        """
-        messages = []
-        for index in range(len(self)):
-            try:
-                self[index]
-            except DataError as error:
-                messages.append(str(error))
-        if messages:
-            raise DataError(f"{self.folder}: {len(messages)} images are wrong:\n" + "\n".join(messages[:10]))
+        """Read every sample; raises DataError, see `read_all`."""
+        read_all(self, self.folder)
 
     def _class_map(self, index: int) -> Tensor:
         path = self.map_paths[index]
