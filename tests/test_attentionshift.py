@@ -30,8 +30,8 @@ from wsis.methods.attentionshift.objective import (
     with_key_points,
 )
 from wsis.methods.attentionshift.parts import KeyPoints
-from wsis.methods.attentionshift.pipeline import measured_at, summary
-from wsis.types import Points, Sample
+from wsis.methods.attentionshift.pipeline import bounded, boxed, measured_at, summary
+from wsis.types import Instances, Points, Sample
 
 SIDE = 64
 SMALL = changed(
@@ -419,3 +419,13 @@ def test_a_batch_without_points():
     batch = replace(collate([image([])]), points=None)
     with pytest.raises(ValueError, match="needs points"):
         attentionshift.pseudo_labels(None, batch, SMALL)
+
+
+def test_pseudo_boxes_are_compared_at_the_size_of_the_image():
+    masks = torch.zeros(2, 64, 48, dtype=torch.bool)
+    masks[0, 10:20, 8:30] = True  # the other has no pixel, hence no box
+    truth = Instances.make(masks, torch.zeros(2))
+    twice = changed(SMALL, **{"size.test_short": 96})
+    found = boxed(truth[:1], torch.tensor([[16.0, 20, 60, 40]]), (64, 48), twice)
+    assert torch.equal(found.masks, masks[:1])
+    assert torch.equal(bounded(truth).masks, masks[:1])

@@ -5,13 +5,16 @@
 Reports compare with the truth where there is one; no loss reads it.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import masks_to_boxes
 
 from wsis.checkpoint import save_weights
 from wsis.data.labelled import category_ids, samples, truths
+from wsis.data.masks import box_pixels
 from wsis.data.transforms import ShortSide, collate, resize, short_side
 from wsis.evaluate import voc_ap
 from wsis.export import write_instances
@@ -20,7 +23,7 @@ from wsis.files import read_json, write_json
 from wsis.methods.attentionshift.config import AttentionShiftConfig
 from wsis.per_object import iou_by_size
 from wsis.runs import Stage, Workspace
-from wsis.types import Batch
+from wsis.types import Batch, Instances
 
 Curve = list[dict[str, float]]
 
@@ -115,7 +118,7 @@ def measure(workspace: Workspace, network: nn.Module, step: int) -> None:
 def make_labels(workspace: Workspace) -> dict[str, Any]:
     """One mask per point of the training images, as COCO JSON, so that any segmenter can learn from them.
 
-    Report: how many, and their IoU with the truth, where it is known.
+    Report: how many, and the IoU with the truth, where it is known, of the masks, and of the pseudo boxes that they lie in.
     """
     from wsis.methods.attentionshift import pseudo_labels, restore
 
@@ -123,12 +126,32 @@ def make_labels(workspace: Workspace) -> dict[str, Any]:
     if not workspace.engine.accelerator.is_main_process:
         return {}
     model = restore(cfg, workspace.folder).to(workspace.device).eval()
-    batches = (collate([sample]).to(workspace.device) for sample in samples(workspace.train))
-    made = [pseudo_labels(model, batch, cfg)[0].to("cpu") for batch in batches]
+    made, boxes = [], []
+    for sample in samples(workspace.train):
+        (found,), trace = pseudo_labels(model, collate([sample]).to(workspace.device), cfg, trace=True)
+        made.append(found.to("cpu"))
+        boxes.append(boxed(made[-1], trace.steps["boxes"][0].cpu(), sample.size, cfg))
     rows = zip(samples(workspace.train), made, strict=True)
     count = write_instances(path, rows, workspace.train.classes, category_ids(workspace.train))
     truth = truths(workspace.train)
-    return {"masks": count} if truth is None else {"masks": count, **iou_by_size(made, truth)}
+    if truth is None:
+        return {"masks": count}
+    box_iou = iou_by_size(boxes, [bounded(t) for t in truth])["mIoU"]
+    return {"masks": count, **iou_by_size(made, truth), "box_IoU": box_iou}
+
+
+def boxed(found: Instances, boxes: Tensor, size: tuple[int, int], cfg: AttentionShiftConfig) -> Instances:
+    """`found` with its pseudo boxes [G, 4], at the size of inference, as masks of an image of `size`."""
+    small = short_side(size, cfg.size.test_short, cfg.size.test_long)
+    ratio = torch.tensor([size[1] / small[1], size[0] / small[0]]).repeat(2)
+    return replace(found, masks=box_pixels(boxes * ratio, size))
+
+
+def bounded(truth: Instances) -> Instances:
+    """Objects with their boxes as masks."""
+    filled = truth[truth.masks.flatten(1).any(1)]
+    boxes = masks_to_boxes(filled.masks) + torch.tensor([0.0, 0.0, 1.0, 1.0])
+    return replace(filled, masks=box_pixels(boxes, filled.masks.shape[1:]))
 
 
 @torch.no_grad()
