@@ -50,7 +50,9 @@ def test_claims_compare_rows_and_metrics_of_their_table(table):
 def test_every_claim_is_there_once():
     ids = [claim.id for table in TABLES for claim in table.claims]
     assert len(set(ids)) == len(ids)
-    assert sorted(i for i in ids if i[1:].isdigit()) == [f"C{i:02}" for i in (*range(1, 26), 28, *range(31, 36))]
+    assert sorted(i for i in ids if i[1:].isdigit()) == [
+        f"C{i:02}" for i in (*range(1, 26), 28, *range(31, 36))
+    ]
 
 
 @pytest.mark.parametrize("table", [t for t in TABLES if any(r.published for r in t.rows)], ids=lambda t: t.id)

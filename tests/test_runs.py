@@ -254,5 +254,7 @@ def test_other_weights_are_another_stage(monkeypatch):
         return runs._key(stage, cfg, {}, "attentionshift", "world", 0)
 
     assert (before := key()) == key()
-    monkeypatch.setattr(runs, "shipped_sums", lambda names: dict.fromkeys(names & {"vit_hybrid_points"}, "new"))
+    monkeypatch.setattr(
+        runs, "shipped_sums", lambda names: dict.fromkeys(names & {"vit_hybrid_points"}, "new")
+    )
     assert key() != before

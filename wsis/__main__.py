@@ -69,6 +69,7 @@ def _data_verbs(verbs: Any) -> None:
         "--size", type=int, help="side of the pictures, pixels (default: as --data world at tiny scale)"
     )
     verb.add_argument("--seed", type=int, default=0)
+    verb.add_argument("--class-maps", action="store_true", help="a class for every pixel, for simformer")
     verb = _verb(
         verbs, "weak", weak, "simulate an annotator: masks -> clicks, extreme points, tags in the same JSON"
     )
@@ -171,12 +172,17 @@ def world(options: argparse.Namespace) -> None:
     from dataclasses import replace
 
     from wsis.data.coco import write_dataset
+    from wsis.data.semantic import SemanticWorld, write_semantic
     from wsis.data.world import World
     from wsis.experiments.data import TINY_WORLD
 
     config = TINY_WORLD if options.size is None else replace(TINY_WORLD, size=options.size)
     for split, length in (("train", options.train), ("val", options.val)):
-        write_dataset(World(split, length, options.seed, config), options.out, split)
+        scenes = World(split, length, options.seed, config)
+        if options.class_maps:
+            write_semantic(SemanticWorld(scenes), options.out, split)
+        else:
+            write_dataset(scenes, options.out, split)
         say(f"{options.out}: {length} scenes of {config.size} px in the split {split}")
 
 
