@@ -282,6 +282,7 @@ def test_a_transformer_is_restored_with_its_normalisation(part, engine, scenes):
     assert means and all((mean == 0.5).all() for mean in means)
 
 
+@pytest.mark.timeout(600)  # two processes on a busy machine
 def test_two_processes_label_what_one_labels(folder):
     """Also where one of them left a part behind: nothing is repeated, nothing is lost."""
     one, two = folder / "one.json", folder / "two.json"
