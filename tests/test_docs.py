@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from book import build, pages
-from wsis.__main__ import _parser
+from wsis.__main__ import parser
 from wsis.config import flatten
 from wsis.methods import attentionshift, bestie, exits, simformer
 
@@ -84,4 +84,4 @@ def test_contents_list_exactly_what_there_is():
 def test_command_lines_are_accepted(name):
     text = re.sub(r"\\\n(?:# )?\s*", "", TEXTS[name])
     for line in re.findall(r"^(?:# )?(?:\S*python|torchrun .*) -m wsis ([^`\n]+)$", text, re.M):
-        _parser().parse_args(shlex.split(line))
+        parser().parse_args(shlex.split(line))

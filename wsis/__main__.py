@@ -7,16 +7,16 @@ import argparse
 import json
 import os
 import sys
-from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from wsis.config import Scale, changed
+from wsis.command_options import verbs_parser
+from wsis.config import changed
 from wsis.errors import ConfigError, WsisError
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; the exit status is 1 if doctor finds something missing, 2 for a mistake of the user."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         return options.run(options) or 0
     except WsisError as error:
@@ -24,136 +24,20 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m wsis", description="segmentation from cheap labels")
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
-    _data_verbs(verbs)
-    _run_verbs(verbs)
-    verb = _verb(verbs, "evaluate", evaluate, "masks or label maps against the truth")
-    verb.add_argument(
-        "predicted", type=Path, metavar="PREDICTED", help="COCO results, COCO JSON, or a folder of label PNGs"
+def parser() -> argparse.ArgumentParser:
+    """All verbs with their options."""
+    return verbs_parser(
+        {
+            "doctor": doctor,
+            "world": world,
+            "weak": weak,
+            "train": train,
+            "label": label,
+            "predict": predict,
+            "evaluate": evaluate,
+            "table": table,
+        }
     )
-    verb.add_argument(
-        "truth", type=Path, metavar="TRUTH", help="COCO JSON, or a folder of label PNGs with the same names"
-    )
-    verb.add_argument("--metric", choices=("coco", "voc", "pseudo", "separated", "semantic"), required=True)
-    verb.add_argument(
-        "--objects",
-        type=Path,
-        help="with separated: a JSON list of the objects to find (default: those in pieces)",
-    )
-    verb.add_argument("--out", type=Path, help="also write the figures as JSON")
-    verb = _verb(verbs, "table", table, "run a published table, or all, with verdicts on its claims")
-    verb.add_argument("id", metavar="ID", help="bestie.table1, ..., or all")
-    _training_options(verb, scale="tiny")
-    verb.add_argument("--seeds", type=_positive, default=3, help="number of seeds, from 0 on (default 3)")
-    verb.add_argument("--out", type=Path, default=Path("book/results"), help="folder of the results files")
-    verb.add_argument(
-        "--runs", type=Path, default=Path("runs"), help="folder of the runs; what is there is not run again"
-    )
-    _verb(
-        verbs,
-        "doctor",
-        doctor,
-        "what is installed and found; exit status 1, with the remedy, when something is missing",
-    )
-    return parser
-
-
-def _data_verbs(verbs: Any) -> None:
-    verb = _verb(verbs, "world", world, "write the embedded world as a data set")
-    verb.add_argument("--out", type=Path, required=True)
-    verb.add_argument("--train", type=int, default=2000, help="number of scenes (default 2000)")
-    verb.add_argument("--val", type=int, default=200, help="number of scenes (default 200)")
-    verb.add_argument(
-        "--size", type=int, help="side of the pictures, pixels (default: as --data world at tiny scale)"
-    )
-    verb.add_argument("--seed", type=int, default=0)
-    verb.add_argument("--class-maps", action="store_true", help="a class for every pixel, for simformer")
-    verb = _verb(
-        verbs, "weak", weak, "simulate an annotator: masks -> clicks, extreme points, tags in the same JSON"
-    )
-    verb.add_argument("source", type=Path, metavar="SRC.json")
-    verb.add_argument("--points", choices=("box_center", "mask_centroid", "mask_random"))
-    verb.add_argument(
-        "--extreme", action="store_true", help="top, left, bottom and right click of each object"
-    )
-    verb.add_argument("--tags", action="store_true", help="which classes are in each image")
-    verb.add_argument("--seed", type=int, default=0)
-    verb.add_argument(
-        "--drop-invalid", action="store_true", help="leave out annotations with unusable shapes"
-    )
-    verb.add_argument("--out", type=Path, required=True)
-
-
-def _run_verbs(verbs: Any) -> None:
-    verb = _verb(verbs, "train", train, "run all stages of a method, or one")
-    verb.add_argument("method", metavar="METHOD", help="bestie, exits, attentionshift or simformer")
-    _training_options(verb, scale=None)
-    verb.add_argument("--recipe", type=Path, help="YAML or JSON file: scale, data, seed, device and settings")
-    verb.add_argument(
-        "--weak", type=Path, help="COCO JSON whose weak labels replace those of the training images"
-    )
-    verb.add_argument("--out", type=Path, help="folder of the run")
-    verb.add_argument("--seed", type=int)
-    verb.add_argument(
-        "--stage", action="append", default=[], metavar="NAME", help="run only this stage (repeatable)"
-    )
-    verb.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    verb.add_argument("--tensorboard", action="store_true")
-    verb.add_argument(
-        "--dry-run", action="store_true", help="a few steps on random numbers of the true size: time, memory"
-    )
-    verb = _verb(verbs, "label", label, "clicks or tags -> masks in COCO JSON, or label PNGs")
-    verb.add_argument("folder", type=Path, metavar="RUN")
-    verb.add_argument("--data", type=Path, required=True, metavar="DIR", help="a folder in COCO format")
-    verb.add_argument("--split", default="val")
-    verb.add_argument("--weak", type=Path, help="COCO JSON with the weak labels")
-    verb.add_argument(
-        "--drop-invalid", action="store_true", help="leave out annotations with unusable shapes"
-    )
-    verb.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    verb.add_argument("--out", type=Path, required=True)
-    verb = _verb(
-        verbs,
-        "predict",
-        predict,
-        "pictures without labels -> scored masks in COCO results format, or label PNGs",
-    )
-    verb.add_argument("folder", type=Path, metavar="RUN")
-    verb.add_argument("--images", type=Path, required=True, metavar="DIR", help="a folder of pictures")
-    verb.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    verb.add_argument("--out", type=Path, required=True)
-
-
-def _verb(verbs: Any, name: str, run: Any, words: str) -> argparse.ArgumentParser:
-    verb = verbs.add_parser(name, help=words, description=words)
-    verb.set_defaults(run=run)
-    return verb
-
-
-def _training_options(verb: argparse.ArgumentParser, scale: str | None) -> None:
-    verb.add_argument("--scale", choices=get_args(Scale), default=scale)
-    verb.add_argument(
-        "--data",
-        default=None if scale is None else "world",
-        metavar="world|DIR",
-        help="a folder in COCO format, for simformer with class maps",
-    )
-    verb.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting (repeatable)"
-    )
-    verb.add_argument(
-        "--drop-invalid", action="store_true", help="leave out annotations with unusable shapes"
-    )
-    verb.add_argument("--device", default=None if scale is None else "auto", help="auto, cpu or cuda")
-    verb.add_argument("--workers", type=int, default=0, help="processes that load images")
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
-    return int(text)
 
 
 def say(*words: object) -> None:
