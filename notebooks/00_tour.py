@@ -68,7 +68,7 @@ viz.show(panels, columns=2, size=3.5)
 # | image tags, or one point per object | BESTIE {cite:p}`kim2022bestie` | instance masks | complete, and below |
 # | one point per object | AttentionShift {cite:p}`liao2023attentionshift` | instance masks | [here](30_attentionshift_points.py) |
 # | four extreme points per object | EXITS {cite:p}`lee2024exits` | instance masks | [here](20_exits_points_and_walk.py) |
-# | masks of base classes, tags of novel ones | SimFormer {cite:p}`chen2022simformer` | a class per pixel | no chapter yet; [commands](../book/how_to_run.md) |
+# | masks of base classes, tags of novel ones | SimFormer {cite:p}`chen2022simformer` | a class per pixel | [here](40_simformer_similarity.py) |
 #
 # ## All that BESTIE is told
 #

@@ -1,0 +1,354 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # SimFormer: what a mask can teach about other classes
+#
+# Masks for some classes, image tags for the others, and in the end a class for every pixel.
+#
+# **Before this:** [what a weak label is](01_weak_labels.py). **After it:** [the full-scale run](90_full_scale.py). **Time:**
+# at tiny scale some six minutes on a laptop, nearly all of them for one network.
+#
+# ```{admonition} A small network, hardly trained
+# :class: warning
+# It sees twelve base classes in a few thousand crops, the published one 128 in half a million. One run, one seed; the tables
+# of the paper are not run yet.
+# ```
+
+# %% tags=["parameters"]
+scale = "tiny"
+data = "world"
+seed = 0
+device = "auto"
+
+# %%
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from matplotlib import pyplot as plt
+from torch.nn.functional import interpolate
+
+from wsis import runs, viz
+from wsis.config import changed, fingerprint, sources
+from wsis.data.transforms import collate
+from wsis.evaluate import MeanIoU
+from wsis.experiments.data import open_data
+from wsis.methods import simformer
+
+# %%
+from wsis.methods.simformer.objective import focal, semantic_scores
+from wsis.methods.simformer.pairs import at_points
+from wsis.semantic_metrics import grouped_iou
+from wsis.train import make_accelerator
+from wsis.types import Points
+from wsis.weak import with_base_masks
+
+plt.rcParams.update(viz.RC)
+
+# %% [markdown]
+# To draw the outline of a new class costs minutes a picture; to say that it is there costs a second. SimFormer
+# {cite:p}`chen2022simformer` takes masks of {term}`base classes <base class>` that exist already, and of {term}`novel ones
+# <novel class>` no more than tags. Two kinds of likeness carry over. What makes a region *one thing* is much the same
+# for all classes, so a network that proposes masks can propose those of novel classes. And whether two pixels show *the
+# same class* can be learned on base classes and asked of novel ones.
+
+# %%
+settings = changed(
+    simformer.TINY if scale == "tiny" else simformer.FULL, **{"retrain.steps": 0}
+)
+opened = open_data(data, scale, clicks="class_maps", seed=seed)
+train, val, classes = opened.train, opened.val, opened.train.classes
+cfg = settings.for_classes(classes)
+novel = [classes[label] for label in cfg.novel]
+print(f"{len(classes)} classes; novel: {', '.join(novel)}")
+folder = Path("../build/runs", fingerprint(cfg, opened.description, seed))
+
+# %% [markdown]
+# ## What is given
+#
+# A {term}`class map` of the base classes. All else is left open: a pixel of a novel class looks to the method just like one
+# that nobody labelled. Beside it stands the list of the classes that the picture shows.
+
+# %%
+some = [train[i] for i in range(min(len(train), 60))]
+given = [with_base_masks(s, cfg.novel) for s in some]
+mixed = [i for i, s in enumerate(some) if s.tags[list(cfg.novel)].sum() > 1][:4]
+rows = [
+    {f"image {i}": viz.draw_semantic(m(i), classes) if m else some[i].image for i in mixed}
+    for m in (None, lambda i: some[i].true_semantic, lambda i: given[i].semantic_map)
+]
+viz.show(
+    rows,
+    rows=("image", "all classes", "given"),
+    size=2.2,
+    title="What the network may learn from",
+)
+
+# %% [markdown]
+# **Takeaway.** The last row is all that any loss sees of the middle one, besides the names of what is missing (light: open).
+#
+# ## Training
+#
+# The network is MaskFormer {cite:p}`cheng2021maskformer`: a few learned queries look at the picture, and each makes a
+# {term}`proposal`, a class and a mask. Tags teach the class of all; masks teach the mask of base classes only.
+
+# %%
+what = ["-m", "wsis", "train", "simformer", "--data", data, "--scale", scale, "--resume"]
+run = ["--seed", str(seed), "--device", device, "--out", str(folder)]
+run += ["--set", "retrain.steps=0"]
+if scale == "full":  # a process of its own, on all GPUs
+    gpus = max(torch.cuda.device_count(), 1)
+    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}"]
+    subprocess.run([sys.executable, *launch, *what, *run], check=True)
+runs.fit(
+    "simformer", cfg, train, val, folder, data=opened.description, seed=seed, device=device,
+    cache=Path("../build/stages"), only=("network",),
+)  # fmt: skip
+
+# %%
+net = simformer.restore(cfg, folder).to(make_accelerator(device).device).eval()
+log, terms = viz.read_log(folder / "network.csv"), ("label", "dice", "complement", "similarity")
+viz.training_curves({"SimFormer": log}, terms, title="Training")
+
+# %% [markdown]
+# **Takeaway.** *label*: the classes of all proposals, the slowest to learn. *dice*: masks of base classes. *complement* and
+# *similarity* belong to the two ideas below.
+#
+# ## Proposals
+#
+# The proposals of one picture of the validation set, those with the surest classes, and what all of them say together: at
+# each pixel the sum of class times mask.
+
+# %%
+scenes = [val[i] for i in range(min(len(val), 100))]
+where = next(net.parameters()).device
+i = max(range(20), key=lambda i: int(scenes[i].tags[list(cfg.novel)].sum()))
+image = collate([scenes[i]]).images.to(where)
+with torch.no_grad():
+    out = net.network(image)
+size, chance = image.shape[2:], out.logits[-1, 0].softmax(1)[:, :-1].cpu()
+masks = interpolate(out.masks[-1], size, mode="bilinear")[0].sigmoid().cpu()
+sure = chance.amax(1).argsort(descending=True)[:6].tolist()
+together = semantic_scores(out.logits[-1], out.masks[-1], tuple(size)).argmax(1)[0].cpu() + 1
+
+# %%
+mark = {k: classes[k] + (" (novel)" if k in cfg.novel else "") for k in range(len(classes))}
+names = [
+    f"{k}: {mark[int(chance[n].argmax())]} {chance[n].max():.2f}" for k, n in enumerate(sure, 1)
+]
+panels = {
+    name: viz.draw_heat(image[0].cpu(), masks[n], limits=(0, 1))
+    for name, n in zip(names, sure, strict=True)
+}
+panels["all"] = viz.draw_semantic(together, classes)
+panels["truth"] = viz.draw_semantic(scenes[i].true_semantic, classes)
+viz.show(panels, columns=4, size=2.3, title="Proposals and what they say together")
+
+# %% [markdown]
+# **Takeaway.** Several proposals may share a region, and a sure class may come with an empty mask. Proposals of novel classes stand
+# near what they name, though no mask of such a class was ever shown; after so short a training outlines are soft.
+#
+# Does mask ability carry over? For every class region of the pictures, the best IoU that *any* proposal has with it,
+# whatever the proposal calls itself, and the IoU of the final map.
+
+# %%
+best, metric = {True: [], False: []}, MeanIoU(len(classes) + 1)
+for s in scenes:
+    picture = collate([s]).images.to(where)
+    with torch.no_grad():
+        said = net.network(picture)
+    made = interpolate(said.masks[-1], size, mode="bilinear")[0].cpu() > 0
+    metric.update(simformer.predict(net, picture, cfg)[0].cpu(), s.true_semantic)
+    for value in s.true_semantic.unique().tolist():
+        region = s.true_semantic == value
+        iou = (made & region).sum((1, 2)) / (made | region).sum((1, 2)).clamp(min=1)
+        best[value - 1 in cfg.novel].append(float(iou.max()))
+
+# %%
+figures = grouped_iou(metric, cfg.novel)
+rows = []
+for name, is_novel in (("base", False), ("novel", True)):
+    line = {"classes": name, "regions": len(best[is_novel])}
+    line["best proposal, IoU (%)"] = 100 * sum(best[is_novel]) / len(best[is_novel])
+    rows.append({**line, "of the map, mIoU (%)": 100 * figures[f"{name}_mIoU"]})
+viz.table(rows, f"{len(scenes)} validation pictures")
+
+# %% [markdown]
+# So the first likeness carries over, in good part: some proposal fits a novel region nearly as well as a base region. The
+# map also needs its class and its turn in the sum, and there most is lost, of base classes too.
+#
+# ## The complement
+#
+# What base masks leave of a picture belongs to its novel classes, or to nothing. So the *union* of the masks of a picture's
+# novel proposals should be this {term}`complement`; which of them takes which part is left to them. Pixels of no class are in it, too.
+# Therefore a constant logit joins the union: where all novel scores are below five per cent it wins, and nothing is taught.
+
+# %%
+figure, ax = plt.subplots(figsize=(6.4, 2.9), layout="constrained")
+for wanted, name in ((1.0, "of the complement"), (0.0, "of a base mask")):
+    logit = torch.linspace(-7, 4, 441, requires_grad=True)
+    union = torch.maximum(logit, torch.tensor(cfg.complement.ignore))
+    focal(union[:, None], torch.full((441, 1), wanted), cfg.mask).sum().backward()
+    ax.plot(logit.detach(), -logit.grad, label=f"a pixel {name}")
+ax.axvspan(-7, cfg.complement.ignore, color="0.92", zorder=0)
+ax.axhline(0, color="0.7", lw=0.8)
+ax.set(
+    title="what the complement pulls at",
+    xlabel="largest logit of the novel proposals",
+    ylabel="pull (focal loss)",
+)
+ax.legend()
+plt.show()
+
+# %% [markdown]
+# **Takeaway.** Right of the grey zone pixels of the complement are pulled up, those of base masks down. In it there is no pull
+# at all, not even for pixels of the complement: a novel mask that says nothing anywhere is not called back by this
+# loss. How often does that happen? `ignored` in the log is the share of complement pixels where the constant wins.
+
+# %%
+thirds = zip(
+    ("first", "second", "last"), torch.tensor(log["ignored"]).tensor_split(3), strict=True
+)
+viz.table(
+    [{"third of the steps": n, "ignored (%)": 100 * float(part.mean())} for n, part in thirds]
+)
+
+# %% [markdown]
+# ## Pairs of pixels
+#
+# The second likeness. {term}`SimNet` looks at two pixels' features and says whether they show one class. It is taught on pairs
+# of which at least one is of a base class; then it is asked about pairs of which nothing is known, and the class scores of
+# such pixels are told to be as alike as it says: {term}`distillation`. The two pixels are of two images that share a novel class.
+#
+# Below SimNet compares one pixel of a picture with all others. Drag through pixels, first of a base class, then of a novel one.
+
+
+# %%
+def small(class_map):  # at the size of the pixels' features, in rows
+    at_size = interpolate(class_map[None, None].float(), out.pixels.shape[2:], mode="nearest")
+    return at_size.flatten().long()
+
+
+side, all_ = out.pixels.shape[3], torch.arange(out.pixels[0, 0].numel(), device=where)
+every, values, chosen = at_points(out.pixels, all_[None]), small(scenes[i].true_semantic), []
+for value in sorted(values.unique().tolist(), key=lambda v: v - 1 in cfg.novel):
+    at = (values == value).nonzero()[:, 0]
+    chosen.append((int(at[len(at) // 2]), mark[value - 1]))
+
+# %%
+frames = []
+for at, name in chosen:
+    with torch.no_grad():
+        same = net.simnet.teach(every[:, at : at + 1], every, "eval")[0, 0].view(-1, side)
+    large = interpolate(same[None, None], size, mode="bilinear")[0, 0].cpu()
+    figure, axes = plt.subplots(figsize=(3.4, 3.2), layout="constrained")
+    point = Points.make(4.0 * torch.tensor([[at % side, at // side]]) + 1.5, torch.zeros(1))
+    viz.draw_points(viz.draw_heat(image[0].cpu(), large, limits=(0, 1)), point)(axes)
+    axes.set(title=name, xticks=[], yticks=[], frame_on=False)
+    frames.append(figure)
+    plt.close(figure)
+viz.scrub(frames, [name for _, name in chosen], "pixel of")
+
+# %% [markdown]
+# **Takeaway.** For a pixel of a base class that is easy to tell, the map lights up over the class and stops at its border. For novel
+# ones it was never told what belongs together, and it says little, or that all is different.
+#
+# How far does that go? All pairs of pixels of one picture, drawn at random: how often is SimNet right about base pairs, and
+# about pairs of two novel pixels?
+
+# %%
+right = {(n, w): [] for n in ("base and base", "novel and novel") for w in ("same", "other")}
+for s in scenes:
+    draw = torch.Generator().manual_seed(seed)
+    points = torch.randint(len(all_), (1, 200), generator=draw).to(where)
+    with torch.no_grad():
+        seen = at_points(net.network(collate([s]).images.to(where)).pixels, points)
+        said = net.simnet.teach(seen, seen, "eval")[0].cpu() > 0.5
+    labels = small(s.true_semantic)[points[0].cpu()]
+    same, is_novel = labels[:, None] == labels, torch.isin(labels - 1, torch.tensor(cfg.novel))
+    for name, kind in (("base and base", ~is_novel), ("novel and novel", is_novel)):
+        both = kind[:, None] & kind
+        right[name, "same"].append(said[both & same])
+        right[name, "other"].append(~said[both & ~same])
+
+# %%
+rows = []
+for name in ("base and base", "novel and novel"):
+    share = [100 * float(torch.cat(right[name, w]).float().mean()) for w in ("same", "other")]
+    line = dict(zip(("one class: right (%)", "two classes: right (%)"), share, strict=True))
+    rows.append({"pairs": name, **line, "balanced (%)": sum(share) / 2})
+viz.table(rows, f"{len(scenes)} validation pictures, 200 pixels each; 50 is chance")
+
+# %% [markdown]
+# The second likeness does not carry over here. SimNet is right about most pairs of base classes, but of two pixels of one
+# novel class it says nearly always that they differ. It has learned to know a dozen classes, not what sameness is, and what
+# is distilled from it cannot help. More classes are the likely cure; whether pairs help at this scale at all is the
+# question of `simformer.table2`.
+#
+# ## Where it fails
+
+# %%
+found = []
+for s in scenes:
+    made = simformer.predict(net, collate([s]).images.to(where), cfg)[0].cpu()
+    hidden = torch.isin(s.true_semantic.long() - 1, torch.tensor(cfg.novel))
+    share = float((made == s.true_semantic)[hidden].float().mean())
+    if hidden.float().mean() > 0.05:
+        found.append((share, s, made))
+worst = sorted(found, key=lambda row: row[0])[:5]
+
+# %%
+names = [f"{k}: {100 * share:.0f} % found" for k, (share, _, _) in enumerate(worst, 1)]
+three = [[s.image for _, s, _ in worst]]
+three += [[viz.draw_semantic(s.true_semantic, classes) for _, s, _ in worst]]
+three += [[viz.draw_semantic(made, classes) for _, _, made in worst]]
+rows = [dict(zip(names, row, strict=True)) for row in three]
+viz.show(rows, rows=("image", "truth", "found"), size=2, title="Novel classes that were missed")
+
+# %% [markdown]
+# **Takeaway.** Pictures with the fewest novel pixels found. Outlines are there, names are not: an animal becomes another one, or a
+# thing of its colour. Base classes are confused in the same pictures, so what is missing is training rather than masks.
+#
+# ```{admonition} Where paper, release and this page differ
+# :class: note
+# - {ref}`fidelity:simformer-crop-tags`: whose tags are known, the crop's or the image's.
+# - {ref}`fidelity:simformer-matcher` and {ref}`fidelity:simformer-complement`: who answers for what; the constant.
+# - {ref}`fidelity:simformer-student`: the release compares scores within one image, and its teacher pixels of two.
+# - {ref}`fidelity:simformer-teacher-norm`, {ref}`fidelity:simformer-padding`, {ref}`fidelity:simformer-balance`: SimNet's pairs.
+# - {ref}`fidelity:simformer-reference`: which image is paired with which.
+# ```
+#
+# ## Settings
+
+# %%
+groups = ("net", "label", "mask", "complement", "pairs")
+shown = [r for r in sources(cfg) if r["name"].split(".")[0] in groups]
+viz.table([{k: r[k] for k in ("name", "value", "unit", "source")} for r in shown])
+
+# %% [markdown]
+# ## Exercises
+#
+# ```{exercise}
+# :label: dead-zone
+# *Predict.* At which probability does the constant logit stop the pull? Which logit would stop it at one per cent?
+# ```
+#
+# ```{solution-start} dead-zone
+# :class: dropdown
+# ```
+
+# %% tags=["solution"]
+print(f"{torch.tensor(cfg.complement.ignore).sigmoid():.3f}; {torch.tensor(0.01).logit():.2f}")
+
+# %% [markdown]
+# The smaller the probability, the more quiet masks are called back, and the more pixels of no class are pushed to be something.
+#
+# ```{solution-end}
+# ```
