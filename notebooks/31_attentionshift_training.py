@@ -166,7 +166,7 @@ def shares(made, real):  # IoU of masks [..., H, W]
     return (made & real).sum((-2, -1)) / (made | real).sum((-2, -1)).clamp(min=1)
 
 
-def dots(ax, image, xy, target, real):  # o is taught as object, x as background; orange is wrong
+def dots(ax, image, xy, target, real):  # o: object, x: background; orange is wrong
     draw(ax, image)
     for (x, y), o, ok in zip(xy.tolist(), target, target == real, strict=True):
         look = {"c": "#009E73" if ok else "#D55E00", "marker": "o" if o else "X"}
@@ -499,9 +499,8 @@ viz.table(rows, "difference over seeds, with its 95 % interval")
 # At this scale one thing is seen on all seeds: AttentionShift's pseudo masks are better than the baseline's (C06m). Shift
 # and k-means cannot be told apart, which the [last chapter](30_attentionshift_points.py) explains: an object has hardly
 # more patches than prototypes. And points teach worse than masks, against C05. What they say is right more often (the first
-# table of this page), but they say little: an object of the document gives a mask head some ten points in each of
-# a hundred thousand steps, here half of the objects give one key-point or none in a few hundred. That this is the cause is
-# our guess; a longer run would tell.
+# table of this page), but they say little: many objects here give no key-point at all, and training ends after a few
+# hundred steps where the release takes tens of thousands. That this is the cause is our guess; a longer run would tell.
 #
 # ## On photographs
 #

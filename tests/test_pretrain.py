@@ -6,13 +6,17 @@ from functools import partial
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
-from wsis import pretrain, pretrain_vit
+from wsis import pretrain, pretrain_points, pretrain_vit
 from wsis.backbones import build_pyramid, sha256
+from wsis.config import changed
+from wsis.data.coco import write_dataset
 from wsis.data.transforms import collate
-from wsis.data.world import World
+from wsis.data.world import World, WorldConfig
 from wsis.errors import ConfigError
+from wsis.methods import attentionshift
 from wsis.pretrain_vit import MaskedAutoencoder, SelfDistillation
 from wsis.train import Engine
 from wsis.vit import build_vit
@@ -193,3 +197,24 @@ def test_pictures_to_name_have_one_tag(name):
 def test_unknown_weights():
     with pytest.raises(ConfigError, match="vit_tiny_mae"):
         pretrain.recipe("vit_tiny_clip")
+
+
+def test_photographs_teach_tokens_that_attentionshift_starts_from(tmp_path):
+    config = WorldConfig(size=48, objects=(1, 2), classes=("cat", "car"))
+    for split, length in (("train", 3), ("val", 2)):
+        write_dataset(World(split, length, config=config), tmp_path / "photos", split)
+    card = pretrain.pretrain(pretrain.CLICKED, tmp_path, steps=1, images=tmp_path / "photos", below="random")
+    assert card["classes"] == 2
+    assert 0 <= card["class_accuracy"] <= 1
+    path = tmp_path / f"{pretrain.CLICKED}.safetensors"
+    start = {"backbone": "vit_mobile", "weights": str(path), "tokens.count": pretrain_points.PHOTO_TOKENS}
+    model = attentionshift.build(changed(attentionshift.TINY, classes=2, **start))
+    stored = load_file(path)
+    torch.testing.assert_close(model.encoder.tokens.data, stored["encoder.tokens"].float())
+    torch.testing.assert_close(model.tokens.place[0].weight.data, stored["place.0.weight"].float())
+
+
+def test_photographs_to_judge_on_are_asked_for(tmp_path):
+    write_dataset(World("train", 1, config=WorldConfig(size=48, objects=(1, 1))), tmp_path, "train")
+    with pytest.raises(ConfigError, match="split val"):
+        pretrain.pretrain(pretrain.CLICKED, tmp_path / "out", images=tmp_path)

@@ -183,3 +183,21 @@ def test_from_the_command_line(scenes, finished, tmp_path):
         assert torch.equal(read_label_map(found / name), annotate.predicted(run, sample).to(torch.uint8))
     with pytest.raises(DataError, match="another run"):
         annotate.class_maps(run, truth, out, "other data", annotate.predicted)
+    other = SemanticWorld(World("train", 1, config=WorldConfig(size=SIDE, objects=(1, 1))), "ade")
+    with pytest.raises(DataError, match="knows the classes"):
+        annotate.class_maps(run, other, tmp_path / "third", "", annotate.labelled)
+
+
+def test_one_oracle_serves_all_splits(scenes):
+    def key(cfg, which):
+        cfg, keys = cfg.for_classes(scenes.classes), {}
+        for stage in simformer.stages(cfg):
+            keys[stage.name] = runs._key(stage, cfg, keys, "simformer", "six scenes", 0)
+        return keys[which]
+
+    oracle, other = (
+        changed(FAST, masks="all", split=split, **{"retrain.steps": 0}) for split in (FAST.split, "names:sky")
+    )
+    assert key(oracle, "network") == key(other, "network")
+    assert key(oracle, "evaluation") != key(other, "evaluation")
+    assert key(FAST, "network") != key(changed(FAST, split="names:sky"), "network")

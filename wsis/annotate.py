@@ -53,11 +53,7 @@ def label(run: Run, dataset: Dataset, out: Path, description: str = "") -> dict[
     Raises:
         DataError: the classes are not those that the run was trained on.
     """
-    if tuple(dataset.classes) != run.classes:
-        ours, theirs = ", ".join(run.classes), ", ".join(dataset.classes)
-        raise DataError(
-            f"{run.folder} knows the classes {ours}, the data has {theirs}; use the categories of the run"
-        )
+    _same_classes(run, dataset)
     package, ids = method(run.name), category_ids(dataset)
 
     def masks(sample: Sample) -> Records:
@@ -118,14 +114,25 @@ def predict(run: Run, folder: Path, out: Path) -> dict[str, int]:
     return {"images": len(rows), "masks": len(results)}
 
 
+def _same_classes(run: Run, dataset: Dataset) -> None:
+    """Raises DataError: the classes are not those that the run was trained on."""
+    if tuple(dataset.classes) != run.classes:
+        ours, theirs = ", ".join(run.classes), ", ".join(dataset.classes)
+        raise DataError(
+            f"{run.folder} knows the classes {ours}, the data has {theirs}; use the categories of the run"
+        )
+
+
 def class_maps(run: Run, dataset: Dataset, out: Path, description: str, of: ClassMap) -> dict[str, int]:
     """Class maps as label PNGs `out/<stem>.png` with category ids, beside a categories.json; those that are there stay.
 
     of: `labelled` or `predicted`. description: of the data. Returns images, nothing in processes other than the first.
 
     Raises:
-        DataError: `out` holds class maps of another run or of other data.
+        DataError: `out` holds class maps of another run or of other data; labels of other classes than the run's.
     """
+    if of is labelled:
+        _same_classes(run, dataset)
     state, key, note = PartialState(), _key("class maps", run, description), out / "run.key"
     if note.exists() and note.read_text() != key:
         raise DataError(f"{out} holds class maps of another run or of other data; choose another folder")

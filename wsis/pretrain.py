@@ -23,7 +23,7 @@ from torch.nn.functional import cross_entropy
 from wsis import pretrain_points, pretrain_vit
 from wsis.backbones import Pyramid, build_pyramid, load_weights, sha256, shipped
 from wsis.checkpoint import save_weights
-from wsis.data.labelled import Changed, InMemory, Subset
+from wsis.data.labelled import Changed, InMemory, Subset, samples
 from wsis.data.pictures import ImageFolder
 from wsis.data.transforms import Augment, collate, resize, short_side
 from wsis.data.world import World, WorldConfig
@@ -240,10 +240,15 @@ def _clicked(folder: Path | None) -> tuple[Dataset, Dataset, str]:
     if folder is None:
         raise ConfigError(f"{CLICKED} learns from your pictures: name a folder in COCO format with --images")
     opened = open_data(str(folder), "tiny", clicks="box_center", drop_invalid=True)
-    assert opened.val is not None, "a split val is needed, for the figures of the card"
+    if opened.val is None:
+        raise ConfigError(
+            f"{folder} has no split val, on which the card's figures are measured; keep some pictures for it"
+        )
     short, long = pretrain_points.PHOTOS.short[0], pretrain_points.PHOTOS.long
     whole = Changed(opened.val, lambda sample: resize(sample, short_side(sample.size, short, long)))
-    judged = [i for i in range(len(whole)) if whole[i].truth is not None and len(whole[i].truth)]  # pyright: ignore[reportArgumentType]
+    judged = [
+        i for i, sample in enumerate(samples(opened.val)) if sample.truth is not None and len(sample.truth)
+    ]
     described = f"{len(opened.train)} pictures of {opened.name}; one point for each object, and what hidden patches hold"
     return opened.train, Subset(whole, judged), described
 

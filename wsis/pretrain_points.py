@@ -7,6 +7,7 @@ other scenes, from one point each, and beside that what hidden patches hold. Mas
 """
 
 import torch
+from timm.layers.norm_act import freeze_batch_norm_2d
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, layer_norm, pad
 
@@ -66,12 +67,13 @@ class PointFinder(nn.Module):
         self.heads = TokenHeads(self.encoder.width, self.cfg)
         convolutions, stride = HYBRIDS[backbone]
         self.teacher = build_pyramid(convolutions, below, output_stride=stride).eval().requires_grad_(False)
-        stem.stages.load_state_dict(self.teacher.body.state_dict())
-        self.tell = nn.Linear(self.encoder.width, self.teacher.channels[-1])
         if (
             backbone == "vit_mobile"
         ):  # ImageNet's features are better than what few pictures would make of them
+            freeze_batch_norm_2d(self.teacher.body)  # as below the transformer
             stem.stages.requires_grad_(False)
+        stem.stages.load_state_dict(self.teacher.body.state_dict())
+        self.tell = nn.Linear(self.encoder.width, self.teacher.channels[-1])
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         batch = divisible(batch, self.encoder.patch)

@@ -2,7 +2,7 @@
 
 Both get the splits `train` and `val` and category ids label + 1: COCO-Stuff (Caesar et al., CVPR 2018) 1..171 with
 things before stuff, ADE20K's scene parsing (Zhou et al., CVPR 2017) 1..150. Pixels without a class are 255. Training
-images that SimFormer leaves out are left out here: they have no class, or damaged labels.
+images that SimFormer leaves out are left out here; those of ADE20K have no pixel of a class.
 """
 
 import shutil

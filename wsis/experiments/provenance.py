@@ -66,9 +66,10 @@ def weights(configs: Iterable[Any]) -> dict[str, str]:
         for name, value in flat.items():
             if name.split(".")[-1].endswith("weights"):
                 trunk = flat[name.removesuffix("weights") + "backbone"]
+                # of a file its name: where it lies is nobody's business
                 key = (
-                    f"{trunk} {value}" if trunk.startswith("vit") else trunk
-                )  # several trainings of one network
+                    f"{trunk} {Path(value).name}" if trunk.startswith("vit") else trunk
+                )  # several trainings of one
                 found[key] = _origin(trunk, value)
     return found
 

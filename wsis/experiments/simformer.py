@@ -16,7 +16,7 @@ ONCE: dict[str, Any] = {"retrain.steps": 0}
 """Without the second network."""
 SPLITS = {"S1": "random:0.25:1", "S2": "random:0.25:2", "S3": "random:0.25:3", "S4": WORLD_SPLIT}
 SHARES = {"S4": 0.25, "S5": 0.3, "S6": 0.35, "S7": 0.4, "S8": 0.45, "S9": 0.5}
-ORACLE = {"masks": "all", "pairs.mode": "basic", "complement.weight": 0.0, **ONCE}
+ORACLE = {"masks": "all", **ONCE}
 
 
 def _row(name: str, split: str, tiny_split: str, changes: dict[str, Any], published: float) -> Row:

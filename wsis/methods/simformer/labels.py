@@ -11,7 +11,7 @@ from wsis.methods.simformer.config import SimFormerConfig
 from wsis.methods.simformer.model import MaskFormer
 from wsis.methods.simformer.objective import semantic_scores
 from wsis.segmenters.features import STRIDES
-from wsis.types import IGNORE
+from wsis.types import BACKGROUND, IGNORE
 
 
 @torch.no_grad()
@@ -62,9 +62,5 @@ def pseudo_maps(scores: Tensor, known: Tensor, tags: Tensor, cfg: SimFormerConfi
     novel[list(cfg.novel)] = True
     best = scores.argmax(1)
     named = (tags & novel).gather(1, best.flatten(1)).view_as(best)
-    return torch.where(is_known(known), known, torch.where(named, best + 1, IGNORE))
-
-
-def is_known(class_map: Tensor) -> Tensor:
-    """Where a class map says a class."""
-    return (class_map > 0) & (class_map != IGNORE)
+    given = (known != BACKGROUND) & (known != IGNORE)
+    return torch.where(given, known, torch.where(named, best + 1, IGNORE))

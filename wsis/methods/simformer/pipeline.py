@@ -34,7 +34,8 @@ MAPS = "pseudo_train"
 
 def stages(cfg: SimFormerConfig) -> list[Stage]:
     """The stages of `cfg` in order."""
-    first = tuple(name for name in vars(cfg) if name not in ("retrain", "pseudo"))
+    later = {"retrain", "pseudo"} if cfg.masks == "base" else {"retrain", "pseudo", "split", "novel"}
+    first = tuple(name for name in vars(cfg) if name not in later)  # one oracle serves all splits
     found = [Stage(name="network", artefact="network.safetensors", run=train_network, settings=first)]
     if cfg.retrain.steps:
         found += [
@@ -43,12 +44,13 @@ def stages(cfg: SimFormerConfig) -> list[Stage]:
                   needs=("labels",)),
         ]  # fmt: skip
     last = found[-1].name
-    return [*found, Stage(name="evaluation", artefact="", run=evaluate, settings=("size",), needs=(last,))]
+    judged = ("size", "split", "novel")
+    return [*found, Stage(name="evaluation", artefact="", run=evaluate, settings=judged, needs=(last,))]
 
 
 def plain(cfg: SimFormerConfig) -> SimFormerConfig:
-    """`cfg` as MaskFormer itself: every class has masks, nothing else teaches. Of the second network, and the oracle."""
-    return changed(cfg, masks="all", **{"pairs.mode": "basic", "complement.weight": 0.0})
+    """`cfg` as MaskFormer itself: every class has masks, so that nothing else teaches. Of the second network."""
+    return changed(cfg, masks="all")
 
 
 class Paired:
