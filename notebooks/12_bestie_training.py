@@ -23,8 +23,6 @@ device = "auto"
 
 # %%
 import copy
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,15 +60,7 @@ classes, val = opened.train.classes, opened.val
 cfg = changed(bestie.TINY if scale == "tiny" else bestie.FULL, classes=len(classes))
 folder = Path("../build/runs", fingerprint(cfg, opened.description, seed))
 if scale == "full":
-    gpus = max(torch.cuda.device_count(), 1)
-    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}"]
-    what = ["-m", "wsis", "train", "bestie", "--data", data, "--scale", scale, "--resume"]
-    where = ["--seed", str(seed), "--device", device, "--out", str(folder)]
-    command = [sys.executable, *launch, *what, *where]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        for line in process.stdout:
-            print(line, end="")
-    assert process.returncode == 0, "the training stopped; its last lines say why"
+    runs.launch("bestie", cfg, folder, data=data, scale=scale, seed=seed, device=device)
 
 # %%
 names = ("classifier", "cues", "activation_maps", "semantic_maps", "network")

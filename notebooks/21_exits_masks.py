@@ -23,8 +23,6 @@ seed = 0
 device = "auto"
 
 # %%
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,23 +69,9 @@ here = cfg if scale == "full" else changed(cfg, **{"segmenter.steps": 0})
 configs = {"MAL": exits.mal(here), "EXITS": here}
 keys = {name: fingerprint(c, opened.description, seed) for name, c in configs.items()}
 folders = {name: Path("../build/runs", key) for name, key in keys.items()}
-
-
-# %%
-def full_run(arguments):  # a process of its own, on all GPUs
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
-        for line in process.stdout:
-            print(line, end="")
-    assert process.returncode == 0, "the training stopped; its last lines say why"
-
-
-gpus = max(torch.cuda.device_count(), 1)
-launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}"]
-what = ["-m", "wsis", "train", "exits", "--data", data, "--scale", scale, "--resume"]
-boxes = ["--set", "supervision=boxes", "--set", f"loss.mil={configs['MAL'].loss.mil}"]
 for name, folder in folders.items() if scale == "full" else ():
-    run = ["--seed", str(seed), "--device", device, "--out", str(folder)]
-    full_run([sys.executable, *launch, *what, *run, *boxes * (name == "MAL")])
+    where = {"data": data, "scale": scale, "seed": seed, "device": device}
+    runs.launch("exits", configs[name], folder, **where)
 
 # %%
 nets, where = {}, make_accelerator(device).device

@@ -29,8 +29,6 @@ seed = 0
 device = "auto"
 
 # %%
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
@@ -71,21 +69,9 @@ train, classes = opened.train, opened.train.classes
 cfg = changed(settings, classes=len(classes))
 folder = Path("../build/runs", fingerprint(cfg, opened.description, seed))
 
-
-def full_run(arguments):  # a process of its own, on all GPUs
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
-        for line in process.stdout:
-            print(line, end="")
-    assert process.returncode == 0, "the training stopped; its last lines say why"
-
-
 # %%
-gpus = max(torch.cuda.device_count(), 1)
-launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}"]
-what = ["-m", "wsis", "train", "attentionshift", "--data", data, "--scale", scale, "--resume"]
-run = ["--seed", str(seed), "--device", device, "--out", str(folder)]
-if scale == "full":
-    full_run([sys.executable, *launch, *what, *run])
+if scale == "full":  # in processes of its own, on all GPUs
+    runs.launch("attentionshift", cfg, folder, data=data, scale=scale, seed=seed, device=device)
 reports = runs.fit(
     "attentionshift", cfg, train, opened.val, folder, data=opened.description, seed=seed,
     device=device, cache=Path("../build/stages"), only=("network",),

@@ -29,8 +29,6 @@ seed = 0
 device = "auto"
 
 # %%
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -74,25 +72,9 @@ cfg = changed(cfg, classes=len(classes))
 configs = {"baseline": attentionshift.baseline(cfg), "AttentionShift": cfg}
 keys = {name: fingerprint(c, opened.description, seed) for name, c in configs.items()}
 folders = {name: Path("../build/runs", key) for name, key in keys.items()}
-
-
-# %%
-def full_run(arguments):  # a process of its own, on all GPUs
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
-        for line in process.stdout:
-            print(line, end="")
-    assert process.returncode == 0, "the training stopped; its last lines say why"
-
-
-launch = ["-m", "torch.distributed.run", "--standalone"]
-launch += [f"--nproc-per-node={max(torch.cuda.device_count(), 1)}"]
-what = ["-m", "wsis", "train", "attentionshift", "--data", data, "--scale", scale, "--resume"]
-less = [
-    f"--set={s}" for s in ("refine.enabled=false", "parts.shift=none", "tokens.feedback=false")
-]
 for name, folder in folders.items() if scale == "full" else ():
-    run = ["--seed", str(seed), "--device", device, "--out", str(folder)]
-    full_run([sys.executable, *launch, *what, *run, *less * (name == "baseline")])
+    where = {"data": data, "scale": scale, "seed": seed, "device": device}
+    runs.launch("attentionshift", configs[name], folder, **where)
 
 # %%
 nets, reports, where = {}, {}, make_accelerator(device).device

@@ -27,8 +27,6 @@ seed = 0
 device = "auto"
 
 # %%
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
@@ -100,13 +98,8 @@ viz.show(
 # {term}`proposal`, a class and a mask. Tags teach the class of all; masks teach the mask of base classes only.
 
 # %%
-what = ["-m", "wsis", "train", "simformer", "--data", data, "--scale", scale, "--resume"]
-run = ["--seed", str(seed), "--device", device, "--out", str(folder)]
-run += ["--set", "retrain.steps=0"]
-if scale == "full":  # a process of its own, on all GPUs
-    gpus = max(torch.cuda.device_count(), 1)
-    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}"]
-    subprocess.run([sys.executable, *launch, *what, *run], check=True)
+if scale == "full":  # in processes of its own, on all GPUs
+    runs.launch("simformer", cfg, folder, data=data, scale=scale, seed=seed, device=device)
 runs.fit(
     "simformer", cfg, train, val, folder, data=opened.description, seed=seed, device=device,
     cache=Path("../build/stages"), only=("network",),

@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import load_file
 
 from wsis import runs
+from wsis.__main__ import parser, settings
 from wsis.config import changed
-from wsis.errors import ConfigError, DataError
+from wsis.errors import ConfigError, DataError, TrainingError
 from wsis.export import write_label_map
 from wsis.methods import attentionshift
 from wsis.methods.bestie import pipeline
@@ -258,3 +259,26 @@ def test_other_weights_are_another_stage(monkeypatch):
         runs, "shipped_sums", lambda names: dict.fromkeys(names & {"vit_hybrid_points"}, "new")
     )
     assert key() != before
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_a_launched_training_has_the_settings_that_were_given(monkeypatch, capsys, tmp_path, status):
+    cfg = changed(attentionshift.baseline(attentionshift.FULL), classes=7, **{"size.short": (64, 96)})
+    commands = []
+
+    class Process:
+        stdout, returncode = ["step 1\n"], status
+        __enter__, __exit__ = lambda self: self, lambda self, *error: None
+
+    monkeypatch.setattr(
+        runs.subprocess, "Popen", lambda command, **options: commands.append(command) or Process()
+    )
+    if status:
+        with pytest.raises(TrainingError, match="stopped"):
+            runs.launch("attentionshift", cfg, tmp_path, data="photos", scale="full", seed=3)
+        return
+    runs.launch("attentionshift", cfg, tmp_path, data="photos", scale="full", seed=3)
+    assert capsys.readouterr().out == "step 1\n"
+    options = parser().parse_args(commands[0][commands[0].index("train") :])
+    assert (options.data, options.scale, options.seed, options.out) == ("photos", "full", 3, tmp_path)
+    assert changed(attentionshift.FULL, classes=7, **settings(options.set)) == cfg

@@ -8,7 +8,10 @@ data and the seed share the artefact: a table that varies the network trains its
 """
 
 import importlib
+import json
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,9 +23,9 @@ from torch import nn
 
 from wsis import __version__
 from wsis.backbones import shipped_sums
-from wsis.config import changed, fingerprint, flatten
+from wsis.config import Scale, changed, fingerprint, flatten
 from wsis.data.labelled import category_ids
-from wsis.errors import ConfigError, DataError
+from wsis.errors import ConfigError, DataError, TrainingError
 from wsis.files import atomic, read_json, write_json
 from wsis.schedule import Schedule
 from wsis.train import Augment, Engine, StepLoss, make_accelerator, optimise, seed_of
@@ -133,6 +136,35 @@ def fit(
     return reports
 
 
+FROM_DATA = {"classes", "novel"}
+"""Settings that every run takes from its data."""
+
+
+def launch(
+    name: str, cfg: Any, out: Path, *, data: str, scale: Scale, seed: int = 0, device: str = "auto"
+) -> None:
+    """`python -m wsis train` with these settings, in processes of its own, one for each GPU; its lines are printed.
+
+    A run that is in `out` goes on. cfg: what differs from the preset of `scale` becomes `--set`.
+
+    Raises:
+        TrainingError: the training stopped.
+    """
+    preset = flatten(method(name).FULL if scale == "full" else method(name).TINY)
+    own = {k: v for k, v in flatten(cfg).items() if k not in FROM_DATA and v != preset[k]}
+    gpus = max(torch.cuda.device_count(), 1)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}"]
+    command += ["-m", "wsis", "train", name, "--resume"]
+    command += ["--data", data, "--scale", scale, "--seed", str(seed), "--device", device, "--out", str(out)]
+    command += [f"--set={k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in own.items()]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="")
+    if process.returncode:
+        raise TrainingError(f"the training in {out} stopped; its last lines say why")
+
+
 def _key(stage: Stage, cfg: Any, keys: dict[str, str], name: str, data: str, seed: int) -> str:
     settings = {k: v for k, v in flatten(cfg).items() if k.split(".")[0] in stage.settings}
     words = {v for v in settings.values() if isinstance(v, str)}
@@ -190,8 +222,6 @@ def _claim(out: Path, name: str, cfg: Any, data: str, seed: int, train: Dataset,
         "settings": flatten(cfg),
     }
     if path.exists() and resume:
-        import json
-
         theirs = {k: v for k, v in read_json(path).items() if k in mine}
         mine_plain = json.loads(json.dumps(mine))
         if theirs != mine_plain:
