@@ -179,17 +179,19 @@ def test_images_may_have_several_rows_of_points():
 
 def test_targets_of_both_orders_are_transposes():
     values, valid = maps().flatten(1)[:, :30], torch.rand(4, 30, generator=seeded()) < 0.7
-    for matrix in pair_targets(values, valid, TABLE):
-        assert matrix[::2].equal(matrix[1::2].mT)
+    for labelled in ("either", "both"):
+        for matrix in pair_targets(values, valid, TABLE, labelled):
+            assert matrix[::2].equal(matrix[1::2].mT)
 
 
 def test_targets_by_hand():
     values = torch.tensor([[1, 255, 2, 1], [1, 255, 0, 3]])
     valid = torch.tensor([[True, True, True, False], [True] * 4])
-    same, counted = pair_targets(values, valid, TABLE)
+    same, counted = pair_targets(values, valid, TABLE, "either")
     assert same[0].nonzero().tolist() == [[0, 0], [1, 1], [3, 0]]
-    yes, no = [True] * 4, [False] * 4
-    assert counted[0].tolist() == [yes, [True, False, False, True], yes, no]
+    yes, some, no = [True] * 4, [True, False, False, True], [False] * 4
+    assert counted[0].tolist() == [yes, some, yes, no]
+    assert pair_targets(values, valid, TABLE, "both")[1][0].tolist() == [some, no, some, no]
 
 
 # SimNet

@@ -67,9 +67,12 @@ class PairConfig:
         "deconf", cite=CITE, where="official config, Deconf0.01"
     )
     rarest: float = paper(0.01, cite=CITE, where="official config", unit="probability of the rarest class")
-    points: int = paper(100, cite=CITE, where="supp. Table 1", unit="pixels per image")
+    points: int = paper(100, cite=CITE, where="supp. Table 1", unit="pixels per image", scales=True)
     inside: float = paper(
         0.8, cite=CITE, where="official code", unit="of the pixels, in the chosen base class"
+    )
+    labelled: Literal["either", "both"] = paper(
+        "either", cite=CITE, where="official code: which pixel of a pair is of a base class; both is ours"
     )
     blocks: int = paper(3, cite=CITE, where="official code", unit="residual blocks of SimNet")
     window: int = paper(25, cite=CITE, where="official code", unit="steps that balance the two kinds of pair")
@@ -181,6 +184,7 @@ TINY = changed(
         "net.layers": 3,
         "net.heads": 4,
         "net.feedforward": 128,
+        "pairs.points": 32,
         "size.crop": 96,
         "size.short": (80, 96, 112, 128),
         "size.long": 256,
@@ -190,9 +194,11 @@ TINY = changed(
         "network.batch_size": 8,
         "network.lr": 1e-3,
         "network.new_lr": 1.0,
+        "network.warmup": 100,
         "retrain.steps": 800,
         "retrain.batch_size": 8,
         "retrain.lr": 1e-3,
         "retrain.new_lr": 1.0,
+        "retrain.warmup": 100,
     },
 )

@@ -88,16 +88,18 @@ def sample_mixed(
     return torch.cat([first, others], 1)
 
 
-def pair_targets(values: Tensor, valid: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
+def pair_targets(values: Tensor, valid: Tensor, table: Tensor, labelled: str) -> tuple[Tensor, Tensor]:
     """Which pairs are of one class, and which have a target: bool [B, J, J] twice.
 
-    values: long [B, J] of the class maps at the pixels. valid: bool [B, J], False on padding. One of the two has to be of
-    a base class: then the other, of whatever class, is of the same or of another.
+    values: long [B, J] of the class maps at the pixels. valid: bool [B, J], False on padding. labelled "either": one of the
+    two has to be of a base class, then the other, of whatever class, is of the same or of another. So pixels of novel
+    classes appear in pairs of two classes only; with "both" they appear in none.
     """
     base = table[values] & valid
     same = values[:, :, None] == swap(values)[:, None]
-    either = base[:, :, None] | swap(base)[:, None]
-    return same, either & valid[:, :, None] & swap(valid)[:, None]
+    first, second = base[:, :, None], swap(base)[:, None]
+    known = first & second if labelled == "both" else first | second
+    return same, known & valid[:, :, None] & swap(valid)[:, None]
 
 
 def at_points(features: Tensor, points: Tensor) -> Tensor:
@@ -194,7 +196,7 @@ def _similarity(
     seen = at_points(outputs.pixels.float(), points)
     if cfg.detach:
         seen = seen.detach()
-    same, counted = pair_targets(maps.gather(1, points), valid.gather(1, points), table)
+    same, counted = pair_targets(maps.gather(1, points), valid.gather(1, points), table, cfg.labelled)
     return similarity_loss(simnet(seen, swap(seen)), same, counted, simnet.balance(same, counted))
 
 
