@@ -14,6 +14,8 @@ from wsis.data.world import WorldConfig
 from wsis.dryrun import dry_run
 from wsis.errors import DataError
 from wsis.experiments import data as data_module
+from wsis.export import write_label_map
+from wsis.files import write_json
 from wsis.methods import bestie
 from wsis.types import InstanceMap, Points
 
@@ -267,6 +269,25 @@ def test_evaluate_semantic_compares_folders_of_label_maps(scenes, capsys):
         "foreground_IoU",
         "100.0",
     ]
+
+
+def test_evaluate_semantic_tells_base_from_novel_classes(scenes, tmp_path, capsys):
+    for name in ("predicted", "true"):
+        (tmp_path / name).mkdir()
+    write_json(tmp_path / "categories.json", [{"id": 3, "name": "cat"}, {"id": 7, "name": "sky"}])
+    write_label_map(tmp_path / "true" / "a.png", torch.tensor([[0, 3, 3, 7]], dtype=torch.uint8))
+    write_label_map(tmp_path / "predicted" / "a.png", torch.tensor([[7, 3, 7, 7]], dtype=torch.uint8))
+    out = tmp_path / "figures.json"
+    words = (
+        "evaluate",
+        tmp_path / "predicted",
+        tmp_path / "true",
+        "--metric semantic --split names:cat",
+        "--out",
+    )
+    assert wsis(*words, out) == 0
+    found = json.loads(out.read_text())
+    assert (found["base_mIoU"], found["novel_mIoU"]) == (0.5, 0.5)  # the 0 of the truth is no miss of the sky
 
 
 def test_evaluate_writes_the_number_of_objects(scenes, tmp_path, capsys):

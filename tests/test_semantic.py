@@ -29,7 +29,7 @@ from wsis.data.world import STUFF, World, WorldConfig
 from wsis.errors import AnnotationError, DataError
 from wsis.evaluate import MeanIoU
 from wsis.export import read_label_map, write_label_map
-from wsis.semantic_metrics import grouped_iou
+from wsis.semantic_metrics import grouped_iou, pair_counts
 from wsis.types import IGNORE, Instances, Sample
 from wsis.weak import with_base_masks
 
@@ -489,3 +489,15 @@ def test_photographs_are_read_with_all_their_classes():
             assert torch.equal(present[index], sample.tags)
             crop = SemanticAugment(crop=128, short=(128, 160), long=400, novel=(0, 100))(sample, index)
             assert crop.tags.any() and not (crop.tags & ~sample.tags).any()
+
+
+def test_pairs_are_counted_by_hand():
+    values = torch.tensor([1, 1, 2, 3, 3])  # 3 is novel
+    said = torch.zeros(5, 5, dtype=torch.bool)
+    said[0, :2] = True
+    counts = pair_counts(said, values, (2,))
+    assert counts[0].tolist() == [
+        [0, 4],
+        [3, 2],
+    ]  # base: two classes, never said the same; one class, twice of five
+    assert counts[1].tolist() == [[0, 0], [4, 0]]

@@ -157,6 +157,8 @@ def predict(options: argparse.Namespace) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> None:
+    from wsis.data.semantic import read_categories
+    from wsis.data.splits import find_split
     from wsis.evaluate_files import coco_ap_files, pseudo_files, semantic_files, separated_files, voc_ap_files
     from wsis.files import write_json
     from wsis.types import IGNORE
@@ -172,7 +174,11 @@ def evaluate(options: argparse.Namespace) -> None:
         case "separated":
             found = separated_files(options.predicted, options.truth, options.objects)
         case _:  # classes that occur in neither folder do not count, so any number above the values will do
-            found = semantic_files(options.predicted, options.truth, [str(i) for i in range(1, IGNORE)])
+            novel, names = None, [str(i) for i in range(1, IGNORE)]
+            if options.split:
+                known, ids = read_categories(options.truth.parent / "categories.json")
+                novel = [ids[label] - 1 for label in find_split(options.split, known)]
+            found = semantic_files(options.predicted, options.truth, names, novel=novel)
     known = {k: v for k, v in found.items() if isinstance(v, float) and v == v}
     say(repr(draw([{"metric": k, "percent": 100 * v} for k, v in known.items() if k != "objects"])))
     if "objects" in known:

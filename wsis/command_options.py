@@ -27,6 +27,10 @@ def verbs_parser(runs: Mapping[str, Callable[[argparse.Namespace], int | None]])
         type=Path,
         help="with separated: a JSON list of the objects to find (default: those in pieces)",
     )
+    verb.add_argument(
+        "--split",
+        help="with semantic: which classes are novel (S4, random:SHARE:SEED, names:A,B), of ../categories.json of the truth",
+    )
     verb.add_argument("--out", type=Path, help="also write the figures as JSON")
     verb = _verb(verbs, "table", "run a published table, or all, with verdicts on its claims")
     verb.add_argument("id", metavar="ID", help="bestie.table1, ..., or all")

@@ -18,6 +18,7 @@ from wsis.errors import DataError
 from wsis.evaluate import MeanIoU, coco_eval, voc_ap
 from wsis.files import read_json
 from wsis.per_object import iou_by_size, recall, separated
+from wsis.semantic_metrics import grouped_iou
 from wsis.types import IGNORE, Instances
 
 
@@ -182,11 +183,13 @@ def _label_map(path: Path) -> torch.Tensor:
 
 
 def semantic_files(
-    predicted: str | Path, truth: str | Path, classes: Sequence[str], ignore: int = IGNORE
-) -> dict[str, Any]:
-    """`MeanIoU` over two folders of label PNGs with the same names.
+    predicted: str | Path, truth: str | Path, classes: Sequence[str], ignore: int = IGNORE,
+    novel: Sequence[int] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """`MeanIoU` over two folders of label PNGs with the same names; with `novel` labels `grouped_iou`.
 
-    classes: names of the foreground classes 1..C of the maps; 0 is background, `ignore` does not count.
+    classes: names of the foreground classes 1..C of the maps; 0 is background, or with `novel` unlabelled; `ignore` does
+    not count.
 
     Raises:
         DataError: no PNGs, names that differ, unreadable files, sizes or values that do not fit.
@@ -207,4 +210,4 @@ def semantic_files(
             metric.update(*maps)
         except DataError as e:
             raise DataError(f"{Path(predicted) / name} or {Path(truth) / name}: {e}") from e
-    return metric.result()
+    return metric.result() if novel is None else grouped_iou(metric, novel)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from wsis.evaluate import MeanIoU
 
@@ -33,3 +34,15 @@ def grouped_iou(metric: MeanIoU, novel: Sequence[int]) -> dict[str, Any]:
         f"{n}_accuracy": accuracy[g].nanmean() for n, g in zip(("base", "novel"), groups, strict=True)
     }
     return {name: float(value) for name, value in figures.items()} | {"IoU": iou}
+
+
+def pair_counts(said: Tensor, class_map: Tensor, novel: Sequence[int]) -> Tensor:
+    """How often pairs of pixels were told right: long [2, 2, 2], base or novel, two classes or one, wrong or right.
+
+    said: bool [J, J], whether two pixels are said to be of one class. class_map: integers [J], 1..C at these pixels.
+    Pairs of a base and a novel pixel are left out. Counts of several images add up.
+    """
+    same, of = class_map[:, None] == class_map, torch.isin(class_map.long() - 1, torch.tensor(novel)).long()
+    kept = of[:, None] == of
+    place = 4 * of[:, None].expand_as(same) + 2 * same + (said == same)
+    return place[kept].bincount(minlength=8).view(2, 2, 2)

@@ -76,18 +76,19 @@ def train_network(workspace: Workspace) -> dict[str, Any]:
     """MaskFormer with SimNet where pairs teach; the oracle with the true masks of all classes."""
     cfg, train = workspace.cfg, workspace.train
     pairs = cfg.uses_pairs and cfg.pairs.mode != "self_same"
-    _learn(workspace, "network", cfg, Paired(train, cfg) if pairs else train, _augment(cfg, cfg.masks))
+    _learn(workspace, "network", cfg, Paired(train, cfg) if pairs else train, crops(cfg, cfg.masks))
     return {}
 
 
 def retrain(workspace: Workspace) -> dict[str, Any]:
     """A plain MaskFormer from the start, on the maps that the first one made."""
     maps = Labelled(workspace.train, workspace.path(MAPS))
-    _learn(workspace, "retrained", plain(workspace.cfg), maps, _augment(workspace.cfg, "given"))
+    _learn(workspace, "retrained", plain(workspace.cfg), maps, crops(workspace.cfg, "given"))
     return {}
 
 
-def _augment(cfg: SimFormerConfig, masks: str) -> SemanticAugment:
+def crops(cfg: SimFormerConfig, masks: str = "base") -> SemanticAugment:
+    """The random crops that a network is trained on; masks: see `SemanticAugment`."""
     size = cfg.size
     return SemanticAugment(
         crop=size.crop, short=size.short, long=size.long, flip=size.flip, novel=cfg.novel,
