@@ -38,6 +38,7 @@ from wsis.experiments.bestie import TABLES
 
 # %%
 from wsis.experiments.data import open_data
+from wsis.experiments.results import claim_rows, read_results
 from wsis.files import read_json
 from wsis.methods import bestie
 from wsis.methods.bestie import labels, pipeline
@@ -521,8 +522,7 @@ viz.show(panels, rows=list(cases), size=2.2, title="How BESTIE fails")
 # the side of a claim; all rows stand on [the results page](../book/results.md).
 
 # %%
-files = {t.id: Path("../book/results", f"{t.id}.tiny.world.json") for t in TABLES}
-results = {name: read_json(path) for name, path in files.items() if path.exists()}
+results = read_results(TABLES, Path("../book/results"))
 rows = []
 shown = [t for t in TABLES if t.id.split(".")[1] not in ("table2", "table3", "cue_threshold")]
 for t in shown:
@@ -538,16 +538,7 @@ for t in shown:
 viz.table(rows)
 
 # %%
-rows = []
-for t in TABLES:
-    judged = {c["id"]: c for c in results[t.id]["claims"]} if t.id in results else {}
-    for claim in t.claims:
-        c = judged.get(claim.id, {"mean": None, "verdict": "not run"})
-        numbers = "{mean:+.1f} [{low:+.1f}, {high:+.1f}]" if c["mean"] is not None else "-"
-        cells = {"claim": claim.id, "table": t.id, "says": claim.text}
-        cells |= {"published": claim.published, "here": numbers.format(**c)}
-        rows.append({**cells, "verdict": c["verdict"]})
-viz.table(rows, "mAP50; difference over seeds, with its 95 % interval")
+viz.table(claim_rows(TABLES, results), "mAP50; difference over seeds, with its 95 % interval")
 
 # %% [markdown]
 # Where a claim is *undecided* or *contradicted* here, these are the first places to look:

@@ -43,6 +43,7 @@ from wsis.data.world import World
 from wsis.experiments import costs
 from wsis.experiments.data import FULL_WORLD, TINY_WORLD, clicked, open_data
 from wsis.experiments.exits import TABLES
+from wsis.experiments.results import claim_rows, difference, read_results
 from wsis.export import write_instances
 from wsis.files import read_json
 from wsis.methods import exits
@@ -535,8 +536,7 @@ def ours(row):  # AP of the final model, IoU of its pseudo masks
     return f"{ap['mean']:.1f} +- {ap['std']:.1f}{said}"
 
 
-files = {t.id: Path("../book/results", f"{t.id}.tiny.world.json") for t in TABLES}
-results = {name: read_json(path) for name, path in files.items() if path.exists()}
+results = read_results(TABLES, Path("../book/results"))
 rows = []
 for t in TABLES:
     done = {r["name"]: r for r in results[t.id]["rows"] if r["n"]} if t.id in results else {}
@@ -560,20 +560,12 @@ for name, published in costs.PUBLISHED.items():
 viz.table(rows, "exits.table_a5: hours and parameters; here: rehearsed on one device", digits=2)
 
 # %%
-known = [c for r in (*measured.values(), *results.values()) for c in r["claims"]]
-judged = {c["id"]: c for c in known}
-claims = [(t.id, c.id, c.text, c.published) for t in TABLES for c in t.claims]
-claims += [
-    (costs.ID, c["id"], c["text"], c["published"])
-    for r in measured.values()
-    for c in r["claims"]
-]
-rows = []
-for table, name, text, published in dict.fromkeys(claims):
-    c = judged.get(name, {"mean": None, "verdict": "not run"})
-    numbers = "{mean:+.1f} [{low:+.1f}, {high:+.1f}]" if c["mean"] is not None else "-"
-    cells = {"claim": name, "table": table, "says": text, "published": published}
-    rows.append({**cells, "here": numbers.format(**c), "verdict": c["verdict"]})
+rows = claim_rows(TABLES, results)
+for result in measured.values():
+    for c in result["claims"]:
+        cells = {"claim": c["id"], "table": costs.ID, "says": c["text"]}
+        cells |= {"published": c["published"], "here": difference(c)}
+        rows.append({**cells, "verdict": c["verdict"]})
 viz.table(rows, "difference over seeds, 95 % interval: AP, mIoU (m), % of cost (C26)")
 
 # %% [markdown]

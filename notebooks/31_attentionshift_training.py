@@ -40,6 +40,7 @@ from wsis import evaluate, per_object, runs, viz
 from wsis.config import changed, fingerprint, sources
 from wsis.data.transforms import collate, resize, short_side
 from wsis.experiments.data import open_data
+from wsis.experiments.results import claim_rows, read_results
 from wsis.experiments.tables import find
 from wsis.files import read_json
 
@@ -454,8 +455,7 @@ def ours(found):  # mAP50 of the detector, IoU of the pseudo masks
 
 
 TABLES = [find(f"attentionshift.{n}")[0] for n in ("table1", "table2", "table3", "fig1")]
-files = {t.id: Path("../book/results", f"{t.id}.tiny.world.json") for t in TABLES}
-results = {name: read_json(path) for name, path in files.items() if path.exists()}
+results = read_results(TABLES, Path("../book/results"))
 rows = []
 for t in TABLES[:3]:
     done = {r["name"]: r["ours"] for r in results.get(t.id, {"rows": []})["rows"] if r["n"]}
@@ -466,16 +466,7 @@ for t in TABLES[:3]:
 viz.table(rows)
 
 # %%
-rows = []
-for t in TABLES:
-    judged = {c["id"]: c for c in results[t.id]["claims"]} if t.id in results else {}
-    for claim in t.claims:
-        c = judged.get(claim.id, {"mean": None, "verdict": "not run"})
-        numbers = "{mean:+.1f} [{low:+.1f}, {high:+.1f}]" if c["mean"] is not None else "-"
-        cells = {"claim": claim.id, "table": t.id, "says": claim.text}
-        cells |= {"published": claim.published, "here": numbers.format(**c)}
-        rows.append({**cells, "verdict": c["verdict"]})
-viz.table(rows, "difference over seeds, with its 95 % interval")
+viz.table(claim_rows(TABLES, results), "difference over seeds, with its 95 % interval")
 
 # %% [markdown]
 # At this scale one thing is seen on all seeds: AttentionShift's pseudo masks are better than the baseline's (C06m). Shift

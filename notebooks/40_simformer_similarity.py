@@ -295,16 +295,16 @@ def ask(simnet, s):  # what it says of pairs of pixels, and their true classes
     return said, small(s.true_semantic)[points[0]]
 
 
-rows = []
-for name, simnet in {"of the network": net.simnet, **dict(simnets.items())}.items():
+# %%
+rows, asked = [], {"of the network": net.simnet, **dict(simnets.items())}
+for name, simnet in asked.items():
     counts = sum(pair_counts(*ask(simnet, s), cfg.novel) for s in scenes)
-    for kind, (other, same) in zip(
+    for kind, right in zip(
         ("base", "novel"), 100 * counts[..., 1] / counts.sum(2), strict=True
     ):
-        line = {"SimNet": name, "pairs": kind, "one class: right (%)": float(same)}
-        rows.append(
-            {**line, "two: right (%)": float(other), "balanced (%)": float(same + other) / 2}
-        )
+        line = {"SimNet": name, "pairs": kind, "one class: right (%)": float(right[1])}
+        line |= {"two: right (%)": float(right[0]), "balanced (%)": float(right.mean())}
+        rows.append(line)
 viz.table(rows, f"{len(scenes)} validation pictures; 50 is chance")
 
 # %% [markdown]

@@ -16,10 +16,11 @@ from wsis.experiments import data as data_module
 from wsis.experiments import runner
 from wsis.experiments.data import open_data
 from wsis.experiments.recipes import read_recipe
-from wsis.experiments.results import also, as_text
+from wsis.experiments.results import also, as_text, claim_rows, read_results
 from wsis.experiments.runner import run_table
 from wsis.experiments.tables import TABLES, Row, find
 from wsis.experiments.verdicts import Claim, Greater, Within, compare, interval, judge
+from wsis.files import write_json
 
 SCENES = WorldConfig(size=64, objects=(1, 2), classes=("cat", "car"))
 TABLE1, TABLE2 = (find(f"bestie.{name}")[0] for name in ("table1", "table2"))
@@ -66,6 +67,17 @@ def test_published_numbers_bear_out_the_published_claims(table):
                 continue
             value = comparison.measure(of)
             assert comparison.judge(value, value) == "holds", claim.id
+
+
+def test_claims_of_tables_that_were_run_or_not(tmp_path):
+    claim = TABLE1.claims[0]
+    entry = {"id": claim.id, "seeds": 3, "mean": 1.25, "low": -0.5, "high": 3.0, "verdict": "undecided"}
+    write_json(tmp_path / f"{TABLE1.id}.tiny.world.json", {"claims": [entry]})
+    results = read_results([TABLE1, TABLE2], tmp_path)
+    assert list(results) == [TABLE1.id]
+    run, *rest = claim_rows([TABLE1, TABLE2], results)
+    assert (run["claim"], run["here"], run["verdict"]) == (claim.id, "+1.2 [-0.5, +3.0]", "undecided")
+    assert {row["verdict"] for row in rest} == {"not run"} and rest[-1]["claim"] == TABLE2.claims[-1].id
 
 
 def test_preset_is_the_row_that_the_paper_recommends():

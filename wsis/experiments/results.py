@@ -1,8 +1,10 @@
 """From the reports of runs to the content of a results file: rows, verdicts on claims, provenance."""
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
@@ -11,6 +13,7 @@ from wsis.experiments.data import Data
 from wsis.experiments.provenance import weights
 from wsis.experiments.rows import Row, Table
 from wsis.experiments.verdicts import judge
+from wsis.files import read_json
 
 Facts = dict[str, Any]
 """Of one row and seed: reports by stage, commit, hardware, versions, date."""
@@ -134,6 +137,26 @@ def _different(facts: list[Facts], name: str) -> str:
     return ", ".join(dict.fromkeys(f[name] for f in facts))
 
 
+def read_results(
+    tables: Sequence[Table], folder: Path, name: str = "tiny.world"
+) -> dict[str, dict[str, Any]]:
+    """The results files in `folder`, of the tables that have one; name: scale and data."""
+    paths = {table.id: folder / f"{table.id}.{name}.json" for table in tables}
+    return {table: read_json(path) for table, path in paths.items() if path.exists()}
+
+
+def claim_rows(tables: Sequence[Table], results: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """All claims of some tables as rows to show, run or not; results: see `read_results`."""
+    rows = []
+    for table in tables:
+        judged = {c["id"]: c for c in results[table.id]["claims"]} if table.id in results else {}
+        for claim in table.claims:
+            c = judged.get(claim.id) or judge(claim, defaultdict(dict))
+            cells = {"claim": claim.id, "table": table.id, "says": claim.text, "published": claim.published}
+            rows.append({**cells, "here": difference(c), "verdict": c["verdict"]})
+    return rows
+
+
 def as_text(results: dict[str, Any]) -> str:
     """Results for a terminal: rows, published and ours, and the verdicts."""
     from wsis.viz.tables import table
@@ -147,14 +170,15 @@ def as_text(results: dict[str, Any]) -> str:
             cells[f"{m} {results['scale']}"] = f"{ours['mean']:.1f} +- {ours['std']:.1f}" if ours else None
         rows.append({**cells, "seeds": row["n"]})
     claims = [
-        {k: c[k] for k in ("id", "text", "published")} | {"measured": _measured(c), "verdict": c["verdict"]}
+        {k: c[k] for k in ("id", "text", "published")} | {"measured": difference(c), "verdict": c["verdict"]}
         for c in results["claims"]
     ]
     heading = f"{results['table']}: {results['title']} ({results['scale']}, {results['data']})"
     return f"{table(rows, heading)!r}\n\n{table(claims)!r}"
 
 
-def _measured(claim: dict[str, Any]) -> str:
+def difference(claim: dict[str, Any]) -> str:
+    """Difference over seeds with its interval."""
     if claim["mean"] is None:
         return f"{claim['seeds']} seeds"
     return f"{claim['mean']:+.1f} [{claim['low']:+.1f}, {claim['high']:+.1f}]"
