@@ -132,4 +132,28 @@ TABLE3 = _table(
     ),
 )  # fmt: skip
 
-TABLES = (TABLE1, TABLE2, TABLE3)
+S4: dict[str, Any] = {"split": "S4", **ONCE}
+PARTS = {
+    "neither complement nor pairs": {"pairs.mode": "basic", "complement.weight": 0.0},
+    "complement": {"pairs.mode": "basic"},
+    "complement, pairs": {},
+    "complement, pairs of two base pixels": {"pairs.labelled": "both"},
+}
+PARTS_TABLE = _table(
+    "parts",
+    "what each part of the objective is good for, and SimNet that learns nothing about novel pixels",
+    [
+        Row(name=name, changes=S4 | changes, tiny_changes=S4 | {"split": WORLD_SPLIT} | changes)
+        for name, changes in PARTS.items()
+    ],
+    Claim(
+        "C32c", "the complement helps", "-",
+        (Greater(NOVEL, "complement", ("neither complement nor pairs",)),),
+    ),
+    Claim(
+        "C32m", "SimNet of two base pixels > SimNet that sees novel ones in pairs of two classes", "-",
+        (Greater(NOVEL, "complement, pairs of two base pixels", ("complement, pairs",)),),
+    ),
+)  # fmt: skip
+
+TABLES = (TABLE1, TABLE2, TABLE3, PARTS_TABLE)
