@@ -7,6 +7,7 @@ book uses `cached`, which runs a chapter again only when its source, the package
 """
 
 import argparse
+import ast
 import hashlib
 import json
 import os
@@ -39,7 +40,18 @@ def read(name: str) -> NotebookNode:
     """The notebook of chapter `name`, not executed. Raises FileNotFoundError when there is none."""
     notebook = jupytext.read(NOTEBOOKS / f"{name}.py", fmt="py:percent")
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and _only_imports(cell.source):
+            cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-input"]  # closed on the page
     return notebook
+
+
+def _only_imports(source: str) -> bool:
+    """Whether a cell imports names, sets the style of figures, and does nothing else."""
+    lines = [ast.unparse(statement) for statement in ast.parse(source).body]
+    return any(" import " in f" {line}" for line in lines) and all(
+        line.startswith(("import ", "from ", "plt.rcParams.update(")) for line in lines
+    )
 
 
 def check_parameters(name: str, notebook: NotebookNode, parameters: dict[str, Any]) -> dict[str, Any]:

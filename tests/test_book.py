@@ -115,6 +115,21 @@ def test_run_takes_parameters_and_leaves_a_page(chapter, tmp_path):
     assert str(tmp_path) not in (tmp_path / "out.ipynb").read_text(), "no path of this computer"
 
 
+@pytest.mark.parametrize(
+    ("source", "closed"),
+    [
+        ("import torch\nfrom wsis import viz\n\nplt.rcParams.update(viz.RC)", True),
+        ("import torch\nprint(torch)", False),
+        ("plt.rcParams.update(viz.RC)", False),
+    ],
+)
+def test_cells_that_only_import_are_closed_on_the_page(chapter, source, closed):
+    path = execute.NOTEBOOKS / f"{chapter}.py"
+    path.write_text(path.read_text() + f"\n# %%\n{source}\n")
+    tags = [c.metadata.get("tags", []) for c in execute.read(chapter).cells]
+    assert tags[-1] == ["hide-input"] * closed and tags[1] == ["parameters"]
+
+
 def test_key_follows_the_source_and_the_parameters(chapter, tmp_path):
     before = execute._key(chapter, {"seed": 0}), execute._key(chapter, {"seed": 1})
     (tmp_path / f"{chapter}.py").open("a").write("\nprint(1)\n")

@@ -54,15 +54,10 @@ def label(run: Run, dataset: Dataset, out: Path, description: str = "") -> dict[
         DataError: the classes are not those that the run was trained on.
     """
     _same_classes(run, dataset)
-    package, ids = method(run.name), category_ids(dataset)
+    ids = category_ids(dataset)
 
     def masks(sample: Sample) -> Records:
-        batch = _batch(run, sample)
-        found = package.pseudo_labels(run.model, batch, run.cfg)
-        if isinstance(found, InstanceMap) and run.cfg.supervision == "points" and batch.points is not None:
-            found = [per_click(found, batch.points)]
-        instances = found.unbind()[0] if isinstance(found, InstanceMap) else found[0]
-        return annotation_records(instances, sample.image_id, ids)
+        return annotation_records(pseudo_instances(run, sample), sample.image_id, ids)
 
     rows = _each(dataset, masks, out, _key("label", run, description))
     if rows is None:
@@ -76,6 +71,15 @@ def label(run: Run, dataset: Dataset, out: Path, description: str = "") -> dict[
     if run.cfg.supervision in ("extreme_points", "boxes"):
         counts["without_mask"] = sum(row["objects"] for row in rows) - len(annotations)
     return counts
+
+
+def pseudo_instances(run: Run, sample: Sample) -> Instances:
+    """The masks that a run makes of one sample's weak labels, see `label`."""
+    batch = _batch(run, sample)
+    found = method(run.name).pseudo_labels(run.model, batch, run.cfg)
+    if isinstance(found, InstanceMap) and run.cfg.supervision == "points" and batch.points is not None:
+        return per_click(found, batch.points)
+    return found.unbind()[0] if isinstance(found, InstanceMap) else found[0]
 
 
 def per_click(found: InstanceMap, points: Points) -> Instances:
