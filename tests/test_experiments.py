@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 from dataclasses import replace
 
 import pytest
@@ -242,6 +243,16 @@ def test_settings_of_a_sweep_reach_every_row_but_do_not_undo_it(trainings, tmp_p
     assert [(iag, alpha) for _, iag, _, alpha in made_up.asked] == [
         (i, 0.3) for i in (False, True, True, False)
     ]
+
+
+def test_the_stored_command_can_be_given_again_and_names_no_folder(trainings, tmp_path):
+    trainings()
+    weights = tmp_path / "my weights.npz"
+    weights.write_bytes(b"")
+    settings = {"weights": str(weights), "semantic.scales": (0.5, 1.0)}
+    results = run_table(TABLE1, "tiny", seeds=[0], out=tmp_path / "out", folder=tmp_path, settings=settings)
+    *_, first, second = shlex.split(results["provenance"]["command"])
+    assert [first, second] == ["--set=weights=my weights.npz", "--set=semantic.scales=[0.5, 1.0]"]
 
 
 @pytest.fixture(scope="module")

@@ -47,6 +47,11 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def option(name: str, value: Any) -> str:
+    """A setting as the command line takes it, which `changed` reads back: `--set=size.short=[96, 128]`."""
+    return f"--set={name}={value if isinstance(value, str) else json.dumps(value)}"
+
+
 def changed(config: Any, **values: Any) -> Any:
     """`config` with settings replaced; keys are names, or dotted names with `__` or `.` (`network.lr`).
 

@@ -23,7 +23,7 @@ from torch import nn
 
 from wsis import __version__
 from wsis.backbones import shipped_sums
-from wsis.config import Scale, changed, fingerprint, flatten
+from wsis.config import Scale, changed, fingerprint, flatten, option
 from wsis.data.labelled import category_ids
 from wsis.errors import ConfigError, DataError, TrainingError
 from wsis.files import atomic, read_json, write_json
@@ -156,7 +156,7 @@ def launch(
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}"]
     command += ["-m", "wsis", "train", name, "--resume"]
     command += ["--data", data, "--scale", scale, "--seed", str(seed), "--device", device, "--out", str(out)]
-    command += [f"--set={k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in own.items()]
+    command += [option(k, v) for k, v in own.items()]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:

@@ -1,6 +1,7 @@
 """From the reports of runs to the content of a results file: rows, verdicts on claims, provenance."""
 
 import math
+import shlex
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from wsis.config import Scale, fingerprint
+from wsis.config import Scale, fingerprint, option
 from wsis.experiments.data import Data
 from wsis.experiments.provenance import weights
 from wsis.experiments.rows import Row, Table
@@ -76,7 +77,7 @@ class Sweep:
         # by key: rows share stages
         minutes = {r["key"]: r["minutes"] for f in facts for r in f["reports"].values()}
         command = f"python -m wsis table {self.table.id} --scale {self.scale} --data {self.name}"
-        changes = [f"--set {k}={v}" for k, v in self.settings.items()]
+        changes = [shlex.quote(option(k, _without_folder(v))) for k, v in self.settings.items()]
         return {
             "command": " ".join([command, f"--seeds {max(map(len, self.data.values()))}", *changes]),
             "images": "; ".join(dict.fromkeys(of[s].description for s in seeds for of in self.data.values())),
@@ -90,6 +91,11 @@ class Sweep:
             "minutes": round(sum(minutes.values()), 1),
             "date": max(f["date"] for f in facts),
         }
+
+
+def _without_folder(value: Any) -> Any:
+    """A file's name: where it lay is nobody's business."""
+    return Path(value).name if isinstance(value, str) and Path(value).is_file() else value
 
 
 def percents(of: Mapping[int, Facts], metric: str) -> dict[int, float]:
