@@ -133,9 +133,12 @@ TABLE3 = _table(
 )  # fmt: skip
 
 S4: dict[str, Any] = {"split": "S4", **ONCE}
+SILENT: dict[str, Any] = {"pairs.similarity": 0.0, "pairs.distillation": 0.0}
 PARTS = {
     "neither complement nor pairs": {"pairs.mode": "basic", "complement.weight": 0.0},
     "complement": {"pairs.mode": "basic"},
+    "complement, each image twice": {"pairs.mode": "self_aug", **SILENT},
+    "complement, images in pairs": SILENT,
     "complement, pairs": {},
     "complement, pairs of two base pixels": {"pairs.labelled": "both"},
 }
@@ -149,6 +152,10 @@ PARTS_TABLE = _table(
     Claim(
         "C32c", "the complement helps", "-",
         (Greater(NOVEL, "complement", ("neither complement nor pairs",)),),
+    ),
+    Claim(
+        "C32d", "pairs of pixels help beyond the order of images that they bring", "-",
+        (Greater(NOVEL, "complement, pairs", ("complement, images in pairs",)),),
     ),
     Claim(
         "C32m", "SimNet of two base pixels > SimNet that sees novel ones in pairs of two classes", "-",
