@@ -328,8 +328,8 @@ viz.table(
 #
 # - **The complement (C32c)** makes the masks of novel classes. Without it their proposals have names and hardly any pixels.
 # - **Pairs across images** are above no pairs on each split in the mean, as published, and seeds differ by more than that. The
-#   row *images in pairs* has the same images side by side, and SimNet teaches nothing: it is as good (C32d). So here the
-#   gain, if it is one, is of the images that come together, not of what is said about their pixels.
+#   row *images in pairs* has the same images side by side while SimNet teaches nothing, and cannot be told from it (C32d). The
+#   gain, if it is one, may well be of the images that come together, not of what is said about their pixels.
 # - **Pairs within an image** are below no pairs, against C32. A part of that is seen without any SimNet, in *each image twice*:
 #   a batch then shows half as many images, and a short training misses them. The published run is long.
 # - **SimNet of two base pixels (C32m)**, which the last chapter found right more often, does no more for the maps than the
