@@ -19,6 +19,7 @@ from wsis.data.splits import (
 from wsis.data.world import STUFF, World
 from wsis.errors import ConfigError
 from wsis.experiments.data import TINY_WORLD
+from wsis.experiments.simformer import TINY_SHARES
 
 # sha256 of the ids in ascending order, joined by spaces
 CHECKSUMS = {
@@ -84,6 +85,12 @@ def test_random_split_does_not_depend_on_the_order_of_classes(order, seed):
 def test_random_splits_of_one_seed_are_nested_and_of_two_seeds_differ():
     quarter, half, other = (set(find_split(f"random:{s}", LETTERS)) for s in ("0.25:3", "0.5:3", "0.25:4"))
     assert quarter < half and len(half) == 8 and quarter != other
+
+
+def test_each_tiny_split_of_table_3_has_one_novel_class_more():
+    classes = SemanticWorld(World(config=TINY_WORLD)).classes
+    sets = [set(find_split(f"random:{share}:48", classes)) for share in TINY_SHARES.values()]
+    assert all(a < b and len(b - a) == 1 for a, b in zip(sets, sets[1:], strict=False))
 
 
 def test_named_classes_are_novel():
