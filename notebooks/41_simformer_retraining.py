@@ -140,7 +140,9 @@ viz.training_curves(logs, ("label", "dice"), title="Training")
 
 # %% [markdown]
 # **Takeaway.** Both start from the same pretrained trunk. The second has a mask for every class that its maps show, so that its
-# *dice* is over more masks, some of them wrong: compare shapes of the curves, not heights.
+# *dice* is over more masks, some of them wrong: there compare shapes, not heights. *label* asks the same of both. At first
+# queries do not yet tell pictures apart, and how long a network stays there is chance in so short a training
+# (decision 13, among the [decisions](../book/decisions/index.md)).
 
 # %%
 rows = []
@@ -153,6 +155,9 @@ viz.table(
 )
 
 # %% [markdown]
+# The paper's second network is better than its first. Where it is worse here, look at *label* above before the maps: if the second
+# came late from its plateau, that alone explains it, and one run says nothing about the idea. C34 below asks it over seeds.
+#
 # The maps of the training pictures are better than any answer on new ones: base classes are true there, and tags rule out most
 # mistakes. That is the ceiling of the second network, on pictures that it has seen. What it learns beyond the first comes
 # from these two helps, masks of base classes beside filled-in ones and no class that the tags exclude.
@@ -211,8 +216,8 @@ viz.show(
 
 # %% [markdown]
 # **Takeaway.** Wide kinds of ground are found even where no mask of them was ever shown, since what base masks leave over is mostly
-# theirs. Small novel things are the ones that go missing. The second network draws quieter maps and keeps the first one's
-# confusions: it was taught them.
+# theirs. Small novel things are the ones that go missing. The second network's maps are quieter, with fewer specks, and where it
+# is wrong it is wrong about whole regions.
 #
 # ## Another list of classes
 #
