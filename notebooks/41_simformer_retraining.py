@@ -244,13 +244,16 @@ titles = ("image", "truth", "kinds", "SimFormer")
 viz.show(
     rows, rows=titles, size=1.7, title="From the best to the worst, in the layout of ADE20K"
 )
-shares = {k: 100 * v for k, v in reports["ade"]["evaluation"].items() if k.endswith("mIoU")}
-viz.table([{"network": "SimFormer", **shares}], "validation pictures (%)")
 
 # %% [markdown]
 # **Takeaway.** Hatched pixels have no class. The network names them all the same, as every pixel gets the class that says most: the
 # complement may reach into them, the constant of the [last chapter](40_simformer_similarity.py) only keeps it from having to.
-#
+
+# %%
+shares = {k: 100 * v for k, v in reports["ade"]["evaluation"].items() if k.endswith("mIoU")}
+viz.table([{"network": "SimFormer", **shares}], "validation pictures (%)")
+
+# %% [markdown]
 # ## Which classes are novel
 #
 # The published numbers stand on fixed splits of two lists of classes; `wsis.data.splits` has them as data. Each column below is
