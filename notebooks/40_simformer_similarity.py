@@ -46,7 +46,7 @@ from wsis.methods.simformer.objective import focal, semantic_scores
 from wsis.methods.simformer.pairs import at_points, pixel_pair_losses
 from wsis.methods.simformer.pipeline import Paired, crops
 from wsis.methods.simformer.simnet import SimNet
-from wsis.semantic_metrics import grouped_iou, pair_counts
+from wsis.semantic_metrics import grouped_iou, is_novel, pair_counts
 from wsis.train import Engine, make_accelerator, optimise
 from wsis.types import Points
 from wsis.weak import with_base_masks
@@ -171,9 +171,9 @@ for s in scenes:
 # %%
 figures = grouped_iou(metric, cfg.novel)
 rows = []
-for name, is_novel in (("base", False), ("novel", True)):
-    line = {"classes": name, "regions": len(best[is_novel])}
-    line["best proposal, IoU (%)"] = 100 * sum(best[is_novel]) / len(best[is_novel])
+for name, ious in (("base", best[False]), ("novel", best[True])):
+    line = {"classes": name, "regions": len(ious)}
+    line["best proposal, IoU (%)"] = 100 * sum(ious) / len(ious)
     rows.append({**line, "of the map, mIoU (%)": 100 * figures[f"{name}_mIoU"]})
 viz.table(rows, f"{len(scenes)} validation pictures")
 
@@ -353,7 +353,7 @@ viz.show(rows, rows=STEPS, size=2.1, title="What a pixel is alike to")
 found = []
 for s in scenes:
     made = simformer.predict(net, collate([s]).images.to(where), cfg)[0].cpu()
-    hidden = torch.isin(s.true_semantic.long() - 1, torch.tensor(cfg.novel))
+    hidden = is_novel(s.true_semantic, cfg.novel)
     share = float((made == s.true_semantic)[hidden].float().mean())
     if hidden.float().mean() > 0.05:
         found.append((share, s, made))

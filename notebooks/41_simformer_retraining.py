@@ -120,7 +120,7 @@ viz.show(rows, rows=("image", *steps), size=1.8, title="What the second network 
 # %%
 asked = {"as published": cfg, "present only": changed(cfg, **{"pseudo.present_only": True})}
 true, rows = torch.stack([s.true_semantic for s in some]), []
-novel = torch.isin(true.long() - 1, torch.tensor(cfg.novel))
+novel = is_novel(true, cfg.novel)
 for name, c in asked.items():
     made = torch.stack([filled(s, c) for s in given])
     right, blank = (float(x[novel].float().mean()) for x in (made == true, made == IGNORE))
@@ -169,22 +169,19 @@ viz.table(
 
 
 # %%
-def is_novel(s, c):  # the pixels of novel classes
-    return torch.isin(s.true_semantic.long() - 1, torch.tensor(c.novel))
-
-
 def answer(net, s, c):  # the class map that a network finds
     return simformer.predict(net, collate([s]).images.to(where), c)[0].cpu()
 
 
 def found(net, s, c):  # how many of its novel pixels are found
-    return float((answer(net, s, c) == s.true_semantic)[is_novel(s, c)].float().mean())
+    right = answer(net, s, c) == s.true_semantic
+    return float(right[is_novel(s.true_semantic, c.novel)].float().mean())
 
 
 # %%
 def from_best_to_worst(net, dataset, c):  # six pictures with many novel pixels
     scenes = [dataset[i] for i in range(min(len(dataset), 100))]
-    scenes = [s for s in scenes if is_novel(s, c).float().mean() > 0.1]
+    scenes = [s for s in scenes if is_novel(s.true_semantic, c.novel).float().mean() > 0.1]
     judged = sorted(((found(net, s, c), k) for k, s in enumerate(scenes)), reverse=True)
     six = [judged[int(q * len(judged))] for q in (0.0, 0.2, 0.4, 0.6, 0.8, 0.97)]
     return {f"{n}: {100 * share:.0f} % found": scenes[k] for n, (share, k) in enumerate(six, 1)}
@@ -192,7 +189,7 @@ def from_best_to_worst(net, dataset, c):  # six pictures with many novel pixels
 
 # %%
 def kinds(s, c):  # which pixels are of base classes, which of novel ones
-    known = torch.where(s.true_semantic == IGNORE, IGNORE, 1 + is_novel(s, c).long())
+    known = torch.where(s.true_semantic == IGNORE, IGNORE, 1 + is_novel(s.true_semantic, c.novel).long())
     return viz.draw_semantic(known, ("base", "novel"))
 
 

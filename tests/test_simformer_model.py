@@ -261,9 +261,17 @@ def test_a_mask_that_vanishes_at_stride_4_keeps_its_column():
 def test_no_other_assignment_is_cheaper(seed):
     targets, logits, masks = four(), randn(1, 1, 5, 7, seed=seed), randn(1, 1, 5, 4, 4, seed=seed + 9)
     small = targets.masks[0, :, ::4, ::4].flatten(1)
-    cost = mask_costs(masks[0, 0].flatten(1), small, CFG.mask) - logits[0, 0].softmax(1)[:, :4]
+    of_masks = mask_costs(masks[0, 0].flatten(1), small, CFG.mask)
+    cost = CFG.label.mask_cost * of_masks - logits[0, 0].softmax(1)[:, :4]
     best = min(permutations(range(5), 4), key=lambda queries: sum(cost[q, t] for t, q in enumerate(queries)))
     assert match(logits, masks, targets, CFG).tolist() == [[list(best)]]
+
+
+def test_how_much_known_masks_weigh_is_a_setting():
+    targets, (logits, _), (_, masks) = four(), planted(four(), [3, 0, 4, 1]), planted(four(), [0, 1, 2, 3])
+    free, dear = (changed(CFG, **{"label.mask_cost": cost}) for cost in (0.0, 9.0))
+    assert match(logits, masks, targets, free).tolist() == [[[3, 0, 4, 1]]] * 2
+    assert match(logits, masks, targets, dear)[0, 0, [0, 2, 3]].tolist() == [0, 2, 3]
 
 
 def test_masks_of_novel_classes_are_not_looked_at():

@@ -136,7 +136,7 @@ def fit(
     return reports
 
 
-FROM_DATA = {"classes", "novel"}
+_FROM_DATA = {"classes", "novel"}
 """Settings that every run takes from its data."""
 
 
@@ -151,7 +151,7 @@ def launch(
         TrainingError: the training stopped.
     """
     preset = flatten(method(name).FULL if scale == "full" else method(name).TINY)
-    own = {k: v for k, v in flatten(cfg).items() if k not in FROM_DATA and v != preset[k]}
+    own = {k: v for k, v in flatten(cfg).items() if k not in _FROM_DATA and v != preset[k]}
     gpus = max(torch.cuda.device_count(), 1)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}"]
     command += ["-m", "wsis", "train", name, "--resume"]

@@ -36,13 +36,19 @@ def grouped_iou(metric: MeanIoU, novel: Sequence[int]) -> dict[str, Any]:
     return {name: float(value) for name, value in figures.items()} | {"IoU": iou}
 
 
+def is_novel(class_map: Tensor, novel: Sequence[int]) -> Tensor:
+    """Which pixels are of a novel class: integers of any shape, 1..C and 0 or 255 -> bool. novel: labels 0..C-1."""
+    labels = torch.tensor(novel, dtype=torch.long, device=class_map.device)
+    return torch.isin(class_map.long() - 1, labels)
+
+
 def pair_counts(said: Tensor, class_map: Tensor, novel: Sequence[int]) -> Tensor:
     """How often pairs of pixels were told right: long [2, 2, 2], base or novel, two classes or one, wrong or right.
 
     said: bool [J, J], whether two pixels are said to be of one class. class_map: integers [J], 1..C at these pixels.
     Pairs of a base and a novel pixel are left out. Counts of several images add up.
     """
-    same, of = class_map[:, None] == class_map, torch.isin(class_map.long() - 1, torch.tensor(novel)).long()
+    same, of = class_map[:, None] == class_map, is_novel(class_map, novel).long()
     kept = of[:, None] == of
     place = 4 * of[:, None].expand_as(same) + 2 * same + (said == same)
     return place[kept].bincount(minlength=8).view(2, 2, 2)

@@ -66,10 +66,8 @@ def weights(configs: Iterable[Any]) -> dict[str, str]:
         for name, value in flat.items():
             if name.split(".")[-1].endswith("weights"):
                 trunk = flat[name.removesuffix("weights") + "backbone"]
-                # of a file its name: where it lies is nobody's business
-                key = (
-                    f"{trunk} {Path(value).name}" if trunk.startswith("vit") else trunk
-                )  # several trainings of one
+                # a transformer has several trainings; of a file the name, where it lies is nobody's business
+                key = f"{trunk} {Path(value).name}" if trunk.startswith("vit") else trunk
                 found[key] = _origin(trunk, value)
     return found
 

@@ -35,6 +35,9 @@ class ClassConfig:
     """Classes of proposals, of base and novel classes alike: what the image's tags teach."""
 
     no_object: float = paper(0.1, cite=PARENT, where="official config", unit="weight of unmatched proposals")
+    mask_cost: float = paper(
+        1.0, cite=PARENT, where="official code, of a known mask in the match", unit="weight", scales=True
+    )
     novel_mask_cost: float = paper(0.0, cite=CITE, where="official code", unit="weight")
 
 
@@ -118,6 +121,9 @@ class PseudoConfig:
     scales: tuple[int, ...] = paper(
         (), cite=CITE, where="official config, COCO; ADE 320..960", unit="px, short sides"
     )
+    long: int = paper(
+        4480, cite=CITE, where="official config, ADE: with several scales", unit="px, at most", scales=True
+    )
     flip: bool = paper(False, cite=CITE, where="official config, COCO; ADE True")
 
 
@@ -184,17 +190,19 @@ TINY = changed(
         "net.layers": 3,
         "net.heads": 4,
         "net.feedforward": 128,
+        "label.mask_cost": 0.1,
         "pairs.points": 32,
         "size.crop": 96,
         "size.short": (80, 96, 112, 128),
         "size.long": 256,
         "size.test_short": 96,
         "size.test_long": 256,
-        "network.steps": 800,
+        "pseudo.long": 448,
+        "network.steps": 500,
         "network.lr": 2e-4,
-        "network.warmup": 200,
-        "retrain.steps": 800,
+        "network.warmup": 100,
+        "retrain.steps": 500,
         "retrain.lr": 2e-4,
-        "retrain.warmup": 200,
+        "retrain.warmup": 100,
     },
 )

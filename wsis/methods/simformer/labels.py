@@ -20,20 +20,18 @@ def class_scores(
 ) -> Tensor:
     """How much of each class each pixel is, float32 [B, K, H, W], at the size of the images; not normalised.
 
-    images: [B, 3, H, W] in [0, 1]. shorts: sizes of the shorter side, the mean of all; none: that of inference.
-    flip: also of the mirrored images.
+    images: [B, 3, H, W] in [0, 1]. shorts: sizes of the shorter side, the mean of all, with `pseudo.long` for the longer;
+    none: those of inference. flip: also of the mirrored images.
     """
     views = [
         (short, mirrored)
         for short in shorts or (cfg.size.test_short,)
         for mirrored in (False, True)[: 1 + flip]
     ]
-    total = images.new_zeros(())
+    total, long = images.new_zeros(()), cfg.pseudo.long if shorts else cfg.size.test_long
     for short, mirrored in views:
         seen = images.flip(3) if mirrored else images
-        scores = _scores(
-            network, seen, short_side((images.shape[2], images.shape[3]), short, cfg.size.test_long)
-        )
+        scores = _scores(network, seen, short_side((images.shape[2], images.shape[3]), short, long))
         total = total + (scores.flip(3) if mirrored else scores)
     return total / len(views)
 

@@ -49,8 +49,9 @@ def mask_costs(logits: Tensor, wanted: Tensor, cfg: MaskConfig) -> Tensor:
 def match(logits: Tensor, masks: Tensor, targets: Targets, cfg: SimFormerConfig) -> Tensor:
     """The query of each target, long [L, B, T], -1 where it is not present; no query has two.
 
-    The cost is minus the class's probability; for a target with a mask also `mask_costs` at stride 4, in its own column
-    though the mask may vanish there. All layers and images are solved in one trip to the host.
+    The cost is minus the class's probability; for a target with a mask also `mask_costs` at stride 4, weighted by
+    `label.mask_cost`, in its own column though the mask may vanish there. All layers and images are solved in one trip
+    to the host.
 
     Raises:
         ConfigError, TrainingError: see `assign`.
@@ -62,7 +63,7 @@ def match(logits: Tensor, masks: Tensor, targets: Targets, cfg: SimFormerConfig)
     with torch.autocast(masks.device.type, enabled=False):
         each = (mask_costs(layer.float().flatten(2), small, cfg.mask) for layer in masks)
         of_masks = torch.stack(list(each))  # all at once would take many times the memory, and longer
-    weight = torch.where(targets.has_mask, 1.0, cfg.label.novel_mask_cost)
+    weight = torch.where(targets.has_mask, cfg.label.mask_cost, cfg.label.novel_mask_cost)
     cost = cost + weight[:, None] * of_masks
     present = targets.present.expand(layers, -1, -1)
     return assign(cost.flatten(0, 1), present.flatten(0, 1)).unflatten(0, (layers, images))
