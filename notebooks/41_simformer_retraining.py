@@ -45,6 +45,7 @@ from wsis.experiments.simformer import SHARES, TABLES, TINY_SHARES
 from wsis.files import read_json
 from wsis.methods import simformer
 from wsis.methods.simformer.labels import class_scores, pseudo_maps
+from wsis.semantic_metrics import is_novel
 from wsis.types import IGNORE
 from wsis.weak import with_base_masks
 
@@ -189,7 +190,8 @@ def from_best_to_worst(net, dataset, c):  # six pictures with many novel pixels
 
 # %%
 def kinds(s, c):  # which pixels are of base classes, which of novel ones
-    known = torch.where(s.true_semantic == IGNORE, IGNORE, 1 + is_novel(s.true_semantic, c.novel).long())
+    kind = 1 + is_novel(s.true_semantic, c.novel).long()
+    known = torch.where(s.true_semantic == IGNORE, IGNORE, kind)
     return viz.draw_semantic(known, ("base", "novel"))
 
 

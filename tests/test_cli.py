@@ -112,6 +112,8 @@ def test_clicks_that_had_to_be_simulated_are_mentioned(clicked, scenes, place, c
         ("label nowhere --data x --out y", "nowhere holds no run"),
         ("predict nowhere --images x --out y", "nowhere holds no run"),
         ("evaluate a.json b.json --metric coco", "b.json does not exist"),
+        ("evaluate a b --metric coco --split S4", "--split belongs to --metric semantic"),
+        ("evaluate a b --metric coco --objects c.json", "--objects belongs to --metric separated"),
     ],
 )
 def test_mistake_gets_one_line_with_a_remedy(words, message, capsys, tmp_path, monkeypatch):

@@ -496,8 +496,6 @@ def test_pairs_are_counted_by_hand():
     said = torch.zeros(5, 5, dtype=torch.bool)
     said[0, :2] = True
     counts = pair_counts(said, values, (2,))
-    assert counts[0].tolist() == [
-        [0, 4],
-        [3, 2],
-    ]  # base: two classes, never said the same; one class, twice of five
+    # base: two classes, never said the same; one class, twice of five
+    assert counts[0].tolist() == [[0, 4], [3, 2]]
     assert counts[1].tolist() == [[0, 0], [4, 0]]

@@ -164,6 +164,9 @@ def evaluate(options: argparse.Namespace) -> None:
     from wsis.types import IGNORE
     from wsis.viz.tables import table as draw
 
+    for option, metric in (("split", "semantic"), ("objects", "separated")):
+        if getattr(options, option) is not None and options.metric != metric:
+            raise ConfigError(f"--{option} belongs to --metric {metric}; with {options.metric} leave it out")
     match options.metric:
         case "coco":
             found: dict[str, Any] = coco_ap_files(options.predicted, options.truth)
@@ -174,11 +177,11 @@ def evaluate(options: argparse.Namespace) -> None:
         case "separated":
             found = separated_files(options.predicted, options.truth, options.objects)
         case _:  # classes that occur in neither folder do not count, so any number above the values will do
-            novel, names = None, [str(i) for i in range(1, IGNORE)]
+            values, novel = [str(i) for i in range(1, IGNORE)], None
             if options.split:
-                known, ids = read_categories(options.truth.parent / "categories.json")
-                novel = [ids[label] - 1 for label in find_split(options.split, known)]
-            found = semantic_files(options.predicted, options.truth, names, novel=novel)
+                classes, ids = read_categories(options.truth.parent / "categories.json")
+                novel = [ids[label] - 1 for label in find_split(options.split, classes)]
+            found = semantic_files(options.predicted, options.truth, values, novel=novel)
     known = {k: v for k, v in found.items() if isinstance(v, float) and v == v}
     say(repr(draw([{"metric": k, "percent": 100 * v} for k, v in known.items() if k != "objects"])))
     if "objects" in known:
