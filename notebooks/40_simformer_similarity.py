@@ -12,7 +12,7 @@
 # Masks for some classes, image tags for the others, and in the end a class for every pixel.
 #
 # **Before this:** [what a weak label is](01_weak_labels.py). **After it:** [a second network, and
-# more novel classes](41_simformer_retraining.py). **Time:** at tiny scale some four minutes on a laptop, nearly all of them for one
+# more novel classes](41_simformer_retraining.py). **Time:** at tiny scale some three minutes on a laptop, most of them for one
 # network.
 #
 # ```{admonition} A small network, hardly trained
@@ -98,7 +98,9 @@ viz.show(
 # ## Training
 #
 # The network is MaskFormer {cite:p}`cheng2021maskformer`: a few learned queries look at the picture, and each makes a
-# {term}`proposal`, a class and a mask. Tags teach the class of all; masks teach the mask of base classes only.
+# {term}`proposal`, a class and a mask. Tags teach the class of all; masks teach the mask of base classes only. Which query
+# answers for which class is matched anew in each step. There masks weigh a tenth of what is published, at tiny scale: with their
+# full weight a query takes too long to settle on a class (decision 13, among the [decisions](../book/decisions/index.md)).
 
 # %%
 if scale == "full":  # in processes of its own, on all GPUs
@@ -114,7 +116,7 @@ log, terms = viz.read_log(folder / "network.csv"), ("label", "dice", "complement
 viz.training_curves({"SimFormer": log}, terms, title="Training")
 
 # %% [markdown]
-# **Takeaway.** *label*: the classes of all proposals, the slowest to learn. *dice*: masks of base classes. *complement* and
+# **Takeaway.** *label*: the classes of all proposals. *dice*: masks of base classes, which take longer. *complement* and
 # *similarity* belong to the two ideas below.
 #
 # ## Proposals
@@ -149,8 +151,8 @@ panels["truth"] = viz.draw_semantic(scenes[i].true_semantic, classes)
 viz.show(panels, columns=4, size=2.3, title="Proposals and what they say together")
 
 # %% [markdown]
-# **Takeaway.** Several proposals may share a region, and a sure class may come with an empty mask. Proposals of novel classes stand
-# near what they name, though no mask of such a class was ever shown; after so short a training outlines are soft.
+# **Takeaway.** A sure class may come with a mask that is hardly there. No mask of a novel class was ever shown, and yet their
+# proposals keep to what base masks leave. Which of them takes which part is another matter: two may share one region.
 #
 # Does mask ability carry over? For every class region of the pictures, the best IoU that *any* proposal has with it,
 # whatever the proposal calls itself, and the IoU of the final map.
@@ -178,8 +180,8 @@ for name, ious in (("base", best[False]), ("novel", best[True])):
 viz.table(rows, f"{len(scenes)} validation pictures")
 
 # %% [markdown]
-# So the first likeness carries over, in good part: some proposal fits a novel region nearly as well as a base region. The
-# map also needs its class and its turn in the sum, and there most is lost, of base classes too.
+# So the first likeness carries over in part: some proposal fits a novel region, though less well than a base region. Of what
+# the best proposal has, most arrives in the map. What novel classes lack is masks rather than names.
 #
 # ## The complement
 #
@@ -254,8 +256,8 @@ for at, name in chosen:
 viz.scrub(frames, [name for _, name in chosen], "pixel of")
 
 # %% [markdown]
-# **Takeaway.** For a pixel of a base class that is easy to tell, the map lights up over the class and stops at its border. For novel
-# ones it was never told what belongs together, and it says little, or that all is different.
+# **Takeaway.** For a pixel of a base class the map lights up over the class, and over what looks like it. For novel ones it was
+# never told what belongs together, and it mostly says that all is different.
 #
 # How far does that go, and why? SimNet learns from pairs of which one pixel, or both, are of a base class
 # ({ref}`fidelity:simformer-labelled`). So pixels of novel classes do appear, and always in pairs whose answer is *they
@@ -344,8 +346,9 @@ rows = [{name: panels[k] for name, panels in columns.items()} for k in range(len
 viz.show(rows, rows=STEPS, size=2.1, title="What a pixel is alike to")
 
 # %% [markdown]
-# **Takeaway.** Second row, proposal and pixel: it carries over to novel classes. Third and fourth row, pixel and pixel: the third
-# stays dark for most novel pixels, where the fourth lights up, beyond the object's border too.
+# **Takeaway.** Second row, proposal and pixel: wide novel ground has a proposal of its own, small novel things may get that of
+# what lies around them. Third and fourth row, pixel and pixel: the third stays dark for most novel pixels, where the fourth lights
+# up, beyond the object's border too.
 #
 # ## Where it fails
 
@@ -368,8 +371,8 @@ rows = [dict(zip(names, row, strict=True)) for row in three]
 viz.show(rows, rows=("image", "truth", "found"), size=2, title="Novel classes that were missed")
 
 # %% [markdown]
-# **Takeaway.** Pictures with the fewest novel pixels found. Outlines are there, names are not: an animal becomes another one, or a
-# thing of its colour. Base classes are confused in the same pictures, so what is missing is training rather than masks.
+# **Takeaway.** Pictures with the fewest novel pixels found. Small novel things fall to pieces of several classes, or become a base
+# thing of their surroundings. Base classes in the same pictures are mostly right, things of theirs with soft outlines.
 #
 # ```{admonition} Where paper, release and this page differ
 # :class: note

@@ -56,8 +56,21 @@ opened = open_data(data, scale, clicks="class_maps", seed=seed)
 train, val, classes = opened.train, opened.val, opened.train.classes
 cfg = (simformer.TINY if scale == "tiny" else simformer.FULL).for_classes(classes)
 configs = {"SimFormer": changed(cfg, **{"retrain.steps": 0}), "SimFormer*": cfg}
-keys = {name: fingerprint(c, opened.description, seed) for name, c in configs.items()}
-folders = {name: Path("../build/runs", key) for name, key in keys.items()}
+
+
+# %%
+same = {"seed": seed, "device": device}
+fit = partial(runs.fit, "simformer", cache=Path("../build/stages"), **same)
+launch = partial(runs.launch, "simformer", scale=scale, **same)
+
+
+def train_on(data, opened, c):  # the folder of the run, what its stages report, its network
+    out = Path("../build/runs", fingerprint(c, opened.description, seed))
+    if scale == "full":  # in processes of its own, on all GPUs
+        launch(c, out, data=data)
+    reports = fit(c, opened.train, opened.val, out, data=opened.description)
+    return out, reports, runs.load(out, device).model.eval()
+
 
 # %% [markdown]
 # ## Two networks
@@ -67,16 +80,8 @@ folders = {name: Path("../build/runs", key) for name, key in keys.items()}
 # the same kind, a plain MaskFormer {cite:p}`cheng2021maskformer`, learns from the start. The paper marks it with a star.
 
 # %%
-reports, nets = {}, {}
-for name, c in configs.items():
-    if scale == "full":  # in processes of its own, on all GPUs
-        where = {"data": data, "scale": scale, "seed": seed, "device": device}
-        runs.launch("simformer", c, folders[name], **where)
-    reports[name] = runs.fit(
-        "simformer", c, train, val, folders[name], data=opened.description, seed=seed,
-        device=device, cache=Path("../build/stages"),
-    )  # fmt: skip
-    nets[name] = runs.load(folders[name], device).model.eval()
+trained = {name: train_on(data, opened, c) for name, c in configs.items()}
+folders, reports, nets = ({name: run[k] for name, run in trained.items()} for k in range(3))
 
 # %% [markdown]
 # ## Class maps of training pictures
@@ -228,12 +233,8 @@ viz.show(
 other = {"world": "world-ade"}.get(data, data)
 ade = open_data(other, scale, clicks="class_maps", seed=seed)
 ade_cfg = configs["SimFormer"].for_classes(ade.train.classes)
-ade_folder = Path("../build/runs", fingerprint(ade_cfg, ade.description, seed))
-reports["ade"] = runs.fit(
-    "simformer", ade_cfg, ade.train, ade.val, ade_folder, data=ade.description, seed=seed,
-    device=device, cache=Path("../build/stages"),
-)  # fmt: skip
-ade_nets = {"SimFormer": runs.load(ade_folder, device).model.eval()}
+ade_nets = {}
+_, ade_reports, ade_nets["SimFormer"] = train_on(other, ade, ade_cfg)
 print("novel:", ", ".join(ade.train.classes[label] for label in ade_cfg.novel))
 
 # %%
@@ -249,7 +250,7 @@ viz.show(
 # complement may reach into them, the constant of the [last chapter](40_simformer_similarity.py) only keeps it from having to.
 
 # %%
-shares = {k: 100 * v for k, v in reports["ade"]["evaluation"].items() if k.endswith("mIoU")}
+shares = {k: 100 * v for k, v in ade_reports["evaluation"].items() if k.endswith("mIoU")}
 viz.table([{"network": "SimFormer", **shares}], "validation pictures (%)")
 
 # %% [markdown]

@@ -106,18 +106,30 @@ def test_pseudo_maps_name_only_tagged_novel_classes(tags, present_only, expected
     assert torch.equal(pseudo_maps(SCORES, made, torch.tensor([tags]).bool(), cfg), made)
 
 
-def test_a_constant_network_is_the_same_from_all_views(scenes):
-    class Constant(torch.nn.Module):
-        def forward(self, images):
-            height, width = (side // 4 for side in images.shape[2:])
-            logits = torch.tensor([2.0, 0.0, 0.0, 0.0]).expand(1, len(images), 1, 4)
-            return Outputs(logits, torch.ones(1, len(images), 1, height, width), images)
+class Constant(torch.nn.Module):
+    """Says the first class everywhere, and remembers the sizes of what it sees."""
 
+    def forward(self, images):
+        height, width = (side // 4 for side in images.shape[2:])
+        self.seen = [*getattr(self, "seen", []), tuple(images.shape[2:])]
+        logits = torch.tensor([2.0, 0.0, 0.0, 0.0]).expand(1, len(images), 1, 4)
+        return Outputs(logits, torch.ones(1, len(images), 1, height, width), images)
+
+
+def test_a_constant_network_is_the_same_from_all_views(scenes):
     images = torch.rand(1, 3, 40, 56)
     one = simformer.class_scores(Constant(), images, NOVEL)
     several = simformer.class_scores(Constant(), images, NOVEL, shorts=(32, 64, 96), flip=True)
     assert one.shape == (1, 3, 40, 56)
     torch.testing.assert_close(several, one)
+
+
+@pytest.mark.parametrize(("shorts", "sizes"), [((), [(32, 64)]), ((32, 64), [(32, 96), (32, 96)])])
+def test_several_views_have_a_limit_of_their_own(shorts, sizes):
+    cfg = changed(NOVEL, **{"size.test_short": 32, "size.test_long": 64, "pseudo.long": 96})
+    network = Constant()
+    simformer.class_scores(network, torch.rand(1, 3, 20, 60), cfg, shorts)
+    assert network.seen == sizes
 
 
 def test_pairs_follow_each_other_and_start_anywhere():
