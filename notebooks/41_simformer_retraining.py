@@ -72,6 +72,12 @@ def train_on(data, opened, c):  # the folder of the run, what its stages report,
     return out, reports, runs.load(out, device).model.eval()
 
 
+def train_all(data, opened):  # {name: folder}, {name: reports}, {name: network}
+    settings = {name: c.for_classes(opened.train.classes) for name, c in configs.items()}
+    found = {name: train_on(data, opened, c) for name, c in settings.items()}
+    return ({name: run[k] for name, run in found.items()} for k in range(3))
+
+
 # %% [markdown]
 # ## Two networks
 #
@@ -80,8 +86,7 @@ def train_on(data, opened, c):  # the folder of the run, what its stages report,
 # the same kind, a plain MaskFormer {cite:p}`cheng2021maskformer`, learns from the start. The paper marks it with a star.
 
 # %%
-trained = {name: train_on(data, opened, c) for name, c in configs.items()}
-folders, reports, nets = ({name: run[k] for name, run in trained.items()} for k in range(3))
+folders, reports, nets = train_all(data, opened)
 
 # %% [markdown]
 # ## Class maps of training pictures
@@ -150,15 +155,19 @@ viz.training_curves(logs, ("label", "dice"), title="Training")
 # queries do not yet tell pictures apart, and how long a network stays there is chance in so short a training
 # (decision 13, among the [decisions](../book/decisions/index.md)).
 
+
 # %%
-rows = []
-for name, report in reports.items():
-    figures = {k: 100 * v for k, v in report["evaluation"].items() if k.endswith("mIoU")}
-    rows.append({"network": name, **figures})
-made = {k: 100 * v for k, v in reports["SimFormer*"]["labels"].items() if k.endswith("mIoU")}
-viz.table(
-    [*rows, {"network": "maps of the training pictures", **made}], "validation pictures (%)"
-)
+def percent(figures):
+    return {name: 100 * value for name, value in figures.items() if name.endswith("mIoU")}
+
+
+def measured(reports):  # mIoU of the networks, and of the maps that the second learned from
+    rows = [{"network": name, **percent(r["evaluation"])} for name, r in reports.items()]
+    made = percent(reports["SimFormer*"]["labels"])
+    return [*rows, {"network": "maps of the training pictures", **made}]
+
+
+viz.table(measured(reports), "validation pictures (%)")
 
 # %% [markdown]
 # The paper's second network is better than its first. Where it is worse here, look at *label* above before the maps: if the second
@@ -227,31 +236,29 @@ viz.show(
 #
 # The same on a data set in the manner of ADE20K, the document's Fig. 2: another list of classes, in another order, some kinds of
 # ground as one, and pixels that are of no class at all. Nothing is told to the method but the list. Here it is the embedded world
-# again, in its other layout, and the first network alone.
+# again, in its other layout.
 
 # %%
-other = {"world": "world-ade"}.get(data, data)
+other = "world-ade" if data == "world" else data
 ade = open_data(other, scale, clicks="class_maps", seed=seed)
-ade_cfg = configs["SimFormer"].for_classes(ade.train.classes)
-ade_nets = {}
-_, ade_reports, ade_nets["SimFormer"] = train_on(other, ade, ade_cfg)
-print("novel:", ", ".join(ade.train.classes[label] for label in ade_cfg.novel))
+_, ade_reports, ade_nets = train_all(other, ade)
+names = ade.train.classes
+ade_cfg = cfg.for_classes(names)
+print("novel:", ", ".join(names[label] for label in ade_cfg.novel))
 
 # %%
-chosen = from_best_to_worst(ade_nets["SimFormer"], ade.val, ade_cfg)
-rows = compared(ade_nets, chosen, ade_cfg, ade.train.classes)
-titles = ("image", "truth", "kinds", "SimFormer")
+chosen = from_best_to_worst(ade_nets["SimFormer*"], ade.val, ade_cfg)
 viz.show(
-    rows, rows=titles, size=1.7, title="From the best to the worst, in the layout of ADE20K"
-)
+    compared(ade_nets, chosen, ade_cfg, names), rows=("image", "truth", "kinds", *ade_nets), size=1.7,
+    title="From the best to the worst of SimFormer*, in the layout of ADE20K",
+)  # fmt: skip
 
 # %% [markdown]
-# **Takeaway.** Hatched pixels have no class. The network names them all the same, as every pixel gets the class that says most: the
+# **Takeaway.** Hatched pixels have no class. Networks name them all the same, as every pixel gets the class that says most: the
 # complement may reach into them, the constant of the [last chapter](40_simformer_similarity.py) only keeps it from having to.
 
 # %%
-shares = {k: 100 * v for k, v in ade_reports["evaluation"].items() if k.endswith("mIoU")}
-viz.table([{"network": "SimFormer", **shares}], "validation pictures (%)")
+viz.table(measured(ade_reports), "validation pictures (%)")
 
 # %% [markdown]
 # ## Which classes are novel
