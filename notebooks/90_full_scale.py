@@ -50,7 +50,8 @@ viz.table(rows, caption="BESTIE: what the scale changes")
 
 # %% [markdown]
 # Lengths in pixels shrink with the images: the kernel of the center search, the width of a center's Gaussian, the
-# smallest component. Thresholds, losses and rules do not.
+# smallest component. Thresholds, losses and rules do not. (In other methods one constant each does: a threshold of
+# AttentionShift and a weight in SimFormer's match, decisions 11 and 13 among the [decisions](../book/decisions/index.md).)
 #
 # A run goes through stages, and each leaves an artefact. A stage whose artefact is there is not run again, so a run
 # that was killed goes on, and one that only changes the last stage shares the others.

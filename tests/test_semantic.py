@@ -29,7 +29,7 @@ from wsis.data.world import STUFF, World, WorldConfig
 from wsis.errors import AnnotationError, DataError
 from wsis.evaluate import MeanIoU
 from wsis.export import read_label_map, write_label_map
-from wsis.semantic_metrics import grouped_iou, pair_counts
+from wsis.semantic_metrics import grouped_iou, is_novel, pair_counts
 from wsis.types import IGNORE, Instances, Sample
 from wsis.weak import with_base_masks
 
@@ -489,6 +489,12 @@ def test_photographs_are_read_with_all_their_classes():
             assert torch.equal(present[index], sample.tags)
             crop = SemanticAugment(crop=128, short=(128, 160), long=400, novel=(0, 100))(sample, index)
             assert crop.tags.any() and not (crop.tags & ~sample.tags).any()
+
+
+def test_novel_pixels_are_those_of_novel_labels():
+    class_map = torch.tensor([[0, 1, 2], [3, 254, 255]], dtype=torch.uint8)
+    assert is_novel(class_map, (0, 253)).tolist() == [[False, True, False], [False, True, False]]
+    assert not is_novel(class_map, ()).any()
 
 
 def test_pairs_are_counted_by_hand():
