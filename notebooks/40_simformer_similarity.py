@@ -90,6 +90,7 @@ viz.show(
     rows=("image", "all classes", "given"),
     size=2.2,
     title="What the network may learn from",
+    one_legend=True,
 )
 
 # %% [markdown]
@@ -368,7 +369,8 @@ three = [[s.image for _, s, _ in worst]]
 three += [[viz.draw_semantic(s.true_semantic, classes) for _, s, _ in worst]]
 three += [[viz.draw_semantic(made, classes) for _, _, made in worst]]
 rows = [dict(zip(names, row, strict=True)) for row in three]
-viz.show(rows, rows=("image", "truth", "found"), size=2, title="Novel classes that were missed")
+titles = ("image", "truth", "found")
+viz.show(rows, rows=titles, size=2, title="Novel classes that were missed", one_legend=True)
 
 # %% [markdown]
 # **Takeaway.** Pictures with the fewest novel pixels found. Small novel things fall to pieces of several classes, or become a base

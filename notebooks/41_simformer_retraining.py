@@ -119,7 +119,10 @@ mixed = [i for i, s in enumerate(some) if s.tags[list(cfg.novel)].sum() > 1][:5]
 rows = [{f"image {i}": some[i].image for i in mixed}]
 for step in steps.values():
     rows.append({f"image {i}": viz.draw_semantic(step(i), classes) for i in mixed})
-viz.show(rows, rows=("image", *steps), size=1.8, title="What the second network learns from")
+viz.show(
+    rows, rows=("image", *steps), size=1.8, title="What the second network learns from",
+    one_legend=True,
+)  # fmt: skip
 
 # %% [markdown]
 # **Takeaway.** Compare the third row with the fourth: tags throw out classes that are not there, base masks mend what was annotated
@@ -203,10 +206,9 @@ def from_best_to_worst(net, dataset, c):  # six pictures with many novel pixels
 
 
 # %%
-def kinds(s, c):  # which pixels are of base classes, which of novel ones
-    kind = 1 + is_novel(s.true_semantic, c.novel).long()
-    known = torch.where(s.true_semantic == IGNORE, IGNORE, kind)
-    return viz.draw_semantic(known, ("base", "novel"))
+def kinds(s, c):  # pixels of base classes white, of novel ones dark, of none grey
+    shade = torch.where(is_novel(s.true_semantic, c.novel), 0.2, 0.95)
+    return torch.where(s.true_semantic == IGNORE, 0.7, shade).expand(3, -1, -1)
 
 
 def maps(chosen, names, made):  # a row of panels
@@ -223,7 +225,7 @@ def compared(nets, chosen, c, names):  # a row for each step, a column for each 
 # %%
 chosen = from_best_to_worst(nets["SimFormer*"], val, cfg)
 viz.show(
-    compared(nets, chosen, cfg, classes), rows=("image", "truth", "kinds", *nets), size=1.7,
+    compared(nets, chosen, cfg, classes), rows=("image", "truth", "novel (dark)", *nets), size=1.7, one_legend=True,
     title="From the best to the worst of SimFormer*",
 )  # fmt: skip
 
@@ -249,7 +251,7 @@ print("novel:", ", ".join(names[label] for label in ade_cfg.novel))
 # %%
 chosen = from_best_to_worst(ade_nets["SimFormer*"], ade.val, ade_cfg)
 viz.show(
-    compared(ade_nets, chosen, ade_cfg, names), rows=("image", "truth", "kinds", *ade_nets), size=1.7,
+    compared(ade_nets, chosen, ade_cfg, names), rows=("image", "truth", "novel (dark)", *ade_nets), size=1.7, one_legend=True,
     title="From the best to the worst of SimFormer*, in the layout of ADE20K",
 )  # fmt: skip
 

@@ -106,6 +106,16 @@ class TestShow:
         figure = viz.show({str(i): image for i in range(5)}, columns=3)
         assert [a.get_title() for a in figure.axes] == ["0", "1", "2", "3", "4", ""]
 
+    def test_one_legend_names_every_class_once(self):
+        maps = [torch.tensor([[1, 2], [2, 2]]), torch.tensor([[2, 2], [255, 2]])]
+        panels = {str(i): viz.draw_semantic(m, ("dog", "cat")) for i, m in enumerate(maps)}
+        figure = viz.show(panels, one_legend=True)
+        assert not any(ax.get_legend() for ax in figure.axes)
+        (legend,) = figure.legends
+        assert [text.get_text() for text in legend.get_texts()] == ["cat", "dog", "ignore"]
+        found = [handle.get_facecolor()[:3] for handle in legend.legend_handles]
+        np.testing.assert_allclose(found[:2], viz.class_colors(2)[::-1])
+
     def test_only_the_first_row_of_a_grid_is_titled(self, image):
         figure = viz.show([{"a": image, "b": image}] * 2, rows=["one", "two"])
         assert [a.get_title() for a in figure.axes] == ["a", "b", "", ""]

@@ -15,7 +15,7 @@ from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from wsis.types import BACKGROUND, IGNORE, ExtremePoints, Instances, Points
-from wsis.viz.style import Panel, class_colors, draw, frame, instance_colors, oklab, to_numpy, to_rgb
+from wsis.viz.style import LEGEND, Panel, class_colors, draw, frame, instance_colors, oklab, to_numpy, to_rgb
 
 HALO = [withStroke(linewidth=3, foreground="white")]
 
@@ -194,5 +194,5 @@ def _legend(axes: Axes, entries: Sequence[tuple[Any, Any]]) -> None:
     if patches:
         axes.legend(
             handles=patches, loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=min(3, len(patches)),
-            fontsize=8, handlelength=1, handleheight=1, handletextpad=0.4, columnspacing=1, borderaxespad=0.2,
+            borderaxespad=0.2, **LEGEND,
         )  # fmt: skip

@@ -24,6 +24,13 @@ from matplotlib.ticker import LogLocator
 from torch import Tensor
 
 HEAT = "viridis"
+LEGEND: dict[str, Any] = {
+    "fontsize": 8,
+    "handlelength": 1,
+    "handleheight": 1,
+    "handletextpad": 0.4,
+    "columnspacing": 1,
+}
 OKABE_ITO = ("#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#F0E442")
 RC: dict[Any, Any] = {
     "figure.facecolor": "white",
@@ -183,6 +190,7 @@ def show(
     rows: Sequence[str] = (),
     columns: int = 4,
     size: float = 2.5,
+    one_legend: bool = False,
 ) -> Figure:
     """Titled pictures side by side; the figure is returned and not yet shown, so a cell ends with it.
 
@@ -192,6 +200,7 @@ def show(
         title: what the figure shows, as a sentence.
         rows: a name for each row.
         size: inches per picture.
+        one_legend: the entries of all legends in one below the pictures.
     """
     grid = _grid(panels, columns)
     with styled():
@@ -206,7 +215,8 @@ def show(
                 line[0].text(
                     -0.05, 0.5, rows[i], rotation=90, ha="right", va="center", transform=line[0].transAxes
                 )
-        _fit(figure, axes, size, bool(title))
+        below = _gather_legends(figure, axes, int(size * len(grid[0]))) if one_legend else 0
+        _fit(figure, axes, size, 0.35 * bool(title) + 0.23 * below)
         if title:
             figure.suptitle(title, fontweight="bold", fontsize=11.5)
         plt.close(figure)
@@ -231,8 +241,21 @@ def _grid(
     return [[(name if i == 0 else "", panel) for name, panel in row.items()] for i, row in enumerate(panels)]
 
 
-def _fit(figure: Figure, axes: np.ndarray, size: float, titled: bool) -> None:
-    """Give the figure the size its pictures need: `size` inches wide each, as high as their shapes ask."""
+def _gather_legends(figure: Figure, axes: np.ndarray, columns: int) -> int:
+    """Move what the legends of all pictures say into one below them; the number of its lines."""
+    entries: dict[str, Any] = {}
+    for legend in (found for ax in axes.flat if (found := ax.get_legend())):
+        entries |= zip((t.get_text() for t in legend.get_texts()), legend.legend_handles, strict=True)
+        legend.remove()
+    names = sorted(entries)
+    figure.legend(
+        [entries[name] for name in names], names, loc="outside lower center", ncols=columns, **LEGEND
+    )
+    return -(-len(names) // columns)
+
+
+def _fit(figure: Figure, axes: np.ndarray, size: float, room: float) -> None:
+    """Give the figure the size its pictures need: `size` inches wide each, as high as their shapes ask, and `room` more."""
 
     def height(ax: Axes) -> float:
         legend = ax.get_legend()
@@ -242,9 +265,7 @@ def _fit(figure: Figure, axes: np.ndarray, size: float, titled: bool) -> None:
 
     heights = [max(height(ax) for ax in row) for row in axes]
     beside = [max(0.28 * bool(ax.child_axes) for ax in column) for column in axes.T]
-    figure.set_size_inches(
-        size * (len(beside) + sum(beside)) + 0.2, sum(heights) + 0.1 * len(heights) + 0.35 * titled
-    )
+    figure.set_size_inches(size * (len(beside) + sum(beside)) + 0.2, sum(heights) + 0.1 * len(heights) + room)
 
 
 def draw(axes: Axes, panel: Any) -> None:
