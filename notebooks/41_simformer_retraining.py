@@ -35,7 +35,7 @@ from matplotlib import pyplot as plt
 
 from wsis import runs, viz
 from wsis.config import changed, fingerprint, sources
-from wsis.data.splits import ADE20K, ADE_SPLITS, COCO_SPLITS, COCO_STUFF
+from wsis.data.splits import ADE20K, ADE_SPLITS, COCO_SPLITS, COCO_STUFF, find_split
 from wsis.data.transforms import collate
 
 # %%
@@ -92,7 +92,7 @@ folders, reports, nets = train_all(data, opened)
 # ## Class maps of training pictures
 #
 # Base classes stay as they were annotated. A pixel of the rest becomes a novel class if the network says so *and* the picture's
-# tags name that class; otherwise it stays open and teaches nothing.
+# tags name that class; otherwise it stays open, a pixel outside every mask.
 
 # %%
 where = next(nets["SimFormer"].parameters()).device
@@ -126,7 +126,7 @@ viz.show(
 
 # %% [markdown]
 # **Takeaway.** Compare the third row with the fourth: tags throw out classes that are not there, base masks mend what was annotated
-# anyway. What remains wrong is the border between two novel classes, and between one and a thing that nobody sees.
+# anyway. What remains is mostly open rather than wrong, small things first.
 #
 # Of the pixels of novel classes, how many does the map name rightly, wrongly, or leave open? With `pseudo.present_only` the
 # classes of the picture's tags alone compete, so that a pixel can go to the second best ({ref}`fidelity:simformer-present-only`).
@@ -154,9 +154,7 @@ viz.training_curves(logs, ("label", "dice"), title="Training")
 
 # %% [markdown]
 # **Takeaway.** Both start from the same pretrained trunk. The second has a mask for every class that its maps show, so that its
-# *dice* is over more masks, some of them wrong: there compare shapes, not heights. *label* asks the same of both. At first
-# queries do not yet tell pictures apart, and how long a network stays there is chance in so short a training
-# (decision 13, among the [decisions](../book/decisions/index.md)).
+# *dice* is over more masks, some of them wrong: there compare shapes, not heights. *label* asks the same of both.
 
 
 # %%
@@ -173,8 +171,7 @@ def measured(reports):  # mIoU of the networks, and of the maps that the second 
 viz.table(measured(reports), "validation pictures (%)")
 
 # %% [markdown]
-# The paper's second network is better than its first. Where it is worse here, look at *label* above before the maps: if the second
-# came late from its plateau, that alone explains it, and one run says nothing about the idea. C34 below asks it over seeds.
+# The paper's second network is better than its first. One run of each says little; C34 below asks it over seeds.
 #
 # The maps of the training pictures are better than any answer on new ones: base classes are true there, and tags rule out most
 # mistakes. That is the ceiling of the second network, on pictures that it has seen. What it learns beyond the first comes
@@ -231,8 +228,8 @@ viz.show(
 
 # %% [markdown]
 # **Takeaway.** Wide kinds of ground are found even where no mask of them was ever shown, since what base masks leave over is mostly
-# theirs. Small novel things are the ones that go missing. The second network's maps are quieter, with fewer specks, and where it
-# is wrong it is wrong about whole regions.
+# theirs. Small novel things are the ones that go missing. Both networks mostly err in the same places: the second has learned
+# from the first.
 #
 # ## Another list of classes
 #
@@ -296,7 +293,7 @@ plt.show()
 # ## More novel classes
 #
 # Left as published, right on the embedded world, where each split has one novel class more of its sixteen than the one before.
-# Points without a bar are of one seed; points that are missing were not run.
+# Bars are over seeds; points that are missing were not run.
 
 # %%
 results = read_results(TABLES, Path("../book/results"))
@@ -323,6 +320,20 @@ plt.show()
 # further apart than their bars are long; where they are not, the order is chance. The oracle sees all masks: its line
 # moves because other classes count as novel, not because it learned anything else.
 #
+# Why it falls so far? A likely reason: the complement says where the novel classes of a picture are *together*. Where a picture
+# shows one of them, that is its mask. Where it shows several, what is whose can only be found by comparing pictures.
+
+# %%
+tags = torch.stack([train[i].tags for i in range(min(len(train), 500))])
+table, rows = next(t for t in TABLES if t.id == "simformer.table3"), []
+for row in table.rows[: len(SHARES)]:
+    shown = tags[:, list(find_split(table.config(row, scale).split, classes))].sum(1)
+    alone = 100 * float((shown == 1).sum() / (shown > 0).sum())
+    rows.append({"row": row.name, "pictures with one novel class alone (%)": alone})
+    rows[-1]["novel mIoU (%)"] = done.get(row.name, {}).get("novel_mIoU", none)["mean"]
+viz.table(rows, "of the training pictures with any novel class")
+
+# %% [markdown]
 # What pairs of pixels are good for, on four splits, and each part of the objective on one. All rows stand on [the results
 # page](../book/results.md).
 
@@ -345,14 +356,15 @@ viz.table(
 # %% [markdown]
 # What can be read from this, and what not:
 #
-# - **The complement (C32c)** makes the masks of novel classes. Without it their proposals have names and hardly any pixels.
-# - **Pairs across images** are above no pairs on each split in the mean, as published, and seeds differ by more than that. The
-#   row *images in pairs* has the same images side by side while SimNet teaches nothing, and cannot be told from it (C32d). The
-#   gain, if it is one, may well be of the images that come together, not of what is said about their pixels.
-# - **Pairs within an image** are below no pairs, against C32. A part of that is seen without any SimNet, in *each image twice*:
-#   a batch then shows half as many images, and a short training misses them. The published run is long.
-# - **SimNet of two base pixels (C32m)**, which the last chapter found right more often, does no more for the maps than the
-#   published one. At its published weight what is distilled moves little in so few steps.
+# - **The complement (C32c)** makes the masks of novel classes: without it few of their pixels are found.
+# - **Pairs across images** are above no pairs on each split in the mean, as published, and closer together from seed to seed.
+#   The row *images in pairs* has the same images side by side while SimNet teaches nothing. It is below in the mean, but
+#   scatters too much to say whether the pairs of pixels do it or the images that come together (C32d).
+# - **Pairs within an image** are not above no pairs, against C32. A part of that is seen without any SimNet, in *each image
+#   twice*: a batch then shows half as many images. Whether a training of published length minds, we do not know.
+# - **SimNet of two base pixels (C32m)**, which the last chapter found right more often, makes worse maps than the published one.
+#   It calls most novel pixels alike, those of two classes too; the published one calls most of them different. A likely
+#   reading: what parts the novel classes of a picture, which share one complement, is worth more here than what joins them.
 #
 # ## On photographs
 #
@@ -417,7 +429,7 @@ print(
 )
 
 # %% [markdown]
-# Nothing: all stays open. With `present_only` the pixels go to one of the two, here the first, for want of anything better.
+# Nothing: all stays open, so that neither is among the picture's targets. With `present_only` the pixels go to one of the two, here the first, for want of anything better.
 #
 # ```{solution-end}
 # ```
