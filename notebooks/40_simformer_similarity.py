@@ -94,7 +94,7 @@ viz.show(
 )
 
 # %% [markdown]
-# **Takeaway.** The last row is all that any loss sees of the middle one, besides the names of what is missing (light: open).
+# **Takeaway.** The last row is all that any loss sees of the middle one, besides the names of what is missing (hatched: open).
 #
 # ## Training
 #

@@ -253,8 +253,9 @@ viz.show(
 )  # fmt: skip
 
 # %% [markdown]
-# **Takeaway.** Hatched pixels have no class. Networks name them all the same, as every pixel gets the class that says most: the
-# complement may reach into them, the constant of the [last chapter](40_simformer_similarity.py) only keeps it from having to.
+# **Takeaway.** Pixels without a class are hatched, where a picture has any. Networks name them all the same, as every pixel gets the
+# class that says most: the complement may reach into them, the constant of the [last chapter](40_simformer_similarity.py) only
+# keeps it from having to.
 
 # %%
 viz.table(measured(ade_reports), "validation pictures (%)")
