@@ -100,8 +100,8 @@ viz.show(
 #
 # The network is MaskFormer {cite:p}`cheng2021maskformer`: a few learned queries look at the picture, and each makes a
 # {term}`proposal`, a class and a mask. Tags teach the class of all; masks teach the mask of base classes only. Which query
-# answers for which class is matched anew in each step. There masks weigh a tenth of what is published, at tiny scale: with their
-# full weight a query takes too long to settle on a class (decision 13, among the [decisions](../book/decisions/index.md)).
+# answers for which class is matched anew in each step. At tiny scale masks weigh less there than published: with their full
+# weight a query takes too long to settle on a class (decision 13, among the [decisions](../book/decisions/index.md)).
 
 # %%
 if scale == "full":  # in processes of its own, on all GPUs
@@ -182,7 +182,7 @@ viz.table(rows, f"{len(scenes)} validation pictures")
 
 # %% [markdown]
 # So the first likeness carries over in part: some proposal fits a novel region, though less well than a base region. Of what
-# the best proposal has, most arrives in the map. What novel classes lack is masks rather than names.
+# the best proposals have, most arrives in the map.
 #
 # ## The complement
 #

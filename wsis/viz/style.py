@@ -215,7 +215,7 @@ def show(
                 line[0].text(
                     -0.05, 0.5, rows[i], rotation=90, ha="right", va="center", transform=line[0].transAxes
                 )
-        below = _gather_legends(figure, axes, int(size * len(grid[0]))) if one_legend else 0
+        below = _gather_legends(figure, axes, max(1, int(size * len(grid[0])))) if one_legend else 0
         _fit(figure, axes, size, 0.35 * bool(title) + 0.23 * below)
         if title:
             figure.suptitle(title, fontweight="bold", fontsize=11.5)
@@ -242,7 +242,7 @@ def _grid(
 
 
 def _gather_legends(figure: Figure, axes: np.ndarray, columns: int) -> int:
-    """Move what the legends of all pictures say into one below them; the number of its lines."""
+    """Move what the legends of all pictures say into one below them, in so many columns; the number of its lines."""
     entries: dict[str, Any] = {}
     for legend in (found for ax in axes.flat if (found := ax.get_legend())):
         entries |= zip((t.get_text() for t in legend.get_texts()), legend.legend_handles, strict=True)
