@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from wsis.errors import DataError
+from wsis.experiments.results import difference
 
 KEYS = {"table", "scale", "data", "rows", "claims", "provenance"}
 AGAIN = "write it again with python -m wsis table"
@@ -107,9 +108,7 @@ def _claims(claims: Iterable[tuple[Result, dict[str, Any]]]) -> str:
     """Each ordinal claim with the measured difference and its verdict."""
     body = ""
     for run, claim in claims:
-        measured = ""
-        if claim["mean"] is not None:
-            measured = f"{claim['mean']:+.1f} <small>[{claim['low']:+.1f}, {claim['high']:+.1f}]</small>"
+        measured = "" if claim["mean"] is None else difference(claim)
         verdict = f'<span class="verdict {claim["verdict"].replace(" ", "-")}">{claim["verdict"]}</span>'
         cells = [claim["id"], escape(claim["text"]), escape(str(claim["published"])), measured, verdict]
         cells.append(f"{run['scale']}, {run['data']}")

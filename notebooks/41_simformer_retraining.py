@@ -367,6 +367,8 @@ viz.table(
 # - **Pairs within an image** are below no pairs in the mean on three splits of four, against C32, by less than seeds scatter. A
 #   part of that is seen without any SimNet, in *each image twice*: a batch then shows half as many images. Whether a training of
 #   published length minds, we do not know.
+# - **How many pixels are compared (C31)** shows no order: no number is ahead on all splits, and the three lie closer together
+#   than seeds do. That they differ by less than a point, as published, would take more seeds to say.
 # - **SimNet of two base pixels (C32m)**, which the last chapter found right more often, makes worse maps than the published one.
 #   It calls most novel pixels alike, those of two classes too; the published one calls most of them different. A likely
 #   reading: what parts the novel classes of a picture, which share one complement, is worth more here than what joins them.

@@ -4,6 +4,7 @@ import json
 import math
 import shlex
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -17,11 +18,11 @@ from wsis.experiments import data as data_module
 from wsis.experiments import runner
 from wsis.experiments.data import open_data
 from wsis.experiments.recipes import read_recipe
-from wsis.experiments.results import also, as_text, claim_rows, read_results
+from wsis.experiments.results import also, as_text, claim_rows, difference, read_results
 from wsis.experiments.runner import run_table
 from wsis.experiments.tables import TABLES, Row, find
-from wsis.experiments.verdicts import Claim, Greater, Within, compare, interval, judge
-from wsis.files import write_json
+from wsis.experiments.verdicts import Alike, Claim, Greater, alike, best, compare, interval, judge, order
+from wsis.files import read_json, write_json
 
 SCENES = WorldConfig(size=64, objects=(1, 2), classes=("cat", "car"))
 TABLE1, TABLE2 = (find(f"bestie.{name}")[0] for name in ("table1", "table2"))
@@ -70,6 +71,20 @@ def test_published_numbers_bear_out_the_published_claims(table):
             assert comparison.judge(value, value) == "holds", claim.id
 
 
+RESULTS = sorted((Path(__file__).parents[1] / "book" / "results").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+def test_stored_verdicts_are_those_of_the_stored_numbers(path):
+    stored = read_json(path)
+    for table in (t for t in TABLES if t.id == stored["table"]):
+        of = {
+            m: {r["name"]: dict(enumerate(r["ours"].get(m, {}).get("values", []))) for r in stored["rows"]}
+            for m in stored["metrics"]
+        }
+        assert stored["claims"] == [judge(claim, of) for claim in table.claims]
+
+
 def test_claims_of_tables_that_were_run_or_not(tmp_path):
     claim = TABLE1.claims[0]
     entry = {"id": claim.id, "seeds": 3, "mean": 1.25, "low": -0.5, "high": 3.0, "verdict": "undecided"}
@@ -114,39 +129,55 @@ def values(**rows):
     [((12, 13, 12), "holds"), ((8, 7, 8), "contradicted"), ((9, 10, 12), "undecided"), ((12, 12), "not run")],
 )
 def test_verdict_on_greater(a, verdict):
-    found = compare(Greater("mAP50", "a", ("b",)), values(a=a, b=(10, 10, 10))["mAP50"])
+    found = compare(Greater("mAP50", "a", "b"), values(a=a, b=(10, 10, 10))["mAP50"])
     assert found["verdict"] == verdict and found["seeds"] == len(a)
     assert (found["mean"] is None) == (verdict == "not run")
 
 
 def test_differences_are_paired_by_seed():
     """Seeds differ by ten points, rows within a seed by one: only the pairing can tell."""
-    found = compare(Greater("mAP50", "a", ("b",)), values(a=(11.0, 21.1, 30.9), b=(10, 20, 30))["mAP50"])
+    found = compare(Greater("mAP50", "a", "b"), values(a=(11.0, 21.1, 30.9), b=(10, 20, 30))["mAP50"])
     assert found["verdict"] == "holds" and found["mean"] == pytest.approx(1.0)
 
 
 def test_only_seeds_that_all_rows_have_count():
     rows = {"a": {0: 2.0, 1: 2.0, 2: 2.0, 3: 2.0}, "b": {1: 1.0, 2: 1.0}}
-    assert compare(Greater("mAP50", "a", ("b",)), rows)["seeds"] == 2
+    assert compare(Greater("mAP50", "a", "b"), rows)["seeds"] == 2
 
 
-def test_best_is_above_the_best_of_the_others():
-    best = Greater("mAP50", "a", ("b", "c"))
-    found = compare(best, values(a=(5, 5, 5), b=(4, 1, 4), c=(1, 4.1, 1))["mAP50"])
-    assert found["mean"] == pytest.approx((1 + 0.9 + 1) / 3)
+def test_chance_alone_does_not_contradict():
+    """Rows that differ by seeds only: their range is far from nothing in each seed, and one of them is always above `a`."""
+    of = values(a=(10, 13, 16), b=(13, 16, 10), c=(16, 10, 13))
+    for claim in (alike("mAP50", "abc", 1.0), best("mAP50", "a", "bc")):
+        assert judge(Claim("X", "", "", claim), of)["verdict"] == "undecided"
+
+
+def test_what_is_shown_of_a_claim_of_several_parts():
+    of = values(a=(12, 12.1, 12), b=(10, 10, 10), c=(13, 11, 12))
+    entry = judge(Claim("X", "a is best", "", best("mAP50", "a", "bc")), of)
+    assert difference(entry) == "1 of 2 hold"
+    assert (
+        difference(judge(Claim("X", "", "", order("mAP50", "b", "a", "b")), of))
+        == "1 of 2 hold, 1 contradicted"
+    )
 
 
 @pytest.mark.parametrize(
     ("b", "verdict"),
-    [((10.2, 10.3, 10.2), "holds"), ((13, 13.1, 12.9), "contradicted"), ((10, 11, 12), "undecided")],
+    [
+        ((10.2, 10.3, 10.2), "holds"),
+        ((13, 13.1, 12.9), "contradicted"),
+        ((7, 7.1, 6.9), "contradicted"),
+        ((10, 11, 12), "undecided"),
+    ],
 )
-def test_verdict_on_within(b, verdict):
-    found = compare(Within("mAP50", ("a", "b"), 1.0), values(a=(10, 10, 10), b=b)["mAP50"])
+def test_verdict_on_alike(b, verdict):
+    found = compare(Alike("mAP50", "a", "b", 1.0), values(a=(10, 10, 10), b=b)["mAP50"])
     assert found["verdict"] == verdict
 
 
 def test_claim_of_two_parts_is_as_good_as_its_worse_one():
-    parts = (Greater("mAP50", "a", ("b",)), Greater("mAP50", "b", ("a",), margin=1.5))
+    parts = (Greater("mAP50", "a", "b"), Greater("mAP50", "b", "a", margin=1.5))
     entry = judge(Claim("X", "a > b, but not by 1.5", "", parts), values(a=(12, 12.1, 12), b=(10, 10, 10)))
     assert [p["verdict"] for p in entry["parts"]] == ["holds", "contradicted"]
     assert entry["verdict"] == "contradicted" and entry["mean"] == entry["parts"][1]["mean"]

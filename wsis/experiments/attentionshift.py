@@ -7,7 +7,7 @@ mIoU is that of the pseudo masks of the training images, box_IoU that of the box
 from typing import Any
 
 from wsis.experiments.rows import Row, Table
-from wsis.experiments.verdicts import Claim, Greater
+from wsis.experiments.verdicts import Claim, Greater, order
 
 THREE = ("mAP25", "mAP50", "mAP75")
 RAW: dict[str, Any] = {"refine.enabled": False, "parts.shift": "none", "tokens.feedback": False}
@@ -30,11 +30,6 @@ def _row(name: str, changes: dict[str, Any], published: tuple[float, ...] = (), 
     return Row(name=name, changes=changes, published=dict(zip(THREE, published, strict=False)), **values)
 
 
-def _order(metric: str, *names: str) -> tuple[Greater, ...]:
-    """Each row above the next."""
-    return tuple(Greater(metric, a, (b,)) for a, b in zip(names, names[1:], strict=False))
-
-
 ORDER = ("AttentionShift", "K-Means*", "K-Means")
 TABLE1 = _table(
     "table1",
@@ -45,9 +40,9 @@ TABLE1 = _table(
         _row("K-Means*", {"parts.shift": "kmeans"}, (65.8, 48.3, 18.1)),
         _row("AttentionShift", {}, (66.7, 53.2, 24.3)),
     ),
-    Claim("C01", "mAP75: AttentionShift > K-Means* > K-Means", "+6.2, +2.0", _order("mAP75", *ORDER)),
-    Claim("C02", "mAP50: AttentionShift > K-Means* > K-Means", "+4.9, +0.7", _order("mAP50", *ORDER)),
-    Claim("C03", "mAP25: K-Means >= AttentionShift", "+0.7", _order("mAP25", "K-Means", "AttentionShift")),
+    Claim("C01", "mAP75: AttentionShift > K-Means* > K-Means", "+6.2, +2.0", order("mAP75", *ORDER)),
+    Claim("C02", "mAP50: AttentionShift > K-Means* > K-Means", "+4.9, +0.7", order("mAP50", *ORDER)),
+    Claim("C03", "mAP25: K-Means >= AttentionShift", "+0.7", order("mAP25", "K-Means", "AttentionShift")),
 )  # fmt: skip
 
 TABLE2 = _table(
@@ -60,16 +55,16 @@ TABLE2 = _table(
         Row(name="baseline, point", changes=RAW, published={"mAP50": 38.0}),
         Row(name="AttentionShift, point", published={"mAP50": 53.2}),
     ),
-    Claim("C04", "baseline: point > mask", "+1.0", _order("mAP50", "baseline, point", "baseline, mask")),
+    Claim("C04", "baseline: point > mask", "+1.0", order("mAP50", "baseline, point", "baseline, mask")),
     Claim(
-        "C05", "AttentionShift: point > mask", "+7.7", _order("mAP50", "AttentionShift, point", "AttentionShift, mask")
+        "C05", "AttentionShift: point > mask", "+7.7", order("mAP50", "AttentionShift, point", "AttentionShift, mask")
     ),
     Claim(
         "C06", "AttentionShift > baseline, for mask and for point", "+8.5, +15.2",
-        tuple(Greater("mAP50", f"AttentionShift, {s}", (f"baseline, {s}",)) for s in ("mask", "point")),
+        tuple(Greater("mAP50", f"AttentionShift, {s}", f"baseline, {s}") for s in ("mask", "point")),
     ),
     Claim(
-        "C06m", "AttentionShift > baseline (pseudo masks)", "-", _order("mIoU", "AttentionShift, point", "baseline, point")
+        "C06m", "AttentionShift > baseline (pseudo masks)", "-", order("mIoU", "AttentionShift, point", "baseline, point")
     ),
 )  # fmt: skip
 
@@ -93,8 +88,8 @@ TABLE3 = _table(
         ),
         _row("AttentionShift ViT-S", {}, (68.3, 54.4, 25.4)),
     ),
-    Claim("C07", "AttentionShift ViT-S > BESTIE ViT-S", "+18.2 mAP50", _order("mAP50", "AttentionShift ViT-S", "BESTIE ViT-S")),
-    Claim("C08", "BESTIE HRNet-48 > BESTIE ViT-S", "+19.9 mAP50", _order("mAP50", "BESTIE HRNet-48", "BESTIE ViT-S")),
+    Claim("C07", "AttentionShift ViT-S > BESTIE ViT-S", "+18.2 mAP50", order("mAP50", "AttentionShift ViT-S", "BESTIE ViT-S")),
+    Claim("C08", "BESTIE HRNet-48 > BESTIE ViT-S", "+19.9 mAP50", order("mAP50", "BESTIE HRNet-48", "BESTIE ViT-S")),
 )  # fmt: skip
 
 CURVES = ("foreground_background", "inter_class", "intra_class_early", "intra_class_end")
@@ -105,16 +100,16 @@ FIG1 = _table(
     (Row(name="baseline", changes=RAW), Row(name="AttentionShift")),
     Claim(
         "C09", "foreground-background similarity lower than the baseline's through training", "curve",
-        _order("foreground_background", "baseline", "AttentionShift"),
+        order("foreground_background", "baseline", "AttentionShift"),
     ),
     Claim(
-        "C10", "inter-class similarity lower than the baseline's", "curve", _order("inter_class", "baseline", "AttentionShift")
+        "C10", "inter-class similarity lower than the baseline's", "curve", order("inter_class", "baseline", "AttentionShift")
     ),
     Claim(
         "C11", "intra-class similarity lower early, about equal (within a point) or higher at the end", "curve",
         (
-            Greater("intra_class_early", "baseline", ("AttentionShift",)),
-            Greater("intra_class_end", "AttentionShift", ("baseline",), margin=1.0),
+            Greater("intra_class_early", "baseline", "AttentionShift"),
+            Greater("intra_class_end", "AttentionShift", "baseline", margin=1.0),
         ),
     ),
 )  # fmt: skip

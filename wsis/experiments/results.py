@@ -184,7 +184,10 @@ def as_text(results: dict[str, Any]) -> str:
 
 
 def difference(claim: dict[str, Any]) -> str:
-    """Difference over seeds with its interval."""
+    """Difference over seeds with its interval; of a claim of several comparisons how many of them hold."""
     if claim["mean"] is None:
         return f"{claim['seeds']} seeds"
+    if parts := [part["verdict"] for part in claim.get("parts", [])]:
+        against = parts.count("contradicted")
+        return f"{parts.count('holds')} of {len(parts)} hold" + f", {against} contradicted" * bool(against)
     return f"{claim['mean']:+.1f} [{claim['low']:+.1f}, {claim['high']:+.1f}]"

@@ -5,8 +5,9 @@ interval on one side; with fewer than three seeds a claim counts as not run.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import combinations, pairwise
 from statistics import mean, stdev
 from typing import Literal
 
@@ -22,50 +23,53 @@ WORST_FIRST: tuple[Verdict, ...] = ("not run", "contradicted", "undecided", "hol
 
 @dataclass(frozen=True)
 class Greater:
-    """Row `a` is above each of `b` by more than -`margin` points."""
+    """Row `a` is above row `b` by more than -`margin` points."""
 
     metric: str
     a: str
-    b: tuple[str, ...]
+    b: str
     margin: float = 0.0
 
     @property
-    def rows(self) -> tuple[str, ...]:
-        return (self.a, *self.b)
-
-    @property
-    def bound(self) -> float:
-        return 0.0 - self.margin
+    def rows(self) -> tuple[str, str]:
+        return self.a, self.b
 
     def measure(self, of: Mapping[str, float]) -> float:
-        """What is compared, for one seed: a less the best of b."""
-        return of[self.a] - max(of[row] for row in self.b)
+        """What is compared, for one seed: a less b."""
+        return of[self.a] - of[self.b]
 
     def judge(self, low: float, high: float) -> Verdict:
-        return "holds" if low > self.bound else "contradicted" if high < self.bound else "undecided"
+        bound = -self.margin
+        return "holds" if low > bound else "contradicted" if high < bound else "undecided"
 
     def __str__(self) -> str:
-        others = self.b[0] if len(self.b) == 1 else f"max of {', '.join(self.b)}"
-        return f"{self.metric}: {self.a} - {others} > {self.bound:g}"
+        return f"{self.metric}: {self.a} - {self.b} > {0 - self.margin:g}"
 
 
 @dataclass(frozen=True)
-class Within:
-    """The largest and the smallest of `rows` differ by less than `points`."""
+class Alike:
+    """Rows `a` and `b` differ by less than `points`, whichever is above."""
 
     metric: str
-    rows: tuple[str, ...]
+    a: str
+    b: str
     points: float
 
+    @property
+    def rows(self) -> tuple[str, str]:
+        return self.a, self.b
+
     def measure(self, of: Mapping[str, float]) -> float:
-        """What is compared, for one seed: largest less smallest."""
-        return max(of[row] for row in self.rows) - min(of[row] for row in self.rows)
+        """What is compared, for one seed: a less b."""
+        return of[self.a] - of[self.b]
 
     def judge(self, low: float, high: float) -> Verdict:
-        return "holds" if high < self.points else "contradicted" if low > self.points else "undecided"
+        if -self.points < low and high < self.points:
+            return "holds"
+        return "contradicted" if low > self.points or high < -self.points else "undecided"
 
     def __str__(self) -> str:
-        return f"{self.metric}: range of {', '.join(self.rows)} < {self.points:g}"
+        return f"{self.metric}: |{self.a} - {self.b}| < {self.points:g}"
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,22 @@ class Steeper:
         return f"{self.metric}: ({third} - {second}) - ({second} - {first}) > 0"
 
 
-Comparison = Greater | Within | Steeper
+Comparison = Greater | Alike | Steeper
+
+
+def order(metric: str, *rows: str) -> tuple[Greater, ...]:
+    """Each row above the next."""
+    return tuple(Greater(metric, a, b) for a, b in pairwise(rows))
+
+
+def best(metric: str, a: str, others: Iterable[str]) -> tuple[Greater, ...]:
+    """Row `a` above each of the others: one by one, since the best of them is in part the luckiest."""
+    return tuple(Greater(metric, a, b) for b in others)
+
+
+def alike(metric: str, rows: Iterable[str], points: float) -> tuple[Alike, ...]:
+    """Each pair of rows: one by one, since the range of several runs grows with chance alone."""
+    return tuple(Alike(metric, a, b, points) for a, b in combinations(rows, 2))
 
 
 @dataclass(frozen=True)
