@@ -19,9 +19,9 @@ SETS = [  # cases, all sizes, a few sizes
     (exits_crops.CASES, exits_crops.SIZES, exits_crops.SIZES[:1]),
     (attentionshift.ROLLOUT_CASES, attentionshift.ROLLOUT, attentionshift.ROLLOUT[:1]),
     (attentionshift.SHIFT_CASES, attentionshift.SHIFT, attentionshift.SHIFT[:1]),
-    (simformer.REGION_CASES, simformer.REGIONS, simformer.REGIONS[:1]),
-    (simformer.PAIR_CASES, simformer.PAIRED, simformer.PAIRED[:1]),
-    (simformer.COST_CASES, simformer.COSTS, simformer.COSTS[:1]),
+    (simformer.REGION_CASES, simformer.REGIONS, simformer.REGIONS),
+    (simformer.PAIR_CASES, simformer.PAIRED, simformer.PAIRED),
+    (simformer.COST_CASES, simformer.COSTS, simformer.COSTS),
 ]
 
 
@@ -43,7 +43,7 @@ def run(device: str, quick: bool, out: str | None) -> Report:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--out", help="JSON file to write")
-    parser.add_argument("--quick", action="store_true", help="three small sizes, three runs each")
+    parser.add_argument("--quick", action="store_true", help="few small sizes, three runs each")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     options = parser.parse_args()
     return 0 if run(options.device, options.quick, options.out).agrees else 1

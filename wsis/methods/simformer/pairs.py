@@ -38,9 +38,8 @@ def regions(maps: Tensor, valid: Tensor, table: Tensor) -> tuple[Tensor, Tensor]
 
     valid: bool [B, ...], False on padding, which is neither. One look-up in `table` (`base_values`), however many classes.
     """
-    base = table.index_select(0, maps.flatten()).view_as(
-        maps
-    )  # several times as fast as table[maps] on a CPU
+    # on a CPU several times as fast as table[maps]
+    base = table.index_select(0, maps.flatten()).view_as(maps)
     return base & valid, ~base & valid
 
 
