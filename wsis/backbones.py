@@ -17,7 +17,7 @@ import numpy as np
 import timm
 import torch
 from safetensors.torch import load_file
-from timm.layers import freeze_batch_norm_2d
+from timm.layers.norm_act import freeze_batch_norm_2d
 from timm.models.hrnet import HighResolutionNetFeatures
 from timm.models.vgg import VGG
 from torch import Tensor, nn
@@ -71,9 +71,10 @@ class VGGStages(nn.Module):
                 stages.append([])
             else:
                 stages[-1].append(module)
-        self.stages = nn.ModuleList(nn.Sequential(*s) for s in stages if s)
+        stages = [s for s in stages if s]
+        self.stages = nn.ModuleList(nn.Sequential(*s) for s in stages)
         self.pools = nn.ModuleList([nn.MaxPool2d(2) for _ in range(3)] + [nn.MaxPool2d(3, 1, 1)])
-        for module in self.stages[-1]:
+        for module in stages[-1]:
             if isinstance(module, nn.Conv2d):
                 module.dilation, module.padding = (2, 2), (2, 2)
 
@@ -141,7 +142,9 @@ def _construct(name: str, pretrained: bool, output_stride: int) -> Pyramid:
         case "vgg16" | "vgg_tiny":
             vgg = timm.create_model("vgg16", pretrained=pretrained) if name == "vgg16" else _tiny_vgg()
             body = VGGStages(vgg.features)
-            channels = [[m.out_channels for m in s if isinstance(m, nn.Conv2d)][-1] for s in body.stages]
+            channels = [
+                [m.out_channels for m in s.children() if isinstance(m, nn.Conv2d)][-1] for s in body.stages
+            ]
             return Pyramid(body, channels, [1, 2, 4, 8, 8])
         case "hrnet_w48":
             body = timm.create_model(name, pretrained=pretrained, features_only=True, feature_location="")

@@ -91,9 +91,9 @@ def _replace_activations(trunk: Pyramid, stage: int, activation: nn.Module) -> N
             "pam.layers 4 and 5 are stages of VGG; with another classifier_backbone use pam.layers=[6] or []"
         )
     layers = trunk.body.stages[stage - 1]
-    for i, module in enumerate(layers):
+    for name, module in layers.named_children():
         if isinstance(module, nn.ReLU):
-            layers[i] = activation
+            setattr(layers, name, activation)
 
 
 class Outputs(NamedTuple):

@@ -8,7 +8,7 @@ Every stage that makes labels reports how good they are where the data has groun
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +74,8 @@ def fit_classifier(name: str, model: Classifier, workspace: Workspace) -> Classi
         crop=a.classifier_crop, square=a.classifier_resize or None, long_side=None, scale=(1, 1), scale_step=0,
         shift=0, brightness=0.3, contrast=0.3, saturation=0.3, hue=0.1, color_probability=1.0,
     )  # fmt: skip
-    return workspace.optimise(name, model, loss, workspace.train, augment, workspace.cfg.classifier)
+    trained = workspace.optimise(name, model, loss, workspace.train, augment, workspace.cfg.classifier)
+    return cast(Classifier, trained)
 
 
 def train_classifier(workspace: Workspace) -> dict[str, Any]:

@@ -6,7 +6,7 @@ The first alone, then the evaluation, with `retrain.steps=0`. Reports compare wi
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from timm.layers.norm_act import freeze_batch_norm_2d
@@ -28,6 +28,9 @@ from wsis.runs import Stage, Workspace
 from wsis.semantic_metrics import grouped_iou
 from wsis.types import Batch, Dataset, Sample
 from wsis.weak import with_base_masks
+
+if TYPE_CHECKING:
+    from wsis.methods.simformer import SimFormer
 
 MAPS = "pseudo_train"
 
@@ -150,7 +153,7 @@ def evaluate(workspace: Workspace) -> dict[str, Any]:
     return _figures(metric, cfg)
 
 
-def load_network(cfg: SimFormerConfig, path: Path) -> nn.Module:
+def load_network(cfg: SimFormerConfig, path: Path) -> "SimFormer":
     """A trained network with these settings; `plain(cfg)` for one without SimNet."""
     from wsis.methods.simformer import SimFormer
 
