@@ -22,13 +22,12 @@ WORST_FIRST: tuple[Verdict, ...] = ("not run", "contradicted", "undecided", "hol
 
 
 @dataclass(frozen=True)
-class Greater:
-    """Row `a` is above row `b` by more than -`margin` points."""
+class Difference:
+    """Of two rows; what is said of it: the classes below."""
 
     metric: str
     a: str
     b: str
-    margin: float = 0.0
 
     @property
     def rows(self) -> tuple[str, str]:
@@ -37,6 +36,13 @@ class Greater:
     def measure(self, of: Mapping[str, float]) -> float:
         """What is compared, for one seed: a less b."""
         return of[self.a] - of[self.b]
+
+
+@dataclass(frozen=True)
+class Greater(Difference):
+    """Row `a` is above row `b` by more than -`margin` points."""
+
+    margin: float = 0.0
 
     def judge(self, low: float, high: float) -> Verdict:
         bound = -self.margin
@@ -47,21 +53,10 @@ class Greater:
 
 
 @dataclass(frozen=True)
-class Alike:
+class Alike(Difference):
     """Rows `a` and `b` differ by less than `points`, whichever is above."""
 
-    metric: str
-    a: str
-    b: str
     points: float
-
-    @property
-    def rows(self) -> tuple[str, str]:
-        return self.a, self.b
-
-    def measure(self, of: Mapping[str, float]) -> float:
-        """What is compared, for one seed: a less b."""
-        return of[self.a] - of[self.b]
 
     def judge(self, low: float, high: float) -> Verdict:
         if -self.points < low and high < self.points:
