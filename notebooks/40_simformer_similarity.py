@@ -32,7 +32,7 @@ from pathlib import Path
 
 import torch
 from matplotlib import pyplot as plt
-from torch.nn.functional import interpolate
+from torch.nn.functional import avg_pool2d, interpolate
 
 from wsis import runs, viz
 from wsis.config import changed, fingerprint, sources
@@ -75,7 +75,7 @@ folder = Path("../build/runs", fingerprint(cfg, opened.description, seed))
 # ## What is given
 #
 # A {term}`class map` of the base classes. All else is left open: a pixel of a novel class looks to the method just like one
-# that nobody labelled. Beside it stands the list of the classes that the picture shows.
+# that nobody labelled. Beside it stands the list of the classes that are there: in training those of each crop, as in the release.
 
 # %%
 some = [train[i] for i in range(min(len(train), 60))]
@@ -94,7 +94,7 @@ viz.show(
 )
 
 # %% [markdown]
-# **Takeaway.** The last row is all that any loss sees of the middle one, besides the names of what is missing (hatched: open).
+# **Takeaway.** The last row is all that any loss sees of the middle one, besides the names of what is missing.
 #
 # ## Training
 #
@@ -102,6 +102,12 @@ viz.show(
 # {term}`proposal`, a class and a mask. Tags teach the class of all; masks teach the mask of base classes only. Which query
 # answers for which class is matched anew in each step. At tiny scale masks weigh less there than published: with their full
 # weight a query takes too long to settle on a class (decision 13, among the [decisions](../book/decisions/index.md)).
+#
+# What is minimised, with the weights that the settings at the end of this page give:
+#
+# $$\sum_{\text{layers}} \left( \mathcal{L}_{\text{label}} + \lambda_f \mathcal{L}_{\text{focal}}
+# + \lambda_d \mathcal{L}_{\text{dice}} + \lambda_c \mathcal{L}_{\text{complement}} \right)
+# + \lambda_s \mathcal{L}_{\text{similarity}} + \lambda_t \mathcal{L}_{\text{distillation}}$$
 
 # %%
 if scale == "full":  # in processes of its own, on all GPUs
@@ -117,13 +123,13 @@ log, terms = viz.read_log(folder / "network.csv"), ("label", "dice", "complement
 viz.training_curves({"SimFormer": log}, terms, title="Training")
 
 # %% [markdown]
-# **Takeaway.** *label*: the classes of all proposals. *dice*: masks of base classes, which take longer. *complement* and
-# *similarity* belong to the two ideas below.
+# **Takeaway.** *label*: the classes of all proposals. *dice*: masks of base classes, which take longer (a sum over the decoder's
+# layers, hence above one). *complement* and *similarity* belong to the two ideas below.
 #
 # ## Proposals
 #
 # The proposals of one picture of the validation set, those with the surest classes, and what all of them say together: at
-# each pixel the sum of class times mask.
+# each pixel $x$ the class $c$ with the largest sum of class times mask, $\sum_n p_n(c)\, m_n(x)$.
 
 # %%
 scenes = [val[i] for i in range(min(len(val), 100))]
@@ -152,8 +158,9 @@ panels["truth"] = viz.draw_semantic(scenes[i].true_semantic, classes)
 viz.show(panels, columns=4, size=2.3, title="Proposals and what they say together")
 
 # %% [markdown]
-# **Takeaway.** A sure class may come with a mask that is hardly there. No mask of a novel class was ever shown, and yet their
-# proposals keep to what base masks leave. Which of them takes which part is another matter: two may share one region.
+# **Takeaway.** A class may be sure without being in the picture; then its mask is hardly there. No mask of a novel class was ever
+# shown. Their proposals keep mostly to what base masks leave, which the complement below asks of them. Which takes which part
+# is another matter: two may share one region.
 #
 # Does mask ability carry over? For every class region of the pictures, the best IoU that *any* proposal has with it,
 # whatever the proposal calls itself, and the IoU of the final map.
@@ -163,8 +170,8 @@ best, metric = {True: [], False: []}, MeanIoU(len(classes) + 1)
 for s in scenes:
     picture = collate([s]).images.to(where)
     with torch.no_grad():
-        said = net.network(picture)
-    made = interpolate(said.masks[-1], size, mode="bilinear")[0].cpu() > 0
+        seen = net.network(picture)
+    made = interpolate(seen.masks[-1], size, mode="bilinear")[0].cpu() > 0
     metric.update(simformer.predict(net, picture, cfg)[0].cpu(), s.true_semantic)
     for value in s.true_semantic.unique().tolist():
         region = s.true_semantic == value
@@ -176,19 +183,23 @@ figures = grouped_iou(metric, cfg.novel)
 rows = []
 for name, ious in (("base", best[False]), ("novel", best[True])):
     line = {"classes": name, "regions": len(ious)}
-    line["best proposal, IoU (%)"] = 100 * sum(ious) / len(ious)
-    rows.append({**line, "of the map, mIoU (%)": 100 * figures[f"{name}_mIoU"]})
+    line["best proposal: mean over regions, IoU (%)"] = 100 * sum(ious) / len(ious)
+    rows.append(
+        {**line, "of the map: mean over classes, mIoU (%)": 100 * figures[f"{name}_mIoU"]}
+    )
 viz.table(rows, f"{len(scenes)} validation pictures")
 
 # %% [markdown]
-# So the first likeness carries over in part: some proposal fits a novel region, though less well than a base region. Of what
-# the best proposals have, most arrives in the map.
+# So some proposal fits a novel region, though less well than a base region. How much of this carries over from base masks by
+# itself? Little: trained without the complement, the next idea, a network finds few novel pixels (C32c in the [next
+# chapter](41_simformer_retraining.py)).
 #
 # ## The complement
 #
 # What base masks leave of a picture belongs to its novel classes, or to nothing. So the *union* of the masks of a picture's
-# novel proposals should be this {term}`complement`; which of them takes which part is left to them. Pixels of no class are in it, too.
-# Therefore a constant logit joins the union: where all novel scores are below five per cent it wins, and nothing is taught.
+# novel proposals should be this {term}`complement`. At each pixel only the novel mask that says most is pulled, so that which of
+# them takes which part is left to them. Pixels of no class are in the complement, too. Therefore a constant logit joins the
+# union: where all novel masks are below five per cent it wins, and nothing is taught.
 
 # %%
 figure, ax = plt.subplots(figsize=(6.4, 2.9), layout="constrained")
@@ -224,8 +235,9 @@ viz.table(
 # ## Pairs of pixels
 #
 # The second likeness. {term}`SimNet` looks at two pixels' features and says whether they show one class. It is taught on pairs
-# of which at least one is of a base class; then it is asked about pairs of which nothing is known, and the class scores of
-# such pixels are told to be as alike as it says: {term}`distillation`. The two pixels are of two images that share a novel class.
+# of which at least one is of a base class; then it is asked about pairs of which nothing is known. The novel scores of such
+# pixels are pulled together where it says *one class* and apart where it says *two*, the harder the surer it is:
+# {term}`distillation`. The two pixels are of two images that share a novel class.
 #
 # Below SimNet compares one pixel of a picture with all others. Drag through pixels, first of a base class, then of a novel one.
 
@@ -239,8 +251,15 @@ def small(class_map):  # at the size of the pixels' features, in rows
 side, all_ = out.pixels.shape[3], torch.arange(out.pixels[0, 0].numel(), device=where)
 every, values, chosen = at_points(out.pixels, all_[None]), small(scenes[i].true_semantic), []
 for value in sorted(values.unique().tolist(), key=lambda v: v - 1 in cfg.novel):
-    at = (values == value).nonzero()[:, 0]
-    chosen.append((int(at[len(at) // 2]), mark[value - 1]))
+    within = avg_pool2d(
+        (values == value).view(1, -1, side).float(), 7, 1, 3
+    )  # far from its border
+    chosen.append((int(within.flatten().argmax()), mark[value - 1]))
+
+
+def marker(at):  # where a pixel of the features, at a quarter of the size, is in the picture
+    return Points.make(4.0 * torch.tensor([[at % side, at // side]]) + 1.5, torch.zeros(1))
+
 
 # %%
 frames = []
@@ -249,21 +268,20 @@ for at, name in chosen:
         same = net.simnet.teach(every[:, at : at + 1], every, "eval")[0, 0].view(-1, side)
     large = interpolate(same[None, None], size, mode="bilinear")[0, 0].cpu()
     figure, axes = plt.subplots(figsize=(3.4, 3.2), layout="constrained")
-    point = Points.make(4.0 * torch.tensor([[at % side, at // side]]) + 1.5, torch.zeros(1))
-    viz.draw_points(viz.draw_heat(image[0].cpu(), large, limits=(0, 1)), point)(axes)
+    viz.draw_points(viz.draw_heat(image[0].cpu(), large, limits=(0, 1)), marker(at))(axes)
     axes.set(title=name, xticks=[], yticks=[], frame_on=False)
     frames.append(figure)
     plt.close(figure)
 viz.scrub(frames, [name for _, name in chosen], "pixel of")
 
 # %% [markdown]
-# **Takeaway.** For a pixel of a base class the map lights up over the class, and over what looks like it. For novel ones it was
-# never told what belongs together, and it mostly says that all is different.
+# **Takeaway.** For a pixel of a base class the map lights up over the class, and over other classes that look like it. Of novel ones
+# it was never told what belongs together: for ground it says that nearly all is different, for things not always.
 #
 # How far does that go, and why? SimNet learns from pairs of which one pixel, or both, are of a base class
 # ({ref}`fidelity:simformer-labelled`). So pixels of novel classes do appear, and always in pairs whose answer is *they
 # differ*. To see what that teaches, two new SimNets look at the pixels of the trained network: one learns from the pairs
-# as published, one from those of two base pixels only.
+# as published (*either* pixel of a base class), one from those of two base pixels only (*both*).
 
 # %%
 KINDS = {
@@ -274,8 +292,8 @@ simnets = torch.nn.ModuleDict({kind: SimNet(cfg.net.width, c) for kind, c in KIN
 
 def step_loss(simnets, batch, step):  # of both, from the same pixels
     with torch.no_grad():
-        given = net.network(batch.images), batch.semantic_maps, batch.valid, batch.tags
-    each = [pixel_pair_losses(simnets[k], *given, cfg.novel, c) for k, c in KINDS.items()]
+        inputs = net.network(batch.images), batch.semantic_maps, batch.valid, batch.tags
+    each = [pixel_pair_losses(simnets[k], *inputs, cfg.novel, c) for k, c in KINDS.items()]
     terms = dict(zip(KINDS, (e["similarity"] for e in each), strict=True))
     return {**terms, "total": sum(terms.values())}
 
@@ -288,7 +306,7 @@ pictures = Paired(train, cfg)
 simnets = optimise("simnets", simnets, step_loss, pictures, crops(cfg), short, engine, key="")
 
 # %% [markdown]
-# All pairs of 200 pixels of a picture, drawn at random. How often is each SimNet right?
+# Pairs of 200 pixels of a picture, drawn at random: two base pixels, or two novel ones. How often is each SimNet right?
 
 
 # %%
@@ -296,8 +314,8 @@ def ask(simnet, s):  # what it says of pairs of pixels, and their true classes
     points = torch.randint(len(all_), (1, 200), generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
         seen = at_points(net.network(collate([s]).images.to(where)).pixels, points.to(where))
-        said = simnet.teach(seen, seen, "eval")[0].cpu() > 0.5
-    return said, small(s.true_semantic)[points[0]]
+        alike = simnet.teach(seen, seen, "eval")[0].cpu() > 0.5
+    return alike, small(s.true_semantic)[points[0]]
 
 
 # %%
@@ -313,11 +331,11 @@ for name, simnet in asked.items():
 viz.table(rows, f"{len(scenes)} validation pictures; 50 is chance")
 
 # %% [markdown]
-# So pixels of novel classes are told apart from base pixels, not compared: SimNet learns that what no mask covers is never
-# the same as anything. Without those pairs it calls pixels of one novel class the same, and many of two classes too; on
-# balance it is right more often. What SimNet says is distilled, so that, taught as published, it asks the scores of novel
-# pixels to differ. The release has the same rule with 128 base classes; whether it does as much harm there we cannot tell.
-# What it does to the maps is a row of `simformer.parts` in the [next chapter](41_simformer_retraining.py).
+# So, taught as published, SimNet does not compare pixels of novel classes: it learns that what no mask covers is never the
+# same as anything. Without those pairs it calls pixels of one novel class the same, and many of two classes too; on balance it
+# is right more often. What SimNet says is distilled, so that, taught as published, it asks the scores of novel pixels to
+# differ. The release has the same rule with 128 base classes; what SimNet says there we cannot tell. Whether the maps are the
+# worse for it is a row of `simformer.parts` in the [next chapter](41_simformer_retraining.py).
 #
 # Both likenesses of one pixel in a picture, of two base and two novel classes.
 
@@ -337,10 +355,9 @@ def said(simnet, at):  # what it says of one pixel and all others
 STEPS = ("a pixel", "its proposal", "SimNet, either", "SimNet, both")
 columns = {}
 for at, name in [*chosen[:2], *chosen[-2:]]:
-    y, x = 4 * (at // side) + 2, 4 * (at % side) + 2
+    x, y = marker(at).xy[0].long().tolist()
     n = int((masks[:, y, x] * chance.amax(1)).argmax())  # the proposal that says most there
-    point = Points.make(torch.tensor([[float(x), float(y)]]), torch.zeros(1))
-    columns[name] = [viz.draw_points(image[0].cpu(), point)]
+    columns[name] = [viz.draw_points(image[0].cpu(), marker(at))]
     columns[name] += [viz.draw_heat(image[0].cpu(), masks[n], limits=(0, 1))]
     columns[name] += [said(simnet, at) for simnet in simnets.values()]
 rows = [{name: panels[k] for name, panels in columns.items()} for k in range(len(STEPS))]

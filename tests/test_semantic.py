@@ -300,6 +300,14 @@ def test_tags_are_of_the_crop_or_of_the_image():
     assert len(shown) == 3
 
 
+def test_a_novel_tag_that_no_crop_would_see_is_refused():
+    unseen = image(torch.ones(8, 10, dtype=torch.uint8), tags=[True, True, False])
+    with pytest.raises(AnnotationError, match="novel class 1 .* tag_scope=image"):
+        still(novel=(1, 2))(unseen, 0)
+    assert still(novel=(1, 2), tag_scope="image")(unseen, 0).tags.tolist() == [True, True, False]
+    assert still(novel=(2,))(unseen, 0).tags.tolist() == [True, False, False]  # a base class
+
+
 def test_tags_of_an_image_do_not_depend_on_its_novel_pixels():
     values = torch.full((8, 40), 255, dtype=torch.uint8)
     values[:, 20:23] = 1
@@ -498,8 +506,8 @@ def test_novel_pixels_are_those_of_novel_labels():
 
 
 def test_pairs_are_counted_by_hand():
-    values = torch.tensor([1, 1, 2, 3, 3])  # 3 is novel
-    said = torch.zeros(5, 5, dtype=torch.bool)
+    values = torch.tensor([1, 1, 2, 3, 3, 255, 0, 255])  # 3 is novel, the last three are of no class
+    said = torch.zeros(8, 8, dtype=torch.bool)
     said[0, :2] = True
     counts = pair_counts(said, values, (2,))
     # base: two classes, never said the same; one class, twice of five

@@ -9,6 +9,7 @@ import torch
 from wsis import annotate, runs
 from wsis.__main__ import main
 from wsis.config import changed
+from wsis.data.pictures import ImageFolder
 from wsis.data.semantic import SemanticFolder, SemanticWorld, write_semantic
 from wsis.data.transforms import collate
 from wsis.data.world import World, WorldConfig
@@ -198,6 +199,12 @@ def test_from_the_command_line(scenes, finished, tmp_path):
     other = SemanticWorld(World("train", 1, config=WorldConfig(size=SIDE, objects=(1, 1))), "ade")
     with pytest.raises(DataError, match="knows the classes"):
         annotate.class_maps(run, other, tmp_path / "third", "", annotate.labelled)
+    twice = next((folder / "images/train").iterdir())
+    twice.with_suffix(".webp").write_bytes(b"")
+    with pytest.raises(DataError, match="two pictures share a name"):
+        annotate.class_maps(
+            run, ImageFolder(folder / "images/train"), tmp_path / "fourth", "", annotate.predicted
+        )
 
 
 def test_one_oracle_serves_all_splits(scenes):
@@ -211,5 +218,7 @@ def test_one_oracle_serves_all_splits(scenes):
         changed(FAST, masks="all", split=split, **{"retrain.steps": 0}) for split in (FAST.split, "names:sky")
     )
     assert key(oracle, "network") == key(other, "network")
+    again, others = (changed(c, **{"retrain.steps": 2}) for c in (oracle, other))
+    assert key(again, "labels") != key(others, "labels")  # they fill in novel classes
     assert key(oracle, "evaluation") != key(other, "evaluation")
     assert key(FAST, "network") != key(changed(FAST, split="names:sky"), "network")

@@ -112,7 +112,7 @@ class TestShow:
         figure = viz.show(panels, one_legend=True)
         assert not any(ax.get_legend() for ax in figure.axes)
         (legend,) = figure.legends
-        assert [text.get_text() for text in legend.get_texts()] == ["cat", "dog", "ignore"]
+        assert [text.get_text() for text in legend.get_texts()] == ["cat", "dog", "no label"]
         found = [handle.get_facecolor()[:3] for handle in legend.legend_handles]
         np.testing.assert_allclose(found[:2], viz.class_colors(2)[::-1])
 
@@ -213,7 +213,7 @@ class TestOverlay:
         axes = drawn(viz.draw_semantic(class_map, CLASSES))
         np.testing.assert_allclose(axes.images[0].get_array()[12, 12], viz.class_colors(3)[2])
         np.testing.assert_array_equal(axes.images[0].get_array()[8, 8], [1, 1, 1])
-        assert [t.get_text() for t in axes.get_legend().get_texts()] == ["cat", "bird", "ignore"]
+        assert [t.get_text() for t in axes.get_legend().get_texts()] == ["cat", "bird", "no label"]
 
     def test_background_shows_the_image(self, image):
         axes = drawn(viz.draw_semantic(torch.zeros(24, 32, dtype=torch.uint8), CLASSES, image))

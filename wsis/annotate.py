@@ -133,10 +133,13 @@ def class_maps(run: Run, dataset: Dataset, out: Path, description: str, of: Clas
     of: `labelled` or `predicted`. description: of the data. Returns images, nothing in processes other than the first.
 
     Raises:
-        DataError: `out` holds class maps of another run or of other data; labels of other classes than the run's.
+        DataError: `out` holds class maps of another run or of other data; two pictures would have one PNG; labels of
+            other classes than the run's.
     """
     if of is labelled:
         _same_classes(run, dataset)
+    if isinstance(dataset, ImageFolder):
+        dataset.stems()
     state, key, note = PartialState(), _key("class maps", run, description), out / "run.key"
     if note.exists() and note.read_text() != key:
         raise DataError(f"{out} holds class maps of another run or of other data; choose another folder")

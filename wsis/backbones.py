@@ -28,6 +28,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NAMES = (
     "vgg16", "vgg_tiny", "hrnet_w48", "hrnet_tiny", "resnet50", "resnet_tiny", "mobilenetv2", "swin_small"
 )  # fmt: skip
+RESNET50 = "resnet50.tv_in1k"  # torchvision's weights, as in the releases, not timm's own
 TRANSFORMERS = ("vit_tiny", "vit_hybrid", "vit_mobile", "vit_small", "vit_base")
 
 
@@ -157,7 +158,7 @@ def _construct(name: str, pretrained: bool, output_stride: int) -> Pyramid:
             return Pyramid(body, channels, body.feature_info.reduction())
         case "resnet50":
             body = timm.create_model(
-                name, pretrained=pretrained, features_only=True, output_stride=output_stride
+                RESNET50, pretrained=pretrained, features_only=True, output_stride=output_stride
             )
         case "resnet_tiny":
             body = timm.create_model(

@@ -27,7 +27,7 @@ NEEDED = {
     "tqdm": "4.66",
 }
 BOOK = ("jupyter-book", "jupytext", "papermill", "ipywidgets")
-FULL_SCALE_TRUNKS = ("hrnet_w48", "resnet50", "vgg16")
+FULL_SCALE_TRUNKS = ("hrnet_w48", "resnet50.tv_in1k", "vgg16")
 LEAST_FREE = 2.0  # GB
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from wsis.evaluate import MeanIoU
+from wsis.types import IGNORE
 
 
 def grouped_iou(metric: MeanIoU, novel: Sequence[int]) -> dict[str, Any]:
@@ -45,10 +46,12 @@ def is_novel(class_map: Tensor, novel: Sequence[int]) -> Tensor:
 def pair_counts(said: Tensor, class_map: Tensor, novel: Sequence[int]) -> Tensor:
     """How often pairs of pixels were told right: long [2, 2, 2], base or novel, two classes or one, wrong or right.
 
-    said: bool [J, J], whether two pixels are said to be of one class. class_map: integers [J], 1..C at these pixels.
-    Pairs of a base and a novel pixel are left out. Counts of several images add up.
+    said: bool [J, J], whether two pixels are said to be of one class. class_map: integers [J] at these
+    pixels, 1..C, or 0 or 255 for no class.
+    Pairs of a base and a novel pixel are left out, and those with a pixel of no class. Counts of several images add up.
     """
     same, of = class_map[:, None] == class_map, is_novel(class_map, novel).long()
-    kept = of[:, None] == of
+    known = (class_map > 0) & (class_map != IGNORE)
+    kept = (of[:, None] == of) & known[:, None] & known
     place = 4 * of[:, None].expand_as(same) + 2 * same + (said == same)
     return place[kept].bincount(minlength=8).view(2, 2, 2)

@@ -11,10 +11,11 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
@@ -61,7 +62,9 @@ def make_accelerator(device: str = "auto") -> Accelerator:
     precision = "no" if cpu or not torch.cuda.is_bf16_supported() else "bf16"
     # A trunk may have branches that no head reads, and a stage may train some heads only.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    return Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=[unused])
+    # Labels and figures are made by the first process while all others wait, for hours where there are many images.
+    patient = InitProcessGroupKwargs(timeout=timedelta(days=2))
+    return Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=[unused, patient])
 
 
 def seed_of(*parts: object) -> int:
@@ -132,7 +135,7 @@ def batches(dataset: Dataset, augment: Augment, schedule: Schedule, engine: Engi
     steps = order(len(dataset), size, engine.seed, start, schedule.steps, partner)
     return DataLoader(
         _Augmented(dataset, augment, engine.seed),  # pyright: ignore[reportArgumentType]
-        batch_sampler=[keys[own] for keys in steps],
+        batch_sampler=(keys[own] for keys in steps),  # as they come: to choose partners takes a while
         collate_fn=collate,
         num_workers=engine.workers,
         pin_memory=engine.accelerator.device.type == "cuda",

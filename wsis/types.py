@@ -219,10 +219,21 @@ class Batch:
     jittered: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Self:
-        moved = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, (Tensor, Points))}
+        early = (
+            torch.device(device).type != "cpu"
+        )  # pinned memory is copied while the last step is still computed
+        moved: dict[str, Any] = {
+            k: v.to(device, non_blocking=early) for k, v in vars(self).items() if isinstance(v, Tensor)
+        }
+        if self.points is not None:
+            moved["points"] = self.points.to(device)
         if self.extreme_points is not None:
             moved["extreme_points"] = [e.to(device) for e in self.extreme_points]
         return replace(self, **moved)
+
+    def pin_memory(self) -> Self:
+        """With its tensors in pinned memory, as `torch.utils.data.DataLoader` asks for."""
+        return replace(self, **{k: v.pin_memory() for k, v in vars(self).items() if isinstance(v, Tensor)})
 
 
 class Dataset(Protocol):

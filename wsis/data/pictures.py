@@ -53,6 +53,17 @@ class ImageFolder:
         if not self.paths:
             raise DataError(f"{self.folder} holds no picture; known endings are {', '.join(PICTURES)}")
 
+    def stems(self) -> list[str]:
+        """Names without their endings.
+
+        Raises:
+            DataError: two pictures have the same.
+        """
+        found = [path.stem for path in self.paths]
+        if len(set(found)) < len(found):
+            raise DataError(f"{self.folder}: two pictures share a name but for the ending; rename one")
+        return found
+
     def __len__(self) -> int:
         return len(self.paths)
 

@@ -19,7 +19,7 @@ from wsis.data.labelled import category_ids, read_all
 from wsis.data.pictures import ImageFolder
 from wsis.data.transforms import Augment, PaddedSample, resize, short_side
 from wsis.data.world import STUFF, World
-from wsis.errors import DataError
+from wsis.errors import AnnotationError, DataError
 from wsis.export import categories, read_label_map
 from wsis.files import read_json, write_json
 from wsis.types import BACKGROUND, IGNORE, Dataset, Sample
@@ -56,15 +56,11 @@ class SemanticFolder:
         self._value[list(self.category_ids)] = torch.arange(1, len(self.classes) + 1, dtype=torch.uint8)
         self._value[[BACKGROUND, IGNORE]] = IGNORE
         maps = self.folder / "semantic" / split
-        self.map_paths = [maps / f"{path.stem}.png" for path in self.pictures.paths]
+        self.map_paths = [maps / f"{stem}.png" for stem in self.pictures.stems()]
         lacking = [path for path in self.map_paths if not path.is_file()]
         if lacking:
             more = f" and {len(lacking) - 1} others do" if len(lacking) > 1 else " does"
             raise DataError(f"{lacking[0]}{more} not exist; every picture needs its label PNG")
-        if len(set(self.map_paths)) < len(self.map_paths):
-            raise DataError(
-                f"{self.pictures.folder}: two pictures share a name but for the ending; rename one"
-            )
         self._tags = None if tags is None else self._stored_tags(Path(tags))
 
     def __len__(self) -> int:
@@ -176,7 +172,7 @@ class SemanticAugment:
         """image [3, S, S], semantic_map, valid [S, S] and tags [C] of a crop; the truth is left out.
 
         Raises:
-            AnnotationError: the sample lacks its class map or tags.
+            AnnotationError: the sample lacks its class map or tags, or has a novel tag that crops would not see.
         """
         sample = self._learnable(sample)
         generator, novel = torch.Generator().manual_seed(seed), list(self.novel)
@@ -198,8 +194,21 @@ class SemanticAugment:
         """The sample with the map to learn from; `true_semantic` is then what crops take their tags from."""
         sample = replace(sample, truth=None, points=None, extreme_points=None)
         if self.masks != "given":
-            return with_base_masks(sample, self.novel, self.masks)
+            learnable = with_base_masks(sample, self.novel, self.masks)
+            if self.masks == "base" and self.tag_scope == "crop":
+                self._check_tags(sample)
+            return learnable
         return with_base_masks(replace(sample, true_semantic=sample.semantic_map), (), "all")
+
+    def _check_tags(self, sample: Sample) -> None:
+        """A novel class that is tagged but never in the map would be in no crop's tags, and not be learned."""
+        assert sample.true_semantic is not None and sample.tags is not None
+        lost = sample.tags & ~tags_from_map(sample.true_semantic, len(sample.tags))
+        if labels := [label for label in self.novel if lost[label]]:
+            raise AnnotationError(
+                f"image {sample.image_id} ({sample.file_name}) is tagged with the novel class {labels[0]} (from 0) and its "
+                "label map does not show it, so that no crop can tell its tags; train with tag_scope=image"
+            )
 
     def _window(self, sample: Sample, chance: Sequence[float]) -> Sample:
         """A random part, at most `crop` wide and high, of the sample at a random size."""

@@ -147,7 +147,7 @@ def draw_semantic(
     *,
     fill: float = 0.62,
 ) -> Panel:
-    """A class map with a legend of what occurs; 0 = background (the image, or white), 255 = ignore (hatched).
+    """A class map with a legend of what occurs; 0 = background (the image, or white), 255 = no label (hatched).
 
     class_map: [H, W], 1..C the classes. classes: their C names. image: shown below the colours where given.
     """
@@ -171,7 +171,8 @@ def draw_semantic(
         if classes:
             _legend(
                 axes,
-                [(classes[c - 1], colors[c]) for c in present] + [("ignore", "0.75")] * bool(ignored.any()),
+                [(classes[c - 1], colors[c]) for c in present],
+                hatched="no label" if ignored.any() else "",
             )
 
     return panel
@@ -189,8 +190,10 @@ def zoom(panel: Any, xy: Tensor | np.ndarray, room: float = 12) -> Panel:
     return zoomed
 
 
-def _legend(axes: Axes, entries: Sequence[tuple[Any, Any]]) -> None:
+def _legend(axes: Axes, entries: Sequence[tuple[Any, Any]], hatched: str = "") -> None:
     patches = [Patch(facecolor=color, edgecolor="0.3", linewidth=0.5, label=name) for name, color in entries]
+    if hatched:
+        patches.append(Patch(facecolor="0.75", edgecolor="0.1", linewidth=0.5, hatch="/////", label=hatched))
     if patches:
         axes.legend(
             handles=patches, loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=min(3, len(patches)),

@@ -43,16 +43,22 @@ __all__ = [
 class SimFormer(nn.Module):
     """MaskFormer, and SimNet where pairs of pixels teach. Call: one batch -> terms of the loss."""
 
+    novel: Tensor
+
     def __init__(self, cfg: SimFormerConfig) -> None:
         super().__init__()
         self.network = MaskFormer(cfg)
         self.simnet = SimNet(cfg.net.width, cfg.pairs) if cfg.uses_pairs else None
+        # on the device, so that no step waits to bring it there
+        self.register_buffer("novel", torch.tensor(cfg.novel, dtype=torch.long), persistent=False)
 
     def forward(self, batch: Batch, cfg: SimFormerConfig) -> dict[str, Tensor]:
         assert batch.semantic_maps is not None and batch.tags is not None
         novel = cfg.novel if cfg.masks == "base" else ()
+        targets = find_targets(
+            batch.semantic_maps, batch.tags, novel
+        )  # waits for the device: before its work begins
         outputs = self.network(batch.images)
-        targets = find_targets(batch.semantic_maps, batch.tags, novel)
         found = match(outputs.logits, outputs.masks, targets, cfg)
         focal, dice = mask_loss(outputs.masks, found, targets, cfg)
         terms = {"label": class_loss(outputs.logits, found, targets, cfg), "focal": focal, "dice": dice}
@@ -64,7 +70,7 @@ class SimFormer(nn.Module):
             total = total + cfg.complement.weight * terms["complement"]
         if self.simnet is not None:
             terms |= pixel_pair_losses(
-                self.simnet, outputs, batch.semantic_maps, batch.valid, batch.tags, novel, cfg.pairs
+                self.simnet, outputs, batch.semantic_maps, batch.valid, batch.tags, self.novel, cfg.pairs
             )
             total = total + cfg.pairs.similarity * terms["similarity"]
             total = total + cfg.pairs.distillation * terms["distillation"]

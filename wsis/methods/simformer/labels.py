@@ -28,12 +28,14 @@ def class_scores(
         for short in shorts or (cfg.size.test_short,)
         for mirrored in (False, True)[: 1 + flip]
     ]
-    total, long = images.new_zeros(()), cfg.pseudo.long if shorts else cfg.size.test_long
+    total, long = None, cfg.pseudo.long if shorts else cfg.size.test_long
     for short, mirrored in views:
         seen = images.flip(3) if mirrored else images
         scores = _scores(network, seen, short_side((images.shape[2], images.shape[3]), short, long))
-        total = total + (scores.flip(3) if mirrored else scores)
-    return total / len(views)
+        scores = scores.flip(3) if mirrored else scores
+        total = scores if total is None else total.add_(scores)
+    assert total is not None
+    return total.div_(len(views))
 
 
 def _scores(network: MaskFormer, images: Tensor, size: tuple[int, int]) -> Tensor:

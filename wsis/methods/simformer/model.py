@@ -148,7 +148,8 @@ class MaskFormer(nn.Module):
 def sine_positions(height: int, width: int, *, channels: int, device: torch.device) -> Tensor:
     """Codes of the cells of a grid, row by row, fp32 [h w, channels]: the first half tells y, the second x.
 
-    Each half has sines and cosines in turn, of wave lengths from the grid's side to 10,000 times that.
+    Each half has sines and cosines in turn, of wave lengths that grow by equal factors from the grid's
+    side to nearly 10,000 times that.
     """
     half = channels // 2
     length = 10_000 ** (torch.arange(0, half, 2, device=device) / half)

@@ -42,7 +42,7 @@ def stages(cfg: SimFormerConfig) -> list[Stage]:
     found = [Stage(name="network", artefact="network.safetensors", run=train_network, settings=first)]
     if cfg.retrain.steps:
         found += [
-            Stage(name="labels", artefact=MAPS, run=make_labels, settings=("pseudo",), needs=("network",)),
+            Stage(name="labels", artefact=MAPS, run=make_labels, settings=("pseudo", "split", "novel"), needs=("network",)),
             Stage(name="retrained", artefact="retrained.safetensors", run=retrain, settings=tuple(vars(cfg)),
                   needs=("labels",)),
         ]  # fmt: skip
