@@ -251,10 +251,9 @@ def small(class_map):  # at the size of the pixels' features, in rows
 side, all_ = out.pixels.shape[3], torch.arange(out.pixels[0, 0].numel(), device=where)
 every, values, chosen = at_points(out.pixels, all_[None]), small(scenes[i].true_semantic), []
 for value in sorted(values.unique().tolist(), key=lambda v: v - 1 in cfg.novel):
-    within = avg_pool2d(
-        (values == value).view(1, -1, side).float(), 7, 1, 3
-    )  # far from its border
-    chosen.append((int(within.flatten().argmax()), mark[value - 1]))
+    of_class = (values == value).float()
+    around = avg_pool2d(of_class.view(1, -1, side), 7, 1, 3).flatten()
+    chosen.append((int((of_class * around).argmax()), mark[value - 1]))  # far from the border
 
 
 def marker(at):  # where a pixel of the features, at a quarter of the size, is in the picture
@@ -276,7 +275,7 @@ viz.scrub(frames, [name for _, name in chosen], "pixel of")
 
 # %% [markdown]
 # **Takeaway.** For a pixel of a base class the map lights up over the class, and over other classes that look like it. Of novel ones
-# it was never told what belongs together: for ground it says that nearly all is different, for things not always.
+# it was never told what belongs together: grass is like nothing, the turtle like other things.
 #
 # How far does that go, and why? SimNet learns from pairs of which one pixel, or both, are of a base class
 # ({ref}`fidelity:simformer-labelled`). So pixels of novel classes do appear, and always in pairs whose answer is *they
@@ -364,9 +363,9 @@ rows = [{name: panels[k] for name, panels in columns.items()} for k in range(len
 viz.show(rows, rows=STEPS, size=2.1, title="What a pixel is alike to")
 
 # %% [markdown]
-# **Takeaway.** Second row, proposal and pixel: wide novel ground has a proposal of its own, small novel things may get that of
-# what lies around them. Third and fourth row, pixel and pixel: the third stays dark for most novel pixels, where the fourth lights
-# up, beyond the object's border too.
+# **Takeaway.** Second row, proposal and pixel: wide novel ground has a proposal of its own; others get one that fits something else
+# better. Third and fourth row, pixel and pixel: with the published pairs grass is like nothing, not even like itself; with pairs
+# of base pixels alone it is, and like much else.
 #
 # ## Where it fails
 
