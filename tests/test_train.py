@@ -362,3 +362,16 @@ def test_a_batch_that_cannot_be_shared(engine, toy):
 
     with pytest.raises(ConfigError, match="cannot be shared by 3 processes"):
         batches(toy, PLAIN, SCHEDULE, dataclasses.replace(engine, accelerator=Three()), start=0)
+
+
+def test_partners_are_chosen_as_steps_come(engine):
+    class Pairs(Toy):
+        asked = 0
+
+        def partner(self, index, seed):
+            self.asked += 1
+            return index
+
+    pairs = Pairs()
+    next(iter(batches(pairs, PLAIN, SCHEDULE, engine, start=0)))
+    assert pairs.asked == SCHEDULE.batch_size / 2  # those of one step
