@@ -466,7 +466,7 @@ for t in TABLES[:3]:
 viz.table(rows)
 
 # %%
-viz.table(claim_rows(TABLES, results), "difference over seeds, with its 95 % interval")
+viz.table(claim_rows(TABLES, results), "difference with its 95 % interval, or how many hold")
 
 # %% [markdown]
 # At this scale one thing is seen on all seeds: AttentionShift's pseudo masks are better than the baseline's (C06m). Shift
