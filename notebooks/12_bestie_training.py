@@ -538,7 +538,9 @@ for t in shown:
 viz.table(rows)
 
 # %%
-viz.table(claim_rows(TABLES, results), "mAP50: difference with its 95 % interval, or how many hold")
+viz.table(
+    claim_rows(TABLES, results), "mAP50: difference with its 95 % interval, or how many hold"
+)
 
 # %% [markdown]
 # Where a claim is *undecided* or *contradicted* here, these are the first places to look:

@@ -566,7 +566,9 @@ for result in measured.values():
         cells = {"claim": c["id"], "table": costs.ID, "says": c["text"]}
         cells |= {"published": c["published"], "here": difference(c)}
         rows.append({**cells, "verdict": c["verdict"]})
-viz.table(rows, "AP, mIoU (m), % of cost (C26): difference with its 95 % interval, or how many hold")
+viz.table(
+    rows, "AP, mIoU (m), % of cost (C26): difference with its 95 % interval, or how many hold"
+)
 
 # %% [markdown]
 # Where a verdict is *undecided* here, look at the spread first: final models that learned for minutes differ between seeds by
