@@ -117,6 +117,15 @@ class Constant(torch.nn.Module):
         return Outputs(logits, torch.ones(1, len(images), 1, height, width), images)
 
 
+def test_a_few_classes_at_a_time_find_the_same(scenes, monkeypatch):
+    cfg = FAST.for_classes(scenes.classes)
+    model, images = simformer.build(cfg).eval(), torch.rand(2, 3, 50, 70)
+    monkeypatch.setattr("wsis.methods.simformer.labels.AT_ONCE", 3)
+    found = simformer.predict(model, images, cfg)
+    assert torch.equal(found, simformer.class_scores(model.network, images, cfg).argmax(1) + 1)
+    assert len(found.unique()) > 1
+
+
 def test_a_constant_network_is_the_same_from_all_views(scenes):
     images = torch.rand(1, 3, 40, 56)
     one = simformer.class_scores(Constant(), images, NOVEL)

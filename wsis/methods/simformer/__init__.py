@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from wsis.methods.simformer.config import FULL, TINY, SimFormerConfig
-from wsis.methods.simformer.labels import class_scores, pseudo_maps
+from wsis.methods.simformer.labels import best_classes, class_scores, pseudo_maps
 from wsis.methods.simformer.model import MaskFormer
 from wsis.methods.simformer.objective import class_loss, complement_loss, mask_loss, match
 from wsis.methods.simformer.pairs import pixel_pair_losses
@@ -130,4 +130,4 @@ def pseudo_labels(
 
 def predict(model: SimFormer, images: Tensor, cfg: SimFormerConfig) -> Tensor:
     """images: float [B, 3, H, W] in [0, 1] -> class maps long [B, H, W] of 1..K, base and novel classes alike."""
-    return class_scores(model.network, images, cfg).argmax(1) + 1
+    return best_classes(model.network, images, cfg)

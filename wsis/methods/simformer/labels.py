@@ -13,6 +13,8 @@ from wsis.methods.simformer.objective import semantic_scores
 from wsis.segmenters.features import STRIDES
 from wsis.types import BACKGROUND, IGNORE
 
+AT_ONCE = 16  # classes whose scores are held at the size of the image
+
 
 @torch.no_grad()
 def class_scores(
@@ -31,23 +33,43 @@ def class_scores(
     total, long = None, cfg.pseudo.long if shorts else cfg.size.test_long
     for short, mirrored in views:
         seen = images.flip(3) if mirrored else images
-        scores = _scores(network, seen, short_side((images.shape[2], images.shape[3]), short, long))
+        small = _scores(network, seen, short_side((images.shape[2], images.shape[3]), short, long))
+        scores = interpolate(small, images.shape[-2:], mode="bilinear", align_corners=False)
         scores = scores.flip(3) if mirrored else scores
         total = scores if total is None else total.add_(scores)
     assert total is not None
     return total.div_(len(views))
 
 
+@torch.no_grad()
+def best_classes(network: MaskFormer, images: Tensor, cfg: SimFormerConfig) -> Tensor:
+    """The class of every pixel, long [B, H, W] of 1..K, as `class_scores` at the size of inference has it.
+
+    A few classes at a time are brought to the size of the images, since a photograph's scores of all may not fit.
+    """
+    size = short_side((images.shape[2], images.shape[3]), cfg.size.test_short, cfg.size.test_long)
+    small = _scores(network, images, size)
+    most = small.new_full((len(images), *images.shape[2:]), -torch.inf)
+    best = torch.zeros_like(most, dtype=torch.long)
+    for first in range(0, small.shape[1], AT_ONCE):
+        part = interpolate(
+            small[:, first : first + AT_ONCE], most.shape[1:], mode="bilinear", align_corners=False
+        )
+        value, label = part.max(1)
+        best = torch.where(value > most, label + first + 1, best)
+        most = torch.maximum(value, most)
+    return best
+
+
 def _scores(network: MaskFormer, images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Scores with images enlarged to `size` and padded to whole cells of the coarsest feature."""
+    """Scores at `size`, to which images are enlarged, and padded to whole cells of the coarsest feature."""
     small = interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
     mean = images.new_tensor(MEAN_COLOR)[:, None, None] / 255
     down, right = (-side % STRIDES[-1] for side in size)
     padded = pad(small - mean, (0, right, 0, down)) + mean
     outputs = network(padded)
     scores = semantic_scores(outputs.logits[-1], outputs.masks[-1], (size[0] + down, size[1] + right))
-    scores = scores[..., : size[0], : size[1]]
-    return interpolate(scores, images.shape[-2:], mode="bilinear", align_corners=False)
+    return scores[..., : size[0], : size[1]]
 
 
 def pseudo_maps(scores: Tensor, known: Tensor, tags: Tensor, cfg: SimFormerConfig) -> Tensor:
