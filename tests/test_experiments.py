@@ -14,8 +14,8 @@ from wsis.config import changed, flatten
 from wsis.data.coco import write_dataset
 from wsis.data.world import World, WorldConfig
 from wsis.errors import ConfigError, DataError
+from wsis.experiments import costs, runner
 from wsis.experiments import data as data_module
-from wsis.experiments import runner
 from wsis.experiments.data import open_data
 from wsis.experiments.recipes import read_recipe
 from wsis.experiments.results import also, as_text, claim_rows, difference, read_results
@@ -71,18 +71,19 @@ def test_published_numbers_bear_out_the_published_claims(table):
             assert comparison.judge(value, value) == "holds", claim.id
 
 
-RESULTS = sorted((Path(__file__).parents[1] / "book" / "results").glob("*.json"))
+STORED = (Path(__file__).parents[1] / "book" / "results").glob("*.json")
+RESULTS = sorted(path for path in STORED if not path.name.startswith(costs.ID))  # that one no run fills
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
 def test_stored_verdicts_are_those_of_the_stored_numbers(path):
     stored = read_json(path)
-    for table in (t for t in TABLES if t.id == stored["table"]):
-        of = {
-            m: {r["name"]: dict(enumerate(r["ours"].get(m, {}).get("values", []))) for r in stored["rows"]}
-            for m in stored["metrics"]
-        }
-        assert stored["claims"] == [judge(claim, of) for claim in table.claims]
+    (table,) = find(stored["table"])
+    of = {
+        m: {r["name"]: dict(enumerate(r["ours"].get(m, {}).get("values", []))) for r in stored["rows"]}
+        for m in stored["metrics"]
+    }
+    assert stored["claims"] == [judge(claim, of) for claim in table.claims]
 
 
 def test_claims_of_tables_that_were_run_or_not(tmp_path):
@@ -146,7 +147,7 @@ def test_only_seeds_that_all_rows_have_count():
 
 
 def test_chance_alone_does_not_contradict():
-    """Rows that differ by seeds only: their range is far from nothing in each seed, and one of them is always above `a`."""
+    """Rows that differ by seeds only: their range is far from nothing in each seed."""
     of = values(a=(10, 13, 16), b=(13, 16, 10), c=(16, 10, 13))
     for claim in (alike("mAP50", "abc", 1.0), best("mAP50", "a", "bc")):
         assert judge(Claim("X", "", "", claim), of)["verdict"] == "undecided"

@@ -219,9 +219,8 @@ class Batch:
     jittered: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Self:
-        early = (
-            torch.device(device).type != "cpu"
-        )  # pinned memory is copied while the last step is still computed
+        # pinned memory is copied while the device still computes; what comes from a device must have arrived
+        early = torch.device(device).type != "cpu"
         moved: dict[str, Any] = {
             k: v.to(device, non_blocking=early) for k, v in vars(self).items() if isinstance(v, Tensor)
         }

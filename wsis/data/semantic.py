@@ -207,7 +207,7 @@ class SemanticAugment:
         if labels := [label for label in self.novel if lost[label]]:
             raise AnnotationError(
                 f"image {sample.image_id} ({sample.file_name}) is tagged with the novel class {labels[0]} (from 0) and its "
-                "label map does not show it, so that no crop can tell its tags; train with tag_scope=image"
+                "label map does not show it, so that no crop can tell its tags; train with --set tag_scope=image"
             )
 
     def _window(self, sample: Sample, chance: Sequence[float]) -> Sample:

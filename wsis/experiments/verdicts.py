@@ -23,7 +23,7 @@ WORST_FIRST: tuple[Verdict, ...] = ("not run", "contradicted", "undecided", "hol
 
 @dataclass(frozen=True)
 class Difference:
-    """Of two rows; what is said of it: the classes below."""
+    """Of two rows, in points; `Greater` and `Alike` say what is claimed of it."""
 
     metric: str
     a: str
@@ -45,11 +45,10 @@ class Greater(Difference):
     margin: float = 0.0
 
     def judge(self, low: float, high: float) -> Verdict:
-        bound = -self.margin
-        return "holds" if low > bound else "contradicted" if high < bound else "undecided"
+        return "holds" if low > -self.margin else "contradicted" if high < -self.margin else "undecided"
 
     def __str__(self) -> str:
-        return f"{self.metric}: {self.a} - {self.b} > {0 - self.margin:g}"
+        return f"{self.metric}: {self.a} - {self.b} > {0 - self.margin:g}"  # -0.0 would print its sign
 
 
 @dataclass(frozen=True)

@@ -55,9 +55,8 @@ class SimFormer(nn.Module):
     def forward(self, batch: Batch, cfg: SimFormerConfig) -> dict[str, Tensor]:
         assert batch.semantic_maps is not None and batch.tags is not None
         novel = cfg.novel if cfg.masks == "base" else ()
-        targets = find_targets(
-            batch.semantic_maps, batch.tags, novel
-        )  # waits for the device: before its work begins
+        # before the network, since it waits for the device
+        targets = find_targets(batch.semantic_maps, batch.tags, novel)
         outputs = self.network(batch.images)
         found = match(outputs.logits, outputs.masks, targets, cfg)
         focal, dice = mask_loss(outputs.masks, found, targets, cfg)
