@@ -37,6 +37,10 @@ def test_starts_with_a_title_and_then_the_parameters(name):
     assert "parameters" in tags(second)
 
 
+def test_names_the_kernel_that_runs_it(name):
+    assert execute.read(name).metadata["kernelspec"]["name"] == "python3"  # else JupyterLab asks the reader
+
+
 def test_has_the_parameters_that_every_chapter_has(name):
     (cell,) = [c for c in cells(name, "code") if "parameters" in tags(c)]
     values = {s.targets[0].id: ast.literal_eval(s.value) for s in ast.parse(cell.source).body}

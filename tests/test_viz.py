@@ -414,6 +414,16 @@ class TestWidgets:
         assert isinstance(widget.children[0], ipywidgets.SelectionSlider)
         assert widget.children[0].value == 0.1
 
+    def test_with_a_person_every_move_shows_a_picture(self, monkeypatch, image):
+        interaction = pytest.importorskip("ipywidgets.widgets.interaction")
+        monkeypatch.setattr("wsis.viz.widgets.live", lambda: True)
+        shown = []
+        monkeypatch.setattr(interaction, "display", shown.append)
+        widget = viz.explore(lambda tau: viz.show({"a": image}), tau=[0.1, 0.2])
+        widget.update()
+        widget.children[0].value = 0.2
+        assert [type(figure) for figure in shown] == [Figure] * 2
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:

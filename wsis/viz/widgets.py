@@ -40,7 +40,8 @@ def explore(function: Callable[..., Figure], **sliders: Sequence[Any]) -> Any:
             name: ipywidgets.SelectionSlider(options=values, value=values[0])
             for name, values in sliders.items()
         }
-        return ipywidgets.interactive(function, **controls)
+        # without auto_display the figure that `function` returns would be kept and not shown
+        return ipywidgets.interactive(function, {"auto_display": True}, **controls)
     from IPython.display import HTML
 
     first = {name: values[0] for name, values in sliders.items()}
