@@ -8,7 +8,7 @@ import torch
 
 from benchmarks import attentionshift, bestie, bestie_labels, exits_crf, exits_crops, exits_walk, simformer
 from benchmarks.measure import Report, Size, measure
-from wsis.files import write_json
+from wsis.core.files import write_json
 
 FULL = [Size(pixels=p, batch=b, instances=n) for p, b, n in product((416, 1024), (1, 4, 16), (1, 5, 20, 100))]
 QUICK = [Size(pixels=416, batch=b, instances=n) for b, n in ((1, 5), (1, 20), (4, 20))]

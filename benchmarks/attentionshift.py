@@ -9,10 +9,10 @@ from torch import Tensor
 
 from benchmarks.measure import Case, Size
 from benchmarks.reference_attentionshift import plain_rollout, plain_shift
-from wsis.attention import rollout_rows
 from wsis.methods.attentionshift.config import PartConfig
 from wsis.methods.attentionshift.maps import box_patches
 from wsis.methods.attentionshift.parts import seeds, shift
+from wsis.ops.rollout import rollout_rows
 
 PATCH, WIDTH, HEADS, LAYERS, POINTS = 16, 384, 6, 7, 100
 SHIFT = [Size(pixels=512, batch=1, instances=g) for g in (1, 4, 10)]
@@ -35,7 +35,7 @@ class Planted(NamedTuple):
 
 def planted(
     objects: int, side: int = 16, parts: int = 3, width: int = 64, noise: float = 0.02, seed: int = 0, patch: int = 16
-) -> Planted:  # fmt: skip
+) -> Planted:
     """Rectangles on a lattice in an image of side x side patches, cut across into parts with a direction each, seeded.
 
     noise: standard deviation of each of the `width` features, so that the noise is sqrt(width) times as long.
@@ -96,10 +96,5 @@ ROLLOUT_CASES = [
     )
 ]
 SHIFT_CASES = [
-    Case(
-        name="AttentionShift shift",
-        prepare=_scene,
-        fast=partial(_fast_shift, official=True),
-        plain=_plain_shift,
-    )
+    Case(name="AttentionShift shift", prepare=_scene, fast=partial(_fast_shift, official=True), plain=_plain_shift)
 ]

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from benchmarks import reference_bestie as reference
 from benchmarks.measure import Case, Size
-from wsis import components, grouping
+from wsis.ops import components, grouping
 
 SIGMA, KERNEL, THRESHOLD = 6.0, 41, 0.1
 CLASSES = 4  # few, so that touching discs often share a class and a component holds several centres
@@ -103,12 +103,7 @@ CASES = [
         plain=reference.connected_components,
         canonical=_in_raster_order,
     ),
-    Case(
-        name="Gaussian splat",
-        prepare=_splat,
-        fast=grouping.splat_gaussians,
-        plain=reference.splat_gaussians,
-    ),
+    Case(name="Gaussian splat", prepare=_splat, fast=grouping.splat_gaussians, plain=reference.splat_gaussians),
     Case(
         name="center peaks",
         prepare=_peaks,
@@ -123,12 +118,7 @@ CASES = [
         plain=reference.cluster_centers,
         canonical=_sorted_places,
     ),
-    Case(
-        name="pixel grouping",
-        prepare=_groups,
-        fast=grouping.group_pixels,
-        plain=reference.group_pixels,
-    ),
+    Case(name="pixel grouping", prepare=_groups, fast=grouping.group_pixels, plain=reference.group_pixels),
     Case(
         name="region statistics",
         prepare=_regions,

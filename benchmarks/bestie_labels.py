@@ -6,12 +6,12 @@ from torch import Tensor
 from benchmarks import reference_refine as reference
 from benchmarks.bestie import CLASSES, scene
 from benchmarks.measure import Case, Size
-from wsis.components import table
-from wsis.config import changed
+from wsis.core.config import changed
+from wsis.core.types import InstanceMap
 from wsis.methods.bestie import FULL, decode, render
 from wsis.methods.bestie.labels import refined_labels
 from wsis.methods.bestie.model import Outputs
-from wsis.types import InstanceMap
+from wsis.ops.components import table
 
 CFG = changed(FULL, classes=CLASSES)
 

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn.functional import unfold
 
 from benchmarks.measure import Case, Size
-from wsis.crf import mean_field
 from wsis.methods.exits.config import CrfConfig
+from wsis.ops.mean_field import mean_field
 
 SIZES = [Size(pixels=128, batch=2, instances=1), Size(pixels=128, batch=8, instances=1)]
 SETTINGS = {name: value for name, value in vars(CrfConfig()).items() if name != "epsilon"}
@@ -16,9 +16,17 @@ EPSILON = CrfConfig().epsilon
 
 
 def plain_mean_field(
-    image: Tensor, probability: Tensor, box: Tensor, *, zeta: float, kernel: int, iterations: int, low: float, high: float,
+    image: Tensor,
+    probability: Tensor,
+    box: Tensor,
+    *,
+    zeta: float,
+    kernel: int,
+    iterations: int,
+    low: float,
+    high: float,
     epsilon: float,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """What `wsis.crf.mean_field` computes, from the formula: products of unfolded probabilities."""
     batch, _, height, width = image.shape
 

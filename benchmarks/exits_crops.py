@@ -7,10 +7,10 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from benchmarks.measure import Case, Size
-from wsis.config import changed
-from wsis.data.crops import CropAugment, Window, paste, window
+from wsis.core.config import changed
+from wsis.core.types import ExtremePoints, Sample
 from wsis.methods.exits.config import CropConfig
-from wsis.types import ExtremePoints, Sample
+from wsis.methods.exits.crops import CropAugment, Window, paste, window
 
 # `pixels` is the side of the crops, `instances` their number in one image of this size
 HEIGHT, WIDTH = 480, 640
@@ -55,9 +55,7 @@ def plain_crops(samples: list[Sample], cfg: CropConfig) -> tuple[Tensor, Tensor]
             (sample.image.double(), images, Image.Resampling.BILINEAR),
             (torch.ones(1, HEIGHT, WIDTH, dtype=torch.float64), valid, Image.Resampling.NEAREST),
         ):
-            pixels = (
-                nine_slices(source, shown, reflect=out is images).permute(1, 2, 0).to(torch.uint8).numpy()
-            )
+            pixels = nine_slices(source, shown, reflect=out is images).permute(1, 2, 0).to(torch.uint8).numpy()
             picture = Image.fromarray(pixels if out is images else pixels[..., 0])
             resized = torch.from_numpy(np.array(picture.resize((cfg.size, cfg.size), kind)))
             out.append(resized.view(cfg.size, cfg.size, -1).permute(2, 0, 1))

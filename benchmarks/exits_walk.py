@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import Case, Size
-from wsis import similarity as graph
-from wsis.config import changed
+from wsis.core.config import changed
 from wsis.methods.exits.config import FULL as CFG
 from wsis.methods.exits.labels import Seeds, scores
-from wsis.similarity import Transition
+from wsis.ops import random_walk as graph
+from wsis.ops.random_walk import Transition
 
 PATCH, HOPS, BETA, ITERATIONS = 16, 3, 0.25, 20
 # One object per crop; at 512 px 1,024 tokens, as published.

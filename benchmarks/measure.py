@@ -83,11 +83,7 @@ class Report:
     @classmethod
     def on(cls, device: torch.device) -> "Report":
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
-        versions = {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "scipy": scipy.__version__,
-        }
+        versions = {"python": platform.python_version(), "torch": torch.__version__, "scipy": scipy.__version__}
         return cls(device=name, threads=torch.get_num_threads(), versions=versions)
 
     @property
@@ -140,8 +136,7 @@ def _row(case: Case, size: Size, device: torch.device, runs: int, previous: Row 
 def _equal(result: tuple[torch.Tensor, ...], expected: tuple[torch.Tensor, ...]) -> bool:
     """Integers to the last one, floats to 1e-5."""
     return len(result) == len(expected) and all(
-        a.shape == b.shape
-        and torch.allclose(a.double(), b.double(), rtol=1e-5 * a.is_floating_point(), atol=1e-6)
+        a.shape == b.shape and torch.allclose(a.double(), b.double(), rtol=1e-5 * a.is_floating_point(), atol=1e-6)
         for a, b in zip(result, expected, strict=True)
     )
 
@@ -164,9 +159,7 @@ def _peak_bytes(function: Callable[[], Any], device: torch.device) -> int:
         torch.cuda.reset_peak_memory_stats(device)
         function()
         return torch.cuda.max_memory_allocated(device) - before
-    with profile(
-        profile_memory=True
-    ) as record:  # torch.profiler would import the compiler, which takes seconds
+    with profile(profile_memory=True) as record:  # torch.profiler would import the compiler, which takes seconds
         function()
     events = record.kineto_results.events()
     return max(accumulate((e.nbytes() for e in events if e.name() == "[memory]"), initial=0))

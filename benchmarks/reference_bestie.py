@@ -9,7 +9,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from wsis.grouping import Centers
+from wsis.ops.grouping import Centers
 
 
 def connected_components(classes: Tensor, connectivity: int = 8) -> tuple[Tensor, int]:

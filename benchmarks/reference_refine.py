@@ -13,9 +13,7 @@ from wsis.methods.bestie.config import BestieConfig
 from wsis.methods.bestie.model import Outputs
 
 
-def refine(
-    outputs: Outputs, classes: Tensor, tags: Tensor, cfg: BestieConfig
-) -> tuple[Tensor, Tensor, Tensor]:
+def refine(outputs: Outputs, classes: Tensor, tags: Tensor, cfg: BestieConfig) -> tuple[Tensor, Tensor, Tensor]:
     """Targets from the network's own maps: center, offset and weight, shaped as `objective.Targets`."""
     probability = outputs.semantic.softmax(1)
     probability[:, 1:] *= tags[:, :, None, None]
@@ -89,9 +87,7 @@ def _centers(
     """Peaks [K, 2], clustered centers [M, 2] that join them, and the heat with 1 at the latter."""
     heat = outputs.center[b, c]
     masked = torch.where(component & (heat > threshold), heat, -1.0)
-    pooled = torch.nn.functional.max_pool2d(masked[None, None], cfg.center_kernel, 1, cfg.center_kernel // 2)[
-        0, 0
-    ]
+    pooled = torch.nn.functional.max_pool2d(masked[None, None], cfg.center_kernel, 1, cfg.center_kernel // 2)[0, 0]
     peaks = ((masked == pooled) & (masked > 0)).nonzero()
     near = component & (outputs.offset[b].norm(dim=0) < cfg.cluster.threshold)
     spots, count = ndimage.label(near.cpu().numpy())

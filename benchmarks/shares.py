@@ -13,9 +13,11 @@ from unittest.mock import patch
 
 import torch
 
-from wsis import dryrun
-from wsis.config import changed
+from wsis.core.config import changed
 from wsis.methods import attentionshift, simformer
+from wsis.methods.attentionshift import verbs
+from wsis.training import dry_run as dryrun
+from wsis.training.stages import Method
 
 CHAIN = ("find_candidates", "find_labels", "point_targets")
 
@@ -28,7 +30,7 @@ def now() -> float:
     return time.process_time()
 
 
-def step(method: str, cfg: Any) -> float:
+def step(method: Method, cfg: Any) -> float:
     """Seconds of one training step."""
     with patch.object(dryrun.Rehearsal, "_now", lambda self: now()):
         return dryrun.rehearse(method, cfg, stages=("network",))[0].seconds
@@ -48,9 +50,9 @@ def attentionshift_share() -> tuple[float, float]:
 
         return run
 
-    clocks = {name: timed(getattr(attentionshift, name)) for name in CHAIN}
-    with patch.multiple(attentionshift, **clocks):
-        seconds = step("attentionshift", attentionshift.FULL)
+    clocks = {name: timed(getattr(verbs, name)) for name in CHAIN}
+    with patch.multiple(verbs, **clocks):
+        seconds = step(attentionshift, attentionshift.FULL)
     kind = "cuda" if torch.cuda.is_available() else "cpu"
     steps = dryrun.WARM[kind] + dryrun.COUNTED[kind]
     counted = spent[-len(spent) * dryrun.COUNTED[kind] // steps :]
@@ -59,8 +61,8 @@ def attentionshift_share() -> tuple[float, float]:
 
 def simformer_share() -> tuple[float, float]:
     """Seconds that pairs of pixels add, and of the step with them."""
-    full = step("simformer", simformer.FULL)
-    return full - step("simformer", changed(simformer.FULL, **{"pairs.mode": "basic"})), full
+    full = step(simformer, simformer.FULL)
+    return full - step(simformer, changed(simformer.FULL, **{"pairs.mode": "basic"})), full
 
 
 SHARES = {"attentionshift": attentionshift_share, "simformer": simformer_share}
@@ -68,9 +70,7 @@ SHARES = {"attentionshift": attentionshift_share, "simformer": simformer_share}
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.shares",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="python -m benchmarks.shares", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("methods", nargs="*", default=list(SHARES), help=", ".join(SHARES))
     for method in parser.parse_args().methods:

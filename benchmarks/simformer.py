@@ -122,13 +122,7 @@ def _plain_cost(logits: Tensor, wanted: Tensor, cfg: MaskConfig) -> Tensor:
 
 
 REGION_CASES = [
-    Case(
-        name="SimFormer regions",
-        prepare=_maps,
-        fast=regions,
-        plain=plain_regions,
-        canonical=lambda result: result,
-    )
+    Case(name="SimFormer regions", prepare=_maps, fast=regions, plain=plain_regions, canonical=lambda result: result)
 ]
 PAIR_CASES = [
     Case(

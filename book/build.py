@@ -49,9 +49,7 @@ def chapters() -> list[str]:
     listed = [d.removeprefix("chapters/") for d in documents() if d.startswith("chapters/")]
     sources = {p.stem for p in NOTEBOOKS.glob("*.py")}
     problems = [
-        f"book/_toc.yml lists chapters/{n}, but there is no notebooks/{n}.py"
-        for n in listed
-        if n not in sources
+        f"book/_toc.yml lists chapters/{n}, but there is no notebooks/{n}.py" for n in listed if n not in sources
     ]
     problems += [f"notebooks/{n}.py is not in book/_toc.yml" for n in sorted(sources - set(listed))]
     if problems:
@@ -76,9 +74,7 @@ def run_chapters(names: list[str]) -> None:
         shutil.copy(notebook, out / f"{name}.ipynb")
         print(f"{name}: {time.perf_counter() - started:.0f} s" if ran else f"{name}: unchanged", flush=True)
     if failed:
-        raise SystemExit(
-            f"{len(failed)} of {len(names)} chapters failed: {', '.join(failed)}; see build/running"
-        )
+        raise SystemExit(f"{len(failed)} of {len(names)} chapters failed: {', '.join(failed)}; see build/running")
 
 
 def run_sphinx() -> None:

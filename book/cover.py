@@ -13,12 +13,15 @@ from typing import Any
 
 import torch
 
-from wsis import annotate, runs, viz
-from wsis.experiments.data import clicks_for, open_data
-from wsis.per_object import iou_by_size
-from wsis.semantic_metrics import is_novel
-from wsis.types import Instances, Sample
-from wsis.weak import with_base_masks
+from wsis import viz
+from wsis.core.types import Instances, Sample
+from wsis.evaluation.objects import iou_by_size
+from wsis.evaluation.semantic import is_novel
+from wsis.methods import load_run
+from wsis.training import apply as annotate
+from wsis.training.apply import Run
+from wsis.weak.simulate import with_base_masks
+from wsis.weak.sources import clicks_for, open_data
 
 NAMES = {"bestie": "BESTIE", "exits": "EXITS", "attentionshift": "AttentionShift", "simformer": "SimFormer"}
 GIVEN = {
@@ -29,7 +32,7 @@ GIVEN = {
 ROWS = ("given", "made of it", "truth")
 
 
-def score(run: runs.Run, sample: Sample) -> float:
+def score(run: Run, sample: Sample) -> float:
     """How good a run's labels of a sample are, 0 to 1: IoU of objects, or share of novel pixels that are right."""
     if run.name == "simformer":
         assert sample.true_semantic is not None
@@ -38,12 +41,12 @@ def score(run: runs.Run, sample: Sample) -> float:
     return iou_by_size([annotate.pseudo_instances(run, sample).to("cpu")], [sample.truth])["mIoU"]
 
 
-def title(run: runs.Run) -> str:
+def title(run: Run) -> str:
     """The method and what it is given, in two lines or three."""
     return f"{NAMES[run.name]}\n{GIVEN[run.cfg.supervision]}"
 
 
-def panels(run: runs.Run, sample: Sample) -> list[Any]:
+def panels(run: Run, sample: Sample) -> list[Any]:
     """What `viz.show` draws for a run, a panel for each of `ROWS`."""
     if run.name == "simformer":
         maps = (
@@ -72,7 +75,7 @@ def main() -> None:
     parser.add_argument("--among", type=int, default=60, help="number of training scenes to choose from")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "cover.png")
     options = parser.parse_args()
-    loaded = [runs.load(folder, "cpu") for folder in options.runs]
+    loaded = [load_run(folder, "cpu") for folder in options.runs]
     data = [open_data("world", "tiny", clicks=clicks_for(r.cfg), seed=r.seed).train for r in loaded]
     crowd = open_data("world", "tiny").train
     several = [i for i in range(options.among) if (t := crowd[i].truth) is not None and len(t.labels) > 1]

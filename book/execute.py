@@ -22,7 +22,7 @@ import papermill
 import yaml
 from nbformat import NotebookNode
 
-from wsis.errors import ConfigError
+from wsis.core.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"

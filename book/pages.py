@@ -14,7 +14,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from wsis.errors import DataError
+from wsis.core.errors import DataError
 from wsis.experiments.results import difference
 
 KEYS = {"table", "scale", "data", "rows", "claims", "provenance"}

@@ -25,16 +25,18 @@ from pathlib import Path
 
 import torch
 
-from wsis import evaluate, runs, viz, weak
-from wsis.config import changed, fingerprint, flatten
-from wsis.data.labelled import Labelled
+from wsis import evaluation as evaluate
+from wsis import viz, weak
+from wsis.core.config import changed, fingerprint, flatten
+from wsis.core.files import read_json
+from wsis.core.types import Instances
+from wsis.data.coco_json import result_records
 from wsis.data.transforms import collate
 from wsis.data.world import World, WorldConfig
-from wsis.experiments.data import open_data
-from wsis.export import result_records
-from wsis.files import read_json
-from wsis.methods import bestie
-from wsis.types import Instances
+from wsis.data.wrappers import Labelled
+from wsis.methods import bestie, load_run
+from wsis.training import runs
+from wsis.weak.sources import open_data
 
 # %% [markdown]
 # ## One picture, four bargains
@@ -107,7 +109,7 @@ if data != "world" and scale == "tiny":  # photographs are larger than the crops
     cfg = changed(cfg, long_side=128, **{"augment.long_side": 128})
 folder = Path("../build/runs", fingerprint(cfg, opened.description, seed))
 reports = runs.fit(
-    "bestie", cfg, opened.train, opened.val, folder, data=opened.description, seed=seed,
+    bestie, cfg, opened.train, opened.val, folder, data=opened.description, seed=seed,
     device=device, cache=Path("../build/stages"),
 )  # fmt: skip
 
@@ -175,7 +177,7 @@ viz.training_curves({"network": log}, terms, title="The loss of the network", wi
 # Now no labels at all. The trained network gets validation pictures and returns masks, each with a class and a score.
 
 # %%
-run, val = runs.load(folder, device), opened.val
+run, val = load_run(folder, device), opened.val
 shown = [val[i] for i in range(min(len(val), 60))]
 guesses = []
 for s in shown:

@@ -31,17 +31,18 @@ from matplotlib import pyplot as plt
 from torch.nn.functional import avg_pool2d, layer_norm, normalize, one_hot, pad, pixel_unshuffle
 
 from wsis import viz
+
+# %%
+from wsis.core.files import read_json
+from wsis.core.types import Points
 from wsis.data.coco import CocoFolder
 from wsis.data.transforms import Augment, collate
 from wsis.data.world import CLASSES, World
-
-# %%
-from wsis.files import read_json
+from wsis.evaluation.features import auc
+from wsis.experiments.pretraining.vit import SCENES
 from wsis.methods import exits
-from wsis.pretrain_vit import SCENES, auc
-from wsis.train import make_accelerator
-from wsis.types import Points
-from wsis.vit import PUBLISHED, SHIPPED, build_vit, mean_affinity
+from wsis.models.vit import PUBLISHED, SHIPPED, build_vit, mean_affinity
+from wsis.training.loop import make_accelerator
 
 plt.rcParams.update(viz.RC)
 

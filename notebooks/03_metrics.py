@@ -25,13 +25,14 @@ import torch
 from matplotlib import pyplot as plt
 from torch.nn.functional import max_pool2d
 
-from wsis import evaluate, viz
+from wsis import evaluation as evaluate
+from wsis import viz
+from wsis.core.types import Instances, Points
 from wsis.data.coco import CocoFolder
 from wsis.data.masks import paint_semantic
 from wsis.data.world import World, WorldConfig
-from wsis.evaluate import intersection, matches, voc_ap
-from wsis.types import Instances, Points
-from wsis.weak import points_from_masks
+from wsis.evaluation.instances import intersection, matches, voc_ap
+from wsis.weak.simulate import points_from_masks
 
 plt.rcParams.update(viz.RC)
 

@@ -27,16 +27,20 @@ import torch
 from matplotlib import pyplot as plt
 from torch.nn.functional import avg_pool2d
 
-from wsis import components, evaluate, grouping, runs, viz
-from wsis.backbones import load_weights
-from wsis.config import changed, fingerprint, sources
-from wsis.data.labelled import Labelled
+from wsis import evaluation as evaluate
+from wsis import viz
+from wsis.core.config import changed, fingerprint, sources
+from wsis.core.files import read_json
 from wsis.data.transforms import collate
-from wsis.experiments.data import open_data
+from wsis.data.wrappers import Labelled
 from wsis.experiments.tables import find
-from wsis.files import read_json
 from wsis.methods import bestie
-from wsis.methods.bestie import cues, labels, model, pipeline
+from wsis.methods.bestie import cues, labels, model
+from wsis.methods.bestie import stages as pipeline
+from wsis.models.weights import load_weights
+from wsis.ops import components, grouping
+from wsis.training import runs
+from wsis.weak.sources import open_data
 
 # %% [markdown]
 # BESTIE {cite:p}`kim2022bestie` makes instance masks out of {term}`image tags <image tag>`. It asks two questions, and
@@ -60,7 +64,7 @@ folders, reports = {}, {}
 for kind, variant in variants.items():
     folders[kind] = Path("../build/runs", fingerprint(variant, opened.description, seed))
     reports[kind] = runs.fit(
-        "bestie", variant, train, opened.val, folders[kind],
+        bestie, variant, train, opened.val, folders[kind],
         data=opened.description, seed=seed, device=device, cache=cache, only=names,
     )  # fmt: skip
 

@@ -28,17 +28,21 @@ from pathlib import Path
 import torch
 from matplotlib import pyplot as plt
 
-from wsis import components, evaluate, grouping, runs, viz
-from wsis.backbones import load_weights
-from wsis.config import changed, fingerprint, sources
-from wsis.data.labelled import Labelled
+from wsis import evaluation as evaluate
+from wsis import viz
+from wsis.core.config import changed, fingerprint, sources
+from wsis.core.files import read_json
+from wsis.core.types import IGNORE, InstanceMap, Points
 from wsis.data.transforms import collate
-from wsis.experiments.data import open_data
-from wsis.files import read_json
+from wsis.data.wrappers import Labelled
 from wsis.methods import bestie
-from wsis.methods.bestie import cues, labels, pipeline
+from wsis.methods.bestie import cues, labels
+from wsis.methods.bestie import stages as pipeline
 from wsis.methods.bestie.objective import render
-from wsis.types import IGNORE, InstanceMap, Points
+from wsis.models.weights import load_weights
+from wsis.ops import components, grouping
+from wsis.training import runs
+from wsis.weak.sources import open_data
 
 # %% [markdown]
 # From the last chapter we have {term}`cues <cue>`, which say how many objects of a class there are and about where. They
@@ -57,7 +61,7 @@ folders, reports = [], []
 for variant, only in runs_of.items():
     folders.append(Path("../build/runs", fingerprint(variant, opened.description, seed)))
     reports.append(runs.fit(
-        "bestie", variant, train, opened.val, folders[-1], data=opened.description, seed=seed,
+        bestie, variant, train, opened.val, folders[-1], data=opened.description, seed=seed,
         device=device, cache=Path("../build/stages"), only=only,
     ))  # fmt: skip
 (folder, other), report = folders, reports[0]

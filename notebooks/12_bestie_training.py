@@ -30,23 +30,27 @@ import torch
 from matplotlib import pyplot as plt
 from torch.nn.functional import cross_entropy, one_hot, pad
 
-from wsis import components, evaluate, runs, viz
-from wsis.config import changed, fingerprint, sources
-from wsis.data.labelled import Labelled, Subset
+from wsis import evaluation as evaluate
+from wsis import viz
+from wsis.core.config import changed, fingerprint, sources
+from wsis.core.files import read_json
+from wsis.core.types import IGNORE, InstanceMap
 from wsis.data.transforms import collate
-from wsis.experiments.bestie import TABLES
+from wsis.data.wrappers import Labelled, Subset
+from wsis.experiments.results import claim_rows, read_results
+from wsis.experiments.tables.bestie import TABLES
+from wsis.methods import bestie
+from wsis.methods.bestie import labels
+from wsis.methods.bestie import stages as pipeline
+from wsis.methods.bestie.objective import guided, regression, render
+from wsis.ops import components
+from wsis.training import runs
+from wsis.training.loop import Engine, make_accelerator, optimise
+from wsis.viz.style import draw
+from wsis.weak.simulate import with_points
 
 # %%
-from wsis.experiments.data import open_data
-from wsis.experiments.results import claim_rows, read_results
-from wsis.files import read_json
-from wsis.methods import bestie
-from wsis.methods.bestie import labels, pipeline
-from wsis.methods.bestie.objective import guided, regression, render
-from wsis.train import Engine, make_accelerator, optimise
-from wsis.types import IGNORE, InstanceMap
-from wsis.viz.style import draw
-from wsis.weak import with_points
+from wsis.weak.sources import open_data
 
 # %% [markdown]
 # The two chapters before this one turned {term}`image tags <image tag>` into {term}`pseudo labels <pseudo label>`: some
@@ -61,12 +65,12 @@ classes, val = opened.train.classes, opened.val
 cfg = changed(bestie.TINY if scale == "tiny" else bestie.FULL, classes=len(classes))
 folder = Path("../build/runs", fingerprint(cfg, opened.description, seed))
 if scale == "full":
-    runs.launch("bestie", cfg, folder, data=data, scale=scale, seed=seed, device=device)
+    runs.launch(bestie, cfg, folder, data=data, scale=scale, seed=seed, device=device)
 
 # %%
 names = ("classifier", "cues", "activation_maps", "semantic_maps", "network")
 reports = runs.fit(
-    "bestie", cfg, opened.train, val, folder, data=opened.description, seed=seed,
+    bestie, cfg, opened.train, val, folder, data=opened.description, seed=seed,
     device=device, cache=Path("../build/stages"), only=names,
 )  # fmt: skip
 net = bestie.restore(cfg, folder).eval()

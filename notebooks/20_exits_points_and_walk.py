@@ -29,22 +29,26 @@ from pathlib import Path
 import torch
 from matplotlib import pyplot as plt
 
-from wsis import components, runs, similarity, viz
-from wsis.backbones import load_weights
-from wsis.config import changed, fingerprint, sources
-from wsis.data.crops import CropAugment, ObjectCrops, to_crop
+from wsis import viz
+from wsis.core.config import changed, fingerprint, sources
 from wsis.data.transforms import collate
 from wsis.data.world import World
-
-# %%
-from wsis.experiments.data import FULL_WORLD, TINY_WORLD, clicked, open_data
+from wsis.evaluation.objects import separated
 from wsis.experiments.tables import find
 from wsis.methods import exits
-from wsis.methods.exits import labels, pipeline
+from wsis.methods.exits import labels
+from wsis.methods.exits import stages as pipeline
+from wsis.methods.exits.crops import CropAugment, ObjectCrops, to_crop
 from wsis.methods.exits.model import build_extractor
-from wsis.per_object import separated
-from wsis.train import make_accelerator
-from wsis.vit import mean_affinity
+from wsis.models.vit import mean_affinity
+from wsis.models.weights import load_weights
+from wsis.ops import components
+from wsis.ops import random_walk as similarity
+from wsis.training import runs
+from wsis.training.loop import make_accelerator
+
+# %%
+from wsis.weak.sources import FULL_WORLD, TINY_WORLD, clicked, open_data
 
 plt.rcParams.update(viz.RC)
 
@@ -62,7 +66,7 @@ train, classes = opened.train, opened.train.classes
 cfg = changed(exits.TINY if scale == "tiny" else exits.FULL, classes=len(classes))
 folder = Path("../build/runs", fingerprint(cfg, opened.description, seed))
 reports = runs.fit(
-    "exits", cfg, train, opened.val, folder, data=opened.description, seed=seed,
+    exits, cfg, train, opened.val, folder, data=opened.description, seed=seed,
     device=device, cache=Path("../build/stages"), only=("extractor", "thresholds"),
 )  # fmt: skip
 
@@ -172,7 +176,7 @@ viz.scrub(frames, [str(layer) for layer in layers], "layer", start=at - 1)
 # *Sinkhorn scaling* cures that: make the matrix symmetric, then find one factor per token, such that all rows and columns
 # sum to one. What a token sends is then what it gets. The result is the *transition matrix* $T$.
 #
-# ```{literalinclude} ../../wsis/similarity.py
+# ```{literalinclude} ../../wsis/ops/random_walk.py
 # :pyobject: _symmetric
 # ```
 
@@ -205,7 +209,7 @@ plt.show()
 #
 # No power of $T$ is ever formed. A hop is a product of $T$ with two columns:
 #
-# ```{literalinclude} ../../wsis/similarity.py
+# ```{literalinclude} ../../wsis/ops/random_walk.py
 # :pyobject: _walked
 # ```
 #

@@ -30,27 +30,29 @@ import torch
 from matplotlib import pyplot as plt
 from torch.nn.functional import avg_pool2d, interpolate
 
-from wsis import per_object, runs, viz
-from wsis.backbones import load_weights
-from wsis.config import changed, fingerprint, sources
-from wsis.data.crops import CropAugment, paste, window
-from wsis.data.labelled import category_ids
+from wsis import evaluation as per_object
+from wsis import viz
+from wsis.core.config import changed, fingerprint, sources
+from wsis.core.files import read_json
+from wsis.core.types import Instances
+from wsis.data.coco_json import write_instances
 from wsis.data.masks import box_pixels
 from wsis.data.transforms import collate
 
 # %%
 from wsis.data.world import World
+from wsis.data.wrappers import category_ids
 from wsis.experiments import costs
-from wsis.experiments.data import FULL_WORLD, TINY_WORLD, clicked, open_data
-from wsis.experiments.exits import TABLES
 from wsis.experiments.results import claim_rows, difference, read_results
-from wsis.export import write_instances
-from wsis.files import read_json
+from wsis.experiments.tables.exits import TABLES
 from wsis.methods import exits
+from wsis.methods.exits.crops import CropAugment, paste, window
 from wsis.methods.exits.model import Outputs, build_extractor
 from wsis.methods.exits.objective import box_masks, box_tightness, crf_target, objective
-from wsis.train import make_accelerator
-from wsis.types import Instances
+from wsis.models.weights import load_weights
+from wsis.training import runs
+from wsis.training.loop import make_accelerator
+from wsis.weak.sources import FULL_WORLD, TINY_WORLD, clicked, open_data
 
 plt.rcParams.update(viz.RC)
 
@@ -72,7 +74,7 @@ keys = {name: fingerprint(c, opened.description, seed) for name, c in configs.it
 folders = {name: Path("../build/runs", key) for name, key in keys.items()}
 for name, folder in folders.items() if scale == "full" else ():
     where = {"data": data, "scale": scale, "seed": seed, "device": device}
-    runs.launch("exits", configs[name], folder, **where)
+    runs.launch(exits, configs[name], folder, **where)
 
 # %%
 nets, where = {}, make_accelerator(device).device
@@ -80,7 +82,7 @@ for name, c in configs.items():
     names = [s.name for s in exits.stages(c)]
     names = tuple(names[: names.index("network") + 1])
     reports = runs.fit(
-        "exits", c, train, opened.val, folders[name], data=opened.description, seed=seed,
+        exits, c, train, opened.val, folders[name], data=opened.description, seed=seed,
         device=device, cache=Path("../build/stages"), only=names,
     )  # fmt: skip
     nets[name] = exits.restore(c, folders[name]).network.to(where).eval()

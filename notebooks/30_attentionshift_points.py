@@ -35,10 +35,10 @@ import torch
 from matplotlib import pyplot as plt
 from torch.nn.functional import avg_pool2d, cosine_similarity, max_pool2d, normalize, pad
 
-from wsis import runs, viz
-from wsis.config import changed, fingerprint, sources
+from wsis import viz
+from wsis.core.config import changed, fingerprint, sources
+from wsis.core.types import Instances, Points
 from wsis.data.transforms import collate, resize, short_side
-from wsis.experiments.data import clicks_for, open_data
 
 # %%
 from wsis.methods import attentionshift
@@ -46,9 +46,10 @@ from wsis.methods.attentionshift import find_candidates, label_batch, mask_targe
 from wsis.methods.attentionshift.labels import box_pixels, find_parts
 from wsis.methods.attentionshift.maps import cosine_maps, enlarged, patch_at
 from wsis.methods.attentionshift.parts import part_maps
-from wsis.types import Instances, Points
-from wsis.viz import parts
-from wsis.weak import with_points
+from wsis.training import runs
+from wsis.viz import attentionshift as parts
+from wsis.weak.simulate import with_points
+from wsis.weak.sources import clicks_for, open_data
 
 plt.rcParams.update(viz.RC)
 
@@ -71,9 +72,9 @@ folder = Path("../build/runs", fingerprint(cfg, opened.description, seed))
 
 # %%
 if scale == "full":  # in processes of its own, on all GPUs
-    runs.launch("attentionshift", cfg, folder, data=data, scale=scale, seed=seed, device=device)
+    runs.launch(attentionshift, cfg, folder, data=data, scale=scale, seed=seed, device=device)
 reports = runs.fit(
-    "attentionshift", cfg, train, opened.val, folder, data=opened.description, seed=seed,
+    attentionshift, cfg, train, opened.val, folder, data=opened.description, seed=seed,
     device=device, cache=Path("../build/stages"), only=("network",),
 )  # fmt: skip
 net = attentionshift.restore(cfg, folder).eval().requires_grad_(False)

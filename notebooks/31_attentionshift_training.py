@@ -36,23 +36,26 @@ import torch
 from matplotlib import pyplot as plt
 from torch.nn.functional import avg_pool2d, pad
 
-from wsis import evaluate, per_object, runs, viz
-from wsis.config import changed, fingerprint, sources
+from wsis import evaluation as evaluate
+from wsis import evaluation as per_object
+from wsis import viz
+from wsis.core.config import changed, fingerprint, sources
+from wsis.core.files import read_json
+from wsis.core.types import Points
 from wsis.data.transforms import collate, resize, short_side
-from wsis.experiments.data import open_data
 from wsis.experiments.results import claim_rows, read_results
 from wsis.experiments.tables import find
-from wsis.files import read_json
 
 # %%
 from wsis.methods import attentionshift
 from wsis.methods.attentionshift import find_candidates, label_batch, mask_targets, match_tokens
 from wsis.methods.attentionshift.labels import PointSet, box_pixels, point_targets
 from wsis.methods.attentionshift.objective import point_term, with_key_points
-from wsis.train import make_accelerator
-from wsis.types import Points
-from wsis.viz import parts
+from wsis.training import runs
+from wsis.training.loop import make_accelerator
+from wsis.viz import attentionshift as parts
 from wsis.viz.style import draw
+from wsis.weak.sources import open_data
 
 plt.rcParams.update(viz.RC)
 
@@ -75,13 +78,13 @@ keys = {name: fingerprint(c, opened.description, seed) for name, c in configs.it
 folders = {name: Path("../build/runs", key) for name, key in keys.items()}
 for name, folder in folders.items() if scale == "full" else ():
     where = {"data": data, "scale": scale, "seed": seed, "device": device}
-    runs.launch("attentionshift", configs[name], folder, **where)
+    runs.launch(attentionshift, configs[name], folder, **where)
 
 # %%
 nets, reports, where = {}, {}, make_accelerator(device).device
 for name, c in configs.items():
     reports[name] = runs.fit(
-        "attentionshift", c, train, val, folders[name], data=opened.description, seed=seed,
+        attentionshift, c, train, val, folders[name], data=opened.description, seed=seed,
         device=device, cache=Path("../build/stages"), only=("network",),
     )["network"]  # fmt: skip
     nets[name] = attentionshift.restore(c, folders[name]).to(where).eval()

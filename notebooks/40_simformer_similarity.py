@@ -34,22 +34,22 @@ import torch
 from matplotlib import pyplot as plt
 from torch.nn.functional import avg_pool2d, interpolate
 
-from wsis import runs, viz
-from wsis.config import changed, fingerprint, sources
+from wsis import viz
+from wsis.core.config import changed, fingerprint, sources
+from wsis.core.types import Points
 from wsis.data.transforms import collate
-from wsis.evaluate import MeanIoU
-from wsis.experiments.data import open_data
+from wsis.evaluation.semantic import MeanIoU, grouped_iou, is_novel, pair_counts
 from wsis.methods import simformer
 
 # %%
 from wsis.methods.simformer.objective import focal, semantic_scores
 from wsis.methods.simformer.pairs import at_points, pixel_pair_losses
-from wsis.methods.simformer.pipeline import Paired, crops
 from wsis.methods.simformer.simnet import SimNet
-from wsis.semantic_metrics import grouped_iou, is_novel, pair_counts
-from wsis.train import Engine, make_accelerator, optimise
-from wsis.types import Points
-from wsis.weak import with_base_masks
+from wsis.methods.simformer.stages import Paired, crops
+from wsis.training import runs
+from wsis.training.loop import Engine, make_accelerator, optimise
+from wsis.weak.simulate import with_base_masks
+from wsis.weak.sources import open_data
 
 plt.rcParams.update(viz.RC)
 
@@ -111,9 +111,9 @@ viz.show(
 
 # %%
 if scale == "full":  # in processes of its own, on all GPUs
-    runs.launch("simformer", cfg, folder, data=data, scale=scale, seed=seed, device=device)
+    runs.launch(simformer, cfg, folder, data=data, scale=scale, seed=seed, device=device)
 runs.fit(
-    "simformer", cfg, train, val, folder, data=opened.description, seed=seed, device=device,
+    simformer, cfg, train, val, folder, data=opened.description, seed=seed, device=device,
     cache=Path("../build/stages"), only=("network",),
 )  # fmt: skip
 

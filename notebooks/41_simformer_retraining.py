@@ -33,21 +33,22 @@ from pathlib import Path
 import torch
 from matplotlib import pyplot as plt
 
-from wsis import runs, viz
-from wsis.config import changed, fingerprint, sources
+from wsis import viz
+from wsis.core.config import changed, fingerprint, sources
+from wsis.core.files import read_json
+from wsis.core.types import IGNORE
 from wsis.data.splits import ADE20K, ADE_SPLITS, COCO_SPLITS, COCO_STUFF, find_split
 from wsis.data.transforms import collate
+from wsis.evaluation.semantic import is_novel
+from wsis.experiments.results import claim_rows, read_results
+from wsis.experiments.tables.simformer import SHARES, TABLES
+from wsis.methods import load_run, simformer
+from wsis.methods.simformer.labels import class_scores, pseudo_maps
+from wsis.training import runs
+from wsis.weak.simulate import with_base_masks
 
 # %%
-from wsis.experiments.data import open_data
-from wsis.experiments.results import claim_rows, read_results
-from wsis.experiments.simformer import SHARES, TABLES
-from wsis.files import read_json
-from wsis.methods import simformer
-from wsis.methods.simformer.labels import class_scores, pseudo_maps
-from wsis.semantic_metrics import is_novel
-from wsis.types import IGNORE
-from wsis.weak import with_base_masks
+from wsis.weak.sources import open_data
 
 plt.rcParams.update(viz.RC)
 
@@ -60,8 +61,8 @@ configs = {"SimFormer": changed(cfg, **{"retrain.steps": 0}), "SimFormer*": cfg}
 
 # %%
 same = {"seed": seed, "device": device}
-fit = partial(runs.fit, "simformer", cache=Path("../build/stages"), **same)
-launch = partial(runs.launch, "simformer", scale=scale, **same)
+fit = partial(runs.fit, simformer, cache=Path("../build/stages"), **same)
+launch = partial(runs.launch, simformer, scale=scale, **same)
 
 
 def train_on(data, opened, c):  # the folder of the run, what its stages report, its network
@@ -69,7 +70,7 @@ def train_on(data, opened, c):  # the folder of the run, what its stages report,
     if scale == "full":  # in processes of its own, on all GPUs
         launch(c, out, data=data)
     reports = fit(c, opened.train, opened.val, out, data=opened.description)
-    return out, reports, runs.load(out, device).model.eval()
+    return out, reports, load_run(out, device).model.eval()
 
 
 def train_all(data, opened):  # {name: folder}, {name: reports}, {name: network}

@@ -28,8 +28,8 @@ from pathlib import Path
 import torch
 
 from wsis import viz
-from wsis.config import changed, flatten
-from wsis.errors import ConfigError
+from wsis.core.config import changed, flatten
+from wsis.core.errors import ConfigError
 from wsis.methods import bestie
 
 # %% [markdown]

@@ -34,28 +34,10 @@ def example():
             {"id": 9, "file_name": "b.png", "height": HEIGHT, "width": WIDTH},
         ],
         "annotations": [
-            {
-                "id": 1,
-                "image_id": 7,
-                "category_id": 5,
-                "segmentation": polygon,
-                "iscrowd": 0,
-                "bbox": [2, 3, 10, 6],
-            },
+            {"id": 1, "image_id": 7, "category_id": 5, "segmentation": polygon, "iscrowd": 0, "bbox": [2, 3, 10, 6]},
             {"id": 2, "image_id": 7, "category_id": 2, "segmentation": run_length(5, 8, 9, 11)},
-            {
-                "id": 3,
-                "image_id": 7,
-                "category_id": 5,
-                "segmentation": plain_counts(run_length(12, 1, 19, 9)),
-            },
-            {
-                "id": 4,
-                "image_id": 7,
-                "category_id": 2,
-                "segmentation": run_length(2, 8, 16, 28),
-                "iscrowd": 1,
-            },
+            {"id": 3, "image_id": 7, "category_id": 5, "segmentation": plain_counts(run_length(12, 1, 19, 9))},
+            {"id": 4, "image_id": 7, "category_id": 2, "segmentation": run_length(2, 8, 16, 28), "iscrowd": 1},
         ],
         "categories": [{"id": 5, "name": "dog"}, {"id": 2, "name": "cat"}],
     }

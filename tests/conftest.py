@@ -2,12 +2,12 @@
 
 import pytest
 
-from wsis.config import changed
-from wsis.data.labelled import InMemory
+from wsis.core.config import changed
 from wsis.data.world import World, WorldConfig
+from wsis.data.wrappers import InMemory
 from wsis.methods import bestie
-from wsis.train import Engine, make_accelerator
-from wsis.weak import with_points
+from wsis.training.loop import Engine, make_accelerator
+from wsis.weak.simulate import with_points
 
 SIDE = 64
 

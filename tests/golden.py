@@ -28,17 +28,34 @@ MEANS_NOTHING = ("key", "minutes", "version")
 """Entries of JSON files that change with names, time and release."""
 
 BESTIE = {
-    "semantic.scales": [1.0], "classifier.steps": 6, "classifier.batch_size": 4, "network.steps": 6,
-    "network.batch_size": 4, "network.warmup": 2, "semantic_network.steps": 4, "semantic_network.batch_size": 4,
-}  # fmt: skip
+    "semantic.scales": [1.0],
+    "classifier.steps": 6,
+    "classifier.batch_size": 4,
+    "network.steps": 6,
+    "network.batch_size": 4,
+    "network.warmup": 2,
+    "semantic_network.steps": 4,
+    "semantic_network.batch_size": 4,
+}
 EXITS = {
-    "warmup.steps": 4, "network.steps": 6, "segmenter.steps": 6, "warmup.batch_size": 4, "network.batch_size": 4,
-    "segmenter.batch_size": 4, "walk.crops": 24, "network.warmup": 2, "segmenter.warmup": 2,
-}  # fmt: skip
+    "warmup.steps": 4,
+    "network.steps": 6,
+    "segmenter.steps": 6,
+    "warmup.batch_size": 4,
+    "network.batch_size": 4,
+    "segmenter.batch_size": 4,
+    "walk.crops": 24,
+    "network.warmup": 2,
+    "segmenter.warmup": 2,
+}
 SHIFT = {"network.steps": 5, "network.batch_size": 2, "statistics.times": 2, "statistics.images": 4}
 SIMFORMER = {
-    "network.steps": 6, "network.batch_size": 4, "retrain.steps": 0, "network.warmup": 2, "split": "random:0.25:48",
-}  # fmt: skip
+    "network.steps": 6,
+    "network.batch_size": 4,
+    "retrain.steps": 0,
+    "network.warmup": 2,
+    "split": "random:0.25:48",
+}
 RUNS = {
     "bestie_tags": ("bestie", BESTIE | {"semantic.retrain": True, "maskrcnn.steps": 3, "maskrcnn.batch_size": 2}),
     "bestie_points": ("bestie", BESTIE | {"supervision": "points", "flip": True}),
@@ -48,16 +65,18 @@ RUNS = {
     ),
     "exits_solov2": ("exits", EXITS),
     "exits_boxes_mask2former": (
-        "exits", EXITS | {"supervision": "boxes", "loss.mil": 4.0, "final.segmenter": "mask2former", "segmenter.steps": 3}
+        "exits",
+        EXITS | {"supervision": "boxes", "loss.mil": 4.0, "final.segmenter": "mask2former", "segmenter.steps": 3},
     ),
     "exits_limit_maskrcnn": (
-        "exits", EXITS | {"walk.limit": True, "extractor.layer": 0, "final.segmenter": "maskrcnn", "segmenter.steps": 3}
+        "exits",
+        EXITS | {"walk.limit": True, "extractor.layer": 0, "final.segmenter": "maskrcnn", "segmenter.steps": 3},
     ),
     "attentionshift_points": ("attentionshift", SHIFT),
     "attentionshift_masks": ("attentionshift", SHIFT | {"mask.supervision": "mask", "parts.shift": "kmeans"}),
     "simformer_cross": ("simformer", SIMFORMER | {"retrain.steps": 4, "retrain.batch_size": 4}),
     "simformer_self": ("simformer", SIMFORMER | {"pairs.mode": "self_aug"}),
-}  # fmt: skip
+}
 
 
 def digests(runs: list[str]) -> dict[str, str]:

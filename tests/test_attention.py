@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmarks.measure import _peak_bytes
-from wsis.attention import rollout_rows
+from wsis.ops.rollout import rollout_rows
 
 CPU = torch.device("cpu")
 

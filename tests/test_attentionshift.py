@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from wsis.config import changed, flatten
+from wsis.core.config import changed, flatten
+from wsis.core.types import Instances, Points, Sample
 from wsis.data.transforms import ShortSide, collate, short_side
 from wsis.methods import attentionshift
 from wsis.methods.attentionshift import baseline, divisible, rescaled, with_clicks
@@ -30,21 +31,14 @@ from wsis.methods.attentionshift.objective import (
     with_key_points,
 )
 from wsis.methods.attentionshift.parts import KeyPoints
-from wsis.methods.attentionshift.pipeline import bounded, boxed, measured_at, summary
-from wsis.types import Instances, Points, Sample
+from wsis.methods.attentionshift.stages import bounded, boxed, measured_at, summary
 
 SIDE = 64
 SMALL = changed(
     TINY,
     classes=3,
     weights="random",
-    **{
-        "tokens.count": 20,
-        "heads.rois": 8,
-        "heads.proposals": 20,
-        "size.test_short": SIDE,
-        "network.steps": 2,
-    },
+    **{"tokens.count": 20, "heads.rois": 8, "heads.proposals": 20, "size.test_short": SIDE, "network.steps": 2},
 )
 
 
@@ -119,11 +113,7 @@ def test_points_without_parts_are_background_and_the_click():
 
 
 def no_key_points(count=2):
-    return (
-        torch.zeros(1, 1, count, 2),
-        torch.zeros(1, 1, count, dtype=torch.bool),
-        torch.zeros(1, 1, count).long(),
-    )
+    return (torch.zeros(1, 1, count, 2), torch.zeros(1, 1, count, dtype=torch.bool), torch.zeros(1, 1, count).long())
 
 
 def test_key_points_take_the_place_of_sampled_object_points():
@@ -155,9 +145,7 @@ def test_the_baselines_points_are_sure_in_its_own_map():
 def test_points_repeat_for_the_same_generator():
     found = labels_of(squares([[8, 8, 24, 24]]), [[4, 4, 28, 28]], KeyPoints(*no_key_points()))
     at = clicks([[[16.0, 16]]], [[0]])
-    first, second = (
-        point_targets(found, at, TINY.mask, torch.Generator().manual_seed(3)).xy for _ in range(2)
-    )
+    first, second = (point_targets(found, at, TINY.mask, torch.Generator().manual_seed(3)).xy for _ in range(2))
     assert torch.equal(first, second)
 
 
@@ -183,9 +171,7 @@ def test_the_extent_of_a_part():
     top, left, bottom, right = found.xy[0, 0].tolist()
     assert (top, bottom, right) == ([9.5, 5.5], [9.5, 13.5], [13.5, 9.5])
     assert left[0] == 9.5
-    assert not part_extents(
-        maps, torch.zeros(1, 1, 1, dtype=torch.bool), torch.ones(1, 1, 5, 5), 0.8, 4
-    ).counts.any()
+    assert not part_extents(maps, torch.zeros(1, 1, 1, dtype=torch.bool), torch.ones(1, 1, 5, 5), 0.8, 4).counts.any()
 
 
 # the objective
@@ -199,9 +185,7 @@ def points(xy, target):
 def test_a_linear_map_is_read_exactly():
     place = torch.arange(8) * 4 + 1.5  # centres of eight cells in a region of 32 pixels
     logits = (0.1 * place).expand(1, 8, 8)
-    found = point_term(
-        logits, torch.tensor([[0.0, 0, 32, 32]]), points([[7.0, 12.0]], [1]), torch.tensor([0])
-    )
+    found = point_term(logits, torch.tensor([[0.0, 0, 32, 32]]), points([[7.0, 12.0]], [1]), torch.tensor([0]))
     assert float(found) == pytest.approx(math.log1p(math.exp(-0.7)), abs=1e-6)
 
 
@@ -224,9 +208,7 @@ def test_a_sure_and_right_mask_costs_nothing():
     masks = box_pixels(torch.tensor([[0.0, 0, 16, 32]]), (32, 32))
     logits = torch.full((1, 8, 8), -50.0)
     logits[..., :4] = 50
-    term = mask_term(
-        logits, torch.tensor([[0.0, 0, 32, 32]]), masks, torch.ones_like(masks), torch.tensor([0])
-    )
+    term = mask_term(logits, torch.tensor([[0.0, 0, 32, 32]]), masks, torch.ones_like(masks), torch.tensor([0]))
     assert float(term) < 1e-6
 
 
@@ -270,9 +252,7 @@ def test_images_without_objects_teach_background():
 def test_key_points_are_targets_of_their_objects_class():
     at = clicks([[[1.0, 1], [2, 2]]], [[0, 2]], [[True, True]])
     keys = KeyPoints(
-        torch.tensor([[[[5.0, 5]], [[6.0, 6]]]]),
-        torch.tensor([[[False], [True]]]),
-        torch.zeros(1, 2, 1).long(),
+        torch.tensor([[[[5.0, 5]], [[6.0, 6]]]]), torch.tensor([[[False], [True]]]), torch.zeros(1, 2, 1).long()
     )
     found = with_key_points(at, keys, TINY.tokens)
     more = found.present[0, 2:]
@@ -283,9 +263,7 @@ def test_key_points_are_targets_of_their_objects_class():
 
 def test_targets_never_outnumber_tokens():
     at = clicks([[[1.0, 1], [2, 2]]], [[0, 2]])
-    keys = KeyPoints(
-        torch.zeros(1, 2, 6, 2), torch.ones(1, 2, 6, dtype=torch.bool), torch.zeros(1, 2, 6).long()
-    )
+    keys = KeyPoints(torch.zeros(1, 2, 6, 2), torch.ones(1, 2, 6, dtype=torch.bool), torch.zeros(1, 2, 6).long())
     found = with_key_points(at, keys, replace(TINY.tokens, count=5, most=50))
     assert found.present.sum() == 5
 
@@ -342,9 +320,7 @@ def test_switches(changes, model):
 
 def test_images_of_two_sizes(model):
     torch.manual_seed(0)
-    terms = attentionshift.loss(
-        model.train(), collate([image([(40, 40, 0)], 50), image([(9, 9, 1)], 40)]), None, SMALL
-    )
+    terms = attentionshift.loss(model.train(), collate([image([(40, 40, 0)], 50), image([(9, 9, 1)], 40)]), None, SMALL)
     assert terms["total"].isfinite()
 
 

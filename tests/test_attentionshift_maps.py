@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from benchmarks.attentionshift import planted
-from wsis.config import changed
-from wsis.errors import ConfigError
+from wsis.core.config import changed
+from wsis.core.errors import ConfigError
 from wsis.methods.attentionshift.config import FULL
 from wsis.methods.attentionshift.maps import (
     box_patches,
@@ -181,8 +181,7 @@ def test_a_coarser_step_moves_the_box_of_a_smooth_map_by_a_step():
     maps = torch.stack([(-((x - a) ** 2 + (y - b) ** 2) / 8).exp() for a, b in ((4, 6), (7.3, 5.1))])
     points = PATCH * torch.tensor([[4.5, 6.5], [7.8, 5.6]]) - 0.5
     fine, coarse = (
-        boxes_from_maps(enlarged(maps, PATCH, step), points, changed(FULL.boxes, step=step), PATCH)
-        for step in (1, 4)
+        boxes_from_maps(enlarged(maps, PATCH, step), points, changed(FULL.boxes, step=step), PATCH) for step in (1, 4)
     )
     assert (fine - coarse).abs().max() <= 4
 
@@ -298,9 +297,15 @@ def maps_of(scene, side, attention=None, features=None, seed=0, present=None, va
     centres = scene.boxes.view(-1, 2, 2).mean(1) - 0.5
     attention = attended(scene, side) if attention is None else attention
     return cosine_maps(
-        features.T.unflatten(1, (side, side))[None], attention[None], centres[None], scene.boxes[None], present,
-        valid, FULL.refine, seeded(seed),
-    )  # fmt: skip
+        features.T.unflatten(1, (side, side))[None],
+        attention[None],
+        centres[None],
+        scene.boxes[None],
+        present,
+        valid,
+        FULL.refine,
+        seeded(seed),
+    )
 
 
 def pixels(masks, side):

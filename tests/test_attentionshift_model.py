@@ -6,12 +6,12 @@ from torch import nn
 from torch.nn.functional import interpolate
 from torchvision.ops import box_iou, generalized_box_iou
 
-from wsis.config import changed
-from wsis.errors import ConfigError
+from wsis.core.config import changed
+from wsis.core.errors import ConfigError
 from wsis.methods.attentionshift.config import TINY
 from wsis.methods.attentionshift.detector import Anchors, Decoder, Detector, MaskHead
 from wsis.methods.attentionshift.model import Encoder, MilHead, TokenHeads
-from wsis.schedule import Schedule, make_optimizer
+from wsis.training.schedule import Schedule, make_optimizer
 
 TRUNK = {"backbone": "vit_tiny", "weights": "random", "heads.taps": (4, 6, 8, 12), "tokens.count": 5}
 HEADS = {"heads.depth": 1, "heads.width": 32, "heads.hidden": 16, "heads.pyramid": 16}
@@ -157,9 +157,7 @@ def test_heads_of_the_tokens():
     assert logits.shape == (2, 5, 4) and place.shape == (2, 5, 2)
     assert place.min() >= 0 and place.max() <= 1
     for head in (heads.label, heads.place):
-        assert [type(m) for m in head if not isinstance(m, nn.Dropout)] == [nn.Linear, nn.ReLU] * 2 + [
-            nn.Linear
-        ]
+        assert [type(m) for m in head if not isinstance(m, nn.Dropout)] == [nn.Linear, nn.ReLU] * 2 + [nn.Linear]
 
 
 # Multiple instances
@@ -329,8 +327,12 @@ def test_the_gradient_reaches_the_features_and_the_taps():
 def test_an_object_is_found_among_the_regions_and_every_region_holds_its_object():
     found, boxes, _ = learn(detector(**{"heads.rois": 400}), 2, 0, 3)
     assert {(i, m) for i, m in zip(found.image.tolist(), found.matched.tolist(), strict=True)} == {
-        (0, 0), (0, 1), (2, 0), (2, 1), (2, 2),
-    }  # fmt: skip
+        (0, 0),
+        (0, 1),
+        (2, 0),
+        (2, 1),
+        (2, 2),
+    }
     for roi, i, m in zip(found.rois, found.image, found.matched, strict=True):
         assert box_iou(roi[None], boxes[i][m][None]) >= 0.5
 
@@ -354,10 +356,7 @@ def test_terms_of_a_head_that_says_nothing():
 
 def test_masks_are_read_where_their_regions_lie():
     model, (features, taps) = detector(), given(2)
-    boxes, labels = (
-        [torch.tensor([[16.0, 8, 32, 24]]), torch.zeros(0, 4)],
-        [torch.tensor([1]), torch.zeros(0).long()],
-    )
+    boxes, labels = ([torch.tensor([[16.0, 8, 32, 24]]), torch.zeros(0, 4)], [torch.tensor([1]), torch.zeros(0).long()])
     found = model(features.requires_grad_(), taps, [SIZE] * 2, boxes, labels)
     own = (found.rois == boxes[0]).all(1).nonzero()[0, 0]
     (gradient,) = torch.autograd.grad(found.mask_logits[own].square().sum(), features)

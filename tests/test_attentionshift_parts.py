@@ -12,20 +12,10 @@ from torch.nn.functional import cosine_similarity, normalize
 
 from benchmarks.attentionshift import planted
 from benchmarks.reference_attentionshift import plain_shift
-from wsis.config import changed
+from wsis.core.config import changed
 from wsis.methods.attentionshift.config import FULL
 from wsis.methods.attentionshift.maps import box_patches, boxes_from_maps, cosine_maps, enlarged
-from wsis.methods.attentionshift.parts import (
-    core,
-    eroded,
-    kept,
-    key_points,
-    kmeans,
-    merge,
-    part_maps,
-    seeds,
-    shift,
-)
+from wsis.methods.attentionshift.parts import core, eroded, kept, key_points, kmeans, merge, part_maps, seeds, shift
 
 CFG, PATCH = FULL.parts, 16
 WARM = changed(CFG, temperature=1.0)
@@ -78,10 +68,17 @@ def test_an_object_smaller_than_the_window_has_no_core():
     assert not core(foreground, 0.35, 11, PATCH).any()
 
 
-@pytest.mark.parametrize("number, ranks", [
-    (40, [2 * j for j in range(20)]), (45, [2 * j for j in range(20)]), (39, range(20)), (20, range(20)),
-    (7, [j % 7 for j in range(20)]), (1, [0] * 20),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "number, ranks",
+    [
+        (40, [2 * j for j in range(20)]),
+        (45, [2 * j for j in range(20)]),
+        (39, range(20)),
+        (20, range(20)),
+        (7, [j % 7 for j in range(20)]),
+        (1, [0] * 20),
+    ],
+)
 def test_seeds_stride_through_the_core(number, ranks):
     places = torch.randperm(64, generator=seeded())[:number].sort().values
     inner = torch.zeros(1, 1, 64).index_fill_(2, places, 0.36).view(1, 1, 8, 8)
@@ -90,8 +87,7 @@ def test_seeds_stride_through_the_core(number, ranks):
 
 
 @pytest.mark.parametrize(
-    "box, patch",
-    [([16, 32, 48, 64], 26), ([120, 0, 128, 8], 7), ([127, 127, 128, 128], 63), ([15, 15, 48.5, 48.5], 9)],
+    "box, patch", [([16, 32, 48, 64], 26), ([120, 0, 128, 8], 7), ([127, 127, 128, 128], 63), ([15, 15, 48.5, 48.5], 9)]
 )
 def test_without_a_core_the_centre_of_the_box_is_the_seed(box, patch):
     found = seeds(torch.zeros(1, 1, 8, 8), torch.tensor([[box]]).float(), 0.35, 20, PATCH)
@@ -201,9 +197,7 @@ def test_narrow_kernels_stay_and_wide_ones_converge():
     scene = planted(1, 24, parts=4, noise=0.4 / 8)
     x, start, inside = world(scene)
     seed = x[0][start]
-    moved = {
-        t: shift(x, start, inside, changed(CFG, temperature=t)).prototypes[0, 0] for t in (0.1, 1.0, 10.0)
-    }
+    moved = {t: shift(x, start, inside, changed(CFG, temperature=t)).prototypes[0, 0] for t in (0.1, 1.0, 10.0)}
     alive = {t: q.norm(dim=-1) > 0 for t, q in moved.items()}
     assert cosine_similarity(moved[0.1], seed[0, 0], dim=-1).min() > 0.99
     assert alive[0.1].all() and alive[1.0].sum() >= 18
@@ -231,9 +225,7 @@ def test_renumbering_seeds_renumbers_prototypes():
     assert len(start.unique()) == 20  # equal seeds would tie
     order = torch.randperm(20, generator=seeded())
     moved = shift(x, start[..., order], inside, WARM).prototypes
-    torch.testing.assert_close(
-        moved, shift(x, start, inside, WARM).prototypes[:, :, order], atol=1e-5, rtol=0
-    )
+    torch.testing.assert_close(moved, shift(x, start, inside, WARM).prototypes[:, :, order], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("official", [False, True])
@@ -420,9 +412,10 @@ def test_only_the_largest_are_visited_and_only_those_in_the_box_are_kept():
     assert points.kept.tolist() == [[[False, True, True, False]]]
 
 
-@pytest.mark.parametrize("box, inside", [
-    ([24, 24, 25, 25], True), ([25, 24, 40, 40], False), ([16, 16, 24, 40], False), ([24, 24, 24.5, 25], True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "box, inside",
+    [([24, 24, 25, 25], True), ([25, 24, 40, 40], False), ([16, 16, 24, 40], False), ([24, 24, 24.5, 25], True)],
+)
 def test_a_box_is_half_open(box, inside):
     """The centre of patch (1, 1) is at 23.5, in edges of pixels 24."""
     assert found(peaks(7), box=torch.tensor([[box]]).float()).kept.item() is inside
@@ -504,9 +497,7 @@ RELEASE = os.environ.get("WSIS_ATTENTIONSHIFT")
 HEADS = "mmdet/models/roi_heads/stdroi_point_deform_attn_reppoints.py"
 
 
-@pytest.mark.skipif(
-    not RELEASE, reason="set WSIS_ATTENTIONSHIFT to the release at f655a04 to compare with it"
-)
+@pytest.mark.skipif(not RELEASE, reason="set WSIS_ATTENTIONSHIFT to the release at f655a04 to compare with it")
 @pytest.mark.parametrize("noise", [0.02, 0.1, 0.3])
 def test_equals_the_release(noise):
     tree = ast.parse((Path(RELEASE) / HEADS).read_text())
@@ -527,6 +518,4 @@ def test_equals_the_release(noise):
     wanted = theirs["merge_maps"]([prototypes.view(3, 20, -1)[g][passed[0, g]] for g in range(3)], 0.85)
     merged, groups = merge(moved, passed, 0.85, official=True)
     for g in range(3):
-        torch.testing.assert_close(
-            merged[0, g][groups[0, g]], torch.stack(list(wanted[g])), atol=1e-5, rtol=0
-        )
+        torch.testing.assert_close(merged[0, g][groups[0, g]], torch.stack(list(wanted[g])), atol=1e-5, rtol=0)

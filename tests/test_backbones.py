@@ -10,10 +10,12 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from wsis import backbones
-from wsis.backbones import IMAGENET_MEAN, IMAGENET_STD, build_pyramid, load_weights, sha256, shipped
-from wsis.checkpoint import save_weights
-from wsis.errors import ConfigError, WeightsError
+from wsis.core.errors import ConfigError, WeightsError
+from wsis.models import build_pyramid
+from wsis.models import convnets as backbones
+from wsis.models import weights as weights_module
+from wsis.models.convnets import IMAGENET_MEAN, IMAGENET_STD
+from wsis.models.weights import load_weights, save_weights, sha256, shipped
 
 TINY = ("vgg_tiny", "hrnet_tiny", "resnet_tiny")
 
@@ -75,8 +77,8 @@ def test_no_network(monkeypatch):
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     """A package that ships weights of vgg_tiny."""
-    monkeypatch.setattr(backbones.resources, "files", lambda _: tmp_path)
-    path = tmp_path / "weights" / "vgg_tiny.safetensors"
+    monkeypatch.setattr(weights_module.resources, "files", lambda _: tmp_path)
+    path = tmp_path / "shipped" / "vgg_tiny.safetensors"
     torch.manual_seed(0)
     save_weights(path, build_pyramid("vgg_tiny", "random").body, half=True)
     path.with_suffix(".json").write_text(json.dumps({"sha256": sha256(path)}))
@@ -92,7 +94,7 @@ def test_shipped_weights_are_loaded(package):
 
 
 def test_altered_weights_are_refused(package):
-    path = package / "weights" / "vgg_tiny.safetensors"
+    path = package / "shipped" / "vgg_tiny.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
@@ -107,7 +109,7 @@ def test_weights_that_are_not_shipped(package):
 
 @pytest.mark.parametrize("name", TINY)
 def test_the_weights_of_this_package(name):
-    folder = Path(backbones.__file__).parent / "weights"
+    folder = Path(weights_module.__file__).parent / "shipped"
     assert shipped(name) == folder / f"{name}.safetensors"
     trunk = build_pyramid(name, "shipped").eval()
     with torch.no_grad():
@@ -166,9 +168,7 @@ def test_folded_convolutions(tmp_path):
     expected = x
     for k in (0, 1):
         weight = torch.from_numpy(made[f"{k}.w"] * made[f"{k}.scale"][:, None, None, None])
-        expected = nn.functional.conv2d(
-            expected.relu() if k else expected, weight, torch.from_numpy(made[f"{k}.b"])
-        )
+        expected = nn.functional.conv2d(expected.relu() if k else expected, weight, torch.from_numpy(made[f"{k}.b"]))
     torch.testing.assert_close(model.train()(x), expected)  # the statistics are frozen
 
 
@@ -194,9 +194,7 @@ def test_an_npz_that_is_none(tmp_path):
 MOBILENET = os.environ.get("WSIS_WEIGHTS")
 
 
-@pytest.mark.skipif(
-    not MOBILENET, reason="WSIS_WEIGHTS is not set: MobileNetV2's real weights are not checked"
-)
+@pytest.mark.skipif(not MOBILENET, reason="WSIS_WEIGHTS is not set: MobileNetV2's real weights are not checked")
 def test_real_mobilenet():
     """Features of ImageNet weights are finite, of even size, and far from those of random ones."""
     trunk = build_pyramid("mobilenetv2", MOBILENET, output_stride=8).eval()

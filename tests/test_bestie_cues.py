@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from wsis.config import changed
+from wsis.core.config import changed
+from wsis.core.types import IGNORE
 from wsis.methods.bestie import FULL
 from wsis.methods.bestie.cues import activation_maps, extract_cues, semantic_map_from_activations
-from wsis.types import IGNORE
 
 CUES = changed(FULL, **{"cues.kernel": 5}).cues
 ALL = torch.ones(1, 2, dtype=torch.bool)
@@ -91,9 +91,7 @@ def test_weak_peaks_are_not_stored():
 def test_a_higher_neighbour_hides_a_peak():
     two = torch.maximum(bump(8, 6), bump(8, 12, 0.9))
     assert len(extract_cues(maps(two, two), ALL, CUES)) == 4
-    assert found(extract_cues(maps(two, two * 0), ALL, changed(FULL, **{"cues.kernel": 15}).cues)) == [
-        (6, 8, 0)
-    ]
+    assert found(extract_cues(maps(two, two * 0), ALL, changed(FULL, **{"cues.kernel": 15}).cues)) == [(6, 8, 0)]
 
 
 def test_classes_without_a_tag_have_no_cues():

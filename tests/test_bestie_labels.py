@@ -6,11 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from wsis.config import changed
-from wsis.methods.bestie import FULL, decode, infer, official, predict, pseudo_labels, render
+from wsis.core.config import changed
+from wsis.core.types import IGNORE, Batch, InstanceMap, Points
+from wsis.methods.bestie import FULL, decode, infer, official, predict, pseudo_labels
 from wsis.methods.bestie.labels import component_labels, point_labels, refined_labels
 from wsis.methods.bestie.model import Outputs
-from wsis.types import IGNORE, Batch, InstanceMap, Points
+from wsis.methods.bestie.objective import render
 
 CFG = changed(FULL, classes=3, sigma=3.0, center_kernel=13, min_area=15)
 ROW_OF_FIVE = [(20, 12 + 12 * i) for i in range(5)]
@@ -69,9 +70,7 @@ def cues(*rows, scores=None):
 
 
 def labels_of(truth, points, cfg=CFG, classes=None):
-    return component_labels(
-        class_map(truth) if classes is None else classes, points, tags_of(truth, cfg), cfg
-    )
+    return component_labels(class_map(truth) if classes is None else classes, points, tags_of(truth, cfg), cfg)
 
 
 def test_one_component_one_cue():
@@ -95,13 +94,7 @@ def test_every_pixel_votes_for_the_truncated_centroid():
 
 @pytest.mark.parametrize(
     "points",
-    [
-        cues(),
-        cues((20, 30, 0), (21, 31, 0)),
-        cues((20, 30, 1)),
-        cues((20, 50, 0)),
-        cues((-1, 30, 0), (20, 200, 0)),
-    ],
+    [cues(), cues((20, 30, 0), (21, 31, 0)), cues((20, 30, 1)), cues((20, 50, 0)), cues((-1, 30, 0), (20, 200, 0))],
     ids=["none", "two", "other class", "beside", "outside"],
 )
 def test_not_exactly_one_cue(points):
@@ -259,11 +252,7 @@ def test_a_region_whose_center_went_elsewhere_points_to_the_component():
     classes[0, 5:16] = 1
     peaks = torch.tensor([[10.0, 10], [10, 30]])
     bar = InstanceMap(
-        ids=classes,
-        image=torch.zeros(2).long(),
-        labels=torch.zeros(2).long(),
-        centers=peaks,
-        scores=torch.ones(2),
+        ids=classes, image=torch.zeros(2).long(), labels=torch.zeros(2).long(), centers=peaks, scores=torch.ones(2)
     )
     target = torch.where(torch.arange(64)[:, None] < 45, peaks[0], peaks[1])  # (W, 2)
     y, x = torch.meshgrid(*(torch.arange(s) for s in size), indexing="ij")
@@ -496,8 +485,7 @@ def test_predict_gives_exact_masks():
 
 
 @pytest.mark.parametrize(
-    ("size", "long_side", "seen"),
-    [((33, 64), 0, (64, 64)), ((30, 60), 128, (64, 128)), ((64, 32), 0, (64, 32))],
+    ("size", "long_side", "seen"), [((33, 64), 0, (64, 64)), ((30, 60), 128, (64, 128)), ((64, 32), 0, (64, 32))]
 )
 def test_sides_are_multiples_of_32(size, long_side, seen):
     model = Fixed(Outputs(*(torch.zeros(1, c, *seen) for c in (4, 3, 2))))
@@ -547,9 +535,7 @@ def test_a_flip_survives_impossible_classes(images):
 
 
 def test_pseudo_labels_need_labels():
-    batch = Batch(
-        images=torch.rand(1, 3, 32, 32), image_ids=(1,), valid=torch.ones(1, 32, 32, dtype=torch.bool)
-    )
+    batch = Batch(images=torch.rand(1, 3, 32, 32), image_ids=(1,), valid=torch.ones(1, 32, 32, dtype=torch.bool))
     with pytest.raises(ValueError, match="semantic_maps, points and tags"):
         pseudo_labels(None, batch, CFG)
     with pytest.raises(ValueError, match="needs points"):
@@ -559,5 +545,8 @@ def test_pseudo_labels_need_labels():
 def test_the_release_differs_where_it_says():
     cfg = official(FULL)
     assert (cfg.compat, cfg.pam.alpha, cfg.cues.threshold, cfg.augment.pad_label) == (
-        "official", 0.7, 0.7, "background",
-    )  # fmt: skip
+        "official",
+        0.7,
+        0.7,
+        "background",
+    )

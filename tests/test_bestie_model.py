@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from wsis.config import changed
-from wsis.errors import ConfigError
+from wsis.core.config import changed
+from wsis.core.errors import ConfigError
 from wsis.methods.bestie import FULL, TINY, build
 from wsis.methods.bestie.model import BestieNet, Classifier, Outputs, PeakAttention, PeakSuppression
 
@@ -139,9 +139,7 @@ def test_maps_have_the_size_of_the_image(backbone, mode, centers):
 
 
 @pytest.mark.parametrize(
-    ("backbone", "millions"),
-    [("hrnet_w48", (62, 68)), ("resnet50", (52, 60))],
-    ids=["HRNet-W48", "ResNet-50"],
+    ("backbone", "millions"), [("hrnet_w48", (62, 68)), ("resnet50", (52, 60))], ids=["HRNet-W48", "ResNet-50"]
 )
 def test_full_size(backbone, millions):
     """The pose network HRNet-W48 has 63.6 M parameters, ResNet-50 23.5 M; two decoders 32 M."""
@@ -192,8 +190,13 @@ def network_with(maps, backbone):
 def test_offsets_of_hrnet_are_exact_away_from_the_border():
     exact = affine((17.0, 29.0), (48, 64))
     at_cells = exact[:, :, 1:3, 1:3].mean((2, 3))  # a cell's centre lies between pixels 1 and 2
-    cells = torch.stack((at_cells[:, 0, None, None] - 4 * torch.arange(12.0)[:, None].expand(12, 16),
-                         at_cells[:, 1, None, None] - 4 * torch.arange(16.0).expand(12, 16)), 1)  # fmt: skip
+    cells = torch.stack(
+        (
+            at_cells[:, 0, None, None] - 4 * torch.arange(12.0)[:, None].expand(12, 16),
+            at_cells[:, 1, None, None] - 4 * torch.arange(16.0).expand(12, 16),
+        ),
+        1,
+    )
     maps = [torch.zeros(1, 2, 12, 16), torch.zeros(1, 1, 12, 16), cells]
     found = network_with(maps, "hrnet_tiny")(torch.zeros(1, 3, 48, 64)).offset
     inner = (..., slice(2, -2), slice(2, -2))

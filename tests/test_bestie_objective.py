@@ -5,9 +5,9 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from wsis.config import changed
-from wsis.grouping import splat_gaussians
-from wsis.methods.bestie import FULL, render
+from wsis.core.config import changed
+from wsis.core.types import IGNORE, InstanceMap
+from wsis.methods.bestie import FULL
 from wsis.methods.bestie.model import Outputs
 from wsis.methods.bestie.objective import (
     Targets,
@@ -16,9 +16,10 @@ from wsis.methods.bestie.objective import (
     hard_cross_entropy,
     objective,
     regression,
+    render,
     unguided,
 )
-from wsis.types import IGNORE, InstanceMap
+from wsis.ops.grouping import splat_gaussians
 
 CFG = changed(FULL, classes=2, sigma=2.0)
 
@@ -157,9 +158,7 @@ def semantic():
 
 def test_all_pixels_is_the_mean_cross_entropy(semantic):
     logits, target = semantic
-    torch.testing.assert_close(
-        hard_cross_entropy(*semantic, 1.0), cross_entropy(logits, target, ignore_index=IGNORE)
-    )
+    torch.testing.assert_close(hard_cross_entropy(*semantic, 1.0), cross_entropy(logits, target, ignore_index=IGNORE))
 
 
 @pytest.mark.parametrize(("official", "pixels"), [(False, 120 - 20 - 18), (True, 120)])

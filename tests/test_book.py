@@ -5,7 +5,7 @@ import json
 import pytest
 
 from book import build, execute, pages
-from wsis.errors import ConfigError, DataError
+from wsis.core.errors import ConfigError, DataError
 
 RESULT = {
     "table": "bestie.table1",
@@ -137,9 +137,7 @@ def test_key_follows_the_source_and_the_parameters(chapter, tmp_path):
 
 
 def test_check_of_the_site_names_each_fault(tmp_path):
-    (tmp_path / "a.html").write_text(
-        '<a href="b.html">b</a> <a href="https://x.org">x</a> <a href="#here">y</a>'
-    )
+    (tmp_path / "a.html").write_text('<a href="b.html">b</a> <a href="https://x.org">x</a> <a href="#here">y</a>')
     (tmp_path / "c.html").write_text(f"Traceback (most recent call last) in {build.ROOT}/x.py")
     assert build.check_site(tmp_path, ["a", "d"]) == [
         "d.html was not built",

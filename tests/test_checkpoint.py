@@ -11,10 +11,11 @@ from safetensors import safe_open
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from wsis import checkpoint
-from wsis.errors import CheckpointError, DiskSpaceError
+from wsis.core.errors import CheckpointError, DiskSpaceError
+from wsis.models.weights import save_weights
+from wsis.training import checkpoint
 
-PACKAGE = Path(checkpoint.__file__).parent
+PACKAGE = Path(checkpoint.__file__).parents[1]
 
 
 def network():
@@ -105,7 +106,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch):
 
 def test_weights_with_a_card_in_half_precision(tmp_path):
     model = network()
-    checkpoint.save_weights(tmp_path / "w.safetensors", model, card={"steps": 3}, half=True)
+    save_weights(tmp_path / "w.safetensors", model, card={"steps": 3}, half=True)
     with safe_open(tmp_path / "w.safetensors", "pt") as file:
         assert file.metadata() == {"card": '{"steps": 3}'}
         stored = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118

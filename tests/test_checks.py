@@ -8,10 +8,10 @@ import torch
 from coco_example import HEIGHT, WIDTH, changed, example, make, run_length, write
 from PIL import Image
 
+from wsis.core.errors import AnnotationError, DataError
 from wsis.data.checks import near_object
 from wsis.data.coco import CocoFolder
-from wsis.errors import AnnotationError, DataError
-from wsis.export import write_label_map
+from wsis.data.label_maps import write_label_map
 
 
 @pytest.fixture
@@ -41,17 +41,11 @@ def test_binary_is_not_json(folder):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (
-            [{"image_id": 1}],
-            r"is a list \(COCO results\?\), not a COCO data set; it needs images, annotations",
-        ),
+        ([{"image_id": 1}], r"is a list \(COCO results\?\), not a COCO data set; it needs images, annotations"),
         ({"images": [], "shapes": []}, "is not a COCO JSON: no list named annotations, categories"),
         ("text", "is not a COCO JSON"),
         ({"images": [3], "annotations": [], "categories": []}, r"images\[0\] has no integer id \(3\)"),
-        (
-            {"images": [], "annotations": [{"id": "1"}], "categories": []},
-            r"annotations\[0\] has no integer id",
-        ),
+        ({"images": [], "annotations": [{"id": "1"}], "categories": []}, r"annotations\[0\] has no integer id"),
     ],
 )
 def test_json_that_is_not_coco(folder, content, message):
@@ -79,40 +73,15 @@ MISTAKES = [
     ("images", 0, {"file_name": None}, "image 7 has no file_name; name its file"),
     ("annotations", 1, {"image_id": 8}, "annotation 2: image_id 8 does not exist; add the image"),
     ("annotations", 1, {"category_id": 3}, "annotation 2: category_id 3 does not exist; add the category"),
-    (
-        "annotations",
-        0,
-        {"bbox": [2, 3, 0, 6]},
-        r"annotation 1: bbox \[2, 3, 0, 6\] has no area; .*drop_invalid",
-    ),
+    ("annotations", 0, {"bbox": [2, 3, 0, 6]}, r"annotation 1: bbox \[2, 3, 0, 6\] has no area; .*drop_invalid"),
     ("annotations", 0, {"bbox": [2, 3, 6]}, r"annotation 1: bbox \[2, 3, 6\] is not \[x, y, width, height\]"),
     ("annotations", 0, {"segmentation": []}, "annotation 1: segmentation .* draw it or drop the key"),
     ("annotations", 0, {"segmentation": "abc"}, "annotation 1: segmentation abc is neither"),
     ("annotations", 0, {"segmentation": [[1, 2, 3, 4]]}, "annotation 1: polygon with 2 points; it needs 3"),
-    (
-        "annotations",
-        0,
-        {"segmentation": [[1, 2, 3, 4, 5, 6, 7]]},
-        "annotation 1: polygon with 7 numbers.*pairs",
-    ),
-    (
-        "annotations",
-        0,
-        {"segmentation": [1, 2, 3, 4, 5, 6]},
-        "annotation 1: polygon 1 is not a list of numbers",
-    ),
-    (
-        "annotations",
-        0,
-        {"segmentation": [[1, 2, 3, "4", 5, 6]]},
-        "annotation 1: polygon .* is not a list of numbers",
-    ),
-    (
-        "annotations",
-        0,
-        {"segmentation": [[1, 2, 3, float("nan"), 5, 6]]},
-        "annotation 1: polygon .* not a list of num",
-    ),
+    ("annotations", 0, {"segmentation": [[1, 2, 3, 4, 5, 6, 7]]}, "annotation 1: polygon with 7 numbers.*pairs"),
+    ("annotations", 0, {"segmentation": [1, 2, 3, 4, 5, 6]}, "annotation 1: polygon 1 is not a list of numbers"),
+    ("annotations", 0, {"segmentation": [[1, 2, 3, "4", 5, 6]]}, "annotation 1: polygon .* is not a list of numbers"),
+    ("annotations", 0, {"segmentation": [[1, 2, 3, float("nan"), 5, 6]]}, "annotation 1: polygon .* not a list of num"),
     (
         "annotations",
         1,
@@ -151,12 +120,7 @@ SQUARE = [[5, 3], [2, 5], [5, 8], [11, 5]]
 WEAK_MISTAKES = [
     ("images", 0, {"tags": [5, 6]}, "image 7: tag 6 is no category id; add the category or remove the tag"),
     ("images", 0, {"tags": "dog"}, "image 7: tags 'dog' are not a list"),
-    (
-        "annotations",
-        0,
-        {"point": [30, 5]},
-        r"annotation 1: point \[30, 5\] is outside its image of 30 x 20; click",
-    ),
+    ("annotations", 0, {"point": [30, 5]}, r"annotation 1: point \[30, 5\] is outside its image of 30 x 20; click"),
     ("annotations", 0, {"point": [5, -1]}, r"annotation 1: point \[5, -1\] is outside"),
     ("annotations", 0, {"point": [5]}, r"annotation 1: point \[5\] is not \[x, y\]"),
     ("annotations", 0, {"point": [5, float("nan")]}, r"annotation 1: point \[5, nan\] is not \[x, y\]"),
@@ -169,31 +133,16 @@ WEAK_MISTAKES += [
         ([5, 3, 2, 5, 5, 8, 11, 5], "extreme_points .* are not four"),
         ({"top": [5, 3]}, "extreme_points .* are not four"),
         ([[5, 3, 1], *SQUARE[1:]], "extreme_points .* are not four"),
-        (
-            [SQUARE[0], [float("nan"), 5], *SQUARE[2:]],
-            r"left extreme point \[nan, 5\] .*give two finite numbers",
-        ),
-        (
-            [*SQUARE[:2], [5, float("inf")], SQUARE[3]],
-            r"bottom extreme point \[5, inf\] .*two finite numbers",
-        ),
+        ([SQUARE[0], [float("nan"), 5], *SQUARE[2:]], r"left extreme point \[nan, 5\] .*give two finite numbers"),
+        ([*SQUARE[:2], [5, float("inf")], SQUARE[3]], r"bottom extreme point \[5, inf\] .*two finite numbers"),
         ([*SQUARE[:3], ["11", 5]], r"right extreme point \['11', 5\] is not \[x, y\]"),
-        (
-            [*SQUARE[:3], [31, 5]],
-            r"right extreme point \[31, 5\] is outside its image of 30 x 20; click again",
-        ),
+        ([*SQUARE[:3], [31, 5]], r"right extreme point \[31, 5\] is outside its image of 30 x 20; click again"),
         ([[5, -1], *SQUARE[1:]], r"top extreme point \[5, -1\] is outside its image"),
-        (
-            [[5, 5]] * 4,
-            "extreme_points .* do not span a box; click four sides .*leave the key out if it is one",
-        ),
+        ([[5, 5]] * 4, "extreme_points .* do not span a box; click four sides .*leave the key out if it is one"),
         ([[2, 5], [2, 5], [9, 5], [9, 5]], "extreme_points .* do not span a box"),
         ([[2, 5], [2, 5], [2, 9], [2, 9]], "extreme_points .* do not span a box"),
         (SQUARE[::-1], r"not in the order top, left.*: \[11, 5\] is given as top, but \[5, 3\] is farther"),
-        (
-            [SQUARE[i] for i in (0, 3, 2, 1)],
-            r"\[11, 5\] is given as left, but \[2, 5\] is farther that way; sort",
-        ),
+        ([SQUARE[i] for i in (0, 3, 2, 1)], r"\[11, 5\] is given as left, but \[2, 5\] is farther that way; sort"),
         ([SQUARE[i] for i in (0, 1, 3, 2)], r"\[11, 5\] is given as bottom, but \[5, 8\] is farther"),
         ([[5, 3], [2, 5], [20, 8], [11, 5]], r"\[11, 5\] is given as right, but \[20, 8\] is farther"),
     )
@@ -227,9 +176,7 @@ def test_an_annotation_without_extreme_points_is_kept(folder):
 
 def test_click_off_its_object(folder):
     changed(folder, "annotations", 1, point=[20, 6])
-    with pytest.raises(
-        AnnotationError, match=r"train.json: annotation 2: point \[20.0, 6.0\] is off its object.*1 px"
-    ):
+    with pytest.raises(AnnotationError, match=r"train.json: annotation 2: point \[20.0, 6.0\] is off its object.*1 px"):
         CocoFolder(folder)[0]
 
 
@@ -244,9 +191,7 @@ def test_click_beside_its_object_is_forgiven_up_to_the_tolerance(folder):
 
 def test_extreme_point_off_its_object(folder):
     changed(folder, "annotations", 0, extreme_points=[[20, 3], [2, 5], [5, 8], [21, 5]])
-    with pytest.raises(
-        AnnotationError, match=r"annotation 1: extreme_points \[20.0, 3.0\] is off its object"
-    ):
+    with pytest.raises(AnnotationError, match=r"annotation 1: extreme_points \[20.0, 3.0\] is off its object"):
         CocoFolder(folder)[0]
 
 
@@ -291,9 +236,7 @@ def test_image_of_another_size(folder):
 def test_check_reads_everything_and_lists_what_is_wrong(folder):
     for name in ("a.png", "b.png"):
         (folder / "images/train" / name).write_bytes(b"no picture")
-    with pytest.raises(
-        DataError, match=r"2 images are wrong:\n.*a.png cannot be read.*\n.*b.png cannot be read"
-    ):
+    with pytest.raises(DataError, match=r"2 images are wrong:\n.*a.png cannot be read.*\n.*b.png cannot be read"):
         CocoFolder(folder).check()
 
 
@@ -334,23 +277,11 @@ def test_label_png_with_an_unknown_category(folder):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (
-            {"images": [{"id": 8, "file_name": "a.png", "height": 20, "width": 30}]},
-            r"image 8 .* is missing in",
-        ),
-        (
-            {"images": [{"id": 7, "file_name": "a.png", "height": 30, "width": 30}]},
-            r"image 7 \(30, 30\) is \(30, 20\)",
-        ),
-        (
-            {"categories": [{"id": 5, "name": "cow"}, {"id": 2, "name": "cat"}]},
-            "category 5 'cow' is 'dog' in",
-        ),
+        ({"images": [{"id": 8, "file_name": "a.png", "height": 20, "width": 30}]}, r"image 8 .* is missing in"),
+        ({"images": [{"id": 7, "file_name": "a.png", "height": 30, "width": 30}]}, r"image 7 \(30, 30\) is \(30, 20\)"),
+        ({"categories": [{"id": 5, "name": "cow"}, {"id": 2, "name": "cat"}]}, "category 5 'cow' is 'dog' in"),
         ({"annotations": [{"id": 1, "image_id": 9, "category_id": 5}]}, "annotation 1: image_id 9 is 7 in"),
-        (
-            {"annotations": [{"id": 1, "image_id": 7, "category_id": 2}]},
-            "annotation 1: category_id 2 is 5 in",
-        ),
+        ({"annotations": [{"id": 1, "image_id": 7, "category_id": 2}]}, "annotation 1: category_id 2 is 5 in"),
     ],
 )
 def test_weak_file_of_another_data_set(folder, change, message):
@@ -363,8 +294,6 @@ def test_weak_file_of_another_data_set(folder, change, message):
 def test_near_object_counts_pixels_in_both_directions():
     mask = torch.zeros(1, 9, 9, dtype=torch.bool)
     mask[0, 4, 4] = True
-    grid = torch.stack(torch.meshgrid(torch.arange(9.0), torch.arange(9.0), indexing="xy"), -1).reshape(
-        1, 81, 2
-    )
+    grid = torch.stack(torch.meshgrid(torch.arange(9.0), torch.arange(9.0), indexing="xy"), -1).reshape(1, 81, 2)
     near = near_object(mask, grid, tolerance=2).reshape(9, 9)
     assert near[2:7, 2:7].all() and near.sum() == 25

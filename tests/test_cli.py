@@ -6,18 +6,19 @@ import shlex
 import pytest
 import torch
 
-from wsis import annotate, doctor, runs
 from wsis.__main__ import main
-from wsis.config import changed
+from wsis.core.config import changed
+from wsis.core.errors import DataError
+from wsis.core.files import write_json
+from wsis.core.types import InstanceMap, Points
 from wsis.data.coco import CocoFolder
+from wsis.data.label_maps import write_label_map
 from wsis.data.world import WorldConfig
-from wsis.dryrun import dry_run
-from wsis.errors import DataError
-from wsis.experiments import data as data_module
-from wsis.export import write_label_map
-from wsis.files import write_json
-from wsis.methods import bestie
-from wsis.types import InstanceMap, Points
+from wsis.experiments import doctor
+from wsis.methods import bestie, load_run
+from wsis.training import apply as annotate
+from wsis.training.dry_run import dry_run
+from wsis.weak import sources as data_module
 
 FAST = (
     "--set weights=random --set classifier_weights=random --set semantic.weights=random "
@@ -156,9 +157,7 @@ def square(monkeypatch):
         ids = torch.zeros(1, *images.shape[-2:], dtype=torch.long)
         ids[:, 5:15, 20:30] = 1
         one = torch.ones(1)
-        return InstanceMap(
-            ids=ids, image=one.long() - 1, labels=one.long(), centers=torch.zeros(1, 2), scores=one / 2
-        )
+        return InstanceMap(ids=ids, image=one.long() - 1, labels=one.long(), centers=torch.zeros(1, 2), scores=one / 2)
 
     monkeypatch.setattr(bestie, "pseudo_labels", find)
     monkeypatch.setattr(bestie, "predict", find)
@@ -169,18 +168,14 @@ def test_label_from_tags_writes_a_data_set(tagged, scenes, tmp_path, square):
     assert wsis("label", tagged, "--data", scenes, "--out", out, "--device cpu") == 0
     found, truth = (json.loads(p.read_text()) for p in (out, scenes / "annotations" / "instances_val.json"))
     assert [a["image_id"] for a in found["annotations"]] == [i["id"] for i in truth["images"]]
-    assert {(a["category_id"], a["area"], *a["bbox"]) for a in found["annotations"]} == {
-        (2, 100, 20, 5, 10, 10)
-    }
+    assert {(a["category_id"], a["area"], *a["bbox"]) for a in found["annotations"]} == {(2, 100, 20, 5, 10, 10)}
     assert found["categories"] == truth["categories"] == [{"id": 1, "name": "cat"}, {"id": 2, "name": "car"}]
 
 
 def test_clicked_pixel_belongs_to_its_own_mask_whatever_the_network_says():
     regions = torch.zeros(1, 4, 6, dtype=torch.long)
     regions[:, :, :3] = 1  # all of the left half to the first click, nothing to the second
-    points = Points.make(
-        torch.tensor([[0.0, 0.0], [2.0, 3.0]]), torch.tensor([0, 1]), ids=torch.tensor([7, 9])
-    )
+    points = Points.make(torch.tensor([[0.0, 0.0], [2.0, 3.0]]), torch.tensor([0, 1]), ids=torch.tensor([7, 9]))
     found = InstanceMap(
         ids=regions, image=points.image, labels=points.labels, centers=points.xy.flip(1), scores=points.scores
     )
@@ -190,7 +185,7 @@ def test_clicked_pixel_belongs_to_its_own_mask_whatever_the_network_says():
 
 
 def test_killed_label_goes_on_where_it_was(clicked, scenes, tmp_path, monkeypatch):
-    run = runs.load(clicked, "cpu")
+    run = load_run(clicked, "cpu")
     run_data, _ = data_module.clicked(CocoFolder(scenes, "val"), "val", "mask_random")
     made = []
 
@@ -226,15 +221,13 @@ def test_unfinished_files_are_those_of_this_output_alone(tmp_path):
 def test_label_of_other_classes_is_refused(clicked, tmp_path):
     data = data_module.World("val", 1, 0, WorldConfig(size=64, classes=("dog",)))
     with pytest.raises(DataError, match="knows the classes cat, car, the data has dog"):
-        annotate.label(runs.load(clicked, "cpu"), data, tmp_path / "x.json")
+        annotate.label(load_run(clicked, "cpu"), data, tmp_path / "x.json")
 
 
 def test_predict_on_a_split_has_its_ids(tagged, scenes, tmp_path, square):
     source, out = scenes / "annotations" / "instances_val.json", tmp_path / "split.json"
     assert wsis("predict", tagged, "--images", scenes / "images" / "val", "--out", out, "--device cpu") == 0
-    results = [
-        (r["image_id"], r["file_name"], r["category_id"], r["score"]) for r in json.loads(out.read_text())
-    ]
+    results = [(r["image_id"], r["file_name"], r["category_id"], r["score"]) for r in json.loads(out.read_text())]
     images = json.loads(source.read_text())["images"]
     assert sorted(results) == sorted((i["id"], i["file_name"], 2, 0.5) for i in images)
     figures = tmp_path / "figures.json"
@@ -280,13 +273,7 @@ def test_evaluate_semantic_tells_base_from_novel_classes(scenes, tmp_path, capsy
     write_label_map(tmp_path / "true" / "a.png", torch.tensor([[0, 3, 3, 7]], dtype=torch.uint8))
     write_label_map(tmp_path / "predicted" / "a.png", torch.tensor([[7, 3, 7, 7]], dtype=torch.uint8))
     out = tmp_path / "figures.json"
-    words = (
-        "evaluate",
-        tmp_path / "predicted",
-        tmp_path / "true",
-        "--metric semantic --split names:cat",
-        "--out",
-    )
+    words = ("evaluate", tmp_path / "predicted", tmp_path / "true", "--metric semantic --split names:cat", "--out")
     assert wsis(*words, out) == 0
     found = json.loads(out.read_text())
     assert (found["base_mIoU"], found["novel_mIoU"]) == (0.5, 0.5)  # the 0 of the truth is no miss of the sky
@@ -309,7 +296,7 @@ def test_evaluate_writes_the_number_of_objects(scenes, tmp_path, capsys):
 
 def test_dry_run_estimates_every_training(tiny):
     cfg = changed(tiny, **{"classifier.steps": 50_000, "network.steps": 90_000, "network.batch_size": 16})
-    lines = dry_run("bestie", cfg, "cpu").splitlines()
+    lines = dry_run(bestie, cfg, "cpu").splitlines()
     rows = {line.split()[0]: line.split()[1:] for line in lines[2:5]}
     assert rows.keys() == {"classifier", "activation_maps", "network"}
     for name, schedule in (("classifier", cfg.classifier), ("network", cfg.network)):

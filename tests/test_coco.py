@@ -12,11 +12,11 @@ from coco_example import HEIGHT, WIDTH, changed, example, make, write
 from PIL import Image
 from pycocotools.coco import COCO
 
+from wsis.core.errors import DataError
+from wsis.core.types import IGNORE, ExtremePoints, Instances, Points, Sample
 from wsis.data.coco import CocoFolder, write_dataset
-from wsis.errors import DataError
-from wsis.export import write_label_map
-from wsis.types import IGNORE, ExtremePoints, Instances, Points, Sample
-from wsis.weak import simulate_file
+from wsis.data.label_maps import write_label_map
+from wsis.weak.files import simulate_file
 
 
 @pytest.fixture
@@ -232,11 +232,7 @@ PHOTOS = os.environ.get("WSIS_PHOTOS")
 def test_photographs_are_read_as_pycocotools_reads_them(name, tmp_path):
     folder = Path(PHOTOS) / name
     simulate_file(
-        folder / "annotations/instances_val.json",
-        tmp_path / "weak.json",
-        points="mask_random",
-        extreme=True,
-        tags=True,
+        folder / "annotations/instances_val.json", tmp_path / "weak.json", points="mask_random", extreme=True, tags=True
     )
     data = CocoFolder(folder, "val", weak=tmp_path / "weak.json")
     reference = COCO(str(folder / "annotations/instances_val.json"))

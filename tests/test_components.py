@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, sparse
 
-from wsis.components import connected_components, smallest_reachable, table
-from wsis.errors import ConfigError
+from wsis.core.errors import ConfigError
+from wsis.ops.components import connected_components, smallest_reachable, table
 
 
 def relabelled(ids):
@@ -163,9 +163,7 @@ def smallest_by_scipy(edges, n):
     return smallest[labels]
 
 
-@pytest.mark.parametrize(
-    "kind", ["chain", "zigzag chain", "star with the largest name in the middle", "random"]
-)
+@pytest.mark.parametrize("kind", ["chain", "zigzag chain", "star with the largest name in the middle", "random"])
 def test_hooking_finds_the_smallest_reachable_node(kind):
     edges, n = graph(kind), 3000
     assert np.array_equal(smallest_reachable(edges, n), smallest_by_scipy(edges, n))

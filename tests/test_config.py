@@ -9,11 +9,11 @@ from typing import Literal
 
 import pytest
 
-from wsis.config import changed, fingerprint, flatten, ours, paper, sources, to_dict
+from wsis.core.config import changed, fingerprint, flatten, ours, paper, sources, to_dict
+from wsis.core.errors import ConfigError
 from wsis.data.world import WorldConfig
-from wsis.errors import ConfigError
-from wsis.runs import METHODS
-from wsis.schedule import Schedule
+from wsis.methods import METHODS
+from wsis.training.schedule import Schedule
 
 BIBLIOGRAPHY = Path(__file__).parents[1] / "book" / "references.bib"
 METHOD_CONFIGS = [importlib.import_module(f"wsis.methods.{name}") for name in METHODS]
@@ -162,8 +162,12 @@ def test_sources_has_one_row_per_setting():
     rows = {row["name"]: row for row in sources(changed(Outer(), **{"inner.steps": 3}))}
     assert list(rows) == list(flatten(Outer()))
     assert rows["inner.rate"] == {
-        "name": "inner.rate", "value": "0.5", "unit": "1 / s", "source": "smith2020, Table 1", "scales": "",
-    }  # fmt: skip
+        "name": "inner.rate",
+        "value": "0.5",
+        "unit": "1 / s",
+        "source": "smith2020, Table 1",
+        "scales": "",
+    }
     assert rows["inner.steps"]["source"] == "10 at full scale (ours: short)"
     assert rows["scheduled.steps"]["source"] == "smith2020, Table 2"
     assert rows["scheduled.steps"]["scales"] == "yes"

@@ -8,18 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from wsis.config import changed
-from wsis.data.crops import CropAugment
+from wsis.core.config import changed
+from wsis.core.types import InstanceMap, Instances
 from wsis.data.transforms import collate
-from wsis.methods import attentionshift, exits, simformer
+from wsis.methods import METHODS, attentionshift, exits, simformer
+from wsis.methods.exits.crops import CropAugment
 from wsis.methods.exits.model import build_extractor
-from wsis.runs import METHODS, Stage
-from wsis.types import InstanceMap, Instances, Method
-from wsis.weak import with_extreme_points
+from wsis.training.stages import Method, Stage
+from wsis.weak.simulate import with_extreme_points
 
-VERBS = [
-    name for name, value in vars(Method).items() if inspect.isfunction(value) and not name.startswith("_")
-]
+VERBS = [name for name, value in vars(Method).items() if inspect.isfunction(value) and not name.startswith("_")]
 RESULTS = (InstanceMap, Instances, torch.Tensor, list)
 
 

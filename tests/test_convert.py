@@ -12,11 +12,11 @@ from PIL import Image
 from scipy.io import savemat
 from scipy.sparse import csc_matrix
 
-from wsis.data import convert
+from wsis.core.errors import DataError
+from wsis.core.types import IGNORE, Instances
 from wsis.data.coco import CocoFolder
-from wsis.data.convert import VOC_CLASSES, convert_voc, instances_of_maps, main
-from wsis.errors import DataError
-from wsis.types import IGNORE, Instances
+from wsis.data.convert import voc as convert
+from wsis.data.convert.voc import VOC_CLASSES, convert_voc, instances_of_maps, main
 
 SIDE = 20
 PERSON, DOG, SOFA = 15, 12, 18
@@ -117,9 +117,7 @@ def test_void_is_255_in_the_class_map_and_in_no_mask(voc, out):
     convert_voc(voc, out)
     sample = sample_of(out, "val", VAL)
     void = sample.true_semantic == IGNORE
-    assert torch.equal(
-        void, torch.from_numpy(np.array(Image.open(voc / f"SegmentationClass/{VAL}.png"))) == 255
-    )
+    assert torch.equal(void, torch.from_numpy(np.array(Image.open(voc / f"SegmentationClass/{VAL}.png"))) == 255)
     assert void.any() and not (sample.truth.masks & void).any()
 
 
@@ -161,10 +159,7 @@ def test_pictures_are_copied_where_links_are_not_possible(voc, out, monkeypatch)
 def test_without_sbd_train_is_that_of_voc(voc, out, capsys):
     assert convert_voc(voc, out) == {"val": 1, "train": 2}
     assert len(CocoFolder(out, "train")) == 2
-    assert (
-        "without --sbd, train is VOC's own (1,464 images) and not trainaug (10,582)"
-        in capsys.readouterr().err
-    )
+    assert "without --sbd, train is VOC's own (1,464 images) and not trainaug (10,582)" in capsys.readouterr().err
 
 
 def test_trainaug_is_voc_train_and_sbd_without_voc_val(voc, sbd, out):
@@ -238,9 +233,7 @@ def test_failure_leaves_nothing_of_the_split(voc, out):
     (voc / f"JPEGImages/{BOTH}.jpg").write_bytes(b"no picture")
     with pytest.raises(DataError, match=f"{BOTH}.jpg cannot be read as a picture"):
         convert_voc(voc, out)
-    assert files(out) == [
-        "annotations/instances_val.json", f"images/val/{VAL}.jpg", f"semantic/val/{VAL}.png"
-    ]  # fmt: skip
+    assert files(out) == ["annotations/instances_val.json", f"images/val/{VAL}.jpg", f"semantic/val/{VAL}.png"]
 
 
 def test_second_run_leaves_a_finished_split_as_it_is(voc, out, capsys):

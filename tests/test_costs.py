@@ -2,9 +2,9 @@
 
 import pytest
 
-from wsis.dryrun import Cost, rehearse
 from wsis.experiments import costs
 from wsis.methods import exits
+from wsis.training.dry_run import Cost, rehearse
 
 HOURS = {"extractor": 0.04, "network": 1.0, "segmenter": 3.0}
 
@@ -16,10 +16,15 @@ def rehearsed(extra):
         known = [s.name for s in exits.stages(cfg) if s.name in HOURS and s.name in stages]
         hours = {**HOURS, "network": HOURS["network"] + extra * (cfg.supervision == "extreme_points")}
         return [
-            Cost(name=k, schedule=cfg.network, batch_size=cfg.network.batch_size, memory=0,
-                 seconds=3600 * hours[k] / cfg.network.steps)
+            Cost(
+                name=k,
+                schedule=cfg.network,
+                batch_size=cfg.network.batch_size,
+                memory=0,
+                seconds=3600 * hours[k] / cfg.network.steps,
+            )
             for k in known
-        ]  # fmt: skip
+        ]
 
     return measure
 

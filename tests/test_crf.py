@@ -13,9 +13,10 @@ from torch.nn.functional import softmax
 
 from benchmarks.exits_crf import plain_mean_field, scene
 from benchmarks.measure import Size
-from wsis import crf
-from wsis.crf import mean_field, pixel_adaptive_refinement
-from wsis.errors import ConfigError
+from wsis.core.errors import ConfigError
+from wsis.ops import mean_field as crf
+from wsis.ops.mean_field import mean_field
+from wsis.ops.pamr import pixel_adaptive_refinement
 
 SETTINGS = {"zeta": 0.1, "kernel": 3, "iterations": 100, "low": 0.1, "high": 0.9, "epsilon": 1e-6}
 smooth = partial(mean_field, **SETTINGS)
@@ -213,11 +214,7 @@ def test_equals_the_release(noise, kernel):
     exec(compile(tree, "mal.py", "exec"), names)
     theirs = names["MeanField"](
         SimpleNamespace(
-            crf_kernel_size=kernel,
-            crf_zeta=0.1,
-            crf_num_iter=100,
-            crf_value_high_thres=0.9,
-            crf_value_low_thres=0.1,
+            crf_kernel_size=kernel, crf_zeta=0.1, crf_num_iter=100, crf_value_high_thres=0.9, crf_value_low_thres=0.1
         )
     )
     image, probability, box = noisy(noise, batch=4, dtype=torch.float32)

@@ -12,12 +12,12 @@ from torch.nn.functional import interpolate
 from torch.testing import assert_close
 from torchvision.transforms.v2 import functional as F
 
-from wsis.data.crops import CropAugment, ObjectCrops, Window, jitter, paste, to_crop, to_image, window
+from wsis.core.errors import AnnotationError, ConfigError
+from wsis.core.types import ExtremePoints, Instances, Sample
 from wsis.data.transforms import collate, resize
-from wsis.errors import AnnotationError, ConfigError
 from wsis.methods.exits.config import CropConfig
-from wsis.types import ExtremePoints, Instances, Sample
-from wsis.weak import extreme_points_from_masks, with_extreme_points
+from wsis.methods.exits.crops import CropAugment, ObjectCrops, Window, jitter, paste, to_crop, to_image, window
+from wsis.weak.simulate import extreme_points_from_masks, with_extreme_points
 
 CFG = CropConfig(size=64)
 TIGHT = CropConfig(size=16, margin=0.0, test_margin=0.0)
@@ -240,9 +240,7 @@ def test_mask_and_image_move_together(name, seed):
 
 def test_a_mirrored_crop_is_the_other_flipped():
     sample = only(OBJECTS["two parts"])
-    plain, mirrored = (
-        CropAugment(replace(CFG, flip=p, jitter=0.0), training=True)(sample, 3) for p in (0.0, 1.0)
-    )
+    plain, mirrored = (CropAugment(replace(CFG, flip=p, jitter=0.0), training=True)(sample, 3) for p in (0.0, 1.0))
     for name in ("image", "valid"):
         assert torch.equal(getattr(plain, name), getattr(mirrored, name).flip(-1))
     assert torch.equal(plain.truth.masks, mirrored.truth.masks.flip(-1))
@@ -358,11 +356,7 @@ def three():
     """Three images with two, no and three objects; one object is small, one thin."""
     first = torch.stack([box_mask(90, 90, (10, 10, 70, 60)), box_mask(90, 90, (70, 70, 80, 80))])
     third = torch.stack(
-        [
-            box_mask(90, 90, (5, 5, 60, 60)),
-            box_mask(90, 90, (0, 80, 90, 82)),
-            box_mask(90, 90, (30, 1, 90, 50)),
-        ]
+        [box_mask(90, 90, (5, 5, 60, 60)), box_mask(90, 90, (0, 80, 90, 82)), box_mask(90, 90, (30, 1, 90, 50))]
     )
     empty = torch.zeros(0, 90, 90, dtype=torch.bool)
     return Listed([picture(first, 1), picture(empty, 2), picture(third, 3)])
@@ -407,9 +401,7 @@ def test_objects_without_ids_have_no_known_truth(three):
     sample = three.samples[0]
     unknown = torch.zeros_like(sample.truth.ids)
     sample = replace(
-        sample,
-        truth=replace(sample.truth, ids=unknown),
-        extreme_points=replace(sample.extreme_points, ids=unknown),
+        sample, truth=replace(sample.truth, ids=unknown), extreme_points=replace(sample.extreme_points, ids=unknown)
     )
     assert len(ObjectCrops(Listed([sample]), CropConfig(), training=False)[0].truth) == 0
 
@@ -446,10 +438,7 @@ def iou(a, b):
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_a_pasted_crop_of_a_mask_is_the_mask(mirrored):
     y, x = torch.meshgrid(torch.arange(240), torch.arange(320), indexing="ij")
-    discs = [
-        ((x - a) / 1.4) ** 2 + (y - b) ** 2 < r * r
-        for a, b, r in ((160, 120, 90), (20, 30, 45), (300, 200, 20))
-    ]
+    discs = [((x - a) / 1.4) ** 2 + (y - b) ** 2 < r * r for a, b, r in ((160, 120, 90), (20, 30, 45), (300, 200, 20))]
     masks = torch.stack(discs)
     pasted = round_trip(picture(masks), CropConfig(size=256), mirrored)
     assert min(iou(pasted, masks)) > 0.95

@@ -8,7 +8,7 @@ import pytest
 
 from book import build, pages
 from wsis.__main__ import parser
-from wsis.config import flatten
+from wsis.core.config import flatten
 from wsis.methods import attentionshift, bestie, exits, simformer
 
 ROOT = Path(__file__).parent.parent
@@ -34,10 +34,7 @@ def test_files_of_the_repository_that_are_named_exist(name):
 
 def test_citations_are_in_the_bibliography():
     cited = {
-        k.strip()
-        for t in TEXTS.values()
-        for c in re.findall(r"\{cite(?::\w+)?\}`([^`]+)`", t)
-        for k in c.split(",")
+        k.strip() for t in TEXTS.values() for c in re.findall(r"\{cite(?::\w+)?\}`([^`]+)`", t) for k in c.split(",")
     }
     for path in SOURCES:
         cited |= set(re.findall(r'(?:cite|CITE) ?= ?"([^"]+)"', path.read_text()))

@@ -13,11 +13,12 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from wsis.core.errors import DataError
+from wsis.core.types import Instances, Points
 from wsis.data.masks import encode_masks
-from wsis.errors import DataError
-from wsis.evaluate import MeanIoU, coco_ap, cue_quality, intersection, label_quality, matches, voc_ap
-from wsis.evaluate_files import coco_ap_files, semantic_files, voc_ap_files
-from wsis.types import Instances, Points
+from wsis.evaluation.files import coco_ap_files, semantic_files, voc_ap_files
+from wsis.evaluation.instances import coco_ap, cue_quality, intersection, label_quality, matches, voc_ap
+from wsis.evaluation.semantic import MeanIoU
 
 
 def strip(start: int, stop: int, width: int = 20) -> torch.Tensor:
@@ -45,8 +46,7 @@ def random_scene(seed: int, images: int = 4, classes: int = 3) -> tuple[list[Ins
     for _ in range(images):
         n = rng.integers(1, 5)
         boxes = np.stack(
-            [rng.integers(0, 30, n), rng.integers(0, 30, n), rng.integers(5, 18, n), rng.integers(5, 18, n)],
-            1,
+            [rng.integers(0, 30, n), rng.integers(0, 30, n), rng.integers(5, 18, n), rng.integers(5, 18, n)], 1
         )
         labels = rng.integers(0, classes, n)
         extra = rng.integers(0, 30, (2, 4)) + [0, 0, 3, 3]
@@ -184,8 +184,7 @@ class TestVoc:
         predicted, truth = random_scene(seed)
         images = shuffle.sample(range(4), 4)
         moved = [
-            predicted[i][torch.tensor(shuffle.sample(range(len(predicted[i])), len(predicted[i])))]
-            for i in images
+            predicted[i][torch.tensor(shuffle.sample(range(len(predicted[i])), len(predicted[i])))] for i in images
         ]
         a, b = voc_ap(predicted, truth, 3), voc_ap(moved, [truth[i] for i in images], 3)
         torch.testing.assert_close(a["AP"], b["AP"], equal_nan=True)
@@ -205,12 +204,7 @@ def by_loops(predicted: list[Instances], truth: list[Instances], label: int, thr
     objects = sum(int((t.labels == label).sum()) for t in truth)
     if not objects:
         return math.nan
-    rows = [
-        (float(p.scores[k]), i, k)
-        for i, p in enumerate(predicted)
-        for k in range(len(p))
-        if p.labels[k] == label
-    ]
+    rows = [(float(p.scores[k]), i, k) for i, p in enumerate(predicted) for k in range(len(p)) if p.labels[k] == label]
     taken, hits = set(), []
     for _, i, k in sorted(rows, reverse=True):
         mask, best = predicted[i].masks[k], (0.0, -1)
@@ -262,10 +256,7 @@ class TestCoco:
         coco = COCO(tmp_path / "truth.json")
         run = COCOeval(coco, coco.loadRes(str(tmp_path / "found.json")), "segm")
         run.evaluate(), run.accumulate(), run.summarize()
-        ours, files = (
-            coco_ap(predicted, truth, 3),
-            coco_ap_files(tmp_path / "found.json", tmp_path / "truth.json"),
-        )
+        ours, files = (coco_ap(predicted, truth, 3), coco_ap_files(tmp_path / "found.json", tmp_path / "truth.json"))
         assert [*ours.values()][:3] == pytest.approx(run.stats[:3])
         assert [*files.values()][:4] == pytest.approx(run.stats[:4])
 
@@ -284,13 +275,10 @@ def as_json(truth: list[Instances], classes: int = 3) -> dict:
     rows = [row for row, _ in rows_and_scores(truth)]
     sizes = [t.masks.shape[1:] for t in truth]
     return {
-        "images": [
-            {"id": i + 7, "height": h, "width": w, "file_name": f"{i}.png"} for i, (h, w) in enumerate(sizes)
-        ],
+        "images": [{"id": i + 7, "height": h, "width": w, "file_name": f"{i}.png"} for i, (h, w) in enumerate(sizes)],
         "categories": [{"id": 2 * c + 1, "name": str(c)} for c in range(classes)],
         "annotations": [
-            row | {"id": n + 1, "iscrowd": 0, "area": int(rle.area(row["segmentation"]))}
-            for n, row in enumerate(rows)
+            row | {"id": n + 1, "iscrowd": 0, "area": int(rle.area(row["segmentation"]))} for n, row in enumerate(rows)
         ],
     }
 
@@ -302,9 +290,7 @@ class TestFiles:
 
         def write(predicted, truth):
             for name, content in (("predicted", predicted), ("truth", truth)):
-                (tmp_path / f"{name}.json").write_text(
-                    content if isinstance(content, str) else json.dumps(content)
-                )
+                (tmp_path / f"{name}.json").write_text(content if isinstance(content, str) else json.dumps(content))
             return tmp_path / "predicted.json", tmp_path / "truth.json"
 
         return write
@@ -325,24 +311,10 @@ class TestFiles:
         truth = {
             "images": [{"id": 1, "height": 4, "width": 4, "file_name": "a.png"}],
             "categories": [{"id": 1, "name": "a"}],
-            "annotations": [
-                {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[0, 0, 2, 0, 2, 4, 0, 4]]}
-            ],
+            "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[0, 0, 2, 0, 2, 4, 0, 4]]}],
         }
-        found = [
-            {
-                "image_id": 1,
-                "category_id": 1,
-                "segmentation": {"size": [4, 4], "counts": [0, 8, 8]},
-                "score": 0.5,
-            }
-        ]
-        assert (
-            voc_ap_files(
-                *pair(found, truth),
-            )["mAP75"]
-            == 1
-        )
+        found = [{"image_id": 1, "category_id": 1, "segmentation": {"size": [4, 4], "counts": [0, 8, 8]}, "score": 0.5}]
+        assert voc_ap_files(*pair(found, truth))["mAP75"] == 1
 
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -434,9 +406,7 @@ class TestSemanticFiles:
         for folder in ("predicted", "truth"):
             (tmp_path / folder).mkdir()
             for name in ("a", "b"):
-                Image.fromarray(np.array([[0, 1], [2, 255]], np.uint8)).save(
-                    tmp_path / folder / f"{name}.png"
-                )
+                Image.fromarray(np.array([[0, 1], [2, 255]], np.uint8)).save(tmp_path / folder / f"{name}.png")
         return tmp_path / "predicted", tmp_path / "truth"
 
     def test_equal_folders_are_perfect(self, folders):

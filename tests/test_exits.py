@@ -12,24 +12,28 @@ import torch
 from pycocotools import mask as coco_mask
 from safetensors.torch import load_file
 
-from wsis import annotate, runs, segmenters
-from wsis.checkpoint import save_weights
-from wsis.config import changed
+from wsis.core.config import changed
+from wsis.core.errors import ConfigError
+from wsis.core.files import read_json
+from wsis.core.types import Instances
 from wsis.data.coco import CocoFolder, write_dataset
-from wsis.data.crops import CropAugment, ObjectCrops
-from wsis.data.labelled import Changed, InMemory, Subset, samples, truths
 from wsis.data.transforms import collate
 from wsis.data.world import World, WorldConfig
-from wsis.errors import ConfigError
-from wsis.files import read_json
-from wsis.methods import exits
+from wsis.data.wrappers import Changed, InMemory, Subset, samples, truths
+from wsis.evaluation.objects import iou_by_size
+from wsis.methods import exits, load_run
+from wsis.methods.exits import verbs
+from wsis.methods.exits.crops import CropAugment, ObjectCrops
 from wsis.methods.exits.model import build_extractor, build_teaching
-from wsis.methods.exits.pipeline import load_extractor, load_network, ramped, training_crops, true_tokens
-from wsis.per_object import iou_by_size
-from wsis.runs import Workspace
-from wsis.types import Instances
-from wsis.vit import ViT
-from wsis.weak import with_extreme_points
+from wsis.methods.exits.stages import load_extractor, ramped, training_crops, true_tokens
+from wsis.methods.exits.verbs import load_network
+from wsis.models import segmenters
+from wsis.models.vit import ViT
+from wsis.models.weights import save_weights
+from wsis.training import apply as annotate
+from wsis.training import runs
+from wsis.training.stages import Workspace
+from wsis.weak.simulate import with_extreme_points
 
 SHORT = {f"{name}.{key}": 2 for name in ("warmup", "network", "segmenter") for key in ("steps", "batch_size")}
 RANDOM = {"extractor.weights": "random", "generator.weights": "random", "final.weights": "random"}
@@ -45,7 +49,7 @@ def scenes():
 @pytest.fixture(scope="module")
 def folder(scenes, tmp_path_factory):
     out = tmp_path_factory.mktemp("exits")
-    runs.fit("exits", CFG, scenes, scenes, out / "run", data="five scenes", device="cpu")
+    runs.fit(exits, CFG, scenes, scenes, out / "run", data="five scenes", device="cpu")
     write_dataset(scenes, out / "data", "val")
     return out
 
@@ -81,7 +85,7 @@ def test_one_pseudo_mask_per_annotation_within_its_box(folder, scenes):
 
 
 def test_label_keeps_ids_and_true_areas(folder):
-    run = runs.load(folder / "run", "cpu")
+    run = load_run(folder / "run", "cpu")
     data = CocoFolder(folder / "data", "val")
     counts = annotate.label(run, data, folder / "pseudo.json")
     truth, made = read_json(data.path), read_json(folder / "pseudo.json")
@@ -97,12 +101,12 @@ def test_objects_without_clicks_are_counted(folder):
     del some["annotations"][0]["extreme_points"]
     (folder / "some.json").write_text(json.dumps(some))
     fewer = CocoFolder(folder / "data", "val", folder / "some.json")
-    counts = annotate.label(runs.load(folder / "run", "cpu"), fewer, folder / "fewer.json")
+    counts = annotate.label(load_run(folder / "run", "cpu"), fewer, folder / "fewer.json")
     assert counts["without_mask"] == 1
 
 
 def test_predict_needs_no_labels(folder, scenes):
-    run = runs.load(folder / "run", "cpu")
+    run = load_run(folder / "run", "cpu")
     image = collate([scenes[0]]).images
     (found,) = exits.predict(run.model, image, run.cfg)
     assert found.masks.shape[1:] == image.shape[2:]
@@ -130,7 +134,7 @@ def test_empty_masks_are_counted(scenes, folder, tmp_path):
     found = reports(folder)["masks"]
     cfg = changed(CFG, **{"mask.threshold": 1.0, "mask.on_empty": "drop"})
     shutil.copy(folder / "run" / "network.safetensors", tmp_path)
-    runs.fit("exits", cfg, scenes, None, tmp_path, data="five scenes", device="cpu", only=("masks",))
+    runs.fit(exits, cfg, scenes, None, tmp_path, data="five scenes", device="cpu", only=("masks",))
     all_empty = read_json(tmp_path / "masks.report.json")
     assert 0 <= found["empty_masks"] <= found["masks"]
     assert all_empty["empty_masks"] == found["masks"] and all_empty["masks"] == 0
@@ -138,9 +142,7 @@ def test_empty_masks_are_counted(scenes, folder, tmp_path):
 
 def test_images_of_a_padded_batch_are_labelled_as_alone(scenes):
     model = exits.build(CFG).eval()
-    small = replace(
-        scenes[1], image=scenes[1].image[:, :50, :60], extreme_points=scenes[1].extreme_points[:0]
-    )
+    small = replace(scenes[1], image=scenes[1].image[:, :50, :60], extreme_points=scenes[1].extreme_points[:0])
     one = replace(scenes[0], image=scenes[0].image[:, :, :63])
     together = exits.pseudo_labels(model, collate([one, small]), CFG)
     (alone,) = exits.pseudo_labels(model, collate([one]), CFG)
@@ -157,9 +159,7 @@ def test_flips_and_the_teacher_are_averaged(scenes):
     assert torch.allclose(same[0], same[1]) and torch.allclose(same[0], same[2])
     flip = changed(CFG, **{"mask.flip": True})
     both = exits.mask_probability(model.network, images, flip)
-    assert torch.allclose(
-        both.flip(2), exits.mask_probability(model.network, images.flip(3), flip), atol=1e-6
-    )
+    assert torch.allclose(both.flip(2), exits.mask_probability(model.network, images.flip(3), flip), atol=1e-6)
 
 
 def test_thresholds_see_each_object_at_most_once(scenes, engine):
@@ -201,12 +201,12 @@ def test_the_upper_bound_needs_masks(scenes, tmp_path):
     cfg = changed(CFG, **{"final.masks": "truth"})
     blind = Changed(scenes, lambda s: replace(s, truth=None))
     with pytest.raises(ConfigError, match="true masks"):
-        runs.fit("exits", cfg, blind, None, tmp_path, data="blind", device="cpu")
+        runs.fit(exits, cfg, blind, None, tmp_path, data="blind", device="cpu")
 
 
 def test_data_without_truth_train_all_the_same(scenes, tmp_path):
     blind = Changed(scenes, lambda s: replace(s, truth=None, true_semantic=None))
-    found = runs.fit("exits", CFG, blind, None, tmp_path, data="blind", device="cpu")
+    found = runs.fit(exits, CFG, blind, None, tmp_path, data="blind", device="cpu")
     assert "mIoU" not in found["masks"] and "foreground_precision" not in found["thresholds"]
     assert found["masks"]["masks"] == sum(len(s.extreme_points) for s in samples(scenes))
 
@@ -237,8 +237,8 @@ def test_a_run_without_a_final_model_says_so(scenes):
 
 def test_a_run_of_true_masks_predicts_but_does_not_label(scenes, tmp_path):
     cfg = changed(CFG, **{"final.masks": "truth"})
-    runs.fit("exits", cfg, scenes, None, tmp_path / "run", data="five scenes", device="cpu")
-    run, batch = runs.load(tmp_path / "run", "cpu"), collate([scenes[0]])
+    runs.fit(exits, cfg, scenes, None, tmp_path / "run", data="five scenes", device="cpu")
+    run, batch = load_run(tmp_path / "run", "cpu"), collate([scenes[0]])
     assert run.model.network is None and len(exits.predict(run.model, batch.images, run.cfg)) == 1
     with pytest.raises(ConfigError, match="has no generator.*final.masks=pseudo"):
         annotate.label(run, scenes, tmp_path / "masks.json")
@@ -246,9 +246,9 @@ def test_a_run_of_true_masks_predicts_but_does_not_label(scenes, tmp_path):
 
 def test_a_run_that_trained_nothing_says_what_it_lacks(scenes, tmp_path):
     cfg = changed(CFG, **{"final.masks": "truth", "segmenter.steps": 0})
-    runs.fit("exits", cfg, scenes, None, tmp_path / "run", data="five scenes", device="cpu")
+    runs.fit(exits, cfg, scenes, None, tmp_path / "run", data="five scenes", device="cpu")
     with pytest.raises(ConfigError, match="has no generator"):
-        annotate.label(runs.load(tmp_path / "run", "cpu"), scenes, tmp_path / "masks.json")
+        annotate.label(load_run(tmp_path / "run", "cpu"), scenes, tmp_path / "masks.json")
 
 
 def test_a_restored_run_has_the_weights_of_its_folder(folder):
@@ -264,7 +264,7 @@ def test_the_segmenter_is_built_once(folder, monkeypatch):
     built = []
     build = segmenters.build_segmenter
     monkeypatch.setattr(segmenters, "build_segmenter", lambda *a: built.append(a) or build(*a))
-    monkeypatch.setattr(exits, "build_segmenter", segmenters.build_segmenter)
+    monkeypatch.setattr(verbs, "build_segmenter", segmenters.build_segmenter)
     exits.restore(CFG, folder / "run")
     assert len(built) == 1
 
@@ -286,19 +286,9 @@ def test_a_transformer_is_restored_with_its_normalisation(part, engine, scenes):
 def test_two_processes_label_what_one_labels(folder):
     """Also where one of them left a part behind: nothing is repeated, nothing is lost."""
     one, two = folder / "one.json", folder / "two.json"
-    run, data = runs.load(folder / "run", "cpu"), CocoFolder(folder / "data", "val")
+    run, data = load_run(folder / "run", "cpu"), CocoFolder(folder / "data", "val")
     annotate.label(run, data, one, f"{folder / 'data'} val None")
-    verb = [
-        "wsis",
-        "label",
-        str(folder / "run"),
-        "--data",
-        str(folder / "data"),
-        "--device",
-        "cpu",
-        "--out",
-        str(two),
-    ]
+    verb = ["wsis", "label", str(folder / "run"), "--data", str(folder / "data"), "--device", "cpu", "--out", str(two)]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
     subprocess.run([*launch, *verb], check=True, timeout=600, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert read_json(one) == read_json(two)

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsis.config import changed
-from wsis.errors import ConfigError
+from wsis.core.config import changed
+from wsis.core.errors import ConfigError
 from wsis.methods.exits.config import FULL
 from wsis.methods.exits.labels import (
     Retrieved,
@@ -22,7 +22,7 @@ from wsis.methods.exits.labels import (
     threshold,
     tokens_at,
 )
-from wsis.weak import extreme_points_from_masks
+from wsis.weak.simulate import extreme_points_from_masks
 
 PATCH, SIDE = 16, 16
 SIZE = PATCH * SIDE
@@ -134,9 +134,7 @@ def test_a_straddling_token_is_neither_background_nor_in_the_box():
 
 def test_clicks_are_pushed_before_tokens_are_taken():
     clicks = box_clicks(32, 32, 224, 224)
-    kept, moved = (
-        find_seeds(clicks, everywhere(), PATCH, cfg).foreground for cfg in (KEPT, changed(FULL, classes=80))
-    )
+    kept, moved = (find_seeds(clicks, everywhere(), PATCH, cfg).foreground for cfg in (KEPT, changed(FULL, classes=80)))
     assert kept.view(SIDE, SIDE)[8, 2] and kept.view(SIDE, SIDE)[2, 8]
     assert moved.view(SIDE, SIDE)[8, 3] and moved.view(SIDE, SIDE)[3, 8]  # 24 pixels on
     assert kept.sum() == moved.sum() == 4
@@ -219,10 +217,7 @@ def test_a_click_on_an_invalid_token_is_no_seed_and_without_clicks_nothing_is_re
     assert found.empty.all() and found.score.eq(0).all()
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 255), st.integers(0, 255)), min_size=4, max_size=4),
-    st.integers(0, 2**16),
-)
+@given(st.lists(st.tuples(st.integers(0, 255), st.integers(0, 255)), min_size=4, max_size=4), st.integers(0, 2**16))
 @settings(max_examples=40, deadline=None)
 def test_a_flipped_crop_has_flipped_seeds(points, seed):
     clicks = torch.tensor([points], dtype=torch.float32)
@@ -261,10 +256,7 @@ def test_other_objects_are_seeds_only_on_request_in_the_box_and_off_the_clicks()
 
 def test_points_outside_of_the_crop_and_padding_have_no_token():
     points = torch.tensor(
-        [
-            [[-0.6, 5.0], [5.0, 63.5], [math.nan, math.nan], [5.0, math.inf]],
-            [[-0.5, 0], [63.4, 63], [0, 0], [17, 0]],
-        ]
+        [[[-0.6, 5.0], [5.0, 63.5], [math.nan, math.nan], [5.0, math.inf]], [[-0.5, 0], [63.4, 63], [0, 0], [17, 0]]]
     )
     assert [row.nonzero()[:, 0].tolist() for row in tokens_at(points, PATCH, 4)] == [[], [0, 1, 15]]
 
@@ -307,19 +299,13 @@ def test_swapping_the_seeds_swaps_the_result(kind, limit):
 @pytest.mark.parametrize("kind", SCORES)
 @pytest.mark.parametrize("sinkhorn", ["symmetric", "alternate"])
 def test_invalid_tokens_do_as_if_they_were_not_there(kind, sinkhorn):
-    walk, seeds, similarity = (
-        changed(CFG.walk, score=kind, sinkhorn=sinkhorn),
-        some_seeds(),
-        random(2, 30, 30) + 0.01,
-    )
+    walk, seeds, similarity = (changed(CFG.walk, score=kind, sinkhorn=sinkhorn), some_seeds(), random(2, 30, 30) + 0.01)
     score = scores(similarity, seeds, walk)
     assert score[~seeds.valid].eq(0).all() and not seeds.valid.all()
     for b, valid in enumerate(seeds.valid):
         rows = valid.nonzero()[:, 0]
         alone = Seeds(*(part[b, rows][None] for part in seeds[:4]))
-        assert torch.allclose(
-            score[b, rows], scores(similarity[b, rows][:, rows][None], alone, walk)[0], atol=1e-12
-        )
+        assert torch.allclose(score[b, rows], scores(similarity[b, rows][:, rows][None], alone, walk)[0], atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", SCORES)
@@ -350,10 +336,7 @@ def test_max_follows_each_click_by_itself():
     foreground, background = torch.zeros(1, 12, dtype=torch.bool), torch.zeros(1, 12, dtype=torch.bool)
     foreground[0, [0, 4]], background[0, 11] = True, True
     seeds = Seeds(foreground, background, ~background, torch.ones_like(foreground))
-    for kind, expected in (
-        ("mean", 0.5),
-        ("max", 1.0),
-    ):  # both clicks share the probability, or each has its own
+    for kind, expected in (("mean", 0.5), ("max", 1.0)):  # both clicks share the probability, or each has its own
         score = scores(similarity, seeds, changed(CFG.walk, seeds=kind, score="raw"))[0]
         assert torch.allclose(score[:8], torch.full((8,), expected / 4).double(), atol=1e-9)
         assert torch.allclose(score[8:], torch.full((4,), -1 / 4).double(), atol=1e-9)
@@ -365,9 +348,7 @@ def test_of_two_kinds_of_background_the_nearer_counts():
     foreground[0, 0], outside[0, [4, 8]], others[0, 9] = True, True, True
     seeds = Seeds(foreground, outside | others, ~outside, torch.ones_like(outside), others)
     score = scores(similarity, seeds, changed(CFG.walk, score="raw"))[0]
-    assert torch.allclose(
-        score, torch.tensor([1 / 4, -1 / 8, -1 / 4]).double().repeat_interleave(4), atol=1e-9
-    )
+    assert torch.allclose(score, torch.tensor([1 / 4, -1 / 8, -1 / 4]).double().repeat_interleave(4), atol=1e-9)
 
 
 def test_max_with_fewer_tokens_than_clicks():
@@ -411,9 +392,7 @@ def test_what_is_retrieved_is_open_and_disjoint_and_shrinks_with_the_threshold(s
     assert not (found.foreground & found.background).any()
     allowed = seeds.in_box & seeds.valid & ~seeds.foreground & ~seeds.background
     assert not ((found.foreground | found.background) & ~allowed).any()
-    assert (
-        not (fewer.foreground & ~found.foreground).any() and not (fewer.background & ~found.background).any()
-    )
+    assert not (fewer.foreground & ~found.foreground).any() and not (fewer.background & ~found.background).any()
     assert torch.equal(found.empty, ~(found.foreground | found.background).any(1))
 
 
@@ -424,9 +403,7 @@ def test_a_high_score_counts_on_open_tokens_only():
     assert (seeds.in_box & ~seeds.valid).any()
 
 
-@pytest.mark.parametrize(
-    ("tau_fg", "tau_bg", "number"), [(1.0, 9.0, 1), (9.0, 1.0, 1), (1.0, 1.0, 2), (9.0, 9.0, 0)]
-)
+@pytest.mark.parametrize(("tau_fg", "tau_bg", "number"), [(1.0, 9.0, 1), (9.0, 1.0, 1), (1.0, 1.0, 2), (9.0, 9.0, 0)])
 def test_each_threshold_has_its_own_side(tau_fg, tau_bg, number):
     seeds, score = some_seeds(), torch.zeros(2, 30)
     first, second = seeds.open[0].nonzero()[:2, 0]
@@ -474,9 +451,9 @@ def test_colour_and_position_alone_find_most_of_an_object():
     colour[:2, :2] = torch.tensor([0.8, 0.2, 0.2])
     colour = (colour + 0.1 * (random(SIDE, SIDE, 3) - 0.5)).flatten(0, 1).double()
     place = torch.stack([y, x], -1).flatten(0, 1).double()
-    similarity = (
-        -((torch.cdist(colour, colour) / 0.2) ** 2) / 2 - (torch.cdist(place, place) / 6) ** 2 / 2
-    ).exp()[None]
+    similarity = (-((torch.cdist(colour, colour) / 0.2) ** 2) / 2 - (torch.cdist(place, place) / 6) ** 2 / 2).exp()[
+        None
+    ]
     seeds, found = labels_of(truth.long(), similarity)
     assert found.foreground[truth].float().mean() > 0.8
     assert found.foreground.sum() > 0 and truth[found.foreground].float().mean() > 0.95
@@ -489,9 +466,7 @@ def test_colour_and_position_alone_find_most_of_an_object():
 @pytest.mark.parametrize("hops", [1, 3, 4, None])
 def test_an_object_cut_in_two_is_found_on_both_sides_and_the_occluder_is_background(hops):
     regions = regions_with((1, 4, 2, 12, 14), (2, 0, 6, 16, 10))
-    cfg = changed(
-        CFG, **{"walk.limit": hops is None, "walk.hops": hops or 3, "walk.tau_fg": 0.1, "walk.tau_bg": 0.1}
-    )
+    cfg = changed(CFG, **{"walk.limit": hops is None, "walk.hops": hops or 3, "walk.tau_fg": 0.1, "walk.tau_bg": 0.1})
     seeds, found = labels_of(regions, oracle(regions), cfg)
     labelled = found.foreground | seeds.foreground.view(SIDE, SIDE)
     assert labelled[4:12, 2:6].all() and labelled[4:12, 10:14].all()  # the clicks lie on both parts

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from wsis.config import changed
+from wsis.core.config import changed
 from wsis.methods.exits.config import ExitsConfig
 from wsis.methods.exits.model import MaskDecoder, build_extractor, build_generator, build_teaching
-from wsis.schedule import Schedule, make_optimizer
+from wsis.training.schedule import Schedule, make_optimizer
 
 FULL = changed(ExitsConfig(), **{"generator.weights": "random", "extractor.weights": "random"})
 CFG = changed(
@@ -54,9 +54,7 @@ def test_pixels_are_enlarged_between_the_second_and_the_third_convolution():
     decoder, sizes = MaskDecoder(12, 4), []
     for layer in decoder.pixels:
         if isinstance(layer, nn.Conv2d):
-            layer.register_forward_hook(
-                lambda m, inputs, out: sizes.append((inputs[0].shape[-1], out.shape[-1]))
-            )
+            layer.register_forward_hook(lambda m, inputs, out: sizes.append((inputs[0].shape[-1], out.shape[-1])))
     decoder(torch.rand(1, 25, 12), (5, 5))
     assert sizes == [(5, 5), (5, 5), (20, 20), (20, 20)]
 
@@ -168,9 +166,7 @@ def test_the_teacher_after_k_steps():
         shift(model, 1.0)
         model(images(), images())
     gained = sum((1 - m) * m ** (k - i) * i for i in range(1, k + 1))
-    torch.testing.assert_close(
-        state(model.teacher) - before, torch.full_like(before, gained), rtol=0, atol=1e-5
-    )
+    torch.testing.assert_close(state(model.teacher) - before, torch.full_like(before, gained), rtol=0, atol=1e-5)
 
 
 def test_the_teacher_moves_before_it_is_used():

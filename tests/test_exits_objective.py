@@ -13,9 +13,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy, grid_sample, interpolate
 from torchvision.transforms.v2.functional import normalize
 
-from wsis.backbones import IMAGENET_MEAN, IMAGENET_STD
-from wsis.config import changed
-from wsis.crf import mean_field
+from wsis.core.config import changed
+from wsis.core.types import Batch, ExtremePoints
 from wsis.methods.exits.config import ExitsConfig, LossConfig
 from wsis.methods.exits.labels import PointLabels
 from wsis.methods.exits.model import Outputs
@@ -29,7 +28,8 @@ from wsis.methods.exits.objective import (
     point_loss,
     warmup_loss,
 )
-from wsis.types import Batch, ExtremePoints
+from wsis.models.convnets import IMAGENET_MEAN, IMAGENET_STD
+from wsis.ops.mean_field import mean_field
 
 CFG = changed(ExitsConfig(), **{"seeds.push": 4.0})
 LOSS = LossConfig()
@@ -288,9 +288,7 @@ def test_the_smoothed_mask_is_in_the_box_and_has_no_gradient():
 
 def terms_of(labels, cfg=CFG, student=None, teacher=None):
     student = logits(0) if student is None else student
-    return objective(
-        Outputs(student, logits(9).detach() if teacher is None else teacher), images(), XY, labels, cfg
-    )
+    return objective(Outputs(student, logits(9).detach() if teacher is None else teacher), images(), XY, labels, cfg)
 
 
 def test_the_total_is_the_weighted_sum():
@@ -321,9 +319,7 @@ def test_tight_boxes_count_where_nothing_was_retrieved(over, count):
 @pytest.mark.parametrize("over", ["batch", "empty"])
 def test_no_empty_crop_gives_zero_and_zero_gradients(over):
     student = logits(0)
-    value = terms_of(point_labels(empty=(False,) * 3), changed(CFG, **{"loss.mil_over": over}), student)[
-        "mil"
-    ]
+    value = terms_of(point_labels(empty=(False,) * 3), changed(CFG, **{"loss.mil_over": over}), student)["mil"]
     value.backward()
     assert value == 0 and not student.grad.any()
 
@@ -332,9 +328,7 @@ def test_no_empty_crop_gives_zero_and_zero_gradients(over):
 def test_boxes_alone_teach_every_crop(over):
     student = logits(0)
     terms = terms_of(None, changed(CFG, **{"loss.mil_over": over}), student)
-    torch.testing.assert_close(
-        terms["mil"], box_tightness(student.sigmoid(), box_masks(XY, SIZE, SIDE)).mean()
-    )
+    torch.testing.assert_close(terms["mil"], box_tightness(student.sigmoid(), box_masks(XY, SIZE, SIDE)).mean())
     assert terms["point"] == 0
 
 
@@ -369,13 +363,10 @@ def test_logits_of_half_precision():
 def crops():
     """Three crops of one object each, their classes 2, 0, 1."""
     names = (2, 0, 1)
-    points = [
-        ExtremePoints(xy=XY[i : i + 1], labels=torch.tensor([names[i]]), ids=torch.tensor([0]))
-        for i in range(3)
-    ]
+    points = [ExtremePoints(xy=XY[i : i + 1], labels=torch.tensor([names[i]]), ids=torch.tensor([0])) for i in range(3)]
     return Batch(
         images=images(), image_ids=(1, 2, 3), valid=torch.ones(3, SIZE, SIZE, dtype=torch.bool), extreme_points=points
-    )  # fmt: skip
+    )
 
 
 def token_logits(seed=0, count=GRID * GRID):

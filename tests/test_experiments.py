@@ -9,20 +9,20 @@ from pathlib import Path
 import pytest
 
 from book import pages
-from wsis import runs
-from wsis.config import changed, flatten
+from wsis.core.config import changed, flatten
+from wsis.core.errors import ConfigError, DataError
+from wsis.core.files import read_json, write_json
 from wsis.data.coco import write_dataset
 from wsis.data.world import World, WorldConfig
-from wsis.errors import ConfigError, DataError
 from wsis.experiments import costs, runner
-from wsis.experiments import data as data_module
-from wsis.experiments.data import open_data
 from wsis.experiments.recipes import read_recipe
 from wsis.experiments.results import also, as_text, claim_rows, difference, read_results
 from wsis.experiments.runner import run_table
 from wsis.experiments.tables import TABLES, Row, find
 from wsis.experiments.verdicts import Alike, Claim, Greater, alike, best, compare, interval, judge, order
-from wsis.files import read_json, write_json
+from wsis.methods import method
+from wsis.weak import sources as data_module
+from wsis.weak.sources import open_data
 
 SCENES = WorldConfig(size=64, objects=(1, 2), classes=("cat", "car"))
 TABLE1, TABLE2 = (find(f"bestie.{name}")[0] for name in ("table1", "table2"))
@@ -53,9 +53,7 @@ def test_claims_compare_rows_and_metrics_of_their_table(table):
 def test_every_claim_is_there_once():
     ids = [claim.id for table in TABLES for claim in table.claims]
     assert len(set(ids)) == len(ids)
-    assert sorted(i for i in ids if i[1:].isdigit()) == [
-        f"C{i:02}" for i in (*range(1, 26), 28, *range(31, 36))
-    ]
+    assert sorted(i for i in ids if i[1:].isdigit()) == [f"C{i:02}" for i in (*range(1, 26), 28, *range(31, 36))]
 
 
 @pytest.mark.parametrize("table", [t for t in TABLES if any(r.published for r in t.rows)], ids=lambda t: t.id)
@@ -99,11 +97,15 @@ def test_claims_of_tables_that_were_run_or_not(tmp_path):
 
 def test_preset_is_the_row_that_the_paper_recommends():
     """So that tables share its run: alpha .5, layer 6, class-wise centers, threshold .5."""
-    default = flatten(runs.method("bestie").TINY)
+    default = flatten(method("bestie").TINY)
     chosen = {
-        "table1": "PAM + IAG + refine", "table2": "alpha 0.5", "table3": "{6}", "center_map": "class-wise",
-        "backbone": "HRNet-48", "cue_threshold": "threshold 0.5",
-    }  # fmt: skip
+        "table1": "PAM + IAG + refine",
+        "table2": "alpha 0.5",
+        "table3": "{6}",
+        "center_map": "class-wise",
+        "backbone": "HRNet-48",
+        "cue_threshold": "threshold 0.5",
+    }
     for name, row_name in chosen.items():
         (table,) = find(f"bestie.{name}")
         (row,) = [r for r in table.rows if r.name == row_name]
@@ -157,10 +159,7 @@ def test_what_is_shown_of_a_claim_of_several_parts():
     of = values(a=(12, 12.1, 12), b=(10, 10, 10), c=(13, 11, 12))
     entry = judge(Claim("X", "a is best", "", best("mAP50", "a", "bc")), of)
     assert difference(entry) == "1 of 2 hold"
-    assert (
-        difference(judge(Claim("X", "", "", order("mAP50", "b", "a", "b")), of))
-        == "1 of 2 hold, 1 contradicted"
-    )
+    assert difference(judge(Claim("X", "", "", order("mAP50", "b", "a", "b")), of)) == "1 of 2 hold, 1 contradicted"
 
 
 @pytest.mark.parametrize(
@@ -250,9 +249,7 @@ def test_results_file_holds_numbers_claims_and_where_they_come_from(trainings, t
     assert verdicts == {"C12": "holds", "C13": "undecided", "C14": "undecided"}
     origin = result["provenance"]
     assert origin["seeds"] == [0, 1, 2] and origin["split"] == "val" and origin["minutes"] == 24
-    assert origin["command"].startswith(
-        "python -m wsis table bestie.table1 --scale tiny --data world --seeds 3"
-    )
+    assert origin["command"].startswith("python -m wsis table bestie.table1 --scale tiny --data world --seeds 3")
     assert set(origin["weights"]) == {"hrnet_tiny", "vgg_tiny", "resnet_tiny"} and origin["versions"]["torch"]
     assert "PAM + IAG + refine" in as_text(result) and "holds" in as_text(result)
     assert capsys.readouterr().out.count("mAP50") == 12
@@ -272,9 +269,7 @@ def test_settings_of_a_sweep_reach_every_row_but_do_not_undo_it(trainings, tmp_p
     made_up = trainings()
     settings = {"pam.alpha": 0.3, "loss.iag": True}
     run_table(TABLE1, "tiny", seeds=[0], out=tmp_path / "out", folder=tmp_path, settings=settings)
-    assert [(iag, alpha) for _, iag, _, alpha in made_up.asked] == [
-        (i, 0.3) for i in (False, True, True, False)
-    ]
+    assert [(iag, alpha) for _, iag, _, alpha in made_up.asked] == [(i, 0.3) for i in (False, True, True, False)]
 
 
 def test_the_stored_command_can_be_given_again_and_names_no_folder(trainings, tmp_path):
@@ -351,4 +346,4 @@ def test_wrong_recipe_is_refused(tmp_path, name, text, error, message):
 def test_recipe_sets_scale_data_and_settings(tmp_path):
     (tmp_path / "r.yaml").write_text("scale: full\ndata: world\nsettings:\n  network.steps: 7\n")
     recipe = read_recipe(tmp_path / "r.yaml")
-    assert changed(runs.method("bestie").FULL, **recipe["settings"]).network.steps == 7
+    assert changed(method("bestie").FULL, **recipe["settings"]).network.steps == 7

@@ -13,20 +13,12 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from wsis.core.errors import DataError, DiskSpaceError
+from wsis.core.files import atomic, read_json, write_json
+from wsis.core.types import IGNORE, Instances, Sample
+from wsis.data.coco_json import annotation_records, instances_json, result_records, write_instances, write_results
+from wsis.data.label_maps import PALETTE, read_label_map, write_label_map
 from wsis.data.masks import decode_masks, encode_masks, paint_semantic, run_total
-from wsis.errors import DataError, DiskSpaceError
-from wsis.export import (
-    PALETTE,
-    annotation_records,
-    instances_json,
-    read_label_map,
-    result_records,
-    write_instances,
-    write_label_map,
-    write_results,
-)
-from wsis.files import atomic, read_json, write_json
-from wsis.types import IGNORE, Instances, Sample
 
 
 @st.composite
@@ -34,9 +26,7 @@ def mask_stacks(draw):
     """None to four random masks of one size."""
     count, height, width = draw(st.integers(0, 4)), draw(st.integers(1, 40)), draw(st.integers(1, 40))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
-    return torch.rand(count, height, width, generator=generator) < draw(
-        st.sampled_from([0.0, 0.02, 0.5, 1.0])
-    )
+    return torch.rand(count, height, width, generator=generator) < draw(st.sampled_from([0.0, 0.02, 0.5, 1.0]))
 
 
 @given(mask_stacks())
@@ -171,12 +161,7 @@ def test_smaller_objects_are_painted_on_top_and_crowds_below():
     masks[0, 1, 1:3], masks[1, 0:3, 0:4], masks[2, :, 2] = True, True, True
     crowd = torch.tensor([False, False, True])
     painted = paint_semantic(Instances.make(masks, torch.tensor([4, 1, 0]), crowd=crowd))
-    assert painted.tolist() == [
-        [2, 2, 2, 2, 0, 0],
-        [2, 5, 5, 2, 0, 0],
-        [2, 2, 2, 2, 0, 0],
-        [0, 0, IGNORE, 0, 0, 0],
-    ]
+    assert painted.tolist() == [[2, 2, 2, 2, 0, 0], [2, 5, 5, 2, 0, 0], [2, 2, 2, 2, 0, 0], [0, 0, IGNORE, 0, 0, 0]]
 
 
 def test_nothing_is_painted_as_background():

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from wsis.feature_similarity import FeatureSimilarity, object_patches
-from wsis.types import Instances
+from wsis.core.types import Instances
+from wsis.evaluation.features import FeatureSimilarity, object_patches
 
 PATCH = 4
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from wsis.errors import DataError, DiskSpaceError
-from wsis.files import atomic, read_json, write_json
+from wsis.core.errors import DataError, DiskSpaceError
+from wsis.core.files import atomic, read_json, write_json
 
 
 def names(folder):
@@ -85,8 +85,7 @@ def test_a_place_that_cannot_be_written(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
-    [(b'{"a": 1', "line 1, column 8"), (b"\xff\xfe{}", "byte 0"), (b"", "line 1, column 1")],
+    ("content", "message"), [(b'{"a": 1', "line 1, column 8"), (b"\xff\xfe{}", "byte 0"), (b"", "line 1, column 1")]
 )
 def test_broken_json(tmp_path, content, message):
     path = tmp_path / "x.json"

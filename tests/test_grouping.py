@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd.profiler import profile
 
-from wsis.components import connected_components
-from wsis.errors import ConfigError
-from wsis.grouping import (
+from wsis.core.errors import ConfigError
+from wsis.ops.components import connected_components
+from wsis.ops.grouping import (
     Centers,
     cluster_centers,
     find_centers,
@@ -92,9 +92,7 @@ def test_close_gaussians_combine_by_maximum_and_planes_stay_apart():
 def test_gaussians_commute_with_flips():
     at = torch.tensor([[3, 4], [20, 11], [17, 30]])
     plain = splat_gaussians(at, torch.zeros(3, dtype=torch.long), (1, 24, 31), sigma=4)
-    flipped = splat_gaussians(
-        torch.tensor([23, 30]) - at, torch.zeros(3, dtype=torch.long), (1, 24, 31), sigma=4
-    )
+    flipped = splat_gaussians(torch.tensor([23, 30]) - at, torch.zeros(3, dtype=torch.long), (1, 24, 31), sigma=4)
     assert torch.equal(plain.flip(1, 2), flipped)
 
 
@@ -234,8 +232,7 @@ def test_two_discs_merge_up_to_five_pixels(distance):
 
 
 @pytest.mark.parametrize(
-    ("spread", "rate"),
-    [(0.1, 1.0), (0.25, 0.90), (0.5, 0.62), (0.75, 0.45), (1.0, 0.27), (1.5, 0.04), (2.0, 0.0)],
+    ("spread", "rate"), [(0.1, 1.0), (0.25, 0.90), (0.5, 0.62), (0.75, 0.45), (1.0, 0.27), (1.5, 0.04), (2.0, 0.0)]
 )
 def test_detection_falls_with_noise(spread, rate):
     trials = 400
@@ -281,10 +278,7 @@ def test_clusters_join_where_no_peak_is_near():
     heat = torch.full((1, 100, 400), 0.06)
     heat[0, 50, 300] = 0.05
     merged = merge_centers(centers_at([[50, 50]], score=0.4), clusters, heat)
-    assert merged.position.tolist() == [
-        [50, 50],
-        [50, 151],
-    ]  # 100 pixels are not enough, nor is a heat of .05
+    assert merged.position.tolist() == [[50, 50], [50, 151]]  # 100 pixels are not enough, nor is a heat of .05
     assert merged.score.tolist() == pytest.approx([0.4, 1.0])
 
 
@@ -440,9 +434,7 @@ def test_clusters_regroup_two_touching_discs():
     nearest = a.norm(dim=0) <= b.norm(dim=0)
     offsets = torch.where(nearest, a, b)[None].requires_grad_()
     ids, count = connected_components((torch.minimum(a.norm(dim=0), b.norm(dim=0)) <= 10)[None].long())
-    centers = merge_centers(
-        find_centers(torch.zeros(1, 48, 48), ids, 0.1, 41), cluster_centers(offsets, ids), ids
-    )
+    centers = merge_centers(find_centers(torch.zeros(1, 48, 48), ids, 0.1, 41), cluster_centers(offsets, ids), ids)
     regions = group_pixels(offsets, ids, centers)
     assert count == 1
     assert torch.equal(regions, torch.where(ids > 0, torch.where(nearest, 1, 2), 0))
@@ -454,10 +446,7 @@ def test_gpu_agrees_with_cpu():
     generator = torch.Generator().manual_seed(0)
     coarse = torch.randint(0, 4, (3, 12, 15), generator=generator)
     classes = coarse.repeat_interleave(8, 1).repeat_interleave(8, 2)
-    heat, offsets = (
-        torch.rand(classes.shape, generator=generator),
-        torch.randn(3, 2, 96, 120, generator=generator),
-    )
+    heat, offsets = (torch.rand(classes.shape, generator=generator), torch.randn(3, 2, 96, 120, generator=generator))
 
     def chain(device):
         ids, count = connected_components(classes.to(device))

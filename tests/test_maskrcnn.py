@@ -3,16 +3,15 @@
 import pytest
 import torch
 
-from wsis.config import changed
-from wsis.data.labelled import InMemory
+from wsis.core.config import changed
+from wsis.core.types import InstanceMap
 from wsis.data.transforms import collate
 from wsis.data.world import World, WorldConfig
-from wsis.methods import bestie
+from wsis.data.wrappers import InMemory
 from wsis.methods.bestie import finish
-from wsis.runs import Workspace
-from wsis.segmenters import build_segmenter, predict
-from wsis.segmenters.masks import JsonMasks, Target, Window
-from wsis.types import InstanceMap
+from wsis.models.segmenters import build_segmenter, predict
+from wsis.models.segmenters.targets import JsonMasks, Target, Window
+from wsis.training.stages import Workspace
 
 SCENES = WorldConfig(size=64, objects=(1, 2), classes=("cat", "car"))
 
@@ -50,12 +49,10 @@ def test_stage_learns_from_the_masks_that_the_network_makes(world, tiny, engine,
             scores=torch.ones(1),
         )
 
-    monkeypatch.setattr(bestie, "restore", lambda cfg, folder: torch.nn.Identity())
-    monkeypatch.setattr(bestie, "pseudo_labels", first_object)
+    monkeypatch.setattr(finish, "restore", lambda cfg, folder: torch.nn.Identity())
+    monkeypatch.setattr(finish, "pseudo_labels", first_object)
     cfg = changed(tiny, classes=2, **{"maskrcnn.steps": 1, "maskrcnn.batch_size": 2})
-    report = finish.train_maskrcnn(
-        Workspace(cfg=cfg, train=world, val=world, folder=engine.folder, engine=engine)
-    )
+    report = finish.train_maskrcnn(Workspace(cfg=cfg, train=world, val=world, folder=engine.folder, engine=engine))
     assert report["pseudo_masks"] == 3 and 0 <= report["mAP50"] <= 1
     assert (engine.folder / "maskrcnn.csv").exists()
     stored = JsonMasks(engine.folder / "pseudo_train.json", world.classes)
@@ -71,10 +68,6 @@ def test_full_model_is_torchvisions():
     ours = build_segmenter("maskrcnn", 20, "resnet50", "random").detector
     theirs = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=21)
     for part in ("rpn", "roi_heads"):
-        shapes = [
-            {k: v.shape for k, v in getattr(model, part).state_dict().items()} for model in (ours, theirs)
-        ]
+        shapes = [{k: v.shape for k, v in getattr(model, part).state_dict().items()} for model in (ours, theirs)]
         assert shapes[0] == shapes[1]
-    assert [p.shape for p in ours.backbone.pyramid.parameters()] == [
-        p.shape for p in theirs.backbone.fpn.parameters()
-    ]
+    assert [p.shape for p in ours.backbone.pyramid.parameters()] == [p.shape for p in theirs.backbone.fpn.parameters()]

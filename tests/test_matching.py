@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsis.errors import ConfigError, TrainingError
-from wsis.matching import assign
+from wsis.core.errors import ConfigError, TrainingError
+from wsis.ops.matching import assign
 
 
 def costs(queries, targets, seed, batch=1):

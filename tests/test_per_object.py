@@ -6,11 +6,11 @@ import math
 import pytest
 import torch
 
-from wsis.errors import DataError
-from wsis.evaluate_files import pseudo_files, separated_files
-from wsis.export import annotation_records, categories, instances_json, result_records
-from wsis.per_object import iou_by_size, recall, separated
-from wsis.types import Instances
+from wsis.core.errors import DataError
+from wsis.core.types import Instances
+from wsis.data.coco_json import annotation_records, categories, instances_json, result_records
+from wsis.evaluation.files import pseudo_files, separated_files
+from wsis.evaluation.objects import iou_by_size, recall, separated
 
 
 def blocks(*boxes, size=128):
@@ -95,10 +95,7 @@ def files(tmp_path):
 
 
 def test_files_choose_the_objects_in_pieces(files):
-    assert separated_files(files / "found.json", files / "truth.json") == {
-        "separated_recall": 1.0,
-        "objects": 1.0,
-    }
+    assert separated_files(files / "found.json", files / "truth.json") == {"separated_recall": 1.0, "objects": 1.0}
 
 
 def test_files_take_a_list_of_objects(files):

@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from wsis.data.pictures import ImageFolder, read_image
-from wsis.errors import DataError
+from wsis.core.errors import DataError
+from wsis.data.images import ImageFolder, read_image
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK"])

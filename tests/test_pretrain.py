@@ -9,17 +9,20 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from wsis import pretrain, pretrain_points, pretrain_vit
-from wsis.backbones import build_pyramid, sha256
-from wsis.config import changed
+from wsis.core.config import changed
+from wsis.core.errors import ConfigError
 from wsis.data.coco import write_dataset
 from wsis.data.transforms import collate
 from wsis.data.world import World, WorldConfig
-from wsis.errors import ConfigError
+from wsis.experiments.pretraining import recipes as pretrain
+from wsis.experiments.pretraining import vit as pretrain_vit
+from wsis.experiments.pretraining.vit import MaskedAutoencoder, SelfDistillation
 from wsis.methods import attentionshift
-from wsis.pretrain_vit import MaskedAutoencoder, SelfDistillation
-from wsis.train import Engine
-from wsis.vit import build_vit
+from wsis.methods.attentionshift import pretrain as pretrain_points
+from wsis.models import build_pyramid
+from wsis.models.vit import build_vit
+from wsis.models.weights import sha256
+from wsis.training.loop import Engine
 
 
 @pytest.fixture(scope="module")
@@ -146,9 +149,7 @@ def short(monkeypatch):
 
     def recipe(name):
         chosen = full(name)
-        return replace(
-            chosen, counts=(4, 4), schedule=replace(chosen.schedule, steps=2, batch_size=2, warmup=0)
-        )
+        return replace(chosen, counts=(4, 4), schedule=replace(chosen.schedule, steps=2, batch_size=2, warmup=0))
 
     monkeypatch.setattr(pretrain, "recipe", recipe)
     monkeypatch.setattr(pretrain, "Engine", partial(Engine, checkpoint_every=1))
@@ -169,11 +170,7 @@ def test_two_steps_write_weights_and_card_and_resume(tmp_path, short, name):
     assert [p.name for p in folder.glob("*.safetensors")] == [f"{name}-00000001.safetensors"]
     again = pretrain.pretrain(name, tmp_path)  # from step 1
     assert again["sha256"] == card["sha256"]
-    assert [row.split(",")[0] for row in (folder / f"{name}.csv").read_text().splitlines()] == [
-        "step",
-        "0",
-        "1",
-    ]
+    assert [row.split(",")[0] for row in (folder / f"{name}.csv").read_text().splitlines()] == ["step", "0", "1"]
 
 
 def test_the_teacher_is_what_is_kept():

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from wsis import pretrain_points
 from wsis.data.transforms import collate
 from wsis.methods.attentionshift import TINY
+from wsis.methods.attentionshift import pretrain as pretrain_points
 from wsis.methods.attentionshift.model import Encoder
-from wsis.pretrain_points import FIRST, PointFinder, spread
-from wsis.vit import build_vit
-from wsis.weak import with_points
+from wsis.methods.attentionshift.pretrain import FIRST, PointFinder, spread
+from wsis.models.vit import build_vit
+from wsis.weak.simulate import with_points
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +54,7 @@ def test_the_layers_start_as_the_autoencoders():
     mae = build_vit("vit_tiny", "mae").trunk
     fresh = PointFinder(2).encoder.vit.trunk
     assert all(
-        torch.equal(p, dict(mae.named_parameters())[n])
-        for n, p in fresh.blocks.named_parameters(prefix="blocks")
+        torch.equal(p, dict(mae.named_parameters())[n]) for n, p in fresh.blocks.named_parameters(prefix="blocks")
     )
 
 
@@ -69,7 +68,6 @@ def test_hidden_patches_show_the_tokens_mean(learner, batch):
     encoder, n = learner.encoder.eval(), 64
     everything = torch.ones(2, n, dtype=torch.bool)
     first, second = (
-        encoder(images, attention=False, hidden=everything).features
-        for images in (batch.images, 0 * batch.images)
+        encoder(images, attention=False, hidden=everything).features for images in (batch.images, 0 * batch.images)
     )
     assert torch.equal(first, second)

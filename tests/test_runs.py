@@ -1,5 +1,6 @@
 """A run folder: stages are done once, shared through the cache, and never mixed with those of another run."""
 
+import importlib
 import json
 import shutil
 from dataclasses import replace
@@ -8,29 +9,21 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from wsis import runs
 from wsis.__main__ import parser, settings
-from wsis.config import changed
-from wsis.errors import ConfigError, DataError, TrainingError
-from wsis.export import write_label_map
-from wsis.methods import attentionshift
-from wsis.methods.bestie import pipeline
-from wsis.runs import Stage, fit, load, method
+from wsis.core.config import changed
+from wsis.core.errors import ConfigError, DataError, TrainingError
+from wsis.data.label_maps import write_label_map
+from wsis.methods import attentionshift, bestie, load_run, method
+from wsis.training import runs
+from wsis.training.runs import fit
+from wsis.training.stages import Stage
 
+pipeline = importlib.import_module("wsis.methods.bestie.stages")
 STAGES = ["classifier", "cues", "activation_maps", "semantic_maps", "network", "evaluation"]
 
 
 def start(tiny, world, out, cfg=None, **options):
-    return fit(
-        "bestie",
-        cfg or tiny,
-        world,
-        options.pop("val", world),
-        out,
-        data="six scenes",
-        device="cpu",
-        **options,
-    )
+    return fit(bestie, cfg or tiny, world, options.pop("val", world), out, data="six scenes", device="cpu", **options)
 
 
 def modified(folder):
@@ -104,7 +97,7 @@ def test_another_run_in_the_same_folder(finished, tiny, world):
     with pytest.raises(ConfigError, match="differs in seed"):
         start(tiny, world, folder, seed=1)
     with pytest.raises(ConfigError, match="differs in data"):
-        fit("bestie", tiny, world, None, folder, data="others", device="cpu")
+        fit(bestie, tiny, world, None, folder, data="others", device="cpu")
     assert modified(folder) == before
 
 
@@ -133,11 +126,11 @@ def test_the_whole_run_may_come_from_the_cache(finished, tiny, world, tmp_path, 
     forbid(monkeypatch, "train_classifier", "make_cues", "make_activation_maps", "make_semantic_maps")
     forbid(monkeypatch, "train_network", "evaluate")
     assert start(tiny, world, tmp_path, cache=cache) == reports
-    assert load(tmp_path, "cpu").name == "bestie"
+    assert load_run(tmp_path, "cpu").name == "bestie"
 
 
 def test_a_setting_of_the_classifier_changes_all_that_follows(tiny):
-    from wsis.runs import _key
+    from wsis.training.runs import _key
 
     def keys(cfg):
         made = {}
@@ -154,7 +147,7 @@ def test_a_setting_of_the_classifier_changes_all_that_follows(tiny):
 
 
 def test_a_loaded_run_predicts(finished, world, tiny):
-    run = load(finished[0], "cpu")
+    run = load_run(finished[0], "cpu")
     assert (run.classes, run.cfg, run.data, run.seed) == (world.classes, tiny, "six scenes", 0)
     assert not run.model.training
     found = method(run.name).predict(run.model, world[0].image[None].float() / 255, run.cfg)
@@ -163,13 +156,13 @@ def test_a_loaded_run_predicts(finished, world, tiny):
 
 def test_no_run(tmp_path):
     with pytest.raises(DataError, match="holds no run"):
-        load(tmp_path)
+        load_run(tmp_path)
 
 
 def test_an_unfinished_run(tiny, world, tmp_path):
     start(tiny, world, tmp_path, only=("classifier",))
     with pytest.raises(DataError, match="cues, activation_maps, semantic_maps, network not finished"):
-        load(tmp_path, "cpu")
+        load_run(tmp_path, "cpu")
 
 
 @pytest.mark.parametrize(
@@ -177,7 +170,7 @@ def test_an_unfinished_run(tiny, world, tmp_path):
 )
 def test_unknown_names_leave_no_trace(tiny, world, tmp_path, name, only, message):
     with pytest.raises(ConfigError, match=message):
-        fit(name, tiny, world, None, tmp_path / "run", data="six scenes", device="cpu", only=only)
+        fit(method(name), tiny, world, None, tmp_path / "run", data="six scenes", device="cpu", only=only)
     assert not (tmp_path / "run").exists()
 
 
@@ -190,9 +183,7 @@ def test_points(tiny, world, tmp_path):
     assert list(reports) == ["activation_maps", "semantic_maps", "network", "evaluation"]
     assert reports["semantic_maps"]["mIoU"] == 1
     found = reports["network"]
-    assert found["pseudo_true_positive"] + found["pseudo_missed"] == sum(
-        len(world[i].truth) for i in range(6)
-    )
+    assert found["pseudo_true_positive"] + found["pseudo_missed"] == sum(len(world[i].truth) for i in range(6))
     assert found["pseudo_true_positive"] > 0
 
 
@@ -240,9 +231,7 @@ def test_the_oracle_needs_the_truth(tiny, world, tmp_path):
 
 def test_data_without_truth_are_enough(tiny, world, tmp_path):
     """Reports then hold no figures that need the truth, and the weights are the same."""
-    reports = start(
-        tiny, Without(world, truth=None, true_semantic=None), tmp_path, val=None, only=tuple(STAGES[:5])
-    )
+    reports = start(tiny, Without(world, truth=None, true_semantic=None), tmp_path, val=None, only=tuple(STAGES[:5]))
     assert set(reports["cues"]) == {"cues", "key", "minutes"}
     assert set(reports["network"]) == {"key", "minutes"}
 
@@ -255,9 +244,7 @@ def test_other_weights_are_another_stage(monkeypatch):
         return runs._key(stage, cfg, {}, "attentionshift", "world", 0)
 
     assert (before := key()) == key()
-    monkeypatch.setattr(
-        runs, "shipped_sums", lambda names: dict.fromkeys(names & {"vit_hybrid_points"}, "new")
-    )
+    monkeypatch.setattr(runs, "shipped_sums", lambda names: dict.fromkeys(names & {"vit_hybrid_points"}, "new"))
     assert key() != before
 
 
@@ -270,14 +257,12 @@ def test_a_launched_training_has_the_settings_that_were_given(monkeypatch, capsy
         stdout, returncode = ["step 1\n"], status
         __enter__, __exit__ = lambda self: self, lambda self, *error: None
 
-    monkeypatch.setattr(
-        runs.subprocess, "Popen", lambda command, **options: commands.append(command) or Process()
-    )
+    monkeypatch.setattr(runs.subprocess, "Popen", lambda command, **options: commands.append(command) or Process())
     if status:
         with pytest.raises(TrainingError, match="stopped"):
-            runs.launch("attentionshift", cfg, tmp_path, data="photos", scale="full", seed=3)
+            runs.launch(attentionshift, cfg, tmp_path, data="photos", scale="full", seed=3)
         return
-    runs.launch("attentionshift", cfg, tmp_path, data="photos", scale="full", seed=3)
+    runs.launch(attentionshift, cfg, tmp_path, data="photos", scale="full", seed=3)
     assert capsys.readouterr().out == "step 1\n"
     options = parser().parse_args(commands[0][commands[0].index("train") :])
     assert (options.data, options.scale, options.seed, options.out) == ("photos", "full", 3, tmp_path)

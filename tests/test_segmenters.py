@@ -6,21 +6,19 @@ import pytest
 import torch
 from torch.nn.functional import max_pool2d
 
-from wsis.backbones import build_pyramid
-from wsis.checkpoint import save_weights
-from wsis.data.labelled import InMemory
+from wsis.core.errors import ConfigError, DataError
+from wsis.core.types import Instances
+from wsis.data.coco_json import write_instances
 from wsis.data.transforms import collate
 from wsis.data.world import World, WorldConfig
-from wsis.errors import ConfigError, DataError
-from wsis.evaluate import coco_ap
-from wsis.export import write_instances
-from wsis.runs import Workspace
-from wsis.schedule import Schedule
-from wsis.segmenters import build_segmenter, fit_segmenter, predict, restore_segmenter, segmenter_loss, solov2
-from wsis.segmenters.features import STRIDES, Trunk, at_image_size, stacked_masks
-from wsis.segmenters.mask2former import FULL as MASK2FORMER
-from wsis.segmenters.masks import JsonMasks, Target, View, Window
-from wsis.segmenters.solov2 import (
+from wsis.data.wrappers import InMemory
+from wsis.evaluation.instances import coco_ap
+from wsis.models import build_pyramid
+from wsis.models.pyramids import STRIDES, Trunk
+from wsis.models.segmenters import build_segmenter, predict, restore_segmenter, solov2
+from wsis.models.segmenters.layers import at_image_size, stacked_masks
+from wsis.models.segmenters.mask2former import FULL as MASK2FORMER
+from wsis.models.segmenters.solov2 import (
     FULL,
     TINY,
     assign,
@@ -30,8 +28,12 @@ from wsis.segmenters.solov2 import (
     peak_scores,
     quartered,
     with_coordinates,
-)  # fmt: skip
-from wsis.types import Instances
+)
+from wsis.models.segmenters.targets import JsonMasks, Target, View, Window
+from wsis.models.weights import save_weights
+from wsis.training.final_model import fit_segmenter, segmenter_loss
+from wsis.training.schedule import Schedule
+from wsis.training.stages import Workspace
 
 SCENES = WorldConfig(size=64, objects=(1, 2), classes=("cat", "car"))
 NAMES = ["solov2", "maskrcnn", "mask2former"]

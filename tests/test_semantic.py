@@ -12,26 +12,20 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
+from wsis.core.errors import AnnotationError, DataError
+from wsis.core.types import IGNORE, Instances, Sample
 from wsis.data.coco import CocoFolder
-from wsis.data.convert import main
-from wsis.data.convert_semantic import DROPPED_COCO
-from wsis.data.semantic import (
-    SemanticAugment,
-    SemanticFolder,
-    SemanticWorld,
-    presence,
-    read_categories,
-    write_semantic,
-)
+from wsis.data.convert.semantic import DROPPED_COCO
+from wsis.data.convert.voc import main
+from wsis.data.label_maps import read_label_map, write_label_map
+from wsis.data.semantic import SemanticFolder, SemanticWorld, read_categories, write_semantic
 from wsis.data.splits import ADE20K, COCO_STUFF
 from wsis.data.transforms import MEAN_COLOR, collate
 from wsis.data.world import STUFF, World, WorldConfig
-from wsis.errors import AnnotationError, DataError
-from wsis.evaluate import MeanIoU
-from wsis.export import read_label_map, write_label_map
-from wsis.semantic_metrics import grouped_iou, is_novel, pair_counts
-from wsis.types import IGNORE, Instances, Sample
-from wsis.weak import with_base_masks
+from wsis.evaluation.semantic import MeanIoU, grouped_iou, is_novel, pair_counts
+from wsis.methods.simformer.crops import SemanticAugment
+from wsis.methods.simformer.partners import presence
+from wsis.weak.simulate import with_base_masks
 
 CONFIG = WorldConfig(size=48, objects=(1, 2), classes=("cat", "fish"))
 CATEGORIES = [{"id": 0, "name": "unlabeled"}, {"id": 9, "name": "sea"}, {"id": 4, "name": "cat"}]
@@ -178,9 +172,7 @@ def test_world_has_a_class_for_every_pixel():
 def test_world_in_the_other_layout_holds_the_same_classes_by_name():
     world = World("train", 12, config=CONFIG)
     coco, ade = SemanticWorld(world), SemanticWorld(world, "ade")
-    assert (
-        list(ade.classes) == sorted(ade.classes) and "brick" not in ade.classes and "sand" not in ade.classes
-    )
+    assert list(ade.classes) == sorted(ade.classes) and "brick" not in ade.classes and "sand" not in ade.classes
     seen = set()
     for a, b in zip(coco, ade, strict=True):
         for value in a.true_semantic.unique().tolist():
@@ -230,9 +222,10 @@ def test_crop_is_a_part_of_the_image_and_of_its_map():
         crop = augment(sample, seed)
         assert crop.image.shape == (3, 8, 8) and crop.valid.all() and crop.true_semantic is None
         fits = [
-            i for i in range(13)
+            i
+            for i in range(13)
             if torch.equal(crop.semantic_map, torch.where(values == 2, 255, values)[:, i : i + 8].byte())
-        ]  # fmt: skip
+        ]
         assert fits
         columns.add(fits[0])
     assert columns == {0, 1, 2}  # the pattern repeats after three columns
@@ -265,10 +258,7 @@ def test_small_image_lies_in_the_upper_left_corner(flip):
 def test_short_side_is_one_of_the_given_and_the_long_one_bounded():
     values = torch.ones(10, 20, dtype=torch.uint8)
     augment = SemanticAugment(crop=64, short=(8, 12, 16, 40), long=48)
-    sides = {
-        tuple(s.any(d).sum().item() for d in (1, 0))
-        for s in (augment(image(values), i).valid for i in range(40))
-    }
+    sides = {tuple(s.any(d).sum().item() for d in (1, 0)) for s in (augment(image(values), i).valid for i in range(40))}
     assert sides == {(8, 16), (12, 24), (16, 32), (24, 48)}
 
 
@@ -412,13 +402,14 @@ def coco_stuff(tmp_path):
 @pytest.fixture
 def ade(tmp_path):
     source = tmp_path / "ade"
-    for split, name in (("training", "ADE_train_00000001"), ("training", "ADE_train_00005149"),
-                        ("validation", "ADE_val_00000001")):  # fmt: skip
+    for split, name in (
+        ("training", "ADE_train_00000001"),
+        ("training", "ADE_train_00005149"),
+        ("validation", "ADE_val_00000001"),
+    ):
         write_picture(source / f"images/{split}/{name}.jpg", 1, 3)
         (source / f"annotations/{split}").mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.array([[0, 1, 150]], dtype=np.uint8)).save(
-            source / f"annotations/{split}/{name}.png"
-        )
+        Image.fromarray(np.array([[0, 1, 150]], dtype=np.uint8)).save(source / f"annotations/{split}/{name}.png")
     return source
 
 
@@ -480,18 +471,14 @@ PHOTOS = os.environ.get("WSIS_PHOTOS")
 @pytest.mark.skipif(not PHOTOS, reason="WSIS_PHOTOS is not set: no real photographs to check against")
 def test_photographs_are_read_with_all_their_classes():
     folder = Path(PHOTOS) / "coco200"
-    names = {
-        c["id"]: c["name"] for c in json.loads((folder / "semantic/categories.json").read_text()) if c["id"]
-    }
+    names = {c["id"]: c["name"] for c in json.loads((folder / "semantic/categories.json").read_text()) if c["id"]}
     for split in ("train", "val"):
         data = SemanticFolder(folder, split)
         assert dict(zip(data.category_ids, data.classes, strict=True)) == names
         present = presence(data)
         for index in range(0, len(data), 10):
             sample = data[index]
-            stored = np.array(
-                Image.open(folder / "semantic" / split / Path(sample.file_name).with_suffix(".png"))
-            )
+            stored = np.array(Image.open(folder / "semantic" / split / Path(sample.file_name).with_suffix(".png")))
             found = np.array([255, *data.category_ids])[sample.true_semantic.numpy() % 255]
             assert (found == np.where(stored == 0, 255, stored)).all()
             assert torch.equal(present[index], sample.tags)

@@ -6,32 +6,39 @@ from dataclasses import replace
 import pytest
 import torch
 
-from wsis import annotate, runs
 from wsis.__main__ import main
-from wsis.config import changed
-from wsis.data.pictures import ImageFolder
+from wsis.core.config import changed
+from wsis.core.errors import ConfigError, DataError
+from wsis.core.types import IGNORE
+from wsis.data.images import ImageFolder
+from wsis.data.label_maps import read_label_map
 from wsis.data.semantic import SemanticFolder, SemanticWorld, write_semantic
 from wsis.data.transforms import collate
 from wsis.data.world import World, WorldConfig
-from wsis.errors import ConfigError, DataError
-from wsis.export import read_label_map
-from wsis.methods import simformer
+from wsis.methods import load_run, simformer
 from wsis.methods.simformer.labels import pseudo_maps
 from wsis.methods.simformer.model import Outputs
-from wsis.methods.simformer.pipeline import Paired
-from wsis.train import order
-from wsis.types import IGNORE
-from wsis.weak import with_base_masks
+from wsis.methods.simformer.stages import Paired
+from wsis.training import apply as annotate
+from wsis.training import runs
+from wsis.training.loop import order
+from wsis.weak.simulate import with_base_masks
 
 SIDE = 64
 FAST = changed(
     simformer.TINY,
     split="names:grass,car",
     **{
-        "pairs.points": 10, "size.crop": SIDE, "size.short": (SIDE,), "size.test_short": SIDE, "network.steps": 2,
-        "network.batch_size": 2, "retrain.steps": 2, "retrain.batch_size": 2,
+        "pairs.points": 10,
+        "size.crop": SIDE,
+        "size.short": (SIDE,),
+        "size.test_short": SIDE,
+        "network.steps": 2,
+        "network.batch_size": 2,
+        "retrain.steps": 2,
+        "retrain.batch_size": 2,
     },
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +48,7 @@ def scenes():
 
 
 def start(scenes, folder, cfg=FAST):
-    return runs.fit("simformer", cfg, scenes, scenes, folder, data="six scenes", device="cpu")
+    return runs.fit(simformer, cfg, scenes, scenes, folder, data="six scenes", device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +66,7 @@ def test_a_run_reports_base_and_novel_classes_apart(finished):
 
 def test_pseudo_maps_keep_what_was_annotated(scenes, finished):
     folder, reports = finished
-    novel = runs.load(folder, "cpu").cfg.novel
+    novel = load_run(folder, "cpu").cfg.novel
     assert reports["labels"]["base_mIoU"] == 1
     for sample in (scenes[i] for i in range(len(scenes))):
         given = with_base_masks(sample, novel).semantic_map
@@ -70,7 +77,7 @@ def test_pseudo_maps_keep_what_was_annotated(scenes, finished):
 
 
 def test_the_run_that_is_loaded_predicts_with_the_second_network(scenes, finished):
-    run = runs.load(finished[0], "cpu")
+    run = load_run(finished[0], "cpu")
     assert run.model.simnet is None
     assert run.cfg.novel == tuple(sorted(run.classes.index(n) for n in ("grass", "car")))
     found = simformer.predict(run.model, collate([scenes[0]]).images, run.cfg)
@@ -82,7 +89,7 @@ def test_without_a_second_network_the_first_predicts(scenes, tmp_path):
     cfg = changed(FAST, **{"retrain.steps": 0})
     reports = start(scenes, tmp_path, cfg)
     assert list(reports) == ["network", "evaluation"]
-    assert runs.load(tmp_path, "cpu").model.simnet is not None
+    assert load_run(tmp_path, "cpu").model.simnet is not None
 
 
 @pytest.mark.parametrize("changes", [{"masks": "all"}, {"pairs.mode": "basic"}])
@@ -190,14 +197,9 @@ def test_a_loss_without_tags_is_refused(scenes):
 def test_from_the_command_line(scenes, finished, tmp_path):
     folder, out, found = tmp_path / "data", tmp_path / "labels", tmp_path / "found"
     write_semantic(scenes, folder, "train")
-    assert (
-        main(shlex.split(f"label {finished[0]} --data {folder} --split train --device cpu --out {out}")) == 0
-    )
-    assert (
-        main(shlex.split(f"predict {finished[0]} --images {folder}/images/train --device cpu --out {found}"))
-        == 0
-    )
-    truth, run = SemanticFolder(folder), runs.load(finished[0], "cpu")
+    assert main(shlex.split(f"label {finished[0]} --data {folder} --split train --device cpu --out {out}")) == 0
+    assert main(shlex.split(f"predict {finished[0]} --images {folder}/images/train --device cpu --out {found}")) == 0
+    truth, run = SemanticFolder(folder), load_run(finished[0], "cpu")
     for sample in (truth[i] for i in range(len(truth))):
         name = f"{sample.file_name.rsplit('.', 1)[0]}.png"
         made, wanted = read_label_map(out / name), with_base_masks(sample, run.cfg.novel).semantic_map
@@ -211,9 +213,7 @@ def test_from_the_command_line(scenes, finished, tmp_path):
     twice = next((folder / "images/train").iterdir())
     twice.with_suffix(".webp").write_bytes(b"")
     with pytest.raises(DataError, match="two pictures share a name"):
-        annotate.class_maps(
-            run, ImageFolder(folder / "images/train"), tmp_path / "fourth", "", annotate.predicted
-        )
+        annotate.class_maps(run, ImageFolder(folder / "images/train"), tmp_path / "fourth", "", annotate.predicted)
 
 
 def test_one_oracle_serves_all_splits(scenes):

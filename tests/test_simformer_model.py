@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn.functional import one_hot
 
-from wsis.config import changed
-from wsis.errors import ConfigError
+from wsis.core.config import changed
+from wsis.core.errors import ConfigError
 from wsis.methods.simformer.config import FULL, TINY
 from wsis.methods.simformer.model import MaskFormer, PixelDecoder, sine_positions
 from wsis.methods.simformer.objective import (
@@ -23,7 +23,7 @@ from wsis.methods.simformer.objective import (
     semantic_scores,
 )
 from wsis.methods.simformer.targets import Targets, find_targets
-from wsis.schedule import make_optimizer
+from wsis.training.schedule import make_optimizer
 
 CFG = changed(TINY, classes=6, **{"net.weights": "random", "net.queries": 5})
 NOVEL = (4, 5)
@@ -59,8 +59,7 @@ def test_the_published_size():
     parts = dict(MaskFormer(changed(FULL, **{"net.weights": "random"})).named_parameters())
     d, f = 256, 2048
     counts = {
-        name: sum(p.numel() for n, p in parts.items() if n.startswith(name))
-        for name in ("layers", "label", "mask")
+        name: sum(p.numel() for n, p in parts.items() if n.startswith(name)) for name in ("layers", "label", "mask")
     }
     assert counts["layers"] == 6 * (2 * 4 * (d * d + d) + (d * f + f) + (f * d + d) + 3 * 2 * d)
     assert counts["label"] == (d + 1) * 172 and counts["mask"] == 3 * (d + 1) * d
@@ -104,10 +103,7 @@ def test_the_shared_norm_is_not_what_the_next_layer_gets():
 
 
 def test_the_pixel_decoder_sees_every_level():
-    decoder, features = (
-        PixelDecoder([8, 16, 24], 32),
-        [randn(1, 8 * i, 16 // 2**i, 16 // 2**i) for i in (1, 2, 3)],
-    )
+    decoder, features = (PixelDecoder([8, 16, 24], 32), [randn(1, 8 * i, 16 // 2**i, 16 // 2**i) for i in (1, 2, 3)])
     for feature in features:
         feature.requires_grad_()
     made = decoder(features)
@@ -118,12 +114,8 @@ def test_the_pixel_decoder_sees_every_level():
 
 def test_positions_of_cells():
     code = sine_positions(4, 6, channels=8, device=torch.device("cpu")).view(4, 6, 8)
-    torch.testing.assert_close(
-        code[0, :, :2], torch.tensor([1.0, 0.0]).expand(6, 2), atol=1e-6, rtol=0
-    )  # a quarter
-    torch.testing.assert_close(
-        code[3, 5], torch.tensor([0, 1, math.sin(math.tau / 100), math.cos(math.tau / 100)] * 2)
-    )
+    torch.testing.assert_close(code[0, :, :2], torch.tensor([1.0, 0.0]).expand(6, 2), atol=1e-6, rtol=0)  # a quarter
+    torch.testing.assert_close(code[3, 5], torch.tensor([0, 1, math.sin(math.tau / 100), math.cos(math.tau / 100)] * 2))
     assert (code[1, :, :4] == code[1, :1, :4]).all() and (code[:, 1, 4:] == code[:1, 1, 4:]).all()
 
 
@@ -161,9 +153,7 @@ def tagged(*labels):
 
 def test_base_classes_of_the_map_and_novel_tags():
     maps = torch.cat([quarters(3, 1, 255, 5), quarters(2, 2, 0, 255)])
-    tags = torch.cat(
-        [tagged(0, 2, 3, 4, 5), tagged(0)]
-    )  # label 3 is not in the map, and neither is 0 in the second
+    tags = torch.cat([tagged(0, 2, 3, 4, 5), tagged(0)])  # label 3 is not in the map, and neither is 0 in the second
     found = find_targets(maps, tags, NOVEL)
     assert found.labels.tolist() == [[0, 2, 4, 5], [1, 0, 0, 0]]
     assert found.present.tolist() == [[True] * 4, [True, False, False, False]]
@@ -302,9 +292,7 @@ def test_more_classes_than_queries():
 def test_equal_logits_cost_the_logarithm_of_their_number():
     targets, masks = four(), randn(2, 1, 5, 4, 4)
     found = match(torch.zeros(2, 1, 5, 7), masks, targets, CFG)
-    torch.testing.assert_close(
-        class_loss(torch.zeros(2, 1, 5, 7), found, targets, CFG), torch.tensor(2 * math.log(7))
-    )
+    torch.testing.assert_close(class_loss(torch.zeros(2, 1, 5, 7), found, targets, CFG), torch.tensor(2 * math.log(7)))
 
 
 def test_unmatched_queries_count_a_tenth():
@@ -390,9 +378,7 @@ def test_the_largest_of_the_masks_is_taught():
     case = Left()
     case.masks[0, 0, 0, :, ::2] = case.masks[0, 0, 1, :, 1::2] = 1.0
     case.loss()
-    assert (
-        torch.equal(case.grad[0, 0, :2] != 0, case.masks[0, 0, :2] == 1.0) and not case.grad[0, 0, 2:].any()
-    )
+    assert torch.equal(case.grad[0, 0, :2] != 0, case.masks[0, 0, :2] == 1.0) and not case.grad[0, 0, 2:].any()
 
 
 def test_no_novel_class_or_nothing_left():
@@ -415,10 +401,7 @@ def test_an_image_without_novel_classes_does_not_count():
     case = Left()
     alone = case.loss()
     two = find_targets(torch.cat([quarters(1, 2, 255, 255)] * 2), torch.cat([tagged(4, 5), tagged(0)]), NOVEL)
-    found, masks = (
-        torch.tensor([[[2, 3, 0, 1], [2, 3, -1, -1]]]),
-        case.masks.detach().expand(-1, 2, -1, -1, -1),
-    )
+    found, masks = (torch.tensor([[[2, 3, 0, 1], [2, 3, -1, -1]]]), case.masks.detach().expand(-1, 2, -1, -1, -1))
     both, _ = complement_loss(masks, found, two, case.valid.expand(2, -1, -1), CFG)
     torch.testing.assert_close(both, alone.detach())
 

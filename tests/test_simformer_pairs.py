@@ -12,8 +12,8 @@ from torch.nn.functional import grid_sample
 
 from benchmarks.measure import _peak_bytes
 from benchmarks.simformer import plain_regions, plain_scores, plain_simnet
-from wsis.config import changed
-from wsis.errors import ConfigError
+from wsis.core.config import changed
+from wsis.core.errors import ConfigError
 from wsis.methods.simformer.config import FULL, PairConfig
 from wsis.methods.simformer.model import Outputs
 from wsis.methods.simformer.pairs import (
@@ -30,7 +30,7 @@ from wsis.methods.simformer.pairs import (
     student_scores,
     swap,
 )
-from wsis.methods.simformer.reference import References
+from wsis.methods.simformer.partners import References
 from wsis.methods.simformer.simnet import BalanceWindow, SimNet
 
 CPU = torch.device("cpu")
@@ -68,9 +68,7 @@ def losses(cfg=PAIRS, batch=4, simnet=None, given_outputs=None, **values):
         "novel": NOVEL,
     } | values
     simnet = net(PAIRS) if simnet is None else simnet
-    return pixel_pair_losses(
-        simnet, given_outputs or outputs(batch), **known, cfg=cfg, generator=seeded(3)
-    )  # fmt: skip
+    return pixel_pair_losses(simnet, given_outputs or outputs(batch), **known, cfg=cfg, generator=seeded(3))
 
 
 def net(cfg=PAIRS, width=WIDTH):
@@ -334,9 +332,7 @@ def test_forms_by_hand():
     ln = math.log
     assert distillation_loss(t, s, "cce", 0.5).tolist() == pytest.approx([-0.5 * ln(2), 0, -0.5 * ln(1.75)])
     assert distillation_loss(t, s, "b", 0.4).tolist() == pytest.approx([-0.6, -0.03, 0.1])
-    wanted = [
-        -0.99 * ln(0.99) - 0.01 * ln(0.01), -0.5 * ln(0.21), -0.01 * ln(0.25) - 0.99 * ln(0.75),
-    ]  # fmt: skip
+    wanted = [-0.99 * ln(0.99) - 0.01 * ln(0.01), -0.5 * ln(0.21), -0.01 * ln(0.25) - 0.99 * ln(0.75)]
     assert distillation_loss(t, s, "ce", 0.5).tolist() == pytest.approx(wanted, abs=1e-6)
 
 
@@ -391,18 +387,19 @@ def test_embeddings_learn_only_when_asked():
 
 
 def test_pairs_count_each_by_itself():
-    cfg = changed(
-        PAIRS, points=SIDE * SIDE, inside=0.5
-    )  # every cell, so that chance changes their order only
+    cfg = changed(PAIRS, points=SIDE * SIDE, inside=0.5)  # every cell, so that chance changes their order only
     network, made = net().eval(), outputs()
     both = losses(cfg, simnet=network, given_outputs=made)
     apart = [
         losses(
-            cfg, 2, network, Outputs(*(x[:, s] for x in made[:2]), made.pixels[s]),
+            cfg,
+            2,
+            network,
+            Outputs(*(x[:, s] for x in made[:2]), made.pixels[s]),
             maps=maps(4)[s].repeat_interleave(4, 1).repeat_interleave(4, 2),
         )
         for s in (slice(2), slice(2, 4))
-    ]  # fmt: skip
+    ]
     wanted = (apart[0]["similarity"] + apart[1]["similarity"]) / 2
     torch.testing.assert_close(both["similarity"], wanted, atol=1e-5, rtol=0)
 

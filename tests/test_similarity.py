@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsis.errors import ConfigError
-from wsis.similarity import Transition, sinkhorn, walk, walk_each, walk_limit
+from wsis.core.errors import ConfigError
+from wsis.ops.random_walk import Transition, sinkhorn, walk, walk_each, walk_limit
 
 KINDS = ["symmetric", "alternate"]
 
@@ -63,16 +63,12 @@ def test_scaling_rows_and_columns_beforehand_changes_nothing(kind):
     left = factors[:, :, 0]
     right = left if kind == "symmetric" else factors[:, :, 1]  # the symmetric form: one factor on both sides
     scaled = left[:, :, None] * similarity * right[:, None]
-    assert torch.allclose(
-        sinkhorn(scaled, kind, 80).dense(), sinkhorn(similarity, kind, 80).dense(), atol=1e-12
-    )
+    assert torch.allclose(sinkhorn(scaled, kind, 80).dense(), sinkhorn(similarity, kind, 80).dense(), atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_uniform_blocks_become_one_over_their_size(kind):
-    similarity = torch.block_diag(
-        *(torch.full((s, s), v).double() for s, v in ((2, 7.0), (3, 0.01), (5, 1.0)))
-    )[None]
+    similarity = torch.block_diag(*(torch.full((s, s), v).double() for s, v in ((2, 7.0), (3, 0.01), (5, 1.0))))[None]
     assert torch.allclose(sinkhorn(similarity, kind, 60).dense(), blocks(2, 3, 5).matrix, atol=1e-9)
 
 
@@ -192,9 +188,7 @@ def test_contrast_of_two_halves_in_the_limit(beta):
 
 def test_a_long_walk_forgets_where_it_began():
     transition = sinkhorn(positive(), "symmetric", 40)
-    assert torch.allclose(
-        walk(transition, columns(24, 2, batch=2), 60), torch.tensor(1 / 24).double(), atol=1e-8
-    )
+    assert torch.allclose(walk(transition, columns(24, 2, batch=2), 60), torch.tensor(1 / 24).double(), atol=1e-8)
 
 
 def test_stages_of_a_walk_begin_with_the_start():

@@ -6,20 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wsis.core.errors import ConfigError
 from wsis.data.semantic import SemanticWorld
-from wsis.data.splits import (
-    ADE20K,
-    ADE_SPLITS,
-    COCO_ORDER,
-    COCO_SPLITS,
-    COCO_STUFF,
-    WORLD_SPLIT,
-    find_split,
-)
+from wsis.data.splits import ADE20K, ADE_SPLITS, COCO_ORDER, COCO_SPLITS, COCO_STUFF, WORLD_SPLIT, find_split
 from wsis.data.world import STUFF, World
-from wsis.errors import ConfigError
-from wsis.experiments.data import TINY_WORLD
-from wsis.experiments.simformer import TINY_SHARES
+from wsis.experiments.tables.simformer import TINY_SHARES
+from wsis.weak.sources import TINY_WORLD
 
 # sha256 of the ids in ascending order, joined by spaces
 CHECKSUMS = {
@@ -34,12 +26,7 @@ CHECKSUMS = {
         "S8": "576a874cce91",
         "S9": "b63d5339b584",
     },
-    "ade": {
-        "S1": "1ca1bc057787",
-        "S2": "3f107fcf1831",
-        "S3": "824613d9d859",
-        "S4": "7975adc3955b",
-    },
+    "ade": {"S1": "1ca1bc057787", "S2": "3f107fcf1831", "S3": "824613d9d859", "S4": "7975adc3955b"},
 }
 COUNTS = {"S1": 43, "S2": 43, "S3": 43, "S4": 43, "S5": 51, "S6": 59, "S7": 68, "S8": 76, "S9": 85}
 LISTS = {"coco": COCO_STUFF, "ade": ADE20K}

@@ -13,18 +13,17 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from wsis.config import changed
+from wsis.core.config import changed
+from wsis.core.errors import CheckpointError, ConfigError, DataError, TrainingError
+from wsis.core.seeds import seed_of
+from wsis.core.types import Sample
 from wsis.data.transforms import Augment
-from wsis.errors import CheckpointError, ConfigError, DataError, TrainingError
-from wsis.schedule import Schedule, learning_rate, make_optimizer
-from wsis.train import Engine, batches, make_accelerator, optimise, order, seed_of
-from wsis.types import Sample
+from wsis.training.loop import Engine, batches, make_accelerator, optimise, order
+from wsis.training.schedule import Schedule, learning_rate, make_optimizer
 
 AUGMENT = Augment(crop=8, long_side=None)
 PLAIN = Augment(crop=8, long_side=None, scale=(1, 1), scale_step=0, flip=0, color_probability=0)
-SCHEDULE = Schedule(
-    steps=14, batch_size=4, lr=0.01, new_lr=2.0, weight_decay=0.1, warmup=3, ema=0.9, clip=1.0
-)
+SCHEDULE = Schedule(steps=14, batch_size=4, lr=0.01, new_lr=2.0, weight_decay=0.1, warmup=3, ema=0.9, clip=1.0)
 
 
 class Toy:
@@ -96,9 +95,7 @@ def rows(folder, column="step"):
 
 @pytest.fixture(scope="module")
 def uninterrupted(cpu, toy, tmp_path_factory):
-    engine = Engine(
-        accelerator=cpu, seed=7, folder=tmp_path_factory.mktemp("whole"), log_every=3, checkpoint_every=4
-    )
+    engine = Engine(accelerator=cpu, seed=7, folder=tmp_path_factory.mktemp("whole"), log_every=3, checkpoint_every=4)
     return run(engine, toy).state_dict(), rows(engine.folder, "total")
 
 
@@ -276,12 +273,7 @@ def test_rates_fall_by_layer():
     model = Blocks()
     groups = make_optimizer(model, changed(SCHEDULE, lr=1.0, new_lr=1.0, layer_decay=0.5)).param_groups
     rates = {id(p): g["lr"] for g in groups for p in g["params"]}
-    named = {
-        "trunk.cls_token": 0.125,
-        "trunk.blocks.0.weight": 0.25,
-        "trunk.blocks.1.weight": 0.5,
-        "head.weight": 1.0,
-    }
+    named = {"trunk.cls_token": 0.125, "trunk.blocks.0.weight": 0.25, "trunk.blocks.1.weight": 0.5, "head.weight": 1.0}
     assert {n: rates[id(p)] for n, p in model.named_parameters() if n in named} == named
 
 
@@ -319,9 +311,9 @@ def test_devices():
 TWO = """
 import sys
 from pathlib import Path
-from wsis.checkpoint import save_weights
-from wsis.config import changed
-from wsis.train import Engine, make_accelerator, optimise
+from wsis.models.weights import save_weights
+from wsis.core.config import changed
+from wsis.training.loop import Engine, make_accelerator, optimise
 from tests.test_train import PLAIN, SCHEDULE, Toy, loss, network
 
 folder = Path(sys.argv[1])
@@ -341,15 +333,11 @@ def test_two_processes_learn_what_one_learns(engine, toy, tmp_path):
     launch = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script), str(shared)]
     root = Path(__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", *launch], cwd=root, env=environment, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-m", *launch], cwd=root, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     first, second = (load_file(shared / f"rank{r}.safetensors") for r in (0, 1))
     assert all(torch.equal(first[k], second[k]) for k in first)
-    alone = optimise(
-        "net", network(0, regular=False), loss, toy, PLAIN, changed(SCHEDULE, steps=6), engine, "key"
-    )
+    alone = optimise("net", network(0, regular=False), loss, toy, PLAIN, changed(SCHEDULE, steps=6), engine, "key")
     for name, value in alone.state_dict().items():
         torch.testing.assert_close(first[name], value, rtol=1e-5, atol=1e-5)
     assert not torch.equal(first["head.weight"], network(0, regular=False).head.weight)

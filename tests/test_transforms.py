@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from wsis.core.errors import DataError
+from wsis.core.types import IGNORE, ExtremePoints, Instances, Points, Sample
 from wsis.data.transforms import MEAN_COLOR, Augment, collate, resize
-from wsis.errors import DataError
-from wsis.types import IGNORE, ExtremePoints, Instances, Points, Sample
-from wsis.weak import extreme_points_from_masks
+from wsis.weak.simulate import extreme_points_from_masks
 
 PLAIN = Augment(crop=32, long_side=None, scale=(1, 1), flip=0, color_probability=0)
 
@@ -194,9 +194,7 @@ def test_halving_keeps_the_mean_of_each_block():
     small = resize(Sample(image=image, image_id=1), 20).image
     assert small.shape == (3, 12, 20)
     blocks = image.float().reshape(3, 12, 2, 20, 2).mean((2, 4))
-    assert (small.float() - blocks)[
-        :, 2:-2, 2:-2
-    ].mean().abs() < 2  # an antialiased filter is wider than a block
+    assert (small.float() - blocks)[:, 2:-2, 2:-2].mean().abs() < 2  # an antialiased filter is wider than a block
 
 
 @pytest.mark.parametrize(("size", "expected"), [(20, (12, 20)), ((16, 16), (16, 16)), (5, (3, 5))])

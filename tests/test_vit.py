@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from wsis import backbones, vit
-from wsis.backbones import sha256
-from wsis.checkpoint import save_weights
-from wsis.errors import ConfigError, WeightsError
-from wsis.vit import ViT, build_vit, mean_affinity
+from wsis.core.errors import ConfigError, WeightsError
+from wsis.models import vit
+from wsis.models import weights as weights_module
+from wsis.models.vit import ViT, build_vit, mean_affinity
+from wsis.models.weights import save_weights, sha256
 
 SIDE = 64
 
@@ -38,9 +38,7 @@ def hooked(net, images):
     seen = []
     for block in net.trunk.blocks:
         block.attn.fused_attn = False
-    hooks = [
-        b.attn.attn_drop.register_forward_hook(lambda m, x, y: seen.append(x[0])) for b in net.trunk.blocks
-    ]
+    hooks = [b.attn.attn_drop.register_forward_hook(lambda m, x, y: seen.append(x[0])) for b in net.trunk.blocks]
     net.trunk.forward_features((images - net.mean) / net.std)
     for hook in hooks:
         hook.remove()
@@ -64,8 +62,17 @@ def test_attention_is_that_of_timm(tiny, images, layer):
 @torch.no_grad()
 def test_queries_and_keys_may_be_normalised(images):
     torch.manual_seed(0)
-    trunk = vit.VisionTransformer(img_size=64, patch_size=16, embed_dim=32, depth=2, num_heads=2, num_classes=0,
-                                  qk_norm=True, qkv_bias=False, dynamic_img_size=True)  # fmt: skip
+    trunk = vit.VisionTransformer(
+        img_size=64,
+        patch_size=16,
+        embed_dim=32,
+        depth=2,
+        num_heads=2,
+        num_classes=0,
+        qk_norm=True,
+        qkv_bias=False,
+        dynamic_img_size=True,
+    )
     for block in trunk.blocks:
         nn.init.uniform_(block.attn.q_norm.weight, 0, 4)
     net = ViT(trunk).eval()
@@ -140,9 +147,7 @@ def test_cosines_of_known_vectors():
     torch.testing.assert_close(mean_affinity(q, k, "qk_cos", 0.5), torch.tensor([[[1, e**2], [1, e**-2]]]))
     torch.testing.assert_close(mean_affinity(q, k, "kk_cos", 0.5), torch.tensor([[[e**2, 1], [1, e**2]]]))
     off = (1 + e**-2) / 2
-    torch.testing.assert_close(
-        mean_affinity(both, both, "kk_cos", 0.5), torch.tensor([[[e**2, off], [off, e**2]]])
-    )
+    torch.testing.assert_close(mean_affinity(both, both, "kk_cos", 0.5), torch.tensor([[[e**2, off], [off, e**2]]]))
 
 
 @pytest.mark.parametrize(
@@ -252,8 +257,8 @@ def test_no_network(monkeypatch):
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     """A package that ships vit_tiny_mae."""
-    monkeypatch.setattr(backbones.resources, "files", lambda _: tmp_path)
-    path = tmp_path / "weights" / "vit_tiny_mae.safetensors"
+    monkeypatch.setattr(weights_module.resources, "files", lambda _: tmp_path)
+    path = tmp_path / "shipped" / "vit_tiny_mae.safetensors"
     torch.manual_seed(0)
     save_weights(path, build_vit("vit_tiny", "random").trunk, half=True)
     path.with_suffix(".json").write_text(json.dumps({"sha256": sha256(path)}))
@@ -285,6 +290,6 @@ def test_a_conv_stem_keeps_everything_else(package):
 @pytest.mark.parametrize("weights", vit.SHIPPED["vit_tiny"])
 @torch.no_grad()
 def test_the_weights_of_this_package(weights, images):
-    folder = Path(backbones.__file__).parent / "weights"
+    folder = Path(weights_module.__file__).parent / "shipped"
     assert (folder / f"vit_tiny_{weights}.safetensors").stat().st_size < 5e6
     assert build_vit("vit_tiny", weights).eval().attention(images, 10).isfinite().all()

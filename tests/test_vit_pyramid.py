@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from wsis.backbones import build_pyramid
-from wsis.config import changed
-from wsis.errors import ConfigError
+from wsis.core.config import changed
+from wsis.core.errors import ConfigError
+from wsis.core.types import Batch, Points
 from wsis.methods import bestie
-from wsis.schedule import Schedule, make_optimizer
-from wsis.types import Batch, Points
-from wsis.vit import build_vit
-from wsis.vit_pyramid import TAPS, ViTPyramid, patch_features
+from wsis.models import build_pyramid
+from wsis.models.vit import build_vit
+from wsis.models.vit_pyramid import TAPS, ViTPyramid, patch_features
+from wsis.training.schedule import Schedule, make_optimizer
 
 
 def images(*size, batch=2):
@@ -67,11 +67,7 @@ def test_features_have_the_strides_and_channels_they_say(name):
 
 def test_features_are_those_of_the_pretrained_layers():
     """The third level is layer 8 of the transformer with the checkpoint's weights, which normalised the images."""
-    vit, trunk, x = (
-        build_vit("vit_tiny", "mae").eval(),
-        build_pyramid("vit_tiny", "mae").eval(),
-        images(32, 48),
-    )
+    vit, trunk, x = (build_vit("vit_tiny", "mae").eval(), build_pyramid("vit_tiny", "mae").eval(), images(32, 48))
     expected = patch_features(vit.run(vit.embed(x), 0, TAPS[2]), x, vit.patch)
     torch.testing.assert_close(trunk(x)[2], expected)
     torch.testing.assert_close(trunk.body((x - trunk.mean) / trunk.std)[2], expected)
@@ -103,13 +99,9 @@ def batch():
     maps[0, 10:40, 20:60], maps[1, 30:60, 8:50] = 3, 5
     tags = torch.zeros(2, 5, dtype=torch.bool)
     tags[0, 2] = tags[1, 4] = True
-    points = Points.make(
-        torch.tensor([[40.0, 25], [30, 45]]), torch.tensor([2, 4]), image=torch.tensor([0, 1])
-    )
+    points = Points.make(torch.tensor([[40.0, 25], [30, 45]]), torch.tensor([2, 4]), image=torch.tensor([0, 1]))
     valid = torch.ones(2, 64, 96, dtype=torch.bool)
-    return Batch(
-        images=images(64, 96), image_ids=(0, 1), valid=valid, tags=tags, points=points, semantic_maps=maps
-    )
+    return Batch(images=images(64, 96), image_ids=(0, 1), valid=valid, tags=tags, points=points, semantic_maps=maps)
 
 
 def test_bestie_learns_on_a_transformer():

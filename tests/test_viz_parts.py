@@ -8,7 +8,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
 from wsis import viz
-from wsis.viz import parts
+from wsis.viz import attentionshift as parts
 
 IMAGE = torch.full((3, 24, 32), 128, dtype=torch.uint8)  # 3 x 4 patches of 8 pixels
 BOX = torch.tensor([8.0, 8.0, 24.0, 24.0])  # the last two rows, the middle two columns
@@ -129,11 +129,7 @@ class TestShift:
         assert not opacity[0].any() and not opacity[:, [0, 3]].any() and opacity[1:, 1:3].all()
 
     def test_counts_those_alive(self, frames):
-        assert [f.axes[0].get_title()[-12:] for f in frames] == [
-            "3 prototypes",
-            "2 prototypes",
-            "2 prototypes",
-        ]
+        assert [f.axes[0].get_title()[-12:] for f in frames] == ["3 prototypes", "2 prototypes", "2 prototypes"]
         assert [len(f.axes[0].collections[0].get_offsets()) for f in frames] == [3, 2, 2]
 
     def test_distances_of_features_are_kept(self, frames):
@@ -161,9 +157,7 @@ class TestShift:
         assert len(frames[0].axes[1].collections[0].get_offsets()) == (1 if box[2] - box[0] == 1 else 12)
 
     def test_a_dead_prototype_has_no_patches_not_even_those_unlike_all_others(self, slider):
-        ways = self.WAYS[
-            2:, [2, 0]
-        ]  # the first is dead, the second opposed to the left, at right angles to the right
+        ways = self.WAYS[2:, [2, 0]]  # the first is dead, the second opposed to the left, at right angles to the right
         frame = parts.shift_figure(IMAGE, -self.FEATURES, ways, BOX)[0][0]
         paint = frame.axes[0].images[-1].get_array()
         np.testing.assert_allclose(paint[1:, 1:3, :3].reshape(-1, 3), viz.class_colors(2)[[1] * 4])
@@ -208,9 +202,7 @@ class TestPanels:
 
     @pytest.mark.parametrize("box", [(8, 8, 16, 16), (0, 0, 8, 8), (26, 16, 32, 24), (0, 0, 32, 24)])
     def test_the_view_holds_the_box_and_stays_in_the_image_where_it_can(self, box):
-        panels = parts.parts_panels(
-            IMAGE, {0: torch.ones(1, 3, 4)}, torch.zeros(0, 2), torch.tensor(box).float()
-        )
+        panels = parts.parts_panels(IMAGE, {0: torch.ones(1, 3, 4)}, torch.zeros(0, 2), torch.tensor(box).float())
         axes = drawn(panels["image"])
         (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
         assert left <= box[0] and box[2] - 1 <= right and top <= box[1] and box[3] - 1 <= bottom
@@ -224,15 +216,7 @@ class TestPanels:
         point = torch.tensor([11.5, 11.5])
         maps = torch.rand(3, 3, 4, generator=torch.Generator().manual_seed(0))
         panels = parts.stages_panels(IMAGE, maps, 1, mask.float(), mask, mask, point)
-        names = [
-            "click",
-            "last layer",
-            "last 2 layers",
-            "last 3 layers",
-            "refined",
-            "pseudo mask",
-            "predicted",
-        ]
+        names = ["click", "last layer", "last 2 layers", "last 3 layers", "refined", "pseudo mask", "predicted"]
         assert list(panels) == names
         figure = viz.show(panels, columns=7)
         assert [bool(a.patches) for a in figure.axes] == [n == "last 2 layers" for n in names]

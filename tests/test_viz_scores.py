@@ -11,8 +11,8 @@ import torch
 from matplotlib.patches import Rectangle
 
 from wsis import viz
-from wsis.evaluate import average_precision
-from wsis.types import ExtremePoints
+from wsis.core.types import ExtremePoints
+from wsis.evaluation.instances import average_precision
 from wsis.viz.scores import COMMON, ONLY_PREDICTED, ONLY_TRUE
 
 IMAGE = torch.full((3, 8, 10), 0.5)
@@ -59,9 +59,7 @@ def test_confusion_shows_rows_in_percent_and_leaves_empty_cells_blank(axes):
 
 def test_extreme_points_come_with_the_box_that_they_span(axes):
     four = torch.tensor([[[4.0, 1], [2, 3], [5, 6], [8, 2]]])
-    viz.draw_extreme_points(IMAGE, ExtremePoints(xy=four, labels=torch.tensor([0]), ids=torch.tensor([1])))(
-        axes
-    )
+    viz.draw_extreme_points(IMAGE, ExtremePoints(xy=four, labels=torch.tensor([0]), ids=torch.tensor([1])))(axes)
     (box,) = [p for p in axes.patches if isinstance(p, Rectangle)]
     assert (box.get_x(), box.get_y(), box.get_width(), box.get_height()) == (1.5, 0.5, 7, 6)
     assert len(axes.lines) == 4 * 3

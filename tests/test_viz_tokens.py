@@ -6,7 +6,7 @@ import torch
 from matplotlib.colors import to_rgba
 
 from wsis import viz
-from wsis.viz.tokens import BACKGROUND, FOUND, OBJECT
+from wsis.viz.exits import BACKGROUND, FOUND, OBJECT
 
 CROP = torch.full((3, 32, 32), 128, dtype=torch.uint8)  # 4 x 4 tokens of 8 pixels
 
@@ -75,7 +75,7 @@ class TestDrawTokens:
 
 
 def viz_points():
-    from wsis.types import Points
+    from wsis.core.types import Points
 
     return Points.make(torch.tensor([[4.0, 4.0]]), torch.tensor([0]))
 

@@ -11,15 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from wsis.data.masks import encode_masks
-from wsis.errors import AnnotationError, ConfigError, DataError
-from wsis.types import Instances, Sample
-from wsis.weak import (
+from wsis.core.errors import AnnotationError, ConfigError, DataError
+from wsis.core.types import Instances, Sample
+from wsis.data.masks import encode_masks, tags_from_labels
+from wsis.weak.files import simulate, simulate_file
+from wsis.weak.simulate import (
     extreme_points_from_masks,
     points_from_masks,
-    simulate,
-    simulate_file,
-    tags_from_labels,
     uniform_by_id,
     with_extreme_points,
     with_points,
@@ -135,9 +133,7 @@ def middle_of_the_longest_run(line):
 @given(mask_stacks())
 @settings(max_examples=150, deadline=None)
 def test_ties_are_settled_by_the_longest_run(masks):
-    for mask, (top, left, bottom, right) in zip(
-        masks, extreme_points_from_masks(masks).int().tolist(), strict=True
-    ):
+    for mask, (top, left, bottom, right) in zip(masks, extreme_points_from_masks(masks).int().tolist(), strict=True):
         assert top[0] == middle_of_the_longest_run(mask[top[1]].tolist())
         assert bottom[0] == middle_of_the_longest_run(mask[bottom[1]].tolist())
         assert left[1] == middle_of_the_longest_run(mask[:, left[0]].tolist())
@@ -145,8 +141,7 @@ def test_ties_are_settled_by_the_longest_run(masks):
 
 
 @pytest.mark.parametrize(
-    ("row", "expected"),
-    [("###..", 1), ("#.####", 3), ("##.#.##", 0), (".#..#", 1), ("#.#.###.###", 5), ("####", 1)],
+    ("row", "expected"), [("###..", 1), ("#.####", 3), ("##.#.##", 0), (".#..#", 1), ("#.#.###.###", 5), ("####", 1)]
 )
 def test_of_several_runs_the_longest_counts_then_the_first(row, expected):
     mask = torch.tensor([[c == "#" for c in row]])
@@ -195,9 +190,7 @@ def test_no_masks_give_no_extreme_points():
     assert extreme_points_from_masks(masks).shape == (0, 4, 2)
 
 
-@pytest.mark.parametrize(
-    "function", [extreme_points_from_masks, lambda m: points_from_masks(m, "mask_random")]
-)
+@pytest.mark.parametrize("function", [extreme_points_from_masks, lambda m: points_from_masks(m, "mask_random")])
 def test_an_empty_mask_is_named(function):
     masks = torch.ones(3, 4, 4, dtype=torch.bool)
     masks[1] = False
@@ -206,9 +199,7 @@ def test_an_empty_mask_is_named(function):
 
 
 def test_an_unknown_kind_is_named():
-    with pytest.raises(
-        ConfigError, match="points='center': choose one of box_center, mask_centroid, mask_random"
-    ):
+    with pytest.raises(ConfigError, match="points='center': choose one of box_center, mask_centroid, mask_random"):
         points_from_masks(torch.ones(1, 2, 2, dtype=torch.bool), "center")
 
 
@@ -229,14 +220,7 @@ def test_draws_are_uniform_and_differ_by_seed_image_and_id():
 def coco(masks, crowd=()):
     """A COCO data set with one image that has these masks, ids from 11."""
     annotations = [
-        {
-            "id": 11 + i,
-            "image_id": 5,
-            "category_id": 3,
-            "segmentation": rle,
-            "iscrowd": int(i in crowd),
-            "note": "x",
-        }
+        {"id": 11 + i, "image_id": 5, "category_id": 3, "segmentation": rle, "iscrowd": int(i in crowd), "note": "x"}
         for i, rle in enumerate(encode_masks(masks))
     ]
     image = {"id": 5, "file_name": "a.png", "height": masks.shape[1], "width": masks.shape[2], "licence": 4}
@@ -299,13 +283,9 @@ def test_lines_and_single_pixels_of_a_sample_get_no_extreme_points(masks):
 
 def test_file_to_file(tmp_path, masks):
     (tmp_path / "src.json").write_text(json.dumps(coco(masks)))
-    counts = simulate_file(
-        tmp_path / "src.json", tmp_path / "out" / "dst.json", points="box_center", tags=True
-    )
+    counts = simulate_file(tmp_path / "src.json", tmp_path / "out" / "dst.json", points="box_center", tags=True)
     assert counts == {"images": 1, "points": 3, "extreme_points": 0, "tags": 1, "dropped": 0}
-    assert json.loads((tmp_path / "out/dst.json").read_text()) == simulate(
-        coco(masks), points="box_center", tags=True
-    )
+    assert json.loads((tmp_path / "out/dst.json").read_text()) == simulate(coco(masks), points="box_center", tags=True)
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["dst.json"]
 
 

@@ -5,11 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from wsis.core.errors import ConfigError
 from wsis.data.world import CLASSES, PARTS, SPLITS, STUFF, Scene, World, WorldConfig
 from wsis.data.world.config import DRAWINGS
 from wsis.data.world.shapes import TINTS, box, limb, oval
 from wsis.data.world.sprites import distances
-from wsis.errors import ConfigError
 
 PLAIN = {"contact": 0.0, "occlusion": 0.0, "nested": 0.0, "objects": (1, 2)}
 AROUND = np.ones((3, 3), bool)
@@ -23,9 +23,7 @@ def scenes() -> list[Scene]:
 
 def same_class_pairs(scene: Scene) -> list[tuple[np.ndarray, np.ndarray]]:
     masks, labels = scene.masks.numpy(), scene.labels.tolist()
-    pairs = [
-        (a, b) for a in range(len(labels)) for b in range(len(labels)) if a != b and labels[a] == labels[b]
-    ]
+    pairs = [(a, b) for a in range(len(labels)) for b in range(len(labels)) if a != b and labels[a] == labels[b]]
     return [(masks[a], masks[b]) for a, b in pairs]
 
 
@@ -54,10 +52,7 @@ def test_order_of_access_does_not_matter():
     forward, backward = World(length=6), World(length=6)
     a = [forward.scene(i) for i in range(6)]
     b = [backward.scene(i) for i in reversed(range(6))][::-1]
-    assert all(
-        torch.equal(x.image, y.image) and torch.equal(x.part_map, y.part_map)
-        for x, y in zip(a, b, strict=True)
-    )
+    assert all(torch.equal(x.image, y.image) and torch.equal(x.part_map, y.part_map) for x, y in zip(a, b, strict=True))
 
 
 def test_splits_and_seeds_share_no_scene_and_no_id():

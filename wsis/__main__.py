@@ -10,8 +10,8 @@ import sys
 from typing import Any
 
 from wsis.command_options import verbs_parser
-from wsis.config import changed
-from wsis.errors import ConfigError, WsisError
+from wsis.core.config import changed
+from wsis.core.errors import ConfigError, WsisError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,7 +47,7 @@ def say(*words: object) -> None:
 
 
 def doctor(options: argparse.Namespace) -> int:
-    from wsis.doctor import examine
+    from wsis.experiments.doctor import examine
 
     return examine()
 
@@ -58,7 +58,7 @@ def world(options: argparse.Namespace) -> None:
     from wsis.data.coco import write_dataset
     from wsis.data.semantic import SemanticWorld, write_semantic
     from wsis.data.world import World
-    from wsis.experiments.data import TINY_WORLD
+    from wsis.weak.sources import TINY_WORLD
 
     config = TINY_WORLD if options.size is None else replace(TINY_WORLD, size=options.size)
     for split, length in (("train", options.train), ("val", options.val)):
@@ -71,60 +71,77 @@ def world(options: argparse.Namespace) -> None:
 
 
 def weak(options: argparse.Namespace) -> None:
-    from wsis.weak import simulate_file
+    from wsis.weak.files import simulate_file
 
     if not (options.points or options.extreme or options.tags):
         raise ConfigError("nothing to simulate; ask for --points KIND, --extreme or --tags")
     counts = simulate_file(
-        options.source, options.out, points=options.points, extreme=options.extreme, tags=options.tags,
-        seed=options.seed, drop_invalid=options.drop_invalid,
-    )  # fmt: skip
+        options.source,
+        options.out,
+        points=options.points,
+        extreme=options.extreme,
+        tags=options.tags,
+        seed=options.seed,
+        drop_invalid=options.drop_invalid,
+    )
     say(f"{options.out}: " + ", ".join(f"{n} {kind.replace('_', ' ')}" for kind, n in counts.items()))
 
 
 def train(options: argparse.Namespace) -> None:
-    from wsis import runs
-    from wsis.dryrun import dry_run
-    from wsis.experiments.data import clicks_for, open_data
+    from wsis import methods
     from wsis.experiments.recipes import read_recipe
+    from wsis.training import runs
+    from wsis.training.dry_run import dry_run
+    from wsis.weak.sources import clicks_for, open_data
 
     recipe = read_recipe(options.recipe) if options.recipe else {}
-    asked = {
-        k: getattr(options, k) for k in ("scale", "data", "seed", "device") if getattr(options, k) is not None
-    }
+    asked = {k: getattr(options, k) for k in ("scale", "data", "seed", "device") if getattr(options, k) is not None}
     chosen = {"scale": "tiny", "data": "world", "seed": 0, "device": "auto", **recipe, **asked}
-    package = runs.method(options.method)
+    package = methods.method(options.method)
     cfg = changed(package.FULL if chosen["scale"] == "full" else package.TINY, **chosen.get("settings", {}))
     cfg = changed(cfg, **settings(options.set))
     if options.dry_run:
-        say(dry_run(options.method, cfg, chosen["device"], options.workers))
+        say(dry_run(package, cfg, chosen["device"], options.workers))
         return
     if options.out is None:
         raise ConfigError("--out is missing; name the folder of the run")
     if (options.out / "run.json").exists() and not options.resume and os.environ.get("RANK", "0") == "0":
         raise ConfigError(f"{options.out} holds a run already; go on with --resume, or choose another --out")
     data = open_data(
-        chosen["data"], chosen["scale"], clicks=clicks_for(cfg), seed=chosen["seed"],
-        weak=options.weak, drop_invalid=options.drop_invalid,
-    )  # fmt: skip
+        chosen["data"],
+        chosen["scale"],
+        clicks=clicks_for(cfg),
+        seed=chosen["seed"],
+        weak=options.weak,
+        drop_invalid=options.drop_invalid,
+    )
     for note in data.notes:
         say(note)
     reports = runs.fit(
-        options.method, cfg, data.train, data.val, options.out, data=data.description, seed=chosen["seed"],
-        device=chosen["device"], only=tuple(options.stage), workers=options.workers,
+        package,
+        cfg,
+        data.train,
+        data.val,
+        options.out,
+        data=data.description,
+        seed=chosen["seed"],
+        device=chosen["device"],
+        only=tuple(options.stage),
+        workers=options.workers,
         tensorboard=options.tensorboard,
-    )  # fmt: skip
+    )
     for name, report in reports.items():
         say(f"{name}: {figures(report)}")
 
 
 def label(options: argparse.Namespace) -> None:
-    from wsis import annotate, runs
+    from wsis import methods
     from wsis.data.coco import CocoFolder
     from wsis.data.semantic import SemanticFolder
-    from wsis.experiments.data import clicked, clicks_for
+    from wsis.training import apply as annotate
+    from wsis.weak.sources import clicked, clicks_for
 
-    run = runs.load(options.folder, options.device)
+    run = methods.load_run(options.folder, options.device)
     clicks, described = clicks_for(run.cfg), f"{options.data} {options.split} {options.weak}"
     if clicks == "class_maps":
         maps = SemanticFolder(options.data, options.split, options.weak)
@@ -143,11 +160,12 @@ def label(options: argparse.Namespace) -> None:
 
 
 def predict(options: argparse.Namespace) -> None:
-    from wsis import annotate, runs
-    from wsis.data.pictures import ImageFolder
-    from wsis.experiments.data import clicks_for
+    from wsis import methods
+    from wsis.data.images import ImageFolder
+    from wsis.training import apply as annotate
+    from wsis.weak.sources import clicks_for
 
-    run = runs.load(options.folder, options.device)
+    run = methods.load_run(options.folder, options.device)
     if clicks_for(run.cfg) == "class_maps":
         maps, folder = ImageFolder(options.images), str(options.images)
         counts = annotate.class_maps(run, maps, options.out, folder, annotate.predicted)
@@ -157,12 +175,12 @@ def predict(options: argparse.Namespace) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> None:
+    from wsis.core.files import write_json
+    from wsis.core.table import table as draw
+    from wsis.core.types import IGNORE
     from wsis.data.semantic import read_categories
     from wsis.data.splits import find_split
-    from wsis.evaluate_files import coco_ap_files, pseudo_files, semantic_files, separated_files, voc_ap_files
-    from wsis.files import write_json
-    from wsis.types import IGNORE
-    from wsis.viz.tables import table as draw
+    from wsis.evaluation.files import coco_ap_files, pseudo_files, semantic_files, separated_files, voc_ap_files
 
     for option, metric in (("split", "semantic"), ("objects", "separated")):
         if getattr(options, option) is not None and options.metric != metric:
@@ -202,10 +220,17 @@ def table(options: argparse.Namespace) -> None:
         say(f"\n{as_text(result)}\n")
     for one in find(options.id):
         result = run_table(
-            one, options.scale, options.data, range(options.seeds), options.out, options.runs,
-            settings=settings(options.set), device=options.device, workers=options.workers,
+            one,
+            options.scale,
+            options.data,
+            range(options.seeds),
+            options.out,
+            options.runs,
+            settings=settings(options.set),
+            device=options.device,
+            workers=options.workers,
             drop_invalid=options.drop_invalid,
-        )  # fmt: skip
+        )
         say(f"\n{as_text(result)}\n")
 
 
@@ -224,9 +249,7 @@ def settings(pairs: list[str]) -> dict[str, str]:
 def figures(report: dict[str, Any]) -> str:
     """A report in one line."""
     plain = {k: v for k, v in report.items() if k != "key"}
-    return ", ".join(
-        f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {json.dumps(v)}" for k, v in plain.items()
-    )
+    return ", ".join(f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {json.dumps(v)}" for k, v in plain.items())
 
 
 if __name__ == "__main__":

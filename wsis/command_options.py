@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from wsis.config import Scale
+from wsis.core.config import Scale
 
 
 def verbs_parser(runs: Mapping[str, Callable[[argparse.Namespace], int | None]]) -> argparse.ArgumentParser:
@@ -23,9 +23,7 @@ def verbs_parser(runs: Mapping[str, Callable[[argparse.Namespace], int | None]])
     )
     verb.add_argument("--metric", choices=("coco", "voc", "pseudo", "separated", "semantic"), required=True)
     verb.add_argument(
-        "--objects",
-        type=Path,
-        help="with separated: a JSON list of the objects to find (default: those in pieces)",
+        "--objects", type=Path, help="with separated: a JSON list of the objects to find (default: those in pieces)"
     )
     verb.add_argument(
         "--split",
@@ -40,11 +38,7 @@ def verbs_parser(runs: Mapping[str, Callable[[argparse.Namespace], int | None]])
     verb.add_argument(
         "--runs", type=Path, default=Path("runs"), help="folder of the runs; what is there is not run again"
     )
-    _verb(
-        verbs,
-        "doctor",
-        "what is installed and found; exit status 1, with the remedy, when something is missing",
-    )
+    _verb(verbs, "doctor", "what is installed and found; exit status 1, with the remedy, when something is missing")
     for name, verb in verbs.choices.items():
         verb.set_defaults(run=runs[name])
     return parser
@@ -55,24 +49,16 @@ def _data_verbs(verbs: Any) -> None:
     verb.add_argument("--out", type=Path, required=True)
     verb.add_argument("--train", type=int, default=2000, help="number of scenes (default 2000)")
     verb.add_argument("--val", type=int, default=200, help="number of scenes (default 200)")
-    verb.add_argument(
-        "--size", type=int, help="side of the pictures, pixels (default: as --data world at tiny scale)"
-    )
+    verb.add_argument("--size", type=int, help="side of the pictures, pixels (default: as --data world at tiny scale)")
     verb.add_argument("--seed", type=int, default=0)
     verb.add_argument("--class-maps", action="store_true", help="a class for every pixel, for simformer")
-    verb = _verb(
-        verbs, "weak", "simulate an annotator: masks -> clicks, extreme points, tags in the same JSON"
-    )
+    verb = _verb(verbs, "weak", "simulate an annotator: masks -> clicks, extreme points, tags in the same JSON")
     verb.add_argument("source", type=Path, metavar="SRC.json")
     verb.add_argument("--points", choices=("box_center", "mask_centroid", "mask_random"))
-    verb.add_argument(
-        "--extreme", action="store_true", help="top, left, bottom and right click of each object"
-    )
+    verb.add_argument("--extreme", action="store_true", help="top, left, bottom and right click of each object")
     verb.add_argument("--tags", action="store_true", help="which classes are in each image")
     verb.add_argument("--seed", type=int, default=0)
-    verb.add_argument(
-        "--drop-invalid", action="store_true", help="leave out annotations with unusable shapes"
-    )
+    verb.add_argument("--drop-invalid", action="store_true", help="leave out annotations with unusable shapes")
     verb.add_argument("--out", type=Path, required=True)
 
 
@@ -81,14 +67,10 @@ def _run_verbs(verbs: Any) -> None:
     verb.add_argument("method", metavar="METHOD", help="bestie, exits, attentionshift or simformer")
     _training_options(verb, scale=None)
     verb.add_argument("--recipe", type=Path, help="YAML or JSON file: scale, data, seed, device and settings")
-    verb.add_argument(
-        "--weak", type=Path, help="COCO JSON whose weak labels replace those of the training images"
-    )
+    verb.add_argument("--weak", type=Path, help="COCO JSON whose weak labels replace those of the training images")
     verb.add_argument("--out", type=Path, help="folder of the run")
     verb.add_argument("--seed", type=int)
-    verb.add_argument(
-        "--stage", action="append", default=[], metavar="NAME", help="run only this stage (repeatable)"
-    )
+    verb.add_argument("--stage", action="append", default=[], metavar="NAME", help="run only this stage (repeatable)")
     verb.add_argument("--resume", action="store_true", help="go on with the run in --out")
     verb.add_argument("--tensorboard", action="store_true")
     verb.add_argument(
@@ -99,16 +81,10 @@ def _run_verbs(verbs: Any) -> None:
     verb.add_argument("--data", type=Path, required=True, metavar="DIR", help="a folder in COCO format")
     verb.add_argument("--split", default="val")
     verb.add_argument("--weak", type=Path, help="COCO JSON with the weak labels")
-    verb.add_argument(
-        "--drop-invalid", action="store_true", help="leave out annotations with unusable shapes"
-    )
+    verb.add_argument("--drop-invalid", action="store_true", help="leave out annotations with unusable shapes")
     verb.add_argument("--device", default="auto", help="auto, cpu or cuda")
     verb.add_argument("--out", type=Path, required=True)
-    verb = _verb(
-        verbs,
-        "predict",
-        "pictures without labels -> scored masks in COCO results format, or label PNGs",
-    )
+    verb = _verb(verbs, "predict", "pictures without labels -> scored masks in COCO results format, or label PNGs")
     verb.add_argument("folder", type=Path, metavar="RUN")
     verb.add_argument("--images", type=Path, required=True, metavar="DIR", help="a folder of pictures")
     verb.add_argument("--device", default="auto", help="auto, cpu or cuda")
@@ -127,12 +103,8 @@ def _training_options(verb: argparse.ArgumentParser, scale: str | None) -> None:
         metavar="world|DIR",
         help="a folder in COCO format, for simformer with class maps",
     )
-    verb.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting (repeatable)"
-    )
-    verb.add_argument(
-        "--drop-invalid", action="store_true", help="leave out annotations with unusable shapes"
-    )
+    verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting (repeatable)")
+    verb.add_argument("--drop-invalid", action="store_true", help="leave out annotations with unusable shapes")
     verb.add_argument("--device", default=None if scale is None else "auto", help="auto, cpu or cuda")
     verb.add_argument("--workers", type=int, default=0, help="processes that load images")
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wsis.core.errors import AnnotationError, DataError
+from wsis.core.files import read_json
 from wsis.data.masks import run_total
-from wsis.errors import AnnotationError, DataError
-from wsis.files import read_json
 
 WEAK_KEYS = ("point", "extreme_points")
 SECTIONS = ("images", "annotations", "categories")
@@ -76,15 +76,11 @@ def shape_problem(annotation: dict[str, Any], height: int, width: int) -> str | 
         return f"segmentation {str(shape)[:40]} is neither polygons nor a run length; draw it or drop the key"
     for polygon in shape:
         if not isinstance(polygon, list) or not _numbers(polygon, len(polygon)):
-            return (
-                f"polygon {str(polygon)[:40]} is not a list of numbers; write [x1, y1, x2, y2, x3, y3, ...]"
-            )
+            return f"polygon {str(polygon)[:40]} is not a list of numbers; write [x1, y1, x2, y2, x3, y3, ...]"
         if len(polygon) % 2:
             return f"polygon with {len(polygon)} numbers: x and y come in pairs; add or remove one"
         if len(polygon) < 6:
-            return (
-                f"polygon with {len(polygon) // 2} points; it needs 3, or open the set with drop_invalid=True"
-            )
+            return f"polygon with {len(polygon) // 2} points; it needs 3, or open the set with drop_invalid=True"
     return None
 
 
@@ -116,9 +112,7 @@ def _extreme_problem(extreme: Any, height: int, width: int) -> str | None:
     pairs = isinstance(extreme, list) and all(isinstance(p, list) and len(p) == 2 for p in extreme)
     if not pairs or len(extreme) != 4:
         found = str(extreme)[:80]
-        return (
-            f"extreme_points {found} are not four [x, y]: top, left, bottom, right; a corner may occur twice"
-        )
+        return f"extreme_points {found} are not four [x, y]: top, left, bottom, right; a corner may occur twice"
     for side, click in zip(SIDES, extreme, strict=True):
         if not _numbers(click, 2):
             return f"{side} extreme point {click} is not [x, y]; give two finite numbers"
@@ -167,9 +161,7 @@ def replace_weak_labels(coco: dict[str, Any], path: Path | str, weak_path: Path 
     for category in weak["categories"]:
         if names.get(category["id"]) != category["name"]:
             what = f"category {category['id']} {category['name']!r}"
-            raise AnnotationError(
-                f"{weak_path}: {what} is {names.get(category['id'])!r} in {path}; use its categories"
-            )
+            raise AnnotationError(f"{weak_path}: {what} is {names.get(category['id'])!r} in {path}; use its categories")
     sizes = {i["id"]: (i["width"], i["height"]) for i in coco["images"]}
     for image in weak["images"]:
         if sizes.get(image["id"]) != (image["width"], image["height"]):
@@ -210,20 +202,14 @@ def _where(path: Path | str, annotation: dict[str, Any]) -> str:
 
 def _check_sections(coco: Any, path: Path | str) -> None:
     if isinstance(coco, list):
-        raise DataError(
-            f"{path} is a list (COCO results?), not a COCO data set; it needs {', '.join(SECTIONS)}"
-        )
+        raise DataError(f"{path} is a list (COCO results?), not a COCO data set; it needs {', '.join(SECTIONS)}")
     missing = [s for s in SECTIONS if not isinstance(coco, dict) or not isinstance(coco.get(s), list)]
     if missing:
-        raise DataError(
-            f"{path} is not a COCO JSON: no list named {', '.join(missing)}; export it as instances"
-        )
+        raise DataError(f"{path} is not a COCO JSON: no list named {', '.join(missing)}; export it as instances")
     for section in SECTIONS:
         for i, entry in enumerate(coco[section]):
             if not isinstance(entry, dict) or type(entry.get("id")) is not int:
-                raise DataError(
-                    f"{path}: {section}[{i}] has no integer id ({str(entry)[:60]}); number the entries"
-                )
+                raise DataError(f"{path}: {section}[{i}] has no integer id ({str(entry)[:60]}); number the entries")
 
 
 def _by_id(entries: list[dict[str, Any]], kind: str, path: Path | str) -> dict[int, dict[str, Any]]:
@@ -256,15 +242,11 @@ def _check_image(image: dict[str, Any], categories: Iterable[int], path: Path | 
         raise AnnotationError(f"{where}: tags {tags!r} are not a list of category ids; write [1, 3]")
     unknown = [t for t in tags if type(t) is not int or t not in categories]
     if unknown:
-        raise AnnotationError(
-            f"{where}: tag {unknown[0]!r} is no category id; add the category or remove the tag"
-        )
+        raise AnnotationError(f"{where}: tag {unknown[0]!r} is no category id; add the category or remove the tag")
 
 
 def _check_references(annotation: dict[str, Any], images: Any, categories: Any, path: Path | str) -> None:
     for key, known, remedy in (("image_id", images, "image"), ("category_id", categories, "category")):
         if type(annotation.get(key)) is not int or annotation[key] not in known:
             value = annotation.get(key)
-            raise DataError(
-                f"{_where(path, annotation)}: {key} {value!r} does not exist; add the {remedy} or mend it"
-            )
+            raise DataError(f"{_where(path, annotation)}: {key} {value!r} does not exist; add the {remedy} or mend it")

@@ -18,22 +18,15 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from wsis.core.errors import AnnotationError, DataError
+from wsis.core.files import atomic, read_json, write_json
+from wsis.core.types import BACKGROUND, IGNORE, Dataset, ExtremePoints, Instances, Points, Sample
 from wsis.data.checks import WEAK_KEYS, file_name, near_object, read_coco, replace_weak_labels
-from wsis.data.labelled import read_all, read_class_map
-from wsis.data.masks import decode_masks, paint_semantic
-from wsis.data.pictures import read_image
-from wsis.errors import AnnotationError, DataError
-from wsis.export import (
-    annotation_records,
-    categories,
-    image_record,
-    instances_json,
-    read_label_map,
-    write_label_map,
-)
-from wsis.files import atomic, read_json, write_json
-from wsis.types import BACKGROUND, IGNORE, Dataset, ExtremePoints, Instances, Points, Sample
-from wsis.weak import tags_from_labels
+from wsis.data.coco_json import annotation_records, categories, image_record, instances_json
+from wsis.data.images import read_image
+from wsis.data.label_maps import read_class_map, read_label_map, write_label_map
+from wsis.data.masks import decode_masks, paint_semantic, tags_from_labels
+from wsis.data.wrappers import read_all
 
 UNKNOWN = 254
 
@@ -130,20 +123,14 @@ class CocoFolder:
         filled = masks.flatten(1).any(1)
         if not filled.all() and not self.drop_invalid:
             where = f"{self.path}: annotation {truth.ids[~filled][0]}"
-            raise DataError(
-                f"{where}: its mask has no pixel; remove it, or open the set with drop_invalid=True"
-            )
+            raise DataError(f"{where}: its mask has no pixel; remove it, or open the set with drop_invalid=True")
         return truth[filled]
 
     def _tags(self, record: dict[str, Any]) -> Tensor:
         ids = record.get("tags", [a["category_id"] for a in self._annotations[record["id"]]])
-        return tags_from_labels(
-            torch.tensor([self._label[i] for i in ids], dtype=torch.long), len(self.classes)
-        )
+        return tags_from_labels(torch.tensor([self._label[i] for i in ids], dtype=torch.long), len(self.classes))
 
-    def _clicks(
-        self, record: dict[str, Any], truth: Instances | None, key: str, shape: tuple[int, ...]
-    ) -> Any:
+    def _clicks(self, record: dict[str, Any], truth: Instances | None, key: str, shape: tuple[int, ...]) -> Any:
         """(xy, labels, ids) of the clicks of one kind, each on its object; None if the data set has none."""
         if key not in self._present:
             return None

@@ -8,7 +8,7 @@ import torch
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
-from wsis.types import BACKGROUND, IGNORE, Instances
+from wsis.core.types import BACKGROUND, IGNORE, Instances
 
 
 def box_pixels(boxes: Tensor, size: tuple[int, ...] | torch.Size) -> Tensor:
@@ -85,3 +85,15 @@ def _parse(text: str) -> np.ndarray | None:
     for start in (1, 2):
         values[start::2] = np.cumsum(values[start::2])
     return values
+
+
+def tags_from_labels(labels: Tensor, num_classes: int) -> Tensor:
+    """Which classes occur: int64 [K] in 0..C-1 -> bool [C]."""
+    tags = torch.zeros(num_classes, dtype=torch.bool, device=labels.device)
+    tags[labels] = True
+    return tags
+
+
+def tags_from_map(class_map: Tensor, num_classes: int) -> Tensor:
+    """Which classes have a pixel: class map uint8 [H, W] -> bool [C]; 0 and 255 are none."""
+    return torch.bincount(class_map.flatten(), minlength=256)[1 : num_classes + 1] > 0

@@ -6,27 +6,26 @@ A label PNG holds category ids, 1..254; 0 and 255 are pixels without a class, wh
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from wsis.core.errors import DataError
+from wsis.core.files import read_json, write_json
+from wsis.core.types import BACKGROUND, IGNORE, Dataset, Sample
 from wsis.data.checks import file_name, read_coco
 from wsis.data.coco import write_dataset
-from wsis.data.labelled import category_ids, read_all
-from wsis.data.pictures import ImageFolder
-from wsis.data.transforms import Augment, PaddedSample, resize, short_side
+from wsis.data.coco_json import categories
+from wsis.data.images import ImageFolder
+from wsis.data.label_maps import read_label_map
+from wsis.data.masks import tags_from_map
 from wsis.data.world import STUFF, World
-from wsis.errors import AnnotationError, DataError
-from wsis.export import categories, read_label_map
-from wsis.files import read_json, write_json
-from wsis.types import BACKGROUND, IGNORE, Dataset, Sample
-from wsis.weak import tags_from_map, with_base_masks
+from wsis.data.wrappers import category_ids, read_all
 
 UNKNOWN = 0  # in the table of values, where 0 itself becomes 255
-DRAWS = 50  # of a crop until one shows a class
 
 # The embedded world in the manner of ADE20K: one list by name, kinds of ground as one class, some pixels without any
 MERGED = {"sand": "ground", "rock": "ground"}
@@ -77,11 +76,7 @@ class SemanticFolder:
 
     def tags(self, index: int) -> Tensor:
         """The tags of one image, bool [C], without reading its picture."""
-        return (
-            tags_from_map(self._class_map(index), len(self.classes))
-            if self._tags is None
-            else self._tags[index]
-        )
+        return tags_from_map(self._class_map(index), len(self.classes)) if self._tags is None else self._tags[index]
 
     def check(self) -> None:
         """Read every sample; raises DataError, see `read_all`."""
@@ -119,11 +114,7 @@ class SemanticWorld:
 
     def __init__(self, world: World, layout: Literal["coco", "ade"] = "coco") -> None:
         self.world, names = world, (*world.classes, *STUFF)
-        merged = (
-            {n: MERGED.get(n, n) for n in names if n != UNLABELLED}
-            if layout == "ade"
-            else {n: n for n in names}
-        )
+        merged = {n: MERGED.get(n, n) for n in names if n != UNLABELLED} if layout == "ade" else {n: n for n in names}
         self.classes = tuple(sorted(set(merged.values())) if layout == "ade" else names)
         values = [self.classes.index(merged[n]) + 1 if n in merged else IGNORE for n in names]
         self._value = torch.tensor([IGNORE, *values], dtype=torch.uint8)
@@ -141,107 +132,6 @@ class SemanticWorld:
             tags=tags_from_map(true_semantic, len(self.classes)),
             true_semantic=true_semantic,
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class SemanticAugment:
-    """Random size, place, color and flip of a sample with a class map; the same sample and seed give the same result.
-
-    A crop is drawn again, up to 50 times, until it has something to learn from: a pixel with a class, or the tag of a
-    novel class. After that the whole image is made to fit.
-
-    Args:
-        crop: side of the square that comes out, pixels; right of and below a smaller image it is padding.
-        short: sides to choose from, pixels of the shorter side. long: at most, pixels of the longer side.
-        flip: probability of a left-right flip.
-        novel: labels whose pixels are 255 in `semantic_map`.
-        masks: "base"; "all" keeps the novel ones; "given" takes the sample's own `semantic_map` and never the truth.
-        tag_scope: tags of what the crop shows (of the truth; with masks "given" of that map), or of the whole image.
-    """
-
-    crop: int
-    short: tuple[int, ...]
-    long: int
-    flip: float = 0.5
-    novel: tuple[int, ...] = ()
-    masks: Literal["base", "all", "given"] = "base"
-    tag_scope: Literal["crop", "image"] = "crop"
-    annotates: ClassVar[bool] = True
-
-    def __call__(self, sample: Sample, seed: int) -> PaddedSample:
-        """image [3, S, S], semantic_map, valid [S, S] and tags [C] of a crop; the truth is left out.
-
-        Raises:
-            AnnotationError: the sample lacks its class map or tags, or has a novel tag that crops would not see.
-        """
-        sample = self._learnable(sample)
-        generator, novel = torch.Generator().manual_seed(seed), list(self.novel)
-        for _ in range(DRAWS):
-            window = self._window(sample, torch.rand(3, generator=generator, dtype=torch.float64).tolist())
-            if (window.semantic_map != IGNORE).any() or window.tags[novel].any():  # pyright: ignore
-                break
-        else:
-            window = self._tagged(resize(sample, short_side(sample.size, self.crop, self.crop)))
-        # SSD's four changes: the second, its contrast, is a factor; a turn of 18 is of OpenCV's 180
-        augment = Augment(
-            crop=self.crop, long_side=None, scale=(1, 1), scale_step=0, flip=self.flip,
-            shift=32, brightness=0.5, contrast=0, saturation=0.5, hue=18 / 180, color_probability=0.5,
-        )  # fmt: skip
-        last = int(torch.randint(2**62, (), generator=generator))
-        return _moved_to_corner(augment(replace(window, true_semantic=None), last))
-
-    def _learnable(self, sample: Sample) -> Sample:
-        """The sample with the map to learn from; `true_semantic` is then what crops take their tags from."""
-        sample = replace(sample, truth=None, points=None, extreme_points=None)
-        if self.masks != "given":
-            learnable = with_base_masks(sample, self.novel, self.masks)
-            if self.masks == "base" and self.tag_scope == "crop":
-                self._check_tags(sample)
-            return learnable
-        return with_base_masks(replace(sample, true_semantic=sample.semantic_map), (), "all")
-
-    def _check_tags(self, sample: Sample) -> None:
-        """A novel class that is tagged but never in the map would be in no crop's tags, and not be learned."""
-        assert sample.true_semantic is not None and sample.tags is not None
-        lost = sample.tags & ~tags_from_map(sample.true_semantic, len(sample.tags))
-        if labels := [label for label in self.novel if lost[label]]:
-            raise AnnotationError(
-                f"image {sample.image_id} ({sample.file_name}) is tagged with the novel class {labels[0]} (from 0) and its "
-                "label map does not show it, so that no crop can tell its tags; train with --set tag_scope=image"
-            )
-
-    def _window(self, sample: Sample, chance: Sequence[float]) -> Sample:
-        """A random part, at most `crop` wide and high, of the sample at a random size."""
-        short = self.short[int(chance[0] * len(self.short))]
-        sample = resize(sample, short_side(sample.size, short, self.long))
-        room = (max(side - self.crop, 0) for side in sample.size)
-        top, left = (int(c * (r + 1)) for c, r in zip(chance[1:], room, strict=True))
-        part = (..., slice(top, top + self.crop), slice(left, left + self.crop))
-        moved = {k: getattr(sample, k)[part] for k in ("image", "semantic_map", "true_semantic")}
-        return self._tagged(replace(sample, **moved))
-
-    def _tagged(self, sample: Sample) -> Sample:
-        if self.tag_scope == "image":
-            return sample
-        assert sample.true_semantic is not None and sample.tags is not None
-        return replace(sample, tags=tags_from_map(sample.true_semantic, len(sample.tags)))
-
-
-def _moved_to_corner(sample: PaddedSample) -> PaddedSample:
-    """The sample with its image in the upper left corner of the padding."""
-    valid: Any = sample.valid
-    shift = (-int(valid.any(1).byte().argmax()), -int(valid.any(0).byte().argmax()))
-    moved = {k: getattr(sample, k).roll(shift, (-2, -1)) for k in ("image", "semantic_map", "valid")}
-    return replace(sample, **moved)
-
-
-def presence(dataset: Dataset) -> Tensor:
-    """Which classes each image is tagged with: bool [n, C].
-
-    From the data set's method `tags(index)` where it has one, else from its samples.
-    """
-    tags: Any = getattr(dataset, "tags", lambda index: dataset[index].tags)
-    return torch.stack([tags(index) for index in range(len(dataset))])
 
 
 def read_categories(path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:

@@ -7,7 +7,7 @@ training set), `random:SHARE:SEED` or `names:A,B,C` for any list. Numbers are la
 from collections.abc import Sequence
 from hashlib import sha256
 
-from wsis.errors import ConfigError
+from wsis.core.errors import ConfigError
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -149,7 +149,5 @@ def _random(name: str, rest: str, classes: Sequence[str]) -> tuple[int, ...]:
 def _named(names: Sequence[str], classes: Sequence[str]) -> tuple[int, ...]:
     unknown = [n for n in names if n not in classes]
     if unknown:
-        raise ConfigError(
-            f"split: {unknown[0]!r} is no class of the data; its classes are {', '.join(classes)}"
-        )
+        raise ConfigError(f"split: {unknown[0]!r} is no class of the data; its classes are {', '.join(classes)}")
     return tuple({list(classes).index(n) for n in names})

@@ -15,8 +15,8 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from wsis.errors import DataError
-from wsis.types import IGNORE, Batch, ExtremePoints, Instances, Points, Sample
+from wsis.core.errors import DataError
+from wsis.core.types import IGNORE, Batch, ExtremePoints, Instances, Points, Sample
 
 MEAN_COLOR = (124, 116, 104)
 """The mean of ImageNet, RGB 0..255: padding of this color is zero after the usual normalisation."""
@@ -74,9 +74,7 @@ class Augment:
         labels = _resize(labels, self._size(sample.size, chance[0]))
         labels["valid"] = tv_tensors.Mask(torch.ones(1, *labels["image"].shape[-2:], dtype=torch.uint8))
         # one offset says both where a large image is cut and where a small one is placed
-        top, left = (
-            _offset(s, self.crop, u) for s, u in zip(labels["image"].shape[-2:], chance[1:3], strict=True)
-        )
+        top, left = (_offset(s, self.crop, u) for s, u in zip(labels["image"].shape[-2:], chance[1:3], strict=True))
         labels = {k: F.crop(v, top, left, self.crop, self.crop) for k, v in labels.items()}
         if chance[3] < self.flip:
             labels = _flipped(labels)
@@ -190,9 +188,7 @@ def _of_all(samples: Sequence[Sample], name: str) -> list[Any] | None:
     if len(lacking) == len(samples):
         return None
     if lacking:
-        raise DataError(
-            f"image {lacking[0]} has no {name}, others of the batch do; annotate all images or none"
-        )
+        raise DataError(f"image {lacking[0]} has no {name}, others of the batch do; annotate all images or none")
     return values
 
 
@@ -224,12 +220,8 @@ def _resize_one(value: Tensor, size: list[int]) -> Tensor:
     if isinstance(value, tv_tensors.KeyPoints):
         corners = F.resize(_key_points(value.as_subclass(Tensor) + 0.5, value.canvas_size), size)
         return _key_points(corners.as_subclass(Tensor) - 0.5, (size[0], size[1]))
-    if isinstance(
-        value, tv_tensors.Mask
-    ):  # plain "nearest" would shift masks against the image by up to half a pixel
-        return tv_tensors.Mask(
-            F.resize_image(value.as_subclass(Tensor), size, InterpolationMode.NEAREST_EXACT)
-        )
+    if isinstance(value, tv_tensors.Mask):  # plain "nearest" would shift masks against the image by up to half a pixel
+        return tv_tensors.Mask(F.resize_image(value.as_subclass(Tensor), size, InterpolationMode.NEAREST_EXACT))
     return F.resize(value, size, antialias=True)
 
 
@@ -275,9 +267,7 @@ def _fields(sample: Sample, labels: Labels) -> dict[str, Any]:
         xy = plain["extreme_points"][inside]
         fields["extreme_points"] = ExtremePoints(xy=xy, labels=old.labels[inside], ids=old.ids[inside])
     if sample.truth is not None:
-        masks = (
-            plain["truth"].view(torch.bool) if "truth" in plain else Instances.none(*image.shape[-2:]).masks
-        )
+        masks = plain["truth"].view(torch.bool) if "truth" in plain else Instances.none(*image.shape[-2:]).masks
         fields["truth"] = replace(sample.truth, masks=masks)[masks.flatten(1).any(1)]
     return fields
 

@@ -9,14 +9,14 @@ from typing import Any
 
 from torch import nn
 
-from wsis.config import Scale, changed, fingerprint
-from wsis.dryrun import Cost, rehearse
-from wsis.experiments.provenance import commit, hardware, versions
+from wsis.core.config import Scale, changed, fingerprint
+from wsis.experiments.environment import commit, hardware, versions
 from wsis.experiments.results import spread
 from wsis.experiments.verdicts import FEWEST, WORST_FIRST, interval
 from wsis.methods import exits
 from wsis.methods.exits.model import build_extractor, build_generator
-from wsis.segmenters import build_segmenter
+from wsis.models.segmenters import build_segmenter
+from wsis.training.dry_run import Cost, rehearse
 
 ID = "exits.table_a5"
 Measure = Callable[..., list[Cost]]
@@ -24,9 +24,15 @@ STAGES = {"extractor": "warm-up, h", "network": "stage 1, h", "segmenter": "fina
 MODELS = ("extractor, M", "generator, M", "final model, M")
 PUBLISHED = {
     "MAL": {"stage 1, h": 23.0, "final model, h": 71.0, "generator, M": 93.0, "final model, M": 69.0},
-    "EXITS": {"warm-up, h": 2.0, "stage 1, h": 26.0, "final model, h": 71.0, "extractor, M": 86.0, "generator, M": 93.0,
-              "final model, M": 69.0},
-}  # fmt: skip
+    "EXITS": {
+        "warm-up, h": 2.0,
+        "stage 1, h": 26.0,
+        "final model, h": 71.0,
+        "extractor, M": 86.0,
+        "generator, M": 93.0,
+        "final model, M": 69.0,
+    },
+}
 MAKING_MASKS = 70 / 60  # hours, published for both; a rehearsal trains only
 
 
@@ -37,39 +43,26 @@ def settings(scale: Scale) -> dict[str, Any]:
     return {"MAL": exits.mal(cfg), "EXITS": cfg}
 
 
-def run_costs(
-    scale: Scale, repeats: int, device: str = "auto", measure: Measure = rehearse
-) -> dict[str, Any]:
+def run_costs(scale: Scale, repeats: int, device: str = "auto", measure: Measure = rehearse) -> dict[str, Any]:
     """Rehearse both methods in turn; the content of a results file. measure: what rehearses a configuration."""
     configs = settings(scale)
     hours: dict[str, dict[str, list[float]]] = {name: {} for name in configs}
     from_truth = changed(configs["EXITS"], **{"final.masks": "truth"})  # a generator is not needed to time it
-    final = measure("exits", from_truth, device, stages=("masks", "segmenter"))
+    final = measure(exits, from_truth, device, stages=("masks", "segmenter"))
     for _ in range(repeats):
         for name, cfg in configs.items():
-            for cost in measure("exits", cfg, device, stages=("extractor", "thresholds", "network")):
+            for cost in measure(exits, cfg, device, stages=("extractor", "thresholds", "network")):
                 hours[name].setdefault(STAGES[cost.name], []).append(cost.hours)
     for of in hours.values():  # the same model on the same number of masks: one measurement serves both
         of[STAGES["segmenter"]] = [final[-1].hours] * repeats
     sizes = parameters(configs["EXITS"])
     rows = []
     for name in configs:
-        millions = (
-            sizes if name == "EXITS" else {k: v for k, v in sizes.items() if not k.startswith("extractor")}
-        )
+        millions = sizes if name == "EXITS" else {k: v for k, v in sizes.items() if not k.startswith("extractor")}
         ours = {k: spread(v) for k, v in hours[name].items()} | {
             k: spread([v / 1e6] * repeats) for k, v in millions.items()
         }
-        rows.append(
-            {
-                "name": name,
-                "changes": {},
-                "published": PUBLISHED[name],
-                "ours": ours,
-                "n": repeats,
-                "also": {},
-            }
-        )
+        rows.append({"name": name, "changes": {}, "published": PUBLISHED[name], "ours": ours, "n": repeats, "also": {}})
     return {
         "table": ID,
         "title": "time and parameters of the stages, rehearsed on random numbers",
@@ -101,9 +94,11 @@ def parameters(cfg: exits.ExitsConfig) -> dict[str, int]:
 def _cheap(hours: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
     """C26 as an entry of a results file: both ratios, in percent more than MAL; the one that decides is given."""
     warmup, ours, theirs, final = (
-        hours["EXITS"][STAGES["extractor"]], hours["EXITS"][STAGES["network"]], hours["MAL"][STAGES["network"]],
+        hours["EXITS"][STAGES["extractor"]],
+        hours["EXITS"][STAGES["network"]],
+        hours["MAL"][STAGES["network"]],
         hours["MAL"][STAGES["segmenter"]],
-    )  # fmt: skip
+    )
     stage = [100 * ((w + o) / t - 1) for w, o, t in zip(warmup, ours, theirs, strict=True)]
     rest = [MAKING_MASKS + f for f in final]
     whole = [100 * ((w + o + r) / (t + r) - 1) for w, o, t, r in zip(warmup, ours, theirs, rest, strict=True)]

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from wsis.errors import ConfigError, DataError
-from wsis.files import read_json
+from wsis.core.errors import ConfigError, DataError
+from wsis.core.files import read_json
 
 KEYS = ("scale", "data", "seed", "device", "settings")
 

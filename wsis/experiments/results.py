@@ -9,12 +9,12 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from wsis.config import Scale, fingerprint, option
-from wsis.experiments.data import Data
-from wsis.experiments.provenance import weights
-from wsis.experiments.rows import Row, Table
+from wsis.core.config import Scale, fingerprint, option
+from wsis.core.files import read_json
+from wsis.experiments.environment import weights
+from wsis.experiments.table import Row, Table
 from wsis.experiments.verdicts import judge
-from wsis.files import read_json
+from wsis.weak.sources import Data
 
 Facts = dict[str, Any]
 """Of one row and seed: reports by stage, commit, hardware, versions, date."""
@@ -39,8 +39,7 @@ class Sweep:
     def results(self) -> dict[str, Any]:
         """The content of the results file so far."""
         values = {
-            metric: {name: percents(of, metric) for name, of in self.facts.items()}
-            for metric in self.table.metrics
+            metric: {name: percents(of, metric) for name, of in self.facts.items()} for metric in self.table.metrics
         }
         return {
             "table": self.table.id,
@@ -100,9 +99,7 @@ def _without_folder(value: Any) -> Any:
 
 def percents(of: Mapping[int, Facts], metric: str) -> dict[int, float]:
     """A figure in percent by seed, of the runs that have it."""
-    return {
-        s: percent(of[s], metric) for s in sorted(of) if any(metric in r for r in of[s]["reports"].values())
-    }
+    return {s: percent(of[s], metric) for s in sorted(of) if any(metric in r for r in of[s]["reports"].values())}
 
 
 def percent(facts: Facts, metric: str) -> float:
@@ -143,9 +140,7 @@ def _different(facts: list[Facts], name: str) -> str:
     return ", ".join(dict.fromkeys(f[name] for f in facts))
 
 
-def read_results(
-    tables: Sequence[Table], folder: Path, name: str = "tiny.world"
-) -> dict[str, dict[str, Any]]:
+def read_results(tables: Sequence[Table], folder: Path, name: str = "tiny.world") -> dict[str, dict[str, Any]]:
     """The results files in `folder`, of the tables that have one; name: scale and data."""
     paths = {table.id: folder / f"{table.id}.{name}.json" for table in tables}
     return {table: read_json(path) for table, path in paths.items() if path.exists()}
@@ -165,7 +160,7 @@ def claim_rows(tables: Sequence[Table], results: Mapping[str, dict[str, Any]]) -
 
 def as_text(results: dict[str, Any]) -> str:
     """Results for a terminal: rows, published and ours, and the verdicts."""
-    from wsis.viz.tables import table
+    from wsis.core.table import table
 
     rows = []
     for row in results["rows"]:

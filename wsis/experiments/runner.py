@@ -10,15 +10,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from wsis import runs
-from wsis.config import Scale, changed, fingerprint
-from wsis.errors import DataError
-from wsis.experiments.data import Clicks, Data, clicks_for, open_data
-from wsis.experiments.provenance import commit, hardware, is_first, versions
+from wsis.core.config import Scale, changed, fingerprint
+from wsis.core.errors import DataError
+from wsis.core.files import read_json, write_json
+from wsis.experiments.environment import commit, hardware, is_first, versions
 from wsis.experiments.results import Facts, Sweep, percents
-from wsis.experiments.rows import Row, Table
-from wsis.files import read_json, write_json
-from wsis.train import make_accelerator
+from wsis.experiments.table import Row, Table
+from wsis.methods import method as find_method
+from wsis.training import runs
+from wsis.training.loop import make_accelerator
+from wsis.weak.sources import Clicks, Data, clicks_for, open_data
 
 
 def run_table(
@@ -65,9 +66,7 @@ def run_table(
         for row in table.rows:
             if seed not in facts[row.name]:
                 cfg, of_seed = configs[row.name], images[row.name][seed]
-                facts[row.name][seed] = run_row(
-                    methods[row.name], cfg, of_seed, seed, folder, device, workers
-                )
+                facts[row.name][seed] = run_row(methods[row.name], cfg, of_seed, seed, folder, device, workers)
                 write(out, sweep.results())
                 _say(table, row, seed, facts[row.name][seed])
     write(out, sweep.results())
@@ -83,7 +82,7 @@ def run_row(
         return before
     path = _path(method, cfg, data, seed, folder)
     reports = runs.fit(
-        method,
+        find_method(method),
         cfg,
         data.train,
         data.val,

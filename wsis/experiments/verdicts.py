@@ -127,9 +127,7 @@ def compare(comparison: Comparison, values: Values) -> dict:
     facts = {"comparison": str(comparison), "seeds": len(seeds), "mean": None, "low": None, "high": None}
     if len(seeds) < FEWEST:
         return {**facts, "verdict": "not run"}
-    measured = [
-        comparison.measure({row: values[row][seed] for row in comparison.rows}) for seed in sorted(seeds)
-    ]
+    measured = [comparison.measure({row: values[row][seed] for row in comparison.rows}) for seed in sorted(seeds)]
     middle, low, high = interval(measured)
     return {**facts, "mean": middle, "low": low, "high": high, "verdict": comparison.judge(low, high)}
 

@@ -3,14 +3,14 @@
 The only part of the package that imports matplotlib; IPython and ipywidgets only when a page asks for them.
 """
 
+from wsis.core.table import config_table, table
 from wsis.viz.curves import read_log, training_curves
-from wsis.viz.magnitude import draw_heat, draw_magnitude, draw_offsets, magnitude_map, offset_to_color
+from wsis.viz.exits import draw_labelled, draw_tokens
+from wsis.viz.offsets import draw_heat, draw_magnitude, draw_offsets, magnitude_map, offset_to_color
 from wsis.viz.overlay import draw_boxes, draw_extreme_points, draw_instances, draw_points, draw_semantic, zoom
 from wsis.viz.scores import draw_confusion, draw_overlap, draw_precision_recall
 from wsis.viz.scrub import scrub
 from wsis.viz.style import RC, Map, class_colors, instance_colors, show
-from wsis.viz.tables import config_table, table
-from wsis.viz.tokens import draw_labelled, draw_tokens
 from wsis.viz.widgets import explore, live
 
 __all__ = [

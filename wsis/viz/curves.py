@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from wsis.errors import DataError
+from wsis.core.errors import DataError
 from wsis.viz.style import styled
 
 NOT_A_TERM = ("step", "seconds", "lr", "total")
@@ -38,11 +38,7 @@ def read_log(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def training_curves(
-    logs: Mapping[str, Mapping[str, np.ndarray]],
-    terms: Sequence[str] = (),
-    *,
-    title: str = "",
-    window: int = 20,
+    logs: Mapping[str, Mapping[str, np.ndarray]], terms: Sequence[str] = (), *, title: str = "", window: int = 20
 ) -> Figure:
     """Loss terms over the steps, one plot per term, one line per run.
 

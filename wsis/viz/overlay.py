@@ -14,7 +14,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
-from wsis.types import BACKGROUND, IGNORE, ExtremePoints, Instances, Points
+from wsis.core.types import BACKGROUND, IGNORE, ExtremePoints, Instances, Points
 from wsis.viz.style import LEGEND, Panel, class_colors, draw, frame, instance_colors, oklab, to_numpy, to_rgb
 
 HALO = [withStroke(linewidth=3, foreground="white")]
@@ -65,24 +65,9 @@ def _outline(axes: Axes, mask: np.ndarray, color: np.ndarray) -> None:
 
 def _label(axes: Axes, x: float, y: float, text: str, color: np.ndarray) -> None:
     ink = "black" if oklab(color)[0] > 0.62 else "white"
-    box = {
-        "boxstyle": "round,pad=0.18,rounding_size=0.3",
-        "facecolor": color,
-        "edgecolor": "white",
-        "linewidth": 0.6,
-    }
+    box = {"boxstyle": "round,pad=0.18,rounding_size=0.3", "facecolor": color, "edgecolor": "white", "linewidth": 0.6}
     height = abs(np.diff(axes.get_ylim())[0])
-    axes.text(
-        x,
-        max(y, 0.06 * height),
-        text,
-        color=ink,
-        fontsize=7,
-        ha="center",
-        va="bottom",
-        bbox=box,
-        clip_on=True,
-    )
+    axes.text(x, max(y, 0.06 * height), text, color=ink, fontsize=7, ha="center", va="bottom", bbox=box, clip_on=True)
 
 
 def draw_points(base: Any, points: Points, classes: Sequence[str] = (), *, size: float = 10) -> Panel:
@@ -119,10 +104,7 @@ def draw_extreme_points(
 
 
 def draw_boxes(
-    base: Any,
-    boxes: Tensor | np.ndarray,
-    labels: Tensor | np.ndarray | None = None,
-    classes: Sequence[str] = (),
+    base: Any, boxes: Tensor | np.ndarray, labels: Tensor | np.ndarray | None = None, classes: Sequence[str] = ()
 ) -> Panel:
     """Boxes, xyxy half-open pixels [K, 4], in the colours of their classes (else one each), with names."""
 
@@ -169,11 +151,7 @@ def draw_semantic(
         if image is None:
             frame(axes)
         if classes:
-            _legend(
-                axes,
-                [(classes[c - 1], colors[c]) for c in present],
-                hatched="no label" if ignored.any() else "",
-            )
+            _legend(axes, [(classes[c - 1], colors[c]) for c in present], hatched="no label" if ignored.any() else "")
 
     return panel
 
@@ -196,6 +174,10 @@ def _legend(axes: Axes, entries: Sequence[tuple[Any, Any]], hatched: str = "") -
         patches.append(Patch(facecolor="0.75", edgecolor="0.1", linewidth=0.5, hatch="/////", label=hatched))
     if patches:
         axes.legend(
-            handles=patches, loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=min(3, len(patches)),
-            borderaxespad=0.2, **LEGEND,
-        )  # fmt: skip
+            handles=patches,
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.01),
+            ncols=min(3, len(patches)),
+            borderaxespad=0.2,
+            **LEGEND,
+        )

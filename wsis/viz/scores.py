@@ -17,11 +17,7 @@ COMMON, ONLY_PREDICTED, ONLY_TRUE = OKABE_ITO[2], OKABE_ITO[3], OKABE_ITO[4]
 
 
 def draw_overlap(
-    image: Tensor | np.ndarray,
-    predicted: Tensor | np.ndarray,
-    true: Tensor | np.ndarray,
-    *,
-    fill: float = 0.72,
+    image: Tensor | np.ndarray, predicted: Tensor | np.ndarray, true: Tensor | np.ndarray, *, fill: float = 0.72
 ) -> Panel:
     """Two masks, bool [H, W], over the image in grey: both green, only predicted red, only true blue."""
 
@@ -55,9 +51,7 @@ def draw_precision_recall(right: Tensor | np.ndarray, positives: int) -> Panel:
     return panel
 
 
-def draw_confusion(
-    confusion: Tensor | np.ndarray, names: Sequence[str], columns: Sequence[str] = ()
-) -> Panel:
+def draw_confusion(confusion: Tensor | np.ndarray, names: Sequence[str], columns: Sequence[str] = ()) -> Panel:
     """Counts [C, P] of true class against predicted class, each row in percent of its true pixels.
 
     columns: names of the predictions, by default those of the rows.

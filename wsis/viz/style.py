@@ -24,13 +24,7 @@ from matplotlib.ticker import LogLocator
 from torch import Tensor
 
 HEAT = "viridis"
-LEGEND: dict[str, Any] = {
-    "fontsize": 8,
-    "handlelength": 1,
-    "handleheight": 1,
-    "handletextpad": 0.4,
-    "columnspacing": 1,
-}
+LEGEND: dict[str, Any] = {"fontsize": 8, "handlelength": 1, "handleheight": 1, "handletextpad": 0.4, "columnspacing": 1}
 OKABE_ITO = ("#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#F0E442")
 RC: dict[Any, Any] = {
     "figure.facecolor": "white",
@@ -48,18 +42,22 @@ RC: dict[Any, Any] = {
     "xtick.labelsize": 8.5,
     "ytick.labelsize": 8.5,
     "image.interpolation": "nearest",
-    "axes.prop_cycle": cycler(
-        color=OKABE_ITO[4:5] + OKABE_ITO[3:4] + OKABE_ITO[2:3] + OKABE_ITO[5:6] + OKABE_ITO[:2]
-    ),
+    "axes.prop_cycle": cycler(color=OKABE_ITO[4:5] + OKABE_ITO[3:4] + OKABE_ITO[2:3] + OKABE_ITO[5:6] + OKABE_ITO[:2]),
 }
 
 # linear RGB as red-blind and green-blind eyes see it
 PROTAN = ((0.152286, 1.052583, -0.204868), (0.114503, 0.786281, 0.099216), (-0.003882, -0.048116, 1.051998))
 DEUTAN = ((0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.011820, 0.042940, 0.968881))
-TO_CONES = ((0.4122214708, 0.5363325363, 0.0514459929), (0.2119034982, 0.6806995451, 0.1073969566),
-            (0.0883024619, 0.2817188376, 0.6299787005))  # fmt: skip
-TO_LAB = ((0.2104542553, 0.7936177850, -0.0040720468), (1.9779984951, -2.4285922050, 0.4505937099),
-          (0.0259040371, 0.7827717662, -0.8086757660))  # fmt: skip
+TO_CONES = (
+    (0.4122214708, 0.5363325363, 0.0514459929),
+    (0.2119034982, 0.6806995451, 0.1073969566),
+    (0.0883024619, 0.2817188376, 0.6299787005),
+)
+TO_LAB = (
+    (0.2104542553, 0.7936177850, -0.0040720468),
+    (1.9779984951, -2.4285922050, 0.4505937099),
+    (0.0259040371, 0.7827717662, -0.8086757660),
+)
 
 Panel = Callable[[Axes], None]
 
@@ -127,9 +125,7 @@ def to_rgb(image: Tensor | np.ndarray) -> np.ndarray:
     if array.ndim == 3 and array.shape[0] == 3 and array.shape[2] != 3:
         array = array.transpose(1, 2, 0)
     if array.ndim != 3 or array.shape[2] != 3:
-        raise ValueError(
-            f"an image is [3, H, W] or [H, W, 3], this one is {list(array.shape)}; a map goes into Map()"
-        )
+        raise ValueError(f"an image is [3, H, W] or [H, W, 3], this one is {list(array.shape)}; a map goes into Map()")
     return array.astype(np.float32) / 255 if array.dtype == np.uint8 else array.astype(np.float32).clip(0, 1)
 
 
@@ -178,9 +174,7 @@ def color_bar(axes: Axes, drawn: AxesImage, unit: str) -> Colorbar:
 
 def frame(axes: Axes) -> None:
     """A thin line around a picture that is white at its border."""
-    axes.add_patch(
-        Rectangle((0, 0), 1, 1, transform=axes.transAxes, fill=False, ec="0.65", lw=0.8, clip_on=False)
-    )
+    axes.add_patch(Rectangle((0, 0), 1, 1, transform=axes.transAxes, fill=False, ec="0.65", lw=0.8, clip_on=False))
 
 
 def show(
@@ -212,9 +206,7 @@ def show(
             for ax in line[len(row) :]:
                 ax.set_axis_off()
             if rows:
-                line[0].text(
-                    -0.05, 0.5, rows[i], rotation=90, ha="right", va="center", transform=line[0].transAxes
-                )
+                line[0].text(-0.05, 0.5, rows[i], rotation=90, ha="right", va="center", transform=line[0].transAxes)
         below = _gather_legends(figure, axes, max(1, int(size * len(grid[0])))) if one_legend else 0
         _fit(figure, axes, size, 0.35 * bool(title) + 0.23 * below)
         if title:
@@ -231,9 +223,7 @@ def styled() -> Iterator[None]:
         yield
 
 
-def _grid(
-    panels: Mapping[str, Any] | Sequence[Mapping[str, Any]], columns: int
-) -> list[list[tuple[str, Any]]]:
+def _grid(panels: Mapping[str, Any] | Sequence[Mapping[str, Any]], columns: int) -> list[list[tuple[str, Any]]]:
     """Rows of (title, panel); in a list of dicts only the first row is titled."""
     if isinstance(panels, Mapping):
         items = list(panels.items())
@@ -248,9 +238,7 @@ def _gather_legends(figure: Figure, axes: np.ndarray, columns: int) -> int:
         entries |= zip((t.get_text() for t in legend.get_texts()), legend.legend_handles, strict=True)
         legend.remove()
     names = sorted(entries)
-    figure.legend(
-        [entries[name] for name in names], names, loc="outside lower center", ncols=columns, **LEGEND
-    )
+    figure.legend([entries[name] for name in names], names, loc="outside lower center", ncols=columns, **LEGEND)
     return -(-len(names) // columns)
 
 

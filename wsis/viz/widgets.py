@@ -37,8 +37,7 @@ def explore(function: Callable[..., Figure], **sliders: Sequence[Any]) -> Any:
         import ipywidgets
 
         controls = {
-            name: ipywidgets.SelectionSlider(options=values, value=values[0])
-            for name, values in sliders.items()
+            name: ipywidgets.SelectionSlider(options=values, value=values[0]) for name, values in sliders.items()
         }
         # without auto_display the figure that `function` returns would be kept and not shown
         return ipywidgets.interactive(function, {"auto_display": True}, **controls)

@@ -10,13 +10,13 @@ together.
 import torch
 from numpy.random import default_rng
 
+from wsis.core.errors import ConfigError
+from wsis.core.types import Instances, Sample
 from wsis.data.world.config import CLASSES, WorldConfig
 from wsis.data.world.plan import plan_scene
 from wsis.data.world.scene import Scene, draw
 from wsis.data.world.shapes import PARTS
 from wsis.data.world.stuff import STUFF
-from wsis.errors import ConfigError
-from wsis.types import Instances, Sample
 
 __all__ = ["CLASSES", "PARTS", "SPLITS", "STUFF", "Scene", "World", "WorldConfig"]
 
@@ -41,9 +41,7 @@ class World:
         if split not in SPLITS:
             raise ConfigError(f"split={split!r}: choose one of {', '.join(SPLITS)}")
         if not 0 <= length <= _IDS_PER_SPLIT or seed < 0:
-            raise ConfigError(
-                f"length={length}, seed={seed}: neither may be negative, length at most {_IDS_PER_SPLIT}"
-            )
+            raise ConfigError(f"length={length}, seed={seed}: neither may be negative, length at most {_IDS_PER_SPLIT}")
         self.split, self.length, self.seed = split, length, seed
         self.config = config or WorldConfig()
         self.classes = self.config.classes or CLASSES

@@ -13,9 +13,7 @@ def cat(rng: Generator) -> list[Part]:
     lean, tilt, swing = u(-0.12, 0.12), u(-0.1, 0.1), u(-0.3, 0.35)
     hx, hy = lean, -0.45
     ears = [
-        poly(
-            "ear", "main", (hx + s * 0.08, hy - 0.24), (hx + s * 0.34, hy - 0.58), (hx + s * 0.37, hy - 0.05)
-        )
+        poly("ear", "main", (hx + s * 0.08, hy - 0.24), (hx + s * 0.34, hy - 0.58), (hx + s * 0.37, hy - 0.05))
         for s in (-1, 1)
     ]
     return [
@@ -73,9 +71,7 @@ def bird(rng: Generator) -> list[Part]:
         oval("body", "main", 0, 0.06, 0.56, 0.42, -0.35),
         oval("body", "light", 0.16, 0.2, 0.34, 0.26, -0.4),
         oval("head", "main", hx, hy, 0.31, 0.29),
-        poly(
-            "beak", "third", (hx + 0.24, hy - 0.12), (hx + 0.6, hy + 0.03), (hx + 0.24, hy + 0.14), soft=0.03
-        ),
+        poly("beak", "third", (hx + 0.24, hy - 0.12), (hx + 0.6, hy + 0.03), (hx + 0.24, hy + 0.14), soft=0.03),
         *eye(hx + 0.13, hy - 0.05, 0.09),
         oval("wing", "coat", -0.22 - 0.12 * cos(beat), 0.02 + 0.42 * sin(beat), 0.5, 0.23, tilt),
     ]
@@ -86,22 +82,8 @@ def fish(rng: Generator) -> list[Part]:
     u = rng.uniform
     swish, plump = u(-0.18, 0.18), u(0.36, 0.48)
     return [
-        poly(
-            "tail",
-            "second",
-            (-0.5, -0.02),
-            (-0.95, -0.42 + swish),
-            (-1.05, -0.3 + swish),
-            (-0.85, 0.02 + swish),
-        ),
-        poly(
-            "tail",
-            "second",
-            (-0.85, -0.02 + swish),
-            (-1.05, 0.34 + swish),
-            (-0.95, 0.46 + swish),
-            (-0.5, 0.02),
-        ),
+        poly("tail", "second", (-0.5, -0.02), (-0.95, -0.42 + swish), (-1.05, -0.3 + swish), (-0.85, 0.02 + swish)),
+        poly("tail", "second", (-0.85, -0.02 + swish), (-1.05, 0.34 + swish), (-0.95, 0.46 + swish), (-0.5, 0.02)),
         poly("fin", "third", (-0.35, -0.3), (-0.3, -plump - 0.26), (0.12, -plump - 0.12), (0.3, -0.3)),
         poly("fin", "third", (0.1, 0.3), (-0.05, plump + 0.2), (-0.22, plump + 0.16), (-0.2, 0.3)),
         oval("body", "coat", 0.05, 0, 0.68, plump),

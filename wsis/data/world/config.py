@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from wsis.config import ours
+from wsis.core.config import ours
+from wsis.core.errors import ConfigError
 from wsis.data.world.animals import beetle, bird, butterfly, cat, dog, fish, snail, turtle
 from wsis.data.world.objects import boat, car, flower, house, mushroom, robot, rocket, tree
-from wsis.errors import ConfigError
 
 _ANIMALS = (cat, dog, bird, fish, turtle, snail, butterfly, beetle)
 DRAWINGS = {f.__name__: f for f in (*_ANIMALS, tree, mushroom, flower, car, boat, house, rocket, robot)}

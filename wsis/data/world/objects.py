@@ -18,13 +18,7 @@ def tree(rng: Generator) -> list[Part]:
             for w, y in ((0.66, 0.5), (0.54, 0.12), (0.4, -0.26))
         ]
         return [trunk, *storeys]
-    puffs = [
-        (-0.4, -0.06, 0.36),
-        (0.4, -0.08, 0.36),
-        (-0.24, -0.48, 0.38),
-        (0.26, -0.5, 0.38),
-        (0, -0.22, 0.46),
-    ]
+    puffs = [(-0.4, -0.06, 0.36), (0.4, -0.08, 0.36), (-0.24, -0.48, 0.38), (0.26, -0.5, 0.38), (0, -0.22, 0.46)]
     fruit = [(-0.36, 0.0), (0.34, -0.1), (-0.2, -0.5), (0.24, -0.56), (0.02, -0.16)]
     return [
         trunk,
@@ -39,20 +33,24 @@ def mushroom(rng: Generator) -> list[Part]:
     u = rng.uniform
     lean, tall = u(-0.12, 0.12), u(-0.1, 0.12)
     y = -0.12 - tall
-    spots = (
-        (-0.48, -0.16, 0.13),
-        (-0.1, -0.36, 0.16),
-        (0.36, -0.26, 0.14),
-        (0.62, -0.02, 0.09),
-        (0.1, -0.06, 0.11),
-    )
+    spots = ((-0.48, -0.16, 0.13), (-0.1, -0.36, 0.16), (0.36, -0.26, 0.14), (0.62, -0.02, 0.09), (0.1, -0.06, 0.11))
     return [
         limb("stem", "light", 0, 0.72, lean, y, 0.27, 0.19),
         oval("stem", "white", lean * 0.6, y + 0.32, 0.27, 0.08),
-        poly("cap", "main", (lean - 0.86, y + 0.1), (lean - 0.62, y - 0.36), (lean - 0.2, y - 0.62),
-             (lean + 0.2, y - 0.62), (lean + 0.62, y - 0.36), (lean + 0.86, y + 0.1), soft=0.22, bulge=0.4),
+        poly(
+            "cap",
+            "main",
+            (lean - 0.86, y + 0.1),
+            (lean - 0.62, y - 0.36),
+            (lean - 0.2, y - 0.62),
+            (lean + 0.2, y - 0.62),
+            (lean + 0.62, y - 0.36),
+            (lean + 0.86, y + 0.1),
+            soft=0.22,
+            bulge=0.4,
+        ),
         *(oval("spot", "second", lean + x, y + v, r, 0.85 * r) for x, v, r in spots),
-    ]  # fmt: skip
+    ]
 
 
 def flower(rng: Generator) -> list[Part]:
@@ -65,10 +63,7 @@ def flower(rng: Generator) -> list[Part]:
         limb("stem", "leaf", -0.4 * lean, 0.95, x, y, 0.06, 0.05),
         oval("leaf", "leaf", -0.28, 0.52, 0.3, 0.11, 0.5 + lean),
         oval("leaf", "leaf", 0.26, 0.66, 0.28, 0.1, -0.5 + lean),
-        *(
-            oval("petal", "main", x + 0.36 * cos(a), y + 0.36 * sin(a), 0.27, 1.0 / count + 0.02, a)
-            for a in angles
-        ),
+        *(oval("petal", "main", x + 0.36 * cos(a), y + 0.36 * sin(a), 0.27, 1.0 / count + 0.02, a) for a in angles),
         oval("center", "second", x, y, 0.2),
     ]
 
@@ -78,9 +73,7 @@ def car(rng: Generator) -> list[Part]:
     u = rng.uniform
     long, tall, slope = u(0.82, 1.0), u(0.42, 0.56), u(0.1, 0.3)
     wheels = [
-        oval("wheel", tint, s * 0.56 * long, 0.36, r)
-        for s in (-1, 1)
-        for tint, r in (("dark", 0.23), ("light", 0.11))
+        oval("wheel", tint, s * 0.56 * long, 0.36, r) for s in (-1, 1) for tint, r in (("dark", 0.23), ("light", 0.11))
     ]
     sill, top = -0.08, 0.1 - tall
     return [
@@ -94,7 +87,7 @@ def car(rng: Generator) -> list[Part]:
         oval("lamp", "glow", 0.92 * long, 0.08, 0.09, 0.1),
         box("panel", "light", long - 0.08, 0.28, long + 0.08, 0.4),
         box("panel", "light", -long - 0.08, 0.28, 0.08 - long, 0.4),
-    ]  # fmt: skip
+    ]
 
 
 def boat(rng: Generator) -> list[Part]:
@@ -103,9 +96,7 @@ def boat(rng: Generator) -> list[Part]:
     wind, tall = u(-0.08, 0.12), u(0.8, 1.0)
     return [
         limb("mast", "wood", 0.02, 0.3, 0.02, -tall, 0.055, 0.045),
-        poly(
-            "sail", "second", (-0.04, -tall + 0.1), (-0.04, 0.22), (-0.74 - wind, 0.22), (-0.4 - wind, -0.4)
-        ),
+        poly("sail", "second", (-0.04, -tall + 0.1), (-0.04, 0.22), (-0.74 - wind, 0.22), (-0.4 - wind, -0.4)),
         poly("sail", "third", (0.1, -tall + 0.25), (0.66 + wind, 0.2), (0.1, 0.2)),
         poly("sail", "main", (0.04, -tall - 0.02), (0.3, -tall + 0.07), (0.04, -tall + 0.16), soft=0.02),
         poly("hull", "main", (-0.95, 0.28), (1.0, 0.24), (0.68, 0.72), (-0.62, 0.72), soft=0.08),
@@ -147,9 +138,7 @@ def rocket(rng: Generator) -> list[Part]:
     return [
         oval("flame", "glow", 0, 0.72, 0.18, 0.18 + burn),
         oval("flame", "white", 0, 0.66, 0.09, 0.1 + 0.6 * burn),
-        poly(
-            "fin", "second", (-slim, 0.1), (-0.05, 0.5), (-slim - 0.32, 0.78), (-slim - 0.3, 0.42), soft=0.06
-        ),
+        poly("fin", "second", (-slim, 0.1), (-0.05, 0.5), (-slim - 0.32, 0.78), (-slim - 0.3, 0.42), soft=0.06),
         poly("fin", "second", (0.05, 0.5), (slim, 0.1), (slim + 0.3, 0.42), (slim + 0.32, 0.78), soft=0.06),
         box("panel", "dark", -0.2, 0.5, 0.2, 0.68),
         oval("body", "coat", 0, -0.12, slim, 0.74),

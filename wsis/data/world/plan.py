@@ -18,21 +18,46 @@ from wsis.data.world.stuff import STUFF
 Array = np.ndarray
 
 # Things of every class draw their colours from here; much of it is also on the ground. RGB in [0, 255].
-_PALETTE = np.array([
-    (214, 76, 62), (238, 146, 62), (244, 200, 84), (148, 182, 78), (74, 132, 74), (72, 160, 158),
-    (86, 146, 206), (58, 82, 138), (134, 96, 160), (228, 136, 158), (150, 98, 62), (204, 172, 132),
-    (122, 128, 136), (240, 230, 212),
-], np.float32) / 255  # fmt: skip
+_PALETTE = (
+    np.array(
+        [
+            (214, 76, 62),
+            (238, 146, 62),
+            (244, 200, 84),
+            (148, 182, 78),
+            (74, 132, 74),
+            (72, 160, 158),
+            (86, 146, 206),
+            (58, 82, 138),
+            (134, 96, 160),
+            (228, 136, 158),
+            (150, 98, 62),
+            (204, 172, 132),
+            (122, 128, 136),
+            (240, 230, 212),
+        ],
+        np.float32,
+    )
+    / 255
+)
 _FIXED = {
-    "dark": (0.17, 0.15, 0.17), "light": (0.93, 0.87, 0.76), "white": (0.98, 0.97, 0.94),
-    "glass": (0.62, 0.82, 0.9), "wood": (0.48, 0.32, 0.2), "leaf": (0.36, 0.56, 0.26),
+    "dark": (0.17, 0.15, 0.17),
+    "light": (0.93, 0.87, 0.76),
+    "white": (0.98, 0.97, 0.94),
+    "glass": (0.62, 0.82, 0.9),
+    "wood": (0.48, 0.32, 0.2),
+    "leaf": (0.36, 0.56, 0.26),
     "glow": (1, 0.84, 0.36),
-}  # fmt: skip
+}
 _MATERIAL = {"wood": (0.6, 0.42, 0.26), "grass": (0.4, 0.6, 0.26), "rock": (0.6, 0.58, 0.57)}
 _HOME = {
-    "bird": ("sky", "grass", "snow"), "butterfly": ("sky", "grass"), "fish": ("water",), "boat": ("water",),
-    "rocket": ("sky",), "turtle": ("sand", "water", "grass"),
-}  # fmt: skip
+    "bird": ("sky", "grass", "snow"),
+    "butterfly": ("sky", "grass"),
+    "fish": ("water",),
+    "boat": ("water",),
+    "rocket": ("sky",),
+    "turtle": ("sand", "water", "grass"),
+}
 _TURN = {"fish": 0.4, "rocket": 0.9, "butterfly": np.pi, "beetle": np.pi}  # 0.15 for what stands upright
 
 

@@ -11,10 +11,43 @@ from typing import NamedTuple
 from numpy.random import Generator
 
 PARTS = (
-    "head", "ear", "eye", "muzzle", "beak", "antenna", "body", "arm", "leg", "tail", "wing", "fin", "shell",
-    "spot", "trunk", "crown", "fruit", "stem", "cap", "petal", "center", "leaf", "cabin", "window", "wheel",
-    "lamp", "hull", "mast", "sail", "wall", "roof", "door", "chimney", "nose", "flame", "panel",
-)  # fmt: skip
+    "head",
+    "ear",
+    "eye",
+    "muzzle",
+    "beak",
+    "antenna",
+    "body",
+    "arm",
+    "leg",
+    "tail",
+    "wing",
+    "fin",
+    "shell",
+    "spot",
+    "trunk",
+    "crown",
+    "fruit",
+    "stem",
+    "cap",
+    "petal",
+    "center",
+    "leaf",
+    "cabin",
+    "window",
+    "wheel",
+    "lamp",
+    "hull",
+    "mast",
+    "sail",
+    "wall",
+    "roof",
+    "door",
+    "chimney",
+    "nose",
+    "flame",
+    "panel",
+)
 TINTS = ("main", "coat", "second", "third", "dark", "light", "white", "glass", "wood", "leaf", "glow")
 MOST_CORNERS = 6
 
@@ -34,25 +67,19 @@ class Part(NamedTuple):
     bulge: float
 
 
-def oval(
-    name: str, tint: str, x: float, y: float, rx: float, ry: float | None = None, turn: float = 0.0
-) -> Part:
+def oval(name: str, tint: str, x: float, y: float, rx: float, ry: float | None = None, turn: float = 0.0) -> Part:
     """An ellipse, or a disc where `ry` is not given."""
     ry = rx if ry is None else ry
     return Part("oval", name, tint, (x, y, rx, ry, turn), min(rx, ry))
 
 
-def limb(
-    name: str, tint: str, x0: float, y0: float, x1: float, y1: float, r0: float, r1: float | None = None
-) -> Part:
+def limb(name: str, tint: str, x0: float, y0: float, x1: float, y1: float, r0: float, r1: float | None = None) -> Part:
     """A line with round ends of radius `r0` and `r1`."""
     r1 = r0 if r1 is None else r1
     return Part("limb", name, tint, (x0, y0, x1, y1, r0, r1), max(r0, r1))
 
 
-def poly(
-    name: str, tint: str, *corners: tuple[float, float], soft: float = 0.05, bulge: float = 0.12
-) -> Part:
+def poly(name: str, tint: str, *corners: tuple[float, float], soft: float = 0.05, bulge: float = 0.12) -> Part:
     """A convex polygon of at most six corners, in the order of walking around it."""
     # all polygons get as many corners, so that they are drawn together
     six = corners + corners[-1:] * (MOST_CORNERS - len(corners))
@@ -88,15 +115,7 @@ def fence(rng: Generator, wide: float, tall: float, down: float) -> list[Part]:
     reach, thick, sag = 1.25 * wide + 0.25, rng.uniform(0.09, 0.12) * tall, rng.uniform(-0.1, 0.1)
     low, high = -0.75 * tall, -1.0 * tall
     pickets = [
-        poly(
-            "trunk",
-            "second",
-            (x - thick, low),
-            (x, high),
-            (x + thick, low),
-            (x + thick, down),
-            (x - thick, down),
-        )
+        poly("trunk", "second", (x - thick, low), (x, high), (x + thick, low), (x + thick, down), (x - thick, down))
         for x in (-0.8 * reach, 0.8 * reach)
     ]
     rails = [limb("trunk", "coat", -reach, y * tall + sag, reach, y * tall - sag, thick) for y in (-0.4, 0.3)]
@@ -110,13 +129,7 @@ def stones(rng: Generator, wide: float, tall: float, down: float) -> list[Part]:
     across, tilt = rng.uniform(0.18, 0.26, count) * wide, rng.uniform(-0.1, 0.1, count)
     return [
         oval(
-            "trunk",
-            ("coat", "second")[k % 2],
-            0.3 * tilt[k],
-            down - (k + 0.5) * high,
-            across[k],
-            0.72 * high,
-            tilt[k],
+            "trunk", ("coat", "second")[k % 2], 0.3 * tilt[k], down - (k + 0.5) * high, across[k], 0.72 * high, tilt[k]
         )
         for k in range(count)
     ]
@@ -137,9 +150,4 @@ def reeds(rng: Generator, wide: float, tall: float, down: float) -> list[Part]:
     ]
 
 
-OCCLUDERS = (
-    ("wood", post),
-    ("wood", fence),
-    ("rock", stones),
-    ("grass", reeds),
-)  # with what they are made of
+OCCLUDERS = (("wood", post), ("wood", fence), ("rock", stones), ("grass", reeds))  # with what they are made of

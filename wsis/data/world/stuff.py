@@ -74,9 +74,12 @@ def _choose(rng: Generator, *tones: Any) -> Any:
 def sky(rng: Generator, n: int) -> Array:
     """Day, dawn or dusk, with clouds and sometimes a low sun."""
     top, low = _choose(
-        rng, ((0.36, 0.62, 0.86), (0.82, 0.92, 0.96)), ((0.45, 0.5, 0.76), (0.98, 0.8, 0.66)),
-        ((0.3, 0.62, 0.7), (0.96, 0.92, 0.74)), ((0.25, 0.3, 0.52), (0.82, 0.62, 0.7)),
-    )  # fmt: skip
+        rng,
+        ((0.36, 0.62, 0.86), (0.82, 0.92, 0.96)),
+        ((0.45, 0.5, 0.76), (0.98, 0.8, 0.66)),
+        ((0.3, 0.62, 0.7), (0.96, 0.92, 0.74)),
+        ((0.25, 0.3, 0.52), (0.82, 0.62, 0.7)),
+    )
     x, y = axes(n)
     image = _mix(top, low, np.minimum(1.6 * y, 1) + 0 * x)
     sun_x, sun_y, radius = rng.uniform(0.1, 0.9), rng.uniform(0.08, 0.3), rng.uniform(0.04, 0.07)
@@ -92,9 +95,11 @@ def sky(rng: Generator, n: int) -> Array:
 def grass(rng: Generator, n: int) -> Array:
     """Blades in soft patches of sun and shade, with flowers."""
     dark, light = _choose(
-        rng, ((0.22, 0.44, 0.16), (0.6, 0.76, 0.3)), ((0.3, 0.44, 0.14), (0.78, 0.78, 0.34)),
+        rng,
+        ((0.22, 0.44, 0.16), (0.6, 0.76, 0.3)),
+        ((0.3, 0.44, 0.14), (0.78, 0.78, 0.34)),
         ((0.14, 0.4, 0.28), (0.5, 0.74, 0.46)),
-    )  # fmt: skip
+    )
     blades = np.abs(noise(rng, n, 16, 60)) + 0.6 * np.abs(noise(rng, n, 30, 90))
     image = _mix(dark, light, 0.3 + 0.45 * noise(rng, n, 4, 3) + 0.75 * blades)
     petal = _choose(rng, (1, 0.97, 0.92), (1, 0.84, 0.3), (0.95, 0.6, 0.66))
@@ -106,9 +111,11 @@ def grass(rng: Generator, n: int) -> Array:
 def water(rng: Generator, n: int) -> Array:
     """Ripples that carry bright crests."""
     dark, light = _choose(
-        rng, ((0.1, 0.36, 0.56), (0.45, 0.74, 0.84)), ((0.08, 0.42, 0.46), (0.5, 0.82, 0.76)),
+        rng,
+        ((0.1, 0.36, 0.56), (0.45, 0.74, 0.84)),
+        ((0.08, 0.42, 0.46), (0.5, 0.82, 0.76)),
         ((0.2, 0.3, 0.5), (0.66, 0.72, 0.84)),
-    )  # fmt: skip
+    )
     _, y = axes(n)
     swell = noise(rng, n, 14, 5)
     wave = np.sin(2 * np.pi * (rng.uniform(9, 14) * y + 0.9 * swell))
@@ -119,9 +126,11 @@ def water(rng: Generator, n: int) -> Array:
 def sand(rng: Generator, n: int) -> Array:
     """Wind ripples, grains and a few pebbles."""
     dark, light = _choose(
-        rng, ((0.74, 0.58, 0.36), (0.98, 0.88, 0.66)), ((0.7, 0.5, 0.38), (0.96, 0.8, 0.64)),
+        rng,
+        ((0.74, 0.58, 0.36), (0.98, 0.88, 0.66)),
+        ((0.7, 0.5, 0.38), (0.96, 0.8, 0.64)),
         ((0.72, 0.64, 0.44), (0.95, 0.92, 0.74)),
-    )  # fmt: skip
+    )
     x, y = axes(n)
     slope = rng.uniform(-5, 5)
     ripple = np.sin(2 * np.pi * (rng.uniform(8, 14) * y + slope * x + 0.7 * noise(rng, n, 5, 4)))
@@ -134,9 +143,11 @@ def sand(rng: Generator, n: int) -> Array:
 def snow(rng: Generator, n: int) -> Array:
     """Drifts with blue shadows and a glitter."""
     dark, light = _choose(
-        rng, ((0.66, 0.76, 0.88), (0.98, 0.99, 1.0)), ((0.74, 0.72, 0.86), (1.0, 0.97, 0.96)),
+        rng,
+        ((0.66, 0.76, 0.88), (0.98, 0.99, 1.0)),
+        ((0.74, 0.72, 0.86), (1.0, 0.97, 0.96)),
         ((0.66, 0.8, 0.82), (0.96, 1.0, 0.99)),
-    )  # fmt: skip
+    )
     drift = noise(rng, n, 7, 3)
     lit = drift - np.roll(drift, max(n // 40, 1), axis=0)
     glitter = smoothstep(1.2, 0.5, dots(rng, n, 40, 0.1, 0.3))
@@ -146,9 +157,11 @@ def snow(rng: Generator, n: int) -> Array:
 def rock(rng: Generator, n: int) -> Array:
     """Rounded stones, each with its own tint, lit from above."""
     dark, light = _choose(
-        rng, ((0.3, 0.3, 0.34), (0.74, 0.72, 0.7)), ((0.36, 0.28, 0.24), (0.8, 0.68, 0.56)),
+        rng,
+        ((0.3, 0.3, 0.34), (0.74, 0.72, 0.7)),
+        ((0.36, 0.28, 0.24), (0.8, 0.68, 0.56)),
         ((0.28, 0.32, 0.38), (0.66, 0.72, 0.76)),
-    )  # fmt: skip
+    )
     x, y = axes(n)
     across = int(rng.integers(7, 12))
     px, py = x * across + 0.35 * noise(rng, n, 9, 9), 1.25 * y * across + 0.35 * noise(rng, n, 9, 9)
@@ -176,9 +189,11 @@ def rock(rng: Generator, n: int) -> Array:
 def brick(rng: Generator, n: int) -> Array:
     """A wall, each brick with its own tint and a lit upper edge."""
     dark, light = _choose(
-        rng, ((0.5, 0.2, 0.16), (0.82, 0.46, 0.34)), ((0.52, 0.42, 0.36), (0.88, 0.78, 0.68)),
+        rng,
+        ((0.5, 0.2, 0.16), (0.82, 0.46, 0.34)),
+        ((0.52, 0.42, 0.36), (0.88, 0.78, 0.68)),
         ((0.4, 0.3, 0.34), (0.72, 0.56, 0.56)),
-    )  # fmt: skip
+    )
     x, y = axes(n)
     rows = int(rng.integers(9, 14))
     course = np.floor(y * rows)
@@ -186,9 +201,7 @@ def brick(rng: Generator, n: int) -> Array:
     u, v = along % 1, (y * rows) % 1
     tints = rng.random((rows, rows), dtype=np.float32)
     tint = tints[course.astype(int), np.floor(along).astype(int)]
-    mortar = np.maximum(
-        smoothstep(0.09, 0.04, np.minimum(u, 1 - u)), smoothstep(0.16, 0.08, np.minimum(v, 1 - v))
-    )
+    mortar = np.maximum(smoothstep(0.09, 0.04, np.minimum(u, 1 - u)), smoothstep(0.16, 0.08, np.minimum(v, 1 - v)))
     f = 0.15 + 0.6 * tint + 0.25 * noise(rng, n, 50, 50) + 0.25 * smoothstep(0.3, 0.12, v)
     image = _mix(dark, light, f)
     return _cover(image, (0.8, 0.76, 0.7), mortar)
@@ -197,9 +210,11 @@ def brick(rng: Generator, n: int) -> Array:
 def wood(rng: Generator, n: int) -> Array:
     """Planks with grain, upright or lying."""
     dark, light = _choose(
-        rng, ((0.42, 0.26, 0.14), (0.78, 0.56, 0.34)), ((0.56, 0.4, 0.26), (0.9, 0.76, 0.56)),
+        rng,
+        ((0.42, 0.26, 0.14), (0.78, 0.56, 0.34)),
+        ((0.56, 0.4, 0.26), (0.9, 0.76, 0.56)),
         ((0.36, 0.3, 0.28), (0.68, 0.62, 0.56)),
-    )  # fmt: skip
+    )
     _, y = axes(n)
     planks = int(rng.integers(5, 9))
     board = np.floor(y * planks).astype(int)

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from wsis.config import changed, ours, paper
-from wsis.schedule import Schedule
-from wsis.weak import PointKind
+from wsis.core.config import changed, ours, paper
+from wsis.training.schedule import Schedule
+from wsis.weak.simulate import PointKind
 
 CITE = "liao2023attentionshift"
 
@@ -31,9 +31,7 @@ class BoxConfig:
     threshold: float = paper(0.2, cite=CITE, where="official code", unit="of the map's range", scales=True)
     area: float = paper(0.5, cite=CITE, where="official code", unit="of the largest component")
     mode: Literal["mirror", "tight"] = paper(
-        "mirror",
-        cite=CITE,
-        where="official code, expand: symmetric about the point; tight suits random points",
+        "mirror", cite=CITE, where="official code, expand: symmetric about the point; tight suits random points"
     )
     step: int = ours(1, why="as in the release; larger is coarser and faster", unit="px per cell of a map")
 
@@ -91,9 +89,7 @@ class MaskConfig:
 class HeadConfig:
     """Detector and mask head: torchvision's proposals, two small transformer decoders on the last layer."""
 
-    taps: tuple[int, ...] = paper(
-        (4, 6, 8, 12), cite=CITE, where="official config", unit="layer from 1", scales=True
-    )
+    taps: tuple[int, ...] = paper((4, 6, 8, 12), cite=CITE, where="official config", unit="layer from 1", scales=True)
     pyramid: int = paper(256, cite=CITE, where="official config", unit="channels", scales=True)
     width: int = paper(256, cite=CITE, where="official config", unit="of the decoders", scales=True)
     depth: int = paper(4, cite=CITE, where="official config", unit="blocks of a decoder", scales=True)
@@ -145,9 +141,7 @@ class AttentionShiftConfig:
 
     supervision: Literal["points"] = paper("points", cite=CITE, where="abstract")
     point: PointKind = paper(
-        "box_center",
-        cite=CITE,
-        where="official code: its annotations are named so; where clicks are simulated",
+        "box_center", cite=CITE, where="official code: its annotations are named so; where clicks are simulated"
     )
     backbone: str = paper("vit_small", cite=CITE, where="supp. Table 3", scales=True)
     weights: str = paper(
@@ -164,14 +158,23 @@ class AttentionShiftConfig:
     loss: LossConfig = LossConfig()
     size: SizeConfig = SizeConfig()
     statistics: StatisticsConfig = StatisticsConfig()
-    compat: Literal["clean", "official"] = ours(
-        "clean", why="official repeats the release's defects, for parity tests"
-    )
+    compat: Literal["clean", "official"] = ours("clean", why="official repeats the release's defects, for parity tests")
     network: Schedule = paper(
-        Schedule(steps=31_746, batch_size=16, optimizer="adamw", lr=1e-4, weight_decay=0.05,
-                 decay_all=False, layer_decay=0.75, warmup=500, decay="step", milestones=(0.667, 0.917)),
-        cite=CITE, where="official config: 12 epochs, each image four times; of which set is unknown, here 10,582",
-    )  # fmt: skip
+        Schedule(
+            steps=31_746,
+            batch_size=16,
+            optimizer="adamw",
+            lr=1e-4,
+            weight_decay=0.05,
+            decay_all=False,
+            layer_decay=0.75,
+            warmup=500,
+            decay="step",
+            milestones=(0.667, 0.917),
+        ),
+        cite=CITE,
+        where="official config: 12 epochs, each image four times; of which set is unknown, here 10,582",
+    )
 
     @property
     def image_side(self) -> int:

@@ -22,7 +22,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from wsis.methods.attentionshift.config import AttentionShiftConfig, HeadConfig
 from wsis.methods.attentionshift.model import CELLS
-from wsis.vit_pyramid import ViTPyramid
+from wsis.models.vit_pyramid import ViTPyramid
 
 MASK_CELLS = 14
 """Cells along the side of a mask's features; the mask is twice as fine, in training and at inference (spec 9.3)."""
@@ -44,12 +44,8 @@ class Decoder(nn.Module):
         grid = build_sincos2d_pos_embed([MASK_CELLS] * 2, inner)[None]
         positions = resample_abs_pos_embed(grid, [side] * 2, [MASK_CELLS] * 2, num_prefix_tokens=0)
         self.register_buffer("positions", positions, persistent=False)
-        self.token = (
-            nn.Parameter(nn.init.trunc_normal_(torch.empty(1, 1, inner), std=0.02)) if token else None
-        )
-        self.blocks = nn.Sequential(
-            *(Block(inner, max(1, inner // 32), qkv_bias=True) for _ in range(heads.depth))
-        )
+        self.token = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, 1, inner), std=0.02)) if token else None
+        self.blocks = nn.Sequential(*(Block(inner, max(1, inner // 32), qkv_bias=True) for _ in range(heads.depth)))
         self.norm = nn.LayerNorm(inner)
 
     def forward(self, regions: Tensor) -> Tensor:
@@ -152,12 +148,12 @@ class Detector(nn.Module):
         )
         self.sampler = RoIHeads(  # for its sampling and its suppression; it has no layers
             None, None, None, 0.5, 0.5, heads.rois, 0.25, (10, 10, 5, 5), heads.score, 0.5, heads.detections
-        )  # fmt: skip
+        )
         self.box, self.mask = BoxHead(width, cfg), MaskHead(width, cfg)
 
     def forward(
         self, features: Tensor, taps: list[Tensor], sizes: list[Size], boxes: list[Tensor], labels: list[Tensor]
-    ) -> Detection:  # fmt: skip
+    ) -> Detection:
         """features: [B, D, h, w]. sizes: of the images without padding. boxes: [G, 4] each. labels: [G] in 0..C-1.
 
         The box term is the sum of 1 - GIoU over objects' regions, divided by the number of all sampled regions, as

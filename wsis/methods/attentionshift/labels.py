@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from wsis.attention import rollout_rows
+from wsis.core.types import Points
 from wsis.data.masks import box_pixels
 from wsis.methods.attentionshift.config import AttentionShiftConfig, MaskConfig
 from wsis.methods.attentionshift.maps import box_patches, boxes_from_maps, cosine_maps, enlarged, min_max
@@ -29,7 +29,7 @@ from wsis.methods.attentionshift.parts import (
     seeds,
     shift,
 )
-from wsis.types import Points
+from wsis.ops.rollout import rollout_rows
 
 
 class Clicks(NamedTuple):
@@ -106,9 +106,13 @@ def gather_clicks(points: Points, images: int) -> Clicks:
 
 @torch.no_grad()
 def find_candidates(
-    layers: list[tuple[Tensor, Tensor]], tokens: Tensor, clicks: Clicks, grid: tuple[int, int],
-    cfg: AttentionShiftConfig, patch: int,
-) -> Candidates:  # fmt: skip
+    layers: list[tuple[Tensor, Tensor]],
+    tokens: Tensor,
+    clicks: Clicks,
+    grid: tuple[int, int],
+    cfg: AttentionShiftConfig,
+    patch: int,
+) -> Candidates:
     """Attention maps and boxes of the tokens that answer for the clicks.
 
     layers: queries and keys of the last K layers, last first. tokens: long [B, G], index among the point tokens.
@@ -123,9 +127,16 @@ def find_candidates(
 
 @torch.no_grad()
 def find_labels(
-    features: Tensor, found: Candidates, chosen: Tensor, clicks: Clicks, valid: Tensor, cfg: AttentionShiftConfig,
-    patch: int, generator: torch.Generator | None = None, figures: bool = False,
-) -> Labels:  # fmt: skip
+    features: Tensor,
+    found: Candidates,
+    chosen: Tensor,
+    clicks: Clicks,
+    valid: Tensor,
+    cfg: AttentionShiftConfig,
+    patch: int,
+    generator: torch.Generator | None = None,
+    figures: bool = False,
+) -> Labels:
     """The labels of every clicked object.
 
     features: [B, D, h, w] of the last layer. chosen: long [B, G], which candidate. valid: bool [B, h, w], patches of the
@@ -139,18 +150,12 @@ def find_labels(
         attention = min_max(enlarged(maps, patch))
         if not cfg.refine.enabled:
             return Labels(boxes, chosen, attention, attention, 1 - attention, None)
-        cosine = cosine_maps(
-            features, attention, clicks.xy, boxes, clicks.present, valid, cfg.refine, generator
-        )
-        labels = Labels(
-            boxes, chosen, attention, cosine.foreground, cosine.background, None, cosine=cosine.history
-        )
+        cosine = cosine_maps(features, attention, clicks.xy, boxes, clicks.present, valid, cfg.refine, generator)
+        labels = Labels(boxes, chosen, attention, cosine.foreground, cosine.background, None, cosine=cosine.history)
         return labels if cfg.parts.shift == "none" else find_parts(features, labels, cfg, patch, figures)
 
 
-def find_parts(
-    features: Tensor, labels: Labels, cfg: AttentionShiftConfig, patch: int, figures: bool
-) -> Labels:
+def find_parts(features: Tensor, labels: Labels, cfg: AttentionShiftConfig, patch: int, figures: bool) -> Labels:
     """Labels with the key-points of each object: seeds in its core, shifted, filtered, merged (supp. Table 1)."""
     p, grid = cfg.parts, (features.shape[2], features.shape[3])
     boxes = labels.boxes

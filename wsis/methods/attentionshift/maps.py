@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, normalize, one_hot, pad
 
-from wsis.components import smallest_reachable
-from wsis.errors import ConfigError
+from wsis.core.errors import ConfigError
 from wsis.methods.attentionshift.config import BoxConfig, RefineConfig
+from wsis.ops.components import smallest_reachable
 
 FLAT = 1e-6
 """A map whose range is at most this part of its largest magnitude is constant: fp32 cannot tell more."""
@@ -152,9 +152,15 @@ def patch_at(points: Tensor, grid: tuple[int, int], patch: int) -> Tensor:
 
 @torch.no_grad()
 def cosine_maps(
-    features: Tensor, attention: Tensor, points: Tensor, boxes: Tensor, present: Tensor, valid: Tensor,
-    cfg: RefineConfig, generator: torch.Generator | None = None,
-) -> CosineMaps:  # fmt: skip
+    features: Tensor,
+    attention: Tensor,
+    points: Tensor,
+    boxes: Tensor,
+    present: Tensor,
+    valid: Tensor,
+    cfg: RefineConfig,
+    generator: torch.Generator | None = None,
+) -> CosineMaps:
     """What is alike to patches where an object's attention is high, and unlike those where it is low.
 
     Prototypes are means of the features of sampled patches. A refinement replaces each by the mean of the patches that
@@ -182,7 +188,7 @@ def cosine_maps(
 
 def samples(
     maps: Tensor, at: Tensor, present: Tensor, valid: Tensor, cfg: RefineConfig, generator: torch.Generator | None
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """How often each patch was drawn: fp32 [B, 2 G + 1, n]; G objects, what no object attends to, G surroundings.
 
     A pixel drawn evenly from a mask lies in a patch with the probability that the patch has of the mask, so that patches
@@ -213,9 +219,7 @@ def _pixels(mask: Tensor, patch: int, valid: Tensor) -> Tensor:
     return (pixels.view(*mask.shape[:2], *valid.shape[1:]) * valid[:, None]).flatten(2)
 
 
-def refined(
-    features: Tensor, weights: Tensor, boxed: Tensor, valid: Tensor, cfg: RefineConfig
-) -> list[Tensor]:
+def refined(features: Tensor, weights: Tensor, boxed: Tensor, valid: Tensor, cfg: RefineConfig) -> list[Tensor]:
     """Cosine of all patches with each prototype, from `weights` and after each refinement: [B, R, n] each.
 
     features: [B, n, D]. weights: [B, R, n], of the patches in the first prototypes. boxed: bool [B, R, n], others are 0;

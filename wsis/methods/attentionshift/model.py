@@ -15,11 +15,11 @@ from timm.layers.drop import DropPath
 from torch import Tensor, nn
 from torchvision.ops import MLP, roi_align
 
-from wsis.backbones import load_weights, shipped
-from wsis.errors import ConfigError
+from wsis.core.errors import ConfigError
 from wsis.methods.attentionshift.config import AttentionShiftConfig
-from wsis.vit import TOKENS, build_vit, has_tokens
-from wsis.vit_pyramid import patch_features
+from wsis.models.vit import TOKENS, build_vit, has_tokens
+from wsis.models.vit_pyramid import patch_features
+from wsis.models.weights import load_weights, shipped
 
 CELLS = 7
 """Cells along the side of a box's features."""
@@ -61,9 +61,7 @@ class Encoder(nn.Module):
         self.patch, self.width, depth = self.vit.patch, self.vit.width, self.vit.depth
         self.taps, self.kept = cfg.heads.taps, cfg.boxes.layers
         if not {self.kept, *self.taps} <= set(range(1, depth + 1)):
-            raise ConfigError(
-                f"boxes.layers={self.kept}, heads.taps={self.taps}: {cfg.backbone} has {depth} layers"
-            )
+            raise ConfigError(f"boxes.layers={self.kept}, heads.taps={self.taps}: {cfg.backbone} has {depth} layers")
         self.tokens, self.positions = (
             nn.Parameter(nn.init.trunc_normal_(torch.empty(1, cfg.tokens.count, self.width), std=0.02))
             for _ in range(2)
@@ -126,7 +124,7 @@ class MilHead(nn.Module):
         self.narrow = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, heads.width))
         self.hidden = nn.Sequential(
             nn.Linear(CELLS**2 * heads.width, heads.hidden), nn.ReLU(), nn.Linear(heads.hidden, heads.hidden), nn.ReLU()
-        )  # fmt: skip
+        )
         self.label, self.choice = (nn.Linear(heads.hidden, cfg.classes) for _ in range(2))
 
     def forward(self, features: Tensor, boxes: Tensor, image: Tensor) -> Tensor:

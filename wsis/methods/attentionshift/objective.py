@@ -6,19 +6,13 @@ supp. Table 2   point_term ("point"), mask_term ("mask")
 
 import torch
 from torch import Tensor
-from torch.nn.functional import (
-    binary_cross_entropy,
-    binary_cross_entropy_with_logits,
-    grid_sample,
-    l1_loss,
-    one_hot,
-)
+from torch.nn.functional import binary_cross_entropy, binary_cross_entropy_with_logits, grid_sample, l1_loss, one_hot
 from torchvision.ops import roi_align, sigmoid_focal_loss
 
-from wsis.matching import assign
 from wsis.methods.attentionshift.config import AttentionShiftConfig, TokenConfig
 from wsis.methods.attentionshift.labels import Clicks, PointSet
 from wsis.methods.attentionshift.parts import KeyPoints
+from wsis.ops.matching import assign
 
 ALPHA, GAMMA = 0.25, 2.0  # of the focal loss and of its cost
 
@@ -41,9 +35,7 @@ def match_tokens(logits: Tensor, place: Tensor, targets: Clicks, sizes: Tensor, 
     return assign(cfg.class_cost * of_class + cfg.place_cost * distance, targets.present)
 
 
-def token_terms(
-    logits: Tensor, place: Tensor, targets: Clicks, matched: Tensor, sizes: Tensor
-) -> dict[str, Tensor]:
+def token_terms(logits: Tensor, place: Tensor, targets: Clicks, matched: Tensor, sizes: Tensor) -> dict[str, Tensor]:
     """Focal loss of all tokens, where those without a point are background, and L1 of the places of matched ones.
 
     Both are sums over the number of matched tokens.
@@ -122,7 +114,13 @@ def weighted(terms: dict[str, Tensor], cfg: AttentionShiftConfig) -> dict[str, T
     """The terms with their weighted sum as `total`."""
     w = cfg.loss
     weights = {
-        "token_class": w.token_class, "token_place": w.token_place, "mil": w.mil, "objectness": w.proposal,
-        "proposal_box": w.proposal, "roi_class": w.roi_class, "roi_box": w.roi_box, "mask": w.mask,
-    }  # fmt: skip
+        "token_class": w.token_class,
+        "token_place": w.token_place,
+        "mil": w.mil,
+        "objectness": w.proposal,
+        "proposal_box": w.proposal,
+        "roi_class": w.roi_class,
+        "roi_box": w.roi_box,
+        "mask": w.mask,
+    }
     return {**terms, "total": torch.stack([weights[name] * term for name, term in terms.items()]).sum()}

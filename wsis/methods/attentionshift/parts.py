@@ -81,9 +81,14 @@ def seeds(core: Tensor, boxes: Tensor, threshold: float, count: int, patch: int)
 
 @torch.no_grad()
 def shift(
-    features: Tensor, seeds: Tensor, inside: Tensor, cfg: PartConfig, official: bool = False,
-    weighting: Literal["softmax", "uniform"] = "softmax", history: bool = False,
-) -> Shifted:  # fmt: skip
+    features: Tensor,
+    seeds: Tensor,
+    inside: Tensor,
+    cfg: PartConfig,
+    official: bool = False,
+    weighting: Literal["softmax", "uniform"] = "softmax",
+    history: bool = False,
+) -> Shifted:
     r"""Competitive mean shift in feature space: prototypes move to the patches that are theirs (official code).
 
     Prototype j weighs patch i by :math:`w_{ji} = \mathrm{softmax}_i(\cos(q_j, x_i) / (T \tau_j))`. Each patch belongs to
@@ -115,9 +120,7 @@ def shift(
 
 
 @torch.no_grad()
-def kmeans(
-    features: Tensor, seeds: Tensor, inside: Tensor, cfg: PartConfig, history: bool = False
-) -> Shifted:
+def kmeans(features: Tensor, seeds: Tensor, inside: Tensor, cfg: PartConfig, history: bool = False) -> Shifted:
     """Spherical k-means (supp. Table 1, our definition): as many clusters as seeds, as many iterations as shifts.
 
     Each patch belongs to the centre with the largest cosine; a centre becomes the mean of the unit features of its patches
@@ -191,9 +194,7 @@ def kept(maps: Tensor, core: Tensor, cfg: PartConfig) -> Tensor:
 
 
 @torch.no_grad()
-def merge(
-    prototypes: Tensor, kept: Tensor, threshold: float, official: bool = False
-) -> tuple[Tensor, Tensor]:
+def merge(prototypes: Tensor, kept: Tensor, threshold: float, official: bool = False) -> tuple[Tensor, Tensor]:
     """Means of kept prototypes whose cosine with the first of their group is at least `threshold`.
 
     Groups are formed in the order of seeds by prototypes that are in none yet; cosines are those before merging, means are
@@ -218,9 +219,7 @@ def merge(
 
 
 @torch.no_grad()
-def key_points(
-    maps: Tensor, kept: Tensor, boxes: Tensor, grid: tuple[int, int], patch: int, most: int
-) -> KeyPoints:
+def key_points(maps: Tensor, kept: Tensor, boxes: Tensor, grid: tuple[int, int], patch: int, most: int) -> KeyPoints:
     """The patch that is most alike to each part, for the `most` largest parts of each object; outside its box, none.
 
     Size is the number of patches above a cosine of 0.9; of patches that are alike to the last bit, the mean is taken.

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from wsis.config import changed, ours, paper
-from wsis.schedule import Schedule
+from wsis.core.config import changed, ours, paper
+from wsis.training.schedule import Schedule
 
 CITE = "kim2022bestie"
 
@@ -13,9 +13,7 @@ CITE = "kim2022bestie"
 class PamConfig:
     """The peak attention module of the classifier."""
 
-    alpha: float = paper(
-        0.5, cite=CITE, where="Table 2 (supp.); official scripts 0.7", unit="fraction of the maximum"
-    )
+    alpha: float = paper(0.5, cite=CITE, where="Table 2 (supp.); official scripts 0.7", unit="fraction of the maximum")
     layers: tuple[int, ...] = paper((6,), cite=CITE, where="Table 3 (supp.)", unit="VGG stage")
 
 
@@ -61,9 +59,7 @@ class LossConfig:
 
     iag: bool = paper(True, cite=CITE, where="Table 1 (supp.)")
     unguided_norm: Literal["mean", "matched"] = paper("mean", cite=CITE, where="official code, without IAG")
-    semantic: Literal["ohem", "mean"] = paper(
-        "ohem", cite=CITE, where="official code; listing 6 has the plain mean"
-    )
+    semantic: Literal["ohem", "mean"] = paper("ohem", cite=CITE, where="official code; listing 6 has the plain mean")
     hard_fraction: float = paper(0.2, cite=CITE, where="official code", unit="fraction of pixels")
     center_weight: float = paper(200.0, cite=CITE, where="supp. listing 6")
     offset_weight: float = paper(0.01, cite=CITE, where="supp. listing 6", unit="1 / px")
@@ -81,9 +77,7 @@ class SemanticConfig:
     background: float = ours(
         0.2, why="usual constant; coarse maps of small images want more", unit="normalised CAM", scales=True
     )
-    uncertain: float = ours(
-        0.05, why="closer calls are ignored, not taught", unit="difference of probabilities"
-    )
+    uncertain: float = ours(0.05, why="closer calls are ignored, not taught", unit="difference of probabilities")
     sharpen: int = ours(
         10, why="as in the refinement's paper; 0 leaves the maps as they are", unit="steps", scales=True
     )
@@ -94,9 +88,10 @@ class SemanticConfig:
     backbone: str = ours("resnet50", why="of the network that retrains on the maps", scales=True)
     weights: str = ours("imagenet", why="as for the other networks", scales=True)
     retrain: bool = ours(
-        True, why="the authors' maps are predictions of a network trained on pseudo labels; minutes are too few for it",
+        True,
+        why="the authors' maps are predictions of a network trained on pseudo labels; minutes are too few for it",
         scales=True,
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,9 +115,7 @@ class AugmentConfig:
 class BestieConfig:
     """BESTIE (CVPR 2022, arXiv 2109.09477)."""
 
-    supervision: Literal["tags", "points"] = paper(
-        "tags", cite=CITE, where="Table 1 (paper), image-level row"
-    )
+    supervision: Literal["tags", "points"] = paper("tags", cite=CITE, where="Table 1 (paper), image-level row")
     backbone: str = paper("hrnet_w48", cite=CITE, where="supp. text 2d", scales=True)
     weights: str = paper("imagenet", cite=CITE, where="official code", scales=True)
     classifier_backbone: str = paper("vgg16", cite=CITE, where="supp. Fig. 2", scales=True)
@@ -132,27 +125,17 @@ class BestieConfig:
         0.01, cite=CITE, where="official code, ResNet-50's decoders", unit="per step", scales=True
     )
     classes: int = ours(20, why="VOC; set from the data", unit="classes", scales=True)
-    center_mode: Literal["class_wise", "class_agnostic"] = paper(
-        "class_wise", cite=CITE, where="supp. text 2a"
-    )
+    center_mode: Literal["class_wise", "class_agnostic"] = paper("class_wise", cite=CITE, where="supp. text 2a")
     sigma: float = paper(6.0, cite=CITE, where="official code", unit="px", scales=True)
     center_kernel: int = paper(41, cite=CITE, where="official code", unit="px", scales=True)
     min_area: int = paper(50, cite=CITE, where="official code", unit="px", scales=True)
-    center_threshold: float = paper(
-        0.1, cite=CITE, where="official code, at inference", unit="center map value"
-    )
+    center_threshold: float = paper(0.1, cite=CITE, where="official code, at inference", unit="center map value")
     keep_centerless: bool = paper(True, cite=CITE, where="official code: val_ignore=False")
     flip: bool = paper(False, cite=CITE, where="official script, image-level")
     long_side: int = paper(
-        0,
-        cite=CITE,
-        where="official code: images keep their size; else the side at inference",
-        unit="px",
-        scales=True,
+        0, cite=CITE, where="official code: images keep their size; else the side at inference", unit="px", scales=True
     )
-    compat: Literal["clean", "official"] = ours(
-        "clean", why="official repeats the release's defects, for parity tests"
-    )
+    compat: Literal["clean", "official"] = ours("clean", why="official repeats the release's defects, for parity tests")
 
     pam: PamConfig = PamConfig()
     cues: CueConfig = CueConfig()
@@ -162,23 +145,44 @@ class BestieConfig:
     semantic: SemanticConfig = SemanticConfig()
     augment: AugmentConfig = AugmentConfig()
     classifier: Schedule = paper(
-        Schedule(steps=31_750, batch_size=5, optimizer="sgd", lr=1e-3, momentum=0.9, nesterov=True, weight_decay=5e-4,
-                 new_lr=10.0, decay="step", milestones=(0.333, 0.667)),
-        cite=CITE, where="supp. text, 15 epochs; learning-rate groups from the official code",
-    )  # fmt: skip
+        Schedule(
+            steps=31_750,
+            batch_size=5,
+            optimizer="sgd",
+            lr=1e-3,
+            momentum=0.9,
+            nesterov=True,
+            weight_decay=5e-4,
+            new_lr=10.0,
+            decay="step",
+            milestones=(0.333, 0.667),
+        ),
+        cite=CITE,
+        where="supp. text, 15 epochs; learning-rate groups from the official code",
+    )
     network: Schedule = paper(
         Schedule(steps=50_000, batch_size=16, optimizer="adam", lr=5e-5, weight_decay=0.0, warmup=2000, decay="poly"),
-        cite=CITE, where="supp. text; warm-up from the official code",
-    )  # fmt: skip
+        cite=CITE,
+        where="supp. text; warm-up from the official code",
+    )
     semantic_network: Schedule = ours(
         Schedule(steps=20_000, batch_size=16, optimizer="adam", lr=5e-5, warmup=2000, decay="poly"),
         why="the maps' own network (not released) learns like the instance network, for the usual DeepLab length",
-    )  # fmt: skip
+    )
     maskrcnn: Schedule = ours(
-        Schedule(steps=0, batch_size=16, optimizer="sgd", lr=0.02, momentum=0.9, weight_decay=1e-4, warmup=500,
-                 decay="step", milestones=(0.667, 0.889)),
+        Schedule(
+            steps=0,
+            batch_size=16,
+            optimizer="sgd",
+            lr=0.02,
+            momentum=0.9,
+            weight_decay=1e-4,
+            warmup=500,
+            decay="step",
+            milestones=(0.667, 0.889),
+        ),
         why="the usual 1x schedule; 0 steps leave this optional stage out",
-    )  # fmt: skip
+    )
 
     @property
     def image_side(self) -> int:

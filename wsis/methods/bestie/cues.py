@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
-from wsis.crf import pixel_adaptive_refinement
-from wsis.grouping import max_pool
+from wsis.core.types import IGNORE, Points
 from wsis.methods.bestie.config import CueConfig, SemanticConfig
 from wsis.methods.bestie.model import Classifier
-from wsis.types import IGNORE, Points
+from wsis.ops.grouping import max_pool
+from wsis.ops.pamr import pixel_adaptive_refinement
 
 
 @torch.no_grad()
@@ -47,10 +47,7 @@ def extract_cues(maps: Tensor, tags: Tensor, cfg: CueConfig) -> Points:
     image, label, rank = (scores > 0).nonzero(as_tuple=True)
     pixel, width = place[image, label, rank], maps.shape[-1]
     return Points.make(
-        torch.stack((pixel % width, pixel // width), dim=1),
-        label,
-        scores=scores[image, label, rank],
-        image=image,
+        torch.stack((pixel % width, pixel // width), dim=1), label, scores=scores[image, label, rank], image=image
     )
 
 

@@ -9,15 +9,17 @@ from typing import Any
 
 from torch import nn
 
-from wsis.checkpoint import save_weights
-from wsis.data.labelled import category_ids, samples, truths
+from wsis.core.types import InstanceMap, Instances, Sample
+from wsis.data.coco_json import write_instances
 from wsis.data.transforms import collate
-from wsis.evaluate import voc_ap
-from wsis.export import write_instances
+from wsis.data.wrappers import category_ids, samples, truths
+from wsis.evaluation.instances import voc_ap
 from wsis.methods.bestie.config import BestieConfig
-from wsis.runs import Workspace
-from wsis.segmenters import fit_segmenter, predict, restore_segmenter
-from wsis.types import InstanceMap, Instances, Sample
+from wsis.methods.bestie.verbs import pseudo_labels, restore
+from wsis.models.segmenters import predict, restore_segmenter
+from wsis.models.weights import save_weights
+from wsis.training.final_model import fit_segmenter
+from wsis.training.stages import Workspace
 
 MASKS = "pseudo_train.json"
 
@@ -49,8 +51,6 @@ def train_maskrcnn(workspace: Workspace) -> dict[str, Any]:
 
 def pseudo_masks(workspace: Workspace) -> Iterator[tuple[Sample, Instances]]:
     """Every training image with what the network finds of its tags, or one mask per click."""
-    from wsis.methods.bestie import pseudo_labels, restore
-
     model = restore(workspace.cfg, workspace.folder).to(workspace.device).eval()
     for sample in samples(workspace.train):
         found = pseudo_labels(model, collate([sample]).to(workspace.device), workspace.cfg)
@@ -58,7 +58,7 @@ def pseudo_masks(workspace: Workspace) -> Iterator[tuple[Sample, Instances]]:
         yield sample, found.unbind()[0].to("cpu")
 
 
-def restore(cfg: BestieConfig, folder: Path) -> nn.Module:
+def restore_maskrcnn(cfg: BestieConfig, folder: Path) -> nn.Module:
     """The trained detector of a run folder."""
     s = cfg.semantic
     return restore_segmenter("maskrcnn", cfg.classes, s.backbone, s.weights, folder / "maskrcnn.safetensors")

@@ -12,8 +12,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from wsis.components import connected_components, table
-from wsis.grouping import (
+from wsis.core.types import IGNORE, InstanceMap, Points
+from wsis.methods.bestie.config import BestieConfig
+from wsis.methods.bestie.model import Outputs
+from wsis.ops.components import connected_components, table
+from wsis.ops.grouping import (
     Centers,
     RegionStatistics,
     cluster_centers,
@@ -21,10 +24,7 @@ from wsis.grouping import (
     group_pixels,
     merge_centers,
     region_statistics,
-)  # fmt: skip
-from wsis.methods.bestie.config import BestieConfig
-from wsis.methods.bestie.model import Outputs
-from wsis.types import IGNORE, InstanceMap, Points
+)
 
 
 def tagged(classes: Tensor, tags: Tensor) -> Tensor:
@@ -91,12 +91,7 @@ class Decoded(NamedTuple):
 
 
 def find_instances(
-    outputs: Outputs,
-    classes: Tensor,
-    probability: Tensor,
-    threshold: float,
-    cfg: BestieConfig,
-    keep_centerless: bool,
+    outputs: Outputs, classes: Tensor, probability: Tensor, threshold: float, cfg: BestieConfig, keep_centerless: bool
 ) -> Decoded:
     """Centers inside each component of `classes` [B, H, W], and the pixels that vote for them.
 
@@ -147,11 +142,7 @@ def _with_centerless(centers: Centers, position: Tensor, image: Tensor, wanted: 
     empty[centers.component] = False
     rows = empty.nonzero()[:, 0]
     added = Centers(
-        rows,
-        image[rows],
-        position[rows].float(),
-        heat0 := torch.zeros(len(rows), device=rows.device),
-        heat0 > 0,
+        rows, image[rows], position[rows].float(), heat0 := torch.zeros(len(rows), device=rows.device), heat0 > 0
     )
     return Centers(*(torch.cat(pair) for pair in zip(centers, added, strict=True)))
 
@@ -198,17 +189,13 @@ def refined_labels(
     crowded = sizes[found.centers.component] > cfg.refine.max_instances  # [N]
     own = found.statistics.max >= cfg.refine.threshold
     score = torch.where(own, found.statistics.max * found.semantic_score, found.semantic_score)
-    kept = (
-        found.statistics.area > 0
-    ) & ~crowded  # a center without a pixel, too, would only draw its Gaussian
+    kept = (found.statistics.area > 0) & ~crowded  # a center without a pixel, too, would only draw its Gaussian
     number = torch.cat([kept.new_zeros(1).long(), kept.cumsum(0) * kept])
     instances = InstanceMap(
         ids=number[found.regions],
         image=found.centers.image[kept],
         labels=found.labels[kept],
-        centers=torch.where(own[:, None], found.statistics.position, found.middles[found.centers.component])[
-            kept
-        ],
+        centers=torch.where(own[:, None], found.statistics.position, found.middles[found.centers.component])[kept],
         scores=score[kept].clamp(0, 1),
     )
     return instances, found
@@ -225,17 +212,13 @@ def _rank(component: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def point_labels(
-    outputs: Outputs, semantic_maps: Tensor | None, points: Points, cfg: BestieConfig
-) -> InstanceMap:
+def point_labels(outputs: Outputs, semantic_maps: Tensor | None, points: Points, cfg: BestieConfig) -> InstanceMap:
     """One instance per click: all pixels of the click's class, over the whole image, go to the nearest one's vote.
 
     semantic_maps: int64 [B, H, W] or None for the predicted map. Row i belongs to point i; the weight is 1.
     """
     outputs = Outputs(*(x.detach().float() for x in outputs))
-    if (
-        cfg.compat == "official"
-    ):  # the release fills its fixed table with zeros, and so loses points on the border
+    if cfg.compat == "official":  # the release fills its fixed table with zeros, and so loses points on the border
         points = points[(points.xy.round() >= 1).all(1)]
     tags = torch.zeros(len(outputs.offset), cfg.classes, dtype=torch.bool, device=outputs.offset.device)
     tags[points.image, points.labels] = True

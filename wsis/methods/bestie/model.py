@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torchvision.models.segmentation.deeplabv3 import ASPP
 
-from wsis.backbones import Pyramid, VGGStages, build_pyramid
-from wsis.errors import ConfigError
+from wsis.core.errors import ConfigError
 from wsis.methods.bestie.config import BestieConfig
+from wsis.models.convnets import Pyramid, VGGStages
+from wsis.models.pyramids import build_pyramid
 
 
 class PeakAttention(nn.Module):
@@ -173,8 +174,7 @@ class PanopticDeepLab(nn.Module):
         self.instance = Decoder(deep, skips, [width // 4, width // 8, width // 16], width, width // 2)
         inside, hidden = (width, width // 2, width // 2), (width, width // 2, width // 8)
         self.heads = nn.ModuleList(
-            nn.Sequential(separable(i, h), nn.Conv2d(h, o, 1))
-            for i, h, o in zip(inside, hidden, channels, strict=True)
+            nn.Sequential(separable(i, h), nn.Conv2d(h, o, 1)) for i, h, o in zip(inside, hidden, channels, strict=True)
         )
         for m in self.modules():
             if isinstance(m, nn.BatchNorm2d):
@@ -208,9 +208,7 @@ class Decoder(nn.Module):
 def conv(inside: int, out: int, kernel: int, groups: int = 1) -> nn.Sequential:
     """Convolution, batch norm, ReLU."""
     return nn.Sequential(
-        nn.Conv2d(inside, out, kernel, padding=kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(out),
-        nn.ReLU(),
+        nn.Conv2d(inside, out, kernel, padding=kernel // 2, groups=groups, bias=False), nn.BatchNorm2d(out), nn.ReLU()
     )
 
 

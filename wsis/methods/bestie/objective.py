@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from wsis.grouping import splat_gaussians
+from wsis.core.types import IGNORE, InstanceMap
 from wsis.methods.bestie.config import BestieConfig
 from wsis.methods.bestie.model import Outputs
-from wsis.types import IGNORE, InstanceMap
+from wsis.ops.grouping import splat_gaussians
 
 
 class Targets(NamedTuple):
@@ -45,9 +45,7 @@ def render(instances: InstanceMap, cfg: BestieConfig, centers: Tensor | None = N
     x = torch.arange(width, device=row.device, dtype=torch.float32).expand(height, width)
     offset = (position - torch.stack((y, x), -1)) * known[..., None]
     if centers is None:
-        centers = center_map(
-            instances.centers, instances.image, instances.labels, (batch, height, width), cfg
-        )
+        centers = center_map(instances.centers, instances.image, instances.labels, (batch, height, width), cfg)
     return Targets(centers, offset.permute(0, 3, 1, 2), (score * known)[:, None])
 
 
@@ -88,9 +86,7 @@ def regression(outputs: Outputs, targets: Targets, cfg: BestieConfig) -> tuple[T
     return unguided(center, cfg.loss.unguided_norm), unguided(offset, cfg.loss.unguided_norm)
 
 
-def hard_cross_entropy(
-    logits: Tensor, target: Tensor, fraction: float, count_ignored: bool = False
-) -> Tensor:
+def hard_cross_entropy(logits: Tensor, target: Tensor, fraction: float, count_ignored: bool = False) -> Tensor:
     """Mean of the hardest `fraction` of the labelled pixels' cross entropy.
 
     logits: [B, C + 1, H, W]. target: int64 [B, H, W] with 255 = ignore. fraction: in (0, 1]; 1 is the plain mean.
@@ -116,9 +112,7 @@ def objective(
     ones; None repeats the pseudo term, as the release does.
     """
     fraction = cfg.loss.hard_fraction if cfg.loss.semantic == "ohem" else 1.0
-    terms = {
-        "semantic": hard_cross_entropy(outputs.semantic, semantic_target, fraction, cfg.compat == "official")
-    }
+    terms = {"semantic": hard_cross_entropy(outputs.semantic, semantic_target, fraction, cfg.compat == "official")}
     terms["center"], terms["offset"] = regression(outputs, pseudo, cfg)
     if refined is not None:
         center, offset = regression(outputs, refined, cfg)
@@ -127,8 +121,6 @@ def objective(
     else:
         center, offset = terms["center"], terms["offset"]
     terms["total"] = (
-        cfg.loss.semantic_weight * terms["semantic"]
-        + cfg.loss.center_weight * center
-        + cfg.loss.offset_weight * offset
+        cfg.loss.semantic_weight * terms["semantic"] + cfg.loss.center_weight * center + cfg.loss.offset_weight * offset
     )
     return terms

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from wsis.config import changed, ours, paper
-from wsis.schedule import Schedule
+from wsis.core.config import changed, ours, paper
+from wsis.training.schedule import Schedule
 
 CITE, MAL = "lee2024exits", "lan2023mal"
 
@@ -14,12 +14,8 @@ class CropConfig:
     """One crop per object: its box with a margin, stretched to a square."""
 
     size: int = paper(512, cite=MAL, where="official code", unit="px", scales=True)
-    margin: float = paper(
-        1.2, cite=MAL, where="official code", unit="half boxes, both sides of an axis together"
-    )
-    test_margin: float = paper(
-        0.6, cite=MAL, where="official code, test_margin", unit="half boxes, the same way"
-    )
+    margin: float = paper(1.2, cite=MAL, where="official code", unit="half boxes, both sides of an axis together")
+    test_margin: float = paper(0.6, cite=MAL, where="official code, test_margin", unit="half boxes, the same way")
     flip: float = paper(0.5, cite=MAL, where="official code", unit="probability")
     jitter: float = paper(0.5, cite=MAL, where="official code", unit="probability")
     fill: Literal["reflect", "wrap"] = ours(
@@ -33,12 +29,8 @@ class CropConfig:
 class SeedConfig:
     """Tokens that the four clicks and the box label for sure."""
 
-    push: float = paper(
-        24.0, cite=CITE, where="supp. text, COCO; LVIS 16, VOC 12", unit="px of the crop", scales=True
-    )
-    direction: Literal["radial", "axis"] = ours(
-        "radial", why="the paper: toward the centre; axis keeps one coordinate"
-    )
+    push: float = paper(24.0, cite=CITE, where="supp. text, COCO; LVIS 16, VOC 12", unit="px of the crop", scales=True)
+    direction: Literal["radial", "axis"] = ours("radial", why="the paper: toward the centre; axis keeps one coordinate")
     other_objects: bool = ours(
         False, why="seeds of the background on other objects in the box; the supplementary hints at it"
     )
@@ -55,23 +47,17 @@ class ExtractorConfig:
         "attn", why="the paper: from self-attention; cosines to compare"
     )
     temperature: float = ours(0.1, why="of the cosines only", unit="cosine")
-    objective: Literal["mil", "cls", "points"] = ours(
-        "mil", why="of the warm-up: unpublished; needs the boxes only"
-    )
+    objective: Literal["mil", "cls", "points"] = ours("mil", why="of the warm-up: unpublished; needs the boxes only")
 
 
 @dataclass(frozen=True, kw_only=True)
 class WalkConfig:
     """From similarity to transition matrix, to scores, to retrieved points."""
 
-    sinkhorn: Literal["symmetric", "alternate"] = ours(
-        "symmetric", why="keeps symmetry exactly and needs one vector"
-    )
+    sinkhorn: Literal["symmetric", "alternate"] = ours("symmetric", why="keeps symmetry exactly and needs one vector")
     iterations: int = ours(20, why="rows sum to 1 within 1e-6 on 1,024 tokens", unit="Sinkhorn iterations")
     hops: int = paper(3, cite=CITE, where="Table a2", unit="hops")
-    limit: bool = paper(
-        False, cite=CITE, where="Table a2, eq. (a2): for ever, with restart, in place of hops"
-    )
+    limit: bool = paper(False, cite=CITE, where="Table a2, eq. (a2): for ever, with restart, in place of hops")
     beta: float = paper(0.25, cite=CITE, where="Table a2", unit="probability to go on, of the limit")
     seeds: Literal["mean", "max"] = ours("mean", why="keeps probability; max follows each click by itself")
     score: Literal["density", "raw", "ratio", "minmax", "maxabs"] = ours(
@@ -84,30 +70,19 @@ class WalkConfig:
     )
     fg_factor: float = ours(1.0, why="of the calibrated threshold; Fig. a1 (a)", unit="times tau")
     bg_factor: float = ours(1.0, why="of the calibrated threshold; Fig. a1 (b)", unit="times tau")
-    empty: float = paper(
-        0.07, cite=CITE, where="supp. Sec. B", unit="fraction of crops that retrieve nothing"
-    )
-    crops: int = ours(
-        2000, why="to calibrate on; the rate is then known to half a point", unit="crops", scales=True
-    )
+    empty: float = paper(0.07, cite=CITE, where="supp. Sec. B", unit="fraction of crops that retrieve nothing")
+    crops: int = ours(2000, why="to calibrate on; the rate is then known to half a point", unit="crops", scales=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorConfig:
     """The network that makes the pseudo masks."""
 
-    backbone: str = paper(
-        "vit_base", cite=CITE, where="Table a5: 93M parameters with the decoder", scales=True
-    )
+    backbone: str = paper("vit_base", cite=CITE, where="Table a5: 93M parameters with the decoder", scales=True)
     weights: str = paper("mae", cite=CITE, where="supp. text", scales=True)
-    stem: Literal["patch", "conv"] = ours(
-        "patch", why="pretrained; the 93M count implies a random convolutional stem"
-    )
+    stem: Literal["patch", "conv"] = ours("patch", why="pretrained; the 93M count implies a random convolutional stem")
     upsample: int = ours(
-        4,
-        why="masks of 128 pixels, the size of the release's losses",
-        unit="times the token grid",
-        scales=True,
+        4, why="masks of 128 pixels, the size of the release's losses", unit="times the token grid", scales=True
     )
     ema: float = paper(0.996, cite=MAL, where="official code", unit="per step", scales=True)
 
@@ -150,9 +125,7 @@ class MaskConfig:
     )
     source: Literal["student", "teacher", "mean"] = paper("student", cite=MAL, where="official code")
     flip: bool = paper(False, cite=MAL, where="official code")
-    on_empty: Literal["box", "drop"] = ours(
-        "box", why="an annotation without a mask is lost for the final model"
-    )
+    on_empty: Literal["box", "drop"] = ours("box", why="an annotation without a mask is lost for the final model")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,20 +158,50 @@ class ExitsConfig:
     mask: MaskConfig = MaskConfig()
     final: FinalConfig = FinalConfig()
     warmup: Schedule = paper(
-        Schedule(steps=118_000, batch_size=32, optimizer="adamw", lr=4.8e-5, betas=(0.9, 0.9), weight_decay=5e-4,
-                 warmup=14_750, decay="cosine", floor=0.2),
-        cite=CITE, where="supp. text: 8 epochs; the rest as for the generator",
-    )  # fmt: skip
+        Schedule(
+            steps=118_000,
+            batch_size=32,
+            optimizer="adamw",
+            lr=4.8e-5,
+            betas=(0.9, 0.9),
+            weight_decay=5e-4,
+            warmup=14_750,
+            decay="cosine",
+            floor=0.2,
+        ),
+        cite=CITE,
+        where="supp. text: 8 epochs; the rest as for the generator",
+    )
     network: Schedule = paper(
-        Schedule(steps=147_500, batch_size=32, optimizer="adamw", lr=4.8e-5, betas=(0.9, 0.9), weight_decay=5e-4,
-                 warmup=14_750, decay="cosine", floor=0.2),
-        cite=MAL, where="official code: 10 epochs of about 472,000 boxes above the least area, the first to warm up",
-    )  # fmt: skip
+        Schedule(
+            steps=147_500,
+            batch_size=32,
+            optimizer="adamw",
+            lr=4.8e-5,
+            betas=(0.9, 0.9),
+            weight_decay=5e-4,
+            warmup=14_750,
+            decay="cosine",
+            floor=0.2,
+        ),
+        cite=MAL,
+        where="official code: 10 epochs of about 472,000 boxes above the least area, the first to warm up",
+    )
     segmenter: Schedule = paper(
-        Schedule(steps=368_750, batch_size=16, optimizer="adamw", lr=1e-5, new_lr=10.0, weight_decay=0.05,
-                 decay="step", milestones=(0.889, 0.963), clip=0.01),
-        cite=CITE, where="supp. text: Mask2Former's own schedule",
-    )  # fmt: skip
+        Schedule(
+            steps=368_750,
+            batch_size=16,
+            optimizer="adamw",
+            lr=1e-5,
+            new_lr=10.0,
+            weight_decay=0.05,
+            decay="step",
+            milestones=(0.889, 0.963),
+            clip=0.01,
+        ),
+        cite=CITE,
+        where="supp. text: Mask2Former's own schedule",
+    )
 
     @property
     def image_side(self) -> int:

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from wsis.errors import ConfigError
+from wsis.core.errors import ConfigError
+from wsis.core.types import Batch
 from wsis.methods.exits.config import ExitsConfig, SeedConfig, WalkConfig
-from wsis.similarity import sinkhorn, walk, walk_limit
-from wsis.types import Batch
+from wsis.ops.random_walk import sinkhorn, walk, walk_limit
 
 CLICKS = 4
 
@@ -73,16 +73,12 @@ def clicks(batch: Batch) -> Tensor:
         ValueError: an image without the extreme points of exactly one object.
     """
     if batch.extreme_points is None or any(len(e) != 1 for e in batch.extreme_points):
-        raise ValueError(
-            "a batch of crops holds the extreme points of exactly one object in each; see data.crops"
-        )
+        raise ValueError("a batch of crops holds the extreme points of exactly one object in each; see data.crops")
     return torch.cat([e.xy for e in batch.extreme_points])
 
 
 @torch.no_grad()
-def find_seeds(
-    xy: Tensor, valid: Tensor, patch: int, cfg: ExitsConfig, others: Tensor | None = None
-) -> Seeds:
+def find_seeds(xy: Tensor, valid: Tensor, patch: int, cfg: ExitsConfig, others: Tensor | None = None) -> Seeds:
     """Tokens that are labelled by the four clicks and their box (supp. text).
 
     xy: float [B, 4, 2] pixels of the crop, (x, y), top, left, bottom, right. valid: bool [B, C, C], pixels of the image.
@@ -96,9 +92,7 @@ def find_seeds(
     """
     height, width = valid.shape[-2:]
     if height != width or width % patch:
-        raise ConfigError(
-            f"a crop of {width} x {height} px: make it square, its side a multiple of {patch} px"
-        )
+        raise ConfigError(f"a crop of {width} x {height} px: make it square, its side a multiple of {patch} px")
     usable = avg_pool2d(valid[:, None].float(), patch).flatten(1) >= 0.5
     inward = pushed(xy, cfg.seeds).clamp(0, width - 1)
     foreground = tokens_at(inward, patch, width // patch) & usable

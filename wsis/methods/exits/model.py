@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from wsis.methods.exits.config import ExitsConfig
-from wsis.vit import Kind, Layer, ViT, build_vit
+from wsis.models.vit import Kind, Layer, ViT, build_vit
 
 
 class MaskDecoder(nn.Module):
@@ -102,9 +102,7 @@ class Extractor(nn.Module):
     Call: [B, 3, H, W] in [0, 1] -> [B, n], or pooled [B, classes].
     """
 
-    def __init__(
-        self, encoder: ViT, outputs: int, pooled: bool, layer: Layer, kind: Kind, temperature: float
-    ) -> None:
+    def __init__(self, encoder: ViT, outputs: int, pooled: bool, layer: Layer, kind: Kind, temperature: float) -> None:
         super().__init__()
         self.encoder, self.head, self.pooled = encoder, nn.Linear(encoder.width, outputs), pooled
         self.layer: Layer = layer
@@ -137,5 +135,10 @@ def build_extractor(cfg: ExitsConfig) -> Extractor:
     e = cfg.extractor
     pooled = e.objective == "cls"
     return Extractor(
-        build_vit(e.backbone, e.weights), cfg.classes if pooled else 1, pooled, e.layer or "all", e.similarity, e.temperature
-    )  # fmt: skip
+        build_vit(e.backbone, e.weights),
+        cfg.classes if pooled else 1,
+        pooled,
+        e.layer or "all",
+        e.similarity,
+        e.temperature,
+    )

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, cross_entropy, interpolate
 
-from wsis.backbones import IMAGENET_STD
-from wsis.crf import mean_field
+from wsis.core.types import Batch
 from wsis.methods.exits.config import CrfConfig, ExitsConfig, LossConfig
 from wsis.methods.exits.labels import PointLabels, clicks, find_seeds, point_labels
 from wsis.methods.exits.model import Outputs
-from wsis.types import Batch
+from wsis.models.convnets import IMAGENET_STD
+from wsis.ops.mean_field import mean_field
 
 WARMUP_SCALE = 4  # pixels of the warm-up's masks for each token: 128 a side at full size, as MAL's are
 
@@ -101,9 +101,16 @@ def crf_target(outputs: Outputs, images: Tensor, box: Tensor, cfg: CrfConfig) ->
     colors = torch.stack([c / std for c, std in zip(small.unbind(1), IMAGENET_STD, strict=True)], 1)
     mean = (outputs.student.float().sigmoid() + outputs.teacher.float().sigmoid()) / 2
     return mean_field(
-        colors, mean, box, zeta=cfg.zeta, kernel=cfg.kernel, iterations=cfg.iterations, low=cfg.low, high=cfg.high,
+        colors,
+        mean,
+        box,
+        zeta=cfg.zeta,
+        kernel=cfg.kernel,
+        iterations=cfg.iterations,
+        low=cfg.low,
+        high=cfg.high,
         epsilon=cfg.epsilon,
-    )  # fmt: skip
+    )
 
 
 def objective(
@@ -124,9 +131,7 @@ def objective(
         "point": mask.new_zeros(()) if labels is None else point_loss(outputs.student, labels, cfg.loss),
         "crf": dice(mask, crf_target(outputs, images, box, cfg.crf)).mean(),
     }
-    terms["total"] = (
-        cfg.loss.mil * terms["mil"] + cfg.loss.point * terms["point"] + cfg.loss.crf * terms["crf"]
-    )
+    terms["total"] = cfg.loss.mil * terms["mil"] + cfg.loss.point * terms["point"] + cfg.loss.crf * terms["crf"]
     return terms
 
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
 
-from wsis.config import changed, ours, paper
+from wsis.core.config import changed, ours, paper
 from wsis.data.splits import WORLD_SPLIT, find_split
-from wsis.schedule import Schedule
+from wsis.training.schedule import Schedule
 
 CITE = "chen2022simformer"
 PARENT = "cheng2021maskformer"
@@ -20,9 +20,7 @@ class NetworkConfig:
 
     backbone: str = paper("resnet50", cite=PARENT, where="official config", scales=True)
     weights: str = paper("imagenet", cite=PARENT, where="official config", scales=True)
-    width: int = paper(
-        256, cite=PARENT, where="official config", unit="channels of both embeddings", scales=True
-    )
+    width: int = paper(256, cite=PARENT, where="official config", unit="channels of both embeddings", scales=True)
     queries: int = paper(100, cite=PARENT, where="official config", scales=True)
     layers: int = paper(6, cite=PARENT, where="official config, of the decoder", scales=True)
     heads: int = paper(8, cite=PARENT, where="official config", scales=True)
@@ -47,9 +45,7 @@ class MaskConfig:
 
     focal: float = paper(20.0, cite=PARENT, where="official config", unit="weight")
     dice: float = paper(1.0, cite=PARENT, where="official config", unit="weight")
-    alpha: float = paper(
-        0.25, cite=PARENT, where="official code, of the focal loss", unit="weight of positives"
-    )
+    alpha: float = paper(0.25, cite=PARENT, where="official code, of the focal loss", unit="weight of positives")
     gamma: float = paper(2.0, cite=PARENT, where="official code, of the focal loss", unit="exponent")
 
 
@@ -71,9 +67,7 @@ class PairConfig:
     )
     rarest: float = paper(0.01, cite=CITE, where="official config", unit="probability of the rarest class")
     points: int = paper(100, cite=CITE, where="supp. Table 1", unit="pixels per image", scales=True)
-    inside: float = paper(
-        0.8, cite=CITE, where="official code", unit="of the pixels, in the chosen base class"
-    )
+    inside: float = paper(0.8, cite=CITE, where="official code", unit="of the pixels, in the chosen base class")
     labelled: Literal["either", "both"] = paper(
         "either", cite=CITE, where="official code: which pixel of a pair is of a base class; both is ours"
     )
@@ -87,9 +81,7 @@ class PairConfig:
         "cross", why="the teacher's pairs; the release compares pixels of one image with a teacher across two"
     )
     scores: Literal["novel", "all"] = paper("novel", cite=CITE, where="official config, NovelScore")
-    form: Literal["ce", "cce", "b"] = paper(
-        "cce", cite=CITE, where="official configs of S2, S4-S9; ce for S3"
-    )
+    form: Literal["ce", "cce", "b"] = paper("cce", cite=CITE, where="official configs of S2, S4-S9; ce for S3")
     threshold: float = paper(0.5, cite=CITE, where="official code", unit="likeness that says nothing")
     similarity: float = paper(1.0, cite=CITE, where="official config", unit="weight of SimNet's loss")
     distillation: float = paper(0.1, cite=CITE, where="official config, COCO (S1: 0); ADE .5", unit="weight")
@@ -101,11 +93,7 @@ class SizeConfig:
 
     crop: int = paper(640, cite=CITE, where="official config, COCO; ADE 512", unit="px", scales=True)
     short: tuple[int, ...] = paper(
-        tuple(range(320, 961, 64)),
-        cite=CITE,
-        where="official config; supp. says up to 1280",
-        unit="px",
-        scales=True,
+        tuple(range(320, 961, 64)), cite=CITE, where="official config; supp. says up to 1280", unit="px", scales=True
     )
     long: int = paper(2560, cite=CITE, where="official config", unit="px, at most", scales=True)
     flip: float = paper(0.5, cite=CITE, where="official config", unit="probability")
@@ -118,9 +106,7 @@ class PseudoConfig:
     """Maps of the training images that a second network learns from: base truth, novel predictions."""
 
     present_only: bool = ours(False, why="as in the release: a predicted class without a tag becomes void")
-    scales: tuple[int, ...] = paper(
-        (), cite=CITE, where="official config, COCO; ADE 320..960", unit="px, short sides"
-    )
+    scales: tuple[int, ...] = paper((), cite=CITE, where="official config, COCO; ADE 320..960", unit="px, short sides")
     long: int = paper(
         4480, cite=CITE, where="official config, ADE: with several scales", unit="px, at most", scales=True
     )
@@ -131,14 +117,10 @@ class PseudoConfig:
 class SimFormerConfig:
     """SimFormer (NeurIPS 2022)."""
 
-    supervision: Literal["base_masks"] = paper(
-        "base_masks", cite=CITE, where="abstract: novel classes have tags"
-    )
+    supervision: Literal["base_masks"] = paper("base_masks", cite=CITE, where="abstract: novel classes have tags")
     masks: Literal["base", "all"] = ours("base", why="all is the oracle: true masks of novel classes too")
     split: str = paper("S1", cite=CITE, where="official code, S1-S9 of COCO-Stuff, S1-S4 of ADE", scales=True)
-    novel: tuple[int, ...] = ours(
-        (), why="set from the data's classes by the split", unit="labels", scales=True
-    )
+    novel: tuple[int, ...] = ours((), why="set from the data's classes by the split", unit="labels", scales=True)
     tag_scope: Literal["crop", "image"] = paper(
         "crop", cite=CITE, where="official code: tags of what the crop shows, more than the image's"
     )
@@ -151,15 +133,35 @@ class SimFormerConfig:
     size: SizeConfig = SizeConfig()
     pseudo: PseudoConfig = PseudoConfig()
     network: Schedule = paper(
-        Schedule(steps=60_000, batch_size=8, optimizer="adamw", lr=1e-5, new_lr=10.0, weight_decay=1e-4,
-                 decay_all=False, decay="poly", clip=0.01),
-        cite=CITE, where="official config, COCO; ADE 160k",
-    )  # fmt: skip
+        Schedule(
+            steps=60_000,
+            batch_size=8,
+            optimizer="adamw",
+            lr=1e-5,
+            new_lr=10.0,
+            weight_decay=1e-4,
+            decay_all=False,
+            decay="poly",
+            clip=0.01,
+        ),
+        cite=CITE,
+        where="official config, COCO; ADE 160k",
+    )
     retrain: Schedule = paper(
-        Schedule(steps=60_000, batch_size=8, optimizer="adamw", lr=1e-5, new_lr=10.0, weight_decay=1e-4,
-                 decay_all=False, decay="poly", clip=0.01),
-        cite=CITE, where="official config: as the first; 0 steps = no second network",
-    )  # fmt: skip
+        Schedule(
+            steps=60_000,
+            batch_size=8,
+            optimizer="adamw",
+            lr=1e-5,
+            new_lr=10.0,
+            weight_decay=1e-4,
+            decay_all=False,
+            decay="poly",
+            clip=0.01,
+        ),
+        cite=CITE,
+        where="official config: as the first; 0 steps = no second network",
+    )
 
     @property
     def image_side(self) -> int:

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
+from wsis.core.types import BACKGROUND, IGNORE
 from wsis.data.transforms import MEAN_COLOR, short_side
 from wsis.methods.simformer.config import SimFormerConfig
 from wsis.methods.simformer.model import MaskFormer
 from wsis.methods.simformer.objective import semantic_scores
-from wsis.segmenters.features import STRIDES
-from wsis.types import BACKGROUND, IGNORE
+from wsis.models.pyramids import STRIDES
 
 AT_ONCE = 16  # classes whose scores are held at the size of the image
 
@@ -25,11 +25,7 @@ def class_scores(
     images: [B, 3, H, W] in [0, 1]. shorts: sizes of the shorter side, the mean of all, with `pseudo.long` for the longer;
     none: those of inference. flip: also of the mirrored images.
     """
-    views = [
-        (short, mirrored)
-        for short in shorts or (cfg.size.test_short,)
-        for mirrored in (False, True)[: 1 + flip]
-    ]
+    views = [(short, mirrored) for short in shorts or (cfg.size.test_short,) for mirrored in (False, True)[: 1 + flip]]
     total, long = None, cfg.pseudo.long if shorts else cfg.size.test_long
     for short, mirrored in views:
         seen = images.flip(3) if mirrored else images
@@ -52,9 +48,7 @@ def best_classes(network: MaskFormer, images: Tensor, cfg: SimFormerConfig) -> T
     most = small.new_full((len(images), *images.shape[2:]), -torch.inf)
     best = torch.zeros_like(most, dtype=torch.long)
     for first in range(0, small.shape[1], AT_ONCE):
-        part = interpolate(
-            small[:, first : first + AT_ONCE], most.shape[1:], mode="bilinear", align_corners=False
-        )
+        part = interpolate(small[:, first : first + AT_ONCE], most.shape[1:], mode="bilinear", align_corners=False)
         value, label = part.max(1)
         best = torch.where(value > most, label + first + 1, best)
         most = torch.maximum(value, most)

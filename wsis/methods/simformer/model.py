@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 from torchvision.ops import MLP, Conv2dNormActivation
 
 from wsis.methods.simformer.config import NetworkConfig, SimFormerConfig
-from wsis.segmenters.features import STRIDES, Trunk
+from wsis.models.pyramids import STRIDES, Trunk
 
 GROUPS = 32  # of channels, in the norms of the pixel decoder
 
@@ -122,9 +122,7 @@ class MaskFormer(nn.Module):
     def forward(self, images: Tensor) -> Outputs:
         height, width = images.shape[-2:]
         if height % STRIDES[-1] or width % STRIDES[-1]:
-            raise ValueError(
-                f"images of {height} x {width} pixels; pad both sides to multiples of {STRIDES[-1]}"
-            )
+            raise ValueError(f"images of {height} x {width} pixels; pad both sides to multiples of {STRIDES[-1]}")
         features = self.trunk((images - self.trunk.mean) / self.trunk.std)
         pixels, queries = self.pixels(features), self._queries(features[-1])
         with torch.autocast(images.device.type, enabled=False):  # bf16 would make ties among large logits

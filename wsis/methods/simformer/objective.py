@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate, softplus
 from torchvision.ops import sigmoid_focal_loss
 
-from wsis.matching import assign
 from wsis.methods.simformer.config import MaskConfig, SimFormerConfig
 from wsis.methods.simformer.targets import Targets
+from wsis.ops.matching import assign
 
 
 def focal(logits: Tensor, wanted: Tensor, cfg: MaskConfig) -> Tensor:

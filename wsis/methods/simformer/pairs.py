@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
-from wsis.errors import ConfigError
+from wsis.core.errors import ConfigError
 from wsis.methods.simformer.config import PairConfig
 from wsis.methods.simformer.model import Outputs
 from wsis.methods.simformer.simnet import SimNet
@@ -75,9 +75,7 @@ def sample_mixed(
     shown = torch.zeros(len(maps), VALUES, dtype=torch.bool, device=maps.device)
     shown = shown.scatter_(1, torch.where(base, maps, 0), True) & table
     common = shown & swap(shown)
-    noise = torch.rand(len(maps) // 2, VALUES, generator=generator, device=maps.device).repeat_interleave(
-        2, 0
-    )
+    noise = torch.rand(len(maps) // 2, VALUES, generator=generator, device=maps.device).repeat_interleave(2, 0)
     chosen = (common * (1 + noise)).argmax(1, keepdim=True)
     region = torch.where(common.any(1, keepdim=True), maps == chosen, base) & valid
     many = round(cfg.inside * cfg.points)
@@ -155,9 +153,15 @@ def likeness(a: Tensor, b: Tensor) -> Tensor:
 
 
 def pixel_pair_losses(
-    simnet: SimNet, outputs: Outputs, maps: Tensor, valid: Tensor, tags: Tensor, novel: Sequence[int] | Tensor,
-    cfg: PairConfig, generator: torch.Generator | None = None,
-) -> dict[str, Tensor]:  # fmt: skip
+    simnet: SimNet,
+    outputs: Outputs,
+    maps: Tensor,
+    valid: Tensor,
+    tags: Tensor,
+    novel: Sequence[int] | Tensor,
+    cfg: PairConfig,
+    generator: torch.Generator | None = None,
+) -> dict[str, Tensor]:
     """The terms similarity and distillation of the last layer, unweighted.
 
     maps: long [B, H, W] class maps, what is no base class is taken as unknown. valid: bool [B, H, W], False on padding.
@@ -187,9 +191,14 @@ def pixel_pair_losses(
 
 
 def _similarity(
-    simnet: SimNet, outputs: Outputs, maps: Tensor, valid: Tensor, table: Tensor, cfg: PairConfig,
+    simnet: SimNet,
+    outputs: Outputs,
+    maps: Tensor,
+    valid: Tensor,
+    table: Tensor,
+    cfg: PairConfig,
     generator: torch.Generator | None,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """SimNet on the classes of pixels; maps, valid: [B, n]."""
     points = sample_mixed(maps, valid, table, cfg, generator)
     seen = at_points(outputs.pixels.float(), points)
@@ -200,13 +209,7 @@ def _similarity(
 
 
 def _distillation(
-    simnet: SimNet,
-    outputs: Outputs,
-    points: Tensor,
-    inside: Tensor,
-    shared: Tensor,
-    novel: Tensor,
-    cfg: PairConfig,
+    simnet: SimNet, outputs: Outputs, points: Tensor, inside: Tensor, shared: Tensor, novel: Tensor, cfg: PairConfig
 ) -> Tensor:
     """Scores of pixels should be as alike as SimNet says they are; inside: bool [B, J]; shared: bool [B]."""
     seen = at_points(outputs.pixels.float(), points)

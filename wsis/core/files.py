@@ -1,0 +1,72 @@
+"""Files that are whole or absent: written beside their place and renamed, read with errors that help."""
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from wsis.core.errors import DataError, DiskSpaceError
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+NOT_WRITABLE = (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)
+
+
+@contextmanager
+def atomic(path: Path | str) -> Iterator[Path]:
+    """A temporary path beside `path`, for a file or a folder; it takes its place at the end, or vanishes on
+    an error.
+
+    Raises:
+        DiskSpaceError: the disk or the quota is full.
+        DataError: the place cannot be written to.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")  # the suffix stays: writers choose the format by it
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        if temporary.is_dir() and path.is_dir():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+    except Exception as error:
+        # safetensors wraps the system's error in its own and keeps only the text
+        if getattr(error, "errno", None) in DISK_FULL or "No space left" in str(error):
+            raise DiskSpaceError(f"{path}: no space left to write it; free some or choose another folder") from error
+        if isinstance(error, NOT_WRITABLE):
+            raise DataError(f"{path} cannot be written ({error.strerror}); choose another place") from error
+        raise
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        elif temporary.exists():
+            temporary.unlink()
+
+
+def write_json(path: Path | str, value: Any, indent: int | None = None) -> None:
+    """Write `value` as JSON, whole or not at all; raises what `atomic` raises."""
+    text = json.dumps(value, indent=indent)
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path | str) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        DataError: the file is missing, unreadable, or not JSON (with line and column).
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist; check the folder and the split") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); check the path and its permissions") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not a text file (byte {error.start}); give a JSON file in UTF-8") from None
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise DataError(f"{path} is not JSON ({error.msg} at {where}); it may be truncated: write it again") from None

@@ -1,0 +1,254 @@
+"""The few value objects that every part of the package speaks.
+
+Conventions (book/notation.md): images are float32 RGB in [0, 1]; coordinates in annotations are (x, y) pixels,
+in maps (y, x); boxes are xyxy, half-open; class *labels* are 0..C-1; class *maps* have 0 = background, 1..C the
+classes and 255 = ignore. Shape letters: B images, C classes, H W pixels, K instances, N points.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol, Self
+
+import torch
+from torch import Tensor
+
+IGNORE = 255
+BACKGROUND = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instances:
+    """The objects of one image, masks may overlap.
+
+    masks: bool [K, H, W]. labels: int64 [K] in 0..C-1. scores: float32 [K] in [0, 1] (1 for annotations).
+    ids: int64 [K], the annotation ids where known, else 0. crowd: bool [K], COCO's iscrowd.
+    """
+
+    masks: Tensor
+    labels: Tensor
+    scores: Tensor
+    ids: Tensor
+    crowd: Tensor
+
+    @classmethod
+    def make(
+        cls,
+        masks: Tensor,
+        labels: Tensor,
+        *,
+        scores: Tensor | None = None,
+        ids: Tensor | None = None,
+        crowd: Tensor | None = None,
+    ) -> Self:
+        """Fill in what is not given: scores 1, ids 0, no crowds."""
+        n = len(labels)
+        return cls(
+            masks=masks.bool(),
+            labels=labels.long(),
+            scores=torch.ones(n, device=labels.device) if scores is None else scores.float(),
+            ids=torch.zeros(n, dtype=torch.long, device=labels.device) if ids is None else ids.long(),
+            crowd=torch.zeros(n, dtype=torch.bool, device=labels.device) if crowd is None else crowd.bool(),
+        )
+
+    @classmethod
+    def none(cls, height: int, width: int) -> Self:
+        """No objects, in an image of the given size."""
+        return cls.make(torch.zeros(0, height, width, dtype=torch.bool), torch.zeros(0, dtype=torch.long))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: Any) -> Self:
+        """A subset: `index` is a bool mask, an index tensor or a slice."""
+        return type(self)(**{k: getattr(self, k)[index] for k in ("masks", "labels", "scores", "ids", "crowd")})
+
+    def to(self, device: torch.device | str) -> Self:
+        return type(self)(**{k: v.to(device) for k, v in vars(self).items()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstanceMap:
+    """Disjoint instances of a whole batch: one id map and one row per instance. What label generation works on.
+
+    ids: int64 [B, H, W], 0 = no instance, i + 1 = row i. image, labels: int64 [K]. centers: float32 [K, 2], (y, x).
+    scores: float32 [K] in [0, 1].
+    """
+
+    ids: Tensor
+    image: Tensor
+    labels: Tensor
+    centers: Tensor
+    scores: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def unbind(self) -> list[Instances]:
+        """One `Instances` per image of the batch, rows in order, rows without a pixel dropped."""
+        out = []
+        for b, ids in enumerate(self.ids):
+            rows = (self.image == b).nonzero()[:, 0]
+            masks = ids[None] == (rows + 1)[:, None, None]
+            seen = masks.flatten(1).any(1)
+            rows = rows[seen]
+            out.append(Instances.make(masks[seen], self.labels[rows], scores=self.scores[rows]))
+        return out
+
+
+@dataclass(frozen=True, kw_only=True)
+class Points:
+    """Labelled points of one image or of a batch: annotator's clicks or cues that a network found.
+
+    xy: float32 [N, 2] pixels. labels: int64 [N] in 0..C-1. scores: float32 [N] in [0, 1] (1 for clicks).
+    image: int64 [N], the index within the batch (all 0 for one image). ids: int64 [N], annotation ids or 0.
+    """
+
+    xy: Tensor
+    labels: Tensor
+    scores: Tensor
+    image: Tensor
+    ids: Tensor
+
+    @classmethod
+    def make(
+        cls,
+        xy: Tensor,
+        labels: Tensor,
+        *,
+        scores: Tensor | None = None,
+        image: Tensor | None = None,
+        ids: Tensor | None = None,
+    ) -> Self:
+        """Fill in what is not given: scores 1, image 0, ids 0."""
+        n = len(labels)
+        zeros = torch.zeros(n, dtype=torch.long, device=labels.device)
+        return cls(
+            xy=xy.float().reshape(n, 2),
+            labels=labels.long(),
+            scores=torch.ones(n, device=labels.device) if scores is None else scores.float(),
+            image=zeros if image is None else image.long(),
+            ids=zeros if ids is None else ids.long(),
+        )
+
+    @classmethod
+    def none(cls) -> Self:
+        return cls.make(torch.zeros(0, 2), torch.zeros(0, dtype=torch.long))
+
+    @classmethod
+    def batch(cls, points: list[Self]) -> Self:
+        """Points of single images, in order, as those of one batch."""
+        image = torch.cat([torch.full_like(p.labels, i) for i, p in enumerate(points)])
+        parts = {k: torch.cat([getattr(p, k) for p in points]) for k in ("xy", "labels", "scores", "ids")}
+        return cls(image=image, **parts)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: Any) -> Self:
+        return type(self)(**{k: v[index] for k, v in vars(self).items()})
+
+    def to(self, device: torch.device | str) -> Self:
+        return type(self)(**{k: v.to(device) for k, v in vars(self).items()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtremePoints:
+    """Four clicks per object of one image, in the order top, left, bottom, right.
+
+    xy: float32 [K, 4, 2] pixels. labels: int64 [K] in 0..C-1. ids: int64 [K], annotation ids.
+    """
+
+    xy: Tensor
+    labels: Tensor
+    ids: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: Any) -> Self:
+        return type(self)(**{k: v[index] for k, v in vars(self).items()})
+
+    def to(self, device: torch.device | str) -> Self:
+        return type(self)(**{k: v.to(device) for k, v in vars(self).items()})
+
+    @property
+    def boxes(self) -> Tensor:
+        """The boxes that the clicks span, float32 [K, 4] xyxy, half-open."""
+        return torch.cat([self.xy.amin(1), self.xy.amax(1) + 1], 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One image with what is known of it; `None` where nothing was annotated.
+
+    image: uint8 [3, H, W]. tags: bool [C], which classes are present. points: clicks or cues.
+    jittered: uint8 [3, H, W], the same image in changed colours, where a student sees that and its teacher `image`.
+    semantic_map: uint8 [H, W] class map: a *label* that a method may train on (weak chain or full annotation).
+    truth: the true instances; true_semantic: the true class map, uint8 [H, W]. Both serve evaluation and the
+    simulated annotator only: no weakly supervised loss reads them.
+    """
+
+    image: Tensor
+    image_id: int
+    file_name: str = ""
+    tags: Tensor | None = None
+    points: Points | None = None
+    extreme_points: ExtremePoints | None = None
+    jittered: Tensor | None = None
+    semantic_map: Tensor | None = None
+    truth: Instances | None = None
+    true_semantic: Tensor | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.image.shape[-2], self.image.shape[-1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Samples of one size, stacked, as the verbs take them.
+
+    images: float32 [B, 3, H, W] in [0, 1]. tags: bool [B, C]. semantic_maps: int64 [B, H, W]. points: of the batch.
+    valid: bool [B, H, W], False on padding. extreme_points: one of each image. jittered: like images, see `Sample`.
+    """
+
+    images: Tensor
+    image_ids: tuple[int, ...]
+    valid: Tensor
+    tags: Tensor | None = None
+    points: Points | None = None
+    semantic_maps: Tensor | None = None
+    extreme_points: list[ExtremePoints] | None = None
+    jittered: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> Self:
+        # pinned memory is copied while the device still computes; what comes from a device must have arrived
+        early = torch.device(device).type != "cpu"
+        moved: dict[str, Any] = {
+            k: v.to(device, non_blocking=early) for k, v in vars(self).items() if isinstance(v, Tensor)
+        }
+        if self.points is not None:
+            moved["points"] = self.points.to(device)
+        if self.extreme_points is not None:
+            moved["extreme_points"] = [e.to(device) for e in self.extreme_points]
+        return replace(self, **moved)
+
+    def pin_memory(self) -> Self:
+        """With its tensors in pinned memory, as `torch.utils.data.DataLoader` asks for."""
+        return replace(self, **{k: v.pin_memory() for k, v in vars(self).items() if isinstance(v, Tensor)})
+
+
+class Dataset(Protocol):
+    """A sequence of samples with named classes; `classes[i]` names label i."""
+
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+
+class Trace(NamedTuple):
+    """What a figure needs beside the result: named intermediate tensors, in the order they were made."""
+
+    steps: dict[str, Tensor]

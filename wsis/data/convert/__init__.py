@@ -1,0 +1,1 @@
+"""Published data sets as folders that the package reads, converted once."""

@@ -1,0 +1,120 @@
+"""How alike a network's features are on objects, between them, and off them (AttentionShift, supp. Fig. 1).
+
+The supplementary shows three curves and gives only their names; the definitions are ours. A patch has the unit vector f of
+its feature, an object or a background the mean of its patches' f. Two numbers for each name:
+
+    foreground_background   an object and the background of its image; mean over the images
+    inter_class             two objects of different classes, anywhere in the data; mean over the pairs
+    intra_class             two objects of one class; mean over its pairs, then over the classes
+
+As they stand they are cosines of the two means; with `_patches`, of any two patches, one on each side, averaged:
+<mean f, mean f>, without a norm between. There the foreground is all patches of an image's objects, each once.
+
+No pair is formed: the sum of <a, b> over all pairs of a set is the squared length of its sum. Sums per class are kept, in
+float64, so memory does not grow with the number of images.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy.stats import rankdata
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, normalize, one_hot, pad
+
+from wsis.core.types import Instances
+
+
+def object_patches(masks: Tensor, valid: Tensor, patch: int) -> Tensor:
+    """The patches of each object: those it covers by half or more, else the one it covers most.
+
+    masks: bool [K, H, W], H and W multiples of `patch` (pixels). valid: bool [H, W], other pixels cover nothing.
+    Returns bool [K, n] in raster order; no patch where no pixel is valid.
+    """
+    share = avg_pool2d((masks & valid)[:, None].float(), patch).flatten(1)
+    best = one_hot(share.argmax(1), share.shape[1]).bool() & (share > 0)
+    return (share >= 0.5) | best
+
+
+class FeatureSimilarity:
+    """The similarities over a data set, gathered batch by batch; true masks and classes only measure, nothing learns.
+
+    classes: C. width: D of the features.
+    """
+
+    def __init__(self, classes: int, width: int) -> None:
+        # Axis 0: the cosine of means, the mean over patches.
+        self.sums = torch.zeros(2, classes, width, dtype=torch.float64)
+        self.squares = torch.zeros(2, classes, dtype=torch.float64)
+        self.counts = torch.zeros(classes, dtype=torch.float64)
+        self.apart = torch.zeros(2, dtype=torch.float64)
+        self.images = 0
+
+    @torch.no_grad()
+    def update(self, features: Tensor, truth: Sequence[Instances], patch: int, valid: Tensor | None = None) -> None:
+        """Count a batch.
+
+        features: [B, D, h, w] of any float type. truth: B images; masks may be smaller than the [h * patch, w * patch] pixels
+        that the features see, which are then padded at the bottom and on the right. Crowds are neither object nor background.
+        valid: bool [B, h * patch, w * patch], False on padding and on void; by default all that the masks reach.
+        Background is every patch of valid pixels only that no mask touches.
+
+        Raises:
+            ValueError: masks that are larger than what the features see, or another number of images.
+        """
+        height, width = (side * patch for side in features.shape[-2:])
+        for i, (image, objects) in enumerate(zip(features.cpu().double(), truth, strict=True)):
+            below, right = height - objects.masks.shape[1], width - objects.masks.shape[2]
+            if min(below, right) < 0:
+                raise ValueError(
+                    f"image {i} of the batch: masks of {list(objects.masks.shape[1:])} pixels, features of "
+                    f"{[height, width]}; resize the masks as the image was"
+                )
+            masks = pad(objects.masks.cpu(), (0, right, 0, below))
+            seen = torch.zeros(height, width, dtype=torch.bool)
+            seen[: height - below, : width - right] = True
+            seen = seen if valid is None else seen & valid[i].cpu()
+            empty = avg_pool2d((seen & ~masks.any(0))[None].float(), patch).flatten() == 1
+            crowd = objects.crowd.cpu()
+            units = normalize(image.flatten(1).mT, dim=1)
+            self._add(units, object_patches(masks[~crowd], seen, patch), objects.labels.cpu()[~crowd], empty)
+
+    def _add(self, units: Tensor, patches: Tensor, labels: Tensor, background: Tensor) -> None:
+        """One image: f [n, D], the patches bool [K, n] of objects of classes [K], and of the background [n]."""
+        there = patches.any(1)
+        patches, labels = patches[there], labels[there]
+        means = _means(units, patches)
+        vectors = torch.stack([normalize(means, dim=1), means])  # [2, K, D]
+        self.sums.index_add_(1, labels, vectors)
+        self.squares.index_add_(1, labels, vectors.square().sum(2))
+        self.counts.index_add_(0, labels, torch.ones_like(labels, dtype=torch.float64))
+        if len(labels) and background.any():
+            behind, foreground = _means(units, torch.stack([background, patches.any(0)]))
+            cosines = vectors[0] @ normalize(behind, dim=0)
+            self.apart += torch.stack([cosines.mean(), behind @ foreground])
+            self.images += 1
+
+    def result(self) -> dict[str, float]:
+        """The six numbers, in [-1, 1]; nan where the data hold no such pair."""
+        n, per_class = self.counts, self.sums.square().sum(2)  # [C]; [2, C]
+        pairs = n.sum() ** 2 - n.square().sum()
+        between = (self.sums.sum(1).square().sum(1) - per_class.sum(1)) / pairs.where(pairs > 0, torch.nan)
+        within = ((per_class - self.squares) / (n * (n - 1)))[:, n > 1].mean(1)
+        values = torch.stack([self.apart / self.images, between, within])
+        names = ("foreground_background", "inter_class", "intra_class")
+        return {
+            name + level: float(value)
+            for name, pair in zip(names, values, strict=True)
+            for level, value in zip(("", "_patches"), pair, strict=True)
+        }
+
+
+def _means(units: Tensor, patches: Tensor) -> Tensor:
+    """Mean f of each row of patches: [n, D] and bool [K, n], none empty -> [K, D]."""
+    return patches.double() @ units / patches.sum(1, keepdim=True)
+
+
+def auc(scores: np.ndarray, positive: np.ndarray) -> float:
+    """The chance that a positive scores above a negative; NaN without both kinds."""
+    n, m = positive.sum(), (~positive).sum()
+    return float((rankdata(scores)[positive].sum() - n * (n + 1) / 2) / (n * m)) if n and m else float("nan")

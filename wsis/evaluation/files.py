@@ -1,0 +1,198 @@
+"""Evaluation of what is on disk: COCO JSON against COCO JSON, folders of label PNGs against each other.
+
+Everything is checked at the door; each error names the file, the record and the remedy.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from wsis.core.errors import DataError
+from wsis.core.files import read_json
+from wsis.core.types import IGNORE, Instances
+from wsis.data.checks import read_coco, shape_problem
+from wsis.data.masks import compressed, decode_masks
+from wsis.evaluation.instances import coco_eval, voc_ap
+from wsis.evaluation.objects import iou_by_size, recall, separated
+from wsis.evaluation.semantic import MeanIoU, grouped_iou
+
+
+def _pair(predicted: str | Path, truth: str | Path) -> tuple[list[dict], dict[str, Any]]:
+    """The records of the prediction, checked against the truth, and the truth."""
+    true, _ = read_coco(truth)
+    images = {image["id"]: image for image in true["images"]}
+    categories = {category["id"] for category in true["categories"]}
+    records = read_json(predicted)
+    records = records.get("annotations") if isinstance(records, dict) else records
+    if not isinstance(records, list):
+        raise DataError(f"{predicted}: neither a list of COCO results nor a COCO data set with annotations")
+    for name, rows in ((predicted, records), (truth, true["annotations"])):
+        for i, row in enumerate(rows):
+            problem = _problem(row, images, categories)
+            if problem:
+                raise DataError(f"{name}: record {i}: {problem}")
+    return records, true
+
+
+def _problem(record: Any, images: dict[int, dict], categories: set[int]) -> str | None:
+    if not isinstance(record, dict):
+        return f"{str(record)[:40]} is no COCO result; give image_id, category_id, segmentation, score"
+    image, category, score = record.get("image_id"), record.get("category_id"), record.get("score", 1)
+    if image not in images:
+        return f"image_id {image} is not in the truth; evaluate on the split that was predicted"
+    if category not in categories:
+        return f"category_id {category} is not in the truth, which has {str(sorted(categories))[:60]}"
+    if not isinstance(score, (int, float)) or not math.isfinite(score):
+        return f"score {score!r} is not a finite number"
+    if "segmentation" not in record:
+        return "there is no segmentation; boxes alone cannot be evaluated as masks"
+    return shape_problem({"segmentation": record["segmentation"]}, images[image]["height"], images[image]["width"])
+
+
+def coco_ap_files(predicted: str | Path, truth: str | Path) -> dict[str, float]:
+    """COCO mask AP of a results list, or of a COCO data set (score 1 where it has none).
+
+    Raises:
+        DataError: unreadable file, unknown image or category id, mask of another size than its image.
+    """
+    records, true = _pair(predicted, truth)
+    sizes = {image["id"]: (image["height"], image["width"]) for image in true["images"]}
+
+    def coded(rows: list[dict], keys: tuple[str, ...]) -> list[dict]:
+        return [
+            {key: row[key] for key in keys if key in row}
+            | {"segmentation": compressed(row["segmentation"], *sizes[row["image_id"]]), "score": row.get("score", 1)}
+            | {"iscrowd": row.get("iscrowd", 0)}
+            for row in rows
+        ]
+
+    keys = ("image_id", "category_id")  # the truth's own area decides what is small; of predictions it is measured
+    targets = coded(true["annotations"], (*keys, "area"))
+    return coco_eval(list(sizes), [c["id"] for c in true["categories"]], coded(records, keys), targets)
+
+
+def voc_ap_files(predicted: str | Path, truth: str | Path) -> dict[str, Any]:
+    """`voc_ap` of the files that `coco_ap_files` takes; labels in the order of the truth's categories.
+
+    Raises:
+        DataError: as `coco_ap_files`.
+    """
+    records, true = _pair(predicted, truth)
+    return voc_ap(_decode(records, true), _decode(true["annotations"], true), len(true["categories"]))
+
+
+def _decode(records: list[dict], true: dict[str, Any]) -> Iterator[Instances]:
+    """One `Instances` per image of the truth; only one image is in memory at a time."""
+    label = {category["id"]: i for i, category in enumerate(true["categories"])}
+    of_image: dict[int, list[dict]] = {image["id"]: [] for image in true["images"]}
+    for record in records:
+        of_image[record["image_id"]].append(record)
+    for image, rows in zip(true["images"], of_image.values(), strict=True):
+        yield Instances.make(
+            decode_masks([r["segmentation"] for r in rows], image["height"], image["width"]),
+            torch.tensor([label[r["category_id"]] for r in rows]),
+            scores=torch.tensor([r.get("score", 1.0) for r in rows]),
+            ids=torch.tensor([r.get("id", 0) for r in rows]),
+            crowd=torch.tensor([r.get("iscrowd", 0) for r in rows]),
+        )
+
+
+def pseudo_files(predicted: str | Path, truth: str | Path) -> dict[str, float]:
+    """How well pseudo masks cover the objects of the truth with the same annotation ids: `per_object.iou_by_size`.
+
+    Raises:
+        DataError: as `coco_ap_files`; or the predictions have no ids.
+    """
+    records, true = _pair(predicted, truth)
+    if not all("id" in record for record in records):
+        raise DataError(f"{predicted}: masks without ids; give what python -m wsis label wrote, or use --metric coco")
+    return iou_by_size(_decode(records, true), _decode(true["annotations"], true))
+
+
+def separated_files(predicted: str | Path, truth: str | Path, objects: str | Path | None = None) -> dict[str, float]:
+    """Recall of objects in pieces (`per_object.recall`), by the files that `coco_ap_files` takes.
+
+    objects: which objects to find, a JSON list of rows [file name of the image, class name, ..., run length], as the
+    lists of Separated-COCO and Occluded-COCO have them (published as a pickle, which can run code and is not read here:
+    convert it once, where you trust it). Without it: the objects of the truth whose mask lies in two or more large
+    pieces.
+
+    Raises:
+        DataError: as `coco_ap_files`; a row of the list names an image or a class that is not in the truth.
+    """
+    records, true = _pair(predicted, truth)
+    if objects is None:
+        wanted = (t[separated(t.masks) & ~t.crowd] for t in _decode(true["annotations"], true))
+    else:
+        wanted = _decode(_listed(Path(objects), true), true)
+    targets = list(wanted)
+    found = recall(_decode(records, true), targets)
+    return {"separated_recall": found, "objects": float(sum(map(len, targets)))}
+
+
+def _listed(path: Path, true: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a list of objects as COCO records."""
+    rows = read_json(path)
+    images = {Path(i["file_name"]).name: i for i in true["images"]}
+    categories = {c["name"]: c["id"] for c in true["categories"]}
+    records = []
+    for k, row in enumerate(rows if isinstance(rows, list) else [None]):
+        if not isinstance(row, list) or len(row) < 3:
+            raise DataError(f"{path}: row {k} is not [file name, class name, ..., run length]; convert the list again")
+        if row[0] not in images or row[1] not in categories:
+            raise DataError(
+                f"{path}: row {k}: {row[0]!r} or {row[1]!r} is not in the truth; give the truth it was made for"
+            )
+        image, record = images[row[0]], {"segmentation": row[-1]}
+        problem = shape_problem(record, image["height"], image["width"])
+        if problem:
+            raise DataError(f"{path}: row {k}: {problem}")
+        records.append({**record, "image_id": image["id"], "category_id": categories[row[1]]})
+    return records
+
+
+def _label_map(path: Path) -> torch.Tensor:
+    try:
+        image = Image.open(path)
+        if image.mode not in ("L", "P"):
+            raise DataError(f"{path}: a label map is a one-channel PNG of class numbers, this one is {image.mode}")
+        return torch.from_numpy(np.array(image))
+    except (OSError, SyntaxError, ValueError) as e:  # what PIL raises on damaged files
+        raise DataError(f"{path}: cannot be read as an image ({e}); write it again") from e
+
+
+def semantic_files(
+    predicted: str | Path,
+    truth: str | Path,
+    classes: Sequence[str],
+    ignore: int = IGNORE,
+    novel: Sequence[int] | None = None,
+) -> dict[str, Any]:
+    """`MeanIoU` over two folders of label PNGs with the same names; with `novel` labels `grouped_iou`.
+
+    classes: names of the foreground classes 1..C of the maps; 0 is background, or with `novel` unlabelled; `ignore` does
+    not count.
+
+    Raises:
+        DataError: no PNGs, names that differ, unreadable files, sizes or values that do not fit.
+    """
+    names = [{p.name for p in Path(folder).glob("*.png")} for folder in (predicted, truth)]
+    if not names[1]:
+        raise DataError(f"{truth}: no label PNGs in this folder; give the folder of the true label maps")
+    for here, there, what in ((0, 1, predicted), (1, 0, truth)):
+        missing = sorted(names[there] - names[here])
+        if missing:
+            raise DataError(f"{what}: {len(missing)} label maps of the other folder are missing, first {missing[0]}")
+    metric = MeanIoU(len(classes) + 1, ignore)
+    for name in sorted(names[1]):
+        maps = _label_map(Path(predicted) / name), _label_map(Path(truth) / name)
+        try:
+            metric.update(*maps)
+        except DataError as e:
+            raise DataError(f"{Path(predicted) / name} or {Path(truth) / name}: {e}") from e
+    return metric.result() if novel is None else grouped_iou(metric, novel)

@@ -1,0 +1,1 @@
+"""The tiny networks' own "ImageNet": scenes of the embedded world."""

@@ -1,0 +1,116 @@
+"""The random crops that SimFormer learns from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
+
+import torch
+
+from wsis.core.errors import AnnotationError
+from wsis.core.types import IGNORE, Sample
+from wsis.data.masks import tags_from_map
+from wsis.data.transforms import Augment, PaddedSample, resize, short_side
+from wsis.weak.simulate import with_base_masks
+
+DRAWS = 50  # of a crop until one shows a class
+
+
+@dataclass(frozen=True, kw_only=True)
+class SemanticAugment:
+    """Random size, place, color and flip of a sample with a class map; the same sample and seed give the same result.
+
+    A crop is drawn again, up to 50 times, until it has something to learn from: a pixel with a class, or the tag of a
+    novel class. After that the whole image is made to fit.
+
+    Args:
+        crop: side of the square that comes out, pixels; right of and below a smaller image it is padding.
+        short: sides to choose from, pixels of the shorter side. long: at most, pixels of the longer side.
+        flip: probability of a left-right flip.
+        novel: labels whose pixels are 255 in `semantic_map`.
+        masks: "base"; "all" keeps the novel ones; "given" takes the sample's own `semantic_map` and never the truth.
+        tag_scope: tags of what the crop shows (of the truth; with masks "given" of that map), or of the whole image.
+    """
+
+    crop: int
+    short: tuple[int, ...]
+    long: int
+    flip: float = 0.5
+    novel: tuple[int, ...] = ()
+    masks: Literal["base", "all", "given"] = "base"
+    tag_scope: Literal["crop", "image"] = "crop"
+    annotates: ClassVar[bool] = True
+
+    def __call__(self, sample: Sample, seed: int) -> PaddedSample:
+        """image [3, S, S], semantic_map, valid [S, S] and tags [C] of a crop; the truth is left out.
+
+        Raises:
+            AnnotationError: the sample lacks its class map or tags, or has a novel tag that crops would not see.
+        """
+        sample = self._learnable(sample)
+        generator, novel = torch.Generator().manual_seed(seed), list(self.novel)
+        for _ in range(DRAWS):
+            window = self._window(sample, torch.rand(3, generator=generator, dtype=torch.float64).tolist())
+            if (window.semantic_map != IGNORE).any() or window.tags[novel].any():  # pyright: ignore
+                break
+        else:
+            window = self._tagged(resize(sample, short_side(sample.size, self.crop, self.crop)))
+        # SSD's four changes: the second, its contrast, is a factor; a turn of 18 is of OpenCV's 180
+        augment = Augment(
+            crop=self.crop,
+            long_side=None,
+            scale=(1, 1),
+            scale_step=0,
+            flip=self.flip,
+            shift=32,
+            brightness=0.5,
+            contrast=0,
+            saturation=0.5,
+            hue=18 / 180,
+            color_probability=0.5,
+        )
+        last = int(torch.randint(2**62, (), generator=generator))
+        return _moved_to_corner(augment(replace(window, true_semantic=None), last))
+
+    def _learnable(self, sample: Sample) -> Sample:
+        """The sample with the map to learn from; `true_semantic` is then what crops take their tags from."""
+        sample = replace(sample, truth=None, points=None, extreme_points=None)
+        if self.masks != "given":
+            learnable = with_base_masks(sample, self.novel, self.masks)
+            if self.masks == "base" and self.tag_scope == "crop":
+                self._check_tags(sample)
+            return learnable
+        return with_base_masks(replace(sample, true_semantic=sample.semantic_map), (), "all")
+
+    def _check_tags(self, sample: Sample) -> None:
+        """A novel class that is tagged but never in the map would be in no crop's tags, and not be learned."""
+        assert sample.true_semantic is not None and sample.tags is not None
+        lost = sample.tags & ~tags_from_map(sample.true_semantic, len(sample.tags))
+        if labels := [label for label in self.novel if lost[label]]:
+            raise AnnotationError(
+                f"image {sample.image_id} ({sample.file_name}) is tagged with the novel class {labels[0]} (from 0) and its "
+                "label map does not show it, so that no crop can tell its tags; train with --set tag_scope=image"
+            )
+
+    def _window(self, sample: Sample, chance: Sequence[float]) -> Sample:
+        """A random part, at most `crop` wide and high, of the sample at a random size."""
+        short = self.short[int(chance[0] * len(self.short))]
+        sample = resize(sample, short_side(sample.size, short, self.long))
+        room = (max(side - self.crop, 0) for side in sample.size)
+        top, left = (int(c * (r + 1)) for c, r in zip(chance[1:], room, strict=True))
+        part = (..., slice(top, top + self.crop), slice(left, left + self.crop))
+        moved = {k: getattr(sample, k)[part] for k in ("image", "semantic_map", "true_semantic")}
+        return self._tagged(replace(sample, **moved))
+
+    def _tagged(self, sample: Sample) -> Sample:
+        if self.tag_scope == "image":
+            return sample
+        assert sample.true_semantic is not None and sample.tags is not None
+        return replace(sample, tags=tags_from_map(sample.true_semantic, len(sample.tags)))
+
+
+def _moved_to_corner(sample: PaddedSample) -> PaddedSample:
+    """The sample with its image in the upper left corner of the padding."""
+    valid: Any = sample.valid
+    shift = (-int(valid.any(1).byte().argmax()), -int(valid.any(0).byte().argmax()))
+    moved = {k: getattr(sample, k).roll(shift, (-2, -1)) for k in ("image", "semantic_map", "valid")}
+    return replace(sample, **moved)

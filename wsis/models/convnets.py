@@ -1,0 +1,184 @@
+"""Networks that turn an image into features: timm models behind one small interface, `Pyramid`.
+
+Full-size trunks come from timm with ImageNet weights; the tiny ones are the same timm classes with fewer
+channels and the weights that the project trained and ships (wsis/models/shipped). Images enter as RGB in [0, 1];
+each trunk does its own normalisation.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.models.hrnet import HighResolutionNetFeatures
+from timm.models.vgg import VGG
+from torch import Tensor, nn
+
+from wsis.core.errors import ConfigError, WeightsError
+from wsis.models.weights import load_weights, shipped
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+NAMES = ("vgg16", "vgg_tiny", "hrnet_w48", "hrnet_tiny", "resnet50", "resnet_tiny", "mobilenetv2", "swin_small")
+RESNET50 = "resnet50.tv_in1k"  # torchvision's weights, as in the releases, not timm's own
+TRANSFORMERS = ("vit_tiny", "vit_hybrid", "vit_mobile", "vit_small", "vit_base")
+
+
+class Pyramid(nn.Module):
+    """A trunk with features of rising stride.
+
+    Call: float [B, 3, H, W] in [0, 1] -> list of [B, channels[i], H / strides[i], W / strides[i]].
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        body: nn.Module,
+        channels: list[int],
+        strides: list[int],
+        mean: tuple[float, ...] = IMAGENET_MEAN,
+        std: tuple[float, ...] = IMAGENET_STD,
+    ) -> None:
+        super().__init__()
+        self.body, self.channels, self.strides = body, tuple(channels), tuple(strides)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return self.body((images - self.mean) / self.std)
+
+
+class VGGStages(nn.Module):
+    """VGG as five stages at strides 1 2 4 8 8: pool 4 keeps the resolution, stage 5 is dilated by 2.
+
+    The layout that class activation maps need (BESTIE, official classifier): 40 x 40 cells for 321 x 321 pixels.
+    """
+
+    def __init__(self, features: nn.Sequential) -> None:
+        super().__init__()
+        stages: list[list[nn.Module]] = [[]]
+        for module in features:
+            if isinstance(module, nn.MaxPool2d):
+                stages.append([])
+            else:
+                stages[-1].append(module)
+        stages = [s for s in stages if s]
+        self.stages = nn.ModuleList(nn.Sequential(*s) for s in stages)
+        self.pools = nn.ModuleList([nn.MaxPool2d(2) for _ in range(3)] + [nn.MaxPool2d(3, 1, 1)])
+        for module in stages[-1]:
+            if isinstance(module, nn.Conv2d):
+                module.dilation, module.padding = (2, 2), (2, 2)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        out = [self.stages[0](x)]
+        for pool, stage in zip(self.pools, self.stages[1:], strict=True):
+            out.append(stage(pool(out[-1])))
+        return out
+
+
+class SwinStages(nn.Module):
+    """Swin's four stages at strides 4 8 16 32, each output under a norm of its own, as segmenters use it.
+
+    Any size goes in. Drop path .3 is Mask2Former's.
+    """
+
+    def __init__(self, name: str, pretrained: bool) -> None:
+        super().__init__()
+        stages: Any = timm.create_model(
+            name, pretrained=pretrained, features_only=True, strict_img_size=False, drop_path_rate=0.3
+        )
+        self.stages, self.channels = stages, list(stages.feature_info.channels())
+        self.norms = nn.ModuleList(nn.LayerNorm(c) for c in self.channels)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [norm(f).permute(0, 3, 1, 2) for norm, f in zip(self.norms, self.stages(x), strict=True)]
+
+
+def build_convnet(name: str, weights: str, output_stride: int = 32) -> Pyramid:
+    """The trunk `name` (one of `NAMES` or `TRANSFORMERS`) with its weights.
+
+    weights: "imagenet" (timm, needs a network or its cache), "shipped" (wsis/models/shipped, hash checked), "random", or a
+    path to .safetensors or to an .npz of folded int8 convolutions; those of a transformer: see `wsis.vit.build_vit`.
+    output_stride: stride of the last feature; VGG always has 8, HRNet and Swin always 32, a transformer two patches.
+
+    Raises:
+        ConfigError: unknown name, or weights of a kind that this trunk does not have.
+        WeightsError: the weights are not there, were altered, or do not fit.
+    """
+    pretrained = weights == "imagenet"
+    try:
+        pyramid = _construct(name, pretrained, output_stride)
+    except (OSError, RuntimeError) as error:
+        if not pretrained:
+            raise
+        raise WeightsError(
+            f"the ImageNet weights of {name} could not be loaded ({error}); connect once so that timm can cache them, "
+            "or give a file with weights=PATH, or choose weights=random to train from scratch"
+        ) from error
+    if weights == "shipped":
+        load_weights(pyramid.body, shipped(name))
+    elif weights not in ("imagenet", "random"):
+        load_weights(pyramid.body, Path(weights))
+    return pyramid
+
+
+def _construct(name: str, pretrained: bool, output_stride: int) -> Pyramid:
+    if name.endswith("_tiny") and pretrained:
+        raise ConfigError(f"{name} has no ImageNet weights; use weights=shipped or weights=random")
+    match name:
+        case "vgg16" | "vgg_tiny":
+            vgg = timm.create_model("vgg16", pretrained=pretrained) if name == "vgg16" else _tiny_vgg()
+            body = VGGStages(vgg.features)
+            channels = [[m.out_channels for m in s.children() if isinstance(m, nn.Conv2d)][-1] for s in body.stages]
+            return Pyramid(body, channels, [1, 2, 4, 8, 8])
+        case "hrnet_w48":
+            body = timm.create_model(name, pretrained=pretrained, features_only=True, feature_location="")
+        case "hrnet_tiny":
+            body = HighResolutionNetFeatures(TINY_HRNET, feature_location="")
+            channels = [TINY_HRNET["stem_width"], *body.feature_info.channels()[1:]]  # timm lists a stem of 64
+            return Pyramid(body, channels, body.feature_info.reduction())
+        case "resnet50":
+            body = timm.create_model(RESNET50, pretrained=pretrained, features_only=True, output_stride=output_stride)
+        case "resnet_tiny":
+            body = timm.create_model(
+                "resnet10t", features_only=True, output_stride=output_stride, channels=(32, 64, 96, 128), stem_width=16
+            )
+        case "mobilenetv2":
+            body = timm.create_model(
+                "mobilenetv2_100",
+                pretrained=pretrained,
+                features_only=True,
+                output_stride=output_stride,
+                pad_type="same",
+            )
+            half = ((0.5,) * 3, (0.5,) * 3)
+            return Pyramid(body, body.feature_info.channels(), body.feature_info.reduction(), *half)
+        case "swin_small":
+            body = SwinStages("swin_small_patch4_window7_224.ms_in1k", pretrained)
+            return Pyramid(body, body.channels, [4, 8, 16, 32])
+        case _:
+            raise ConfigError(f"no backbone {name!r}; choose one of {', '.join((*NAMES, *TRANSFORMERS))}")
+    return Pyramid(body, body.feature_info.channels(), body.feature_info.reduction())
+
+
+def _tiny_vgg() -> VGG:
+    """VGG-16's ten-convolution sibling: same stages, 1/8 of the width, batch norm since it starts from nothing."""
+    return VGG([16, "M", 32, "M", 64, 64, "M", 96, 96, "M", 96, 96, "M"], num_classes=0, norm_layer=nn.BatchNorm2d)
+
+
+def _branches(*channels: int) -> dict:
+    """One HRNet stage of one module with a basic block per branch."""
+    n = len(channels)
+    return dict(
+        num_modules=1, num_branches=n, block_type="BASIC", num_blocks=(1,) * n, num_channels=channels, fuse_method="SUM"
+    )
+
+
+TINY_HRNET = dict(
+    stem_width=16,
+    stage1=_branches(32),
+    stage2=_branches(24, 48),
+    stage3=_branches(24, 48, 96),
+    stage4=_branches(24, 48, 96, 128),
+)

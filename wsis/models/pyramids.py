@@ -1,0 +1,54 @@
+"""Any backbone by its name as features of rising stride."""
+
+from timm.layers.norm_act import freeze_batch_norm_2d
+from torch import Tensor, nn
+
+from wsis.models.convnets import TRANSFORMERS, Pyramid, build_convnet
+from wsis.models.vit_pyramid import build_vit_pyramid
+
+STRIDES = (4, 8, 16, 32)
+
+
+def build_pyramid(name: str, weights: str, output_stride: int = 32) -> Pyramid:
+    """The backbone `name`: a convolutional network (`build_convnet`) or a transformer (`build_vit_pyramid`).
+
+    Raises:
+        ConfigError, WeightsError: see the function that builds it.
+    """
+    if name in TRANSFORMERS:
+        return build_vit_pyramid(name, weights)
+    return build_convnet(name, weights, output_stride)
+
+
+class Trunk(nn.Module):
+    """A backbone's features at strides 4, 8, 16, 32, of images that were normalised.
+
+    Batch statistics are kept as they are where the weights were learned before, as usual for detectors.
+
+    Raises:
+        ConfigError, WeightsError: see `build_pyramid`.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, backbone: str, weights: str) -> None:
+        super().__init__()
+        pyramid = build_pyramid(backbone, weights)
+        self.body = pyramid.body if weights == "random" else freeze_batch_norm_2d(pyramid.body)
+        self.levels = [pyramid.strides.index(s) for s in STRIDES]
+        self.channels = [pyramid.channels[level] for level in self.levels]
+        self.register_buffer("mean", pyramid.mean, persistent=False)
+        self.register_buffer("std", pyramid.std, persistent=False)
+
+    def forward(self, normalised: Tensor) -> list[Tensor]:
+        features = self.body(normalised)
+        return [features[level] for level in self.levels]
+
+    def stack(self, images: list[Tensor]) -> Tensor:
+        """Images [3, h, w] in [0, 1], normalised, in one batch whose sides are multiples of 32; padding is 0."""
+        height, width = (-(-max(i.shape[side] for i in images) // 32) * 32 for side in (1, 2))
+        batch = images[0].new_zeros(len(images), 3, height, width)
+        for row, image in zip(batch, images, strict=True):
+            row[:, : image.shape[1], : image.shape[2]] = (image - self.mean) / self.std
+        return batch

@@ -1,0 +1,66 @@
+"""Fully supervised segmenters: the last stage, trained on the masks that a method made.
+
+    masks of any method, as COCO JSON --fit_segmenter--> SOLOv2 | Mask2Former | Mask R-CNN --predict--> scored masks
+
+All three are modules with the same call: `network(images, targets)` gives the terms of the loss, as they enter the
+total, and `network(images)` the scored masks of each image. images: a list of float [3, h, w] in [0, 1], of any sizes.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from timm.layers.norm_act import freeze_batch_norm_2d
+from torch import Tensor, nn
+
+from wsis.core.errors import ConfigError
+from wsis.core.types import Instances
+from wsis.models.segmenters.mask2former import Mask2Former
+from wsis.models.segmenters.maskrcnn import MaskRCNN
+from wsis.models.segmenters.solov2 import SOLOv2
+from wsis.models.weights import load_weights
+
+Name = Literal["solov2", "mask2former", "maskrcnn"]
+
+
+def build_segmenter(name: Name, classes: int, backbone: str, weights: str) -> SOLOv2 | Mask2Former | MaskRCNN:
+    """A segmenter at its published size, or small on a trunk whose name ends in `_tiny`.
+
+    backbone, weights: see `build_pyramid`; only the trunk has weights to start from. Batch norm is frozen in it unless
+    they are "random".
+
+    Raises:
+        ConfigError: no such segmenter; also, as WeightsError, see `build_pyramid`.
+    """
+    match name:
+        case "solov2":
+            return SOLOv2(classes, backbone, weights)
+        case "mask2former":
+            return Mask2Former(classes, backbone, weights)
+        case "maskrcnn":
+            return MaskRCNN(classes, backbone, weights)
+        case _:
+            raise ConfigError(f"no segmenter {name!r}; choose solov2, mask2former or maskrcnn")
+
+
+def restore_segmenter(name: Name, classes: int, backbone: str, weights: str, path: Path) -> nn.Module:
+    """The trained segmenter whose weights are at `path`; the other arguments are those that it was built with.
+
+    Raises:
+        ConfigError, WeightsError: see `build_segmenter`; the weights do not fit.
+    """
+    model = build_segmenter(name, classes, backbone, "random")
+    if weights != "random":
+        freeze_batch_norm_2d(model)  # as in training: a frozen norm has other state
+    load_weights(model, path)
+    return model
+
+
+@torch.no_grad()
+def predict(model: nn.Module, images: Tensor | Sequence[Tensor]) -> list[Instances]:
+    """The at most 100 best scored masks of each image, on the CPU, at its size.
+
+    images: float32 [B, 3, H, W] in [0, 1] on the model's device. The model is in eval mode.
+    """
+    return [found.to("cpu") for found in model(list(images))]

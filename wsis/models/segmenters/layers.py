@@ -1,0 +1,51 @@
+"""What the segmenters have in common: a trunk of `wsis.backbones` with its pyramid, padding, and the way back to pixels."""
+
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+from wsis.models.pyramids import Trunk
+from wsis.models.segmenters.targets import Size
+
+
+class FeatureNetwork(nn.Module):
+    """Trunk and feature pyramid (Lin et al., CVPR 2017; torchvision's), strides 4, 8, 16, 32, 64, all of one width.
+
+    Call: normalised float [B, 3, H, W] -> [B, width, H / stride, W / stride] by "0", "1", "2", "3" and "pool", as
+    torchvision's detectors want them.
+    """
+
+    def __init__(self, backbone: str, weights: str, width: int) -> None:
+        super().__init__()
+        self.trunk = Trunk(backbone, weights)
+        self.pyramid = FeaturePyramidNetwork(self.trunk.channels, width, LastLevelMaxPool())
+        self.out_channels = width
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return self.pyramid({str(i): feature for i, feature in enumerate(self.trunk(images))})
+
+
+def stacked_masks(masks: list[Tensor], size: Size) -> Tensor:
+    """Masks uint8 [K_i, h_i, w_i] of all images as one [sum of K_i, *size], padded with 0 like the images."""
+    out = masks[0].new_zeros(sum(len(m) for m in masks), *size)
+    for part, own in zip(out.split([len(m) for m in masks]), masks, strict=True):
+        part[:, : own.shape[1], : own.shape[2]] = own
+    return out
+
+
+def size_of(image: Tensor) -> Size:
+    """(height, width) of an image or of a batch."""
+    return image.shape[-2], image.shape[-1]
+
+
+def at_image_size(maps: Tensor, padded: Size, resized: Size, size: Size) -> Tensor:
+    """Maps [K, h, w] of a padded image -> [K, *size] of the image itself, bilinear.
+
+    padded: the size that the maps describe; resized: the image's part of it; size: the image's before resizing.
+    """
+    full = interpolate(maps[:, None], padded, mode="bilinear", align_corners=False)
+    full = full[..., : resized[0], : resized[1]]
+    if resized != size:
+        full = interpolate(full, size, mode="bilinear", align_corners=False)
+    return full[:, 0]

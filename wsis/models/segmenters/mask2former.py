@@ -1,0 +1,140 @@
+"""Mask2Former (Cheng et al., CVPR 2022; transformers') on this package's trunks.
+
+Pixel decoder, queries, matching and losses are the library's, which is imported only when a network is built.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from wsis.core.types import Instances
+from wsis.models.pyramids import Trunk
+from wsis.models.segmenters.layers import at_image_size, size_of, stacked_masks
+from wsis.models.segmenters.targets import Size, Target, Terms, View
+
+TERMS = ("cross_entropy", "mask", "dice")  # weights 2, 5, 5; each summed over the decoder's layers
+DETECTIONS = 100  # per image
+
+
+class Design(NamedTuple):
+    """Sizes. layers: of the encoder in the pixel decoder, and of the decoder. points: sampled per mask for the loss."""
+
+    view: View
+    width: int
+    heads: int
+    feedforward: tuple[int, int]
+    layers: tuple[int, int]
+    queries: int
+    points: int
+
+
+# Large-scale jitter: the longer side becomes .1 to 2 times 1,024, of which a square of 1,024 is seen.
+FULL = Design(View(short=(2048, 2048), long=(102.4, 2048), crop=1024), 256, 8, (1024, 2048), (6, 9), 100, 112 * 112)
+TINY = Design(View(), 64, 4, (128, 128), (2, 3), 20, 32 * 32)
+
+
+class Features(NamedTuple):
+    feature_maps: list[Tensor]
+
+
+class Encoder(nn.Module):
+    """The trunk in the place of the library's own."""
+
+    def __init__(self, backbone: str, weights: str) -> None:
+        super().__init__()
+        self.trunk = Trunk(backbone, weights)
+
+    def forward(self, normalised: Tensor) -> Features:
+        return Features(self.trunk(normalised))
+
+
+class Mask2Former(nn.Module):
+    """Mask2Former at its published size, or small on a trunk whose name ends in `_tiny`.
+
+    Raises:
+        ConfigError, WeightsError: see `build_pyramid`.
+    """
+
+    def __init__(self, classes: int, backbone: str, weights: str) -> None:
+        super().__init__()
+        design = TINY if backbone.endswith("_tiny") else FULL
+        self.view, self.classes = design.view, classes
+        self.network: Any = _library_network(design, classes)
+        pixels = self.network.model.pixel_level_module
+        pixels.encoder = Encoder(backbone, weights)
+        pixels.decoder = type(pixels.decoder)(self.network.config, pixels.encoder.trunk.channels)
+        pixels.decoder.apply(self.network._init_weights)
+
+    def forward(self, images: list[Tensor], targets: list[Target] | None = None) -> Terms | list[Instances]:
+        """With targets the terms of the loss, weighted, without them what is found; see `wsis.segmenters`.
+
+        The matching waits for the device once per image and decoder layer: it is solved on the CPU.
+        """
+        if targets is not None:
+            return self.loss(self.trunk.stack(images), targets)
+        windows = [self.view.at_test(*image.shape[1:]) for image in images]
+        batch = self.trunk.stack([w.of_image(i) for w, i in zip(windows, images, strict=True)])
+        out = self.network(batch)
+        rows = zip(out.class_queries_logits, out.masks_queries_logits, windows, images, strict=True)
+        return [self.detect(c, m, size_of(batch), w.size, size_of(i)) for c, m, w, i in rows]
+
+    @property
+    def trunk(self) -> Trunk:
+        return self.network.model.pixel_level_module.encoder.trunk
+
+    def loss(self, batch: Tensor, targets: list[Target]) -> Terms:
+        """The library's matching and losses, in fp32, of every layer's prediction."""
+        out = self.network(batch, output_auxiliary_logits=True)
+        counts = [len(t.labels) for t in targets]
+        masks = stacked_masks([t.masks for t in targets], size_of(batch)).float().split(counts)
+        with torch.autocast(batch.device.type, enabled=False):
+            terms = self.network.get_loss_dict(
+                out.masks_queries_logits.float(),
+                out.class_queries_logits.float(),
+                masks,
+                [t.labels for t in targets],
+                [{k: v.float() for k, v in layer.items()} for layer in out.auxiliary_logits],
+            )
+        layers = {n: [v for k, v in terms.items() if k.startswith(f"loss_{n}")] for n in TERMS}
+        return {n: torch.stack(values).sum() for n, values in layers.items()}
+
+    def detect(self, classes: Tensor, masks: Tensor, padded: Size, resized: Size, size: Size) -> Instances:
+        """The 100 best pairs of query and class of one image, by class probability x mean probability in the mask.
+
+        classes: logits [Q, C + 1], the last is no object. masks: logits [Q, h, w].
+        """
+        probability = classes.float().softmax(-1)[:, :-1].flatten()
+        scores, best = probability.topk(min(DETECTIONS, len(probability)))
+        query, labels = best // self.classes, best % self.classes
+        logits = at_image_size(masks.float(), padded, resized, size)[query]
+        inside = logits > 0
+        mean = (logits.sigmoid() * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)
+        return Instances.make(inside, labels, scores=scores * mean)
+
+
+def _library_network(design: Design, classes: int) -> nn.Module:
+    """transformers' network on the smallest trunk that it builds by itself, in whose place we put ours."""
+    from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
+
+    trunk: dict[str, Any] = {
+        "embed_dim": 8,
+        "depths": [1] * 4,
+        "num_heads": [1] * 4,
+        "out_features": ["stage1", "stage2", "stage3", "stage4"],
+    }
+    settings: dict[str, Any] = {
+        "backbone_config": SwinConfig(**trunk),
+        "num_labels": classes,
+        "feature_size": design.width,
+        "mask_feature_size": design.width,
+        "hidden_dim": design.width,
+        "num_attention_heads": design.heads,
+        "encoder_feedforward_dim": design.feedforward[0],
+        "dim_feedforward": design.feedforward[1],
+        "encoder_layers": design.layers[0],
+        "decoder_layers": design.layers[1] + 1,  # the library counts the prediction before the first layer
+        "num_queries": design.queries,
+        "train_num_points": design.points,
+    }
+    return Mask2FormerForUniversalSegmentation(Mask2FormerConfig(**settings))

@@ -1,0 +1,48 @@
+"""Mask R-CNN (He et al., ICCV 2017; torchvision's) on this package's trunks."""
+
+from torch import Tensor, nn
+from torchvision.models.detection import MaskRCNN as Detector
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.rpn import AnchorGenerator
+
+from wsis.core.types import Instances
+from wsis.models.segmenters.layers import FeatureNetwork
+from wsis.models.segmenters.targets import Target, Terms, View
+
+SHORT_SIDE = {False: 800, True: 128}  # pixels, by whether the trunk is a tiny one
+WIDTH = {False: 256, True: 64}  # channels of the pyramid and of the heads
+ANCHORS = (32, 64, 128, 256, 512)  # pixels at a short side of 800
+
+
+class MaskRCNN(nn.Module):
+    """torchvision's detector with its settings on a trunk of `wsis.backbones`; all sizes smaller on a tiny one."""
+
+    view = View()  # the detector resizes by itself
+
+    def __init__(self, classes: int, backbone: str, weights: str) -> None:
+        super().__init__()
+        tiny = backbone.endswith("_tiny")
+        side, width = SHORT_SIDE[tiny], WIDTH[tiny]
+        network = FeatureNetwork(backbone, weights, width)
+        self.detector = Detector(
+            network,
+            min_size=side,
+            max_size=round(side * 5 / 3),
+            box_batch_size_per_image=128 if tiny else 512,
+            image_mean=network.trunk.mean.flatten().tolist(),
+            image_std=network.trunk.std.flatten().tolist(),
+            rpn_anchor_generator=AnchorGenerator(tuple((a * side / 800,) for a in ANCHORS), ((0.5, 1.0, 2.0),) * 5),
+            box_head=TwoMLPHead(49 * width, 4 * width),
+            box_predictor=FastRCNNPredictor(4 * width, classes + 1),
+            mask_head=MaskRCNNHeads(width, (width,) * 4, 1),
+            mask_predictor=MaskRCNNPredictor(width, width, classes + 1),
+        )
+
+    def forward(self, images: list[Tensor], targets: list[Target] | None = None) -> Terms | list[Instances]:
+        """With targets torchvision's five terms, without them what it finds; see `wsis.segmenters`."""
+        if targets is not None:
+            boxed = [{"boxes": t.boxes, "labels": t.labels + 1, "masks": t.masks} for t in targets]
+            return self.detector(images, boxed)
+        found = self.detector(images)
+        return [Instances.make(f["masks"][:, 0] > 0.5, f["labels"] - 1, scores=f["scores"]) for f in found]

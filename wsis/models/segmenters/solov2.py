@@ -1,0 +1,291 @@
+"""SOLOv2 (Wang et al., NeurIPS 2020): a grid cell names the class of the object at it and the kernel that draws its mask.
+
+    pyramid --levels resized to S x S cells--> class scores [C] and a kernel [E] per cell
+            --levels summed at stride 4------> mask features [E, H/4, W/4];   mask = sigmoid(kernel . features)
+
+Values are those of mmdetection's configuration, on which the papers that we follow report.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, max_pool2d, one_hot
+from torchvision.ops import sigmoid_focal_loss
+
+from wsis.core.types import Instances
+from wsis.models.segmenters.layers import FeatureNetwork, at_image_size, size_of, stacked_masks
+from wsis.models.segmenters.targets import Size, Target, Terms, View
+
+SIGMA = 0.2  # of an object's box, the region around its centre whose cells answer for it
+DICE_WEIGHT = 3.0  # the focal loss counts once
+SCORE, MASK, KEEP = 0.1, 0.5, 0.05  # thresholds: class score before, pixel, score after matrix NMS
+CANDIDATES, DETECTIONS = 500, 100  # per image, before and after matrix NMS
+
+
+class Design(NamedTuple):
+    """Sizes, by level the last three: cells along a side of the grid; range of sqrt(box area) in pixels that the level
+    answers for; area of a mask at stride 4 that makes it a detection if exceeded.
+    """
+
+    view: View
+    width: int  # of the pyramid
+    head: int
+    depth: int  # convolutions of a head
+    kernel: int  # E
+    grids: tuple[int, ...]
+    ranges: tuple[tuple[float, float], ...]
+    smallest: tuple[float, ...]
+
+
+STRIDES = (8, 8, 16, 32, 32)  # of the levels that the heads see
+RANGES = ((1, 96), (48, 192), (96, 384), (192, 768), (384, 2048))
+# Short sides of 640 to 800 are those of the 3x schedule; the 1x schedule has 800 alone.
+FULL = Design(View(short=(640, 800)), 256, 512, 4, 256, (40, 36, 24, 16, 12), RANGES, STRIDES)
+# The same shares of an image, of 96 pixels in place of 800; fewer cells, since it holds fewer objects.
+TINY = Design(
+    View(),
+    64,
+    64,
+    2,
+    64,
+    (12, 10, 8, 6, 4),
+    tuple((a * 0.12, b * 0.12) for a, b in RANGES),
+    tuple(s * 0.12**2 for s in STRIDES),
+)
+
+
+class SOLOv2(nn.Module):
+    """SOLOv2 at its published size, or small on a trunk whose name ends in `_tiny`."""
+
+    def __init__(self, classes: int, backbone: str, weights: str) -> None:
+        super().__init__()
+        self.design = TINY if backbone.endswith("_tiny") else FULL
+        self.view, self.classes = self.design.view, classes
+        self.network = FeatureNetwork(backbone, weights, self.design.width)
+        self.cells = CellHead(self.design, classes)
+        self.masks = MaskHead(self.design)
+
+    def forward(self, images: list[Tensor], targets: list[Target] | None = None) -> Terms | list[Instances]:
+        """With targets the terms of the loss, weighted, without them what is found; see `wsis.segmenters`."""
+        if targets is not None:
+            batch = self.network.trunk.stack(images)
+            return self.loss(*self.maps(batch), targets, size_of(batch))
+        windows = [self.view.at_test(*image.shape[1:]) for image in images]
+        batch = self.network.trunk.stack([w.of_image(i) for w, i in zip(windows, images, strict=True)])
+        found = []
+        for probability, labels, scores, window, image in zip(
+            *self.detect(*self.maps(batch)), windows, images, strict=True
+        ):
+            kept = scores > KEEP
+            masks = at_image_size(probability[kept], size_of(batch), window.size, size_of(image)) > MASK
+            found.append(Instances.make(masks, labels[kept], scores=scores[kept]))
+        return found
+
+    def maps(self, batch: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        """Of each level the scores (logits) [B, C, S, S] and kernels [B, E, S, S], and the mask features [B, E, h, w]."""
+        pyramid = list(self.network(batch).values())
+        features = self.masks(pyramid[:4])
+        pyramid[0] = interpolate(pyramid[0], scale_factor=0.5, mode="bilinear", align_corners=False)
+        pyramid[4] = interpolate(pyramid[4], pyramid[3].shape[2:], mode="bilinear", align_corners=False)
+        pairs = [self.cells(level, grid) for level, grid in zip(pyramid, self.design.grids, strict=True)]
+        return [p[0] for p in pairs], [p[1] for p in pairs], features
+
+    def loss(
+        self, logits: list[Tensor], kernels: list[Tensor], features: Tensor, targets: list[Target], size: Size
+    ) -> Terms:
+        """Focal loss of the scores, over the number of positive cells, and 3 x the mean dice loss of their masks.
+
+        The device is waited for once, to learn how many cells of each image are positive.
+        """
+        with torch.autocast(features.device.type, enabled=False):
+            masks = stacked_masks([t.masks for t in targets], size)
+            labels = torch.cat([t.labels for t in targets])
+            owner = assign(targets, masks, self.design)  # [B, cells]
+            taken = owner >= 0
+            counts = taken.sum(1).tolist()
+            positive = taken.flatten().argsort(descending=True, stable=True)[: sum(counts)]
+            with_none = torch.cat([labels, labels.new_tensor([self.classes])])  # for owner -1
+            wanted = one_hot(with_none[owner], self.classes + 1)[..., :-1].float()
+            focal = sigmoid_focal_loss(flat(logits).float(), wanted, reduction="sum")
+            chosen = flat(kernels).float().flatten(0, 1)[positive].split(counts)
+            drawn = torch.cat([k @ f for k, f in zip(chosen, features.float().flatten(2), strict=True)])
+            true = quartered(masks).flatten(1)[owner.flatten()[positive]]
+            dice = dice_loss(drawn.sigmoid(), true).sum() / max(sum(counts), 1)
+            return {"focal": focal / (sum(counts) + 1), "dice": DICE_WEIGHT * dice}
+
+    def detect(self, logits: list[Tensor], kernels: list[Tensor], features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mask probabilities [B, N, h, w], labels [B, N] and scores [B, N] by falling score, at most 100 per image.
+
+        The release keeps 500 candidates after the mean probability of their masks has gone into the score, this
+        before; with fewer than 500 scores above the threshold that is the same.
+        """
+        with torch.autocast(features.device.type, enabled=False):
+            peaks = flat([peak_scores(x.float().sigmoid()) for x in logits])  # [B, cells, C]
+            scores, place = peaks.flatten(1).topk(min(CANDIDATES, peaks[0].numel()))
+            cell, labels = place // self.classes, place % self.classes
+            chosen = flat(kernels).float().take_along_dim(cell[..., None], 1)
+            probability = (chosen @ features.float().flatten(2)).sigmoid()  # [B, N, h w]
+            inside = probability > MASK
+            area = inside.sum(2)
+            levels = zip(self.design.smallest, self.design.grids, strict=True)
+            smallest = torch.tensor([s for s, g in levels for _ in range(g * g)], device=area.device)[cell]
+            inner = (probability * inside).sum(2) / area.clamp(min=1)
+            scores = torch.where((scores > SCORE) & (area > smallest), scores * inner, 0.0)
+            scores, order = scores.sort(1, descending=True)
+            labels, inside = labels.gather(1, order), inside.take_along_dim(order[..., None], 1)
+            scores, best = matrix_nms(inside, labels, scores).topk(min(DETECTIONS, scores.shape[1]))
+            masks = probability.take_along_dim(order.gather(1, best)[..., None], 1)
+            return masks.unflatten(2, features.shape[2:]), labels.gather(1, best), scores
+
+
+class CellHead(nn.Module):
+    """Class scores and kernels per cell; one head for all levels. Only the kernels are told where they are."""
+
+    def __init__(self, design: Design, classes: int) -> None:
+        super().__init__()
+        ins = [design.width] + [design.head] * (design.depth - 1)
+        self.scores = nn.Sequential(*(block(i, design.head) for i in ins))
+        ins[0] += 2
+        self.kernels = nn.Sequential(*(block(i, design.head) for i in ins))
+        self.score = nn.Conv2d(design.head, classes, 3, padding=1)
+        self.kernel = nn.Conv2d(design.head, design.kernel, 3, padding=1)
+        initialise(self)
+        assert self.score.bias is not None
+        nn.init.constant_(self.score.bias, math.log(0.01 / 0.99))  # nearly all cells are background
+
+    def forward(self, feature: Tensor, grid: int) -> tuple[Tensor, Tensor]:
+        x = interpolate(with_coordinates(feature), (grid, grid), mode="bilinear", align_corners=False)
+        return self.score(self.scores(x[:, :-2])), self.kernel(self.kernels(x))
+
+
+class MaskHead(nn.Module):
+    """Mask features: the levels at strides 4 to 32, each doubled until stride 4, and summed."""
+
+    def __init__(self, design: Design) -> None:
+        super().__init__()
+        width = design.kernel // 2
+        self.levels = nn.ModuleList()
+        for doublings in range(4):
+            ins = [design.width + 2 * (doublings == 3)] + [width] * max(doublings - 1, 0)
+            layers: list[nn.Module] = []
+            for i in ins:
+                layers.append(block(i, width))
+                if doublings:
+                    layers.append(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False))
+            self.levels.append(nn.Sequential(*layers))
+        self.out = block(width, design.kernel, size=1)
+        initialise(self)
+
+    def forward(self, pyramid: list[Tensor]) -> Tensor:
+        total = self.levels[0](pyramid[0])
+        placed = [*pyramid[1:-1], with_coordinates(pyramid[-1])]
+        for level, feature in zip(self.levels[1:], placed, strict=True):
+            total = total + level(feature)
+        return self.out(total)
+
+
+def block(ins: int, outs: int, size: int = 3) -> nn.Sequential:
+    """Convolution, group norm, ReLU."""
+    convolution = nn.Conv2d(ins, outs, size, padding=size // 2, bias=False)
+    return nn.Sequential(convolution, nn.GroupNorm(min(32, outs // 4), outs), nn.ReLU(inplace=True))
+
+
+def initialise(head: nn.Module) -> None:
+    """Convolutions of a head start from a normal distribution of standard deviation .01, as in RetinaNet."""
+    for module in head.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.normal_(module.weight, std=0.01)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def with_coordinates(feature: Tensor) -> Tensor:
+    """The feature [B, D, h, w] with x and y in [-1, 1] as two more channels."""
+    batch, _, height, width = feature.shape
+    y, x = (torch.linspace(-1, 1, n, device=feature.device, dtype=feature.dtype) for n in (height, width))
+    places = torch.stack(torch.meshgrid(x, y, indexing="xy")).expand(batch, -1, -1, -1)
+    return torch.cat([feature, places], 1)
+
+
+def flat(levels: list[Tensor]) -> Tensor:
+    """Maps [B, D, S, S] of all levels as one row of cells [B, cells, D]."""
+    return torch.cat([level.flatten(2) for level in levels], 2).transpose(1, 2)
+
+
+def quartered(masks: Tensor) -> Tensor:
+    """Masks uint8 [K, H, W] -> float [K, H/4, W/4], the covered share of each 4 x 4 pixels.
+
+    The release rounds it; the share keeps where the outline runs through them.
+    """
+    blocks = masks.unflatten(2, (-1, 4)).unflatten(1, (-1, 4))
+    return blocks.sum((2, 4), dtype=torch.uint8).float() / 16
+
+
+@torch.no_grad()
+def assign(targets: list[Target], masks: Tensor, design: Design) -> Tensor:
+    """Which object each cell answers for: int64 [B, cells], a row of `masks`, or -1.
+
+    A level whose range holds sqrt(box area) answers with the cells that the central region touches, at most 3 x 3:
+    sigma times the box, about the centre of mass. Where objects share a cell the smallest has it; the release trains
+    its kernel on all of them. masks: uint8 [K, H, W], the objects of all images in order.
+    """
+    count, height, width = masks.shape
+    device = masks.device
+    image = torch.cat([torch.full_like(t.labels, i) for i, t in enumerate(targets)])
+    sides = torch.cat([t.boxes[:, 2:] - t.boxes[:, :2] for t in targets])  # [K, 2], (width, height)
+    columns, rows = (masks.sum(axis, dtype=torch.float32) for axis in (1, 2))
+    area = rows.sum(1)
+    x = columns @ (torch.arange(width, device=device) + 0.5) / area / width  # in (0, 1)
+    y = rows @ (torch.arange(height, device=device) + 0.5) / area / height
+    reach = SIGMA / 2 * sides / torch.tensor([width, height], device=device)
+    scale = sides.prod(1).sqrt()
+    inside = []
+    for grid, (low, high) in zip(design.grids, design.ranges, strict=True):
+        along_x, along_y = _cells(x, reach[:, 0], grid), _cells(y, reach[:, 1], grid)  # [K, S]
+        fits = (scale >= low) & (scale <= high)
+        inside.append((along_y[:, :, None] & along_x[:, None, :] & fits[:, None, None]).flatten(1))
+    by_area = area.argsort(stable=True)
+    rank = torch.empty_like(by_area).scatter_(0, by_area, torch.arange(count, device=device))
+    claims = torch.where(torch.cat(inside, 1), rank[:, None], count)  # [K, cells]
+    best = torch.full((len(targets), claims.shape[1]), count, device=device)
+    best.scatter_reduce_(0, image[:, None].expand_as(claims), claims, "amin")
+    return torch.cat([by_area, by_area.new_tensor([-1])])[best]
+
+
+def _cells(center: Tensor, reach: Tensor, grid: int) -> Tensor:
+    """Along one axis, which cells center +- reach touches, and not beyond the neighbours: bool [K, S]."""
+    middle, first, last = ((v * grid).floor()[:, None] for v in (center, center - reach, center + reach))
+    cell = torch.arange(grid, device=center.device)
+    return (cell >= first) & (cell <= last) & ((cell - middle).abs() <= 1)
+
+
+def dice_loss(probability: Tensor, wanted: Tensor) -> Tensor:
+    """1 - 2 sum(p t) / (sum p^2 + sum t^2 + .002) of each row; both [P, N] in [0, 1]."""
+    common = (probability * wanted).sum(1)
+    return 1 - 2 * common / (probability.square().sum(1) + wanted.square().sum(1) + 2e-3)
+
+
+def peak_scores(scores: Tensor) -> Tensor:
+    """Scores [B, C, S, S], 0 where a cell is not the highest of the four cells of which it is the last."""
+    highest = max_pool2d(scores, 2, stride=1, padding=1)[:, :, :-1, :-1]
+    return scores * (highest == scores)
+
+
+def matrix_nms(masks: Tensor, labels: Tensor, scores: Tensor, sigma: float = 2.0) -> Tensor:
+    r"""Scores lowered by how much better scored masks of the class overlap, all at once (SOLOv2, Sec. 3.3).
+
+    Mask j decays by :math:`\min_{i<j} \exp(-\sigma (o_{ij}^2 - c_i^2))`, with o the IoU and :math:`c_i` that of i with
+    its own worst rival above it: a mask that is itself suppressed suppresses less. masks: bool [B, N, P], by falling
+    score; labels, scores: [B, N]. Returns [B, N].
+    """
+    pixels = masks.float()
+    common = pixels @ pixels.transpose(1, 2)
+    area = pixels.sum(2)
+    union = (area[:, :, None] + area[:, None, :] - common).clamp(min=1)
+    rivals = (labels[:, :, None] == labels[:, None, :]).triu(1)
+    overlap = common / union * rivals  # [B, i, j], of j with i above it
+    worst = overlap.amax(1)
+    decay = (sigma * (worst[:, :, None].square() - overlap.square())).exp().amin(1)
+    return scores * decay

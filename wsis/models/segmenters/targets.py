@@ -1,0 +1,164 @@
+"""What a segmenter is taught: the masks of a COCO JSON, at the size at which it sees the image.
+
+Nothing here knows where the masks are from: any method may write them, and so may an annotator.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+from torchvision.ops import masks_to_boxes
+
+from wsis.core.errors import DataError
+from wsis.core.types import Batch, Dataset
+from wsis.data.checks import read_coco
+from wsis.data.masks import decode_masks
+from wsis.data.wrappers import Subset
+
+Size = tuple[int, int]  # (height, width) in pixels
+Terms = dict[str, Tensor]  # of a loss
+
+
+class Target(NamedTuple):
+    """The objects of one training image: masks uint8 [K, H, W], labels int64 [K] in 0..C-1, boxes float [K, 4] xyxy."""
+
+    masks: Tensor
+    labels: Tensor
+    boxes: Tensor
+
+    @classmethod
+    def of(cls, masks: Tensor, labels: Tensor) -> Self:
+        """Of masks bool [K, H, W]; those without a pixel are left out. Boxes are half-open."""
+        filled = masks.flatten(1).any(1)
+        boxes = masks_to_boxes(masks[filled]) + torch.tensor([0.0, 0.0, 1.0, 1.0])
+        return cls(masks[filled].to(torch.uint8), labels[filled], boxes)
+
+    def to(self, device: torch.device) -> Self:
+        return type(self)(*(t.to(device, non_blocking=True) for t in self))
+
+
+class Window(NamedTuple):
+    """A part of a resized image, perhaps mirrored: size of the resized image, top left corner and size of the part."""
+
+    resized: Size
+    corner: tuple[int, int]
+    size: Size
+    flip: bool
+
+    def of_image(self, image: Tensor) -> Tensor:
+        """float [3, H, W] -> [3, *size]."""
+        if tuple(image.shape[1:]) != self.resized:
+            image = interpolate(image[None], self.resized, mode="bilinear", antialias=True)[0]
+        (top, left), (height, width) = self.corner, self.size
+        part = image[:, top : top + height, left : left + width]
+        return part.flip(2) if self.flip else part
+
+    def of_masks(self, masks: Tensor) -> Tensor:
+        """bool [K, H, W] -> [K, *size], each pixel that of the nearest centre."""
+        sides = zip(masks.shape[1:], self.resized, self.corner, self.size, strict=True)
+        rows, columns = (
+            ((torch.arange(start, start + length) + 0.5) * (side / resized)).long()
+            for side, resized, start, length in sides
+        )
+        return masks[:, rows[:, None], columns.flip(0) if self.flip else columns]
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """How large a segmenter sees images; the default leaves them as they are. All in pixels.
+
+    short, long: an image is resized, its aspect kept, to the largest size whose sides are within these limits; each
+    is drawn from a range in training. crop: of the result, a random part within a square of this side; 0 takes all.
+    test: the two limits at test time.
+    """
+
+    short: tuple[float, float] | None = None
+    long: tuple[float, float] = (1333, 1333)
+    crop: int = 0
+    test: tuple[float, float] = (800, 1333)
+
+    def draw(self, height: int, width: int) -> Window:
+        """A random window of an image, mirrored with probability 1/2; torch's global generator decides."""
+        scale, down, across, flip = torch.rand(4).tolist()
+        resized = height, width
+        if self.short:
+            short, long = (low + scale * (high - low) for low, high in (self.short, self.long))
+            resized = _within(height, width, short, long)
+        room = [max(side - self.crop, 0) if self.crop else 0 for side in resized]
+        corner = int(down * (room[0] + 1)), int(across * (room[1] + 1))
+        size = resized[0] - room[0], resized[1] - room[1]
+        return Window(resized, corner, size, flip < 0.5)
+
+    def at_test(self, height: int, width: int) -> Window:
+        """The whole image at the size for tests."""
+        resized = _within(height, width, *self.test) if self.short else (height, width)
+        return Window(resized, (0, 0), resized, False)
+
+
+def _within(height: int, width: int, short: float, long: float) -> Size:
+    factor = min(short / min(height, width), long / max(height, width))
+    return max(1, round(height * factor)), max(1, round(width * factor))
+
+
+class JsonMasks:
+    """The masks of a COCO JSON by image id; crowds are left out.
+
+    Raises:
+        DataError: see `checks.read_coco`; its categories are not `classes`.
+    """
+
+    def __init__(self, path: Path, classes: tuple[str, ...]) -> None:
+        coco, _ = read_coco(path)
+        in_order = sorted(coco["categories"], key=lambda c: c["id"])
+        if tuple(c["name"] for c in in_order) != classes:
+            raise DataError(f"{path}: its categories are not {', '.join(classes)}; write it for the images' data set")
+        self.path = path
+        self.label = {c["id"]: i for i, c in enumerate(in_order)}
+        self.size = {i["id"]: (i["height"], i["width"]) for i in coco["images"]}
+        self.of_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        for annotation in coco["annotations"]:
+            if not annotation.get("iscrowd") and "segmentation" in annotation:
+                self.of_image[annotation["image_id"]].append(annotation)
+
+    def subset(self, dataset: Dataset) -> Subset:
+        """The images with a mask; one without would teach that there is nothing, but may only lack labels.
+
+        Raises:
+            DataError: an image has another size than its masks.
+        """
+        kept = []
+        for index in range(len(dataset)):
+            sample = dataset[index]
+            if sample.image_id not in self.of_image:
+                continue
+            if sample.size != self.size[sample.image_id]:
+                raise DataError(
+                    f"{self.path}: image {sample.image_id} is {self.size[sample.image_id]} (height, width) here, but "
+                    f"{sample.size} in the data set; write the masks at the images' size"
+                )
+            kept.append(index)
+        return Subset(dataset, kept)
+
+    def target(self, image_id: int, window: Window) -> Target:
+        """What of the objects of one image is in a window of it, on the CPU."""
+        rows = self.of_image[image_id]
+        masks = decode_masks([r["segmentation"] for r in rows], *self.size[image_id])
+        labels = torch.tensor([self.label[r["category_id"]] for r in rows], dtype=torch.long)
+        return Target.of(window.of_masks(masks), labels)
+
+    def examples(self, batch: Batch, view: View) -> tuple[list[Tensor], list[Target]]:
+        """Random views of the images of a batch, float [3, h, w] each, without padding, and their targets.
+
+        Sizes are those of the JSON, since asking the padding of a batch on a GPU would wait for it.
+        """
+        images, targets = [], []
+        for image, image_id in zip(batch.images, batch.image_ids, strict=True):
+            height, width = self.size[image_id]
+            window = view.draw(height, width)
+            images.append(window.of_image(image[:, :height, :width]))
+            targets.append(self.target(image_id, window).to(image.device))
+        return images, targets

@@ -1,0 +1,314 @@
+"""Vision transformers whose attention says how alike two parts of an image are.
+
+A timm VisionTransformer behind a small interface, `ViT`: its tokens, the queries and keys of any layer, and the token
+affinities that EXITS (supp. Sec. A: attention of layer 10) and its like read off them. The tiny one has the weights that
+the project trained and ships (wsis/models/shipped).
+
+Two counts run through the module: T tokens with the class token in front, n = T - 1 patches in rows from the top left.
+Layers count from 1.
+"""
+
+from pathlib import Path
+from typing import Literal, cast
+
+import timm
+import torch
+from safetensors import safe_open
+from timm.layers.norm_act import freeze_batch_norm_2d
+from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
+from timm.models.vision_transformer import (
+    Attention,  # pyright: ignore[reportPrivateImportUsage]  # its new home is not in every timm that we accept
+    Block,
+    VisionTransformer,
+)
+from torch import Tensor, nn
+from torch.nn.functional import linear, normalize
+
+from wsis.core.errors import ConfigError, WeightsError
+from wsis.models.convnets import IMAGENET_MEAN, IMAGENET_STD, build_convnet
+from wsis.models.weights import load_weights, shipped
+
+Layer = int | Literal["all"]
+Kind = Literal["attn", "qk_cos", "kk_cos"]
+
+PUBLISHED = {
+    "vit_base": {
+        "mae": "vit_base_patch16_224.mae",
+        "in21k": "vit_base_patch16_224.augreg_in21k",
+        "deit": "deit_base_patch16_224.fb_in1k",
+        "dino": "vit_base_patch16_224.dino",
+    },
+    "vit_small": {
+        "in21k": "vit_small_patch16_224.augreg_in21k",
+        "deit": "deit_small_patch16_224.fb_in1k",
+        "dino": "vit_small_patch16_224.dino",
+    },
+}
+"""timm's name of each published checkpoint (EXITS, Table a4)."""
+SHIPPED = {"vit_tiny": ("mae", "supervised", "dino"), "vit_hybrid": ("points",), "vit_mobile": ()}
+"""Weights that come with the package, of the networks that no one published."""
+HYBRIDS = {"vit_hybrid": ("vgg_tiny", 8), "vit_mobile": ("mobilenetv2", 16)}
+"""The convolutions below a transformer, and their stride, which is its patch."""
+TOKENS = "encoder."
+"""How names start in a file that holds learned tokens beside the transformer (`wsis.pretrain_points`)."""
+COLDEST = 0.012
+"""The lowest temperature at which exp(cosine / temperature) is a normal fp32 number for every cosine."""
+
+
+class ViT(nn.Module):
+    """A vision transformer without head, its position table resampled to the size of the images.
+
+    Call: float [B, 3, H, W] in [0, 1], H and W multiples of `patch` -> patch tokens after the last norm [B, n, D].
+    Attributes: patch (pixels), width D, depth (layers), heads.
+
+    Raises:
+        ValueError: images whose sides are no multiples of `patch`.
+        ConfigError: a layer that the network does not have.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, trunk: VisionTransformer, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD
+    ) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.patch: int = trunk.patch_embed.patch_size[0]
+        self.width, self.depth = trunk.embed_dim, len(trunk.blocks)
+        self.heads = _attention(self._block(1)).num_heads
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))  # saved: a checkpoint has its own
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.trunk.norm(self.run(self.embed(images), 0, self.depth))[:, 1:]
+
+    def embed(self, images: Tensor, hidden: Tensor | None = None, fill: Tensor | None = None) -> Tensor:
+        """The input of layer 1, [B, 1 + n, D]: class token and patches with their positions.
+
+        hidden: bool [B, n], patches whose content is `fill` [D] in place of their own.
+        """
+        height, width = images.shape[-2:]
+        if height % self.patch or width % self.patch:
+            raise ValueError(
+                f"images of {width} x {height} pixels do not divide into patches of {self.patch}; "
+                f"resize or pad them to multiples of {self.patch}"
+            )
+        x = self.trunk.patch_embed((images - self.mean) / self.std)
+        if hidden is not None and fill is not None:
+            x = torch.where(hidden.view(*x.shape[:-1], 1), fill.to(x.dtype), x)
+        return self.trunk.norm_pre(self.trunk._pos_embed(x))
+
+    def run(self, x: Tensor, start: int, stop: int) -> Tensor:
+        """`x` [B, T, D], the output of layer `start` (0: of `embed`), after layers start + 1..stop; any T."""
+        for block in self.trunk.blocks[start:stop]:
+            x = block(x)
+        return x
+
+    def query_key(self, x: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """Queries and keys [B, heads, T, d], fp32, of `layer` from its input `x` [B, T, D]; no values are computed."""
+        block = self._block(self._layers(layer)[0])
+        attn = _attention(block)
+        rows = 2 * (len(attn.qkv.weight) // 3)
+        with torch.autocast(x.device.type, enabled=False):
+            bias = None if attn.qkv.bias is None else attn.qkv.bias[:rows]
+            qk = linear(block.norm1(x.float()), attn.qkv.weight[:rows], bias)
+            q, k = qk.unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+            return attn.q_norm(q), attn.k_norm(k)
+
+    def attention(self, images: Tensor, layer: Layer) -> Tensor:
+        """The attention between patches, fp32 [B, n, n], mean over the heads (and over all layers with "all").
+
+        The softmax runs over all tokens; the row and the column of the class token are dropped after it, so that rows
+        sum to less than 1. Layers behind `layer` are not run.
+        """
+        return self.similarity(images, layer, "attn")
+
+    def similarity(self, images: Tensor, layer: Layer, kind: Kind = "attn", temperature: float = 0.1) -> Tensor:
+        """How alike patches are, fp32 [B, n, n], positive; kinds and temperature as in `mean_affinity`."""
+        layers = self._layers(layer)
+        x, done = self.embed(images), 0
+        total = x.new_zeros(())
+        for number in layers:
+            x, done = self.run(x, done, number - 1), number - 1
+            total = total + mean_affinity(*self.query_key(x, number), kind, temperature)[:, 1:, 1:]
+        return total / len(layers)
+
+    def head_attention(self, images: Tensor, layer: int) -> Tensor:
+        """The attention between patches of each head, fp32 [B, heads, n, n]; for figures, since it keeps all heads."""
+        number = self._layers(layer)[0]
+        q, k = self.query_key(self.run(self.embed(images), 0, number - 1), number)
+        return _logits(q, k).softmax(-1)[:, :, 1:, 1:]
+
+    def _block(self, layer: int) -> Block:
+        return cast(Block, self.trunk.blocks[layer - 1])
+
+    def _layers(self, layer: Layer) -> list[int]:
+        if layer == "all":
+            return list(range(1, self.depth + 1))
+        if not 1 <= layer <= self.depth:
+            raise ConfigError(f"layer={layer}: this network has layers 1 to {self.depth}, or take all")
+        return [layer]
+
+
+def _attention(block: Block) -> Attention:
+    return cast(Attention, block.attn)
+
+
+def mean_affinity(q: Tensor, k: Tensor, kind: Kind = "attn", temperature: float = 0.1) -> Tensor:
+    """The affinity of any two tokens, mean over the heads, fp32 [B, T, T]; one head is in memory at a time.
+
+    q, k: [B, heads, T, d]. kind: "attn", softmax(q k^T / sqrt(d)) over the T tokens of a row; "qk_cos" and "kk_cos",
+    exp(cosine / temperature) of queries with keys and of keys with keys, not normalised (ours, to compare).
+
+    Raises:
+        ConfigError: unknown kind, or a temperature at which fp32 overflows.
+    """
+    if kind not in ("attn", "qk_cos", "kk_cos"):
+        raise ConfigError(f"similarity={kind!r}: choose attn, qk_cos or kk_cos")
+    if kind != "attn" and temperature < COLDEST:
+        raise ConfigError(f"temperature={temperature}: exp(cosine / temperature) overflows below {COLDEST}")
+    with torch.autocast(q.device.type, enabled=False):
+        q, k = q.float(), k.float()
+        total = q.new_zeros(len(q), q.shape[2], q.shape[2])
+        for one_q, one_k in zip(q.unbind(1), k.unbind(1), strict=True):
+            if kind == "attn":
+                total += _logits(one_q, one_k).softmax(-1)
+            else:
+                a, b = normalize(one_q if kind == "qk_cos" else one_k, dim=-1), normalize(one_k, dim=-1)
+                total += (a @ b.mT / temperature).exp()
+        return total / q.shape[1]
+
+
+def _logits(q: Tensor, k: Tensor) -> Tensor:
+    with torch.autocast(q.device.type, enabled=False):
+        return q * q.shape[-1] ** -0.5 @ k.mT
+
+
+class ConvStem(nn.Sequential):
+    """Patches by 3 x 3 convolutions of stride 2, then one of 1 x 1, in place of one linear map (MAL, official code).
+
+    Widths double up to `width`: 3 -> D/8 -> D/4 -> D/2 -> D for patches of 16.
+    """
+
+    def __init__(self, width: int, patch: int) -> None:
+        halvings = patch.bit_length() - 1
+        layers: list[nn.Module] = []
+        before = 3
+        for i in reversed(range(halvings)):
+            after = width >> i
+            layers += [
+                nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False),
+                nn.GroupNorm(1, after, eps=1e-6),
+                nn.GELU(),
+            ]
+            before = after
+        super().__init__(*layers, nn.Conv2d(width, width, 1))
+
+
+def build_vit(name: str, weights: str, stem: Literal["patch", "conv"] = "patch") -> ViT:
+    """The transformer `name`: vit_base, vit_small (patches of 16); vit_tiny, vit_hybrid (8, for 96 pixels); vit_mobile (16).
+
+    weights: "random"; a published checkpoint (`PUBLISHED`: timm, needs a network or its cache); for the small ones those
+    of `SHIPPED` (wsis/models/shipped, hash checked); a path to .safetensors of the trunk, or of what `wsis.pretrain_points`
+    wrote; for the convolutions of vit_mobile a path to .npz. Images are normalised as the checkpoint wants; with a path
+    or at random as ImageNet is. stem: "patch", the linear map of the checkpoint, or "conv", `ConvStem` with random
+    weights; everything else keeps those of the checkpoint.
+
+    Raises:
+        ConfigError: unknown name or stem, or weights of a kind that this network does not have.
+        WeightsError: the weights are not there, were altered, or do not fit.
+    """
+    if stem not in ("patch", "conv"):
+        raise ConfigError(f"stem={stem!r}: choose patch or conv")
+    if name not in (*SHIPPED, *PUBLISHED):
+        raise ConfigError(f"no transformer {name!r}; choose {', '.join(SHIPPED)}, {' or '.join(PUBLISHED)}")
+    known = SHIPPED[name] if name in SHIPPED else tuple(PUBLISHED[name])
+    if weights not in (*known, "random") and not Path(weights).suffix:
+        raise ConfigError(f"{name} has no weights {weights!r}; use {', '.join(known)}, random or a path")
+    if weights in PUBLISHED.get(name, {}):
+        vit = _published(PUBLISHED[name][weights])
+    else:
+        below = weights if name in HYBRIDS and weights.endswith(".npz") else "random"
+        vit = _untrained(name, below)
+        if weights not in ("random", below):
+            path = shipped(f"{name}_{weights}") if weights in known else Path(weights)
+            load_weights(vit.trunk, path, prefix=f"{TOKENS}vit.trunk." if has_tokens(path) else "")
+    if stem == "conv":
+        vit.trunk.patch_embed.proj = ConvStem(vit.width, vit.patch)
+    return vit
+
+
+def has_tokens(path: Path) -> bool:
+    """Whether a file of weights holds learned tokens beside the transformer."""
+    if path.suffix != ".safetensors" or not path.exists():
+        return False
+    with safe_open(path, "pt") as file:
+        return any(name.startswith(TOKENS) for name in file.keys())  # noqa: SIM118  # it is no dictionary
+
+
+def _published(source: str) -> ViT:
+    try:
+        trunk = _timm(source, pretrained=True)
+    except (OSError, RuntimeError) as error:
+        raise WeightsError(
+            f"the weights {source} could not be loaded ({error}); connect once so that timm can cache them, "
+            "or give a file with weights=PATH, or choose weights=random"
+        ) from error
+    config = timm.get_pretrained_cfg(source)
+    assert config is not None
+    return ViT(trunk, config.mean, config.std)
+
+
+def _timm(source: str, pretrained: bool) -> VisionTransformer:
+    net = timm.create_model(source, pretrained=pretrained, num_classes=0, dynamic_img_size=True)
+    return cast(VisionTransformer, net)
+
+
+def _untrained(name: str, below: str = "random") -> ViT:
+    """The hybrids (Dosovitskiy et al., ICLR 2021) are eight layers on convolutions: they learn in minutes.
+
+    below: weights of these convolutions, see `build_convnet`.
+    """
+    if name in PUBLISHED:
+        return ViT(_timm(f"{name}_patch16_224", pretrained=False))
+    if name == "vit_tiny":
+        return ViT(_tiny())
+    convolutions, stride = HYBRIDS[name]
+    trunk = _tiny(depth=8, patch=stride)
+    pyramid = build_convnet(convolutions, below, output_stride=stride)
+    if name == "vit_mobile":  # ImageNet's statistics, also where no file of them is given
+        freeze_batch_norm_2d(pyramid.body)
+    trunk.patch_embed.proj = HybridStem(pyramid.body, pyramid.channels[-1], trunk.embed_dim)
+    return ViT(trunk, tuple(pyramid.mean.flatten().tolist()), tuple(pyramid.std.flatten().tolist()))
+
+
+class HybridStem(nn.Module):
+    """The last of a convolutional trunk's features as patches: [B, 3, H, W] -> [B, D, H / patch, W / patch]."""
+
+    def __init__(self, stages: nn.Module, channels: int, width: int) -> None:
+        super().__init__()
+        self.stages, self.proj = stages, nn.Conv2d(channels, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(self.stages(x)[-1])
+
+
+def _tiny(depth: int = 12, patch: int = 8) -> VisionTransformer:
+    """ViT-B's twelve layers at a sixth of the width; positions start as sines, since training is short."""
+    trunk = VisionTransformer(
+        img_size=12 * patch,
+        patch_size=patch,
+        embed_dim=128,
+        depth=depth,
+        num_heads=4,
+        mlp_ratio=2,
+        num_classes=0,
+        dynamic_img_size=True,
+        weight_init="jax",
+    )
+    assert trunk.pos_embed is not None
+    with torch.no_grad():
+        trunk.pos_embed[:, :1] = 0
+        trunk.pos_embed[:, 1:] = build_sincos2d_pos_embed([12, 12], 128)
+    return trunk

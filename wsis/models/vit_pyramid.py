@@ -1,0 +1,78 @@
+"""A plain vision transformer as a feature pyramid: four of its layers, brought from one stride to four.
+
+The layers and the way to the other strides are those of AttentionShift's detector (official code); with them any user
+of `wsis.backbones.build_pyramid` runs on a transformer, as BESTIE does in AttentionShift's supp. Table 3.
+"""
+
+from torch import Tensor, nn
+
+from wsis.models.convnets import Pyramid
+from wsis.models.vit import ViT, build_vit
+
+TAPS = (4, 6, 8, 12)
+"""Layers that are read, counted from 1, of twelve; of fewer at the same shares of the depth."""
+
+
+class ViTPyramid(nn.Module):
+    """Features of four layers at the patches' stride p -> strides p/4, p/2, p, 2p; all D channels wide.
+
+    Call: four [B, D, h, w] -> [B, D, 4h, 4w], [B, D, 2h, 2w], [B, D, h, w], [B, D, ceil(h/2), ceil(w/2)].
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList(
+            [
+                nn.Sequential(_double(width), nn.BatchNorm2d(width), nn.GELU(), _double(width)),
+                _double(width),
+                nn.Identity(),
+                nn.MaxPool2d(2, ceil_mode=True),
+            ]
+        )
+
+    def forward(self, taps: list[Tensor]) -> list[Tensor]:
+        return [level(tap) for level, tap in zip(self.levels, taps, strict=True)]
+
+
+def _double(width: int) -> nn.Module:
+    return nn.ConvTranspose2d(width, width, 2, stride=2)
+
+
+class ViTStages(nn.Module):
+    """The transformer with its pyramid; it normalises the images itself, since a checkpoint says how.
+
+    Call: float [B, 3, H, W] in [0, 1], H and W multiples of the patch -> the four features of `ViTPyramid`.
+
+    Raises:
+        ValueError: images whose sides are no multiples of the patch.
+    """
+
+    def __init__(self, vit: ViT) -> None:
+        super().__init__()
+        self.vit, self.pyramid = vit, ViTPyramid(vit.width)
+        self.taps = [round(tap * vit.depth / TAPS[-1]) for tap in TAPS]
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        x, features = self.vit.embed(images), []
+        for start, stop in zip((0, *self.taps), self.taps, strict=False):
+            x = self.vit.run(x, start, stop)
+            features.append(patch_features(x, images, self.vit.patch))
+        return self.pyramid(features)
+
+
+def patch_features(x: Tensor, images: Tensor, patch: int) -> Tensor:
+    """The patches of tokens [B, 1 + n or more, D] of images [B, 3, H, W], as features [B, D, H / patch, W / patch]."""
+    height, width = (side // patch for side in images.shape[-2:])
+    return x[:, 1 : 1 + height * width].mT.unflatten(2, (height, width))
+
+
+def build_vit_pyramid(name: str, weights: str) -> Pyramid:
+    """The transformer `name` with `weights`, see `build_vit`, as a trunk; the layers of the pyramid are always new.
+
+    Raises:
+        ConfigError, WeightsError: see `build_vit`.
+    """
+    body = ViTStages(build_vit(name, weights))
+    p = body.vit.patch
+    none = (0.0,) * 3, (1.0,) * 3  # the body normalises
+    return Pyramid(body, [body.vit.width] * 4, [p // 4, p // 2, p, 2 * p], *none)

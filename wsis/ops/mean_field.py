@@ -1,0 +1,106 @@
+"""Sharpening of class maps by the image: neighbours of one colour share their label."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from wsis.core.errors import ConfigError
+
+Pairs = list[tuple[int, Tensor]]
+
+
+@torch.no_grad()
+def mean_field(
+    image: Tensor,
+    probability: Tensor,
+    box: Tensor,
+    *,
+    zeta: float,
+    kernel: int,
+    iterations: int,
+    low: float,
+    high: float,
+    epsilon: float,
+    stop_every: int = 10,
+) -> Tensor:
+    r"""Whether each pixel of a box belongs to its object, by mean field on colours (MAL, CVPR 2023; official code).
+
+    An iteration multiplies, for l = 0 background, 1 object, the probabilities in the kernel x kernel window around i,
+    :math:`a_l(i) = \prod_j p_l(j)^{k_{ij}}` with :math:`k_{ij} = \exp(-|I_i - I_j|^2 / 2 \zeta^2)` (j = i included), and
+    sets :math:`p_1 = \mathrm{clip}(b\, a_1 / (\epsilon + a_0 + b\, a_1))`. There is no unary term but the start,
+    clip(b p), so that it is a smoothing gated by colour.
+
+    image: [B, 3, H, W] in the units of zeta (the release: [0, 1] divided by ImageNet's standard deviations).
+    probability: [B, H, W] of the object. box: b, bool or float in [0, 1], [B, H, W]. low, high: of the clip, about .5.
+    epsilon: the release's 1e-6 favours the background where both products are tiny; 0 is faster, and some pixels
+    differ. stop_every: on a CPU, look every so many iterations whether the last one changed anything in any image, and if
+    not, end; the result is the same. Flat colours settle, textured ones hardly ever do. 0 never looks, and neither does a
+    GPU, which would have to wait. Returns bool [B, H, W]. Computes in fp32, or in fp64 where `probability` is.
+
+    Raises:
+        ConfigError: the kernel has no centre.
+    """
+    if kernel % 2 == 0:
+        raise ConfigError(f"crf.kernel={kernel}: the window needs a pixel in its middle; use an odd number")
+    dtype = torch.promote_types(probability.dtype, torch.float32)
+    pairs = _likeness(image.to(dtype), kernel // 2, zeta)
+    inside = box.to(dtype).flatten()
+    p = (probability.to(dtype).flatten() * inside).clamp(low, high)
+    state = torch.stack((p.logit(), (1 - p).log())) if epsilon else p.logit()[None]
+    gate, clip = inside.log(), (_logit(low), _logit(high))
+    look = stop_every if image.device.type == "cpu" else 0
+    for i in range(1, iterations + 1):
+        previous, state = state, _step(state, pairs, gate, clip, epsilon)
+        if look and i % look == 0 and torch.equal(previous, state):
+            break
+    return (state[0] > 0).view(box.shape)
+
+
+def _step(state: Tensor, pairs: Pairs, gate: Tensor, clip: tuple[float, float], epsilon: float) -> Tensor:
+    r"""One iteration in logit form, without the products.
+
+    With :math:`x = \log p_1 / p_0` and :math:`y = \log p_0`, whose sums over the window are X and
+    :math:`Y = \log a_0`: :math:`x' = X + \log b - \log(1 + \epsilon e^{-Y}) = X + \log b + \log\sigma(Y - \log \epsilon)`,
+    and :math:`y = \log\sigma(-x)`. Without epsilon, x alone. state: [2 or 1, N], gate: log b [N].
+    """
+    sums = _spread(state, pairs)
+    logit = sums[0].add_(gate)
+    if not epsilon:
+        return logit.clamp_(*clip)[None]
+    logit.add_(logsigmoid(sums[1].sub_(math.log(epsilon)))).clamp_(*clip)
+    return torch.stack((logit, logsigmoid(-logit)))
+
+
+def _logit(p: float) -> float:
+    return math.log(p / (1 - p))
+
+
+def _likeness(image: Tensor, reach: int, zeta: float) -> Pairs:
+    """k between each pixel and the half of its window that comes later, as (shift, weights).
+
+    k is symmetric, so the half is enough. All B H W = N pixels stand in one row, where a neighbour is a shift away;
+    where a shift leads out of the image, or to the other end of a row, the weight is 0. weights: [N - shift].
+    """
+    batch, _, height, width = image.shape
+    down, across = min(reach, height - 1), min(reach, width - 1)
+    pairs = []
+    for dy in range(down + 1):
+        for dx in range(-across if dy else 1, across + 1):
+            here, there = slice(max(0, -dx), width - max(0, dx)), slice(max(0, dx), width - max(0, -dx))
+            difference = image[:, :, : height - dy, here] - image[:, :, dy:, there]
+            weights = image.new_zeros(batch, height, width)
+            weights[:, : height - dy, here] = (difference.square().sum(1) / (-2 * zeta**2)).exp()
+            shift = dy * width + dx
+            pairs.append((shift, weights.flatten()[:-shift]))
+    return pairs
+
+
+def _spread(x: Tensor, pairs: Pairs) -> Tensor:
+    """The sum over each pixel's window of k x. x: [..., N]."""
+    out = x.clone()  # k of a pixel with itself is 1
+    for shift, weights in pairs:
+        out[..., :-shift].addcmul_(weights, x[..., shift:])
+        out[..., shift:].addcmul_(weights, x[..., :-shift])
+    return out

@@ -1,0 +1,150 @@
+"""From similarity to transition to scores: Sinkhorn scaling of a graph of tokens, and random walks on it.
+
+The nodes of the graph are tokens, its edges how alike they are. Scaled so that every row and every column sums
+to 1, similarity is the transition matrix T of a random walk that forgets where it began only slowly: what reaches
+a token from a seed says how related the two are.
+
+    T = D S D, S = A + A^T         sinkhorn (Sinkhorn and Knopp, 1967; the symmetric form: Knight et al., 2014)
+    T^k u                          walk (EXITS supp. Table a2)
+    (1 - beta) (I - beta T)^-1 u   walk_limit (EXITS supp. eq. (a2))
+
+No power and no inverse is formed: k products of T with the seeds' columns take k n^2 operations, T^3 takes 2 n^3.
+All runs in float32 or float64, also under autocast, because softmaxed attention is too small for halves.
+"""
+
+import math
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from wsis.core.errors import ConfigError
+
+# What similarity is at least: Sinkhorn's scaling exists, and is unique, where every entry is positive.
+POSITIVE = 1e-12
+
+
+class Transition(NamedTuple):
+    """The transition matrix T = diag(scale) @ matrix @ diag(scale), kept in its factors: n numbers beside the graph.
+
+    matrix: [B, n, n], symmetric. scale: [B, n], 0 at tokens that do not take part, whose rows and columns of T are 0.
+    """
+
+    matrix: Tensor
+    scale: Tensor
+
+    def apply(self, vectors: Tensor) -> Tensor:
+        """T @ vectors: [B, n, k] -> [B, n, k]; T is symmetric, so this is one hop forward as well as backward."""
+        scale = self.scale[..., None]
+        return scale * _product(self.matrix, scale * vectors)
+
+    def dense(self) -> Tensor:
+        """T itself, [B, n, n]: for figures and tests."""
+        return self.scale[:, :, None] * self.matrix * self.scale[:, None]
+
+
+def _product(matrix: Tensor, vectors: Tensor) -> Tensor:
+    """matrix^T @ vectors, [B, n, n] and [B, n, k], in full precision also under autocast.
+
+    With the few vectors as rows on the left, a CPU reads the matrix in order: several times as fast as matrix @ vectors.
+    """
+    with torch.autocast(matrix.device.type, enabled=False):
+        return (vectors.mT @ matrix).mT
+
+
+def sinkhorn(
+    similarity: Tensor, kind: Literal["symmetric", "alternate"], iterations: int, valid: Tensor | None = None
+) -> Transition:
+    """Scale rows and columns of `similarity` until each sums to 1.
+
+    similarity: [B, n, n], at least 1e-12 is taken everywhere; halves become float32. valid: bool [B, n], tokens that
+    take part; None for all. kind: symmetric makes the similarity symmetric first and keeps it so exactly; alternate
+    divides by the sums of columns and rows in turn and makes the result symmetric, so its sums are less exact.
+    An iteration reads the matrix once (alternate: twice) and writes one number per token.
+
+    Raises:
+        ConfigError: another kind, or no iterations.
+    """
+    if iterations < 1:
+        raise ConfigError(f"iterations={iterations}: Sinkhorn needs at least 1; 20 bring sums to 1 within 1e-6")
+    similarity = similarity.to(torch.promote_types(similarity.dtype, torch.float32))
+    valid = torch.ones_like(similarity[:, 0]) if valid is None else valid.to(similarity.dtype)
+    match kind:
+        case "symmetric":
+            return _symmetric(similarity, iterations, valid)
+        case "alternate":
+            return _alternate(similarity, iterations, valid)
+    raise ConfigError(f"sinkhorn={kind!r}: choose symmetric or alternate")
+
+
+def _symmetric(similarity: Tensor, iterations: int, valid: Tensor) -> Transition:
+    """One factor per token; the root damps what would else swing between two solutions."""
+    matrix = (similarity + similarity.mT).clamp_min_(POSITIVE)  # the scale takes up the factor of 2
+    scale = valid
+    for _ in range(iterations):
+        scale = _quotient(scale, _product(matrix, scale[..., None])[..., 0]).sqrt()
+    return Transition(matrix, scale)
+
+
+def _alternate(similarity: Tensor, iterations: int, valid: Tensor) -> Transition:
+    """One factor per column and one per row, in turn."""
+    matrix = similarity.clamp_min(POSITIVE)
+    rows = columns = valid
+    for _ in range(iterations):
+        columns = _quotient(valid, _product(matrix, rows[..., None])[..., 0])
+        rows = _quotient(valid, _product(matrix.mT, columns[..., None])[..., 0])
+    scaled = rows[:, :, None] * matrix * columns[:, None]
+    return Transition((scaled + scaled.mT) / 2, valid)
+
+
+def _quotient(numerator: Tensor, sums: Tensor) -> Tensor:
+    """numerator / sums, 0 where no token takes part and both are 0."""
+    return numerator / sums.clamp_min(torch.finfo(sums.dtype).tiny)
+
+
+def walk(transition: Transition, start: Tensor, hops: int) -> Tensor:
+    """T^hops @ start by products: what is where after `hops` steps of the walk.
+
+    start: [B, n, k], each column a distribution over the tokens. Returns [B, n, k]; sums over tokens stay.
+
+    Raises:
+        ConfigError: negative hops.
+    """
+    return _walked(transition, start, hops)[-1]
+
+
+def walk_each(transition: Transition, start: Tensor, hops: int) -> Tensor:
+    """All the stages of `walk`, the start among them: [hops + 1, B, n, k]."""
+    return torch.stack(_walked(transition, start, hops))
+
+
+def _walked(transition: Transition, start: Tensor, hops: int) -> list[Tensor]:
+    if hops < 0:
+        raise ConfigError(f"hops={hops}: a walk has 0 hops or more")
+    stages = [start.to(transition.matrix.dtype)]
+    for _ in range(hops):
+        stages.append(transition.apply(stages[-1]))
+    return stages
+
+
+def walk_limit(transition: Transition, start: Tensor, beta: float) -> Tensor:
+    r"""The walk that goes on for ever and returns to its start with probability 1 - beta before each hop.
+
+    :math:`(1 - \beta)(I - \beta T)^{-1} u = (1 - \beta) \sum_k \beta^k T^k u`, the fixed point of
+    :math:`y = \beta T y + (1 - \beta) u`. Each iteration shrinks the error by beta (no eigenvalue of T is beyond 1),
+    so the number that reaches the precision of the type is known beforehand: 12 at beta = 0.25 in float32.
+    (EXITS supp. eq. (a2).)
+
+    start: [B, n, k], each column a distribution over the tokens. Returns [B, n, k]; sums over tokens stay.
+
+    Raises:
+        ConfigError: beta not in [0, 1).
+    """
+    if not 0 <= beta < 1:
+        raise ConfigError(f"beta={beta}: the probability to go on must be at least 0 and below 1")
+    start = start.to(transition.matrix.dtype)
+    iterations = math.ceil(math.log(torch.finfo(start.dtype).eps) / math.log(beta)) if beta else 0
+    y = start
+    for _ in range(iterations):
+        y = start.lerp(transition.apply(y), beta)
+    return y

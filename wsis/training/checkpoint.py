@@ -1,0 +1,70 @@
+"""Training state as safetensors: model, optimizer, averaged weights and step in one file without pickle."""
+
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from wsis.core.errors import CheckpointError
+from wsis.core.files import atomic
+
+KEEP = 2  # the newest may be cut off by a full disk or a pulled plug; the one before it then serves
+
+
+def save(
+    folder: Path, name: str, step: int, model: nn.Module, optimizer: Optimizer, average: nn.Module | None, key: str
+) -> None:
+    """Write `<name>-<step>.safetensors` in `folder` and drop all but the last two of that name."""
+    state = {f"model.{k}": v for k, v in model.state_dict().items()}
+    if average is not None:
+        state |= {f"average.{k}": v for k, v in average.state_dict().items()}
+    packed = optimizer.state_dict()
+    for index, slots in packed["state"].items():
+        state |= {f"optimizer.{index}.{slot}": torch.as_tensor(v) for slot, v in slots.items() if v is not None}
+    state = {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
+    with atomic(folder / f"{name}-{step:08d}.safetensors") as temporary:
+        save_file(state, temporary, metadata={"step": str(step), "key": key})
+    for old in found(folder, name)[:-KEEP]:
+        old.unlink()
+
+
+def found(folder: Path, name: str) -> list[Path]:
+    """All checkpoints of `name`, oldest first."""
+    return sorted(folder.glob(f"{name}-????????.safetensors"))
+
+
+def restore(path: Path, model: nn.Module, optimizer: Optimizer, average: nn.Module | None, key: str) -> int:
+    """Put the state of `path` into the objects and return its step.
+
+    Raises:
+        CheckpointError: the file is truncated (names the last good one), or `key` says that it is of another run.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+        state = load_file(path)
+    except Exception as error:
+        others = [p for p in found(path.parent, path.name.rsplit("-", 1)[0]) if p != path]
+        advice = f"delete it to resume from {others[-1].name}" if others else "delete it to start again"
+        raise CheckpointError(f"{path} is truncated or not a checkpoint ({error}); {advice}") from error
+    if metadata.get("key") != key:
+        raise CheckpointError(
+            f"{path} was written with other settings, data or seed; use another --out, or run again without --resume"
+        )
+    model.load_state_dict(_part(state, "model."))
+    if average is not None:
+        average.load_state_dict(_part(state, "average."))
+    packed = optimizer.state_dict()
+    slots: dict[int, dict[str, Tensor]] = {}
+    for name, value in _part(state, "optimizer.").items():
+        index, slot = name.split(".", 1)
+        slots.setdefault(int(index), {})[slot] = value
+    optimizer.load_state_dict({"state": slots, "param_groups": packed["param_groups"]})
+    return int(metadata["step"])
+
+
+def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

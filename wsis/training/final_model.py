@@ -1,0 +1,51 @@
+"""A segmenter trained on the masks that a method made."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from wsis.core.types import Batch, Sample
+from wsis.models.segmenters import Name, build_segmenter
+from wsis.models.segmenters.targets import JsonMasks, Terms, View
+from wsis.training.loop import StepLoss
+from wsis.training.schedule import Schedule
+from wsis.training.stages import Workspace
+
+
+def segmenter_loss(masks: JsonMasks, view: View) -> StepLoss:
+    """The loss of one step for `train.optimise`: random views of a batch and of the masks of a JSON."""
+
+    def loss(network: nn.Module, batch: Batch, step: int) -> Terms:
+        terms = network(*masks.examples(batch, view))
+        return {**terms, "total": torch.stack(list(terms.values())).sum()}
+
+    return loss
+
+
+def fit_segmenter(
+    workspace: Workspace,
+    name: Name,
+    path: Path,
+    schedule: Schedule,
+    backbone: str,
+    weights: str,
+    stage: str = "segmenter",
+) -> nn.Module:
+    """Train a segmenter on the masks of a COCO JSON of the workspace's training images; images without any are left out.
+
+    stage: the name of the log and the checkpoints. The caller saves the weights.
+
+    Raises:
+        DataError: see `JsonMasks`. ConfigError, WeightsError: see `build_segmenter`. Others: see `train.optimise`.
+    """
+    classes = tuple(workspace.train.classes)
+    masks = JsonMasks(path, classes)
+    model = build_segmenter(name, len(classes), backbone, weights)
+    loss = segmenter_loss(masks, model.view)
+    return workspace.optimise(stage, model, loss, masks.subset(workspace.train), _as_it_is, schedule)
+
+
+def _as_it_is(sample: Sample, seed: int) -> Sample:
+    """No augmentation: the loss resizes and flips images together with the masks that it reads."""
+    return sample

@@ -1,0 +1,87 @@
+"""How a network is trained: steps, batches, optimizer, and the learning rate of every parameter at every step."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from wsis.core.config import ours
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How one network is trained. Methods give the published values; the defaults here only fill gaps."""
+
+    steps: int = ours(1000, why="each method states its own", unit="step", scales=True)
+    batch_size: int = ours(16, why="each method states its own", unit="images over all processes", scales=True)
+    optimizer: Literal["sgd", "adam", "adamw"] = ours("adamw", why="each method states its own")
+    lr: float = ours(1e-4, why="each method states its own", scales=True)
+    new_lr: float = ours(1.0, why="one rate for all", unit="multiple of lr outside the trunk", scales=True)
+    momentum: float = ours(0.9, why="usual")
+    nesterov: bool = ours(False, why="usual")
+    betas: tuple[float, float] = ours((0.9, 0.999), why="usual", unit="of Adam's two averages")
+    weight_decay: float = ours(0.0, why="usual")
+    decay_all: bool = ours(True, why="else biases, norms, tokens and positions keep their size")
+    layer_decay: float = ours(1.0, why="one rate for all layers", unit="multiple of lr per layer of a transformer")
+    warmup: int = ours(0, why="linear from lr / 1000", unit="step", scales=True)
+    decay: Literal["poly", "step", "cosine", "constant"] = ours("poly", why="usual in segmentation")
+    power: float = ours(0.9, why="usual with poly")
+    milestones: tuple[float, ...] = ours((), why="with step: divide by 10 here", unit="fraction of steps")
+    floor: float = ours(0.0, why="with cosine: the rate at the end", unit="multiple of lr")
+    ema: float = ours(0.0, why="0 keeps no average", unit="decay per step")
+    clip: float = ours(0.0, why="0 does not clip", unit="gradient norm")
+
+
+def learning_rate(schedule: Schedule, step: int) -> float:
+    """The multiple of `schedule.lr` at `step`."""
+    done = step / max(schedule.steps, 1)
+    match schedule.decay:
+        case "poly":
+            factor = max(1.0 - done, 0.0) ** schedule.power
+        case "step":
+            factor = 0.1 ** sum(done >= m for m in schedule.milestones)
+        case "cosine":
+            factor = schedule.floor + (1 - schedule.floor) * (1 + math.cos(math.pi * min(done, 1.0))) / 2
+        case "constant":
+            factor = 1.0
+    if step < schedule.warmup:
+        factor *= 0.001 + 0.999 * step / schedule.warmup
+    return factor
+
+
+def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
+    """Groups of one rate each: the pretrained `trunk` at `lr`, everything new at `new_lr * lr`.
+
+    With `layer_decay` the blocks of a transformer's trunk have less the deeper they lie below what is new.
+    """
+    blocks = max((_block(name) for name, _ in model.named_parameters()), default=0)
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            small = parameter.ndim <= 1 or name.endswith(("token", "tokens", "positions", "pos_embed"))
+            decay = schedule.weight_decay if schedule.decay_all or not small else 0.0
+            groups.setdefault((_rate(name, blocks, schedule), decay), []).append(parameter)
+    parts = [{"params": p, "lr": r, "base_lr": r, "weight_decay": d} for (r, d), p in groups.items()]
+    match schedule.optimizer:
+        case "sgd":
+            return torch.optim.SGD(parts, momentum=schedule.momentum, nesterov=schedule.nesterov)
+        case "adam":
+            return torch.optim.Adam(parts, betas=schedule.betas)
+        case "adamw":
+            return torch.optim.AdamW(parts, betas=schedule.betas)
+
+
+def _block(name: str) -> int:
+    """The block of a transformer's trunk that a parameter is of, from 1; 0 for patches, positions and other parameters."""
+    _, _, behind = name.partition("trunk.blocks.")
+    return 1 + int(behind.split(".")[0]) if behind else 0
+
+
+def _rate(name: str, blocks: int, schedule: Schedule) -> float:
+    """The learning rate of a parameter; the last norm and a trunk without blocks have that of the trunk's end."""
+    if "trunk." not in name:
+        return schedule.lr * schedule.new_lr
+    level = _block(name) if blocks and "trunk.norm." not in name else blocks + 1
+    return schedule.lr * schedule.layer_decay ** (blocks + 1 - level)

@@ -1,0 +1,252 @@
+"""AttentionShift in pictures: candidate maps, the shift of prototypes, parts, stages, and similarity of features.
+
+All take plain tensors, of one object where nothing else is said. An image is [3, H, W] as the network saw it, padding
+included; maps [h, w] hold a number per patch and cover all of it; boxes are xyxy half-open pixels, points (x, y) pixels.
+A prototype has one colour in all pictures.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
+from torch import Tensor
+from torch.nn.functional import interpolate, normalize, pad
+
+from wsis.core.types import Instances, Points
+from wsis.viz.offsets import draw_heat
+from wsis.viz.overlay import draw_boxes, draw_instances, draw_points, zoom
+from wsis.viz.scrub import scrub
+from wsis.viz.style import OKABE_ITO, Panel, class_colors, draw, show, styled, to_numpy, to_rgb
+
+if TYPE_CHECKING:
+    from IPython.display import HTML
+
+VERMILION, BLUE = 3, 4  # the classes of these colours
+STATISTICS = {
+    "foreground_background": "object and background",
+    "inter_class": "objects of different classes",
+    "intra_class": "objects of one class",
+}
+
+
+def rollout_figure(
+    image: Tensor, maps: Tensor, boxes: Tensor, chosen: int, point: Tensor, *, threshold: float | None = None
+) -> "HTML":
+    """A slider over the candidates of an object: the attention of its token over the last layers, and the box it gives.
+
+    maps: [K, h, w], the k-th of the last k + 1 layers. boxes: [K, 4]. chosen: the candidate that was taken, vermilion and
+    shown first. point: [2], the click. threshold: of the map's range in [0, 1], drawn as a line: what the box is made of.
+    """
+    frames, names = [], []
+    clicked = _thin(_clicked(image, point), boxes)
+    for k, heat in enumerate(_enlarged(maps, image)):
+        color = torch.tensor([VERMILION if k == chosen else BLUE])
+        attention = _clicked(_heat(image, heat, cut=threshold), point)
+        frames.append(show({"attention": attention, "box": draw_boxes(clicked, boxes[[k]], color)}, size=3.4))
+        names.append(_layers(k) + ", chosen" * (k == chosen))
+    return scrub(frames, names, "rollout", start=chosen)
+
+
+def shift_figure(image: Tensor, features: Tensor, history: Tensor, box: Tensor) -> "HTML":
+    """A slider over the iterations of the key-point shift: in the picture, and among the features of the box.
+
+    features: [D, h, w]. history: [iterations + 1, m, D], the prototypes, seeds first; zero ones are dead. box: [4].
+
+    Left each patch of the box has the colour of the prototype that it is most like, the more opaque the more alike, and a
+    ring marks the patch that is most like each prototype. Right are the same patches as unit vectors, along the two
+    directions in which they vary most, with the prototypes and the ways that they came.
+    """
+    height, width = features.shape[1:]
+    inside = _touched(box, height, width, to_rgb(image).shape[0] / height)
+    unit = normalize(features.detach().cpu().float().flatten(1).mT, dim=1)
+    ways = normalize(history.detach().cpu().float(), dim=2)
+    alive = ways.any(2)
+    alike = (ways @ unit.mT).masked_fill(~alive[..., None] | ~inside, -2)  # below all cosines
+    least, (place, shares) = float(alike.amax(1)[:, inside].min()), _plane(unit[inside])
+    points, places, living = place(unit[inside]).numpy(), place(ways).numpy(), alive.numpy()
+    frames = []
+    for t, now in enumerate(alike):
+        with styled():
+            figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 4.8), layout="constrained")
+            nearest = draw_parts(image, now.view(-1, height, width), least=least)
+            draw(left, _around(image, nearest, box))
+            left.set_title(f"each patch by the nearest of {living[t].sum()} prototypes")
+            owner = now[:, inside].argmax(0).numpy()
+            _among_features(right, points, owner, places[: t + 1], living[: t + 1])
+            right.update_datalim(places[living])  # the same limits in all frames
+            right.margins(0.05)
+            right.set_xlabel(f"first direction, {shares[0]:.0%} of the variance")
+            right.set_ylabel(f"second direction, {shares[1]:.0%}")
+            plt.close(figure)
+        frames.append(figure)
+    return scrub(frames, [str(t) for t in range(len(ways))], "iteration")
+
+
+def parts_panels(image: Tensor, maps: Mapping[int, Tensor], key_points: Tensor, box: Tensor) -> dict[str, Panel]:
+    """A row for `show`: part maps at some iterations of the shift, then the key-points, numbered as they come.
+
+    maps: {iteration: [m, h, w]}, cosines of the prototypes with all patches; 0 for a dead one, or one to leave out.
+    key_points: [P, 2], by falling area of their parts. box: [4], of the object; the pictures show what is around it.
+    """
+    least = min(float(to_numpy(parts).max(0).min()) for parts in maps.values())
+    panels = {f"iteration {t}": draw_parts(image, parts, least=least) for t, parts in maps.items()}
+
+    def numbered(axes: Axes) -> None:
+        draw(axes, image)
+        for number, (x, y) in enumerate(key_points.tolist(), start=1):
+            axes.scatter(x, y, s=95, c=OKABE_ITO[2], edgecolor="white", linewidth=1.2)
+            axes.text(x, y, str(number), color="white", fontsize=8, ha="center", va="center_baseline")
+
+    panels = {"image": lambda axes: draw(axes, image)} | panels | {"key-points": numbered}
+    return {name: _around(image, panel, box) for name, panel in panels.items()}
+
+
+def stages_panels(
+    image: Tensor, maps: Tensor, chosen: int, refined: Tensor, pseudo: Tensor, predicted: Tensor, point: Tensor
+) -> dict[str, Panel]:
+    """A row for `show` (six columns suit seven candidates): from attention to a mask.
+
+    maps: [K, h, w], the k-th of the last k + 1 layers, each over its own range; `chosen` is framed. refined: [H, W] in
+    [0, 1], the foreground map. pseudo, predicted: bool [H, W], the mask that teaches, that of the network. point: [2].
+    """
+    panels = {"click": _clicked(image, point)}
+    for k, heat in enumerate(_enlarged(maps, image)):
+        panels[_layers(k)] = _heat(image, heat, bar=False, framed=k == chosen)
+    panels["refined"] = _heat(image, refined, bar=False)
+    for name, mask in (("pseudo mask", pseudo), ("predicted", predicted)):
+        panels[name] = draw_instances(image, Instances.make(mask[None], torch.zeros(1)))
+    return panels
+
+
+def draw_parts(image: Tensor, maps: Tensor, *, least: float = 0.0) -> Panel:
+    """Each patch in the colour of the part that it is most like, over the image in grey, and a ring on each part's best.
+
+    maps: cosines [m, h, w]. least: the cosine at which colours are clear; they are most opaque at 1.
+    """
+
+    def panel(axes: Axes) -> None:
+        picture, values = to_rgb(image).mean(-1), to_numpy(maps).astype(np.float64)
+        axes.imshow(picture, cmap="gray", vmin=0, vmax=1)
+        colors, best, size = class_colors(len(values)), values.max(0), np.array(picture.shape)
+        opacity = 0.85 * ((best - least) / max(1 - least, 1e-9)).clip(0, 1)
+        paint = np.concatenate([colors[values.argmax(0)], opacity[..., None]], -1)
+        axes.imshow(paint, extent=(-0.5, size[1] - 0.5, size[0] - 0.5, -0.5))
+        alive = values.max((1, 2)) > 0
+        at = np.divmod(values.reshape(len(values), -1).argmax(1), best.shape[1])
+        y, x = ((np.stack(at, 1) + 0.5) * size / best.shape - 0.5)[alive].T
+        axes.scatter(x, y, s=30, c=colors[alive], edgecolor="white", linewidth=1.2, zorder=3)
+
+    return panel
+
+
+def similarity_curves(
+    rows: Sequence[Mapping[str, Any]], *, x: str = "step", level: str = "", title: str = ""
+) -> Figure:
+    """How alike features are while networks learn: a curve per method, with a band from the lowest seed to the highest.
+
+    rows: one per measurement: "method", the number named by `x`, and what `FeatureSimilarity.result` returned; seeds are
+    rows of the same method and x. level: "" for cosines of means, "_patches" for means over patches. nan is left out.
+    """
+    with styled():
+        figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.1), layout="constrained")
+        for ax, (name, words) in zip(axes, STATISTICS.items(), strict=True):
+            for method in dict.fromkeys(row["method"] for row in rows):
+                at: dict[float, list[float]] = {}
+                for row in rows:
+                    if row["method"] == method and not np.isnan(row[name + level]):
+                        at.setdefault(row[x], []).append(row[name + level])
+                steps, values = sorted(at), [at[step] for step in sorted(at)]
+                line = ax.plot(steps, [np.mean(v) for v in values], "o-", ms=3.5, lw=1.8, label=method)[0]
+                low, high = ([edge(v) for v in values] for edge in (min, max))
+                ax.fill_between(steps, low, high, color=line.get_color(), alpha=0.18, linewidth=0)
+            ax.set(title=words, xlabel=x)
+        axes[0].set_ylabel("cosine")
+        axes[0].legend()
+        if title:
+            figure.suptitle(title, fontweight="bold", fontsize=11.5)
+        plt.close(figure)
+    return figure
+
+
+def _layers(k: int) -> str:
+    return f"last {k + 1} layers" if k else "last layer"
+
+
+def _enlarged(maps: Tensor, image: Tensor) -> Tensor:
+    """Maps [K, h, w] at the size of the image, each stretched to 0..1."""
+    large = interpolate(maps.detach().cpu().float()[None], to_rgb(image).shape[:2], mode="bilinear")[0]
+    low, high = large.amin((1, 2), keepdim=True), large.amax((1, 2), keepdim=True)
+    return (large - low) / (high - low).clamp(min=1e-6)
+
+
+def _clicked(base: Any, point: Tensor) -> Panel:
+    return draw_points(base, Points.make(point[None], torch.tensor([VERMILION])))
+
+
+def _heat(image: Tensor, heat: Tensor, *, cut: float | None = None, bar: bool = True, framed: bool = False) -> Panel:
+    """A map [H, W] of values in [0, 1], with the line at `cut`, a colour bar, a frame."""
+
+    def panel(axes: Axes) -> None:
+        draw_heat(image, heat, unit="share of the map's range", limits=(0, 1))(axes)
+        if not bar:
+            axes.child_axes[-1].remove()
+        if cut is not None and bool((heat > cut).any()):
+            axes.contour(to_numpy(heat), [cut], colors="white", linewidths=1.3)
+        if framed:
+            rim = {"transform": axes.transAxes, "fill": False, "clip_on": False}
+            axes.add_patch(Rectangle((0, 0), 1, 1, ec=OKABE_ITO[VERMILION], lw=3.5, **rim))
+
+    return panel
+
+
+def _thin(base: Any, boxes: Tensor) -> Panel:
+    def panel(axes: Axes) -> None:
+        draw(axes, base)
+        dark = [withStroke(linewidth=2, foreground="0.15")]
+        for x0, y0, x1, y1 in boxes.tolist():
+            corner, width, height = (x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0
+            axes.add_patch(Rectangle(corner, width, height, fill=False, ec="white", lw=0.8, path_effects=dark))
+
+    return panel
+
+
+def _around(image: Tensor, panel: Panel, box: Tensor) -> Panel:
+    """The box, and a square a little larger, moved into the image."""
+    height, width = to_rgb(image).shape[:2]
+    low, high = box.detach().cpu().float().view(2, 2)
+    size = torch.tensor([width, height])
+    half = (0.62 * (high - low).max()).clamp(max=size.max() / 2)
+    reach = (size / 2).clamp(max=half)
+    center = ((low + high) / 2).clamp(reach, size - reach) - 0.5
+    return zoom(_thin(panel, box[None]), center[None], room=float(half))
+
+
+def _touched(box: Tensor, height: int, width: int, patch: float) -> Tensor:
+    """Patches that a box touches, bool [height * width]."""
+    x0, y0, x1, y1 = (box / patch).tolist()
+    rows, columns = torch.arange(height), torch.arange(width)
+    return (((rows + 1 > y0) & (rows < y1))[:, None] & (columns + 1 > x0) & (columns < x1)).flatten()
+
+
+def _plane(vectors: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+    """The two directions in which vectors [N, D] vary most: the map [..., D] -> [..., 2], the shares [2] of the variance."""
+    center = vectors.mean(0)
+    _, lengths, directions = torch.linalg.svd(vectors - center, full_matrices=False)
+    directions, variance = pad(directions, (0, 0, 0, 2))[:2], pad(lengths, (0, 2)).square()
+    return lambda v: (v - center) @ directions.mT, variance[:2] / variance.sum().clamp(min=1e-12)
+
+
+def _among_features(axes: Axes, points: np.ndarray, owner: np.ndarray, places: np.ndarray, alive: np.ndarray) -> None:
+    """Patches [N, 2] in the colours of their owners, and the ways [t + 1, m, 2] of the prototypes so far."""
+    colors = class_colors(places.shape[1])
+    axes.scatter(*points.T, s=20, c=colors[owner], alpha=0.5, linewidth=0)
+    for j, color in enumerate(colors):
+        axes.plot(*places[alive[:, j], j].T, color=color, linewidth=1.3)
+    axes.scatter(*places[-1, alive[-1]].T, s=60, c=colors[alive[-1]], edgecolor="black", lw=0.9, zorder=3)
+    axes.set(xticks=[], yticks=[], title="their features, and the prototypes")
