@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from coco_example import HEIGHT, WIDTH, changed, example, make, write
 from PIL import Image
 from pycocotools.coco import COCO
 
+from tests.data.coco_example import HEIGHT, WIDTH, changed, example, make, write
 from wsis.core.errors import DataError
 from wsis.core.types import IGNORE, ExtremePoints, Instances, Points, Sample
 from wsis.data.coco import CocoFolder, write_dataset

@@ -5,9 +5,9 @@ import json
 
 import pytest
 import torch
-from coco_example import HEIGHT, WIDTH, changed, example, make, run_length, write
 from PIL import Image
 
+from tests.data.coco_example import HEIGHT, WIDTH, changed, example, make, run_length, write
 from wsis.core.errors import AnnotationError, DataError
 from wsis.data.checks import near_object
 from wsis.data.coco import CocoFolder

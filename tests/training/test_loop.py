@@ -331,7 +331,7 @@ def test_two_processes_learn_what_one_learns(engine, toy, tmp_path):
     script, shared = tmp_path / "two.py", tmp_path / "shared"
     script.write_text(TWO)
     launch = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script), str(shared)]
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-m", *launch], cwd=root, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]

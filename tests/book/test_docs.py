@@ -11,7 +11,7 @@ from wsis.__main__ import parser
 from wsis.core.config import flatten
 from wsis.methods import attentionshift, bestie, exits, simformer
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *(ROOT / "book").glob("*.md"), *(ROOT / "book" / "decisions").glob("*.md")]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
 SOURCES = sorted((ROOT / "wsis").rglob("*.py"))

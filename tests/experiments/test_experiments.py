@@ -69,7 +69,7 @@ def test_published_numbers_bear_out_the_published_claims(table):
             assert comparison.judge(value, value) == "holds", claim.id
 
 
-STORED = (Path(__file__).parents[1] / "book" / "results").glob("*.json")
+STORED = (Path(__file__).parents[2] / "book" / "results").glob("*.json")
 RESULTS = sorted(path for path in STORED if not path.name.startswith(costs.ID))  # that one no run fills
 
 

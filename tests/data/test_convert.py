@@ -364,7 +364,7 @@ def test_command_line_tells_a_mistake(tmp_path, out, capsys):
 
 @pytest.mark.parametrize("page", ["book/how_to_run.md", "notebooks/90_full_scale.py"])
 def test_the_commands_on_a_page_are_accepted(page):
-    text = (Path(__file__).parent.parent / page).read_text()
+    text = (Path(__file__).parents[2] / page).read_text()
     lines = re.findall(r"^(?:# )?python -m wsis\.data\.convert ((?:.*\\\n)*.*)$", text, re.M)
     options, *_ = [convert._parser().parse_args(re.sub(r"\\\n(?:# )?", "", line).split()) for line in lines]
     assert options.voc == Path("VOCdevkit/VOC2012") and options.sbd == Path("benchmark_RELEASE/dataset")

@@ -15,7 +15,7 @@ from wsis.data.world import WorldConfig
 from wsis.methods import METHODS
 from wsis.training.schedule import Schedule
 
-BIBLIOGRAPHY = Path(__file__).parents[1] / "book" / "references.bib"
+BIBLIOGRAPHY = Path(__file__).parents[2] / "book" / "references.bib"
 METHOD_CONFIGS = [importlib.import_module(f"wsis.methods.{name}") for name in METHODS]
 
 
