@@ -1,4 +1,14 @@
-"""Shared by the tests of the engine and the methods: a small world, settings of two steps, an engine."""
+"""Shared by the tests of the engine and the methods: a small world, settings of two steps, an engine.
+
+The shapes in the signatures of `wsis.ops` are checked at every call while tests run; the hook has to stand first.
+"""
+
+# ruff: noqa: E402
+from jaxtyping import install_import_hook
+
+# A whole number may stand for a float, as everywhere in Python (PEP 484).
+CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+install_import_hook("wsis.ops", CHECKER)
 
 import pytest
 

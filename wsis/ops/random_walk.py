@@ -63,18 +63,13 @@ def sinkhorn(
     An iteration reads the matrix once (alternate: twice) and writes one number per token.
 
     Raises:
-        ConfigError: another kind, or no iterations.
+        ConfigError: no iterations.
     """
     if iterations < 1:
         raise ConfigError(f"iterations={iterations}: Sinkhorn needs at least 1; 20 bring sums to 1 within 1e-6")
     similarity = similarity.to(torch.promote_types(similarity.dtype, torch.float32))
     valid = torch.ones_like(similarity[:, 0]) if valid is None else valid.to(similarity.dtype)
-    match kind:
-        case "symmetric":
-            return _symmetric(similarity, iterations, valid)
-        case "alternate":
-            return _alternate(similarity, iterations, valid)
-    raise ConfigError(f"sinkhorn={kind!r}: choose symmetric or alternate")
+    return (_symmetric if kind == "symmetric" else _alternate)(similarity, iterations, valid)
 
 
 def _symmetric(similarity: Tensor, iterations: int, valid: Tensor) -> Transition:

@@ -1,0 +1,62 @@
+"""Masks, points and boxes on a grid of patches."""
+
+import math
+
+import pytest
+import torch
+from jaxtyping import TypeCheckError
+
+from wsis.ops.patches import box_patches, coverage, covered_patches, patch_index, point_patches, rows_at
+
+PATCH, GRID = 16, (3, 4)
+
+
+def test_coverage_of_a_mask():
+    mask = torch.zeros(1, 48, 64, dtype=torch.bool)
+    mask[0, :8, :24] = True
+    mask[0, 40, 63] = True
+    assert coverage(mask, PATCH).tolist() == [[0.5, 0.25, *[0] * 9, 1 / 256]]
+    assert covered_patches(mask, PATCH).nonzero().tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("box", "columns", "rows"),
+    [
+        ([0, 0, 16, 16], [0], [0]),
+        ([0, 0, 17, 15], [0, 1], [0]),
+        ([15, 31, 17, 33], [0, 1], [1, 2]),
+        ([40, 0, 64, 48], [2, 3], [0, 1, 2]),
+        ([64, 48, 64, 48], [3], [2]),  # empty, in the last corner
+        ([20, 20, 20, 20], [1], [1]),
+        ([16, 16, 16, 16], [1], [1]),
+        ([-9, -9, 99, 99], [0, 1, 2, 3], [0, 1, 2]),
+    ],
+)
+def test_patches_that_a_box_touches(box, columns, rows):
+    expected = torch.zeros(GRID, dtype=torch.bool)
+    expected[torch.tensor(rows)[:, None], torch.tensor(columns)] = True
+    assert torch.equal(box_patches(torch.tensor([[box]]).float(), GRID, PATCH)[0, 0].view(GRID), expected)
+
+
+def test_the_patch_of_a_point_is_within_the_image():
+    points = torch.tensor([[0.0, 0.0], [15.4, 0], [15.5, 0], [63, 47], [64, 48], [0, 16]])
+    assert patch_index(points, GRID, PATCH).tolist() == [0, 0, 1, 11, 11, 4]
+
+
+def test_points_outside_of_the_grid_and_padding_have_no_patch():
+    nan, inf = math.nan, math.inf
+    points = [[[-0.6, 5.0], [5.0, 47.5], [nan, nan], [5.0, inf]], [[-0.5, 0], [63.4, 47], [0, 0], [17, 0]]]
+    held = point_patches(torch.tensor(points), GRID, PATCH)
+    assert [row.nonzero()[:, 0].tolist() for row in held] == [[], [0, 1, 11]]
+
+
+def test_rows_at_an_index_of_any_shape():
+    x, index = torch.arange(24.0).view(2, 4, 3), torch.tensor([[[0, 3], [1, 1]], [[2, 2], [0, 0]]])
+    expected = torch.stack([x[b][index[b]] for b in (0, 1)])
+    assert torch.equal(rows_at(x, index), expected)
+    assert torch.equal(rows_at(x, index[:, 0]), expected[:, 0])
+
+
+def test_shapes_are_checked_while_tests_run():
+    with pytest.raises(TypeCheckError, match="index"):
+        rows_at(torch.zeros(2, 4, 3), torch.zeros(3, 1, dtype=torch.long))

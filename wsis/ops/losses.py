@@ -1,0 +1,39 @@
+"""Losses that several methods share. Everything is computed row by row, so that the caller chooses the mean."""
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from wsis.core.types import IGNORE
+
+
+def dice(probability: Float[Tensor, "R n"], target: Float[Tensor, "R n"]) -> Float[Tensor, " R"]:
+    r""":math:`1 - (2 \sum p t + 1) / (\sum p + \sum t + 1)` of each row (MaskFormer, official code)."""
+    common = (probability * target).sum(1)
+    return 1 - (2 * common + 1) / (probability.sum(1) + target.sum(1) + 1)
+
+
+def squared_dice(probability: Float[Tensor, " R *n"], target: Float[Tensor, " R *n"]) -> Float[Tensor, " R"]:
+    r""":math:`1 - 2 \sum p t / (\sum p^2 + \sum t^2 + 0.002)` of each row, in fp32 (SOLOv2; MAL, official code)."""
+    p, t = probability.flatten(1).float(), target.flatten(1).float()
+    return 1 - 2 * (p * t).sum(1) / (p.square().sum(1) + t.square().sum(1) + 0.002)
+
+
+def hard_cross_entropy(
+    logits: Float[Tensor, "B K H W"], target: Int64[Tensor, "B H W"], fraction: float, count_ignored: bool = False
+) -> Float[Tensor, ""]:
+    """Mean of the hardest `fraction` of the labeled pixels' cross entropy (BESTIE).
+
+    target: 255 = ignore. fraction: in (0, 1]; 1 is the plain mean. count_ignored: the number of hard pixels follows from
+    all pixels, as in the release, and not from the labeled ones.
+    """
+    losses = cross_entropy(logits, target, ignore_index=IGNORE, reduction="none").flatten()
+    known = torch.ones_like(target).sum() if count_ignored else (target != IGNORE).sum()
+    if fraction >= 1:
+        return losses.sum() / known.clamp_min(1)
+    # A top-k of fixed size does not wait for the device: pixels that rank beyond the labeled share get no weight.
+    hardest = losses.topk(max(1, int(fraction * losses.numel()))).values
+    count = (fraction * known).floor().clamp(1, len(hardest))
+    weight = torch.arange(len(hardest), device=losses.device) < count
+    return (hardest * weight).sum() / count

@@ -1,0 +1,59 @@
+"""The grid of a transformer's patches, and what masks, points and boxes are on it.
+
+A grid of (h, w) patches of `patch` pixels a side has n = h w patches in raster order. Coordinates are (x, y) pixels with
+pixel centers at integers, boxes xyxy and half-open.
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int64, Shaped
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+Grid = tuple[int, int]
+
+
+def coverage(masks: Bool[Tensor, "K H W"], patch: int) -> Float[Tensor, "K n"]:
+    """The share of each patch that a mask covers, in [0, 1]; H and W are multiples of `patch`."""
+    return avg_pool2d(masks[:, None].float(), patch).flatten(1)
+
+
+def covered_patches(masks: Bool[Tensor, "K H W"], patch: int) -> Bool[Tensor, "K n"]:
+    """The patches that a mask covers by half or more; H and W are multiples of `patch`."""
+    return coverage(masks, patch) >= 0.5
+
+
+def box_patches(boxes: Float[Tensor, "*K 4"], grid: Grid, patch: int) -> Bool[Tensor, "*K n"]:
+    """The patches that a box touches, at least one for each box."""
+    height, width = grid
+    size = boxes.new_tensor((width, height))
+    low = (boxes[..., :2] / patch).floor().clamp(min=torch.zeros_like(size), max=size - 1)
+    high = torch.maximum((boxes[..., 2:] / patch).ceil(), low + 1)
+    column, row = (torch.arange(side, device=boxes.device) for side in (width, height))
+    across = (column >= low[..., :1]) & (column < high[..., :1])
+    down = (row >= low[..., 1:]) & (row < high[..., 1:])
+    return (down[..., :, None] & across[..., None, :]).flatten(-2)
+
+
+def patch_index(points: Float[Tensor, "*K 2"], grid: Grid, patch: int) -> Int64[Tensor, "*K"]:
+    """The patch that holds each point; for a point outside the grid, the nearest one."""
+    height, width = grid
+    cell = ((points + 0.5) / patch).floor().long()
+    return cell[..., 1].clamp(0, height - 1) * width + cell[..., 0].clamp(0, width - 1)
+
+
+def point_patches(points: Float[Tensor, "B P 2"], grid: Grid, patch: int) -> Bool[Tensor, "B n"]:
+    """The patches of an image that hold at least one of its points.
+
+    Points outside the grid are ignored; NaN may pad images that have fewer points.
+    """
+    height, width = grid
+    column, row = ((points + 0.5) / patch).floor().unbind(-1)
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    index = torch.where(inside, row * width + column, height * width).long()
+    mask = torch.zeros(len(points), height * width + 1, dtype=torch.bool, device=points.device)
+    return mask.scatter_(1, index, True)[:, :-1]
+
+
+def rows_at(x: Shaped[Tensor, "B n D"], index: Int64[Tensor, " B *k"]) -> Shaped[Tensor, "B *k D"]:
+    """The rows of each x[b] at index[b]."""
+    return x.gather(1, index.flatten(1)[..., None].expand(-1, -1, x.shape[-1])).unflatten(1, index.shape[1:])
