@@ -21,7 +21,7 @@ from wsis.methods import load_run
 from wsis.training import apply as annotate
 from wsis.training.apply import Run
 from wsis.weak.simulate import with_base_masks
-from wsis.weak.sources import clicks_for, open_data
+from wsis.weak.sources import open_data
 
 NAMES = {"bestie": "BESTIE", "exits": "EXITS", "attentionshift": "AttentionShift", "simformer": "SimFormer"}
 GIVEN = {
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "cover.png")
     options = parser.parse_args()
     loaded = [load_run(folder, "cpu") for folder in options.runs]
-    data = [open_data("world", "tiny", clicks=clicks_for(r.cfg), seed=r.seed).train for r in loaded]
+    data = [open_data("world", "tiny", clicks=r.cfg.clicks, seed=r.seed).train for r in loaded]
     crowd = open_data("world", "tiny").train
     several = [i for i in range(options.among) if (t := crowd[i].truth) is not None and len(t.labels) > 1]
     best = max(several, key=lambda i: min(score(r, d[i]) for r, d in zip(loaded, data, strict=True)))

@@ -49,7 +49,7 @@ from wsis.methods.attentionshift.parts import part_maps
 from wsis.training import runs
 from wsis.viz import attentionshift as parts
 from wsis.weak.simulate import with_points
-from wsis.weak.sources import clicks_for, open_data
+from wsis.weak.sources import open_data
 
 plt.rcParams.update(viz.RC)
 
@@ -65,7 +65,7 @@ plt.rcParams.update(viz.RC)
 
 # %%
 settings = attentionshift.TINY if scale == "tiny" else attentionshift.FULL
-opened = open_data(data, scale, clicks=clicks_for(settings), seed=seed)
+opened = open_data(data, scale, clicks=settings.clicks, seed=seed)
 train, classes = opened.train, opened.train.classes
 cfg = changed(settings, classes=len(classes))
 folder = Path("../build/runs", fingerprint(cfg, opened.description, seed))

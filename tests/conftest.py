@@ -1,4 +1,4 @@
-"""Shared by the tests of the engine and the methods: a small world, settings of two steps, an engine.
+"""Shared by the tests of the loop and the methods: a small world, settings of two steps, loop options.
 
 The shapes in the signatures of `wsis.ops` are checked at every call while tests run; the hook has to stand first.
 """
@@ -16,7 +16,7 @@ from wsis.core.config import changed
 from wsis.data.world import World, WorldConfig
 from wsis.data.wrappers import InMemory
 from wsis.methods import bestie
-from wsis.training.loop import Engine, make_accelerator
+from wsis.training.loop import LoopOptions, make_accelerator
 from wsis.weak.simulate import with_points
 
 SIDE = 64
@@ -26,7 +26,7 @@ class Clicked:
     """A world with one click per object."""
 
     def __init__(self, world):
-        self.world, self.classes = world, world.classes
+        self.world, self.classes, self.category_ids = world, world.classes, tuple(range(1, len(world.classes) + 1))
 
     def __len__(self):
         return len(self.world)
@@ -68,6 +68,6 @@ def cpu():
 
 
 @pytest.fixture
-def engine(cpu, tmp_path):
-    """An engine that saves every 4 steps and logs every 3."""
-    return Engine(accelerator=cpu, seed=7, folder=tmp_path, log_every=3, checkpoint_every=4)
+def options(cpu, tmp_path):
+    """Loop options that save every 4 steps and log every 3."""
+    return LoopOptions(accelerator=cpu, seed=7, folder=tmp_path, log_every=3, checkpoint_every=4)

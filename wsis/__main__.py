@@ -92,7 +92,7 @@ def train(options: argparse.Namespace) -> None:
     from wsis.experiments.recipes import read_recipe
     from wsis.training import runs
     from wsis.training.dry_run import dry_run
-    from wsis.weak.sources import clicks_for, open_data
+    from wsis.weak.sources import open_data
 
     recipe = read_recipe(options.recipe) if options.recipe else {}
     asked = {k: getattr(options, k) for k in ("scale", "data", "seed", "device") if getattr(options, k) is not None}
@@ -110,7 +110,7 @@ def train(options: argparse.Namespace) -> None:
     data = open_data(
         chosen["data"],
         chosen["scale"],
-        clicks=clicks_for(cfg),
+        clicks=cfg.clicks,
         seed=chosen["seed"],
         weak=options.weak,
         drop_invalid=options.drop_invalid,
@@ -128,7 +128,6 @@ def train(options: argparse.Namespace) -> None:
         device=chosen["device"],
         only=tuple(options.stage),
         workers=options.workers,
-        tensorboard=options.tensorboard,
     )
     for name, report in reports.items():
         say(f"{name}: {figures(report)}")
@@ -139,13 +138,13 @@ def label(options: argparse.Namespace) -> None:
     from wsis.data.coco import CocoFolder
     from wsis.data.semantic import SemanticFolder
     from wsis.training import apply as annotate
-    from wsis.weak.sources import clicked, clicks_for
+    from wsis.weak.sources import clicked
 
     run = methods.load_run(options.folder, options.device)
-    clicks, described = clicks_for(run.cfg), f"{options.data} {options.split} {options.weak}"
+    clicks, described = run.cfg.clicks, f"{options.data} {options.split} {options.weak}"
     if clicks == "class_maps":
         maps = SemanticFolder(options.data, options.split, options.weak)
-        counts = annotate.class_maps(run, maps, options.out, described, annotate.labelled)
+        counts = annotate.class_maps(run, maps, options.out, described, annotate.labeled)
         say(f"{options.out}: {figures(counts)}")
         return
     dataset: Any = CocoFolder(options.data, options.split, options.weak, drop_invalid=options.drop_invalid)
@@ -163,10 +162,9 @@ def predict(options: argparse.Namespace) -> None:
     from wsis import methods
     from wsis.data.images import ImageFolder
     from wsis.training import apply as annotate
-    from wsis.weak.sources import clicks_for
 
     run = methods.load_run(options.folder, options.device)
-    if clicks_for(run.cfg) == "class_maps":
+    if run.cfg.clicks == "class_maps":
         maps, folder = ImageFolder(options.images), str(options.images)
         counts = annotate.class_maps(run, maps, options.out, folder, annotate.predicted)
     else:

@@ -72,7 +72,6 @@ def _run_verbs(verbs: Any) -> None:
     verb.add_argument("--seed", type=int)
     verb.add_argument("--stage", action="append", default=[], metavar="NAME", help="run only this stage (repeatable)")
     verb.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    verb.add_argument("--tensorboard", action="store_true")
     verb.add_argument(
         "--dry-run", action="store_true", help="a few steps on random numbers of the true size: time, memory"
     )

@@ -22,7 +22,7 @@ from wsis.methods.attentionshift import pretrain as pretrain_points
 from wsis.models import build_pyramid
 from wsis.models.vit import build_vit
 from wsis.models.weights import sha256
-from wsis.training.loop import Engine
+from wsis.training.loop import LoopOptions
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,7 @@ def short(monkeypatch):
         return replace(chosen, counts=(4, 4), schedule=replace(chosen.schedule, steps=2, batch_size=2, warmup=0))
 
     monkeypatch.setattr(pretrain, "recipe", recipe)
-    monkeypatch.setattr(pretrain, "Engine", partial(Engine, checkpoint_every=1))
+    monkeypatch.setattr(pretrain, "LoopOptions", partial(LoopOptions, checkpoint_every=1))
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_mae", "vit_tiny_supervised", "vit_tiny_dino", "resnet_tiny"])

@@ -36,7 +36,7 @@ def test_learns_one_image_by_heart(world):
     assert total.item() < 0.7 * first
 
 
-def test_stage_learns_from_the_masks_that_the_network_makes(world, tiny, engine, monkeypatch):
+def test_stage_learns_from_the_masks_that_the_network_makes(world, tiny, options, monkeypatch):
     def first_object(model, batch, cfg):
         """The true mask of each picture's first object, in place of a network's."""
         (sample,) = [s for s in world if s.image_id == batch.image_ids[0]]
@@ -52,13 +52,13 @@ def test_stage_learns_from_the_masks_that_the_network_makes(world, tiny, engine,
     monkeypatch.setattr(finish, "restore", lambda cfg, folder: torch.nn.Identity())
     monkeypatch.setattr(finish, "pseudo_labels", first_object)
     cfg = changed(tiny, classes=2, **{"maskrcnn.steps": 1, "maskrcnn.batch_size": 2})
-    report = finish.train_maskrcnn(Workspace(cfg=cfg, train=world, val=world, folder=engine.folder, engine=engine))
+    report = finish.train_maskrcnn(Workspace(cfg=cfg, train=world, val=world, folder=options.folder, options=options))
     assert report["pseudo_masks"] == 3 and 0 <= report["mAP50"] <= 1
-    assert (engine.folder / "maskrcnn.csv").exists()
-    stored = JsonMasks(engine.folder / "pseudo_train.json", world.classes)
+    assert (options.folder / "maskrcnn.csv").exists()
+    stored = JsonMasks(options.folder / "pseudo_train.json", world.classes)
     whole = Window((64, 64), (0, 0), (64, 64), False)
     assert torch.equal(stored.target(world[0].image_id, whole).masks.bool(), world[0].truth.masks[:1])
-    again = finish.restore(cfg, engine.folder).eval()
+    again = finish.restore(cfg, options.folder).eval()
     assert len(predict(again, collate([world[0]]).images)) == 1
 
 

@@ -430,13 +430,13 @@ def test_predictions_are_scored_masks_of_the_image(name, world):
 
 
 @pytest.mark.parametrize("name", ["solov2", "mask2former"])  # of Mask R-CNN: see test_maskrcnn
-def test_fit_trains_on_a_json_and_its_weights_restore(name, world, masks, engine):
-    workspace = Workspace(cfg=None, train=world, val=None, folder=engine.folder, engine=engine)
+def test_fit_trains_on_a_json_and_its_weights_restore(name, world, masks, options):
+    workspace = Workspace(cfg=None, train=world, val=None, folder=options.folder, options=options)
     schedule = Schedule(steps=1, batch_size=2, lr=1e-3)
     model = fit_segmenter(workspace, name, masks.path, schedule, "resnet_tiny", "shipped", stage="last")
-    assert (engine.folder / "last.csv").exists() and not model.training
-    save_weights(engine.folder / "weights.safetensors", model)
-    again = restore_segmenter(name, 2, "resnet_tiny", "shipped", engine.folder / "weights.safetensors").eval()
+    assert (options.folder / "last.csv").exists() and not model.training
+    save_weights(options.folder / "weights.safetensors", model)
+    again = restore_segmenter(name, 2, "resnet_tiny", "shipped", options.folder / "weights.safetensors").eval()
     images = collate([world[0]]).images
     (a,), (b,) = predict(model, images), predict(again, images)
     assert torch.equal(a.masks, b.masks) and torch.equal(a.scores, b.scores)

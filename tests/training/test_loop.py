@@ -18,7 +18,7 @@ from wsis.core.errors import CheckpointError, ConfigError, DataError, TrainingEr
 from wsis.core.seeds import seed_of
 from wsis.core.types import Sample
 from wsis.data.transforms import Augment
-from wsis.training.loop import Engine, batches, make_accelerator, optimise, order
+from wsis.training.loop import LoopOptions, TrainingData, batches, make_accelerator, order, train
 from wsis.training.schedule import Schedule, learning_rate, make_optimizer
 
 AUGMENT = Augment(crop=8, long_side=None)
@@ -75,8 +75,8 @@ def network(seed=1, regular=True):
     return Network(regular)
 
 
-def run(engine, toy, step_loss=loss, schedule=SCHEDULE, augment=AUGMENT, key="key", seed=1):
-    return optimise("net", network(seed), step_loss, toy, augment, schedule, engine, key)
+def run(options, toy, step_loss=loss, schedule=SCHEDULE, augment=AUGMENT, key="key", seed=1):
+    return train("net", network(seed), step_loss, TrainingData(dataset=toy, augment=augment), schedule, options, key)
 
 
 def killed_at(step):
@@ -95,101 +95,110 @@ def rows(folder, column="step"):
 
 @pytest.fixture(scope="module")
 def uninterrupted(cpu, toy, tmp_path_factory):
-    engine = Engine(accelerator=cpu, seed=7, folder=tmp_path_factory.mktemp("whole"), log_every=3, checkpoint_every=4)
-    return run(engine, toy).state_dict(), rows(engine.folder, "total")
+    options = LoopOptions(
+        accelerator=cpu, seed=7, folder=tmp_path_factory.mktemp("whole"), log_every=3, checkpoint_every=4
+    )
+    return run(options, toy).state_dict(), rows(options.folder, "total")
 
 
 @pytest.mark.parametrize("step", [2, 4, 11])
-def test_a_killed_run_resumes_bit_identically(engine, toy, uninterrupted, step):
+def test_a_killed_run_resumes_bit_identically(options, toy, uninterrupted, step):
     with pytest.raises(KeyboardInterrupt):
-        run(engine, toy, killed_at(step))
+        run(options, toy, killed_at(step))
     torch.manual_seed(99)
     seed = 1 if step < 4 else 2  # without a checkpoint the first weights are made again
-    resumed = run(engine, toy, seed=seed).state_dict()
+    resumed = run(options, toy, seed=seed).state_dict()
     weights, totals = uninterrupted
     assert all(torch.equal(resumed[k], v) for k, v in weights.items())
-    assert rows(engine.folder) == [str(i) for i in range(SCHEDULE.steps)]
-    assert rows(engine.folder, "total") == totals
+    assert rows(options.folder) == [str(i) for i in range(SCHEDULE.steps)]
+    assert rows(options.folder, "total") == totals
 
 
-def test_rows_are_on_disk_before_the_checkpoint(engine, toy):
-    engine = dataclasses.replace(engine, log_every=100)
+def test_rows_are_on_disk_before_the_checkpoint(options, toy):
+    options = dataclasses.replace(options, log_every=100)
     with pytest.raises(KeyboardInterrupt):
-        run(engine, toy, killed_at(6))
-    run(engine, toy)
-    assert rows(engine.folder) == [str(i) for i in range(SCHEDULE.steps)]
+        run(options, toy, killed_at(6))
+    run(options, toy)
+    assert rows(options.folder) == [str(i) for i in range(SCHEDULE.steps)]
 
 
-def test_another_seed_is_another_run(engine, toy, uninterrupted):
-    other = run(dataclasses.replace(engine, seed=8), toy).state_dict()
+def test_another_seed_is_another_run(options, toy, uninterrupted):
+    other = run(dataclasses.replace(options, seed=8), toy).state_dict()
     assert not torch.equal(other["head.weight"], uninterrupted[0]["head.weight"])
 
 
-def test_resume_false_starts_again(engine, toy, uninterrupted):
+def test_resume_false_starts_again(options, toy, uninterrupted):
     with pytest.raises(KeyboardInterrupt):
-        run(engine, toy, killed_at(6), schedule=changed(SCHEDULE, lr=1.0))
-    again = run(dataclasses.replace(engine, resume=False), toy).state_dict()
+        run(options, toy, killed_at(6), schedule=changed(SCHEDULE, lr=1.0))
+    again = run(dataclasses.replace(options, resume=False), toy).state_dict()
     assert all(torch.equal(again[k], v) for k, v in uninterrupted[0].items())
 
 
-def test_a_checkpoint_of_another_key_is_refused(engine, toy):
+def test_a_checkpoint_of_another_key_is_refused(options, toy):
     with pytest.raises(KeyboardInterrupt):
-        run(engine, toy, killed_at(6))
+        run(options, toy, killed_at(6))
     with pytest.raises(CheckpointError, match="other settings"):
-        run(engine, toy, key="another")
+        run(options, toy, key="another")
 
 
-def test_workers_change_nothing(engine, toy):
+def test_workers_change_nothing(options, toy):
     def content(workers):
-        loader = batches(toy, AUGMENT, SCHEDULE, dataclasses.replace(engine, workers=workers), start=5)
+        loader = batches(
+            TrainingData(dataset=toy, augment=AUGMENT), SCHEDULE, dataclasses.replace(options, workers=workers), start=5
+        )
         return torch.cat([b.images for b in loader])
 
     assert torch.equal(content(0), content(1))
 
 
-def test_training_learns_and_returns_the_average_in_eval_mode(engine, toy):
+def test_training_learns_and_returns_the_average_in_eval_mode(options, toy):
     schedule = changed(SCHEDULE, steps=60, lr=0.02, ema=0.5)
-    model = run(engine, toy, schedule=schedule, augment=PLAIN)
+    model = run(options, toy, schedule=schedule, augment=PLAIN)
     assert not model.training
-    totals = [float(t) for t in rows(engine.folder, "total")]
+    totals = [float(t) for t in rows(options.folder, "total")]
     assert sum(totals[-10:]) < 0.6 * sum(totals[:10])
 
 
-def test_nan_stops_with_step_images_and_term(engine, toy):
+def test_nan_stops_with_step_images_and_term(options, toy):
     def bad(model, batch, step):
         terms = loss(model, batch, step)
         return {**terms, "offset": terms["entropy"].detach() * (float("nan") if step == 5 else 1)}
 
-    (keys,) = list(order(len(toy), 4, engine.seed, 5, 6))
+    (keys,) = list(order(len(toy), 4, options.seed, 5, 6))
     ids = [100 + index for _, _, index in keys]
     with pytest.raises(TrainingError, match=r"offset=nan at step 5") as raised:
-        run(engine, toy, bad)
+        run(options, toy, bad)
     assert str(ids) in str(raised.value)
-    assert [p.name for p in engine.folder.glob("*.safetensors")] == ["net-00000004.safetensors"]
+    assert [p.name for p in options.folder.glob("*.safetensors")] == ["net-00000004.safetensors"]
 
 
-def test_infinity_stops_before_it_is_saved(engine, toy):
+def test_infinity_stops_before_it_is_saved(options, toy):
     def bad(model, batch, step):
         return {"total": loss(model, batch, step)["total"] + (float("inf") if step == 7 else 0)}
 
     with pytest.raises(TrainingError, match="total=inf at step 7"):
-        run(engine, toy, bad)
-    assert [p.name for p in engine.folder.glob("*.safetensors")] == ["net-00000004.safetensors"]
+        run(options, toy, bad)
+    assert [p.name for p in options.folder.glob("*.safetensors")] == ["net-00000004.safetensors"]
 
 
-def test_no_loss_sees_the_truth(engine, world):
-    loader = batches(world, Augment(crop=32, long_side=None), changed(SCHEDULE, steps=1), engine, start=0)
+def test_no_loss_sees_the_truth(options, world):
+    loader = batches(
+        TrainingData(dataset=world, augment=Augment(crop=32, long_side=None)),
+        changed(SCHEDULE, steps=1),
+        options,
+        start=0,
+    )
     sample = loader.dataset[(0, 0, 0)]
     assert (sample.truth, sample.true_semantic) == (None, None)
     assert sample.points is not None
 
 
-def test_an_empty_data_set(engine):
+def test_an_empty_data_set(options):
     with pytest.raises(ConfigError, match="no images"):
-        run(engine, [])
+        run(options, [])
 
 
-def test_mixed_annotations_are_told(engine, toy):
+def test_mixed_annotations_are_told(options, toy):
     class Mixed:
         classes = toy.classes
 
@@ -200,7 +209,7 @@ def test_mixed_annotations_are_told(engine, toy):
             return dataclasses.replace(toy[index], tags=toy[index].tags if index else None)
 
     with pytest.raises(DataError, match="image 100 has no tags"):
-        run(engine, Mixed())
+        run(options, Mixed())
 
 
 # Order
@@ -286,10 +295,10 @@ def test_what_weight_decay_spares(everything, expected):
     assert {n.split(".")[-1] for n, p in model.named_parameters() if decay[id(p)] == 0} == expected
 
 
-def test_the_rate_of_each_step_is_logged(engine, toy):
-    run(engine, toy)
+def test_the_rate_of_each_step_is_logged(options, toy):
+    run(options, toy)
     expected = [SCHEDULE.lr * learning_rate(SCHEDULE, s) for s in range(SCHEDULE.steps)]
-    assert [float(v) for v in rows(engine.folder, "lr")] == pytest.approx(expected, rel=1e-5)
+    assert [float(v) for v in rows(options.folder, "lr")] == pytest.approx(expected, rel=1e-5)
 
 
 def test_frozen_layers_are_left_out():
@@ -313,21 +322,21 @@ import sys
 from pathlib import Path
 from wsis.models.weights import save_weights
 from wsis.core.config import changed
-from wsis.training.loop import Engine, make_accelerator, optimise
+from wsis.training.loop import LoopOptions, TrainingData, make_accelerator, train
 from tests.test_train import PLAIN, SCHEDULE, Toy, loss, network
 
 folder = Path(sys.argv[1])
 accelerator = make_accelerator("cpu")
 assert accelerator.num_processes == 2
-engine = Engine(accelerator=accelerator, seed=7, folder=folder, log_every=3, checkpoint_every=4)
+options = LoopOptions(accelerator=accelerator, seed=7, folder=folder, log_every=3, checkpoint_every=4)
 model = network(accelerator.process_index, regular=False)
-model = optimise("net", model, loss, Toy(), PLAIN, changed(SCHEDULE, steps=6), engine, "key")
+model = train("net", model, loss, TrainingData(dataset=Toy(), augment=PLAIN), changed(SCHEDULE, steps=6), options, "key")
 save_weights(folder / f"rank{accelerator.process_index}.safetensors", model)
 """
 
 
 @pytest.mark.timeout(600)  # two processes on a busy machine
-def test_two_processes_learn_what_one_learns(engine, toy, tmp_path):
+def test_two_processes_learn_what_one_learns(options, toy, tmp_path):
     script, shared = tmp_path / "two.py", tmp_path / "shared"
     script.write_text(TWO)
     launch = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script), str(shared)]
@@ -337,22 +346,35 @@ def test_two_processes_learn_what_one_learns(engine, toy, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     first, second = (load_file(shared / f"rank{r}.safetensors") for r in (0, 1))
     assert all(torch.equal(first[k], second[k]) for k in first)
-    alone = optimise("net", network(0, regular=False), loss, toy, PLAIN, changed(SCHEDULE, steps=6), engine, "key")
+    alone = train(
+        "net",
+        network(0, regular=False),
+        loss,
+        TrainingData(dataset=toy, augment=PLAIN),
+        changed(SCHEDULE, steps=6),
+        options,
+        "key",
+    )
     for name, value in alone.state_dict().items():
         torch.testing.assert_close(first[name], value, rtol=1e-5, atol=1e-5)
     assert not torch.equal(first["head.weight"], network(0, regular=False).head.weight)
     assert rows(shared) == [str(i) for i in range(6)]
 
 
-def test_a_batch_that_cannot_be_shared(engine, toy):
+def test_a_batch_that_cannot_be_shared(options, toy):
     class Three:
         process_index, num_processes = 0, 3
 
     with pytest.raises(ConfigError, match="cannot be shared by 3 processes"):
-        batches(toy, PLAIN, SCHEDULE, dataclasses.replace(engine, accelerator=Three()), start=0)
+        batches(
+            TrainingData(dataset=toy, augment=PLAIN),
+            SCHEDULE,
+            dataclasses.replace(options, accelerator=Three()),
+            start=0,
+        )
 
 
-def test_partners_are_chosen_as_steps_come(engine):
+def test_partners_are_chosen_as_steps_come(options):
     class Pairs(Toy):
         asked = 0
 
@@ -361,5 +383,5 @@ def test_partners_are_chosen_as_steps_come(engine):
             return index
 
     pairs = Pairs()
-    next(iter(batches(pairs, PLAIN, SCHEDULE, engine, start=0)))
+    next(iter(batches(pairs, PLAIN, SCHEDULE, options, start=0)))
     assert pairs.asked == SCHEDULE.batch_size / 2  # those of one step

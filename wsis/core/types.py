@@ -6,7 +6,7 @@ classes and 255 = ignore. Shape letters: B images, C classes, H W pixels, K inst
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -15,12 +15,28 @@ IGNORE = 255
 BACKGROUND = 0
 
 
+class Rows:
+    """Fields that are indexed together: entry i of each belongs to object or point i."""
+
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: Tensor | slice) -> Self:
+        """A subset: `index` is a bool mask, an index tensor or a slice."""
+        return type(self)(**{name: values[index] for name, values in vars(self).items()})
+
+    def to(self, device: torch.device | str) -> Self:
+        return type(self)(**{name: values.to(device) for name, values in vars(self).items()})
+
+
 @dataclass(frozen=True, kw_only=True)
-class Instances:
-    """The objects of one image, masks may overlap.
+class Instances(Rows):
+    """The objects of one image, whose masks may overlap.
 
     masks: bool [K, H, W]. labels: int64 [K] in 0..C-1. scores: float32 [K] in [0, 1] (1 for annotations).
-    ids: int64 [K], the annotation ids where known, else 0. crowd: bool [K], COCO's iscrowd.
+    ids: int64 [K], the annotation ids where they are known, else 0. crowd: bool [K], COCO's iscrowd.
     """
 
     masks: Tensor
@@ -40,29 +56,19 @@ class Instances:
         crowd: Tensor | None = None,
     ) -> Self:
         """Fill in what is not given: scores 1, ids 0, no crowds."""
-        n = len(labels)
+        n, device = len(labels), labels.device
         return cls(
             masks=masks.bool(),
             labels=labels.long(),
-            scores=torch.ones(n, device=labels.device) if scores is None else scores.float(),
-            ids=torch.zeros(n, dtype=torch.long, device=labels.device) if ids is None else ids.long(),
-            crowd=torch.zeros(n, dtype=torch.bool, device=labels.device) if crowd is None else crowd.bool(),
+            scores=torch.ones(n, device=device) if scores is None else scores.float(),
+            ids=torch.zeros(n, dtype=torch.long, device=device) if ids is None else ids.long(),
+            crowd=torch.zeros(n, dtype=torch.bool, device=device) if crowd is None else crowd.bool(),
         )
 
     @classmethod
     def none(cls, height: int, width: int) -> Self:
         """No objects, in an image of the given size."""
         return cls.make(torch.zeros(0, height, width, dtype=torch.bool), torch.zeros(0, dtype=torch.long))
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: Any) -> Self:
-        """A subset: `index` is a bool mask, an index tensor or a slice."""
-        return type(self)(**{k: getattr(self, k)[index] for k in ("masks", "labels", "scores", "ids", "crowd")})
-
-    def to(self, device: torch.device | str) -> Self:
-        return type(self)(**{k: v.to(device) for k, v in vars(self).items()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +101,8 @@ class InstanceMap:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Points:
-    """Labelled points of one image or of a batch: annotator's clicks or cues that a network found.
+class Points(Rows):
+    """Labelled points of one image or of a batch: clicks of an annotator, or cues that a network found.
 
     xy: float32 [N, 2] pixels. labels: int64 [N] in 0..C-1. scores: float32 [N] in [0, 1] (1 for clicks).
     image: int64 [N], the index within the batch (all 0 for one image). ids: int64 [N], annotation ids or 0.
@@ -135,23 +141,14 @@ class Points:
 
     @classmethod
     def batch(cls, points: list[Self]) -> Self:
-        """Points of single images, in order, as those of one batch."""
+        """The points of single images, in order, as those of one batch."""
         image = torch.cat([torch.full_like(p.labels, i) for i, p in enumerate(points)])
-        parts = {k: torch.cat([getattr(p, k) for p in points]) for k in ("xy", "labels", "scores", "ids")}
-        return cls(image=image, **parts)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: Any) -> Self:
-        return type(self)(**{k: v[index] for k, v in vars(self).items()})
-
-    def to(self, device: torch.device | str) -> Self:
-        return type(self)(**{k: v.to(device) for k, v in vars(self).items()})
+        fields = {k: torch.cat([getattr(p, k) for p in points]) for k in ("xy", "labels", "scores", "ids")}
+        return cls(image=image, **fields)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtremePoints:
+class ExtremePoints(Rows):
     """Four clicks per object of one image, in the order top, left, bottom, right.
 
     xy: float32 [K, 4, 2] pixels. labels: int64 [K] in 0..C-1. ids: int64 [K], annotation ids.
@@ -160,15 +157,6 @@ class ExtremePoints:
     xy: Tensor
     labels: Tensor
     ids: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: Any) -> Self:
-        return type(self)(**{k: v[index] for k, v in vars(self).items()})
-
-    def to(self, device: torch.device | str) -> Self:
-        return type(self)(**{k: v.to(device) for k, v in vars(self).items()})
 
     @property
     def boxes(self) -> Tensor:
@@ -185,6 +173,7 @@ class Sample:
     semantic_map: uint8 [H, W] class map: a *label* that a method may train on (weak chain or full annotation).
     truth: the true instances; true_semantic: the true class map, uint8 [H, W]. Both serve evaluation and the
     simulated annotator only: no weakly supervised loss reads them.
+    valid: bool [H, W], False on padding; None where nothing is padded.
     """
 
     image: Tensor
@@ -197,6 +186,7 @@ class Sample:
     semantic_map: Tensor | None = None
     truth: Instances | None = None
     true_semantic: Tensor | None = None
+    valid: Tensor | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -224,9 +214,7 @@ class Batch:
     def to(self, device: torch.device | str) -> Self:
         # pinned memory is copied while the device still computes; what comes from a device must have arrived
         early = torch.device(device).type != "cpu"
-        moved: dict[str, Any] = {
-            k: v.to(device, non_blocking=early) for k, v in vars(self).items() if isinstance(v, Tensor)
-        }
+        moved = {k: v.to(device, non_blocking=early) for k, v in vars(self).items() if isinstance(v, Tensor)}
         if self.points is not None:
             moved["points"] = self.points.to(device)
         if self.extreme_points is not None:
@@ -239,9 +227,13 @@ class Batch:
 
 
 class Dataset(Protocol):
-    """A sequence of samples with named classes; `classes[i]` names label i."""
+    """A sequence of samples with named classes.
+
+    classes[i] names label i; category_ids[i] is its id in COCO files and label maps, i + 1 where nothing else is known.
+    """
 
     classes: tuple[str, ...]
+    category_ids: tuple[int, ...]
 
     def __len__(self) -> int: ...
 

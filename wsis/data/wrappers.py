@@ -21,7 +21,7 @@ def samples(dataset: Dataset) -> Iterator[Sample]:
     return (dataset[i] for i in range(len(dataset)))
 
 
-def truths(dataset: Dataset) -> list[Instances] | None:
+def ground_truths(dataset: Dataset) -> list[Instances] | None:
     """The true objects of every image; None if those of one are unknown."""
     found = [s.truth for s in samples(dataset)]
     return None if any(t is None for t in found) else [t for t in found if t is not None]

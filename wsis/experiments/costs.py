@@ -16,7 +16,8 @@ from wsis.experiments.verdicts import FEWEST, WORST_FIRST, interval
 from wsis.methods import exits
 from wsis.methods.exits.model import build_extractor, build_generator
 from wsis.models.segmenters import build_segmenter
-from wsis.training.dry_run import Cost, rehearse
+from wsis.training.dry_run import Cost
+from wsis.training.dry_run import measure as measure_costs
 
 ID = "exits.table_a5"
 Measure = Callable[..., list[Cost]]
@@ -43,7 +44,7 @@ def settings(scale: Scale) -> dict[str, Any]:
     return {"MAL": exits.mal(cfg), "EXITS": cfg}
 
 
-def run_costs(scale: Scale, repeats: int, device: str = "auto", measure: Measure = rehearse) -> dict[str, Any]:
+def run_costs(scale: Scale, repeats: int, device: str = "auto", measure: Measure = measure_costs) -> dict[str, Any]:
     """Rehearse both methods in turn; the content of a results file. measure: what rehearses a configuration."""
     configs = settings(scale)
     hours: dict[str, dict[str, list[float]]] = {name: {} for name in configs}

@@ -19,7 +19,7 @@ from wsis.experiments.table import Row, Table
 from wsis.methods import method as find_method
 from wsis.training import runs
 from wsis.training.loop import make_accelerator
-from wsis.weak.sources import Clicks, Data, clicks_for, open_data
+from wsis.weak.sources import Clicks, Data, open_data
 
 
 def run_table(
@@ -47,7 +47,7 @@ def run_table(
     commit()  # of the code that is loaded now, whatever happens to the checkout during a long sweep
     settings = dict(settings or {})
     configs = {row.name: _config(table, row, scale, settings) for row in table.rows}
-    needs: dict[str, Clicks | None] = {name: clicks_for(cfg) for name, cfg in configs.items()}
+    needs: dict[str, Clicks | None] = {name: cfg.clicks for name, cfg in configs.items()}
     opened = {
         (s, clicks): open_data(data, scale, clicks=clicks, seed=s, drop_invalid=drop_invalid)
         for s in seeds

@@ -8,13 +8,13 @@ from torch import nn
 from wsis.core.types import Batch, Sample
 from wsis.models.segmenters import Name, build_segmenter
 from wsis.models.segmenters.targets import JsonMasks, Terms, View
-from wsis.training.loop import StepLoss
+from wsis.training.loop import StepLoss, TrainingData
 from wsis.training.schedule import Schedule
 from wsis.training.stages import Workspace
 
 
 def segmenter_loss(masks: JsonMasks, view: View) -> StepLoss:
-    """The loss of one step for `train.optimise`: random views of a batch and of the masks of a JSON."""
+    """The loss of one step for `loop.train`: random views of a batch and of the masks of a JSON."""
 
     def loss(network: nn.Module, batch: Batch, step: int) -> Terms:
         terms = network(*masks.examples(batch, view))
@@ -37,13 +37,14 @@ def fit_segmenter(
     stage: the name of the log and the checkpoints. The caller saves the weights.
 
     Raises:
-        DataError: see `JsonMasks`. ConfigError, WeightsError: see `build_segmenter`. Others: see `train.optimise`.
+        DataError: see `JsonMasks`. ConfigError, WeightsError: see `build_segmenter`. Others: see `loop.train`.
     """
     classes = tuple(workspace.train.classes)
     masks = JsonMasks(path, classes)
     model = build_segmenter(name, len(classes), backbone, weights)
     loss = segmenter_loss(masks, model.view)
-    return workspace.optimise(stage, model, loss, masks.subset(workspace.train), _as_it_is, schedule)
+    data = TrainingData(dataset=masks.subset(workspace.train), augment=_as_it_is)
+    return workspace.fit(stage, model, loss, data, schedule, save=False)
 
 
 def _as_it_is(sample: Sample, seed: int) -> Sample:

@@ -1,14 +1,14 @@
 """One plain training loop for every stage of every method.
 
-All randomness of step `s` is seeded by (seed, s): the order of the images, their augmentation, dropout. So there is
-no random state to store, and a run that was killed and resumed goes on bit-identically on a CPU. Starts alone or
-under torchrun; Accelerate chooses device, precision and process group.
+All randomness of step `s` is seeded by (seed, s): the order of the images, their augmentation, dropout. There is no random
+state to store, and a run that was killed resumes bit-identically on a CPU. The loop starts alone or under torchrun;
+Accelerate chooses the device, the precision and the process group.
 """
 
 import csv
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -29,11 +29,10 @@ from wsis.training.schedule import Schedule, learning_rate, make_optimizer
 
 StepLoss = Callable[[nn.Module, Batch, int], dict[str, Tensor]]
 Augment = Callable[[Sample, int], Sample]
-Partner = Callable[[int, int], int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Engine:
+class LoopOptions:
     """Where and how the loop runs; nothing here changes what is learned."""
 
     accelerator: Accelerator
@@ -43,7 +42,33 @@ class Engine:
     workers: int = 0
     log_every: int = 10
     checkpoint_every: int = 500
-    tensorboard: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """The images of a training, as the loop asks for them.
+
+    augment: (sample, seed) -> sample, a function of its arguments alone. companions: (index, seed) -> the indices of the
+    images that follow image `index` in its batch and stay in its process, `group` - 1 of them. annotates: whether `augment`
+    simulates the annotator of each crop and therefore sees the ground truth; no loss ever does.
+    """
+
+    dataset: Dataset
+    augment: Augment
+    companions: Callable[[int, int], Sequence[int]] = lambda index, seed: ()
+    group: int = 1
+    annotates: bool = False
+
+    def __getitem__(self, key: tuple[int, int, int]) -> Sample:
+        """The sample of a key (index, seed of its augmentation, slot): the key alone decides the augmentation."""
+        index, seed, _ = key
+        sample = self.dataset[index]
+        if not self.annotates:
+            sample = replace(sample, truth=None, true_semantic=None)
+        return replace(self.augment(sample, seed), truth=None, true_semantic=None)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
 
 
 def make_accelerator(device: str = "auto") -> Accelerator:
@@ -58,123 +83,99 @@ def make_accelerator(device: str = "auto") -> Accelerator:
         raise ConfigError("device=cuda, but torch sees no GPU; use device=auto or install a CUDA build of torch")
     cpu = device == "cpu" or not torch.cuda.is_available()
     precision = "no" if cpu or not torch.cuda.is_bf16_supported() else "bf16"
-    # A trunk may have branches that no head reads, and a stage may train some heads only.
+    # A backbone may have branches that no head reads, and a stage may train some heads only.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    # Labels and figures are made by the first process while all others wait, for hours where there are many images.
-    patient = InitProcessGroupKwargs(timeout=timedelta(days=2))
-    return Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=[unused, patient])
+    # The first process makes labels and figures; NCCL's ten minutes would end the waiting ones.
+    timeout = InitProcessGroupKwargs(timeout=timedelta(days=2))
+    return Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=[unused, timeout])
 
 
 def order(
-    length: int, batch_size: int, seed: int, start: int, stop: int, partner: Partner | None = None
-) -> Iterator[list[tuple[int, int, int]]]:
-    """For each step the keys (step, slot, image index): epochs of fresh permutations, one after the other.
+    data: TrainingData, batch_size: int, seed: int, start: int, stop: int
+) -> Iterator[list[list[tuple[int, int, int]]]]:
+    """For each step its groups of keys (index, seed, slot): epochs of fresh permutations, one after the other.
 
-    partner: (index, seed) -> index of the image to follow each; a batch then has half as many of the permutation.
+    The first image of each group is drawn from the permutation; its companions follow.
     """
-    epoch, permutation, images = -1, torch.empty(0), batch_size if partner is None else batch_size // 2
+    epoch, permutation, groups = -1, torch.empty(0), batch_size // data.group
     for step in range(start, stop):
         keys = []
-        for slot in range(images):
-            position = step * images + slot
-            if position // length != epoch:
-                epoch = position // length
-                chance = torch.Generator().manual_seed(seed_of(seed, "epoch", epoch))
-                permutation = torch.randperm(length, generator=chance)
-            index = int(permutation[position % length])
-            if partner is None:
-                keys.append((step, slot, index))
-            else:
-                other = partner(index, seed_of(seed, "partner", step, slot))
-                keys += [(step, 2 * slot, index), (step, 2 * slot + 1, other)]
+        for number in range(groups):
+            position = step * groups + number
+            if position // len(data) != epoch:
+                epoch = position // len(data)
+                generator = torch.Generator().manual_seed(seed_of(seed, "epoch", epoch))
+                permutation = torch.randperm(len(data), generator=generator)
+            first = int(permutation[position % len(data)])
+            members = (first, *data.companions(first, seed_of(seed, "partner", step, number)))
+            slots = range(data.group * number, data.group * (number + 1))
+            keys.append([(i, seed_of(seed, "augment", step, k), k) for i, k in zip(members, slots, strict=True)])
         yield keys
 
 
-class _Augmented:
-    """A data set addressed by (step, slot, index), so that the key alone decides the augmentation."""
-
-    def __init__(self, dataset: Dataset, augment: Augment, seed: int) -> None:
-        self.dataset, self.augment, self.seed = dataset, augment, seed
-
-    def __getitem__(self, key: tuple[int, int, int]) -> Sample:
-        step, slot, index = key
-        sample = self.dataset[index]
-        if not getattr(self.augment, "annotates", False):  # else it says of each crop what an annotator would
-            sample = replace(sample, truth=None, true_semantic=None)
-        augmented = self.augment(sample, seed_of(self.seed, "augment", step, slot))
-        return replace(augmented, truth=None, true_semantic=None)  # no loss can read what it must not know
-
-
-def batches(dataset: Dataset, augment: Augment, schedule: Schedule, engine: Engine, start: int) -> DataLoader:
-    """This process's share of every batch from step `start` on: of a data set with partners whole pairs.
+def batches(data: TrainingData, schedule: Schedule, options: LoopOptions, start: int) -> DataLoader:
+    """This process's share of every batch from step `start` on, in whole groups.
 
     Raises:
-        ConfigError: a batch that cannot be shared so.
+        ConfigError: the batch cannot be shared evenly.
     """
-    rank, world = engine.accelerator.process_index, engine.accelerator.num_processes
-    partner: Partner | None = getattr(dataset, "partner", None)
-    size, share = schedule.batch_size, world if partner is None else 2 * world
-    if size % share:
+    rank, processes = options.accelerator.process_index, options.accelerator.num_processes
+    if schedule.batch_size % (processes * data.group):
+        in_groups = f" in groups of {data.group}" if data.group > 1 else ""
         raise ConfigError(
-            f"batch_size={size} cannot be shared by {world} processes{' in pairs' * (partner is not None)}; use a "
-            f"multiple of {share}"
+            f"batch_size={schedule.batch_size} cannot be shared by {processes} processes{in_groups}; use a multiple of "
+            f"{processes * data.group}"
         )
-    own = slice(rank, None, world) if partner is None else slice(rank * size // world, (rank + 1) * size // world)
-    steps = order(len(dataset), size, engine.seed, start, schedule.steps, partner)
+    steps = order(data, schedule.batch_size, options.seed, start, schedule.steps)
+    # Keys come one batch at a time, since choosing companions takes a while.
+    shares = ([key for group in groups[rank::processes] for key in group] for groups in steps)
     return DataLoader(
-        _Augmented(dataset, augment, engine.seed),  # pyright: ignore[reportArgumentType]
-        batch_sampler=(keys[own] for keys in steps),  # as they come: to choose partners takes a while
+        data,  # pyright: ignore[reportArgumentType]  # it is addressed by keys
+        batch_sampler=shares,
         collate_fn=collate,
-        num_workers=engine.workers,
-        pin_memory=engine.accelerator.device.type == "cuda",
+        num_workers=options.workers,
+        pin_memory=options.accelerator.device.type == "cuda",
     )
 
 
-def optimise(
+def train(
     name: str,
     model: nn.Module,
     step_loss: StepLoss,
-    dataset: Dataset,
-    augment: Augment,
+    data: TrainingData,
     schedule: Schedule,
-    engine: Engine,
+    options: LoopOptions,
     key: str,
 ) -> nn.Module:
     """Train `model` and return it (its average where the schedule keeps one), in eval mode.
 
-    name: of the checkpoints and the log in `engine.folder`. step_loss: (model, batch, step) -> terms with `total`.
+    name: of the checkpoints and the log in `options.folder`. step_loss: (model, batch, step) -> terms with `total`.
     key: fingerprint of everything that decides the result; a checkpoint with another key is refused.
 
     Raises:
-        TrainingError: a loss is not finite (step, images, term). CheckpointError: see `checkpoint.restore`.
+        TrainingError: a loss is not finite (the step, the images, the term). CheckpointError: see `checkpoint.restore`.
+        ConfigError: there are no images, or see `batches`.
     """
-    if len(dataset) == 0:
+    if len(data) == 0:
         raise ConfigError(f"{name}: the training set has no images")
-    accelerator = engine.accelerator
-    torch.manual_seed(seed_of(engine.seed, name))
+    accelerator = options.accelerator
+    torch.manual_seed(seed_of(options.seed, name))
     if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     model.to(accelerator.device).train()
     optimizer = make_optimizer(model, schedule)
-    average = (
-        AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(schedule.ema), use_buffers=True)
-        if schedule.ema
-        else None
-    )
-    start, last = 0, checkpoint.found(engine.folder, name)
-    if engine.resume and last:
+    average = None
+    if schedule.ema:
+        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(schedule.ema), use_buffers=True)
+    start, last = 0, checkpoint.found(options.folder, name)
+    if options.resume and last:
         start = checkpoint.restore(last[-1], model, optimizer, average, key)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
-    log = Log(engine, name, start)
-    progress = tqdm(
-        total=schedule.steps,
-        initial=start,
-        desc=name,
-        disable=None if accelerator.is_main_process else True,
-        leave=False,
-    )
-    for step, batch in enumerate(batches(dataset, augment, schedule, engine, start), start):
-        torch.manual_seed(seed_of(engine.seed, name, step, accelerator.process_index))
+    log = Log(options, name, start)
+    hidden = None if accelerator.is_main_process else True
+    progress = tqdm(total=schedule.steps, initial=start, desc=name, disable=hidden, leave=False)
+    for step, batch in enumerate(batches(data, schedule, options, start), start):
+        torch.manual_seed(seed_of(options.seed, name, step, accelerator.process_index))
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * learning_rate(schedule, step)
         with accelerator.autocast():
@@ -189,43 +190,33 @@ def optimise(
         log.add(step, optimizer.param_groups[0]["lr"], batch.image_ids, terms)
         progress.update()
         finished = step + 1 == schedule.steps
-        due = (step + 1) % engine.checkpoint_every == 0
-        if finished or due or (step + 1) % engine.log_every == 0:
+        due = (step + 1) % options.checkpoint_every == 0
+        if finished or due or (step + 1) % options.log_every == 0:
             progress.set_postfix(loss=f"{log.flush():.3f}")
         if not finished and due and accelerator.is_main_process:
-            checkpoint.save(engine.folder, name, step + 1, model, optimizer, average, key)
+            checkpoint.save(options.folder, name, step + 1, model, optimizer, average, key)
     progress.close()
     accelerator.free_memory()
-    trained = average.module if average is not None else model
-    return trained.eval()
+    return (model if average is None else average.module).eval()
 
 
 class Log:
     """`<name>.csv` in the run folder, one row per step; losses leave the device once per `log_every` steps."""
 
-    def __init__(self, engine: Engine, name: str, start: int) -> None:
-        self.main = engine.accelerator.is_main_process
-        self.path, self.began, self.name = engine.folder / f"{name}.csv", time.perf_counter(), name
+    def __init__(self, options: LoopOptions, name: str, start: int) -> None:
+        self.is_first = options.accelerator.is_main_process
+        self.path, self.name, self.began = options.folder / f"{name}.csv", name, time.perf_counter()
         self.rows: list[tuple[int, float, float, tuple[int, ...], dict[str, Tensor]]] = []
-        self.writer = None
-        if self.main:
-            engine.folder.mkdir(parents=True, exist_ok=True)
-            kept = self._kept(start)
-            self.path.write_text("".join(kept))
-            if engine.tensorboard:
-                from torch.utils.tensorboard import SummaryWriter
-
-                self.writer = SummaryWriter(str(engine.folder / "tensorboard" / name), purge_step=start)
-
-    def _kept(self, start: int) -> list[str]:
-        """The header and the rows before `start`: what came after the checkpoint will be computed again."""
-        lines = self.path.read_text().splitlines(keepends=True) if start and self.path.exists() else []
-        return lines[:1] + [line for line in lines[1:] if int(line.split(",", 1)[0]) < start]
+        if self.is_first:
+            options.folder.mkdir(parents=True, exist_ok=True)
+            # What came after the checkpoint will be computed again.
+            lines = self.path.read_text().splitlines(keepends=True) if start and self.path.exists() else []
+            before = [line for line in lines[1:] if int(line.split(",", 1)[0]) < start]
+            self.path.write_text("".join(lines[:1] + before))
 
     def add(self, step: int, lr: float, image_ids: tuple[int, ...], terms: dict[str, Tensor]) -> None:
-        self.rows.append(
-            (step, lr, time.perf_counter() - self.began, image_ids, {k: v.detach() for k, v in terms.items()})
-        )
+        seconds = time.perf_counter() - self.began
+        self.rows.append((step, lr, seconds, image_ids, {k: v.detach() for k, v in terms.items()}))
 
     def flush(self) -> float:
         """Write the waiting rows and return the last total.
@@ -234,23 +225,20 @@ class Log:
             TrainingError: a term of one of them is not finite.
         """
         names = list(self.rows[0][4])
-        values = torch.stack([torch.stack([r[4][n].float() for n in names]) for r in self.rows]).tolist()
-        for (step, _, _, image_ids, _), row in zip(self.rows, values, strict=True):
-            bad = [f"{n}={v}" for n, v in zip(names, row, strict=True) if not math.isfinite(v)]
+        values = torch.stack([torch.stack([row[4][n].float() for n in names]) for row in self.rows]).tolist()
+        for (step, _, _, image_ids, _), losses in zip(self.rows, values, strict=True):
+            bad = [f"{n}={v}" for n, v in zip(names, losses, strict=True) if not math.isfinite(v)]
             if bad:
                 raise TrainingError(
                     f"{self.name}: {', '.join(bad)} at step {step}, images {list(image_ids)}; nothing was saved after the "
                     "last checkpoint. A lower learning rate, or a look at these images, usually helps"
                 )
-        if self.main:
+        if self.is_first:
             with self.path.open("a", newline="") as file:
-                out = csv.writer(file)
+                rows = csv.writer(file)
                 if file.tell() == 0:
-                    out.writerow(["step", "seconds", "lr", *names])
-                for (step, lr, seconds, _, _), row in zip(self.rows, values, strict=True):
-                    out.writerow([step, f"{seconds:.3f}", f"{lr:.6g}", *(f"{v:.6g}" for v in row)])
-                    if self.writer:
-                        for name, value in zip(names, row, strict=True):
-                            self.writer.add_scalar(name, value, step)
+                    rows.writerow(["step", "seconds", "lr", *names])
+                for (step, lr, seconds, _, _), losses in zip(self.rows, values, strict=True):
+                    rows.writerow([step, f"{seconds:.3f}", f"{lr:.6g}", *(f"{v:.6g}" for v in losses)])
         self.rows.clear()
         return values[-1][names.index("total")]

@@ -1,10 +1,10 @@
 """A run: the folder in which the stages of a method leave their artefacts, and the function that runs them.
 
     stages -> each writes one artefact (weights, cues, a folder of maps) and a report of figures
-    fit    -> runs the stages whose artefact is missing; a killed run goes on where it was
+    fit    -> runs the stages whose artefact is missing; a run that was killed resumes where it stopped
 
-A stage names the settings that decide its artefact. With `cache` given, two runs that agree on these settings, the
-data and the seed share the artefact: a table that varies the network trains its classifier once.
+A stage names the settings that decide its artefact. With a `cache`, two runs that agree on these settings, the data and
+the seed share the artefact: a table that varies the network trains its classifier once.
 """
 
 import json
@@ -14,25 +14,27 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from wsis import __version__
-from wsis.core.config import Scale, changed, fingerprint, flatten, option
+from wsis.core.config import Scale, fingerprint, flatten, option
 from wsis.core.errors import ConfigError, TrainingError
 from wsis.core.files import atomic, read_json, write_json
 from wsis.core.seeds import seed_of
 from wsis.core.types import Dataset
 from wsis.data.wrappers import category_ids
 from wsis.models.weights import shipped_sums
-from wsis.training.loop import Engine, make_accelerator
-from wsis.training.stages import Method, Stage, Workspace
+from wsis.training.loop import LoopOptions, make_accelerator
+from wsis.training.stages import C, Method, MethodConfig, Report, Stage, Workspace, method_name
+
+FROM_DATA = {"classes", "novel"}
+"""Settings that every run takes from its data."""
 
 
 def fit(
-    method: Method,
-    cfg: Any,
+    method: Method[C],
+    cfg: C,
     train: Dataset,
     val: Dataset | None,
     out: Path,
@@ -44,8 +46,7 @@ def fit(
     cache: Path | None = None,
     only: tuple[str, ...] = (),
     workers: int = 0,
-    tensorboard: bool = False,
-) -> dict[str, Any]:
+) -> dict[str, Report]:
     """Run the stages of a method that are not finished and return all reports by stage name.
 
     data: what the images are, in words that identify them ("world 600/200 at 96 px", a folder); part of every key.
@@ -54,27 +55,19 @@ def fit(
     Raises:
         ConfigError: `out` holds a run with other settings, data or seed, or `only` names no stage.
     """
-    if train.classes:
-        fitted = getattr(cfg, "for_classes", None)
-        cfg = fitted(train.classes) if fitted else changed(cfg, classes=len(train.classes))
+    cfg = cfg.for_classes(train.classes) if train.classes else cfg
     name, stages = method_name(method), method.stages(cfg)
-    unknown = set(only) - {s.name for s in stages}
+    unknown = set(only) - {stage.name for stage in stages}
     if unknown:
         raise ConfigError(f"no stage {', '.join(sorted(unknown))}; {name} has {', '.join(s.name for s in stages)}")
-    engine = Engine(
-        accelerator=make_accelerator(device),
-        seed=seed,
-        folder=out,
-        resume=resume,
-        workers=workers,
-        tensorboard=tensorboard,
-    )
-    workspace = Workspace(cfg=cfg, train=train, val=val, folder=out, engine=engine)
-    if engine.accelerator.is_main_process:
+    accelerator = make_accelerator(device)
+    options = LoopOptions(accelerator=accelerator, seed=seed, folder=out, resume=resume, workers=workers)
+    workspace = Workspace(cfg=cfg, train=train, val=val, folder=out, options=options)
+    if accelerator.is_main_process:
         _claim(out, name, cfg, data, seed, train, resume)
-    engine.accelerator.wait_for_everyone()
+    accelerator.wait_for_everyone()
     keys: dict[str, str] = {}
-    reports: dict[str, Any] = {}
+    reports: dict[str, Report] = {}
     for stage in stages:
         keys[stage.name] = _key(stage, cfg, keys, name, data, seed)
         if not only or stage.name in only:
@@ -82,32 +75,23 @@ def fit(
     return reports
 
 
-def method_name(method: Method) -> str:
-    """The name of a method's package."""
-    return method.__name__.rpartition(".")[2]
-
-
-_FROM_DATA = {"classes", "novel"}
-"""Settings that every run takes from its data."""
-
-
 def launch(
-    method: Method, cfg: Any, out: Path, *, data: str, scale: Scale, seed: int = 0, device: str = "auto"
+    method: Method[C], cfg: C, out: Path, *, data: str, scale: Scale, seed: int = 0, device: str = "auto"
 ) -> None:
     """`python -m wsis train` with these settings, in processes of its own, one for each GPU; its lines are printed.
 
-    A run that is in `out` goes on. cfg: what differs from the preset of `scale` becomes `--set`.
+    A run that is in `out` resumes. cfg: what differs from the preset of `scale` becomes `--set`.
 
     Raises:
         TrainingError: the training stopped.
     """
-    preset, name = flatten(method.FULL if scale == "full" else method.TINY), method_name(method)
-    own = {k: v for k, v in flatten(cfg).items() if k not in _FROM_DATA and v != preset[k]}
+    preset = flatten(method.FULL if scale == "full" else method.TINY)
+    changes = {k: v for k, v in flatten(cfg).items() if k not in FROM_DATA and v != preset[k]}
     gpus = max(torch.cuda.device_count(), 1)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}"]
-    command += ["-m", "wsis", "train", name, "--resume"]
+    command += ["-m", "wsis", "train", method_name(method), "--resume"]
     command += ["--data", data, "--scale", scale, "--seed", str(seed), "--device", device, "--out", str(out)]
-    command += [option(k, v) for k, v in own.items()]
+    command += [option(k, v) for k, v in changes.items()]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
@@ -116,33 +100,33 @@ def launch(
         raise TrainingError(f"the training in {out} stopped; its last lines say why")
 
 
-def _key(stage: Stage, cfg: Any, keys: dict[str, str], name: str, data: str, seed: int) -> str:
+def _key(stage: Stage, cfg: MethodConfig, keys: dict[str, str], name: str, data: str, seed: int) -> str:
     settings = {k: v for k, v in flatten(cfg).items() if k.split(".")[0] in stage.settings}
     words = {v for v in settings.values() if isinstance(v, str)}
     weights = shipped_sums({*words, *(f"{a}_{b}" for a in words for b in words)})
     return fingerprint(name, stage.name, settings, weights, [keys[n] for n in stage.needs], data, seed)
 
 
-def _run(stage: Stage, workspace: Workspace, cache: Path | None) -> dict[str, Any]:
+def _run(stage: Stage, workspace: Workspace, cache: Path | None) -> Report:
     """Run one stage unless it, or a run that shares the cache, has finished it. The report marks the end."""
-    report = workspace.path(f"{stage.name}.report.json")
+    path = workspace.path(f"{stage.name}.report.json")
     stored = cache / f"{stage.name}-{workspace.key}" if cache else None
-    main, wait = workspace.engine.accelerator.is_main_process, workspace.engine.accelerator.wait_for_everyone
-    if main and stored and not report.exists() and (stored / report.name).exists():
-        shutil.copytree(stored, workspace.folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(report.name))
-        shutil.copy2(stored / report.name, report)  # last: it says that the rest is whole
+    wait = workspace.options.accelerator.wait_for_everyone
+    if workspace.is_first and stored and not path.exists() and (stored / path.name).exists():
+        shutil.copytree(stored, workspace.folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(path.name))
+        shutil.copy2(stored / path.name, path)  # last, since it says that the rest is complete
     wait()
-    if report.exists() and read_json(report)["key"] == workspace.key:
-        return read_json(report)
+    if path.exists() and read_json(path)["key"] == workspace.key:
+        return read_json(path)
     began = time.perf_counter()
-    torch.manual_seed(seed_of(workspace.engine.seed, stage.name))  # of new layers' first weights
+    torch.manual_seed(seed_of(workspace.options.seed, stage.name))  # for the first weights of new layers
     figures = stage.run(workspace)
     wait()
     figures = {**figures, "key": workspace.key, "minutes": (time.perf_counter() - began) / 60}
-    if main:
-        write_json(report, figures, indent=2)
-        for old in workspace.folder.glob(f"{stage.name}-????????.safetensors"):
-            old.unlink()
+    if workspace.is_first:
+        write_json(path, figures, indent=2)
+        for checkpoint in workspace.folder.glob(f"{stage.name}-????????.safetensors"):
+            checkpoint.unlink()
         if stored:
             _store(stage, workspace, stored)
     wait()
@@ -152,33 +136,31 @@ def _run(stage: Stage, workspace: Workspace, cache: Path | None) -> dict[str, An
 def _store(stage: Stage, workspace: Workspace, stored: Path) -> None:
     with atomic(stored) as temporary:
         temporary.mkdir(parents=True)
-        for path in filter(None, (stage.artefact, f"{stage.name}.report.json", f"{stage.name}.csv")):
-            source = workspace.path(path)
+        for name in filter(None, (stage.artefact, f"{stage.name}.report.json", f"{stage.name}.csv")):
+            source = workspace.path(name)
             if source.is_dir():
-                shutil.copytree(source, temporary / path)
+                shutil.copytree(source, temporary / name)
             elif source.exists():
-                shutil.copy2(source, temporary / path)
+                shutil.copy2(source, temporary / name)
 
 
-def _claim(out: Path, name: str, cfg: Any, data: str, seed: int, train: Dataset, resume: bool) -> None:
+def _claim(out: Path, name: str, cfg: MethodConfig, data: str, seed: int, train: Dataset, resume: bool) -> None:
     """Write run.json, or check that the one that is there describes the same run."""
     path = out / "run.json"
-    mine = {"method": name, "data": data, "seed": seed, "classes": list(train.classes), "settings": flatten(cfg)}
+    facts = {"method": name, "data": data, "seed": seed, "classes": train.classes, "settings": flatten(cfg)}
     if path.exists() and resume:
-        theirs = {k: v for k, v in read_json(path).items() if k in mine}
-        mine_plain = json.loads(json.dumps(mine))
-        if theirs != mine_plain:
-            parts = [k for k in mine if theirs.get(k) != mine_plain[k]]
-            wrong = {
-                k for k in mine_plain["settings"] if theirs.get("settings", {}).get(k) != mine_plain["settings"][k]
-            }
+        stored, facts = read_json(path), json.loads(json.dumps(facts))
+        parts = [part for part in facts if stored.get(part) != facts[part]]
+        before = stored.get("settings", {})
+        wrong = sorted(k for k, v in facts["settings"].items() if before.get(k) != v)
+        if parts:
             raise ConfigError(
-                f"{out} holds a run that differs in {', '.join(parts)} {sorted(wrong) or ''}; use another --out, "
-                "or start it again without --resume"
+                f"{out} holds a run that differs in {', '.join(parts)} {wrong or ''}; use another --out, or start it again "
+                "without --resume"
             )
         return
     if path.exists():
         for file in [*out.glob("*.report.json"), *out.glob("*-????????.safetensors")]:
             file.unlink()
     out.mkdir(parents=True, exist_ok=True)
-    write_json(path, {**mine, "category_ids": category_ids(train), "version": __version__}, indent=2)
+    write_json(path, {**facts, "category_ids": category_ids(train), "version": __version__}, indent=2)

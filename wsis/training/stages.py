@@ -1,83 +1,245 @@
-"""What the stages of all methods share."""
+"""What the four methods share beside the loop: their verbs, the stages of a run, and what most stages do.
 
-from collections.abc import Callable
+A method is a package with the verbs of `Method`. A full run of it is a list of `Stage`s; each sees the run as a
+`Workspace`, leaves one artefact there and returns a report of figures.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from wsis.core.types import Batch, Dataset
-from wsis.training.loop import Augment, Engine, StepLoss, optimise
+from wsis.core.files import atomic
+from wsis.core.types import IGNORE, Batch, Dataset, Instances, Sample, Trace
+from wsis.data.coco_json import write_instances
+from wsis.data.label_maps import write_label_map
+from wsis.data.transforms import collate
+from wsis.data.wrappers import category_ids, ground_truths, samples
+from wsis.evaluation.objects import iou_by_size
+from wsis.evaluation.semantic import MeanIoU
+from wsis.models.weights import save_weights
+from wsis.training.loop import LoopOptions, StepLoss, TrainingData, train
 from wsis.training.schedule import Schedule
+from wsis.weak.sources import Clicks
+
+Labels = list[Instances] | Tensor
+"""The instances of each image, or class maps, long [B, H, W] of 1..C and 255: one type for each task."""
+Report = dict[str, Any]
+"""Figures of a stage: plain values for JSON."""
+
+
+class MethodConfig(Protocol):
+    """What the settings of every method have in common."""
+
+    @property
+    def supervision(self) -> str:
+        """What the annotator gives."""
+        ...
+
+    @property
+    def classes(self) -> int:
+        """C, without the background."""
+        ...
+
+    @property
+    def clicks(self) -> Clicks | None:
+        """The annotation that the method needs of every object beside tags, None if tags are enough."""
+        ...
+
+    @property
+    def image_side(self) -> int:
+        """Pixels of a training image's side."""
+        ...
+
+    def for_classes(self, names: tuple[str, ...]) -> Self:
+        """These settings for data with the classes `names`."""
+        ...
+
+    def for_dry_run(self) -> Self:
+        """These settings with random weights, for random images of any classes."""
+        ...
+
+
+C = TypeVar("C", bound=MethodConfig)
+
+
+class Method(Protocol[C]):
+    """What `wsis.methods.<name>` offers. The same verbs in every method; a contract test holds all four to them."""
+
+    __name__: str
+    FULL: C
+    TINY: C
+
+    def build(self, cfg: C) -> nn.Module:
+        """The networks, with pretrained weights where the settings ask for them."""
+        ...
+
+    def training_data(self, dataset: Dataset, cfg: C) -> TrainingData:
+        """What the network of the stage `network` is trained on: crops, pairs or whole images, augmented."""
+        ...
+
+    def targets(self, model: nn.Module, batch: Batch, cfg: C) -> Any:
+        """What `loss` compares with, from the weak labels of a batch of `training_data`; never None."""
+        ...
+
+    def loss(self, model: nn.Module, batch: Batch, targets: Any, cfg: C) -> dict[str, Tensor]:
+        """Named unweighted terms, and their weighted sum as `total`."""
+        ...
+
+    def pseudo_labels(self, model: nn.Module | None, batch: Batch, cfg: C) -> Labels:
+        """Labels of whole images from their weak labels: from these alone without a model, refined by it with one.
+
+        Mask i of an image belongs to its click i and contains the clicked pixel.
+        """
+        ...
+
+    def explain(self, model: nn.Module | None, batch: Batch, cfg: C) -> Trace:
+        """The intermediate tensors of `pseudo_labels`, for figures."""
+        ...
+
+    def predict(self, model: nn.Module, images: Tensor, cfg: C) -> Labels:
+        """Without any label: images float32 [B, 3, H, W] in [0, 1] -> scored instances, or class maps."""
+        ...
+
+    def restore(self, cfg: C, folder: Path) -> nn.Module:
+        """The trained networks of a run folder."""
+        ...
+
+    def stages(self, cfg: C) -> "list[Stage]":
+        """The stages of a full run in order."""
+        ...
+
+
+def method_name(method: Method) -> str:
+    """The name of a method's package."""
+    return method.__name__.rpartition(".")[2]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """One step of a full run.
 
-    name: also the stem of its files. artefact: a file or folder in the run, there only when complete. run: makes the
-    artefact at `workspace.path(artefact)` and returns a report, plain values for JSON. settings: first parts of the
-    config names that decide the artefact. needs: names of the stages whose artefacts it reads. reads_truth: the
-    report compares with ground truth (the artefact never does).
+    name: also the stem of its files. artefact: a file or folder of the run that exists only when it is complete, or "".
+    run: makes the artefact at `workspace.path(artefact)` and returns a report. settings: the first parts of the names of
+    the settings that decide the artefact. needs: names of the stages whose artefacts it reads.
     """
 
     name: str
     artefact: str
-    run: "Callable[[Workspace], dict[str, Any]]"
+    run: "Callable[[Workspace], Report]"
     settings: tuple[str, ...]
     needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Workspace:
-    """What a stage sees: the settings, the data, where to write and how to train."""
+    """What a stage sees of its run: the settings, the data, where to write and how to train."""
 
     cfg: Any
     train: Dataset
     val: Dataset | None
     folder: Path
-    engine: Engine
+    options: LoopOptions
     key: str = ""
 
     @property
     def device(self) -> torch.device:
-        return self.engine.accelerator.device
+        return self.options.accelerator.device
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes the files."""
+        return self.options.accelerator.is_main_process
 
     def path(self, artefact: str) -> Path:
         return self.folder / artefact
 
-    def optimise(
-        self, name: str, model: nn.Module, loss: StepLoss, dataset: Dataset, augment: Augment, schedule: Schedule
+    def fit(
+        self, name: str, model: nn.Module, loss: StepLoss, data: TrainingData, schedule: Schedule, *, save: bool = True
     ) -> nn.Module:
-        """`train.optimise` in this run's folder, under this stage's key."""
-        return optimise(name, model, loss, dataset, augment, schedule, self.engine, self.key)
+        """Train `model` under this stage's key, save it as `<name>.safetensors` if asked to, and return it in eval mode.
+
+        Raises:
+            TrainingError, CheckpointError, ConfigError: see `loop.train`.
+        """
+        model = train(name, model, loss, data, schedule, self.options, self.key)
+        if save:
+            self.save(name, model)
+        return model
+
+    def save(self, name: str, model: nn.Module) -> None:
+        """Write the weights as `<name>.safetensors`, in the first process."""
+        if self.is_first:
+            save_weights(self.path(f"{name}.safetensors"), model)
+
+    def batch(self, *images: Sample) -> Batch:
+        """Samples as one batch on this run's device."""
+        return collate(list(images)).to(self.device)
 
 
-class Method(Protocol):
-    """What `wsis.methods.<name>` offers: the same names in every method (a contract test holds all to it)."""
+def first_process(run: Callable[[Workspace], Report]) -> Callable[[Workspace], Report]:
+    """The stage `run` in the first process only; the others report nothing and wait at the end of the stage."""
 
-    __name__: str
-    FULL: Any
-    TINY: Any
+    @wraps(run)
+    def guarded(workspace: Workspace) -> Report:
+        return run(workspace) if workspace.is_first else {}
 
-    def build(self, cfg: Any) -> nn.Module:
-        """The network, with its pretrained backbone where the config asks for one."""
-        ...
+    return guarded
 
-    def pseudo_labels(self, model: nn.Module | None, batch: Batch, cfg: Any, trace: bool = False) -> Any:
-        """Masks from the weak labels of `batch`: without a model from the labels alone, with one refined by it."""
-        ...
 
-    def loss(self, model: nn.Module, batch: Batch, targets: Any, cfg: Any) -> dict[str, Tensor]:
-        """Named unweighted terms, and their weighted sum as `total`."""
-        ...
+def write_masks(workspace: Workspace, path: Path, masks: Iterable[Instances]) -> Report:
+    """Write one `Instances` per training image as COCO JSON; report their number, and their IoU where it is known."""
+    dataset, stored = workspace.train, [m.to("cpu") for m in masks]
+    rows = zip(samples(dataset), stored, strict=True)
+    report: Report = {"masks": write_instances(path, rows, dataset.classes, category_ids(dataset))}
+    truth = ground_truths(dataset)
+    return report if truth is None else report | iou_by_size(stored, truth)
 
-    def predict(self, model: nn.Module, images: Tensor, cfg: Any) -> Any:
-        """No labels at all: images float32 [B, 3, H, W] in [0, 1] -> scored instances or class maps."""
-        ...
 
-    def stages(self, cfg: Any) -> list[Any]:
-        """The steps of a full run in order; `train.fit` runs those whose artefact is missing."""
-        ...
+def write_class_maps(
+    workspace: Workspace, folder: str, maps: Iterable[Tensor], unlabeled: int = IGNORE
+) -> MeanIoU | None:
+    """Write one class map per training image as `<stem>.png`; compare them with the true ones where all are known.
+
+    unlabeled: the class that pixels with 255 count as; by default they miss their true class.
+    """
+    metric, known = MeanIoU(workspace.cfg.classes + 1), True
+    with atomic(workspace.path(folder)) as temporary:
+        temporary.mkdir(parents=True)
+        for sample, class_map in zip(samples(workspace.train), maps, strict=True):
+            class_map = class_map.to("cpu", torch.uint8)
+            write_label_map(temporary / f"{Path(sample.file_name).stem}.png", class_map)
+            if sample.true_semantic is None:
+                known = False
+            else:
+                metric.update(torch.where(class_map == IGNORE, unlabeled, class_map), sample.true_semantic)
+    return metric if known else None
+
+
+def predictions(
+    workspace: Workspace, predict: Callable[[Tensor], list[Instances]]
+) -> tuple[list[Instances], list[Instances]] | None:
+    """What `predict` finds in each validation image and its true objects; None without a validation set or its truth.
+
+    predict: images [1, 3, H, W] on the device -> one `Instances`.
+    """
+    truth = None if workspace.val is None else ground_truths(workspace.val)
+    if workspace.val is None or truth is None:
+        return None
+    with torch.no_grad():
+        found = [predict(workspace.batch(sample).images)[0].to("cpu") for sample in samples(workspace.val)]
+    return found, truth
+
+
+def validation(workspace: Workspace) -> Iterator[Sample]:
+    """The validation images; none where there is no validation set."""
+    return iter(()) if workspace.val is None else samples(workspace.val)
+
+
+def numbers(figures: dict[str, Any]) -> dict[str, float]:
+    """The figures that are numbers, without NaN, as a report takes them."""
+    return {name: value for name, value in figures.items() if isinstance(value, float) and value == value}

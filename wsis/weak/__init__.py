@@ -9,13 +9,12 @@ from wsis.weak.simulate import (
     with_extreme_points,
     with_points,
 )
-from wsis.weak.sources import Data, clicked, clicks_for, open_data
+from wsis.weak.sources import Data, clicked, open_data
 
 __all__ = [
     "Data",
     "PointKind",
     "clicked",
-    "clicks_for",
     "extreme_points_from_masks",
     "open_data",
     "points_from_masks",

@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from wsis.core.config import Scale, fingerprint
 from wsis.core.errors import DataError
@@ -76,18 +76,6 @@ def open_data(
     if not note:
         return opened
     return replace(opened, train=train, notes=(*opened.notes, note), description=f"{opened.description}, {note}")
-
-
-def clicks_for(cfg: Any) -> Clicks | None:
-    """The clicks that a method with these settings needs; a box is that of the four extreme points."""
-    if cfg.supervision == "points":
-        return getattr(cfg, "point", "mask_random")
-    needs: dict[str, Clicks] = {
-        "extreme_points": "extreme_points",
-        "boxes": "extreme_points",
-        "base_masks": "class_maps",
-    }
-    return needs.get(cfg.supervision)
 
 
 def clicked(dataset: Dataset, split: str, clicks: Clicks) -> tuple[Dataset, str]:

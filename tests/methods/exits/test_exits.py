@@ -19,7 +19,7 @@ from wsis.core.types import Instances
 from wsis.data.coco import CocoFolder, write_dataset
 from wsis.data.transforms import collate
 from wsis.data.world import World, WorldConfig
-from wsis.data.wrappers import Changed, InMemory, Subset, samples, truths
+from wsis.data.wrappers import Changed, InMemory, Subset, ground_truths, samples
 from wsis.evaluation.objects import iou_by_size
 from wsis.methods import exits, load_run
 from wsis.methods.exits import verbs
@@ -162,17 +162,17 @@ def test_flips_and_the_teacher_are_averaged(scenes):
     assert torch.allclose(both.flip(2), exits.mask_probability(model.network, images.flip(3), flip), atol=1e-6)
 
 
-def test_thresholds_see_each_object_at_most_once(scenes, engine):
-    workspace = Workspace(cfg=CFG, train=scenes, val=None, folder=engine.folder, engine=engine)
+def test_thresholds_see_each_object_at_most_once(scenes, options):
+    workspace = Workspace(cfg=CFG, train=scenes, val=None, folder=options.folder, options=options)
     batches = list(training_crops(workspace, 1000))
     ids = torch.cat([crop.extreme_points.ids for crops in batches for crop in crops]).tolist()
     crops = ObjectCrops(scenes, CFG.crop, training=True)
     assert sorted(ids) == sorted(int(crops[i].extreme_points.ids) for i in range(len(crops))) and all(batches)
 
 
-def test_as_many_crops_as_asked_for_in_whole_batches(scenes, engine):
+def test_as_many_crops_as_asked_for_in_whole_batches(scenes, options):
     many = InMemory(Subset(scenes, list(range(5)) * 20))
-    workspace = Workspace(cfg=CFG, train=many, val=None, folder=engine.folder, engine=engine)
+    workspace = Workspace(cfg=CFG, train=many, val=None, folder=options.folder, options=options)
     assert [len(crops) for crops in training_crops(workspace, 33)] == [32, 32]
 
 
@@ -213,7 +213,7 @@ def test_data_without_truth_train_all_the_same(scenes, tmp_path):
 
 def test_boxes_of_the_report_are_those_of_the_clicks(scenes, folder):
     boxes = [exits.pseudo_labels(None, collate([s]), CFG)[0] for s in samples(scenes)]
-    assert reports(folder)["masks"]["box_mIoU"] == pytest.approx(iou_by_size(boxes, truths(scenes))["mIoU"])
+    assert reports(folder)["masks"]["box_mIoU"] == pytest.approx(iou_by_size(boxes, ground_truths(scenes))["mIoU"])
 
 
 def test_clicks_of_other_objects_become_background_where_asked(scenes):
@@ -270,14 +270,14 @@ def test_the_segmenter_is_built_once(folder, monkeypatch):
 
 
 @pytest.mark.parametrize("part", ["extractor", "network"])
-def test_a_transformer_is_restored_with_its_normalisation(part, engine, scenes):
+def test_a_transformer_is_restored_with_its_normalisation(part, options, scenes):
     """Some checkpoints are not normalised as ImageNet is; nothing but the file knows."""
-    workspace = Workspace(cfg=CFG, train=scenes, val=None, folder=engine.folder, engine=engine)
+    workspace = Workspace(cfg=CFG, train=scenes, val=None, folder=options.folder, options=options)
     model = build_extractor(CFG) if part == "extractor" else build_teaching(CFG)
     for vit in (m for m in model.modules() if isinstance(m, ViT)):
         vit.mean.fill_(0.5)
-    save_weights(engine.folder / f"{part}.safetensors", model)
-    found = load_extractor(workspace) if part == "extractor" else load_network(CFG, engine.folder)
+    save_weights(options.folder / f"{part}.safetensors", model)
+    found = load_extractor(workspace) if part == "extractor" else load_network(CFG, options.folder)
     means = [m.mean for m in found.modules() if isinstance(m, ViT)]
     assert means and all((mean == 0.5).all() for mean in means)
 

@@ -32,7 +32,8 @@ from wsis.methods.attentionshift import pretrain as pretrain_points
 from wsis.models.convnets import Pyramid
 from wsis.models.pyramids import build_pyramid
 from wsis.models.weights import load_weights, save_weights, sha256, shipped
-from wsis.training.loop import Engine, make_accelerator, optimise
+from wsis.training.loop import LoopOptions, TrainingData, make_accelerator
+from wsis.training.loop import train as optimise
 from wsis.training.schedule import Schedule
 from wsis.weak.simulate import with_points
 from wsis.weak.sources import open_data
@@ -195,7 +196,7 @@ def pretrain(
     chosen = clicked_recipe(below) if name == CLICKED else recipe(name)
     schedule = replace(chosen.schedule, steps=steps or chosen.schedule.steps)
     train, val, described = _data(name, chosen, scenes or chosen.counts[0], images)
-    engine = Engine(accelerator=make_accelerator("auto"), seed=SEED, folder=out / f".{name}", resume=True)
+    engine = LoopOptions(accelerator=make_accelerator("auto"), seed=SEED, folder=out / f".{name}", resume=True)
     torch.manual_seed(SEED)
     model = chosen.learner(len(train.classes))
     if images is not None and name != CLICKED:
@@ -204,7 +205,8 @@ def pretrain(
     def loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
         return network(batch)
 
-    model = optimise(name, model, loss, train, chosen.augment, schedule, engine, f"{name} {schedule} {described}")
+    data = TrainingData(dataset=train, augment=chosen.augment)
+    model = optimise(name, model, loss, data, schedule, engine, f"{name} {schedule} {described}")
     path = out / f"{name}.safetensors"
     save_weights(path, chosen.body(model), half=True)
     card = {

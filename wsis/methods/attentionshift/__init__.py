@@ -24,10 +24,12 @@ from wsis.methods.attentionshift.verbs import (
     restore,
     sizes_of,
     traced,
+    training_data,
     with_clicks,
 )
 
 __all__ = [
+    "training_data",
     "AttentionShift",
     "AttentionShiftConfig",
     "FULL",

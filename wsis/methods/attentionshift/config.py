@@ -1,11 +1,13 @@
 """Settings of AttentionShift with their sources. FULL is the release's VOC 2012 setting, TINY the same algorithm, smaller."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 from wsis.core.config import changed, ours, paper
 from wsis.training.schedule import Schedule
 from wsis.weak.simulate import PointKind
+from wsis.weak.sources import Clicks
 
 CITE = "liao2023attentionshift"
 
@@ -180,6 +182,19 @@ class AttentionShiftConfig:
     def image_side(self) -> int:
         """Pixels of a training image's side, for trials on random numbers."""
         return self.size.short[-1]
+
+    @property
+    def clicks(self) -> Clicks | None:
+        """The annotation of every object that the method needs."""
+        return self.point
+
+    def for_dry_run(self) -> Self:
+        """These settings with random weights, for random images."""
+        return changed(self, **{"weights": "random"})
+
+    def for_classes(self, names: Sequence[str]) -> Self:
+        """These settings for data with the classes `names`."""
+        return changed(self, classes=len(names))
 
 
 FULL = AttentionShiftConfig()

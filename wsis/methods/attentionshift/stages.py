@@ -16,14 +16,13 @@ from wsis.core.files import read_json, write_json
 from wsis.core.types import Batch, Instances
 from wsis.data.coco_json import write_instances
 from wsis.data.masks import box_pixels
-from wsis.data.transforms import ShortSide, collate, resize, short_side
-from wsis.data.wrappers import category_ids, samples, truths
+from wsis.data.transforms import collate, resize, short_side
+from wsis.data.wrappers import category_ids, ground_truths, samples
 from wsis.evaluation.features import FeatureSimilarity
 from wsis.evaluation.instances import voc_ap
 from wsis.evaluation.objects import iou_by_size
 from wsis.methods.attentionshift.config import AttentionShiftConfig
-from wsis.methods.attentionshift.verbs import build, divisible, loss, predict, pseudo_labels, restore
-from wsis.models.weights import save_weights
+from wsis.methods.attentionshift.verbs import build, divisible, loss, predict, pseudo_labels, restore, training_data
 from wsis.training.stages import Stage, Workspace
 
 Curve = list[dict[str, float]]
@@ -52,12 +51,10 @@ def train_network(workspace: Workspace) -> dict[str, Any]:
             measure(workspace, network, step)
         return loss(network, batch, None, cfg)
 
-    augment = ShortSide(short=cfg.size.short, long=cfg.size.long, flip=cfg.size.flip)
-    model = workspace.optimise("network", build(cfg), step_loss, workspace.train, augment, cfg.network)
+    data = training_data(workspace.train, cfg)
+    model = workspace.fit("network", build(cfg), step_loss, data, cfg.network)
     if due:
         measure(workspace, model, cfg.network.steps)
-    if workspace.engine.accelerator.is_main_process:
-        save_weights(workspace.path("network.safetensors"), model)
     curve = read_curve(workspace)
     return {"similarity": curve, **summary(curve)} if len(curve) > 2 else {}
 
@@ -94,7 +91,7 @@ def summary(curve: Curve) -> dict[str, float]:
 @torch.no_grad()
 def measure(workspace: Workspace, network: nn.Module, step: int) -> None:
     """Add how alike features are on validation images; the truth is read to measure only (spec: supp. Fig. 1)."""
-    if workspace.val is None or not workspace.engine.accelerator.is_main_process:
+    if workspace.val is None or not workspace.is_first:
         return
     cfg, model = workspace.cfg, getattr(network, "module", network)
     model.eval()
@@ -118,7 +115,7 @@ def make_labels(workspace: Workspace) -> dict[str, Any]:
     Report: how many, and the IoU with the truth, where it is known, of the masks, and of the pseudo boxes that they lie in.
     """
     cfg, path = workspace.cfg, workspace.path("pseudo_train.json")
-    if not workspace.engine.accelerator.is_main_process:
+    if not workspace.is_first:
         return {}
     model = restore(cfg, workspace.folder).to(workspace.device).eval()
     made, boxes = [], []
@@ -128,7 +125,7 @@ def make_labels(workspace: Workspace) -> dict[str, Any]:
         boxes.append(boxed(made[-1], trace.steps["boxes"][0].cpu(), sample.size, cfg))
     rows = zip(samples(workspace.train), made, strict=True)
     count = write_instances(path, rows, workspace.train.classes, category_ids(workspace.train))
-    truth = truths(workspace.train)
+    truth = ground_truths(workspace.train)
     if truth is None:
         return {"masks": count}
     box_iou = iou_by_size(boxes, [bounded(t) for t in truth])["mIoU"]
@@ -153,9 +150,9 @@ def bounded(truth: Instances) -> Instances:
 def evaluate(workspace: Workspace) -> dict[str, Any]:
     """VOC mask AP on the validation images, all of the area under the curve; `_11point` as the release counts."""
     cfg = workspace.cfg
-    if workspace.val is None or not workspace.engine.accelerator.is_main_process:
+    if workspace.val is None or not workspace.is_first:
         return {}
-    truth = truths(workspace.val)
+    truth = ground_truths(workspace.val)
     if truth is None:
         return {}
     model = restore(cfg, workspace.folder).to(workspace.device).eval()

@@ -16,8 +16,8 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from wsis.core.config import changed
 from wsis.core.seeds import seed_of
-from wsis.core.types import Batch, Instances, Trace
-from wsis.data.transforms import short_side
+from wsis.core.types import Batch, Dataset, Instances, Trace
+from wsis.data.transforms import ShortSide, short_side
 from wsis.methods.attentionshift.config import AttentionShiftConfig
 from wsis.methods.attentionshift.detector import Detector
 from wsis.methods.attentionshift.labels import (
@@ -41,6 +41,7 @@ from wsis.methods.attentionshift.objective import (
     with_key_points,
 )
 from wsis.models.weights import load_weights
+from wsis.training.loop import TrainingData
 
 RARE = -4.6
 """First logit of a token's classes, a probability of one in a hundred, as usual with a focal loss (Lin et al., 2017)."""
@@ -129,6 +130,12 @@ def label_batch(
 def of_class(scores: Tensor, labels: Tensor) -> Tensor:
     """MIL scores [B, G, K, C] of each object's own class: [B, G, K]."""
     return scores.take_along_dim(labels[..., None, None], 3)[..., 0]
+
+
+def training_data(dataset: Dataset, cfg: AttentionShiftConfig) -> TrainingData:
+    """Whole images at a random size, mirrored at random."""
+    size = cfg.size
+    return TrainingData(dataset=dataset, augment=ShortSide(short=size.short, long=size.long, flip=size.flip))
 
 
 def loss(model: nn.Module, batch: Batch, targets: None, cfg: AttentionShiftConfig) -> dict[str, Tensor]:

@@ -6,9 +6,26 @@ image --network--> semantic, center and offset maps --grouping--> instances, and
 
 from wsis.methods.bestie.config import FULL, TINY, BestieConfig
 from wsis.methods.bestie.stages import stages
-from wsis.methods.bestie.verbs import build, decode, infer, loss, official, predict, pseudo_labels, restore
+from wsis.methods.bestie.verbs import (
+    build,
+    decode,
+    explain,
+    infer,
+    instance_labels,
+    loss,
+    official,
+    predict,
+    pseudo_labels,
+    restore,
+    targets,
+    training_data,
+)
 
 __all__ = [
+    "targets",
+    "explain",
+    "instance_labels",
+    "training_data",
     "BestieConfig",
     "FULL",
     "TINY",

@@ -1,10 +1,12 @@
 """Settings of BESTIE with their sources. FULL is the paper's VOC 2012 setting, TINY the same algorithm for two cores."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 from wsis.core.config import changed, ours, paper
 from wsis.training.schedule import Schedule
+from wsis.weak.sources import Clicks
 
 CITE = "kim2022bestie"
 
@@ -188,6 +190,19 @@ class BestieConfig:
     def image_side(self) -> int:
         """Pixels of a training image's side, for trials on random numbers."""
         return self.augment.crop
+
+    @property
+    def clicks(self) -> Clicks | None:
+        """The annotation of every object that the method needs."""
+        return "mask_random" if self.supervision == "points" else None
+
+    def for_dry_run(self) -> Self:
+        """These settings with random weights, for random images."""
+        return changed(self, **{"weights": "random", "classifier_weights": "random", "semantic.weights": "random"})
+
+    def for_classes(self, names: Sequence[str]) -> Self:
+        """These settings for data with the classes `names`."""
+        return changed(self, classes=len(names))
 
 
 FULL = BestieConfig()

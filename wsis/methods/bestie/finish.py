@@ -9,15 +9,14 @@ from typing import Any
 
 from torch import nn
 
-from wsis.core.types import InstanceMap, Instances, Sample
+from wsis.core.types import Instances, Sample
 from wsis.data.coco_json import write_instances
 from wsis.data.transforms import collate
-from wsis.data.wrappers import category_ids, samples, truths
+from wsis.data.wrappers import category_ids, ground_truths, samples
 from wsis.evaluation.instances import voc_ap
 from wsis.methods.bestie.config import BestieConfig
 from wsis.methods.bestie.verbs import pseudo_labels, restore
 from wsis.models.segmenters import predict, restore_segmenter
-from wsis.models.weights import save_weights
 from wsis.training.final_model import fit_segmenter
 from wsis.training.stages import Workspace
 
@@ -29,19 +28,19 @@ def train_maskrcnn(workspace: Workspace) -> dict[str, Any]:
 
     Report: number of masks, and mAP of its predictions on the validation images.
     """
-    cfg, main = workspace.cfg, workspace.engine.accelerator.is_main_process
+    cfg, main = workspace.cfg, workspace.is_first
     path, count = workspace.path(MASKS), 0
     if main:
         ids = category_ids(workspace.train)
         count = write_instances(path, pseudo_masks(workspace), workspace.train.classes, ids)
-    workspace.engine.accelerator.wait_for_everyone()
+    workspace.options.accelerator.wait_for_everyone()
     s = cfg.semantic
     model = fit_segmenter(workspace, "maskrcnn", path, cfg.maskrcnn, s.backbone, s.weights, stage="maskrcnn")
     if not main:
         return {}
-    save_weights(workspace.path("maskrcnn.safetensors"), model)
+    workspace.save("maskrcnn", model)
     figures = {"pseudo_masks": count}
-    truth = truths(workspace.val) if workspace.val is not None else None
+    truth = ground_truths(workspace.val) if workspace.val is not None else None
     if workspace.val is None or truth is None:
         return figures
     predicted = [predict(model, collate([v]).images.to(workspace.device))[0] for v in samples(workspace.val)]
@@ -53,9 +52,7 @@ def pseudo_masks(workspace: Workspace) -> Iterator[tuple[Sample, Instances]]:
     """Every training image with what the network finds of its tags, or one mask per click."""
     model = restore(workspace.cfg, workspace.folder).to(workspace.device).eval()
     for sample in samples(workspace.train):
-        found = pseudo_labels(model, collate([sample]).to(workspace.device), workspace.cfg)
-        assert isinstance(found, InstanceMap)
-        yield sample, found.unbind()[0].to("cpu")
+        yield sample, pseudo_labels(model, workspace.batch(sample), workspace.cfg)[0].to("cpu")
 
 
 def restore_maskrcnn(cfg: BestieConfig, folder: Path) -> nn.Module:

@@ -28,8 +28,9 @@ from wsis.methods.bestie.cues import activation_maps, extract_cues, semantic_map
 from wsis.methods.bestie.labels import component_labels, foreground_probability
 from wsis.methods.bestie.model import BestieNet, Classifier, PeakAttention, PeakSuppression
 from wsis.methods.bestie.objective import hard_cross_entropy
-from wsis.methods.bestie.verbs import build, decode, infer, loss, pseudo_labels, restore
-from wsis.models.weights import load_weights, save_weights
+from wsis.methods.bestie.verbs import build, decode, infer, loss, restore, targets, training_data
+from wsis.models.weights import load_weights
+from wsis.training.loop import TrainingData
 from wsis.training.stages import Stage, Workspace
 
 CLASSIFIER = "classifier classifier_backbone classifier_weights augment classes"
@@ -63,7 +64,7 @@ def classifier(cfg: BestieConfig, activation: nn.Module, layers: tuple[int, ...]
     return Classifier(cfg.classifier_backbone, cfg.classifier_weights, cfg.classes, activation, layers)
 
 
-def fit_classifier(name: str, model: Classifier, workspace: Workspace) -> Classifier:
+def fit_classifier(name: str, model: Classifier, workspace: Workspace, save: bool = False) -> Classifier:
     """Train a classifier from image tags: multi-label cross entropy of the maps' spatial mean."""
 
     def loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
@@ -84,16 +85,17 @@ def fit_classifier(name: str, model: Classifier, workspace: Workspace) -> Classi
         hue=0.1,
         color_probability=1.0,
     )
-    trained = workspace.optimise(name, model, loss, workspace.train, augment, workspace.cfg.classifier)
+    data = TrainingData(dataset=workspace.train, augment=augment)
+    trained = workspace.fit(name, model, loss, data, workspace.cfg.classifier, save=save)
     return cast(Classifier, trained)
 
 
 def train_classifier(workspace: Workspace) -> dict[str, Any]:
     """The classifier with peak attention. Report: how well it names the classes of the validation images."""
     cfg = workspace.cfg
-    model = fit_classifier("classifier", classifier(cfg, PeakAttention(cfg.pam.alpha), cfg.pam.layers), workspace)
-    if workspace.engine.accelerator.is_main_process:
-        save_weights(workspace.path("classifier.safetensors"), model)
+    model = fit_classifier(
+        "classifier", classifier(cfg, PeakAttention(cfg.pam.alpha), cfg.pam.layers), workspace, save=True
+    )
     return {} if workspace.val is None else {"tag_mAP": tag_precision(model, workspace)}
 
 
@@ -129,7 +131,7 @@ def image_maps(
 
 def make_cues(workspace: Workspace) -> dict[str, Any]:
     """Cues of every training image. Report: precision and recall against the true objects, if known."""
-    cfg, main = workspace.cfg, workspace.engine.accelerator.is_main_process
+    cfg, main = workspace.cfg, workspace.is_first
     if not main:
         return {}
     model = classifier(changed(cfg, classifier_weights="random"), PeakAttention(cfg.pam.alpha), cfg.pam.layers)
@@ -196,7 +198,8 @@ def make_semantic_maps(workspace: Workspace) -> dict[str, Any]:
         }
 
     model = BestieNet(changed(cfg, backbone=cfg.semantic.backbone, weights=cfg.semantic.weights))
-    model = workspace.optimise("semantic_maps", model, loss, first, network_augment(cfg), cfg.semantic_network)
+    data = training_data(first, cfg)
+    model = workspace.fit("semantic_maps", model, loss, data, cfg.semantic_network, save=False)
 
     def maps() -> Iterator[Tensor]:
         for sample in samples(workspace.train):
@@ -210,7 +213,7 @@ def make_semantic_maps(workspace: Workspace) -> dict[str, Any]:
 
 def _report_maps(workspace: Workspace, maps: Iterator[Tensor], folder: str) -> dict[str, Any]:
     """Write one PNG per training image and measure the maps against the true ones, if known."""
-    if not workspace.engine.accelerator.is_main_process:
+    if not workspace.is_first:
         return {}
     quality, known = MeanIoU(workspace.cfg.classes + 1), True
     with atomic(workspace.path(folder)) as temporary:
@@ -222,12 +225,6 @@ def _report_maps(workspace: Workspace, maps: Iterator[Tensor], folder: str) -> d
             else:
                 quality.update(torch.where(classes == IGNORE, 0, classes), sample.true_semantic)
     return {"mIoU": float(quality.result()["mIoU"])} if known else {}
-
-
-def network_augment(cfg: BestieConfig) -> Augment:
-    a = cfg.augment
-    pad = 0 if a.pad_label == "background" else IGNORE
-    return Augment(crop=a.crop, long_side=a.long_side or None, scale=a.scale, scale_step=a.scale_step, pad_value=pad)
 
 
 def training_set(workspace: Workspace) -> Dataset:
@@ -246,12 +243,11 @@ def train_network(workspace: Workspace) -> dict[str, Any]:
 
     def step_loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
         refine = cfg.refine.enabled and step >= cfg.refine.start
-        return loss(network, batch, pseudo_labels(None, batch, cfg), changed(cfg, **{"refine.enabled": refine}))
+        return loss(network, batch, targets(network, batch, cfg), changed(cfg, **{"refine.enabled": refine}))
 
-    model = workspace.optimise("network", build(cfg), step_loss, dataset, network_augment(cfg), cfg.network)
-    if not workspace.engine.accelerator.is_main_process:
+    workspace.fit("network", build(cfg), step_loss, training_data(dataset, cfg), cfg.network)
+    if not workspace.is_first:
         return {}
-    save_weights(workspace.path("network.safetensors"), model)
     pairs = []
     for sample in samples(dataset):
         if sample.truth is None:
@@ -270,7 +266,7 @@ def _alone(sample: Sample, cfg: BestieConfig) -> Instances:
 def evaluate(workspace: Workspace) -> dict[str, Any]:
     """mAP of the network's predictions on the validation images, and mIoU of its semantic map."""
     cfg = workspace.cfg
-    if workspace.val is None or not workspace.engine.accelerator.is_main_process:
+    if workspace.val is None or not workspace.is_first:
         return {}
     model = restore(cfg, workspace.folder).to(workspace.device).eval()
     predicted, truth, semantic = [], [], MeanIoU(cfg.classes + 1)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from wsis.core.config import changed
-from wsis.core.types import Batch, InstanceMap, Trace
+from wsis.core.types import IGNORE, Batch, Dataset, InstanceMap, Instances, Points, Trace
+from wsis.data.transforms import Augment
 from wsis.methods.bestie.config import BestieConfig
 from wsis.methods.bestie.labels import (
     component_labels,
@@ -24,6 +25,7 @@ from wsis.methods.bestie.labels import (
 from wsis.methods.bestie.model import BestieNet, Outputs
 from wsis.methods.bestie.objective import center_map, objective, render
 from wsis.models.weights import load_weights
+from wsis.training.loop import TrainingData
 
 
 def official(cfg: BestieConfig) -> BestieConfig:
@@ -46,7 +48,7 @@ def restore(cfg: BestieConfig, folder: Path) -> BestieNet:
 
 
 @torch.no_grad()
-def pseudo_labels(
+def instance_labels(
     model: nn.Module | None, batch: Batch, cfg: BestieConfig, trace: bool = False
 ) -> InstanceMap | tuple[InstanceMap, Trace]:
     """Masks from tags or points.
@@ -72,6 +74,48 @@ def pseudo_labels(
     return decode(outputs, batch.tags, cfg, trace)
 
 
+def targets(model: nn.Module, batch: Batch, cfg: BestieConfig) -> InstanceMap:
+    """The components of the semantic maps that hold one cue."""
+    labels = instance_labels(None, batch, cfg)
+    assert isinstance(labels, InstanceMap)
+    return labels
+
+
+@torch.no_grad()
+def pseudo_labels(model: nn.Module | None, batch: Batch, cfg: BestieConfig) -> list[Instances]:
+    """Masks from tags or points, see `instance_labels`; with points and a model mask i contains the pixel of click i."""
+    labels = instance_labels(model, batch, cfg)
+    assert isinstance(labels, InstanceMap)
+    if model is None or cfg.supervision != "points" or batch.points is None:
+        return labels.unbind()
+    return [with_clicks(labels, batch.points, image) for image in range(len(batch.images))]
+
+
+def with_clicks(labels: InstanceMap, points: Points, image: int) -> Instances:
+    """The masks of one image's clicks, in order, each with the clicked pixel and the annotation's id."""
+    rows = (points.image == image).nonzero()[:, 0]
+    x, y = points.xy[rows].long().unbind(1)
+    regions = labels.ids[image].clone()
+    regions[y, x] = rows + 1
+    masks = regions == (rows + 1)[:, None, None]
+    return Instances.make(masks, points.labels[rows], scores=labels.scores[rows], ids=points.ids[rows])
+
+
+def explain(model: nn.Module | None, batch: Batch, cfg: BestieConfig) -> Trace:
+    """Every map on the way to `pseudo_labels`."""
+    _, trace = instance_labels(model, batch, cfg, trace=True)
+    assert isinstance(trace, Trace)
+    return trace
+
+
+def training_data(dataset: Dataset, cfg: BestieConfig) -> TrainingData:
+    """Random crops of images with their class maps and cues or clicks."""
+    a = cfg.augment
+    pad = 0 if a.pad_label == "background" else IGNORE
+    augment = Augment(crop=a.crop, long_side=a.long_side or None, scale=a.scale, scale_step=a.scale_step, pad_value=pad)
+    return TrainingData(dataset=dataset, augment=augment)
+
+
 def loss(model: nn.Module, batch: Batch, targets: InstanceMap, cfg: BestieConfig) -> dict[str, Tensor]:
     """The objective on one batch, labels refined by the very outputs that are trained.
 
@@ -93,11 +137,11 @@ def loss(model: nn.Module, batch: Batch, targets: InstanceMap, cfg: BestieConfig
 
 
 @torch.no_grad()
-def predict(model: nn.Module, images: Tensor, cfg: BestieConfig) -> InstanceMap:
+def predict(model: nn.Module, images: Tensor, cfg: BestieConfig) -> list[Instances]:
     """Instances of images [B, 3, H, W] in [0, 1], without any label; scores in [0, 1]."""
     labels = decode(infer(model, images, cfg), None, cfg)
     assert isinstance(labels, InstanceMap)
-    return labels
+    return labels.unbind()
 
 
 def infer(model: nn.Module, images: Tensor, cfg: BestieConfig) -> Outputs:

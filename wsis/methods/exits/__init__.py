@@ -22,10 +22,12 @@ from wsis.methods.exits.verbs import (
     pseudo_labels,
     restore,
     token_scores,
+    training_data,
     unstacked,
 )
 
 __all__ = [
+    "training_data",
     "CROPS_AT_ONCE",
     "Exits",
     "ExitsConfig",

@@ -1,10 +1,12 @@
 """Settings of EXITS with their sources. FULL is the supplementary's COCO setting, TINY the same algorithm for two cores."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 from wsis.core.config import changed, ours, paper
 from wsis.training.schedule import Schedule
+from wsis.weak.sources import Clicks
 
 CITE, MAL = "lee2024exits", "lan2023mal"
 
@@ -207,6 +209,21 @@ class ExitsConfig:
     def image_side(self) -> int:
         """Pixels of a training image's side, for trials on random numbers."""
         return self.crop.size
+
+    @property
+    def clicks(self) -> Clicks | None:
+        """The annotation of every object that the method needs."""
+        return "extreme_points"
+
+    def for_dry_run(self) -> Self:
+        """These settings with random weights, for random images."""
+        return changed(
+            self, **{"extractor.weights": "random", "generator.weights": "random", "final.weights": "random"}
+        )
+
+    def for_classes(self, names: Sequence[str]) -> Self:
+        """These settings for data with the classes `names`."""
+        return changed(self, classes=len(names))
 
 
 FULL = ExitsConfig()

@@ -20,7 +20,7 @@ from wsis.core.seeds import seed_of
 from wsis.core.types import Batch, Sample
 from wsis.data.coco_json import write_instances
 from wsis.data.transforms import collate
-from wsis.data.wrappers import category_ids, samples, truths
+from wsis.data.wrappers import category_ids, ground_truths, samples
 from wsis.evaluation.instances import coco_ap
 from wsis.evaluation.objects import iou_by_size, recall, separated
 from wsis.methods.exits.config import ExitsConfig
@@ -28,11 +28,19 @@ from wsis.methods.exits.crops import CropAugment, ObjectCrops
 from wsis.methods.exits.labels import Retrieved, peak, select, threshold
 from wsis.methods.exits.model import Extractor, build_extractor, build_teaching
 from wsis.methods.exits.objective import warmup_loss
-from wsis.methods.exits.verbs import find_points, label_objects, load_network, load_segmenter, loss, token_scores
+from wsis.methods.exits.verbs import (
+    find_points,
+    label_objects,
+    load_network,
+    load_segmenter,
+    loss,
+    token_scores,
+    training_data,
+)
 from wsis.models.segmenters import predict
 from wsis.models.weights import load_weights, save_weights
 from wsis.training.final_model import fit_segmenter
-from wsis.training.loop import order
+from wsis.training.loop import TrainingData, order
 from wsis.training.stages import Stage, Workspace
 
 CALIBRATION_BATCH = 32  # crops at a time
@@ -69,10 +77,9 @@ def train_extractor(workspace: Workspace) -> dict[str, Any]:
         return warmup_loss(network(batch.jittered), batch, cfg)
 
     if cfg.warmup.steps:
-        augment = CropAugment(cfg.crop, training=True)
-        model = workspace.optimise("extractor", model, loss, crops, augment, cfg.warmup)
-    if workspace.engine.accelerator.is_main_process:
-        save_weights(workspace.path("extractor.safetensors"), model)
+        data = TrainingData(dataset=crops, augment=CropAugment(cfg.crop, training=True))
+        model = workspace.fit("extractor", model, loss, data, cfg.warmup, save=False)
+    workspace.save("extractor", model)
     return {"crops": len(crops)}
 
 
@@ -88,12 +95,13 @@ def training_crops(workspace: Workspace, count: int) -> Iterator[list[Sample]]:
 
     `count` is rounded up to whole batches; where there are fewer objects, the last batch is smaller.
     """
-    cfg, seed, size = workspace.cfg, workspace.engine.seed, CALIBRATION_BATCH
+    cfg, seed, size = workspace.cfg, workspace.options.seed, CALIBRATION_BATCH
     crops = ObjectCrops(workspace.train, cfg.crop, training=True)
     augment = CropAugment(cfg.crop, training=True)
-    for keys in order(len(crops), size, seed, 0, -(-min(count, len(crops)) // size)):
-        once = [key for key in keys if key[0] * size + key[1] < len(crops)]
-        yield [augment(crops[i], seed_of(seed, "crops", step, slot)) for step, slot, i in once]
+    data = TrainingData(dataset=crops, augment=augment)
+    for step, groups in enumerate(order(data, size, seed, 0, -(-min(count, len(crops)) // size))):
+        once = [(i, slot) for ((i, _, slot),) in groups if step * size + slot < len(crops)]
+        yield [augment(crops[i], seed_of(seed, "crops", step, slot)) for i, slot in once]
 
 
 def set_thresholds(workspace: Workspace) -> dict[str, Any]:
@@ -112,7 +120,7 @@ def set_thresholds(workspace: Workspace) -> dict[str, Any]:
         taus = {"tau_fg": walk.tau_fg, "tau_bg": walk.tau_bg}
     else:
         taus = {"tau_fg": tau * walk.fg_factor, "tau_bg": tau * walk.bg_factor}
-    if workspace.engine.accelerator.is_main_process:
+    if workspace.is_first:
         write_json(workspace.path("thresholds.json"), taus)
     final = changed(walk, **taus)
     return {**taus, **quality([(select(d, seeds, final), truth) for d, seeds, truth in scored])}
@@ -150,12 +158,9 @@ def train_network(workspace: Workspace) -> dict[str, Any]:
     def step_loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
         return loss(network, batch, find_points(extractor, batch, cfg), ramped(cfg, step))
 
-    crops = ObjectCrops(workspace.train, cfg.crop, training=True)
-    augment = CropAugment(cfg.crop, training=True)
-    model = workspace.optimise("network", build_teaching(cfg), step_loss, crops, augment, cfg.network)
-    if workspace.engine.accelerator.is_main_process:
-        save_weights(workspace.path("network.safetensors"), model)
-    return {"crops": len(crops)}
+    data = training_data(workspace.train, cfg)
+    workspace.fit("network", build_teaching(cfg), step_loss, data, cfg.network)
+    return {"crops": len(data)}
 
 
 def ramped(cfg: ExitsConfig, step: int) -> ExitsConfig:
@@ -172,11 +177,11 @@ def make_masks(workspace: Workspace) -> dict[str, Any]:
     is known, beside that of filled boxes.
     """
     cfg, path = workspace.cfg, workspace.path("pseudo_train.json")
-    if not workspace.engine.accelerator.is_main_process:
+    if not workspace.is_first:
         return {}
     classes, ids = workspace.train.classes, category_ids(workspace.train)
     if cfg.final.masks == "truth":
-        truth = truths(workspace.train)
+        truth = ground_truths(workspace.train)
         if truth is None:
             raise ConfigError("final.masks=truth is the upper bound and needs data with true masks; use pseudo")
         rows = zip(samples(workspace.train), truth, strict=True)
@@ -191,7 +196,7 @@ def make_masks(workspace: Workspace) -> dict[str, Any]:
         empty += lost
     count = write_instances(path, zip(images, made, strict=True), classes, ids)
     report: dict[str, Any] = {"masks": count, "empty_masks": empty}
-    truth = truths(workspace.train)
+    truth = ground_truths(workspace.train)
     if truth is None:
         return report
     return report | iou_by_size(made, truth) | {f"box_{k}": v for k, v in iou_by_size(boxes, truth).items()}
@@ -203,17 +208,17 @@ def train_segmenter(workspace: Workspace) -> dict[str, Any]:
     model = fit_segmenter(
         workspace, final.segmenter, workspace.path("pseudo_train.json"), cfg.segmenter, final.backbone, final.weights
     )
-    if workspace.engine.accelerator.is_main_process:
+    if workspace.is_first:
         save_weights(workspace.path("segmenter.safetensors"), model)
     return {}
 
 
 def evaluate(workspace: Workspace) -> dict[str, Any]:
     """COCO mask AP of the final model on the validation images, and how many of the objects in pieces it finds."""
-    if workspace.val is None or not workspace.engine.accelerator.is_main_process:
+    if workspace.val is None or not workspace.is_first:
         return {}
     model = load_segmenter(workspace.cfg, workspace.folder).to(workspace.device).eval()
-    truth = truths(workspace.val)
+    truth = ground_truths(workspace.val)
     if truth is None:
         return {}
     images = (collate([sample]).images.to(workspace.device) for sample in samples(workspace.val))

@@ -15,11 +15,11 @@ from torch.nn.functional import interpolate
 
 from wsis.core.config import changed
 from wsis.core.errors import ConfigError
-from wsis.core.types import Batch, Instances, Sample, Trace
+from wsis.core.types import Batch, Dataset, Instances, Sample, Trace
 from wsis.data.masks import box_pixels
 from wsis.data.transforms import collate
 from wsis.methods.exits.config import ExitsConfig
-from wsis.methods.exits.crops import CropAugment, paste
+from wsis.methods.exits.crops import CropAugment, ObjectCrops, paste
 from wsis.methods.exits.labels import (
     PointLabels,
     Seeds,
@@ -36,6 +36,7 @@ from wsis.methods.exits.objective import objective
 from wsis.models.segmenters import build_segmenter, restore_segmenter
 from wsis.models.segmenters import predict as segment
 from wsis.models.weights import load_weights
+from wsis.training.loop import TrainingData
 
 CROPS_AT_ONCE = 32
 
@@ -88,6 +89,13 @@ def restore(cfg: ExitsConfig, folder: Path) -> Exits:
     network = load_network(cfg, folder) if cfg.final.masks == "pseudo" else None
     segmenter = load_segmenter(cfg, folder) if cfg.segmenter.steps else None
     return Exits(network, segmenter)
+
+
+def training_data(dataset: Dataset, cfg: ExitsConfig) -> TrainingData:
+    """Random crops of single objects."""
+    return TrainingData(
+        dataset=ObjectCrops(dataset, cfg.crop, training=True), augment=CropAugment(cfg.crop, training=True)
+    )
 
 
 @torch.no_grad()

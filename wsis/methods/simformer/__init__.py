@@ -20,9 +20,11 @@ from wsis.methods.simformer.verbs import (
     predict,
     pseudo_labels,
     restore,
+    training_data,
 )
 
 __all__ = [
+    "training_data",
     "FULL",
     "SimFormer",
     "SimFormerConfig",

@@ -7,6 +7,7 @@ from typing import Literal, Self
 from wsis.core.config import changed, ours, paper
 from wsis.data.splits import WORLD_SPLIT, find_split
 from wsis.training.schedule import Schedule
+from wsis.weak.sources import Clicks
 
 CITE = "chen2022simformer"
 PARENT = "cheng2021maskformer"
@@ -167,6 +168,15 @@ class SimFormerConfig:
     def image_side(self) -> int:
         """Pixels of a training image's side, for trials on random numbers."""
         return self.size.crop
+
+    @property
+    def clicks(self) -> Clicks | None:
+        """The annotation of every object that the method needs."""
+        return "class_maps"
+
+    def for_dry_run(self) -> Self:
+        """These settings with random weights, for random images."""
+        return changed(self, **{"net.weights": "random", "novel": (0,)})
 
     @property
     def uses_pairs(self) -> bool:

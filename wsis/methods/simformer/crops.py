@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 
@@ -38,7 +38,6 @@ class SemanticAugment:
     novel: tuple[int, ...] = ()
     masks: Literal["base", "all", "given"] = "base"
     tag_scope: Literal["crop", "image"] = "crop"
-    annotates: ClassVar[bool] = True
 
     def __call__(self, sample: Sample, seed: int) -> PaddedSample:
         """image [3, S, S], semantic_map, valid [S, S] and tags [C] of a crop; the truth is left out.

@@ -13,16 +13,24 @@ from torch import Tensor, nn
 
 from wsis.core.errors import DataError
 from wsis.core.files import atomic
-from wsis.core.types import Batch, Dataset, Sample
+from wsis.core.types import Batch, Sample
 from wsis.data.label_maps import write_label_map
 from wsis.data.transforms import collate
 from wsis.data.wrappers import Labelled, samples
 from wsis.evaluation.semantic import MeanIoU, grouped_iou
 from wsis.methods.simformer.config import SimFormerConfig
-from wsis.methods.simformer.crops import SemanticAugment
-from wsis.methods.simformer.partners import References, presence
-from wsis.methods.simformer.verbs import build, load_network, loss, plain, predict, pseudo_labels, restore
-from wsis.models.weights import save_weights
+from wsis.methods.simformer.verbs import (
+    build,
+    crops,
+    load_network,
+    loss,
+    plain,
+    predict,
+    pseudo_labels,
+    restore,
+    training_data,
+)
+from wsis.training.loop import TrainingData
 from wsis.training.stages import Stage, Workspace
 from wsis.weak.simulate import with_base_masks
 
@@ -52,64 +60,28 @@ def stages(cfg: SimFormerConfig) -> list[Stage]:
     return [*found, Stage(name="evaluation", artefact="", run=evaluate, settings=judged, needs=(last,))]
 
 
-class Paired:
-    """A data set in which every image has a partner, see `References`; `partner` is asked for by the training loop."""
-
-    def __init__(self, dataset: Dataset, cfg: SimFormerConfig) -> None:
-        self.dataset, self.classes = dataset, dataset.classes
-        same = cfg.pairs.mode == "self_aug"
-        self.references = None if same else References(presence(dataset), cfg.novel, cfg.pairs)
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self.dataset[index]
-
-    def partner(self, index: int, seed: int) -> int:
-        """The image beside image `index`: itself, to be cropped anew, or a reference."""
-        return index if self.references is None else self.references.partner(index, seed)
-
-
 def train_network(workspace: Workspace) -> dict[str, Any]:
     """MaskFormer with SimNet where pairs teach; the oracle with the true masks of all classes."""
-    cfg, train = workspace.cfg, workspace.train
-    pairs = cfg.uses_pairs and cfg.pairs.mode != "self_same"
-    _learn(workspace, "network", cfg, Paired(train, cfg) if pairs else train, crops(cfg, cfg.masks))
+    _learn(workspace, "network", workspace.cfg, training_data(workspace.train, workspace.cfg))
     return {}
 
 
 def retrain(workspace: Workspace) -> dict[str, Any]:
     """A plain MaskFormer from the start, on the maps that the first one made."""
     maps = Labelled(workspace.train, workspace.path(MAPS))
-    _learn(workspace, "retrained", plain(workspace.cfg), maps, crops(workspace.cfg, "given"))
+    data = TrainingData(dataset=maps, augment=crops(workspace.cfg, "given"), annotates=True)
+    _learn(workspace, "retrained", plain(workspace.cfg), data)
     return {}
 
 
-def crops(cfg: SimFormerConfig, masks: str = "base") -> SemanticAugment:
-    """The random crops that a network is trained on; masks: see `SemanticAugment`."""
-    size = cfg.size
-    return SemanticAugment(
-        crop=size.crop,
-        short=size.short,
-        long=size.long,
-        flip=size.flip,
-        novel=cfg.novel,
-        masks=masks,
-        tag_scope="crop" if masks != "base" else cfg.tag_scope,  # pyright: ignore[reportArgumentType]
-    )
-
-
-def _learn(workspace: Workspace, name: str, cfg: SimFormerConfig, dataset: Dataset, augment: SemanticAugment) -> None:
-    """Train a network on `dataset` and save it under the stage's name."""
+def _learn(workspace: Workspace, name: str, cfg: SimFormerConfig, data: TrainingData) -> None:
+    """Train a network and save it under the stage's name."""
 
     def step_loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
         return loss(network, batch, None, cfg)
 
     schedule = cfg.network if name == "network" else cfg.retrain
-    model = workspace.optimise(name, build(cfg), step_loss, dataset, augment, schedule)
-    if workspace.engine.accelerator.is_main_process:
-        save_weights(workspace.path(f"{name}.safetensors"), model)
+    workspace.fit(name, build(cfg), step_loss, data, schedule)
 
 
 @torch.no_grad()
@@ -119,7 +91,7 @@ def make_labels(workspace: Workspace) -> dict[str, Any]:
     Report: IoU with the truth.
     """
     cfg = workspace.cfg
-    if not workspace.engine.accelerator.is_main_process:
+    if not workspace.is_first:
         return {}
     model = load_network(cfg, workspace.path("network.safetensors")).to(workspace.device).eval()
     metric = MeanIoU(cfg.classes + 1)
@@ -137,7 +109,7 @@ def make_labels(workspace: Workspace) -> dict[str, Any]:
 def evaluate(workspace: Workspace) -> dict[str, Any]:
     """IoU of base and novel classes on the validation images, at their own size."""
     cfg = workspace.cfg
-    if workspace.val is None or not workspace.engine.accelerator.is_main_process:
+    if workspace.val is None or not workspace.is_first:
         return {}
     model = restore(cfg, workspace.folder).to(workspace.device).eval()
     metric = MeanIoU(cfg.classes + 1)

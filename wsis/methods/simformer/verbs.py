@@ -15,15 +15,18 @@ from timm.layers.norm_act import freeze_batch_norm_2d
 from torch import Tensor, nn
 
 from wsis.core.config import changed
-from wsis.core.types import Batch, Trace
+from wsis.core.types import Batch, Dataset, Trace
 from wsis.methods.simformer.config import SimFormerConfig
+from wsis.methods.simformer.crops import SemanticAugment
 from wsis.methods.simformer.labels import best_classes, class_scores, pseudo_maps
 from wsis.methods.simformer.model import MaskFormer
 from wsis.methods.simformer.objective import class_loss, complement_loss, mask_loss, match
 from wsis.methods.simformer.pairs import pixel_pair_losses
+from wsis.methods.simformer.partners import References, presence
 from wsis.methods.simformer.simnet import SimNet
 from wsis.methods.simformer.targets import find_targets
 from wsis.models.weights import load_weights
+from wsis.training.loop import TrainingData
 
 
 class SimFormer(nn.Module):
@@ -74,6 +77,39 @@ def restore(cfg: SimFormerConfig, folder: Path) -> SimFormer:
     if cfg.retrain.steps:
         return load_network(plain(cfg), folder / "retrained.safetensors")
     return load_network(cfg, folder / "network.safetensors")
+
+
+def crops(cfg: SimFormerConfig, masks: str = "base") -> SemanticAugment:
+    """The random crops that a network is trained on; masks: see `SemanticAugment`."""
+    size = cfg.size
+    return SemanticAugment(
+        crop=size.crop,
+        short=size.short,
+        long=size.long,
+        flip=size.flip,
+        novel=cfg.novel,
+        masks=masks,
+        tag_scope="crop" if masks != "base" else cfg.tag_scope,  # pyright: ignore[reportArgumentType]
+    )
+
+
+def training_data(dataset: Dataset, cfg: SimFormerConfig) -> TrainingData:
+    """Random crops; with pairs of images each is followed by itself, cropped anew, or by a reference."""
+    augment = crops(cfg, cfg.masks)
+    if not cfg.uses_pairs or cfg.pairs.mode == "self_same":
+        return TrainingData(dataset=dataset, augment=augment, annotates=True)
+    if cfg.pairs.mode == "self_aug":
+        return TrainingData(
+            dataset=dataset, augment=augment, companions=lambda index, seed: (index,), group=2, annotates=True
+        )
+    references = References(presence(dataset), cfg.novel, cfg.pairs)
+    return TrainingData(
+        dataset=dataset,
+        augment=augment,
+        companions=lambda index, seed: (references.partner(index, seed),),
+        group=2,
+        annotates=True,
+    )
 
 
 def loss(model: nn.Module, batch: Batch, targets: None, cfg: SimFormerConfig) -> dict[str, Tensor]:
