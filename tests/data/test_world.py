@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from wsis.core.errors import ConfigError
 from wsis.data.world import CLASSES, PARTS, SPLITS, STUFF, Scene, World, WorldConfig
-from wsis.data.world.config import DRAWINGS
+from wsis.data.world.drawings import DRAWINGS
 from wsis.data.world.shapes import TINTS, box, limb, oval
 from wsis.data.world.sprites import distances
 
@@ -65,9 +65,9 @@ def test_masks_are_disjoint_and_make_up_the_things_map(scenes):
     for scene in scenes:
         masks = scene.masks
         assert int(masks.sum(0).max()) <= 1
-        assert torch.equal(masks.any(0), scene.things > 0)
+        assert torch.equal(masks.any(0), scene.object_class_map > 0)
         for mask, label in zip(masks, scene.labels, strict=True):
-            assert (scene.things[mask] == label + 1).all()
+            assert (scene.object_class_map[mask] == label + 1).all()
 
 
 def test_every_object_pixel_belongs_to_a_part_and_no_other_does(scenes):
@@ -85,7 +85,7 @@ def test_stuff_covers_the_picture_in_two_regions_or_more(scenes):
 def test_semantic_map_holds_things_before_stuff(scenes):
     for scene in scenes:
         is_thing = scene.instance_map > 0
-        assert torch.equal(scene.semantic[is_thing], scene.things[is_thing])
+        assert torch.equal(scene.semantic[is_thing], scene.object_class_map[is_thing])
         assert torch.equal(scene.semantic[~is_thing].long(), scene.stuff_map[~is_thing] + len(CLASSES))
 
 
@@ -95,7 +95,7 @@ def test_sample_says_what_the_scene_holds():
         scene, sample = world.scene(i), world[i]
         assert sample.tags.nonzero()[:, 0].tolist() == sorted(set(scene.labels.tolist()))
         assert torch.equal(sample.truth.masks, scene.masks) and torch.equal(sample.truth.labels, scene.labels)
-        assert torch.equal(sample.true_semantic, scene.things)
+        assert torch.equal(sample.true_semantic, scene.object_class_map)
         assert sample.image.dtype == torch.uint8 and sample.size == (128, 128)
         assert sample.semantic_map is None and sample.points is None
     assert world[3].file_name == "val_000003.png"
@@ -177,7 +177,7 @@ def test_texture_zero_paints_flat_ground():
 def test_colour_alone_does_not_solve_it(scenes):
     """The class whose mean colour is nearest to the pixel's; guessing would be right 1 time in 17."""
     pixels = torch.stack([s.image for s in scenes]).float().permute(0, 2, 3, 1)
-    truth = torch.stack([s.things for s in scenes]).long()
+    truth = torch.stack([s.object_class_map for s in scenes]).long()
     means = torch.stack([pixels[:40][truth[:40] == c].mean(0) for c in range(len(CLASSES) + 1)])
     found = torch.cdist(pixels[40:].reshape(-1, 3), means).argmin(1)
     truth = truth[40:].flatten()

@@ -1,10 +1,9 @@
 """The embedded world: picture-book scenes with exact masks, drawn on demand, the same for everyone.
 
-A scene is planned in fractions of the picture (the ground, the actors, what hides them, the light) and then
-rendered at `WorldConfig.size`; it depends on the seed, the split and its index alone. What makes weak labels
-hard is a knob each: `WorldConfig`. How it is made: `plan` decides, `animals`, `objects` and `shapes` draw
-things as parts, `stuff` paints the ground, `sprites` turns drawings into lit pixels, `scene` puts all
-together.
+A scene is planned in fractions of the image (the ground, the actors, what hides them, the light) and then rendered at
+`WorldConfig.size`; it depends on the seed, the split and its index alone. What makes weak labels hard is a knob each:
+`WorldConfig`. `plan` decides, `drawings` and `shapes` draw objects as parts, `ground` paints what they stand on,
+`sprites` turns drawings into lit pixels, and `scene` puts all together.
 """
 
 import torch
@@ -12,11 +11,12 @@ from numpy.random import default_rng
 
 from wsis.core.errors import ConfigError
 from wsis.core.types import Instances, Sample
-from wsis.data.world.config import CLASSES, WorldConfig
+from wsis.data.world.config import WorldConfig
+from wsis.data.world.drawings import CLASSES
+from wsis.data.world.ground import STUFF
 from wsis.data.world.plan import plan_scene
 from wsis.data.world.scene import Scene, draw
 from wsis.data.world.shapes import PARTS
-from wsis.data.world.stuff import STUFF
 
 __all__ = ["CLASSES", "PARTS", "SPLITS", "STUFF", "Scene", "World", "WorldConfig"]
 
@@ -27,17 +27,11 @@ _IDS_PER_SPLIT = 10_000_000
 class World:
     """A data set of scenes; see `WorldConfig`. Any order of access gives the same scenes, splits share none.
 
-    Args:
-        split: train, val or test.
-        length: number of scenes. seed: another seed is another world.
-
     Raises:
-        ConfigError: unknown split, negative length or seed.
+        ConfigError: a split that is not train, val or test, a negative length or seed.
     """
 
-    def __init__(
-        self, split: str = "train", length: int = 2000, seed: int = 0, config: WorldConfig | None = None
-    ) -> None:
+    def __init__(self, split: str = "train", length: int = 2000, seed: int = 0, config: WorldConfig | None = None):
         if split not in SPLITS:
             raise ConfigError(f"split={split!r}: choose one of {', '.join(SPLITS)}")
         if not 0 <= length <= _IDS_PER_SPLIT or seed < 0:
@@ -45,6 +39,7 @@ class World:
         self.split, self.length, self.seed = split, length, seed
         self.config = config or WorldConfig()
         self.classes = self.config.classes or CLASSES
+        self.category_ids = tuple(range(1, len(self.classes) + 1))
 
     def __len__(self) -> int:
         return self.length
@@ -68,5 +63,5 @@ class World:
             file_name=f"{self.split}_{index:06d}.png",
             tags=tags,
             truth=Instances.make(scene.masks, scene.labels, ids=ids),
-            true_semantic=scene.things,
+            true_semantic=scene.object_class_map,
         )

@@ -4,44 +4,40 @@ from dataclasses import dataclass
 
 from wsis.core.config import ours
 from wsis.core.errors import ConfigError
-from wsis.data.world.animals import beetle, bird, butterfly, cat, dog, fish, snail, turtle
-from wsis.data.world.objects import boat, car, flower, house, mushroom, robot, rocket, tree
-
-_ANIMALS = (cat, dog, bird, fish, turtle, snail, butterfly, beetle)
-DRAWINGS = {f.__name__: f for f in (*_ANIMALS, tree, mushroom, flower, car, boat, house, rocket, robot)}
-CLASSES = tuple(DRAWINGS)
+from wsis.data.world.drawings import CLASSES
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorldConfig:
     """Size and difficulty of the embedded world.
 
-    size: side of the square pictures, pixels. objects: fewest and most objects planned per picture.
-    object_size: range of an object's longest side, fraction of the picture's.
-    contact: probability that an object gets a touching neighbour of its class.
+    size: side of the square images, pixels. objects: fewest and most objects planned per image.
+    object_size: range of an object's longest side, fraction of the image's.
+    contact: probability that an object gets a touching neighbor of its class.
     occlusion: probability that a post, a beam or reeds cut through an object.
     nested: probability that a small object of the same class stands inside an object's box.
-    camouflage: probability that an object takes the colour of the ground behind it.
+    camouflage: probability that an object takes the color of the ground behind it.
     context: probability that an object keeps to its habitat (fish in water) instead of standing anywhere.
-    texture: strength of surfaces and coats, 0 (flat colour) to 1.
-    classes: the things that appear, a subset of `CLASSES` in the order of their labels; None for all.
+    texture: strength of surfaces and coats, 0 (flat color) to 1.
+    classes: the objects that appear, a subset of `CLASSES` in the order of their labels; None for all.
 
     Raises:
         ConfigError: a value out of range or an unknown class.
     """
 
     size: int = ours(128, why="objects keep their parts, two cores draw 300 a second", unit="px", scales=True)
-    objects: tuple[int, int] = ours((1, 5), why="PASCAL VOC has 2.4 objects a picture, COCO 7.3")
+    objects: tuple[int, int] = ours((1, 5), why="PASCAL VOC has 2.4 objects an image, COCO 7.3")
     object_size: tuple[float, float] = ours((0.22, 0.55), why="28 to 70 pixels at the default size")
-    contact: float = ours(0.25, why="common enough to be learnt")
-    occlusion: float = ours(0.2, why="common enough to be learnt")
+    contact: float = ours(0.25, why="common enough to be learned")
+    occlusion: float = ours(0.2, why="common enough to be learned")
     nested: float = ours(0.1, why="as rare as in photographs of groups")
-    camouflage: float = ours(0.3, why="colour must not give an object away")
-    context: float = ours(0.8, why="tags then confuse a thing with its habitat, as in photographs")
-    texture: float = ours(1.0, why="the pictures are meant to be looked at")
+    camouflage: float = ours(0.3, why="color must not give an object away")
+    context: float = ours(0.8, why="tags then confuse an object with its habitat, as in photographs")
+    texture: float = ours(1.0, why="the images are meant to be looked at")
     classes: tuple[str, ...] | None = ours(None, why="all of them")
 
     def __post_init__(self) -> None:
+        names = CLASSES if self.classes is None else self.classes
         if self.size < 32:
             raise ConfigError(f"size={self.size}: objects vanish below 32 pixels; choose 64 or more")
         if not 1 <= self.objects[0] <= self.objects[1]:
@@ -51,6 +47,5 @@ class WorldConfig:
         for name in ("contact", "occlusion", "nested", "camouflage", "context", "texture"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name}={getattr(self, name)}: must lie in [0, 1]")
-        unknown = [c for c in self.classes or () if c not in CLASSES]
-        if unknown or self.classes == () or len(set(self.classes or ())) < len(self.classes or ()):
+        if not names or len(set(names)) < len(names) or not set(names) <= set(CLASSES):
             raise ConfigError(f"classes={self.classes}: name one or more of {', '.join(CLASSES)}, each once")

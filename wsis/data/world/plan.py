@@ -1,6 +1,6 @@
-"""What happens in a scene of the embedded world: who stands where, in which colours, behind which occluder.
+"""What happens in a scene of the embedded world: who stands where, in which colors, behind which occluder.
 
-Plans are in fractions of the picture, made from a generator alone, so a scene is the same at any resolution.
+Plans are in fractions of the image and made from a generator alone: a scene is the same at any resolution.
 """
 
 from dataclasses import dataclass
@@ -9,62 +9,32 @@ from typing import NamedTuple
 import numpy as np
 from numpy.random import Generator
 
-from wsis.data.world.config import DRAWINGS, WorldConfig
-from wsis.data.world.ground import Layout, plan_layout, regions
+from wsis.data.world.config import WorldConfig
+from wsis.data.world.drawings import DRAWINGS
+from wsis.data.world.ground import STUFF, Layout, percents, plan_layout, regions
 from wsis.data.world.shapes import OCCLUDERS, TINTS, Part, fence, post
 from wsis.data.world.sprites import PATTERNS, Costume, Pose, posed
-from wsis.data.world.stuff import STUFF
 
 Array = np.ndarray
 
-# Things of every class draw their colours from here; much of it is also on the ground. RGB in [0, 255].
-_PALETTE = (
-    np.array(
-        [
-            (214, 76, 62),
-            (238, 146, 62),
-            (244, 200, 84),
-            (148, 182, 78),
-            (74, 132, 74),
-            (72, 160, 158),
-            (86, 146, 206),
-            (58, 82, 138),
-            (134, 96, 160),
-            (228, 136, 158),
-            (150, 98, 62),
-            (204, 172, 132),
-            (122, 128, 136),
-            (240, 230, 212),
-        ],
-        np.float32,
-    )
-    / 255
-)
-_FIXED = {
-    "dark": (0.17, 0.15, 0.17),
-    "light": (0.93, 0.87, 0.76),
-    "white": (0.98, 0.97, 0.94),
-    "glass": (0.62, 0.82, 0.9),
-    "wood": (0.48, 0.32, 0.2),
-    "leaf": (0.36, 0.56, 0.26),
-    "glow": (1, 0.84, 0.36),
-}
-_MATERIAL = {"wood": (0.6, 0.42, 0.26), "grass": (0.4, 0.6, 0.26), "rock": (0.6, 0.58, 0.57)}
-_HOME = {
-    "bird": ("sky", "grass", "snow"),
-    "butterfly": ("sky", "grass"),
-    "fish": ("water",),
-    "boat": ("water",),
-    "rocket": ("sky",),
-    "turtle": ("sand", "water", "grass"),
-}
-_TURN = {"fish": 0.4, "rocket": 0.9, "butterfly": np.pi, "beetle": np.pi}  # 0.15 for what stands upright
+# Objects of every class draw their colors from here; much of it is also on the ground. Hexadecimal RGB
+_PALETTE = """
+    d64c3e ee923e f4c854 94b64e 4a844a 48a09e 5692ce 3a528a 8660a0 e4889e 96623e ccac84 7a8088 f0e6d4
+"""
+PALETTE = np.frombuffer(bytes.fromhex(_PALETTE), np.uint8).reshape(-1, 3) / np.float32(255)
+# In the order of `TINTS`; the first four are drawn for each object
+TINT_COLORS = np.zeros((len(TINTS), 3), np.float32)
+TINT_COLORS[4:] = percents("17 15 17 | 93 87 76 | 98 97 94 | 62 82 90 | 48 32 20 | 36 56 26 | 100 84 36")
+MATERIALS = {"wood": "60 42 26", "grass": "40 60 26", "rock": "60 58 57"}
+HABITATS = {"bird": ("sky", "grass", "snow"), "butterfly": ("sky", "grass"), "fish": ("water",), "boat": ("water",)}
+HABITATS |= {"rocket": ("sky",), "turtle": ("sand", "water", "grass")}
+MAX_TURN = {"fish": 0.4, "rocket": 0.9, "butterfly": np.pi, "beetle": np.pi}  # 0.15 for what stands upright
 
 
 class Actor(NamedTuple):
     """What is to be drawn: an object (label >= 0) or an occluder (label = -(1 + index into `STUFF`)).
 
-    depth: actors of greater depth lie in front. is_camouflaged: its main colour is that of the ground behind
+    depth: actors of greater depth lie in front. is_camouflaged: its main color is that of the ground behind
     it. touches: index of the earlier actor that this one is pushed against, or -1.
     """
 
@@ -96,7 +66,7 @@ def plan_scene(rng: Generator, config: WorldConfig, classes: tuple[str, ...]) ->
     labels = rng.integers(len(classes), size=rng.integers(fewest, most + 1)).tolist()
     layout = plan_layout(rng)
     for _ in range(4):
-        at_home = all(_habitats(classes[c], layout).any() for c in labels)
+        at_home = all(_is_habitat(classes[c], layout).any() for c in labels)
         if not at_home and rng.random() < config.context:
             layout = plan_layout(rng)
     casting = _Casting(rng, config, classes, layout, regions(layout, 48))
@@ -111,11 +81,10 @@ def plan_scene(rng: Generator, config: WorldConfig, classes: tuple[str, ...]) ->
     return Plan(layout, actors, light / np.linalg.norm(light), tone)
 
 
-def _habitats(name: str, layout: Layout) -> Array:
+def _is_habitat(name: str, layout: Layout) -> Array:
     """Which regions of the layout suit the class: bool [R]; any ground but water if it has no habitat."""
-    if name in _HOME:
-        return np.isin(layout.stuff, [STUFF.index(s) for s in _HOME[name]])
-    return (np.arange(len(layout.stuff)) > 0) & (np.array(layout.stuff) != STUFF.index("water"))
+    stuff = np.array([STUFF[s] for s in layout.stuff])
+    return np.isin(stuff, HABITATS[name]) if name in HABITATS else (np.arange(len(stuff)) > 0) & (stuff != "water")
 
 
 @dataclass(frozen=True)
@@ -129,9 +98,9 @@ class _Casting:
     where: Array
 
     def group(self, label: int, others: list[Actor], room: int) -> list[Actor]:
-        """One object and what belongs to it: a small one in its box, a touching neighbour, an occluder."""
+        """One object and what belongs to it: a small one in its box, a touching neighbor, an occluder."""
         rng, config = self.rng, self.config
-        has_small, has_neighbour, is_cut = rng.random(3) < (config.nested, config.contact, config.occlusion)
+        has_small, has_neighbor, is_cut = rng.random(3) < (config.nested, config.contact, config.occlusion)
         low, high = config.object_size
         size = low * (high / low) ** rng.random()
         if has_small and room > 1:
@@ -140,24 +109,21 @@ class _Casting:
         group = [first]
         if has_small and room > 1:
             group.append(self.nested(first))
-        if has_neighbour and room > len(group):
-            group.append(self.neighbour(first, len(others)))
+        if has_neighbor and room > len(group):
+            group.append(self.neighbor(first, len(others)))
         return [*group, self.occluder(first)] if is_cut else group
 
     def actor(self, label: int, size: float) -> Actor:
         """An object of the class in a fresh pose and costume, not placed yet."""
         rng, name = self.rng, self.classes[label]
         parts = DRAWINGS[name](rng)
-        pose = posed(parts, rng.uniform(-1, 1) * _TURN.get(name, 0.15), bool(rng.random() < 0.5))
-        colours = np.array([_FIXED.get(t, (0, 0, 0)) for t in TINTS], np.float32)
-        chosen = _PALETTE[rng.permutation(len(_PALETTE))[:3]] * rng.uniform(0.88, 1.08, (3, 1))
-        colours[[TINTS.index(t) for t in ("main", "coat", "second", "third")]] = chosen[[0, 0, 1, 2]]
-        costume = Costume(
-            colours=colours,
-            pattern=PATTERNS[rng.integers(len(PATTERNS))],
-            phase=(rng.uniform(7, 13), rng.uniform(0, np.pi), rng.uniform(0, 6)),
-            strength=0.85 * self.config.texture,
-        )
+        pose = posed(parts, rng.uniform(-1, 1) * MAX_TURN.get(name, 0.15), bool(rng.random() < 0.5))
+        colors = TINT_COLORS.copy()
+        colors[[0, 2, 3]] = PALETTE[rng.permutation(len(PALETTE))[:3]] * rng.uniform(0.88, 1.08, (3, 1))
+        colors[TINTS.index("coat")] = colors[TINTS.index("main")]
+        pattern = PATTERNS[rng.integers(len(PATTERNS))]
+        phase = rng.uniform(7, 13), rng.uniform(0, np.pi), rng.uniform(0, 6)
+        costume = Costume(colors, pattern, phase, strength=0.85 * self.config.texture)
         is_camouflaged = bool(rng.random() < self.config.camouflage)
         return Actor(label, parts, costume, pose._replace(scale=size / pose.size), 0.0, is_camouflaged)
 
@@ -165,15 +131,15 @@ class _Casting:
         """Of 16 places the one that hides others least and, if the scene keeps to it, lies in the habitat."""
         half, size = actor.pose.half, len(self.where)
         inset = np.minimum(0.85 * half, 0.49)
-        at = inset + self.rng.random((16, 2)) * (1 - 2 * inset)
-        foot = np.minimum(at + (0, 0.8 * half[1]), 0.999)
+        places = inset + self.rng.random((16, 2)) * (1 - 2 * inset)
+        foot = np.minimum(places + (0, 0.8 * half[1]), 0.999)
         region = self.where[(foot[:, 1] * size).astype(int), (foot[:, 0] * size).astype(int)]
-        at_home = _habitats(self.classes[actor.label], self.layout)[region]
+        at_home = _is_habitat(self.classes[actor.label], self.layout)[region]
         cost = np.where(at_home, 0.0, 0.3 * (self.rng.random() < self.config.context))
         for other in others:
-            shared = half + other.pose.half - np.abs(at - (other.pose.x, other.pose.y))
+            shared = half + other.pose.half - np.abs(places - (other.pose.x, other.pose.y))
             cost += np.clip(shared, 0, 2 * np.minimum(half, other.pose.half)).prod(1) / (2 * half).prod()
-        x, y = at[cost.argmin()]
+        x, y = places[cost.argmin()]
         return actor.at(x, y, y + half[1])
 
     def nested(self, host: Actor) -> Actor:
@@ -184,11 +150,10 @@ class _Casting:
         small = self.actor(host.label, 0.42 * pose.size)
         return small.at(np.clip(x, 0.05, 0.95), np.clip(y, 0.05, 0.95), host.depth + 0.02)
 
-    def neighbour(self, host: Actor, index: int) -> Actor:
-        """One of the same class and, half the time, of the same colours, beside its host (actor `index`)."""
+    def neighbor(self, host: Actor, index: int) -> Actor:
+        """One of the same class and, half the time, of the same colors, beside its host (actor `index`)."""
         rng, pose = self.rng, host.pose
-        size = float(np.clip(pose.size * rng.uniform(0.75, 1.1), *self.config.object_size))
-        actor = self.actor(host.label, size)
+        actor = self.actor(host.label, float(np.clip(pose.size * rng.uniform(0.75, 1.1), *self.config.object_size)))
         if rng.random() < 0.5:
             actor = actor._replace(costume=host.costume, is_camouflaged=host.is_camouflaged)
         half = actor.pose.half
@@ -198,7 +163,7 @@ class _Casting:
         return actor.at(x, foot - half[1], foot)._replace(touches=index)
 
     def occluder(self, host: Actor) -> Actor:
-        """Something that rises before the host from the ground or, if it flies, from below the picture."""
+        """Something that rises before the host from the ground or, if it flies, from below the image."""
         rng, half, size = self.rng, host.pose.half, len(self.where)
         unit = float(half.max())
         x, y = host.pose.x + rng.uniform(-0.15, 0.15) * half[0], host.pose.y
@@ -214,8 +179,7 @@ class _Casting:
         parts = draw(rng, wide, tall, (1.05 - y) / unit if flies else 1.25 * tall)
         pose = posed(parts)._replace(scale=unit)
         x, y = np.array([x, y]) + unit * (pose.low + pose.high) / 2
-        tone = np.array(_MATERIAL[stuff], np.float32) * rng.uniform(0.85, 1.15)
-        colours = np.stack([tone * {"second": 0.8, "wood": 0.5}.get(t, 1.0) for t in TINTS])
-        strength = 0.5 * self.config.texture
-        costume = Costume(colours=colours, pattern="stripes", phase=(30.0, 0.2, 0.0), strength=strength)
+        tone = percents(MATERIALS[stuff])[0] * rng.uniform(0.85, 1.15)
+        colors = np.stack([tone * {"second": 0.8, "wood": 0.5}.get(t, 1.0) for t in TINTS])
+        costume = Costume(colors, "stripes", phase=(30.0, 0.2, 0.0), strength=0.5 * self.config.texture)
         return Actor(-1 - STUFF.index(stuff), parts, costume, pose).at(x, y, host.depth + 0.03)

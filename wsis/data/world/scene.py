@@ -1,6 +1,6 @@
-"""A planned scene becomes a picture with exact maps of objects, parts and stuff."""
+"""A planned scene becomes an image with exact maps of objects, parts and stuff."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -8,23 +8,22 @@ from numpy.random import default_rng
 from torch import Tensor
 
 from wsis.data.world.config import WorldConfig
-from wsis.data.world.ground import paint
+from wsis.data.world.ground import axes, noise, paint
 from wsis.data.world.plan import Plan
 from wsis.data.world.shapes import TINTS
 from wsis.data.world.sprites import Sprite, render
-from wsis.data.world.stuff import axes, noise
 
-_SMALLEST = 0.001  # objects with a smaller visible share of the picture, or less than 12 pixels, are left out
+MIN_PIXELS, MIN_SHARE = 12, 0.001  # objects with fewer visible pixels, or a smaller share of the image, are left out
 _Window = tuple[slice, slice]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """A picture and all that is true of it.
+    """An image and all that is true of it.
 
     image: uint8 [3, H, W]. instance_map: int64 [H, W], 0 none, k + 1 the visible pixels of object k.
-    part_map: int64 [H, W], 0 none, i + 1 for `PARTS[i]`. stuff_map: int64 [H, W], i + 1 for `STUFF[i]`: the
-    surface that is seen, or would be without the objects; an occluder counts as the stuff that it is made of.
+    part_map: int64 [H, W], 0 none, i + 1 for `PARTS[i]`. stuff_map: int64 [H, W], i + 1 for `STUFF[i]`: the surface that
+    is visible, or would be without the objects; an occluder counts as the stuff that it is made of.
     labels: int64 [K], indices into the world's classes.
     """
 
@@ -41,19 +40,19 @@ class Scene:
         return self.instance_map[None] == torch.arange(1, len(self.labels) + 1)[:, None, None]
 
     @property
-    def things(self) -> Tensor:
+    def object_class_map(self) -> Tensor:
         """uint8 [H, W]: 0 background, c + 1 for class c."""
         return torch.cat([self.labels.new_zeros(1), self.labels + 1])[self.instance_map].to(torch.uint8)
 
     @property
     def semantic(self) -> Tensor:
-        """uint8 [H, W]: 1..C the things, C + 1..C + S the stuff, no background."""
+        """uint8 [H, W]: 1..C the objects, C + 1..C + S the stuff, no background."""
         stuff = (self.stuff_map + len(self.classes)).to(torch.uint8)
-        return torch.where(self.instance_map > 0, self.things, stuff)
+        return torch.where(self.instance_map > 0, self.object_class_map, stuff)
 
 
 def _windows(sprite: Sprite, n: int, down: int = 0, right: int = 0) -> tuple[_Window, _Window]:
-    """What of a shifted sprite is on the picture: where on the picture, and where on the sprite."""
+    """The visible part of a shifted sprite: where it is in the image, and where in the sprite."""
     top, left = sprite.top + down, sprite.left + right
     h, w = sprite.alpha.shape
     y0, y1, x0, x1 = max(top, 0), max(min(top + h, n), 0), max(left, 0), max(min(left + w, n), 0)
@@ -70,8 +69,7 @@ def _pushed(sprite: Sprite, host: Sprite, side: int) -> Sprite:
         return sprite
     gap = (a[common].argmax(1) + b[common].argmax(1)).min()  # free pixels between two windows that abut
     overlap = int(gap) + 2
-    left = host.left + a.shape[1] - overlap if side > 0 else host.left - b.shape[1] + overlap
-    return replace(sprite, left=left)
+    return sprite._replace(left=host.left + a.shape[1] - overlap if side > 0 else host.left - b.shape[1] + overlap)
 
 
 def _sprites(plan: Plan, image: np.ndarray) -> list[Sprite]:
@@ -79,67 +77,55 @@ def _sprites(plan: Plan, image: np.ndarray) -> list[Sprite]:
     n = image.shape[-1]
     sprites: list[Sprite] = []
     for actor in plan.actors:
-        costume = actor.costume
+        costume, pose = actor.costume, actor.pose
         if actor.is_camouflaged:
-            x, y, r = (int(v * n) for v in (actor.pose.x, actor.pose.y, actor.pose.size / 3))
+            x, y, r = (int(v * n) for v in (pose.x, pose.y, pose.size / 3))
+            colors = costume.colors.copy()
             behind = image[:, max(y - r, 0) : y + r + 1, max(x - r, 0) : x + r + 1].mean((1, 2))
-            colours = costume.colours.copy()
-            colours[[TINTS.index("main"), TINTS.index("coat")]] = behind
-            costume = replace(costume, colours=colours)
-        sprite = render(actor.parts, costume, actor.pose, plan.light, n)
+            colors[[TINTS.index("main"), TINTS.index("coat")]] = behind
+            costume = costume._replace(colors=colors)
+        sprite = render(actor.parts, costume, pose, plan.light, n)
         if actor.touches >= 0:
-            side = 1 if actor.pose.x > plan.actors[actor.touches].pose.x else -1
+            side = 1 if pose.x > plan.actors[actor.touches].pose.x else -1
             sprite = _pushed(sprite, sprites[actor.touches], side)
         sprites.append(sprite)
     return sprites
 
 
 def _owners(sprites: list[Sprite], order: list[int], n: int) -> np.ndarray:
-    """Which sprite is seen at each pixel: int64 [n, n], 0 none, else 1 + its index."""
+    """Which sprite is visible at each pixel: int64 [n, n], 0 none, else 1 + its index."""
     owner = np.zeros((n, n), np.int64)
     for i in order:
-        on, of = _windows(sprites[i], n)
-        owner[on][sprites[i].parts[of] > 0] = i + 1
+        there, here = _windows(sprites[i], n)
+        owner[there][sprites[i].parts[here] > 0] = i + 1
     return owner
-
-
-def _compose(image: np.ndarray, sprites: list[Sprite], order: list[int], plan: Plan) -> None:
-    """Draw the sprites from back to front, each after its shadow, in place."""
-    n = image.shape[-1]
-    for i in order:
-        sprite, reach = sprites[i], 0.07 * plan.actors[i].pose.size * n
-        on, of = _windows(sprite, n, round(reach), -round(reach * float(plan.light[0]) * 1.5))
-        image[(slice(None), *on)] *= 1 - 0.42 * sprite.shadow[of]
-        on, of = _windows(sprite, n)
-        behind = image[(slice(None), *on)]
-        behind += sprite.alpha[of] * (sprite.rgb[(slice(None), *of)] - behind)
 
 
 def draw(plan: Plan, config: WorldConfig, classes: tuple[str, ...]) -> Scene:
     """Render a planned scene with its maps at `config.size`."""
-    n = config.size
+    n, actors = config.size, plan.actors
     image, where = paint(plan.layout, n, config.texture)
-    stuff_map = np.array(plan.layout.stuff)[where] + 1
     sprites = _sprites(plan, image)
-    order = sorted(range(len(sprites)), key=lambda i: plan.actors[i].depth)
+    order = sorted(range(len(sprites)), key=lambda i: actors[i].depth)
+    areas = np.bincount(_owners(sprites, order, n).ravel(), minlength=len(sprites) + 1)[1:]
+    order = [i for i in order if actors[i].label < 0 or areas[i] >= max(MIN_PIXELS, MIN_SHARE * n * n)]
     owner = _owners(sprites, order, n)
-    seen = np.bincount(owner.ravel(), minlength=len(sprites) + 1)[1:]
-    visible = [i for i in order if plan.actors[i].label < 0 or seen[i] >= max(12, _SMALLEST * n * n)]
-    if len(visible) < len(order):
-        order, owner = visible, _owners(sprites, visible, n)
-    _compose(image, sprites, order, plan)
-
-    objects = [i for i in order if plan.actors[i].label >= 0]
+    objects = [i for i in order if actors[i].label >= 0]
     number = np.zeros(len(sprites) + 1, np.int64)
     number[[i + 1 for i in objects]] = range(1, len(objects) + 1)
-    part_map = np.zeros((n, n), np.int64)
-    for i in order:
-        on, of = _windows(sprites[i], n)
-        mine = owner[on] == i + 1
-        if plan.actors[i].label >= 0:
-            part_map[on][mine] = sprites[i].parts[of][mine]
+
+    part_map, stuff_map = np.zeros((n, n), np.int64), np.array(plan.layout.stuff)[where] + 1
+    for i in order:  # from back to front, each after its shadow
+        sprite, reach = sprites[i], 0.07 * actors[i].pose.size * n
+        there, here = _windows(sprite, n, round(reach), -round(reach * float(plan.light[0]) * 1.5))
+        image[:, *there] *= 1 - 0.42 * sprite.shadow[here]
+        there, here = _windows(sprite, n)
+        behind, visible = image[:, *there], owner[there] == i + 1
+        behind += sprite.alpha[here] * (sprite.rgb[:, *here] - behind)
+        if actors[i].label >= 0:
+            part_map[there][visible] = sprite.parts[here][visible]
         else:
-            stuff_map[on][mine] = -plan.actors[i].label
+            stuff_map[there][visible] = -actors[i].label
     x, y = axes(n)
     image *= plan.tone[:, None, None] * (1.06 - 0.28 * ((x - 0.5) ** 2 + (y - 0.5) ** 2))
     image += 0.025 * config.texture * noise(default_rng(plan.layout.seeds[0]), n, 96, 96)
@@ -148,6 +134,6 @@ def draw(plan: Plan, config: WorldConfig, classes: tuple[str, ...]) -> Scene:
         instance_map=torch.from_numpy(number[owner]),
         part_map=torch.from_numpy(part_map),
         stuff_map=torch.from_numpy(stuff_map),
-        labels=torch.tensor([plan.actors[i].label for i in objects], dtype=torch.long),
+        labels=torch.tensor([actors[i].label for i in objects], dtype=torch.long),
         classes=classes,
     )

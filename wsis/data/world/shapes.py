@@ -1,63 +1,29 @@
 """The vocabulary of the drawings, and the occluders.
 
-A drawing lives in units of about [-1, 1], x to the right, y down, looking right; later parts lie in front. A
-part is an oval, a limb (a line whose thickness changes along it) or a convex polygon with rounded corners,
-and wears a *tint*, the name of a colour that the plan decides; "coat" is the main colour with the object's
-pattern.
+A drawing lives in units of about [-1, 1], with x to the right and y down, and looks to the right; later parts lie in
+front. A part is an oval, a limb (a line whose thickness changes along it) or a convex polygon with rounded corners, and
+wears a *tint*, the name of a color that the plan decides; "coat" is the main color with the object's pattern.
 """
 
 from typing import NamedTuple
 
 from numpy.random import Generator
 
-PARTS = (
-    "head",
-    "ear",
-    "eye",
-    "muzzle",
-    "beak",
-    "antenna",
-    "body",
-    "arm",
-    "leg",
-    "tail",
-    "wing",
-    "fin",
-    "shell",
-    "spot",
-    "trunk",
-    "crown",
-    "fruit",
-    "stem",
-    "cap",
-    "petal",
-    "center",
-    "leaf",
-    "cabin",
-    "window",
-    "wheel",
-    "lamp",
-    "hull",
-    "mast",
-    "sail",
-    "wall",
-    "roof",
-    "door",
-    "chimney",
-    "nose",
-    "flame",
-    "panel",
+PARTS = tuple(
+    """
+    head ear eye muzzle beak antenna body arm leg tail wing fin shell spot trunk crown fruit stem cap petal center leaf
+    cabin window wheel lamp hull mast sail wall roof door chimney nose flame panel
+    """.split()
 )
-TINTS = ("main", "coat", "second", "third", "dark", "light", "white", "glass", "wood", "leaf", "glow")
-MOST_CORNERS = 6
+TINTS = tuple("main coat second third dark light white glass wood leaf glow".split())
+MAX_CORNERS = 6
 
 
 class Part(NamedTuple):
     """One part of a drawing.
 
-    kind: oval (x, y, rx, ry, turn in radians), limb (x0, y0, x1, y1, r0, r1) or poly (radius of the corners,
-    then x, y of six corners). name: of `PARTS`. tint: of `TINTS`. bulge: how far the relief rises from the
-    rim inwards.
+    kind: oval (x, y, rx, ry, turn in radians), limb (x0, y0, x1, y1, r0, r1) or poly (the radius of the corners, then x, y
+    of six corners). name: of `PARTS`. tint: of `TINTS`. bulge: how far from the rim inwards the relief rises.
     """
 
     kind: str
@@ -81,8 +47,8 @@ def limb(name: str, tint: str, x0: float, y0: float, x1: float, y1: float, r0: f
 
 def poly(name: str, tint: str, *corners: tuple[float, float], soft: float = 0.05, bulge: float = 0.12) -> Part:
     """A convex polygon of at most six corners, in the order of walking around it."""
-    # all polygons get as many corners, so that they are drawn together
-    six = corners + corners[-1:] * (MOST_CORNERS - len(corners))
+    # all polygons have as many corners, which lets them be drawn together
+    six = corners + corners[-1:] * (MAX_CORNERS - len(corners))
     return Part("poly", name, tint, (soft, *(v for corner in six for v in corner)), bulge)
 
 
@@ -91,35 +57,40 @@ def box(name: str, tint: str, x0: float, y0: float, x1: float, y1: float, soft: 
     return poly(name, tint, (x0, y0), (x1, y0), (x1, y1), (x0, y1), soft=soft)
 
 
+def ovals(name: str, tint: str, *rows: tuple[float, ...]) -> list[Part]:
+    return [oval(name, tint, *row) for row in rows]
+
+
+def limbs(name: str, tint: str, *rows: tuple[float, ...]) -> list[Part]:
+    return [limb(name, tint, *row) for row in rows]
+
+
 def eye(x: float, y: float, r: float) -> list[Part]:
     """The white of an eye that looks ahead, and its pupil."""
     return [oval("eye", "white", x, y, r), oval("eye", "dark", x + 0.25 * r, y, 0.66 * r)]
 
 
-def post(rng: Generator, wide: float, tall: float, down: float) -> list[Part]:
-    """A weathered pole with a knob.
+# Occluders are drawn around what they cut, a box of half sizes `wide` and `tall` of which the longer is 1, and stand on
+# the ground, which is `down` below its middle.
 
-    All occluders are drawn around what they cut, a box of half sizes `wide` and `tall` of which the longer is
-    1, and stand on the ground `down` below its middle.
-    """
+
+def post(rng: Generator, wide: float, tall: float, down: float) -> list[Part]:
+    """A weathered pole with a knob."""
     r, lean = rng.uniform(0.15, 0.19) * wide, rng.uniform(-0.08, 0.08)
     top = -1.3 * tall
-    return [
-        limb("trunk", "coat", lean, top, 0, down, r),
-        limb("cap", "second", lean - 0.3 * r, top, lean + 0.3 * r, top, 1.2 * r),
-    ]
+    knob = limb("cap", "second", lean - 0.3 * r, top, lean + 0.3 * r, top, 1.2 * r)
+    return [limb("trunk", "coat", lean, top, 0, down, r), knob]
 
 
 def fence(rng: Generator, wide: float, tall: float, down: float) -> list[Part]:
-    """Two rails before three pickets."""
+    """Two rails before two pickets."""
     reach, thick, sag = 1.25 * wide + 0.25, rng.uniform(0.09, 0.12) * tall, rng.uniform(-0.1, 0.1)
     low, high = -0.75 * tall, -1.0 * tall
     pickets = [
         poly("trunk", "second", (x - thick, low), (x, high), (x + thick, low), (x + thick, down), (x - thick, down))
         for x in (-0.8 * reach, 0.8 * reach)
     ]
-    rails = [limb("trunk", "coat", -reach, y * tall + sag, reach, y * tall - sag, thick) for y in (-0.4, 0.3)]
-    return [*pickets, *rails]
+    return pickets + [limb("trunk", "coat", -reach, y * tall + sag, reach, y * tall - sag, thick) for y in (-0.4, 0.3)]
 
 
 def stones(rng: Generator, wide: float, tall: float, down: float) -> list[Part]:
@@ -127,27 +98,23 @@ def stones(rng: Generator, wide: float, tall: float, down: float) -> list[Part]:
     count = max(3, round((down + 1.2 * tall) / (0.36 * wide)))
     high = (down + 1.2 * tall) / count
     across, tilt = rng.uniform(0.18, 0.26, count) * wide, rng.uniform(-0.1, 0.1, count)
-    return [
-        oval(
-            "trunk", ("coat", "second")[k % 2], 0.3 * tilt[k], down - (k + 0.5) * high, across[k], 0.72 * high, tilt[k]
-        )
-        for k in range(count)
-    ]
+    places = [(0.3 * tilt[k], down - (k + 0.5) * high, across[k], 0.72 * high, tilt[k]) for k in range(count)]
+    return [oval("trunk", ("coat", "second")[k % 2], *place) for k, place in enumerate(places)]
 
 
 def reeds(rng: Generator, wide: float, tall: float, down: float) -> list[Part]:
     """Broad blades and a bulrush."""
     r, lean = rng.uniform(0.15, 0.18) * wide, rng.uniform(-0.1, 0.1)
-    blades = [
+    x = 0.22 * wide + lean
+    bulrush = [
+        limb("stem", "second", x, -1.2 * tall, 0.1 * wide, down, 0.25 * r),
+        limb("stem", "wood", x, -1.25 * tall, x - 0.02, -0.8 * tall, 0.55 * r),
+    ]
+    return bulrush + [
         limb("leaf", tint, lean * s + x * wide, -h * tall, 0.8 * x * wide, down, 0.3 * r, 0.9 * r)
         for s, x, h, tint in ((3, -0.45, 0.9, "second"), (-2, 0.4, 0.6, "second"), (1, 0.0, 1.5, "coat"))
     ]
-    x = 0.22 * wide + lean
-    return [
-        limb("stem", "second", x, -1.2 * tall, 0.1 * wide, down, 0.25 * r),
-        limb("stem", "wood", x, -1.25 * tall, x - 0.02, -0.8 * tall, 0.55 * r),
-        *blades,
-    ]
 
 
-OCCLUDERS = (("wood", post), ("wood", fence), ("rock", stones), ("grass", reeds))  # with what they are made of
+# with what they are made of
+OCCLUDERS = (("wood", post), ("wood", fence), ("rock", stones), ("grass", reeds))

@@ -3,42 +3,38 @@
 The distances are the common ones for an ellipse (first order), a line with round ends and a convex polygon.
 """
 
-from dataclasses import dataclass
 from math import cos, sin
 from typing import NamedTuple
 
 import numpy as np
 
-from wsis.data.world.shapes import MOST_CORNERS, PARTS, TINTS, Part
+from wsis.data.world.shapes import MAX_CORNERS, PARTS, TINTS, Part
 
 Array = np.ndarray
 _CIRCLE = np.stack([f(np.arange(12) * np.pi / 6) for f in (np.cos, np.sin)])  # (2, 12)
 PATTERNS = ("plain", "stripes", "spots", "patches")
-_DECALS = {"eye", "spot", "window", "nose", "panel", "lamp", "muzzle", "fruit", "door"}
-_SOFT = 0.11  # width of the shadow's penumbra, in units of the drawing
+_DECALS = set("eye spot window nose panel lamp muzzle fruit door".split())
+_PENUMBRA = 0.11  # width of the shadow's soft edge, in units of the drawing
 
 
-@dataclass(frozen=True, kw_only=True)
-class Costume:
+class Costume(NamedTuple):
     """How the parts are painted.
 
-    colours: float32 [T, 3], RGB in [0, 1] per name of `TINTS`. pattern: one of `PATTERNS`, in the second
-    colour. phase: frequency (radians per unit), angle and offset (radians) of the pattern. strength: of it,
-    in [0, 1].
+    colors: float32 [T, 3], RGB in [0, 1] per name of `TINTS`. pattern: one of `PATTERNS`, in the second color.
+    phase: frequency (radians per unit), angle and offset (radians) of the pattern. strength: of it, in [0, 1].
     """
 
-    colours: Array
+    colors: Array
     pattern: str
     phase: tuple[float, float, float]
     strength: float
 
 
 class Pose(NamedTuple):
-    """How a drawing lies in the picture.
+    """How a drawing lies in the image.
 
-    x, y: center of its box, fractions of the picture. turn: radians, clockwise; after `flip`, left to right.
-    scale: fractions of the picture per unit of the drawing. low, high: corners [2] of the turned drawing's
-    box.
+    x, y: center of its box, fractions of the image. turn: radians, clockwise, after `flip` from left to right. scale:
+    fractions of the image per unit of the drawing. low, high: corners [2] of the turned drawing's box.
     """
 
     x: float
@@ -51,18 +47,17 @@ class Pose(NamedTuple):
 
     @property
     def half(self) -> Array:
-        """Half width and half height of the box, fractions of the picture."""
+        """Half width and half height of the box, fractions of the image."""
         return (self.high - self.low) * (self.scale / 2)
 
     @property
     def size(self) -> float:
-        """The longer side of the box, fraction of the picture."""
+        """The longer side of the box, fraction of the image."""
         return 2 * float(self.half.max())
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sprite:
-    """A rendered object on its own small window, whose upper left pixel is (top, left) of the picture.
+class Sprite(NamedTuple):
+    """A rendered object on its own small window, whose upper left pixel is (top, left) of the image.
 
     rgb: float32 [3, h, w]. alpha, shadow: float32 [h, w] in [0, 1].
     parts: int64 [h, w], 0 outside, else 1 + index into `PARTS`.
@@ -77,29 +72,24 @@ class Sprite:
 
 
 def _affine(turn: float, flip: bool) -> Array:
-    """Flip, then rotation, [2, 2]: drawing -> picture."""
+    """Flip, then rotation, [2, 2]: drawing -> image."""
     c, s = np.cos(turn), np.sin(turn)
     return np.array([[-c, -s], [-s, c]]) if flip else np.array([[c, -s], [s, c]])
 
 
-def _outline(parts: list[Part]) -> Array:
-    """Points [2, M] whose bounding box is that of the drawing, in units of the drawing."""
+def posed(parts: list[Part], turn: float = 0.0, flip: bool = False) -> Pose:
+    """The drawing at the origin, turned and flipped, one unit of it as large as the image."""
     ovals = np.array([p.geometry for p in parts if p.kind == "oval"]).reshape(-1, 5).T[:, :, None]
     limbs = np.array([p.geometry for p in parts if p.kind == "limb"]).reshape(-1, 6).T[:, :, None]
-    corners = [p.geometry[1:] for p in parts if p.kind == "poly"]
+    corners = np.array([p.geometry[1:] for p in parts if p.kind == "poly"]).reshape(-1, 2).T
     c, s, u, v = np.cos(ovals[4]), np.sin(ovals[4]), ovals[2] * _CIRCLE[0], ovals[3] * _CIRCLE[1]
-    points = [
+    outline = [  # points [2, M] whose bounding box is that of the drawing
         np.stack([ovals[0] + c * u - s * v, ovals[1] + s * u + c * v]).reshape(2, -1),
         (limbs[0:2] + limbs[4] * _CIRCLE[:, None]).reshape(2, -1),
         (limbs[2:4] + limbs[5] * _CIRCLE[:, None]).reshape(2, -1),
-        np.concatenate(corners).reshape(-1, 2).T if corners else np.empty((2, 0)),
+        corners,
     ]
-    return np.concatenate(points, axis=1)
-
-
-def posed(parts: list[Part], turn: float = 0.0, flip: bool = False) -> Pose:
-    """The drawing at the origin, turned and flipped, one unit of it as large as the picture."""
-    points = _affine(turn, flip) @ _outline(parts)
+    points = _affine(turn, flip) @ np.concatenate(outline, axis=1)
     return Pose(0.0, 0.0, turn, flip, 1.0, points.min(1), points.max(1))
 
 
@@ -124,15 +114,15 @@ def _limbs(parts: list[Part], grid: Array) -> Array:
     rows = np.stack([c, s, -(c * x0 + s * y0), -s, c, s * x0 - c * y0], 1)
     p = (rows.reshape(-1, 3).astype(np.float32) @ grid).reshape(len(parts), 2, -1)
     length, r0, slope = (v[:, None].astype(np.float32) for v in (length, r0, (r1 - r0) / length))
-    on = np.clip(p[:, 0], 0, length)
-    beyond = p[:, 0] - on
-    return np.sqrt(beyond * beyond + p[:, 1] * p[:, 1]) - r0 - slope * on
+    along = np.clip(p[:, 0], 0, length)
+    beyond = p[:, 0] - along
+    return np.sqrt(beyond * beyond + p[:, 1] * p[:, 1]) - r0 - slope * along
 
 
 def _polys(parts: list[Part], grid: Array) -> Array:
     """Distance to convex polygons as half planes, corners rounded by adding the excesses in quadrature."""
     geometry = np.array([p.geometry for p in parts])
-    soft, p = geometry[:, :1], geometry[:, 1:].reshape(len(parts), MOST_CORNERS, 2)
+    soft, p = geometry[:, :1], geometry[:, 1:].reshape(len(parts), MAX_CORNERS, 2)
     q = np.roll(p, -1, axis=1)
     x, y = np.moveaxis(q - p, 2, 0)
     around = np.sign((p[:, :, 0] * q[:, :, 1] - p[:, :, 1] * q[:, :, 0]).sum(1, keepdims=True))
@@ -141,27 +131,23 @@ def _polys(parts: list[Part], grid: Array) -> Array:
     normal = np.stack([y, -x], 2) * (around / np.where(short, 1, length))[:, :, None]
     offset = np.where(short, -9, soft - (normal * p).sum(2))  # an edge without length never counts
     rows = np.concatenate([normal, offset[:, :, None]], 2).astype(np.float32)
-    d = (rows.reshape(-1, 3) @ grid).reshape(len(parts), MOST_CORNERS, -1)
+    d = (rows.reshape(-1, 3) @ grid).reshape(len(parts), MAX_CORNERS, -1)
     inside = np.minimum(d.max(1), 0)
     np.maximum(d, 0, out=d)
     return inside + np.sqrt(np.einsum("pen,pen->pn", d, d)) - soft.astype(np.float32)
 
 
-_DISTANCE = {"oval": _ovals, "limb": _limbs, "poly": _polys}
-
-
 def distances(parts: list[Part], grid: Array) -> Array:
     """Signed distance [P, n] of each part at `grid` [3, n] (x, y, 1), in units; negative inside."""
     out = np.empty((len(parts), grid.shape[1]), np.float32)
-    for kind, distance in _DISTANCE.items():
-        rows = [i for i, p in enumerate(parts) if p.kind == kind]
-        if rows:
+    for kind, distance in (("oval", _ovals), ("limb", _limbs), ("poly", _polys)):
+        if rows := [i for i, p in enumerate(parts) if p.kind == kind]:
             out[rows] = distance([parts[i] for i in rows], grid)
     return out
 
 
 def _pattern(costume: Costume, grid: Array) -> Array:
-    """Weight [n] in [0, 1] of the second colour on the coat."""
+    """Weight [n] in [0, 1] of the second color on the coat."""
     frequency, angle, offset = costume.phase
     x, y = grid[0], grid[1]
     a = frequency * (cos(angle) * x + sin(angle) * y) + offset
@@ -183,13 +169,13 @@ def _shade(height: Array, rim: Array, light: Array) -> tuple[Array, Array]:
     facing = (light[2] - gx * light[0] - gy * light[1]) / np.sqrt(1 + gx * gx + gy * gy)
     facing = np.maximum(facing, 0)
     shine = facing * facing
-    shine *= shine
-    shine *= shine
+    for _ in range(2):
+        shine *= shine
     return (0.56 + 0.62 * facing) * (0.74 + 0.26 * rim), 0.22 * shine * shine
 
 
 def _layered(alpha: Array, front_first: list[Part]) -> tuple[Array, Array, Array]:
-    """What is seen of each part [P, n], what it adds to the relief [P, n], what shows through them all [n].
+    """The visible share of each part [P, n], what it adds to the relief [P, n], what shows through them all [n].
 
     Decals lie on the relief of the parts below them instead of hiding it.
     """
@@ -198,10 +184,8 @@ def _layered(alpha: Array, front_first: list[Part]) -> tuple[Array, Array, Array
     for i, part in enumerate(front_first):
         np.multiply(alpha[i], clear, out=weight[i])
         clear -= weight[i]
-        if part.name in _DECALS:
-            np.multiply(alpha[i], 0.6, out=relief[i])
-        else:
-            np.multiply(alpha[i], bare, out=relief[i])
+        np.multiply(alpha[i], 0.6 if part.name in _DECALS else bare, out=relief[i])
+        if part.name not in _DECALS:
             bare -= relief[i]
     return weight, relief, clear
 
@@ -224,40 +208,32 @@ def _grid(pose: Pose, n: int, margin: float) -> tuple[Array, int, int]:
 
 
 def render(parts: list[Part], costume: Costume, pose: Pose, light: Array, n: int) -> Sprite:
-    """Draw one object for a picture of n pixels a side; `light` is a unit vector [3] towards the lamp."""
+    """Draw one object for an image of n pixels a side; `light` is a unit vector [3] towards the lamp."""
     unit = pose.scale * n  # pixels per unit of the drawing
-    grid, top, left = _grid(pose, n, _SOFT * unit + 1)
+    grid, top, left = _grid(pose, n, _PENUMBRA * unit + 1)
     shape, grid = grid.shape[1:], grid.reshape(3, -1)
     front_first = parts[::-1]
     d = distances(front_first, grid)
-    alpha = d * -unit
-    alpha += 0.5
-    np.clip(alpha, 0, 1, out=alpha)
-    weight, relief, clear = _layered(alpha, front_first)
+    weight, relief, clear = _layered(np.clip(d * -unit + 0.5, 0, 1), front_first)
 
     bulge = np.array([[p.bulge] for p in front_first], np.float32)
-    depth = d * (-1 / bulge)  # 0 on the rim of a part, 1 from its bulge inwards, where the dome is flat
-    np.clip(depth, 0, 1, out=depth)
+    depth = np.clip(d * (-1 / bulge), 0, 1)  # 0 on the rim of a part, 1 from its bulge inwards, where the dome is flat
     rim = np.minimum(2.5 * np.einsum("pn,pn->n", weight, depth), 1)
-    dome = 2 - depth
-    dome *= depth
-    np.sqrt(dome, out=dome)
-    dome *= bulge
-    height = np.einsum("pn,pn->n", relief, dome) * unit
+    height = np.einsum("pn,pn->n", relief, np.sqrt((2 - depth) * depth) * bulge) * unit
     shade, shine = _shade(height.reshape(shape), rim.reshape(shape), light)
 
-    colour = costume.colours[[TINTS.index(p.tint) for p in front_first]].T @ weight
+    color = costume.colors[[TINTS.index(p.tint) for p in front_first]].T @ weight
     coat = [i for i, p in enumerate(front_first) if p.tint == "coat"]
     if costume.pattern != "plain" and coat:
-        change = costume.colours[TINTS.index("second")] - costume.colours[TINTS.index("coat")]
-        colour += change[:, None] * (weight[coat].sum(0) * _pattern(costume, grid))
+        change = costume.colors[TINTS.index("second")] - costume.colors[TINTS.index("coat")]
+        color += change[:, None] * (weight[coat].sum(0) * _pattern(costume, grid))
     nearest = d.min(0)
     names = np.array([PARTS.index(p.name) + 1 for p in front_first])
-    fall = np.clip(0.5 - nearest / _SOFT, 0, 1)
+    fall = np.clip(0.5 - nearest / _PENUMBRA, 0, 1)
     return Sprite(
         top=top,
         left=left,
-        rgb=colour.reshape(3, *shape) * shade + shine,
+        rgb=color.reshape(3, *shape) * shade + shine,
         alpha=(1 - clear).reshape(shape),
         shadow=(fall * fall * (3 - 2 * fall)).reshape(shape),
         parts=(names[(d < 0).argmax(0)] * (nearest < 0)).reshape(shape),
