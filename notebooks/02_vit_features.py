@@ -64,7 +64,7 @@ torch.manual_seed(seed)
 sizes = {name: build_vit(name, "random") for name in ("vit_tiny", *reversed(PUBLISHED))}
 rows = []
 for size, net in sizes.items():
-    pixels = net.trunk.patch_embed.img_size[0]
+    pixels = net.backbone.patch_embed.img_size[0]
     rows.append({"network": size, "layers": net.depth, "heads": net.heads, "width": net.width})
     rows[-1] |= {"trained at, px": pixels, "patch, px": net.patch}
     rows[-1] |= {"patches": (pixels // net.patch) ** 2}
@@ -117,7 +117,7 @@ picture = collate([sample]).images.to(where)
 
 # %%
 alike = {}
-for grid in (net.trunk.patch_embed.grid_size[0], 24):
+for grid in (net.backbone.patch_embed.grid_size[0], 24):
     position = net.embed(net.mean.expand(1, 3, grid * net.patch, grid * net.patch))[0, 1:]
     position = normalize(position - position.mean(0), dim=1)
     one = grid * (9 * grid // 24) + 10 * grid // 24
@@ -225,12 +225,12 @@ shown
 
 # %%
 own, spies = [], []
-for block in net.trunk.blocks:
+for block in net.backbone.blocks:
     block.attn.fused_attn = False  # the fused kernel never forms the matrix
     spy = block.attn.attn_drop.register_forward_hook
     spies.append(spy(lambda module, args, out: own.append(out.mean(1)[:, 1:, 1:])))
 net(picture)
-for spy, block in zip(spies, net.trunk.blocks, strict=True):
+for spy, block in zip(spies, net.backbone.blocks, strict=True):
     spy.remove()
     block.attn.fused_attn = True
 apart = [(a - net.attention(picture, k)).abs().max() for k, a in zip(layers, own, strict=True)]
@@ -244,13 +244,13 @@ print(f"the largest attention is {max(a.max() for a in own):.2f}")
 # %%
 read, rows = exits.FULL.extractor.layer, []
 for size, whole in sizes.items():
-    last, total = whole.trunk.blocks[read - 1], sum(p.numel() for p in whole.parameters())
+    last, total = whole.backbone.blocks[read - 1], sum(p.numel() for p in whole.parameters())
     unread = [
-        *whole.trunk.blocks[read:],
+        *whole.backbone.blocks[read:],
         last.attn.proj,
         last.norm2,
         last.mlp,
-        whole.trunk.norm,
+        whole.backbone.norm,
     ]
     skipped = sum(p.numel() for part in unread for p in part.parameters())
     skipped += sum(p.numel() for p in last.attn.qkv.parameters()) // 3  # those of the values
@@ -487,7 +487,7 @@ for kind, n in nets.items():
 
 # %% tags=["solution"]
 lost = copy.deepcopy(nets[first])
-lost.trunk.pos_embed.zero_()
+lost.backbone.pos_embed.zero_()
 for kind, n in ((first, nets[first]), ("without positions", lost)):
     maps = similarities(n, n.run(n.embed(images[fitted:]), 0, read - 1), read)
     attention, tokens = pair_auc(maps[0], owner, distance > 0), pair_auc(maps[2], owner, level)

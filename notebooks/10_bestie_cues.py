@@ -169,9 +169,9 @@ image, label = samples["PAM"][better].image, int(truth[better].labels[0])
 batch = collate([pipeline.classifier_input(samples["PAM"][better], cfg)])
 net, x = models["PAM"], torch.arange(96.0)
 with torch.no_grad():
-    trunk = net.trunk(batch.images)[-1]
-    features = [trunk, *(net.layer6[:k](trunk) for k in (2, 4, 6))]
-    before = net.layer6[:5](trunk)  # not yet through the last PAM
+    backbone = net.backbone(batch.images)[-1]
+    features = [backbone, *(net.layer6[:k](backbone) for k in (2, 4, 6))]
+    before = net.layer6[:5](backbone)  # not yet through the last PAM
 channel = int((net.head.weight[label, :, 0, 0] * features[-1].amax((0, 2, 3))).argmax())
 hand = torch.exp(-((x - 26) ** 2) / 70) + 0.7 * torch.exp(-((x - 68) ** 2) / 110)
 hand = (hand + 0.2 * (x / 4).sin() ** 2)[None, None, None]  # one image, one channel, one row
@@ -211,7 +211,7 @@ viz.scrub(frames, [f"{alpha:.1f}" for alpha in alphas], "alpha", start=alphas.in
 #
 # ## The classifier, and what it is told
 #
-# The trunk is VGG {cite:p}`simonyan2015vgg` with its last pooling steps removed, so that cells stay small. Behind it
+# The backbone is VGG {cite:p}`simonyan2015vgg` with its last pooling steps removed, so that cells stay small. Behind it
 # stand three convolutions, together "layer 6", each followed by PAM. Here is the whole network with a picture running
 # through it; each stop shows one of its channels.
 

@@ -93,9 +93,9 @@ score_of = balance(predicted, truth)
 best = int(score_of.argmax())
 
 # %% [markdown]
-# ## One trunk, three heads
+# ## One backbone, three heads
 #
-# The network is a good trunk and little else: HRNet {cite:p}`sun2019hrnet`, which keeps a fine grid all the way through,
+# The network is a good backbone and little else: HRNet {cite:p}`sun2019hrnet`, which keeps a fine grid all the way through,
 # or ResNet {cite:p}`he2016resnet` with the decoder of Panoptic-DeepLab {cite:p}`cheng2020panopticdeeplab`. On its
 # features sit three heads, and each draws one of the maps of the last chapter. Here they are at work on a picture that
 # the network has never seen.
@@ -142,7 +142,7 @@ figure, ax = plt.subplots(figsize=(10.4, 4.9), layout="constrained")
 for y, name in zip((3.6, 2.1, 0.6), MAPS, strict=True):
     head(ax, y, name, outputs[best], image)
 stop(ax, (0, 1.48), "picture", image)
-box(ax, (1.98, 2.1), f"trunk\n{cfg.backbone}")
+box(ax, (1.98, 2.1), f"backbone\n{cfg.backbone}")
 box(ax, (7.35, 2.1), "centers\ngrouping")
 stop(ax, (8.2, 1.48), "instances", viz.draw_instances(image, found))
 arrow(ax, (1.28, 2.1), (1.5, 2.1))
@@ -550,7 +550,7 @@ viz.table(
 # Where a claim is *undecided* or *contradicted* here, these are the first places to look:
 #
 # - **IAG (C12, C14).** The guided loss divides by few pixels, the other by all pixels and channels, so that its center
-#   term pulls far less on the trunk they share ({ref}`fidelity:bestie-unguided`). In a short run more of the trunk is then
+#   term pulls far less on the backbone they share ({ref}`fidelity:bestie-unguided`). In a short run more of the backbone is then
 #   left for the semantic map: compare the mIoU above, and look at the bars again for what a better center map could bring
 #   here at all. The rows of `bestie.balance` were added after seeing this, to look for a cause: a tenth of the weight on
 #   center and offset, with guidance and refinement. A gain there would say that the balance of the losses matters in short

@@ -155,7 +155,7 @@ logs = {name: viz.read_log(folders[name] / f"{stage}.csv") for name, stage in lo
 viz.training_curves(logs, ("label", "dice"), title="Training")
 
 # %% [markdown]
-# **Takeaway.** Both start from the same pretrained trunk. The second has a mask for every class that its maps show, so that its
+# **Takeaway.** Both start from the same pretrained backbone. The second has a mask for every class that its maps show, so that its
 # *dice* is over more masks, some of them wrong: there compare shapes, not heights. *label* asks nearly the same of both: a class that
 # is tagged but has no pixel left in the map is not asked of the second.
 
@@ -388,7 +388,7 @@ viz.table(
 # ## On photographs
 #
 # A hundred pictures of COCO with a class for every pixel, a hundred others to measure on, a random quarter of all classes
-# novel, a trunk with ImageNet's features (`notebooks/recipes/simformer-photos.yaml`), minutes of training, one seed:
+# novel, a backbone with ImageNet's features (`notebooks/recipes/simformer-photos.yaml`), minutes of training, one seed:
 
 # %%
 path = Path("../book/results/simformer.parts.tiny.coco200.json")

@@ -86,11 +86,11 @@ def test_centring_undoes_a_prototype_that_all_prefer():
 def test_the_teacher_follows_and_is_not_trained(batch):
     torch.manual_seed(0)
     model = SelfDistillation(build_vit("vit_tiny", "random"))
-    before = model.vit.trunk.cls_token.clone()
+    before = model.vit.backbone.cls_token.clone()
     with torch.no_grad():
-        model.student.vit.trunk.cls_token.add_(1)
+        model.student.vit.backbone.cls_token.add_(1)
     terms = model(batch)
-    torch.testing.assert_close(model.vit.trunk.cls_token, before + 0.01)
+    torch.testing.assert_close(model.vit.backbone.cls_token, before + 0.01)
     assert model.center.abs().sum() > 0
     terms["total"].backward()
     assert all(p.grad is None for p in model.teacher.parameters())
@@ -175,7 +175,7 @@ def test_two_steps_write_weights_and_card_and_resume(tmp_path, short, name):
 
 def test_the_teacher_is_what_is_kept():
     model = pretrain_vit.learner("dino", 16)
-    assert pretrain.recipe("vit_tiny_dino").body(model) is model.teacher.vit.trunk
+    assert pretrain.recipe("vit_tiny_dino").body(model) is model.teacher.vit.backbone
 
 
 def test_objectives_without_labels_see_the_same_pictures():

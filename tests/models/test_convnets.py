@@ -1,4 +1,4 @@
-"""Trunks have the strides they say; weights are what their card says, and never a pickle."""
+"""Backbones have the strides they say; weights are what their card says, and never a pickle."""
 
 import json
 import os
@@ -22,20 +22,20 @@ TINY = ("vgg_tiny", "hrnet_tiny", "resnet_tiny")
 
 @pytest.mark.parametrize("name", [*TINY, "mobilenetv2"])
 def test_features_have_the_strides_and_channels_they_say(name):
-    trunk = build_pyramid(name, "random").eval()
+    backbone = build_pyramid(name, "random").eval()
     with torch.no_grad():
-        features = trunk(torch.rand(2, 3, 64, 96))
+        features = backbone(torch.rand(2, 3, 64, 96))
     found = [tuple(f.shape) for f in features]
-    assert found == [(2, c, 64 // s, 96 // s) for c, s in zip(trunk.channels, trunk.strides, strict=True)]
+    assert found == [(2, c, 64 // s, 96 // s) for c, s in zip(backbone.channels, backbone.strides, strict=True)]
 
 
 @pytest.mark.parametrize("name", ["vgg16", "hrnet_w48", "resnet50"])
 def test_full_size_trunks(name):
     with torch.device("meta"):
-        trunk = build_pyramid(name, "random").eval()
-        features = trunk(torch.empty(1, 3, 64, 96))
+        backbone = build_pyramid(name, "random").eval()
+        features = backbone(torch.empty(1, 3, 64, 96))
     found = [tuple(f.shape[1:]) for f in features]
-    assert found == [(c, 64 // s, 96 // s) for c, s in zip(trunk.channels, trunk.strides, strict=True)]
+    assert found == [(c, 64 // s, 96 // s) for c, s in zip(backbone.channels, backbone.strides, strict=True)]
 
 
 @pytest.mark.parametrize("name", ["resnet_tiny", "mobilenetv2"])
@@ -44,11 +44,11 @@ def test_output_stride(name):
 
 
 def test_images_are_normalised():
-    trunk = build_pyramid("vgg_tiny", "random")
-    trunk.body = nn.Identity()
+    backbone = build_pyramid("vgg_tiny", "random")
+    backbone.network = nn.Identity()
     mean = torch.tensor(IMAGENET_MEAN)[:, None, None].expand(1, 3, 4, 4)
-    assert trunk(mean).abs().max() < 1e-6
-    step = trunk(mean + torch.tensor(IMAGENET_STD)[:, None, None])
+    assert backbone(mean).abs().max() < 1e-6
+    step = backbone(mean + torch.tensor(IMAGENET_STD)[:, None, None])
     torch.testing.assert_close(step, torch.ones(1, 3, 4, 4))
 
 
@@ -57,7 +57,7 @@ def test_unknown_name():
         build_pyramid("vgg19", "random")
 
 
-def test_tiny_trunks_have_no_imagenet_weights():
+def test_tiny_backbones_have_no_imagenet_weights():
     with pytest.raises(ConfigError, match="weights=shipped or weights=random"):
         build_pyramid("vgg_tiny", "imagenet")
 
@@ -80,15 +80,15 @@ def package(tmp_path, monkeypatch):
     monkeypatch.setattr(weights_module.resources, "files", lambda _: tmp_path)
     path = tmp_path / "shipped" / "vgg_tiny.safetensors"
     torch.manual_seed(0)
-    save_weights(path, build_pyramid("vgg_tiny", "random").body, half=True)
+    save_weights(path, build_pyramid("vgg_tiny", "random").network, half=True)
     path.with_suffix(".json").write_text(json.dumps({"sha256": sha256(path)}))
     return tmp_path
 
 
 def test_shipped_weights_are_loaded(package):
     torch.manual_seed(0)
-    expected = build_pyramid("vgg_tiny", "random").body.state_dict()
-    found = build_pyramid("vgg_tiny", "shipped").body.state_dict()
+    expected = build_pyramid("vgg_tiny", "random").network.state_dict()
+    found = build_pyramid("vgg_tiny", "shipped").network.state_dict()
     assert all(torch.equal(v, expected[k].half().to(v.dtype)) for k, v in found.items())
     assert {v.dtype for v in found.values() if v.is_floating_point()} == {torch.float32}
 
@@ -111,9 +111,9 @@ def test_weights_that_are_not_shipped(package):
 def test_the_weights_of_this_package(name):
     folder = Path(weights_module.__file__).parent / "shipped"
     assert shipped(name) == folder / f"{name}.safetensors"
-    trunk = build_pyramid(name, "shipped").eval()
+    backbone = build_pyramid(name, "shipped").eval()
     with torch.no_grad():
-        assert all(f.isfinite().all() for f in trunk(torch.rand(1, 3, 64, 64)))
+        assert all(f.isfinite().all() for f in backbone(torch.rand(1, 3, 64, 64)))
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".bin", ".ckpt"])
@@ -197,8 +197,8 @@ MOBILENET = os.environ.get("WSIS_WEIGHTS")
 @pytest.mark.skipif(not MOBILENET, reason="WSIS_WEIGHTS is not set: MobileNetV2's real weights are not checked")
 def test_real_mobilenet():
     """Features of ImageNet weights are finite, of even size, and far from those of random ones."""
-    trunk = build_pyramid("mobilenetv2", MOBILENET, output_stride=8).eval()
+    backbone = build_pyramid("mobilenetv2", MOBILENET, output_stride=8).eval()
     with torch.no_grad():
-        features = trunk(torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0)))
-    assert [tuple(f.shape[2:]) for f in features] == [(64 // s, 96 // s) for s in trunk.strides]
+        features = backbone(torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0)))
+    assert [tuple(f.shape[2:]) for f in features] == [(64 // s, 96 // s) for s in backbone.strides]
     assert all(0.01 < f.std() < 100 for f in features)

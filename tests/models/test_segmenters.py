@@ -14,7 +14,7 @@ from wsis.data.world import World, WorldConfig
 from wsis.data.wrappers import InMemory
 from wsis.evaluation.instances import coco_ap
 from wsis.models import build_pyramid
-from wsis.models.pyramids import STRIDES, Trunk
+from wsis.models.pyramids import STRIDES, Backbone
 from wsis.models.segmenters import build_segmenter, predict, restore_segmenter, solov2
 from wsis.models.segmenters.layers import at_image_size, stacked_masks
 from wsis.models.segmenters.mask2former import FULL as MASK2FORMER
@@ -149,16 +149,16 @@ def test_json_of_another_size_is_refused(world, tmp_path):
 
 
 def test_images_are_padded_with_the_mean_to_multiples_of_32():
-    trunk = Trunk("resnet_tiny", "random")
-    batch = trunk.stack([torch.zeros(3, 33, 20), torch.ones(3, 10, 40)])
+    backbone = Backbone("resnet_tiny", "random")
+    batch = backbone.stack([torch.zeros(3, 33, 20), torch.ones(3, 10, 40)])
     assert batch.shape == (2, 3, 64, 64)
-    torch.testing.assert_close(batch[1, :, :10, :40], ((1 - trunk.mean) / trunk.std).expand(3, 10, 40))
+    torch.testing.assert_close(batch[1, :, :10, :40], ((1 - backbone.mean) / backbone.std).expand(3, 10, 40))
     assert (batch[0, :, 33:] == 0).all() and (batch[1, :, :, 40:] == 0).all()
 
 
-def test_trunk_learned_before_keeps_its_statistics():
+def test_backbone_learned_before_keeps_its_statistics():
     norms = [
-        any(isinstance(m, torch.nn.BatchNorm2d) for m in Trunk("resnet_tiny", weights).modules())
+        any(isinstance(m, torch.nn.BatchNorm2d) for m in Backbone("resnet_tiny", weights).modules())
         for weights in ("random", "shipped")
     ]
     assert norms == [True, False]
@@ -176,8 +176,8 @@ def test_maps_return_to_the_pixels_they_describe():
 
 def test_swin_takes_images_of_any_size():
     with torch.device("meta"):
-        trunk = build_pyramid("swin_small", "random").eval()
-        shapes = [tuple(f.shape) for f in trunk(torch.empty(1, 3, 96, 160))]
+        backbone = build_pyramid("swin_small", "random").eval()
+        shapes = [tuple(f.shape) for f in backbone(torch.empty(1, 3, 96, 160))]
     assert shapes == [(1, c, 96 // s, 160 // s) for c, s in zip((96, 192, 384, 768), STRIDES, strict=True)]
 
 
@@ -410,8 +410,8 @@ def test_loss_is_finite_with_and_without_objects(name, world):
         sum(terms.values()).backward()
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
         assert all(t.isfinite() for t in terms.values()) and all(g.isfinite().all() for g in gradients)
-        trunk = [p.grad for n, p in model.named_parameters() if "trunk." in n and p.grad is not None]
-        assert any((g != 0).any() for g in trunk)
+        backbone = [p.grad for n, p in model.named_parameters() if "backbone." in n and p.grad is not None]
+        assert any((g != 0).any() for g in backbone)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -23,7 +23,7 @@ def tiny():
     torch.manual_seed(0)
     net = build_vit("vit_tiny", "random").eval()
     with torch.no_grad():
-        for block in net.trunk.blocks:
+        for block in net.backbone.blocks:
             block.attn.qkv.weight.mul_(2)
     return net
 
@@ -36,13 +36,13 @@ def images():
 def hooked(net, images):
     """The softmax attention [B, heads, T, T] of every layer of the unmodified timm network, not fused."""
     seen = []
-    for block in net.trunk.blocks:
+    for block in net.backbone.blocks:
         block.attn.fused_attn = False
-    hooks = [b.attn.attn_drop.register_forward_hook(lambda m, x, y: seen.append(x[0])) for b in net.trunk.blocks]
-    net.trunk.forward_features((images - net.mean) / net.std)
+    hooks = [b.attn.attn_drop.register_forward_hook(lambda m, x, y: seen.append(x[0])) for b in net.backbone.blocks]
+    net.backbone.forward_features((images - net.mean) / net.std)
     for hook in hooks:
         hook.remove()
-    for block in net.trunk.blocks:
+    for block in net.backbone.blocks:
         block.attn.fused_attn = True
     return seen
 
@@ -62,7 +62,7 @@ def test_attention_is_that_of_timm(tiny, images, layer):
 @torch.no_grad()
 def test_queries_and_keys_may_be_normalised(images):
     torch.manual_seed(0)
-    trunk = vit.VisionTransformer(
+    backbone = vit.VisionTransformer(
         img_size=64,
         patch_size=16,
         embed_dim=32,
@@ -73,9 +73,9 @@ def test_queries_and_keys_may_be_normalised(images):
         qkv_bias=False,
         dynamic_img_size=True,
     )
-    for block in trunk.blocks:
+    for block in backbone.blocks:
         nn.init.uniform_(block.attn.q_norm.weight, 0, 4)
-    net = ViT(trunk).eval()
+    net = ViT(backbone).eval()
     expected = hooked(net, images)[1].mean(1)[:, 1:, 1:]
     torch.testing.assert_close(net.attention(images, 2), expected, atol=1e-5, rtol=0)
 
@@ -96,8 +96,8 @@ def test_heads_one_by_one_as_all_at_once(tiny, images):
 @torch.no_grad()
 def test_later_layers_are_not_run(tiny, images):
     run = []
-    hooks = [b.register_forward_hook(lambda *_, i=i: run.append(i)) for i, b in enumerate(tiny.trunk.blocks)]
-    values = tiny.trunk.blocks[9].attn.qkv.register_forward_hook(lambda *_: run.append("values"))
+    hooks = [b.register_forward_hook(lambda *_, i=i: run.append(i)) for i, b in enumerate(tiny.backbone.blocks)]
+    values = tiny.backbone.blocks[9].attn.qkv.register_forward_hook(lambda *_: run.append("values"))
     tiny.attention(images, 10)
     for hook in (*hooks, values):
         hook.remove()
@@ -179,7 +179,7 @@ def test_shapes_follow_the_image(tiny, side):
 
 @torch.no_grad()
 def test_tokens_are_those_of_timm(tiny, images):
-    expected = tiny.trunk.forward_features((images - tiny.mean) / tiny.std)[:, 1:]
+    expected = tiny.backbone.forward_features((images - tiny.mean) / tiny.std)[:, 1:]
     torch.testing.assert_close(tiny(images), expected)
 
 
@@ -200,7 +200,7 @@ def test_published_parameter_counts(stem, expected):
     with torch.device("meta"):
         net = build_vit("vit_base", "random", stem)
     assert parameters(net) == expected
-    assert net.trunk.pos_embed.shape == (1, 197, 768)
+    assert net.backbone.pos_embed.shape == (1, 197, 768)
     assert (net.patch, net.width, net.depth, net.heads) == (16, 768, 12, 12)
 
 
@@ -213,8 +213,8 @@ def test_conv_stem(images):
         net(images[..., :60])
 
 
-def test_every_parameter_belongs_to_the_trunk():
-    assert all(n.startswith("trunk.") for n, _ in build_vit("vit_tiny", "random", "conv").named_parameters())
+def test_every_parameter_belongs_to_the_backbone():
+    assert all(n.startswith("backbone.") for n, _ in build_vit("vit_tiny", "random", "conv").named_parameters())
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_published_checkpoints_exist_in_timm():
 def test_each_checkpoint_normalises_in_its_own_way(monkeypatch, weights, expected):
     monkeypatch.setattr(vit.timm, "create_model", lambda *a, **o: vit._tiny())
     net, seen = build_vit("vit_base", weights), []
-    net.trunk.patch_embed.proj.register_forward_pre_hook(lambda m, x: seen.append(x[0]))
+    net.backbone.patch_embed.proj.register_forward_pre_hook(lambda m, x: seen.append(x[0]))
     net.embed(torch.full((1, 3, 8, 8), 0.75))
     torch.testing.assert_close(seen[0][0, 0], torch.full((8, 8), expected))
 
@@ -260,15 +260,15 @@ def package(tmp_path, monkeypatch):
     monkeypatch.setattr(weights_module.resources, "files", lambda _: tmp_path)
     path = tmp_path / "shipped" / "vit_tiny_mae.safetensors"
     torch.manual_seed(0)
-    save_weights(path, build_vit("vit_tiny", "random").trunk, half=True)
+    save_weights(path, build_vit("vit_tiny", "random").backbone, half=True)
     path.with_suffix(".json").write_text(json.dumps({"sha256": sha256(path)}))
     return path
 
 
 def test_shipped_weights_are_loaded(package):
-    found, expected = build_vit("vit_tiny", "mae").trunk.state_dict(), load_file(package)
+    found, expected = build_vit("vit_tiny", "mae").backbone.state_dict(), load_file(package)
     assert all(torch.equal(v, expected[k].float()) for k, v in found.items())
-    by_path = build_vit("vit_tiny", str(package)).trunk.state_dict()
+    by_path = build_vit("vit_tiny", str(package)).backbone.state_dict()
     assert all(torch.equal(v, by_path[k]) for k, v in found.items())
 
 
@@ -281,7 +281,7 @@ def test_altered_weights_are_refused(package):
 
 
 def test_a_conv_stem_keeps_everything_else(package):
-    plain, conv = build_vit("vit_tiny", "mae").trunk, build_vit("vit_tiny", "mae", "conv").trunk
+    plain, conv = build_vit("vit_tiny", "mae").backbone, build_vit("vit_tiny", "mae", "conv").backbone
     kept = {k: v for k, v in plain.state_dict().items() if not k.startswith("patch_embed.proj")}
     assert len(kept) == len(plain.state_dict()) - 2
     assert all(torch.equal(v, conv.state_dict()[k]) for k, v in kept.items())

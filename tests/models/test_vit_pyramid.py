@@ -52,25 +52,25 @@ def test_patches_lie_in_rows_behind_the_class_token():
     assert patch_features(x, torch.zeros(1, 3, 16, 24), 8)[0, 0].tolist() == [[1, 2, 3], [4, 5, 6]]
 
 
-# As a trunk
+# As a backbone
 
 
 @pytest.mark.parametrize("name", ["vit_tiny", "vit_small", "vit_base"])
 def test_features_have_the_strides_and_channels_they_say(name):
     with torch.device("meta"):
-        trunk = build_pyramid(name, "random").eval()
-        features = trunk(torch.empty(1, 3, 64, 96))
+        backbone = build_pyramid(name, "random").eval()
+        features = backbone(torch.empty(1, 3, 64, 96))
     found = [tuple(f.shape) for f in features]
-    assert found == [(1, c, 64 // s, 96 // s) for c, s in zip(trunk.channels, trunk.strides, strict=True)]
-    assert trunk.strides == ((2, 4, 8, 16) if name == "vit_tiny" else (4, 8, 16, 32))
+    assert found == [(1, c, 64 // s, 96 // s) for c, s in zip(backbone.channels, backbone.strides, strict=True)]
+    assert backbone.strides == ((2, 4, 8, 16) if name == "vit_tiny" else (4, 8, 16, 32))
 
 
 def test_features_are_those_of_the_pretrained_layers():
     """The third level is layer 8 of the transformer with the checkpoint's weights, which normalised the images."""
-    vit, trunk, x = (build_vit("vit_tiny", "mae").eval(), build_pyramid("vit_tiny", "mae").eval(), images(32, 48))
+    vit, backbone, x = (build_vit("vit_tiny", "mae").eval(), build_pyramid("vit_tiny", "mae").eval(), images(32, 48))
     expected = patch_features(vit.run(vit.embed(x), 0, TAPS[2]), x, vit.patch)
-    torch.testing.assert_close(trunk(x)[2], expected)
-    torch.testing.assert_close(trunk.body((x - trunk.mean) / trunk.std)[2], expected)
+    torch.testing.assert_close(backbone(x)[2], expected)
+    torch.testing.assert_close(backbone.network((x - backbone.mean) / backbone.std)[2], expected)
 
 
 def test_sides_that_do_not_divide():
@@ -110,16 +110,16 @@ def test_bestie_learns_on_a_transformer():
     assert all(term.isfinite() for term in terms.values())
     terms["total"].backward()
     untrained = {n for n, p in model.named_parameters() if p.grad is None}
-    assert all("levels.0" in n or "vit.trunk.norm" in n for n in untrained)  # no head reads stride 2
+    assert all("levels.0" in n or "vit.backbone.norm" in n for n in untrained)  # no head reads stride 2
 
 
 def test_bestie_predicts_at_any_size():
     assert bestie.predict(bestie.build(CFG).eval(), images(50, 70), CFG).ids.shape == (2, 50, 70)
 
 
-def test_the_pretrained_weights_of_bestie_are_in_the_group_of_the_trunk():
+def test_the_pretrained_weights_of_bestie_are_in_the_group_of_the_backbone():
     model = bestie.build(CFG)
     groups = make_optimizer(model, Schedule(lr=1.0, new_lr=10.0)).param_groups
     old = {id(p) for group in groups if group["lr"] == 1 for p in group["params"]}
-    assert {id(p) for p in model.trunk.body.vit.parameters()} <= old
+    assert {id(p) for p in model.backbone.network.vit.parameters()} <= old
     assert not {id(p) for p in model.decoder.parameters()} & old

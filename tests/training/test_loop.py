@@ -46,18 +46,18 @@ class Toy:
 
 
 class Network(nn.Module):
-    """All that has state or chance: batch norm, dropout, a trunk of its own rate, an unread layer."""
+    """All that has state or chance: batch norm, dropout, a backbone of its own rate, an unread layer."""
 
     def __init__(self, regular=True):
         super().__init__()
-        self.trunk = nn.Conv2d(3, 8, 3)
+        self.backbone = nn.Conv2d(3, 8, 3)
         self.norm = nn.BatchNorm2d(8) if regular else nn.Identity()
         self.drop = nn.Dropout(0.3 if regular else 0.0)
         self.head = nn.Linear(8, 2)
         self.unread = nn.Linear(8, 1)
 
     def forward(self, images):
-        return self.head(self.drop(self.norm(self.trunk(images)).relu().mean((2, 3))))
+        return self.head(self.drop(self.norm(self.backbone(images)).relu().mean((2, 3))))
 
 
 @pytest.fixture(scope="module")
@@ -261,10 +261,10 @@ def test_new_layers_have_their_own_rate(name, kind):
     model = network()
     optimizer = make_optimizer(model, changed(SCHEDULE, optimizer=name, new_lr=10.0))
     assert type(optimizer) is kind
-    trunk, new = optimizer.param_groups
-    assert {id(p) for p in trunk["params"]} == {id(p) for p in model.trunk.parameters()}
+    backbone, new = optimizer.param_groups
+    assert {id(p) for p in backbone["params"]} == {id(p) for p in model.backbone.parameters()}
     assert len(new["params"]) == 6
-    assert (trunk["lr"], new["lr"]) == (0.01, pytest.approx(0.1))
+    assert (backbone["lr"], new["lr"]) == (0.01, pytest.approx(0.1))
 
 
 class Blocks(nn.Module):
@@ -272,9 +272,9 @@ class Blocks(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.trunk = nn.Module()
-        self.trunk.blocks = nn.ModuleList(nn.Linear(2, 2) for _ in range(2))
-        self.trunk.cls_token = nn.Parameter(torch.zeros(1, 1, 2))
+        self.backbone = nn.Module()
+        self.backbone.blocks = nn.ModuleList(nn.Linear(2, 2) for _ in range(2))
+        self.backbone.cls_token = nn.Parameter(torch.zeros(1, 1, 2))
         self.head = nn.Linear(2, 2)
 
 
@@ -282,7 +282,12 @@ def test_rates_fall_by_layer():
     model = Blocks()
     groups = make_optimizer(model, changed(SCHEDULE, lr=1.0, new_lr=1.0, layer_decay=0.5)).param_groups
     rates = {id(p): g["lr"] for g in groups for p in g["params"]}
-    named = {"trunk.cls_token": 0.125, "trunk.blocks.0.weight": 0.25, "trunk.blocks.1.weight": 0.5, "head.weight": 1.0}
+    named = {
+        "backbone.cls_token": 0.125,
+        "backbone.blocks.0.weight": 0.25,
+        "backbone.blocks.1.weight": 0.5,
+        "head.weight": 1.0,
+    }
     assert {n: rates[id(p)] for n, p in model.named_parameters() if n in named} == named
 
 
@@ -303,7 +308,7 @@ def test_the_rate_of_each_step_is_logged(options, toy):
 
 def test_frozen_layers_are_left_out():
     model = network()
-    model.trunk.requires_grad_(False)
+    model.backbone.requires_grad_(False)
     assert len(make_optimizer(model, SCHEDULE).param_groups) == 1
 
 

@@ -124,7 +124,7 @@ def shipped_weights() -> Iterator[Finding]:
 
 
 def imagenet_weights(name: str) -> Finding:
-    """Whether timm has the ImageNet weights of a full-scale trunk in its cache."""
+    """Whether timm has the ImageNet weights of a full-scale backbone in its cache."""
     import timm
     from huggingface_hub import try_to_load_from_cache
 

@@ -55,26 +55,26 @@ def versions() -> dict[str, str]:
 
 
 def weights(configs: Iterable[Any]) -> dict[str, str]:
-    """What the trunks of these settings started from: {trunk: sha256 of its file, or words without one}."""
+    """What the backbones of these settings started from: {backbone: sha256 of its file, or words without one}."""
     found: dict[str, str] = {}
     for config in configs:
         flat = flatten(config)
         for name, value in flat.items():
             if name.split(".")[-1].endswith("weights"):
-                trunk = flat[name.removesuffix("weights") + "backbone"]
+                backbone = flat[name.removesuffix("weights") + "backbone"]
                 # a transformer has several trainings; of a file the name, where it lies is nobody's business
-                key = f"{trunk} {Path(value).name}" if trunk.startswith("vit") else trunk
-                found[key] = _origin(trunk, value)
+                key = f"{backbone} {Path(value).name}" if backbone.startswith("vit") else backbone
+                found[key] = _origin(backbone, value)
     return found
 
 
-def _origin(trunk: str, value: str) -> str:
+def _origin(backbone: str, value: str) -> str:
     if value == "shipped":
-        return sha256(shipped(trunk))[:12]
-    if value in SHIPPED.get(trunk, ()):
-        return sha256(shipped(f"{trunk}_{value}"))[:12]
-    if trunk in PUBLISHED and value in PUBLISHED[trunk]:
-        return f"timm, {PUBLISHED[trunk][value]}"
+        return sha256(shipped(backbone))[:12]
+    if value in SHIPPED.get(backbone, ()):
+        return sha256(shipped(f"{backbone}_{value}"))[:12]
+    if backbone in PUBLISHED and value in PUBLISHED[backbone]:
+        return f"timm, {PUBLISHED[backbone][value]}"
     return {"imagenet": "timm, ImageNet", "random": "random"}.get(
         value
     ) or f"{Path(value).name} {sha256(Path(value))[:12]}"

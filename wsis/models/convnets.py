@@ -1,8 +1,8 @@
 """Networks that turn an image into features: timm models behind one small interface, `Pyramid`.
 
-Full-size trunks come from timm with ImageNet weights; the tiny ones are the same timm classes with fewer
+Full-size backbones come from timm with ImageNet weights; the tiny ones are the same timm classes with fewer
 channels and the weights that the project trained and ships (wsis/models/shipped). Images enter as RGB in [0, 1];
-each trunk does its own normalisation.
+each backbone does its own normalisation.
 """
 
 from pathlib import Path
@@ -24,7 +24,7 @@ TRANSFORMERS = ("vit_tiny", "vit_hybrid", "vit_mobile", "vit_small", "vit_base")
 
 
 class Pyramid(nn.Module):
-    """A trunk with features of rising stride.
+    """A backbone with features of rising stride.
 
     Call: float [B, 3, H, W] in [0, 1] -> list of [B, channels[i], H / strides[i], W / strides[i]].
     """
@@ -34,19 +34,19 @@ class Pyramid(nn.Module):
 
     def __init__(
         self,
-        body: nn.Module,
+        network: nn.Module,
         channels: list[int],
         strides: list[int],
         mean: tuple[float, ...] = IMAGENET_MEAN,
         std: tuple[float, ...] = IMAGENET_STD,
     ) -> None:
         super().__init__()
-        self.body, self.channels, self.strides = body, tuple(channels), tuple(strides)
+        self.network, self.channels, self.strides = network, tuple(channels), tuple(strides)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        return self.body((images - self.mean) / self.std)
+        return self.network((images - self.mean) / self.std)
 
 
 class VGGStages(nn.Module):
@@ -96,14 +96,14 @@ class SwinStages(nn.Module):
 
 
 def build_convnet(name: str, weights: str, output_stride: int = 32) -> Pyramid:
-    """The trunk `name` (one of `NAMES` or `TRANSFORMERS`) with its weights.
+    """The backbone `name` (one of `NAMES` or `TRANSFORMERS`) with its weights.
 
     weights: "imagenet" (timm, needs a network or its cache), "shipped" (wsis/models/shipped, hash checked), "random", or a
     path to .safetensors or to an .npz of folded int8 convolutions; those of a transformer: see `wsis.vit.build_vit`.
     output_stride: stride of the last feature; VGG always has 8, HRNet and Swin always 32, a transformer two patches.
 
     Raises:
-        ConfigError: unknown name, or weights of a kind that this trunk does not have.
+        ConfigError: unknown name, or weights of a kind that this backbone does not have.
         WeightsError: the weights are not there, were altered, or do not fit.
     """
     pretrained = weights == "imagenet"
@@ -117,9 +117,9 @@ def build_convnet(name: str, weights: str, output_stride: int = 32) -> Pyramid:
             "or give a file with weights=PATH, or choose weights=random to train from scratch"
         ) from error
     if weights == "shipped":
-        load_weights(pyramid.body, shipped(name))
+        load_weights(pyramid.network, shipped(name))
     elif weights not in ("imagenet", "random"):
-        load_weights(pyramid.body, Path(weights))
+        load_weights(pyramid.network, Path(weights))
     return pyramid
 
 
@@ -129,23 +129,25 @@ def _construct(name: str, pretrained: bool, output_stride: int) -> Pyramid:
     match name:
         case "vgg16" | "vgg_tiny":
             vgg = timm.create_model("vgg16", pretrained=pretrained) if name == "vgg16" else _tiny_vgg()
-            body = VGGStages(vgg.features)
-            channels = [[m.out_channels for m in s.children() if isinstance(m, nn.Conv2d)][-1] for s in body.stages]
-            return Pyramid(body, channels, [1, 2, 4, 8, 8])
+            network = VGGStages(vgg.features)
+            channels = [[m.out_channels for m in s.children() if isinstance(m, nn.Conv2d)][-1] for s in network.stages]
+            return Pyramid(network, channels, [1, 2, 4, 8, 8])
         case "hrnet_w48":
-            body = timm.create_model(name, pretrained=pretrained, features_only=True, feature_location="")
+            network = timm.create_model(name, pretrained=pretrained, features_only=True, feature_location="")
         case "hrnet_tiny":
-            body = HighResolutionNetFeatures(TINY_HRNET, feature_location="")
-            channels = [TINY_HRNET["stem_width"], *body.feature_info.channels()[1:]]  # timm lists a stem of 64
-            return Pyramid(body, channels, body.feature_info.reduction())
+            network = HighResolutionNetFeatures(TINY_HRNET, feature_location="")
+            channels = [TINY_HRNET["stem_width"], *network.feature_info.channels()[1:]]  # timm lists a stem of 64
+            return Pyramid(network, channels, network.feature_info.reduction())
         case "resnet50":
-            body = timm.create_model(RESNET50, pretrained=pretrained, features_only=True, output_stride=output_stride)
+            network = timm.create_model(
+                RESNET50, pretrained=pretrained, features_only=True, output_stride=output_stride
+            )
         case "resnet_tiny":
-            body = timm.create_model(
+            network = timm.create_model(
                 "resnet10t", features_only=True, output_stride=output_stride, channels=(32, 64, 96, 128), stem_width=16
             )
         case "mobilenetv2":
-            body = timm.create_model(
+            network = timm.create_model(
                 "mobilenetv2_100",
                 pretrained=pretrained,
                 features_only=True,
@@ -153,13 +155,13 @@ def _construct(name: str, pretrained: bool, output_stride: int) -> Pyramid:
                 pad_type="same",
             )
             half = ((0.5,) * 3, (0.5,) * 3)
-            return Pyramid(body, body.feature_info.channels(), body.feature_info.reduction(), *half)
+            return Pyramid(network, network.feature_info.channels(), network.feature_info.reduction(), *half)
         case "swin_small":
-            body = SwinStages("swin_small_patch4_window7_224.ms_in1k", pretrained)
-            return Pyramid(body, body.channels, [4, 8, 16, 32])
+            network = SwinStages("swin_small_patch4_window7_224.ms_in1k", pretrained)
+            return Pyramid(network, network.channels, [4, 8, 16, 32])
         case _:
             raise ConfigError(f"no backbone {name!r}; choose one of {', '.join((*NAMES, *TRANSFORMERS))}")
-    return Pyramid(body, body.feature_info.channels(), body.feature_info.reduction())
+    return Pyramid(network, network.feature_info.channels(), network.feature_info.reduction())
 
 
 def _tiny_vgg() -> VGG:

@@ -20,7 +20,7 @@ def build_pyramid(name: str, weights: str, output_stride: int = 32) -> Pyramid:
     return build_convnet(name, weights, output_stride)
 
 
-class Trunk(nn.Module):
+class Backbone(nn.Module):
     """A backbone's features at strides 4, 8, 16, 32, of images that were normalised.
 
     Batch statistics are kept as they are where the weights were learned before, as usual for detectors.
@@ -35,14 +35,14 @@ class Trunk(nn.Module):
     def __init__(self, backbone: str, weights: str) -> None:
         super().__init__()
         pyramid = build_pyramid(backbone, weights)
-        self.body = pyramid.body if weights == "random" else freeze_batch_norm_2d(pyramid.body)
+        self.network = pyramid.network if weights == "random" else freeze_batch_norm_2d(pyramid.network)
         self.levels = [pyramid.strides.index(s) for s in STRIDES]
         self.channels = [pyramid.channels[level] for level in self.levels]
         self.register_buffer("mean", pyramid.mean, persistent=False)
         self.register_buffer("std", pyramid.std, persistent=False)
 
     def forward(self, normalised: Tensor) -> list[Tensor]:
-        features = self.body(normalised)
+        features = self.network(normalised)
         return [features[level] for level in self.levels]
 
     def stack(self, images: list[Tensor]) -> Tensor:

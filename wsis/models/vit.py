@@ -70,18 +70,21 @@ class ViT(nn.Module):
     std: Tensor
 
     def __init__(
-        self, trunk: VisionTransformer, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD
+        self,
+        backbone: VisionTransformer,
+        mean: tuple[float, ...] = IMAGENET_MEAN,
+        std: tuple[float, ...] = IMAGENET_STD,
     ) -> None:
         super().__init__()
-        self.trunk = trunk
-        self.patch: int = trunk.patch_embed.patch_size[0]
-        self.width, self.depth = trunk.embed_dim, len(trunk.blocks)
+        self.backbone = backbone
+        self.patch: int = backbone.patch_embed.patch_size[0]
+        self.width, self.depth = backbone.embed_dim, len(backbone.blocks)
         self.heads = _attention(self._block(1)).num_heads
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))  # saved: a checkpoint has its own
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.trunk.norm(self.run(self.embed(images), 0, self.depth))[:, 1:]
+        return self.backbone.norm(self.run(self.embed(images), 0, self.depth))[:, 1:]
 
     def embed(self, images: Tensor, hidden: Tensor | None = None, fill: Tensor | None = None) -> Tensor:
         """The input of layer 1, [B, 1 + n, D]: class token and patches with their positions.
@@ -94,14 +97,14 @@ class ViT(nn.Module):
                 f"images of {width} x {height} pixels do not divide into patches of {self.patch}; "
                 f"resize or pad them to multiples of {self.patch}"
             )
-        x = self.trunk.patch_embed((images - self.mean) / self.std)
+        x = self.backbone.patch_embed((images - self.mean) / self.std)
         if hidden is not None and fill is not None:
             x = torch.where(hidden.view(*x.shape[:-1], 1), fill.to(x.dtype), x)
-        return self.trunk.norm_pre(self.trunk._pos_embed(x))
+        return self.backbone.norm_pre(self.backbone._pos_embed(x))
 
     def run(self, x: Tensor, start: int, stop: int) -> Tensor:
         """`x` [B, T, D], the output of layer `start` (0: of `embed`), after layers start + 1..stop; any T."""
-        for block in self.trunk.blocks[start:stop]:
+        for block in self.backbone.blocks[start:stop]:
             x = block(x)
         return x
 
@@ -141,7 +144,7 @@ class ViT(nn.Module):
         return _logits(q, k).softmax(-1)[:, :, 1:, 1:]
 
     def _block(self, layer: int) -> Block:
-        return cast(Block, self.trunk.blocks[layer - 1])
+        return cast(Block, self.backbone.blocks[layer - 1])
 
     def _layers(self, layer: Layer) -> list[int]:
         if layer == "all":
@@ -210,7 +213,7 @@ def build_vit(name: str, weights: str, stem: Literal["patch", "conv"] = "patch")
     """The transformer `name`: vit_base, vit_small (patches of 16); vit_tiny, vit_hybrid (8, for 96 pixels); vit_mobile (16).
 
     weights: "random"; a published checkpoint (`PUBLISHED`: timm, needs a network or its cache); for the small ones those
-    of `SHIPPED` (wsis/models/shipped, hash checked); a path to .safetensors of the trunk, or of what `wsis.pretrain_points`
+    of `SHIPPED` (wsis/models/shipped, hash checked); a path to .safetensors of the backbone, or of what `wsis.pretrain_points`
     wrote; for the convolutions of vit_mobile a path to .npz. Images are normalised as the checkpoint wants; with a path
     or at random as ImageNet is. stem: "patch", the linear map of the checkpoint, or "conv", `ConvStem` with random
     weights; everything else keeps those of the checkpoint.
@@ -233,9 +236,9 @@ def build_vit(name: str, weights: str, stem: Literal["patch", "conv"] = "patch")
         vit = _untrained(name, below)
         if weights not in ("random", below):
             path = shipped(f"{name}_{weights}") if weights in known else Path(weights)
-            load_weights(vit.trunk, path, prefix=f"{TOKENS}vit.trunk." if has_tokens(path) else "")
+            load_weights(vit.backbone, path, prefix=f"{TOKENS}vit.backbone." if has_tokens(path) else "")
     if stem == "conv":
-        vit.trunk.patch_embed.proj = ConvStem(vit.width, vit.patch)
+        vit.backbone.patch_embed.proj = ConvStem(vit.width, vit.patch)
     return vit
 
 
@@ -249,7 +252,7 @@ def has_tokens(path: Path) -> bool:
 
 def _published(source: str) -> ViT:
     try:
-        trunk = _timm(source, pretrained=True)
+        backbone = _timm(source, pretrained=True)
     except (OSError, RuntimeError) as error:
         raise WeightsError(
             f"the weights {source} could not be loaded ({error}); connect once so that timm can cache them, "
@@ -257,7 +260,7 @@ def _published(source: str) -> ViT:
         ) from error
     config = timm.get_pretrained_cfg(source)
     assert config is not None
-    return ViT(trunk, config.mean, config.std)
+    return ViT(backbone, config.mean, config.std)
 
 
 def _timm(source: str, pretrained: bool) -> VisionTransformer:
@@ -275,16 +278,16 @@ def _untrained(name: str, below: str = "random") -> ViT:
     if name == "vit_tiny":
         return ViT(_tiny())
     convolutions, stride = HYBRIDS[name]
-    trunk = _tiny(depth=8, patch=stride)
+    backbone = _tiny(depth=8, patch=stride)
     pyramid = build_convnet(convolutions, below, output_stride=stride)
     if name == "vit_mobile":  # ImageNet's statistics, also where no file of them is given
-        freeze_batch_norm_2d(pyramid.body)
-    trunk.patch_embed.proj = HybridStem(pyramid.body, pyramid.channels[-1], trunk.embed_dim)
-    return ViT(trunk, tuple(pyramid.mean.flatten().tolist()), tuple(pyramid.std.flatten().tolist()))
+        freeze_batch_norm_2d(pyramid.network)
+    backbone.patch_embed.proj = HybridStem(pyramid.network, pyramid.channels[-1], backbone.embed_dim)
+    return ViT(backbone, tuple(pyramid.mean.flatten().tolist()), tuple(pyramid.std.flatten().tolist()))
 
 
 class HybridStem(nn.Module):
-    """The last of a convolutional trunk's features as patches: [B, 3, H, W] -> [B, D, H / patch, W / patch]."""
+    """The last of a convolutional backbone's features as patches: [B, 3, H, W] -> [B, D, H / patch, W / patch]."""
 
     def __init__(self, stages: nn.Module, channels: int, width: int) -> None:
         super().__init__()
@@ -296,7 +299,7 @@ class HybridStem(nn.Module):
 
 def _tiny(depth: int = 12, patch: int = 8) -> VisionTransformer:
     """ViT-B's twelve layers at a sixth of the width; positions start as sines, since training is short."""
-    trunk = VisionTransformer(
+    backbone = VisionTransformer(
         img_size=12 * patch,
         patch_size=patch,
         embed_dim=128,
@@ -307,8 +310,8 @@ def _tiny(depth: int = 12, patch: int = 8) -> VisionTransformer:
         dynamic_img_size=True,
         weight_init="jax",
     )
-    assert trunk.pos_embed is not None
+    assert backbone.pos_embed is not None
     with torch.no_grad():
-        trunk.pos_embed[:, :1] = 0
-        trunk.pos_embed[:, 1:] = build_sincos2d_pos_embed([12, 12], 128)
-    return trunk
+        backbone.pos_embed[:, :1] = 0
+        backbone.pos_embed[:, 1:] = build_sincos2d_pos_embed([12, 12], 128)
+    return backbone

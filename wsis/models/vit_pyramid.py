@@ -67,12 +67,12 @@ def patch_features(x: Tensor, images: Tensor, patch: int) -> Tensor:
 
 
 def build_vit_pyramid(name: str, weights: str) -> Pyramid:
-    """The transformer `name` with `weights`, see `build_vit`, as a trunk; the layers of the pyramid are always new.
+    """The transformer `name` with `weights`, see `build_vit`, as a backbone; the layers of the pyramid are always new.
 
     Raises:
         ConfigError, WeightsError: see `build_vit`.
     """
-    body = ViTStages(build_vit(name, weights))
-    p = body.vit.patch
-    none = (0.0,) * 3, (1.0,) * 3  # the body normalises
-    return Pyramid(body, [body.vit.width] * 4, [p // 4, p // 2, p, 2 * p], *none)
+    network = ViTStages(build_vit(name, weights))
+    p = network.vit.patch
+    none = (0.0,) * 3, (1.0,) * 3  # the network normalises
+    return Pyramid(network, [network.vit.width] * 4, [p // 4, p // 2, p, 2 * p], *none)

@@ -69,7 +69,12 @@ def load_weights(model: nn.Module, path: Path, prefix: str = "") -> None:
             f"{path}: only .safetensors and .npz are read, since a pickle can run code; convert it first"
         )
     try:
-        mine = {k.removeprefix(prefix): v for k, v in load_file(path).items() if k.startswith(prefix)}
+        # Earlier files, that of vit_hybrid_points among them, call a backbone `trunk`.
+        named = {
+            k.replace("trunk.body.", "backbone.network.").replace("trunk.", "backbone."): v
+            for k, v in load_file(path).items()
+        }
+        mine = {k.removeprefix(prefix): v for k, v in named.items() if k.startswith(prefix)}
         state = {k: v.float() if v.is_floating_point() else v for k, v in mine.items()}
         model.load_state_dict(state)
     except Exception as error:

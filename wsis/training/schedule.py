@@ -18,7 +18,7 @@ class Schedule:
     batch_size: int = ours(16, why="each method states its own", unit="images over all processes", scales=True)
     optimizer: Literal["sgd", "adam", "adamw"] = ours("adamw", why="each method states its own")
     lr: float = ours(1e-4, why="each method states its own", scales=True)
-    new_lr: float = ours(1.0, why="one rate for all", unit="multiple of lr outside the trunk", scales=True)
+    new_lr: float = ours(1.0, why="one rate for all", unit="multiple of lr outside the backbone", scales=True)
     momentum: float = ours(0.9, why="usual")
     nesterov: bool = ours(False, why="usual")
     betas: tuple[float, float] = ours((0.9, 0.999), why="usual", unit="of Adam's two averages")
@@ -52,9 +52,9 @@ def learning_rate(schedule: Schedule, step: int) -> float:
 
 
 def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
-    """Groups of one rate each: the pretrained `trunk` at `lr`, everything new at `new_lr * lr`.
+    """Groups of one rate each: the pretrained `backbone` at `lr`, everything new at `new_lr * lr`.
 
-    With `layer_decay` the blocks of a transformer's trunk have less the deeper they lie below what is new.
+    With `layer_decay` the blocks of a transformer's backbone have less the deeper they lie below what is new.
     """
     blocks = max((_block(name) for name, _ in model.named_parameters()), default=0)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
@@ -74,14 +74,15 @@ def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimize
 
 
 def _block(name: str) -> int:
-    """The block of a transformer's trunk that a parameter is of, from 1; 0 for patches, positions and other parameters."""
-    _, _, behind = name.partition("trunk.blocks.")
+    """The block of a transformer's backbone that a parameter is of, from 1; 0 for patches, positions and other parameters."""
+    _, _, behind = name.partition("backbone.blocks.")
     return 1 + int(behind.split(".")[0]) if behind else 0
 
 
 def _rate(name: str, blocks: int, schedule: Schedule) -> float:
-    """The learning rate of a parameter; the last norm and a trunk without blocks have that of the trunk's end."""
-    if "trunk." not in name:
+    """The learning rate of a parameter; the last norm and a backbone without blocks have that of the backbone's end."""
+    # torchvision's detectors call the backbone together with its feature pyramid `backbone`; the pyramid is new.
+    if "backbone." not in name or "backbone.pyramid." in name:
         return schedule.lr * schedule.new_lr
-    level = _block(name) if blocks and "trunk.norm." not in name else blocks + 1
+    level = _block(name) if blocks and "backbone.norm." not in name else blocks + 1
     return schedule.lr * schedule.layer_decay ** (blocks + 1 - level)

@@ -62,7 +62,7 @@ def test_attention_from_queries_and_keys_is_that_of_the_blocks():
     """softmax(q k^T / sqrt(d)) v, projected, is what the block's attention puts out, learned tokens included."""
     encoder, x = Encoder(CFG).eval(), images()
     inputs = []
-    for block in encoder.vit.trunk.blocks:
+    for block in encoder.vit.backbone.blocks:
         block.attn.register_forward_hook(lambda m, given, out: inputs.append((m, given[0], out)))
     layers = encoder(x).layers
     for (q, k), (attention, given, out) in zip(layers, inputs[::-1], strict=False):
@@ -101,8 +101,8 @@ def test_only_queries_and_keys_have_no_gradient():
     assert not any(part.requires_grad for pair in seen.layers for part in pair)
     (seen.tokens.sum() + seen.features.square().sum()).backward()
     assert {n for n, p in encoder.named_parameters() if p.grad is None} == {
-        "vit.trunk.norm.weight",
-        "vit.trunk.norm.bias",
+        "vit.backbone.norm.weight",
+        "vit.backbone.norm.bias",
     }
 
 
@@ -120,9 +120,9 @@ def test_queries_and_keys_are_in_full_precision():
 
 def test_stochastic_depth_grows_with_the_layers_and_rests_in_evaluation():
     encoder = Encoder(changed(CFG, drop_path=0.22))
-    rates = [block.drop_path1.drop_prob for block in encoder.vit.trunk.blocks]
+    rates = [block.drop_path1.drop_prob for block in encoder.vit.backbone.blocks]
     assert rates == pytest.approx([0.02 * i for i in range(12)])
-    assert all(block.drop_path2.drop_prob == block.drop_path1.drop_prob for block in encoder.vit.trunk.blocks)
+    assert all(block.drop_path2.drop_prob == block.drop_path1.drop_prob for block in encoder.vit.backbone.blocks)
     x = images(batch=8)
     assert not torch.equal(encoder(x).features, encoder(x).features)
     encoder.eval()
@@ -140,7 +140,7 @@ def test_sides_that_do_not_divide():
         Encoder(CFG)(images(30, 40))
 
 
-def test_the_group_of_the_trunk_is_the_pretrained_transformer():
+def test_the_group_of_the_backbone_is_the_pretrained_transformer():
     encoder = Encoder(CFG)
     model = nn.ModuleDict({"encoder": encoder, "detector": detector(), "tokens": TokenHeads(128, CFG)})
     groups = make_optimizer(model, Schedule(lr=1.0, new_lr=10.0)).param_groups

@@ -51,8 +51,8 @@ def test_steps_count_in_training_only(learner, batch):
 
 
 def test_the_layers_start_as_the_autoencoders():
-    mae = build_vit("vit_tiny", "mae").trunk
-    fresh = PointFinder(2).encoder.vit.trunk
+    mae = build_vit("vit_tiny", "mae").backbone
+    fresh = PointFinder(2).encoder.vit.backbone
     assert all(
         torch.equal(p, dict(mae.named_parameters())[n]) for n, p in fresh.blocks.named_parameters(prefix="blocks")
     )
@@ -60,7 +60,7 @@ def test_the_layers_start_as_the_autoencoders():
 
 def test_the_shipped_encoder_is_what_the_preset_starts_from():
     shipped, fresh = Encoder(TINY), build_vit("vit_hybrid", "points")
-    assert torch.equal(shipped.vit.trunk.cls_token, fresh.trunk.cls_token)
+    assert torch.equal(shipped.vit.backbone.cls_token, fresh.backbone.cls_token)
     assert shipped.tokens.shape == (1, TINY.tokens.count, shipped.width)
 
 

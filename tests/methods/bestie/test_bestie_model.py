@@ -93,7 +93,7 @@ def test_where_peak_attention_sits(layers):
     attend = PeakAttention(0.5)
     model = Classifier("vgg_tiny", "random", 5, attend, layers)
     convolutions = {4: 2, 5: 2, 6: 3}
-    places = [m for part in (*model.trunk.body.stages, model.layer6) for m in part if m is attend]
+    places = [m for part in (*model.backbone.network.stages, model.layer6) for m in part if m is attend]
     assert len(places) == sum(convolutions[layer] for layer in layers)
     own = [m for m in model.layer6 if not isinstance(m, nn.Conv2d)]
     assert all((m is attend) == (6 in layers) for m in own)
@@ -109,13 +109,13 @@ def test_vgg16_at_the_published_size():
     with torch.device("meta"):
         model = Classifier("vgg16", "random", 20, PeakAttention(0.5), (6,))
         assert model(torch.empty(1, 3, 321, 321)).shape == (1, 20, 40, 40)
-    last = [m for m in model.trunk.body.stages[-1] if isinstance(m, nn.Conv2d)]
+    last = [m for m in model.backbone.network.stages[-1] if isinstance(m, nn.Conv2d)]
     assert [m.dilation for m in last] == [(2, 2)] * 3
-    trunk = 14_714_688  # VGG-16 without its three fully connected layers
-    assert sum(p.numel() for p in model.parameters()) == trunk + 3 * (512 * 512 * 9 + 512) + 512 * 20 + 20
+    backbone = 14_714_688  # VGG-16 without its three fully connected layers
+    assert sum(p.numel() for p in model.parameters()) == backbone + 3 * (512 * 512 * 9 + 512) + 512 * 20 + 20
 
 
-def test_trunks_without_vgg_stages():
+def test_backbones_without_vgg_stages():
     with pytest.raises(ConfigError, match="stages of VGG"):
         Classifier("resnet_tiny", "random", 5, PeakAttention(0.5), (5,))
     model = Classifier("resnet_tiny", "random", 5, PeakAttention(0.5), (6,))
@@ -168,7 +168,7 @@ def test_center_maps_start_below_the_threshold_of_refinement(backbone):
 def test_batch_norm_of_the_decoders():
     model = build(changed(RANDOM, backbone="resnet_tiny", bn_momentum=0.03))
     assert {m.momentum for m in model.decoder.modules() if isinstance(m, nn.BatchNorm2d)} == {0.03}
-    assert {m.momentum for m in model.trunk.modules() if isinstance(m, nn.BatchNorm2d)} == {0.1}
+    assert {m.momentum for m in model.backbone.modules() if isinstance(m, nn.BatchNorm2d)} == {0.1}
 
 
 def test_only_branches_that_no_head_reads_are_untrained():
@@ -183,7 +183,7 @@ def test_only_branches_that_no_head_reads_are_untrained():
 
 def network_with(maps, backbone):
     model = BestieNet(changed(RANDOM, backbone=backbone, classes=1))
-    model.trunk, model.decoder = nn.Identity(), Fixed(maps)
+    model.backbone, model.decoder = nn.Identity(), Fixed(maps)
     return model
 
 

@@ -69,9 +69,9 @@ def test_the_published_size():
 def test_a_gradient_for_all_but_the_attention_among_equal_queries():
     """Before the first layer all queries are 0, so what they see of each other does not depend on who looks."""
     network = MaskFormer(CFG)
-    for module in network.trunk.modules():
+    for module in network.backbone.modules():
         if isinstance(module, nn.BatchNorm2d):
-            nn.init.ones_(module.weight)  # random trunks start with residual branches at 0
+            nn.init.ones_(module.weight)  # random backbones start with residual branches at 0
     nn.init.normal_(network.layers[0].to_queries.in_proj_bias)  # at first what they see is 0
     out = network(images(2, 3, 64, 64))
     (out.logits.square().sum() + out.masks.square().sum()).backward()
@@ -135,7 +135,7 @@ def test_rates_and_decay_of_the_optimizer(network):
     of = {id(p): (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
     assert of[id(network.positions)] == (1e-2, 0.0)
     assert of[id(network.label.weight)] == (1e-2, schedule.weight_decay)
-    assert {of[id(p)][0] for p in network.trunk.parameters()} == {1e-3}
+    assert {of[id(p)][0] for p in network.backbone.parameters()} == {1e-3}
 
 
 # Targets

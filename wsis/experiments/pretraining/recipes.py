@@ -4,7 +4,7 @@
     python -m wsis.pretrain vit_tiny_mae --images photos --out adapted      goes on from the shipped ones with your pictures
     python -m wsis.pretrain vit_mobile_points --images FOLDER --below mobilenet.npz --out adapted      FOLDER: COCO, clicked
 
-What the large trunks bring from ImageNet classification, the tiny ones bring from here: features learned from image
+What the large backbones bring from ImageNet classification, the tiny ones bring from here: features learned from image
 tags alone (vgg_tiny, hrnet_tiny, resnet_tiny: one object per picture, named by its tag). The transformers come with
 three objectives: see `wsis.pretrain_vit`; what their cards measure is measured on the same scenes.
 """
@@ -54,12 +54,12 @@ CLICKED = "vit_mobile_points"
 
 
 class TagClassifier(nn.Module):
-    """Spatial means of the trunk's last feature (HRNet: of all its branches), then one linear layer."""
+    """Spatial means of the backbone's last feature (HRNet: of all its branches), then one linear layer."""
 
-    def __init__(self, trunk: Pyramid, levels: slice, classes: int) -> None:
+    def __init__(self, backbone: Pyramid, levels: slice, classes: int) -> None:
         super().__init__()
-        self.trunk, self.levels = trunk, levels
-        self.head = nn.Linear(sum(trunk.channels[levels]), classes)
+        self.backbone, self.levels = backbone, levels
+        self.head = nn.Linear(sum(backbone.channels[levels]), classes)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         assert batch.tags is not None
@@ -67,7 +67,7 @@ class TagClassifier(nn.Module):
         return {"total": cross_entropy(self.logits(batch.images), named, label_smoothing=0.1)}
 
     def logits(self, images: Tensor) -> Tensor:
-        features = self.trunk(images)[self.levels]
+        features = self.backbone(images)[self.levels]
         return self.head(torch.cat([f.mean((2, 3)) for f in features], dim=1))
 
 
@@ -131,7 +131,7 @@ def recipe(name: str) -> Recipe:
             augment=pretrain_vit.AUGMENT,
             schedule=replace(pretrain_vit.SCHEDULE, steps=steps),
             learner=lambda classes: pretrain_vit.learner(name.removeprefix("vit_tiny_"), classes),
-            body=lambda model: pretrain_vit.trained(model).trunk,
+            body=lambda model: pretrain_vit.trained(model).backbone,
             quality=lambda model, val: pretrain_vit.quality(pretrain_vit.trained(model), val),
         )
     raise ConfigError(f"no recipe for {name!r}; choose one of {', '.join((*PYRAMIDS, *OBJECTIVES, CLICKED))}")
@@ -157,7 +157,7 @@ def _finder(model: nn.Module) -> nn.Module:
 
 def _pyramid_body(model: nn.Module) -> nn.Module:
     assert isinstance(model, TagClassifier)
-    return model.trunk.body
+    return model.backbone.network
 
 
 @torch.no_grad()

@@ -94,7 +94,7 @@ def tokens(vit: ViT, images: Tensor, seen: Tensor) -> Tensor:
     """Class token and patches after the last norm [B, 1 + k, D], computed from the patches `seen` [B, k] alone."""
     x = vit.embed(images)
     x = torch.cat([x[:, :1], _take(x[:, 1:], seen)], dim=1)
-    return vit.trunk.norm(vit.run(x, 0, vit.depth))
+    return vit.backbone.norm(vit.run(x, 0, vit.depth))
 
 
 def masked_error(painted: Tensor, target: Tensor, hidden: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ class Encoder(nn.Module):
         )
         if cfg.drop_path:
             rates = torch.linspace(0, cfg.drop_path, depth).tolist()
-            for block, rate in zip(self.vit.trunk.blocks, rates, strict=True):
+            for block, rate in zip(self.vit.backbone.blocks, rates, strict=True):
                 block.drop_path1, block.drop_path2 = DropPath(rate), DropPath(rate)
         if (start := tokens_file(cfg)) is not None:
             load_weights(self, start, prefix=TOKENS)

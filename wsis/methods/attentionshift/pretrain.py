@@ -69,18 +69,18 @@ class PointFinder(nn.Module):
         self.cfg = changed(TINY, classes=classes, backbone=backbone, weights="random", **{"tokens.count": tokens})
         self.encoder = Encoder(self.cfg)
         self.register_buffer("step", torch.zeros((), dtype=torch.long))
-        own, mae = self.encoder.vit.trunk.state_dict(), build_vit("vit_tiny", "mae").trunk.state_dict()
+        own, mae = self.encoder.vit.backbone.state_dict(), build_vit("vit_tiny", "mae").backbone.state_dict()
         shared = {k: v for k, v in mae.items() if k in own and not k.startswith("patch_embed")}
-        self.encoder.vit.trunk.load_state_dict(own | shared)
-        stem, table = self.encoder.vit.trunk.patch_embed.proj, self.encoder.vit.trunk.pos_embed
+        self.encoder.vit.backbone.load_state_dict(own | shared)
+        stem, table = self.encoder.vit.backbone.patch_embed.proj, self.encoder.vit.backbone.pos_embed
         self.encoder.positions = nn.Parameter(spread(table.detach(), self.cfg.tokens.count))
         self.heads = TokenHeads(self.encoder.width, self.cfg)
         convolutions, stride = HYBRIDS[backbone]
         self.teacher = build_pyramid(convolutions, below, output_stride=stride).eval().requires_grad_(False)
         if backbone == "vit_mobile":  # ImageNet's features are better than what few pictures would make of them
-            freeze_batch_norm_2d(self.teacher.body)  # as below the transformer
+            freeze_batch_norm_2d(self.teacher.network)  # as below the transformer
             stem.stages.requires_grad_(False)
-        stem.stages.load_state_dict(self.teacher.body.state_dict())
+        stem.stages.load_state_dict(self.teacher.network.state_dict())
         self.tell = nn.Linear(self.encoder.width, self.teacher.channels[-1])
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:

@@ -56,7 +56,7 @@ class PeakSuppression(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Trunk at stride 8, three 3 x 3 convolutions ("layer 6"), 1 x 1 convolution to class activation maps.
+    """Backbone at stride 8, three 3 x 3 convolutions ("layer 6"), 1 x 1 convolution to class activation maps.
 
     activation: what follows the convolutions of the stages in `layers` (4, 5: of VGG; 6: the new ones).
     """
@@ -67,12 +67,12 @@ class Classifier(nn.Module):
         super().__init__()
         if wrong := set(layers) - {4, 5, 6}:
             raise ConfigError(f"pam.layers={layers}: {sorted(wrong)} are no stages; choose from 4, 5, 6")
-        self.trunk = build_pyramid(backbone, weights, output_stride=8)
+        self.backbone = build_pyramid(backbone, weights, output_stride=8)
         for stage in sorted(set(layers) - {6}):
-            _replace_activations(self.trunk, stage, activation)
-        width = min(self.trunk.channels[-1], 512)
+            _replace_activations(self.backbone, stage, activation)
+        width = min(self.backbone.channels[-1], 512)
         last = activation if 6 in layers else nn.ReLU()
-        channels = [self.trunk.channels[-1], width, width, width]
+        channels = [self.backbone.channels[-1], width, width, width]
         blocks = [[nn.Conv2d(i, o, 3, padding=1), last] for i, o in zip(channels, channels[1:], strict=False)]
         self.layer6 = nn.Sequential(*(m for block in blocks for m in block))
         self.head = nn.Conv2d(width, classes, 1)
@@ -83,15 +83,15 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Class activation logits [B, C, h, w]; their spatial mean is the logit of the image."""
-        return self.head(self.layer6(self.trunk(images)[-1]))
+        return self.head(self.layer6(self.backbone(images)[-1]))
 
 
-def _replace_activations(trunk: Pyramid, stage: int, activation: nn.Module) -> None:
-    if not isinstance(trunk.body, VGGStages):
+def _replace_activations(backbone: Pyramid, stage: int, activation: nn.Module) -> None:
+    if not isinstance(backbone.network, VGGStages):
         raise ConfigError(
             "pam.layers 4 and 5 are stages of VGG; with another classifier_backbone use pam.layers=[6] or []"
         )
-    layers = trunk.body.stages[stage - 1]
+    layers = backbone.network.stages[stage - 1]
     for name, module in layers.named_children():
         if isinstance(module, nn.ReLU):
             setattr(layers, name, activation)
@@ -119,24 +119,24 @@ class Outputs(NamedTuple):
 
 
 class BestieNet(nn.Module):
-    """Trunk and heads; all outputs at the size of the image, in fp32, since labels are made from them."""
+    """Backbone and heads; all outputs at the size of the image, in fp32, since labels are made from them."""
 
     def __init__(self, cfg: BestieConfig) -> None:
         super().__init__()
-        self.trunk = build_pyramid(cfg.backbone, cfg.weights)
+        self.backbone = build_pyramid(cfg.backbone, cfg.weights)
         centers = cfg.classes if cfg.center_mode == "class_wise" else 1
         channels = (cfg.classes + 1, centers, 2)
         high_resolution = cfg.backbone.startswith("hrnet")
         if high_resolution:
-            self.decoder = HighResolutionHeads(self.trunk, cfg.width, channels)
+            self.decoder = HighResolutionHeads(self.backbone, cfg.width, channels)
         else:
-            self.decoder = PanopticDeepLab(self.trunk, cfg.width, channels, cfg.bn_momentum)
+            self.decoder = PanopticDeepLab(self.backbone, cfg.width, channels, cfg.bn_momentum)
         # Bilinear sampling of an affine offset field is exact where the grids agree: HRNet heads sit at pixel
         # centres (4 i + 1.5), the other decoder was trained with aligned corners.
         self.align_corners = not high_resolution
 
     def forward(self, images: Tensor) -> Outputs:
-        maps = self.decoder(self.trunk(images))
+        maps = self.decoder(self.backbone(images))
         size = images.shape[-2:]
         align = self.align_corners
         return Outputs(*(interpolate(x.float(), size, mode="bilinear", align_corners=align) for x in maps))
@@ -145,10 +145,10 @@ class BestieNet(nn.Module):
 class HighResolutionHeads(nn.Module):
     """Three heads on the stride-4 branch of HRNet: 3 x 3 convolution, ReLU, 1 x 1 convolution."""
 
-    def __init__(self, trunk: Pyramid, width: int, channels: tuple[int, ...]) -> None:
+    def __init__(self, backbone: Pyramid, width: int, channels: tuple[int, ...]) -> None:
         super().__init__()
-        self.level = trunk.strides.index(4)
-        inside = trunk.channels[self.level]
+        self.level = backbone.strides.index(4)
+        inside = backbone.channels[self.level]
         self.heads = nn.ModuleList(
             nn.Sequential(nn.Conv2d(inside, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, out, 1))
             for out in channels
@@ -165,11 +165,11 @@ class PanopticDeepLab(nn.Module):
     Each: ASPP on the last feature, then per skip (strides 16, 8, 4) a projection and a 5 x 5 separable convolution.
     """
 
-    def __init__(self, trunk: Pyramid, width: int, channels: tuple[int, ...], bn_momentum: float) -> None:
+    def __init__(self, backbone: Pyramid, width: int, channels: tuple[int, ...], bn_momentum: float) -> None:
         super().__init__()
-        skips = [trunk.channels[trunk.strides.index(s)] for s in (16, 8, 4)]
-        self.levels = [trunk.strides.index(s) for s in (16, 8, 4)]
-        deep = trunk.channels[-1]
+        skips = [backbone.channels[backbone.strides.index(s)] for s in (16, 8, 4)]
+        self.levels = [backbone.strides.index(s) for s in (16, 8, 4)]
+        deep = backbone.channels[-1]
         self.semantic = Decoder(deep, skips, [width // 2, width // 4, width // 8], width, width)
         self.instance = Decoder(deep, skips, [width // 4, width // 8, width // 16], width, width // 2)
         inside, hidden = (width, width // 2, width // 2), (width, width // 2, width // 8)

@@ -17,7 +17,7 @@ Mode = Literal["basic", "self_aug", "self_same", "cross"]
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
-    """MaskFormer: proposals of class and mask from one transformer decoder on a convolutional trunk."""
+    """MaskFormer: proposals of class and mask from one transformer decoder on a convolutional backbone."""
 
     backbone: str = paper("resnet50", cite=PARENT, where="official config", scales=True)
     weights: str = paper("imagenet", cite=PARENT, where="official config", scales=True)

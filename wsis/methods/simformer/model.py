@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 from torchvision.ops import MLP, Conv2dNormActivation
 
 from wsis.methods.simformer.config import NetworkConfig, SimFormerConfig
-from wsis.models.pyramids import STRIDES, Trunk
+from wsis.models.pyramids import STRIDES, Backbone
 
 GROUPS = 32  # of channels, in the norms of the pixel decoder
 
@@ -98,9 +98,9 @@ class MaskFormer(nn.Module):
     def __init__(self, cfg: SimFormerConfig) -> None:
         super().__init__()
         net = cfg.net
-        self.trunk = Trunk(net.backbone, net.weights)
-        self.pixels = PixelDecoder(self.trunk.channels, net.width)
-        self.values = nn.Conv2d(self.trunk.channels[-1], net.width, 1)
+        self.backbone = Backbone(net.backbone, net.weights)
+        self.pixels = PixelDecoder(self.backbone.channels, net.width)
+        self.values = nn.Conv2d(self.backbone.channels[-1], net.width, 1)
         self.positions = nn.Parameter(torch.randn(net.queries, net.width))
         self.layers = nn.ModuleList(DecoderLayer(net) for _ in range(net.layers))
         self.norm = nn.LayerNorm(net.width)
@@ -123,7 +123,7 @@ class MaskFormer(nn.Module):
         height, width = images.shape[-2:]
         if height % STRIDES[-1] or width % STRIDES[-1]:
             raise ValueError(f"images of {height} x {width} pixels; pad both sides to multiples of {STRIDES[-1]}")
-        features = self.trunk((images - self.trunk.mean) / self.trunk.std)
+        features = self.backbone((images - self.backbone.mean) / self.backbone.std)
         pixels, queries = self.pixels(features), self._queries(features[-1])
         with torch.autocast(images.device.type, enabled=False):  # bf16 would make ties among large logits
             queries, pixels = queries.float(), pixels.float()

@@ -64,7 +64,7 @@ class SimFormer(nn.Module):
 
 
 def build(cfg: SimFormerConfig) -> SimFormer:
-    """The networks, the trunk with its pretrained weights.
+    """The networks, the backbone with its pretrained weights.
 
     Raises:
         ConfigError, WeightsError: see `build_pyramid`.

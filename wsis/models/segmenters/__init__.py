@@ -25,9 +25,9 @@ Name = Literal["solov2", "mask2former", "maskrcnn"]
 
 
 def build_segmenter(name: Name, classes: int, backbone: str, weights: str) -> SOLOv2 | Mask2Former | MaskRCNN:
-    """A segmenter at its published size, or small on a trunk whose name ends in `_tiny`.
+    """A segmenter at its published size, or small on a backbone whose name ends in `_tiny`.
 
-    backbone, weights: see `build_pyramid`; only the trunk has weights to start from. Batch norm is frozen in it unless
+    backbone, weights: see `build_pyramid`; only the backbone has weights to start from. Batch norm is frozen in it unless
     they are "random".
 
     Raises:

@@ -1,16 +1,16 @@
-"""What the segmenters have in common: a trunk of `wsis.backbones` with its pyramid, padding, and the way back to pixels."""
+"""What the segmenters have in common: a backbone of `wsis.backbones` with its pyramid, padding, and the way back to pixels."""
 
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from wsis.models.pyramids import Trunk
+from wsis.models.pyramids import Backbone
 from wsis.models.segmenters.targets import Size
 
 
 class FeatureNetwork(nn.Module):
-    """Trunk and feature pyramid (Lin et al., CVPR 2017; torchvision's), strides 4, 8, 16, 32, 64, all of one width.
+    """Backbone and feature pyramid (Lin et al., CVPR 2017; torchvision's), strides 4, 8, 16, 32, 64, all of one width.
 
     Call: normalised float [B, 3, H, W] -> [B, width, H / stride, W / stride] by "0", "1", "2", "3" and "pool", as
     torchvision's detectors want them.
@@ -18,12 +18,12 @@ class FeatureNetwork(nn.Module):
 
     def __init__(self, backbone: str, weights: str, width: int) -> None:
         super().__init__()
-        self.trunk = Trunk(backbone, weights)
-        self.pyramid = FeaturePyramidNetwork(self.trunk.channels, width, LastLevelMaxPool())
+        self.backbone = Backbone(backbone, weights)
+        self.pyramid = FeaturePyramidNetwork(self.backbone.channels, width, LastLevelMaxPool())
         self.out_channels = width
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        return self.pyramid({str(i): feature for i, feature in enumerate(self.trunk(images))})
+        return self.pyramid({str(i): feature for i, feature in enumerate(self.backbone(images))})
 
 
 def stacked_masks(masks: list[Tensor], size: Size) -> Tensor:

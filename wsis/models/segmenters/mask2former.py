@@ -1,4 +1,4 @@
-"""Mask2Former (Cheng et al., CVPR 2022; transformers') on this package's trunks.
+"""Mask2Former (Cheng et al., CVPR 2022; transformers') on this package's backbones.
 
 Pixel decoder, queries, matching and losses are the library's, which is imported only when a network is built.
 """
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from wsis.core.types import Instances
-from wsis.models.pyramids import Trunk
+from wsis.models.pyramids import Backbone
 from wsis.models.segmenters.layers import at_image_size, size_of, stacked_masks
 from wsis.models.segmenters.targets import Size, Target, Terms, View
 
@@ -39,18 +39,18 @@ class Features(NamedTuple):
 
 
 class Encoder(nn.Module):
-    """The trunk in the place of the library's own."""
+    """The backbone in the place of the library's own."""
 
     def __init__(self, backbone: str, weights: str) -> None:
         super().__init__()
-        self.trunk = Trunk(backbone, weights)
+        self.backbone = Backbone(backbone, weights)
 
     def forward(self, normalised: Tensor) -> Features:
-        return Features(self.trunk(normalised))
+        return Features(self.backbone(normalised))
 
 
 class Mask2Former(nn.Module):
-    """Mask2Former at its published size, or small on a trunk whose name ends in `_tiny`.
+    """Mask2Former at its published size, or small on a backbone whose name ends in `_tiny`.
 
     Raises:
         ConfigError, WeightsError: see `build_pyramid`.
@@ -63,7 +63,7 @@ class Mask2Former(nn.Module):
         self.network: Any = _library_network(design, classes)
         pixels = self.network.model.pixel_level_module
         pixels.encoder = Encoder(backbone, weights)
-        pixels.decoder = type(pixels.decoder)(self.network.config, pixels.encoder.trunk.channels)
+        pixels.decoder = type(pixels.decoder)(self.network.config, pixels.encoder.backbone.channels)
         pixels.decoder.apply(self.network._init_weights)
 
     def forward(self, images: list[Tensor], targets: list[Target] | None = None) -> Terms | list[Instances]:
@@ -72,16 +72,16 @@ class Mask2Former(nn.Module):
         The matching waits for the device once per image and decoder layer: it is solved on the CPU.
         """
         if targets is not None:
-            return self.loss(self.trunk.stack(images), targets)
+            return self.loss(self.backbone.stack(images), targets)
         windows = [self.view.at_test(*image.shape[1:]) for image in images]
-        batch = self.trunk.stack([w.of_image(i) for w, i in zip(windows, images, strict=True)])
+        batch = self.backbone.stack([w.of_image(i) for w, i in zip(windows, images, strict=True)])
         out = self.network(batch)
         rows = zip(out.class_queries_logits, out.masks_queries_logits, windows, images, strict=True)
         return [self.detect(c, m, size_of(batch), w.size, size_of(i)) for c, m, w, i in rows]
 
     @property
-    def trunk(self) -> Trunk:
-        return self.network.model.pixel_level_module.encoder.trunk
+    def backbone(self) -> Backbone:
+        return self.network.model.pixel_level_module.encoder.backbone
 
     def loss(self, batch: Tensor, targets: list[Target]) -> Terms:
         """The library's matching and losses, in fp32, of every layer's prediction."""
@@ -114,17 +114,17 @@ class Mask2Former(nn.Module):
 
 
 def _library_network(design: Design, classes: int) -> nn.Module:
-    """transformers' network on the smallest trunk that it builds by itself, in whose place we put ours."""
+    """transformers' network on the smallest backbone that it builds by itself, in whose place we put ours."""
     from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
 
-    trunk: dict[str, Any] = {
+    backbone: dict[str, Any] = {
         "embed_dim": 8,
         "depths": [1] * 4,
         "num_heads": [1] * 4,
         "out_features": ["stage1", "stage2", "stage3", "stage4"],
     }
     settings: dict[str, Any] = {
-        "backbone_config": SwinConfig(**trunk),
+        "backbone_config": SwinConfig(**backbone),
         "num_labels": classes,
         "feature_size": design.width,
         "mask_feature_size": design.width,

@@ -1,4 +1,4 @@
-"""Mask R-CNN (He et al., ICCV 2017; torchvision's) on this package's trunks."""
+"""Mask R-CNN (He et al., ICCV 2017; torchvision's) on this package's backbones."""
 
 from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN as Detector
@@ -10,13 +10,13 @@ from wsis.core.types import Instances
 from wsis.models.segmenters.layers import FeatureNetwork
 from wsis.models.segmenters.targets import Target, Terms, View
 
-SHORT_SIDE = {False: 800, True: 128}  # pixels, by whether the trunk is a tiny one
+SHORT_SIDE = {False: 800, True: 128}  # pixels, by whether the backbone is a tiny one
 WIDTH = {False: 256, True: 64}  # channels of the pyramid and of the heads
 ANCHORS = (32, 64, 128, 256, 512)  # pixels at a short side of 800
 
 
 class MaskRCNN(nn.Module):
-    """torchvision's detector with its settings on a trunk of `wsis.backbones`; all sizes smaller on a tiny one."""
+    """torchvision's detector with its settings on a backbone of `wsis.backbones`; all sizes smaller on a tiny one."""
 
     view = View()  # the detector resizes by itself
 
@@ -30,8 +30,8 @@ class MaskRCNN(nn.Module):
             min_size=side,
             max_size=round(side * 5 / 3),
             box_batch_size_per_image=128 if tiny else 512,
-            image_mean=network.trunk.mean.flatten().tolist(),
-            image_std=network.trunk.std.flatten().tolist(),
+            image_mean=network.backbone.mean.flatten().tolist(),
+            image_std=network.backbone.std.flatten().tolist(),
             rpn_anchor_generator=AnchorGenerator(tuple((a * side / 800,) for a in ANCHORS), ((0.5, 1.0, 2.0),) * 5),
             box_head=TwoMLPHead(49 * width, 4 * width),
             box_predictor=FastRCNNPredictor(4 * width, classes + 1),

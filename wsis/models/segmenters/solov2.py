@@ -57,7 +57,7 @@ TINY = Design(
 
 
 class SOLOv2(nn.Module):
-    """SOLOv2 at its published size, or small on a trunk whose name ends in `_tiny`."""
+    """SOLOv2 at its published size, or small on a backbone whose name ends in `_tiny`."""
 
     def __init__(self, classes: int, backbone: str, weights: str) -> None:
         super().__init__()
@@ -70,10 +70,10 @@ class SOLOv2(nn.Module):
     def forward(self, images: list[Tensor], targets: list[Target] | None = None) -> Terms | list[Instances]:
         """With targets the terms of the loss, weighted, without them what is found; see `wsis.segmenters`."""
         if targets is not None:
-            batch = self.network.trunk.stack(images)
+            batch = self.network.backbone.stack(images)
             return self.loss(*self.maps(batch), targets, size_of(batch))
         windows = [self.view.at_test(*image.shape[1:]) for image in images]
-        batch = self.network.trunk.stack([w.of_image(i) for w, i in zip(windows, images, strict=True)])
+        batch = self.network.backbone.stack([w.of_image(i) for w, i in zip(windows, images, strict=True)])
         found = []
         for probability, labels, scores, window, image in zip(
             *self.detect(*self.maps(batch)), windows, images, strict=True
