@@ -1,61 +1,54 @@
-"""What every method has to offer: the verbs of `wsis.types.Method`, on one small batch of the world."""
+"""What every method has to offer: the verbs of `wsis.training.stages.Method`, on a few scenes of the world."""
 
+import dataclasses
 import importlib
 import inspect
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from wsis.core.config import changed
-from wsis.core.types import InstanceMap, Instances
+import wsis.methods
+from wsis.core.types import Instances, Trace
 from wsis.data.transforms import collate
-from wsis.methods import METHODS, attentionshift, exits, simformer
-from wsis.methods.exits.crops import CropAugment
-from wsis.methods.exits.model import build_extractor
+from wsis.data.wrappers import Changed
+from wsis.methods import METHODS, method
+from wsis.training.loop import order
 from wsis.training.stages import Method, Stage
 from wsis.weak.simulate import with_extreme_points
 
 VERBS = [name for name, value in vars(Method).items() if inspect.isfunction(value) and not name.startswith("_")]
-RESULTS = (InstanceMap, Instances, torch.Tensor, list)
+FILES = ("config", "model", "labels", "objective", "verbs", "stages", "__init__")
+SHARED_SETTINGS = ("supervision", "backbone", "weights", "classes", "size", "loss", "network")
 
-
-def method(name):
-    return importlib.import_module(f"wsis.methods.{name}")
-
-
-@pytest.fixture(scope="module")
-def settings(tiny):
-    random = {"generator.weights": "random", "extractor.weights": "random", "final.weights": "random"}
-    return {
-        "bestie": tiny,
-        "exits": changed(exits.TINY, classes=tiny.classes, **random),
-        "attentionshift": changed(attentionshift.TINY, classes=tiny.classes, weights="random"),
-        "simformer": changed(simformer.TINY, classes=tiny.classes, novel=(0,), **{"pairs.points": 20}),
-    }
+every_method = pytest.mark.parametrize("m", [method(name) for name in METHODS], ids=METHODS)
+every_preset = pytest.mark.parametrize("preset", ["FULL", "TINY"])
 
 
 @pytest.fixture(scope="module")
-def batch(world):
-    samples = (with_extreme_points(replace(s, semantic_map=s.true_semantic)) for s in (world[0], world[1]))
-    return collate(list(samples))
+def annotated(world):
+    """Scenes with every annotation that a method may ask for."""
+    return Changed(world, lambda s: with_extreme_points(replace(s, semantic_map=s.true_semantic)))
 
 
-def taught(name, batch, cfg):
-    """What `loss` takes: a batch and its targets."""
-    if name == "exits":  # learns from crops of single objects
-        samples = [replace(s, extreme_points=s.extreme_points[:1]) for s in exits.unstacked(batch)]
-        crops = collate([CropAugment(cfg.crop, training=True)(s, i) for i, s in enumerate(samples)])
-        return crops, exits.find_points(build_extractor(cfg).eval(), crops, cfg)
-    if name in ("attentionshift", "simformer"):  # make their labels themselves
-        return batch, None
-    return batch, method(name).pseudo_labels(None, batch, cfg)
+def settings(m, dataset):
+    """The tiny preset on random weights."""
+    return m.TINY.for_classes(dataset.classes).for_dry_run()
 
 
-def made(name, settings):
+def built(m, cfg):
     torch.manual_seed(0)
-    return method(name).build(settings[name])
+    return m.build(cfg)
+
+
+def lesson(m, model, dataset, cfg):
+    """One batch of the method's training data, and its targets."""
+    data = m.training_data(dataset, cfg)
+    (groups,) = order(data, 4, 0, 0, 1)
+    batch = collate([data[key] for group in groups for key in group])
+    return batch, m.targets(model, batch, cfg)
 
 
 def flat(result):
@@ -63,91 +56,128 @@ def flat(result):
     if isinstance(result, torch.Tensor):
         return [result]
     parts = result if isinstance(result, (list, tuple)) else vars(result).values()
-    return [t for part in parts for t in flat(part)]
+    return [tensor for part in parts for tensor in flat(part)]
 
 
-def test_the_verbs_are_known():
-    assert set(VERBS) >= {"build", "pseudo_labels", "loss", "predict", "stages"}
+def equal(first, second):
+    return all(torch.equal(a, b) for a, b in zip(flat(first), flat(second), strict=True))
 
 
+def is_result(result, images):
+    """Class maps of a batch, or one `Instances` for each of its images."""
+    if isinstance(result, torch.Tensor):
+        return result.dtype == torch.long and len(result) == images
+    return len(result) == images and all(isinstance(one, Instances) for one in result)
+
+
+@every_method
+def test_the_files_are_those_of_every_method(m):
+    assert {path.stem for path in Path(m.__file__).parent.glob("*.py")} >= set(FILES)
+
+
+@every_method
+def test_a_file_imports_only_what_stands_before_it(m):
+    prefix = f"{m.__name__}."
+    for position, name in enumerate(FILES[:-1]):
+        source = inspect.getsource(importlib.import_module(prefix + name))
+        later = [other for other in FILES[position:-1] if f"from {prefix}{other} import" in source]
+        assert later == [], f"{name} imports {later}"
+
+
+@every_method
 @pytest.mark.parametrize("verb", VERBS)
-@pytest.mark.parametrize("name", METHODS)
-def test_verbs_have_the_protocols_parameters(name, verb):
+def test_verbs_have_the_protocols_parameters(m, verb):
     wanted = list(inspect.signature(getattr(Method, verb)).parameters)[1:]
-    assert list(inspect.signature(getattr(method(name), verb)).parameters) == wanted
+    assert list(inspect.signature(getattr(m, verb)).parameters) == wanted
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_presets_are_of_one_type(name):
-    assert type(method(name).FULL) is type(method(name).TINY)
+@every_method
+def test_presets_share_a_type_and_the_names_of_what_they_have_in_common(m):
+    assert type(m.FULL) is type(m.TINY)
+    names = {field.name for field in dataclasses.fields(m.FULL)}
+    assert set(SHARED_SETTINGS) - names <= {"backbone", "weights"}  # EXITS has two transformers, each with its own
+    assert m.TINY.image_side > 0 and m.TINY.for_classes(tuple("abcdefgh")).classes == 8
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_build_is_deterministic(name, settings):
-    first, second = made(name, settings), made(name, settings)
+@every_method
+def test_build_is_deterministic(m, annotated):
+    cfg = settings(m, annotated)
+    first, second = built(m, cfg), built(m, cfg)
     assert isinstance(first, nn.Module)
     assert all(torch.equal(v, second.state_dict()[k]) for k, v in first.state_dict().items())
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_labels_without_a_model_are_deterministic(name, settings, batch):
-    first, second = (method(name).pseudo_labels(None, batch, settings[name]) for _ in range(2))
-    assert isinstance(first, RESULTS)
-    assert all(torch.equal(a, b) for a, b in zip(flat(first), flat(second), strict=True))
+@every_method
+@pytest.mark.parametrize("trained", [False, True])
+def test_labels_are_of_one_type_and_deterministic(m, annotated, trained):
+    cfg = settings(m, annotated)
+    model = built(m, cfg).eval() if trained else None
+    batch = collate([annotated[0], annotated[1]])
+    first, second = (m.pseudo_labels(model, batch, cfg) for _ in range(2))
+    assert is_result(first, 2) and equal(first, second)
+    assert not any(tensor.requires_grad for tensor in flat(first))
 
 
-@pytest.mark.parametrize("with_model", [False, True])
-@pytest.mark.parametrize("name", METHODS)
-def test_the_trace_changes_nothing(name, with_model, settings, batch):
-    model = made(name, settings).eval() if with_model else None
-    plain = method(name).pseudo_labels(model, batch, settings[name])
-    labels, trace = method(name).pseudo_labels(model, batch, settings[name], trace=True)
-    assert all(torch.equal(a, b) for a, b in zip(flat(plain), flat(labels), strict=True))
-    assert trace.steps
+@every_method
+@pytest.mark.parametrize("trained", [False, True])
+def test_explain_gives_named_tensors(m, annotated, trained):
+    cfg = settings(m, annotated)
+    trace = m.explain(built(m, cfg).eval() if trained else None, collate([annotated[0]]), cfg)
+    assert isinstance(trace, Trace) and trace.steps
     assert all(isinstance(step, torch.Tensor) for step in trace.steps.values())
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_loss_is_finite_and_reaches_the_heads(name, settings, batch):
-    model = made(name, settings).train()
-    terms = method(name).loss(model, *taught(name, batch, settings[name]), settings[name])
+@every_method
+def test_loss_is_finite_and_reaches_the_heads(m, annotated):
+    cfg = settings(m, annotated)
+    model = built(m, cfg).train()
+    batch, targets = lesson(m, model, annotated, cfg)
+    assert targets is not None
+    terms = m.loss(model, batch, targets, cfg)
     assert all(term.ndim == 0 and term.isfinite() for term in terms.values())
     terms["total"].backward()
-    graded = [p for p in model.parameters() if p.grad is not None]
-    learner = getattr(model, "network", model)  # beside it EXITS has its final segmenter
-    learns = sum(p.numel() for p in learner.parameters() if p.requires_grad)
-    assert sum(p.numel() for p in graded) > 0.5 * learns
+    learner = getattr(model, "network", model)  # beside it EXITS has its extractor and its final segmenter
+    graded = [p for p in learner.parameters() if p.grad is not None]
+    assert sum(p.numel() for p in graded) > 0.5 * sum(p.numel() for p in learner.parameters() if p.requires_grad)
     assert all(p.grad.isfinite().all() for p in graded)
     assert sum(p.grad.ne(0).any().item() for p in graded) > 0.9 * len(graded)
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_loss_is_deterministic(name, settings, batch):
-    def totals():
-        model = made(name, settings).train()
+@every_method
+def test_loss_is_deterministic(m, annotated):
+    cfg = settings(m, annotated)
+
+    def total():
+        model = built(m, cfg).train()
+        batch, targets = lesson(m, model, annotated, cfg)
         torch.manual_seed(1)
-        return method(name).loss(model, *taught(name, batch, settings[name]), settings[name])["total"]
+        return m.loss(model, batch, targets, cfg)["total"]
 
-    assert torch.equal(totals(), totals())
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_predict_needs_images_alone(name, settings, batch):
-    model = made(name, settings).eval()
-    first, second = (method(name).predict(model, batch.images, settings[name]) for _ in range(2))
-    assert isinstance(first, RESULTS)
-    assert not any(t.requires_grad for t in flat(first))
-    assert all(torch.equal(a, b) for a, b in zip(flat(first), flat(second), strict=True))
+    assert torch.equal(total(), total())
 
 
-@pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("preset", ["FULL", "TINY"])
-def test_stages_name_settings_and_stages_that_exist(name, preset):
-    cfg = getattr(method(name), preset)
-    stages = method(name).stages(cfg)
+@every_method
+def test_predict_needs_images_alone(m, annotated):
+    cfg = settings(m, annotated)
+    model, images = built(m, cfg).eval(), collate([annotated[0], annotated[1]]).images
+    first, second = (m.predict(model, images, cfg) for _ in range(2))
+    assert is_result(first, 2) and equal(first, second)
+    assert not any(tensor.requires_grad for tensor in flat(first))
+
+
+@every_method
+@every_preset
+def test_stages_name_settings_and_stages_that_exist(m, preset):
+    cfg = getattr(m, preset)
+    stages = m.stages(cfg)
     assert all(isinstance(stage, Stage) for stage in stages)
     names = [stage.name for stage in stages]
-    assert len(set(names)) == len(names)
+    assert len(set(names)) == len(names) and {"network", "evaluation"} <= set(names)
     for i, stage in enumerate(stages):
         assert set(stage.needs) <= set(names[:i])
         assert set(stage.settings) <= set(vars(cfg))
+
+
+def test_there_is_a_package_for_every_method():
+    folder = Path(wsis.methods.__file__).parent
+    assert {path.parent.name for path in folder.glob("*/verbs.py")} == set(METHODS)

@@ -75,6 +75,15 @@ def network(seed=1, regular=True):
     return Network(regular)
 
 
+def plain(dataset):
+    return TrainingData(dataset=dataset, augment=PLAIN)
+
+
+def indices(dataset, *order_of):
+    """The images of all steps, in order."""
+    return [index for groups in order(plain(dataset), *order_of) for ((index, _, _),) in groups]
+
+
 def run(options, toy, step_loss=loss, schedule=SCHEDULE, augment=AUGMENT, key="key", seed=1):
     return train("net", network(seed), step_loss, TrainingData(dataset=toy, augment=augment), schedule, options, key)
 
@@ -164,8 +173,7 @@ def test_nan_stops_with_step_images_and_term(options, toy):
         terms = loss(model, batch, step)
         return {**terms, "offset": terms["entropy"].detach() * (float("nan") if step == 5 else 1)}
 
-    (keys,) = list(order(len(toy), 4, options.seed, 5, 6))
-    ids = [100 + index for _, _, index in keys]
+    ids = [100 + index for index in indices(toy, 4, options.seed, 5, 6)]
     with pytest.raises(TrainingError, match=r"offset=nan at step 5") as raised:
         run(options, toy, bad)
     assert str(ids) in str(raised.value)
@@ -188,7 +196,7 @@ def test_no_loss_sees_the_truth(options, world):
         options,
         start=0,
     )
-    sample = loader.dataset[(0, 0, 0)]
+    sample = loader.dataset[0, 0, 0]
     assert (sample.truth, sample.true_semantic) == (None, None)
     assert sample.points is not None
 
@@ -216,14 +224,31 @@ def test_mixed_annotations_are_told(options, toy):
 
 
 def test_every_epoch_is_a_permutation():
-    keys = [index for step in order(5, 2, 0, 0, 10) for _, _, index in step]
+    keys = indices(range(5), 2, 0, 0, 10)
     epochs = [keys[i : i + 5] for i in range(0, 20, 5)]
     assert all(sorted(epoch) == list(range(5)) for epoch in epochs)
     assert len({tuple(e) for e in epochs}) > 1
 
 
 def test_order_does_not_depend_on_where_it_starts():
-    assert list(order(7, 4, 3, 0, 12))[5:] == list(order(7, 4, 3, 5, 12))
+    data = plain(range(7))
+    assert list(order(data, 4, 3, 0, 12))[5:] == list(order(data, 4, 3, 5, 12))
+
+
+def test_companions_follow_their_image_and_stay_in_its_process(cpu, options):
+    class OfTwo:
+        device, process_index, num_processes = torch.device("cpu"), 1, 2
+
+    data = TrainingData(
+        dataset=Toy(), augment=PLAIN, companions=lambda index, seed: (index + 100, index + 200), group=3
+    )
+    (groups,) = order(data, 12, 0, 0, 1)
+    assert [[key[0] for key in group] for group in groups] == [[g[0][0] + k for k in (0, 100, 200)] for g in groups]
+    assert [key[2] for group in groups for key in group] == list(range(12))
+    seconds = dataclasses.replace(options, accelerator=OfTwo())
+    share = next(iter(batches(data, changed(SCHEDULE, batch_size=12), seconds, start=0).batch_sampler))
+    (groups,) = order(data, 12, options.seed, 0, 1)
+    assert share == groups[1] + groups[3]
 
 
 def test_seeds_are_fixed_and_apart():
@@ -328,7 +353,7 @@ from pathlib import Path
 from wsis.models.weights import save_weights
 from wsis.core.config import changed
 from wsis.training.loop import LoopOptions, TrainingData, make_accelerator, train
-from tests.test_train import PLAIN, SCHEDULE, Toy, loss, network
+from tests.training.test_loop import PLAIN, SCHEDULE, Toy, loss, network
 
 folder = Path(sys.argv[1])
 accelerator = make_accelerator("cpu")
@@ -351,15 +376,7 @@ def test_two_processes_learn_what_one_learns(options, toy, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     first, second = (load_file(shared / f"rank{r}.safetensors") for r in (0, 1))
     assert all(torch.equal(first[k], second[k]) for k in first)
-    alone = train(
-        "net",
-        network(0, regular=False),
-        loss,
-        TrainingData(dataset=toy, augment=PLAIN),
-        changed(SCHEDULE, steps=6),
-        options,
-        "key",
-    )
+    alone = train("net", network(0, regular=False), loss, plain(toy), changed(SCHEDULE, steps=6), options, "key")
     for name, value in alone.state_dict().items():
         torch.testing.assert_close(first[name], value, rtol=1e-5, atol=1e-5)
     assert not torch.equal(first["head.weight"], network(0, regular=False).head.weight)
@@ -371,22 +388,16 @@ def test_a_batch_that_cannot_be_shared(options, toy):
         process_index, num_processes = 0, 3
 
     with pytest.raises(ConfigError, match="cannot be shared by 3 processes"):
-        batches(
-            TrainingData(dataset=toy, augment=PLAIN),
-            SCHEDULE,
-            dataclasses.replace(options, accelerator=Three()),
-            start=0,
-        )
+        batches(plain(toy), SCHEDULE, dataclasses.replace(options, accelerator=Three()), start=0)
 
 
-def test_partners_are_chosen_as_steps_come(options):
-    class Pairs(Toy):
-        asked = 0
+def test_companions_are_chosen_as_steps_come(options):
+    chosen = []
 
-        def partner(self, index, seed):
-            self.asked += 1
-            return index
+    def companions(index, seed):
+        chosen.append(index)
+        return (index,)
 
-    pairs = Pairs()
-    next(iter(batches(pairs, PLAIN, SCHEDULE, options, start=0)))
-    assert pairs.asked == SCHEDULE.batch_size / 2  # those of one step
+    data = TrainingData(dataset=Toy(), augment=PLAIN, companions=companions, group=2)
+    next(iter(batches(data, SCHEDULE, options, start=0)))
+    assert len(chosen) < SCHEDULE.steps * SCHEDULE.batch_size // 2
