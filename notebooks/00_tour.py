@@ -21,22 +21,12 @@ seed = 0
 device = "auto"
 
 # %%
-from pathlib import Path
-
 import torch
 
-from wsis import evaluation as evaluate
-from wsis import viz, weak
-from wsis.core.config import changed, fingerprint, flatten
-from wsis.core.files import read_json
-from wsis.core.types import Instances
-from wsis.data.coco_json import result_records
-from wsis.data.transforms import collate
-from wsis.data.world import World, WorldConfig
-from wsis.data.wrappers import Labelled
+from wsis import evaluation, training, viz, weak
+from wsis.core import Instances, changed, flatten, read_json
+from wsis.data import Labelled, World, WorldConfig, collate, result_records
 from wsis.methods import bestie, load_run
-from wsis.training import runs
-from wsis.weak.sources import open_data
 
 # %% [markdown]
 # ## One picture, four bargains
@@ -46,7 +36,7 @@ from wsis.weak.sources import open_data
 # at what is missing.
 
 # %%
-opened = open_data(data, scale, seed=seed)
+opened = weak.open_data(data, scale, seed=seed)
 if data == "world":
     large = World("val", 60, config=WorldConfig(size=256))
     sample, names = large[26], large.classes
@@ -107,11 +97,7 @@ viz.show(pictures, columns=5, size=1.75)
 cfg = changed(bestie.TINY if scale == "tiny" else bestie.FULL, classes=len(classes))
 if data != "world" and scale == "tiny":  # photographs are larger than the crops of a tiny run
     cfg = changed(cfg, long_side=128, **{"augment.long_side": 128})
-folder = Path("../build/runs", fingerprint(cfg, opened.description, seed))
-reports = runs.fit(
-    bestie, cfg, opened.train, opened.val, folder, data=opened.description, seed=seed,
-    device=device, cache=Path("../build/stages"),
-)  # fmt: skip
+reports, folder = training.chapter_run(bestie, cfg, opened, data, scale, seed, device)
 
 # %%
 rows = []
@@ -137,7 +123,7 @@ labelled = Labelled(opened.train, folder / "semantic_maps", read_json(folder / "
 several, balance, made = [i for i in range(120) if len(opened.train[i].truth) > 1], {}, {}
 for i in several:
     made[i] = bestie.pseudo_labels(None, collate([labelled[i]]), cfg).unbind()[0]
-    q = evaluate.label_quality([made[i]], [labelled[i].truth])
+    q = evaluation.label_quality([made[i]], [labelled[i].truth])
     balance[i] = q["true_positive"] - q["false_positive"]
 several.sort(key=balance.__getitem__, reverse=True)
 
@@ -184,7 +170,7 @@ for s in shown:
     images = collate([s]).images.to(next(run.model.parameters()).device)
     guesses.append(bestie.predict(run.model, images, run.cfg).unbind()[0].to("cpu"))
 sure = [g[g.scores > 0.2] for g in guesses]
-counts = [evaluate.label_quality([g], [s.truth]) for g, s in zip(sure, shown, strict=True)]
+counts = [evaluation.label_quality([g], [s.truth]) for g, s in zip(sure, shown, strict=True)]
 balance = torch.tensor([c["true_positive"] - c["false_positive"] - c["missed"] for c in counts])
 order = balance.argsort(descending=True, stable=True).tolist()
 
@@ -288,7 +274,7 @@ viz.show(grid, rows=("prediction", "truth"), title="Four bad ones")
 # %% tags=["solution"]
 truths = [s.truth for s in shown]
 for level in levels:
-    q = evaluate.label_quality([g[g.scores > level] for g in guesses], truths)
+    q = evaluation.label_quality([g[g.scores > level] for g in guesses], truths)
     right, wrong = q["true_positive"], q["false_positive"]
     print(f"score > {level}: {right} right, {wrong} wrong, difference {right - wrong}")
 
@@ -312,7 +298,7 @@ some = [labelled[i] for i in range(120)]
 for threshold in (0.3, 0.5, 0.8):
     other = changed(cfg, **{"cues.threshold": threshold})
     made = [bestie.pseudo_labels(None, collate([s]), other).unbind()[0] for s in some]
-    print(threshold, evaluate.label_quality(made, [s.truth for s in some]))
+    print(threshold, evaluation.label_quality(made, [s.truth for s in some]))
 
 # %% [markdown]
 # ```{solution-end}
@@ -338,7 +324,7 @@ for t in truths:
     columns = (x >= left[:, None]) & (x <= right[:, None])
     boxes.append(Instances.make(rows[:, :, None] & columns[:, None], t.labels))
 for iou in (0.5, 0.75):
-    print(iou, evaluate.label_quality(boxes, truths, iou=iou))
+    print(iou, evaluation.label_quality(boxes, truths, iou=iou))
 
 # %% [markdown]
 # ```{solution-end}

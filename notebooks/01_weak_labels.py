@@ -29,14 +29,9 @@ import torch
 from matplotlib import pyplot as plt
 
 from wsis import viz, weak
-from wsis.core.errors import AnnotationError
-from wsis.core.files import read_json, write_json
-from wsis.core.types import Points
-from wsis.data.checks import near_object
-from wsis.data.coco import CocoFolder, write_dataset
-from wsis.data.transforms import Augment
+from wsis.core import AnnotationError, Points, read_json, write_json
+from wsis.data import Augment, CocoFolder, InMemory, near_object, write_dataset
 from wsis.data.world import PARTS, STUFF, World, WorldConfig
-from wsis.data.wrappers import InMemory
 
 plt.rcParams.update(viz.RC)
 

@@ -30,19 +30,14 @@ import torch
 from matplotlib import pyplot as plt
 from torch.nn.functional import avg_pool2d, layer_norm, normalize, one_hot, pad, pixel_unshuffle
 
-from wsis import viz
-
 # %%
-from wsis.core.files import read_json
-from wsis.core.types import Points
-from wsis.data.coco import CocoFolder
-from wsis.data.transforms import Augment, collate
-from wsis.data.world import CLASSES, World
-from wsis.evaluation.features import auc
+from wsis import evaluation, training, viz
+from wsis.core import Points, read_json
+from wsis.data import CLASSES, Augment, CocoFolder, World, collate
 from wsis.experiments.pretraining.vit import SCENES
 from wsis.methods import exits
-from wsis.models.vit import PUBLISHED, SHIPPED, build_vit, mean_affinity
-from wsis.training.loop import make_accelerator
+from wsis.models import build_vit, mean_affinity
+from wsis.models.vit import PUBLISHED, SHIPPED
 
 plt.rcParams.update(viz.RC)
 
@@ -87,7 +82,7 @@ viz.table(rows, caption="The same network in three sizes")
 # %%
 name, cards = "vit_tiny" if scale == "tiny" else "vit_base", {}
 for kind in SHIPPED[name] if scale == "tiny" else PUBLISHED[name]:
-    card = resources.files("wsis") / "weights" / f"{name}_{kind}.json"
+    card = resources.files("wsis.models") / "shipped" / f"{name}_{kind}.json"
     if scale == "tiny" and card.is_file():
         cards[kind] = read_json(card)
     elif scale != "tiny":
@@ -98,7 +93,7 @@ viz.table([{"weights": k, **{n: c[n] for n in shown if n in c}} for k, c in card
 # %%
 torch.set_grad_enabled(False)
 torch.manual_seed(seed)
-where, first = make_accelerator(device).device, next(iter(cards))
+where, first = training.make_accelerator(device).device, next(iter(cards))
 nets = {kind: build_vit(name, kind).to(where).eval() for kind in ("random", *cards)}
 net, layers = nets[first], range(1, nets[first].depth + 1)
 tint = dict(zip(("mean colour", *nets), ("0.2", "0.6", "C0", "C1", "C2", "C3"), strict=False))
@@ -289,7 +284,7 @@ def by_color(images):
 
 def pair_auc(values, owner, pairs):  # values [B, n, n]; pairs: those of [B, n, n] that count
     chosen, same = (owner > 0)[:, :, None] & pairs, owner[:, :, None] == owner[:, None]
-    return auc(values.cpu().expand(same.shape)[chosen].numpy(), same[chosen].numpy())
+    return evaluation.auc(values.cpu().expand(same.shape)[chosen].numpy(), same[chosen].numpy())
 
 
 # %% [markdown]

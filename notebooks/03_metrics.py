@@ -25,14 +25,10 @@ import torch
 from matplotlib import pyplot as plt
 from torch.nn.functional import max_pool2d
 
-from wsis import evaluation as evaluate
-from wsis import viz
-from wsis.core.types import Instances, Points
-from wsis.data.coco import CocoFolder
-from wsis.data.masks import paint_semantic
-from wsis.data.world import World, WorldConfig
-from wsis.evaluation.instances import intersection, matches, voc_ap
-from wsis.weak.simulate import points_from_masks
+from wsis import evaluation, viz, weak
+from wsis.core import Instances, Points
+from wsis.data import CocoFolder, World, WorldConfig, paint_semantic
+from wsis.evaluation import intersection, matches, voc_ap
 
 plt.rcParams.update(viz.RC)
 
@@ -171,7 +167,7 @@ rows.append({"rule": "VOC, 11 points", **{n: 100 * points[n] for n in names}})
 print(
     {
         name: f"{100 * value:.1f}"
-        for name, value in evaluate.coco_ap(guesses, truths, total).items()
+        for name, value in evaluation.coco_ap(guesses, truths, total).items()
     }
 )
 viz.table(rows, caption="The same predictions under two rules, in %")
@@ -189,7 +185,7 @@ scored = {name: [] for name in ("mAP25", "mAP50", "mAP75", "COCO AP")}
 for shift in shifts:
     moved = [Instances.make(t.masks.roll(shift, 2), t.labels) for t in few]
     voc = voc_ap(moved, few, total)
-    scored["COCO AP"].append(evaluate.coco_ap(moved, few, total)["AP"])
+    scored["COCO AP"].append(evaluation.coco_ap(moved, few, total)["AP"])
     for name in ("mAP25", "mAP50", "mAP75"):
         scored[name].append(voc[name])
 
@@ -219,7 +215,7 @@ viz.scrub(frames, [f"{s} px" for s in shifts], "shift", start=3)
 
 # %%
 guess, true = paint_semantic(predicted).long(), sample.true_semantic.long()
-metric = evaluate.MeanIoU(len(classes) + 1)
+metric = evaluation.MeanIoU(len(classes) + 1)
 metric.update(guess, true)
 seen = torch.cat([guess, true]).unique()
 words = [("background", *classes)[i] for i in seen]
@@ -249,15 +245,15 @@ plt.show()
 # right if its IoU reaches the threshold.
 
 # %%
-clicks = points_from_masks(truth.masks, "mask_centroid")
+clicks = weak.points_from_masks(truth.masks, "mask_centroid")
 xy = torch.cat([clicks[[0, 2, 4]], clicks[[0]] - 14, torch.tensor([[40.0, 230.0]])])
 cues = Points.make(xy, torch.cat([truth.labels[[0, 2, 4]], truth.labels[[0, 1]]]))
-quality = evaluate.cue_quality([cues], [truth])
+quality = evaluation.cue_quality([cues], [truth])
 print("precision {precision:.2f}, recall {recall:.2f}".format(**quality))
 
 # %%
 levels = torch.linspace(0.1, 0.95, 18)
-found = [evaluate.label_quality(guesses, truths, iou=float(level)) for level in levels]
+found = [evaluation.label_quality(guesses, truths, iou=float(level)) for level in levels]
 figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.3), layout="constrained")
 viz.draw_points(viz.draw_instances(image, truth, fill=0.3), cues, classes)(left)
 left.set_title("five cues for five objects")
@@ -325,7 +321,7 @@ cases[f"rarest class lost: {source.classes[rare]}"] = no_rare
 cases[f"about as many lost of the commonest: {source.classes[label]}"] = no_common
 rows = []
 for name, p in cases.items():
-    found = evaluate.label_quality(p, truths)
+    found = evaluation.label_quality(p, truths)
     row = {"predictions": name, "mAP50": 100 * voc_ap(p, truths, total)["mAP50"]}
     rows.append(row | {"right": found["true_positive"], "wrong": found["false_positive"]})
 viz.table(rows, caption="Four sets of predictions of the same objects")
@@ -389,7 +385,7 @@ for shift in (30, 45):
 # %% tags=["solution"]
 ten = voc_ap(guesses, truths, total, [0.5 + 0.05 * i for i in range(10)])["AP"]
 print(
-    f"VOC rule {100 * ten.nanmean():.2f}, COCO {100 * evaluate.coco_ap(guesses, truths, total)['AP']:.2f}"
+    f"VOC rule {100 * ten.nanmean():.2f}, COCO {100 * evaluation.coco_ap(guesses, truths, total)['AP']:.2f}"
 )
 
 # %% [markdown]

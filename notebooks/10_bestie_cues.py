@@ -27,20 +27,14 @@ import torch
 from matplotlib import pyplot as plt
 from torch.nn.functional import avg_pool2d
 
-from wsis import evaluation as evaluate
-from wsis import viz
-from wsis.core.config import changed, fingerprint, sources
-from wsis.core.files import read_json
-from wsis.data.transforms import collate
-from wsis.data.wrappers import Labelled
-from wsis.experiments.tables import find
+from wsis import evaluation, experiments, training, viz, weak
+from wsis.core import changed, read_json, sources
+from wsis.data import Labelled, collate
 from wsis.methods import bestie
 from wsis.methods.bestie import cues, labels, model
 from wsis.methods.bestie import stages as pipeline
-from wsis.models.weights import load_weights
+from wsis.models import load_weights
 from wsis.ops import components, grouping
-from wsis.training import runs
-from wsis.weak.sources import open_data
 
 # %% [markdown]
 # BESTIE {cite:p}`kim2022bestie` makes instance masks out of {term}`image tags <image tag>`. It asks two questions, and
@@ -52,21 +46,16 @@ from wsis.weak.sources import open_data
 # them here, equal but for one line: one is plain, the other has the *peak attention module*, {term}`PAM`.
 
 # %%
-opened = open_data(data, scale, seed=seed)
+opened = weak.open_data(data, scale, seed=seed)
 train, classes = opened.train, opened.train.classes
 cfg = changed(bestie.TINY if scale == "tiny" else bestie.FULL, classes=len(classes))
 variants = {"CAM": changed(cfg, **{"pam.layers": ()}), "PAM": cfg}
-names, cache = (
-    ("classifier", "cues", "activation_maps", "semantic_maps"),
-    Path("../build/stages"),
-)
+names = ("classifier", "cues", "activation_maps", "semantic_maps")
 folders, reports = {}, {}
 for kind, variant in variants.items():
-    folders[kind] = Path("../build/runs", fingerprint(variant, opened.description, seed))
-    reports[kind] = runs.fit(
-        bestie, variant, train, opened.val, folders[kind],
-        data=opened.description, seed=seed, device=device, cache=cache, only=names,
-    )  # fmt: skip
+    reports[kind], folders[kind] = training.chapter_run(
+        bestie, variant, opened, data, scale, seed, device, only=names
+    )
 
 # %%
 columns = ("tag_mAP", "cues", "cue_precision", "cue_recall")
@@ -118,7 +107,7 @@ def strong(kind, i, threshold=cfg.cues.threshold):
 
 
 def hits(kind, i):  # objects with a cue, minus cues too many
-    quality = evaluate.cue_quality([strong(kind, i)], [truth[i]])
+    quality = evaluation.cue_quality([strong(kind, i)], [truth[i]])
     return quality["recall"] * len(truth[i]) * 2 - len(strong(kind, i))
 
 
@@ -284,12 +273,12 @@ pseudo = {
     kind: [bestie.pseudo_labels(None, collate([s]), cfg).unbind()[0] for s in samples[kind]]
     for kind in variants
 }
-viz.table([{"cues from": k, **evaluate.label_quality(v, truth)} for k, v in pseudo.items()])
+viz.table([{"cues from": k, **evaluation.label_quality(v, truth)} for k, v in pseudo.items()])
 
 
 # %%
 def gain(i):  # what PAM brings: right labels and cues, fewer wrong labels
-    right = [evaluate.label_quality([pseudo[kind][i]], [truth[i]]) for kind in ("CAM", "PAM")]
+    right = [evaluation.label_quality([pseudo[kind][i]], [truth[i]]) for kind in ("CAM", "PAM")]
     wrong, more = (right[0][k] - right[1][k] for k in ("false_positive", "true_positive"))
     return wrong - more + hits("PAM", i) - hits("CAM", i)
 
@@ -363,7 +352,7 @@ viz.show(panels, columns=5, size=1.9, title=f"From a map to cues: {classes[label
 thresholds = [k / 10 for k in range(1, 10)]
 curves = {
     kind: [
-        evaluate.cue_quality([strong(kind, i, t) for i in range(200)], truth[:200])
+        evaluation.cue_quality([strong(kind, i, t) for i in range(200)], truth[:200])
         for t in thresholds
     ]
     for kind in variants
@@ -403,7 +392,7 @@ viz.scrub(frames, [str(t) for t in thresholds], "threshold", start=thresholds.in
 # the rest stands on [the results page](../book/results.md).
 
 # %%
-table3 = find("bestie.table3")[0]
+table3 = experiments.find("bestie.table3")[0]
 files = list(Path("../book/results").glob("bestie.table3.tiny.world.json"))
 ours = {r["name"]: r["ours"] for r in read_json(files[0])["rows"]} if files else {}
 rows = [
@@ -520,7 +509,7 @@ for kernel in (3, cfg.cues.kernel, 3 * cfg.cues.kernel):
     window = changed(cfg.cues, kernel=kernel)
     points = [cues.extract_cues(heat, tags, window) for heat, tags in some]
     points = [p[p.scores > cfg.cues.threshold] for p in points]
-    rows.append({"kernel": kernel, **evaluate.cue_quality(points, truth[:100])})
+    rows.append({"kernel": kernel, **evaluation.cue_quality(points, truth[:100])})
 viz.table(rows, digits=2)
 
 # %% [markdown]

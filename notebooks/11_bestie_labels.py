@@ -23,26 +23,19 @@ device = "auto"
 
 # %%
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from matplotlib import pyplot as plt
 
-from wsis import evaluation as evaluate
-from wsis import viz
-from wsis.core.config import changed, fingerprint, sources
-from wsis.core.files import read_json
-from wsis.core.types import IGNORE, InstanceMap, Points
-from wsis.data.transforms import collate
-from wsis.data.wrappers import Labelled
+from wsis import evaluation, training, viz, weak
+from wsis.core import IGNORE, InstanceMap, Points, changed, read_json, sources
+from wsis.data import Labelled, collate
 from wsis.methods import bestie
 from wsis.methods.bestie import cues, labels
 from wsis.methods.bestie import stages as pipeline
 from wsis.methods.bestie.objective import render
-from wsis.models.weights import load_weights
+from wsis.models import load_weights
 from wsis.ops import components, grouping
-from wsis.training import runs
-from wsis.weak.sources import open_data
 
 # %% [markdown]
 # From the last chapter we have {term}`cues <cue>`, which say how many objects of a class there are and about where. They
@@ -52,18 +45,16 @@ from wsis.weak.sources import open_data
 # The run goes on where the last chapter stopped: finished {term}`stages <stage>` are taken from disk.
 
 # %%
-opened = open_data(data, scale, seed=seed)
+opened = weak.open_data(data, scale, seed=seed)
 train, classes = opened.train, opened.train.classes
 cfg = changed(bestie.TINY if scale == "tiny" else bestie.FULL, classes=len(classes))
 names = ("classifier", "cues", "activation_maps", "semantic_maps", "network")
 runs_of = {cfg: names, changed(cfg, **{"pam.layers": ()}): ("classifier",)}
 folders, reports = [], []
 for variant, only in runs_of.items():
-    folders.append(Path("../build/runs", fingerprint(variant, opened.description, seed)))
-    reports.append(runs.fit(
-        bestie, variant, train, opened.val, folders[-1], data=opened.description, seed=seed,
-        device=device, cache=Path("../build/stages"), only=only,
-    ))  # fmt: skip
+    made = training.chapter_run(bestie, variant, opened, data, scale, seed, device, only=only)
+    reports.append(made[0])
+    folders.append(made[1])
 (folder, other), report = folders, reports[0]
 net = bestie.restore(cfg, folder).eval()
 
@@ -113,10 +104,10 @@ viz.show(panels, size=2.5, title="The same pictures, three class maps")
 pseudo, rows = {}, []
 for kind, group in samples.items():
     made = [bestie.pseudo_labels(None, collate([s]), cfg).unbind()[0] for s in group]
-    meter = evaluate.MeanIoU(len(classes) + 1)
+    meter = evaluation.MeanIoU(len(classes) + 1)
     for s in group:
         meter.update(s.semantic_map * (s.semantic_map != IGNORE), s.true_semantic)
-    figures = {"mIoU": float(meter.result()["mIoU"]), **evaluate.label_quality(made, truth)}
+    figures = {"mIoU": float(meter.result()["mIoU"]), **evaluation.label_quality(made, truth)}
     rows.append({"map": kind, **figures})
     pseudo[kind] = made
 viz.table(
@@ -182,8 +173,8 @@ viz.show(panels, rows=("what is there", "components"), title="Accepted, or left 
 # every pixel points to that centroid, and a {term}`weight map` that says where anything is known at all.
 
 # %%
-weak = pseudo["weak map"]
-counts = [evaluate.label_quality([made], [t]) for made, t in zip(weak, truth, strict=True)]
+ours = pseudo["weak map"]
+counts = [evaluation.label_quality([made], [t]) for made, t in zip(ours, truth, strict=True)]
 i = max(
     range(len(used)), key=lambda i: (counts[i]["true_positive"], min(counts[i]["missed"], 1))
 )
@@ -191,7 +182,7 @@ image = used[i].image
 _, trace = bestie.pseudo_labels(None, collate([used[i]]), cfg, trace=True)
 center, offset, weight = (value[0] for value in trace.steps.values())
 panels = {
-    "pseudo labels": viz.draw_instances(image, weak[i], classes),
+    "pseudo labels": viz.draw_instances(image, ours[i], classes),
     "center map": viz.draw_heat(image, center.amax(0), limits=(0, 1)),
     "offset map": viz.draw_offsets(offset, weight[0] > 0),
     "weight map": viz.Map(values=weight[0], limits=(0, 1)),
@@ -440,18 +431,18 @@ for i, sample in enumerate(used):
         out = bestie.infer(net, batch.images, cfg)
     refined, _ = labels.refined_labels(out, batch.semantic_maps, batch.tags, cfg)
     better.append(refined.unbind()[0])
-    old, new = (evaluate.label_quality([v], [truth[i]]) for v in (weak[i], better[i]))
+    old, new = (evaluation.label_quality([v], [truth[i]]) for v in (ours[i], better[i]))
     right, wrong = (new[key] - old[key] for key in ("true_positive", "false_positive"))
     gain.append((right - wrong, i))
-rows = {"pseudo labels": weak, "refined labels": better}
-viz.table([{"": name, **evaluate.label_quality(v, truth)} for name, v in rows.items()])
+rows = {"pseudo labels": ours, "refined labels": better}
+viz.table([{"": name, **evaluation.label_quality(v, truth)} for name, v in rows.items()])
 
 # %%
 panels = [{}, {}, {}]
 for _, i in sorted(gain, reverse=True)[:4]:
     picture, title = used[i].image, f"scene {i}"
     panels[0][title] = viz.draw_instances(picture, truth[i])
-    panels[1][title] = viz.draw_instances(picture, weak[i])
+    panels[1][title] = viz.draw_instances(picture, ours[i])
     panels[2][title] = viz.draw_instances(picture, better[i])
 names = ("what is there", "pseudo labels", "refined labels")
 viz.show(panels, rows=names, size=2.3, title="A second look at the same pictures")

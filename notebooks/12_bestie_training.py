@@ -30,27 +30,17 @@ import torch
 from matplotlib import pyplot as plt
 from torch.nn.functional import cross_entropy, one_hot, pad
 
-from wsis import evaluation as evaluate
-from wsis import viz
-from wsis.core.config import changed, fingerprint, sources
-from wsis.core.files import read_json
-from wsis.core.types import IGNORE, InstanceMap
-from wsis.data.transforms import collate
-from wsis.data.wrappers import Labelled, Subset
-from wsis.experiments.results import claim_rows, read_results
+# %%
+from wsis import evaluation, experiments, training, viz, weak
+from wsis.core import IGNORE, InstanceMap, changed, read_json, sources
+from wsis.data import Labelled, Subset, collate
 from wsis.experiments.tables.bestie import TABLES
 from wsis.methods import bestie
 from wsis.methods.bestie import labels
 from wsis.methods.bestie import stages as pipeline
 from wsis.methods.bestie.objective import guided, regression, render
 from wsis.ops import components
-from wsis.training import runs
-from wsis.training.loop import Engine, make_accelerator, optimise
 from wsis.viz.style import draw
-from wsis.weak.simulate import with_points
-
-# %%
-from wsis.weak.sources import open_data
 
 # %% [markdown]
 # The two chapters before this one turned {term}`image tags <image tag>` into {term}`pseudo labels <pseudo label>`: some
@@ -60,25 +50,17 @@ from wsis.weak.sources import open_data
 # same stages run first as a process of their own, on all GPUs of the machine, and the call finds them done.
 
 # %%
-opened = open_data(data, scale, seed=seed)
+opened = weak.open_data(data, scale, seed=seed)
 classes, val = opened.train.classes, opened.val
 cfg = changed(bestie.TINY if scale == "tiny" else bestie.FULL, classes=len(classes))
-folder = Path("../build/runs", fingerprint(cfg, opened.description, seed))
-if scale == "full":
-    runs.launch(bestie, cfg, folder, data=data, scale=scale, seed=seed, device=device)
-
-# %%
 names = ("classifier", "cues", "activation_maps", "semantic_maps", "network")
-reports = runs.fit(
-    bestie, cfg, opened.train, val, folder, data=opened.description, seed=seed,
-    device=device, cache=Path("../build/stages"), only=names,
-)  # fmt: skip
+_, folder = training.chapter_run(bestie, cfg, opened, data, scale, seed, device, only=names)
 net = bestie.restore(cfg, folder).eval()
 
 
 def balance(predicted, truth):  # per picture: objects right, less wrong, less missed
     pairs = zip(predicted, truth, strict=True)
-    counts = [evaluate.label_quality([p], [t]).values() for p, t in pairs]
+    counts = [evaluation.label_quality([p], [t]).values() for p, t in pairs]
     return torch.tensor([right - wrong - missed for right, wrong, missed in counts])
 
 
@@ -174,7 +156,7 @@ for sample in used:
     pseudo.append(bestie.pseudo_labels(None, batch, cfg))
     refined.append(labels.refined_labels(own[-1], batch.semantic_maps, batch.tags, cfg)[0])
     both = (x[-1].unbind() for x in (pseudo, refined))
-    found = [evaluate.label_quality(x, [sample.truth]).values() for x in both]
+    found = [evaluation.label_quality(x, [sample.truth]).values() for x in both]
     (right, wrong, _), (after, false, _) = found
     case.append((right > 0 and wrong + false == 0, after - right, after))
 mixed = sorted(range(len(used)), key=case.__getitem__, reverse=True)
@@ -253,12 +235,12 @@ viz.show(panels, columns=5, size=1.9, title="Where the center loss pulls")
 lacking = [i for i in range(len(used)) if len(pseudo[i].unbind()[0]) < len(used[i].truth)][:80]
 short = {"steps": 40, "batch_size": 8, "warmup": 0, "decay": "constant", "lr": 3e-4}
 short = changed(cfg, **{f"network.{name}": value for name, value in short.items()})
-where, after = make_accelerator(device), {"before": net}
-engine = Engine(accelerator=where, seed=seed, folder=folder / "drift", resume=False)
+where, after = training.make_accelerator(device), {"before": net}
+engine = training.Engine(accelerator=where, seed=seed, folder=folder / "drift", resume=False)
 for kind, iag in (("with IAG", True), ("without", False)):
     k = {"loss.iag": iag, "loss.unguided_norm": "matched", "refine.enabled": False}
     k = changed(short, **k)
-    after[kind] = optimise(
+    after[kind] = training.optimise(
         f"drift_{iag}", copy.deepcopy(net),
         lambda n, b, step, k=k: bestie.loss(n, b, bestie.pseudo_labels(None, b, k), k),
         Subset(stored, lacking), pipeline.network_augment(k), k.network, engine, key="",
@@ -335,7 +317,9 @@ def watched(network, batch, step):
 torch.manual_seed(seed)
 young, crop = bestie.build(quick), pipeline.network_augment(quick)
 engine = replace(engine, folder=folder / "watched")
-young = optimise("watched", young, watched, stored, crop, quick.network, engine, key="")
+young = training.optimise(
+    "watched", young, watched, stored, crop, quick.network, engine, key=""
+)
 
 # %%
 frames, batch = [], collate([used[m]])
@@ -423,12 +407,12 @@ for name in MAPS:
     swapped = [o._replace(**{name: getattr(p, name)}) for o, p in pairs]
     blame[f"true {name} map"] = [bestie.decode(o, None, cfg).unbind()[0] for o in swapped]
 blame["all three true"] = [bestie.decode(p, None, cfg).unbind()[0] for p in perfect]
-scores = {k: evaluate.voc_ap(v, truth, len(classes)) for k, v in blame.items()}
+scores = {k: evaluation.voc_ap(v, truth, len(classes)) for k, v in blame.items()}
 metrics = ("mAP25", "mAP50", "mAP70", "mAP75")
 viz.table([{"maps": k, **{n: 100 * v[n] for n in metrics}} for k, v in scores.items()])
 
 # %%
-got = [evaluate.matches(p, t) for p, t in zip(predicted, truth, strict=True)]
+got = [evaluation.matches(p, t) for p, t in zip(predicted, truth, strict=True)]
 score = torch.cat([p.scores[g.prediction] for p, g in zip(predicted, got, strict=True)])
 overlap, hit = torch.cat([g.iou for g in got]).clamp_min(0), torch.cat([g.right for g in got])
 figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3), layout="constrained")
@@ -453,7 +437,7 @@ left.invert_yaxis()
 
 # %%
 clicks = changed(cfg, supervision="points")
-clicked = [collate([with_points(sample)]) for sample in used]
+clicked = [collate([weak.with_points(sample)]) for sample in used]
 made = {
     "tags: one component, one cue": [p.unbind()[0] for p in pseudo],
     "clicks: one component, one click": [
@@ -463,7 +447,7 @@ made = {
     "clicks, refined": [bestie.pseudo_labels(net, b, clicks).unbind()[0] for b in clicked],
 }
 true = [s.truth for s in used]
-rows = [{"labels": k, **evaluate.label_quality(v, true)} for k, v in made.items()]
+rows = [{"labels": k, **evaluation.label_quality(v, true)} for k, v in made.items()]
 viz.table(rows, f"{len(used)} training images")
 
 # %%
@@ -480,7 +464,7 @@ viz.show(panels, rows=rows, size=2, title="Where clicks help most")
 # %% [markdown]
 # **Takeaway.** By the rule alone, clicks may even label fewer objects: every touching pair now has two, and is refused.
 # Refined, they label most, since none is missed for lack of a center. Clicks do not mend the outline, which still comes
-# from the same class map. To train with them give `clicks` to `runs.fit`, and
+# from the same class map. To train with them give `clicks` to `training.fit`, and
 # `clicks="points"` to `open_data`; the stages of the classifier fall away.
 #
 # ## What would break this?
@@ -526,7 +510,7 @@ viz.show(panels, rows=list(cases), size=2.2, title="How BESTIE fails")
 # the side of a claim; all rows stand on [the results page](../book/results.md).
 
 # %%
-results = read_results(TABLES, Path("../book/results"))
+results = experiments.read_results(TABLES, Path("../book/results"))
 rows = []
 shown = [t for t in TABLES if t.id.split(".")[1] not in ("table2", "table3", "cue_threshold")]
 for t in shown:
@@ -543,7 +527,8 @@ viz.table(rows)
 
 # %%
 viz.table(
-    claim_rows(TABLES, results), "mAP50: difference with its 95 % interval, or how many hold"
+    experiments.claim_rows(TABLES, results),
+    "mAP50: difference with its 95 % interval, or how many hold",
 )
 
 # %% [markdown]
@@ -638,7 +623,7 @@ for threshold in (0.01, 0.1, 0.5):
     for keep in (True, False):
         other = changed(cfg, center_threshold=threshold, keep_centerless=keep)
         instances = [bestie.decode(o, None, other).unbind()[0] for o in outputs]
-        ap = evaluate.voc_ap(instances, truth, len(classes))
+        ap = evaluation.voc_ap(instances, truth, len(classes))
         rows.append({"threshold": threshold, "keep": keep, **{n: 100 * ap[n] for n in metrics}})
 viz.table(rows, digits=2)
 

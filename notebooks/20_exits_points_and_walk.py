@@ -24,31 +24,21 @@ device = "auto"
 
 # %%
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from matplotlib import pyplot as plt
 
-from wsis import viz
-from wsis.core.config import changed, fingerprint, sources
-from wsis.data.transforms import collate
-from wsis.data.world import World
-from wsis.evaluation.objects import separated
-from wsis.experiments.tables import find
+from wsis import evaluation, experiments, training, viz, weak
+from wsis.core import changed, sources
+from wsis.data import World, collate
 from wsis.methods import exits
 from wsis.methods.exits import labels
 from wsis.methods.exits import stages as pipeline
 from wsis.methods.exits.crops import CropAugment, ObjectCrops, to_crop
 from wsis.methods.exits.model import build_extractor
-from wsis.models.vit import mean_affinity
-from wsis.models.weights import load_weights
+from wsis.models import load_weights, mean_affinity
 from wsis.ops import components
 from wsis.ops import random_walk as similarity
-from wsis.training import runs
-from wsis.training.loop import make_accelerator
-
-# %%
-from wsis.weak.sources import FULL_WORLD, TINY_WORLD, clicked, open_data
 
 plt.rcParams.update(viz.RC)
 
@@ -61,14 +51,13 @@ plt.rcParams.update(viz.RC)
 # *extractor*: a transformer with pretrained weights, which practices a little on boxes and is then frozen.
 
 # %%
-opened = open_data(data, scale, clicks="extreme_points", seed=seed)
+opened = weak.open_data(data, scale, clicks="extreme_points", seed=seed)
 train, classes = opened.train, opened.train.classes
 cfg = changed(exits.TINY if scale == "tiny" else exits.FULL, classes=len(classes))
-folder = Path("../build/runs", fingerprint(cfg, opened.description, seed))
-reports = runs.fit(
-    exits, cfg, train, opened.val, folder, data=opened.description, seed=seed,
-    device=device, cache=Path("../build/stages"), only=("extractor", "thresholds"),
-)  # fmt: skip
+names = ("extractor", "thresholds")
+reports, folder = training.chapter_run(
+    exits, cfg, opened, data, scale, seed, device, only=names
+)
 
 # %% [markdown]
 # Tiny crops make small pictures. For a closer look this page shows the same network larger crops, since a transformer
@@ -77,7 +66,7 @@ reports = runs.fit(
 # %%
 larger = {"crop.size": 128, "seeds.push": 8.0, "extractor.layer": 6}
 view = changed(cfg, **larger) if scale == "tiny" else cfg
-where = make_accelerator(device).device
+where = training.make_accelerator(device).device
 net = build_extractor(changed(view, **{"extractor.weights": "random"}))
 load_weights(net, folder / "extractor.safetensors")
 net = net.to(where).eval().requires_grad_(False)
@@ -304,7 +293,7 @@ plt.show()
 # document, which does not say whether $\tau$ was set anew in each row:
 
 # %%
-published = find("exits.table_a2")[0].rows
+published = experiments.find("exits.table_a2")[0].rows
 columns, rows = ("tau", "foreground_tokens", "foreground_precision", "background_tokens"), []
 for row, k in zip(published, (1, 2, 3, 4, "limit"), strict=True):
     ours = {key: of_hops[k][key] for key in columns}
@@ -355,7 +344,9 @@ plt.show()
 # (Table a1, below). Of the warm-up Table a3 says that it is worth more than a point of AP.
 
 # %%
-rows = [{"similarity of": r.name, **r.published} for r in find("exits.table_a1")[0].rows]
+rows = [
+    {"similarity of": r.name, **r.published} for r in experiments.find("exits.table_a1")[0].rows
+]
 viz.table(rows, caption="Table a1, final model")
 
 # %% [markdown]
@@ -375,14 +366,15 @@ viz.table([report], digits=2, caption=f"{opened.description}, layer {cfg.extract
 
 # %%
 def planted(count, **knobs):  # scenes of another world, and the crops of their objects
-    base = TINY_WORLD if scale == "tiny" else FULL_WORLD
+    base = weak.TINY_WORLD if scale == "tiny" else weak.FULL_WORLD
     scenes = World("train", count, seed, replace(base, objects=(1, 2), **knobs))
-    items = ObjectCrops(clicked(scenes, "train", "extreme_points")[0], view.crop, training=True)
+    clicked_scenes, _ = weak.clicked(scenes, "train", "extreme_points")
+    items = ObjectCrops(clicked_scenes, view.crop, training=True)
     return items, [look(items[i], 0) for i in range(len(items))]
 
 
 _, cut = planted(80, occlusion=1.0, contact=0.0)
-cut = [c for c in cut if separated(c.truth.masks).all()]
+cut = [c for c in cut if evaluation.separated(c.truth.masks).all()]
 cut_batch, on = collate(cut), pipeline.true_tokens(cut, patch)
 cut_seeds = labels.find_seeds(exits.clicks(cut_batch), cut_batch.valid, patch, view)
 cut_score = labels.scores(similar(cut_batch.images), cut_seeds, walk)

@@ -30,29 +30,17 @@ import torch
 from matplotlib import pyplot as plt
 from torch.nn.functional import avg_pool2d, interpolate
 
-from wsis import evaluation as per_object
-from wsis import viz
-from wsis.core.config import changed, fingerprint, sources
-from wsis.core.files import read_json
-from wsis.core.types import Instances
-from wsis.data.coco_json import write_instances
-from wsis.data.masks import box_pixels
-from wsis.data.transforms import collate
-
 # %%
-from wsis.data.world import World
-from wsis.data.wrappers import category_ids
+from wsis import evaluation, experiments, training, viz, weak
+from wsis.core import Instances, changed, read_json, sources
+from wsis.data import World, box_pixels, category_ids, collate, write_instances
 from wsis.experiments import costs
-from wsis.experiments.results import claim_rows, difference, read_results
 from wsis.experiments.tables.exits import TABLES
 from wsis.methods import exits
 from wsis.methods.exits.crops import CropAugment, paste, window
 from wsis.methods.exits.model import Outputs, build_extractor
 from wsis.methods.exits.objective import box_masks, box_tightness, crf_target, objective
-from wsis.models.weights import load_weights
-from wsis.training import runs
-from wsis.training.loop import make_accelerator
-from wsis.weak.sources import FULL_WORLD, TINY_WORLD, clicked, open_data
+from wsis.models import load_weights
 
 plt.rcParams.update(viz.RC)
 
@@ -65,26 +53,19 @@ plt.rcParams.update(viz.RC)
 # `exits.mal(cfg)`. Both are trained here; the final model (see below) is left out at tiny scale.
 
 # %%
-opened = open_data(data, scale, clicks="extreme_points", seed=seed)
+opened = weak.open_data(data, scale, clicks="extreme_points", seed=seed)
 train, classes = opened.train, opened.train.classes
 cfg = changed(exits.TINY if scale == "tiny" else exits.FULL, classes=len(classes))
 here = cfg if scale == "full" else changed(cfg, **{"segmenter.steps": 0})
 configs = {"MAL": exits.mal(here), "EXITS": here}
-keys = {name: fingerprint(c, opened.description, seed) for name, c in configs.items()}
-folders = {name: Path("../build/runs", key) for name, key in keys.items()}
-for name, folder in folders.items() if scale == "full" else ():
-    where = {"data": data, "scale": scale, "seed": seed, "device": device}
-    runs.launch(exits, configs[name], folder, **where)
 
 # %%
-nets, where = {}, make_accelerator(device).device
+nets, folders, where = {}, {}, training.make_accelerator(device).device
 for name, c in configs.items():
     names = [s.name for s in exits.stages(c)]
     names = tuple(names[: names.index("network") + 1])
-    reports = runs.fit(
-        exits, c, train, opened.val, folders[name], data=opened.description, seed=seed,
-        device=device, cache=Path("../build/stages"), only=names,
-    )  # fmt: skip
+    run = training.chapter_run(exits, c, opened, data, scale, seed, device, only=names)
+    folders[name] = run[1]
     nets[name] = exits.restore(c, folders[name]).network.to(where).eval()
     print(f"{name:6} {c.network.steps} steps of {c.network.batch_size} crops:", *names)
 taus = read_json(folders["EXITS"] / "thresholds.json")
@@ -343,12 +324,12 @@ def pasted(sample, probability, threshold):  # masks of an image, from those of 
 def quality(probability, threshold):
     parts = probability.split([len(s.extreme_points) for s in used])
     masks = [pasted(s, p, threshold) for s, p in zip(used, parts, strict=True)]
-    return 100 * per_object.iou_by_size(masks, truth)["mIoU"]
+    return 100 * evaluation.iou_by_size(masks, truth)["mIoU"]
 
 
 levels = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 by_level = {name: [quality(in_crops[name], t) for t in levels] for name in nets}
-by_size = {name: per_object.iou_by_size(masks, truth) for name, masks in made.items()}
+by_size = {name: evaluation.iou_by_size(masks, truth) for name, masks in made.items()}
 
 
 # %%
@@ -370,7 +351,7 @@ def curves(ax):
 
 # %%
 tints = {"boxes": "0.6", "MAL": "#D55E00", "EXITS": "#0072B2"}
-names = {"mIoU": "mean of\nclasses", **{f"mIoU_{s}": s for s in per_object.SIZES}}
+names = {"mIoU": "mean of\nclasses", **{f"mIoU_{s}": s for s in evaluation.SIZES}}
 sizes = [k for k in names if by_size["boxes"][k] == by_size["boxes"][k]]  # no nan
 figure, (a, b) = plt.subplots(1, 2, figsize=(9.6, 3), layout="constrained")
 bars(a, sizes)
@@ -397,16 +378,16 @@ plt.show()
 
 # %%
 def scenes(count, **settings):  # of a world with other settings, or the validation images
-    base = TINY_WORLD if scale == "tiny" else FULL_WORLD
+    base = weak.TINY_WORLD if scale == "tiny" else weak.FULL_WORLD
     world = World("val", count, seed, replace(base, **settings))
-    chosen, _ = clicked(world if data == "world" else opened.val, "val", "extreme_points")
+    chosen, _ = weak.clicked(world if data == "world" else opened.val, "val", "extreme_points")
     return [chosen[i] for i in range(min(count, len(chosen)))]
 
 
 cut = scenes(80, occlusion=1.0)
 made = {name: label(network, cut)[0] for name, network in everyone.items()}
 iou = {name: covered(masks, cut) for name, masks in made.items()}
-which = [per_object.separated(s.truth.masks) for s in cut]
+which = [evaluation.separated(s.truth.masks) for s in cut]
 pieces, only = torch.cat(which), [s.truth[w] for s, w in zip(cut, which, strict=True)]
 
 # %%
@@ -415,7 +396,7 @@ for name, values in iou.items():
     row = {"masks": name, "whole: IoU": 100 * float(values[~pieces].mean())}
     row["in pieces: IoU"] = 100 * float(values[pieces].mean())
     for least in (0.5, 0.75):
-        row[f"recall at {least}"] = 100 * per_object.recall(made[name], only, iou=least)
+        row[f"recall at {least}"] = 100 * evaluation.recall(made[name], only, iou=least)
     rows.append(row)
 viz.table(rows, f"{int(pieces.sum())} objects in pieces, {int((~pieces).sum())} others (%)")
 
@@ -538,7 +519,7 @@ def ours(row):  # AP of the final model, IoU of its pseudo masks
     return f"{ap['mean']:.1f} +- {ap['std']:.1f}{said}"
 
 
-results = read_results(TABLES, Path("../book/results"))
+results = experiments.read_results(TABLES, Path("../book/results"))
 rows = []
 for t in TABLES:
     done = {r["name"]: r for r in results[t.id]["rows"] if r["n"]} if t.id in results else {}
@@ -562,11 +543,11 @@ for name, published in costs.PUBLISHED.items():
 viz.table(rows, "exits.table_a5: hours and parameters; here: rehearsed on one device", digits=2)
 
 # %%
-rows = claim_rows(TABLES, results)
+rows = experiments.claim_rows(TABLES, results)
 for result in measured.values():
     for c in result["claims"]:
         cells = {"claim": c["id"], "table": costs.ID, "says": c["text"]}
-        cells |= {"published": c["published"], "here": difference(c)}
+        cells |= {"published": c["published"], "here": experiments.difference(c)}
         rows.append({**cells, "verdict": c["verdict"]})
 viz.table(
     rows, "AP, mIoU (m), % of cost (C26): difference with its 95 % interval, or how many hold"
@@ -671,7 +652,7 @@ for source, flip in (
 ):
     other = changed(cfg, **{"mask.source": source, "mask.flip": flip})
     masks, _ = label(nets["EXITS"], used[:40], other)
-    covers = per_object.iou_by_size(masks, truth[:40])["mIoU"]
+    covers = evaluation.iou_by_size(masks, truth[:40])["mIoU"]
     rows.append({"source": source, "flip": str(flip), "IoU, percent": 100 * covers})
 viz.table(rows)
 

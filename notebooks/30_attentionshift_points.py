@@ -29,27 +29,20 @@ seed = 0
 device = "auto"
 
 # %%
-from pathlib import Path
-
 import torch
 from matplotlib import pyplot as plt
 from torch.nn.functional import avg_pool2d, cosine_similarity, max_pool2d, normalize, pad
 
-from wsis import viz
-from wsis.core.config import changed, fingerprint, sources
-from wsis.core.types import Instances, Points
-from wsis.data.transforms import collate, resize, short_side
-
 # %%
+from wsis import training, viz, weak
+from wsis.core import Instances, Points, changed, sources
+from wsis.data import collate, resize, short_side
 from wsis.methods import attentionshift
 from wsis.methods.attentionshift import find_candidates, label_batch, mask_targets, match_tokens
 from wsis.methods.attentionshift.labels import box_pixels, find_parts
 from wsis.methods.attentionshift.maps import cosine_maps, enlarged, patch_at
 from wsis.methods.attentionshift.parts import part_maps
-from wsis.training import runs
 from wsis.viz import attentionshift as parts
-from wsis.weak.simulate import with_points
-from wsis.weak.sources import open_data
 
 plt.rcParams.update(viz.RC)
 
@@ -65,23 +58,17 @@ plt.rcParams.update(viz.RC)
 
 # %%
 settings = attentionshift.TINY if scale == "tiny" else attentionshift.FULL
-opened = open_data(data, scale, clicks=settings.clicks, seed=seed)
+opened = weak.open_data(data, scale, clicks=settings.clicks, seed=seed)
 train, classes = opened.train, opened.train.classes
 cfg = changed(settings, classes=len(classes))
-folder = Path("../build/runs", fingerprint(cfg, opened.description, seed))
 
 # %%
-if scale == "full":  # in processes of its own, on all GPUs
-    runs.launch(attentionshift, cfg, folder, data=data, scale=scale, seed=seed, device=device)
-reports = runs.fit(
-    attentionshift, cfg, train, opened.val, folder, data=opened.description, seed=seed,
-    device=device, cache=Path("../build/stages"), only=("network",),
-)  # fmt: skip
-net = attentionshift.restore(cfg, folder).eval().requires_grad_(False)
-patch, steps = (
-    net.encoder.patch,
-    f"{cfg.network.steps} steps of {cfg.network.batch_size} images",
+_, folder = training.chapter_run(
+    attentionshift, cfg, opened, data, scale, seed, device, only=("network",)
 )
+net = attentionshift.restore(cfg, folder).eval().requires_grad_(False)
+patch = net.encoder.patch
+steps = f"{cfg.network.steps} steps of {cfg.network.batch_size} images"
 
 # %% [markdown]
 # Some dozens of training images at the size of inference, with the true masks of their objects. The truth judges here, and
@@ -550,7 +537,7 @@ for t in (0.1, 1.0, 10.0):
 # %% tags=["solution"]
 rows = []
 for kind in ("box_center", "mask_random"):
-    moved = collate([with_points(s, kind) for s in images])
+    moved = collate([weak.with_points(s, kind) for s in images])
     there = attentionshift.clicks_of(attentionshift.divisible(moved, 2 * patch))
     who = match_tokens(logits, place, there, sizes, cfg.tokens)
     for mode in ("mirror", "tight"):

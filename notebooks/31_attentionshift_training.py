@@ -36,26 +36,16 @@ import torch
 from matplotlib import pyplot as plt
 from torch.nn.functional import avg_pool2d, pad
 
-from wsis import evaluation as evaluate
-from wsis import evaluation as per_object
-from wsis import viz
-from wsis.core.config import changed, fingerprint, sources
-from wsis.core.files import read_json
-from wsis.core.types import Points
-from wsis.data.transforms import collate, resize, short_side
-from wsis.experiments.results import claim_rows, read_results
-from wsis.experiments.tables import find
-
 # %%
+from wsis import evaluation, experiments, training, viz, weak
+from wsis.core import Points, changed, read_json, sources
+from wsis.data import collate, resize, short_side
 from wsis.methods import attentionshift
 from wsis.methods.attentionshift import find_candidates, label_batch, mask_targets, match_tokens
 from wsis.methods.attentionshift.labels import PointSet, box_pixels, point_targets
 from wsis.methods.attentionshift.objective import point_term, with_key_points
-from wsis.training import runs
-from wsis.training.loop import make_accelerator
 from wsis.viz import attentionshift as parts
 from wsis.viz.style import draw
-from wsis.weak.sources import open_data
 
 plt.rcParams.update(viz.RC)
 
@@ -70,23 +60,18 @@ plt.rcParams.update(viz.RC)
 
 # %%
 cfg = attentionshift.TINY if scale == "tiny" else attentionshift.FULL
-opened = open_data(data, scale, clicks=cfg.point, seed=seed)
+opened = weak.open_data(data, scale, clicks=cfg.point, seed=seed)
 train, val, classes = opened.train, opened.val, opened.train.classes
 cfg = changed(cfg, classes=len(classes))
 configs = {"baseline": attentionshift.baseline(cfg), "AttentionShift": cfg}
-keys = {name: fingerprint(c, opened.description, seed) for name, c in configs.items()}
-folders = {name: Path("../build/runs", key) for name, key in keys.items()}
-for name, folder in folders.items() if scale == "full" else ():
-    where = {"data": data, "scale": scale, "seed": seed, "device": device}
-    runs.launch(attentionshift, configs[name], folder, **where)
 
 # %%
-nets, reports, where = {}, {}, make_accelerator(device).device
+nets, folders, reports, where = {}, {}, {}, training.make_accelerator(device).device
 for name, c in configs.items():
-    reports[name] = runs.fit(
-        attentionshift, c, train, val, folders[name], data=opened.description, seed=seed,
-        device=device, cache=Path("../build/stages"), only=("network",),
-    )["network"]  # fmt: skip
+    made, folders[name] = training.chapter_run(
+        attentionshift, c, opened, data, scale, seed, device, only=("network",)
+    )
+    reports[name] = made["network"]
     nets[name] = attentionshift.restore(c, folders[name]).to(where).eval()
     print(f"{name:16}{c.network.steps} steps of {c.network.batch_size} images")
 
@@ -324,7 +309,7 @@ viz.table(rows, "distance from a target to its token, in % of the picture's side
 rows, pictures = [], [collate([s]).to(where) for s in some]
 for name, c in configs.items():
     masks = [attentionshift.pseudo_labels(nets[name], x, c)[0].to("cpu") for x in pictures]
-    figures = per_object.iou_by_size(masks, [s.truth for s in some])
+    figures = evaluation.iou_by_size(masks, [s.truth for s in some])
     sizes = {k: 100 * v for k, v in figures.items() if v == v}
     rows.append({"pseudo masks": name, **sizes})
 viz.table(
@@ -402,7 +387,7 @@ for name, c in configs.items():
     found[name] = [attentionshift.predict(nets[name], x, c)[0].to("cpu") for x in pictures]
     for kind in ("area", "11point"):
         truths = [s.truth for s in scenes]
-        ap = evaluate.voc_ap(found[name], truths, len(classes), interpolation=kind)
+        ap = evaluation.voc_ap(found[name], truths, len(classes), interpolation=kind)
         ap = {k: 100 * ap[k] for k in ("mAP25", "mAP50", "mAP75")}
         rows.append({"network": name, "counted": kind, **ap})
 viz.table(rows, f"VOC mask AP on {len(scenes)} validation scenes (%)")
@@ -413,7 +398,7 @@ for name, per_scene in found.items():
     pairs = zip(per_scene, scenes, strict=True)
     sure[name] = [f[f.scores.argsort(descending=True)[: len(s.truth)]] for f, s in pairs]
 for p, s in zip(sure["AttentionShift"], scenes, strict=True):
-    right = evaluate.label_quality([p], [s.truth], iou=0.25)["true_positive"]
+    right = evaluation.label_quality([p], [s.truth], iou=0.25)["true_positive"]
     score.append(right / max(len(s.truth), 1))
 order = sorted(range(len(scenes)), key=score.__getitem__, reverse=True)
 rows = [{} for _ in range(3)]
@@ -435,7 +420,7 @@ viz.show(rows, rows=("truth", *nets), size=1.75, title="Found without any click"
 # fidelity page. They were measured on validation images while the two networks learned.
 
 # %%
-for claim in find("attentionshift.fig1")[0].claims:
+for claim in experiments.find("attentionshift.fig1")[0].claims:
     print(f"{claim.id}  {claim.text}")
 curves = [{"method": m, **row} for m, r in reports.items() for row in r["similarity"]]
 parts.similarity_curves(curves, title="How alike features are")
@@ -457,8 +442,10 @@ def ours(found):  # mAP50 of the detector, IoU of the pseudo masks
     return said["mAP50"] + f" (mIoU {said.get('mIoU')})" * ("mIoU" in said) if said else None
 
 
-TABLES = [find(f"attentionshift.{n}")[0] for n in ("table1", "table2", "table3", "fig1")]
-results = read_results(TABLES, Path("../book/results"))
+TABLES = [
+    experiments.find(f"attentionshift.{n}")[0] for n in ("table1", "table2", "table3", "fig1")
+]
+results = experiments.read_results(TABLES, Path("../book/results"))
 rows = []
 for t in TABLES[:3]:
     done = {r["name"]: r["ours"] for r in results.get(t.id, {"rows": []})["rows"] if r["n"]}
@@ -469,7 +456,10 @@ for t in TABLES[:3]:
 viz.table(rows)
 
 # %%
-viz.table(claim_rows(TABLES, results), "difference with its 95 % interval, or how many hold")
+viz.table(
+    experiments.claim_rows(TABLES, results),
+    "difference with its 95 % interval, or how many hold",
+)
 
 # %% [markdown]
 # At this scale one thing is seen on all seeds: AttentionShift's pseudo masks are better than the baseline's (C06m). Shift

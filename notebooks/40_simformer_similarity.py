@@ -28,28 +28,19 @@ seed = 0
 device = "auto"
 
 # %%
-from pathlib import Path
-
 import torch
 from matplotlib import pyplot as plt
 from torch.nn.functional import avg_pool2d, interpolate
 
-from wsis import viz
-from wsis.core.config import changed, fingerprint, sources
-from wsis.core.types import Points
-from wsis.data.transforms import collate
-from wsis.evaluation.semantic import MeanIoU, grouped_iou, is_novel, pair_counts
-from wsis.methods import simformer
-
 # %%
+from wsis import evaluation, training, viz, weak
+from wsis.core import Points, changed, sources
+from wsis.data import collate
+from wsis.methods import simformer
 from wsis.methods.simformer.objective import focal, semantic_scores
 from wsis.methods.simformer.pairs import at_points, pixel_pair_losses
 from wsis.methods.simformer.simnet import SimNet
 from wsis.methods.simformer.stages import Paired, crops
-from wsis.training import runs
-from wsis.training.loop import Engine, make_accelerator, optimise
-from wsis.weak.simulate import with_base_masks
-from wsis.weak.sources import open_data
 
 plt.rcParams.update(viz.RC)
 
@@ -64,12 +55,11 @@ plt.rcParams.update(viz.RC)
 settings = changed(
     simformer.TINY if scale == "tiny" else simformer.FULL, **{"retrain.steps": 0}
 )
-opened = open_data(data, scale, clicks="class_maps", seed=seed)
+opened = weak.open_data(data, scale, clicks="class_maps", seed=seed)
 train, val, classes = opened.train, opened.val, opened.train.classes
 cfg = settings.for_classes(classes)
 novel = [classes[label] for label in cfg.novel]
 print(f"{len(classes)} classes; novel: {', '.join(novel)}")
-folder = Path("../build/runs", fingerprint(cfg, opened.description, seed))
 
 # %% [markdown]
 # ## What is given
@@ -79,7 +69,7 @@ folder = Path("../build/runs", fingerprint(cfg, opened.description, seed))
 
 # %%
 some = [train[i] for i in range(min(len(train), 60))]
-given = [with_base_masks(s, cfg.novel) for s in some]
+given = [weak.with_base_masks(s, cfg.novel) for s in some]
 mixed = [i for i, s in enumerate(some) if s.tags[list(cfg.novel)].sum() > 1][:4]
 rows = [
     {f"image {i}": viz.draw_semantic(m(i), classes) if m else some[i].image for i in mixed}
@@ -110,15 +100,13 @@ viz.show(
 # + \lambda_s \mathcal{L}_{\text{similarity}} + \lambda_t \mathcal{L}_{\text{distillation}}$$
 
 # %%
-if scale == "full":  # in processes of its own, on all GPUs
-    runs.launch(simformer, cfg, folder, data=data, scale=scale, seed=seed, device=device)
-runs.fit(
-    simformer, cfg, train, val, folder, data=opened.description, seed=seed, device=device,
-    cache=Path("../build/stages"), only=("network",),
-)  # fmt: skip
+_, folder = training.chapter_run(
+    simformer, cfg, opened, data, scale, seed, device, only=("network",)
+)
+where = training.make_accelerator(device).device
+net = simformer.restore(cfg, folder).to(where).eval()
 
 # %%
-net = simformer.restore(cfg, folder).to(make_accelerator(device).device).eval()
 log, terms = viz.read_log(folder / "network.csv"), ("label", "dice", "complement", "similarity")
 viz.training_curves({"SimFormer": log}, terms, title="Training")
 
@@ -133,7 +121,6 @@ viz.training_curves({"SimFormer": log}, terms, title="Training")
 
 # %%
 scenes = [val[i] for i in range(min(len(val), 100))]
-where = next(net.parameters()).device
 shares = [[float((s.true_semantic == v + 1).float().mean()) for v in cfg.novel] for s in scenes]
 i = max(range(min(len(scenes), 20)), key=lambda i: sum(share > 0.04 for share in shares[i]))
 image = collate([scenes[i]]).images.to(where)
@@ -166,7 +153,7 @@ viz.show(panels, columns=4, size=2.3, title="Proposals and what they say togethe
 # whatever the proposal calls itself, and the IoU of the final map.
 
 # %%
-best, metric = {True: [], False: []}, MeanIoU(len(classes) + 1)
+best, metric = {True: [], False: []}, evaluation.MeanIoU(len(classes) + 1)
 for s in scenes:
     picture = collate([s]).images.to(where)
     with torch.no_grad():
@@ -179,7 +166,7 @@ for s in scenes:
         best[value - 1 in cfg.novel].append(float(iou.max()))
 
 # %%
-figures = grouped_iou(metric, cfg.novel)
+figures = evaluation.grouped_iou(metric, cfg.novel)
 rows = []
 for name, ious in (("base", best[False]), ("novel", best[True])):
     line = {"classes": name, "regions": len(ious)}
@@ -299,10 +286,14 @@ def step_loss(simnets, batch, step):  # of both, from the same pixels
 
 # %%
 short = changed(cfg.network, steps=200 if scale == "tiny" else 5000, warmup=0)
-accelerator = make_accelerator(device)
-engine = Engine(accelerator=accelerator, seed=seed, folder=folder / "simnets", resume=False)
+accelerator = training.make_accelerator(device)
+engine = training.Engine(
+    accelerator=accelerator, seed=seed, folder=folder / "simnets", resume=False
+)
 pictures = Paired(train, cfg)
-simnets = optimise("simnets", simnets, step_loss, pictures, crops(cfg), short, engine, key="")
+simnets = training.optimise(
+    "simnets", simnets, step_loss, pictures, crops(cfg), short, engine, key=""
+)
 
 # %% [markdown]
 # Pairs of 200 pixels of a picture, drawn at random: two base pixels, or two novel ones. How often is each SimNet right?
@@ -320,7 +311,7 @@ def ask(simnet, s):  # what it says of pairs of pixels, and their true classes
 # %%
 rows, asked = [], {"of the network": net.simnet, **dict(simnets.items())}
 for name, simnet in asked.items():
-    counts = sum(pair_counts(*ask(simnet, s), cfg.novel) for s in scenes)
+    counts = sum(evaluation.pair_counts(*ask(simnet, s), cfg.novel) for s in scenes)
     for kind, right in zip(
         ("base", "novel"), 100 * counts[..., 1] / counts.sum(2), strict=True
     ):
@@ -373,7 +364,7 @@ viz.show(rows, rows=STEPS, size=2.1, title="What a pixel is alike to")
 found = []
 for s in scenes:
     made = simformer.predict(net, collate([s]).images.to(where), cfg)[0].cpu()
-    hidden = is_novel(s.true_semantic, cfg.novel)
+    hidden = evaluation.is_novel(s.true_semantic, cfg.novel)
     share = float((made == s.true_semantic)[hidden].float().mean())
     if hidden.float().mean() > 0.05:
         found.append((share, s, made))

@@ -33,43 +33,26 @@ from pathlib import Path
 import torch
 from matplotlib import pyplot as plt
 
-from wsis import viz
-from wsis.core.config import changed, fingerprint, sources
-from wsis.core.files import read_json
-from wsis.core.types import IGNORE
+from wsis import evaluation, experiments, training, viz, weak
+from wsis.core import IGNORE, changed, read_json, sources
+from wsis.data import collate
 from wsis.data.splits import ADE20K, ADE_SPLITS, COCO_SPLITS, COCO_STUFF, find_split
-from wsis.data.transforms import collate
-from wsis.evaluation.semantic import is_novel
-from wsis.experiments.results import claim_rows, read_results
 from wsis.experiments.tables.simformer import SHARES, TABLES
 from wsis.methods import load_run, simformer
 from wsis.methods.simformer.labels import class_scores, pseudo_maps
-from wsis.training import runs
-from wsis.weak.simulate import with_base_masks
-
-# %%
-from wsis.weak.sources import open_data
 
 plt.rcParams.update(viz.RC)
 
 # %%
-opened = open_data(data, scale, clicks="class_maps", seed=seed)
+opened = weak.open_data(data, scale, clicks="class_maps", seed=seed)
 train, val, classes = opened.train, opened.val, opened.train.classes
 cfg = (simformer.TINY if scale == "tiny" else simformer.FULL).for_classes(classes)
 configs = {"SimFormer": changed(cfg, **{"retrain.steps": 0}), "SimFormer*": cfg}
 
 
 # %%
-same = {"seed": seed, "device": device}
-fit = partial(runs.fit, simformer, cache=Path("../build/stages"), **same)
-launch = partial(runs.launch, simformer, scale=scale, **same)
-
-
 def train_on(data, opened, c):  # the folder of the run, what its stages report, its network
-    out = Path("../build/runs", fingerprint(c, opened.description, seed))
-    if scale == "full":  # in processes of its own, on all GPUs
-        launch(c, out, data=data)
-    reports = fit(c, opened.train, opened.val, out, data=opened.description)
+    reports, out = training.chapter_run(simformer, c, opened, data, scale, seed, device)
     return out, reports, load_run(out, device).model.eval()
 
 
@@ -98,7 +81,7 @@ folders, reports, nets = train_all(data, opened)
 # %%
 where = next(nets["SimFormer"].parameters()).device
 some = [train[i] for i in range(min(len(train), 60))]
-given = [with_base_masks(s, cfg.novel) for s in some]
+given = [weak.with_base_masks(s, cfg.novel) for s in some]
 first = nets["SimFormer"].network
 scores = [class_scores(first, collate([s]).images.to(where), cfg).cpu() for s in some]
 
@@ -136,7 +119,7 @@ viz.show(
 # %%
 asked = {"as published": cfg, "present only": changed(cfg, **{"pseudo.present_only": True})}
 true, rows = torch.cat([s.true_semantic.flatten() for s in some]), []
-novel = is_novel(true, cfg.novel)
+novel = evaluation.is_novel(true, cfg.novel)
 for name, c in asked.items():
     made = torch.cat([filled(i, c).flatten() for i in range(len(some))])
     right, blank = (float(x[novel].float().mean()) for x in (made == true, made == IGNORE))
@@ -193,15 +176,19 @@ def answer(net, s, c):  # the class map that a network finds
     return simformer.predict(net, collate([s]).images.to(where), c)[0].cpu()
 
 
+def hidden(s, c):  # the share of its pixels that are of novel classes
+    return float(evaluation.is_novel(s.true_semantic, c.novel).float().mean())
+
+
 def found(net, s, c):  # how many of its novel pixels are found
     right = answer(net, s, c) == s.true_semantic
-    return float(right[is_novel(s.true_semantic, c.novel)].float().mean())
+    return float(right[evaluation.is_novel(s.true_semantic, c.novel)].float().mean())
 
 
 # %%
 def from_best_to_worst(net, dataset, c):  # six pictures with many novel pixels
-    scenes = [dataset[i] for i in range(min(len(dataset), 100))]
-    scenes = [s for s in scenes if is_novel(s.true_semantic, c.novel).float().mean() > 0.1]
+    first = (dataset[i] for i in range(min(len(dataset), 100)))
+    scenes = [s for s in first if hidden(s, c) > 0.1]
     judged = sorted(((found(net, s, c), k) for k, s in enumerate(scenes)), reverse=True)
     six = [judged[int(q * len(judged))] for q in (0.0, 0.2, 0.4, 0.6, 0.8, 0.97)]
     return {f"{n}: {100 * share:.0f} % found": scenes[k] for n, (share, k) in enumerate(six, 1)}
@@ -209,7 +196,7 @@ def from_best_to_worst(net, dataset, c):  # six pictures with many novel pixels
 
 # %%
 def shaded(s, c):  # pixels of base classes white, of novel ones dark, of none grey
-    shade = torch.where(is_novel(s.true_semantic, c.novel), 0.2, 0.95)
+    shade = torch.where(evaluation.is_novel(s.true_semantic, c.novel), 0.2, 0.95)
     return torch.where(s.true_semantic == IGNORE, 0.7, shade).expand(3, -1, -1)
 
 
@@ -244,7 +231,7 @@ viz.show(
 
 # %%
 other = "world-ade" if data == "world" else data
-ade = open_data(other, scale, clicks="class_maps", seed=seed)
+ade = weak.open_data(other, scale, clicks="class_maps", seed=seed)
 _, ade_reports, ade_nets = train_all(other, ade)
 names = ade.train.classes
 ade_cfg = cfg.for_classes(names)
@@ -305,7 +292,7 @@ plt.show()
 # are missing were not run.
 
 # %%
-results = read_results(TABLES, Path("../book/results"))
+results = experiments.read_results(TABLES, Path("../book/results"))
 done = {r["name"]: r["ours"] for t in results.values() for r in t["rows"] if r["n"]}
 published = {r.name: r.published.get("novel_mIoU", "-") for t in TABLES for r in t.rows}
 none = dict.fromkeys(("mean", "std"), torch.nan)
@@ -362,7 +349,7 @@ viz.table(rows, "mIoU of novel classes, in brackets that of base classes (%)")
 
 # %%
 viz.table(
-    claim_rows(TABLES, results),
+    experiments.claim_rows(TABLES, results),
     "novel mIoU: difference with its 95 % interval, or how many hold",
 )
 

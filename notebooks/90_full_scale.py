@@ -28,8 +28,7 @@ from pathlib import Path
 import torch
 
 from wsis import viz
-from wsis.core.config import changed, flatten
-from wsis.core.errors import ConfigError
+from wsis.core import ConfigError, changed, flatten
 from wsis.methods import bestie
 
 # %% [markdown]

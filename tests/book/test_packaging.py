@@ -61,7 +61,7 @@ def test_wheel_holds_what_it_needs_and_works_by_itself(tmp_path):
     (wheel,) = tmp_path.glob("wsis-*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     sources = {str(p.relative_to(ROOT)) for p in (ROOT / "wsis").rglob("*.py")}
-    weights = {str(p.relative_to(ROOT)) for p in (ROOT / "wsis" / "weights").glob("*.*")}
+    weights = {str(p.relative_to(ROOT)) for p in (ROOT / "wsis" / "models" / "shipped").glob("*.*")}
     assert sources | weights | {"wsis/py.typed"} <= names
     assert not [n for n in names if n.startswith(("tests", "book", "notebooks", "benchmarks"))]
 

@@ -27,6 +27,7 @@ from wsis.data.wrappers import category_ids
 from wsis.models.weights import shipped_sums
 from wsis.training.loop import LoopOptions, make_accelerator
 from wsis.training.stages import C, Method, MethodConfig, Report, Stage, Workspace, method_name
+from wsis.weak.sources import Data
 
 FROM_DATA = {"classes", "novel"}
 """Settings that every run takes from its data."""
@@ -73,6 +74,27 @@ def fit(
         if not only or stage.name in only:
             reports[stage.name] = _run(stage, replace(workspace, key=keys[stage.name]), cache)
     return reports
+
+
+def chapter_run(
+    method: Method[C], cfg: C, opened: Data, data: str, scale: Scale, seed: int, device: str, only: tuple[str, ...] = ()
+) -> tuple[dict[str, Report], Path]:
+    """The run that a chapter of the book shows: the reports of its stages, see `fit`, and its folder.
+
+    The folder lies in build/runs and is named by the settings, the data and the seed; stages that another chapter has
+    finished are copied from build/stages. Chapters are executed in the folder notebooks. A training of the network at
+    full scale is done first, by one process for each GPU, see `launch`.
+
+    opened: what `open_data(data, scale, seed=seed)` returned.
+    """
+    folder = Path("../build/runs", fingerprint(cfg, opened.description, seed))
+    if scale == "full" and (not only or "network" in only):
+        launch(method, cfg, folder, data=data, scale=scale, seed=seed, device=device)
+    words, cache = opened.description, Path("../build/stages")
+    reports = fit(
+        method, cfg, opened.train, opened.val, folder, data=words, seed=seed, device=device, cache=cache, only=only
+    )
+    return reports, folder
 
 
 def launch(

@@ -9,9 +9,11 @@ from wsis.weak.simulate import (
     with_extreme_points,
     with_points,
 )
-from wsis.weak.sources import Data, clicked, open_data
+from wsis.weak.sources import FULL_WORLD, TINY_WORLD, Data, clicked, open_data
 
 __all__ = [
+    "FULL_WORLD",
+    "TINY_WORLD",
     "Data",
     "PointKind",
     "clicked",
