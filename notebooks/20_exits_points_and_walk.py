@@ -76,7 +76,7 @@ look = CropAugment(view.crop, training=False)
 objects = ObjectCrops(train, view.crop, training=True)
 crops = [look(objects[i], 0) for i in range(min(len(objects), 128))]
 batch, truth = collate(crops), pipeline.true_tokens(crops, patch)
-clicks = exits.clicks(batch)
+clicks = labels.clicks(batch)
 seeds = labels.find_seeds(clicks, batch.valid, patch, view)
 
 
@@ -376,7 +376,7 @@ def planted(count, **knobs):  # scenes of another world, and the crops of their 
 _, cut = planted(80, occlusion=1.0, contact=0.0)
 cut = [c for c in cut if evaluation.separated(c.truth.masks).all()]
 cut_batch, on = collate(cut), pipeline.true_tokens(cut, patch)
-cut_seeds = labels.find_seeds(exits.clicks(cut_batch), cut_batch.valid, patch, view)
+cut_seeds = labels.find_seeds(labels.clicks(cut_batch), cut_batch.valid, patch, view)
 cut_score = labels.scores(similar(cut_batch.images), cut_seeds, walk)
 cut_found = labels.select(cut_score, cut_seeds, walk)
 cut_made = labels.point_labels(cut_seeds, cut_found)
@@ -440,7 +440,7 @@ others, likeness = torch.cat([tokens_of(*a) for a in around]), similar(pair_batc
 results, rows = {}, []
 for switch in (False, True):
     c = changed(view, **{"seeds.other_objects": switch})
-    s = labels.find_seeds(exits.clicks(pair_batch), pair_batch.valid, patch, c, others)
+    s = labels.find_seeds(labels.clicks(pair_batch), pair_batch.valid, patch, c, others)
     m = labels.point_labels(s, labels.select(labels.scores(likeness, s, walk), s, walk))
     results[switch], box = (s, m), s.in_box & s.valid
     named = {"object": m.target > 0, "background": m.labelled & (m.target == 0)}

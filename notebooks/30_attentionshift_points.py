@@ -38,9 +38,15 @@ from wsis import training, viz, weak
 from wsis.core import Instances, Points, changed, sources
 from wsis.data import collate, resize, short_side
 from wsis.methods import attentionshift
-from wsis.methods.attentionshift import find_candidates, label_batch, mask_targets, match_tokens
-from wsis.methods.attentionshift.labels import box_pixels, find_parts
+from wsis.methods.attentionshift import label_batch
+from wsis.methods.attentionshift.labels import (
+    box_pixels,
+    find_candidates,
+    find_parts,
+    mask_targets,
+)
 from wsis.methods.attentionshift.maps import cosine_maps, enlarged, patch_at
+from wsis.methods.attentionshift.objective import match_tokens
 from wsis.methods.attentionshift.parts import part_maps
 from wsis.viz import attentionshift as parts
 

@@ -41,9 +41,15 @@ from wsis import evaluation, experiments, training, viz, weak
 from wsis.core import Points, changed, read_json, sources
 from wsis.data import collate, resize, short_side
 from wsis.methods import attentionshift
-from wsis.methods.attentionshift import find_candidates, label_batch, mask_targets, match_tokens
-from wsis.methods.attentionshift.labels import PointSet, box_pixels, point_targets
-from wsis.methods.attentionshift.objective import point_term, with_key_points
+from wsis.methods.attentionshift import label_batch
+from wsis.methods.attentionshift.labels import (
+    PointSet,
+    box_pixels,
+    find_candidates,
+    mask_targets,
+    point_targets,
+)
+from wsis.methods.attentionshift.objective import match_tokens, point_term, with_key_points
 from wsis.viz import attentionshift as parts
 from wsis.viz.style import draw
 

@@ -1,8 +1,10 @@
 """The rules that every chapter keeps, read from its source; marked slow, its execution."""
 
 import ast
+import importlib.util
 import re
 import sys
+import types
 
 import pytest
 
@@ -67,6 +69,24 @@ def test_imports_only_what_a_reader_has(name):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) else []
             assert {n.split(".")[0] for n in names} <= IMPORTS, cell.source
+
+
+def test_what_it_takes_from_the_package_exists(name):
+    """Names of wsis that a chapter imports, and those that it reads off imported modules; no cell is run."""
+    tree = ast.parse("\n".join(c.source for c in cells(name, "code")))
+    modules, missing = {}, []
+    for node in (n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module.startswith("wsis")):
+        for alias in node.names:
+            found = getattr(importlib.import_module(node.module), alias.name, None)
+            if found is None and importlib.util.find_spec(f"{node.module}.{alias.name}"):
+                found = importlib.import_module(f"{node.module}.{alias.name}")
+            missing += [f"{node.module}.{alias.name}"] * (found is None)
+            if isinstance(found, types.ModuleType):
+                modules[alias.asname or alias.name] = found
+    for node in (n for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name)):
+        module = modules.get(node.value.id)
+        missing += [f"{node.value.id}.{node.attr}"] * (module is not None and not hasattr(module, node.attr))
+    assert not missing
 
 
 def test_every_figure_is_followed_by_what_to_see_in_it(name):
