@@ -122,7 +122,7 @@ viz.table(rows, digits=2, caption=opened.description)
 labelled = Labelled(opened.train, folder / "semantic_maps", read_json(folder / "cues.json"))
 several, balance, made = [i for i in range(120) if len(opened.train[i].truth) > 1], {}, {}
 for i in several:
-    made[i] = bestie.pseudo_labels(None, collate([labelled[i]]), cfg).unbind()[0]
+    made[i] = bestie.pseudo_labels(None, collate([labelled[i]]), cfg)[0]
     q = evaluation.label_quality([made[i]], [labelled[i].truth])
     balance[i] = q["true_positive"] - q["false_positive"]
 several.sort(key=balance.__getitem__, reverse=True)
@@ -168,7 +168,7 @@ shown = [val[i] for i in range(min(len(val), 60))]
 guesses = []
 for s in shown:
     images = collate([s]).images.to(next(run.model.parameters()).device)
-    guesses.append(bestie.predict(run.model, images, run.cfg).unbind()[0].to("cpu"))
+    guesses.append(bestie.predict(run.model, images, run.cfg)[0].to("cpu"))
 sure = [g[g.scores > 0.2] for g in guesses]
 counts = [evaluation.label_quality([g], [s.truth]) for g, s in zip(sure, shown, strict=True)]
 balance = torch.tensor([c["true_positive"] - c["false_positive"] - c["missed"] for c in counts])
@@ -297,7 +297,7 @@ for level in levels:
 some = [labelled[i] for i in range(120)]
 for threshold in (0.3, 0.5, 0.8):
     other = changed(cfg, **{"cues.threshold": threshold})
-    made = [bestie.pseudo_labels(None, collate([s]), other).unbind()[0] for s in some]
+    made = [bestie.pseudo_labels(None, collate([s]), other)[0] for s in some]
     print(threshold, evaluation.label_quality(made, [s.truth for s in some]))
 
 # %% [markdown]

@@ -270,7 +270,7 @@ viz.training_curves(logs, ["total"], title="Cross entropy of the two classifiers
 
 # %%
 pseudo = {
-    kind: [bestie.pseudo_labels(None, collate([s]), cfg).unbind()[0] for s in samples[kind]]
+    kind: [bestie.pseudo_labels(None, collate([s]), cfg)[0] for s in samples[kind]]
     for kind in variants
 }
 viz.table([{"cues from": k, **evaluation.label_quality(v, truth)} for k, v in pseudo.items()])

@@ -103,7 +103,7 @@ viz.show(panels, size=2.5, title="The same pictures, three class maps")
 # %%
 pseudo, rows = {}, []
 for kind, group in samples.items():
-    made = [bestie.pseudo_labels(None, collate([s]), cfg).unbind()[0] for s in group]
+    made = [bestie.pseudo_labels(None, collate([s]), cfg)[0] for s in group]
     meter = evaluation.MeanIoU(len(classes) + 1)
     for s in group:
         meter.update(s.semantic_map * (s.semantic_map != IGNORE), s.true_semantic)
@@ -179,7 +179,7 @@ i = max(
     range(len(used)), key=lambda i: (counts[i]["true_positive"], min(counts[i]["missed"], 1))
 )
 image = used[i].image
-_, trace = bestie.pseudo_labels(None, collate([used[i]]), cfg, trace=True)
+trace = bestie.explain(None, collate([used[i]]), cfg)
 center, offset, weight = (value[0] for value in trace.steps.values())
 panels = {
     "pseudo labels": viz.draw_instances(image, ours[i], classes),

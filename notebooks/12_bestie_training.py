@@ -37,7 +37,6 @@ from wsis.data import Labelled, Subset, collate
 from wsis.experiments.tables.bestie import TABLES
 from wsis.methods import bestie
 from wsis.methods.bestie import labels
-from wsis.methods.bestie import stages as pipeline
 from wsis.methods.bestie.objective import guided, regression, render
 from wsis.ops import components
 from wsis.viz.style import draw
@@ -153,7 +152,7 @@ for sample in used:
     batch = collate([sample])
     with torch.no_grad():
         own.append(bestie.infer(net, batch.images, cfg))
-    pseudo.append(bestie.pseudo_labels(None, batch, cfg))
+    pseudo.append(bestie.targets(net, batch, cfg))
     refined.append(labels.refined_labels(own[-1], batch.semantic_maps, batch.tags, cfg)[0])
     both = (x[-1].unbind() for x in (pseudo, refined))
     found = [evaluation.label_quality(x, [sample.truth]).values() for x in both]
@@ -233,18 +232,26 @@ viz.show(panels, columns=5, size=1.9, title="Where the center loss pulls")
 
 # %%
 lacking = [i for i in range(len(used)) if len(pseudo[i].unbind()[0]) < len(used[i].truth)][:80]
+scenes = Subset(stored, lacking)
 short = {"steps": 40, "batch_size": 8, "warmup": 0, "decay": "constant", "lr": 3e-4}
 short = changed(cfg, **{f"network.{name}": value for name, value in short.items()})
 where, after = training.make_accelerator(device), {"before": net}
-engine = training.Engine(accelerator=where, seed=seed, folder=folder / "drift", resume=False)
+options = {"accelerator": where, "seed": seed, "resume": False}
+drift = training.LoopOptions(folder=folder / "drift", **options)
+
+
+def learn_on(c):  # the network after these few steps
+    def step_loss(n, batch, step):
+        return bestie.loss(n, batch, bestie.targets(n, batch, c), c)
+
+    start, crops = copy.deepcopy(net), bestie.training_data(scenes, c)
+    return training.train(f"drift_{c.loss.iag}", start, step_loss, crops, c.network, drift, "")
+
+
+# %%
+unguided = {"loss.unguided_norm": "matched", "refine.enabled": False}
 for kind, iag in (("with IAG", True), ("without", False)):
-    k = {"loss.iag": iag, "loss.unguided_norm": "matched", "refine.enabled": False}
-    k = changed(short, **k)
-    after[kind] = training.optimise(
-        f"drift_{iag}", copy.deepcopy(net),
-        lambda n, b, step, k=k: bestie.loss(n, b, bestie.pseudo_labels(None, b, k), k),
-        Subset(stored, lacking), pipeline.network_augment(k), k.network, engine, key="",
-    )  # fmt: skip
+    after[kind] = learn_on(changed(short, **unguided, **{"loss.iag": iag}))
 
 # %%
 heats = {kind: [] for kind in after}
@@ -311,15 +318,13 @@ moments, kept = (0, 5, 10, 15, 20, 30, 40, 50, 60, 75, 90, 119), {}
 def watched(network, batch, step):
     if step in moments:
         kept[step] = copy.deepcopy(network.state_dict())
-    return bestie.loss(network, batch, bestie.pseudo_labels(None, batch, quick), quick)
+    return bestie.loss(network, batch, bestie.targets(network, batch, quick), quick)
 
 
 torch.manual_seed(seed)
-young, crop = bestie.build(quick), pipeline.network_augment(quick)
-engine = replace(engine, folder=folder / "watched")
-young = training.optimise(
-    "watched", young, watched, stored, crop, quick.network, engine, key=""
-)
+crops = bestie.training_data(stored, quick)
+young, slow = bestie.build(quick), training.LoopOptions(folder=folder / "watched", **options)
+young = training.train("watched", young, watched, crops, quick.network, slow, key="")
 
 # %%
 frames, batch = [], collate([used[m]])
@@ -441,10 +446,10 @@ clicked = [collate([weak.with_points(sample)]) for sample in used]
 made = {
     "tags: one component, one cue": [p.unbind()[0] for p in pseudo],
     "clicks: one component, one click": [
-        bestie.pseudo_labels(None, b, clicks).unbind()[0] for b in clicked
+        bestie.pseudo_labels(None, b, clicks)[0] for b in clicked
     ],
     "tags, refined": [r.unbind()[0] for r in refined],
-    "clicks, refined": [bestie.pseudo_labels(net, b, clicks).unbind()[0] for b in clicked],
+    "clicks, refined": [bestie.pseudo_labels(net, b, clicks)[0] for b in clicked],
 }
 true = [s.truth for s in used]
 rows = [{"labels": k, **evaluation.label_quality(v, true)} for k, v in made.items()]

@@ -33,10 +33,11 @@ import torch
 from matplotlib import pyplot as plt
 from torch.nn.functional import avg_pool2d, cosine_similarity, max_pool2d, normalize, pad
 
-# %%
 from wsis import training, viz, weak
 from wsis.core import Instances, Points, changed, sources
 from wsis.data import collate, resize, short_side
+
+# %%
 from wsis.methods import attentionshift
 from wsis.methods.attentionshift import label_batch
 from wsis.methods.attentionshift.labels import (

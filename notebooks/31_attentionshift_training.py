@@ -36,10 +36,11 @@ import torch
 from matplotlib import pyplot as plt
 from torch.nn.functional import avg_pool2d, pad
 
-# %%
 from wsis import evaluation, experiments, training, viz, weak
 from wsis.core import Points, changed, read_json, sources
 from wsis.data import collate, resize, short_side
+
+# %%
 from wsis.methods import attentionshift
 from wsis.methods.attentionshift import label_batch
 from wsis.methods.attentionshift.labels import (

@@ -40,7 +40,6 @@ from wsis.methods import simformer
 from wsis.methods.simformer.objective import focal, semantic_scores
 from wsis.methods.simformer.pairs import at_points, pixel_pair_losses
 from wsis.methods.simformer.simnet import SimNet
-from wsis.methods.simformer.stages import Paired, crops
 
 plt.rcParams.update(viz.RC)
 
@@ -287,13 +286,10 @@ def step_loss(simnets, batch, step):  # of both, from the same pixels
 # %%
 short = changed(cfg.network, steps=200 if scale == "tiny" else 5000, warmup=0)
 accelerator = training.make_accelerator(device)
-engine = training.Engine(
-    accelerator=accelerator, seed=seed, folder=folder / "simnets", resume=False
-)
-pictures = Paired(train, cfg)
-simnets = training.optimise(
-    "simnets", simnets, step_loss, pictures, crops(cfg), short, engine, key=""
-)
+options = {"seed": seed, "folder": folder / "simnets", "resume": False}
+options = training.LoopOptions(accelerator=accelerator, **options)
+pairs = simformer.training_data(train, cfg)
+simnets = training.train("simnets", simnets, step_loss, pairs, short, options, key="")
 
 # %% [markdown]
 # Pairs of 200 pixels of a picture, drawn at random: two base pixels, or two novel ones. How often is each SimNet right?
