@@ -13,7 +13,7 @@ help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 test: $(READY)  ## run the tests (ARGS="-k metrics" chooses some, ARGS="-m slow" the long ones)
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 book: $(READY)  ## execute the chapters and build the book into _build/html
 	$(BIN)/python -m book.build
