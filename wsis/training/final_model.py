@@ -24,17 +24,11 @@ def segmenter_loss(masks: JsonMasks, view: View) -> StepLoss:
 
 
 def fit_segmenter(
-    workspace: Workspace,
-    name: Name,
-    path: Path,
-    schedule: Schedule,
-    backbone: str,
-    weights: str,
-    stage: str = "segmenter",
+    workspace: Workspace, name: Name, path: Path, schedule: Schedule, backbone: str, weights: str, stage: str = "final"
 ) -> nn.Module:
     """Train a segmenter on the masks of a COCO JSON of the workspace's training images; images without any are left out.
 
-    stage: the name of the log and the checkpoints. The caller saves the weights.
+    stage: the name of the log, the checkpoints and the weights `<stage>.safetensors`.
 
     Raises:
         DataError: see `JsonMasks`. ConfigError, WeightsError: see `build_segmenter`. Others: see `loop.train`.
@@ -44,7 +38,7 @@ def fit_segmenter(
     model = build_segmenter(name, len(classes), backbone, weights)
     loss = segmenter_loss(masks, model.view)
     data = TrainingData(dataset=masks.subset(workspace.train), augment=_as_it_is)
-    return workspace.fit(stage, model, loss, data, schedule, save=False)
+    return workspace.fit(stage, model, loss, data, schedule)
 
 
 def _as_it_is(sample: Sample, seed: int) -> Sample:

@@ -33,13 +33,17 @@ Augment = Callable[[Sample, int], Sample]
 
 @dataclass(frozen=True, kw_only=True)
 class LoopOptions:
-    """Where and how the loop runs; nothing here changes what is learned."""
+    """Where and how the loop runs; beside the seed, nothing here changes what is learned.
+
+    stream: what names the random numbers of a training in place of its own name.
+    """
 
     accelerator: Accelerator
     seed: int
     folder: Path
     resume: bool = True
     workers: int = 0
+    stream: str = ""
     log_every: int = 10
     checkpoint_every: int = 500
 
@@ -159,7 +163,8 @@ def train(
     if len(data) == 0:
         raise ConfigError(f"{name}: the training set has no images")
     accelerator = options.accelerator
-    torch.manual_seed(seed_of(options.seed, name))
+    stream = options.stream or name
+    torch.manual_seed(seed_of(options.seed, stream))
     if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     model.to(accelerator.device).train()
@@ -175,7 +180,7 @@ def train(
     hidden = None if accelerator.is_main_process else True
     progress = tqdm(total=schedule.steps, initial=start, desc=name, disable=hidden, leave=False)
     for step, batch in enumerate(batches(data, schedule, options, start), start):
-        torch.manual_seed(seed_of(options.seed, name, step, accelerator.process_index))
+        torch.manual_seed(seed_of(options.seed, stream, step, accelerator.process_index))
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * learning_rate(schedule, step)
         with accelerator.autocast():

@@ -141,8 +141,9 @@ def _run(stage: Stage, workspace: Workspace, cache: Path | None) -> Report:
     if path.exists() and read_json(path)["key"] == workspace.key:
         return read_json(path)
     began = time.perf_counter()
-    torch.manual_seed(seed_of(workspace.options.seed, stage.name))  # for the first weights of new layers
-    figures = stage.run(workspace)
+    stream, options = stage.stream or stage.name, workspace.options
+    torch.manual_seed(seed_of(options.seed, stream))  # for the first weights of new layers
+    figures = stage.run(replace(workspace, options=replace(options, stream=stage.stream)))
     wait()
     figures = {**figures, "key": workspace.key, "minutes": (time.perf_counter() - began) / 60}
     if workspace.is_first:

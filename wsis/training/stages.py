@@ -125,7 +125,8 @@ class Stage:
 
     name: also the stem of its files. artefact: a file or folder of the run that exists only when it is complete, or "".
     run: makes the artefact at `workspace.path(artefact)` and returns a report. settings: the first parts of the names of
-    the settings that decide the artefact. needs: names of the stages whose artefacts it reads.
+    the settings that decide the artefact. needs: names of the stages whose artefacts it reads. stream: the name under which
+    its random numbers are drawn where that is not `name`, since a stage that was renamed keeps its published numbers.
     """
 
     name: str
@@ -133,6 +134,7 @@ class Stage:
     run: "Callable[[Workspace], Report]"
     settings: tuple[str, ...]
     needs: tuple[str, ...] = ()
+    stream: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

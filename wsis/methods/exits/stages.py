@@ -206,7 +206,13 @@ def train_segmenter(workspace: Workspace) -> dict[str, Any]:
     """The final model: any instance segmenter, from the pseudo masks as if they were annotated."""
     cfg, final = workspace.cfg, workspace.cfg.final
     model = fit_segmenter(
-        workspace, final.segmenter, workspace.path("pseudo_train.json"), cfg.segmenter, final.backbone, final.weights
+        workspace,
+        final.segmenter,
+        workspace.path("pseudo_train.json"),
+        cfg.segmenter,
+        final.backbone,
+        final.weights,
+        "segmenter",
     )
     if workspace.is_first:
         save_weights(workspace.path("segmenter.safetensors"), model)
