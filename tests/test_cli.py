@@ -102,7 +102,7 @@ def test_clicks_that_had_to_be_simulated_are_mentioned(clicked, scenes, place, c
     ("words", "message"),
     [
         ("train bestie --set netwrk=1 --out x", "no setting 'netwrk'; did you mean network"),
-        ("train bestie --set network.steps=many --out x", "network.steps='many': expected int"),
+        ("train bestie --set network.steps=many --out x", "network.steps='many': the value should be a valid integer"),
         ("train bestie --set network.steps --out x", "write it as key=value"),
         ("train bestie --recipe nowhere.yaml --out x", "nowhere.yaml does not exist"),
         ("train beastie --out x", "no method 'beastie'; choose one of bestie"),

@@ -1,35 +1,46 @@
 """Settings with sources: every default says which paper it is from, or why we chose it.
 
-    crop_size: int = paper(416, cite="kim2022bestie", where="official main.py", unit="px", scales=True)
-    workers: int = ours(4, why="saturates two cores")
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        CITE: ClassVar[str] = "kim2022bestie"
+        crop_size: int = paper(416, "official main.py", unit="px", scales=True)
+        workers: int = ours(4, "saturates two cores")
 
-`scales=True` marks what a tiny run may change (sizes, steps, data, backbone). Everything else is the algorithm,
-and a test holds FULL and TINY to the same value there.
+`CITE` holds for the class and the groups of settings inside it that have none of their own. `scales=True` marks what a
+tiny run may change (sizes, steps, data, backbone). Everything else is the algorithm, and a test holds FULL and TINY to
+the same value there.
 """
 
 import dataclasses
+import difflib
 import hashlib
 import json
 import typing
 from dataclasses import field, fields, is_dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from wsis.core.errors import ConfigError
 
 Scale = Literal["tiny", "full"]
+T = TypeVar("T")
 
 
-def paper(value: Any, *, cite: str, where: str, unit: str = "", scales: bool = False) -> Any:
-    """A dataclass field whose default is published: `cite` is a key of book/references.bib, `where` the place in it."""
+def paper(value: T, where: str, *, unit: str = "", scales: bool = False, cite: str = "") -> T:
+    """A dataclass field whose default is published, at the place `where` in the paper.
+
+    cite: the paper's key in book/references.bib, where it is not the `CITE` of the class.
+    """
     return _field(value, {"cite": cite, "where": where, "unit": unit, "scales": scales})
 
 
-def ours(value: Any, *, why: str, unit: str = "", scales: bool = False) -> Any:
+def ours(value: T, why: str, *, unit: str = "", scales: bool = False) -> T:
     """A dataclass field whose default is our choice, with the reason."""
     return _field(value, {"why": why, "unit": unit, "scales": scales})
 
 
-def _field(value: Any, metadata: dict[str, Any]) -> Any:
+def _field(value: T, metadata: dict[str, str | bool]) -> T:
     if isinstance(value, (list, dict, set)):
         raise TypeError("a default must be immutable: use a tuple or a frozen dataclass")
     return field(default=value, metadata=metadata)
@@ -47,12 +58,12 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def option(name: str, value: Any) -> str:
+def option(name: str, value: object) -> str:
     """A setting as the command line takes it, which `changed` reads back: `--set=size.short=[96, 128]`."""
     return f"--set={name}={value if isinstance(value, str) else json.dumps(value)}"
 
 
-def changed(config: Any, **values: Any) -> Any:
+def changed(config: T, **values: object) -> T:
     """`config` with settings replaced; keys are names, or dotted names with `__` or `.` (`network.lr`).
 
     Raises:
@@ -63,11 +74,9 @@ def changed(config: Any, **values: Any) -> Any:
     return config
 
 
-def _set(config: Any, path: list[str], value: Any, full_name: str) -> Any:
+def _set(config: Any, path: list[str], value: object, full_name: str) -> Any:
     names = [f.name for f in fields(config)]
     if path[0] not in names:
-        import difflib
-
         near = difflib.get_close_matches(path[0], names, n=3) or sorted(names)
         raise ConfigError(f"{type(config).__name__} has no setting {full_name!r}; did you mean {', '.join(near)}?")
     old = getattr(config, path[0])
@@ -81,53 +90,39 @@ def _set(config: Any, path: list[str], value: Any, full_name: str) -> Any:
     return replace(config, **{path[0]: _checked(value, kind, full_name)})
 
 
-def _checked(value: Any, kind: Any, name: str) -> Any:
-    """`value` as `kind`; text is parsed, so that the same check serves `--set` and Python callers."""
-    origin, options = typing.get_origin(kind), typing.get_args(kind)
-    if isinstance(value, str) and kind is not str and not (origin is Literal and value in options):
+def _checked(value: object, kind: Any, name: str) -> object:
+    """`value` as `kind`; text that is not meant as such is parsed as JSON, so that one check serves `--set` and Python."""
+    adapter, errors = TypeAdapter(kind), []
+    for text in [json.dumps(value, default=str), *([value] if isinstance(value, str) else [])]:
         try:
-            value = json.loads(value)
-        except json.JSONDecodeError:
-            if origin is Literal:
-                raise ConfigError(f"{name}={value!r}: choose one of {', '.join(map(str, options))}") from None
-            raise ConfigError(f"{name}={value!r}: expected {_words(kind)}") from None
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if origin is tuple:
-        parts = value if isinstance(value, (list, tuple)) else []
-        kinds = options[:1] * len(parts) if options[-1] is ... else options
-        if not isinstance(value, (list, tuple)) or len(kinds) != len(parts):
-            raise ConfigError(f"{name}={value!r}: expected {_words(kind)}, as in [1, 2]")
-        return tuple(_checked(part, k, name) for part, k in zip(parts, kinds, strict=True))
-    if origin is Literal:
-        if value not in options:
-            raise ConfigError(f"{name}={value!r}: choose one of {', '.join(map(str, options))}")
-        return value
-    allowed = tuple(o if typing.get_origin(o) is None else typing.get_origin(o) for o in options) if options else kind
-    if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
-        raise ConfigError(f"{name}={value!r}: expected {_words(kind)}")
-    return value
-
-
-def _words(kind: Any) -> str:
-    return kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
+            return adapter.validate_json(text, strict=True)
+        except ValidationError as error:
+            first = error.errors()[0]
+            if first["type"] != "json_invalid":
+                errors.append(first["msg"].replace("Input", "the value").replace("a valid array", "an array such as [1, 2]"))
+    raise ConfigError(f"{name}={value!r}: {errors[-1]}")
 
 
 def sources(config: Any) -> list[dict[str, str]]:
     """One row per setting (name, value, unit, source, scales), for the table that each chapter shows."""
-    return _rows(config, type(config)(), "", {})
+    return _rows(config, type(config)(), "", "", "")
 
 
-def _rows(config: Any, default: Any, prefix: str, group: dict[str, Any]) -> list[dict[str, str]]:
-    """Rows of one (nested) dataclass; `group` is the source of the whole group, where it has one."""
+def _rows(config: Any, default: Any, prefix: str, group: str, cite: str) -> list[dict[str, str]]:
+    """Rows of one (nested) dataclass.
+
+    group: the source of the whole group, where it has one. cite: the paper of the class that contains it.
+    """
     rows: list[dict[str, str]] = []
+    cite = getattr(config, "CITE", cite)
     for f in fields(config):
         value, published, m = getattr(config, f.name), getattr(default, f.name), f.metadata
+        source = group
+        if m and not group:
+            source = f"ours: {m['why']}" if "why" in m else f"{m['cite'] or cite}, {m['where']}"
         if is_dataclass(value):
-            rows += _rows(value, published, f"{prefix}{f.name}.", dict(m))
+            rows += _rows(value, published, f"{prefix}{f.name}.", source, cite)
             continue
-        origin = group or m
-        source = f"{origin['cite']}, {origin['where']}" if "cite" in origin else f"ours: {origin['why']}"
         if value != published:
             source = f"{published} at full scale ({source})"
         scales = "yes" if m["scales"] else ""
