@@ -6,7 +6,7 @@ classes and 255 = ignore. Shape letters: B images, C classes, H W pixels, K inst
 """
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -238,6 +238,20 @@ class Dataset(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Sample: ...
+
+
+@runtime_checkable
+class HasTags(Protocol):
+    """A data set that knows the tags of an image, bool [C], without reading the image."""
+
+    def tags(self, index: int) -> Tensor: ...
+
+
+@runtime_checkable
+class HasExtremePoints(Protocol):
+    """A data set that knows the extreme points of an image, None without any, without reading the image."""
+
+    def extreme_points(self, index: int) -> ExtremePoints | None: ...
 
 
 class Trace(NamedTuple):
