@@ -1,7 +1,7 @@
 """Centres and grouping on fields whose answer is known: discs, Gaussians, noise of known spread."""
 
 import math
-from itertools import accumulate
+from itertools import accumulate, product
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def pixels(height, width):
 
 
 def field(centers, size):
-    """Exact offsets [N, 2, size, size] to one centre per image."""
+    """Exact offsets [N, 2, size, size] to one center per image."""
     return torch.as_tensor(centers, dtype=torch.float)[:, :, None, None] - pixels(size, size)
 
 
@@ -70,16 +70,15 @@ def test_gaussian_window_and_heights():
         assert bell[y, x] == pytest.approx(math.exp(-0.5))
 
 
-@pytest.mark.parametrize("y", [-1, 0, 3, 30, 58, 60, 61])
-@pytest.mark.parametrize("x", [-5, 0, 7, 35, 69, 70])
-def test_gaussian_is_cut_at_the_border(y, x):
+def test_gaussian_is_cut_at_the_border():
     height, width, margin = 61, 70, 40
     canvas = (1, height + 2 * margin, width + 2 * margin)
-    large = splat_gaussians(torch.tensor([[y + margin, x + margin]]), torch.tensor([0]), canvas, sigma=6)
-    bell = splat_gaussians(torch.tensor([[y, x]]), torch.tensor([0]), (1, height, width), sigma=6)
-    inside = 0 <= y < height and 0 <= x < width
-    expected = large[:, margin:-margin, margin:-margin] if inside else torch.zeros(1, height, width)
-    assert torch.equal(bell, expected)
+    for y, x in product([-1, 0, 3, 30, 58, 60, 61], [-5, 0, 7, 35, 69, 70]):
+        large = splat_gaussians(torch.tensor([[y + margin, x + margin]]), torch.tensor([0]), canvas, sigma=6)
+        bell = splat_gaussians(torch.tensor([[y, x]]), torch.tensor([0]), (1, height, width), sigma=6)
+        inside = 0 <= y < height and 0 <= x < width
+        expected = large[:, margin:-margin, margin:-margin] if inside else torch.zeros(1, height, width)
+        assert torch.equal(bell, expected), (y, x)
 
 
 def test_close_gaussians_combine_by_maximum_and_planes_stay_apart():
@@ -129,16 +128,15 @@ def test_unequal_peaks_survive_beyond_the_derived_distance(height):
 
 
 @pytest.mark.parametrize("gap", [0, 1])
-@pytest.mark.parametrize(("scope", "count"), [("component", 2), ("map", 1)])
-def test_only_scope_map_lets_components_compete(gap, scope, count):
+def test_only_pixels_of_one_component_compete(gap):
     classes = torch.ones(1, 30, 40, dtype=torch.long)
     classes[:, :, 20 : 20 + gap] = 0
     classes[:, :, 20 + gap :] = 2
     ids, _ = connected_components(classes)
     heat = heat_of([[15, 17], [15, 23]], [1.0, 0.9], (30, 40))
-    found = find_centers(heat, ids, 0.1, 41, scope)
-    assert found.component.tolist() == list(range(count))
-    assert found.score.tolist() == pytest.approx([1.0, 0.9][:count])
+    peaks = find_centers(heat, ids, 0.1, 41)
+    assert peaks.component.tolist() == [0, 1]
+    assert peaks.score.tolist() == pytest.approx([1.0, 0.9])
 
 
 def test_threshold_is_exclusive_and_background_never_a_peak():
@@ -180,10 +178,9 @@ def test_peaks_are_the_maxima_of_their_component_within_the_window(scene, kernel
     assert torch.equal(found.component, torch.tensor([int(ids[at]) - 1 for at in expected], dtype=torch.long))
 
 
-@pytest.mark.parametrize(("kernel", "scope"), [(40, "component"), (41, "class")])
-def test_even_kernel_and_unknown_scope_are_refused(kernel, scope):
+def test_even_kernel_is_refused():
     with pytest.raises(ConfigError, match="odd kernel"):
-        find_centers(torch.zeros(1, 3, 3), torch.ones(1, 3, 3, dtype=torch.long), 0.1, kernel, scope)
+        find_centers(torch.zeros(1, 3, 3), torch.ones(1, 3, 3, dtype=torch.long), 0.1, 40)
 
 
 # Clustering
@@ -434,7 +431,9 @@ def test_clusters_regroup_two_touching_discs():
     nearest = a.norm(dim=0) <= b.norm(dim=0)
     offsets = torch.where(nearest, a, b)[None].requires_grad_()
     ids, count = connected_components((torch.minimum(a.norm(dim=0), b.norm(dim=0)) <= 10)[None].long())
-    centers = merge_centers(find_centers(torch.zeros(1, 48, 48), ids, 0.1, 41), cluster_centers(offsets, ids), ids)
+    centers = merge_centers(
+        find_centers(torch.zeros(1, 48, 48), ids, 0.1, 41), cluster_centers(offsets, ids), ids.float()
+    )
     regions = group_pixels(offsets, ids, centers)
     assert count == 1
     assert torch.equal(regions, torch.where(ids > 0, torch.where(nearest, 1, 2), 0))

@@ -194,7 +194,7 @@ def test_half_precision_is_raised():
     assert torch.equal(smooth(image, rounded, box), smooth(image, rounded.float(), box))
 
 
-def test_a_window_without_centre():
+def test_a_window_without_center():
     with pytest.raises(ConfigError, match="use an odd number"):
         smooth(*flat(), kernel=4)
 

@@ -1,1 +1,5 @@
-"""Tensors in, tensors out: the operations that methods share."""
+"""Tensors in, tensors out: the operations that methods share. The shapes in their signatures are checked in tests."""
+
+from wsis.ops import components, grouping, losses, matching, mean_field, pamr, patches, random_walk, rollout
+
+__all__ = ["components", "grouping", "losses", "matching", "mean_field", "pamr", "patches", "random_walk", "rollout"]

@@ -1,12 +1,13 @@
 """Connected components of class maps, for a whole batch and all classes at once.
 
-Each image row is cut into runs of one class. Runs are few beside pixels, so that only the small graph of
-touching runs has to be solved, by hooking and pointer jumping; the same tensor code serves CPU and GPU.
+Each row of an image is cut into runs of one class. There are far fewer runs than pixels, and only the small graph of
+touching runs has to be solved, by hooking and pointer jumping. The same tensor code serves the CPU and the GPU.
 """
 
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float32, Int64, Integer
 from torch import Tensor
 
 from wsis.core.errors import ConfigError
@@ -15,27 +16,30 @@ from wsis.core.errors import ConfigError
 class ComponentTable(NamedTuple):
     """One row per region; row i describes the pixels whose id is i + 1. A region without a pixel has zeros.
 
-    area: int64 [n] pixels. centroid: float32 [n, 2], (y, x). center: int64 [n, 2], the centroid cut to whole
-    pixels, exact also where the float32 centroid would round up. image: int64 [n], index within the batch.
-    first: int64 [n], flat index into [B, H, W] of the region's first pixel in raster order.
+    area: in pixels. centroid: (y, x). center: the centroid truncated to integers, which is exact also where the float32
+    centroid would round up. image: index within the batch. first: flat index into [B, H, W] of the region's first pixel
+    in raster order.
     """
 
-    area: Tensor
-    centroid: Tensor
-    center: Tensor
-    image: Tensor
-    first: Tensor
+    area: Int64[Tensor, " n"]
+    centroid: Float32[Tensor, "n 2"]
+    center: Int64[Tensor, "n 2"]
+    image: Int64[Tensor, " n"]
+    first: Int64[Tensor, " n"]
 
 
-def connected_components(classes: Tensor, connectivity: int = 8) -> tuple[Tensor, int]:
-    """Number the connected regions of equal, non-zero class.
+def connected_components(
+    classes: Integer[Tensor, "B H W"], connectivity: int = 8
+) -> tuple[Int64[Tensor, "B H W"], int]:
+    """Number the connected regions of equal class: their ids and their count.
 
-    classes: integer [B, H, W], 0 = background; any other value is a class (clear 255 beforehand).
-    connectivity: 4 (sides) or 8 (sides and corners); pixels of different images are never neighbours.
-    Returns ids int64 [B, H, W], 0 where `classes` is 0, else 1..count, numbered by image and then by the
-    first pixel in raster order, and the count. On a GPU the host waits for the number of runs, the number of
-    touching pairs, the count, and once per round of hooking (about log2 of the runs in one component).
-    Raises ConfigError for another connectivity.
+    classes: 0 = background; every other value is a class, also 255. connectivity: 4 (sides) or 8 (sides and corners);
+    pixels of different images are never neighbors. The ids are 0 on background, else 1..count, ordered by image and then
+    by the first pixel in raster order. On a GPU the host waits for the number of runs, the number of touching pairs,
+    the count, and once per round of hooking (about log2 of the runs in one component).
+
+    Raises:
+        ConfigError: another connectivity.
     """
     if connectivity not in (4, 8):
         raise ConfigError(f"connectivity={connectivity!r}: choose 4 (sides) or 8 (sides and corners)")
@@ -62,10 +66,10 @@ def _touching_runs(classes: Tensor, foreground: Tensor, start: Tensor, runs: Ten
     return torch.cat([torch.stack((above[at], below[at])) for at, above, below in pairs], dim=1).long()
 
 
-def smallest_reachable(edges: Tensor, count: int) -> Tensor:
-    """For nodes 0..count, the smallest node that each can reach through `edges` [2, E]: int64 [count + 1].
+def smallest_reachable(edges: Int64[Tensor, "2 E"], count: int) -> Int64[Tensor, " nodes"]:
+    """For each of the nodes 0..count, the smallest node that it can reach through the edges.
 
-    Every tree hooks onto its smallest neighbour, pointers jump to the roots, edges within a tree are dropped.
+    Every tree hooks onto its smallest neighbor, pointers jump to the roots, and edges within a tree are dropped.
     """
     root = torch.arange(count + 1, device=edges.device)
     while edges.shape[1]:
@@ -78,26 +82,15 @@ def smallest_reachable(edges: Tensor, count: int) -> Tensor:
     return root
 
 
-def table(ids: Tensor, count: int) -> ComponentTable:
-    """Area, centroid and place of the regions 1..count of `ids`, int64 [B, H, W], connected or not."""
+def table(ids: Int64[Tensor, "B H W"], count: int) -> ComponentTable:
+    """Area, centroid and place of the regions 1..count, connected or not."""
     height, width = ids.shape[-2:]
     flat = ids.flatten()
     index = torch.arange(flat.numel(), device=ids.device)
     y = torch.arange(height, device=ids.device)[:, None].expand(ids.shape).flatten()
     x = torch.arange(width, device=ids.device).expand(ids.shape).flatten()
-
-    def total(values: Tensor) -> Tensor:
-        return ids.new_zeros(count + 1).scatter_add_(0, flat, values)[1:]
-
-    area = total(torch.ones_like(flat))
-    sums = torch.stack((total(y), total(x)), dim=1)  # [n, 2]
-    divisor = area.clamp_min(1)[:, None]
-    first = ids.new_full((count + 1,), flat.numel())
-    first = first.scatter_reduce_(0, flat, index, "amin")[1:] * (area > 0)
-    return ComponentTable(
-        area=area,
-        centroid=(sums.double() / divisor).float(),
-        center=sums // divisor,
-        image=first // (height * width),
-        first=first,
-    )
+    area, *sums = (ids.new_zeros(count + 1).scatter_add_(0, flat, v)[1:] for v in (torch.ones_like(flat), y, x))
+    sums, divisor = torch.stack(sums, dim=1), area.clamp_min(1)[:, None]
+    first = ids.new_full((count + 1,), flat.numel()).scatter_reduce_(0, flat, index, "amin")[1:] * (area > 0)
+    centroid = (sums.double() / divisor).float()
+    return ComponentTable(area, centroid, sums // divisor, first // (height * width), first)

@@ -1,14 +1,15 @@
 """From center heatmaps and offset maps to instances, for a whole batch at once.
 
-Positions are (y, x) in pixels, pixel centres at integers; offset channel 0 is dy, channel 1 is dx, so that a
-pixel p votes for p + offset(p). Component ids are unique in a batch (`wsis.components`) and thus tell the
-image. All of it makes labels: nothing carries gradients, and half-precision inputs are computed in float32.
-On a GPU the host waits only where the number of candidates decides a shape.
+Positions are (y, x) in pixels, with pixel centers at integers. Offset channel 0 is dy, channel 1 is dx: a pixel p votes for
+p + offset(p). Component ids (`ops.components`) are unique in a batch, 0 on background, and thus tell the image. All of it
+makes labels: nothing carries gradients, and half-precision inputs are computed in float32. On a GPU the host waits only
+where the number of candidates decides a shape.
 """
 
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Bool, Float, Float32, Int64, Real
 from torch import Tensor
 
 from wsis.core.errors import ConfigError
@@ -16,59 +17,57 @@ from wsis.ops.components import connected_components, table
 
 
 class Centers(NamedTuple):
-    """Instance centres of a batch, N in all.
+    """The N instance centers of a batch.
 
-    component: int64 [N], row of the component table (id - 1). image: int64 [N]. position: float32 [N, 2].
-    score: float32 [N], heat at the centre, 1 for clustered. clustered: bool [N], found in the offset map.
+    component: row of the component table (id - 1). image: index within the batch. score: heat at the center, 1 for
+    clustered ones. clustered: whether the center was found in the offset map.
     """
 
-    component: Tensor
-    image: Tensor
-    position: Tensor
-    score: Tensor
-    clustered: Tensor
+    component: Int64[Tensor, " N"]
+    image: Int64[Tensor, " N"]
+    position: Float32[Tensor, "N 2"]
+    score: Float32[Tensor, " N"]
+    clustered: Bool[Tensor, " N"]
 
 
 class RegionStatistics(NamedTuple):
-    """One row per region; row i describes id i + 1, regions without a pixel have zeros.
+    """One row per region; row i describes id i + 1, and a region without a pixel has zeros.
 
-    mean, max: float32 [n]. position: int64 [n, 2], (y, x) of the maximum, first in raster order among equals.
-    area: int64 [n] pixels. centroid: float32 [n, 2], (y, x).
+    position: (y, x) of the maximum, the first in raster order among equals. area: in pixels. centroid: (y, x).
     """
 
-    mean: Tensor
-    max: Tensor
-    position: Tensor
-    area: Tensor
-    centroid: Tensor
+    mean: Float32[Tensor, " n"]
+    max: Float32[Tensor, " n"]
+    position: Int64[Tensor, "n 2"]
+    area: Int64[Tensor, " n"]
+    centroid: Float32[Tensor, "n 2"]
 
 
 def splat_gaussians(
-    centers: Tensor, plane: Tensor, shape: tuple[int, int, int], sigma: float, radius: int | None = None
-) -> Tensor:
-    """Draw a Gaussian of height 1 at each centre; where several overlap the highest counts.
+    centers: Real[Tensor, "K 2"], plane: Int64[Tensor, " K"], shape: tuple[int, int, int], sigma: float
+) -> Float32[Tensor, "P H W"]:
+    """Draw a Gaussian of height 1 at each center; where several overlap the highest counts.
 
-    centers: [K, 2], (y, x), rounded to whole pixels, those outside the plane are ignored. plane: int64 [K] in
-    0..P-1. shape: (P, H, W). sigma: pixels. radius: half the window's side, 3 sigma + 1 unless given.
-    Returns float32 [P, H, W] in [0, 1]. BESTIE, released code (window of 39 x 39 for sigma 6).
+    centers: (y, x), rounded to whole pixels; those outside the plane are ignored. plane: in 0..P-1. shape: (P, H, W).
+    sigma: in pixels; the window reaches 3 sigma + 1 (39 x 39 for sigma 6; BESTIE, released code).
     """
     planes, height, width = shape
-    radius = int(3 * sigma + 1) if radius is None else radius
+    radius = int(3 * sigma + 1)
     step = torch.arange(-radius, radius + 1, device=centers.device)
     bell = torch.exp(-(step[:, None] ** 2 + step**2) / (2 * sigma**2))  # [k, k]
     middle = centers.round().long()
     y, x = middle[:, :1] + step, middle[:, 1:] + step  # [K, k]
     y_inside, x_inside = (y >= 0) & (y < height), (x >= 0) & (x < width)
-    drawn = y_inside[:, radius, None] & x_inside[:, radius, None]  # the centre itself lies in the plane
+    drawn = y_inside[:, radius, None] & x_inside[:, radius, None]  # the center itself lies in the plane
     row = plane[:, None] * height + y.clamp(0, height - 1)
-    at = row[:, :, None] * width + x.clamp(0, width - 1)[:, None]  # [K, k, k]
+    index = row[:, :, None] * width + x.clamp(0, width - 1)[:, None]  # [K, k, k]
     value = bell * ((y_inside & drawn)[:, :, None] & x_inside[:, None])
     out = torch.zeros(planes * height * width, device=centers.device)
-    return out.scatter_reduce_(0, at.flatten(), value.flatten(), "amax").view(shape)
+    return out.scatter_reduce_(0, index.flatten(), value.flatten(), "amax").view(shape)
 
 
-def max_pool(values: Tensor, kernel: int) -> Tensor:
-    """Maximum over the kernel x kernel neighbourhood (odd kernel, stride 1, same size) of [..., H, W].
+def max_pool(values: Float[Tensor, "*B H W"], kernel: int) -> Float[Tensor, "*B H W"]:
+    """Maximum over the kernel x kernel neighborhood of each pixel, for an odd kernel.
 
     Separable, and each axis by doubling: log2(kernel) maxima per pixel in place of kernel squared.
     """
@@ -88,30 +87,29 @@ def _running_max(values: Tensor, kernel: int) -> Tensor:
 
 @torch.no_grad()
 def find_centers(
-    heat: Tensor, component_ids: Tensor, threshold: float, kernel: int, scope: str = "component"
+    heat: Float[Tensor, "B H W"], component_ids: Int64[Tensor, "B H W"], threshold: float, kernel: int
 ) -> Centers:
-    """Peaks of a center heatmap: above `threshold` and highest within kernel x kernel pixels.
+    """Peaks of a center heatmap: above `threshold` and highest of their component within kernel x kernel pixels.
 
-    heat: [B, H, W], of the winning class. component_ids: int64 [B, H, W], 0 = background. threshold: of heat.
-    kernel: odd, pixels. scope: "component", only pixels of one component compete, or "map", all foreground
-    does. Equal heights all survive; centres come in raster order. BESTIE, released code (41 x 41).
-    Raises ConfigError for an even kernel or another scope.
+    heat: of the winning class. Equal heights all survive; centers come in raster order. BESTIE, released code (41 x 41).
+
+    Raises:
+        ConfigError: an even kernel.
     """
-    if kernel % 2 == 0 or scope not in ("component", "map"):
-        raise ConfigError(f'kernel={kernel}, scope={scope!r}: take an odd kernel, scope "component" or "map"')
+    if kernel % 2 == 0:
+        raise ConfigError(f"kernel={kernel}: take an odd kernel, which has a pixel in its middle")
     heat = heat.float()
     eligible = (component_ids > 0) & (heat > threshold)
     masked = heat.masked_fill(~eligible, -torch.inf)
     peak = eligible & (masked == max_pool(masked, kernel))
-    if scope == "component":
-        # Highest of all components is highest of its own; the few other summits are tested one by one.
-        rest = (eligible & ~peak & _summits(heat, component_ids)).flatten().nonzero()[:, 0]
-        for size in sorted({min(3, kernel), min(9, kernel), kernel}):
-            rest = rest[_is_highest(rest, masked, component_ids, size)]
-        peak.view(-1)[rest] = True
+    # A pixel that is highest of all is highest of its component; the few other summits are tested one by one.
+    rest = (eligible & ~peak & _summits(heat, component_ids)).flatten().nonzero()[:, 0]
+    for size in sorted({min(3, kernel), min(9, kernel), kernel}):
+        rest = rest[_is_highest(rest, masked, component_ids, size)]
+    peak.view(-1)[rest] = True
     image, y, x = peak.nonzero(as_tuple=True)
     return Centers(
-        component=component_ids[image, y, x].long() - 1,
+        component=component_ids[image, y, x] - 1,
         image=image,
         position=torch.stack((y, x), dim=1).float(),
         score=heat[image, y, x],
@@ -120,7 +118,7 @@ def find_centers(
 
 
 def _summits(heat: Tensor, ids: Tensor) -> Tensor:
-    """Pixels without a higher neighbour (4) of their own component: bool [B, H, W]."""
+    """Pixels without a higher one among their four neighbors of their own component: bool [B, H, W]."""
     lower = torch.zeros_like(ids, dtype=torch.bool)
     for axis in (1, 2):
         last = heat.shape[axis] - 1
@@ -136,7 +134,7 @@ def _is_highest(index: Tensor, heat: Tensor, ids: Tensor, kernel: int) -> Tensor
     height, width = heat.shape[-2:]
     step = torch.arange(-(kernel // 2), kernel // 2 + 1, device=heat.device)
     flat_heat, flat_ids = heat.flatten(), ids.flatten()
-    kept = []
+    highest = []
     for part in index.split(max(1, _chunk(heat.device) // kernel**2)):
         y = (part // width % height)[:, None] + step  # [n, k]
         x = (part % width)[:, None] + step
@@ -144,8 +142,8 @@ def _is_highest(index: Tensor, heat: Tensor, ids: Tensor, kernel: int) -> Tensor
         top = (part // (height * width) * height)[:, None] + y.clamp(0, height - 1)
         at = (top[:, :, None] * width + x.clamp(0, width - 1)[:, None]).flatten(1)
         rival = inside.flatten(1) & (flat_ids[at] == flat_ids[part][:, None])
-        kept.append(~(rival & (flat_heat[at] > flat_heat[part][:, None])).any(1))
-    return torch.cat(kept) if kept else torch.zeros_like(index, dtype=torch.bool)
+        highest.append(~(rival & (flat_heat[at] > flat_heat[part][:, None])).any(1))
+    return torch.cat(highest) if highest else torch.zeros_like(index, dtype=torch.bool)
 
 
 def _chunk(device: torch.device) -> int:
@@ -155,31 +153,30 @@ def _chunk(device: torch.device) -> int:
 
 @torch.no_grad()
 def cluster_centers(
-    offsets: Tensor,
-    component_ids: Tensor,
+    offsets: Float[Tensor, "B 2 H W"],
+    component_ids: Int64[Tensor, "B H W"],
     threshold: float = 2.5,
     area: int = 21,
     tolerance: float = 3,
     inclusive: bool = False,
 ) -> Centers:
-    """Centres as spots where the offsets vanish: |offset| < threshold, with the area of a clean zero.
+    """Centers as spots where the offsets vanish: |offset| < threshold, with the area of an exact zero.
 
-    offsets: [B, 2, H, W] pixels. component_ids: int64 [B, H, W]; a spot never crosses a component nor leaves
-    the foreground. threshold: pixels. area: pixels of the spot of an exact field (21 for 2.5); a spot is kept
-    when it differs by less than `tolerance` (or as much, if `inclusive`). Centres are centroids cut to whole
-    pixels, score 1. BESTIE, supp. 1 and Fig. 1.
+    A spot never crosses a component nor leaves the foreground. threshold: pixels. area: pixels of the spot of an exact
+    field (21 for 2.5); a spot counts when it differs by less than `tolerance` (or as much, if `inclusive`). Centers are
+    centroids truncated to integers, of score 1. BESTIE, supp. 1 and Fig. 1.
     """
     dy, dx = offsets.float().unbind(1)
     near = dy.square() + dx.square() < threshold**2
     spots, count = connected_components(component_ids.masked_fill(~near, 0), connectivity=4)
     rows = table(spots, count)
     deviation = (rows.area - area).abs()
-    kept = deviation <= tolerance if inclusive else deviation < tolerance
-    first = rows.first[kept]
+    fits = deviation <= tolerance if inclusive else deviation < tolerance
+    first = rows.first[fits]
     return Centers(
-        component=component_ids.flatten()[first].long() - 1,
-        image=rows.image[kept],
-        position=rows.center[kept].float(),
+        component=component_ids.flatten()[first] - 1,
+        image=rows.image[fits],
+        position=rows.center[fits].float(),
         score=torch.ones(len(first), device=offsets.device),
         clustered=torch.ones_like(first, dtype=torch.bool),
     )
@@ -187,38 +184,39 @@ def cluster_centers(
 
 @torch.no_grad()
 def merge_centers(
-    peaks: Centers, clustered: Centers, heat: Tensor, min_heat: float = 0.05, min_distance: float = 100
+    peaks: Centers, clustered: Centers, heat: Float[Tensor, "B H W"], min_heat: float = 0.05, min_distance: float = 100
 ) -> Centers:
-    """Peaks, and the clustered centres that they missed.
+    """Peaks, followed by the clustered centers that they missed.
 
-    A clustered centre joins when heat [B, H, W] is above `min_heat` there and every peak of its component is
-    more than `min_distance` pixels away. Peaks come first. BESTIE, released code.
+    A clustered center joins when the heat is above `min_heat` there and every peak of its component is more than
+    `min_distance` pixels away. BESTIE, released code.
     """
     y, x = clustered.position.long().unbind(1)
     gap = clustered.position[:, None] - peaks.position  # [clustered, peaks, 2]
     apart = gap.square().sum(-1) > min_distance**2
     free = (apart | (clustered.component[:, None] != peaks.component)).all(1)
-    kept = free & (heat[clustered.image, y, x] > min_heat)
-    return Centers(*(torch.cat((a, b[kept])) for a, b in zip(peaks, clustered, strict=True)))
+    joins = free & (heat[clustered.image, y, x] > min_heat)
+    return Centers(*(torch.cat((a, b[joins])) for a, b in zip(peaks, clustered, strict=True)))
 
 
 @torch.no_grad()
-def group_pixels(offsets: Tensor, component_ids: Tensor, centers: Centers) -> Tensor:
-    """Give every pixel to the centre of its own component nearest to its vote, in a tie to the lowest index.
+def group_pixels(
+    offsets: Float[Tensor, "B 2 H W"], component_ids: Int64[Tensor, "B H W"], centers: Centers
+) -> Int64[Tensor, "B H W"]:
+    """Give every pixel to the center of its own component nearest to its vote, in a tie to the lowest index.
 
-    offsets: [B, 2, H, W] pixels, any float type. component_ids: int64 [B, H, W]. Returns ids int64
-    [B, H, W], 1 + index into `centers`, 0 on background and in components without a centre. Memory does not
-    grow with the number of centres: below 90 bytes per pixel and one chunk. BESTIE, instance grouping.
+    Returns ids: 1 + index into `centers`, 0 on background and in components without a center. Memory does not grow with
+    the number of centers: it stays below 90 bytes per pixel and one chunk. BESTIE, instance grouping.
     """
     flat_ids = component_ids.flatten()
     order = centers.component.argsort(stable=True)
     owners, sizes = centers.component[order].unique_consecutive(return_counts=True)
     begin = sizes.cumsum(0) - sizes
     last = int(owners[-1]) + 1 if len(owners) else 0
-    row_of_id = flat_ids.new_full((last + 2,), len(owners))  # one row more, for all without a centre
+    row_of_id = flat_ids.new_full((last + 2,), len(owners))  # one row more, for all without a center
     row_of_id[owners + 1] = torch.arange(len(owners), device=owners.device)
     rows = row_of_id.index_select(0, flat_ids.clamp_max(last + 1))
-    # Most components have one centre or none, and nothing to compare.
+    # Most components have one center or none, and nothing to compare.
     lone = torch.cat((torch.where(sizes == 1, order[begin] + 1, 0), sizes.new_zeros(1)))
     ids = lone.index_select(0, rows)
     crowded = torch.cat((sizes > 1, sizes.new_zeros(1).bool()))
@@ -245,44 +243,40 @@ def _nearest(votes: Tensor, rows: Tensor, positions: Tensor, begin: Tensor, size
     nearest = torch.zeros_like(rows)
     width = int(sizes.amax()) if len(sizes) else 0
     while width > 1:
-        chosen = ((sizes > width // 2) & (sizes <= width)).nonzero()[:, 0]
+        members = ((sizes > width // 2) & (sizes <= width)).nonzero()[:, 0]
         slot = torch.arange(width, device=sizes.device)
-        at = (begin[chosen, None] + slot).clamp_max(len(positions) - 1)  # [rows of this class, width]
-        candidates = positions[at].masked_fill((slot >= sizes[chosen, None])[..., None], torch.inf)
+        index = (begin[members, None] + slot).clamp_max(len(positions) - 1)  # [rows of this class, width]
+        candidates = positions[index].masked_fill((slot >= sizes[members, None])[..., None], torch.inf)
         candidates_y, candidates_x = (c.contiguous() for c in candidates.unbind(-1))
         place = torch.full_like(sizes, -1)
-        place[chosen] = torch.arange(len(chosen), device=sizes.device)
+        place[members] = torch.arange(len(members), device=sizes.device)
         places = place.index_select(0, rows)
         for part in (places >= 0).nonzero()[:, 0].split(max(1, _chunk(sizes.device) // width)):
-            own, vote_y, vote_x = (values.index_select(0, part) for values in (places, *votes))
-            dy = vote_y[:, None] - candidates_y.index_select(0, own)
-            dx = vote_x[:, None] - candidates_x.index_select(0, own)
+            row, vote_y, vote_x = (values.index_select(0, part) for values in (places, *votes))
+            dy = vote_y[:, None] - candidates_y.index_select(0, row)
+            dx = vote_x[:, None] - candidates_x.index_select(0, row)
             nearest[part] = dy.square_().add_(dx.square_()).argmin(1)
         width = int(torch.where(sizes <= width // 2, sizes, 0).amax())
     return nearest
 
 
 @torch.no_grad()
-def region_statistics(ids: Tensor, count: int, values: Tensor) -> RegionStatistics:
-    """Mean, highest value and place of each region 1..count of `ids`, int64 [B, H, W], in `values` [B, H, W].
+def region_statistics(ids: Int64[Tensor, "B H W"], count: int, values: Float[Tensor, "B H W"]) -> RegionStatistics:
+    """Mean, highest value and its place, area and centroid of each region 1..count.
 
-    Sums are float64, so that they do not depend on the order in which a GPU adds.
+    Sums are float64 and therefore do not depend on the order in which a GPU adds.
     """
     height, width = ids.shape[-2:]
     flat, value = ids.flatten(), values.flatten().float()
     rows = table(ids, count)
-    seen = rows.area > 0
+    filled = rows.area > 0
     total = torch.zeros(count + 1, dtype=torch.float64, device=ids.device)
     total = total.scatter_add_(0, flat, value.double())[1:]
     highest = torch.full((count + 1,), -torch.inf, device=ids.device).scatter_reduce_(0, flat, value, "amax")
     index = torch.arange(len(flat), device=ids.device)
     reached = torch.where(value == highest.index_select(0, flat), index, len(flat))
     first = index.new_full((count + 1,), len(flat)).scatter_reduce_(0, flat, reached, "amin")[1:]
-    pixel = torch.where(seen, first, 0) % (height * width)
-    return RegionStatistics(
-        mean=(total / rows.area.clamp_min(1)).float(),
-        max=highest[1:].masked_fill(~seen, 0),
-        position=torch.stack((pixel // width, pixel % width), dim=1),
-        area=rows.area,
-        centroid=rows.centroid,
-    )
+    pixel = torch.where(filled, first, 0) % (height * width)
+    mean = (total / rows.area.clamp_min(1)).float()
+    position = torch.stack((pixel // width, pixel % width), dim=1)
+    return RegionStatistics(mean, highest[1:].masked_fill(~filled, 0), position, rows.area, rows.centroid)

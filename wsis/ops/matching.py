@@ -1,6 +1,7 @@
-"""One-to-one matching of what a network asks for with what an image holds."""
+"""One-to-one matching of the queries of a network with the targets of an image."""
 
 import torch
+from jaxtyping import Bool, Float, Int64
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
@@ -8,12 +9,12 @@ from wsis.core.errors import ConfigError, TrainingError
 
 
 @torch.no_grad()
-def assign(cost: Tensor, present: Tensor) -> Tensor:
-    """The query of each target, so that the sum of an image's costs is least and no query has two targets.
+def assign(cost: Float[Tensor, "B P G"], present: Bool[Tensor, "B G"]) -> Int64[Tensor, "B G"]:
+    """The query of each target with the least sum of costs in each image, where no query has two targets.
 
-    cost: float [B, P, G] of P queries and G targets, any sign. present: bool [B, G], targets that exist; the costs of
-    others are not looked at. Returns int64 [B, G] on the device of `cost`; -1 where the target does not exist.
-    The assignment is solved on the host (scipy): a call copies once to it and once back, however many images.
+    cost: of P queries and G targets, of any sign. present: which targets exist; the costs of others are not read, and
+    their query is -1. The assignment is solved on the host (scipy): a call copies once to it and once back, however many
+    images there are.
 
     Raises:
         ConfigError: an image with more targets than queries.
@@ -22,16 +23,16 @@ def assign(cost: Tensor, present: Tensor) -> Tensor:
     host = torch.cat([cost, present[:, None].to(cost.dtype)], 1).cpu().double()  # one copy, not two
     result = torch.full(present.shape, -1)
     for image, (costs, exists) in enumerate(zip(host[:, :-1], host[:, -1].bool(), strict=True)):
-        wanted = costs[:, exists]  # [P, g]
-        queries, targets = wanted.shape
+        needed = costs[:, exists]
+        queries, targets = needed.shape
         if targets > queries:
             raise ConfigError(
                 f"image {image} of the batch has {targets} objects for {queries} queries; raise their number"
             )
-        if not wanted.isfinite().all():
+        if not needed.isfinite().all():
             raise TrainingError(
-                f"image {image} of the batch: {int((~wanted.isfinite()).sum())} of {wanted.numel()} costs of matching "
+                f"image {image} of the batch: {int((~needed.isfinite()).sum())} of {needed.numel()} costs of matching "
                 "are not finite; lower the learning rate"
             )
-        result[image, exists] = torch.from_numpy(linear_sum_assignment(wanted.T.numpy())[1])
+        result[image, exists] = torch.from_numpy(linear_sum_assignment(needed.T.numpy())[1])
     return result.to(cost.device)

@@ -1,8 +1,9 @@
-"""Sharpening of class maps by the image: neighbours of one colour share their label."""
+"""Mean field on colors: masks that follow the edges of the image (MAL, CVPR 2023; official code)."""
 
 import math
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
@@ -13,9 +14,9 @@ Pairs = list[tuple[int, Tensor]]
 
 @torch.no_grad()
 def mean_field(
-    image: Tensor,
-    probability: Tensor,
-    box: Tensor,
+    image: Float[Tensor, "B 3 H W"],
+    probability: Float[Tensor, "B H W"],
+    box: Float[Tensor, "B H W"] | Bool[Tensor, "B H W"],
     *,
     zeta: float,
     kernel: int,
@@ -24,32 +25,31 @@ def mean_field(
     high: float,
     epsilon: float,
     stop_every: int = 10,
-) -> Tensor:
-    r"""Whether each pixel of a box belongs to its object, by mean field on colours (MAL, CVPR 2023; official code).
+) -> Bool[Tensor, "B H W"]:
+    r"""Whether each pixel of a box belongs to its object. Computes in fp32, or in fp64 where `probability` is.
 
     An iteration multiplies, for l = 0 background, 1 object, the probabilities in the kernel x kernel window around i,
     :math:`a_l(i) = \prod_j p_l(j)^{k_{ij}}` with :math:`k_{ij} = \exp(-|I_i - I_j|^2 / 2 \zeta^2)` (j = i included), and
     sets :math:`p_1 = \mathrm{clip}(b\, a_1 / (\epsilon + a_0 + b\, a_1))`. There is no unary term but the start,
-    clip(b p), so that it is a smoothing gated by colour.
+    clip(b p): this is a smoothing gated by color.
 
-    image: [B, 3, H, W] in the units of zeta (the release: [0, 1] divided by ImageNet's standard deviations).
-    probability: [B, H, W] of the object. box: b, bool or float in [0, 1], [B, H, W]. low, high: of the clip, about .5.
-    epsilon: the release's 1e-6 favours the background where both products are tiny; 0 is faster, and some pixels
-    differ. stop_every: on a CPU, look every so many iterations whether the last one changed anything in any image, and if
-    not, end; the result is the same. Flat colours settle, textured ones hardly ever do. 0 never looks, and neither does a
-    GPU, which would have to wait. Returns bool [B, H, W]. Computes in fp32, or in fp64 where `probability` is.
+    image: in the units of zeta (the release: [0, 1] divided by ImageNet's standard deviations). probability: of the
+    object. box: b, in [0, 1]. low, high: of the clip, about .5. epsilon: the release's 1e-6 favors the background where both
+    products are tiny; 0 is faster, and a few pixels differ. stop_every: on a CPU, every so many iterations the loop ends if
+    the last one changed nothing in any image; the result is the same. Flat colors settle, textured ones hardly ever do. 0
+    never looks, and neither does a GPU, which would have to wait.
 
     Raises:
-        ConfigError: the kernel has no centre.
+        ConfigError: the kernel has no center.
     """
     if kernel % 2 == 0:
         raise ConfigError(f"crf.kernel={kernel}: the window needs a pixel in its middle; use an odd number")
     dtype = torch.promote_types(probability.dtype, torch.float32)
-    pairs = _likeness(image.to(dtype), kernel // 2, zeta)
+    pairs = _pairwise_kernel(image.to(dtype), kernel // 2, zeta)
     inside = box.to(dtype).flatten()
     p = (probability.to(dtype).flatten() * inside).clamp(low, high)
     state = torch.stack((p.logit(), (1 - p).log())) if epsilon else p.logit()[None]
-    gate, clip = inside.log(), (_logit(low), _logit(high))
+    gate, clip = inside.log(), (math.log(low / (1 - low)), math.log(high / (1 - high)))
     look = stop_every if image.device.type == "cpu" else 0
     for i in range(1, iterations + 1):
         previous, state = state, _step(state, pairs, gate, clip, epsilon)
@@ -65,7 +65,7 @@ def _step(state: Tensor, pairs: Pairs, gate: Tensor, clip: tuple[float, float], 
     :math:`Y = \log a_0`: :math:`x' = X + \log b - \log(1 + \epsilon e^{-Y}) = X + \log b + \log\sigma(Y - \log \epsilon)`,
     and :math:`y = \log\sigma(-x)`. Without epsilon, x alone. state: [2 or 1, N], gate: log b [N].
     """
-    sums = _spread(state, pairs)
+    sums = _pass_messages(state, pairs)
     logit = sums[0].add_(gate)
     if not epsilon:
         return logit.clamp_(*clip)[None]
@@ -73,15 +73,11 @@ def _step(state: Tensor, pairs: Pairs, gate: Tensor, clip: tuple[float, float], 
     return torch.stack((logit, logsigmoid(-logit)))
 
 
-def _logit(p: float) -> float:
-    return math.log(p / (1 - p))
-
-
-def _likeness(image: Tensor, reach: int, zeta: float) -> Pairs:
+def _pairwise_kernel(image: Tensor, reach: int, zeta: float) -> Pairs:
     """k between each pixel and the half of its window that comes later, as (shift, weights).
 
-    k is symmetric, so the half is enough. All B H W = N pixels stand in one row, where a neighbour is a shift away;
-    where a shift leads out of the image, or to the other end of a row, the weight is 0. weights: [N - shift].
+    k is symmetric: the half is enough. All B H W = N pixels stand in one row, where a neighbor is a shift away; where a
+    shift leads out of the image, or to the other end of a row, the weight is 0. weights: [N - shift].
     """
     batch, _, height, width = image.shape
     down, across = min(reach, height - 1), min(reach, width - 1)
@@ -97,7 +93,7 @@ def _likeness(image: Tensor, reach: int, zeta: float) -> Pairs:
     return pairs
 
 
-def _spread(x: Tensor, pairs: Pairs) -> Tensor:
+def _pass_messages(x: Tensor, pairs: Pairs) -> Tensor:
     """The sum over each pixel's window of k x. x: [..., N]."""
     out = x.clone()  # k of a pixel with itself is 1
     for shift, weights in pairs:

@@ -1,31 +1,33 @@
-"""Pixel-adaptive mask refinement."""
+"""Pixel-adaptive mask refinement (Araslanov and Roth, CVPR 2020, Sec. 4.2)."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
 
 def pixel_adaptive_refinement(
-    probabilities: Tensor, images: Tensor, iterations: int = 10, dilations: tuple[int, ...] = (1, 2, 4, 8)
-) -> Tensor:
-    r"""Repeatedly replace each pixel's distribution by a mean over its neighbours, weighted by likeness of colour.
+    probabilities: Float[Tensor, "B K H W"],
+    images: Float[Tensor, "B 3 H W"],
+    iterations: int = 10,
+    dilations: tuple[int, ...] = (1, 2, 4, 8),
+) -> Float[Tensor, "B K H W"]:
+    r"""Repeatedly replace each pixel's distribution by a mean over its neighbors, weighted by how similar they look.
 
     :math:`w_{pq} = \mathrm{softmax}_q\big(-\mathrm{mean}_c\, |I_p - I_q|_c / (0.1\, \sigma_{p,c})\big)` over the 8
-    neighbours q at every dilation; sigma is the standard deviation of channel c over p's neighbours.
-    (Pixel-adaptive mask refinement: Araslanov and Roth, CVPR 2020, Sec. 4.2.)
-
-    probabilities: float [B, K, H, W]. images: float [B, 3, H, W] in [0, 1]. Returns [B, K, H, W]; sums over K stay.
+    neighbors q at every dilation; sigma is the standard deviation of channel c over p's neighbors. The images are in
+    [0, 1]. Sums over K stay.
     """
-    near = torch.stack(_neighbours(images, dilations))  # [N, B, 3, H, W]
+    near = torch.stack(_neighbors(images, dilations))  # [N, B, 3, H, W]
     difference = (near - images).abs() / (0.1 * near.std(0) + 1e-6)
     weights = (-difference.mean(2)).softmax(0)  # [N, B, H, W]
     for _ in range(iterations):
-        shifted = _neighbours(probabilities, dilations)
+        shifted = _neighbors(probabilities, dilations)
         probabilities = sum(w[:, None] * x for w, x in zip(weights, shifted, strict=True))  # pyright: ignore
     return probabilities
 
 
-def _neighbours(x: Tensor, dilations: tuple[int, ...]) -> list[Tensor]:
+def _neighbors(x: Tensor, dilations: tuple[int, ...]) -> list[Tensor]:
     """The 8 shifts of x [B, K, H, W] by every dilation; the border is repeated."""
     height, width = x.shape[-2:]
     shifts = []

@@ -1,45 +1,46 @@
 """From similarity to transition to scores: Sinkhorn scaling of a graph of tokens, and random walks on it.
 
-The nodes of the graph are tokens, its edges how alike they are. Scaled so that every row and every column sums
-to 1, similarity is the transition matrix T of a random walk that forgets where it began only slowly: what reaches
-a token from a seed says how related the two are.
+The nodes of the graph are tokens, and its edges say how similar they are. Scaled until every row and every column sums
+to 1, similarity is the transition matrix T of a random walk that forgets only slowly where it began: what reaches a token
+from a seed says how related the two are.
 
     T = D S D, S = A + A^T         sinkhorn (Sinkhorn and Knopp, 1967; the symmetric form: Knight et al., 2014)
     T^k u                          walk (EXITS supp. Table a2)
     (1 - beta) (I - beta T)^-1 u   walk_limit (EXITS supp. eq. (a2))
 
-No power and no inverse is formed: k products of T with the seeds' columns take k n^2 operations, T^3 takes 2 n^3.
-All runs in float32 or float64, also under autocast, because softmaxed attention is too small for halves.
+No power and no inverse is formed: k products of T with the seeds' columns take k n^2 operations, T^3 takes 2 n^3. All of
+it runs in float32 or float64, also under autocast, because softmaxed attention is too small for half precision.
 """
 
 import math
 from typing import Literal, NamedTuple
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from wsis.core.errors import ConfigError
 
-# What similarity is at least: Sinkhorn's scaling exists, and is unique, where every entry is positive.
-POSITIVE = 1e-12
+# The least similarity: Sinkhorn's scaling exists, and is unique, where every entry is positive.
+EPSILON = 1e-12
 
 
 class Transition(NamedTuple):
-    """The transition matrix T = diag(scale) @ matrix @ diag(scale), kept in its factors: n numbers beside the graph.
+    """The transition matrix T = diag(scale) @ matrix @ diag(scale) in its factors: n numbers beside the graph.
 
-    matrix: [B, n, n], symmetric. scale: [B, n], 0 at tokens that do not take part, whose rows and columns of T are 0.
+    matrix: symmetric. scale: 0 at tokens that do not take part, whose rows and columns of T are 0.
     """
 
-    matrix: Tensor
-    scale: Tensor
+    matrix: Float[Tensor, "B n n"]
+    scale: Float[Tensor, "B n"]
 
-    def apply(self, vectors: Tensor) -> Tensor:
-        """T @ vectors: [B, n, k] -> [B, n, k]; T is symmetric, so this is one hop forward as well as backward."""
+    def apply(self, vectors: Float[Tensor, "B n k"]) -> Float[Tensor, "B n k"]:
+        """T @ vectors. T is symmetric: this is one hop forward as well as backward."""
         scale = self.scale[..., None]
         return scale * _product(self.matrix, scale * vectors)
 
-    def dense(self) -> Tensor:
-        """T itself, [B, n, n]: for figures and tests."""
+    def dense(self) -> Float[Tensor, "B n n"]:
+        """T itself, for figures and tests."""
         return self.scale[:, :, None] * self.matrix * self.scale[:, None]
 
 
@@ -53,14 +54,16 @@ def _product(matrix: Tensor, vectors: Tensor) -> Tensor:
 
 
 def sinkhorn(
-    similarity: Tensor, kind: Literal["symmetric", "alternate"], iterations: int, valid: Tensor | None = None
+    similarity: Float[Tensor, "B n n"],
+    kind: Literal["symmetric", "alternate"],
+    iterations: int,
+    valid: Bool[Tensor, "B n"] | None = None,
 ) -> Transition:
-    """Scale rows and columns of `similarity` until each sums to 1.
+    """Scale rows and columns of the similarity, raised to at least 1e-12, until each sums to 1.
 
-    similarity: [B, n, n], at least 1e-12 is taken everywhere; halves become float32. valid: bool [B, n], tokens that
-    take part; None for all. kind: symmetric makes the similarity symmetric first and keeps it so exactly; alternate
-    divides by the sums of columns and rows in turn and makes the result symmetric, so its sums are less exact.
-    An iteration reads the matrix once (alternate: twice) and writes one number per token.
+    kind: "symmetric" makes the similarity symmetric first and keeps it exactly so; "alternate" divides by the sums of
+    columns and rows in turn and makes the result symmetric, whose sums are then less exact. valid: tokens that take part,
+    by default all. An iteration reads the matrix once (alternate: twice) and writes one number per token.
 
     Raises:
         ConfigError: no iterations.
@@ -73,8 +76,8 @@ def sinkhorn(
 
 
 def _symmetric(similarity: Tensor, iterations: int, valid: Tensor) -> Transition:
-    """One factor per token; the root damps what would else swing between two solutions."""
-    matrix = (similarity + similarity.mT).clamp_min_(POSITIVE)  # the scale takes up the factor of 2
+    """One factor per token; the root damps a scale that would otherwise swing between two solutions."""
+    matrix = (similarity + similarity.mT).clamp_min_(EPSILON)  # the scale takes up the factor of 2
     scale = valid
     for _ in range(iterations):
         scale = _quotient(scale, _product(matrix, scale[..., None])[..., 0]).sqrt()
@@ -83,7 +86,7 @@ def _symmetric(similarity: Tensor, iterations: int, valid: Tensor) -> Transition
 
 def _alternate(similarity: Tensor, iterations: int, valid: Tensor) -> Transition:
     """One factor per column and one per row, in turn."""
-    matrix = similarity.clamp_min(POSITIVE)
+    matrix = similarity.clamp_min(EPSILON)
     rows = columns = valid
     for _ in range(iterations):
         columns = _quotient(valid, _product(matrix, rows[..., None])[..., 0])
@@ -97,10 +100,10 @@ def _quotient(numerator: Tensor, sums: Tensor) -> Tensor:
     return numerator / sums.clamp_min(torch.finfo(sums.dtype).tiny)
 
 
-def walk(transition: Transition, start: Tensor, hops: int) -> Tensor:
-    """T^hops @ start by products: what is where after `hops` steps of the walk.
+def walk(transition: Transition, start: Float[Tensor, "B n k"], hops: int) -> Float[Tensor, "B n k"]:
+    """T^hops @ start: where a walk from the distributions in the columns of `start` is after `hops` steps.
 
-    start: [B, n, k], each column a distribution over the tokens. Returns [B, n, k]; sums over tokens stay.
+    Sums over tokens stay.
 
     Raises:
         ConfigError: negative hops.
@@ -108,8 +111,8 @@ def walk(transition: Transition, start: Tensor, hops: int) -> Tensor:
     return _walked(transition, start, hops)[-1]
 
 
-def walk_each(transition: Transition, start: Tensor, hops: int) -> Tensor:
-    """All the stages of `walk`, the start among them: [hops + 1, B, n, k]."""
+def walk_each(transition: Transition, start: Float[Tensor, "B n k"], hops: int) -> Float[Tensor, "stages B n k"]:
+    """All hops + 1 stages of `walk`, from the start on."""
     return torch.stack(_walked(transition, start, hops))
 
 
@@ -122,21 +125,19 @@ def _walked(transition: Transition, start: Tensor, hops: int) -> list[Tensor]:
     return stages
 
 
-def walk_limit(transition: Transition, start: Tensor, beta: float) -> Tensor:
-    r"""The walk that goes on for ever and returns to its start with probability 1 - beta before each hop.
+def walk_limit(transition: Transition, start: Float[Tensor, "B n k"], beta: float) -> Float[Tensor, "B n k"]:
+    r"""The walk that never ends and returns to its start with probability 1 - beta before each hop.
 
     :math:`(1 - \beta)(I - \beta T)^{-1} u = (1 - \beta) \sum_k \beta^k T^k u`, the fixed point of
-    :math:`y = \beta T y + (1 - \beta) u`. Each iteration shrinks the error by beta (no eigenvalue of T is beyond 1),
-    so the number that reaches the precision of the type is known beforehand: 12 at beta = 0.25 in float32.
-    (EXITS supp. eq. (a2).)
-
-    start: [B, n, k], each column a distribution over the tokens. Returns [B, n, k]; sums over tokens stay.
+    :math:`y = \beta T y + (1 - \beta) u` (EXITS supp. eq. (a2)). Each iteration shrinks the error by beta (no eigenvalue
+    of T is beyond 1), so that the number that reaches the precision of the type is known beforehand: 12 at beta = 0.25
+    in float32. The columns of `start` are distributions; sums over tokens stay.
 
     Raises:
         ConfigError: beta not in [0, 1).
     """
     if not 0 <= beta < 1:
-        raise ConfigError(f"beta={beta}: the probability to go on must be at least 0 and below 1")
+        raise ConfigError(f"beta={beta}: the probability of another hop must be at least 0 and below 1")
     start = start.to(transition.matrix.dtype)
     iterations = math.ceil(math.log(torch.finfo(start.dtype).eps) / math.log(beta)) if beta else 0
     y = start
