@@ -260,7 +260,7 @@ def test_seeds_are_fixed_and_apart():
 
 
 def test_poly():
-    schedule = Schedule(steps=100, decay="poly", power=0.9)
+    schedule = Schedule(steps=100, decay="poly")
     assert learning_rate(schedule, 0) == 1
     assert learning_rate(schedule, 50) == pytest.approx(0.5**0.9)
     assert learning_rate(schedule, 100) == 0

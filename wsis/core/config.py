@@ -99,7 +99,9 @@ def _checked(value: object, kind: Any, name: str) -> object:
         except ValidationError as error:
             first = error.errors()[0]
             if first["type"] != "json_invalid":
-                errors.append(first["msg"].replace("Input", "the value").replace("a valid array", "an array such as [1, 2]"))
+                errors.append(
+                    first["msg"].replace("Input", "the value").replace("a valid array", "an array such as [1, 2]")
+                )
     raise ConfigError(f"{name}={value!r}: {errors[-1]}")
 
 

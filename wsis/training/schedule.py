@@ -1,7 +1,7 @@
 """How a network is trained: steps, batches, optimizer, and the learning rate of every parameter at every step."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
 import torch
@@ -9,43 +9,43 @@ from torch import nn
 
 from wsis.core.config import ours
 
+POWER = 0.9  # of the polynomial decay, as in DeepLab
+MOMENTUM = 0.9  # of SGD, in every paper here
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True)
 class Schedule:
-    """How one network is trained. Methods give the published values; the defaults here only fill gaps."""
+    """How one network is trained, as in `Schedule(60_000, 8, "adamw", 1e-5, "poly", clip=0.01)`."""
 
-    steps: int = ours(1000, why="each method states its own", unit="step", scales=True)
-    batch_size: int = ours(16, why="each method states its own", unit="images over all processes", scales=True)
-    optimizer: Literal["sgd", "adam", "adamw"] = ours("adamw", why="each method states its own")
-    lr: float = ours(1e-4, why="each method states its own", scales=True)
-    new_lr: float = ours(1.0, why="one rate for all", unit="multiple of lr outside the backbone", scales=True)
-    momentum: float = ours(0.9, why="usual")
-    nesterov: bool = ours(False, why="usual")
-    betas: tuple[float, float] = ours((0.9, 0.999), why="usual", unit="of Adam's two averages")
-    weight_decay: float = ours(0.0, why="usual")
-    decay_all: bool = ours(True, why="else biases, norms, tokens and positions keep their size")
-    layer_decay: float = ours(1.0, why="one rate for all layers", unit="multiple of lr per layer of a transformer")
-    warmup: int = ours(0, why="linear from lr / 1000", unit="step", scales=True)
-    decay: Literal["poly", "step", "cosine", "constant"] = ours("poly", why="usual in segmentation")
-    power: float = ours(0.9, why="usual with poly")
-    milestones: tuple[float, ...] = ours((), why="with step: divide by 10 here", unit="fraction of steps")
-    floor: float = ours(0.0, why="with cosine: the rate at the end", unit="multiple of lr")
-    ema: float = ours(0.0, why="0 keeps no average", unit="decay per step")
-    clip: float = ours(0.0, why="0 does not clip", unit="gradient norm")
+    steps: int = ours(1000, "each method states its own", unit="step", scales=True)
+    batch_size: int = ours(16, "each method states its own", unit="images over all processes", scales=True)
+    optimizer: Literal["sgd", "adam", "adamw"] = ours("adamw", "each method states its own")
+    lr: float = ours(1e-4, "each method states its own", scales=True)
+    decay: Literal["poly", "step", "cosine", "constant"] = ours("poly", "usual in segmentation")
+    milestones: tuple[float, ...] = ours((), "with step: divide by 10 here", unit="fraction of steps")
+    _: KW_ONLY
+    new_lr: float = ours(1.0, "one rate for all", unit="multiple of lr outside the backbone", scales=True)
+    nesterov: bool = ours(False, "usual")
+    betas: tuple[float, float] = ours((0.9, 0.999), "usual", unit="of Adam's two averages")
+    weight_decay: float = ours(0.0, "usual")
+    decay_all: bool = ours(True, "else biases, norms, tokens and positions keep their size")
+    layer_decay: float = ours(1.0, "one rate for all layers", unit="multiple of lr per layer of a transformer")
+    warmup: int = ours(0, "linear from lr / 1000", unit="step", scales=True)
+    floor: float = ours(0.0, "with cosine: the rate at the end", unit="multiple of lr")
+    ema: float = ours(0.0, "0 keeps no average", unit="decay per step")
+    clip: float = ours(0.0, "0 does not clip", unit="gradient norm")
 
 
 def learning_rate(schedule: Schedule, step: int) -> float:
     """The multiple of `schedule.lr` at `step`."""
-    done = step / max(schedule.steps, 1)
+    progress, factor = step / max(schedule.steps, 1), 1.0
     match schedule.decay:
         case "poly":
-            factor = max(1.0 - done, 0.0) ** schedule.power
+            factor = max(1.0 - progress, 0.0) ** POWER
         case "step":
-            factor = 0.1 ** sum(done >= m for m in schedule.milestones)
+            factor = 0.1 ** sum(progress >= m for m in schedule.milestones)
         case "cosine":
-            factor = schedule.floor + (1 - schedule.floor) * (1 + math.cos(math.pi * min(done, 1.0))) / 2
-        case "constant":
-            factor = 1.0
+            factor = schedule.floor + (1 - schedule.floor) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
     if step < schedule.warmup:
         factor *= 0.001 + 0.999 * step / schedule.warmup
     return factor
@@ -66,7 +66,7 @@ def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimize
     parts = [{"params": p, "lr": r, "base_lr": r, "weight_decay": d} for (r, d), p in groups.items()]
     match schedule.optimizer:
         case "sgd":
-            return torch.optim.SGD(parts, momentum=schedule.momentum, nesterov=schedule.nesterov)
+            return torch.optim.SGD(parts, momentum=MOMENTUM, nesterov=schedule.nesterov)
         case "adam":
             return torch.optim.Adam(parts, betas=schedule.betas)
         case "adamw":

@@ -41,7 +41,7 @@ from wsis.weak.sources import open_data
 SEED = 90_210
 SIZE = 64
 SCENES = WorldConfig(size=SIZE, objects=(1, 1), object_size=(0.35, 0.85), contact=0, nested=0, occlusion=0)
-SCHEDULE = Schedule(steps=1200, batch_size=48, optimizer="adamw", lr=3e-3, weight_decay=0.05, warmup=100, decay="poly")
+SCHEDULE = Schedule(1200, 48, "adamw", 3e-3, "poly", weight_decay=0.05, warmup=100)
 AUGMENT = Augment(crop=SIZE, long_side=None, scale=(0.8, 1.3), scale_step=0.0)
 PYRAMIDS = ("vgg_tiny", "hrnet_tiny", "resnet_tiny")
 OBJECTIVES = {

@@ -32,17 +32,7 @@ from wsis.training.schedule import Schedule
 SIZE = 96
 SCENES = WorldConfig(size=SIZE, objects=(1, 3), object_size=(0.28, 0.6))
 ONE_THING = WorldConfig(size=SIZE, objects=(1, 1), object_size=(0.35, 0.85), contact=0, nested=0, occlusion=0)
-SCHEDULE = Schedule(
-    steps=1200,
-    batch_size=48,
-    optimizer="adamw",
-    lr=1.5e-3,
-    betas=(0.9, 0.95),
-    weight_decay=0.05,
-    warmup=100,
-    decay="cosine",
-    clip=1.0,
-)
+SCHEDULE = Schedule(1200, 48, "adamw", 1.5e-3, "cosine", betas=(0.9, 0.95), weight_decay=0.05, warmup=100, clip=1.0)
 AUGMENT = Augment(crop=SIZE, long_side=None, scale=(1.0, 1.4), scale_step=0.0, contrast=0.3)
 VISIBLE = 0.25  # of the patches, to the masked autoencoder
 KEPT = 0.5  # of the patches, to the supervised twin and the student: dropping half trains as well in half the time

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from wsis.core.config import changed, ours, paper
 from wsis.training.schedule import Schedule
@@ -141,6 +141,7 @@ class StatisticsConfig:
 class AttentionShiftConfig:
     """AttentionShift (CVPR 2023)."""
 
+    CITE: ClassVar[str] = CITE
     supervision: Literal["points"] = paper("points", cite=CITE, where="abstract")
     point: PointKind = paper(
         "box_center", cite=CITE, where="official code: its annotations are named so; where clicks are simulated"
@@ -163,19 +164,18 @@ class AttentionShiftConfig:
     compat: Literal["clean", "official"] = ours("clean", why="official repeats the release's defects, for parity tests")
     network: Schedule = paper(
         Schedule(
-            steps=31_746,
-            batch_size=16,
-            optimizer="adamw",
-            lr=1e-4,
+            31_746,
+            16,
+            "adamw",
+            1e-4,
+            "step",
+            (0.667, 0.917),
             weight_decay=0.05,
             decay_all=False,
             layer_decay=0.75,
             warmup=500,
-            decay="step",
-            milestones=(0.667, 0.917),
         ),
-        cite=CITE,
-        where="official config: 12 epochs, each image four times; of which set is unknown, here 10,582",
+        "official config: 12 epochs, each image four times; of which set is unknown, here 10,582",
     )
 
     @property

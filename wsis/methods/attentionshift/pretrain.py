@@ -28,17 +28,7 @@ from wsis.weak.simulate import with_points
 AUGMENT = ShortSide(short=(64,), long=128, flip=0.5)
 PHOTOS = ShortSide(short=(160,), long=256, flip=0.5)
 PHOTO_TOKENS = 24  # pictures hold more objects than scenes
-SCHEDULE = Schedule(
-    steps=1500,
-    batch_size=16,
-    optimizer="adamw",
-    lr=5e-4,
-    betas=(0.9, 0.98),
-    weight_decay=0.05,
-    warmup=40,
-    decay="poly",
-    clip=1.0,
-)
+SCHEDULE = Schedule(1500, 16, "adamw", 5e-4, "poly", betas=(0.9, 0.98), weight_decay=0.05, warmup=40, clip=1.0)
 HIDDEN = 0.5  # of the patches
 FIRST = 500
 """Steps in which only what is hidden teaches: attention learns to look near before it learns to find."""

@@ -2,70 +2,66 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from wsis.core.config import changed, ours, paper
 from wsis.training.schedule import Schedule
 from wsis.weak.sources import Clicks
-
-CITE = "kim2022bestie"
 
 
 @dataclass(frozen=True, kw_only=True)
 class PamConfig:
     """The peak attention module of the classifier."""
 
-    alpha: float = paper(0.5, cite=CITE, where="Table 2 (supp.); official scripts 0.7", unit="fraction of the maximum")
-    layers: tuple[int, ...] = paper((6,), cite=CITE, where="Table 3 (supp.)", unit="VGG stage")
+    alpha: float = paper(0.5, "Table 2 (supp.); official scripts 0.7", unit="fraction of the maximum")
+    layers: tuple[int, ...] = paper((6,), "Table 3 (supp.)", unit="VGG stage")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CueConfig:
     """Peaks of the class activation maps as instance cues."""
 
-    threshold: float = paper(0.5, cite=CITE, where="supp. text; official code 0.7", unit="probability")
-    store_above: float = paper(0.1, cite=CITE, where="official code", unit="probability")
-    kernel: int = paper(15, cite=CITE, where="official code", unit="px", scales=True)
-    top: int = paper(25, cite=CITE, where="official code", unit="cues per class")
+    threshold: float = paper(0.5, "supp. text; official code 0.7", unit="probability")
+    store_above: float = paper(0.1, "official code", unit="probability")
+    kernel: int = paper(15, "official code", unit="px", scales=True)
+    top: int = paper(25, "official code", unit="cues per class")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterConfig:
     """Centers from the offset map: small connected areas where the offset is short."""
 
-    enabled: bool = paper(True, cite=CITE, where="supp. Sec. 1")
-    threshold: float = paper(2.5, cite=CITE, where="supp. Sec. 1", unit="px")
-    area: int = paper(21, cite=CITE, where="supp. Sec. 1", unit="px")
-    tolerance: int = paper(3, cite=CITE, where="supp. Sec. 1", unit="px")
-    inclusive: bool = paper(False, cite=CITE, where="official code")
-    min_heat: float = paper(0.05, cite=CITE, where="official code", unit="center map value")
-    min_distance: float = paper(100.0, cite=CITE, where="official code", unit="px", scales=True)
+    enabled: bool = paper(True, "supp. Sec. 1")
+    threshold: float = paper(2.5, "supp. Sec. 1", unit="px")
+    area: int = paper(21, "supp. Sec. 1", unit="px")
+    tolerance: int = paper(3, "supp. Sec. 1", unit="px")
+    inclusive: bool = paper(False, "official code")
+    min_heat: float = paper(0.05, "official code", unit="center map value")
+    min_distance: float = paper(100.0, "official code", unit="px", scales=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RefineConfig:
     """Online self-refinement of the labels."""
 
-    enabled: bool = paper(True, cite=CITE, where="Table 1 (supp.)")
-    start: int = paper(0, cite=CITE, where="official code", unit="step", scales=True)
-    threshold: float = paper(0.3, cite=CITE, where="official code", unit="center map value")
-    max_instances: int = paper(5, cite=CITE, where="official code", unit="instances per component")
-    foreground: Literal["labels", "prediction"] = paper(
-        "labels", cite=CITE, where="official code; Fig. 2 draws prediction"
-    )
+    enabled: bool = paper(True, "Table 1 (supp.)")
+    start: int = paper(0, "official code", unit="step", scales=True)
+    threshold: float = paper(0.3, "official code", unit="center map value")
+    max_instances: int = paper(5, "official code", unit="instances per component")
+    foreground: Literal["labels", "prediction"] = paper("labels", "official code; Fig. 2 draws prediction")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
     """Weights and kinds of the objective."""
 
-    iag: bool = paper(True, cite=CITE, where="Table 1 (supp.)")
-    unguided_norm: Literal["mean", "matched"] = paper("mean", cite=CITE, where="official code, without IAG")
-    semantic: Literal["ohem", "mean"] = paper("ohem", cite=CITE, where="official code; listing 6 has the plain mean")
-    hard_fraction: float = paper(0.2, cite=CITE, where="official code", unit="fraction of pixels")
-    center_weight: float = paper(200.0, cite=CITE, where="supp. listing 6")
-    offset_weight: float = paper(0.01, cite=CITE, where="supp. listing 6", unit="1 / px")
-    semantic_weight: float = paper(1.0, cite=CITE, where="supp. listing 6")
+    iag: bool = paper(True, "Table 1 (supp.)")
+    unguided_norm: Literal["mean", "matched"] = paper("mean", "official code, without IAG")
+    semantic: Literal["ohem", "mean"] = paper("ohem", "official code; listing 6 has the plain mean")
+    hard_fraction: float = paper(0.2, "official code", unit="fraction of pixels")
+    center_weight: float = paper(200.0, "supp. listing 6")
+    offset_weight: float = paper(0.01, "supp. listing 6", unit="1 / px")
+    semantic_weight: float = paper(1.0, "supp. listing 6")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,25 +69,23 @@ class SemanticConfig:
     """Where the semantic maps come from: the released maps are not part of any weak chain that we can run."""
 
     source: Literal["cam", "drs", "folder", "truth"] = ours(
-        "cam", why="the simplest honest weak chain; `truth` is an oracle"
+        "cam", "the simplest honest weak chain; `truth` is an oracle"
     )
-    folder: str = ours("", why="read with source=folder: class-map PNGs named like the images")
+    folder: str = ours("", "read with source=folder: class-map PNGs named like the images")
     background: float = ours(
-        0.2, why="usual constant; coarse maps of small images want more", unit="normalised CAM", scales=True
+        0.2, "usual constant; coarse maps of small images want more", unit="normalised CAM", scales=True
     )
-    uncertain: float = ours(0.05, why="closer calls are ignored, not taught", unit="difference of probabilities")
-    sharpen: int = ours(
-        10, why="as in the refinement's paper; 0 leaves the maps as they are", unit="steps", scales=True
-    )
+    uncertain: float = ours(0.05, "closer calls are ignored, not taught", unit="difference of probabilities")
+    sharpen: int = ours(10, "as in the refinement's paper; 0 leaves the maps as they are", unit="steps", scales=True)
     scales: tuple[float, ...] = ours(
-        (0.5, 1.0, 1.5, 2.0), why="usual multi-scale CAM", unit="of the image size", scales=True
+        (0.5, 1.0, 1.5, 2.0), "usual multi-scale CAM", unit="of the image size", scales=True
     )
-    drs_delta: float = ours(0.55, why="recalled from the DRS release", unit="fraction of the maximum")
-    backbone: str = ours("resnet50", why="of the network that retrains on the maps", scales=True)
-    weights: str = ours("imagenet", why="as for the other networks", scales=True)
+    drs_delta: float = ours(0.55, "recalled from the DRS release", unit="fraction of the maximum")
+    backbone: str = ours("resnet50", "of the network that retrains on the maps", scales=True)
+    weights: str = ours("imagenet", "as for the other networks", scales=True)
     retrain: bool = ours(
         True,
-        why="the authors' maps are predictions of a network trained on pseudo labels; minutes are too few for it",
+        "the authors' maps are predictions of a network trained on pseudo labels; minutes are too few for it",
         scales=True,
     )
 
@@ -100,44 +94,40 @@ class SemanticConfig:
 class AugmentConfig:
     """Random changes of a training image."""
 
-    crop: int = paper(416, cite=CITE, where="official code", unit="px", scales=True)
-    long_side: int = paper(449, cite=CITE, where="official code; 0 keeps the size", unit="px", scales=True)
-    scale: tuple[float, float] = paper(
-        (0.7, 1.3), cite=CITE, where="official code", unit="of the image size", scales=True
-    )
-    scale_step: float = paper(0.1, cite=CITE, where="official code; 0 is continuous")
-    classifier_crop: int = paper(321, cite=CITE, where="official code", unit="px", scales=True)
-    classifier_resize: int = paper(384, cite=CITE, where="official code", unit="px", scales=True)
-    pad_label: Literal["ignore", "background"] = ours(
-        "ignore", why="the release pads with background, which teaches it"
-    )
+    crop: int = paper(416, "official code", unit="px", scales=True)
+    long_side: int = paper(449, "official code; 0 keeps the size", unit="px", scales=True)
+    scale: tuple[float, float] = paper((0.7, 1.3), "official code", unit="of the image size", scales=True)
+    scale_step: float = paper(0.1, "official code; 0 is continuous")
+    classifier_crop: int = paper(321, "official code", unit="px", scales=True)
+    classifier_resize: int = paper(384, "official code", unit="px", scales=True)
+    pad_label: Literal["ignore", "background"] = ours("ignore", "the release pads with background, which teaches it")
 
 
 @dataclass(frozen=True, kw_only=True)
 class BestieConfig:
     """BESTIE (CVPR 2022, arXiv 2109.09477)."""
 
-    supervision: Literal["tags", "points"] = paper("tags", cite=CITE, where="Table 1 (paper), image-level row")
-    backbone: str = paper("hrnet_w48", cite=CITE, where="supp. text 2d", scales=True)
-    weights: str = paper("imagenet", cite=CITE, where="official code", scales=True)
-    classifier_backbone: str = paper("vgg16", cite=CITE, where="supp. Fig. 2", scales=True)
-    classifier_weights: str = paper("imagenet", cite=CITE, where="official code", scales=True)
-    width: int = paper(256, cite=CITE, where="official code", unit="channels of the heads", scales=True)
-    bn_momentum: float = paper(
-        0.01, cite=CITE, where="official code, ResNet-50's decoders", unit="per step", scales=True
-    )
-    classes: int = ours(20, why="VOC; set from the data", unit="classes", scales=True)
-    center_mode: Literal["class_wise", "class_agnostic"] = paper("class_wise", cite=CITE, where="supp. text 2a")
-    sigma: float = paper(6.0, cite=CITE, where="official code", unit="px", scales=True)
-    center_kernel: int = paper(41, cite=CITE, where="official code", unit="px", scales=True)
-    min_area: int = paper(50, cite=CITE, where="official code", unit="px", scales=True)
-    center_threshold: float = paper(0.1, cite=CITE, where="official code, at inference", unit="center map value")
-    keep_centerless: bool = paper(True, cite=CITE, where="official code: val_ignore=False")
-    flip: bool = paper(False, cite=CITE, where="official script, image-level")
+    CITE: ClassVar[str] = "kim2022bestie"
+
+    supervision: Literal["tags", "points"] = paper("tags", "Table 1 (paper), image-level row")
+    backbone: str = paper("hrnet_w48", "supp. text 2d", scales=True)
+    weights: str = paper("imagenet", "official code", scales=True)
+    classifier_backbone: str = paper("vgg16", "supp. Fig. 2", scales=True)
+    classifier_weights: str = paper("imagenet", "official code", scales=True)
+    width: int = paper(256, "official code", unit="channels of the heads", scales=True)
+    bn_momentum: float = paper(0.01, "official code, ResNet-50's decoders", unit="per step", scales=True)
+    classes: int = ours(20, "VOC; set from the data", unit="classes", scales=True)
+    center_mode: Literal["class_wise", "class_agnostic"] = paper("class_wise", "supp. text 2a")
+    sigma: float = paper(6.0, "official code", unit="px", scales=True)
+    center_kernel: int = paper(41, "official code", unit="px", scales=True)
+    min_area: int = paper(50, "official code", unit="px", scales=True)
+    center_threshold: float = paper(0.1, "official code, at inference", unit="center map value")
+    keep_centerless: bool = paper(True, "official code: val_ignore=False")
+    flip: bool = paper(False, "official script, image-level")
     long_side: int = paper(
-        0, cite=CITE, where="official code: images keep their size; else the side at inference", unit="px", scales=True
+        0, "official code: images keep their size; else the side at inference", unit="px", scales=True
     )
-    compat: Literal["clean", "official"] = ours("clean", why="official repeats the release's defects, for parity tests")
+    compat: Literal["clean", "official"] = ours("clean", "official repeats the release's defects, for parity tests")
 
     pam: PamConfig = PamConfig()
     cues: CueConfig = CueConfig()
@@ -147,43 +137,19 @@ class BestieConfig:
     semantic: SemanticConfig = SemanticConfig()
     augment: AugmentConfig = AugmentConfig()
     classifier: Schedule = paper(
-        Schedule(
-            steps=31_750,
-            batch_size=5,
-            optimizer="sgd",
-            lr=1e-3,
-            momentum=0.9,
-            nesterov=True,
-            weight_decay=5e-4,
-            new_lr=10.0,
-            decay="step",
-            milestones=(0.333, 0.667),
-        ),
-        cite=CITE,
-        where="supp. text, 15 epochs; learning-rate groups from the official code",
+        Schedule(31_750, 5, "sgd", 1e-3, "step", (0.333, 0.667), nesterov=True, weight_decay=5e-4, new_lr=10.0),
+        "supp. text, 15 epochs; learning-rate groups from the official code",
     )
     network: Schedule = paper(
-        Schedule(steps=50_000, batch_size=16, optimizer="adam", lr=5e-5, weight_decay=0.0, warmup=2000, decay="poly"),
-        cite=CITE,
-        where="supp. text; warm-up from the official code",
+        Schedule(50_000, 16, "adam", 5e-5, "poly", warmup=2000), "supp. text; warm-up from the official code"
     )
     semantic_network: Schedule = ours(
-        Schedule(steps=20_000, batch_size=16, optimizer="adam", lr=5e-5, warmup=2000, decay="poly"),
-        why="the maps' own network (not released) learns like the instance network, for the usual DeepLab length",
+        Schedule(20_000, 16, "adam", 5e-5, "poly", warmup=2000),
+        "the maps' own network (not released) learns like the instance network, for the usual DeepLab length",
     )
     maskrcnn: Schedule = ours(
-        Schedule(
-            steps=0,
-            batch_size=16,
-            optimizer="sgd",
-            lr=0.02,
-            momentum=0.9,
-            weight_decay=1e-4,
-            warmup=500,
-            decay="step",
-            milestones=(0.667, 0.889),
-        ),
-        why="the usual 1x schedule; 0 steps leave this optional stage out",
+        Schedule(0, 16, "sgd", 0.02, "step", (0.667, 0.889), weight_decay=1e-4, warmup=500),
+        "the usual 1x schedule; 0 steps leave this optional stage out",
     )
 
     @property

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from wsis.core.config import changed, ours, paper
 from wsis.training.schedule import Schedule
@@ -146,6 +146,7 @@ class FinalConfig:
 class ExitsConfig:
     """EXITS (CVPR 2024, arXiv 2405.20729)."""
 
+    CITE: ClassVar[str] = CITE
     supervision: Literal["extreme_points", "boxes"] = paper(
         "extreme_points", cite=CITE, where="abstract; boxes alone are MAL"
     )
@@ -160,49 +161,17 @@ class ExitsConfig:
     mask: MaskConfig = MaskConfig()
     final: FinalConfig = FinalConfig()
     warmup: Schedule = paper(
-        Schedule(
-            steps=118_000,
-            batch_size=32,
-            optimizer="adamw",
-            lr=4.8e-5,
-            betas=(0.9, 0.9),
-            weight_decay=5e-4,
-            warmup=14_750,
-            decay="cosine",
-            floor=0.2,
-        ),
-        cite=CITE,
-        where="supp. text: 8 epochs; the rest as for the generator",
+        Schedule(118_000, 32, "adamw", 4.8e-5, "cosine", betas=(0.9, 0.9), weight_decay=5e-4, warmup=14_750, floor=0.2),
+        "supp. text: 8 epochs; the rest as for the generator",
     )
     network: Schedule = paper(
-        Schedule(
-            steps=147_500,
-            batch_size=32,
-            optimizer="adamw",
-            lr=4.8e-5,
-            betas=(0.9, 0.9),
-            weight_decay=5e-4,
-            warmup=14_750,
-            decay="cosine",
-            floor=0.2,
-        ),
+        Schedule(147_500, 32, "adamw", 4.8e-5, "cosine", betas=(0.9, 0.9), weight_decay=5e-4, warmup=14_750, floor=0.2),
         cite=MAL,
         where="official code: 10 epochs of about 472,000 boxes above the least area, the first to warm up",
     )
     segmenter: Schedule = paper(
-        Schedule(
-            steps=368_750,
-            batch_size=16,
-            optimizer="adamw",
-            lr=1e-5,
-            new_lr=10.0,
-            weight_decay=0.05,
-            decay="step",
-            milestones=(0.889, 0.963),
-            clip=0.01,
-        ),
-        cite=CITE,
-        where="supp. text: Mask2Former's own schedule",
+        Schedule(368_750, 16, "adamw", 1e-5, "step", (0.889, 0.963), new_lr=10.0, weight_decay=0.05, clip=0.01),
+        "supp. text: Mask2Former's own schedule",
     )
 
     @property

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from wsis.core.config import changed, ours, paper
 from wsis.data.splits import WORLD_SPLIT, find_split
@@ -118,6 +118,7 @@ class PseudoConfig:
 class SimFormerConfig:
     """SimFormer (NeurIPS 2022)."""
 
+    CITE: ClassVar[str] = CITE
     supervision: Literal["base_masks"] = paper("base_masks", cite=CITE, where="abstract: novel classes have tags")
     masks: Literal["base", "all"] = ours("base", why="all is the oracle: true masks of novel classes too")
     split: str = paper("S1", cite=CITE, where="official code, S1-S9 of COCO-Stuff, S1-S4 of ADE", scales=True)
@@ -134,34 +135,12 @@ class SimFormerConfig:
     size: SizeConfig = SizeConfig()
     pseudo: PseudoConfig = PseudoConfig()
     network: Schedule = paper(
-        Schedule(
-            steps=60_000,
-            batch_size=8,
-            optimizer="adamw",
-            lr=1e-5,
-            new_lr=10.0,
-            weight_decay=1e-4,
-            decay_all=False,
-            decay="poly",
-            clip=0.01,
-        ),
-        cite=CITE,
-        where="official config, COCO; ADE 160k",
+        Schedule(60_000, 8, "adamw", 1e-5, "poly", new_lr=10.0, weight_decay=1e-4, decay_all=False, clip=0.01),
+        "official config, COCO; ADE 160k",
     )
     retrain: Schedule = paper(
-        Schedule(
-            steps=60_000,
-            batch_size=8,
-            optimizer="adamw",
-            lr=1e-5,
-            new_lr=10.0,
-            weight_decay=1e-4,
-            decay_all=False,
-            decay="poly",
-            clip=0.01,
-        ),
-        cite=CITE,
-        where="official config: as the first; 0 steps = no second network",
+        Schedule(60_000, 8, "adamw", 1e-5, "poly", new_lr=10.0, weight_decay=1e-4, decay_all=False, clip=0.01),
+        "official config: as the first; 0 steps = no second network",
     )
 
     @property
