@@ -10,8 +10,8 @@ from torch import Tensor
 from benchmarks.measure import Case, Size
 from benchmarks.reference_attentionshift import plain_rollout, plain_shift
 from wsis.methods.attentionshift.config import PartConfig
-from wsis.methods.attentionshift.maps import box_patches
 from wsis.methods.attentionshift.parts import seeds, shift
+from wsis.ops.patches import box_patches
 from wsis.ops.rollout import rollout_rows
 
 PATCH, WIDTH, HEADS, LAYERS, POINTS = 16, 384, 6, 7, 100

@@ -46,9 +46,10 @@ from wsis.methods.attentionshift.labels import (
     find_parts,
     mask_targets,
 )
-from wsis.methods.attentionshift.maps import cosine_maps, enlarged, patch_at
+from wsis.methods.attentionshift.maps import cosine_maps, enlarged
 from wsis.methods.attentionshift.objective import match_tokens
 from wsis.methods.attentionshift.parts import part_maps
+from wsis.ops.patches import patch_index
 from wsis.viz import attentionshift as parts
 
 plt.rcParams.update(viz.RC)
@@ -381,7 +382,7 @@ viz.table(rows, digits=2, caption="means over objects; of key-points, the share 
 
 # %%
 unit = normalize(seen.features.flatten(2), dim=1)
-at = patch_at(clicks.xy, grid, patch)[of, row]
+at = patch_index(clicks.xy, grid, patch)[of, row]
 like = (unit[of, :, at][:, None] @ unit[of])[:, 0]  # [objects, patches]
 on, other = (avg_pool2d(m[:, None].float(), patch).flatten(1) > 0.5 for m in (true, others))
 places = {"of the object": on, "of other objects": other, "of the ground": ~on & ~other}

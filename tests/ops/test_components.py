@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import ndimage, sparse
 
 from wsis.core.errors import ConfigError
-from wsis.ops.components import connected_components, smallest_reachable, table
+from wsis.ops.components import component_bounds, connected_components, smallest_reachable, table
 
 
 def relabelled(ids):
@@ -202,3 +202,55 @@ def test_center_is_exact_where_the_float_centroid_rounds_up():
 def test_table_of_nothing_is_empty():
     rows = table(torch.zeros(2, 3, 4, dtype=torch.long), 0)
     assert [len(column) for column in rows] == [0] * 5
+
+
+def bounds_by_scipy(mask, share):
+    """Tight bounds of the components with enough area, one mask at a time."""
+    ids, _ = ndimage.label(mask, np.ones((3, 3)))
+    sizes = np.bincount(ids.ravel())[1:]
+    y, x = np.nonzero(np.isin(ids, 1 + np.flatnonzero(sizes >= share * sizes.max())))
+    return [x.min(), y.min(), x.max() + 1, y.max() + 1]
+
+
+@given(
+    st.integers(1, 12),
+    st.integers(2, 12),
+    st.floats(0.2, 0.7),
+    st.sampled_from([0, 0.25, 0.5, 1]),
+    st.integers(0, 2**16),
+)
+@settings(max_examples=60, deadline=None)
+def test_bounds_agree_with_scipy(height, width, density, share, seed):
+    masks = torch.rand(3, height, width, generator=torch.Generator().manual_seed(seed)) < density
+    masks[:, 0, 0], masks[:, -1, -1] = False, True
+    bounds, filled = component_bounds(masks, float(share))
+    assert bounds.tolist() == [bounds_by_scipy(m.numpy(), share) for m in masks] and filled.all()
+
+
+def rectangles(*boxes):
+    """A mask of 40 x 40 pixels, True in the rectangles (y0, y1, x0, x1), half-open."""
+    mask = torch.zeros(40, 40, dtype=torch.bool)
+    for y0, y1, x0, x1 in boxes:
+        mask[y0:y1, x0:x1] = True
+    return mask
+
+
+@pytest.mark.parametrize(
+    ("boxes", "expected"),
+    [
+        ([(0, 4, 0, 4), (4, 6, 4, 6), (20, 31, 20, 21)], [0, 0, 21, 31]),  # 16 + 4 px that touch at a corner, and 11
+        ([(0, 4, 0, 4), (5, 7, 5, 7), (20, 31, 20, 21)], [0, 0, 21, 31]),  # a gap: 16, 4 and 11 px
+        ([(0, 4, 0, 4), (5, 7, 5, 7)], [0, 0, 4, 4]),  # 4 px by themselves are too few
+        ([(0, 4, 30, 40), (1, 5, 0, 3)], [30, 0, 40, 4]),  # the end of a row does not touch the begin of the next
+    ],
+)
+def test_bounds_by_hand(boxes, expected):
+    assert component_bounds(rectangles(*boxes)[None], 0.52)[0].tolist() == [expected]
+
+
+def test_bounds_of_successive_masks_are_independent_and_an_empty_mask_has_none():
+    masks = torch.stack([rectangles((38, 40, 0, 40)), rectangles((0, 1, 0, 40), (10, 20, 0, 40)), rectangles()])
+    bounds, filled = component_bounds(masks, 0.5)
+    assert bounds[:2].tolist() == [[0, 38, 40, 40], [0, 10, 40, 20]]
+    assert filled[:, 0].tolist() == [True, True, False]
+    assert component_bounds(masks[:0], 0.5)[0].shape == (0, 4)

@@ -7,8 +7,9 @@ touching runs has to be solved, by hooking and pointer jumping. The same tensor 
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float32, Int64, Integer
+from jaxtyping import Bool, Float32, Int64, Integer
 from torch import Tensor
+from torch.nn.functional import pad
 
 from wsis.core.errors import ConfigError
 
@@ -80,6 +81,43 @@ def smallest_reachable(edges: Int64[Tensor, "2 E"], count: int) -> Int64[Tensor,
         edges = root[edges]
         edges = edges[:, edges[0] != edges[1]]
     return root
+
+
+def component_bounds(masks: Bool[Tensor, "M H W"], share: float) -> tuple[Int64[Tensor, "M 4"], Bool[Tensor, "M 1"]]:
+    """The box around the large 8-connected components of each mask, and whether the mask has a pixel at all.
+
+    share: a component counts whose area is at least this share of the largest one's. Boxes are xyxy and half-open; that of
+    an empty mask means nothing. Only three passes read all pixels, since the work is done on the runs of rows.
+    """
+    count, height, width = masks.shape
+    row = width + 1  # one cell more than pixels separates a run at the right border from one that begins the next row
+    edges = pad(masks, (1, 1))
+    edges = (edges[..., 1:] != edges[..., :-1]).flatten().nonzero()[:, 0]
+    start, stop = edges.view(-1, 2).T.contiguous()
+    y, image = start // row % height, start // (row * height)
+
+    root = smallest_reachable(_runs_below(start, stop, y, row), max(len(start) - 1, 0))[: len(start)]
+    area = torch.zeros_like(start).scatter_add_(0, root, stop - start)[root]
+    largest = start.new_zeros(count).scatter_reduce_(0, image, area, "amax")
+    large = area >= share * largest[image]
+    outer = torch.stack([-(start % row), -y, stop % row, y + 1], 1)[large]
+    index = image[large, None].expand(-1, 4)
+    ends = outer.new_full((count, 4), -row - height).scatter_reduce_(0, index, outer, "amax")
+    return ends * ends.new_tensor((-1, -1, 1, 1)), (largest > 0)[:, None]
+
+
+def _runs_below(start: Tensor, stop: Tensor, y: Tensor, row: int) -> Tensor:
+    """Pairs [2, E] of runs in successive rows that share a side or a corner; runs are sorted, and so are their ends.
+
+    Runs that touch one run from above follow each other: from the first that ends not before its start to the last that
+    starts not after its end.
+    """
+    first = torch.searchsorted(stop, start - row)
+    last = torch.searchsorted(start, stop - row, right=True)
+    number = (last - first).clamp_min(0) * (y > 0)
+    below = torch.arange(len(start), device=start.device).repeat_interleave(number)
+    within = torch.arange(len(below), device=start.device) - (number.cumsum(0) - number)[below]
+    return torch.stack([first[below] + within, below])
 
 
 def table(ids: Int64[Tensor, "B H W"], count: int) -> ComponentTable:

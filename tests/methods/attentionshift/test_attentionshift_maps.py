@@ -1,26 +1,14 @@
 """From attention to boxes and to maps of objects: hand-made maps, scipy's components, scenes with planted parts."""
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy import ndimage
 
 from benchmarks.attentionshift import planted
 from wsis.core.config import changed
 from wsis.core.errors import ConfigError
 from wsis.methods.attentionshift.config import FULL
-from wsis.methods.attentionshift.maps import (
-    box_patches,
-    boxes_from_maps,
-    cosine_maps,
-    enlarged,
-    min_max,
-    patch_at,
-    refined,
-    samples,
-)
+from wsis.methods.attentionshift.maps import boxes_from_maps, cosine_maps, enlarged, min_max, refined, samples
+from wsis.ops.patches import patch_index
 
 TIGHT = changed(FULL.boxes, mode="tight")
 PATCH = 16
@@ -106,27 +94,6 @@ def test_components_from_half_of_the_largest_count(rows, box):
     assert one(values, (9.0, 9.0), TIGHT) == box
 
 
-def test_corners_connect():
-    values = filled((0, 4, 0, 4), (4, 6, 4, 6), (20, 31, 20, 21))  # 16 + 4 px that touch at a corner, and 11
-    assert one(values, (2.0, 2.0), TIGHT) == [0, 0, 21, 31]
-    values[4:6, 4:6] = 0
-    values[5:7, 5:7] = 1  # a gap: 4 px by themselves are too few
-    assert one(values, (2.0, 2.0), TIGHT) == [0, 0, 21, 31]
-    values[20:31, 20] = 0
-    assert one(values, (2.0, 2.0), TIGHT) == [0, 0, 4, 4]
-
-
-def test_a_region_ends_at_the_border_and_does_not_go_on_in_the_next_row():
-    values = filled((0, 4, 30, 40), (1, 5, 0, 3))  # 40 px at the right, 12 at the left
-    assert one(values, (35.0, 2.0), TIGHT) == [30, 0, 40, 4]
-
-
-def test_regions_of_successive_maps_do_not_touch():
-    maps = torch.stack([filled((38, 40, 0, 40)), filled((0, 1, 0, 40), (10, 20, 0, 40))])
-    boxes = boxes_from_maps(maps, torch.full((2, 2), 19.5), TIGHT, 4)
-    assert boxes.tolist() == [[0, 38, 40, 40], [0, 10, 40, 20]]
-
-
 def test_boxes_do_not_depend_on_the_scale_of_a_map():
     maps = enlarged(torch.rand(5, 6, 6, generator=seeded()), PATCH)
     points = 95 * torch.rand(5, 2, generator=seeded(1))
@@ -153,29 +120,6 @@ def test_no_maps():
     assert boxes_from_maps(torch.zeros(0, 8, 8), torch.zeros(0, 2), FULL.boxes, 4).shape == (0, 4)
 
 
-def by_scipy(mask, area):
-    """Tight bounds of the components with enough area, one map at a time."""
-    ids, _ = ndimage.label(mask, np.ones((3, 3)))
-    sizes = np.bincount(ids.ravel())[1:]
-    y, x = np.nonzero(np.isin(ids, 1 + np.flatnonzero(sizes >= area * sizes.max())))
-    return [x.min(), y.min(), x.max() + 1, y.max() + 1]
-
-
-@given(
-    st.integers(1, 12),
-    st.integers(2, 12),
-    st.floats(0.2, 0.7),
-    st.sampled_from([0, 0.25, 0.5, 1]),
-    st.integers(0, 2**16),
-)
-@settings(max_examples=60, deadline=None)
-def test_equals_scipys_components(height, width, share, area, seed):
-    maps = (torch.rand(3, height, width, generator=seeded(seed)) < share).float()
-    maps[:, 0, 0], maps[:, -1, -1] = 0, 1
-    found = boxes_from_maps(maps, torch.zeros(3, 2), changed(TIGHT, area=float(area)), 1)
-    assert found.tolist() == [by_scipy(m.numpy() > 0, area) for m in maps]
-
-
 def test_a_coarser_step_moves_the_box_of_a_smooth_map_by_a_step():
     y, x = torch.meshgrid(torch.arange(12.0), torch.arange(12.0), indexing="ij")
     maps = torch.stack([(-((x - a) ** 2 + (y - b) ** 2) / 8).exp() for a, b in ((4, 6), (7.3, 5.1))])
@@ -184,34 +128,6 @@ def test_a_coarser_step_moves_the_box_of_a_smooth_map_by_a_step():
         boxes_from_maps(enlarged(maps, PATCH, step), points, changed(FULL.boxes, step=step), PATCH) for step in (1, 4)
     )
     assert (fine - coarse).abs().max() <= 4
-
-
-# Patches of boxes and points
-
-
-@pytest.mark.parametrize(
-    "box, columns, rows",
-    [
-        ([0, 0, 16, 16], [0], [0]),
-        ([0, 0, 17, 15], [0, 1], [0]),
-        ([15, 31, 17, 33], [0, 1], [1, 2]),
-        ([40, 0, 64, 48], [2, 3], [0, 1, 2]),
-        ([64, 48, 64, 48], [3], [2]),  # empty, in the last corner
-        ([20, 20, 20, 20], [1], [1]),
-        ([16, 16, 16, 16], [1], [1]),
-        ([-9, -9, 99, 99], [0, 1, 2, 3], [0, 1, 2]),
-    ],
-)
-def test_patches_that_a_box_touches(box, columns, rows):
-    found = box_patches(torch.tensor([[box]]).float(), (3, 4), PATCH).view(3, 4)
-    wanted = torch.zeros(3, 4, dtype=torch.bool)
-    wanted[torch.tensor(rows)[:, None], torch.tensor(columns)] = True
-    assert torch.equal(found, wanted)
-
-
-def test_the_patch_of_a_point_is_within_the_image():
-    points = torch.tensor([[0.0, 0.0], [15.4, 0], [15.5, 0], [63, 47], [64, 48], [0, 16]])
-    assert patch_at(points, (3, 4), PATCH).tolist() == [0, 0, 1, 11, 11, 4]
 
 
 # Samples
@@ -241,7 +157,7 @@ def test_patches_are_drawn_as_their_pixels_are():
 def test_a_small_object_is_filled_up_with_the_patch_of_its_point():
     maps = torch.zeros(1, 32, 48)
     maps[0, 0, 14:19] = 1  # 2 and 3 px
-    at = patch_at(torch.tensor([[40.0, 20.0]]), (2, 3), PATCH).tolist()
+    at = patch_index(torch.tensor([[40.0, 20.0]]), (2, 3), PATCH).tolist()
     assert shares(maps, at=at)[0].tolist() == [2, 3, 0, 0, 0, 15]
 
 

@@ -14,8 +14,9 @@ from benchmarks.attentionshift import planted
 from benchmarks.reference_attentionshift import plain_shift
 from wsis.core.config import changed
 from wsis.methods.attentionshift.config import FULL
-from wsis.methods.attentionshift.maps import box_patches, boxes_from_maps, cosine_maps, enlarged
+from wsis.methods.attentionshift.maps import boxes_from_maps, cosine_maps, enlarged
 from wsis.methods.attentionshift.parts import core, eroded, kept, key_points, kmeans, merge, part_maps, seeds, shift
+from wsis.ops.patches import box_patches
 
 CFG, PATCH = FULL.parts, 16
 WARM = changed(CFG, temperature=1.0)

@@ -16,7 +16,7 @@ from torch import Tensor
 from wsis.core.types import Points
 from wsis.data.masks import box_pixels
 from wsis.methods.attentionshift.config import AttentionShiftConfig, MaskConfig
-from wsis.methods.attentionshift.maps import box_patches, boxes_from_maps, cosine_maps, enlarged, min_max
+from wsis.methods.attentionshift.maps import boxes_from_maps, cosine_maps, enlarged, min_max
 from wsis.methods.attentionshift.parts import (
     KeyPoints,
     core,
@@ -29,6 +29,7 @@ from wsis.methods.attentionshift.parts import (
     seeds,
     shift,
 )
+from wsis.ops.patches import box_patches
 from wsis.ops.rollout import rollout_rows
 
 

@@ -14,7 +14,8 @@ from torch.nn.functional import avg_pool2d, interpolate, normalize, one_hot, pad
 
 from wsis.core.errors import ConfigError
 from wsis.methods.attentionshift.config import BoxConfig, RefineConfig
-from wsis.ops.components import smallest_reachable
+from wsis.ops.components import component_bounds
+from wsis.ops.patches import box_patches, patch_index
 
 FLAT = 1e-6
 """A map whose range is at most this part of its largest magnitude is constant: fp32 cannot tell more."""
@@ -78,7 +79,7 @@ def boxes_from_maps(maps: Tensor, points: Tensor, cfg: BoxConfig, patch: int) ->
     """
     step, (height, width) = cfg.step, maps.shape[-2:]
     size = points.new_tensor((width * step, height * step), dtype=torch.float32)
-    bounds, found = _bounds(_high(maps, cfg.threshold), cfg.area)
+    bounds, found = component_bounds(_high(maps, cfg.threshold), cfg.area)
     low, high = (step * bounds.float()).tensor_split(2, 1)
     point = (points.float() + 0.5).clamp(min=points.new_tensor(0.5), max=size - 0.5)  # in edges of pixels
     if cfg.mode == "mirror":
@@ -92,62 +93,6 @@ def _high(maps: Tensor, threshold: float) -> Tensor:
     """Pixels at or above the threshold, a part of the range of their map; none in a constant map."""
     low, high, varied = _range(maps)
     return maps >= (low + threshold * (high - low)).where(varied, torch.inf)
-
-
-def _bounds(mask: Tensor, area: float) -> tuple[Tensor, Tensor]:
-    """Bounds [M, 4] of the large components of each mask [M, H, W], half-open, and whether there is any: bool [M, 1].
-
-    Works on the runs of rows, which are few: only three passes read all pixels. A row has one cell more than pixels, so
-    that a run that ends at the border and one that begins the next row differ.
-    """
-    count, height, width = mask.shape
-    row = width + 1
-    edges = pad(mask, (1, 1))
-    edges = (edges[..., 1:] != edges[..., :-1]).flatten().nonzero()[:, 0]
-    start, stop = edges.view(-1, 2).T.contiguous()
-    y, image = start // row % height, start // (row * height)
-
-    root = smallest_reachable(_touching(start, stop, y, row), max(len(start) - 1, 0))[: len(start)]
-    size = torch.zeros_like(start).scatter_add_(0, root, stop - start)[root]
-    largest = start.new_zeros(count).scatter_reduce_(0, image, size, "amax")
-    counts = size >= area * largest[image]
-    outer = torch.stack([-(start % row), -y, stop % row, y + 1], 1)[counts]
-    at = image[counts, None].expand(-1, 4)
-    ends = outer.new_full((count, 4), -row - height).scatter_reduce_(0, at, outer, "amax")
-    return ends * ends.new_tensor((-1, -1, 1, 1)), (largest > 0)[:, None]
-
-
-def _touching(start: Tensor, stop: Tensor, y: Tensor, row: int) -> Tensor:
-    """Pairs [2, E] of runs in successive rows that share a side or a corner; runs are sorted, as are their ends.
-
-    Those that touch one run from above follow each other: from the first that ends not before its start to the last
-    that starts not after its end.
-    """
-    first = torch.searchsorted(stop, start - row)
-    last = torch.searchsorted(start, stop - row, right=True)
-    number = (last - first).clamp_min(0) * (y > 0)
-    below = torch.arange(len(start), device=start.device).repeat_interleave(number)
-    within = torch.arange(len(below), device=start.device) - (number.cumsum(0) - number)[below]
-    return torch.stack([first[below] + within, below])
-
-
-def box_patches(boxes: Tensor, grid: tuple[int, int], patch: int) -> Tensor:
-    """Patches that a box touches, at least one each: half-open [B, G, 4] pixels -> bool [B, G, n], grid (h, w)."""
-    height, width = grid
-    size = boxes.new_tensor((width, height))
-    low = (boxes[..., :2] / patch).floor().clamp(min=torch.zeros_like(size), max=size - 1)
-    high = torch.maximum((boxes[..., 2:] / patch).ceil(), low + 1)
-    column, row = (torch.arange(side, device=boxes.device) for side in (width, height))
-    across = (column >= low[..., :1]) & (column < high[..., :1])
-    down = (row >= low[..., 1:]) & (row < high[..., 1:])
-    return (down[..., :, None] & across[..., None, :]).flatten(-2)
-
-
-def patch_at(points: Tensor, grid: tuple[int, int], patch: int) -> Tensor:
-    """The patch that holds each point: [..., 2] pixels -> int64 [...]; beyond the image, the nearest one."""
-    height, width = grid
-    cell = ((points + 0.5) / patch).floor().long()
-    return cell[..., 1].clamp(0, height - 1) * width + cell[..., 0].clamp(0, width - 1)
 
 
 @torch.no_grad()
@@ -173,7 +118,7 @@ def cosine_maps(
     """
     grid = (features.shape[2], features.shape[3])
     patch = attention.shape[-1] // grid[1]
-    stretched, at = min_max(attention.float()), patch_at(points, grid, patch)
+    stretched, at = min_max(attention.float()), patch_index(points, grid, patch)
     weights = samples(stretched, at, present, valid, cfg, generator)
     boxed = pad(box_patches(boxes, grid, patch), (0, 0, 0, weights.shape[1] - present.shape[1]), value=True)
     with torch.autocast(features.device.type, enabled=False):

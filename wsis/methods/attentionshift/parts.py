@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from wsis.methods.attentionshift.config import PartConfig
-from wsis.methods.attentionshift.maps import patch_at, resized
+from wsis.methods.attentionshift.maps import resized
+from wsis.ops.patches import patch_index
 
 NARROWEST = 1e-3
 """The least bandwidth: kernels stay within fp32 also where a prototype owns one patch only."""
@@ -75,7 +76,7 @@ def seeds(core: Tensor, boxes: Tensor, threshold: float, count: int, patch: int)
     number = rank[..., -1:]
     stride = (number // count).clamp_min(1)
     wanted = torch.arange(count, device=core.device) * stride % number.clamp_min(1)
-    centre = patch_at(boxes.unflatten(-1, (2, 2)).mean(-2) - 0.5, (core.shape[2], core.shape[3]), patch)
+    centre = patch_index(boxes.unflatten(-1, (2, 2)).mean(-2) - 0.5, (core.shape[2], core.shape[3]), patch)
     return torch.searchsorted(rank, wanted + 1).where(number > 0, centre[..., None])
 
 
