@@ -15,7 +15,7 @@ import torch
 
 from wsis import viz
 from wsis.core.types import Instances, Sample
-from wsis.evaluation.objects import iou_by_size
+from wsis.evaluation.instances import iou_by_size
 from wsis.evaluation.semantic import is_novel
 from wsis.methods import load_run
 from wsis.training import apply as annotate

@@ -342,7 +342,7 @@ for t in truths:
     voids.append(band.any(0)[0])
 inner = [Instances.make(t.masks & ~v, t.labels) for t, v in zip(truths, voids, strict=True)]
 for counts_against in (True, False):
-    ap = voc_ap(guesses, inner, total, void=voids, void_counts=counts_against)
+    ap = voc_ap(guesses, inner, total, void=None if counts_against else voids)
     print(f"void counts: {counts_against}", {n: f"{100 * ap[n]:.1f}" for n in names})
 
 # %% [markdown]

@@ -10,7 +10,7 @@ from wsis.core.errors import DataError
 from wsis.core.types import Instances
 from wsis.data.coco_json import annotation_records, categories, instances_json, result_records
 from wsis.evaluation.files import pseudo_files, separated_files
-from wsis.evaluation.objects import iou_by_size, recall, separated
+from wsis.evaluation.instances import iou_by_size, recall, separated
 
 
 def blocks(*boxes, size=128):

@@ -12,7 +12,7 @@ from wsis.data.coco_json import write_instances
 from wsis.data.transforms import collate
 from wsis.data.world import World, WorldConfig
 from wsis.data.wrappers import InMemory
-from wsis.evaluation.instances import coco_ap
+from wsis.evaluation import coco_ap
 from wsis.models import build_pyramid
 from wsis.models.pyramids import STRIDES, Backbone
 from wsis.models.segmenters import build_segmenter, predict, restore_segmenter, solov2

@@ -1,17 +1,17 @@
-"""How alike a network's features are on objects, between them, and off them (AttentionShift, supp. Fig. 1).
+"""How similar a network's features are on objects, between them, and off them (AttentionShift, supp. Fig. 1).
 
 The supplementary shows three curves and gives only their names; the definitions are ours. A patch has the unit vector f of
-its feature, an object or a background the mean of its patches' f. Two numbers for each name:
+its feature, an object or a background the mean of its patches' f. There are two numbers for each name:
 
     foreground_background   an object and the background of its image; mean over the images
     inter_class             two objects of different classes, anywhere in the data; mean over the pairs
     intra_class             two objects of one class; mean over its pairs, then over the classes
 
-As they stand they are cosines of the two means; with `_patches`, of any two patches, one on each side, averaged:
-<mean f, mean f>, without a norm between. There the foreground is all patches of an image's objects, each once.
+Without a suffix they are cosines of the two means; with `_patches` they are the mean of <f, f> over all pairs of patches,
+one on each side, which is <mean f, mean f>. There the foreground is all patches of an image's objects, each once.
 
-No pair is formed: the sum of <a, b> over all pairs of a set is the squared length of its sum. Sums per class are kept, in
-float64, so memory does not grow with the number of images.
+No pair is formed: the sum of <a, b> over all pairs of a set is the squared length of its sum. Sums per class are kept in
+float64, and memory does not grow with the number of images.
 """
 
 from collections.abc import Sequence
@@ -20,26 +20,27 @@ import numpy as np
 import torch
 from scipy.stats import rankdata
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, normalize, one_hot, pad
+from torch.nn.functional import normalize, one_hot, pad
 
 from wsis.core.types import Instances
+from wsis.ops.patches import coverage
 
 
 def object_patches(masks: Tensor, valid: Tensor, patch: int) -> Tensor:
-    """The patches of each object: those it covers by half or more, else the one it covers most.
+    """The patches of each object: those that it covers by half or more, or else the one that it covers most.
 
     masks: bool [K, H, W], H and W multiples of `patch` (pixels). valid: bool [H, W], other pixels cover nothing.
     Returns bool [K, n] in raster order; no patch where no pixel is valid.
     """
-    share = avg_pool2d((masks & valid)[:, None].float(), patch).flatten(1)
+    share = coverage(masks & valid, patch)
     best = one_hot(share.argmax(1), share.shape[1]).bool() & (share > 0)
     return (share >= 0.5) | best
 
 
 class FeatureSimilarity:
-    """The similarities over a data set, gathered batch by batch; true masks and classes only measure, nothing learns.
+    """The similarities over a data set, accumulated batch by batch, of C classes and features of width D.
 
-    classes: C. width: D of the features.
+    True masks and classes only measure; nothing learns from them.
     """
 
     def __init__(self, classes: int, width: int) -> None:
@@ -54,10 +55,10 @@ class FeatureSimilarity:
     def update(self, features: Tensor, truth: Sequence[Instances], patch: int, valid: Tensor | None = None) -> None:
         """Count a batch.
 
-        features: [B, D, h, w] of any float type. truth: B images; masks may be smaller than the [h * patch, w * patch] pixels
-        that the features see, which are then padded at the bottom and on the right. Crowds are neither object nor background.
-        valid: bool [B, h * patch, w * patch], False on padding and on void; by default all that the masks reach.
-        Background is every patch of valid pixels only that no mask touches.
+        features: [B, D, h, w] of any float type. truth: B images; masks that are smaller than the [h * patch, w * patch]
+        pixels of the features are padded at the bottom and on the right. Crowds are neither object nor background. valid:
+        bool [B, h * patch, w * patch], False on padding and on void; by default all that the masks reach. Background is
+        every patch without an invalid pixel that no mask touches.
 
         Raises:
             ValueError: masks that are larger than what the features see, or another number of images.
@@ -71,18 +72,18 @@ class FeatureSimilarity:
                     f"{[height, width]}; resize the masks as the image was"
                 )
             masks = pad(objects.masks.cpu(), (0, right, 0, below))
-            seen = torch.zeros(height, width, dtype=torch.bool)
-            seen[: height - below, : width - right] = True
-            seen = seen if valid is None else seen & valid[i].cpu()
-            empty = avg_pool2d((seen & ~masks.any(0))[None].float(), patch).flatten() == 1
-            crowd = objects.crowd.cpu()
+            inside = torch.zeros(height, width, dtype=torch.bool)
+            inside[: height - below, : width - right] = True
+            inside = inside if valid is None else inside & valid[i].cpu()
+            empty = coverage((inside & ~masks.any(0))[None], patch)[0] == 1
+            counts = ~objects.crowd.cpu()
             units = normalize(image.flatten(1).mT, dim=1)
-            self._add(units, object_patches(masks[~crowd], seen, patch), objects.labels.cpu()[~crowd], empty)
+            self._add(units, object_patches(masks[counts], inside, patch), objects.labels.cpu()[counts], empty)
 
     def _add(self, units: Tensor, patches: Tensor, labels: Tensor, background: Tensor) -> None:
         """One image: f [n, D], the patches bool [K, n] of objects of classes [K], and of the background [n]."""
-        there = patches.any(1)
-        patches, labels = patches[there], labels[there]
+        filled = patches.any(1)
+        patches, labels = patches[filled], labels[filled]
         means = _means(units, patches)
         vectors = torch.stack([normalize(means, dim=1), means])  # [2, K, D]
         self.sums.index_add_(1, labels, vectors)
@@ -102,11 +103,8 @@ class FeatureSimilarity:
         within = ((per_class - self.squares) / (n * (n - 1)))[:, n > 1].mean(1)
         values = torch.stack([self.apart / self.images, between, within])
         names = ("foreground_background", "inter_class", "intra_class")
-        return {
-            name + level: float(value)
-            for name, pair in zip(names, values, strict=True)
-            for level, value in zip(("", "_patches"), pair, strict=True)
-        }
+        suffixed = [name + suffix for name in names for suffix in ("", "_patches")]
+        return dict(zip(suffixed, values.flatten().tolist(), strict=True))
 
 
 def _means(units: Tensor, patches: Tensor) -> Tensor:
@@ -115,6 +113,6 @@ def _means(units: Tensor, patches: Tensor) -> Tensor:
 
 
 def auc(scores: np.ndarray, positive: np.ndarray) -> float:
-    """The chance that a positive scores above a negative; NaN without both kinds."""
+    """The probability that a positive scores above a negative; nan without both kinds."""
     n, m = positive.sum(), (~positive).sum()
     return float((rankdata(scores)[positive].sum() - n * (n + 1) / 2) / (n * m)) if n and m else float("nan")

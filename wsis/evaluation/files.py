@@ -1,6 +1,6 @@
 """Evaluation of what is on disk: COCO JSON against COCO JSON, folders of label PNGs against each other.
 
-Everything is checked at the door; each error names the file, the record and the remedy.
+Everything is checked first; each error names the file, the record and the remedy.
 """
 
 import math
@@ -8,22 +8,23 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 
 from wsis.core.errors import DataError
 from wsis.core.files import read_json
 from wsis.core.types import IGNORE, Instances
 from wsis.data.checks import read_coco, shape_problem
+from wsis.data.label_maps import read_label_map
 from wsis.data.masks import compressed, decode_masks
-from wsis.evaluation.instances import coco_eval, voc_ap
-from wsis.evaluation.objects import iou_by_size, recall, separated
+from wsis.evaluation.coco import coco_eval
+from wsis.evaluation.instances import iou_by_size, recall, separated, voc_ap
 from wsis.evaluation.semantic import MeanIoU, grouped_iou
 
+Records = list[dict[str, Any]]
 
-def _pair(predicted: str | Path, truth: str | Path) -> tuple[list[dict], dict[str, Any]]:
-    """The records of the prediction, checked against the truth, and the truth."""
+
+def _pair(predicted: str | Path, truth: str | Path) -> tuple[Records, dict[str, Any]]:
+    """The records of the prediction, checked against the ground truth, and the ground truth."""
     true, _ = read_coco(truth)
     images = {image["id"]: image for image in true["images"]}
     categories = {category["id"] for category in true["categories"]}
@@ -39,7 +40,7 @@ def _pair(predicted: str | Path, truth: str | Path) -> tuple[list[dict], dict[st
     return records, true
 
 
-def _problem(record: Any, images: dict[int, dict], categories: set[int]) -> str | None:
+def _problem(record: Any, images: dict[int, dict[str, Any]], categories: set[int]) -> str | None:
     if not isinstance(record, dict):
         return f"{str(record)[:40]} is no COCO result; give image_id, category_id, segmentation, score"
     image, category, score = record.get("image_id"), record.get("category_id"), record.get("score", 1)
@@ -63,36 +64,33 @@ def coco_ap_files(predicted: str | Path, truth: str | Path) -> dict[str, float]:
     records, true = _pair(predicted, truth)
     sizes = {image["id"]: (image["height"], image["width"]) for image in true["images"]}
 
-    def coded(rows: list[dict], keys: tuple[str, ...]) -> list[dict]:
+    def encoded(rows: Records, *keys: str) -> Records:
+        masks = (compressed(row["segmentation"], *sizes[row["image_id"]]) for row in rows)
+        defaults = {"score": 1, "iscrowd": 0}
         return [
-            {key: row[key] for key in keys if key in row}
-            | {"segmentation": compressed(row["segmentation"], *sizes[row["image_id"]]), "score": row.get("score", 1)}
-            | {"iscrowd": row.get("iscrowd", 0)}
-            for row in rows
+            {**defaults, **{k: row[k] for k in ("image_id", "category_id", *defaults, *keys) if k in row}}
+            | {"segmentation": mask}
+            for row, mask in zip(rows, masks, strict=True)
         ]
 
-    keys = ("image_id", "category_id")  # the truth's own area decides what is small; of predictions it is measured
-    targets = coded(true["annotations"], (*keys, "area"))
-    return coco_eval(list(sizes), [c["id"] for c in true["categories"]], coded(records, keys), targets)
+    # The area of the ground truth decides what is small; that of a prediction is measured.
+    categories = [c["id"] for c in true["categories"]]
+    return coco_eval(list(sizes), categories, encoded(records), encoded(true["annotations"], "area"))
 
 
 def voc_ap_files(predicted: str | Path, truth: str | Path) -> dict[str, Any]:
-    """`voc_ap` of the files that `coco_ap_files` takes; labels in the order of the truth's categories.
-
-    Raises:
-        DataError: as `coco_ap_files`.
-    """
+    """`voc_ap` of the files that `coco_ap_files` takes, with its errors; labels are in the order of the categories."""
     records, true = _pair(predicted, truth)
     return voc_ap(_decode(records, true), _decode(true["annotations"], true), len(true["categories"]))
 
 
-def _decode(records: list[dict], true: dict[str, Any]) -> Iterator[Instances]:
-    """One `Instances` per image of the truth; only one image is in memory at a time."""
+def _decode(records: Records, true: dict[str, Any]) -> Iterator[Instances]:
+    """One `Instances` per image of the ground truth; only one image is in memory at a time."""
     label = {category["id"]: i for i, category in enumerate(true["categories"])}
-    of_image: dict[int, list[dict]] = {image["id"]: [] for image in true["images"]}
+    by_image: dict[int, Records] = {image["id"]: [] for image in true["images"]}
     for record in records:
-        of_image[record["image_id"]].append(record)
-    for image, rows in zip(true["images"], of_image.values(), strict=True):
+        by_image[record["image_id"]].append(record)
+    for image, rows in zip(true["images"], by_image.values(), strict=True):
         yield Instances.make(
             decode_masks([r["segmentation"] for r in rows], image["height"], image["width"]),
             torch.tensor([label[r["category_id"]] for r in rows]),
@@ -103,7 +101,7 @@ def _decode(records: list[dict], true: dict[str, Any]) -> Iterator[Instances]:
 
 
 def pseudo_files(predicted: str | Path, truth: str | Path) -> dict[str, float]:
-    """How well pseudo masks cover the objects of the truth with the same annotation ids: `per_object.iou_by_size`.
+    """How well pseudo masks cover the objects of the truth with the same annotation ids, see `iou_by_size`.
 
     Raises:
         DataError: as `coco_ap_files`; or the predictions have no ids.
@@ -115,27 +113,25 @@ def pseudo_files(predicted: str | Path, truth: str | Path) -> dict[str, float]:
 
 
 def separated_files(predicted: str | Path, truth: str | Path, objects: str | Path | None = None) -> dict[str, float]:
-    """Recall of objects in pieces (`per_object.recall`), by the files that `coco_ap_files` takes.
+    """Recall of objects in pieces, see `recall`, and their number, by the files that `coco_ap_files` takes.
 
-    objects: which objects to find, a JSON list of rows [file name of the image, class name, ..., run length], as the
-    lists of Separated-COCO and Occluded-COCO have them (published as a pickle, which can run code and is not read here:
-    convert it once, where you trust it). Without it: the objects of the truth whose mask lies in two or more large
-    pieces.
+    objects: a JSON list of rows [file name of the image, class name, ..., run length] of the objects to find, as the lists
+    of Separated-COCO and Occluded-COCO have them (published as a pickle, which can run code and is not read here: convert
+    it once, where you trust it). By default the objects of the truth whose mask lies in two or more large pieces.
 
     Raises:
         DataError: as `coco_ap_files`; a row of the list names an image or a class that is not in the truth.
     """
     records, true = _pair(predicted, truth)
     if objects is None:
-        wanted = (t[separated(t.masks) & ~t.crowd] for t in _decode(true["annotations"], true))
+        targets = [t[separated(t.masks) & ~t.crowd] for t in _decode(true["annotations"], true)]
     else:
-        wanted = _decode(_listed(Path(objects), true), true)
-    targets = list(wanted)
-    found = recall(_decode(records, true), targets)
-    return {"separated_recall": found, "objects": float(sum(map(len, targets)))}
+        targets = list(_decode(_listed(Path(objects), true), true))
+    figure = recall(_decode(records, true), targets)
+    return {"separated_recall": figure, "objects": float(sum(map(len, targets)))}
 
 
-def _listed(path: Path, true: dict[str, Any]) -> list[dict[str, Any]]:
+def _listed(path: Path, true: dict[str, Any]) -> Records:
     """The rows of a list of objects as COCO records."""
     rows = read_json(path)
     images = {Path(i["file_name"]).name: i for i in true["images"]}
@@ -145,25 +141,15 @@ def _listed(path: Path, true: dict[str, Any]) -> list[dict[str, Any]]:
         if not isinstance(row, list) or len(row) < 3:
             raise DataError(f"{path}: row {k} is not [file name, class name, ..., run length]; convert the list again")
         if row[0] not in images or row[1] not in categories:
-            raise DataError(
-                f"{path}: row {k}: {row[0]!r} or {row[1]!r} is not in the truth; give the truth it was made for"
-            )
-        image, record = images[row[0]], {"segmentation": row[-1]}
+            named = f"{row[0]!r} or {row[1]!r}"
+            raise DataError(f"{path}: row {k}: {named} is not in the truth; give the truth it was made for")
+        image = images[row[0]]
+        record = {"segmentation": row[-1], "image_id": image["id"], "category_id": categories[row[1]]}
         problem = shape_problem(record, image["height"], image["width"])
         if problem:
             raise DataError(f"{path}: row {k}: {problem}")
-        records.append({**record, "image_id": image["id"], "category_id": categories[row[1]]})
+        records.append(record)
     return records
-
-
-def _label_map(path: Path) -> torch.Tensor:
-    try:
-        image = Image.open(path)
-        if image.mode not in ("L", "P"):
-            raise DataError(f"{path}: a label map is a one-channel PNG of class numbers, this one is {image.mode}")
-        return torch.from_numpy(np.array(image))
-    except (OSError, SyntaxError, ValueError) as e:  # what PIL raises on damaged files
-        raise DataError(f"{path}: cannot be read as an image ({e}); write it again") from e
 
 
 def semantic_files(
@@ -175,7 +161,7 @@ def semantic_files(
 ) -> dict[str, Any]:
     """`MeanIoU` over two folders of label PNGs with the same names; with `novel` labels `grouped_iou`.
 
-    classes: names of the foreground classes 1..C of the maps; 0 is background, or with `novel` unlabelled; `ignore` does
+    classes: names of the foreground classes 1..C of the maps; 0 is background, or with `novel` unlabeled; `ignore` does
     not count.
 
     Raises:
@@ -184,15 +170,16 @@ def semantic_files(
     names = [{p.name for p in Path(folder).glob("*.png")} for folder in (predicted, truth)]
     if not names[1]:
         raise DataError(f"{truth}: no label PNGs in this folder; give the folder of the true label maps")
-    for here, there, what in ((0, 1, predicted), (1, 0, truth)):
-        missing = sorted(names[there] - names[here])
+    for folder, missing in ((predicted, names[1] - names[0]), (truth, names[0] - names[1])):
         if missing:
-            raise DataError(f"{what}: {len(missing)} label maps of the other folder are missing, first {missing[0]}")
+            first = min(missing)
+            raise DataError(f"{folder}: {len(missing)} label maps of the other folder are missing, first {first}")
     metric = MeanIoU(len(classes) + 1, ignore)
     for name in sorted(names[1]):
-        maps = _label_map(Path(predicted) / name), _label_map(Path(truth) / name)
+        pair = Path(predicted) / name, Path(truth) / name
+        maps = [read_label_map(path) for path in pair]
         try:
             metric.update(*maps)
         except DataError as e:
-            raise DataError(f"{Path(predicted) / name} or {Path(truth) / name}: {e}") from e
+            raise DataError(f"{pair[0]} or {pair[1]}: {e}") from e
     return metric.result() if novel is None else grouped_iou(metric, novel)

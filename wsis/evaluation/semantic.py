@@ -1,4 +1,4 @@
-"""Mean IoU of base and novel classes apart: what the generalised weak-shot setting reports (SimFormer's evaluator)."""
+"""Mean IoU of class maps, also of base and novel classes apart, as the generalized weak-shot setting reports it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,16 +11,15 @@ from wsis.core.types import IGNORE
 
 
 class MeanIoU:
-    """Mean intersection over union of class maps, gathered image by image.
+    """Mean intersection over union of class maps, accumulated image by image.
 
-    Classes are 0..num_classes-1 with 0 = background. Pixels whose truth is `ignore` do not count; where only
-    the prediction is `ignore`, the true class is missed.
+    Classes are 0..num_classes-1 with 0 = background. Pixels whose truth is `ignore` do not count; where only the prediction
+    is `ignore`, the true class is missed.
     """
 
     def __init__(self, num_classes: int, ignore: int = IGNORE) -> None:
         self.num_classes, self.ignore = num_classes, ignore
-        shape = num_classes, num_classes + 1  # true, predicted or none
-        self.confusion = torch.zeros(shape, dtype=torch.long)
+        self.confusion = torch.zeros(num_classes, num_classes + 1, dtype=torch.long)  # true, predicted or none
 
     def update(self, predicted: Tensor, true: Tensor) -> None:
         """Add class maps of one image or a batch, integers of equal shape.
@@ -31,9 +30,8 @@ class MeanIoU:
         sizes = tuple(predicted.shape), tuple(true.shape)
         if sizes[0] != sizes[1]:
             raise DataError(f"class maps differ in size: predicted {sizes[0]}, true {sizes[1]}")
-        n = self.num_classes
-        keep = true != self.ignore
-        p, t = predicted[keep].long(), true[keep].long()
+        n, counts = self.num_classes, true != self.ignore
+        p, t = predicted[counts].long(), true[counts].long()
         for name, values in (("predicted", p), ("true", t)):
             wrong = values[((values < 0) | (values >= n)) & (values != self.ignore)]
             if len(wrong):
@@ -46,28 +44,21 @@ class MeanIoU:
 
         Classes that are absent from both truth and prediction are nan and not part of the mean.
         """
-        m = self.confusion.double()
-        n = self.num_classes
+        m, n = self.confusion.double(), self.num_classes
         common = m[:, :n].diagonal()
         iou = common / (m.sum(1) + m[:, :n].sum(0) - common)
         foreground = m[1:, 1:n].sum() / (m.sum() - m[0, 0] - m[0, n])
-        return {
-            "mIoU": float(iou.nanmean()),
-            "IoU": iou,
-            "pixel_accuracy": float(common.sum() / m.sum()),
-            "foreground_IoU": float(foreground),
-        }
+        figures = {"mIoU": iou.nanmean(), "pixel_accuracy": common.sum() / m.sum(), "foreground_IoU": foreground}
+        return {name: float(value) for name, value in figures.items()} | {"IoU": iou}
 
 
 def grouped_iou(metric: MeanIoU, novel: Sequence[int]) -> dict[str, Any]:
-    """Of class maps gathered by `MeanIoU(C + 1)`; true 0 and 255 do not count, a prediction of these is a miss.
+    """Base and novel classes apart, from a `MeanIoU(C + 1)`; true 0 and 255 do not count, a prediction of these is a miss.
 
-    Returns "base_mIoU" and "novel_mIoU", over the classes that occur in the truth; "mIoU", where a class that is only
-    predicted counts as 0; "harmonic_mIoU" of base and novel (ours, the paper has none); "base_accuracy" and
-    "novel_accuracy", means of the recall of pixels; "IoU": float64 [C], nan without true pixels. Fractions in [0, 1],
-    nan where there is nothing to measure.
-
-    novel: labels 0..C-1.
+    novel: labels 0..C-1. Returns "base_mIoU" and "novel_mIoU", over the classes that occur in the truth; "mIoU", where a
+    class that is only predicted counts as 0; "harmonic_mIoU" of base and novel (ours, the paper has none); "base_accuracy"
+    and "novel_accuracy", means of the recall of pixels; "IoU": float64 [C], nan without true pixels. Fractions in [0, 1],
+    nan where there is nothing to measure. (SimFormer's evaluator.)
     """
     rows = metric.confusion[1:].double()
     common, true, predicted = rows[:, 1:-1].diagonal(), rows.sum(1), rows[:, 1:-1].sum(0)
@@ -90,15 +81,16 @@ def is_novel(class_map: Tensor, novel: Sequence[int]) -> Tensor:
     return torch.isin(class_map.long() - 1, labels)
 
 
-def pair_counts(said: Tensor, class_map: Tensor, novel: Sequence[int]) -> Tensor:
-    """How often pairs of pixels were told right: long [2, 2, 2], base or novel, two classes or one, wrong or right.
+def pair_counts(predicted_same: Tensor, class_map: Tensor, novel: Sequence[int]) -> Tensor:
+    """Confusion counts of same-class predictions for pairs of pixels: long [2, 2, 2], base or novel, two classes or one,
+    wrong or right.
 
-    said: bool [J, J], whether two pixels are said to be of one class. class_map: integers [J] at these
-    pixels, 1..C, or 0 or 255 for no class.
-    Pairs of a base and a novel pixel are left out, and those with a pixel of no class. Counts of several images add up.
+    predicted_same: bool [J, J], whether two pixels are predicted to be of one class. class_map: integers [J] at these
+    pixels, 1..C, or 0 or 255 for no class. Pairs of a base and a novel pixel are left out, and those with a pixel of no
+    class. Counts of several images add up.
     """
-    same, of = class_map[:, None] == class_map, is_novel(class_map, novel).long()
+    same, group = class_map[:, None] == class_map, is_novel(class_map, novel).long()
     known = (class_map > 0) & (class_map != IGNORE)
-    kept = (of[:, None] == of) & known[:, None] & known
-    place = 4 * of[:, None].expand_as(same) + 2 * same + (said == same)
-    return place[kept].bincount(minlength=8).view(2, 2, 2)
+    counts = (group[:, None] == group) & known[:, None] & known
+    cell = 4 * group[:, None].expand_as(same) + 2 * same + (predicted_same == same)
+    return cell[counts].bincount(minlength=8).view(2, 2, 2)

@@ -19,7 +19,7 @@ from wsis.data.coco_json import write_instances
 from wsis.data.label_maps import write_label_map
 from wsis.data.transforms import collate
 from wsis.data.wrappers import category_ids, ground_truths, samples
-from wsis.evaluation.objects import iou_by_size
+from wsis.evaluation.instances import iou_by_size
 from wsis.evaluation.semantic import MeanIoU
 from wsis.models.weights import save_weights
 from wsis.training.loop import LoopOptions, StepLoss, TrainingData, train

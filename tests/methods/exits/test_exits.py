@@ -20,7 +20,7 @@ from wsis.data.coco import CocoFolder, write_dataset
 from wsis.data.transforms import collate
 from wsis.data.world import World, WorldConfig
 from wsis.data.wrappers import Changed, InMemory, Subset, ground_truths, samples
-from wsis.evaluation.objects import iou_by_size
+from wsis.evaluation.instances import iou_by_size
 from wsis.methods import exits, load_run
 from wsis.methods.exits import verbs
 from wsis.methods.exits.crops import CropAugment, ObjectCrops

@@ -19,8 +19,7 @@ from wsis.data.masks import box_pixels
 from wsis.data.transforms import collate, resize, short_side
 from wsis.data.wrappers import category_ids, ground_truths, samples
 from wsis.evaluation.features import FeatureSimilarity
-from wsis.evaluation.instances import voc_ap
-from wsis.evaluation.objects import iou_by_size
+from wsis.evaluation.instances import iou_by_size, voc_ap
 from wsis.methods.attentionshift.config import AttentionShiftConfig
 from wsis.methods.attentionshift.verbs import build, divisible, loss, predict, pseudo_labels, restore, training_data
 from wsis.training.stages import Stage, Workspace

@@ -21,8 +21,7 @@ from wsis.core.types import Batch, Sample
 from wsis.data.coco_json import write_instances
 from wsis.data.transforms import collate
 from wsis.data.wrappers import category_ids, ground_truths, samples
-from wsis.evaluation.instances import coco_ap
-from wsis.evaluation.objects import iou_by_size, recall, separated
+from wsis.evaluation import coco_ap, iou_by_size, recall, separated
 from wsis.methods.exits.config import ExitsConfig
 from wsis.methods.exits.crops import CropAugment, ObjectCrops
 from wsis.methods.exits.labels import Retrieved, peak, select, threshold
