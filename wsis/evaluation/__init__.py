@@ -2,9 +2,17 @@
 
 from wsis.evaluation.coco import coco_ap
 from wsis.evaluation.features import FeatureSimilarity, auc
-from wsis.evaluation.instances import SIZES, cue_quality, intersection, iou_by_size, label_quality, matches, recall
-
-from wsis.evaluation.instances import separated, voc_ap  # isort: skip
+from wsis.evaluation.instances import (
+    SIZES,
+    cue_quality,
+    intersection,
+    iou_by_size,
+    label_quality,
+    matches,
+    recall,
+    separated,
+    voc_ap,
+)
 from wsis.evaluation.semantic import MeanIoU, grouped_iou, is_novel, pair_counts
 
 __all__ = ["SIZES", "FeatureSimilarity", "MeanIoU", "auc", "coco_ap", "cue_quality", "grouped_iou", "intersection"]
