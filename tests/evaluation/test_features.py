@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import normalize
 
 from wsis.core.types import Instances
-from wsis.evaluation.features import FeatureSimilarity, object_patches
+from wsis.evaluation.features import FeatureSimilarity, auc, linear_probe, object_patches, pair_auc
 
 PATCH = 4
 
@@ -245,3 +245,26 @@ class TestWhatCounts:
     def test_the_number_of_images_must_agree(self):
         with pytest.raises(ValueError):
             measured(torch.ones(2, 2, 1, 2), [Instances.none(PATCH, 2 * PATCH)])
+
+
+def test_auc_of_known_orders():
+    positive = torch.tensor([True, True, False, False]).numpy()
+    values = torch.tensor([4.0, 2.0, 3.0, 1.0]).numpy()
+    assert auc(values, positive) == 0.75
+    assert auc(values * 0, positive) == 0.5
+    assert auc(values, positive | True) != auc(values, positive | True)  # NaN
+
+
+def test_pairs_count_from_objects_on():
+    owner = torch.tensor([[1, 1, 2, 0]])
+    same = (owner[:, :, None] == owner[:, None]).float()
+    same[0, 3] = torch.tensor([9.0, 9, 9, 0])  # from the background: does not count
+    others = ~torch.eye(4, dtype=torch.bool)
+    assert pair_auc(same, owner, others) == 1.0 and pair_auc(-same, owner, others) == 0.0
+
+
+def test_linear_probe_names_what_a_line_separates():
+    x = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+    x = x[x[:, 0].abs() > 0.4]
+    labels = (x[:, 0] > 0).long()
+    assert torch.equal(linear_probe(x, labels, 2, 3 * x, ridge=1e-4), labels)

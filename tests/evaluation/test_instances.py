@@ -16,7 +16,7 @@ from pycocotools.cocoeval import COCOeval
 from wsis.core.errors import DataError
 from wsis.core.types import Instances, Points
 from wsis.data.masks import encode_masks
-from wsis.evaluation import MeanIoU, coco_ap, cue_quality, intersection, label_quality, matches, voc_ap
+from wsis.evaluation import MeanIoU, coco_ap, cue_quality, intersection, label_quality, matches, quality_by_image, voc_ap
 from wsis.evaluation.files import coco_ap_files, semantic_files, voc_ap_files
 
 
@@ -443,6 +443,12 @@ class TestLabelQuality:
     def test_nothing_labelled_misses_everything(self):
         truth = instances((0, 10, 0, 1), (10, 20, 1, 1))
         assert label_quality([instances()], [truth]) == {"true_positive": 0, "false_positive": 0, "missed": 2}
+        by_image = quality_by_image([truth, instances()], [truth, truth])
+        assert {k: v.tolist() for k, v in by_image.items()} == {
+            "true_positive": [2, 0],
+            "false_positive": [0, 0],
+            "missed": [0, 2],
+        }
 
 
 def cue(*rows: tuple[float, int, float]) -> Points:

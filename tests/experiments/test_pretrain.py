@@ -104,14 +104,6 @@ def test_views_stay_images(batch):
     assert not torch.equal(view, pretrain_vit.random_view(batch.images))
 
 
-def test_auc_of_known_orders():
-    positive = torch.tensor([True, True, False, False]).numpy()
-    values = torch.tensor([4.0, 2.0, 3.0, 1.0]).numpy()
-    assert pretrain_vit.auc(values, positive) == 0.75
-    assert pretrain_vit.auc(values * 0, positive) == 0.5
-    assert pretrain_vit.auc(values, positive | True) != pretrain_vit.auc(values, positive | True)  # NaN
-
-
 class Known(nn.Module):
     """Attends to the patches of the same truth and has the class as token."""
 

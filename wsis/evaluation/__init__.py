@@ -1,7 +1,7 @@
 """How good masks, class maps and features are, in memory and on disk; every figure is a fraction in [0, 1]."""
 
 from wsis.evaluation.coco import coco_ap
-from wsis.evaluation.features import FeatureSimilarity, auc
+from wsis.evaluation.features import FeatureSimilarity, auc, linear_probe, pair_auc
 from wsis.evaluation.instances import (
     SIZES,
     cue_quality,
@@ -9,6 +9,7 @@ from wsis.evaluation.instances import (
     iou_by_size,
     label_quality,
     matches,
+    quality_by_image,
     recall,
     separated,
     voc_ap,
@@ -17,3 +18,4 @@ from wsis.evaluation.semantic import MeanIoU, grouped_iou, is_novel, pair_counts
 
 __all__ = ["SIZES", "FeatureSimilarity", "MeanIoU", "auc", "coco_ap", "cue_quality", "grouped_iou", "intersection"]
 __all__ += ["iou_by_size", "is_novel", "label_quality", "matches", "pair_counts", "recall", "separated", "voc_ap"]
+__all__ += ["linear_probe", "pair_auc", "quality_by_image"]

@@ -112,6 +112,26 @@ def _means(units: Tensor, patches: Tensor) -> Tensor:
     return patches.double() @ units / patches.sum(1, keepdim=True)
 
 
+def pair_auc(similarity: Tensor, owner: Tensor, pairs: Tensor) -> float:
+    """The area under the ROC curve of similarities [B, n, n] for "both patches are of one object".
+
+    owner: int [B, n], the object of each patch, 0 or less for none. pairs: bool, broadcast to [B, n, n]: those that count
+    where the first patch is of an object.
+    """
+    counts, same = (owner > 0)[:, :, None] & pairs, owner[:, :, None] == owner[:, None]
+    return auc(similarity.cpu().expand(same.shape)[counts].numpy(), same[counts].numpy())
+
+
+def linear_probe(features: Tensor, labels: Tensor, classes: int, test: Tensor, ridge: float) -> Tensor:
+    """The classes of `test` [m, D] by a linear map with a bias, fitted to features [n, D] and labels by ridge regression.
+
+    ridge: the penalty on the map, per row.
+    """
+    x, x_test = (pad(t, (0, 1), value=1.0) for t in (features, test))
+    penalty = len(x) * ridge * torch.eye(x.shape[1])
+    return (x_test @ torch.linalg.solve(x.mT @ x + penalty, x.mT @ one_hot(labels, classes).float())).argmax(1)
+
+
 def auc(scores: np.ndarray, positive: np.ndarray) -> float:
     """The probability that a positive scores above a negative; nan without both kinds."""
     n, m = positive.sum(), (~positive).sum()

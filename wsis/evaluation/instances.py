@@ -235,6 +235,12 @@ def recall(
     return hits / total if total else math.nan
 
 
+def quality_by_image(pseudo: Iterable[Instances], truth: Iterable[Instances], iou: float = 0.5) -> dict[str, Tensor]:
+    """`label_quality` of each image by itself, int64 [images] for each name."""
+    rows = [label_quality([p], [t], iou) for p, t in zip(pseudo, truth, strict=True)]
+    return {name: torch.tensor([row[name] for row in rows]) for name in ("true_positive", "false_positive", "missed")}
+
+
 def cue_quality(points: Iterable[Points], truth: Iterable[Instances]) -> dict[str, float]:
     """Whether cues hit objects, each object once: precision (right / cues) and recall (objects hit / objects).
 

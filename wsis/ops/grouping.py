@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Float32, Int64, Real
 from torch import Tensor
 
 from wsis.core.errors import ConfigError
-from wsis.ops.components import connected_components, table
+from wsis.ops.components import ComponentTable, connected_components, table
 
 
 class Centers(NamedTuple):
@@ -151,6 +151,18 @@ def _chunk(device: torch.device) -> int:
     return 2**18 if device.type == "cpu" else 2**25
 
 
+def find_spots(offsets: Tensor, component_ids: Tensor, threshold: float) -> tuple[Tensor, ComponentTable]:
+    """Regions of short offsets, |offset| < threshold pixels: ids int64 [B, H, W], 0 = none, and their table.
+
+    offsets: [B, 2, H, W] pixels. component_ids: int64 [B, H, W]; a spot never crosses a component nor leaves the
+    foreground. Sides connect pixels, corners do not.
+    """
+    dy, dx = offsets.float().unbind(1)
+    near = dy.square() + dx.square() < threshold**2
+    spots, count = connected_components(component_ids.masked_fill(~near, 0), connectivity=4)
+    return spots, table(spots, count)
+
+
 @torch.no_grad()
 def cluster_centers(
     offsets: Float[Tensor, "B 2 H W"],
@@ -166,10 +178,7 @@ def cluster_centers(
     field (21 for 2.5); a spot counts when it differs by less than `tolerance` (or as much, if `inclusive`). Centers are
     centroids truncated to integers, of score 1. BESTIE, supp. 1 and Fig. 1.
     """
-    dy, dx = offsets.float().unbind(1)
-    near = dy.square() + dx.square() < threshold**2
-    spots, count = connected_components(component_ids.masked_fill(~near, 0), connectivity=4)
-    rows = table(spots, count)
+    _, rows = find_spots(offsets, component_ids, threshold)
     deviation = (rows.area - area).abs()
     fits = deviation <= tolerance if inclusive else deviation < tolerance
     first = rows.first[fits]

@@ -25,7 +25,7 @@ from torch.nn.functional import (
 from wsis.core.types import Batch, Dataset
 from wsis.data.transforms import Augment, collate
 from wsis.data.world import WorldConfig
-from wsis.evaluation.features import auc
+from wsis.evaluation.features import linear_probe, pair_auc
 from wsis.models.vit import ViT, build_vit
 from wsis.training.schedule import Schedule
 
@@ -235,15 +235,9 @@ def quality(vit: ViT, val: Dataset, layer: int = 10) -> dict[str, float]:
         owner[share <= 0.5] = -1
         thing = owner >= 0
         images = collate([sample]).images.to(device)
-        rows = vit.attention(images, layer)[0].cpu()[thing]
-        others = ~torch.eye(len(owner), dtype=torch.bool)[thing]
-        same = owner[thing][:, None] == owner
-        aucs.append(auc(rows[others].numpy(), same[others].numpy()))
+        aucs.append(pair_auc(vit.attention(images, layer), owner[None] + 1, ~torch.eye(len(owner), dtype=torch.bool)))
         features.append(vit(images)[0].cpu()[thing])
         names.append(sample.truth.labels[owner[thing]])
     (x, y), (x_test, y_test) = ((torch.cat(features[k::2]), torch.cat(names[k::2])) for k in (0, 1))
-    x, x_test = (nn.functional.pad(t, (0, 1), value=1.0) for t in (x, x_test))
-    named = nn.functional.one_hot(y, len(val.classes)).float()
-    fit = torch.linalg.solve(x.mT @ x + len(x) * 1e-4 * torch.eye(x.shape[1]), x.mT @ named)
-    right = (x_test @ fit).argmax(1) == y_test
+    right = linear_probe(x, y, len(val.classes), x_test, ridge=1e-4) == y_test
     return {"pair_auc": round(float(np.nanmean(aucs)), 4), "token_accuracy": round(right.float().mean().item(), 4)}

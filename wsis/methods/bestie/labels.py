@@ -43,6 +43,21 @@ def foreground_probability(semantic: Tensor, tags: Tensor | None) -> Tensor:
     return probability * torch.cat([torch.ones_like(tags[:, :1]), tags], dim=1)[:, :, None, None]
 
 
+def count_cues(classes: Tensor, points: Points, threshold: float) -> tuple[Tensor, Tensor]:
+    """The components of class maps, int64 [B, H, W], and how many cues of its class each holds, int64 [count + 1].
+
+    classes: see `tagged`. A cue counts inside the image and with a score above `threshold`. Row 0 is the background.
+    """
+    ids, count = connected_components(classes)
+    height, width = ids.shape[-2:]
+    x, y = points.xy.round().long().unbind(1)
+    inside = (x >= 0) & (y >= 0) & (x < width) & (y < height) & (points.scores > threshold)
+    x, y = x.clamp(0, width - 1), y.clamp(0, height - 1)
+    hit = inside & (classes[points.image, y, x] == points.labels + 1)
+    cues = torch.zeros(count + 1, dtype=torch.long, device=ids.device)
+    return ids, cues.scatter_add_(0, ids[points.image, y, x] * hit, hit.long())
+
+
 def component_labels(classes: Tensor, points: Points, tags: Tensor, cfg: BestieConfig) -> InstanceMap:
     """Components of the semantic map that hold exactly one cue of their class (supp. Listing 4).
 
@@ -51,15 +66,8 @@ def component_labels(classes: Tensor, points: Points, tags: Tensor, cfg: BestieC
     count. What is not accepted stays unlabelled.
     """
     classes = tagged(classes, tags)
-    ids, count = connected_components(classes)
-    rows = table(ids, count)
-    height, width = ids.shape[-2:]
-    x, y = points.xy.round().long().unbind(1)
-    inside = (x >= 0) & (y >= 0) & (x < width) & (y < height) & (points.scores > cfg.cues.threshold)
-    x, y = x.clamp(0, width - 1), y.clamp(0, height - 1)
-    hit = inside & (classes[points.image, y, x] == points.labels + 1)
-    cues = torch.zeros(count + 1, dtype=torch.long, device=ids.device)
-    cues.scatter_add_(0, ids[points.image, y, x] * hit, hit.long())
+    ids, cues = count_cues(classes, points, cfg.cues.threshold)
+    rows = table(ids, len(cues) - 1)
     accepted = (cues[1:] == 1) & (rows.area >= cfg.min_area)
     number = torch.cat([accepted.new_zeros(1).long(), accepted.cumsum(0) * accepted])
     return InstanceMap(
