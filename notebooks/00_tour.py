@@ -120,17 +120,16 @@ viz.table(rows, digits=2, caption=opened.description)
 
 # %%
 labelled = Labelled(opened.train, folder / "semantic_maps", read_json(folder / "cues.json"))
-several, balance, made = [i for i in range(120) if len(opened.train[i].truth) > 1], {}, {}
-for i in several:
-    made[i] = bestie.pseudo_labels(None, collate([labelled[i]]), cfg)[0]
-    q = evaluation.label_quality([made[i]], [labelled[i].truth])
-    balance[i] = q["true_positive"] - q["false_positive"]
-several.sort(key=balance.__getitem__, reverse=True)
+several = [labelled[i] for i in range(120) if len(opened.train[i].truth) > 1]
+made = [bestie.pseudo_labels(None, collate([s]), cfg)[0] for s in several]
+q = evaluation.quality_by_image(made, [s.truth for s in several])
+balance = q["true_positive"] - q["false_positive"]
+order = balance.argsort(descending=True, stable=True).tolist()
 
 # %%
-grid, chosen = [], (*several[:2], several[len(several) // 2], several[-1])
+grid, chosen = [], (*order[:2], order[len(order) // 2], order[-1])
 for i in chosen:
-    s = labelled[i]
+    s = several[i]
     panels = {"cues": viz.draw_points(s.image, s.points[s.points.scores > cfg.cues.threshold])}
     panels["semantic map"] = viz.draw_semantic(s.semantic_map, image=s.image)
     panels["pseudo labels"] = viz.draw_instances(s.image, made[i])
@@ -170,8 +169,8 @@ for s in shown:
     images = collate([s]).images.to(next(run.model.parameters()).device)
     guesses.append(bestie.predict(run.model, images, run.cfg)[0].to("cpu"))
 sure = [g[g.scores > 0.2] for g in guesses]
-counts = [evaluation.label_quality([g], [s.truth]) for g, s in zip(sure, shown, strict=True)]
-balance = torch.tensor([c["true_positive"] - c["false_positive"] - c["missed"] for c in counts])
+q = evaluation.quality_by_image(sure, [s.truth for s in shown])
+balance = q["true_positive"] - q["false_positive"] - q["missed"]
 order = balance.argsort(descending=True, stable=True).tolist()
 
 # %%

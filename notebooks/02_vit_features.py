@@ -28,12 +28,13 @@ from importlib import resources
 
 import torch
 from matplotlib import pyplot as plt
-from torch.nn.functional import avg_pool2d, layer_norm, normalize, one_hot, pad, pixel_unshuffle
+from torch.nn.functional import avg_pool2d, layer_norm, normalize, one_hot, pixel_unshuffle
 
 # %%
-from wsis import evaluation, training, viz
+from wsis import training, viz
 from wsis.core import Points, read_json
 from wsis.data import CLASSES, Augment, CocoFolder, World, collate
+from wsis.evaluation import linear_probe, pair_auc
 from wsis.experiments.pretraining.vit import SCENES
 from wsis.methods import exits
 from wsis.models import build_vit, mean_affinity
@@ -282,21 +283,13 @@ def by_color(images):
     return -torch.cdist(color, color)
 
 
-def pair_auc(values, owner, pairs):  # values [B, n, n]; pairs: those of [B, n, n] that count
-    chosen, same = (owner > 0)[:, :, None] & pairs, owner[:, :, None] == owner[:, None]
-    return evaluation.auc(values.cpu().expand(same.shape)[chosen].numpy(), same[chosen].numpy())
-
-
 # %% [markdown]
 # And what does a single token know? A *linear probe* is the simplest reader: one linear map, fitted by ridge regression to
 # the tokens of some scenes, names what is in the patches of others. One probe names things (cat, boat), the other one
 # surfaces (grass, brick).
 
 # %%
-count, fitted = (
-    130,
-    90,
-)  # scenes; the probes are fitted to the first ones, all is judged on the rest
+count, fitted = 130, 90  # scenes; probes are fitted to the first ones and judged on the rest
 scenes, images, owner = opened(count)
 owner, colors = owner[fitted:], by_color(images[fitted:])
 distance = torch.cartesian_prod(torch.arange(16.0), torch.arange(16.0))
@@ -315,11 +308,10 @@ def split(x, known):  # the patches that are known: to fit, and to judge
 
 
 def probe(tokens, goal):  # the share of patches that it names right
-    x = pad(layer_norm(tokens, tokens.shape[-1:]), (0, 1), value=1.0).cpu()
-    (a, test), (names, truth) = split(x, goal >= 0), split(goal, goal >= 0)
-    ridge = a.mT @ a + 1e-3 * len(a) * torch.eye(a.shape[1])
-    readout = torch.linalg.solve(ridge, a.mT @ one_hot(names).float())
-    return ((test @ readout).argmax(1) == truth).float().mean().item()
+    x = layer_norm(tokens, tokens.shape[-1:]).cpu()
+    (known, test), (names, truth) = split(x, goal >= 0), split(goal, goal >= 0)
+    named = linear_probe(known, names, int(goal.max()) + 1, test, ridge=1e-3)
+    return (named == truth).float().mean().item()
 
 
 # %%
@@ -485,7 +477,10 @@ lost = copy.deepcopy(nets[first])
 lost.backbone.pos_embed.zero_()
 for kind, n in ((first, nets[first]), ("without positions", lost)):
     maps = similarities(n, n.run(n.embed(images[fitted:]), 0, read - 1), read)
-    attention, tokens = pair_auc(maps[0], owner, distance > 0), pair_auc(maps[2], owner, level)
+    attention, tokens = (
+        pair_auc(maps[0], owner, distance > 0),
+        pair_auc(maps[2], owner, level),
+    )
     print(f"{kind}: attention {attention:.2f} on all pairs, tokens {tokens:.2f} on level pairs")
 
 # %% [markdown]

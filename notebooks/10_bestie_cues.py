@@ -32,7 +32,7 @@ from wsis.core import changed, read_json, sources
 from wsis.data import Labelled, collate
 from wsis.methods import bestie
 from wsis.methods.bestie import cues, labels, model
-from wsis.methods.bestie import stages as pipeline
+from wsis.methods.bestie.stages import classifier, classifier_input, image_maps
 from wsis.models import load_weights
 from wsis.ops import components, grouping
 
@@ -83,9 +83,7 @@ viz.table(
 models, samples = {}, {}
 for kind, variant in variants.items():
     plain = changed(variant, classifier_weights="random")
-    models[kind] = pipeline.classifier(
-        plain, model.PeakAttention(cfg.pam.alpha), variant.pam.layers
-    )
+    models[kind] = classifier(plain, model.PeakAttention(cfg.pam.alpha), variant.pam.layers)
     load_weights(models[kind], folders[kind] / "classifier.safetensors")
     models[kind].eval()
     stored = read_json(folders[kind] / "cues.json")
@@ -96,9 +94,7 @@ truth = [s.truth for s in samples["PAM"]]
 
 # %%
 def activation(kind, i):  # float [C, H, W] in [0, 1]
-    return pipeline.image_maps(
-        models[kind], samples[kind][i], cfg, (1.0,), torch.device("cpu")
-    )[0]
+    return image_maps(models[kind], samples[kind][i], cfg, (1.0,), torch.device("cpu"))[0]
 
 
 def strong(kind, i, threshold=cfg.cues.threshold):
@@ -155,7 +151,7 @@ viz.show(
 # %%
 better = max(several, key=lambda i: hits("PAM", i) - hits("CAM", i))
 image, label = samples["PAM"][better].image, int(truth[better].labels[0])
-batch = collate([pipeline.classifier_input(samples["PAM"][better], cfg)])
+batch = collate([classifier_input(samples["PAM"][better], cfg)])
 net, x = models["PAM"], torch.arange(96.0)
 with torch.no_grad():
     backbone = net.backbone(batch.images)[-1]
@@ -277,10 +273,12 @@ viz.table([{"cues from": k, **evaluation.label_quality(v, truth)} for k, v in ps
 
 
 # %%
+counts = {kind: evaluation.quality_by_image(v, truth) for kind, v in pseudo.items()}
+right = {kind: q["true_positive"] - q["false_positive"] for kind, q in counts.items()}
+
+
 def gain(i):  # what PAM brings: right labels and cues, fewer wrong labels
-    right = [evaluation.label_quality([pseudo[kind][i]], [truth[i]]) for kind in ("CAM", "PAM")]
-    wrong, more = (right[0][k] - right[1][k] for k in ("false_positive", "true_positive"))
-    return wrong - more + hits("PAM", i) - hits("CAM", i)
+    return int(right["PAM"][i] - right["CAM"][i]) + hits("PAM", i) - hits("CAM", i)
 
 
 best = {}

@@ -32,8 +32,8 @@ from wsis.core import IGNORE, InstanceMap, Points, changed, read_json, sources
 from wsis.data import Labelled, collate
 from wsis.methods import bestie
 from wsis.methods.bestie import cues, labels
-from wsis.methods.bestie import stages as pipeline
 from wsis.methods.bestie.objective import render
+from wsis.methods.bestie.stages import classifier, image_maps
 from wsis.models import load_weights
 from wsis.ops import components, grouping
 
@@ -71,11 +71,11 @@ net = bestie.restore(cfg, folder).eval()
 stored = Labelled(train, folder / "semantic_maps", read_json(folder / "cues.json"))
 used = [stored[i] for i in range(min(len(train), 200))]
 truth = [s.truth for s in used]
-plain = pipeline.classifier(changed(cfg, classifier_weights="random"), torch.nn.ReLU(), ())
+plain = classifier(changed(cfg, classifier_weights="random"), torch.nn.ReLU(), ())
 load_weights(plain.eval(), other / "classifier.safetensors")
 rough, coarse = [], changed(cfg.semantic, sharpen=0, uncertain=0.0)
 for sample in used:
-    heat = pipeline.image_maps(plain, sample, cfg, coarse.scales, torch.device("cpu"))
+    heat = image_maps(plain, sample, cfg, coarse.scales, torch.device("cpu"))
     image = collate([sample]).images
     class_map = cues.semantic_map_from_activations(heat, image, coarse)[0]
     rough.append(replace(sample, semantic_map=class_map.byte()))
@@ -134,19 +134,15 @@ viz.table([{k: round(report["semantic_maps"][k], 3) for k in ("mIoU", "minutes")
 
 
 # %%
-KINDS = torch.tensor((2, 3, 1))  # by number of cues: none, one, more
-
-
 def strong(sample):
     return sample.points[sample.points.scores > cfg.cues.threshold]
 
 
-def verdict(sample):  # 1 several cues, 2 no cue, 3 accepted
+def verdict(sample):  # of each pixel: 1 several cues, 2 no cue, 3 accepted
     class_map = labels.tagged(sample.semantic_map[None].long(), sample.tags[None])
-    ids, number = components.connected_components(class_map)
-    x, y = strong(sample).xy.long().unbind(1)
-    hit = ids[0, y, x] * (class_map[0, y, x] == strong(sample).labels + 1)
-    return KINDS[hit.bincount(minlength=number + 1).clamp_max(2)][ids[0]] * (ids[0] > 0)
+    ids, cues = labels.count_cues(class_map, sample.points, cfg.cues.threshold)
+    status = torch.where(cues == 1, 3, torch.where(cues == 0, 2, 1))
+    return status[ids[0]] * (ids[0] > 0)
 
 
 # %%
@@ -174,10 +170,10 @@ viz.show(panels, rows=("what is there", "components"), title="Accepted, or left 
 
 # %%
 ours = pseudo["weak map"]
-counts = [evaluation.label_quality([made], [t]) for made, t in zip(ours, truth, strict=True)]
-i = max(
-    range(len(used)), key=lambda i: (counts[i]["true_positive"], min(counts[i]["missed"], 1))
-)
+counts = evaluation.quality_by_image(ours, truth)
+i = int(
+    (2 * counts["true_positive"] + (counts["missed"] > 0)).argmax()
+)  # right ones, and one missed
 image = used[i].image
 trace = bestie.explain(None, collate([used[i]]), cfg)
 center, offset, weight = (value[0] for value in trace.steps.values())
@@ -203,9 +199,8 @@ viz.show(panels, size=2.5, title="Instances as geometry")
 
 # %%
 def spots(offset, foreground, threshold):  # connected areas of short offsets, their table
-    near = (offset.norm(dim=0) < threshold) & foreground
-    ids, number = components.connected_components(near[None].long(), connectivity=4)
-    return ids[0], components.table(ids, number)
+    ids, table = grouping.find_spots(offset[None], foreground[None].long(), threshold)
+    return ids[0], table
 
 
 def passes(table, k=cfg.cluster):
@@ -424,22 +419,21 @@ viz.scrub(frames, [f"{d} px" for d in distances], "distance", start=3)
 # chance. Below, the training pictures that gain most.
 
 # %%
-better, gain = [], []
-for i, sample in enumerate(used):
+better = []
+for sample in used:
     batch = collate([sample])
     with torch.no_grad():
         out = bestie.infer(net, batch.images, cfg)
     refined, _ = labels.refined_labels(out, batch.semantic_maps, batch.tags, cfg)
     better.append(refined.unbind()[0])
-    old, new = (evaluation.label_quality([v], [truth[i]]) for v in (ours[i], better[i]))
-    right, wrong = (new[key] - old[key] for key in ("true_positive", "false_positive"))
-    gain.append((right - wrong, i))
+old, new = (evaluation.quality_by_image(v, truth) for v in (ours, better))
+right, wrong = (new[key] - old[key] for key in ("true_positive", "false_positive"))
 rows = {"pseudo labels": ours, "refined labels": better}
 viz.table([{"": name, **evaluation.label_quality(v, truth)} for name, v in rows.items()])
 
 # %%
 panels = [{}, {}, {}]
-for _, i in sorted(gain, reverse=True)[:4]:
+for i in (right - wrong).argsort(descending=True, stable=True)[:4].tolist():
     picture, title = used[i].image, f"scene {i}"
     panels[0][title] = viz.draw_instances(picture, truth[i])
     panels[1][title] = viz.draw_instances(picture, ours[i])

@@ -58,9 +58,8 @@ net = bestie.restore(cfg, folder).eval()
 
 
 def balance(predicted, truth):  # per picture: objects right, less wrong, less missed
-    pairs = zip(predicted, truth, strict=True)
-    counts = [evaluation.label_quality([p], [t]).values() for p, t in pairs]
-    return torch.tensor([right - wrong - missed for right, wrong, missed in counts])
+    counts = evaluation.quality_by_image(predicted, truth)
+    return counts["true_positive"] - counts["false_positive"] - counts["missed"]
 
 
 # %%
@@ -147,18 +146,26 @@ ax.set_axis_off()
 # %%
 stored = Labelled(opened.train, folder / "semantic_maps", read_json(folder / "cues.json"))
 used = [stored[i] for i in range(min(len(stored), 200))]
-pseudo, own, refined, case = [], [], [], []
+pseudo, own, refined = [], [], []
 for sample in used:
     batch = collate([sample])
     with torch.no_grad():
         own.append(bestie.infer(net, batch.images, cfg))
     pseudo.append(bestie.targets(net, batch, cfg))
     refined.append(labels.refined_labels(own[-1], batch.semantic_maps, batch.tags, cfg)[0])
-    both = (x[-1].unbind() for x in (pseudo, refined))
-    found = [evaluation.label_quality(x, [sample.truth]).values() for x in both]
-    (right, wrong, _), (after, false, _) = found
-    case.append((right > 0 and wrong + false == 0, after - right, after))
-mixed = sorted(range(len(used)), key=case.__getitem__, reverse=True)
+
+# %%
+true = [s.truth for s in used]
+of_labels, of_refined = (
+    evaluation.quality_by_image([made.unbind()[0] for made in each], true)
+    for each in (pseudo, refined)
+)
+right, after = of_labels["true_positive"], of_refined["true_positive"]
+clean = (right > 0) & (of_labels["false_positive"] + of_refined["false_positive"] == 0)
+gain = (
+    10_000 * clean + 100 * (after - right) + after
+)  # clean, then what is gained, then all right
+mixed = gain.argsort(descending=True, stable=True).tolist()
 
 # %%
 m = mixed[0]

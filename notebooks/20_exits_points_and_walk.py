@@ -33,9 +33,9 @@ from wsis.core import changed, sources
 from wsis.data import World, collate
 from wsis.methods import exits
 from wsis.methods.exits import labels
-from wsis.methods.exits import stages as pipeline
 from wsis.methods.exits.crops import CropAugment, ObjectCrops, to_crop
 from wsis.methods.exits.model import build_extractor
+from wsis.methods.exits.stages import quality, true_tokens
 from wsis.models import load_weights, mean_affinity
 from wsis.ops import components
 from wsis.ops import random_walk as similarity
@@ -75,7 +75,7 @@ side = view.crop.size // patch
 look = CropAugment(view.crop, training=False)
 objects = ObjectCrops(train, view.crop, training=True)
 crops = [look(objects[i], 0) for i in range(min(len(objects), 128))]
-batch, truth = collate(crops), pipeline.true_tokens(crops, patch)
+batch, truth = collate(crops), true_tokens(crops, patch)
 clicks = labels.clicks(batch)
 seeds = labels.find_seeds(clicks, batch.valid, patch, view)
 
@@ -254,7 +254,7 @@ of_hops = {}
 for k in (*range(1, 9), "limit"):
     tried = changed(view.walk, limit=True) if k == "limit" else changed(view.walk, hops=k)
     tried, result = found(labels.scores(affinity, seeds, tried), tried)
-    of_hops[k] = {"tau": tried.tau_fg, **pipeline.quality([(result, truth)])}
+    of_hops[k] = {"tau": tried.tau_fg, **quality([(result, truth)])}
 
 
 # %%
@@ -329,7 +329,7 @@ by_layer = {"after the warm-up": {}, "as pretrained": {}}
 for rows, of in zip(by_layer.values(), (net, start), strict=True):
     for layer, shares in alike(batch.images, of):
         result = found(labels.scores(shares, seeds, view.walk))[1]
-        rows[layer] = pipeline.quality([(result, truth)])
+        rows[layer] = quality([(result, truth)])
 figure, axes = plt.subplots(1, 2, figsize=(8.4, 2.9), layout="constrained", sharey=True)
 for ax, (name, rows) in zip(axes, by_layer.items(), strict=True):
     plot(ax, "precision", rows)
@@ -375,7 +375,7 @@ def planted(count, **knobs):  # scenes of another world, and the crops of their 
 
 _, cut = planted(80, occlusion=1.0, contact=0.0)
 cut = [c for c in cut if evaluation.separated(c.truth.masks).all()]
-cut_batch, on = collate(cut), pipeline.true_tokens(cut, patch)
+cut_batch, on = collate(cut), true_tokens(cut, patch)
 cut_seeds = labels.find_seeds(labels.clicks(cut_batch), cut_batch.valid, patch, view)
 cut_score = labels.scores(similar(cut_batch.images), cut_seeds, walk)
 cut_found = labels.select(cut_score, cut_seeds, walk)
@@ -389,9 +389,7 @@ total = len(pieces[pieces > 0].unique())
 shares = {k: len(pieces[m & (pieces > 0)].unique()) / total for k, m in reached.items()}
 row = {"objects": len(cut), "pieces": total, **{f"with {k}": v for k, v in shares.items()}}
 viz.table(
-    [row | pipeline.quality([(cut_found, on)])],
-    digits=2,
-    caption="Pieces with a label, found tokens",
+    [row | quality([(cut_found, on)])], digits=2, caption="Pieces with a label, found tokens"
 )
 
 # %%
@@ -435,7 +433,7 @@ twin = torch.stack([c.truth.masks.any(0) for c, _ in around])
 twin = twin[:, patch // 2 :: patch, patch // 2 :: patch].flatten(1)
 
 # %%
-pair_batch, own = collate(pairs), pipeline.true_tokens(pairs, patch)
+pair_batch, own = collate(pairs), true_tokens(pairs, patch)
 others, likeness = torch.cat([tokens_of(*a) for a in around]), similar(pair_batch.images)
 results, rows = {}, []
 for switch in (False, True):
@@ -560,9 +558,7 @@ for push in sorted(pushes):
     s = labels.find_seeds(clicks, batch.valid, patch, changed(view, **{"seeds.push": push}))
     result = labels.select(labels.scores(affinity, s, walk), s, walk)
     share = float((s.foreground & truth).sum() / s.foreground.sum())
-    rows.append(
-        {"push": push, "clicks on the object": share, **pipeline.quality([(result, truth)])}
-    )
+    rows.append({"push": push, "clicks on the object": share, **quality([(result, truth)])})
 viz.table(rows, digits=2)
 
 # %% [markdown]

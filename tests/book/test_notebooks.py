@@ -81,7 +81,7 @@ def test_what_it_takes_from_the_package_exists(name):
             if found is None and importlib.util.find_spec(f"{node.module}.{alias.name}"):
                 found = importlib.import_module(f"{node.module}.{alias.name}")
             missing += [f"{node.module}.{alias.name}"] * (found is None)
-            if isinstance(found, types.ModuleType):
+            if isinstance(found, types.ModuleType | types.FunctionType):
                 modules[alias.asname or alias.name] = found
     for node in (n for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name)):
         module = modules.get(node.value.id)
