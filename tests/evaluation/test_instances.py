@@ -16,7 +16,16 @@ from pycocotools.cocoeval import COCOeval
 from wsis.core.errors import DataError
 from wsis.core.types import Instances, Points
 from wsis.data.masks import encode_masks
-from wsis.evaluation import MeanIoU, coco_ap, cue_quality, intersection, label_quality, matches, quality_by_image, voc_ap
+from wsis.evaluation import (
+    MeanIoU,
+    coco_ap,
+    cue_quality,
+    intersection,
+    label_quality,
+    matches,
+    quality_by_image,
+    voc_ap,
+)
 from wsis.evaluation.files import coco_ap_files, semantic_files, voc_ap_files
 
 
