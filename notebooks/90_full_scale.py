@@ -77,7 +77,7 @@ for recipe in sorted(Path("recipes").glob("*.yaml")):
 # once, by
 #
 # ```bash
-# python -m wsis.data.convert voc --voc VOCdevkit/VOC2012 --sbd benchmark_RELEASE/dataset \
+# python -m wsis convert voc --voc VOCdevkit/VOC2012 --sbd benchmark_RELEASE/dataset \
 #   --out /data/voc12
 # ```
 #

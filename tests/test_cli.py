@@ -2,6 +2,8 @@
 
 import json
 import shlex
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ from wsis.core.types import InstanceMap, Points
 from wsis.data.coco import CocoFolder
 from wsis.data.label_maps import write_label_map
 from wsis.data.world import WorldConfig
-from wsis.experiments import doctor
+from wsis.experiments import environment
 from wsis.methods import bestie, load_run
 from wsis.training import apply as annotate
 from wsis.training.dry_run import dry_run
@@ -112,6 +114,11 @@ def test_clicks_that_had_to_be_simulated_are_mentioned(clicked, scenes, place, c
         ("weak masks.json --out weak.json", "nothing to simulate"),
         ("label nowhere --data x --out y", "nowhere holds no run"),
         ("predict nowhere --images x --out y", "nowhere holds no run"),
+        ("trian bestie", "No such command 'trian'"),
+        ("train bestie --scal tiny", "No such option: --scal"),
+        ("table all --seeds 0", "Invalid value for '--seeds'"),
+        ("pretrain vit_tiny_clip --out x", "no recipe for 'vit_tiny_clip'"),
+        ("convert ade nowhere x", "nowhere/images/training holds no"),
         ("evaluate a.json b.json --metric coco", "b.json does not exist"),
         ("evaluate a b --metric coco --split S4", "--split belongs to --metric semantic"),
         ("evaluate a b --metric coco --objects c.json", "--objects belongs to --metric separated"),
@@ -305,35 +312,41 @@ def test_dry_run_estimates_every_training(tiny):
         assert hours == pytest.approx(steps * batch / speed / 3600, rel=0.05)
 
 
-def findings(monkeypatch, **names):
-    for name, value in names.items():
-        monkeypatch.setattr(doctor, name, value)
-    return {f.subject: f for f in doctor.findings()}
-
-
-def test_doctor_finds_what_the_tests_run_with(monkeypatch):
+def test_doctor_finds_what_the_tests_run_with(monkeypatch, tmp_path):
     monkeypatch.delenv("WSIS_PHOTOS", raising=False)
-    found = findings(monkeypatch)
-    assert found["torch"].state == "ok" and found["WSIS_PHOTOS"].state == "note"
+    findings = {f.subject: f for f in environment.findings()}
+    assert findings["torch"].state == "ok" and findings["WSIS_PHOTOS"].state == "note"
+    assert {"accelerate", "devices", "weights vgg_tiny", "ImageNet vgg16", "disk", "book"} <= findings.keys()
+    monkeypatch.setenv("WSIS_PHOTOS", str(tmp_path))
+    assert "holds no */annotations" in environment.photographs().words
 
 
 def test_doctor_names_the_remedy_and_exits_with_1(monkeypatch, capsys):
-    monkeypatch.setitem(doctor.NEEDED, "tqdm", "999.0")
-    assert doctor.examine() == 1
+    monkeypatch.setattr(environment, "requirements", lambda extra="": {"tqdm": "999.0", "no-such-package": "1.0"})
+    assert wsis("doctor") == 1
     out = capsys.readouterr().out
-    assert "is too old; pip install 'tqdm>=999.0'" in out and "1 missing" in out
+    assert "is too old; pip install 'tqdm>=999.0'" in out and "2 missing" in out
+    assert "pip install 'no-such-package>=1.0'" in out
 
 
-def test_doctor_says_what_photographs_should_be(monkeypatch, tmp_path):
-    monkeypatch.setenv("WSIS_PHOTOS", str(tmp_path))
-    assert "holds no */annotations" in findings(monkeypatch)["WSIS_PHOTOS"].words
+def test_a_checkout_that_is_not_installed_still_knows_its_versions(monkeypatch):
+    def absent(name):
+        raise environment.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(environment.metadata, "requires", absent)
+    assert environment.versions()["torch"] and environment.requirements("book") == {}
 
 
-def test_doctor_needs_what_the_package_requires():
-    from importlib.metadata import requires
-
-    direct = [r for r in requires("wsis") or [] if "extra" not in r]
-    assert {f"{name}>={least}" for name, least in doctor.NEEDED.items()} == set(direct)
+def test_help_is_quick_and_lists_the_verbs(capsys):
+    code = (
+        "import sys; from wsis.__main__ import main; status = main(['--help']); print(status, 'torch' in sys.modules)"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    verbs = ["doctor", "world", "weak", "train", "label", "predict", "evaluate", "table", "pretrain", "convert"]
+    assert [line.split()[0] for line in printed.split("Commands:")[1].splitlines()[1:11]] == verbs
+    assert printed.split()[-2:] == ["0", "False"]
+    for verb in [*verbs[:-1], *(f"convert {name}" for name in ("voc", "coco-stuff", "ade"))]:
+        assert wsis(verb, "--help") == 0 and f"wsis {verb} [OPTIONS]" in capsys.readouterr().out
 
 
 def test_attentionshift_labels_every_click(place, scenes):

@@ -1,58 +1,70 @@
-"""The command line: each verb is one function call with a typed config.
+"""The command line: each verb is a function whose signature lists its options; `-h` after a verb explains them."""
 
-python -m wsis {doctor,world,weak,train,label,predict,evaluate,table}        -h after a verb lists its options
-"""
-
-import argparse
 import json
-import os
 import sys
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from wsis.command_options import verbs_parser
-from wsis.core.config import changed
+import typer
+from typer import Argument, Option
+
+from wsis.core.config import Scale, changed
 from wsis.core.errors import ConfigError, WsisError
+from wsis.core.report import is_first_process, report
+
+# Verbs import what they need themselves, since `--help` should not wait for torch.
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    help="Segmentation from cheap labels: train, apply and evaluate BESTIE, EXITS, AttentionShift and SimFormer.",
+)
+convert = typer.Typer(
+    rich_markup_mode=None, help="Convert a published data set, once, to the formats that are read here."
+)
+app.add_typer(convert, name="convert")
+
+Out = Annotated[Path, Option(help="File or folder to write.")]
+Device = Annotated[str, Option(help="auto, cpu or cuda.")]
+DropInvalid = Annotated[bool, Option("--drop-invalid", help="Leave out annotations with unusable shapes.")]
+Settings = Annotated[list[str] | None, Option("--set", metavar="KEY=VALUE", help="Change a setting (repeatable).")]
+Workers = Annotated[int, Option(help="Processes that load images.")]
+DATA = "world, or a folder in COCO format; for simformer a folder with class maps."
+WeakFile = Annotated[Path | None, Option(help="COCO JSON whose weak labels replace those of the data.")]
+RunFolder = Annotated[Path, Argument(metavar="RUN", help="Folder of a finished run.")]
+Source = Annotated[Path, Argument(metavar="SRC", help="Folder of the unpacked data.")]
+Target = Annotated[Path, Argument(metavar="OUT", help="Folder to write.")]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one verb; the exit status is 1 if doctor finds something missing, 2 for a mistake of the user."""
-    options = parser().parse_args(arguments)
+    """Run one verb; the exit status is 1 if doctor finds something missing, and 2 for a mistake of the user."""
     try:
-        return options.run(options) or 0
-    except WsisError as error:
-        print(f"error: {error}", file=sys.stderr)
+        return typer.main.get_command(app)(arguments, prog_name="python -m wsis", standalone_mode=False) or 0
+    except (WsisError, typer.TyperException) as error:
+        message = error.format_message() if isinstance(error, typer.TyperException) else error
+        print(f"error: {message}", file=sys.stderr)
         return 2
 
 
-def parser() -> argparse.ArgumentParser:
-    """All verbs with their options."""
-    return verbs_parser(
-        {
-            "doctor": doctor,
-            "world": world,
-            "weak": weak,
-            "train": train,
-            "label": label,
-            "predict": predict,
-            "evaluate": evaluate,
-            "table": table,
-        }
-    )
-
-
-def say(*words: object) -> None:
-    """Print, in the first of several processes only."""
-    if os.environ.get("RANK", "0") == "0":
-        print(*words, flush=True)
-
-
-def doctor(options: argparse.Namespace) -> int:
-    from wsis.experiments.doctor import examine
+@app.command()
+def doctor() -> int:
+    """Check the environment; where something is missing, name the remedy and exit with status 1."""
+    from wsis.experiments.environment import examine
 
     return examine()
 
 
-def world(options: argparse.Namespace) -> None:
+@app.command()
+def world(
+    out: Out,
+    train: Annotated[int, Option(help="Number of scenes.")] = 2000,
+    val: Annotated[int, Option(help="Number of scenes.")] = 200,
+    size: Annotated[int | None, Option(help="Side of the images in pixels (default: that of a tiny run).")] = None,
+    seed: int = 0,
+    class_maps: Annotated[bool, Option("--class-maps", help="Write a class for every pixel, for simformer.")] = False,
+) -> None:
+    """Write the embedded world as a data set."""
     from dataclasses import replace
 
     from wsis.data.coco import write_dataset
@@ -60,193 +72,252 @@ def world(options: argparse.Namespace) -> None:
     from wsis.data.world import World
     from wsis.weak.sources import TINY_WORLD
 
-    config = TINY_WORLD if options.size is None else replace(TINY_WORLD, size=options.size)
-    for split, length in (("train", options.train), ("val", options.val)):
-        scenes = World(split, length, options.seed, config)
-        if options.class_maps:
-            write_semantic(SemanticWorld(scenes), options.out, split)
+    config = TINY_WORLD if size is None else replace(TINY_WORLD, size=size)
+    for split, length in (("train", train), ("val", val)):
+        scenes = World(split, length, seed, config)
+        if class_maps:
+            write_semantic(SemanticWorld(scenes), out, split)
         else:
-            write_dataset(scenes, options.out, split)
-        say(f"{options.out}: {length} scenes of {config.size} px in the split {split}")
+            write_dataset(scenes, out, split)
+        report(f"{out}: {length} scenes of {config.size} px in the split {split}")
 
 
-def weak(options: argparse.Namespace) -> None:
+@app.command()
+def weak(
+    source: Annotated[Path, Argument(metavar="SRC.json", help="COCO JSON with masks.")],
+    out: Out,
+    points: Annotated[
+        Literal["box_center", "mask_centroid", "mask_random"] | None, Option(help="Where to click.")
+    ] = None,
+    extreme: Annotated[bool, Option("--extreme", help="Click each object's top, left, bottom and right.")] = False,
+    tags: Annotated[bool, Option("--tags", help="List the classes of each image.")] = False,
+    seed: int = 0,
+    drop_invalid: DropInvalid = False,
+) -> None:
+    """Simulate an annotator: add clicks, extreme points or tags to a copy of a JSON with masks."""
     from wsis.weak.files import simulate_file
 
-    if not (options.points or options.extreme or options.tags):
+    if not (points or extreme or tags):
         raise ConfigError("nothing to simulate; ask for --points KIND, --extreme or --tags")
-    counts = simulate_file(
-        options.source,
-        options.out,
-        points=options.points,
-        extreme=options.extreme,
-        tags=options.tags,
-        seed=options.seed,
-        drop_invalid=options.drop_invalid,
-    )
-    say(f"{options.out}: " + ", ".join(f"{n} {kind.replace('_', ' ')}" for kind, n in counts.items()))
+    choices = {"points": points, "extreme": extreme, "tags": tags, "seed": seed, "drop_invalid": drop_invalid}
+    counts = simulate_file(source, out, **choices)
+    report(f"{out}: " + ", ".join(f"{n} {kind.replace('_', ' ')}" for kind, n in counts.items()))
 
 
-def train(options: argparse.Namespace) -> None:
-    from wsis import methods
+@app.command()
+def train(
+    method: Annotated[str, Argument(help="bestie, exits, attentionshift or simformer.")],
+    out: Annotated[Path | None, Option(help="Folder of the run.")] = None,
+    scale: Annotated[Scale | None, Option(help="Preset of the settings (default: tiny).")] = None,
+    data: Annotated[str | None, Option(metavar="world|DIR", help=DATA)] = None,
+    seed: Annotated[int | None, Option(help="Seed of the run and of the world (default: 0).")] = None,
+    device: Annotated[str | None, Option(help="auto, cpu or cuda (default: auto).")] = None,
+    set_: Settings = None,
+    recipe: Annotated[Path | None, Option(help="YAML or JSON file: scale, data, seed, device and settings.")] = None,
+    weak: WeakFile = None,
+    stage: Annotated[list[str] | None, Option(metavar="NAME", help="Run only this stage (repeatable).")] = None,
+    resume: Annotated[bool, Option("--resume", help="Continue the run in --out.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Estimate time and memory from a few steps on noise.")] = False,
+    workers: Workers = 0,
+    drop_invalid: DropInvalid = False,
+) -> None:
+    """Train a method: run all of its stages, or some."""
     from wsis.experiments.recipes import read_recipe
+    from wsis.methods import method as find_method
+    from wsis.training import dry_run as rehearsal
     from wsis.training import runs
-    from wsis.training.dry_run import dry_run
     from wsis.weak.sources import open_data
 
-    recipe = read_recipe(options.recipe) if options.recipe else {}
-    asked = {k: getattr(options, k) for k in ("scale", "data", "seed", "device") if getattr(options, k) is not None}
-    chosen = {"scale": "tiny", "data": "world", "seed": 0, "device": "auto", **recipe, **asked}
-    package = methods.method(options.method)
-    cfg = changed(package.FULL if chosen["scale"] == "full" else package.TINY, **chosen.get("settings", {}))
-    cfg = changed(cfg, **settings(options.set))
-    if options.dry_run:
-        say(dry_run(package, cfg, chosen["device"], options.workers))
-        return
-    if options.out is None:
+    chosen = read_recipe(recipe, scale=scale, data=data, seed=seed, device=device)
+    package = find_method(method)
+    cfg = changed(getattr(package, chosen["scale"].upper()), **chosen["settings"] | settings(set_))
+    if dry_run:
+        return report(rehearsal.dry_run(package, cfg, chosen["device"], workers))
+    if out is None:
         raise ConfigError("--out is missing; name the folder of the run")
-    if (options.out / "run.json").exists() and not options.resume and os.environ.get("RANK", "0") == "0":
-        raise ConfigError(f"{options.out} holds a run already; go on with --resume, or choose another --out")
-    data = open_data(
-        chosen["data"],
-        chosen["scale"],
-        clicks=cfg.clicks,
-        seed=chosen["seed"],
-        weak=options.weak,
-        drop_invalid=options.drop_invalid,
+    if (out / "run.json").exists() and not resume and is_first_process():
+        raise ConfigError(f"{out} holds a run already; continue it with --resume, or choose another --out")
+    seed = chosen["seed"]
+    opened = open_data(
+        chosen["data"], chosen["scale"], clicks=cfg.clicks, seed=seed, weak=weak, drop_invalid=drop_invalid
     )
-    for note in data.notes:
-        say(note)
-    reports = runs.fit(
-        package,
-        cfg,
-        data.train,
-        data.val,
-        options.out,
-        data=data.description,
-        seed=chosen["seed"],
-        device=chosen["device"],
-        only=tuple(options.stage),
-        workers=options.workers,
-    )
-    for name, report in reports.items():
-        say(f"{name}: {figures(report)}")
+    for note in opened.notes:
+        report(note)
+    options = {"data": opened.description, "seed": seed, "device": chosen["device"], "workers": workers}
+    for name, figures in runs.fit(
+        package, cfg, opened.train, opened.val, out, only=tuple(stage or ()), **options
+    ).items():
+        report(f"{name}: {line(figures)}")
 
 
-def label(options: argparse.Namespace) -> None:
+@app.command()
+def label(
+    folder: RunFolder,
+    data: Annotated[Path, Option(metavar="DIR", help="A folder in COCO format or with class maps.")],
+    out: Out,
+    split: str = "val",
+    weak: WeakFile = None,
+    drop_invalid: DropInvalid = False,
+    device: Device = "auto",
+) -> None:
+    """Turn clicks or tags into masks in COCO JSON, or into label PNGs."""
     from wsis import methods
     from wsis.data.coco import CocoFolder
     from wsis.data.semantic import SemanticFolder
-    from wsis.training import apply as annotate
+    from wsis.training import apply
     from wsis.weak.sources import clicked
 
-    run = methods.load_run(options.folder, options.device)
-    clicks, described = run.cfg.clicks, f"{options.data} {options.split} {options.weak}"
+    run = methods.load_run(folder, device)
+    clicks, description = run.cfg.clicks, f"{data} {split} {weak}"
     if clicks == "class_maps":
-        maps = SemanticFolder(options.data, options.split, options.weak)
-        counts = annotate.class_maps(run, maps, options.out, described, annotate.labeled)
-        say(f"{options.out}: {figures(counts)}")
-        return
-    dataset: Any = CocoFolder(options.data, options.split, options.weak, drop_invalid=options.drop_invalid)
+        counts = apply.class_maps(run, SemanticFolder(data, split, weak), out, description, apply.labeled)
+        return report(f"{out}: {line(counts)}")
+    dataset: Any = CocoFolder(data, split, weak, drop_invalid=drop_invalid)
     for message in dataset.dropped:
-        say(f"left out: {message}")
-    note = ""
+        report(f"left out: {message}")
     if clicks:
-        dataset, note = clicked(dataset, options.split, clicks)
-        say(note or f"{clicks.replace('_', ' ')} of {options.weak or options.data}")
-    counts = annotate.label(run, dataset, options.out, described)
-    say(f"{options.out}: {figures(counts)}")
+        dataset, note = clicked(dataset, split, clicks)
+        report(note or f"{clicks.replace('_', ' ')} of {weak or data}")
+    report(f"{out}: {line(apply.label(run, dataset, out, description))}")
 
 
-def predict(options: argparse.Namespace) -> None:
+@app.command()
+def predict(
+    folder: RunFolder,
+    images: Annotated[Path, Option(metavar="DIR", help="A folder of images.")],
+    out: Out,
+    device: Device = "auto",
+) -> None:
+    """Predict scored masks in COCO results format, or label PNGs, for images without labels."""
     from wsis import methods
     from wsis.data.images import ImageFolder
-    from wsis.training import apply as annotate
+    from wsis.training import apply
 
-    run = methods.load_run(options.folder, options.device)
+    run = methods.load_run(folder, device)
     if run.cfg.clicks == "class_maps":
-        maps, folder = ImageFolder(options.images), str(options.images)
-        counts = annotate.class_maps(run, maps, options.out, folder, annotate.predicted)
+        counts = apply.class_maps(run, ImageFolder(images), out, str(images), apply.predicted)
     else:
-        counts = annotate.predict(run, options.images, options.out)
-    say(f"{options.out}: {figures(counts)}")
+        counts = apply.predict(run, images, out)
+    report(f"{out}: {line(counts)}")
 
 
-def evaluate(options: argparse.Namespace) -> None:
+@app.command()
+def evaluate(
+    predicted: Annotated[Path, Argument(help="COCO results, COCO JSON, or a folder of label PNGs.")],
+    truth: Annotated[Path, Argument(help="COCO JSON, or a folder of label PNGs of the same names.")],
+    metric: Annotated[Literal["coco", "voc", "pseudo", "separated", "semantic"], Option(help="What to measure.")],
+    objects: Annotated[Path | None, Option(help="separated: JSON list of objects (default: those in pieces).")] = None,
+    split: Annotated[str | None, Option(help="semantic: novel classes (S4, random:SHARE:SEED or names:A,B).")] = None,
+    out: Annotated[Path | None, Option(help="Also write the figures to this JSON file.")] = None,
+) -> None:
+    """Compare masks or label maps with the ground truth."""
     from wsis.core.files import write_json
-    from wsis.core.table import table as draw
+    from wsis.core.table import table as text_table
     from wsis.core.types import IGNORE
     from wsis.data.semantic import read_categories
     from wsis.data.splits import find_split
-    from wsis.evaluation.files import coco_ap_files, pseudo_files, semantic_files, separated_files, voc_ap_files
+    from wsis.evaluation import files
 
-    for option, metric in (("split", "semantic"), ("objects", "separated")):
-        if getattr(options, option) is not None and options.metric != metric:
-            raise ConfigError(f"--{option} belongs to --metric {metric}; with {options.metric} leave it out")
-    match options.metric:
-        case "coco":
-            found: dict[str, Any] = coco_ap_files(options.predicted, options.truth)
-        case "voc":
-            found = voc_ap_files(options.predicted, options.truth)
-        case "pseudo":
-            found = pseudo_files(options.predicted, options.truth)
-        case "separated":
-            found = separated_files(options.predicted, options.truth, options.objects)
-        case _:  # classes that occur in neither folder do not count, so any number above the values will do
-            values, novel = [str(i) for i in range(1, IGNORE)], None
-            if options.split:
-                classes, ids = read_categories(options.truth.parent / "categories.json")
-                novel = [ids[label] - 1 for label in find_split(options.split, classes)]
-            found = semantic_files(options.predicted, options.truth, values, novel=novel)
-    known = {k: v for k, v in found.items() if isinstance(v, float) and v == v}
-    say(repr(draw([{"metric": k, "percent": 100 * v} for k, v in known.items() if k != "objects"])))
-    if "objects" in known:
-        say(f"of {known['objects']:.0f} objects")
-    if options.out:
-        write_json(options.out, known, indent=1)
+    for option, value, owner in (("split", split, "semantic"), ("objects", objects, "separated")):
+        if value is not None and metric != owner:
+            raise ConfigError(f"--{option} belongs to --metric {owner}; with {metric} leave it out")
+    if metric == "semantic":  # classes that occur in neither folder do not count, so all possible values are named
+        classes, ids = read_categories(truth.parent / "categories.json") if split else ((), {})
+        novel = [ids[label] - 1 for label in find_split(split, classes)] if split else None
+        figures = files.semantic_files(predicted, truth, [str(i) for i in range(1, IGNORE)], novel=novel)
+    elif metric == "separated":
+        figures = files.separated_files(predicted, truth, objects)
+    else:
+        measures = {"coco": files.coco_ap_files, "voc": files.voc_ap_files, "pseudo": files.pseudo_files}
+        figures = measures[metric](predicted, truth)
+    figures = {k: v for k, v in figures.items() if isinstance(v, float) and v == v}
+    report(repr(text_table([{"metric": k, "percent": 100 * v} for k, v in figures.items() if k != "objects"])))
+    if "objects" in figures:
+        report(f"of {figures['objects']:.0f} objects")
+    if out:
+        write_json(out, figures, indent=1)
 
 
-def table(options: argparse.Namespace) -> None:
-    from wsis.experiments import costs
+@app.command()
+def table(
+    id: Annotated[str, Argument(help="bestie.table1, ..., or all.")],
+    scale: Annotated[Scale, Option(help="Preset of the settings.")] = "tiny",
+    data: Annotated[str, Option(metavar="world|DIR", help=DATA)] = "world",
+    seeds: Annotated[int, Option(min=1, help="Number of seeds, from 0 on.")] = 3,
+    out: Annotated[Path, Option(help="Folder of the results files.")] = Path("book/results"),
+    folder: Annotated[Path, Option("--runs", help="Folder of the runs; finished ones are reused.")] = Path("runs"),
+    set_: Settings = None,
+    device: Device = "auto",
+    workers: Workers = 0,
+    drop_invalid: DropInvalid = False,
+) -> None:
+    """Run a published table and print its verdicts."""
     from wsis.experiments.results import as_text
-    from wsis.experiments.runner import run_table, write
+    from wsis.experiments.runner import run_table
     from wsis.experiments.tables import find
 
-    if options.id in (costs.ID, "all"):
-        result = costs.run_costs(options.scale, options.seeds, options.device)
-        write(options.out, result)
-        say(f"\n{as_text(result)}\n")
-    for one in find(options.id):
-        result = run_table(
-            one,
-            options.scale,
-            options.data,
-            range(options.seeds),
-            options.out,
-            options.runs,
-            settings=settings(options.set),
-            device=options.device,
-            workers=options.workers,
-            drop_invalid=options.drop_invalid,
-        )
-        say(f"\n{as_text(result)}\n")
+    options = {"settings": settings(set_), "device": device, "workers": workers, "drop_invalid": drop_invalid}
+    for one in find(id):
+        report(f"\n{as_text(run_table(one, scale, data, range(seeds), out, folder, **options))}\n")
 
 
-def settings(pairs: list[str]) -> dict[str, str]:
+@app.command()
+def pretrain(
+    name: Annotated[str, Argument(help="vgg_tiny, vit_tiny_mae, ... or vit_mobile_points.")],
+    out: Annotated[Path, Option(help="Folder of the weights.")] = Path("wsis/models/shipped"),
+    steps: Annotated[int | None, Option(help="Training steps, in place of the recipe's.")] = None,
+    scenes: Annotated[int | None, Option(help="Number of scenes, in place of the recipe's.")] = None,
+    images: Annotated[Path | None, Option(help="A folder of images to continue with.")] = None,
+    below: Annotated[str, Option(help="Weights of the convolutions of vit_mobile_points.")] = "imagenet",
+) -> None:
+    """Pretrain a small backbone; write its weights and card."""
+    from wsis.experiments.pretraining.recipes import pretrain
+
+    report(pretrain(name, out, steps, scenes, images, below))
+
+
+@convert.command("voc")
+def convert_voc(
+    voc: Annotated[Path, Option(help="Folder VOCdevkit/VOC2012.")],
+    out: Out,
+    sbd: Annotated[Path | None, Option(help="Folder benchmark_RELEASE/dataset, for trainaug.")] = None,
+) -> None:
+    """PASCAL VOC 2012, with SBD or without."""
+    from wsis.data.convert.voc import convert_voc
+
+    report(f"{out}: {line(convert_voc(voc, out, sbd))} images")
+
+
+@convert.command("coco-stuff")
+def convert_coco_stuff(source: Source, out: Target) -> None:
+    """COCO-Stuff-10K, version 1.0."""
+    from wsis.data.convert.semantic import convert_coco_stuff
+
+    report(f"{out}: {line(convert_coco_stuff(source, out))} images")
+
+
+@convert.command("ade")
+def convert_ade(source: Source, out: Target) -> None:
+    """ADE20K as in the scene parsing challenge."""
+    from wsis.data.convert.semantic import convert_ade
+
+    report(f"{out}: {line(convert_ade(source, out))} images")
+
+
+def settings(pairs: list[str] | None) -> dict[str, str]:
     """`["a.b=1"]` as `{"a.b": "1"}`; `config.changed` reads the values.
 
     Raises:
         ConfigError: a pair without `=`.
     """
-    wrong = [p for p in pairs if "=" not in p]
-    if wrong:
-        raise ConfigError(f"--set {wrong[0]}: write it as key=value")
-    return dict(p.split("=", 1) for p in pairs)
+    for pair in pairs or []:
+        if "=" not in pair:
+            raise ConfigError(f"--set {pair}: write it as key=value")
+    return dict(pair.split("=", 1) for pair in pairs or [])
 
 
-def figures(report: dict[str, Any]) -> str:
-    """A report in one line."""
-    plain = {k: v for k, v in report.items() if k != "key"}
+def line(figures: dict[str, Any]) -> str:
+    plain = {k: v for k, v in figures.items() if k != "key"}
     return ", ".join(f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {json.dumps(v)}" for k, v in plain.items())
 
 

@@ -5,9 +5,10 @@ import shlex
 from pathlib import Path
 
 import pytest
+import typer
 
 from book import build, pages
-from wsis.__main__ import parser
+from wsis.__main__ import app
 from wsis.core.config import flatten
 from wsis.methods import attentionshift, bestie, exits, simformer
 
@@ -81,4 +82,7 @@ def test_contents_list_exactly_what_there_is():
 def test_command_lines_are_accepted(name):
     text = re.sub(r"\\\n(?:# )?\s*", "", TEXTS[name])
     for line in re.findall(r"^(?:# )?(?:\S*python|torchrun .*) -m wsis ([^`\n]+)$", text, re.M):
-        parser().parse_args(shlex.split(line))
+        command, words = typer.main.get_command(app), shlex.split(line)
+        while hasattr(command, "commands"):
+            command, *words = command.commands[words[0]], *words[1:]
+        command.make_context(command.name, words)  # raises for an unknown option

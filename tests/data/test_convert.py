@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +11,12 @@ from PIL import Image
 from scipy.io import savemat
 from scipy.sparse import csc_matrix
 
+from wsis.__main__ import main
 from wsis.core.errors import DataError
 from wsis.core.types import IGNORE, Instances
 from wsis.data.coco import CocoFolder
 from wsis.data.convert import voc as convert
-from wsis.data.convert.voc import VOC_CLASSES, convert_voc, instances_of_maps, main
+from wsis.data.convert.voc import VOC_CLASSES, convert_voc, instances_of_maps
 
 SIDE = 20
 PERSON, DOG, SOFA = 15, 12, 18
@@ -353,18 +353,10 @@ def test_unknown_class_in_a_mat(voc, sbd, out):
 
 
 def test_command_line(voc, sbd, out, capsys):
-    assert main(["voc", "--voc", str(voc), "--sbd", str(sbd), "--out", str(out)]) == 0
-    assert capsys.readouterr().out == f"{out}: val 1 images, train 3 images\n"
+    assert main(["convert", "voc", "--voc", str(voc), "--sbd", str(sbd), "--out", str(out)]) == 0
+    assert capsys.readouterr().out == f"{out}: val 1, train 3 images\n"
 
 
 def test_command_line_tells_a_mistake(tmp_path, out, capsys):
-    assert main(["voc", "--voc", str(tmp_path / "VOC"), "--out", str(out)]) == 2
+    assert main(["convert", "voc", "--voc", str(tmp_path / "VOC"), "--out", str(out)]) == 2
     assert "error: " in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("page", ["book/how_to_run.md", "notebooks/90_full_scale.py"])
-def test_the_commands_on_a_page_are_accepted(page):
-    text = (Path(__file__).parents[2] / page).read_text()
-    lines = re.findall(r"^(?:# )?python -m wsis\.data\.convert ((?:.*\\\n)*.*)$", text, re.M)
-    options, *_ = [convert._parser().parse_args(re.sub(r"\\\n(?:# )?", "", line).split()) for line in lines]
-    assert options.voc == Path("VOCdevkit/VOC2012") and options.sbd == Path("benchmark_RELEASE/dataset")

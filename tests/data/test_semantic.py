@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
+from wsis.__main__ import main
 from wsis.core.errors import AnnotationError, DataError
 from wsis.core.types import IGNORE, Instances, Sample
 from wsis.data.coco import CocoFolder
 from wsis.data.convert.semantic import DROPPED_COCO
-from wsis.data.convert.voc import main
 from wsis.data.label_maps import read_label_map, write_label_map
 from wsis.data.semantic import SemanticFolder, SemanticWorld, read_categories, write_semantic
 from wsis.data.splits import ADE20K, COCO_STUFF
@@ -415,9 +415,9 @@ def ade(tmp_path):
 
 def test_coco_stuff_is_converted(coco_stuff, tmp_path, capsys):
     out = tmp_path / "out"
-    assert main(["coco-stuff", str(coco_stuff), str(out)]) == 0
+    assert main(["convert", "coco-stuff", str(coco_stuff), str(out)]) == 0
     printed = capsys.readouterr()
-    assert printed.out == f"{out}: train 1 images, val 1 images\n" and "published 8,993" in printed.err
+    assert printed.out == f"{out}: train 1, val 1 images\n" and "published 8,993" in printed.err
     data = SemanticFolder(out, "train")
     assert data.classes == COCO_STUFF and data[0].true_semantic.tolist() == [[255, 1, 171], [80, 81, 82]]
     assert read_label_map(data.map_paths[0]).tolist() == [[255, 1, 171], [80, 81, 82]]
@@ -428,7 +428,7 @@ def test_coco_stuff_is_converted(coco_stuff, tmp_path, capsys):
 
 def test_ade_is_converted(ade, tmp_path):
     out = tmp_path / "out"
-    assert main(["ade", str(ade), str(out)]) == 0
+    assert main(["convert", "ade", str(ade), str(out)]) == 0
     data = SemanticFolder(out, "train")
     assert len(data) == 1 and data.classes == ADE20K
     assert data[0].true_semantic.tolist() == [[255, 1, 150]] and len(SemanticFolder(out, "val")) == 1
@@ -438,17 +438,17 @@ def test_finished_conversion_is_left_and_a_killed_one_done_again(ade, tmp_path, 
     out = tmp_path / "out"
     (out / "images/.123.train").mkdir(parents=True)
     for _ in range(2):
-        assert main(["ade", str(ade), str(out)]) == 0
+        assert main(["convert", "ade", str(ade), str(out)]) == 0
     assert "is there already" in capsys.readouterr().err and not (out / "images/.123.train").exists()
     (out / "semantic/val/ADE_val_00000001.png").unlink()
-    assert main(["ade", str(ade), str(out)]) == 0 and len(SemanticFolder(out, "val")) == 1
+    assert main(["convert", "ade", str(ade), str(out)]) == 0 and len(SemanticFolder(out, "val")) == 1
     write_picture(out / "images/val/other.jpg", 1, 1)
-    assert main(["ade", str(ade), str(out)]) == 2 and "other images as val" in capsys.readouterr().err
+    assert main(["convert", "ade", str(ade), str(out)]) == 2 and "other images as val" in capsys.readouterr().err
 
 
 def test_conversion_names_what_is_wrong(coco_stuff, ade, tmp_path, capsys):
     def message(data, source):
-        assert main([data, str(source), str(tmp_path / f"out-{data}")]) == 2
+        assert main(["convert", data, str(source), str(tmp_path / f"out-{data}")]) == 2
         return capsys.readouterr().err
 
     for value, words in ((0, "class -1"), (174, "class 173 is none of 0..171; .*not of a later version")):

@@ -1,129 +1,66 @@
-"""What the stages of EXITS and of its baseline cost: exits.table_a5, by rehearsals of the full size on random numbers.
+"""What the stages of EXITS and of its baseline cost: rehearsals of the full size on random numbers.
 
 Hours on one machine say nothing about another; the claims are about ratios and about parameters.
 """
 
-from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Any
+from dataclasses import replace
+from functools import cache
 
 from torch import nn
 
-from wsis.core.config import Scale, changed, fingerprint
-from wsis.experiments.environment import commit, hardware, versions
-from wsis.experiments.results import spread
-from wsis.experiments.verdicts import FEWEST, WORST_FIRST, interval
+from wsis.experiments.table import Reports
+from wsis.experiments.verdicts import Comparison
 from wsis.methods import exits
 from wsis.methods.exits.model import build_extractor, build_generator
 from wsis.models.segmenters import build_segmenter
-from wsis.training.dry_run import Cost
-from wsis.training.dry_run import measure as measure_costs
+from wsis.training import dry_run
 
-ID = "exits.table_a5"
-Measure = Callable[..., list[Cost]]
 STAGES = {"extractor": "warm-up, h", "network": "stage 1, h", "segmenter": "final model, h"}
 MODELS = ("extractor, M", "generator, M", "final model, M")
-PUBLISHED = {
-    "MAL": {"stage 1, h": 23.0, "final model, h": 71.0, "generator, M": 93.0, "final model, M": 69.0},
-    "EXITS": {
-        "warm-up, h": 2.0,
-        "stage 1, h": 26.0,
-        "final model, h": 71.0,
-        "extractor, M": 86.0,
-        "generator, M": 93.0,
-        "final model, M": 69.0,
-    },
-}
-MAKING_MASKS = 70 / 60  # hours, published for both; a rehearsal trains only
+METRICS = (*STAGES.values(), *MODELS)
+MAKING_MASKS = 70 / 60  # hours, published for both methods; a rehearsal trains only
 
 
-def settings(scale: Scale) -> dict[str, Any]:
-    """Both methods, with the convolutional stem that the published parameters imply."""
-    cfg = exits.FULL if scale == "full" else exits.TINY
-    cfg = changed(cfg, **{"generator.stem": "conv"})
-    return {"MAL": exits.mal(cfg), "EXITS": cfg}
+def measure(cfg: exits.ExitsConfig, device: str) -> Reports:
+    """Hours of the stages and millions of parameters, as the report of one stage."""
+    costs = dry_run.measure(exits, cfg, device, stages=("extractor", "thresholds", "network"))
+    hours = {STAGES[cost.name]: cost.hours for cost in costs}
+    # Both methods train the same final model on the same number of masks, so that one rehearsal serves both.
+    shared = replace(cfg, supervision="extreme_points", loss=type(cfg.loss)(), final=replace(cfg.final, masks="truth"))
+    hours[STAGES["segmenter"]] = final_hours(shared, device)
+    return {"rehearsal": hours | {model: count / 1e6 for model, count in parameters(cfg).items()}}
 
 
-def run_costs(scale: Scale, repeats: int, device: str = "auto", measure: Measure = measure_costs) -> dict[str, Any]:
-    """Rehearse both methods in turn; the content of a results file. measure: what rehearses a configuration."""
-    configs = settings(scale)
-    hours: dict[str, dict[str, list[float]]] = {name: {} for name in configs}
-    from_truth = changed(configs["EXITS"], **{"final.masks": "truth"})  # a generator is not needed to time it
-    final = measure(exits, from_truth, device, stages=("masks", "segmenter"))
-    for _ in range(repeats):
-        for name, cfg in configs.items():
-            for cost in measure(exits, cfg, device, stages=("extractor", "thresholds", "network")):
-                hours[name].setdefault(STAGES[cost.name], []).append(cost.hours)
-    for of in hours.values():  # the same model on the same number of masks: one measurement serves both
-        of[STAGES["segmenter"]] = [final[-1].hours] * repeats
-    sizes = parameters(configs["EXITS"])
-    rows = []
-    for name in configs:
-        millions = sizes if name == "EXITS" else {k: v for k, v in sizes.items() if not k.startswith("extractor")}
-        ours = {k: spread(v) for k, v in hours[name].items()} | {
-            k: spread([v / 1e6] * repeats) for k, v in millions.items()
-        }
-        rows.append({"name": name, "changes": {}, "published": PUBLISHED[name], "ours": ours, "n": repeats, "also": {}})
-    return {
-        "table": ID,
-        "title": "time and parameters of the stages, rehearsed on random numbers",
-        "scale": scale,
-        "data": "noise",
-        "metrics": [*STAGES.values(), *MODELS],
-        "rows": rows,
-        "claims": [_cheap(hours), _exact(sizes, scale)],
-        "provenance": {
-            "command": f"python -m wsis table {ID} --scale {scale} --seeds {repeats}",
-            "images": f"random numbers, crops of {configs['EXITS'].crop.size} px",
-            "commit": commit(),
-            "config_hash": fingerprint(*configs.values()),
-            "hardware": hardware(device),
-            "versions": versions(),
-            "date": datetime.now(UTC).date().isoformat(),
-        },
-    }
+@cache
+def final_hours(cfg: exits.ExitsConfig, device: str) -> float:
+    """Hours of the final model."""
+    return dry_run.measure(exits, cfg, device, stages=("masks", "segmenter"))[-1].hours
 
 
 def parameters(cfg: exits.ExitsConfig) -> dict[str, int]:
     """Parameters of the extractor without its head, the generator without its teacher, and the final model."""
-    random = changed(cfg, **{"extractor.weights": "random", "generator.weights": "random"})
     final = build_segmenter(cfg.final.segmenter, cfg.classes, cfg.final.backbone, "random")
-    models: list[nn.Module] = [build_extractor(random).encoder, build_generator(random), final]
-    return {name: sum(p.numel() for p in m.parameters()) for name, m in zip(MODELS, models, strict=True)}
+    models: list[nn.Module] = [build_extractor(cfg).encoder, build_generator(cfg), final]
+    counts = {name: sum(p.numel() for p in m.parameters()) for name, m in zip(MODELS, models, strict=True)}
+    return counts if cfg.supervision == "extreme_points" else {k: counts[k] for k in MODELS[1:]}
 
 
-def _cheap(hours: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
-    """C26 as an entry of a results file: both ratios, in percent more than MAL; the one that decides is given."""
-    warmup, ours, theirs, final = (
-        hours["EXITS"][STAGES["extractor"]],
-        hours["EXITS"][STAGES["network"]],
-        hours["MAL"][STAGES["network"]],
-        hours["MAL"][STAGES["segmenter"]],
-    )
-    stage = [100 * ((w + o) / t - 1) for w, o, t in zip(warmup, ours, theirs, strict=True)]
-    rest = [MAKING_MASKS + f for f in final]
-    whole = [100 * ((w + o + r) / (t + r) - 1) for w, o, t, r in zip(warmup, ours, theirs, rest, strict=True)]
-    parts = [_at_most("warm-up and stage 1", stage, 22.0), _at_most("all stages", whole, 6.0)]
-    worst = min(parts, key=lambda part: WORST_FIRST.index(part["verdict"]))
-    text = "stage 1 costs at most 22 % more than MAL, the whole at most 6 %"
-    return {"id": "C26", "text": text, "published": "28/23 h, 100/95 h", **worst, "parts": parts}
+def at_most(percent: float, what: str, stages: tuple[str, ...], hours: float = 0.0) -> Comparison:
+    """EXITS takes at most `percent` more time than MAL in its warm-up and `stages`; both need `hours` before the last one."""
+
+    def overhead(*costs: float) -> float:
+        ours, baseline = costs[: len(stages) + 1], costs[len(stages) + 1 :]
+        return 100 * ((sum(ours[:-1]) + (hours + ours[-1])) / (sum(baseline[:-1]) + (hours + baseline[-1])) - 1)
+
+    cells = [(stage, "EXITS") for stage in (STAGES["extractor"], *stages)] + [(stage, "MAL") for stage in stages]
+    return Comparison(f"{what}: EXITS costs at most {percent:g} % more than MAL", tuple(cells), overhead, high=percent)
 
 
-def _at_most(what: str, values: list[float], most: float) -> dict[str, Any]:
-    """One comparison: is the mean over repeats at most `most` percent?"""
-    comparison = f"{what}: EXITS costs at most {most:g} % more than MAL"
-    facts = {"comparison": comparison, "seeds": len(values), "mean": None, "low": None, "high": None}
-    if len(values) < FEWEST:
-        return {**facts, "verdict": "not run"}
-    middle, low, high = interval(values)
-    verdict = "holds" if high <= most else "contradicted" if low > most else "undecided"
-    return {**facts, "mean": middle, "low": low, "high": high, "verdict": verdict}
+def rounded(row: str, millions: tuple[int, ...]) -> Comparison:
+    """The models of a row have these parameters, to the nearest million."""
 
+    def deviation(*counts: float) -> float:
+        return max(abs(count - number) for count, number in zip(counts, millions, strict=True))
 
-def _exact(sizes: dict[str, int], scale: Scale) -> dict[str, Any]:
-    """C27: the three counts, in whole millions as published."""
-    found = [round(v / 1e6) for v in sizes.values()]
-    verdict = "not run" if scale == "tiny" else "holds" if found == [86, 93, 69] else "contradicted"
-    text = "parameter counts 86M, 93M, 69M"
-    facts = {"id": "C27", "text": text, "published": "exact", "comparison": f"ours: {found}", "seeds": 1}
-    return {**facts, "mean": None, "low": None, "high": None, "verdict": verdict}
+    text = f"{row}: at most half a million from {', '.join(map(str, millions))} M"
+    return Comparison(text, tuple((model, row) for model in MODELS), deviation, high=0.5)

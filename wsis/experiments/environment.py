@@ -1,36 +1,152 @@
-"""Where a number comes from: the code, the machine, the versions and the weights."""
+"""The environment: what `wsis doctor` checks, and what a results file records of code, machine, packages and weights."""
 
-import importlib.metadata
+import importlib
 import os
 import platform
+import re
+import shutil
 import subprocess
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
 from functools import cache
+from importlib import metadata
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import Any, NamedTuple
 
 from wsis import __version__
 from wsis.core.config import flatten
-from wsis.models.vit import PUBLISHED, SHIPPED
-from wsis.models.weights import sha256, shipped
+from wsis.core.errors import WeightsError
 
-PACKAGES = ("torch", "torchvision", "timm", "pycocotools", "accelerate", "scipy", "numpy", "safetensors")
+# Doctor reports packages that are missing, so that whatever needs one is imported where it is used.
+
+MIN_DISK = 2.0  # GB
+IMAGENET = ("hrnet_w48", "resnet50.tv_in1k", "vgg16")
+"""Names in timm of the backbones that full runs start from."""
 
 
-def is_first() -> bool:
-    """Whether this process is the only one, or the first of torchrun's: the one that writes and prints."""
-    return os.environ.get("RANK", "0") == "0"
+class Finding(NamedTuple):
+    """state: ok, note (missing, but only some uses need it) or missing. words: what is there, or the remedy."""
+
+    state: str
+    subject: str
+    words: str
+
+
+def examine() -> int:
+    """Print all findings; 1 if something that every run needs is missing, else 0."""
+    printed = [print(f"{f.state:9}{f.subject:22}{f.words}") or f for f in findings()]
+    missing = sum(f.state == "missing" for f in printed)
+    print(f"\n{missing} missing; the remedy is on the line" if missing else "\nall that every run needs is here")
+    return 1 if missing else 0
+
+
+def findings() -> Iterator[Finding]:
+    """Versions, devices, weights, photographs and disk space."""
+    yield Finding("ok", "wsis", __version__)
+    old = sys.version_info < (3, 11)
+    yield Finding("missing" if old else "ok", "python", platform.python_version() + old * "; install 3.11 or newer")
+    packages = [package(name, least) for name, least in requirements().items()]
+    yield from packages
+    if any(f.state == "missing" for f in packages):
+        return  # what follows would only repeat it
+    absent = ", ".join(name for name in requirements("book") if installed(name) is None)
+    words = f"not installed: {absent}; make book installs them" if absent else "its packages are installed"
+    yield Finding("note" if absent else "ok", "book", words)
+    yield devices()
+    yield from shipped_weights()
+    yield from map(imagenet_weights, IMAGENET)
+    yield photographs()
+    free = shutil.disk_usage(Path.cwd()).free / 1e9
+    remedy = f"; free {MIN_DISK:g} GB, or start in another folder" if free < MIN_DISK else ""
+    yield Finding("missing" if remedy else "ok", "disk", f"{free:.1f} GB free here{remedy}")
+
+
+def requirements(extra: str = "") -> dict[str, str]:
+    """The least version of each package that wsis, or one of its extras, requires.
+
+    A checkout that is not installed names no requirements; torch stands for all of them there.
+    """
+    try:
+        rows = metadata.requires("wsis") or []
+    except metadata.PackageNotFoundError:
+        return {} if extra else {"torch": "2.11"}
+    rows = [row for row in rows if (f'extra == "{extra}"' in row if extra else "extra ==" not in row)]
+    return dict(re.match(r"([\w.-]+)[^>]*(?:>=([\d.]+))?", row).groups("0") for row in rows)  # pyright: ignore
+
+
+def installed(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def package(name: str, least: str) -> Finding:
+    """Whether a package is installed, new enough, and can be imported."""
+    version = installed(name)
+    if version is None:
+        return Finding("missing", name, f"pip install '{name}>={least}'")
+    here, needed = ([int(n) for n in v.split("+")[0].split(".") if n.isdigit()] for v in (version, least))
+    if here < needed:
+        return Finding("missing", name, f"{version} is too old; pip install '{name}>={least}'")
+    try:
+        importlib.import_module(name)
+    except Exception as error:  # a library that does not fit its neighbours raises anything
+        pair = "; take torch and torchvision from the same index" if name in ("torchvision", "timm") else ""
+        return Finding("missing", name, f"{version} cannot be imported ({error}){pair}; install it again")
+    return Finding("ok", name, version)
+
+
+def devices() -> Finding:
+    """The GPUs, or the cores of the processor."""
+    import torch
+
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return Finding("ok", "devices", ", ".join(gpus) or f"{hardware('cpu')}; no GPU, so --scale tiny")
+
+
+def shipped_weights() -> Iterator[Finding]:
+    """Every weights file of the package against its card."""
+    from wsis.models.convnets import NAMES
+    from wsis.models.vit import SHIPPED
+    from wsis.models.weights import shipped
+
+    transformers = [f"{vit}_{training}" for vit, trainings in SHIPPED.items() for training in trainings]
+    for name in [*(n for n in NAMES if n.endswith("_tiny")), *transformers]:
+        try:
+            yield Finding("ok", f"weights {name}", f"{shipped(name).stat().st_size / 1e6:.1f} MB, hash as on its card")
+        except WeightsError as error:
+            yield Finding("missing", f"weights {name}", str(error))
+
+
+def imagenet_weights(name: str) -> Finding:
+    """Whether timm has the ImageNet weights of a full-scale backbone in its cache."""
+    import timm
+    from huggingface_hub import try_to_load_from_cache
+
+    source = timm.get_pretrained_cfg(name)
+    here = source is not None and isinstance(try_to_load_from_cache(source.hf_hub_id, "model.safetensors"), str)
+    words = "in the cache" if here else "not in the cache; --scale full downloads them once, or give --set weights=PATH"
+    return Finding("ok" if here else "note", f"ImageNet {name}", words)
+
+
+def photographs() -> Finding:
+    """The data sets in the folder that the variable WSIS_PHOTOS names."""
+    folder = os.environ.get("WSIS_PHOTOS")
+    if not folder:
+        return Finding("note", "WSIS_PHOTOS", "not set; tests on photographs are skipped, --data takes any folder")
+    names = sorted(p.parent.name for p in Path(folder).glob("*/annotations") if p.is_dir())
+    remedy = f"{folder} holds no */annotations; set it to a folder of data sets, or unset it"
+    return Finding("ok", "WSIS_PHOTOS", ", ".join(names)) if names else Finding("missing", "WSIS_PHOTOS", remedy)
 
 
 @cache
 def commit() -> str:
     """The commit of the checkout that runs, with +dirty if the package differs from it; else the version."""
-    package = Path(__file__).resolve().parents[1]
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=package, capture_output=True, text=True, check=True).stdout.strip()
+        folder = Path(__file__).resolve().parents[1]
+        return subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
         return git("rev-parse", "--short=12", "HEAD") + ("+dirty" if git("status", "--porcelain", "--", ".") else "")
@@ -40,6 +156,8 @@ def commit() -> str:
 
 def hardware(device: str = "auto") -> str:
     """The devices that a run with this `device` uses, in words."""
+    import torch
+
     if device != "cpu" and torch.cuda.is_available():
         count = int(os.environ.get("WORLD_SIZE", 1))
         return f"{count} x {torch.cuda.get_device_name()}" if count > 1 else torch.cuda.get_device_name()
@@ -48,33 +166,30 @@ def hardware(device: str = "auto") -> str:
 
 
 def versions() -> dict[str, str]:
-    """Version by package, of python and of what the results depend on."""
-    return {"wsis": __version__, "python": platform.python_version()} | {
-        name: importlib.metadata.version(name) for name in PACKAGES
-    }
+    """Version by package, of Python and of what wsis requires."""
+    return {"wsis": __version__, "python": platform.python_version()} | {n: metadata.version(n) for n in requirements()}
 
 
 def weights(configs: Iterable[Any]) -> dict[str, str]:
-    """What the backbones of these settings started from: {backbone: sha256 of its file, or words without one}."""
-    found: dict[str, str] = {}
+    """What the backbones of these settings start from: {backbone: sha256 of its file, or words without one}."""
+    sources: dict[str, str] = {}
     for config in configs:
         flat = flatten(config)
         for name, value in flat.items():
             if name.split(".")[-1].endswith("weights"):
                 backbone = flat[name.removesuffix("weights") + "backbone"]
-                # a transformer has several trainings; of a file the name, where it lies is nobody's business
+                # A transformer has several trainings. Of a path the name alone is recorded: its folder may be private.
                 key = f"{backbone} {Path(value).name}" if backbone.startswith("vit") else backbone
-                found[key] = _origin(backbone, value)
-    return found
+                sources[key] = _origin(backbone, value)
+    return sources
 
 
 def _origin(backbone: str, value: str) -> str:
-    if value == "shipped":
-        return sha256(shipped(backbone))[:12]
-    if value in SHIPPED.get(backbone, ()):
-        return sha256(shipped(f"{backbone}_{value}"))[:12]
-    if backbone in PUBLISHED and value in PUBLISHED[backbone]:
-        return f"timm, {PUBLISHED[backbone][value]}"
-    return {"imagenet": "timm, ImageNet", "random": "random"}.get(
-        value
-    ) or f"{Path(value).name} {sha256(Path(value))[:12]}"
+    from wsis.models.vit import PUBLISHED, SHIPPED
+    from wsis.models.weights import sha256, shipped
+
+    if value in ("shipped", *SHIPPED.get(backbone, ())):
+        return sha256(shipped(backbone if value == "shipped" else f"{backbone}_{value}"))[:12]
+    words = {"imagenet": "timm, ImageNet", "random": "random"}
+    words |= {name: f"timm, {source}" for name, source in PUBLISHED.get(backbone, {}).items()}
+    return words.get(value) or f"{Path(value).name} {sha256(Path(value))[:12]}"

@@ -1,46 +1,46 @@
 """Recipes: files of parameters, the same for a chapter and for the command line."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from wsis.core.config import Scale
 from wsis.core.errors import ConfigError, DataError
 from wsis.core.files import read_json
 
-KEYS = ("scale", "data", "seed", "device", "settings")
+DEFAULTS = {"scale": "tiny", "data": "world", "seed": 0, "device": "auto", "settings": {}}
 
 
-def read_recipe(path: Path) -> dict[str, Any]:
-    """The parameters of a .yaml or .json file: scale, data, seed, device, and `settings` by dotted name.
+def read_recipe(path: Path | None, **given: Any) -> dict[str, Any]:
+    """Scale, data, seed, device, and `settings` by dotted name: as given, else as in a .yaml or .json file, else defaults.
 
     Raises:
-        ConfigError: an unknown key, a value that is none, or YAML without the package that reads it.
-        DataError: no such file, or not what its name says.
+        ConfigError: an unknown key, a wrong value, or YAML without the package that reads it.
+        DataError: no such file, or its content is not what its name says.
     """
-    found = read_json(path) if path.suffix == ".json" else _read_yaml(path)
-    if not isinstance(found, dict):
-        raise ConfigError(f"{path} is not a list of `key: value`; known keys are {', '.join(KEYS)}")
-    unknown = [k for k in found if k not in KEYS]
+    recipe = {} if path is None else read_json(path) if path.suffix == ".json" else _read_yaml(path)
+    if not isinstance(recipe, dict):
+        raise ConfigError(f"{path} is not a list of `key: value`; known keys are {', '.join(DEFAULTS)}")
+    unknown = [k for k in recipe if k not in DEFAULTS]
     if unknown:
         raise ConfigError(
-            f"{path}: {unknown[0]!r} is no key of a recipe; they are {', '.join(KEYS)} "
+            f"{path}: {unknown[0]!r} is no key of a recipe; they are {', '.join(DEFAULTS)} "
             "(settings of the method go below `settings:`, as network.steps: 100)"
         )
-    if found.get("scale", "tiny") not in ("tiny", "full"):
-        raise ConfigError(f"{path}: scale {found['scale']!r}; choose tiny or full")
-    if type(found.get("seed", 0)) is not int:
-        raise ConfigError(f"{path}: seed {found['seed']!r} is not a whole number")
-    if not isinstance(found.get("settings", {}), dict):
+    recipe = DEFAULTS | recipe
+    if recipe["scale"] not in get_args(Scale):
+        raise ConfigError(f"{path}: scale {recipe['scale']!r}; choose {' or '.join(get_args(Scale))}")
+    if type(recipe["seed"]) is not int:
+        raise ConfigError(f"{path}: seed {recipe['seed']!r} is not a whole number")
+    if not isinstance(recipe["settings"], dict):
         raise ConfigError(f"{path}: settings are `name: value`, one a line")
-    return found
+    return recipe | {k: v for k, v in given.items() if v is not None}
 
 
 def _read_yaml(path: Path) -> Any:
     try:
         import yaml
     except ImportError:
-        raise ConfigError(
-            f"{path}: reading YAML needs the package pyyaml; install it, or write the recipe as .json"
-        ) from None
+        raise ConfigError(f"{path}: YAML needs the package pyyaml; install it, or write the recipe as .json") from None
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

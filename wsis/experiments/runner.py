@@ -1,21 +1,25 @@
-"""Fill a published table: run its rows over seeds, go on where it was killed, write numbers with provenance.
+"""Fill a published table: run its rows over seeds, resume where it was killed, write numbers with provenance.
 
 RUNS/rows/<method>-<fingerprint>.json   reports of one row and seed, shared by all tables that have the row
 RUNS/<method>-<fingerprint>/            its run folder; stages that several rows share are in RUNS/cache
 OUT/<table>.<scale>.<data>.json         written again after every row
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from wsis.core.config import Scale, changed, fingerprint
 from wsis.core.errors import DataError
 from wsis.core.files import read_json, write_json
-from wsis.experiments.environment import commit, hardware, is_first, versions
-from wsis.experiments.results import Facts, Sweep, percents
-from wsis.experiments.table import Row, Table
+from wsis.core.report import is_first_process, report
+from wsis.experiments.environment import commit, hardware, versions
+from wsis.experiments.results import Facts, Sweep, figures
+from wsis.experiments.table import Table
 from wsis.methods import method as find_method
 from wsis.training import runs
 from wsis.training.loop import make_accelerator
@@ -37,8 +41,8 @@ def run_table(
 ) -> dict[str, Any]:
     """Run what is missing of a table and return its results, which are also in `out`.
 
-    seeds: outermost, so that a sweep that stops early has all rows of the first seeds. settings: changes of
-    every row, before its own.
+    seeds: outermost, so that a sweep that stops early has all rows of the first seeds. settings: changes of every row, before
+    its own. data is not read for a table that is measured on random numbers.
 
     Raises:
         DataError: there is no split val to measure on.
@@ -46,90 +50,61 @@ def run_table(
     """
     commit()  # of the code that is loaded now, whatever happens to the checkout during a long sweep
     settings = dict(settings or {})
-    configs = {row.name: _config(table, row, scale, settings) for row in table.rows}
-    needs: dict[str, Clicks | None] = {name: cfg.clicks for name, cfg in configs.items()}
-    opened = {
-        (s, clicks): open_data(data, scale, clicks=clicks, seed=s, drop_invalid=drop_invalid)
-        for s in seeds
-        for clicks in set(needs.values())
-    }
-    if any(o.val is None for o in opened.values()):
-        raise DataError(f"{data} has no annotations/instances_val.json; a table is measured on the split val")
-    images = {name: {s: opened[s, clicks] for s in seeds} for name, clicks in needs.items()}
-    methods = {row.name: table.method_of(row) for row in table.rows}
-    facts = {
-        name: {s: found for s in seeds if (found := finished(methods[name], cfg, images[name][s], s, folder))}
-        for name, cfg in configs.items()
-    }
+
+    @cache
+    def opened(seed: int, clicks: Clicks | None) -> Data:
+        images = open_data(data, scale, clicks=clicks, seed=seed, drop_invalid=drop_invalid)
+        if images.val is None:
+            raise DataError(f"{data} has no annotations/instances_val.json; a table is measured on the split val")
+        return images
+
+    configs: dict[str, Any] = {}
+    images: dict[str, dict[int, Data]] = {}
+    facts: dict[str, dict[int, Facts]] = {}
+    paths: dict[tuple[int, str], Path] = {}
+    for row in table.rows:
+        method, others = table.method_of(row), {k: v for k, v in settings.items() if k not in row.settings(scale)}
+        cfg = configs[row.name] = changed(table.config(row, scale), **others)
+        noise = Data(train=[], val=[], name="noise", description=f"random numbers, {cfg.image_side} px")  # pyright: ignore
+        images[row.name] = {seed: noise if table.measure else opened(seed, cfg.clicks) for seed in seeds}
+        for seed, of_seed in images[row.name].items():
+            key = fingerprint(method, cfg, of_seed.description, seed)
+            paths[seed, row.name] = folder / "rows" / f"{method}-{key}.json"
+        facts[row.name] = {s: read_json(paths[s, row.name]) for s in seeds if paths[s, row.name].exists()}
     sweep = Sweep(table=table, scale=scale, settings=settings, configs=configs, data=images, facts=facts)
-    for seed in seeds:
-        for row in table.rows:
-            if seed not in facts[row.name]:
-                cfg, of_seed = configs[row.name], images[row.name][seed]
-                facts[row.name][seed] = run_row(methods[row.name], cfg, of_seed, seed, folder, device, workers)
-                write(out, sweep.results())
-                _say(table, row, seed, facts[row.name][seed])
-    write(out, sweep.results())
+    for seed, row in product(seeds, table.rows):
+        if seed not in facts[row.name]:
+            path, cfg, of_seed = paths[seed, row.name], configs[row.name], images[row.name][seed]
+            facts[row.name][seed] = run = run_row(
+                table, table.method_of(row), cfg, of_seed, seed, path, device, workers
+            )
+            _write(out, sweep.results())
+            shown = [f"{m} {value:.1f}" for m in table.metrics for value in figures({seed: run}, m, table).values()]
+            minutes = sum(stage["minutes"] for stage in run["reports"].values())
+            report(f"{table.id}  seed {seed}  {row.name}: {', '.join(shown)} ({minutes:.1f} min)")
+    _write(out, sweep.results())
     return sweep.results()
 
 
-def run_row(
-    method: str, cfg: Any, data: Data, seed: int, folder: Path, device: str = "auto", workers: int = 0
-) -> Facts:
-    """The reports of one row and seed with commit, machine and date; from its file if it was run before."""
-    before = finished(method, cfg, data, seed, folder)
-    if before:
-        return before
-    path = _path(method, cfg, data, seed, folder)
-    reports = runs.fit(
-        find_method(method),
-        cfg,
-        data.train,
-        data.val,
-        folder / path.stem,
-        data=data.description,
-        seed=seed,
-        device=device,
-        cache=folder / "cache",
-        workers=workers,
-    )
-    facts = {
-        "reports": reports,
-        "commit": commit(),
-        "hardware": hardware(device),
-        "versions": versions(),
-        "date": datetime.now(UTC).date().isoformat(),
-    }
-    if is_first():
+def run_row(table: Table, method: str, cfg: Any, data: Data, seed: int, path: Path, device: str, workers: int) -> Facts:
+    """The reports of one row and seed with commit, machine and date, which are also written to `path`."""
+    if table.measure:
+        began = time.perf_counter()
+        reports = table.measure(cfg, device)
+        minutes = (time.perf_counter() - began) / 60 / len(reports)
+        reports = {stage: figures | {"key": path.stem, "minutes": minutes} for stage, figures in reports.items()}
+    else:
+        out, cache = path.parents[1] / path.stem, path.parents[1] / "cache"
+        options = {"data": data.description, "seed": seed, "device": device, "cache": cache, "workers": workers}
+        reports = runs.fit(find_method(method), cfg, data.train, data.val, out, **options)
+    date = datetime.now(UTC).date().isoformat()
+    facts = {"reports": reports, "commit": commit(), "hardware": hardware(device), "versions": versions(), "date": date}
+    if is_first_process():
         write_json(path, facts, indent=1)
-    make_accelerator(device).wait_for_everyone()  # none may look for the file before it is there
+    make_accelerator(device).wait_for_everyone()  # no process may look for the file before it is there
     return facts
 
 
-def finished(method: str, cfg: Any, data: Data, seed: int, folder: Path) -> Facts | None:
-    """What `run_row` returned for this row and seed before, if it did."""
-    path = _path(method, cfg, data, seed, folder)
-    return read_json(path) if path.exists() else None
-
-
-def _path(method: str, cfg: Any, data: Data, seed: int, folder: Path) -> Path:
-    return folder / "rows" / f"{method}-{fingerprint(method, cfg, data.description, seed)}.json"
-
-
-def _config(table: Table, row: Row, scale: Scale, settings: dict[str, Any]) -> Any:
-    own = row.settings(scale)
-    return changed(table.config(row, scale), **{k: v for k, v in settings.items() if k not in own})
-
-
-def write(out: Path, results: dict[str, Any]) -> None:
-    """Write a results file, in the first process only."""
-    if is_first():
+def _write(out: Path, results: dict[str, Any]) -> None:
+    if is_first_process():
         write_json(out / f"{results['table']}.{results['scale']}.{results['data']}.json", results, indent=1)
-
-
-def _say(table: Table, row: Row, seed: int, facts: Facts) -> None:
-    if is_first():
-        found = {m: percents({seed: facts}, m) for m in table.metrics}
-        figures = ", ".join(f"{m} {of[seed]:.1f}" for m, of in found.items() if of)
-        minutes = sum(r["minutes"] for r in facts["reports"].values())
-        print(f"{table.id}  seed {seed}  {row.name}: {figures} ({minutes:.1f} min)", flush=True)

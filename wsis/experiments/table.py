@@ -1,5 +1,6 @@
-"""What a published table is made of: rows are changes of the settings, with the numbers of the paper in percent."""
+"""What a published table is made of: rows are changes of the settings, with the numbers of the paper."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -7,40 +8,71 @@ from wsis.core.config import Scale, changed
 from wsis.experiments.verdicts import Claim
 from wsis.methods import method
 
+Settings = Mapping[str, Any]
+Reports = dict[str, dict[str, Any]]
+"""What the stages of a run report, by stage and figure."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One run. changes: settings that differ from the preset; tiny_changes: in their place at tiny scale.
+    """One run.
 
-    method: where it is another than the table's.
+    changes: settings that differ from the preset; tiny_changes: in their place below full scale. published: the numbers of
+    the paper by metric. method: where it is not that of the table.
     """
 
     name: str
-    changes: dict[str, Any] = field(default_factory=dict)
+    changes: Settings = field(default_factory=dict)
     published: dict[str, float] = field(default_factory=dict)
-    tiny_changes: dict[str, Any] | None = None
+    tiny_changes: Settings | None = None
     method: str = ""
 
-    def settings(self, scale: Scale) -> dict[str, Any]:
+    def settings(self, scale: Scale) -> Settings:
         return self.changes if scale == "full" or self.tiny_changes is None else self.tiny_changes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """What varies is in the rows. metrics: figures of the method's reports, fractions there, percent here."""
+    """Rows, and the claims about them.
+
+    id: the method, a dot, and a name that files and pages use. metrics: figures of the reports, to be multiplied by `factor`.
+    measure: (settings, device) -> reports, in place of a training.
+    """
 
     id: str
-    method: str
     title: str
     metrics: tuple[str, ...]
     rows: tuple[Row, ...]
     claims: tuple[Claim, ...]
+    factor: float = 100.0
+    measure: Callable[[Any, str], Reports] | None = None
 
     def method_of(self, row: Row) -> str:
-        """The method of a row."""
-        return row.method or self.method
+        return row.method or self.id.split(".")[0]
 
     def config(self, row: Row, scale: Scale) -> Any:
         """The settings of a row."""
         package = method(self.method_of(row))
-        return changed(package.FULL if scale == "full" else package.TINY, **row.settings(scale))
+        return changed(getattr(package, scale.upper()), **row.settings(scale))
+
+
+def table(
+    id: str, title: str, metrics: tuple[str, ...], rows: Mapping[str, tuple[Any, ...]], *claims: Claim, **values: Any
+) -> Table:
+    """A table from its rows by name, each a tuple (changes, published numbers, changes at tiny scale, method) or its start.
+
+    The numbers are in the order of the metrics; None stands for one that is not published.
+    """
+
+    def row(
+        name: str,
+        changes: Settings,
+        numbers: tuple[float | None, ...] = (),
+        tiny_changes: Settings | None = None,
+        method: str = "",
+    ) -> Row:
+        published = {m: number for m, number in zip(metrics, numbers, strict=False) if number is not None}
+        return Row(name=name, changes=changes, published=published, tiny_changes=tiny_changes, method=method)
+
+    built = tuple(row(name, *parts) for name, parts in rows.items())
+    return Table(id=id, title=title, metrics=metrics, rows=built, claims=claims, **values)

@@ -1,143 +1,116 @@
-"""Verdicts on published claims: paired over seeds, mean and 95 % t interval.
+"""Verdicts on published claims: differences are paired over seeds and have a 95 % t interval.
 
 A verdict belongs to the data and the scale that it was measured on. `holds` and `contradicted` need the whole
 interval on one side; with fewer than three seeds a claim counts as not run.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from statistics import mean, stdev
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from scipy.stats import t
 
-Verdict = Literal["holds", "contradicted", "undecided", "not run"]
-Values = Mapping[str, Mapping[int, float]]
-"""Percent by row name and seed, of one metric."""
+from wsis.core.config import Scale
 
-FEWEST = 3
+Verdict = Literal["holds", "contradicted", "undecided", "not run"]
+Values = Mapping[str, Mapping[str, Mapping[int, float]]]
+"""Figures as a table shows them, by metric, row name and seed."""
+
+MIN_SEEDS = 3
 WORST_FIRST: tuple[Verdict, ...] = ("not run", "contradicted", "undecided", "holds")
 
 
 @dataclass(frozen=True)
-class Difference:
-    """Of two rows, in points; `Greater` and `Alike` say what is claimed of it."""
+class Comparison:
+    """A function of some cells of a table, which lies between `low` and `high` where the claim is true.
 
-    metric: str
-    a: str
-    b: str
+    cells: (metric, row name). measure: their values for one seed, in the same order -> what is compared.
+    """
 
-    @property
-    def rows(self) -> tuple[str, str]:
-        return self.a, self.b
-
-    def measure(self, of: Mapping[str, float]) -> float:
-        """What is compared, for one seed: a less b."""
-        return of[self.a] - of[self.b]
-
-
-@dataclass(frozen=True)
-class Greater(Difference):
-    """Row `a` is above row `b` by more than -`margin` points."""
-
-    margin: float = 0.0
+    text: str
+    cells: tuple[tuple[str, str], ...]
+    measure: Callable[..., float]
+    low: float = -math.inf
+    high: float = math.inf
 
     def judge(self, low: float, high: float) -> Verdict:
-        return "holds" if low > -self.margin else "contradicted" if high < -self.margin else "undecided"
-
-    def __str__(self) -> str:
-        return f"{self.metric}: {self.a} - {self.b} > {0 - self.margin:g}"  # -0.0 would print its sign
-
-
-@dataclass(frozen=True)
-class Alike(Difference):
-    """Rows `a` and `b` differ by less than `points`, whichever is above."""
-
-    points: float
-
-    def judge(self, low: float, high: float) -> Verdict:
-        if -self.points < low and high < self.points:
+        """The verdict on an interval of what is compared."""
+        if self.low < low and high < self.high:
             return "holds"
-        return "contradicted" if low > self.points or high < -self.points else "undecided"
-
-    def __str__(self) -> str:
-        return f"{self.metric}: |{self.a} - {self.b}| < {self.points:g}"
+        return "contradicted" if high < self.low or low > self.high else "undecided"
 
 
-@dataclass(frozen=True)
-class Steeper:
-    """The step from the second to the third of `rows` is larger than that from the first to the second."""
-
-    metric: str
-    rows: tuple[str, str, str]
-
-    def measure(self, of: Mapping[str, float]) -> float:
-        """What is compared, for one seed: the second step less the first."""
-        first, second, third = (of[row] for row in self.rows)
-        return (third - second) - (second - first)
-
-    def judge(self, low: float, high: float) -> Verdict:
-        return "holds" if low > 0 else "contradicted" if high < 0 else "undecided"
-
-    def __str__(self) -> str:
-        first, second, third = self.rows
-        return f"{self.metric}: ({third} - {second}) - ({second} - {first}) > 0"
+def greater(metric: str, a: str, b: str, margin: float = 0.0) -> Comparison:
+    """Row `a` is above row `b` by more than -`margin` points."""
+    text = f"{metric}: {a} - {b} > {0 - margin:g}"  # -0.0 would print its sign
+    return Comparison(text, ((metric, a), (metric, b)), lambda a, b: a - b, low=-margin)
 
 
-Comparison = Greater | Alike | Steeper
+def similar(metric: str, rows: Iterable[str], points: float) -> tuple[Comparison, ...]:
+    """Rows differ by less than `points`: pair by pair, since the range of several runs grows with chance alone."""
+    return tuple(
+        Comparison(
+            f"{metric}: |{a} - {b}| < {points:g}", ((metric, a), (metric, b)), lambda a, b: a - b, -points, points
+        )
+        for a, b in combinations(rows, 2)
+    )
 
 
-def order(metric: str, *rows: str) -> tuple[Greater, ...]:
-    """Each row above the next."""
-    return tuple(Greater(metric, a, b) for a, b in pairwise(rows))
+def steeper(metric: str, first: str, second: str, third: str) -> Comparison:
+    """The step from the second row to the third is larger than the step from the first to the second."""
+    text = f"{metric}: ({third} - {second}) - ({second} - {first}) > 0"
+    cells = ((metric, first), (metric, second), (metric, third))
+    return Comparison(text, cells, lambda a, b, c: (c - b) - (b - a), low=0.0)
 
 
-def best(metric: str, a: str, others: Iterable[str]) -> tuple[Greater, ...]:
-    """Row `a` above each of the others: one by one, since the best of them is in part the luckiest."""
-    return tuple(Greater(metric, a, b) for b in others)
+def order(metric: str, *rows: str) -> tuple[Comparison, ...]:
+    """Each row is above the next."""
+    return tuple(greater(metric, a, b) for a, b in pairwise(rows))
 
 
-def alike(metric: str, rows: Iterable[str], points: float) -> tuple[Alike, ...]:
-    """Each pair of rows: one by one, since the range of several runs grows with chance alone."""
-    return tuple(Alike(metric, a, b, points) for a, b in combinations(rows, 2))
+def best(metric: str, a: str, others: Iterable[str]) -> tuple[Comparison, ...]:
+    """Row `a` is above each of the others: one by one, since the best of them is in part the luckiest."""
+    return tuple(greater(metric, a, b) for b in others)
 
 
 @dataclass(frozen=True)
 class Claim:
-    """An ordinal claim of a paper; with several comparisons it holds if all do."""
+    """A claim of a paper; with several comparisons it holds if all of them do. scales: those that can decide it."""
 
     id: str
     text: str
     published: str
     comparisons: tuple[Comparison, ...]
+    scales: tuple[Scale, ...] = get_args(Scale)
 
 
-def interval(values: list[float]) -> tuple[float, float, float]:
-    """Mean, and the ends of its 95 % t interval; needs two values."""
+def interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """The mean and the ends of its 95 % t interval; needs two values."""
     middle = mean(values)
     half = float(t.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
     return middle, middle - half, middle + half
 
 
-def compare(comparison: Comparison, values: Values) -> dict:
-    """One comparison over the seeds that all of its rows have."""
-    seeds = set.intersection(*(set(values.get(row, {})) for row in comparison.rows))
-    facts = {"comparison": str(comparison), "seeds": len(seeds), "mean": None, "low": None, "high": None}
-    if len(seeds) < FEWEST:
+def compare(comparison: Comparison, values: Values) -> dict[str, Any]:
+    """One comparison over the seeds that all of its cells have, as an entry of a results file."""
+    cells = [values.get(metric, {}).get(row, {}) for metric, row in comparison.cells]
+    seeds = sorted(set.intersection(*map(set, cells)))
+    facts = {"comparison": comparison.text, "seeds": len(seeds), "mean": None, "low": None, "high": None}
+    if len(seeds) < MIN_SEEDS:
         return {**facts, "verdict": "not run"}
-    measured = [comparison.measure({row: values[row][seed] for row in comparison.rows}) for seed in sorted(seeds)]
-    middle, low, high = interval(measured)
+    middle, low, high = interval([comparison.measure(*(cell[seed] for cell in cells)) for seed in seeds])
     return {**facts, "mean": middle, "low": low, "high": high, "verdict": comparison.judge(low, high)}
 
 
-def judge(claim: Claim, values: Mapping[str, Values]) -> dict:
-    """The claim as an entry of a results file, from percent by metric, row name and seed.
+def judge(claim: Claim, values: Values, scale: Scale) -> dict[str, Any]:
+    """The claim as an entry of a results file.
 
     The numbers are those of the comparison that decides; `parts` has all where there are several.
     """
-    parts = [compare(c, values[c.metric]) for c in claim.comparisons]
+    parts = [compare(comparison, values if scale in claim.scales else {}) for comparison in claim.comparisons]
     worst = min(parts, key=lambda part: WORST_FIRST.index(part["verdict"]))
     entry = {"id": claim.id, "text": claim.text, "published": claim.published, **worst}
     return entry if len(parts) == 1 else {**entry, "parts": parts}

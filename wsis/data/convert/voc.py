@@ -1,8 +1,8 @@
 """Published data sets as folders that `CocoFolder` or `SemanticFolder` reads, converted once.
 
-    python -m wsis.data.convert voc --voc VOCdevkit/VOC2012 [--sbd benchmark_RELEASE/dataset] --out DIR
-    python -m wsis.data.convert coco-stuff cocostuff-10k-v1.0 DIR        (see convert_semantic)
-    python -m wsis.data.convert ade ADEChallengeData2016 DIR
+    python -m wsis convert voc --voc VOCdevkit/VOC2012 [--sbd benchmark_RELEASE/dataset] --out DIR
+    python -m wsis convert coco-stuff cocostuff-10k-v1.0 DIR        (see wsis.data.convert.semantic)
+    python -m wsis convert ade ADEChallengeData2016 DIR
 
 PASCAL VOC 2012 (Everingham et al., IJCV 2015) gives the split `val` and, alone, a `train` of 1,464 images.
 With the Semantic Boundaries Dataset (Hariharan et al., ICCV 2011) `train` is "trainaug": VOC's train and all
@@ -13,7 +13,6 @@ The void border of VOC lives in semantic/<split>/*.png as 255 and belongs to no 
 allows it, so what edits them in place edits the originals.
 """
 
-import argparse
 import os
 import re
 import shutil
@@ -27,7 +26,7 @@ from scipy.io import loadmat
 from torch import Tensor
 from tqdm import tqdm
 
-from wsis.core.errors import DataError, WsisError
+from wsis.core.errors import DataError
 from wsis.core.files import atomic, write_json
 from wsis.core.types import BACKGROUND, IGNORE, Instances, Sample
 from wsis.data.checks import file_name, read_coco
@@ -227,40 +226,3 @@ def link_or_copy(source: Path, target: Path) -> None:
 def tell(words: str) -> None:
     """A line for the user, beside the output."""
     print(words, file=sys.stderr, flush=True)
-
-
-def _parser() -> argparse.ArgumentParser:
-    from wsis.data.convert.semantic import convert_ade, convert_coco_stuff
-
-    parser = argparse.ArgumentParser(prog="python -m wsis.data.convert", description="published data -> ours")
-    sets = parser.add_subparsers(required=True, metavar="SET")
-    voc = sets.add_parser("voc", help="PASCAL VOC 2012, with SBD or without")
-    voc.add_argument("--voc", type=Path, required=True, metavar="DIR", help="VOCdevkit/VOC2012")
-    voc.add_argument("--sbd", type=Path, metavar="DIR", help="benchmark_RELEASE/dataset, for trainaug")
-    voc.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
-    voc.set_defaults(convert=lambda options: convert_voc(options.voc, options.out, options.sbd))
-    for name, convert, words in (
-        ("coco-stuff", convert_coco_stuff, "COCO-Stuff-10K, version 1.0"),
-        ("ade", convert_ade, "ADE20K as in the scene parsing challenge"),
-    ):
-        semantic = sets.add_parser(name, help=words)
-        semantic.add_argument("source", type=Path, metavar="SRC", help="the unpacked data")
-        semantic.add_argument("out", type=Path, metavar="OUT", help="folder to write")
-        semantic.set_defaults(convert=lambda options, convert=convert: convert(options.source, options.out))
-    return parser
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Convert one data set; the exit status is 2 for a mistake of the user."""
-    options = _parser().parse_args(arguments)
-    try:
-        written = options.convert(options)
-    except WsisError as error:
-        tell(f"error: {error}")
-        return 2
-    print(f"{options.out}: " + ", ".join(f"{split} {n:,} images" for split, n in written.items()))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,7 +1,7 @@
 """A transformer whose learned tokens already look for objects: what AttentionShift's tiny runs start from.
 
 The release trains its tokens over half a million images. A laptop has minutes, so that the tiny preset starts where that
-training would have got to: `python -m wsis.pretrain vit_hybrid_points` teaches tokens class and place of the objects of
+training would have got to: `python -m wsis pretrain vit_hybrid_points` teaches tokens class and place of the objects of
 other scenes, from one point each, and beside that what hidden patches hold. Masks and boxes are not looked at.
 `vit_mobile_points` is the like for photographs: on the convolutions of MobileNetV2, from your own clicked pictures.
 """
