@@ -12,13 +12,13 @@ from wsis.__main__ import main
 from wsis.core.config import changed
 from wsis.core.errors import DataError
 from wsis.core.files import write_json
-from wsis.core.types import InstanceMap, Points
+from wsis.core.types import Instances
 from wsis.data.coco import CocoFolder
 from wsis.data.label_maps import write_label_map
 from wsis.data.world import WorldConfig
 from wsis.experiments import environment
 from wsis.methods import bestie, load_run
-from wsis.training import apply as annotate
+from wsis.training import apply
 from wsis.training.dry_run import dry_run
 from wsis.weak import sources as data_module
 
@@ -157,14 +157,13 @@ def test_label_from_clicks_gives_every_click_its_mask(clicked, scenes, place):
 
 @pytest.fixture
 def square(monkeypatch):
-    """In place of the network: one square of class 1, "car", in every picture."""
+    """In place of the network: one square of class 1, "car", in every image."""
 
     def find(model, batch, cfg):
         images = batch if isinstance(batch, torch.Tensor) else batch.images
-        ids = torch.zeros(1, *images.shape[-2:], dtype=torch.long)
-        ids[:, 5:15, 20:30] = 1
-        one = torch.ones(1)
-        return InstanceMap(ids=ids, image=one.long() - 1, labels=one.long(), centers=torch.zeros(1, 2), scores=one / 2)
+        masks = torch.zeros(1, *images.shape[-2:], dtype=torch.bool)
+        masks[:, 5:15, 20:30] = True
+        return [Instances.make(masks, torch.tensor([1]), scores=torch.tensor([0.5]))]
 
     monkeypatch.setattr(bestie, "pseudo_labels", find)
     monkeypatch.setattr(bestie, "predict", find)
@@ -179,56 +178,33 @@ def test_label_from_tags_writes_a_data_set(tagged, scenes, tmp_path, square):
     assert found["categories"] == truth["categories"] == [{"id": 1, "name": "cat"}, {"id": 2, "name": "car"}]
 
 
-def test_clicked_pixel_belongs_to_its_own_mask_whatever_the_network_says():
-    regions = torch.zeros(1, 4, 6, dtype=torch.long)
-    regions[:, :, :3] = 1  # all of the left half to the first click, nothing to the second
-    points = Points.make(torch.tensor([[0.0, 0.0], [2.0, 3.0]]), torch.tensor([0, 1]), ids=torch.tensor([7, 9]))
-    found = InstanceMap(
-        ids=regions, image=points.image, labels=points.labels, centers=points.xy.flip(1), scores=points.scores
-    )
-    masks = annotate.per_click(found, points)
-    assert masks.ids.tolist() == [7, 9] and masks.labels.tolist() == [0, 1]
-    assert masks.masks.flatten(1).sum(1).tolist() == [11, 1] and masks.masks[1, 3, 2]
-
-
-def test_killed_label_goes_on_where_it_was(clicked, scenes, tmp_path, monkeypatch):
-    run = load_run(clicked, "cpu")
-    run_data, _ = data_module.clicked(CocoFolder(scenes, "val"), "val", "mask_random")
-    made = []
+def test_killed_label_resumes_where_it_was(clicked, scenes, tmp_path, monkeypatch):
+    run, image_record = load_run(clicked, "cpu"), apply.image_record
+    dataset, _ = data_module.clicked(CocoFolder(scenes, "val"), "val", "mask_random")
+    before, after = [], []
 
     def record(sample):
-        if len(made) == 2:
+        if len(before) == 2:
             raise KeyboardInterrupt
-        made.append(sample.image_id)
+        before.append(sample.image_id)
         return image_record(sample)
 
-    image_record = annotate.image_record
-    monkeypatch.setattr(annotate, "image_record", record)
+    monkeypatch.setattr(apply, "image_record", record)
     with pytest.raises(KeyboardInterrupt):
-        annotate.label(run, run_data, tmp_path / "a.json", "val")
-    assert [p.name for p in tmp_path.iterdir()] == [".a.json.0.part"]
-    (part,) = tmp_path.iterdir()
-    part.write_text(part.read_text() + '{"image": {"id"')  # cut off in the middle of a line
-    again = []
-    monkeypatch.setattr(annotate, "image_record", lambda s: again.append(s.image_id) or image_record(s))
-    annotate.label(run, run_data, tmp_path / "a.json", "val")
-    assert made + again == [s.image_id for s in run_data]
-    annotate.label(run, run_data, tmp_path / "b.json", "val")
+        apply.label(run, dataset, tmp_path / "a.json", "val")
+    assert sorted(p.name for p in (tmp_path / ".a.json.parts").iterdir()) == ["0.json", "1.json", "key"]
+    monkeypatch.setattr(apply, "image_record", lambda s: after.append(s.image_id) or image_record(s))
+    apply.label(run, dataset, tmp_path / "a.json", "val")
+    assert before + after == [s.image_id for s in dataset]
+    apply.label(run, dataset, tmp_path / "b.json", "val")
     assert (tmp_path / "a.json").read_text() == (tmp_path / "b.json").read_text()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "b.json"]
-
-
-def test_unfinished_files_are_those_of_this_output_alone(tmp_path):
-    mine = [".a[1].json.0.part", ".a[1].json.10.part"]
-    for name in (*mine, ".a1.json.0.part", ".a[1].json.b.json.0.part"):
-        (tmp_path / name).touch()
-    assert [p.name for p in annotate._parts(tmp_path / "a[1].json")] == mine
 
 
 def test_label_of_other_classes_is_refused(clicked, tmp_path):
     data = data_module.World("val", 1, 0, WorldConfig(size=64, classes=("dog",)))
     with pytest.raises(DataError, match="knows the classes cat, car, the data has dog"):
-        annotate.label(load_run(clicked, "cpu"), data, tmp_path / "x.json")
+        apply.label(load_run(clicked, "cpu"), data, tmp_path / "x.json")
 
 
 def test_predict_on_a_split_has_its_ids(tagged, scenes, tmp_path, square):

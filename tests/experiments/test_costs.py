@@ -6,7 +6,8 @@ from wsis.experiments import costs
 from wsis.experiments.runner import run_table
 from wsis.experiments.tables.exits import TABLE_A5
 from wsis.methods import exits
-from wsis.training.dry_run import Cost, measure as rehearse
+from wsis.training.dry_run import Cost
+from wsis.training.dry_run import measure as rehearse
 
 HOURS = {"extractor": 0.04, "network": 1.0, "segmenter": 3.0}
 

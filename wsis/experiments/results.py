@@ -8,9 +8,9 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from wsis.core import table as text
 from wsis.core.config import Scale, fingerprint, option
 from wsis.core.files import read_json
+from wsis.core.table import table as text_table
 from wsis.experiments.environment import weights
 from wsis.experiments.table import Reports, Row, Table
 from wsis.experiments.verdicts import judge
@@ -160,7 +160,7 @@ def as_text(results: dict[str, Any]) -> str:
         for c in results["claims"]
     ]
     heading = f"{results['table']}: {results['title']} ({results['scale']}, {results['data']})"
-    return f"{text.table(rows, heading)!r}\n\n{text.table(claims)!r}"
+    return f"{text_table(rows, heading)!r}\n\n{text_table(claims)!r}"
 
 
 def difference(claim: dict[str, Any]) -> str:
