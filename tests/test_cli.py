@@ -15,6 +15,7 @@ from wsis.core.files import write_json
 from wsis.core.types import Instances
 from wsis.data.coco import CocoFolder
 from wsis.data.label_maps import write_label_map
+from wsis.data.masks import decode_masks
 from wsis.data.world import WorldConfig
 from wsis.experiments import environment
 from wsis.methods import bestie, load_run
@@ -150,6 +151,11 @@ def test_label_from_clicks_gives_every_click_its_mask(clicked, scenes, place):
     masks, clicks = (json.loads((place / n).read_text()) for n in ("pseudo.json", "clicks.json"))
     asked = {a["id"]: (a["image_id"], a["category_id"]) for a in clicks["annotations"]}
     assert {a["id"]: (a["image_id"], a["category_id"]) for a in masks["annotations"]} == asked
+    sizes = {i["id"]: (i["height"], i["width"]) for i in masks["images"]}
+    points = {a["id"]: a["point"] for a in clicks["annotations"]}
+    for annotation in masks["annotations"]:
+        x, y = map(int, points[annotation["id"]])
+        assert decode_masks([annotation["segmentation"]], *sizes[annotation["image_id"]])[0, y, x]
     assert masks["categories"] == clicks["categories"]
     assert [i["id"] for i in masks["images"]] == [i["id"] for i in clicks["images"]]
     assert wsis("evaluate", place / "pseudo.json", source, "--metric coco") == 0, "its masks are sound"

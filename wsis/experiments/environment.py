@@ -34,7 +34,7 @@ class Finding(NamedTuple):
 
 def examine() -> int:
     """Print all findings; 1 if something that every run needs is missing, else 0."""
-    printed = [print(f"{f.state:9}{f.subject:22}{f.words}") or f for f in findings()]
+    printed = [print(f"{f.state:9}{f.subject:30}{f.words}") or f for f in findings()]
     missing = sum(f.state == "missing" for f in printed)
     print(f"\n{missing} missing; the remedy is on the line" if missing else "\nall that every run needs is here")
     return 1 if missing else 0
