@@ -12,9 +12,9 @@ from torch.nn.functional import logsigmoid
 
 from benchmarks.measure import Case, Size
 from wsis.methods.simformer.config import FULL as CFG
-from wsis.methods.simformer.config import MaskConfig
-from wsis.methods.simformer.objective import mask_costs
-from wsis.methods.simformer.pairs import base_values, regions, student_scores
+from wsis.methods.simformer.config import LossConfig
+from wsis.methods.simformer.objective import ALPHA, GAMMA, mask_costs, student_scores
+from wsis.methods.simformer.pairs import base_values, regions
 from wsis.methods.simformer.simnet import SimNet
 
 STRIDE, CLASSES, NOVEL = 4, 171, 43
@@ -48,7 +48,7 @@ def plain_regions(maps: Tensor, valid: Tensor, table: Tensor) -> tuple[Tensor, T
 def _proposals(size: Size, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Logits of classes and masks, some pixels, and the novel classes."""
     generator = torch.Generator().manual_seed(0)
-    side, queries = size.pixels // STRIDE, CFG.net.queries
+    side, queries = size.pixels // STRIDE, CFG.decoder.queries
     logits = torch.randn(size.batch, queries, CLASSES + 1, generator=generator)
     masks = torch.randn(size.batch, queries, side, side, generator=generator)
     points = torch.randint(side**2, (size.batch, size.instances), generator=generator)
@@ -67,8 +67,8 @@ def _pairs(size: Size, device: torch.device, training: bool) -> tuple[SimNet, Te
     """SimNet, and the embeddings of as many pixels as `size.instances` in both images."""
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
-    network = SimNet(CFG.net.width, CFG.pairs).train(training)
-    a, b = torch.randn(2, size.batch, size.instances, CFG.net.width, generator=generator)
+    network = SimNet(CFG.decoder.width, CFG.pairs).train(training)
+    a, b = torch.randn(2, size.batch, size.instances, CFG.decoder.width, generator=generator)
     return network.to(device), a.to(device), b.to(device)
 
 
@@ -102,20 +102,20 @@ def _masks(size: Size, device: torch.device) -> tuple[Tensor, Tensor]:
     """Mask logits of all queries and masks of the targets: [B, N, n], [B, T, n]."""
     generator = torch.Generator().manual_seed(0)
     cells = (size.pixels // STRIDE) ** 2
-    logits = torch.randn(size.batch, CFG.net.queries, cells, generator=generator)
+    logits = torch.randn(size.batch, CFG.decoder.queries, cells, generator=generator)
     wanted = torch.rand(size.batch, size.instances, cells, generator=generator) < 0.1
     return logits.to(device), wanted.float().to(device)
 
 
-def plain_costs(logits: Tensor, wanted: Tensor, cfg: MaskConfig) -> Tensor:
+def plain_costs(logits: Tensor, wanted: Tensor, cfg: LossConfig) -> Tensor:
     """Image by image, the focal loss of ones and of zeros by a product each."""
     return torch.stack([_plain_cost(x, t, cfg) for x, t in zip(logits, wanted, strict=True)])
 
 
-def _plain_cost(logits: Tensor, wanted: Tensor, cfg: MaskConfig) -> Tensor:
+def _plain_cost(logits: Tensor, wanted: Tensor, cfg: LossConfig) -> Tensor:
     p = logits.sigmoid()
-    one = -cfg.alpha * (1 - p) ** cfg.gamma * logsigmoid(logits)
-    zero = -(1 - cfg.alpha) * p**cfg.gamma * logsigmoid(-logits)
+    one = -ALPHA * (1 - p) ** GAMMA * logsigmoid(logits)
+    zero = -(1 - ALPHA) * p**GAMMA * logsigmoid(-logits)
     focal = (one @ wanted.T + zero @ (1 - wanted).T) / logits.shape[1]
     dice = 1 - (2 * p @ wanted.T + 1) / (p.sum(1)[:, None] + wanted.sum(1) + 1)
     return cfg.focal * focal + cfg.dice * dice
@@ -134,7 +134,7 @@ PAIR_CASES = [
     Case(
         name="SimNet teacher",
         prepare=partial(_pairs, training=False),
-        fast=lambda network, a, b: network.teach(a, b, "eval"),
+        fast=lambda network, a, b: network.teach(a, b),
         plain=_plain_teacher,
     ),
     Case(
@@ -148,7 +148,7 @@ COST_CASES = [
     Case(
         name="SimFormer mask costs",
         prepare=_masks,
-        fast=lambda logits, wanted: mask_costs(logits, wanted, CFG.mask),
-        plain=lambda logits, wanted: plain_costs(logits, wanted, CFG.mask),
+        fast=lambda logits, wanted: mask_costs(logits, wanted, CFG.loss),
+        plain=lambda logits, wanted: plain_costs(logits, wanted, CFG.loss),
     )
 ]

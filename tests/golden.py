@@ -52,7 +52,7 @@ SHIFT = {"network.steps": 5, "network.batch_size": 2, "statistics.times": 2, "st
 SIMFORMER = {
     "network.steps": 6,
     "network.batch_size": 4,
-    "retrain.steps": 0,
+    "final.steps": 0,
     "network.warmup": 2,
     "split": "random:0.25:48",
 }
@@ -74,7 +74,7 @@ RUNS = {
     ),
     "attentionshift_points": ("attentionshift", SHIFT),
     "attentionshift_masks": ("attentionshift", SHIFT | {"mask.supervision": "mask", "parts.shift": "kmeans"}),
-    "simformer_cross": ("simformer", SIMFORMER | {"retrain.steps": 4, "retrain.batch_size": 4}),
+    "simformer_cross": ("simformer", SIMFORMER | {"final.steps": 4, "final.batch_size": 4}),
     "simformer_self": ("simformer", SIMFORMER | {"pairs.mode": "self_aug"}),
 }
 

@@ -1,5 +1,6 @@
 """SimFormer put together: class maps, pseudo maps, a whole run on six scenes, pairs of images, the command line."""
 
+import importlib
 import shlex
 from dataclasses import replace
 
@@ -18,7 +19,7 @@ from wsis.data.world import World, WorldConfig
 from wsis.methods import load_run, simformer
 from wsis.methods.simformer.labels import pseudo_maps
 from wsis.methods.simformer.model import Outputs
-from wsis.methods.simformer.stages import Paired
+from wsis.methods.simformer.verbs import training_data
 from wsis.training import apply as annotate
 from wsis.training import runs
 from wsis.training.loop import order
@@ -35,8 +36,8 @@ FAST = changed(
         "size.test_short": SIDE,
         "network.steps": 2,
         "network.batch_size": 2,
-        "retrain.steps": 2,
-        "retrain.batch_size": 2,
+        "final.steps": 2,
+        "final.batch_size": 2,
     },
 )
 
@@ -59,7 +60,7 @@ def finished(scenes, tmp_path_factory):
 
 def test_a_run_reports_base_and_novel_classes_apart(finished):
     _, reports = finished
-    assert list(reports) == ["network", "labels", "retrained", "evaluation"]
+    assert list(reports) == ["network", "labels", "final", "evaluation"]
     for stage in ("labels", "evaluation"):
         assert {"mIoU", "base_mIoU", "novel_mIoU", "harmonic_mIoU"} <= set(reports[stage])
 
@@ -86,7 +87,7 @@ def test_the_run_that_is_loaded_predicts_with_the_second_network(scenes, finishe
 
 
 def test_without_a_second_network_the_first_predicts(scenes, tmp_path):
-    cfg = changed(FAST, **{"retrain.steps": 0})
+    cfg = changed(FAST, **{"final.steps": 0})
     reports = start(scenes, tmp_path, cfg)
     assert list(reports) == ["network", "evaluation"]
     assert load_run(tmp_path, "cpu").model.simnet is not None
@@ -115,11 +116,11 @@ def test_pseudo_maps_name_only_tagged_novel_classes(tags, present_only, expected
 
 
 class Constant(torch.nn.Module):
-    """Says the first class everywhere, and remembers the sizes of what it sees."""
+    """Predicts the first class everywhere, and remembers the sizes of its images."""
 
     def forward(self, images):
         height, width = (side // 4 for side in images.shape[2:])
-        self.seen = [*getattr(self, "seen", []), tuple(images.shape[2:])]
+        self.sizes = [*getattr(self, "sizes", []), tuple(images.shape[2:])]
         logits = torch.tensor([2.0, 0.0, 0.0, 0.0]).expand(1, len(images), 1, 4)
         return Outputs(logits, torch.ones(1, len(images), 1, height, width), images)
 
@@ -127,7 +128,7 @@ class Constant(torch.nn.Module):
 def test_a_few_classes_at_a_time_find_the_same(scenes, monkeypatch):
     cfg = FAST.for_classes(scenes.classes)
     model, images = simformer.build(cfg).eval(), torch.rand(2, 3, 50, 70)
-    monkeypatch.setattr("wsis.methods.simformer.labels.AT_ONCE", 3)
+    monkeypatch.setattr("wsis.methods.simformer.labels.CLASSES_AT_ONCE", 3)
     found = simformer.predict(model, images, cfg)
     assert torch.equal(found, simformer.class_scores(model.network, images, cfg).argmax(1) + 1)
     assert len(found.unique()) > 1
@@ -146,52 +147,42 @@ def test_several_views_have_a_limit_of_their_own(shorts, sizes):
     cfg = changed(NOVEL, **{"size.test_short": 32, "size.test_long": 64, "pseudo.long": 96})
     network = Constant()
     simformer.class_scores(network, torch.rand(1, 3, 20, 60), cfg, shorts)
-    assert network.seen == sizes
+    assert network.sizes == sizes
 
 
-def test_pairs_follow_each_other_and_start_anywhere():
-    def partner(index, seed):
-        return 10 + index
-
-    steps = list(order(7, 4, 3, 0, 9, partner))
-    assert steps[4:] == list(order(7, 4, 3, 4, 9, partner))
-    assert all([k[1] for k in keys] == [0, 1, 2, 3] for keys in steps)
-    assert all(b[2] == a[2] + 10 for keys in steps for a, b in zip(keys[::2], keys[1::2], strict=True))
-    first = [k[2] for keys in steps for k in keys[::2]]
-    assert sorted(first[:7]) == list(range(7))
-
-
-def test_a_pair_within_an_image_is_that_image(scenes):
-    alone = Paired(scenes, changed(FAST, **{"pairs.mode": "self_aug"}).for_classes(scenes.classes))
-    assert [alone.partner(i, 5) for i in range(6)] == list(range(6))
+@pytest.mark.parametrize("mode", ["cross", "self_aug", "self_same", "basic"])
+def test_an_image_is_followed_by_its_partner(scenes, mode):
+    data = training_data(scenes, changed(FAST, **{"pairs.mode": mode}).for_classes(scenes.classes))
+    assert data.annotates and data.group == (2 if mode in ("cross", "self_aug") else 1)
+    (groups,) = order(data, 4, 0, 9, 10)
+    assert all(len(group) == data.group for group in groups)
+    if mode == "self_aug":
+        assert all(first[0] == second[0] and first[1] != second[1] for first, second in groups)
 
 
 def test_pairs_are_not_torn_apart(scenes, tmp_path):
-    with pytest.raises(ConfigError, match="in pairs"):
+    with pytest.raises(ConfigError, match="in groups of 2"):
         start(scenes, tmp_path, changed(FAST, **{"network.batch_size": 3}))
 
 
 def test_no_loss_sees_novel_pixels(scenes, tmp_path, monkeypatch):
-    seen = []
-    learn = simformer.SimFormer.forward
+    cfg, values = changed(FAST, **{"final.steps": 0}), []
 
-    def watched(self, batch, cfg):
-        seen.append(batch.semantic_maps.unique())
-        return learn(self, batch, cfg)
+    def watched(model, batch, targets, cfg):
+        values.append(batch.semantic_maps.unique())
+        return simformer.loss(model, batch, targets, cfg)
 
-    monkeypatch.setattr(simformer.SimFormer, "forward", watched)
-    cfg = changed(FAST, **{"retrain.steps": 0})
+    monkeypatch.setattr(importlib.import_module("wsis.methods.simformer.stages"), "loss", watched)
     start(scenes, tmp_path, cfg)
-    novel = cfg.for_classes(scenes.classes).novel
-    assert len(seen) == 2
-    assert not {label + 1 for label in novel} & set(torch.cat(seen).tolist())
+    assert len(values) == 2
+    assert not {label + 1 for label in cfg.for_classes(scenes.classes).novel} & set(torch.cat(values).tolist())
 
 
-def test_a_loss_without_tags_is_refused(scenes):
+def test_a_batch_without_tags_is_refused(scenes):
     cfg = FAST.for_classes(scenes.classes)
     batch = collate([with_base_masks(scenes[i], cfg.novel) for i in (0, 1)])
     with pytest.raises(ValueError, match="tags"):
-        simformer.loss(simformer.build(cfg), replace(batch, tags=None), None, cfg)
+        simformer.targets(simformer.build(cfg), replace(batch, tags=None), cfg)
 
 
 def test_from_the_command_line(scenes, finished, tmp_path):
@@ -209,7 +200,7 @@ def test_from_the_command_line(scenes, finished, tmp_path):
         annotate.class_maps(run, truth, out, "other data", annotate.predicted)
     other = SemanticWorld(World("train", 1, config=WorldConfig(size=SIDE, objects=(1, 1))), "ade")
     with pytest.raises(DataError, match="knows the classes"):
-        annotate.class_maps(run, other, tmp_path / "third", "", annotate.labelled)
+        annotate.class_maps(run, other, tmp_path / "third", "", annotate.labeled)
     twice = next((folder / "images/train").iterdir())
     twice.with_suffix(".webp").write_bytes(b"")
     with pytest.raises(DataError, match="two pictures share a name"):
@@ -224,10 +215,10 @@ def test_one_oracle_serves_all_splits(scenes):
         return keys[which]
 
     oracle, other = (
-        changed(FAST, masks="all", split=split, **{"retrain.steps": 0}) for split in (FAST.split, "names:sky")
+        changed(FAST, masks="all", split=split, **{"final.steps": 0}) for split in (FAST.split, "names:sky")
     )
     assert key(oracle, "network") == key(other, "network")
-    again, others = (changed(c, **{"retrain.steps": 2}) for c in (oracle, other))
+    again, others = (changed(c, **{"final.steps": 2}) for c in (oracle, other))
     assert key(again, "labels") != key(others, "labels")  # they fill in novel classes
     assert key(oracle, "evaluation") != key(other, "evaluation")
     assert key(FAST, "network") != key(changed(FAST, split="names:sky"), "network")

@@ -12,7 +12,7 @@ from wsis.experiments.verdicts import Claim, greater, order, similar, steeper
 
 METRICS = ("novel_mIoU", "base_mIoU", "mIoU", "harmonic_mIoU")
 NOVEL = METRICS[0]
-ONCE: dict[str, Any] = {"retrain.steps": 0}
+ONCE: dict[str, Any] = {"final.steps": 0}
 """Without the second network."""
 SPLITS = {"S1": "random:0.25:1", "S2": "random:0.25:2", "S3": "random:0.25:3", "S4": WORLD_SPLIT}
 SHARES = {"S4": 0.25, "S5": 0.3, "S6": 0.35, "S7": 0.4, "S8": 0.45, "S9": 0.5}
@@ -99,14 +99,14 @@ TABLE3 = table(
     ),
 )
 
-SILENT: dict[str, Any] = {"pairs.similarity": 0.0, "pairs.distillation": 0.0}
+SILENT: dict[str, Any] = {"loss.similarity": 0.0, "loss.distillation": 0.0}
 PARTS: dict[str, dict[str, Any]] = {
-    "neither complement nor pairs": {"pairs.mode": "basic", "complement.weight": 0.0},
+    "neither complement nor pairs": {"pairs.mode": "basic", "loss.complement": 0.0},
     "complement": {"pairs.mode": "basic"},
     "complement, each image twice": {"pairs.mode": "self_aug", **SILENT},
     "complement, images in pairs": SILENT,
     "complement, pairs": {},
-    "complement, pairs of two base pixels": {"pairs.labelled": "both"},
+    "complement, pairs of two base pixels": {"pairs.labeled": "both"},
 }
 PAIRS_HELP = order(NOVEL, "complement, pairs", "complement, images in pairs")
 BASE_PIXELS_HELP = order(NOVEL, "complement, pairs of two base pixels", "complement, pairs")

@@ -1,8 +1,7 @@
 """The random crops that SimFormer learns from."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -13,13 +12,15 @@ from wsis.data.transforms import Augment, PaddedSample, resize, short_side
 from wsis.weak.simulate import with_base_masks
 
 DRAWS = 50  # of a crop until one shows a class
+# The changes of color of SSD, as in the official code; its contrast is a factor, and its hue turns by 18 of 180 (OpenCV).
+COLORS = {"shift": 32, "brightness": 0.5, "contrast": 0, "saturation": 0.5, "hue": 18 / 180, "color_probability": 0.5}
 
 
 @dataclass(frozen=True, kw_only=True)
 class SemanticAugment:
     """Random size, place, color and flip of a sample with a class map; the same sample and seed give the same result.
 
-    A crop is drawn again, up to 50 times, until it has something to learn from: a pixel with a class, or the tag of a
+    A crop is drawn again, up to 50 times, until there is something to learn from it: a pixel with a class, or the tag of a
     novel class. After that the whole image is made to fit.
 
     Args:
@@ -40,45 +41,32 @@ class SemanticAugment:
     tag_scope: Literal["crop", "image"] = "crop"
 
     def __call__(self, sample: Sample, seed: int) -> PaddedSample:
-        """image [3, S, S], semantic_map, valid [S, S] and tags [C] of a crop; the truth is left out.
+        """image [3, S, S], semantic_map, valid [S, S] and tags [C] of a crop, without the truth.
 
         Raises:
-            AnnotationError: the sample lacks its class map or tags, or has a novel tag that crops would not see.
+            AnnotationError: the sample lacks its class map or tags, or has a novel tag that no crop would show.
         """
-        sample = self._learnable(sample)
-        generator, novel = torch.Generator().manual_seed(seed), list(self.novel)
+        sample, generator = self._learnable(sample), torch.Generator().manual_seed(seed)
         for _ in range(DRAWS):
             window = self._window(sample, torch.rand(3, generator=generator, dtype=torch.float64).tolist())
-            if (window.semantic_map != IGNORE).any() or window.tags[novel].any():  # pyright: ignore
+            assert window.semantic_map is not None and window.tags is not None
+            if (window.semantic_map != IGNORE).any() or window.tags[list(self.novel)].any():
                 break
         else:
             window = self._tagged(resize(sample, short_side(sample.size, self.crop, self.crop)))
-        # SSD's four changes: the second, its contrast, is a factor; a turn of 18 is of OpenCV's 180
-        augment = Augment(
-            crop=self.crop,
-            long_side=None,
-            scale=(1, 1),
-            scale_step=0,
-            flip=self.flip,
-            shift=32,
-            brightness=0.5,
-            contrast=0,
-            saturation=0.5,
-            hue=18 / 180,
-            color_probability=0.5,
-        )
+        augment = Augment(crop=self.crop, long_side=None, scale=(1, 1), scale_step=0, flip=self.flip, **COLORS)
         last = int(torch.randint(2**62, (), generator=generator))
         return _moved_to_corner(augment(replace(window, true_semantic=None), last))
 
     def _learnable(self, sample: Sample) -> Sample:
-        """The sample with the map to learn from; `true_semantic` is then what crops take their tags from."""
+        """The sample with the map to learn from; crops take their tags from its `true_semantic`."""
         sample = replace(sample, truth=None, points=None, extreme_points=None)
-        if self.masks != "given":
-            learnable = with_base_masks(sample, self.novel, self.masks)
-            if self.masks == "base" and self.tag_scope == "crop":
-                self._check_tags(sample)
-            return learnable
-        return with_base_masks(replace(sample, true_semantic=sample.semantic_map), (), "all")
+        if self.masks == "given":
+            return with_base_masks(replace(sample, true_semantic=sample.semantic_map), (), "all")
+        learnable = with_base_masks(sample, self.novel, self.masks)
+        if self.masks == "base" and self.tag_scope == "crop":
+            self._check_tags(sample)
+        return learnable
 
     def _check_tags(self, sample: Sample) -> None:
         """A novel class that is tagged but never in the map would be in no crop's tags, and not be learned."""
@@ -90,15 +78,16 @@ class SemanticAugment:
                 "label map does not show it, so that no crop can tell its tags; train with --set tag_scope=image"
             )
 
-    def _window(self, sample: Sample, chance: Sequence[float]) -> Sample:
+    def _window(self, sample: Sample, chance: list[float]) -> Sample:
         """A random part, at most `crop` wide and high, of the sample at a random size."""
         short = self.short[int(chance[0] * len(self.short))]
         sample = resize(sample, short_side(sample.size, short, self.long))
         room = (max(side - self.crop, 0) for side in sample.size)
         top, left = (int(c * (r + 1)) for c, r in zip(chance[1:], room, strict=True))
         part = (..., slice(top, top + self.crop), slice(left, left + self.crop))
-        moved = {k: getattr(sample, k)[part] for k in ("image", "semantic_map", "true_semantic")}
-        return self._tagged(replace(sample, **moved))
+        return self._tagged(
+            replace(sample, **{k: getattr(sample, k)[part] for k in ("image", "semantic_map", "true_semantic")})
+        )
 
     def _tagged(self, sample: Sample) -> Sample:
         if self.tag_scope == "image":
@@ -109,7 +98,6 @@ class SemanticAugment:
 
 def _moved_to_corner(sample: PaddedSample) -> PaddedSample:
     """The sample with its image in the upper left corner of the padding."""
-    valid: Any = sample.valid
-    shift = (-int(valid.any(1).byte().argmax()), -int(valid.any(0).byte().argmax()))
-    moved = {k: getattr(sample, k).roll(shift, (-2, -1)) for k in ("image", "semantic_map", "valid")}
-    return replace(sample, **moved)
+    assert sample.valid is not None
+    shift = (-int(sample.valid.any(1).byte().argmax()), -int(sample.valid.any(0).byte().argmax()))
+    return replace(sample, **{k: getattr(sample, k).roll(shift, (-2, -1)) for k in ("image", "semantic_map", "valid")})

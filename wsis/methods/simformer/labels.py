@@ -1,6 +1,12 @@
-"""SimFormer's class maps: of any image, and those of training images that a second network learns from (spec 2.9, 2.10)."""
+"""SimFormer's labels: what the queries learn from a batch, and the class maps that a second network learns from.
+
+official code                find_targets, pseudo_maps
+MaskFormer, official code    semantic_scores
+"""
 
 from collections.abc import Sequence
+from functools import reduce
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,58 +16,107 @@ from wsis.core.types import BACKGROUND, IGNORE
 from wsis.data.transforms import MEAN_COLOR, short_side
 from wsis.methods.simformer.config import SimFormerConfig
 from wsis.methods.simformer.model import MaskFormer
-from wsis.methods.simformer.objective import semantic_scores
+from wsis.methods.simformer.pairs import MAP_VALUES
 from wsis.models.pyramids import STRIDES
 
-AT_ONCE = 16  # classes whose scores are held at the size of the image
+CLASSES_AT_ONCE = 16  # whose scores are held at the size of the image
+
+
+class Targets(NamedTuple):
+    """The classes of each image, padded to the most of the batch, at least one; those with a mask come first.
+
+    labels: long [B, T], 0 where not present. present, has_mask: bool [B, T]. masks: float [B, T, H, W], 0 without a mask;
+    what is novel or void is 0 in all. masked, unmasked: long, positions b T + t of present targets with and without.
+    """
+
+    labels: Tensor
+    present: Tensor
+    has_mask: Tensor
+    masks: Tensor
+    masked: Tensor
+    unmasked: Tensor
+
+
+def find_targets(maps: Tensor, tags: Tensor, novel: Sequence[int]) -> Targets:
+    """A target with its mask for each base class in the map, and one without a mask for each novel tag.
+
+    maps: long [B, H, W] class maps; 0, 255 and novel classes in them are no targets. tags: bool [B, K]. novel: labels;
+    none where all classes have masks. A base class that is tagged but not in the map is no target, since its mask would
+    be empty. This waits once for the device, to learn how many targets there are.
+    """
+    images, classes = tags.shape
+    in_map = torch.zeros(images, MAP_VALUES, dtype=torch.bool, device=maps.device)
+    in_map.scatter_(1, maps.flatten(1), True)
+    in_map, tagged = torch.stack([in_map[:, 1 : classes + 1], tags.bool()]).cpu().unbind()
+    is_novel = torch.zeros(classes, dtype=torch.bool)
+    is_novel[list(novel)] = True
+    with_mask, without = in_map & ~is_novel, tagged & is_novel
+    targets = with_mask | without
+    count = max(int(targets.sum(1).max()), 1)
+    order = (2 - targets.int() - with_mask.int()).argsort(dim=1, stable=True)[:, :count]
+    has_mask, present = with_mask.gather(1, order), targets.gather(1, order)
+    rows = (flags.flatten().nonzero()[:, 0] for flags in (has_mask, present & ~has_mask))
+    labels, present, has_mask, masked, unmasked = (
+        part.to(maps.device, non_blocking=True) for part in (order * present, present, has_mask, *rows)
+    )
+    masks = (maps[:, None] == labels[..., None, None] + 1) & has_mask[..., None, None]
+    return Targets(labels, present, has_mask, masks.float(), masked, unmasked)
+
+
+def semantic_scores(logits: Tensor, masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """The score of each class at each pixel from the proposals of a layer: [B, N, K + 1], [B, N, h, w] -> [B, K, *size].
+
+    It is the sum over the queries of class probability times mask probability, not normalized over the classes.
+    """
+    with torch.autocast(masks.device.type, enabled=False):
+        probability = interpolate(masks.float(), size, mode="bilinear", align_corners=False).sigmoid()
+        return torch.einsum("bnk,bnhw->bkhw", logits.float().softmax(-1)[..., :-1], probability)
 
 
 @torch.no_grad()
 def class_scores(
     network: MaskFormer, images: Tensor, cfg: SimFormerConfig, shorts: Sequence[int] = (), flip: bool = False
 ) -> Tensor:
-    """How much of each class each pixel is, float32 [B, K, H, W], at the size of the images; not normalised.
+    """`semantic_scores` of whole images, float32 [B, K, H, W], at their size.
 
-    images: [B, 3, H, W] in [0, 1]. shorts: sizes of the shorter side, the mean of all, with `pseudo.long` for the longer;
-    none: those of inference. flip: also of the mirrored images.
+    images: [B, 3, H, W] in [0, 1]. shorts: sizes of the shorter side, over which the mean is taken, with `pseudo.long` for
+    the longer side; without any the size is that of inference. flip: the mirrored images join the mean.
     """
+    size, long = (images.shape[2], images.shape[3]), cfg.pseudo.long if shorts else cfg.size.test_long
+
+    def view(short: int, mirrored: bool) -> Tensor:
+        small = _small_scores(network, images.flip(3) if mirrored else images, short_side(size, short, long))
+        scores = interpolate(small, size, mode="bilinear", align_corners=False)
+        return scores.flip(3) if mirrored else scores
+
     views = [(short, mirrored) for short in shorts or (cfg.size.test_short,) for mirrored in (False, True)[: 1 + flip]]
-    total, long = None, cfg.pseudo.long if shorts else cfg.size.test_long
-    for short, mirrored in views:
-        seen = images.flip(3) if mirrored else images
-        small = _scores(network, seen, short_side((images.shape[2], images.shape[3]), short, long))
-        scores = interpolate(small, images.shape[-2:], mode="bilinear", align_corners=False)
-        scores = scores.flip(3) if mirrored else scores
-        total = scores if total is None else total.add_(scores)
-    assert total is not None
-    return total.div_(len(views))
+    return reduce(Tensor.add_, (view(*one) for one in views)).div_(len(views))
 
 
 @torch.no_grad()
 def best_classes(network: MaskFormer, images: Tensor, cfg: SimFormerConfig) -> Tensor:
-    """The class of every pixel, long [B, H, W] of 1..K, as `class_scores` at the size of inference has it.
+    """The class of every pixel with the best of the `class_scores`, long [B, H, W] of 1..K.
 
-    A few classes at a time are brought to the size of the images, since a photograph's scores of all may not fit.
+    A few classes at a time are brought to the size of the images: a photograph's scores of all may not fit in memory.
     """
     size = short_side((images.shape[2], images.shape[3]), cfg.size.test_short, cfg.size.test_long)
-    small = _scores(network, images, size)
-    most = small.new_full((len(images), *images.shape[2:]), -torch.inf)
-    best = torch.zeros_like(most, dtype=torch.long)
-    for first in range(0, small.shape[1], AT_ONCE):
-        part = interpolate(small[:, first : first + AT_ONCE], most.shape[1:], mode="bilinear", align_corners=False)
-        value, label = part.max(1)
-        best = torch.where(value > most, label + first + 1, best)
-        most = torch.maximum(value, most)
+    small = _small_scores(network, images, size)
+    highest = small.new_full((len(images), *images.shape[2:]), -torch.inf)
+    best = torch.zeros_like(highest, dtype=torch.long)
+    for first in range(0, small.shape[1], CLASSES_AT_ONCE):
+        part = small[:, first : first + CLASSES_AT_ONCE]
+        value, label = interpolate(part, highest.shape[1:], mode="bilinear", align_corners=False).max(1)
+        best = torch.where(value > highest, label + first + 1, best)
+        highest = torch.maximum(value, highest)
     return best
 
 
-def _scores(network: MaskFormer, images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Scores at `size`, to which images are enlarged, and padded to whole cells of the coarsest feature."""
+def _small_scores(network: MaskFormer, images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Scores at `size`, to which the images are resized, padded to whole cells of the coarsest feature meanwhile."""
     small = interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
     mean = images.new_tensor(MEAN_COLOR)[:, None, None] / 255
     down, right = (-side % STRIDES[-1] for side in size)
-    padded = pad(small - mean, (0, right, 0, down)) + mean
-    outputs = network(padded)
+    outputs = network(pad(small - mean, (0, right, 0, down)) + mean)
     scores = semantic_scores(outputs.logits[-1], outputs.masks[-1], (size[0] + down, size[1] + right))
     return scores[..., : size[0], : size[1]]
 
@@ -77,6 +132,6 @@ def pseudo_maps(scores: Tensor, known: Tensor, tags: Tensor, cfg: SimFormerConfi
     novel = torch.zeros(scores.shape[1], dtype=torch.bool, device=scores.device)
     novel[list(cfg.novel)] = True
     best = scores.argmax(1)
-    named = (tags & novel).gather(1, best.flatten(1)).view_as(best)
-    given = (known != BACKGROUND) & (known != IGNORE)
-    return torch.where(given, known, torch.where(named, best + 1, IGNORE))
+    is_tagged = (tags & novel).gather(1, best.flatten(1)).view_as(best)
+    is_base = (known != BACKGROUND) & (known != IGNORE)
+    return torch.where(is_base, known, torch.where(is_tagged, best + 1, IGNORE))

@@ -1,12 +1,13 @@
-"""SimFormer's network, which is MaskFormer's: queries that each say a class and, against the pixels, a mask.
+"""SimFormer's network: MaskFormer, whose queries each propose a class and, against the pixels, a mask; and SimNet beside it.
 
 Bowen Cheng, Alexander G. Schwing, Alexander Kirillov: Per-Pixel Classification is Not All You Need for Semantic
-Segmentation. NeurIPS 2021. In SimFormer the classes are learned from tags too, the masks from base classes.
+Segmentation. NeurIPS 2021. In SimFormer the classes are learned from tags too, the masks from base classes only.
     MaskFormer, official code    PixelDecoder, DecoderLayer, MaskFormer
     DETR, official code          sine_positions
 """
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -15,28 +16,33 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torchvision.ops import MLP, Conv2dNormActivation
 
-from wsis.methods.simformer.config import NetworkConfig, SimFormerConfig
+from wsis.methods.simformer.config import DecoderConfig, SimFormerConfig
+from wsis.methods.simformer.pairs import PixelPairs
+from wsis.methods.simformer.simnet import Comparison, SimNet
 from wsis.models.pyramids import STRIDES, Backbone
 
-GROUPS = 32  # of channels, in the norms of the pixel decoder
+GROUPS = 32  # groups of channels in the norms of the pixel decoder
+DROPOUT = 0.1  # MaskFormer, official config
 
 
 class Outputs(NamedTuple):
-    """What N queries say after each of L layers, all fp32, and the pixels that they are compared with.
+    """The proposals of N queries after each of L layers, all fp32, and the pixels that they are compared with.
 
-    logits: [L, B, N, K + 1] of classes, the last is no object. masks: [L, B, N, H / 4, W / 4] logits.
-    pixels: [B, D, H / 4, W / 4], as the last convolution leaves them.
+    logits: [L, B, N, K + 1] of classes, of which the last is no object. masks: [L, B, N, H / 4, W / 4] logits.
+    pixels: [B, D, H / 4, W / 4], as the last convolution leaves them. comparison: of pixels by SimNet, if asked for.
     """
 
     logits: Tensor
     masks: Tensor
     pixels: Tensor
+    comparison: Comparison | None = None
 
 
 class PixelDecoder(nn.Module):
     """A feature pyramid with group norm. Call: [B, C_i, H_i, W_i], strides rising -> [B, width, H_0, W_0].
 
-    From the top down: the level above, enlarged, plus a 1 x 1 convolution of the level, then a 3 x 3 convolution.
+    From the top down: the level above is enlarged, a 1 x 1 convolution of this level is added, and a 3 x 3 convolution
+    follows.
     """
 
     def __init__(self, channels: list[int], width: int) -> None:
@@ -44,9 +50,8 @@ class PixelDecoder(nn.Module):
         norm = partial(nn.GroupNorm, GROUPS)
         *below, top = channels
         self.top = Conv2dNormActivation(top, width, 3, norm_layer=norm)
-        self.sides = nn.ModuleList(
-            Conv2dNormActivation(c, width, 1, norm_layer=norm, activation_layer=None) for c in below
-        )
+        side = partial(Conv2dNormActivation, kernel_size=1, norm_layer=norm, activation_layer=None)
+        self.sides = nn.ModuleList(side(c, width) for c in below)
         self.blocks = nn.ModuleList(Conv2dNormActivation(width, width, 3, norm_layer=norm) for _ in below)
         self.last = nn.Conv2d(width, width, 3, padding=1)
 
@@ -59,37 +64,33 @@ class PixelDecoder(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Queries look at each other, then at the image, then each at itself; a norm after each sum.
+    """Queries attend to each other, then to the image, then a small network changes each; a norm follows each sum.
 
     Call: queries [B, N, D], their positions [N, D], keys and values [B, n, D] of the image -> [B, N, D].
     """
 
-    def __init__(self, cfg: NetworkConfig) -> None:
+    def __init__(self, cfg: DecoderConfig) -> None:
         super().__init__()
-        attention = partial(nn.MultiheadAttention, cfg.width, cfg.heads, cfg.dropout, batch_first=True)
+        attention = partial(nn.MultiheadAttention, cfg.width, cfg.heads, DROPOUT, batch_first=True)
         self.to_queries, self.to_image = attention(), attention()
-        self.feedforward = nn.Sequential(
-            nn.Linear(cfg.width, cfg.feedforward),
-            nn.ReLU(),
-            nn.Dropout(cfg.dropout),
-            nn.Linear(cfg.feedforward, cfg.width),
-        )
+        inner, outer = nn.Linear(cfg.width, cfg.feedforward), nn.Linear(cfg.feedforward, cfg.width)
+        self.feedforward = nn.Sequential(inner, nn.ReLU(), nn.Dropout(DROPOUT), outer)
         self.norms = nn.ModuleList(nn.LayerNorm(cfg.width) for _ in range(3))
-        self.dropout = nn.Dropout(cfg.dropout)
+        self.dropout = nn.Dropout(DROPOUT)
 
     def forward(self, x: Tensor, positions: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         placed = x + positions
-        seen, _ = self.to_queries(placed, placed, x, need_weights=False)
-        x = self.norms[0](x + self.dropout(seen))
-        seen, _ = self.to_image(x + positions, keys, values, need_weights=False)
-        x = self.norms[1](x + self.dropout(seen))
+        attended, _ = self.to_queries(placed, placed, x, need_weights=False)
+        x = self.norms[0](x + self.dropout(attended))
+        attended, _ = self.to_image(x + positions, keys, values, need_weights=False)
+        x = self.norms[1](x + self.dropout(attended))
         return self.norms[2](x + self.dropout(self.feedforward(x)))
 
 
 class MaskFormer(nn.Module):
     """Call: images [B, 3, H, W] in [0, 1], H and W multiples of 32 -> `Outputs`.
 
-    The queries start at 0; all that tells them apart are learned positions. All layers share one norm and the heads.
+    The queries start at 0; learned positions alone tell them apart. All layers share one norm and the heads.
 
     Raises:
         ConfigError, WeightsError: see `build_pyramid`. ValueError: sides that are no multiples of 32.
@@ -97,18 +98,18 @@ class MaskFormer(nn.Module):
 
     def __init__(self, cfg: SimFormerConfig) -> None:
         super().__init__()
-        net = cfg.net
-        self.backbone = Backbone(net.backbone, net.weights)
-        self.pixels = PixelDecoder(self.backbone.channels, net.width)
-        self.values = nn.Conv2d(self.backbone.channels[-1], net.width, 1)
-        self.positions = nn.Parameter(torch.randn(net.queries, net.width))
-        self.layers = nn.ModuleList(DecoderLayer(net) for _ in range(net.layers))
-        self.norm = nn.LayerNorm(net.width)
-        self.label = nn.Linear(net.width, cfg.classes + 1)
-        self.mask = MLP(net.width, [net.width] * 3)
-        self._start()
+        width = cfg.decoder.width
+        self.backbone = Backbone(cfg.backbone, cfg.weights)
+        self.pixels = PixelDecoder(self.backbone.channels, width)
+        self.values = nn.Conv2d(self.backbone.channels[-1], width, 1)
+        self.positions = nn.Parameter(torch.randn(cfg.decoder.queries, width))
+        self.layers = nn.ModuleList(DecoderLayer(cfg.decoder) for _ in range(cfg.decoder.layers))
+        self.norm = nn.LayerNorm(width)
+        self.label = nn.Linear(width, cfg.classes + 1)
+        self.mask = MLP(width, [width] * 3)
+        self._initialize()
 
-    def _start(self) -> None:
+    def _initialize(self) -> None:
         """MaskFormer's first weights; the heads keep torch's."""
         for module in (*self.pixels.modules(), self.values):
             if isinstance(module, nn.Conv2d):
@@ -131,10 +132,10 @@ class MaskFormer(nn.Module):
             return Outputs(self.label(queries), masks, pixels)
 
     def _queries(self, feature: Tensor) -> Tensor:
-        """The queries after each layer, [L, B, N, D]; what the next layer gets is without the shared norm."""
+        """The queries after each layer, [L, B, N, D]; the next layer gets them without the shared norm."""
         values = self.values(feature).flatten(2).mT
-        places = sine_positions(*feature.shape[-2:], channels=values.shape[2], device=values.device)
-        keys = values + places.to(values.dtype)
+        positions = sine_positions(*feature.shape[-2:], channels=values.shape[2], device=values.device)
+        keys = values + positions.to(values.dtype)
         x = torch.zeros_like(self.positions).expand(len(values), -1, -1)
         after = []
         for layer in self.layers:
@@ -143,18 +144,35 @@ class MaskFormer(nn.Module):
         return torch.stack(after)
 
 
-def sine_positions(height: int, width: int, *, channels: int, device: torch.device) -> Tensor:
-    """Codes of the cells of a grid, row by row, fp32 [h w, channels]: the first half tells y, the second x.
+class SimFormer(nn.Module):
+    """MaskFormer, and SimNet where pixels are compared. Call: images, and in training the pixels to draw -> `Outputs`."""
 
-    Each half has sines and cosines in turn, of wave lengths that grow by equal factors from the grid's
-    side to nearly 10,000 times that.
+    def __init__(self, cfg: SimFormerConfig) -> None:
+        super().__init__()
+        self.network = MaskFormer(cfg)
+        self.simnet = SimNet(cfg.decoder.width, cfg.pairs) if cfg.uses_pairs else None
+
+    def forward(self, images: Tensor, draw: Callable[[], PixelPairs] | None = None) -> Outputs:
+        # DistributedDataParallel finds the parameters of a step in one call of the module: SimNet is part of it. The pixels
+        # are drawn after the network, since dropout takes its random numbers from the same stream first.
+        outputs = self.network(images)
+        if self.simnet is None or draw is None:
+            return outputs
+        with torch.autocast(images.device.type, enabled=False):
+            return outputs._replace(comparison=self.simnet.compare(outputs.pixels, draw()))
+
+
+def sine_positions(height: int, width: int, *, channels: int, device: torch.device) -> Tensor:
+    """Codes of the cells of a grid, row by row, fp32 [h w, channels]: the first half for y, the second for x.
+
+    Each half has sines and cosines in turn, whose wavelengths grow by equal factors from the grid's side to nearly 10,000
+    times that.
     """
     half = channels // 2
     length = 10_000 ** (torch.arange(0, half, 2, device=device) / half)
 
     def codes(cells: int) -> Tensor:  # [cells, half]
-        turn = torch.arange(1, cells + 1, device=device) / cells * (2 * math.pi)
-        angle = turn[:, None] / length
+        angle = (torch.arange(1, cells + 1, device=device) / cells * (2 * math.pi))[:, None] / length
         return torch.stack([angle.sin(), angle.cos()], 2).flatten(1)
 
     y, x = codes(height), codes(width)

@@ -1,118 +1,140 @@
-"""SimFormer's objective on proposals: who answers for which class, and what the classes and masks should be.
+"""SimFormer's objective: which query answers for which class, and what the classes, masks and pairs of pixels should be.
 
-    MaskFormer, official code; spec 2.3 to 2.5    match, class_loss, mask_loss
-    official code; spec 2.6                       complement_loss
-    MaskFormer, official code; spec 2.9           semantic_scores
+    MaskFormer, official code    match, class_loss, mask_loss
+    official code                complement_loss, similarity_loss, distillation_loss
 
-Shapes as in `Outputs` and `Targets`: L layers, B images, N queries, K classes, T targets, h x w = H / 4 x W / 4 cells.
-`found` is what `match` returns. A loss is the sum over the layers. All is computed in fp32, under autocast too: inputs
-are raised first, and products of matrices are taken outside it.
+Shapes as in `Outputs`, `Targets` and `PixelPairs`: L layers, B images, N queries, K classes, T targets, J pixels, h x w =
+H / 4 x W / 4 cells. `matched` is what `match` returns. The losses of proposals are sums over the layers, those of pairs
+are of the last. Everything is computed in fp32, under autocast too.
 """
 
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate, softplus
+from torch.nn.functional import binary_cross_entropy_with_logits, interpolate, normalize, softplus
 from torchvision.ops import sigmoid_focal_loss
 
-from wsis.methods.simformer.config import MaskConfig, SimFormerConfig
-from wsis.methods.simformer.targets import Targets
+from wsis.methods.simformer.config import LossConfig, PairConfig, SimFormerConfig
+from wsis.methods.simformer.labels import Targets
+from wsis.methods.simformer.model import Outputs
+from wsis.methods.simformer.pairs import at_points, swap
+from wsis.methods.simformer.simnet import Comparison
+from wsis.ops.losses import dice
 from wsis.ops.matching import assign
 
-
-def focal(logits: Tensor, wanted: Tensor, cfg: MaskConfig) -> Tensor:
-    """Mean focal loss (Lin et al., ICCV 2017) over the pixels of each row: [R, n] twice -> [R]; wanted is 0 or 1."""
-    return sigmoid_focal_loss(logits, wanted, cfg.alpha, cfg.gamma).mean(1)
+ALPHA, GAMMA = 0.25, 2.0  # weight of positives and exponent of the focal loss (MaskFormer, official code)
+UNSURE = 0.5  # the similarity that teaches nothing (official code)
 
 
-def dice(probability: Tensor, wanted: Tensor) -> Tensor:
-    r""":math:`1 - (2 \sum p t + 1) / (\sum p + \sum t + 1)` of each row: [R, n] twice -> [R] (MaskFormer)."""
-    common = (probability * wanted).sum(1)
-    return 1 - (2 * common + 1) / (probability.sum(1) + wanted.sum(1) + 1)
+def objective(outputs: Outputs, targets: Targets, valid: Tensor, cfg: SimFormerConfig) -> dict[str, Tensor]:
+    """The terms of the loss and `total`; `ignored` is no term, see `complement_loss`.
+
+    valid: bool [B, H, W], False on padding. The terms similarity and distillation are there with `outputs.comparison`.
+
+    Raises:
+        ConfigError: an image has more classes than there are queries.
+    """
+    matched, weights = match(outputs.logits, outputs.masks, targets, cfg), cfg.loss
+    focal, dice = mask_loss(outputs.masks, matched, targets)
+    terms = {"label": class_loss(outputs.logits, matched, targets, weights), "focal": focal, "dice": dice}
+    total = terms["label"] + weights.focal * focal + weights.dice * dice
+    if cfg.masks == "base" and cfg.novel and weights.complement:
+        terms["complement"], terms["ignored"] = complement_loss(outputs.masks, matched, targets, valid, weights)
+        total = total + weights.complement * terms["complement"]
+    if outputs.comparison is not None:
+        terms["similarity"] = similarity_loss(outputs.comparison)
+        terms["distillation"] = distillation_loss(outputs, outputs.comparison, cfg.pairs)
+        total = total + weights.similarity * terms["similarity"]
+        total = total + weights.distillation * terms["distillation"]
+    return {**terms, "total": total}
 
 
-def mask_costs(logits: Tensor, wanted: Tensor, cfg: MaskConfig) -> Tensor:
+def focal(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean focal loss (Lin et al., ICCV 2017) over the pixels of each row: [R, n] twice -> [R]; target is 0 or 1."""
+    return sigmoid_focal_loss(logits, target, ALPHA, GAMMA).mean(1)
+
+
+def mask_costs(logits: Tensor, target: Tensor, cfg: LossConfig) -> Tensor:
     """Weighted `focal` and `dice` of each query with each target: [..., N, n], [..., T, n] -> [..., N, T].
 
     The focal loss of a pixel is that of a 0 plus, where it is 1, a difference: one product of matrices, not two.
     """
     p = logits.sigmoid()
-    zero = (1 - cfg.alpha) * p**cfg.gamma * softplus(logits)
-    one = cfg.alpha * (1 - p) ** cfg.gamma * softplus(-logits)
-    focal = ((one - zero) @ wanted.mT + zero.sum(-1, keepdim=True)) / logits.shape[-1]
-    area = p.sum(-1)[..., None] + wanted.sum(-1)[..., None, :]
-    return cfg.focal * focal + cfg.dice * (1 - (2 * p @ wanted.mT + 1) / (area + 1))
+    zero = (1 - ALPHA) * p**GAMMA * softplus(logits)
+    one = ALPHA * (1 - p) ** GAMMA * softplus(-logits)
+    focal = ((one - zero) @ target.mT + zero.sum(-1, keepdim=True)) / logits.shape[-1]
+    area = p.sum(-1)[..., None] + target.sum(-1)[..., None, :]
+    return cfg.focal * focal + cfg.dice * (1 - (2 * p @ target.mT + 1) / (area + 1))
 
 
 @torch.no_grad()
 def match(logits: Tensor, masks: Tensor, targets: Targets, cfg: SimFormerConfig) -> Tensor:
-    """The query of each target, long [L, B, T], -1 where it is not present; no query has two.
+    """The query of each target, long [L, B, T], -1 where the target is not present; no query has two.
 
-    The cost is minus the class's probability; for a target with a mask also `mask_costs` at stride 4, weighted by
-    `label.mask_cost`, in its own column though the mask may vanish there. All layers and images are solved in one trip
-    to the host.
+    The cost is minus the probability of the class, plus the weighted `mask_costs` at stride 4. A known mask that vanishes
+    at that stride keeps its column. All layers and images are solved in one trip to the host.
 
     Raises:
         ConfigError, TrainingError: see `assign`.
     """
     layers, images, queries = logits.shape[:3]
-    label = targets.labels[None, :, None].expand(layers, -1, queries, -1)
-    cost = -logits.float().softmax(-1).gather(3, label)
+    labels = targets.labels[None, :, None].expand(layers, -1, queries, -1)
+    cost = -logits.float().softmax(-1).gather(3, labels)
     small = interpolate(targets.masks, masks.shape[-2:], mode="nearest").flatten(2)
     with torch.autocast(masks.device.type, enabled=False):
-        each = (mask_costs(layer.float().flatten(2), small, cfg.mask) for layer in masks)
-        of_masks = torch.stack(list(each))  # all at once would take many times the memory, and longer
-    weight = torch.where(targets.has_mask, cfg.label.mask_cost, cfg.label.novel_mask_cost)
-    cost = cost + weight[:, None] * of_masks
+        # Layer by layer, since all at once would take many times the memory, and longer.
+        costs = torch.stack([mask_costs(layer.float().flatten(2), small, cfg.loss) for layer in masks])
+    weight = torch.where(targets.has_mask, cfg.matching.mask_cost, cfg.matching.novel_mask_cost)
+    cost = cost + weight[:, None] * costs
     present = targets.present.expand(layers, -1, -1)
     return assign(cost.flatten(0, 1), present.flatten(0, 1)).unflatten(0, (layers, images))
 
 
-def class_loss(logits: Tensor, found: Tensor, targets: Targets, cfg: SimFormerConfig) -> Tensor:
-    """Cross entropy of all queries, of which the unmatched should be no object, with less weight.
+def class_loss(logits: Tensor, matched: Tensor, targets: Targets, cfg: LossConfig) -> Tensor:
+    """Cross entropy of all queries; the unmatched ones should be no object, with the weight `cfg.no_object`.
 
-    The mean over the queries of the batch is by that weight.
+    The mean over the queries of the batch is weighted in the same way.
     """
     layers, images, queries, outputs = logits.shape
-    wanted = found.new_full((layers, images, queries + 1), outputs - 1)  # one more, for targets that are not
-    place = torch.where(targets.present, found, queries)
-    wanted = wanted.scatter(2, place, targets.labels.expand_as(found))[..., :queries]
-    each = -logits.float().log_softmax(-1).gather(3, wanted[..., None])[..., 0]
-    weight = torch.where(wanted == outputs - 1, cfg.label.no_object, 1.0)
+    target = matched.new_full((layers, images, queries + 1), outputs - 1)  # one more, for targets that are not present
+    place = torch.where(targets.present, matched, queries)
+    target = target.scatter(2, place, targets.labels.expand_as(matched))[..., :queries]
+    each = -logits.float().log_softmax(-1).gather(3, target[..., None])[..., 0]
+    weight = torch.where(target == outputs - 1, cfg.no_object, 1.0)
     return ((weight * each).sum((1, 2)) / weight.sum((1, 2))).sum()
 
 
-def drawn(masks: Tensor, found: Tensor, rows: Tensor, size: torch.Size) -> Iterator[Tensor]:
-    """Layer by layer the mask logits of the queries that have the targets `rows` = b T + t: [R, *size], bilinear."""
-    image = rows // found.shape[2]
-    for layer, query in zip(masks.float(), found.flatten(1)[:, rows], strict=True):
+def matched_masks(masks: Tensor, matched: Tensor, rows: Tensor, size: torch.Size) -> Iterator[Tensor]:
+    """Layer by layer the mask logits of the queries of the targets `rows` = b T + t, enlarged: [R, *size]."""
+    image = rows // matched.shape[2]
+    for layer, query in zip(masks.float(), matched.flatten(1)[:, rows], strict=True):
         yield interpolate(layer[image, query][:, None], size, mode="bilinear", align_corners=False)[:, 0]
 
 
-def mask_loss(masks: Tensor, found: Tensor, targets: Targets, cfg: SimFormerConfig) -> tuple[Tensor, Tensor]:
-    """Focal and dice loss of the queries of targets with a mask, at the image's size, mean over these; unweighted.
+def mask_loss(masks: Tensor, matched: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
+    """Focal and dice loss of the queries of targets with a mask, at the image's size: the mean over these, unweighted.
 
-    Several processes each take the mean of their own targets; the release takes that of all.
+    Each of several processes takes the mean over its own targets; the release takes that over all.
     """
-    wanted = targets.masks.flatten(0, 1)[targets.masked].flatten(1)
+    target = targets.masks.flatten(0, 1)[targets.masked].flatten(1)
     losses = masks.new_zeros(2, dtype=torch.float32)
-    for logits in drawn(masks, found, targets.masked, targets.masks.shape[-2:]):
+    for logits in matched_masks(masks, matched, targets.masked, targets.masks.shape[-2:]):
         rows = logits.flatten(1)
-        pair = torch.stack([focal(rows, wanted, cfg.mask), dice(rows.sigmoid(), wanted)])
-        losses = losses + pair.sum(1) / max(len(wanted), 1)
+        pair = torch.stack([focal(rows, target), dice(rows.sigmoid(), target)])
+        losses = losses + pair.sum(1) / max(len(target), 1)
     return losses[0], losses[1]
 
 
 def complement_loss(
-    masks: Tensor, found: Tensor, targets: Targets, valid: Tensor, cfg: SimFormerConfig
+    masks: Tensor, matched: Tensor, targets: Targets, valid: Tensor, cfg: LossConfig
 ) -> tuple[Tensor, Tensor]:
     """The largest logit of an image's novel queries should say which pixels its base masks leave: loss and `ignored`.
 
-    valid: bool [B, H, W], False on padding, which should be 0. The logit `cfg.complement.ignore` joins each maximum:
-    where it wins nothing is taught, so that pixels that are no class at all need not be of a novel one. Mean over the
-    images with a novel class and a pixel that base masks leave; before `cfg.complement.weight`.
-    ignored: fraction of these pixels where that logit wins, mean over the layers, no gradient.
+    valid: bool [B, H, W], False on padding, which should be 0. The logit `cfg.complement_floor` joins each maximum: where
+    it wins nothing is learned, so that pixels of no class at all need not be of a novel one. The loss is the mean over the
+    images with a novel class and a pixel that base masks leave, before the weight `cfg.complement`.
+    ignored: the fraction of these pixels where the floor wins, mean over the layers, without gradient.
     """
     images, count = targets.labels.shape
     loss, ignored = masks.new_zeros(2, dtype=torch.float32).unbind()
@@ -120,24 +142,70 @@ def complement_loss(
         return loss, ignored
     row = targets.unmasked // count
     left = valid & (targets.masks.amax(1) == 0)
-    taught = torch.zeros_like(left[:, 0, 0]).index_fill(0, row, True) & left.flatten(1).any(1)
-    wanted, learned = left.flatten(1).float(), left & taught[:, None, None]
-    floor = torch.full(left.shape, cfg.complement.ignore, device=masks.device)
-    for logits in drawn(masks, found, targets.unmasked, left.shape[1:]):
-        place = row[:, None, None].expand_as(logits)
-        union = floor.scatter_reduce(0, place, logits, "amax")
+    counted = torch.zeros_like(left[:, 0, 0]).index_fill(0, row, True) & left.flatten(1).any(1)
+    target, counted_pixels = left.flatten(1).float(), left & counted[:, None, None]
+    floor = torch.full(left.shape, cfg.complement_floor, device=masks.device)
+    for logits in matched_masks(masks, matched, targets.unmasked, left.shape[1:]):
+        union = floor.scatter_reduce(0, row[:, None, None].expand_as(logits), logits, "amax")
         rows = union.flatten(1)
-        each = cfg.mask.focal * focal(rows, wanted, cfg.mask) + cfg.mask.dice * dice(rows.sigmoid(), wanted)
-        loss = loss + (each * taught).sum() / (taught.sum() + 1e-5)
-        ignored = ignored + (learned & (union.detach() <= floor)).sum() / learned.sum().clamp(min=1)
+        each = cfg.focal * focal(rows, target) + cfg.dice * dice(rows.sigmoid(), target)
+        loss = loss + (each * counted).sum() / (counted.sum() + 1e-5)
+        below = counted_pixels & (union.detach() <= floor)
+        ignored = ignored + below.sum() / counted_pixels.sum().clamp(min=1)
     return loss, ignored / len(masks)
 
 
-def semantic_scores(logits: Tensor, masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """How much the queries of a layer say for each class at each pixel: [B, N, K + 1], [B, N, h, w] -> [B, K, *size].
+def similarity_loss(comparison: Comparison) -> Tensor:
+    """Balanced cross entropy of SimNet's logits over the pairs that have a target, unweighted."""
+    same, counted = comparison.pairs.same.float(), comparison.pairs.counted
+    each = binary_cross_entropy_with_logits(comparison.logits, same, comparison.weights, reduction="none")
+    return _mean(each, counted)
 
-    The sum over the queries of class probability times mask probability; not normalised over the classes.
+
+def distillation_loss(outputs: Outputs, comparison: Comparison, cfg: PairConfig) -> Tensor:
+    """The scores of unlabeled pixels should be as similar as SimNet says, unweighted; 0 where nothing is distilled."""
+    pairs, teacher = comparison.pairs, comparison.teacher
+    if teacher is None or pairs.unlabeled is None or pairs.distilled is None:
+        return torch.zeros_like(comparison.logits.sum())
+    with torch.autocast(teacher.device.type, enabled=False):
+        scores = student_scores(outputs.logits[-1], outputs.masks[-1], pairs.unlabeled, pairs.novel, cfg.scores)
+        student = cosine_similarity(scores, swap(scores) if cfg.student == "cross" else scores)
+        return _mean(distill(teacher, student, cfg.form), pairs.distilled)
+
+
+def distill(teacher: Tensor, student: Tensor, form: str) -> Tensor:
+    """The loss of each similarity of scores, elementwise, both in [0, 1] (official code).
+
+    ce: cross entropy, both within [.01, .99]. confident_ce (the release's cce): only as far as the teacher is from
+    `UNSURE`, where it is 0; in [-ln(2) / 2, 0].
     """
-    with torch.autocast(masks.device.type, enabled=False):
-        probability = interpolate(masks.float(), size, mode="bilinear", align_corners=False).sigmoid()
-        return torch.einsum("bnk,bnhw->bkhw", logits.float().softmax(-1)[..., :-1], probability)
+    if form == "ce":
+        t, s = teacher.clamp(0.01, 0.99), student.clamp(0.01, 0.99)
+        return -t * s.log() - (1 - t) * (1 - s).log()
+    confidence = teacher - UNSURE
+    return -confidence.relu() * (1 + student).log() - (-confidence).relu() * (2 - student).log()
+
+
+def student_scores(logits: Tensor, masks: Tensor, points: Tensor, novel: Tensor, scores: str) -> Tensor:
+    """`semantic_scores` at some pixels: [B, N, K + 1], [B, N, h, w], [R B, J] -> [R B, J, classes].
+
+    scores: "novel" or "all" classes. Only the masks' values at the points are multiplied.
+    """
+    probability = logits.float().softmax(-1)
+    probability = probability[..., novel] if scores == "novel" else probability[..., :-1]
+    mask = at_points(masks.float(), points).sigmoid()
+    return mask @ probability.repeat_interleave(len(points) // len(masks), 0)
+
+
+def cosine_similarity(a: Tensor, b: Tensor) -> Tensor:
+    """The cosine of all pairs of vectors, 0 where it is negative: [B, J, C] twice -> [B, J, J]."""
+    return (normalize(a, dim=-1, eps=1e-8) @ normalize(b, dim=-1, eps=1e-8).mT).relu()
+
+
+def _mean(each: Tensor, counted: Tensor) -> Tensor:
+    """Mean over the entries of two images that count, 0 where there are none, then over all pairs: [B, J, J] -> scalar.
+
+    The mean over pairs is what the release has, where every process holds one pair.
+    """
+    total, number = ((x * counted).view(len(x) // 2, -1).sum(1) for x in (each, torch.ones_like(each)))
+    return (total / number.clamp_min(1)).mean()

@@ -1,12 +1,13 @@
-"""SimNet: whether two pixels show the same class, from their embeddings (spec. of the release; supp. Sec. A1).
+"""SimNet: whether two pixels show the same class, from their embeddings (official code; supp. Sec. A1).
 
-Its first layer sees both embeddings side by side. A matrix product over two vectors side by side is the sum of one over
-each, so here every pixel is multiplied once, not once per pair, and no tensor of pairs is 2 D wide. What a layer makes
-of its input by norm and ReLU is made again in the backward pass, not kept: per block two tensors of all pairs are.
+Its first layer sees both embeddings side by side. A matrix product with two vectors side by side is the sum of the
+products with each, so here every pixel is multiplied once, not once per pair, and no tensor of pairs is 2 D wide. What a
+norm and a ReLU make of their input is computed again in the backward pass: a block keeps two tensors of all pairs.
 """
 
 from collections.abc import Callable
 from itertools import count
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,16 +15,30 @@ from torch.nn.functional import batch_norm, linear, relu
 from torch.utils.checkpoint import checkpoint
 
 from wsis.methods.simformer.config import PairConfig
+from wsis.methods.simformer.pairs import PixelPairs, at_points, swap
 
-ROWS = 32  # pixels of the first image at a time, where no statistics tie the pairs together
+CHUNK = 32  # pixels of the first image at a time, where no statistics tie the pairs together
+
+
+class Comparison(NamedTuple):
+    """SimNet's answers about the pixels `pairs`, all [B, J, J].
+
+    logits: fp32, that pairs of `pairs.points` are of one class. weights: see `BalanceWindow`. teacher: probabilities for
+    pairs of `pairs.unlabeled`, without gradient; None where there are none.
+    """
+
+    pairs: PixelPairs
+    logits: Tensor
+    weights: Tensor
+    teacher: Tensor | None
 
 
 class BalanceWindow(nn.Module):
-    """Weights that make pairs of one class and of two classes count the same over the last steps (official code).
+    """Weights that let pairs of one class and of two classes count the same over the last steps (official code).
 
     A pair of one class weighs the share of the others among all pairs of the last `steps` calls in training, and the
-    other way round. The window starts with one pair of either kind. The release counts every 25th pair, pairs
-    whose classes are hidden too; here all pairs that have a target count, and no others.
+    other way round. The window starts with one pair of either kind. The release counts every 25th pair, also pairs whose
+    classes are hidden; here all pairs that have a target count, and no others.
     Call: same, valid bool [...] -> weights float32 [...].
     """
 
@@ -38,15 +53,15 @@ class BalanceWindow(nn.Module):
         if self.training:
             new = torch.stack([(same & valid).sum(), (~same & valid).sum()]).float()
             self.counts.copy_(torch.cat([new[None], self.counts[:-1]]))
-        positive, negative = (self.counts.sum(0) + 1e-6).unbind()  # a window without a pair: 1/2 and 1/2
+        positive, negative = (self.counts.sum(0) + 1e-6).unbind()  # without a pair in the window: 1/2 and 1/2
         return torch.where(same, negative, positive) / (positive + negative)
 
 
 class Block(nn.Module):
     """Two 1 x 1 convolutions, each with batch norm and ReLU, and a shortcut, with a convolution where widths differ.
 
-    Call: pairs [P, J, J, D]; or a and b [P, J, D], whose vectors a_i and b_j side by side are the pairs. batch: whether the
-    statistics of these pairs normalise -> [P, J, J, D].
+    Call: pairs [P, J, J, D]; or a and b [P, J, D], whose vectors a_i and b_j side by side are the pairs -> [P, J, J, D].
+    batch: whether the statistics of these pairs normalize.
     """
 
     def __init__(self, inside: int, width: int) -> None:
@@ -56,18 +71,18 @@ class Block(nn.Module):
         self.shortcut = nn.Linear(inside, width) if inside != width else None
 
     def forward(self, *inputs: Tensor, batch: bool) -> Tensor:
-        def hidden(again: bool, *inputs: Tensor) -> Tensor:
-            return self.second(_activated(self.first_norm, _of(self.first, *inputs), batch, again))
+        def hidden(recomputing: bool, *inputs: Tensor) -> Tensor:
+            return self.second(_activated(self.first_norm, _linear(self.first, *inputs), batch, recomputing))
 
-        def output(again: bool, inner: Tensor, *inputs: Tensor) -> Tensor:
-            beside = inputs[0] if self.shortcut is None else relu(_of(self.shortcut, *inputs))
-            return _activated(self.second_norm, inner, batch, again) + beside
+        def output(recomputing: bool, inner: Tensor, *inputs: Tensor) -> Tensor:
+            beside = inputs[0] if self.shortcut is None else relu(_linear(self.shortcut, *inputs))
+            return _activated(self.second_norm, inner, batch, recomputing) + beside
 
-        return _made_again(output, _made_again(hidden, *inputs), *inputs)
+        return _checkpointed(output, _checkpointed(hidden, *inputs), *inputs)
 
 
 class SimNet(nn.Module):
-    """Residual blocks over pairs of pixels. Not symmetric: f(a, b) is not f(b, a), both are trained.
+    """Residual blocks over pairs of pixels. It is not symmetric: f(a, b) is not f(b, a), and both are trained.
 
     Call: a, b [P, J, D], the pixels of the two images of each pair -> fp32 logits [P, J, J] that pixel i of the first and
     j of the second are of one class: the difference of the two channels of the release.
@@ -77,47 +92,57 @@ class SimNet(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(Block(width if i else 2 * width, width) for i in range(cfg.blocks))
         self.head, self.balance = nn.Linear(width, 2), BalanceWindow(cfg.window)
+        self.detach, self.teacher_norm = cfg.detach, cfg.teacher_norm
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         return self._logits(a, b, self.training)
 
     @torch.no_grad()
-    def teach(self, a: Tensor, b: Tensor, norm: str) -> Tensor:
-        """Probabilities [P, J, J] without gradient; norm: "eval" or "train", which statistics normalise (see config)."""
-        return self._logits(a, b, self.training and norm == "train").sigmoid()
+    def teach(self, a: Tensor, b: Tensor) -> Tensor:
+        """Probabilities [P, J, J] without gradient, by the running statistics unless `pairs.teacher_norm` is "train"."""
+        return self._logits(a, b, self.training and self.teacher_norm == "train").sigmoid()
+
+    def compare(self, embeddings: Tensor, pairs: PixelPairs) -> Comparison:
+        """Everything that the objective asks of SimNet; embeddings: fp32 [B, D, h, w]."""
+        a = at_points(embeddings.detach() if self.detach else embeddings, pairs.points)
+        logits, weights, teacher = self(a, swap(a)), self.balance(pairs.same, pairs.counted), None
+        if pairs.unlabeled is not None:
+            a = at_points(embeddings, pairs.unlabeled)
+            teacher = self.teach(a, swap(a))
+        return Comparison(pairs, logits, weights, teacher)
 
     def _logits(self, a: Tensor, b: Tensor, batch: bool) -> Tensor:
-        if batch:
-            return self._of_pairs(a, b, batch)
-        return torch.cat([self._of_pairs(rows, b, batch) for rows in a.split(ROWS, 1)], 1)
+        chunks = [a] if batch else a.split(CHUNK, 1)
+        return torch.cat([self._pair_logits(rows, b, batch) for rows in chunks], 1)
 
-    def _of_pairs(self, a: Tensor, b: Tensor, batch: bool) -> Tensor:
-        pairs = (a, b)
-        for block in self.blocks:
-            pairs = (block(*pairs, batch=batch),)
+    def _pair_logits(self, a: Tensor, b: Tensor, batch: bool) -> Tensor:
+        first, *others = self.blocks
+        pairs = first(a, b, batch=batch)
+        for block in others:
+            pairs = block(pairs, batch=batch)
         different, same = self.head.weight
-        return (pairs[0] @ (same - different) + self.head.bias[1] - self.head.bias[0]).float()
+        return (pairs @ (same - different) + self.head.bias[1] - self.head.bias[0]).float()
 
 
-def _of(layer: nn.Linear, *inputs: Tensor) -> Tensor:
-    """What `layer` makes of pairs, or of the vectors of a and b side by side: [P, J, J, D]."""
+def _linear(layer: nn.Linear, *inputs: Tensor) -> Tensor:
+    """`layer` of pairs, or of the vectors of a and b side by side: [P, J, J, D]."""
     if len(inputs) == 1:
         return layer(inputs[0])
     a, b = inputs
     width = a.shape[-1]
-    of_a = linear(a, layer.weight[:, :width], layer.bias)
-    return of_a[:, :, None] + linear(b, layer.weight[:, width:])[:, None]
+    rows, columns = linear(a, layer.weight[:, :width], layer.bias), linear(b, layer.weight[:, width:])
+    return rows[:, :, None] + columns[:, None]
 
 
-def _activated(norm: nn.BatchNorm1d, pairs: Tensor, batch: bool, again: bool) -> Tensor:
-    """ReLU of the normalised pairs [P, J, J, D]; the running statistics move by a batch, the first time only."""
-    momentum = 0.0 if again else norm.momentum or 0.0
+def _activated(norm: nn.BatchNorm1d, pairs: Tensor, batch: bool, recomputing: bool) -> Tensor:
+    """ReLU of the normalized pairs [P, J, J, D]; a batch moves the running statistics the first time only."""
+    momentum = 0.0 if recomputing else norm.momentum or 0.0
     statistics = norm.running_mean, norm.running_var, norm.weight, norm.bias
     return relu(batch_norm(pairs.flatten(0, 2), *statistics, batch, momentum, norm.eps)).view_as(pairs)
 
 
-def _made_again(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-    """`function(again, *inputs)`, of which the backward pass keeps the inputs only and calls it again."""
+def _checkpointed(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """`function(recomputing, *inputs)`; the backward pass keeps the inputs only and calls it again."""
     calls = count()
 
     def run(*inputs: Tensor) -> Tensor:

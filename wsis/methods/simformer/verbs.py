@@ -1,16 +1,11 @@
-"""SimFormer: masks of base classes, tags of novel ones -> a class for every pixel (NeurIPS 2022).
+"""The verbs of SimFormer: what it learns from, its loss, and the class maps that it gives."""
 
-    image --MaskFormer--> proposals of class and mask; classes learn from tags too, masks from base classes
-    pixels of two images --SimNet, taught on base classes--> how alike novel pixels' scores should be
-    training images --predicted novel, true base--> class maps, from which a plain MaskFormer learns (SimFormer*)
-
-Junjie Chen et al.: Weak-shot Semantic Segmentation via Dual Similarity Transfer. Official code:
-github.com/bcmi/SimFormer-Weak-Shot-Semantic-Segmentation.
-"""
-
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
+from jaxtyping import Float, Int64
 from timm.layers.norm_act import freeze_batch_norm_2d
 from torch import Tensor, nn
 
@@ -18,49 +13,13 @@ from wsis.core.config import changed
 from wsis.core.types import Batch, Dataset, Trace
 from wsis.methods.simformer.config import SimFormerConfig
 from wsis.methods.simformer.crops import SemanticAugment
-from wsis.methods.simformer.labels import best_classes, class_scores, pseudo_maps
-from wsis.methods.simformer.model import MaskFormer
-from wsis.methods.simformer.objective import class_loss, complement_loss, mask_loss, match
-from wsis.methods.simformer.pairs import pixel_pair_losses
-from wsis.methods.simformer.partners import References, presence
-from wsis.methods.simformer.simnet import SimNet
-from wsis.methods.simformer.targets import find_targets
+from wsis.methods.simformer.labels import Targets, best_classes, class_scores, find_targets, pseudo_maps
+from wsis.methods.simformer.model import SimFormer
+from wsis.methods.simformer.objective import objective
+from wsis.methods.simformer.pairs import draw_pairs
+from wsis.methods.simformer.partners import Partners, presence
 from wsis.models.weights import load_weights
 from wsis.training.loop import TrainingData
-
-
-class SimFormer(nn.Module):
-    """MaskFormer, and SimNet where pairs of pixels teach. Call: one batch -> terms of the loss."""
-
-    novel: Tensor
-
-    def __init__(self, cfg: SimFormerConfig) -> None:
-        super().__init__()
-        self.network = MaskFormer(cfg)
-        self.simnet = SimNet(cfg.net.width, cfg.pairs) if cfg.uses_pairs else None
-        # on the device, so that no step waits to bring it there
-        self.register_buffer("novel", torch.tensor(cfg.novel, dtype=torch.long), persistent=False)
-
-    def forward(self, batch: Batch, cfg: SimFormerConfig) -> dict[str, Tensor]:
-        assert batch.semantic_maps is not None and batch.tags is not None
-        novel = cfg.novel if cfg.masks == "base" else ()
-        # before the network, since it waits for the device
-        targets = find_targets(batch.semantic_maps, batch.tags, novel)
-        outputs = self.network(batch.images)
-        found = match(outputs.logits, outputs.masks, targets, cfg)
-        focal, dice = mask_loss(outputs.masks, found, targets, cfg)
-        terms = {"label": class_loss(outputs.logits, found, targets, cfg), "focal": focal, "dice": dice}
-        total = terms["label"] + cfg.mask.focal * focal + cfg.mask.dice * dice
-        if novel and cfg.complement.weight:
-            terms["complement"], terms["ignored"] = complement_loss(outputs.masks, found, targets, batch.valid, cfg)
-            total = total + cfg.complement.weight * terms["complement"]
-        if self.simnet is not None:
-            terms |= pixel_pair_losses(
-                self.simnet, outputs, batch.semantic_maps, batch.valid, batch.tags, self.novel, cfg.pairs
-            )
-            total = total + cfg.pairs.similarity * terms["similarity"]
-            total = total + cfg.pairs.distillation * terms["distillation"]
-        return {**terms, "total": total}
 
 
 def build(cfg: SimFormerConfig) -> SimFormer:
@@ -72,95 +31,103 @@ def build(cfg: SimFormerConfig) -> SimFormer:
     return SimFormer(cfg)
 
 
+def plain(cfg: SimFormerConfig) -> SimFormerConfig:
+    """`cfg` as MaskFormer itself, which is the second network: every class has masks, and nothing else teaches."""
+    return changed(cfg, masks="all")
+
+
+def load_network(cfg: SimFormerConfig, path: Path) -> SimFormer:
+    """A trained network with these settings; `plain(cfg)` for one without SimNet."""
+    model = SimFormer(changed(cfg, weights="random"))
+    if cfg.weights != "random":
+        freeze_batch_norm_2d(model)  # as in training: a frozen norm has other state
+    load_weights(model, path)
+    return model
+
+
 def restore(cfg: SimFormerConfig, folder: Path) -> SimFormer:
-    """What of a run folder predicts: the second network, where there is one, else the first with its SimNet."""
-    if cfg.retrain.steps:
-        return load_network(plain(cfg), folder / "retrained.safetensors")
+    """The network of a run folder that predicts: the second one, where there is one, else the first with its SimNet."""
+    if cfg.final.steps:
+        return load_network(plain(cfg), folder / "final.safetensors")
     return load_network(cfg, folder / "network.safetensors")
 
 
-def crops(cfg: SimFormerConfig, masks: str = "base") -> SemanticAugment:
+def crops(cfg: SimFormerConfig, masks: Literal["base", "all", "given"]) -> SemanticAugment:
     """The random crops that a network is trained on; masks: see `SemanticAugment`."""
+    tag_scope = cfg.tag_scope if masks == "base" else "crop"
     size = cfg.size
     return SemanticAugment(
-        crop=size.crop,
-        short=size.short,
-        long=size.long,
-        flip=size.flip,
-        novel=cfg.novel,
-        masks=masks,
-        tag_scope="crop" if masks != "base" else cfg.tag_scope,  # pyright: ignore[reportArgumentType]
+        crop=size.crop, short=size.short, long=size.long, novel=cfg.novel, masks=masks, tag_scope=tag_scope
     )
 
 
 def training_data(dataset: Dataset, cfg: SimFormerConfig) -> TrainingData:
-    """Random crops; with pairs of images each is followed by itself, cropped anew, or by a reference."""
-    augment = crops(cfg, cfg.masks)
+    """Random crops; with pairs of images each is followed by another crop of itself, or by its partner."""
+    # The annotator of a crop tags what it shows, as in the release: the tags are read from the true class map.
+    data = partial(TrainingData, dataset=dataset, augment=crops(cfg, cfg.masks), annotates=True)
     if not cfg.uses_pairs or cfg.pairs.mode == "self_same":
-        return TrainingData(dataset=dataset, augment=augment, annotates=True)
+        return data()
     if cfg.pairs.mode == "self_aug":
-        return TrainingData(
-            dataset=dataset, augment=augment, companions=lambda index, seed: (index,), group=2, annotates=True
-        )
-    references = References(presence(dataset), cfg.novel, cfg.pairs)
-    return TrainingData(
-        dataset=dataset,
-        augment=augment,
-        companions=lambda index, seed: (references.partner(index, seed),),
-        group=2,
-        annotates=True,
-    )
+        return data(companions=lambda index, seed: (index,), group=2)
+    return data(companions=Partners(presence(dataset), cfg.novel, cfg.pairs).companions, group=2)
 
 
-def loss(model: nn.Module, batch: Batch, targets: None, cfg: SimFormerConfig) -> dict[str, Tensor]:
-    """Terms of the objective and `total`; `ignored` is no term of it, see `complement_loss`.
-
-    batch: crops whose sides are multiples of 32, with `semantic_maps` of base classes and 255, and `tags`. With pairs,
-    images 2 p and 2 p + 1 are one. targets: none, they are in the batch.
+def targets(model: nn.Module, batch: Batch, cfg: SimFormerConfig) -> Targets:
+    """The classes of each image with their masks, of novel classes without.
 
     Raises:
-        ValueError: the batch lacks maps or tags, sides that are no multiples of 32, an odd number of images to pair.
-        ConfigError: an image with more classes than queries.
+        ValueError: the batch lacks class maps or tags.
     """
-    if batch.semantic_maps is None or batch.tags is None:
-        raise ValueError("the loss of SimFormer needs class maps and tags in the batch")
-    return model(batch, cfg)
+    return find_targets(*_annotations(batch), cfg.novel if cfg.masks == "base" else ())
 
 
-@torch.no_grad()
-def pseudo_labels(
-    model: SimFormer | None, batch: Batch, cfg: SimFormerConfig, trace: bool = False
-) -> Tensor | tuple[Tensor, Trace]:
-    """Class maps to learn from, long [B, H, W]: base classes as given, novel ones as predicted, else 255.
+def loss(model: nn.Module, batch: Batch, targets: Targets, cfg: SimFormerConfig) -> dict[str, Tensor]:
+    """Terms of the objective and `total`, see `objective`.
 
-    Without a model what is given. With `trace` the scores [B, K, H, W] of all classes.
+    batch: crops whose sides are multiples of 32, with `semantic_maps` of base classes and 255, and `tags`. With pairs,
+    images 2 p and 2 p + 1 are one.
+
+    Raises:
+        ValueError: the batch lacks maps or tags, sides are no multiples of 32, or the number of images to pair is odd.
+        ConfigError: an image has more classes than there are queries.
+    """
+    maps, tags = _annotations(batch)
+    if not cfg.uses_pairs:
+        return objective(model(batch.images), targets, batch.valid, cfg)
+    novel = torch.tensor(cfg.novel, dtype=torch.long).to(maps.device, non_blocking=True)
+    draw = partial(draw_pairs, maps, batch.valid, tags, novel, cfg)
+    return objective(model(batch.images, draw), targets, batch.valid, cfg)
+
+
+def pseudo_labels(model: SimFormer | None, batch: Batch, cfg: SimFormerConfig) -> Int64[Tensor, "B H W"]:
+    """Class maps to learn from, 1..K: base classes as given, novel ones as predicted, else 255.
+
+    Without a model, the given maps.
 
     Raises:
         ValueError: the batch lacks maps or tags.
     """
-    if batch.semantic_maps is None or batch.tags is None:
-        raise ValueError("pseudo_labels of SimFormer needs class maps and tags in the batch")
-    known, steps = batch.semantic_maps, {"known": batch.semantic_maps}
-    if model is not None:
-        scores = class_scores(model.network, batch.images, cfg, cfg.pseudo.scales, cfg.pseudo.flip)
-        known, steps = pseudo_maps(scores, known, batch.tags, cfg), steps | {"scores": scores}
-    return (known, Trace(steps)) if trace else known
+    known, tags = _annotations(batch)
+    return known if model is None else pseudo_maps(_scores(model, batch, cfg), known, tags, cfg)
 
 
-def predict(model: SimFormer, images: Tensor, cfg: SimFormerConfig) -> Tensor:
-    """images: float [B, 3, H, W] in [0, 1] -> class maps long [B, H, W] of 1..K, base and novel classes alike."""
+def explain(model: SimFormer | None, batch: Batch, cfg: SimFormerConfig) -> Trace:
+    """The `known` class maps, and with a model the `scores` [B, K, H, W] of all classes."""
+    known, _ = _annotations(batch)
+    return Trace({"known": known} | ({} if model is None else {"scores": _scores(model, batch, cfg)}))
+
+
+def predict(model: SimFormer, images: Float[Tensor, "B 3 H W"], cfg: SimFormerConfig) -> Int64[Tensor, "B H W"]:
+    """Class maps of 1..K, of base and novel classes."""
     return best_classes(model.network, images, cfg)
 
 
-def plain(cfg: SimFormerConfig) -> SimFormerConfig:
-    """`cfg` as MaskFormer itself: every class has masks, so that nothing else teaches. Of the second network."""
-    return changed(cfg, masks="all")
+def _scores(model: SimFormer, batch: Batch, cfg: SimFormerConfig) -> Tensor:
+    return class_scores(model.network, batch.images, cfg, cfg.pseudo.scales, cfg.pseudo.flip)
 
 
-def load_network(cfg: SimFormerConfig, path: Path) -> "SimFormer":
-    """A trained network with these settings; `plain(cfg)` for one without SimNet."""
-    model = SimFormer(changed(cfg, **{"net.weights": "random"}))
-    if cfg.net.weights != "random":
-        freeze_batch_norm_2d(model)  # as in training: a frozen norm has other state
-    load_weights(model, path)
-    return model
+def _annotations(batch: Batch) -> tuple[Tensor, Tensor]:
+    """The class maps and the tags of a batch."""
+    if batch.semantic_maps is None or batch.tags is None:
+        raise ValueError("SimFormer needs class maps and tags in the batch")
+    return batch.semantic_maps, batch.tags
