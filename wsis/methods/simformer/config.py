@@ -145,8 +145,9 @@ class SimFormerConfig:
         return changed(self, classes=len(names), novel=find_split(self.split, names))
 
     def for_dry_run(self) -> Self:
-        """These settings with random weights, for random images."""
-        return changed(self, weights="random", novel=(0,))
+        """These settings with weights that need no download, for random images."""
+        weights = "shipped" if self.weights == "shipped" else "random"  # shipped ones freeze the norms, as in training
+        return changed(self, weights=weights, novel=(0,))
 
 
 FULL = SimFormerConfig()
