@@ -37,8 +37,9 @@ from wsis import evaluation, training, viz, weak
 from wsis.core import Points, changed, sources
 from wsis.data import collate
 from wsis.methods import simformer
-from wsis.methods.simformer.objective import focal, semantic_scores
-from wsis.methods.simformer.pairs import at_points, pixel_pair_losses
+from wsis.methods.simformer.labels import semantic_scores
+from wsis.methods.simformer.objective import focal, similarity_loss
+from wsis.methods.simformer.pairs import at_points, draw_pairs
 from wsis.methods.simformer.simnet import SimNet
 
 plt.rcParams.update(viz.RC)
@@ -51,9 +52,7 @@ plt.rcParams.update(viz.RC)
 # same class* can be learned on base classes and asked of novel ones.
 
 # %%
-settings = changed(
-    simformer.TINY if scale == "tiny" else simformer.FULL, **{"retrain.steps": 0}
-)
+settings = changed(simformer.TINY if scale == "tiny" else simformer.FULL, **{"final.steps": 0})
 opened = weak.open_data(data, scale, clicks="class_maps", seed=seed)
 train, val, classes = opened.train, opened.val, opened.train.classes
 cfg = settings.for_classes(classes)
@@ -191,10 +190,10 @@ viz.table(rows, f"{len(scenes)} validation pictures")
 figure, ax = plt.subplots(figsize=(6.4, 2.9), layout="constrained")
 for wanted, name in ((1.0, "of the complement"), (0.0, "of a base mask")):
     logit = torch.linspace(-7, 4, 441, requires_grad=True)
-    union = torch.maximum(logit, torch.tensor(cfg.complement.ignore))
-    focal(union[:, None], torch.full((441, 1), wanted), cfg.mask).sum().backward()
+    union = torch.maximum(logit, torch.tensor(cfg.loss.complement_floor))
+    focal(union[:, None], torch.full((441, 1), wanted)).sum().backward()
     ax.plot(logit.detach(), -logit.grad, label=f"a pixel {name}")
-ax.axvspan(-7, cfg.complement.ignore, color="0.92", zorder=0)
+ax.axvspan(-7, cfg.loss.complement_floor, color="0.92", zorder=0)
 ax.axhline(0, color="0.7", lw=0.8)
 ax.set(
     title="what the complement pulls at",
@@ -250,7 +249,7 @@ def marker(at):  # where a pixel of the features, at a quarter of the size, is i
 frames = []
 for at, name in chosen:
     with torch.no_grad():
-        same = net.simnet.teach(every[:, at : at + 1], every, "eval")[0, 0].view(-1, side)
+        same = net.simnet.teach(every[:, at : at + 1], every)[0, 0].view(-1, side)
     large = interpolate(same[None, None], size, mode="bilinear")[0, 0].cpu()
     figure, axes = plt.subplots(figsize=(3.4, 3.2), layout="constrained")
     viz.draw_points(viz.draw_heat(image[0].cpu(), large, limits=(0, 1)), marker(at))(axes)
@@ -269,17 +268,21 @@ viz.scrub(frames, [name for _, name in chosen], "pixel of")
 # as published (*either* pixel of a base class), one from those of two base pixels only (*both*).
 
 # %%
-KINDS = {
-    kind: changed(cfg.pairs, labelled=kind, distillation=0.0) for kind in ("either", "both")
-}
-simnets = torch.nn.ModuleDict({kind: SimNet(cfg.net.width, c) for kind, c in KINDS.items()})
+alone = changed(cfg, **{"loss.distillation": 0.0})
+KINDS = {kind: changed(alone, **{"pairs.labeled": kind}) for kind in ("either", "both")}
+width, labels = cfg.decoder.width, torch.tensor(cfg.novel, device=where)
+simnets = torch.nn.ModuleDict({kind: SimNet(width, c.pairs) for kind, c in KINDS.items()})
+
+
+def pair_loss(simnet, embeddings, batch, c):  # on pairs that are drawn for it
+    pairs = draw_pairs(batch.semantic_maps, batch.valid, batch.tags, labels, c)
+    return similarity_loss(simnet.compare(embeddings, pairs))
 
 
 def step_loss(simnets, batch, step):  # of both, from the same pixels
     with torch.no_grad():
-        inputs = net.network(batch.images), batch.semantic_maps, batch.valid, batch.tags
-    each = [pixel_pair_losses(simnets[k], *inputs, cfg.novel, c) for k, c in KINDS.items()]
-    terms = dict(zip(KINDS, (e["similarity"] for e in each), strict=True))
+        embeddings = net.network(batch.images).pixels
+    terms = {k: pair_loss(simnets[k], embeddings, batch, c) for k, c in KINDS.items()}
     return {**terms, "total": sum(terms.values())}
 
 
@@ -300,7 +303,7 @@ def ask(simnet, s):  # what it says of pairs of pixels, and their true classes
     points = torch.randint(len(all_), (1, 200), generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
         seen = at_points(net.network(collate([s]).images.to(where)).pixels, points.to(where))
-        alike = simnet.teach(seen, seen, "eval")[0].cpu() > 0.5
+        alike = simnet.teach(seen, seen)[0].cpu() > 0.5
     return alike, small(s.true_semantic)[points[0]]
 
 
@@ -334,7 +337,7 @@ def heat(values):  # [h, w] of the pixels' features, over the picture
 
 def said(simnet, at):  # what it says of one pixel and all others
     with torch.no_grad():
-        return heat(simnet.teach(every[:, at : at + 1], every, "eval")[0, 0].view(-1, side))
+        return heat(simnet.teach(every[:, at : at + 1], every)[0, 0].view(-1, side))
 
 
 # %%
@@ -391,7 +394,7 @@ viz.show(rows, rows=titles, size=2, title="Novel classes that were missed", one_
 # ## Settings
 
 # %%
-groups = ("net", "label", "mask", "complement", "pairs")
+groups = ("backbone", "weights", "decoder", "matching", "loss", "pairs")
 shown = [r for r in sources(cfg) if r["name"].split(".")[0] in groups]
 viz.table([{k: r[k] for k in ("name", "value", "unit", "source")} for r in shown])
 
@@ -408,7 +411,9 @@ viz.table([{k: r[k] for k in ("name", "value", "unit", "source")} for r in shown
 # ```
 
 # %% tags=["solution"]
-print(f"{torch.tensor(cfg.complement.ignore).sigmoid():.3f}; {torch.tensor(0.01).logit():.2f}")
+print(
+    f"{torch.tensor(cfg.loss.complement_floor).sigmoid():.3f}; {torch.tensor(0.01).logit():.2f}"
+)
 
 # %% [markdown]
 # The smaller the probability, the more quiet masks are called back, and the more pixels of no class are pushed to be something.

@@ -47,7 +47,7 @@ plt.rcParams.update(viz.RC)
 opened = weak.open_data(data, scale, clicks="class_maps", seed=seed)
 train, val, classes = opened.train, opened.val, opened.train.classes
 cfg = (simformer.TINY if scale == "tiny" else simformer.FULL).for_classes(classes)
-configs = {"SimFormer": changed(cfg, **{"retrain.steps": 0}), "SimFormer*": cfg}
+configs = {"SimFormer": changed(cfg, **{"final.steps": 0}), "SimFormer*": cfg}
 
 
 # %%
@@ -133,7 +133,7 @@ viz.table(rows, f"pixels of novel classes in {len(some)} training pictures")
 # Its objective is that of MaskFormer: classes, and masks of them all. There is no complement and no pair of pixels.
 
 # %%
-logs = {"SimFormer": "network", "SimFormer*": "retrained"}
+logs = {"SimFormer": "network", "SimFormer*": "final"}
 logs = {name: viz.read_log(folders[name] / f"{stage}.csv") for name, stage in logs.items()}
 viz.training_curves(logs, ("label", "dice"), title="Training")
 
@@ -404,7 +404,7 @@ viz.table(
 # ## Settings
 
 # %%
-shown = [r for r in sources(cfg) if r["name"].split(".")[0] in ("split", "pseudo", "retrain")]
+shown = [r for r in sources(cfg) if r["name"].split(".")[0] in ("split", "pseudo", "final")]
 viz.table([{k: r[k] for k in ("name", "value", "unit", "source")} for r in shown])
 
 # %% [markdown]

@@ -158,8 +158,7 @@ class SimFormer(nn.Module):
         outputs = self.network(images)
         if self.simnet is None or draw is None:
             return outputs
-        with torch.autocast(images.device.type, enabled=False):
-            return outputs._replace(comparison=self.simnet.compare(outputs.pixels, draw()))
+        return outputs._replace(comparison=self.simnet.compare(outputs.pixels, draw()))
 
 
 def sine_positions(height: int, width: int, *, channels: int, device: torch.device) -> Tensor:

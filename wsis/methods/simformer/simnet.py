@@ -104,11 +104,12 @@ class SimNet(nn.Module):
 
     def compare(self, embeddings: Tensor, pairs: PixelPairs) -> Comparison:
         """Everything that the objective asks of SimNet; embeddings: fp32 [B, D, h, w]."""
-        a = at_points(embeddings.detach() if self.detach else embeddings, pairs.points)
-        logits, weights, teacher = self(a, swap(a)), self.balance(pairs.same, pairs.counted), None
-        if pairs.unlabeled is not None:
-            a = at_points(embeddings, pairs.unlabeled)
-            teacher = self.teach(a, swap(a))
+        with torch.autocast(embeddings.device.type, enabled=False):
+            a = at_points(embeddings.detach() if self.detach else embeddings, pairs.points)
+            logits, weights, teacher = self(a, swap(a)), self.balance(pairs.same, pairs.counted), None
+            if pairs.unlabeled is not None:
+                a = at_points(embeddings, pairs.unlabeled)
+                teacher = self.teach(a, swap(a))
         return Comparison(pairs, logits, weights, teacher)
 
     def _logits(self, a: Tensor, b: Tensor, batch: bool) -> Tensor:
