@@ -134,7 +134,7 @@ def test_tokens_may_be_appended(tiny, images):
 @pytest.mark.parametrize("kind", ["qk_cos", "kk_cos"])
 @torch.no_grad()
 def test_cosines_are_positive_and_bounded(tiny, images, kind):
-    found = tiny.similarity(images, 10, kind, temperature=vit.COLDEST)
+    found = tiny.similarity(images, 10, kind, temperature=vit.MIN_TEMPERATURE)
     assert found.shape == (2, 96, 96) and (found > 0).all() and found.isfinite().all()
 
 

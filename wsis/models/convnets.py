@@ -1,8 +1,8 @@
-"""Networks that turn an image into features: timm models behind one small interface, `Pyramid`.
+"""Convolutional networks that turn an image into features: timm's behind one small interface, `Pyramid`.
 
-Full-size backbones come from timm with ImageNet weights; the tiny ones are the same timm classes with fewer
-channels and the weights that the project trained and ships (wsis/models/shipped). Images enter as RGB in [0, 1];
-each backbone does its own normalisation.
+Full-size backbones come from timm with ImageNet weights; the tiny ones are the same timm classes with fewer channels and
+the weights that the project trained and ships (wsis/models/shipped). Images enter as RGB in [0, 1]; each backbone
+normalizes them by itself.
 """
 
 from pathlib import Path
@@ -19,12 +19,20 @@ from wsis.models.weights import load_weights, shipped
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NAMES = ("vgg16", "vgg_tiny", "hrnet_w48", "hrnet_tiny", "resnet50", "resnet_tiny", "mobilenetv2", "swin_small")
-RESNET50 = "resnet50.tv_in1k"  # torchvision's weights, as in the releases, not timm's own
 TRANSFORMERS = ("vit_tiny", "vit_hybrid", "vit_mobile", "vit_small", "vit_base")
+
+HALF = ((0.5,) * 3, (0.5,) * 3)
+STRIDED: dict[str, tuple[str, dict[str, Any], Any]] = {
+    # torchvision's weights, as in the releases, not timm's own
+    "resnet50": ("resnet50.tv_in1k", {}, ()),
+    "resnet_tiny": ("resnet10t", {"channels": (32, 64, 96, 128), "stem_width": 16}, ()),
+    "mobilenetv2": ("mobilenetv2_100", {"pad_type": "same"}, HALF),
+}
+"""timm's name and arguments, and the mean and the standard deviation if not ImageNet's, of networks of any output stride."""
 
 
 class Pyramid(nn.Module):
-    """A backbone with features of rising stride.
+    """A network with features of rising stride.
 
     Call: float [B, 3, H, W] in [0, 1] -> list of [B, channels[i], H / strides[i], W / strides[i]].
     """
@@ -80,14 +88,13 @@ class VGGStages(nn.Module):
 class SwinStages(nn.Module):
     """Swin's four stages at strides 4 8 16 32, each output under a norm of its own, as segmenters use it.
 
-    Any size goes in. Drop path .3 is Mask2Former's.
+    It takes images of any size. Drop path .3 is Mask2Former's.
     """
 
     def __init__(self, name: str, pretrained: bool) -> None:
         super().__init__()
-        stages: Any = timm.create_model(
-            name, pretrained=pretrained, features_only=True, strict_img_size=False, drop_path_rate=0.3
-        )
+        options: Any = {"features_only": True, "strict_img_size": False, "drop_path_rate": 0.3}
+        stages: Any = timm.create_model(name, pretrained=pretrained, **options)
         self.stages, self.channels = stages, list(stages.feature_info.channels())
         self.norms = nn.ModuleList(nn.LayerNorm(c) for c in self.channels)
 
@@ -96,11 +103,11 @@ class SwinStages(nn.Module):
 
 
 def build_convnet(name: str, weights: str, output_stride: int = 32) -> Pyramid:
-    """The backbone `name` (one of `NAMES` or `TRANSFORMERS`) with its weights.
+    """The convolutional network or Swin `name` (one of `NAMES`) with its weights.
 
     weights: "imagenet" (timm, needs a network or its cache), "shipped" (wsis/models/shipped, hash checked), "random", or a
-    path to .safetensors or to an .npz of folded int8 convolutions; those of a transformer: see `wsis.vit.build_vit`.
-    output_stride: stride of the last feature; VGG always has 8, HRNet and Swin always 32, a transformer two patches.
+    path to .safetensors or to an .npz of folded int8 convolutions. output_stride: stride of the last feature; VGG always
+    has 8, HRNet and Swin always 32.
 
     Raises:
         ConfigError: unknown name, or weights of a kind that this backbone does not have.
@@ -116,10 +123,8 @@ def build_convnet(name: str, weights: str, output_stride: int = 32) -> Pyramid:
             f"the ImageNet weights of {name} could not be loaded ({error}); connect once so that timm can cache them, "
             "or give a file with weights=PATH, or choose weights=random to train from scratch"
         ) from error
-    if weights == "shipped":
-        load_weights(pyramid.network, shipped(name))
-    elif weights not in ("imagenet", "random"):
-        load_weights(pyramid.network, Path(weights))
+    if weights not in ("imagenet", "random"):
+        load_weights(pyramid.network, shipped(name) if weights == "shipped" else Path(weights))
     return pyramid
 
 
@@ -128,59 +133,47 @@ def _construct(name: str, pretrained: bool, output_stride: int) -> Pyramid:
         raise ConfigError(f"{name} has no ImageNet weights; use weights=shipped or weights=random")
     match name:
         case "vgg16" | "vgg_tiny":
-            vgg = timm.create_model("vgg16", pretrained=pretrained) if name == "vgg16" else _tiny_vgg()
+            vgg: Any = timm.create_model("vgg16", pretrained=pretrained) if name == "vgg16" else VGG(**TINY_VGG)
             network = VGGStages(vgg.features)
             channels = [[m.out_channels for m in s.children() if isinstance(m, nn.Conv2d)][-1] for s in network.stages]
             return Pyramid(network, channels, [1, 2, 4, 8, 8])
         case "hrnet_w48":
             network = timm.create_model(name, pretrained=pretrained, features_only=True, feature_location="")
+            return Pyramid(network, network.feature_info.channels(), network.feature_info.reduction())
         case "hrnet_tiny":
             network = HighResolutionNetFeatures(TINY_HRNET, feature_location="")
             channels = [TINY_HRNET["stem_width"], *network.feature_info.channels()[1:]]  # timm lists a stem of 64
             return Pyramid(network, channels, network.feature_info.reduction())
-        case "resnet50":
-            network = timm.create_model(
-                RESNET50, pretrained=pretrained, features_only=True, output_stride=output_stride
-            )
-        case "resnet_tiny":
-            network = timm.create_model(
-                "resnet10t", features_only=True, output_stride=output_stride, channels=(32, 64, 96, 128), stem_width=16
-            )
-        case "mobilenetv2":
-            network = timm.create_model(
-                "mobilenetv2_100",
-                pretrained=pretrained,
-                features_only=True,
-                output_stride=output_stride,
-                pad_type="same",
-            )
-            half = ((0.5,) * 3, (0.5,) * 3)
-            return Pyramid(network, network.feature_info.channels(), network.feature_info.reduction(), *half)
         case "swin_small":
             network = SwinStages("swin_small_patch4_window7_224.ms_in1k", pretrained)
             return Pyramid(network, network.channels, [4, 8, 16, 32])
-        case _:
-            raise ConfigError(f"no backbone {name!r}; choose one of {', '.join((*NAMES, *TRANSFORMERS))}")
-    return Pyramid(network, network.feature_info.channels(), network.feature_info.reduction())
+    if name not in STRIDED:
+        raise ConfigError(f"no backbone {name!r}; choose one of {', '.join((*NAMES, *TRANSFORMERS))}")
+    source, options, statistics = STRIDED[name]
+    options = {"features_only": True, "output_stride": output_stride, **options}
+    network: Any = timm.create_model(source, pretrained=pretrained, **options)
+    return Pyramid(network, network.feature_info.channels(), network.feature_info.reduction(), *statistics)
 
 
-def _tiny_vgg() -> VGG:
-    """VGG-16's ten-convolution sibling: same stages, 1/8 of the width, batch norm since it starts from nothing."""
-    return VGG([16, "M", 32, "M", 64, 64, "M", 96, 96, "M", 96, 96, "M"], num_classes=0, norm_layer=nn.BatchNorm2d)
+# The ten-convolution sibling of VGG-16: the same stages at 1/8 of the width, with batch norm since it starts from nothing.
+TINY_VGG: dict[str, Any] = {
+    "cfg": [16, "M", 32, "M", 64, 64, "M", 96, 96, "M", 96, 96, "M"],
+    "num_classes": 0,
+    "norm_layer": nn.BatchNorm2d,
+}
 
 
-def _branches(*channels: int) -> dict:
+def _branches(*channels: int) -> dict[str, Any]:
     """One HRNet stage of one module with a basic block per branch."""
     n = len(channels)
-    return dict(
-        num_modules=1, num_branches=n, block_type="BASIC", num_blocks=(1,) * n, num_channels=channels, fuse_method="SUM"
-    )
+    blocks = {"block_type": "BASIC", "num_blocks": (1,) * n, "num_channels": channels}
+    return {"num_modules": 1, "num_branches": n, "fuse_method": "SUM"} | blocks
 
 
-TINY_HRNET = dict(
-    stem_width=16,
-    stage1=_branches(32),
-    stage2=_branches(24, 48),
-    stage3=_branches(24, 48, 96),
-    stage4=_branches(24, 48, 96, 128),
-)
+TINY_HRNET: dict[str, Any] = {
+    "stem_width": 16,
+    "stage1": _branches(32),
+    "stage2": _branches(24, 48),
+    "stage3": _branches(24, 48, 96),
+    "stage4": _branches(24, 48, 96, 128),
+}

@@ -1,4 +1,4 @@
-"""Any backbone by its name as features of rising stride."""
+"""Any backbone by its name, as features of rising stride."""
 
 from timm.layers.norm_act import freeze_batch_norm_2d
 from torch import Tensor, nn
@@ -15,18 +15,13 @@ def build_pyramid(name: str, weights: str, output_stride: int = 32) -> Pyramid:
     Raises:
         ConfigError, WeightsError: see the function that builds it.
     """
-    if name in TRANSFORMERS:
-        return build_vit_pyramid(name, weights)
-    return build_convnet(name, weights, output_stride)
+    return build_vit_pyramid(name, weights) if name in TRANSFORMERS else build_convnet(name, weights, output_stride)
 
 
 class Backbone(nn.Module):
-    """A backbone's features at strides 4, 8, 16, 32, of images that were normalised.
+    """A backbone's features at strides 4, 8, 16, 32, of normalized images; the arguments are those of `build_pyramid`.
 
-    Batch statistics are kept as they are where the weights were learned before, as usual for detectors.
-
-    Raises:
-        ConfigError, WeightsError: see `build_pyramid`.
+    Batch statistics are frozen where the weights were learned before, as usual for detectors.
     """
 
     mean: Tensor
@@ -41,12 +36,12 @@ class Backbone(nn.Module):
         self.register_buffer("mean", pyramid.mean, persistent=False)
         self.register_buffer("std", pyramid.std, persistent=False)
 
-    def forward(self, normalised: Tensor) -> list[Tensor]:
-        features = self.network(normalised)
+    def forward(self, normalized: Tensor) -> list[Tensor]:
+        features = self.network(normalized)
         return [features[level] for level in self.levels]
 
     def stack(self, images: list[Tensor]) -> Tensor:
-        """Images [3, h, w] in [0, 1], normalised, in one batch whose sides are multiples of 32; padding is 0."""
+        """Images [3, h, w] in [0, 1] in one normalized batch whose sides are multiples of 32; padding is 0."""
         height, width = (-(-max(i.shape[side] for i in images) // 32) * 32 for side in (1, 2))
         batch = images[0].new_zeros(len(images), 3, height, width)
         for row, image in zip(batch, images, strict=True):

@@ -1,26 +1,23 @@
-"""Vision transformers whose attention says how alike two parts of an image are.
+"""Vision transformers whose attention says how similar two parts of an image are.
 
-A timm VisionTransformer behind a small interface, `ViT`: its tokens, the queries and keys of any layer, and the token
-affinities that EXITS (supp. Sec. A: attention of layer 10) and its like read off them. The tiny one has the weights that
+A timm VisionTransformer behind a small interface, `ViT`: its tokens, the queries and keys of any layer, and the affinities
+of tokens that methods such as EXITS (supp. Sec. A: attention of layer 10) read off them. The tiny one has the weights that
 the project trained and ships (wsis/models/shipped).
 
-Two counts run through the module: T tokens with the class token in front, n = T - 1 patches in rows from the top left.
+Two counts occur throughout: T tokens with the class token in front, and n = T - 1 patches in rows from the top left.
 Layers count from 1.
 """
 
+from itertools import pairwise
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import timm
 import torch
 from safetensors import safe_open
 from timm.layers.norm_act import freeze_batch_norm_2d
 from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
-from timm.models.vision_transformer import (
-    Attention,  # pyright: ignore[reportPrivateImportUsage]  # its new home is not in every timm that we accept
-    Block,
-    VisionTransformer,
-)
+from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 from torch.nn.functional import linear, normalize
 
@@ -50,8 +47,8 @@ SHIPPED = {"vit_tiny": ("mae", "supervised", "dino"), "vit_hybrid": ("points",),
 HYBRIDS = {"vit_hybrid": ("vgg_tiny", 8), "vit_mobile": ("mobilenetv2", 16)}
 """The convolutions below a transformer, and their stride, which is its patch."""
 TOKENS = "encoder."
-"""How names start in a file that holds learned tokens beside the transformer (`wsis.pretrain_points`)."""
-COLDEST = 0.012
+"""How names start in a file that holds learned tokens beside the transformer (AttentionShift's pretraining)."""
+MIN_TEMPERATURE = 0.012
 """The lowest temperature at which exp(cosine / temperature) is a normal fp32 number for every cosine."""
 
 
@@ -79,7 +76,7 @@ class ViT(nn.Module):
         self.backbone = backbone
         self.patch: int = backbone.patch_embed.patch_size[0]
         self.width, self.depth = backbone.embed_dim, len(backbone.blocks)
-        self.heads = _attention(self._block(1)).num_heads
+        self.heads: int = self._block(1).attn.num_heads
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))  # saved: a checkpoint has its own
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
 
@@ -93,9 +90,9 @@ class ViT(nn.Module):
         """
         height, width = images.shape[-2:]
         if height % self.patch or width % self.patch:
+            size, patch = f"{width} x {height}", self.patch
             raise ValueError(
-                f"images of {width} x {height} pixels do not divide into patches of {self.patch}; "
-                f"resize or pad them to multiples of {self.patch}"
+                f"images of {size} pixels do not divide into patches of {patch}; resize or pad them to multiples of {patch}"
             )
         x = self.backbone.patch_embed((images - self.mean) / self.std)
         if hidden is not None and fill is not None:
@@ -111,7 +108,7 @@ class ViT(nn.Module):
     def query_key(self, x: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """Queries and keys [B, heads, T, d], fp32, of `layer` from its input `x` [B, T, D]; no values are computed."""
         block = self._block(self._layers(layer)[0])
-        attn = _attention(block)
+        attn: Any = block.attn
         rows = 2 * (len(attn.qkv.weight) // 3)
         with torch.autocast(x.device.type, enabled=False):
             bias = None if attn.qkv.bias is None else attn.qkv.bias[:rows]
@@ -128,17 +125,17 @@ class ViT(nn.Module):
         return self.similarity(images, layer, "attn")
 
     def similarity(self, images: Tensor, layer: Layer, kind: Kind = "attn", temperature: float = 0.1) -> Tensor:
-        """How alike patches are, fp32 [B, n, n], positive; kinds and temperature as in `mean_affinity`."""
-        layers = self._layers(layer)
-        x, done = self.embed(images), 0
+        """How similar patches are, fp32 [B, n, n], positive; kinds and temperature as in `mean_affinity`."""
+        layers, before = self._layers(layer), 0
+        x = self.embed(images)
         total = x.new_zeros(())
         for number in layers:
-            x, done = self.run(x, done, number - 1), number - 1
+            x, before = self.run(x, before, number - 1), number - 1
             total = total + mean_affinity(*self.query_key(x, number), kind, temperature)[:, 1:, 1:]
         return total / len(layers)
 
     def head_attention(self, images: Tensor, layer: int) -> Tensor:
-        """The attention between patches of each head, fp32 [B, heads, n, n]; for figures, since it keeps all heads."""
+        """The attention between patches of each head, fp32 [B, heads, n, n]; for figures, since all heads are in memory."""
         number = self._layers(layer)[0]
         q, k = self.query_key(self.run(self.embed(images), 0, number - 1), number)
         return _logits(q, k).softmax(-1)[:, :, 1:, 1:]
@@ -154,23 +151,19 @@ class ViT(nn.Module):
         return [layer]
 
 
-def _attention(block: Block) -> Attention:
-    return cast(Attention, block.attn)
-
-
 def mean_affinity(q: Tensor, k: Tensor, kind: Kind = "attn", temperature: float = 0.1) -> Tensor:
     """The affinity of any two tokens, mean over the heads, fp32 [B, T, T]; one head is in memory at a time.
 
     q, k: [B, heads, T, d]. kind: "attn", softmax(q k^T / sqrt(d)) over the T tokens of a row; "qk_cos" and "kk_cos",
-    exp(cosine / temperature) of queries with keys and of keys with keys, not normalised (ours, to compare).
+    exp(cosine / temperature) of queries with keys and of keys with keys, not normalized (ours, to compare).
 
     Raises:
         ConfigError: unknown kind, or a temperature at which fp32 overflows.
     """
     if kind not in ("attn", "qk_cos", "kk_cos"):
         raise ConfigError(f"similarity={kind!r}: choose attn, qk_cos or kk_cos")
-    if kind != "attn" and temperature < COLDEST:
-        raise ConfigError(f"temperature={temperature}: exp(cosine / temperature) overflows below {COLDEST}")
+    if kind != "attn" and temperature < MIN_TEMPERATURE:
+        raise ConfigError(f"temperature={temperature}: exp(cosine / temperature) overflows below {MIN_TEMPERATURE}")
     with torch.autocast(q.device.type, enabled=False):
         q, k = q.float(), k.float()
         total = q.new_zeros(len(q), q.shape[2], q.shape[2])
@@ -195,17 +188,10 @@ class ConvStem(nn.Sequential):
     """
 
     def __init__(self, width: int, patch: int) -> None:
-        halvings = patch.bit_length() - 1
         layers: list[nn.Module] = []
-        before = 3
-        for i in reversed(range(halvings)):
-            after = width >> i
-            layers += [
-                nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False),
-                nn.GroupNorm(1, after, eps=1e-6),
-                nn.GELU(),
-            ]
-            before = after
+        for before, after in pairwise([3, *(width >> i for i in reversed(range(patch.bit_length() - 1)))]):
+            layers.append(nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False))
+            layers += [nn.GroupNorm(1, after, eps=1e-6), nn.GELU()]
         super().__init__(*layers, nn.Conv2d(width, width, 1))
 
 
@@ -213,9 +199,9 @@ def build_vit(name: str, weights: str, stem: Literal["patch", "conv"] = "patch")
     """The transformer `name`: vit_base, vit_small (patches of 16); vit_tiny, vit_hybrid (8, for 96 pixels); vit_mobile (16).
 
     weights: "random"; a published checkpoint (`PUBLISHED`: timm, needs a network or its cache); for the small ones those
-    of `SHIPPED` (wsis/models/shipped, hash checked); a path to .safetensors of the backbone, or of what `wsis.pretrain_points`
-    wrote; for the convolutions of vit_mobile a path to .npz. Images are normalised as the checkpoint wants; with a path
-    or at random as ImageNet is. stem: "patch", the linear map of the checkpoint, or "conv", `ConvStem` with random
+    of `SHIPPED` (wsis/models/shipped, hash checked); a path to .safetensors of the backbone, or of AttentionShift's
+    pretraining; for the convolutions of vit_mobile a path to .npz. Images are normalized as the checkpoint demands; with a
+    path or at random as ImageNet is. stem: "patch", the linear map of the checkpoint, or "conv", `ConvStem` with random
     weights; everything else keeps those of the checkpoint.
 
     Raises:
@@ -232,9 +218,9 @@ def build_vit(name: str, weights: str, stem: Literal["patch", "conv"] = "patch")
     if weights in PUBLISHED.get(name, {}):
         vit = _published(PUBLISHED[name][weights])
     else:
-        below = weights if name in HYBRIDS and weights.endswith(".npz") else "random"
-        vit = _untrained(name, below)
-        if weights not in ("random", below):
+        stem_weights = weights if name in HYBRIDS and weights.endswith(".npz") else "random"
+        vit = _untrained(name, stem_weights)
+        if weights not in ("random", stem_weights):
             path = shipped(f"{name}_{weights}") if weights in known else Path(weights)
             load_weights(vit.backbone, path, prefix=f"{TOKENS}vit.backbone." if has_tokens(path) else "")
     if stem == "conv":
@@ -268,18 +254,15 @@ def _timm(source: str, pretrained: bool) -> VisionTransformer:
     return cast(VisionTransformer, net)
 
 
-def _untrained(name: str, below: str = "random") -> ViT:
-    """The hybrids (Dosovitskiy et al., ICLR 2021) are eight layers on convolutions: they learn in minutes.
-
-    below: weights of these convolutions, see `build_convnet`.
-    """
+def _untrained(name: str, stem_weights: str = "random") -> ViT:
+    """The hybrids (Dosovitskiy et al., ICLR 2021) are eight layers on convolutions, and learn in minutes."""
     if name in PUBLISHED:
         return ViT(_timm(f"{name}_patch16_224", pretrained=False))
     if name == "vit_tiny":
         return ViT(_tiny())
     convolutions, stride = HYBRIDS[name]
     backbone = _tiny(depth=8, patch=stride)
-    pyramid = build_convnet(convolutions, below, output_stride=stride)
+    pyramid = build_convnet(convolutions, stem_weights, output_stride=stride)
     if name == "vit_mobile":  # ImageNet's statistics, also where no file of them is given
         freeze_batch_norm_2d(pyramid.network)
     backbone.patch_embed.proj = HybridStem(pyramid.network, pyramid.channels[-1], backbone.embed_dim)
@@ -299,17 +282,9 @@ class HybridStem(nn.Module):
 
 def _tiny(depth: int = 12, patch: int = 8) -> VisionTransformer:
     """ViT-B's twelve layers at a sixth of the width; positions start as sines, since training is short."""
-    backbone = VisionTransformer(
-        img_size=12 * patch,
-        patch_size=patch,
-        embed_dim=128,
-        depth=depth,
-        num_heads=4,
-        mlp_ratio=2,
-        num_classes=0,
-        dynamic_img_size=True,
-        weight_init="jax",
-    )
+    sizes: Any = {"img_size": 12 * patch, "patch_size": patch, "embed_dim": 128, "depth": depth, "num_heads": 4}
+    options: Any = {"mlp_ratio": 2, "num_classes": 0, "dynamic_img_size": True, "weight_init": "jax"}
+    backbone = VisionTransformer(**sizes, **options)
     assert backbone.pos_embed is not None
     with torch.no_grad():
         backbone.pos_embed[:, :1] = 0

@@ -1,7 +1,7 @@
 """A plain vision transformer as a feature pyramid: four of its layers, brought from one stride to four.
 
-The layers and the way to the other strides are those of AttentionShift's detector (official code); with them any user
-of `wsis.backbones.build_pyramid` runs on a transformer, as BESTIE does in AttentionShift's supp. Table 3.
+The layers and the way to the other strides are those of AttentionShift's detector (official code); with them any user of
+`build_pyramid` runs on a transformer, as BESTIE does in AttentionShift's supp. Table 3.
 """
 
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from wsis.models.convnets import Pyramid
 from wsis.models.vit import ViT, build_vit
 
 TAPS = (4, 6, 8, 12)
-"""Layers that are read, counted from 1, of twelve; of fewer at the same shares of the depth."""
+"""Layers that are read, counted from 1, of twelve; of fewer layers those at the same shares of the depth."""
 
 
 class ViTPyramid(nn.Module):
@@ -21,25 +21,16 @@ class ViTPyramid(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.levels = nn.ModuleList(
-            [
-                nn.Sequential(_double(width), nn.BatchNorm2d(width), nn.GELU(), _double(width)),
-                _double(width),
-                nn.Identity(),
-                nn.MaxPool2d(2, ceil_mode=True),
-            ]
-        )
+        first, last, alone = (nn.ConvTranspose2d(width, width, 2, stride=2) for _ in range(3))
+        fourfold = nn.Sequential(first, nn.BatchNorm2d(width), nn.GELU(), last)
+        self.levels = nn.ModuleList([fourfold, alone, nn.Identity(), nn.MaxPool2d(2, ceil_mode=True)])
 
     def forward(self, taps: list[Tensor]) -> list[Tensor]:
         return [level(tap) for level, tap in zip(self.levels, taps, strict=True)]
 
 
-def _double(width: int) -> nn.Module:
-    return nn.ConvTranspose2d(width, width, 2, stride=2)
-
-
 class ViTStages(nn.Module):
-    """The transformer with its pyramid; it normalises the images itself, since a checkpoint says how.
+    """The transformer with its pyramid; it normalizes the images by itself, since a checkpoint says how.
 
     Call: float [B, 3, H, W] in [0, 1], H and W multiples of the patch -> the four features of `ViTPyramid`.
 
@@ -67,12 +58,8 @@ def patch_features(x: Tensor, images: Tensor, patch: int) -> Tensor:
 
 
 def build_vit_pyramid(name: str, weights: str) -> Pyramid:
-    """The transformer `name` with `weights`, see `build_vit`, as a backbone; the layers of the pyramid are always new.
-
-    Raises:
-        ConfigError, WeightsError: see `build_vit`.
-    """
+    """The transformer of `build_vit`, which see for errors, with a pyramid whose layers are always new."""
     network = ViTStages(build_vit(name, weights))
     p = network.vit.patch
-    none = (0.0,) * 3, (1.0,) * 3  # the network normalises
+    none = (0.0,) * 3, (1.0,) * 3  # the network normalizes
     return Pyramid(network, [network.vit.width] * 4, [p // 4, p // 2, p, 2 * p], *none)

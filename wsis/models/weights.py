@@ -27,11 +27,9 @@ def shipped(name: str) -> Path:
     path, card = folder / f"{name}.safetensors", folder / f"{name}.json"
     if not path.exists() or not card.exists():
         raise WeightsError(f"the package ships no weights {name!r}; use weights=random or weights=PATH")
-    found, wanted = sha256(path), json.loads(card.read_text())["sha256"]
-    if found != wanted:
-        raise WeightsError(
-            f"{path}: sha256 {found[:12]}... is not the {wanted[:12]}... of its card; reinstall the package"
-        )
+    actual, expected = (digest[:12] for digest in (sha256(path), json.loads(card.read_text())["sha256"]))
+    if actual != expected:
+        raise WeightsError(f"{path}: sha256 {actual}... is not the {expected}... of its card; reinstall the package")
     return path
 
 
@@ -59,9 +57,8 @@ def load_weights(model: nn.Module, path: Path, prefix: str = "") -> None:
         try:
             _load_folded(model, path)
         except (OSError, KeyError, ValueError, BadZipFile) as error:
-            raise WeightsError(
-                f"{path} does not hold folded convolutions of {type(model).__name__}: {error}"
-            ) from error
+            kind = type(model).__name__
+            raise WeightsError(f"{path} does not hold folded convolutions of {kind}: {error}") from error
         freeze_batch_norm_2d(model)  # batch statistics would undo what the fold put into the weights
         return
     if path.suffix != ".safetensors":
@@ -70,13 +67,12 @@ def load_weights(model: nn.Module, path: Path, prefix: str = "") -> None:
         )
     try:
         # Earlier files, that of vit_hybrid_points among them, call a backbone `trunk`.
-        named = {
-            k.replace("trunk.body.", "backbone.network.").replace("trunk.", "backbone."): v
-            for k, v in load_file(path).items()
+        stored = load_file(path)
+        stored = {
+            k.replace("trunk.body.", "backbone.network.").replace("trunk.", "backbone."): stored[k] for k in stored
         }
-        mine = {k.removeprefix(prefix): v for k, v in named.items() if k.startswith(prefix)}
-        state = {k: v.float() if v.is_floating_point() else v for k, v in mine.items()}
-        model.load_state_dict(state)
+        state = {k.removeprefix(prefix): v for k, v in stored.items() if k.startswith(prefix)}
+        model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
     except Exception as error:
         raise WeightsError(f"{path} does not fit {type(model).__name__}: {error}") from error
 
@@ -89,10 +85,9 @@ def _load_folded(model: nn.Module, path: Path) -> None:
     with torch.no_grad():
         for k, i in enumerate(convs):
             weight = arrays[f"{k}.w"].astype(np.float32) * arrays[f"{k}.scale"].reshape(-1, 1, 1, 1)
-            if weight.shape != tuple(modules[i].weight.shape):
-                raise WeightsError(
-                    f"{path}: convolution {k} has shape {weight.shape}, {tuple(modules[i].weight.shape)} expected"
-                )
+            expected = tuple(modules[i].weight.shape)
+            if weight.shape != expected:
+                raise WeightsError(f"{path}: convolution {k} has shape {weight.shape}, {expected} expected")
             modules[i].weight.copy_(torch.from_numpy(weight))
             norm = next(m for m in modules[i + 1 :] if isinstance(m, nn.BatchNorm2d))
             norm.weight.copy_((norm.running_var + norm.eps).sqrt())
