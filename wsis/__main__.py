@@ -268,12 +268,14 @@ def pretrain(
     steps: Annotated[int | None, Option(help="Training steps, in place of the recipe's.")] = None,
     scenes: Annotated[int | None, Option(help="Number of scenes, in place of the recipe's.")] = None,
     images: Annotated[Path | None, Option(help="A folder of images to continue with.")] = None,
-    below: Annotated[str, Option(help="Weights of the convolutions of vit_mobile_points.")] = "imagenet",
+    stem_weights: Annotated[
+        str, Option("--below", help="Weights of the convolutions of vit_mobile_points.")
+    ] = "imagenet",
 ) -> None:
     """Pretrain a small backbone; write its weights and card."""
     from wsis.experiments.pretraining.recipes import pretrain
 
-    report(pretrain(name, out, steps, scenes, images, below))
+    report(pretrain(name, out, steps, scenes, images, stem_weights))
 
 
 @convert.command("voc")

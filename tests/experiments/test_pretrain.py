@@ -24,6 +24,8 @@ from wsis.models.vit import build_vit
 from wsis.models.weights import sha256
 from wsis.training.loop import LoopOptions
 
+CLICKED = "vit_mobile_points"
+
 
 @pytest.fixture(scope="module")
 def batch():
@@ -32,7 +34,7 @@ def batch():
 
 
 def test_a_quarter_of_the_patches_is_seen():
-    seen, hidden = pretrain_vit.random_split(torch.rand(3, 3, 96, 96), 8, pretrain_vit.VISIBLE)
+    seen, hidden = pretrain_vit.random_split(torch.rand(3, 3, 96, 96), 8, pretrain_vit.VISIBLE_RATE)
     assert seen.shape == (3, 36)
     assert torch.equal(torch.cat([seen, hidden], 1).sort(1).values, torch.arange(144).expand(3, -1))
     assert not torch.equal(seen[0], seen[1])
@@ -51,7 +53,7 @@ def test_only_hidden_patches_count():
 def test_the_encoder_does_not_see_hidden_patches(batch):
     torch.manual_seed(0)
     mae = MaskedAutoencoder(build_vit("vit_tiny", "random")).eval()
-    seen, hidden = pretrain_vit.random_split(batch.images, 8, pretrain_vit.VISIBLE)
+    seen, hidden = pretrain_vit.random_split(batch.images, 8, pretrain_vit.VISIBLE_RATE)
     image_of = torch.zeros(4, 144).scatter(1, hidden, 1.0).view(4, 1, 12, 12)
     blanked = batch.images * (1 - image_of.repeat_interleave(8, 2).repeat_interleave(8, 3))
     painted = mae.paint(batch.images, seen)
@@ -166,8 +168,8 @@ def test_two_steps_write_weights_and_card_and_resume(tmp_path, short, name):
 
 
 def test_the_teacher_is_what_is_kept():
-    model = pretrain_vit.learner("dino", 16)
-    assert pretrain.recipe("vit_tiny_dino").body(model) is model.teacher.vit.backbone
+    model = pretrain.recipe("vit_tiny_dino").learner(16, "")
+    assert pretrain.recipe("vit_tiny_dino").shipped(model) is model.teacher.vit.backbone
 
 
 def test_objectives_without_labels_see_the_same_pictures():
@@ -192,10 +194,10 @@ def test_photographs_teach_tokens_that_attentionshift_starts_from(tmp_path):
     config = WorldConfig(size=48, objects=(1, 2), classes=("cat", "car"))
     for split, length in (("train", 3), ("val", 2)):
         write_dataset(World(split, length, config=config), tmp_path / "photos", split)
-    card = pretrain.pretrain(pretrain.CLICKED, tmp_path, steps=1, images=tmp_path / "photos", below="random")
+    card = pretrain.pretrain(CLICKED, tmp_path, steps=1, images=tmp_path / "photos", stem_weights="random")
     assert card["classes"] == 2
     assert 0 <= card["class_accuracy"] <= 1
-    path = tmp_path / f"{pretrain.CLICKED}.safetensors"
+    path = tmp_path / f"{CLICKED}.safetensors"
     start = {"backbone": "vit_mobile", "weights": str(path), "tokens.count": pretrain_points.PHOTO_TOKENS}
     model = attentionshift.build(changed(attentionshift.TINY, classes=2, **start))
     stored = load_file(path)
@@ -206,4 +208,4 @@ def test_photographs_teach_tokens_that_attentionshift_starts_from(tmp_path):
 def test_photographs_to_judge_on_are_asked_for(tmp_path):
     write_dataset(World("train", 1, config=WorldConfig(size=48, objects=(1, 1))), tmp_path, "train")
     with pytest.raises(ConfigError, match="split val"):
-        pretrain.pretrain(pretrain.CLICKED, tmp_path / "out", images=tmp_path)
+        pretrain.pretrain(CLICKED, tmp_path / "out", images=tmp_path)

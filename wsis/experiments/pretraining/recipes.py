@@ -1,176 +1,169 @@
-"""The tiny networks' own "ImageNet": scenes of the embedded world, of a seed that no run uses.
+"""The "ImageNet" of the tiny networks: scenes of the embedded world, of a seed that no run uses.
 
-    python -m wsis.pretrain vgg_tiny --out wsis/models/shipped          trains, and writes the weights (fp16) with their card
-    python -m wsis.pretrain vit_tiny_mae --images photos --out adapted      goes on from the shipped ones with your pictures
-    python -m wsis.pretrain vit_mobile_points --images FOLDER --below mobilenet.npz --out adapted      FOLDER: COCO, clicked
+    python -m wsis pretrain vgg_tiny                                        writes weights (fp16) and their card
+    python -m wsis pretrain vit_tiny_mae --images photos --out adapted      continues from the shipped ones on your images
+    python -m wsis pretrain vit_mobile_points --images FOLDER --below mobilenet.npz --out adapted      FOLDER: COCO, clicked
 
-What the large backbones bring from ImageNet classification, the tiny ones bring from here: features learned from image
-tags alone (vgg_tiny, hrnet_tiny, resnet_tiny: one object per picture, named by its tag). The transformers come with
-three objectives: see `wsis.pretrain_vit`; what their cards measure is measured on the same scenes.
+What the large backbones bring from ImageNet classification, the tiny ones bring from here: vgg_tiny, hrnet_tiny and
+resnet_tiny learn from image tags, with one object per image. The objectives of the transformers are those of
+`wsis.experiments.pretraining.vit` and `wsis.methods.attentionshift.pretrain`.
 """
 
-import argparse
 import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from wsis.core.errors import ConfigError
 from wsis.core.files import write_json
 from wsis.core.types import Batch, Dataset, Sample
 from wsis.data.images import ImageFolder
-from wsis.data.transforms import Augment, collate, resize, short_side
+from wsis.data.transforms import Augment, ShortSide, collate, resize, short_side
 from wsis.data.world import World, WorldConfig
 from wsis.data.wrappers import Changed, InMemory, Subset, samples
-from wsis.experiments.pretraining import vit as pretrain_vit
-from wsis.methods.attentionshift import pretrain as pretrain_points
+from wsis.experiments.pretraining import vit
+from wsis.experiments.pretraining.vit import MaskedAutoencoder, SelfDistillation, TagClassifier, mean_token
+from wsis.methods.attentionshift import pretrain as points
 from wsis.models.convnets import Pyramid
 from wsis.models.pyramids import build_pyramid
+from wsis.models.vit import build_vit
 from wsis.models.weights import load_weights, save_weights, sha256, shipped
-from wsis.training.loop import LoopOptions, TrainingData, make_accelerator
-from wsis.training.loop import train as optimise
+from wsis.training.loop import LoopOptions, TrainingData, make_accelerator, train
 from wsis.training.schedule import Schedule
 from wsis.weak.simulate import with_points
 from wsis.weak.sources import open_data
 
 SEED = 90_210
 SIZE = 64
-SCENES = WorldConfig(size=SIZE, objects=(1, 1), object_size=(0.35, 0.85), contact=0, nested=0, occlusion=0)
-SCHEDULE = Schedule(1200, 48, "adamw", 3e-3, "poly", weight_decay=0.05, warmup=100)
-AUGMENT = Augment(crop=SIZE, long_side=None, scale=(0.8, 1.3), scale_step=0.0)
+TAGGED = WorldConfig(size=SIZE, objects=(1, 1), object_size=(0.35, 0.85), contact=0, nested=0, occlusion=0)
 PYRAMIDS = ("vgg_tiny", "hrnet_tiny", "resnet_tiny")
-OBJECTIVES = {
-    "vit_tiny_mae": "one to three objects; masked image modelling, no label",
-    "vit_tiny_supervised": "one object; image tags only",
-    "vit_tiny_dino": "one to three objects; self-distillation, no label",
-    "vit_hybrid_points": "one to three objects; one point each, and what hidden patches hold",
-}
-CLICKED = "vit_mobile_points"
-
-
-class TagClassifier(nn.Module):
-    """Spatial means of the backbone's last feature (HRNet: of all its branches), then one linear layer."""
-
-    def __init__(self, backbone: Pyramid, levels: slice, classes: int) -> None:
-        super().__init__()
-        self.backbone, self.levels = backbone, levels
-        self.head = nn.Linear(sum(backbone.channels[levels]), classes)
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        assert batch.tags is not None
-        named = batch.tags.float().argmax(1)
-        return {"total": cross_entropy(self.logits(batch.images), named, label_smoothing=0.1)}
-
-    def logits(self, images: Tensor) -> Tensor:
-        features = self.backbone(images)[self.levels]
-        return self.head(torch.cat([f.mean((2, 3)) for f in features], dim=1))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """What one network is trained on and how.
 
-    counts: scenes to train on and to judge on. learner: classes -> a network that maps a batch to its loss terms.
-    body: what of it is shipped. quality: measured figures for the card. given: what the learner is told of a scene.
+    source: words for the card. learner: (classes, weights of the convolutional stem) -> a network that maps a batch to its
+    loss terms. shipped: the part of it to save. quality: figures for the card, on scenes of `val`. counts: of the scenes to
+    train on and to measure on. annotate: adds the weak labels. unlabeled: whether images without labels may replace the
+    scenes. clicked: whether clicked images have to.
     """
 
-    trained_on: str
-    scenes: WorldConfig
-    counts: tuple[int, int]
-    augment: Augment
-    schedule: Schedule
-    learner: Callable[[int], nn.Module]
-    body: Callable[[nn.Module], nn.Module]
-    quality: Callable[[nn.Module, Dataset], dict[str, float]]
-    given: Callable[[Sample], Sample] = lambda sample: sample  # its tags
+    source: str
+    learner: Callable[[int, str], Any]
+    shipped: Callable[[Any], nn.Module]
+    quality: Callable[[Any, Dataset], dict[str, float]]
+    scenes: WorldConfig = vit.SCENES
+    val: WorldConfig = vit.SCENES  # the cards of all transformers compare
+    counts: tuple[int, int] = (6000, 200)
+    augment: Augment | ShortSide = vit.AUGMENT
+    schedule: Schedule = vit.SCHEDULE
+    annotate: Callable[[Sample], Sample] = lambda sample: sample
+    unlabeled: bool = False
+    clicked: bool = False
 
 
-def recipe(name: str) -> Recipe:
-    """The recipe of the shipped weights `name`.
+def pyramid_learner(name: str, classes: int, stem_weights: str) -> TagClassifier:
+    """Spatial means of the backbone's last feature, or of all branches of an HRNet, and a linear layer."""
+    backbone, levels = build_pyramid(name, "random"), slice(1 if name.startswith("hrnet") else -1, None)
 
-    Raises:
-        ConfigError: no such weights.
-    """
-    if name in PYRAMIDS:
-        levels = slice(1 if name.startswith("hrnet") else -1, None)
-        return Recipe(
-            trained_on="scenes of the embedded world with one object each, image tags only",
-            scenes=SCENES,
-            counts=(4000, 500),
-            augment=AUGMENT,
-            schedule=SCHEDULE,
-            learner=lambda classes: TagClassifier(build_pyramid(name, "random"), levels, classes),
-            body=_pyramid_body,
-            quality=accuracy,
-        )
-    if name == "vit_hybrid_points":
-        return Recipe(
-            trained_on=f"scenes of the embedded world with {OBJECTIVES[name]}",
-            scenes=pretrain_vit.SCENES,
-            counts=(4000, 200),
-            augment=pretrain_points.AUGMENT,
-            schedule=pretrain_points.SCHEDULE,
-            learner=pretrain_points.PointFinder,
-            body=_finder,
-            quality=pretrain_points.quality,
-            given=lambda sample: with_points(sample, "box_center"),
-        )
-    if name in OBJECTIVES:
-        masked, tagged = name == "vit_tiny_mae", name == "vit_tiny_supervised"
-        # an autoencoder sees a quarter of the tokens, the others half: so many steps cost about the same
-        steps = pretrain_vit.SCHEDULE.steps // (1 if masked else 2)
-        return Recipe(
-            trained_on=f"scenes of the embedded world with {OBJECTIVES[name]}",
-            scenes=pretrain_vit.ONE_THING if tagged else pretrain_vit.SCENES,
-            counts=(6000, 200),
-            augment=pretrain_vit.AUGMENT,
-            schedule=replace(pretrain_vit.SCHEDULE, steps=steps),
-            learner=lambda classes: pretrain_vit.learner(name.removeprefix("vit_tiny_"), classes),
-            body=lambda model: pretrain_vit.trained(model).backbone,
-            quality=lambda model, val: pretrain_vit.quality(pretrain_vit.trained(model), val),
-        )
-    raise ConfigError(f"no recipe for {name!r}; choose one of {', '.join((*PYRAMIDS, *OBJECTIVES, CLICKED))}")
+    def pool(backbone: Pyramid, images: Tensor) -> Tensor:
+        return torch.cat([feature.mean((2, 3)) for feature in backbone(images)[levels]], dim=1)
 
-
-def clicked_recipe(below: str) -> Recipe:
-    """Of `CLICKED`, which learns from one point per object of photographs. below: weights of MobileNetV2."""
-    return replace(
-        recipe("vit_hybrid_points"),
-        augment=pretrain_points.PHOTOS,
-        schedule=replace(pretrain_points.SCHEDULE, steps=600, batch_size=8),
-        learner=lambda classes: pretrain_points.PointFinder(
-            classes, "vit_mobile", below, first=200, tokens=pretrain_points.PHOTO_TOKENS
-        ),
-    )
-
-
-def _finder(model: nn.Module) -> nn.Module:
-    """The encoder, and the head that says where a token looks, which knows no classes."""
-    assert isinstance(model, pretrain_points.PointFinder)
-    return nn.ModuleDict({"encoder": model.encoder, "place": model.heads.place})
-
-
-def _pyramid_body(model: nn.Module) -> nn.Module:
-    assert isinstance(model, TagClassifier)
-    return model.backbone.network
+    return TagClassifier(backbone, pool, sum(backbone.channels[levels]), classes)
 
 
 @torch.no_grad()
-def accuracy(model: nn.Module, val: Dataset) -> dict[str, float]:
-    """How often the one object of a scene is named right."""
-    assert isinstance(model, TagClassifier)
+def accuracy(model: TagClassifier, val: Dataset) -> dict[str, float]:
+    """How often the one object of a scene gets its class."""
     device = next(model.parameters()).device
-    right = []
+    correct = []
     for k in range(0, len(val), 50):
         batch = collate([val[i] for i in range(k, min(k + 50, len(val)))])
         assert batch.tags is not None
-        right.append(model.logits(batch.images.to(device)).argmax(1).cpu() == batch.tags.float().argmax(1))
-    return {"accuracy": round(torch.cat(right).float().mean().item(), 4)}
+        correct.append(model.logits(batch.images.to(device)).argmax(1).cpu() == batch.tags.float().argmax(1))
+    return {"accuracy": round(torch.cat(correct).float().mean().item(), 4)}
+
+
+def _pyramid(name: str) -> Recipe:
+    return Recipe(
+        source="one object each, image tags only",
+        learner=partial(pyramid_learner, name),
+        shipped=lambda model: model.backbone.network,
+        quality=accuracy,
+        scenes=TAGGED,
+        val=TAGGED,
+        counts=(4000, 500),
+        augment=Augment(crop=SIZE, long_side=None, scale=(0.8, 1.3), scale_step=0.0),
+        schedule=Schedule(1200, 48, "adamw", 3e-3, "poly", weight_decay=0.05, warmup=100),
+    )
+
+
+MAE = Recipe(
+    source="one to three objects; masked image modelling, no label",
+    learner=lambda classes, stem_weights: MaskedAutoencoder(build_vit("vit_tiny", "random")),
+    shipped=lambda model: model.vit.backbone,
+    quality=lambda model, val: vit.quality(model.vit, val),
+    unlabeled=True,
+)
+# An autoencoder encodes a quarter of the tokens, the others half: half as many steps cost about the same.
+SHORT = replace(vit.SCHEDULE, steps=vit.SCHEDULE.steps // 2)
+POINTS = Recipe(
+    source="one to three objects; one point each, and what hidden patches hold",
+    learner=lambda classes, stem_weights: points.PointFinder(classes),
+    shipped=lambda model: nn.ModuleDict({"encoder": model.encoder, "place": model.heads.place}),  # they know no classes
+    quality=points.quality,
+    counts=(4000, 200),
+    augment=points.AUGMENT,
+    schedule=points.SCHEDULE,
+    annotate=lambda sample: with_points(sample, "box_center"),
+)
+RECIPES = {
+    **{name: _pyramid(name) for name in PYRAMIDS},
+    "vit_tiny_mae": MAE,
+    "vit_tiny_supervised": Recipe(
+        source="one object; image tags only",
+        learner=lambda classes, _: TagClassifier(t := build_vit("vit_tiny", "random"), mean_token, t.width, classes),
+        shipped=lambda model: model.backbone.backbone,
+        quality=lambda model, val: vit.quality(model.backbone, val),
+        scenes=vit.ONE_OBJECT,
+        schedule=SHORT,
+    ),
+    "vit_tiny_dino": replace(
+        MAE,
+        source="one to three objects; self-distillation, no label",
+        learner=lambda classes, stem_weights: SelfDistillation(build_vit("vit_tiny", "random")),
+        schedule=SHORT,
+    ),
+    "vit_hybrid_points": POINTS,
+    "vit_mobile_points": replace(
+        POINTS,
+        source="one point for each object, and what hidden patches hold",
+        learner=lambda classes, stem_weights: points.PointFinder(
+            classes, "vit_mobile", stem_weights, first=200, tokens=points.PHOTO_TOKENS
+        ),
+        augment=points.PHOTOS,
+        schedule=replace(points.SCHEDULE, steps=600, batch_size=8),
+        clicked=True,
+    ),
+}
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe of the weights `name`.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in RECIPES:
+        raise ConfigError(f"no recipe for {name!r}; choose one of {', '.join(RECIPES)}")
+    return RECIPES[name]
 
 
 def pretrain(
@@ -179,46 +172,45 @@ def pretrain(
     steps: int | None = None,
     scenes: int | None = None,
     images: Path | None = None,
-    below: str = "imagenet",
-) -> dict:
-    """Train the network `name` and write `<name>.safetensors` and `<name>.json` in `out`.
+    stem_weights: str = "imagenet",
+) -> dict[str, Any]:
+    """Train the network `name`, write `<name>.safetensors` and `<name>.json` to `out`, and return the card.
 
-    steps, scenes: in place of the recipe's. images: a folder of pictures in place of scenes; the shipped weights go on
-    learning from these, without any label. For `CLICKED` a folder in COCO format, with clicks or with masks from which
-    they are simulated; below: the weights of its convolutions. Goes on from the last checkpoint in `out/.<name>`.
-    Returns the card.
+    steps, scenes: in place of those of the recipe. images: a folder of images in place of scenes, on which the shipped weights
+    continue to learn without any label. For vit_mobile_points a folder in COCO format, with clicks or with masks from which
+    they are simulated; stem_weights: of its convolutions. Resumes from the last checkpoint in `out/.<name>`.
 
     Raises:
         ConfigError: see `recipe`; images for a network that learns from tags, none where they are needed.
         DataError: see `ImageFolder`, `open_data`.
     """
-    began = time.perf_counter()
-    chosen = clicked_recipe(below) if name == CLICKED else recipe(name)
+    began, chosen = time.perf_counter(), recipe(name)
     schedule = replace(chosen.schedule, steps=steps or chosen.schedule.steps)
-    train, val, described = _data(name, chosen, scenes or chosen.counts[0], images)
-    engine = LoopOptions(accelerator=make_accelerator("auto"), seed=SEED, folder=out / f".{name}", resume=True)
+    make_data = _clicked_images if chosen.clicked else _scenes if images is None else _unlabeled_images
+    dataset, val, words = make_data(name, chosen, scenes or chosen.counts[0], images)
+    options = LoopOptions(accelerator=make_accelerator("auto"), seed=SEED, folder=out / f".{name}", resume=True)
     torch.manual_seed(SEED)
-    model = chosen.learner(len(train.classes))
-    if images is not None and name != CLICKED:
-        load_weights(chosen.body(model), shipped(name))
+    model = chosen.learner(len(dataset.classes), stem_weights)
+    if images is not None and chosen.unlabeled:
+        load_weights(chosen.shipped(model), shipped(name))
 
     def loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
         return network(batch)
 
-    data = TrainingData(dataset=train, augment=chosen.augment)
-    model = optimise(name, model, loss, data, schedule, engine, f"{name} {schedule} {described}")
+    data = TrainingData(dataset=dataset, augment=chosen.augment)
+    model = train(name, model, loss, data, schedule, options, f"{name} {schedule} {words}")
     path = out / f"{name}.safetensors"
-    save_weights(path, chosen.body(model), half=True)
+    save_weights(path, chosen.shipped(model), half=True)
     card = {
-        "command": f"python -m wsis.pretrain {name}" + ("" if images is None else f" --images {images.name}"),
-        "trained_on": described,
+        "command": f"python -m wsis pretrain {name}" + ("" if images is None else f" --images {images.name}"),
+        "trained_on": words,
         **chosen.quality(model, val),
-        "classes": len(train.classes),
+        "classes": len(dataset.classes),
         "seed": SEED,
         "steps": schedule.steps,
         "batch_size": schedule.batch_size,
         "minutes": round((time.perf_counter() - began) / 60, 1),
-        "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads, {engine.accelerator.device.type}",
+        "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads, {options.accelerator.device.type}",
         "torch": torch.__version__,
         "sha256": sha256(path),
     }
@@ -226,60 +218,37 @@ def pretrain(
     return card
 
 
-def _data(name: str, chosen: Recipe, count: int, images: Path | None) -> tuple[Dataset, Dataset, str]:
-    """What to learn from, what the card is measured on, and words for the first."""
-    if name == CLICKED:
-        return _clicked(images)
-    judged = pretrain_vit.SCENES if name in OBJECTIVES else chosen.scenes  # cards of the transformers compare
-    val = InMemory(World("val", chosen.counts[1], seed=SEED, config=judged))
-    if images is not None:
-        train = _pictures(name, images)
-        return train, val, f"the scenes, then {len(train)} pictures without labels"
+Split = tuple[Dataset, Dataset, str]
+"""What to learn from, what the card is measured on, and words for the first."""
+
+
+def _scenes(name: str, chosen: Recipe, count: int, images: Path | None) -> Split:
     scenes = World("train", count, seed=SEED, config=chosen.scenes)
-    return InMemory(Changed(scenes, chosen.given)), val, f"{count} {chosen.trained_on}"
+    val = InMemory(World("val", chosen.counts[1], seed=SEED, config=chosen.val))
+    return InMemory(Changed(scenes, chosen.annotate)), val, f"{count} scenes of the embedded world with {chosen.source}"
 
 
-def _clicked(folder: Path | None) -> tuple[Dataset, Dataset, str]:
-    """Clicked pictures of a folder in COCO format; those of the split val that have an object judge."""
-    if folder is None:
-        raise ConfigError(f"{CLICKED} learns from your pictures: name a folder in COCO format with --images")
-    opened = open_data(str(folder), "tiny", clicks="box_center", drop_invalid=True)
+def _unlabeled_images(name: str, chosen: Recipe, count: int, images: Path) -> Split:
+    """The images of a folder at about the size of the scenes."""
+    if not chosen.unlabeled:
+        able = " and ".join(other for other, recipe in RECIPES.items() if recipe.unlabeled)
+        raise ConfigError(f"{name} learns from labels; only {able} learn from images alone")
+    _, val, _ = _scenes(name, chosen, 0, None)
+    dataset = InMemory(Changed(ImageFolder(images), lambda s: resize(s, short_side(s.size, vit.SIZE, 2 * vit.SIZE))))
+    return dataset, val, f"the scenes, then {len(dataset)} pictures without labels"
+
+
+def _clicked_images(name: str, chosen: Recipe, count: int, images: Path | None) -> Split:
+    """The clicked images of a folder in COCO format; those of the split val that have an object measure."""
+    if images is None:
+        raise ConfigError(f"{name} learns from your images: name a folder in COCO format with --images")
+    opened = open_data(str(images), "tiny", clicks="box_center", drop_invalid=True)
     if opened.val is None:
         raise ConfigError(
-            f"{folder} has no split val, on which the card's figures are measured; keep some pictures for it"
+            f"{images} has no split val, on which the card's figures are measured; keep some images for it"
         )
-    short, long = pretrain_points.PHOTOS.short[0], pretrain_points.PHOTOS.long
-    whole = Changed(opened.val, lambda sample: resize(sample, short_side(sample.size, short, long)))
-    judged = [i for i, sample in enumerate(samples(opened.val)) if sample.truth is not None and len(sample.truth)]
-    described = (
-        f"{len(opened.train)} pictures of {opened.name}; one point for each object, and what hidden patches hold"
-    )
-    return opened.train, Subset(whole, judged), described
-
-
-def _pictures(name: str, folder: Path) -> Dataset:
-    """The pictures of a folder at about the size of the scenes."""
-    if name not in ("vit_tiny_mae", "vit_tiny_dino"):
-        raise ConfigError(f"{name} learns from tags; only vit_tiny_mae and vit_tiny_dino learn from pictures alone")
-    return InMemory(
-        Changed(
-            ImageFolder(folder),
-            lambda sample: resize(sample, short_side(sample.size, pretrain_vit.SIZE, 2 * pretrain_vit.SIZE)),
-        )
-    )
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", help=", ".join((*PYRAMIDS, *OBJECTIVES, CLICKED)))
-    parser.add_argument("--out", type=Path, default=Path("wsis/models/shipped"))
-    parser.add_argument("--steps", type=int, help="instead of the recipe's")
-    parser.add_argument("--scenes", type=int, help="to train on, instead of the recipe's")
-    parser.add_argument("--images", type=Path, help="a folder of pictures to go on with")
-    parser.add_argument("--below", default="imagenet", help=f"weights of the convolutions of {CLICKED}")
-    arguments = parser.parse_args()
-    print(pretrain(**vars(arguments)))
-
-
-if __name__ == "__main__":
-    main()
+    short, long = points.PHOTOS.short[0], points.PHOTOS.long
+    resized = Changed(opened.val, lambda sample: resize(sample, short_side(sample.size, short, long)))
+    indices = [i for i, sample in enumerate(samples(opened.val)) if sample.truth is not None and len(sample.truth)]
+    words = f"{len(opened.train)} pictures of {opened.name}; {chosen.source}"
+    return opened.train, Subset(resized, indices), words

@@ -1,46 +1,45 @@
-"""Three objectives for the tiny transformer, on scenes of the embedded world: what does attention learn from each?
+"""Objectives of pretraining on scenes of the embedded world: what do the features, and a transformer's attention, learn?
 
-Masked image modelling (He et al., 2022) and self-distillation (Caron et al., 2021) see pictures alone, the supervised
-twin also their tags, and so one thing at a time. Steps differ: an autoencoder sees fewer tokens in each.
-`python -m wsis.pretrain vit_tiny_mae` (or _supervised, _dino) trains one.
+Masked image modeling (He et al., 2022) and self-distillation (Caron et al., 2021) see images alone. The supervised baseline
+also sees their tags, and therefore one object at a time. The number of steps differs: an autoencoder encodes fewer patches.
 """
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
-from torch.nn.functional import (
-    affine_grid,
-    avg_pool2d,
-    cross_entropy,
-    grid_sample,
-    log_softmax,
-    normalize,
-    pixel_unshuffle,
-)
+from torch.nn.functional import affine_grid, cross_entropy, grid_sample, log_softmax, normalize, pixel_unshuffle
 
 from wsis.core.types import Batch, Dataset
 from wsis.data.transforms import Augment, collate
 from wsis.data.world import WorldConfig
+from wsis.data.wrappers import samples
 from wsis.evaluation.features import linear_probe, pair_auc
-from wsis.models.vit import ViT, build_vit
+from wsis.models.vit import ViT
+from wsis.ops.patches import coverage, rows_at
 from wsis.training.schedule import Schedule
 
 SIZE = 96
 SCENES = WorldConfig(size=SIZE, objects=(1, 3), object_size=(0.28, 0.6))
-ONE_THING = WorldConfig(size=SIZE, objects=(1, 1), object_size=(0.35, 0.85), contact=0, nested=0, occlusion=0)
+ONE_OBJECT = WorldConfig(size=SIZE, objects=(1, 1), object_size=(0.35, 0.85), contact=0, nested=0, occlusion=0)
 SCHEDULE = Schedule(1200, 48, "adamw", 1.5e-3, "cosine", betas=(0.9, 0.95), weight_decay=0.05, warmup=100, clip=1.0)
 AUGMENT = Augment(crop=SIZE, long_side=None, scale=(1.0, 1.4), scale_step=0.0, contrast=0.3)
-VISIBLE = 0.25  # of the patches, to the masked autoencoder
-KEPT = 0.5  # of the patches, to the supervised twin and the student: dropping half trains as well in half the time
-VIEW = 64
+VISIBLE_RATE = 0.25  # of the patches, for the masked autoencoder
+KEEP_RATE = 0.5  # of the patches, for the supervised baseline and the student: half trains as well in half the time
+VIEW = 64  # pixels
+PROTOTYPES, HIDDEN, BOTTLENECK = 256, 256, 64
+STUDENT_TEMPERATURE, TEACHER_TEMPERATURE = 0.1, 0.04
+TEACHER_MOMENTUM, CENTER_MOMENTUM = 0.99, 0.9
+LAYER = 10  # the one whose attention the cards measure
 
 
 class MaskedAutoencoder(nn.Module):
-    """Sees a quarter of the patches and paints the others: mean square error of pixels normalised per patch."""
+    """Encodes a quarter of the patches and paints the others: mean square error of the pixels, normalized in each patch."""
 
     pos: Tensor
 
@@ -55,14 +54,14 @@ class MaskedAutoencoder(nn.Module):
         self.outer = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 3 * vit.patch**2))
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        seen, hidden = random_split(batch.images, self.vit.patch, VISIBLE)
-        return {"total": masked_error(self.paint(batch.images, seen), self.target(batch.images), hidden)}
+        visible, hidden = random_split(batch.images, self.vit.patch, VISIBLE_RATE)
+        return {"total": masked_error(self.paint(batch.images, visible), self.target(batch.images), hidden)}
 
-    def paint(self, images: Tensor, seen: Tensor) -> Tensor:
-        """All patches [B, n, 3 p^2] from those at `seen` [B, k] alone."""
-        x = self.inner(tokens(self.vit, images, seen))
+    def paint(self, images: Tensor, visible: Tensor) -> Tensor:
+        """All patches [B, n, 3 p^2] from those at `visible` [B, k] alone."""
+        x = self.inner(tokens(self.vit, images, visible))
         patches = self.mask_token.to(x.dtype).expand(len(x), self.pos.shape[1], -1)
-        patches = patches.scatter(1, seen[..., None].expand(-1, -1, x.shape[-1]), x[:, 1:]) + self.pos
+        patches = patches.scatter(1, visible[..., None].expand(-1, -1, x.shape[-1]), x[:, 1:]) + self.pos
         return self.outer(self.decoder(torch.cat([x[:, :1], patches], dim=1)))[:, 1:]
 
     def target(self, images: Tensor) -> Tensor:
@@ -72,122 +71,121 @@ class MaskedAutoencoder(nn.Module):
         return (patches - mean) / (variance + 1e-6).sqrt()
 
 
-def random_split(images: Tensor, patch: int, share: float) -> tuple[Tensor, Tensor]:
-    """Indices of the patches that are seen [B, k] and hidden [B, n - k]; each image has its own."""
+def random_split(images: Tensor, patch: int, rate: float) -> tuple[Tensor, Tensor]:
+    """Indices of the visible patches [B, k] and of the hidden ones [B, n - k]; each image has its own."""
     b, _, height, width = images.shape
     order = torch.rand(b, height * width // patch**2, device=images.device).argsort(1)
-    seen = round(share * order.shape[1])
-    return order[:, :seen], order[:, seen:]
+    return order.tensor_split([round(rate * order.shape[1])], dim=1)
 
 
-def tokens(vit: ViT, images: Tensor, seen: Tensor) -> Tensor:
-    """Class token and patches after the last norm [B, 1 + k, D], computed from the patches `seen` [B, k] alone."""
+def tokens(vit: ViT, images: Tensor, visible: Tensor) -> Tensor:
+    """Class token and patches after the last norm [B, 1 + k, D], computed from the patches `visible` [B, k] alone."""
     x = vit.embed(images)
-    x = torch.cat([x[:, :1], _take(x[:, 1:], seen)], dim=1)
+    x = torch.cat([x[:, :1], rows_at(x[:, 1:], visible)], dim=1)
     return vit.backbone.norm(vit.run(x, 0, vit.depth))
 
 
 def masked_error(painted: Tensor, target: Tensor, hidden: Tensor) -> Tensor:
-    """Mean square error on the hidden patches alone."""
-    return (_take(painted, hidden).float() - _take(target, hidden)).square().mean()
+    """The mean square error on the hidden patches alone."""
+    return (rows_at(painted, hidden).float() - rows_at(target, hidden)).square().mean()
 
 
-def _take(x: Tensor, index: Tensor) -> Tensor:
-    """Rows `index` [B, k] of `x` [B, n, D]."""
-    return x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))
+class TagClassifier(nn.Module):
+    """A backbone and a linear layer that name the one object of an image.
 
+    pool: (backbone, images) -> features [B, width].
+    """
 
-class TokenTagger(nn.Module):
-    """Names the one thing in a picture from the mean of its patch tokens, half of them dropped."""
-
-    def __init__(self, vit: ViT, classes: int) -> None:
+    def __init__(self, backbone: nn.Module, pool: Callable[[Any, Tensor], Tensor], width: int, classes: int) -> None:
         super().__init__()
-        self.vit, self.head = vit, nn.Linear(vit.width, classes)
+        self.backbone, self.pool, self.head = backbone, pool, nn.Linear(width, classes)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         assert batch.tags is not None
-        seen, _ = random_split(batch.images, self.vit.patch, KEPT)
-        logits = self.head(tokens(self.vit, batch.images, seen)[:, 1:].mean(1))
-        named = batch.tags.float().argmax(1)
-        return {"total": cross_entropy(logits.float(), named, label_smoothing=0.1)}
+        logits, label = self.logits(batch.images).float(), batch.tags.float().argmax(1)
+        return {"total": cross_entropy(logits, label, label_smoothing=0.1)}
+
+    def logits(self, images: Tensor) -> Tensor:
+        return self.head(self.pool(self.backbone, images))
+
+
+def mean_token(vit: ViT, images: Tensor) -> Tensor:
+    """The mean of the patch tokens [B, D], half of them dropped."""
+    visible, _ = random_split(images, vit.patch, KEEP_RATE)
+    return tokens(vit, images, visible)[:, 1:].mean(1)
 
 
 class PrototypeScorer(nn.Module):
-    """Cosines of the projected class token of a view with learnt prototypes [B, K]."""
+    """Cosines [B, K] of the projected class token of a view with learned prototypes."""
 
-    def __init__(self, vit: ViT, prototypes: int, hidden: int = 256, bottleneck: int = 64) -> None:
+    def __init__(self, vit: ViT) -> None:
         super().__init__()
         self.vit = vit
-        self.project = nn.Sequential(nn.Linear(vit.width, hidden), nn.GELU(), nn.Linear(hidden, bottleneck))
-        self.prototypes = nn.Parameter(torch.randn(prototypes, bottleneck))
+        self.project = nn.Sequential(nn.Linear(vit.width, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, BOTTLENECK))
+        self.prototypes = nn.Parameter(torch.randn(PROTOTYPES, BOTTLENECK))
 
-    def forward(self, views: Tensor, share: float) -> Tensor:
-        """From a random `share` of the patches."""
-        seen, _ = random_split(views, self.vit.patch, share)
-        token = self.project(tokens(self.vit, views, seen)[:, 0])
+    def forward(self, views: Tensor, rate: float) -> Tensor:
+        """The cosines from a random share `rate` of the patches."""
+        visible, _ = random_split(views, self.vit.patch, rate)
+        token = self.project(tokens(self.vit, views, visible)[:, 0])
         return (normalize(token, dim=-1) @ normalize(self.prototypes, dim=-1).T).float()
 
 
 class SelfDistillation(nn.Module):
-    """A student guesses what its own moving average says of another view of the picture, from the class token.
+    """A student predicts the scores of its own moving average for another view of the image, from the class token.
 
-    The student sees half the patches of a view, the teacher all. Centring keeps one prototype from taking all, the low
-    temperature of the teacher keeps all from being alike.
+    The student encodes half the patches of a view, the teacher all. Centering keeps one prototype from winning everywhere;
+    the low temperature of the teacher keeps the scores from becoming uniform.
     """
 
     center: Tensor
 
-    def __init__(self, vit: ViT, prototypes: int = 256, momentum: float = 0.99) -> None:
+    def __init__(self, vit: ViT) -> None:
         super().__init__()
-        self.student = PrototypeScorer(vit, prototypes)
+        self.student = PrototypeScorer(vit)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
-        self.momentum = momentum
-        self.register_buffer("center", torch.zeros(prototypes))
+        self.register_buffer("center", torch.zeros(PROTOTYPES))
 
     @property
     def vit(self) -> ViT:
-        """What is kept: the teacher's transformer."""
+        """The teacher's transformer, which is the one to use."""
         return self.teacher.vit
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         with torch.no_grad():
-            self.follow()
+            for old, new in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
+                old.lerp_(new, 1 - TEACHER_MOMENTUM)
             views = [random_view(batch.images) for _ in range(2)]
-            said = self.teacher(torch.cat(views), 1.0)
-            wanted = sharpened(said, self.center)
-            self.center.copy_(moved_center(self.center, said))
-        guessed = log_softmax(self.student(torch.cat(views[::-1]), KEPT) / 0.1, dim=-1)
-        mean = wanted.mean(0)
+            scores = self.teacher(torch.cat(views), 1.0)
+            target = sharpened(scores, self.center)
+            self.center.copy_(moved_center(self.center, scores))
+        prediction = log_softmax(self.student(torch.cat(views[::-1]), KEEP_RATE) / STUDENT_TEMPERATURE, dim=-1)
+        mean = target.mean(0)
         return {
-            "total": -(wanted * guessed).sum(-1).mean(),
-            "entropy": -(wanted * (wanted + 1e-8).log()).sum(-1).mean(),
+            "total": -(target * prediction).sum(-1).mean(),
+            "entropy": -(target * (target + 1e-8).log()).sum(-1).mean(),
             "usage": -(mean * (mean + 1e-8).log()).sum(),
         }
 
-    def follow(self) -> None:
-        """Move the teacher a little towards the student."""
-        for old, new in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
-            old.lerp_(new, 1 - self.momentum)
+
+def sharpened(scores: Tensor, center: Tensor) -> Tensor:
+    """The teacher's probabilities [B, K] from its scores, centered and sharp."""
+    return ((scores - center) / TEACHER_TEMPERATURE).softmax(-1)
 
 
-def sharpened(said: Tensor, center: Tensor, temperature: float = 0.04) -> Tensor:
-    """The teacher's probabilities [B, K] from its scores, centred and sharp."""
-    return ((said - center) / temperature).softmax(-1)
-
-
-def moved_center(center: Tensor, said: Tensor, momentum: float = 0.9) -> Tensor:
+def moved_center(center: Tensor, scores: Tensor) -> Tensor:
     """The running mean of the teacher's scores after those of one more batch [B, K]."""
-    return center.lerp(said.mean(0), 1 - momentum)
+    return center.lerp(scores.mean(0), 1 - CENTER_MOMENTUM)
 
 
 def random_view(images: Tensor) -> Tensor:
-    """A crop of 40 to 100 % of each side, resized to `VIEW` pixels, mirrored or not, in other colours."""
+    """A crop of 40 to 100 % of each side, resized to `VIEW` pixels, mirrored or not, in other colors."""
     b, device = len(images), images.device
     side = torch.empty(b, device=device).uniform_(0.4, 1.0)
-    place = (1 - side)[:, None] * torch.empty(b, 2, device=device).uniform_(-1, 1)
+    center = (1 - side)[:, None] * torch.empty(b, 2, device=device).uniform_(-1, 1)
     mirror = 1 - 2 * torch.randint(0, 2, (b,), device=device)
     theta = torch.zeros(b, 2, 3, device=device)
-    theta[:, 0, 0], theta[:, 1, 1], theta[:, :, 2] = side * mirror, side, place
+    theta[:, 0, 0], theta[:, 1, 1], theta[:, :, 2] = side * mirror, side, center
     views = grid_sample(images, affine_grid(theta, [b, 3, VIEW, VIEW], align_corners=False), align_corners=False)
     gray = views.mean(1, keepdim=True)
     brightness, contrast, saturation = torch.empty(3, b, 1, 1, 1, device=device).uniform_(0.6, 1.4)
@@ -196,48 +194,26 @@ def random_view(images: Tensor) -> Tensor:
     return (mean + (views - mean) * contrast).mul(brightness).clamp(0, 1)
 
 
-Learner = MaskedAutoencoder | TokenTagger | SelfDistillation
-
-
-def learner(objective: str, classes: int) -> Learner:
-    """A fresh vit_tiny with what its objective needs around it."""
-    vit = build_vit("vit_tiny", "random")
-    match objective:
-        case "mae":
-            return MaskedAutoencoder(vit)
-        case "supervised":
-            return TokenTagger(vit, classes)
-        case _:
-            return SelfDistillation(vit)
-
-
-def trained(model: nn.Module) -> ViT:
-    """The transformer in a learner."""
-    assert isinstance(model, Learner)
-    return model.vit
-
-
 @torch.no_grad()
-def quality(vit: ViT, val: Dataset, layer: int = 10) -> dict[str, float]:
-    """How well attention and tokens know objects, on the scenes `val`.
+def quality(vit: ViT, val: Dataset) -> dict[str, float]:
+    """What attention and tokens know about the objects of the scenes `val`.
 
-    pair_auc: AUC of the attention of `layer` for "the other patch is of the same object", over the patches of objects,
+    pair_auc: AUC of the attention of `LAYER` for "the other patch is of the same object", over the patches of objects,
     mean over scenes. token_accuracy: of a linear map that names the class of the last layer's object tokens, fitted by
     ridge regression on every other scene.
     """
     device = next(vit.parameters()).device
-    aucs, features, names = [], [], []
-    for i in range(len(val)):
-        sample = val[i]
+    aucs, features, labels = [], [], []
+    for sample in samples(val):
         assert sample.truth is not None
-        cover = avg_pool2d(sample.truth.masks[:, None].float(), vit.patch).flatten(1)
-        share, owner = cover.max(0)
+        share, owner = coverage(sample.truth.masks, vit.patch).max(0)
         owner[share <= 0.5] = -1
-        thing = owner >= 0
+        is_object = owner >= 0
         images = collate([sample]).images.to(device)
-        aucs.append(pair_auc(vit.attention(images, layer), owner[None] + 1, ~torch.eye(len(owner), dtype=torch.bool)))
-        features.append(vit(images)[0].cpu()[thing])
-        names.append(sample.truth.labels[owner[thing]])
-    (x, y), (x_test, y_test) = ((torch.cat(features[k::2]), torch.cat(names[k::2])) for k in (0, 1))
-    right = linear_probe(x, y, len(val.classes), x_test, ridge=1e-4) == y_test
-    return {"pair_auc": round(float(np.nanmean(aucs)), 4), "token_accuracy": round(right.float().mean().item(), 4)}
+        others = ~torch.eye(len(owner), dtype=torch.bool)
+        aucs.append(pair_auc(vit.attention(images, LAYER), owner[None] + 1, others))
+        features.append(vit(images)[0].cpu()[is_object])
+        labels.append(sample.truth.labels[owner[is_object]])
+    (x, y), (x_test, y_test) = ((torch.cat(features[k::2]), torch.cat(labels[k::2])) for k in (0, 1))
+    correct = linear_probe(x, y, len(val.classes), x_test, ridge=1e-4) == y_test
+    return {"pair_auc": round(float(np.nanmean(aucs)), 4), "token_accuracy": round(correct.float().mean().item(), 4)}
