@@ -20,17 +20,17 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     help="Segmentation from cheap labels: train, apply and evaluate BESTIE, EXITS, AttentionShift and SimFormer.",
 )
-convert = typer.Typer(
-    rich_markup_mode=None, help="Convert a published data set, once, to the formats that are read here."
-)
+convert = typer.Typer(rich_markup_mode=None, help="Convert a published data set, once, to our formats.")
 app.add_typer(convert, name="convert")
 
+DATA = "world, or a folder in COCO format; for simformer a folder with class maps"
+POINTS = Literal["box_center", "mask_centroid", "mask_random"]
+METRIC = Literal["coco", "voc", "pseudo", "separated", "semantic"]
 Out = Annotated[Path, Option(help="File or folder to write.")]
 Device = Annotated[str, Option(help="auto, cpu or cuda.")]
 DropInvalid = Annotated[bool, Option("--drop-invalid", help="Leave out annotations with unusable shapes.")]
 Settings = Annotated[list[str] | None, Option("--set", metavar="KEY=VALUE", help="Change a setting (repeatable).")]
 Workers = Annotated[int, Option(help="Processes that load images.")]
-DATA = "world, or a folder in COCO format; for simformer a folder with class maps."
 WeakFile = Annotated[Path | None, Option(help="COCO JSON whose weak labels replace those of the data.")]
 RunFolder = Annotated[Path, Argument(metavar="RUN", help="Folder of a finished run.")]
 Source = Annotated[Path, Argument(metavar="SRC", help="Folder of the unpacked data.")]
@@ -67,9 +67,8 @@ def world(
     """Write the embedded world as a data set."""
     from dataclasses import replace
 
-    from wsis.data.coco import write_dataset
+    from wsis.data import World, write_dataset
     from wsis.data.semantic import SemanticWorld, write_semantic
-    from wsis.data.world import World
     from wsis.weak.sources import TINY_WORLD
 
     config = TINY_WORLD if size is None else replace(TINY_WORLD, size=size)
@@ -86,21 +85,19 @@ def world(
 def weak(
     source: Annotated[Path, Argument(metavar="SRC.json", help="COCO JSON with masks.")],
     out: Out,
-    points: Annotated[
-        Literal["box_center", "mask_centroid", "mask_random"] | None, Option(help="Where to click.")
-    ] = None,
+    points: Annotated[POINTS | None, Option(help="Where to click on each object.")] = None,
     extreme: Annotated[bool, Option("--extreme", help="Click each object's top, left, bottom and right.")] = False,
     tags: Annotated[bool, Option("--tags", help="List the classes of each image.")] = False,
     seed: int = 0,
     drop_invalid: DropInvalid = False,
 ) -> None:
     """Simulate an annotator: add clicks, extreme points or tags to a copy of a JSON with masks."""
-    from wsis.weak.files import simulate_file
+    from wsis.weak import simulate_file
 
     if not (points or extreme or tags):
         raise ConfigError("nothing to simulate; ask for --points KIND, --extreme or --tags")
-    choices = {"points": points, "extreme": extreme, "tags": tags, "seed": seed, "drop_invalid": drop_invalid}
-    counts = simulate_file(source, out, **choices)
+    kinds = {"points": points, "extreme": extreme, "tags": tags}
+    counts = simulate_file(source, out, **kinds, seed=seed, drop_invalid=drop_invalid)
     report(f"{out}: " + ", ".join(f"{n} {kind.replace('_', ' ')}" for kind, n in counts.items()))
 
 
@@ -109,7 +106,7 @@ def train(
     method: Annotated[str, Argument(help="bestie, exits, attentionshift or simformer.")],
     out: Annotated[Path | None, Option(help="Folder of the run.")] = None,
     scale: Annotated[Scale | None, Option(help="Preset of the settings (default: tiny).")] = None,
-    data: Annotated[str | None, Option(metavar="world|DIR", help=DATA)] = None,
+    data: Annotated[str | None, Option(metavar="world|DIR", help=f"{DATA} (default: world).")] = None,
     seed: Annotated[int | None, Option(help="Seed of the run and of the world (default: 0).")] = None,
     device: Annotated[str | None, Option(help="auto, cpu or cuda (default: auto).")] = None,
     set_: Settings = None,
@@ -124,29 +121,26 @@ def train(
     """Train a method: run all of its stages, or some."""
     from wsis.experiments.recipes import read_recipe
     from wsis.methods import method as find_method
-    from wsis.training import dry_run as rehearsal
-    from wsis.training import runs
-    from wsis.weak.sources import open_data
+    from wsis.training import fit
+    from wsis.training.dry_run import dry_run as estimate
+    from wsis.weak import open_data
 
     chosen = read_recipe(recipe, scale=scale, data=data, seed=seed, device=device)
     package = find_method(method)
     cfg = changed(getattr(package, chosen["scale"].upper()), **chosen["settings"] | settings(set_))
     if dry_run:
-        return report(rehearsal.dry_run(package, cfg, chosen["device"], workers))
+        return report(estimate(package, cfg, chosen["device"], workers))
     if out is None:
         raise ConfigError("--out is missing; name the folder of the run")
     if (out / "run.json").exists() and not resume and is_first_process():
         raise ConfigError(f"{out} holds a run already; continue it with --resume, or choose another --out")
-    seed = chosen["seed"]
-    opened = open_data(
-        chosen["data"], chosen["scale"], clicks=cfg.clicks, seed=seed, weak=weak, drop_invalid=drop_invalid
-    )
+    annotations = {"clicks": cfg.clicks, "weak": weak, "drop_invalid": drop_invalid}
+    opened = open_data(chosen["data"], chosen["scale"], seed=chosen["seed"], **annotations)
     for note in opened.notes:
         report(note)
-    options = {"data": opened.description, "seed": seed, "device": chosen["device"], "workers": workers}
-    for name, figures in runs.fit(
-        package, cfg, opened.train, opened.val, out, only=tuple(stage or ()), **options
-    ).items():
+    options = {"data": opened.description, "seed": chosen["seed"], "device": chosen["device"], "workers": workers}
+    reports = fit(package, cfg, opened.train, opened.val, out, only=tuple(stage or ()), **options)
+    for name, figures in reports.items():
         report(f"{name}: {line(figures)}")
 
 
@@ -165,7 +159,7 @@ def label(
     from wsis.data.coco import CocoFolder
     from wsis.data.semantic import SemanticFolder
     from wsis.training import apply
-    from wsis.weak.sources import clicked
+    from wsis.weak import clicked
 
     run = methods.load_run(folder, device)
     clicks, description = run.cfg.clicks, f"{data} {split} {weak}"
@@ -205,7 +199,7 @@ def predict(
 def evaluate(
     predicted: Annotated[Path, Argument(help="COCO results, COCO JSON, or a folder of label PNGs.")],
     truth: Annotated[Path, Argument(help="COCO JSON, or a folder of label PNGs of the same names.")],
-    metric: Annotated[Literal["coco", "voc", "pseudo", "separated", "semantic"], Option(help="What to measure.")],
+    metric: Annotated[METRIC, Option(help="What to measure.")],
     objects: Annotated[Path | None, Option(help="separated: JSON list of objects (default: those in pieces).")] = None,
     split: Annotated[str | None, Option(help="semantic: novel classes (S4, random:SHARE:SEED or names:A,B).")] = None,
     out: Annotated[Path | None, Option(help="Also write the figures to this JSON file.")] = None,
@@ -242,7 +236,7 @@ def evaluate(
 def table(
     id: Annotated[str, Argument(help="bestie.table1, ..., or all.")],
     scale: Annotated[Scale, Option(help="Preset of the settings.")] = "tiny",
-    data: Annotated[str, Option(metavar="world|DIR", help=DATA)] = "world",
+    data: Annotated[str, Option(metavar="world|DIR", help=f"{DATA}.")] = "world",
     seeds: Annotated[int, Option(min=1, help="Number of seeds, from 0 on.")] = 3,
     out: Annotated[Path, Option(help="Folder of the results files.")] = Path("book/results"),
     folder: Annotated[Path, Option("--runs", help="Folder of the runs; finished ones are reused.")] = Path("runs"),
@@ -268,14 +262,12 @@ def pretrain(
     steps: Annotated[int | None, Option(help="Training steps, in place of the recipe's.")] = None,
     scenes: Annotated[int | None, Option(help="Number of scenes, in place of the recipe's.")] = None,
     images: Annotated[Path | None, Option(help="A folder of images to continue with.")] = None,
-    stem_weights: Annotated[
-        str, Option("--below", help="Weights of the convolutions of vit_mobile_points.")
-    ] = "imagenet",
+    below: Annotated[str, Option(help="Weights of the convolutions of vit_mobile_points.")] = "imagenet",
 ) -> None:
     """Pretrain a small backbone; write its weights and card."""
     from wsis.experiments.pretraining.recipes import pretrain
 
-    report(pretrain(name, out, steps, scenes, images, stem_weights))
+    report(pretrain(name, out, steps, scenes, images, below))
 
 
 @convert.command("voc")
@@ -285,7 +277,7 @@ def convert_voc(
     sbd: Annotated[Path | None, Option(help="Folder benchmark_RELEASE/dataset, for trainaug.")] = None,
 ) -> None:
     """PASCAL VOC 2012, with SBD or without."""
-    from wsis.data.convert.voc import convert_voc
+    from wsis.data.convert import convert_voc
 
     report(f"{out}: {line(convert_voc(voc, out, sbd))} images")
 
@@ -293,7 +285,7 @@ def convert_voc(
 @convert.command("coco-stuff")
 def convert_coco_stuff(source: Source, out: Target) -> None:
     """COCO-Stuff-10K, version 1.0."""
-    from wsis.data.convert.semantic import convert_coco_stuff
+    from wsis.data.convert import convert_coco_stuff
 
     report(f"{out}: {line(convert_coco_stuff(source, out))} images")
 
@@ -301,7 +293,7 @@ def convert_coco_stuff(source: Source, out: Target) -> None:
 @convert.command("ade")
 def convert_ade(source: Source, out: Target) -> None:
     """ADE20K as in the scene parsing challenge."""
-    from wsis.data.convert.semantic import convert_ade
+    from wsis.data.convert import convert_ade
 
     report(f"{out}: {line(convert_ade(source, out))} images")
 
@@ -312,9 +304,8 @@ def settings(pairs: list[str] | None) -> dict[str, str]:
     Raises:
         ConfigError: a pair without `=`.
     """
-    for pair in pairs or []:
-        if "=" not in pair:
-            raise ConfigError(f"--set {pair}: write it as key=value")
+    for wrong in (pair for pair in pairs or [] if "=" not in pair):
+        raise ConfigError(f"--set {wrong}: write it as key=value")
     return dict(pair.split("=", 1) for pair in pairs or [])
 
 

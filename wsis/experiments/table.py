@@ -8,7 +8,7 @@ from wsis.core.config import Scale, changed
 from wsis.experiments.verdicts import Claim
 from wsis.methods import method
 
-Settings = Mapping[str, Any]
+Settings = dict[str, Any]
 Reports = dict[str, dict[str, Any]]
 """What the stages of a run report, by stage and figure."""
 

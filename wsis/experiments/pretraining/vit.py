@@ -75,7 +75,8 @@ def random_split(images: Tensor, patch: int, rate: float) -> tuple[Tensor, Tenso
     """Indices of the visible patches [B, k] and of the hidden ones [B, n - k]; each image has its own."""
     b, _, height, width = images.shape
     order = torch.rand(b, height * width // patch**2, device=images.device).argsort(1)
-    return order.tensor_split([round(rate * order.shape[1])], dim=1)
+    visible = round(rate * order.shape[1])
+    return order[:, :visible], order[:, visible:]
 
 
 def tokens(vit: ViT, images: Tensor, visible: Tensor) -> Tensor:
