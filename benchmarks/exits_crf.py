@@ -8,11 +8,13 @@ from torch.nn.functional import unfold
 
 from benchmarks.measure import Case, Size
 from wsis.methods.exits.config import CrfConfig
+from wsis.methods.exits.objective import HIGH, KERNEL, LOW
 from wsis.ops.mean_field import mean_field
 
 SIZES = [Size(pixels=128, batch=2, instances=1), Size(pixels=128, batch=8, instances=1)]
-SETTINGS = {name: value for name, value in vars(CrfConfig()).items() if name != "epsilon"}
-EPSILON = CrfConfig().epsilon
+CRF = CrfConfig()
+SETTINGS = {"zeta": CRF.zeta, "kernel": KERNEL, "iterations": CRF.iterations, "low": LOW, "high": HIGH}
+EPSILON = CRF.epsilon
 
 
 def plain_mean_field(

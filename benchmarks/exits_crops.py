@@ -7,9 +7,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from benchmarks.measure import Case, Size
-from wsis.core.config import changed
 from wsis.core.types import ExtremePoints, Sample
-from wsis.methods.exits.config import CropConfig
+from wsis.methods.exits.config import SizeConfig
 from wsis.methods.exits.crops import CropAugment, Window, paste, window
 
 # `pixels` is the side of the crops, `instances` their number in one image of this size
@@ -27,7 +26,7 @@ def boxes(size: Size) -> Tensor:
     return torch.cat([low, low + sides], 1).round()
 
 
-def _objects(size: Size, device: torch.device) -> tuple[list[Sample], CropConfig]:
+def _objects(size: Size, device: torch.device) -> tuple[list[Sample], SizeConfig]:
     """One sample per object of one smooth picture. Images are read and cropped by the processor, whatever the device."""
     generator = torch.Generator().manual_seed(0)
     small = torch.randint(0, 256, (1, 3, 30, 40), generator=generator).float()
@@ -37,28 +36,28 @@ def _objects(size: Size, device: torch.device) -> tuple[list[Sample], CropConfig
         xy = torch.tensor([[[x0, y0], [x0, y0], [x1 - 1, y1 - 1], [x1 - 1, y1 - 1]]])
         points = ExtremePoints(xy=xy, labels=torch.tensor([0]), ids=torch.tensor([1]))
         samples.append(Sample(image=image, image_id=1, extreme_points=points))
-    return samples, changed(CropConfig(), size=size.pixels)
+    return samples, SizeConfig(crop=size.pixels)
 
 
-def fast_crops(samples: list[Sample], cfg: CropConfig) -> tuple[Tensor, Tensor]:
+def fast_crops(samples: list[Sample], cfg: SizeConfig) -> tuple[Tensor, Tensor]:
     crops = [CropAugment(cfg, training=False)(sample, 0) for sample in samples]
     return torch.stack([c.image for c in crops]), torch.stack([c.valid for c in crops if c.valid is not None])
 
 
-def plain_crops(samples: list[Sample], cfg: CropConfig) -> tuple[Tensor, Tensor]:
+def plain_crops(samples: list[Sample], cfg: SizeConfig) -> tuple[Tensor, Tensor]:
     """The window from nine slices of the picture, for image and mask of the image's extent; resized by PIL."""
     images, valid = [], []
     for sample in samples:
         assert sample.extreme_points is not None
-        shown = window(sample.extreme_points.boxes[0], cfg)
+        shown = window(sample.extreme_points.boxes[0])
         for source, out, kind in (
             (sample.image.double(), images, Image.Resampling.BILINEAR),
             (torch.ones(1, HEIGHT, WIDTH, dtype=torch.float64), valid, Image.Resampling.NEAREST),
         ):
             pixels = nine_slices(source, shown, reflect=out is images).permute(1, 2, 0).to(torch.uint8).numpy()
             picture = Image.fromarray(pixels if out is images else pixels[..., 0])
-            resized = torch.from_numpy(np.array(picture.resize((cfg.size, cfg.size), kind)))
-            out.append(resized.view(cfg.size, cfg.size, -1).permute(2, 0, 1))
+            resized = torch.from_numpy(np.array(picture.resize((cfg.crop, cfg.crop), kind)))
+            out.append(resized.view(cfg.crop, cfg.crop, -1).permute(2, 0, 1))
     return torch.stack(images), torch.cat(valid).bool()
 
 
@@ -92,7 +91,7 @@ def _masks(size: Size, device: torch.device) -> tuple[Tensor, list[Window], Tens
     small = torch.rand(size.instances, 1, size.pixels // 16, size.pixels // 16, generator=generator)
     probability = interpolate(small, (size.pixels, size.pixels), mode="bilinear")[:, 0]
     found = boxes(size)
-    windows = [window(box, CropConfig()) for box in found]
+    windows = [window(box) for box in found]
     return probability.to(device), windows, found.to(device), (HEIGHT, WIDTH), THRESHOLD
 
 

@@ -33,11 +33,11 @@ from wsis.core import changed, sources
 from wsis.data import World, collate
 from wsis.methods import exits
 from wsis.methods.exits import labels
-from wsis.methods.exits.crops import CropAugment, ObjectCrops, to_crop
+from wsis.methods.exits.crops import CropAugment, ObjectCrops
 from wsis.methods.exits.model import build_extractor
 from wsis.methods.exits.stages import quality, true_tokens
 from wsis.models import load_weights, mean_affinity
-from wsis.ops import components
+from wsis.ops import components, patches
 from wsis.ops import random_walk as similarity
 
 plt.rcParams.update(viz.RC)
@@ -64,16 +64,16 @@ reports, folder = training.chapter_run(
 # takes any size, and reads a lower layer, for a reason that a figure below gives.
 
 # %%
-larger = {"crop.size": 128, "seeds.push": 8.0, "extractor.layer": 6}
+larger = {"size.crop": 128, "seeds.push": 8.0, "extractor.layer": 6}
 view = changed(cfg, **larger) if scale == "tiny" else cfg
 where = training.make_accelerator(device).device
-net = build_extractor(changed(view, **{"extractor.weights": "random"}))
+net = build_extractor(view.for_dry_run())
 load_weights(net, folder / "extractor.safetensors")
 net = net.to(where).eval().requires_grad_(False)
 patch, layers = net.encoder.patch, range(1, net.encoder.depth + 1)
-side = view.crop.size // patch
-look = CropAugment(view.crop, training=False)
-objects = ObjectCrops(train, view.crop, training=True)
+side = view.size.crop // patch
+look = CropAugment(view.size, training=False)
+objects = ObjectCrops(train, view.size, training=True)
 crops = [look(objects[i], 0) for i in range(min(len(objects), 128))]
 batch, truth = collate(crops), true_tokens(crops, patch)
 clicks = labels.clicks(batch)
@@ -94,10 +94,10 @@ def tokens(ax, base):  # the squares that a transformer sees
 
 def known(i, seeds, made, base, legend=False):  # given and retrieved labels of a crop
     given = seeds.foreground[i] | seeds.background[i]
-    return viz.draw_labelled(base, made.target[i], made.labelled[i], given, legend=legend)
+    return viz.draw_labelled(base, made.target[i], made.labeled[i], given, legend=legend)
 
 
-given = labels.point_labels(seeds, None)
+given = labels.token_targets(seeds, None)
 within = int((truth.sum(1) * batch.valid.flatten(1).all(1)).argmax())
 beyond = int((~batch.valid).flatten(1).sum(1).argmax())
 
@@ -143,7 +143,8 @@ def similar(images):  # at the layer of this page
 
 # %%
 three = [i for i in range(len(crops)) if seeds.valid[i].all()][:3]
-tops = labels.tokens_at(labels.pushed(clicks, view.seeds)[:, :1], patch, side)[three]
+tops = labels.pushed(clicks, view.seeds)[three, :1]
+tops = patches.point_patches(tops, (side, side), patch)
 frames = []
 for _, shares in alike(batch.images[three]):
     panels = {}
@@ -213,7 +214,7 @@ graph = similarity.sinkhorn(affinity[[clear]], view.walk.sinkhorn, view.walk.ite
 begin = torch.stack([seeds.foreground[clear], seeds.background[clear]], -1).float()
 begin = (begin / begin.sum(0))[None]
 stages = list(similarity.walk_each(graph, begin, 8))
-stages.append(similarity.walk_limit(graph, begin, view.walk.beta))
+stages.append(similarity.walk_limit(graph, begin, labels.BETA))
 
 # %%
 frames, image, high = [], crops[clear].image, float(score[clear].abs().max())
@@ -235,7 +236,7 @@ viz.scrub(frames, names, "walk", start=view.walk.hops)
 # ## How high is high enough?
 #
 # A token is *retrieved* as object if its score is above a threshold $\tau$, as background if below $-\tau$; others stay
-# open. The value of $\tau$ is unpublished. Known is the share of crops in which nothing is retrieved (`walk.empty`), and
+# open. The value of $\tau$ is unpublished. Known is the share of crops in which nothing is retrieved (`walk.empty_rate`), and
 # that settles it: a crop is empty if its largest magnitude is at most $\tau$, so $\tau$ is a quantile of these. The
 # *truth* below is used to judge, never to choose.
 
@@ -244,7 +245,7 @@ viz.scrub(frames, names, "walk", start=view.walk.hops)
 def found(
     score, walk=view.walk
 ):  # labels, and settings with the threshold that belongs to them
-    tau = labels.threshold(labels.peak(score, seeds), walk.empty)
+    tau = labels.threshold(labels.peak(score, seeds), walk.empty_rate)
     walk = changed(walk, tau_fg=tau * walk.fg_factor, tau_bg=tau * walk.bg_factor)
     return walk, labels.select(score, seeds, walk)
 
@@ -306,7 +307,7 @@ viz.table(rows, digits=2, caption=f"AP of the final model; our {len(crops)} crop
 # Here is the first crop of each class, not the best:
 
 # %%
-made = labels.point_labels(seeds, picked)
+made = labels.token_targets(seeds, picked)
 firsts = {int(c.extreme_points.labels): i for i, c in reversed([*enumerate(crops)])}
 panels = {}
 for label, i in sorted(firsts.items())[:8]:
@@ -369,7 +370,7 @@ def planted(count, **knobs):  # scenes of another world, and the crops of their 
     base = weak.TINY_WORLD if scale == "tiny" else weak.FULL_WORLD
     scenes = World("train", count, seed, replace(base, objects=(1, 2), **knobs))
     clicked_scenes, _ = weak.clicked(scenes, "train", "extreme_points")
-    items = ObjectCrops(clicked_scenes, view.crop, training=True)
+    items = ObjectCrops(clicked_scenes, view.size, training=True)
     return items, [look(items[i], 0) for i in range(len(items))]
 
 
@@ -379,7 +380,7 @@ cut_batch, on = collate(cut), true_tokens(cut, patch)
 cut_seeds = labels.find_seeds(labels.clicks(cut_batch), cut_batch.valid, patch, view)
 cut_score = labels.scores(similar(cut_batch.images), cut_seeds, walk)
 cut_found = labels.select(cut_score, cut_seeds, walk)
-cut_made = labels.point_labels(cut_seeds, cut_found)
+cut_made = labels.token_targets(cut_seeds, cut_found)
 
 # %%
 pieces, _ = components.connected_components(torch.cat([c.truth.masks for c in cut]).long())
@@ -414,34 +415,30 @@ viz.show(panels, rows=("the object", "points"), size=2.1, title="Objects in piec
 
 
 # %%
-def neighbours(items, k):  # a crop of the others of its class, and the clicks of all others
+def neighbours(items, k):  # a crop of the others of its class
     (image, row), own = items.index[k], items[k]
     sample = items.dataset[image]
     e, t = sample.extreme_points, sample.truth
     same = t[(t.labels == e.labels[row]) & (t.ids != e.ids[row])]
-    return look(replace(own, truth=same), 0), e.xy[torch.arange(len(e)) != row]
-
-
-def tokens_of(crop, xy):
-    xy = labels.pushed(to_crop(xy, crop.window, view.crop.size), view.seeds)
-    return labels.tokens_at(xy.reshape(1, -1, 2), patch, side)
+    return look(replace(own, truth=same), 0)
 
 
 items, pairs = planted(120, nested=1.0, contact=1.0, occlusion=0.0)
 around = [neighbours(items, k) for k in range(len(pairs))]
-twin = torch.stack([c.truth.masks.any(0) for c, _ in around])
+twin = torch.stack([crop.truth.masks.any(0) for crop in around])
 twin = twin[:, patch // 2 :: patch, patch // 2 :: patch].flatten(1)
 
 # %%
 pair_batch, own = collate(pairs), true_tokens(pairs, patch)
-others, likeness = torch.cat([tokens_of(*a) for a in around]), similar(pair_batch.images)
+others = labels.other_clicks(pair_batch, patch, view.seeds)
+likeness = similar(pair_batch.images)
 results, rows = {}, []
 for switch in (False, True):
-    c = changed(view, **{"seeds.other_objects": switch})
-    s = labels.find_seeds(labels.clicks(pair_batch), pair_batch.valid, patch, c, others)
-    m = labels.point_labels(s, labels.select(labels.scores(likeness, s, walk), s, walk))
+    near = others if switch else None
+    s = labels.find_seeds(labels.clicks(pair_batch), pair_batch.valid, patch, view, near)
+    m = labels.token_targets(s, labels.select(labels.scores(likeness, s, walk), s, walk))
     results[switch], box = (s, m), s.in_box & s.valid
-    named = {"object": m.target > 0, "background": m.labelled & (m.target == 0)}
+    named = {"object": m.target > 0, "background": m.labeled & (m.target == 0)}
     where_, row = {"neighbour": twin & box, "itself": own}, {"other_objects": str(switch)}
     for place, mask in where_.items():
         row |= {f"{place}: {k}": float((v & mask).sum() / mask.sum()) for k, v in named.items()}
@@ -486,7 +483,7 @@ def attempt(i, hops, push, slip):
 
 def play(crop, hops, push, slip):
     tau, (s, d) = of_hops[hops]["tau"], attempt(crop, hops, push, slip)
-    points = labels.point_labels(s, labels.select(d, s, changed(walk, tau_fg=tau, tau_bg=tau)))
+    points = labels.token_targets(s, labels.select(d, s, changed(walk, tau_fg=tau, tau_bg=tau)))
     heat = viz.draw_tokens(crops[crop].image, d[0], signed=True, limits=(-high, high))
     return viz.show({"score": heat, "points": known(0, s, points, crops[crop].image)}, size=3)
 
@@ -576,7 +573,7 @@ viz.table(rows, digits=2)
 # ```
 
 # %% tags=["solution"]
-beta, T = view.walk.beta, graph.dense()[0]
+beta, T = labels.BETA, graph.dense()[0]
 exact = torch.linalg.solve(torch.eye(len(T)) - beta * T, (1 - beta) * begin[0])
 print("largest difference:", float((exact - stages[-1][0]).abs().max()))
 hops = torch.tensor(torch.finfo(torch.float32).eps).log() / torch.tensor(beta).log()

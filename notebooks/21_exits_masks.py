@@ -37,9 +37,8 @@ from wsis.data import World, box_pixels, category_ids, collate, write_instances
 from wsis.experiments.tables.exits import TABLES
 from wsis.methods import exits
 from wsis.methods.exits.crops import CropAugment, paste, window
-from wsis.methods.exits.model import Outputs, build_extractor
+from wsis.methods.exits.model import Outputs
 from wsis.methods.exits.objective import box_masks, box_tightness, crf_target, objective
-from wsis.models import load_weights
 
 plt.rcParams.update(viz.RC)
 
@@ -55,7 +54,7 @@ plt.rcParams.update(viz.RC)
 opened = weak.open_data(data, scale, clicks="extreme_points", seed=seed)
 train, classes = opened.train, opened.train.classes
 cfg = changed(exits.TINY if scale == "tiny" else exits.FULL, classes=len(classes))
-here = cfg if scale == "full" else changed(cfg, **{"segmenter.steps": 0})
+here = cfg if scale == "full" else changed(cfg, **{"final.schedule.steps": 0})
 configs = {"MAL": exits.mal(here), "EXITS": here}
 
 # %%
@@ -65,18 +64,24 @@ for name, c in configs.items():
     names = tuple(names[: names.index("network") + 1])
     run = training.chapter_run(exits, c, opened, data, scale, seed, device, only=names)
     folders[name] = run[1]
-    nets[name] = exits.restore(c, folders[name]).network.to(where).eval()
+    nets[name] = exits.restore(c, folders[name]).to(where).eval()
     print(f"{name:6} {c.network.steps} steps of {c.network.batch_size} crops:", *names)
-taus = read_json(folders["EXITS"] / "thresholds.json")
-cfg = changed(here, **{f"walk.{name}": tau for name, tau in taus.items()})
+cfg = exits.with_thresholds(here, folders["EXITS"])
 
 
 # %%
-def label(network, images, c=cfg):  # the masks of each image; the probabilities in all crops
-    batches = [collate(images[i : i + 8]).to(where) for i in range(0, len(images), 8)]
-    pairs = [exits.pseudo_labels(network, batch, c, trace=True) for batch in batches]
-    crops = torch.cat([values.cpu() for _, t in pairs for values in t.steps.values()])
-    return [masks.to("cpu") for masks_of, _ in pairs for masks in masks_of], crops
+def batches(images):
+    return [collate(images[i : i + 8]).to(where) for i in range(0, len(images), 8)]
+
+
+def label(model, images, c=cfg):  # the masks of each image
+    made = [exits.pseudo_labels(model, batch, c) for batch in batches(images)]
+    return [masks.to("cpu") for masks_of in made for masks in masks_of]
+
+
+def probabilities(model, images):  # in the crops of all objects
+    made = [exits.explain(model, batch, cfg).steps["probability"] for batch in batches(images)]
+    return torch.cat(made).cpu()
 
 
 def shares(masks, true):  # IoU of pairs of masks
@@ -92,8 +97,8 @@ def covered(made, images):  # IoU of each object with the mask that was made for
 everyone = {"boxes": None, **nets}
 used = [train[i] for i in range(min(len(train), 160))]
 truth = [s.truth for s in used]
-found = {name: label(network, used) for name, network in everyone.items()}
-made, in_crops = ({name: pair[i] for name, pair in found.items()} for i in (0, 1))
+found = made = {name: label(model, used) for name, model in everyone.items()}
+in_crops = {name: probabilities(model, used) for name, model in nets.items()}
 iou = {name: covered(masks, used) for name, masks in made.items()}
 objects = [(i, k) for i, s in enumerate(used) for k in range(len(s.extreme_points))]
 gain = iou["EXITS"] - iou["boxes"]
@@ -103,7 +108,7 @@ easiest = [objects[j] for j in gain.argsort(descending=True).tolist()]
 def crop_of(sample, k):  # what the generator sees of the k-th object
     e = sample.extreme_points[k : k + 1]
     alone = sample.truth[sample.truth.ids == e.ids]
-    return CropAugment(cfg.crop, False)(replace(sample, extreme_points=e, truth=alone), 0)
+    return CropAugment(cfg.size, False)(replace(sample, extreme_points=e, truth=alone), 0)
 
 
 # %% [markdown]
@@ -119,7 +124,7 @@ def crop_of(sample, k):  # what the generator sees of the k-th object
 # %%
 hero = crop_of(used[easiest[0][0]], easiest[0][1])
 batch = collate([hero]).to(where)
-student = nets["EXITS"].student
+student = nets["EXITS"].network.student
 with torch.no_grad():
     tokens = student.encoder(batch.images)
     grid = (hero.image.shape[-1] // student.encoder.patch,) * 2
@@ -206,20 +211,18 @@ plt.show()
 
 # %%
 TERMS = ("mil", "point", "crf")
-extractor = build_extractor(changed(cfg, **{"extractor.weights": "random"}))
-load_weights(extractor, folders["EXITS"] / "extractor.safetensors")
-extractor.to(where).eval()
-points, (_, seeds) = (f(extractor, batch, cfg) for f in (exits.find_points, exits.token_scores))
+points, no_points = (exits.targets(nets[name], batch, cfg) for name in ("EXITS", "MAL"))
+_, seeds = exits.token_scores(nets["EXITS"].extractor, batch, cfg)
 with torch.no_grad():
     outputs = nets["EXITS"](batch.images, batch.images)
 leaf, xy = outputs.student.clone().requires_grad_(), hero.extreme_points.xy.to(where)
 terms = objective(Outputs(leaf, outputs.teacher), batch.images, xy, points, cfg)
-as_if_empty = objective(Outputs(leaf, outputs.teacher), batch.images, xy, None, cfg)
+as_if_empty = objective(Outputs(leaf, outputs.teacher), batch.images, xy, no_points, cfg)
 terms["mil"] = as_if_empty["mil"]
 pull = [-torch.autograd.grad(terms[k], leaf, retain_graph=True)[0] for k in TERMS]
 
 # %%
-given, of = (seeds.foreground | seeds.background)[0], (points.target[0], points.labelled[0])
+given, of = (seeds.foreground | seeds.background)[0], (points.target[0], points.labeled[0])
 smooth = Instances.make(smoothed([hero], cfg.crf), torch.zeros(1))
 told = (
     viz.draw_boxes(hero.image, hero.extreme_points.boxes),
@@ -315,7 +318,7 @@ viz.show(panels, rows=("clicks", *made), size=1.6, title="One mask for every ann
 # %%
 def pasted(sample, probability, threshold):  # masks of an image, from those of its crops
     e = sample.extreme_points
-    shown = [window(box, cfg.crop) for box in e.boxes]
+    shown = [window(box) for box in e.boxes]
     masks = paste(probability, shown, e.boxes, sample.size, threshold)
     return Instances.make(masks, e.labels, ids=e.ids)
 
@@ -384,7 +387,7 @@ def scenes(count, **settings):  # of a world with other settings, or the validat
 
 
 cut = scenes(80, occlusion=1.0)
-made = {name: label(network, cut)[0] for name, network in everyone.items()}
+made = {name: label(model, cut) for name, model in everyone.items()}
 iou = {name: covered(masks, cut) for name, masks in made.items()}
 which = [evaluation.separated(s.truth.masks) for s in cut]
 pieces, only = torch.cat(which), [s.truth[w] for s, w in zip(cut, which, strict=True)]
@@ -404,8 +407,8 @@ at = [(i, k) for i, s in enumerate(cut) for k in range(len(s.extreme_points))]
 broken = [crop_of(cut[i], k) for (i, k), is_cut in zip(at, pieces, strict=True) if is_cut]
 told, true = [], torch.cat([c.truth.masks for c in broken])
 for n in range(0, len(broken), 32):
-    told.append(exits.find_points(extractor, collate(broken[n : n + 32]).to(where), cfg))
-target, known = (torch.cat([getattr(p, k) for p in told]).cpu() for k in ("target", "labelled"))
+    told.append(exits.targets(nets["EXITS"], collate(broken[n : n + 32]).to(where), cfg))
+target, known = (torch.cat([getattr(p, k) for p in told]).cpu() for k in ("target", "labeled"))
 between = torch.zeros_like(true)
 for d in (1, 2):  # object on both sides in its row or in its column
     between |= (true.cumsum(d) > 0) & (true.flip(d).cumsum(d).flip(d) > 0) & ~true
@@ -439,7 +442,7 @@ viz.show(panels, rows=("picture", "MAL", "EXITS"), size=1.8, title="EXITS agains
 
 # %%
 crowd = scenes(64, contact=1.0, nested=0.5, occlusion=0.0, objects=(3, 5))
-made = {name: label(network, crowd)[0] for name, network in everyone.items()}
+made = {name: label(model, crowd) for name, model in everyone.items()}
 iou = {name: covered(masks, crowd) for name, masks in made.items()}
 area = [box_pixels(s.extreme_points.boxes, s.size) & ~s.truth.masks for s in crowd]
 alike = [s.truth.labels[:, None] == s.truth.labels for s in crowd]
@@ -486,7 +489,7 @@ viz.show(panels, rows=("picture", "EXITS"), size=1.6, title="A twin in the box: 
 
 # %%
 path = folders["EXITS"] / "pseudo_page.json"
-rows = zip(used, found["EXITS"][0], strict=True)
+rows = zip(used, found["EXITS"], strict=True)
 count = write_instances(path, rows, classes, category_ids(train))
 print(f"{count} masks; the first of them:")
 for key, value in read_json(path)["annotations"][0].items():
@@ -640,7 +643,7 @@ for source, flip in (
     ("mean", False),
 ):
     other = changed(cfg, **{"mask.source": source, "mask.flip": flip})
-    masks, _ = label(nets["EXITS"], used[:40], other)
+    masks = label(nets["EXITS"], used[:40], other)
     covers = evaluation.iou_by_size(masks, truth[:40])["mIoU"]
     rows.append({"source": source, "flip": str(flip), "IoU, percent": 100 * covers})
 viz.table(rows)

@@ -40,13 +40,13 @@ BESTIE = {
 EXITS = {
     "warmup.steps": 4,
     "network.steps": 6,
-    "segmenter.steps": 6,
+    "final.schedule.steps": 6,
     "warmup.batch_size": 4,
     "network.batch_size": 4,
-    "segmenter.batch_size": 4,
+    "final.schedule.batch_size": 4,
     "walk.crops": 24,
     "network.warmup": 2,
-    "segmenter.warmup": 2,
+    "final.schedule.warmup": 2,
 }
 SHIFT = {"network.steps": 5, "network.batch_size": 2, "statistics.times": 2, "statistics.images": 4}
 SIMFORMER = {
@@ -66,11 +66,11 @@ RUNS = {
     "exits_solov2": ("exits", EXITS),
     "exits_boxes_mask2former": (
         "exits",
-        EXITS | {"supervision": "boxes", "loss.mil": 4.0, "final.segmenter": "mask2former", "segmenter.steps": 3},
+        EXITS | {"supervision": "boxes", "loss.mil": 4.0, "final.segmenter": "mask2former", "final.schedule.steps": 3},
     ),
     "exits_limit_maskrcnn": (
         "exits",
-        EXITS | {"walk.limit": True, "extractor.layer": 0, "final.segmenter": "maskrcnn", "segmenter.steps": 3},
+        EXITS | {"walk.limit": True, "extractor.layer": 0, "final.segmenter": "maskrcnn", "final.schedule.steps": 3},
     ),
     "attentionshift_points": ("attentionshift", SHIFT),
     "attentionshift_masks": ("attentionshift", SHIFT | {"mask.supervision": "mask", "parts.shift": "kmeans"}),

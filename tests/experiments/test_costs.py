@@ -9,7 +9,7 @@ from wsis.methods import exits
 from wsis.training.dry_run import Cost
 from wsis.training.dry_run import measure as rehearse
 
-HOURS = {"extractor": 0.04, "network": 1.0, "segmenter": 3.0}
+HOURS = {"extractor": 0.04, "network": 1.0, "final": 3.0}
 
 
 @pytest.fixture
@@ -60,10 +60,10 @@ def test_the_final_model_is_rehearsed_once_and_without_a_generator(results):
 
     def measure(method, cfg, device, stages):
         calls.append(stages)
-        if "segmenter" in stages:
+        if "final" in stages:
             return rehearse(method, cfg, device, stages=stages)
         return [Cost(name="network", schedule=cfg.network, batch_size=1, memory=0, seconds=1)]
 
     rows = results(repeats=2, measure=measure)["rows"]
     assert rows[0]["ours"]["final model, h"] == rows[1]["ours"]["final model, h"]
-    assert rows[0]["ours"]["final model, h"]["mean"] > 0 and sum("segmenter" in stages for stages in calls) == 1
+    assert rows[0]["ours"]["final model, h"]["mean"] > 0 and sum("final" in stages for stages in calls) == 1

@@ -174,6 +174,7 @@ class Sample:
     truth: the true instances; true_semantic: the true class map, uint8 [H, W]. Both serve evaluation and the
     simulated annotator only: no weakly supervised loss reads them.
     valid: bool [H, W], False on padding; None where nothing is padded.
+    other_extreme_points: where the image is a crop of one object, the clicks of its neighbors, in pixels of the crop.
     """
 
     image: Tensor
@@ -187,6 +188,7 @@ class Sample:
     truth: Instances | None = None
     true_semantic: Tensor | None = None
     valid: Tensor | None = None
+    other_extreme_points: ExtremePoints | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -199,7 +201,8 @@ class Batch:
     """Samples of one size, stacked, as the verbs take them.
 
     images: float32 [B, 3, H, W] in [0, 1]. tags: bool [B, C]. semantic_maps: int64 [B, H, W]. points: of the batch.
-    valid: bool [B, H, W], False on padding. extreme_points: one of each image. jittered: like images, see `Sample`.
+    valid: bool [B, H, W], False on padding. jittered: like images, see `Sample`.
+    extreme_points, other_extreme_points: one entry for each image.
     """
 
     images: Tensor
@@ -210,6 +213,7 @@ class Batch:
     semantic_maps: Tensor | None = None
     extreme_points: list[ExtremePoints] | None = None
     jittered: Tensor | None = None
+    other_extreme_points: list[ExtremePoints] | None = None
 
     def to(self, device: torch.device | str) -> Self:
         # pinned memory is copied while the device still computes; what comes from a device must have arrived
@@ -217,8 +221,9 @@ class Batch:
         moved = {k: v.to(device, non_blocking=early) for k, v in vars(self).items() if isinstance(v, Tensor)}
         if self.points is not None:
             moved["points"] = self.points.to(device)
-        if self.extreme_points is not None:
-            moved["extreme_points"] = [e.to(device) for e in self.extreme_points]
+        for name in ("extreme_points", "other_extreme_points"):
+            if getattr(self, name) is not None:
+                moved[name] = [e.to(device) for e in getattr(self, name)]
         return replace(self, **moved)
 
     def pin_memory(self) -> Self:

@@ -178,6 +178,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         points=None if points is None else Points.batch(points),
         semantic_maps=semantic,
         extreme_points=_of_all(samples, "extreme_points"),
+        other_extreme_points=_of_all(samples, "other_extreme_points"),
         jittered=None if jittered is None else torch.stack(jittered).float().div_(255),
     )
 

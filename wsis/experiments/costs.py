@@ -15,7 +15,7 @@ from wsis.methods.exits.model import build_extractor, build_generator
 from wsis.models.segmenters import build_segmenter
 from wsis.training import dry_run
 
-STAGES = {"extractor": "warm-up, h", "network": "stage 1, h", "segmenter": "final model, h"}
+STAGES = {"extractor": "warm-up, h", "network": "stage 1, h", "final": "final model, h"}
 MODELS = ("extractor, M", "generator, M", "final model, M")
 METRICS = (*STAGES.values(), *MODELS)
 MAKING_MASKS = 70 / 60  # hours, published for both methods; a rehearsal trains only
@@ -27,14 +27,14 @@ def measure(cfg: exits.ExitsConfig, device: str) -> Reports:
     hours = {STAGES[cost.name]: cost.hours for cost in costs}
     # Both methods train the same final model on the same number of masks, so that one rehearsal serves both.
     shared = replace(cfg, supervision="extreme_points", loss=type(cfg.loss)(), final=replace(cfg.final, masks="truth"))
-    hours[STAGES["segmenter"]] = final_hours(shared, device)
+    hours[STAGES["final"]] = final_hours(shared, device)
     return {"rehearsal": hours | {model: count / 1e6 for model, count in parameters(cfg).items()}}
 
 
 @cache
 def final_hours(cfg: exits.ExitsConfig, device: str) -> float:
     """Hours of the final model."""
-    return dry_run.measure(exits, cfg, device, stages=("masks", "segmenter"))[-1].hours
+    return dry_run.measure(exits, cfg, device, stages=("labels", "final"))[-1].hours
 
 
 def parameters(cfg: exits.ExitsConfig) -> dict[str, int]:

@@ -24,9 +24,9 @@ from wsis.evaluation.instances import iou_by_size
 from wsis.methods import exits, load_run
 from wsis.methods.exits import verbs
 from wsis.methods.exits.crops import CropAugment, ObjectCrops
+from wsis.methods.exits.labels import TokenTargets, other_clicks
 from wsis.methods.exits.model import build_extractor, build_teaching
-from wsis.methods.exits.stages import load_extractor, ramped, training_crops, true_tokens
-from wsis.methods.exits.verbs import load_network
+from wsis.methods.exits.stages import ramped, training_crops, true_tokens
 from wsis.models import segmenters
 from wsis.models.vit import ViT
 from wsis.models.weights import save_weights
@@ -35,9 +35,9 @@ from wsis.training import runs
 from wsis.training.stages import Workspace
 from wsis.weak.simulate import with_extreme_points
 
-SHORT = {f"{name}.{key}": 2 for name in ("warmup", "network", "segmenter") for key in ("steps", "batch_size")}
+SHORT = {f"{s}.{key}": 2 for s in ("warmup", "network", "final.schedule") for key in ("steps", "batch_size")}
 RANDOM = {"extractor.weights": "random", "generator.weights": "random", "final.weights": "random"}
-CFG = changed(exits.TINY, classes=16, **SHORT, **RANDOM, **{"walk.crops": 32, "crop.min_area": 20.0})
+CFG = changed(exits.TINY, classes=16, **SHORT, **RANDOM, **{"walk.crops": 32, "size.min_area": 20.0})
 
 
 @pytest.fixture(scope="module")
@@ -60,19 +60,19 @@ def reports(folder):
 
 def test_every_stage_reports(folder):
     found = reports(folder)
-    assert set(found) == {"extractor", "thresholds", "network", "masks", "segmenter", "evaluation"}
-    assert 0 <= found["thresholds"]["foreground_precision"] <= 1 and 0 <= found["masks"]["mIoU"] <= 1
+    assert set(found) == {"extractor", "thresholds", "network", "labels", "final", "evaluation"}
+    assert 0 <= found["thresholds"]["foreground_precision"] <= 1 and 0 <= found["labels"]["mIoU"] <= 1
     assert "AP50" in found["evaluation"]
 
 
 def test_boxes_alone_need_no_extractor():
-    assert [s.name for s in exits.stages(exits.mal(CFG))] == ["network", "masks", "segmenter", "evaluation"]
-    assert exits.mal(CFG).loss.mil == 4 and exits.find_points(None, None, CFG) is None
+    assert [s.name for s in exits.stages(exits.mal(CFG))] == ["network", "labels", "final", "evaluation"]
+    assert exits.mal(CFG).loss.mil == 4
 
 
 def test_true_masks_need_no_generator():
     upper = changed(CFG, **{"final.masks": "truth"})
-    assert [s.name for s in exits.stages(upper)] == ["masks", "segmenter", "evaluation"]
+    assert [s.name for s in exits.stages(upper)] == ["labels", "final", "evaluation"]
 
 
 def test_one_pseudo_mask_per_annotation_within_its_box(folder, scenes):
@@ -131,11 +131,11 @@ def test_empty_masks_become_boxes_or_go(scenes, on_empty, left):
 
 
 def test_empty_masks_are_counted(scenes, folder, tmp_path):
-    found = reports(folder)["masks"]
+    found = reports(folder)["labels"]
     cfg = changed(CFG, **{"mask.threshold": 1.0, "mask.on_empty": "drop"})
     shutil.copy(folder / "run" / "network.safetensors", tmp_path)
-    runs.fit(exits, cfg, scenes, None, tmp_path, data="five scenes", device="cpu", only=("masks",))
-    all_empty = read_json(tmp_path / "masks.report.json")
+    runs.fit(exits, cfg, scenes, None, tmp_path, data="five scenes", device="cpu", only=("labels",))
+    all_empty = read_json(tmp_path / "labels.report.json")
     assert 0 <= found["empty_masks"] <= found["masks"]
     assert all_empty["empty_masks"] == found["masks"] and all_empty["masks"] == 0
 
@@ -152,21 +152,17 @@ def test_images_of_a_padded_batch_are_labelled_as_alone(scenes):
 def test_flips_and_the_teacher_are_averaged(scenes):
     model = exits.build(CFG).eval()
     images = collate([scenes[0]]).images[:, :, :64, :64]
-    same = [
-        exits.mask_probability(model.network, images, changed(CFG, **{"mask.source": s}))
-        for s in ("student", "teacher", "mean")
-    ]
+    same = [model.network.probability(images, s, False) for s in ("student", "teacher", "mean")]
     assert torch.allclose(same[0], same[1]) and torch.allclose(same[0], same[2])
-    flip = changed(CFG, **{"mask.flip": True})
-    both = exits.mask_probability(model.network, images, flip)
-    assert torch.allclose(both.flip(2), exits.mask_probability(model.network, images.flip(3), flip), atol=1e-6)
+    both, mirrored = (model.network.probability(views, "student", True) for views in (images, images.flip(3)))
+    assert torch.allclose(both.flip(2), mirrored, atol=1e-6)
 
 
 def test_thresholds_see_each_object_at_most_once(scenes, options):
     workspace = Workspace(cfg=CFG, train=scenes, val=None, folder=options.folder, options=options)
     batches = list(training_crops(workspace, 1000))
     ids = torch.cat([crop.extreme_points.ids for crops in batches for crop in crops]).tolist()
-    crops = ObjectCrops(scenes, CFG.crop, training=True)
+    crops = ObjectCrops(scenes, CFG.size, training=True)
     assert sorted(ids) == sorted(int(crops[i].extreme_points.ids) for i in range(len(crops))) and all(batches)
 
 
@@ -194,7 +190,7 @@ def test_tokens_of_the_truth_are_half_covered(scenes):
 def test_a_batch_of_whole_images_is_refused_by_the_loss(scenes):
     batch = collate([s for s in samples(scenes) if len(s.extreme_points) > 1][:1])
     with pytest.raises(ValueError, match="exactly one object"):
-        exits.loss(exits.build(CFG), batch, None, CFG)
+        exits.loss(exits.build(CFG), batch, TokenTargets.none(1, 64, batch.images.device), CFG)
 
 
 def test_the_upper_bound_needs_masks(scenes, tmp_path):
@@ -207,28 +203,29 @@ def test_the_upper_bound_needs_masks(scenes, tmp_path):
 def test_data_without_truth_train_all_the_same(scenes, tmp_path):
     blind = Changed(scenes, lambda s: replace(s, truth=None, true_semantic=None))
     found = runs.fit(exits, CFG, blind, None, tmp_path, data="blind", device="cpu")
-    assert "mIoU" not in found["masks"] and "foreground_precision" not in found["thresholds"]
-    assert found["masks"]["masks"] == sum(len(s.extreme_points) for s in samples(scenes))
+    assert "mIoU" not in found["labels"] and "foreground_precision" not in found["thresholds"]
+    assert found["labels"]["masks"] == sum(len(s.extreme_points) for s in samples(scenes))
 
 
 def test_boxes_of_the_report_are_those_of_the_clicks(scenes, folder):
     boxes = [exits.pseudo_labels(None, collate([s]), CFG)[0] for s in samples(scenes)]
-    assert reports(folder)["masks"]["box_mIoU"] == pytest.approx(iou_by_size(boxes, ground_truths(scenes))["mIoU"])
+    assert reports(folder)["labels"]["box_mIoU"] == pytest.approx(iou_by_size(boxes, ground_truths(scenes))["mIoU"])
 
 
 def test_clicks_of_other_objects_become_background_where_asked(scenes):
     several = [i for i, s in enumerate(samples(scenes)) if len(s.extreme_points) > 1]
-    crops = ObjectCrops(Subset(scenes, several), CFG.crop, training=False)
-    batch = collate([CropAugment(CFG.crop, training=False)(crops[i], 0) for i in range(len(crops))])
+    crops = ObjectCrops(Subset(scenes, several), CFG.size, training=False)
+    batch = collate([CropAugment(CFG.size, training=False)(crops[i], 0) for i in range(len(crops))])
     extractor, cfg = build_extractor(CFG).eval(), changed(CFG, **{"seeds.other_objects": True})
     plain, asked = (exits.token_scores(extractor, batch, c)[1] for c in (CFG, cfg))
-    expected = exits.other_clicks(batch, 8, cfg) & plain.in_box & plain.valid & ~plain.foreground
+    clicks = other_clicks(batch, 8, cfg.seeds)
+    expected = clicks & plain.in_box & plain.valid & ~plain.foreground
     assert plain.others is None and torch.equal(asked.background, plain.background | expected)
-    assert exits.other_clicks(batch, 8, cfg).any()
+    assert clicks.any()
 
 
 def test_a_run_without_a_final_model_says_so(scenes):
-    cfg = changed(CFG, **{"segmenter.steps": 0})
+    cfg = changed(CFG, **{"final.schedule.steps": 0})
     model = exits.build(cfg)
     assert model.segmenter is None
     with pytest.raises(ConfigError, match="cannot predict"):
@@ -245,7 +242,7 @@ def test_a_run_of_true_masks_predicts_but_does_not_label(scenes, tmp_path):
 
 
 def test_a_run_that_trained_nothing_says_what_it_lacks(scenes, tmp_path):
-    cfg = changed(CFG, **{"final.masks": "truth", "segmenter.steps": 0})
+    cfg = changed(CFG, **{"final.masks": "truth", "final.schedule.steps": 0})
     runs.fit(exits, cfg, scenes, None, tmp_path / "run", data="five scenes", device="cpu")
     with pytest.raises(ConfigError, match="has no generator"):
         annotate.label(load_run(tmp_path / "run", "cpu"), scenes, tmp_path / "masks.json")
@@ -254,8 +251,8 @@ def test_a_run_that_trained_nothing_says_what_it_lacks(scenes, tmp_path):
 def test_a_restored_run_has_the_weights_of_its_folder(folder):
     """The generator and the final model, each from its file."""
     model = exits.restore(CFG, folder / "run")
-    for part in ("network", "segmenter"):
-        stored = load_file(folder / "run" / f"{part}.safetensors")
+    for part, file in (("extractor", "extractor"), ("network", "network"), ("segmenter", "final")):
+        stored = load_file(folder / "run" / f"{file}.safetensors")
         found = getattr(model, part).state_dict()
         assert found.keys() == stored.keys() and all(torch.equal(v, stored[k]) for k, v in found.items())
 
@@ -269,17 +266,15 @@ def test_the_segmenter_is_built_once(folder, monkeypatch):
     assert len(built) == 1
 
 
-@pytest.mark.parametrize("part", ["extractor", "network"])
-def test_a_transformer_is_restored_with_its_normalisation(part, options, scenes):
-    """Some checkpoints are not normalised as ImageNet is; nothing but the file knows."""
-    workspace = Workspace(cfg=CFG, train=scenes, val=None, folder=options.folder, options=options)
-    model = build_extractor(CFG) if part == "extractor" else build_teaching(CFG)
-    for vit in (m for m in model.modules() if isinstance(m, ViT)):
-        vit.mean.fill_(0.5)
-    save_weights(options.folder / f"{part}.safetensors", model)
-    found = load_extractor(workspace) if part == "extractor" else load_network(CFG, options.folder)
-    means = [m.mean for m in found.modules() if isinstance(m, ViT)]
-    assert means and all((mean == 0.5).all() for mean in means)
+def test_a_transformer_is_restored_with_its_normalization(tmp_path):
+    """Some checkpoints are not normalized as ImageNet is; nothing but the file knows."""
+    cfg = changed(CFG, **{"final.schedule.steps": 0})
+    for part, model in (("extractor", build_extractor(CFG)), ("network", build_teaching(CFG))):
+        for vit in (m for m in model.modules() if isinstance(m, ViT)):
+            vit.mean.fill_(0.5)
+        save_weights(tmp_path / f"{part}.safetensors", model)
+    means = [m.mean for m in exits.restore(cfg, tmp_path).modules() if isinstance(m, ViT)]
+    assert len(means) == 3 and all((mean == 0.5).all() for mean in means)
 
 
 @pytest.mark.timeout(600)  # two processes on a busy machine

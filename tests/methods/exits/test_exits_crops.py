@@ -15,12 +15,12 @@ from torchvision.transforms.v2 import functional as F
 from wsis.core.errors import AnnotationError, ConfigError
 from wsis.core.types import ExtremePoints, Instances, Sample
 from wsis.data.transforms import collate, resize
-from wsis.methods.exits.config import CropConfig
-from wsis.methods.exits.crops import CropAugment, ObjectCrops, Window, jitter, paste, to_crop, to_image, window
+from wsis.methods.exits import crops as crops_module
+from wsis.methods.exits.config import SizeConfig
+from wsis.methods.exits.crops import CropAugment, ObjectCrops, Window, jitter, paste, to_crop, window
 from wsis.weak.simulate import extreme_points_from_masks, with_extreme_points
 
-CFG = CropConfig(size=64)
-TIGHT = CropConfig(size=16, margin=0.0, test_margin=0.0)
+CFG = SizeConfig(crop=64)
 
 
 class Listed:
@@ -75,6 +75,12 @@ OBJECTS = {
 }
 
 
+@pytest.fixture
+def tight(monkeypatch):
+    """Windows without a margin."""
+    monkeypatch.setattr(crops_module, "TEST_MARGIN", 0.0)
+
+
 def only(mask):
     """The single item of a picture with one object."""
     return ObjectCrops(Listed([picture(mask[None])]), CFG, training=False)[0]
@@ -94,11 +100,11 @@ windows = st.builds(
 
 
 def test_the_test_window_is_the_box_grown_by_three_tenths_about_its_center():
-    assert window(torch.tensor([100.0, 40, 300, 140]), CFG) == Window(70, 25, 331, 156)  # 130 %, and a pixel
+    assert window(torch.tensor([100.0, 40, 300, 140])) == Window(70, 25, 331, 156)  # 130 %, and a pixel
 
 
-def test_windows_are_whole_pixels_rounded_outward():
-    shown = window(torch.tensor([10.2, 10.2, 13.9, 13.9]), replace(CFG, test_margin=0.0))
+def test_windows_are_whole_pixels_rounded_outward(tight):
+    shown = window(torch.tensor([10.2, 10.2, 13.9, 13.9]))
     assert shown == Window(10, 10, 15, 15)
 
 
@@ -111,7 +117,7 @@ def draws(seed, count=1):
 def test_training_windows_hold_the_box_and_span_at_most_1_6_of_it(seed, width, height):
     """The object spans at least 62.5 % of each axis, but for rounding to whole pixels and the release's pixel."""
     box = torch.tensor([30.0, 20.0, 30 + width, 20 + height], dtype=torch.float64)
-    shown = window(box, CFG, draws(seed)[0])
+    shown = window(box, draws(seed)[0])
     assert shown.x0 <= 30 and shown.y0 <= 20 and shown.x1 >= 30 + width and shown.y1 >= 20 + height
     assert shown.x1 - shown.x0 <= 1.6 * width + 3
     assert shown.y1 - shown.y0 <= 1.6 * height + 3
@@ -120,7 +126,7 @@ def test_training_windows_hold_the_box_and_span_at_most_1_6_of_it(seed, width, h
 def test_training_windows_reach_their_bound_and_are_1_3_boxes_on_average():
     sizes = [
         (w.x1 - w.x0, w.y1 - w.y0)
-        for w in (window(torch.tensor([0.0, 0, 1e4, 1e4]), CFG, chance) for chance in draws(1, 4000))
+        for w in (window(torch.tensor([0.0, 0, 1e4, 1e4]), chance) for chance in draws(1, 4000))
     ]
     sizes = torch.tensor(sizes) / 1e4
     assert_close(sizes.mean(0), torch.tensor([1.3, 1.3]), atol=0.01, rtol=0)
@@ -129,49 +135,57 @@ def test_training_windows_reach_their_bound_and_are_1_3_boxes_on_average():
 
 def test_what_one_side_gets_the_other_does_not():
     """With all margins full, the share says where the box lies in its window."""
-    box, cfg = torch.tensor([0.0, 0, 100, 100]), replace(CFG, flip=0.0)
-    shown = window(box, cfg, [1, 1, 1, 1, 1, 0, 0.5])
+    shown = window(torch.tensor([0.0, 0, 100, 100]), [1, 1, 1, 1, 1, 0, 0.5])
     assert (shown.x0, shown.x1, shown.y0, shown.y1) == (-60, 101, 0, 161)
 
 
 def test_half_of_the_training_windows_are_mirrored_and_no_other_is():
     box = torch.tensor([0.0, 0, 100, 100])
-    mirrored = [window(box, CFG, chance).mirrored for chance in draws(2, 1000)]
+    mirrored = [window(box, chance).mirrored for chance in draws(2, 1000)]
     assert 440 < sum(mirrored) < 560
-    assert not window(box, CFG).mirrored
+    assert not window(box).mirrored
 
 
 # ---------------------------------------------------------------- coordinates
 
 
+def moved(xy, shown, size=64):
+    """Points [K, 4, 2] of the image in pixels of its crop."""
+    labels = torch.zeros(len(xy), dtype=torch.long)
+    return to_crop(ExtremePoints(xy=xy, labels=labels, ids=labels), shown, size).xy
+
+
+def back(xy, shown, size=64):
+    """The inverse of `moved`, from where the crop's corners came from."""
+    if shown.mirrored:
+        xy = torch.stack([size - 1 - xy[..., 0], xy[..., 1]], -1)[:, [0, 3, 2, 1]]
+    low = torch.tensor([shown.x0, shown.y0])
+    return (xy + 0.5) * (torch.tensor([shown.x1, shown.y1]) - low) / size + low - 0.5
+
+
 @given(windows, st.sampled_from([16, 64, 512]), st.integers(0, 2**31))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_points_come_back_from_the_crop(shown, size, seed):
     xy = 1000 * torch.rand(5, 4, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    assert_close(to_image(to_crop(xy, shown, size), shown, size), xy, atol=1e-4, rtol=0)
-    assert_close(to_crop(to_image(xy, shown, size), shown, size), xy, atol=1e-4, rtol=0)
+    assert_close(back(moved(xy, shown, size), shown, size), xy, atol=1e-4, rtol=0)
 
 
 def test_corners_of_the_window_are_corners_of_the_crop():
-    """Pixel centres are at integers, so the window's corner is half a pixel before its first pixel."""
-    corners = torch.tensor([[9.5, 19.5], [109.5, 69.5]])
-    assert_close(to_crop(corners, Window(10, 20, 110, 70), 64), torch.tensor([[-0.5, -0.5], [63.5, 63.5]]))
+    """Pixel centers are at integers, so the window's corner is half a pixel before its first pixel."""
+    corners = torch.tensor([[[9.5, 19.5], [109.5, 69.5]]])
+    assert_close(moved(corners, Window(10, 20, 110, 70)), torch.tensor([[[-0.5, -0.5], [63.5, 63.5]]]))
 
 
-@given(windows, st.integers(0, 2**31))
-@settings(max_examples=50, deadline=None)
-def test_a_second_flip_undoes_the_first(shown, seed):
-    xy = 1000 * torch.rand(4, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    other = replace(shown, mirrored=not shown.mirrored)
-    flipped = to_crop(xy, other, 64)
-    assert_close(63 - flipped[:, 0], to_crop(xy, shown, 64)[:, 0])
-    assert torch.equal(flipped[:, 1], to_crop(xy, shown, 64)[:, 1])
+def test_a_mirrored_crop_changes_sides_and_the_names_of_left_and_right():
+    xy = torch.tensor([[[10.0, 0], [2, 5], [10, 9], [17, 5]]])
+    plain, mirrored = (moved(xy, Window(0, 0, 20, 10, m)) for m in (False, True))
+    assert_close(torch.stack([63 - plain[..., 0], plain[..., 1]], -1)[:, [0, 3, 2, 1]], mirrored)
 
 
 # ---------------------------------------------------------------- crops
 
 
-def crop_without_stretch(image, shown, fill):
+def unstretched(image, shown, fill):
     """The crop of a square window at its own size: without a margin the window is the box and the release's pixel."""
     side = shown.x1 - shown.x0
     low = torch.tensor([shown.x0, shown.y0])
@@ -179,18 +193,18 @@ def crop_without_stretch(image, shown, fill):
     xy = torch.stack([low, low, high, high])[None].float()
     points = ExtremePoints(xy=xy, labels=torch.tensor([0]), ids=torch.tensor([1]))
     sample = Sample(image=image, image_id=1, extreme_points=points)
-    return CropAugment(replace(TIGHT, size=side, fill=fill), training=False)(sample, 0)
+    return CropAugment(SizeConfig(crop=side, fill=fill), training=False)(sample, 0)
 
 
 @pytest.mark.parametrize(
     "shown", [Window(2, 1, 6, 5), Window(-4, -3, 9, 10), Window(-15, -13, 20, 22), Window(3, 4, 33, 34)]
 )
-@pytest.mark.parametrize(("fill", "mode"), [("reflect", "reflect"), ("wrap", "wrap")])
-def test_pixels_beyond_the_border_are_those_of_numpys_pad(shown, fill, mode):
+@pytest.mark.parametrize("fill", ["reflect", "wrap"])
+def test_pixels_beyond_the_border_are_those_of_numpys_pad(tight, shown, fill):
     """Windows inside, around, and more than one image beyond, at their own size."""
     image = torch.arange(3 * 6 * 7, dtype=torch.uint8).view(3, 6, 7)
-    crop = crop_without_stretch(image, shown, fill)
-    padded = np.pad(image.numpy(), ((0, 0), (40, 40), (40, 40)), mode=mode)
+    crop = unstretched(image, shown, fill)
+    padded = np.pad(image.numpy(), ((0, 0), (40, 40), (40, 40)), mode=fill)
     expected = padded[:, shown.y0 + 40 : shown.y1 + 40, shown.x0 + 40 : shown.x1 + 40]
     assert np.array_equal(crop.image.numpy(), expected)
     inside = np.pad(np.ones((6, 7), bool), 40)
@@ -199,54 +213,66 @@ def test_pixels_beyond_the_border_are_those_of_numpys_pad(shown, fill, mode):
 
 
 @pytest.mark.parametrize("fill", ["reflect", "wrap"])
-def test_an_image_of_one_pixel_fills_its_crop(fill):
+def test_an_image_of_one_pixel_fills_its_crop(tight, fill):
     image = torch.tensor([10, 20, 30], dtype=torch.uint8)[:, None, None]
-    crop = crop_without_stretch(image, Window(0, 0, 2, 2), fill)
+    crop = unstretched(image, Window(0, 0, 2, 2), fill)
     assert torch.equal(crop.image, image.expand(3, 2, 2))
 
 
 @pytest.mark.parametrize("size", [8, 64])
-def test_the_stretch_is_that_of_other_images(size):
+def test_the_stretch_is_that_of_other_images(tight, size):
     sample = only(OBJECTS["two parts"])
-    crop = CropAugment(replace(CFG, test_margin=0.0, size=size), training=False)(sample, 0)
+    crop = CropAugment(replace(CFG, crop=size), training=False)(sample, 0)
     w = crop.window
     cut = Sample(image=sample.image[:, w.y0 : w.y1, w.x0 : w.x1], image_id=1)
     assert torch.equal(crop.image, resize(cut, (size, size)).image)
 
 
 @pytest.mark.parametrize("name", OBJECTS)
-@pytest.mark.parametrize("seed", range(6))
-def test_extreme_points_stay_on_their_object(name, seed):
+def test_extreme_points_stay_on_their_object(name):
     """In any crop, flipped or not, they lie on its mask, and the first is the topmost, the second the leftmost."""
-    crop = CropAugment(CFG, training=True)(only(OBJECTS[name]), seed)
-    xy = crop.extreme_points.xy[0]
-    assert ((xy >= -0.5) & (xy < 63.5)).all()
-    x, y = xy.round().long().clamp(0, 63).unbind(1)
-    assert crop.truth.masks[0, y, x].all()
-    assert xy[0, 1] == xy[:, 1].min() and xy[1, 0] == xy[:, 0].min()
-    assert xy[2, 1] == xy[:, 1].max() and xy[3, 0] == xy[:, 0].max()
+    for seed in range(6):
+        crop = CropAugment(CFG, training=True)(only(OBJECTS[name]), seed)
+        xy = crop.extreme_points.xy[0]
+        assert ((xy >= -0.5) & (xy < 63.5)).all()
+        x, y = xy.round().long().clamp(0, 63).unbind(1)
+        assert crop.truth.masks[0, y, x].all()
+        assert xy[0, 1] == xy[:, 1].min() and xy[1, 0] == xy[:, 0].min()
+        assert xy[2, 1] == xy[:, 1].max() and xy[3, 0] == xy[:, 0].max()
 
 
 @pytest.mark.parametrize("name", ["at the border", "in a corner", "two parts", "the whole image"])
-@pytest.mark.parametrize("seed", range(6))
-def test_mask_and_image_move_together(name, seed):
+def test_mask_and_image_move_together(name):
     """White objects: where the mask is, the crop is bright, but for the outline that the stretch softens."""
-    crop = CropAugment(CFG, training=True)(only(OBJECTS[name]), seed)
-    bright = (crop.image[0] > 157) & crop.valid
-    both, either = (bright & crop.truth.masks[0]).sum(), (bright | crop.truth.masks[0]).sum()
-    assert both / either > 0.85
-    assert not (crop.truth.masks[0] & ~crop.valid).any()
+    for seed in range(6):
+        crop = CropAugment(CFG, training=True)(only(OBJECTS[name]), seed)
+        bright = (crop.image[0] > 157) & crop.valid
+        both, either = (bright & crop.truth.masks[0]).sum(), (bright | crop.truth.masks[0]).sum()
+        assert both / either > 0.85
+        assert not (crop.truth.masks[0] & ~crop.valid).any()
 
 
-def test_a_mirrored_crop_is_the_other_flipped():
-    sample = only(OBJECTS["two parts"])
-    plain, mirrored = (CropAugment(replace(CFG, flip=p, jitter=0.0), training=True)(sample, 3) for p in (0.0, 1.0))
+def test_a_mirrored_crop_is_the_other_flipped(monkeypatch):
+    sample, pair = only(OBJECTS["two parts"]), []
+    for probability in (0.0, 1.0):
+        monkeypatch.setattr(crops_module, "FLIP", probability)
+        pair.append(CropAugment(CFG, training=True)(sample, 3))
+    plain, mirrored = pair
     for name in ("image", "valid"):
         assert torch.equal(getattr(plain, name), getattr(mirrored, name).flip(-1))
     assert torch.equal(plain.truth.masks, mirrored.truth.masks.flip(-1))
     xy = mirrored.extreme_points.xy[0, [0, 3, 2, 1]]
     assert_close(torch.stack([63 - xy[:, 0], xy[:, 1]], 1), plain.extreme_points.xy[0])
     assert replace(mirrored.window, mirrored=False) == plain.window
+
+
+def test_neighbors_move_with_the_crop():
+    """Their clicks are those of their own crops, also where they lie outside of this one."""
+    sample = picture(torch.stack([OBJECTS["in a corner"], OBJECTS["at the border"]]))
+    for index in (0, 1):
+        crop = CropAugment(CFG, training=True)(ObjectCrops(Listed([sample]), CFG, training=False)[index], 4)
+        assert crop.other_extreme_points.ids.tolist() == [11 - index]
+        assert_close(back(crop.other_extreme_points.xy, crop.window)[0], sample.extreme_points.xy[1 - index])
 
 
 def values(crop):
@@ -281,7 +307,7 @@ def test_the_item_is_not_changed():
 def test_labels_of_the_whole_image_are_left_out():
     crop = CropAugment(CFG, training=True)(only(OBJECTS["line"]), 0)
     assert crop.tags is crop.semantic_map is crop.true_semantic is None
-    assert crop.points is not None and not len(crop.points)  # the clicks of no other object
+    assert crop.points is None and not len(crop.other_extreme_points)
     assert crop.image_id == 1 and crop.extreme_points.ids.tolist() == [10]
 
 
@@ -310,19 +336,19 @@ NOTHING, ALWAYS = 0.999, 0.0
 
 
 def test_nothing_happens_above_the_probability():
-    assert torch.equal(jitter(COLORS, [0.5, 0.2, 0.5, *[0.9] * 5], 0.5), COLORS)
+    assert torch.equal(jitter(COLORS, [0.5, 0.2, 0.5, *[0.9] * 5]), COLORS)
 
 
 def test_gray_is_gray():
-    gray = jitter(COLORS, [NOTHING, ALWAYS, NOTHING, *[0.5] * 5], 0.5)
+    gray = jitter(COLORS, [NOTHING, ALWAYS, NOTHING, *[0.5] * 5])
     assert torch.equal(gray, F.rgb_to_grayscale(COLORS, 3))
 
 
 def test_blur_is_gaussian():
     """Two passes along the axes are one with the square kernel, but for rounding."""
-    soft = jitter(COLORS, [NOTHING, NOTHING, ALWAYS, *[0.5] * 4, 1.0], 0.5)
+    soft = jitter(COLORS, [NOTHING, NOTHING, ALWAYS, *[0.5] * 4, 1.0])
     assert (soft.int() - F.gaussian_blur(COLORS, [13, 13], [2.0, 2.0]).int()).abs().max() <= 1
-    faint = jitter(COLORS, [NOTHING, NOTHING, ALWAYS, *[0.5] * 4, 0.0], 0.5)
+    faint = jitter(COLORS, [NOTHING, NOTHING, ALWAYS, *[0.5] * 4, 0.0])
     assert torch.equal(faint, COLORS)  # a sigma of .1 px
 
 
@@ -338,7 +364,7 @@ def test_blur_is_gaussian():
 def test_each_color_has_its_range(number, change):
     chance = [ALWAYS, NOTHING, NOTHING, *[0.5] * 5]
     chance[number] = 0.0
-    assert_close(jitter(COLORS, chance, 0.5).int(), change(COLORS).int(), atol=3, rtol=0)
+    assert_close(jitter(COLORS, chance).int(), change(COLORS).int(), atol=3, rtol=0)
 
 
 def test_colors_change_in_three_quarters_of_the_crops_or_less():
@@ -363,7 +389,7 @@ def three():
 
 
 def test_every_object_is_an_item_with_only_its_own_labels(three):
-    crops = ObjectCrops(three, CropConfig(), training=False)
+    crops = ObjectCrops(three, SizeConfig(), training=False)
     assert crops.index == [(0, 0), (0, 1), (2, 0), (2, 1), (2, 2)] and crops.left_out == 0
     assert len(crops) == 5 and crops.classes == three.classes and crops.category_ids == three.category_ids
     for item, ident in zip((crops[i] for i in range(5)), (10, 11, 30, 31, 32), strict=True):
@@ -372,19 +398,19 @@ def test_every_object_is_an_item_with_only_its_own_labels(three):
 
 
 def test_training_leaves_small_and_thin_objects_out(three):
-    crops = ObjectCrops(three, CropConfig(), training=True)
+    crops = ObjectCrops(three, SizeConfig(), training=True)
     assert crops.index == [(0, 0), (2, 0), (2, 2)] and crops.left_out == 2
 
 
 def test_boxes_at_the_limits_are_left_out():
     sample = picture(torch.stack([box_mask(90, 90, (0, 0, 32, 64)), box_mask(90, 90, (0, 0, 33, 64))]))
-    assert ObjectCrops(Listed([sample]), CropConfig(), training=True).index == [(0, 1)]  # 2048 px and more
+    assert ObjectCrops(Listed([sample]), SizeConfig(), training=True).index == [(0, 1)]  # 2048 px and more
     sample = picture(torch.stack([box_mask(90, 90, (0, 0, 2, 64)), box_mask(90, 90, (0, 0, 3, 64))]))
-    assert ObjectCrops(Listed([sample]), CropConfig(min_area=0.0), training=True).index == [(0, 1)]
+    assert ObjectCrops(Listed([sample]), SizeConfig(min_area=0.0), training=True).index == [(0, 1)]
 
 
 def test_in_order_every_image_is_read_once_more(three):
-    crops = ObjectCrops(three, CropConfig(), training=False)
+    crops = ObjectCrops(three, SizeConfig(), training=False)
     assert three.read == {0: 1, 1: 1, 2: 1}
     three.read.clear()
     list(crops[i] for i in range(len(crops)))
@@ -393,7 +419,7 @@ def test_in_order_every_image_is_read_once_more(three):
 
 def test_a_data_set_that_knows_its_extreme_points_is_not_read(three):
     three.extreme_points = lambda index: three.samples[index].extreme_points
-    assert len(ObjectCrops(three, CropConfig(), training=False)) == 5
+    assert len(ObjectCrops(three, SizeConfig(), training=False)) == 5
     assert not three.read
 
 
@@ -403,18 +429,18 @@ def test_objects_without_ids_have_no_known_truth(three):
     sample = replace(
         sample, truth=replace(sample.truth, ids=unknown), extreme_points=replace(sample.extreme_points, ids=unknown)
     )
-    assert len(ObjectCrops(Listed([sample]), CropConfig(), training=False)[0].truth) == 0
+    assert len(ObjectCrops(Listed([sample]), SizeConfig(), training=False)[0].truth) == 0
 
 
 def test_an_image_without_extreme_points_is_named(three):
     three.samples[1] = replace(three.samples[1], extreme_points=None)
     with pytest.raises(AnnotationError, match="image 1 .* has no extreme points; annotate them, or simulate"):
-        ObjectCrops(three, CropConfig(), training=False)
+        ObjectCrops(three, SizeConfig(), training=False)
 
 
 def test_nothing_to_train_on_is_an_error(three):
-    with pytest.raises(ConfigError, match=r"none of 5 objects is larger than 2.0 px .* lower crop.min_side"):
-        ObjectCrops(three, replace(CropConfig(), min_area=9000.0), training=True)
+    with pytest.raises(ConfigError, match=r"none of 5 objects is larger than 2.0 px .* lower size.min_area"):
+        ObjectCrops(three, replace(SizeConfig(), min_area=9000.0), training=True)
 
 
 # ---------------------------------------------------------------- the way back
@@ -440,7 +466,7 @@ def test_a_pasted_crop_of_a_mask_is_the_mask(mirrored):
     y, x = torch.meshgrid(torch.arange(240), torch.arange(320), indexing="ij")
     discs = [((x - a) / 1.4) ** 2 + (y - b) ** 2 < r * r for a, b, r in ((160, 120, 90), (20, 30, 45), (300, 200, 20))]
     masks = torch.stack(discs)
-    pasted = round_trip(picture(masks), CropConfig(size=256), mirrored)
+    pasted = round_trip(picture(masks), SizeConfig(crop=256), mirrored)
     assert min(iou(pasted, masks)) > 0.95
 
 
@@ -456,7 +482,7 @@ def test_masks_of_random_pixels_come_back_where_crops_are_large(seed, density):
 @pytest.mark.parametrize("name", OBJECTS)
 def test_unusual_objects_come_back(name):
     masks = OBJECTS[name][None]
-    assert torch.equal(round_trip(picture(masks), replace(CFG, size=256)), masks)
+    assert torch.equal(round_trip(picture(masks), replace(CFG, crop=256)), masks)
 
 
 def test_pasting_is_interpolation_to_the_window_cut_to_the_image():
@@ -484,13 +510,13 @@ def test_a_mask_ends_at_its_box():
 def test_boxes_between_pixels_hold_the_pixels_whose_centers_they_hold():
     """From 3.4 on lies the centre of pixel 3, at 3.5 from the image's edge; from 3.6 on that of pixel 4."""
     box = torch.tensor([[3.4, 3.6, 8.4, 8.6]])
-    pasted = paste(torch.ones(1, 8, 8), [window(box[0], CFG)], box, (20, 20), 0.5)
+    pasted = paste(torch.ones(1, 8, 8), [window(box[0])], box, (20, 20), 0.5)
     assert torch.equal(pasted[0], box_mask(20, 20, (3, 4, 8, 9)))
 
 
 def test_boxes_beyond_the_border_keep_what_is_in_the_image():
     box = torch.tensor([[-10.0, -10, 5, 6], [30, 5, 40, 9], [-9, -9, 99, 99]])
-    shown = [window(b, CFG) for b in box]
+    shown = [window(b) for b in box]
     pasted = paste(torch.ones(3, 8, 8), shown, box, (20, 20), 0.5)
     assert torch.equal(pasted[0], box_mask(20, 20, (0, 0, 5, 6)))
     assert not pasted[1].any() and pasted[2].all()
@@ -525,9 +551,6 @@ def test_clicks_of_random_masks_are_clicks_of_their_crops(seed, augmentation):
     sample = with_extreme_points(replace(picture(masks), extreme_points=None))
     item = ObjectCrops(Listed([sample]), CFG, training=False)[0]
     crop = CropAugment(CFG, training=True)(item, augmentation)
-    xy = to_image(crop.extreme_points.xy, crop.window, CFG.size)
-    if crop.window.mirrored:
-        xy = xy[:, [0, 3, 2, 1]]
-    assert_close(xy, sample.extreme_points.xy, atol=1e-4, rtol=0)
+    assert_close(back(crop.extreme_points.xy, crop.window), sample.extreme_points.xy, atol=1e-4, rtol=0)
     y, x = masks[0].nonzero().unbind(1)
     assert sample.extreme_points.boxes[0].tolist() == [x.min(), y.min(), x.max() + 1, y.max() + 1]

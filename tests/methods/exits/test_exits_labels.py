@@ -15,13 +15,13 @@ from wsis.methods.exits.labels import (
     Seeds,
     find_seeds,
     peak,
-    point_labels,
     pushed,
     scores,
     select,
     threshold,
-    tokens_at,
+    token_targets,
 )
+from wsis.ops.patches import point_patches
 from wsis.weak.simulate import extreme_points_from_masks
 
 PATCH, SIDE = 16, 16
@@ -238,27 +238,17 @@ def test_seeds_are_disjoint_and_clicks_are_in_the_box_or_on_its_edge(points, pus
     assert not (seeds.open & (seeds.foreground | seeds.background)).any()
 
 
-def test_other_objects_are_seeds_only_on_request_in_the_box_and_off_the_clicks():
+def test_other_objects_are_seeds_only_in_the_box_and_off_the_clicks():
     clicks, inside, outside = (
         box_clicks(64, 64, 191, 191),
-        torch.tensor([[[120.0, 120.0]]]),
-        torch.tensor([[[10.0, 10.0]]]),
+        torch.tensor([[[120.0] * 2]]),
+        torch.tensor([[[10.0] * 2]]),
     )
-    near = torch.cat([inside, outside, clicks[:, :1]], 1)
-    asked = changed(KEPT, **{"seeds.other_objects": True})
-    without, seeds = (
-        find_seeds(clicks, everywhere(), PATCH, cfg, tokens_at(near, PATCH, SIDE)) for cfg in (KEPT, asked)
-    )
+    near = point_patches(torch.cat([inside, outside, clicks[:, :1]], 1), (SIDE, SIDE), PATCH)
+    without, seeds = (find_seeds(clicks, everywhere(), PATCH, KEPT, others) for others in (None, near))
     assert without.others is None and not (without.background & without.in_box).any()
-    assert seeds.others is not None and torch.equal(seeds.others, tokens_at(inside, PATCH, SIDE))
+    assert seeds.others is not None and torch.equal(seeds.others, point_patches(inside, (SIDE, SIDE), PATCH))
     assert torch.equal(seeds.background, without.background | seeds.others)
-
-
-def test_points_outside_of_the_crop_and_padding_have_no_token():
-    points = torch.tensor(
-        [[[-0.6, 5.0], [5.0, 63.5], [math.nan, math.nan], [5.0, math.inf]], [[-0.5, 0], [63.4, 63], [0, 0], [17, 0]]]
-    )
-    assert [row.nonzero()[:, 0].tolist() for row in tokens_at(points, PATCH, 4)] == [[], [0, 1, 15]]
 
 
 @pytest.mark.parametrize("shape", [(1, 64, 80), (1, 60, 60)])
@@ -431,7 +421,7 @@ def test_an_infinite_threshold_retrieves_nothing():
         regions, oracle(regions), changed(CFG, **{"walk.tau_fg": math.inf, "walk.tau_bg": math.inf})
     )
     assert not found.foreground.any() and not found.background.any()
-    assert point_labels(
+    assert token_targets(
         seeds, select(found.score.view(1, -1), seeds, changed(CFG.walk, tau_fg=math.inf, tau_bg=math.inf))
     ).empty.all()
 
@@ -478,8 +468,8 @@ def test_an_occluder_within_the_box_stays_unlabelled():
     regions = regions_with((1, 4, 2, 12, 14), (2, 4, 6, 12, 10))
     seeds, found = labels_of(regions, oracle(regions))
     assert not found.foreground[regions == 2].any() and not found.background[regions == 2].any()
-    labels = point_labels(seeds, retrieve(oracle(regions), seeds, CFG.walk))
-    assert not labels.labelled.view(SIDE, SIDE)[regions == 2].any()
+    labels = token_targets(seeds, retrieve(oracle(regions), seeds, CFG.walk))
+    assert not labels.labeled.view(SIDE, SIDE)[regions == 2].any()
 
 
 L_SHAPE = ((1, 3, 3, 13, 6), (1, 10, 3, 13, 13))
@@ -502,9 +492,8 @@ def test_known_failure_a_twin_that_leaves_the_box_lowers_the_scores_of_the_objec
 
 def test_clicks_on_the_twin_repair_the_first_failure():
     regions = regions_with(*L_SHAPE, (2, 3, 8, 8, 13))
-    twin = tokens_at(pushed(clicks_of(regions, 2), CFG.seeds), PATCH, SIDE)
-    cfg = changed(CFG, **{"seeds.other_objects": True})
-    seeds, found = labels_of(regions, oracle(regions, {(1, 2): 0.3}), cfg, twin)
+    twin = point_patches(pushed(clicks_of(regions, 2), CFG.seeds), (SIDE, SIDE), PATCH)
+    seeds, found = labels_of(regions, oracle(regions, {(1, 2): 0.3}), others=twin)
     labelled = found.background | seeds.background.view(SIDE, SIDE)
     assert labelled[regions == 2].all()
     assert (found.foreground | seeds.foreground.view(SIDE, SIDE))[regions == 1].all()
@@ -519,16 +508,16 @@ def test_labels_by_hand_and_given_points_win():
 
     seeds = Seeds(row(0), row(5), row(0, 1, 2, 3, 4), row(0, 1, 2, 3, 4, 5))
     found = Retrieved(row(1, 5), row(2), torch.zeros(1, 6), torch.tensor([False]))
-    labels = point_labels(seeds, found)
+    labels = token_targets(seeds, found)
     assert labels.target.tolist() == [[1, 1, 0, 0, 0, 0]]
-    assert torch.equal(labels.labelled, row(0, 1, 2, 5))
+    assert torch.equal(labels.labeled, row(0, 1, 2, 5))
     assert not labels.empty.any() and labels.target.dtype == torch.float32
 
 
 def test_without_retrieval_only_given_points_are_labelled_and_every_crop_is_empty():
     seeds = some_seeds()
-    labels = point_labels(seeds, None)
-    assert torch.equal(labels.labelled, seeds.foreground | seeds.background)
+    labels = token_targets(seeds, None)
+    assert torch.equal(labels.labeled, seeds.foreground | seeds.background)
     assert torch.equal(labels.target > 0, seeds.foreground)
     assert labels.empty.all()
 
@@ -589,7 +578,7 @@ def test_peak_looks_at_open_tokens_only():
 @pytest.mark.parametrize(
     ("peaks", "empty", "message"),
     [
-        ([1.0], 1.1, "walk.empty=1.1"),
+        ([1.0], 1.1, "walk.empty_rate=1.1"),
         ([0.0, 0.0], 0.07, "of 2 crops, 0 have"),
         ([], 0.07, "of 0 crops"),
         ([1.0, math.nan], 0.07, "1 have no number"),

@@ -15,13 +15,7 @@ FULL = changed(ExitsConfig(), **{"generator.weights": "random", "extractor.weigh
 CFG = changed(
     FULL,
     classes=5,
-    **{
-        "generator.backbone": "vit_tiny",
-        "generator.upsample": 2,
-        "generator.ema": 0.75,
-        "extractor.backbone": "vit_tiny",
-        "extractor.layer": 3,
-    },
+    **{"generator.backbone": "vit_tiny", "generator.ema": 0.75, "extractor.backbone": "vit_tiny", "extractor.layer": 3},
 )
 
 
@@ -38,20 +32,20 @@ def parameters(module):
 
 def test_the_decoder_at_the_published_size():
     """Four convolutions 768 -> 256 -> 256 -> 256 -> 256, two linear layers 768 -> 256 -> 256."""
-    decoder = MaskDecoder(768, 4)
+    decoder = MaskDecoder(768)
     assert decoder(torch.rand(1, 1024, 768), (32, 32)).shape == (1, 128, 128)
     assert parameters(decoder.pixels) == 768 * 256 * 9 + 256 + 3 * (256 * 256 * 9 + 256)
     assert parameters(decoder) == 3_802_624
 
 
 def test_a_width_that_three_does_not_divide():
-    decoder = MaskDecoder(128, 2)
+    decoder = MaskDecoder(128)
     assert {m.out_channels for m in decoder.pixels if isinstance(m, nn.Conv2d)} == {42}
-    assert decoder(torch.rand(2, 16, 128), (4, 4)).shape == (2, 8, 8)
+    assert decoder(torch.rand(2, 16, 128), (4, 4)).shape == (2, 16, 16)
 
 
 def test_pixels_are_enlarged_between_the_second_and_the_third_convolution():
-    decoder, sizes = MaskDecoder(12, 4), []
+    decoder, sizes = MaskDecoder(12), []
     for layer in decoder.pixels:
         if isinstance(layer, nn.Conv2d):
             layer.register_forward_hook(lambda m, inputs, out: sizes.append((inputs[0].shape[-1], out.shape[-1])))
@@ -60,12 +54,12 @@ def test_pixels_are_enlarged_between_the_second_and_the_third_convolution():
 
 
 def test_every_convolution_has_a_relu_and_none_a_norm():
-    kinds = [type(m) for m in MaskDecoder(12, 4).pixels]
+    kinds = [type(m) for m in MaskDecoder(12).pixels]
     assert kinds == [nn.Conv2d, nn.ReLU] * 2 + [nn.Upsample] + [nn.Conv2d, nn.ReLU] * 2
 
 
 def test_logits_are_products_of_pixels_and_prototype():
-    decoder, tokens = MaskDecoder(12, 2), torch.rand(2, 6, 12)
+    decoder, tokens = MaskDecoder(12), torch.rand(2, 6, 12)
     pixels = decoder.pixels(tokens.transpose(1, 2).reshape(2, 12, 2, 3))
     prototype = decoder.prototype(tokens.mean(1))
     expected = (pixels * prototype[:, :, None, None]).sum(1)
@@ -75,7 +69,7 @@ def test_logits_are_products_of_pixels_and_prototype():
 def test_tokens_lie_in_rows():
     """A change of the token in row 1, column 10 of 8 x 12 stays in that corner of the pixel features."""
     torch.manual_seed(0)
-    decoder, tokens = MaskDecoder(12, 2), torch.rand(1, 96, 12)
+    decoder, tokens = MaskDecoder(12), torch.rand(1, 96, 12)
     other = tokens.clone()
     other[0, 1 * 12 + 10] += 1
     seen = []
@@ -83,12 +77,12 @@ def test_tokens_lie_in_rows():
     for t in (tokens, other):
         decoder(t, (8, 12))
     rows, columns = (seen[0] != seen[1]).any(1)[0].nonzero().unbind(1)
-    assert rows.max() < 2 * (1 + 5) and columns.min() >= 2 * (10 - 4)
+    assert rows.max() < 4 * (1 + 4) and columns.min() >= 4 * (10 - 4)
 
 
 def test_logits_are_in_full_precision():
     torch.manual_seed(0)
-    decoder = MaskDecoder(96, 2)
+    decoder = MaskDecoder(96)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits = decoder(torch.rand(1, 16, 96), (4, 4))
     assert logits.dtype == torch.float32
@@ -111,7 +105,7 @@ def test_the_generator_at_the_published_size(stem, count):
 @pytest.mark.parametrize("stem", ["patch", "conv"])
 def test_masks_have_the_shape_of_the_crop(stem):
     model = build_generator(changed(CFG, **{"generator.stem": stem}))
-    assert model(images(size=(32, 48))).shape == (2, 8, 12)
+    assert model(images(size=(32, 48))).shape == (2, 16, 24)
 
 
 @pytest.mark.parametrize("lowered", [False, True])
@@ -248,9 +242,9 @@ def test_token_logits_lie_in_the_order_of_the_tokens():
 
 @pytest.mark.parametrize("kind", ["attn", "qk_cos", "kk_cos"])
 def test_similarity_is_read_at_the_layer_of_the_settings(kind):
-    model = build_extractor(changed(CFG, **{"extractor.similarity": kind, "extractor.temperature": 0.5}))
+    model = build_extractor(changed(CFG, **{"extractor.similarity": kind}))
     found = model.similarity(images())
-    assert torch.equal(found, model.encoder.similarity(images(), 3, kind, 0.5))
+    assert torch.equal(found, model.encoder.similarity(images(), 3, kind))
     assert found.shape == (2, 16, 16) and found.dtype == torch.float32 and not found.requires_grad
 
 

@@ -16,19 +16,22 @@ from torchvision.transforms.v2.functional import normalize
 from wsis.core.config import changed
 from wsis.core.types import Batch, ExtremePoints
 from wsis.methods.exits.config import ExitsConfig, LossConfig
-from wsis.methods.exits.labels import PointLabels
+from wsis.methods.exits.labels import TokenTargets
 from wsis.methods.exits.model import Outputs
 from wsis.methods.exits.objective import (
+    HIGH,
+    KERNEL,
+    LOW,
     at_tokens,
     box_masks,
     box_tightness,
     crf_target,
-    dice,
     objective,
     point_loss,
     warmup_loss,
 )
 from wsis.models.convnets import IMAGENET_MEAN, IMAGENET_STD
+from wsis.ops.losses import squared_dice
 from wsis.ops.mean_field import mean_field
 
 CFG = changed(ExitsConfig(), **{"seeds.push": 4.0})
@@ -58,31 +61,15 @@ def point_labels(empty=(False, True, False), share=0.3):
     generator = torch.Generator().manual_seed(2)
     shape = (len(empty), GRID * GRID)
     target = (torch.rand(shape, generator=generator) < 0.5).float()
-    return PointLabels(target, torch.rand(shape, generator=generator) < share, torch.tensor(empty))
+    return TokenTargets(target, torch.rand(shape, generator=generator) < share, torch.tensor(empty))
 
 
 def labels_at(target, labelled):
     """Labels of one crop of 2 x 2 tokens."""
-    return PointLabels(torch.tensor([target]), torch.tensor([labelled]), torch.tensor([False]))
+    return TokenTargets(torch.tensor([target]), torch.tensor([labelled]), torch.tensor([False]))
 
 
-# Dice and boxes
-
-
-def test_dice_by_hand():
-    p, t = torch.tensor([[0.5, 1.0], [0, 0]]), torch.tensor([[1.0, 1], [1, 0]])
-    assert dice(p, t).tolist() == pytest.approx([1 - 3 / (3.25 + 0.002), 1])
-
-
-def test_dice_of_equal_masks_is_zero_up_to_the_constants():
-    t = torch.zeros(1, 8, 8)
-    t[:, :5] = 1
-    assert dice(t, t).item() == pytest.approx(1 - 80 / 80.002, abs=1e-7)
-
-
-def test_dice_does_not_overflow_in_half_precision():
-    t = torch.ones(1, 512, 512, dtype=torch.float16)  # the sum of squares is beyond 65,504
-    assert dice(t, t).item() == pytest.approx(0, abs=1e-6)
+# Boxes
 
 
 @given(
@@ -181,16 +168,16 @@ def test_balance_with_one_kind_alone_is_the_mean():
 
 def test_crops_weigh_the_same_however_many_labels_they_have():
     maps, labels = logits(), point_labels()
-    labels.labelled[1] &= torch.arange(GRID * GRID) < 8
-    each = [point_loss(maps[i : i + 1], PointLabels(*(x[i : i + 1] for x in labels)), LOSS) for i in range(3)]
+    labels.labeled[1] &= torch.arange(GRID * GRID) < 8
+    each = [point_loss(maps[i : i + 1], TokenTargets(*(x[i : i + 1] for x in labels)), LOSS) for i in range(3)]
     torch.testing.assert_close(point_loss(maps, labels, LOSS), sum(each) / 3)
 
 
 def test_crops_without_labels_do_not_count():
     maps, labels = logits(), point_labels()
-    labels.labelled[1] = False
+    labels.labeled[1] = False
     rest = [0, 2]
-    expected = point_loss(maps[rest], PointLabels(*(x[rest] for x in labels)), LOSS)
+    expected = point_loss(maps[rest], TokenTargets(*(x[rest] for x in labels)), LOSS)
     torch.testing.assert_close(point_loss(maps, labels, LOSS), expected)
 
 
@@ -220,13 +207,13 @@ def test_the_gradient_stays_at_sampled_pixels_of_labelled_tokens(at, reach, kind
     maps, labels = logits(), point_labels()
     point_loss(maps, labels, changed(LOSS, point_at=at, point_kind=kind)).backward()
     sampled = torch.zeros(3, GRID, 4, GRID, 4, dtype=torch.bool)
-    sampled[:, :, reach, :, reach] = labels.labelled.view(3, GRID, 1, GRID, 1)
+    sampled[:, :, reach, :, reach] = labels.labeled.view(3, GRID, 1, GRID, 1)
     assert torch.equal(maps.grad != 0, sampled.view(3, SIDE, SIDE))
 
 
 def test_targets_of_ignored_tokens_have_no_effect():
     maps, labels = logits(), point_labels()
-    other = labels._replace(target=torch.where(labels.labelled, labels.target, 1 - labels.target))
+    other = labels._replace(target=torch.where(labels.labeled, labels.target, 1 - labels.target))
     assert torch.equal(point_loss(maps, labels, LOSS), point_loss(maps, other, LOSS))
 
 
@@ -258,7 +245,7 @@ def test_smoothing_moves_the_edge_to_the_colours():
 def test_colours_are_normalised_as_for_imagenet():
     box, seen, maps = torch.ones(1, SIDE, SIDE), 0.45 + 0.1 * images(1), logits(batch=1).detach()
     small = interpolate(seen, SIDE, mode="bilinear", align_corners=False)
-    settings = vars(CFG.crf)
+    settings = {**vars(CFG.crf), "kernel": KERNEL, "low": LOW, "high": HIGH}
     expected, raw = (
         mean_field(colors, maps.sigmoid(), box, **settings)
         for colors in (normalize(small, list(IMAGENET_MEAN), list(IMAGENET_STD)), small)
@@ -303,7 +290,7 @@ def test_terms_are_those_of_the_parts():
     terms, box = terms_of(labels), box_masks(XY, SIZE, SIDE)
     smoothed = crf_target(Outputs(student, teacher), images(), box, CFG.crf)
     torch.testing.assert_close(terms["point"], point_loss(student, labels, LOSS))
-    torch.testing.assert_close(terms["crf"], dice(student.sigmoid(), smoothed).mean())
+    torch.testing.assert_close(terms["crf"], squared_dice(student.sigmoid(), smoothed.float()).mean())
 
 
 @pytest.mark.parametrize(("over", "count"), [("batch", 3), ("empty", 2)])
@@ -327,7 +314,9 @@ def test_no_empty_crop_gives_zero_and_zero_gradients(over):
 @pytest.mark.parametrize("over", ["batch", "empty"])
 def test_boxes_alone_teach_every_crop(over):
     student = logits(0)
-    terms = terms_of(None, changed(CFG, **{"loss.mil_over": over}), student)
+    terms = terms_of(
+        TokenTargets.none(3, GRID * GRID, student.device), changed(CFG, **{"loss.mil_over": over}), student
+    )
     torch.testing.assert_close(terms["mil"], box_tightness(student.sigmoid(), box_masks(XY, SIZE, SIDE)).mean())
     assert terms["point"] == 0
 
@@ -428,5 +417,5 @@ def test_dice_and_tight_boxes_equal_the_release():
     exec(compile(ast.Module(body=found, type_ignores=[]), "mal.py", "exec"), names)
     theirs = SimpleNamespace(dice_loss=lambda p, t: names["dice_loss"](None, p, t))
     mask, box = logits().detach().sigmoid(), box_masks(XY, SIZE, SIDE)
-    torch.testing.assert_close(dice(mask, box), theirs.dice_loss(mask, box))
+    torch.testing.assert_close(squared_dice(mask, box), theirs.dice_loss(mask, box))
     torch.testing.assert_close(box_tightness(mask, box), names["mil_loss"](theirs, mask, box))

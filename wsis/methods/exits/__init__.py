@@ -1,49 +1,13 @@
-"""EXITS: four extreme points per object -> pseudo masks -> any instance segmenter (CVPR 2024, arXiv 2405.20729).
+"""EXITS and MAL: instance masks from four extreme points, or a box, per object (CVPR 2024, arXiv 2405.20729).
 
-crop of an object --frozen transformer--> similarity --Sinkhorn, a few hops--> tokens of object and background
-crop --generator, taught by these tokens and by itself--> pseudo mask --as if annotated--> instance segmenter
-
-With boxes in place of extreme points, and nothing retrieved, the same code is MAL (CVPR 2023).
+The verbs of every method, see `wsis.training.stages.Method`, and what the chapters use beside them.
 """
 
 from wsis.methods.exits.config import FULL, TINY, ExitsConfig
-from wsis.methods.exits.stages import stages
-from wsis.methods.exits.verbs import (
-    CROPS_AT_ONCE,
-    Exits,
-    build,
-    find_points,
-    label_objects,
-    loss,
-    mal,
-    mask_probability,
-    other_clicks,
-    predict,
-    pseudo_labels,
-    restore,
-    token_scores,
-    training_data,
-    unstacked,
-)
+from wsis.methods.exits.labels import clicks, token_scores
+from wsis.methods.exits.model import Exits
+from wsis.methods.exits.stages import stages, with_thresholds
+from wsis.methods.exits.verbs import build, explain, loss, mal, predict, pseudo_labels, restore, targets, training_data
 
-__all__ = [
-    "training_data",
-    "CROPS_AT_ONCE",
-    "Exits",
-    "ExitsConfig",
-    "FULL",
-    "TINY",
-    "build",
-    "find_points",
-    "label_objects",
-    "loss",
-    "mal",
-    "mask_probability",
-    "other_clicks",
-    "predict",
-    "pseudo_labels",
-    "restore",
-    "stages",
-    "token_scores",
-    "unstacked",
-]
+__all__ = ["FULL", "TINY", "Exits", "ExitsConfig", "build", "clicks", "explain", "loss", "mal", "predict"]
+__all__ += ["pseudo_labels", "restore", "stages", "targets", "token_scores", "training_data", "with_thresholds"]

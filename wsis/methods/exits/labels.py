@@ -7,7 +7,7 @@
 A crop of C x C pixels has n = (C / patch)^2 tokens in raster order. Token masks are bool [B, n].
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -16,17 +16,20 @@ from torch.nn.functional import avg_pool2d
 from wsis.core.errors import ConfigError
 from wsis.core.types import Batch
 from wsis.methods.exits.config import ExitsConfig, SeedConfig, WalkConfig
+from wsis.methods.exits.model import Extractor
+from wsis.ops.patches import point_patches
 from wsis.ops.random_walk import sinkhorn, walk, walk_limit
 
 CLICKS = 4
+BETA = 0.25  # the probability that the endless walk continues (Table a2)
 
 
 class Seeds(NamedTuple):
-    """What clicks and box say for sure of the tokens of a batch of crops; all bool [B, n].
+    """What clicks and box say with certainty about the tokens of a batch of crops; all bool [B, n].
 
-    foreground: hold a click, at most four a crop. background: outside the box, or of another object's click; never
-    foreground. in_box: the token's centre is in the box. valid: at least half of the pixels are of the image.
-    others: those of the background that hold another object's click; None where these are not used.
+    foreground: tokens with a click, at most four per crop. background: tokens outside the box, or with another object's
+    click; never foreground. in_box: the token's center is in the box. valid: at least half of the pixels belong to the
+    image. others: those of the background with another object's click; None where these are not used.
     """
 
     foreground: Tensor
@@ -37,12 +40,12 @@ class Seeds(NamedTuple):
 
     @property
     def open(self) -> Tensor:
-        """Tokens that may be retrieved: in the box, valid, and not labelled yet."""
+        """Tokens that may be retrieved: in the box, valid, and not labeled yet."""
         return self.in_box & self.valid & ~self.foreground & ~self.background
 
 
 class Retrieved(NamedTuple):
-    """Tokens labelled by the walk.
+    """Tokens labeled by the walk.
 
     foreground, background: bool [B, n], disjoint, both among `Seeds.open`. score: [B, n], see `scores`.
     empty: bool [B], nothing was retrieved.
@@ -54,16 +57,22 @@ class Retrieved(NamedTuple):
     empty: Tensor
 
 
-class PointLabels(NamedTuple):
-    """Targets of the point loss.
+class TokenTargets(NamedTuple):
+    """Targets of the point loss, and where the box supervises.
 
-    target: float32 [B, n], 1 on the object and 0 elsewhere. labelled: bool [B, n], where `target` counts.
-    empty: bool [B], nothing was retrieved: the box has to teach (MIL).
+    target: float32 [B, n], 1 on the object and 0 elsewhere. labeled: bool [B, n], where `target` counts.
+    empty: bool [B], nothing was retrieved: the box has to supervise (MIL).
     """
 
     target: Tensor
-    labelled: Tensor
+    labeled: Tensor
     empty: Tensor
+
+    @classmethod
+    def none(cls, batch: int, tokens: int, device: torch.device) -> Self:
+        """No labeled tokens, so that the box supervises every crop (MAL)."""
+        target = torch.zeros(batch, tokens, device=device)
+        return cls(target, target > 0, torch.ones(batch, dtype=torch.bool, device=device))
 
 
 def clicks(batch: Batch) -> Tensor:
@@ -72,20 +81,19 @@ def clicks(batch: Batch) -> Tensor:
     Raises:
         ValueError: an image without the extreme points of exactly one object.
     """
-    if batch.extreme_points is None or any(len(e) != 1 for e in batch.extreme_points):
-        raise ValueError("a batch of crops holds the extreme points of exactly one object in each; see data.crops")
-    return torch.cat([e.xy for e in batch.extreme_points])
+    if batch.extreme_points is None or any(len(points) != 1 for points in batch.extreme_points):
+        raise ValueError("a batch of crops holds the extreme points of exactly one object in each; see exits.crops")
+    return torch.cat([points.xy for points in batch.extreme_points])
 
 
 @torch.no_grad()
 def find_seeds(xy: Tensor, valid: Tensor, patch: int, cfg: ExitsConfig, others: Tensor | None = None) -> Seeds:
-    """Tokens that are labelled by the four clicks and their box (supp. text).
+    """Tokens that are labeled by the four clicks and their box (supp. text).
 
     xy: float [B, 4, 2] pixels of the crop, (x, y), top, left, bottom, right. valid: bool [B, C, C], pixels of the image.
-    patch: pixels a side of a token. others: bool [B, n], tokens of other objects' clicks (`tokens_at`), used with
-    `seeds.other_objects` where they are in the box.
-    Background are tokens wholly outside of the box that the clicks span before they are pushed; where a crop has none,
-    those whose centre is outside; where it has none of these either, it has no background.
+    patch: pixels a side of a token. others: bool [B, n], see `other_clicks`; they are used where they are in the box.
+    Background are tokens entirely outside the box that the clicks span before they are pushed; where a crop has none,
+    those whose center is outside; where it has none of these either, it has no background.
 
     Raises:
         ConfigError: a crop that is not square or does not divide into patches.
@@ -94,31 +102,29 @@ def find_seeds(xy: Tensor, valid: Tensor, patch: int, cfg: ExitsConfig, others: 
     if height != width or width % patch:
         raise ConfigError(f"a crop of {width} x {height} px: make it square, its side a multiple of {patch} px")
     usable = avg_pool2d(valid[:, None].float(), patch).flatten(1) >= 0.5
-    inward = pushed(xy, cfg.seeds).clamp(0, width - 1)
-    foreground = tokens_at(inward, patch, width // patch) & usable
+    side = width // patch
+    foreground = point_patches(pushed(xy, cfg.seeds).clamp(0, width - 1), (side, side), patch) & usable
+
+    def in_both(axes: Tensor) -> Tensor:  # bool [B, 2, side], in x and in y -> [B, side * side]
+        return (axes[:, 1, :, None] & axes[:, 0, None, :]).flatten(1)
 
     # In edges of pixels: pixel i covers [i, i + 1), so the box ends one after its last click.
     edge = torch.arange(0, width, patch, device=xy.device)
     low, high = xy.amin(1)[..., None], xy.amax(1)[..., None] + 1  # [B, 2, 1], (x, y)
-    in_box = _grid((edge + patch / 2 >= low) & (edge + patch / 2 <= high))
-    touching = _grid((edge + patch > low) & (edge < high))
-    outside, centre_outside = (~inside & usable & ~foreground for inside in (touching, in_box))
-    background = torch.where(outside.any(1, keepdim=True), outside, centre_outside)
-    if others is None or not cfg.seeds.other_objects:
+    in_box = in_both((edge + patch / 2 >= low) & (edge + patch / 2 <= high))
+    touching = in_both((edge + patch > low) & (edge < high))
+    outside, center_outside = (~inside & usable & ~foreground for inside in (touching, in_box))
+    background = torch.where(outside.any(1, keepdim=True), outside, center_outside)
+    if others is None:
         return Seeds(foreground, background, in_box, usable)
     others = others & in_box & usable & ~foreground
     return Seeds(foreground, background | others, in_box, usable, others)
 
 
-def _grid(axes: Tensor) -> Tensor:
-    """Which tokens are meant in x and in y: bool [B, 2, side] -> bool [B, side * side]."""
-    return (axes[:, 1, :, None] & axes[:, 0, None, :]).flatten(1)
-
-
 def pushed(xy: Tensor, cfg: SeedConfig) -> Tensor:
-    """Clicks [B, 4, 2] moved by `cfg.push` pixels toward the centre of their box, at most up to it (supp. text).
+    """Clicks [B, 4, 2] moved by `cfg.push` pixels toward the center of their box, at most up to it (supp. text).
 
-    radial: straight to the centre. axis: top and bottom move in y only, left and right in x only.
+    radial: straight to the center. axis: top and bottom move in y only, left and right in x only.
     """
     toward = (xy.amin(1, keepdim=True) + xy.amax(1, keepdim=True)) / 2 - xy
     if cfg.direction == "radial":
@@ -129,16 +135,24 @@ def pushed(xy: Tensor, cfg: SeedConfig) -> Tensor:
     return xy + along * toward.clamp(-cfg.push, cfg.push)
 
 
-def tokens_at(xy: Tensor, patch: int, side: int) -> Tensor:
-    """Tokens that hold a point: float [B, P, 2], (x, y) pixels -> bool [B, side * side].
+def other_clicks(batch: Batch, patch: int, cfg: SeedConfig) -> Tensor:
+    """Tokens of a batch of crops with a click of another object, bool [B, n]; the clicks are pushed into their objects."""
+    side = batch.images.shape[-1] // patch
+    points = [pushed(others.xy, cfg).flatten(0, 1)[None] for others in batch.other_extreme_points or ()]
+    none = torch.zeros(len(batch.images), side * side, dtype=torch.bool, device=batch.images.device)
+    return torch.cat([point_patches(xy, (side, side), patch) for xy in points]) if points else none
 
-    Points outside of the crop have none; NaN may pad crops that have fewer points.
+
+@torch.no_grad()
+def token_scores(extractor: Extractor, batch: Batch, cfg: ExitsConfig) -> tuple[Tensor, Seeds]:
+    """The scores of the tokens of a batch of crops, float32 [B, n], see `scores`, and their seeds.
+
+    batch: crops of one object each, with `extreme_points` in crop pixels.
     """
-    cell = ((xy + 0.5) / patch).floor()
-    inside = ((cell >= 0) & (cell < side)).all(-1)
-    index = torch.where(inside, cell[..., 1] * side + cell[..., 0], side**2).long()
-    mask = torch.zeros(len(xy), side**2 + 1, dtype=torch.bool, device=xy.device)
-    return mask.scatter_(1, index, True)[:, :-1]
+    patch = extractor.encoder.patch
+    others = other_clicks(batch, patch, cfg.seeds) if cfg.seeds.other_objects else None
+    seeds = find_seeds(clicks(batch), batch.valid, patch, cfg, others)
+    return scores(extractor.similarity(batch.images), seeds, cfg.walk), seeds
 
 
 @torch.no_grad()
@@ -146,15 +160,15 @@ def scores(similarity: Tensor, seeds: Seeds, cfg: WalkConfig) -> Tensor:
     """Who a token belongs to: what reaches it from the clicks minus what reaches it from the background (Sec. H).
 
     similarity: [B, n, n]. Returns [B, n], positive on the object; 0 at invalid tokens and in crops that lack seeds of
-    either kind. How the difference is normalised is unpublished (`cfg.score`):
+    either kind. How the difference is normalized is unpublished (`cfg.score`):
     density: times the number of valid tokens, so that 1 is what an even spread would bring. raw: as it is.
     ratio: by the sum of both, in [-1, 1]. minmax: least and largest of the crop become -1 and 1. maxabs: by the largest
     magnitude of the crop.
     With `cfg.seeds = "mean"` the clicks together send as much as the background, however many tokens that has.
-    With "max" each click sends so much, and a token counts what brings most.
+    With "max" each click sends that much, and a token counts what brings most.
 
     Raises:
-        ConfigError: similarity of another number of tokens; settings that `wsis.similarity` refuses.
+        ConfigError: similarity of another number of tokens; settings that `random_walk` refuses.
     """
     batch, n = seeds.valid.shape
     if similarity.shape != (batch, n, n):
@@ -162,36 +176,24 @@ def scores(similarity: Tensor, seeds: Seeds, cfg: WalkConfig) -> Tensor:
             f"similarity {list(similarity.shape)} for {batch} crops of {n} tokens: leave out the class token"
         )
     transition = sinkhorn(similarity, cfg.sinkhorn, cfg.iterations, seeds.valid)
-    of_clicks = _click_columns(seeds, cfg)
-    start = torch.cat([of_clicks, *_background_columns(seeds)], -1)
-    if cfg.limit:
-        arrived = walk_limit(transition, start, cfg.beta)
-    else:
-        arrived = walk(transition, start, cfg.hops)
-    foreground, background = arrived.tensor_split([of_clicks.shape[-1]], -1)
-    difference = _normalised(foreground.amax(-1), background.amax(-1), seeds.valid, cfg)
+    from_clicks = _click_columns(seeds) if cfg.seeds == "max" else _even(seeds.foreground)
+    if seeds.others is None:
+        from_background = [_even(seeds.background)]
+    else:  # a column of their own: among hundreds of tokens outside the box they would count for nothing
+        from_background = [_even(seeds.background & ~seeds.others), _even(seeds.others)]
+    start = torch.cat([from_clicks, *from_background], -1)
+    arrived = walk_limit(transition, start, BETA) if cfg.limit else walk(transition, start, cfg.hops)
+    foreground, background = arrived.tensor_split([from_clicks.shape[-1]], -1)
+    difference = _normalized(foreground.amax(-1), background.amax(-1), seeds.valid, cfg)
     decided = seeds.foreground.any(1, keepdim=True) & seeds.background.any(1, keepdim=True)
     return difference * (decided & seeds.valid)
 
 
-def _click_columns(seeds: Seeds, cfg: WalkConfig) -> Tensor:
-    """Where the walk from the clicks starts: [B, n, 1], or with max one column per click (zeros where there is none)."""
-    if cfg.seeds == "mean":
-        return _even(seeds.foreground)
-    held, token = seeds.foreground.float().topk(min(CLICKS, seeds.foreground.shape[1]), dim=1)
-    start = held.new_zeros(*seeds.foreground.shape, held.shape[1])
-    return start.scatter_(1, token[:, None], held[:, None])
-
-
-def _background_columns(seeds: Seeds) -> list[Tensor]:
-    """Where the walk from the background starts.
-
-    Other objects' clicks have a column of their own: among hundreds of tokens outside the box they would count for
-    nothing.
-    """
-    if seeds.others is None:
-        return [_even(seeds.background)]
-    return [_even(seeds.background & ~seeds.others), _even(seeds.others)]
+def _click_columns(seeds: Seeds) -> Tensor:
+    """One column [B, n, 4] for each click, from which its own walk starts; zeros where a crop has fewer clicks."""
+    value, token = seeds.foreground.float().topk(min(CLICKS, seeds.foreground.shape[1]), dim=1)
+    start = value.new_zeros(*seeds.foreground.shape, value.shape[1])
+    return start.scatter_(1, token[:, None], value[:, None])
 
 
 def _even(mask: Tensor) -> Tensor:
@@ -199,8 +201,8 @@ def _even(mask: Tensor) -> Tensor:
     return (mask / mask.sum(1, keepdim=True).clamp_min(1))[..., None]
 
 
-def _normalised(foreground: Tensor, background: Tensor, valid: Tensor, cfg: WalkConfig) -> Tensor:
-    """The difference of what arrived [B, n], 0 at invalid tokens, normalised over each crop, see `scores`."""
+def _normalized(foreground: Tensor, background: Tensor, valid: Tensor, cfg: WalkConfig) -> Tensor:
+    """The difference of what arrived [B, n], normalized over each crop, see `scores`."""
     difference = foreground - background
     tiny = torch.finfo(difference.dtype).tiny
     match cfg.score:
@@ -235,14 +237,14 @@ def select(score: Tensor, seeds: Seeds, cfg: WalkConfig) -> Retrieved:
 
 
 @torch.no_grad()
-def point_labels(seeds: Seeds, retrieved: Retrieved | None) -> PointLabels:
+def token_targets(seeds: Seeds, retrieved: Retrieved | None) -> TokenTargets:
     """Given and retrieved points as one target; given ones win. Without `retrieved` (None) all crops are empty."""
     given = seeds.foreground | seeds.background
     if retrieved is None:
-        return PointLabels(seeds.foreground.float(), given, torch.ones_like(given[:, 0]))
+        return TokenTargets(seeds.foreground.float(), given, torch.ones_like(given[:, 0]))
     target = seeds.foreground | (retrieved.foreground & ~given)
-    labelled = given | retrieved.foreground | retrieved.background
-    return PointLabels(target.float(), labelled, retrieved.empty)
+    labeled = given | retrieved.foreground | retrieved.background
+    return TokenTargets(target.float(), labeled, retrieved.empty)
 
 
 @torch.no_grad()
@@ -254,29 +256,28 @@ def peak(score: Tensor, seeds: Seeds) -> Tensor:
     return (score.abs() * seeds.open).amax(1)
 
 
-def threshold(peaks: Tensor, empty: float) -> float:
-    """The common threshold at which the share `empty` of crops retrieves nothing (Sec. B), exact, without a search.
+def threshold(peaks: Tensor, empty_rate: float) -> float:
+    """The common threshold at which the share `empty_rate` of crops retrieves nothing (Sec. B), exact, without a search.
 
-    A crop is empty at tau when no open token has score > tau or score < -tau, that is when its peak is at most tau.
-    The share of empty crops is therefore the share of peaks up to tau, a step function whose steps are the peaks:
-    with k = `empty` times their number (rounded), every tau between the k-th and the next one gives k empty crops.
-    The middle is returned. One number per crop is all that has to be kept of them.
+    The share of empty crops at tau is the share of peaks up to tau, a step function whose steps are the peaks: with
+    k = `empty_rate` times their number (rounded), every tau between the k-th and the next one gives k empty crops. The
+    middle is returned.
 
     peaks: [N] from `peak`, of any number of batches. Crops with peak 0 are empty at any threshold; where they are more
-    than asked for, the share is theirs.
+    than asked for, their share is the result.
 
     Raises:
-        ConfigError: `empty` outside of [0, 1]; no crop could retrieve anything; a peak that is not a number.
+        ConfigError: `empty_rate` outside of [0, 1]; no crop could retrieve anything; a peak that is not a number.
     """
-    if not 0 <= empty <= 1:
-        raise ConfigError(f"walk.empty={empty}: a share of crops is between 0 and 1")
+    if not 0 <= empty_rate <= 1:
+        raise ConfigError(f"walk.empty_rate={empty_rate}: a share of crops is between 0 and 1")
     if not (peaks > 0).any() or peaks.isnan().any():
         raise ConfigError(
             f"thresholds cannot be calibrated: of {len(peaks)} crops, {int((peaks > 0).sum())} have seeds of object and "
             f"background and a token between them, {int(peaks.isnan().sum())} have no number as their score"
         )
     ordered = peaks.double().sort().values
-    count = max(round(empty * len(peaks)), int((peaks == 0).sum()))
+    count = max(round(empty_rate * len(peaks)), int((peaks == 0).sum()))
     below = ordered[count - 1] if count else ordered.new_zeros(())
     above = ordered[min(count, len(peaks) - 1)]
     return float(below + above) / 2

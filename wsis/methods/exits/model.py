@@ -8,31 +8,35 @@ No official code is known; the generator follows MAL (CVPR 2023), whose code is 
 """
 
 from copy import deepcopy
-from typing import NamedTuple
+from typing import Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from wsis.core.errors import ConfigError
 from wsis.methods.exits.config import ExitsConfig
 from wsis.models.vit import Kind, Layer, ViT, build_vit
+
+UPSAMPLE = 4  # times the token grid: masks of 128 pixels a side at full size, as in MAL's losses (official code)
 
 
 class MaskDecoder(nn.Module):
     """Tokens -> logits of one mask: features of each pixel, compared with a prototype of the whole crop (eq. (a1)).
 
-    The pixel head has four 3 x 3 convolutions, each with a ReLU, and enlarges `upsample` times between the second and the
+    The pixel head has four 3 x 3 convolutions, each with a ReLU, and enlarges `UPSAMPLE` times between the second and the
     third; the prototype head is two linear layers on the mean token. Both end at a third of the tokens' width.
-    Call: tokens [B, h w, D], grid (h, w) -> fp32 [B, upsample h, upsample w].
+    Call: tokens [B, h w, D], grid (h, w) -> fp32 [B, 4 h, 4 w].
     """
 
-    def __init__(self, width: int, upsample: int) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
         inner = width // 3
         self.pixels = nn.Sequential(
             *_conv(width, inner),
             *_conv(inner, inner),
-            nn.Upsample(scale_factor=upsample, mode="bilinear"),
+            nn.Upsample(scale_factor=UPSAMPLE, mode="bilinear"),
             *_conv(inner, inner),
             *_conv(inner, inner),
         )
@@ -45,16 +49,16 @@ class MaskDecoder(nn.Module):
             return torch.einsum("bchw,bc->bhw", pixels.float(), prototype.float())
 
 
-def _conv(inside: int, out: int) -> tuple[nn.Module, nn.Module]:
-    return nn.Conv2d(inside, out, 3, padding=1), nn.ReLU()
+def _conv(inputs: int, outputs: int) -> tuple[nn.Module, nn.Module]:
+    return nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU()
 
 
 class Generator(nn.Module):
-    """The mask of the one object that a crop is about. Call: [B, 3, H, W] in [0, 1] -> logits, see `MaskDecoder`."""
+    """The mask of the one object that a crop shows. Call: [B, 3, H, W] in [0, 1] -> logits, see `MaskDecoder`."""
 
-    def __init__(self, encoder: ViT, upsample: int) -> None:
+    def __init__(self, encoder: ViT) -> None:
         super().__init__()
-        self.encoder, self.decoder = encoder, MaskDecoder(encoder.width, upsample)
+        self.encoder, self.decoder = encoder, MaskDecoder(encoder.width)
 
     def forward(self, images: Tensor) -> Tensor:
         height, width = (side // self.encoder.patch for side in images.shape[-2:])
@@ -62,7 +66,7 @@ class Generator(nn.Module):
 
 
 class Outputs(NamedTuple):
-    """Logits [B, m, m] of one crop by both networks; no gradient flows to the teacher's."""
+    """Logits [B, m, m] of the crops by both networks; no gradient flows to the teacher's."""
 
     student: Tensor
     teacher: Tensor
@@ -72,9 +76,9 @@ class SelfTeaching(nn.Module):
     """A generator and a slow average of it, its teacher (MAL): teacher <- ema teacher + (1 - ema) student.
 
     The teacher starts as a copy of the student (the release: from other random weights), stays in eval mode and has no
-    gradient. In training each call first moves it, so that a step moves it once, by what the steps before it made
-    of the student; only parameters move.
-    Call: views [B, 3, C, C] in [0, 1], in changed colours for the student and as they are for the teacher.
+    gradient. In training each call first updates it, so it is updated once per step, from the student as the steps before
+    left it; only parameters are averaged.
+    Call: views [B, 3, C, C] in [0, 1], in changed colors for the student and as they are for the teacher.
     """
 
     def __init__(self, student: Generator, ema: float) -> None:
@@ -82,7 +86,7 @@ class SelfTeaching(nn.Module):
         self.student, self.average = student, get_ema_multi_avg_fn(ema)
         self.teacher = deepcopy(student).requires_grad_(False).eval()
 
-    def train(self, mode: bool = True) -> "SelfTeaching":
+    def train(self, mode: bool = True) -> Self:
         super().train(mode)
         self.teacher.eval()
         return self
@@ -91,23 +95,34 @@ class SelfTeaching(nn.Module):
         if self.training:
             self.average(list(self.teacher.parameters()), list(self.student.parameters()), None)
         with torch.no_grad():
-            taught = self.teacher(clean)
-        return Outputs(self.student(jittered), taught)
+            teacher = self.teacher(clean)
+        return Outputs(self.student(jittered), teacher)
+
+    def probability(self, images: Tensor, source: Literal["student", "teacher", "mean"], flip: bool) -> Tensor:
+        """Probabilities of the objects of crops [B, 3, C, C], at the crops' size: float32 [B, C, C].
+
+        source: the network, or the mean of both. flip: also average over the mirrored crop.
+        """
+        networks = {"student": [self.student], "teacher": [self.teacher], "mean": [self.student, self.teacher]}
+        logits = [network(images) for network in networks[source]]
+        if flip:
+            logits += [network(images.flip(3)).flip(2) for network in networks[source]]
+        mean = torch.stack([view.float().sigmoid() for view in logits]).mean(0)
+        return interpolate(mean[:, None], images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
 
 
 class Extractor(nn.Module):
-    """The transformer whose attention tells which tokens are alike, and the head of its warm-up, which is not used later.
+    """The transformer whose attention is the similarity of tokens, and the head of its warm-up, which is not used later.
 
-    outputs: 1, a logit of each token; or the number of classes, with `pooled` logits of the crop's mean token.
+    outputs: 1, a logit for each token; or the number of classes, with `pooled` logits of the crop's mean token.
     Call: [B, 3, H, W] in [0, 1] -> [B, n], or pooled [B, classes].
     """
 
-    def __init__(self, encoder: ViT, outputs: int, pooled: bool, layer: Layer, kind: Kind, temperature: float) -> None:
+    def __init__(self, encoder: ViT, outputs: int, pooled: bool, layer: Layer, kind: Kind) -> None:
         super().__init__()
         self.encoder, self.head, self.pooled = encoder, nn.Linear(encoder.width, outputs), pooled
         self.layer: Layer = layer
         self.kind: Kind = kind
-        self.temperature = temperature
 
     def forward(self, images: Tensor) -> Tensor:
         tokens = self.encoder(images)
@@ -115,14 +130,43 @@ class Extractor(nn.Module):
 
     @torch.no_grad()
     def similarity(self, images: Tensor) -> Tensor:
-        """How alike the tokens are at the chosen layer, fp32 [B, n, n], positive; see `ViT.similarity`."""
-        return self.encoder.similarity(images, self.layer, self.kind, self.temperature)
+        """The similarity of the tokens at the chosen layer, fp32 [B, n, n], positive; see `ViT.similarity`."""
+        return self.encoder.similarity(images, self.layer, self.kind)
+
+
+class Exits(nn.Module):
+    """All networks of a run: the extractor retrieves, the generator labels, the final segmenter predicts.
+
+    extractor: frozen; None without retrieved points (MAL). network: None where the final model is trained on true masks.
+    segmenter: None where the run has no final model. Call: see `SelfTeaching`.
+    """
+
+    def __init__(self, extractor: Extractor | None, network: SelfTeaching | None, segmenter: nn.Module | None) -> None:
+        super().__init__()
+        self.extractor, self.network, self.segmenter = extractor, network, segmenter
+
+    @property
+    def generator(self) -> SelfTeaching:
+        """The network.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if self.network is None:
+            raise ConfigError(
+                "this run has no generator, since its final model was trained on true masks (final.masks=truth): it "
+                "predicts, but cannot label; label with a run of final.masks=pseudo"
+            )
+        return self.network
+
+    def forward(self, jittered: Tensor, clean: Tensor) -> Outputs:
+        return self.generator(jittered, clean)
 
 
 def build_generator(cfg: ExitsConfig) -> Generator:
     """The generator with its pretrained encoder and a random decoder."""
     g = cfg.generator
-    return Generator(build_vit(g.backbone, g.weights, g.stem), g.upsample)
+    return Generator(build_vit(g.backbone, g.weights, g.stem))
 
 
 def build_teaching(cfg: ExitsConfig) -> SelfTeaching:
@@ -134,11 +178,5 @@ def build_extractor(cfg: ExitsConfig) -> Extractor:
     """The extractor with its pretrained encoder and a random head."""
     e = cfg.extractor
     pooled = e.objective == "cls"
-    return Extractor(
-        build_vit(e.backbone, e.weights),
-        cfg.classes if pooled else 1,
-        pooled,
-        e.layer or "all",
-        e.similarity,
-        e.temperature,
-    )
+    encoder = build_vit(e.backbone, e.weights)
+    return Extractor(encoder, cfg.classes if pooled else 1, pooled, e.layer or "all", e.similarity)

@@ -1,11 +1,11 @@
-"""EXITS' objective: tight boxes where no point was retrieved, labelled points, and masks smoothed by colour.
+"""EXITS' objective: tight boxes where no point was retrieved, labeled points, and masks smoothed by color.
 
-    MAL (CVPR 2023; official code)   dice, box_tightness, crf_target
+    MAL (CVPR 2023; official code)   box_tightness, crf_target
     supp. text and Sec. B            objective: its weights; tight boxes on crops that retrieved nothing
     ours, since unpublished          point_loss, warmup_loss
 
-A crop of C x C pixels has g x g = n tokens and a mask M = sigmoid(logits) of m x m. All is computed in fp32, under
-autocast too: inputs are raised first, and no operation here is one that it lowers.
+A crop of C x C pixels has g x g = n tokens and a mask M = sigmoid(logits) of m x m. Everything is computed in fp32, under
+autocast too: inputs are raised first, and no operation here is one that autocast lowers.
 """
 
 import math
@@ -16,18 +16,13 @@ from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, cr
 
 from wsis.core.types import Batch
 from wsis.methods.exits.config import CrfConfig, ExitsConfig, LossConfig
-from wsis.methods.exits.labels import PointLabels, clicks, find_seeds, point_labels
-from wsis.methods.exits.model import Outputs
+from wsis.methods.exits.labels import TokenTargets, clicks, find_seeds, token_targets
+from wsis.methods.exits.model import UPSAMPLE, Outputs
 from wsis.models.convnets import IMAGENET_STD
+from wsis.ops.losses import squared_dice
 from wsis.ops.mean_field import mean_field
 
-WARMUP_SCALE = 4  # pixels of the warm-up's masks for each token: 128 a side at full size, as MAL's are
-
-
-def dice(p: Tensor, t: Tensor) -> Tensor:
-    r""":math:`1 - 2 \sum p t / (\sum p^2 + \sum t^2 + 0.002)` of each sample: [B, ...] twice -> [B] (MAL, official code)."""
-    p, t = p.flatten(1).float(), t.flatten(1).float()
-    return 1 - 2 * (p * t).sum(1) / (p.square().sum(1) + t.square().sum(1) + 0.002)
+KERNEL, LOW, HIGH = 3, 0.1, 0.9  # of the mean field: pixels, and the clip of probabilities (MAL, official code)
 
 
 def box_masks(xy: Tensor, size: int, side: int) -> Tensor:
@@ -35,7 +30,7 @@ def box_masks(xy: Tensor, size: int, side: int) -> Tensor:
 
     xy: [B, 4, 2] pixels of the crop, (x, y). size: C. side: m. The box holds the pixels of the clicks and all between;
     the release has one row and one column more. The C x C mask is a function of x times one of y, and so is its
-    bilinear resize: these two are resized, and the mask never made.
+    bilinear resize: these two are resized, and the mask is never formed.
     """
     pixel = torch.arange(size, device=xy.device)
     inside = (pixel >= xy.amin(1)[..., None] - 0.5) & (pixel <= xy.amax(1)[..., None] + 0.5)  # [B, 2, C]
@@ -50,13 +45,13 @@ def box_tightness(mask: Tensor, box: Tensor) -> Tensor:
     gradient goes to the maxima, and lower precisions make ties.
     """
     mask, box = mask.float(), box.float()
-    return dice(mask.amax(1), box.amax(1)) + dice(mask.amax(2), box.amax(2))
+    return squared_dice(mask.amax(1), box.amax(1)) + squared_dice(mask.amax(2), box.amax(2))
 
 
 def at_tokens(logits: Tensor, tokens: int, at: str) -> Tensor:
     """Logits [B, m, m] at the tokens of a g x g grid, m a multiple of g: [B, g g].
 
-    at: "center" is the bilinear sample at a token's centre, "pool" the mean over its patch.
+    at: "center" is the bilinear sample at a token's center, "pool" the mean over its patch.
     """
     grid = math.isqrt(tokens)
     if at == "pool":
@@ -64,36 +59,31 @@ def at_tokens(logits: Tensor, tokens: int, at: str) -> Tensor:
     return interpolate(logits[:, None], (grid, grid), mode="bilinear", align_corners=False).flatten(1)
 
 
-def point_loss(logits: Tensor, labels: PointLabels, cfg: LossConfig) -> Tensor:
-    """The error at labelled tokens, mean over those of a crop, then over crops that have some: [B, m, m] -> scalar.
+def point_loss(logits: Tensor, targets: TokenTargets, cfg: LossConfig) -> Tensor:
+    """The error at labeled tokens, mean over those of a crop, then over crops that have some: [B, m, m] -> scalar.
 
-    Reads `cfg.point_at`, see `at_tokens`; `cfg.point_kind`, binary cross entropy or dice over the labelled tokens;
-    `cfg.point_balance`, whether object and background weigh the same in a crop that has both. 0 without any label.
+    `cfg.point_at`: see `at_tokens`. `cfg.point_kind`: binary cross entropy, or dice over the labeled tokens.
+    `cfg.point_balance`: object and background weigh the same in a crop that has both. 0 without any label.
     """
-    values = at_tokens(logits.float(), labels.target.shape[1], cfg.point_at)
-    target, weight = labels.target.float(), labels.labelled.float()
+    values = at_tokens(logits.float(), targets.target.shape[1], cfg.point_at)
+    target, weight = targets.target.float(), targets.labeled.float()
     if cfg.point_balance:
-        foreground = target * weight
-        weight = _to_one(foreground) + _to_one(weight - foreground)
+        objects = target * weight
+        weight = torch.stack([w / w.sum(1, keepdim=True).clamp_min(1) for w in (objects, weight - objects)]).sum(0)
     count = weight.sum(1)
     if cfg.point_kind == "bce":
         error = binary_cross_entropy_with_logits(values, target, reduction="none")
         each = (weight * error).sum(1) / count.clamp_min(1)
     else:
         root = weight.sqrt()  # dice is quadratic
-        each = dice(root * values.sigmoid(), root * target)
+        each = squared_dice(root * values.sigmoid(), root * target)
     known = count > 0
     return (each * known).sum() / known.sum().clamp_min(1)
 
 
-def _to_one(weight: Tensor) -> Tensor:
-    """Weights [B, n] scaled to sum to 1 per crop; zeros stay."""
-    return weight / weight.sum(1, keepdim=True).clamp_min(1)
-
-
 @torch.no_grad()
 def crf_target(outputs: Outputs, images: Tensor, box: Tensor, cfg: CrfConfig) -> Tensor:
-    """The mean of the student's and the teacher's mask, smoothed by colour within the box (MAL): bool [B, m, m].
+    """The mean of the student's and the teacher's mask, smoothed by color within the box (MAL): bool [B, m, m].
 
     images: [B, 3, C, C] in [0, 1], the view that the student sees. box: [B, m, m] in [0, 1].
     """
@@ -105,31 +95,30 @@ def crf_target(outputs: Outputs, images: Tensor, box: Tensor, cfg: CrfConfig) ->
         mean,
         box,
         zeta=cfg.zeta,
-        kernel=cfg.kernel,
+        kernel=KERNEL,
         iterations=cfg.iterations,
-        low=cfg.low,
-        high=cfg.high,
+        low=LOW,
+        high=HIGH,
         epsilon=cfg.epsilon,
     )
 
 
 def objective(
-    outputs: Outputs, images: Tensor, xy: Tensor, labels: PointLabels | None, cfg: ExitsConfig
+    outputs: Outputs, images: Tensor, xy: Tensor, targets: TokenTargets, cfg: ExitsConfig
 ) -> dict[str, Tensor]:
     """The terms mil, point and crf, and their weighted sum, total.
 
-    images: [B, 3, C, C] in [0, 1], the view that the student sees. xy: clicks [B, 4, 2], pixels of the crop. labels:
-    None (MAL) teaches every crop by its box and none by points. Box tightness counts crops that retrieved nothing;
-    it is divided by B, or by their number (`cfg.loss.mil_over`).
+    images: [B, 3, C, C] in [0, 1], the view that the student sees. xy: clicks [B, 4, 2], pixels of the crop.
+    Box tightness counts crops that retrieved nothing; it is divided by B, or by their number (`cfg.loss.mil_over`).
     """
     mask = outputs.student.float().sigmoid()
     box = box_masks(xy.float(), images.shape[-1], mask.shape[-1])
-    empty = torch.ones_like(mask[:, 0, 0]) if labels is None else labels.empty.float()
-    over = empty.sum().clamp_min(1) if cfg.loss.mil_over == "empty" else len(empty)
+    empty = targets.empty.float()
+    count = empty.sum().clamp_min(1) if cfg.loss.mil_over == "empty" else len(empty)
     terms = {
-        "mil": (empty * box_tightness(mask, box)).sum() / over,
-        "point": mask.new_zeros(()) if labels is None else point_loss(outputs.student, labels, cfg.loss),
-        "crf": dice(mask, crf_target(outputs, images, box, cfg.crf)).mean(),
+        "mil": (empty * box_tightness(mask, box)).sum() / count,
+        "point": point_loss(outputs.student, targets, cfg.loss),
+        "crf": squared_dice(mask, crf_target(outputs, images, box, cfg.crf).float()).mean(),
     }
     terms["total"] = cfg.loss.mil * terms["mil"] + cfg.loss.point * terms["point"] + cfg.loss.crf * terms["crf"]
     return terms
@@ -138,18 +127,17 @@ def objective(
 def warmup_loss(logits: Tensor, batch: Batch, cfg: ExitsConfig) -> dict[str, Tensor]:
     """What the extractor learns before it is frozen, by `cfg.extractor.objective`: {"total": scalar}.
 
-    mil: its tokens as a mask, enlarged, against the tight box. points: tokens that clicks and box label for sure.
+    mil: its tokens as a mask, enlarged, against the tight box. points: tokens that clicks and box label with certainty.
     cls: the object's class. logits: [B, n] of tokens, or [B, classes] with cls. batch: crops of one object each.
     """
     xy, logits = clicks(batch), logits.float()
     if cfg.extractor.objective == "cls":
-        assert batch.extreme_points is not None  # `clicks` has looked
-        return {"total": cross_entropy(logits, torch.cat([e.labels for e in batch.extreme_points]))}
+        return {"total": cross_entropy(logits, torch.cat([points.labels for points in batch.extreme_points or ()]))}
     size, grid = batch.images.shape[-1], math.isqrt(logits.shape[1])
     tokens = logits.unflatten(1, (grid, grid))
     if cfg.extractor.objective == "points":
-        labels = point_labels(find_seeds(xy, batch.valid, size // grid, cfg), None)
-        return {"total": point_loss(tokens, labels, LossConfig())}
-    side = WARMUP_SCALE * grid
+        targets = token_targets(find_seeds(xy, batch.valid, size // grid, cfg), None)
+        return {"total": point_loss(tokens, targets, LossConfig())}
+    side = UPSAMPLE * grid
     larger = interpolate(tokens[:, None], (side, side), mode="bilinear", align_corners=False)[:, 0]
     return {"total": box_tightness(larger.sigmoid(), box_masks(xy, size, side)).mean()}

@@ -1,7 +1,7 @@
 """EXITS: four extreme points per object -> pseudo masks -> any instance segmenter (CVPR 2024, arXiv 2405.20729).
 
 crop of an object --frozen transformer--> similarity --Sinkhorn, a few hops--> tokens of object and background
-crop --generator, taught by these tokens and by itself--> pseudo mask --as if annotated--> instance segmenter
+crop --generator, supervised by these tokens and by itself--> pseudo mask --as if annotated--> instance segmenter
 
 With boxes in place of extreme points, and nothing retrieved, the same code is MAL (CVPR 2023).
 """
@@ -10,28 +10,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from wsis.core.config import changed
 from wsis.core.errors import ConfigError
-from wsis.core.types import Batch, Dataset, Instances, Sample, Trace
+from wsis.core.types import Batch, Dataset, ExtremePoints, Instances, Sample, Trace
 from wsis.data.masks import box_pixels
-from wsis.data.transforms import collate
 from wsis.methods.exits.config import ExitsConfig
-from wsis.methods.exits.crops import CropAugment, ObjectCrops, paste
-from wsis.methods.exits.labels import (
-    PointLabels,
-    Seeds,
-    clicks,
-    find_seeds,
-    point_labels,
-    pushed,
-    scores,
-    select,
-    tokens_at,
-)
-from wsis.methods.exits.model import Extractor, Outputs, SelfTeaching, build_teaching
+from wsis.methods.exits.crops import Crop, CropAugment, ObjectCrops, paste
+from wsis.methods.exits.labels import TokenTargets, clicks, select, token_scores, token_targets
+from wsis.methods.exits.model import Exits, Extractor, SelfTeaching, build_extractor, build_teaching
 from wsis.methods.exits.objective import objective
 from wsis.models.segmenters import build_segmenter, restore_segmenter
 from wsis.models.segmenters import predict as segment
@@ -41,206 +30,168 @@ from wsis.training.loop import TrainingData
 CROPS_AT_ONCE = 32
 
 
-class Exits(nn.Module):
-    """All that a finished run needs: the generator, which labels, and the final segmenter, which predicts.
-
-    network: None where the final model learns from true masks. segmenter: None where the run has no final model.
-    """
-
-    def __init__(self, network: SelfTeaching | None, segmenter: nn.Module | None) -> None:
-        super().__init__()
-        self.network, self.segmenter = network, segmenter
-
-    @property
-    def generator(self) -> SelfTeaching:
-        """The network.
-
-        Raises:
-            ConfigError: there is none.
-        """
-        if self.network is None:
-            raise ConfigError(
-                "this run has no generator, since its final model learned from true masks (final.masks=truth): it "
-                "predicts, but cannot label; label with a run of final.masks=pseudo"
-            )
-        return self.network
-
-    def forward(self, jittered: Tensor, images: Tensor) -> Outputs:
-        return self.generator(jittered, images)
-
-
 def mal(cfg: ExitsConfig) -> ExitsConfig:
     """`cfg` as the baseline: boxes, a tight-box loss on every crop, no extractor."""
     return changed(cfg, supervision="boxes", **{"loss.mil": 4.0})
 
 
 def build(cfg: ExitsConfig) -> Exits:
-    """Generator and segmenter with their pretrained weights, of these what the settings need."""
-    f, network, segmenter = cfg.final, None, None
-    if f.masks == "pseudo":
-        network = build_teaching(cfg)
-    if cfg.segmenter.steps:
-        segmenter = build_segmenter(f.segmenter, cfg.classes, f.backbone, f.weights)
-    return Exits(network, segmenter)
+    """Those of the networks that the settings need, with their pretrained weights."""
+    final, segmenter = cfg.final, None
+    extractor = build_extractor(cfg).eval().requires_grad_(False) if cfg.has_extractor else None
+    network = build_teaching(cfg) if cfg.has_generator else None
+    if final.schedule.steps:
+        segmenter = build_segmenter(final.segmenter, cfg.classes, final.backbone, final.weights)
+    return Exits(extractor, network, segmenter)
 
 
 def restore(cfg: ExitsConfig, folder: Path) -> Exits:
-    """The trained networks of a run folder; what the run did not train is None."""
-    network = load_network(cfg, folder) if cfg.final.masks == "pseudo" else None
-    segmenter = load_segmenter(cfg, folder) if cfg.segmenter.steps else None
-    return Exits(network, segmenter)
+    """The trained networks of a run folder."""
+    return Exits(
+        load_extractor(cfg, folder) if cfg.has_extractor else None,
+        load_network(cfg, folder) if cfg.has_generator else None,
+        load_segmenter(cfg, folder) if cfg.final.schedule.steps else None,
+    )
+
+
+def load_extractor(cfg: ExitsConfig, folder: Path) -> Extractor:
+    """The extractor of a run folder, frozen."""
+    model = build_extractor(cfg.for_dry_run())
+    load_weights(model, folder / "extractor.safetensors")
+    return model.eval().requires_grad_(False)
+
+
+def load_network(cfg: ExitsConfig, folder: Path) -> SelfTeaching:
+    """The generator of a run folder."""
+    model = build_teaching(cfg.for_dry_run())
+    load_weights(model, folder / "network.safetensors")
+    return model.eval()
+
+
+def load_segmenter(cfg: ExitsConfig, folder: Path) -> nn.Module:
+    """The final model of a run folder."""
+    final, path = cfg.final, folder / "final.safetensors"
+    return restore_segmenter(final.segmenter, cfg.classes, final.backbone, final.weights, path).eval()
 
 
 def training_data(dataset: Dataset, cfg: ExitsConfig) -> TrainingData:
     """Random crops of single objects."""
-    return TrainingData(
-        dataset=ObjectCrops(dataset, cfg.crop, training=True), augment=CropAugment(cfg.crop, training=True)
-    )
+    crops = ObjectCrops(dataset, cfg.size, training=True)
+    return TrainingData(dataset=crops, augment=CropAugment(cfg.size, training=True))
 
 
 @torch.no_grad()
-def token_scores(extractor: Extractor, batch: Batch, cfg: ExitsConfig) -> tuple[Tensor, Seeds]:
-    """What a walk from clicks and background brings to each token of a batch of crops, float32 [B, n], and its seeds.
-
-    batch: crops of one object each, with `extreme_points` in crop pixels.
-    """
-    patch = extractor.encoder.patch
-    others = other_clicks(batch, patch, cfg) if cfg.seeds.other_objects else None
-    seeds = find_seeds(clicks(batch), batch.valid, patch, cfg, others)
-    return scores(extractor.similarity(batch.images), seeds, cfg.walk), seeds
-
-
-def other_clicks(batch: Batch, patch: int, cfg: ExitsConfig) -> Tensor:
-    """Tokens of a batch of crops that hold the click of another object, bool [B, n]; `batch.points` has four for each."""
-    side = batch.images.shape[-1] // patch
-    hits = torch.zeros(len(batch.images), side * side, device=batch.images.device)
-    if batch.points is None:
-        return hits > 0
-    held = tokens_at(pushed(batch.points.xy.view(-1, 4, 2), cfg.seeds), patch, side)
-    return hits.index_add_(0, batch.points.image[::4], held.float()) > 0
-
-
-@torch.no_grad()
-def find_points(extractor: Extractor | None, batch: Batch, cfg: ExitsConfig) -> PointLabels | None:
+def targets(model: Exits, batch: Batch, cfg: ExitsConfig) -> TokenTargets:
     """Tokens of a batch of crops with their labels: given by the clicks and the box, or retrieved by the walk.
 
-    The thresholds are `cfg.walk.tau_fg` and `tau_bg`. Without an extractor (MAL) there are none.
+    The thresholds are `cfg.walk.tau_fg` and `tau_bg`, see `stages.with_thresholds`. Without an extractor (MAL) there are no
+    labels.
     """
-    if extractor is None:
-        return None
-    found, seeds = token_scores(extractor, batch, cfg)
-    return point_labels(seeds, select(found, seeds, cfg.walk))
+    if model.extractor is None:
+        tokens = (batch.images.shape[-1] // model.generator.student.encoder.patch) ** 2
+        return TokenTargets.none(len(batch.images), tokens, batch.images.device)
+    score, seeds = token_scores(model.extractor, batch, cfg)
+    return token_targets(seeds, select(score, seeds, cfg.walk))
 
 
-def loss(model: nn.Module, batch: Batch, targets: PointLabels | None, cfg: ExitsConfig) -> dict[str, Tensor]:
-    """The objective on a batch of crops of one object each.
-
-    targets: of `find_points`; None teaches from the boxes alone. Terms: mil, point, crf, total.
-    """
-    seen = batch.images if batch.jittered is None else batch.jittered
-    return objective(model(seen, batch.images), seen, clicks(batch), targets, cfg)
+def loss(model: nn.Module, batch: Batch, targets: TokenTargets, cfg: ExitsConfig) -> dict[str, Tensor]:
+    """The objective on a batch of crops of one object each. Terms: mil, point, crf, total."""
+    view = batch.images if batch.jittered is None else batch.jittered
+    return objective(model(view, batch.images), view, clicks(batch), targets, cfg)
 
 
-@torch.no_grad()
-def pseudo_labels(
-    model: Exits | SelfTeaching | None, batch: Batch, cfg: ExitsConfig, trace: bool = False
-) -> list[Instances] | tuple[list[Instances], Trace]:
-    """One mask per object with extreme points, in order, of each whole image: filled boxes, or a generator's masks.
+def pseudo_labels(model: Exits | None, batch: Batch, cfg: ExitsConfig) -> list[Instances]:
+    """One mask per object with extreme points, in order, of each whole image: filled boxes, or the generator's masks.
 
-    model: all of a run, or its generator alone; None for filled boxes. Scores are the mean probability within the mask.
-    With `trace` also the probabilities of the crops.
+    Scores are the mean probability within the mask. What becomes of an empty mask, `cfg.mask.on_empty` says.
 
     Raises:
         ConfigError: the run has no generator. ValueError: the batch has no extreme points.
     """
-    if batch.extreme_points is None:
-        raise ValueError("pseudo_labels needs extreme_points in the batch")
-    network = model.generator if isinstance(model, Exits) else model
-    found, trace_of, _ = label_objects(network, batch, cfg)
-    return (found, trace_of) if trace else found
+    boxes = filled_boxes(batch)
+    if model is None:
+        return boxes
+    return [without_empty(*pair, cfg) for pair in zip(generated_masks(model, batch, cfg), boxes, strict=True)]
 
 
-@torch.no_grad()
-def label_objects(network: SelfTeaching | None, batch: Batch, cfg: ExitsConfig) -> tuple[list[Instances], Trace, int]:
-    """`pseudo_labels`, always with its trace, and the number of objects whose mask was empty."""
-    samples, clicked = unstacked(batch), batch.extreme_points
-    assert clicked is not None
-    boxes = [
-        Instances.make(box_pixels(e.boxes, s.size), e.labels, ids=e.ids) for e, s in zip(clicked, samples, strict=True)
-    ]
-    if network is None:
-        return boxes, Trace({"boxes": torch.cat([b.masks.flatten() for b in boxes])}), 0
-    augment = CropAugment(cfg.crop, training=False)
-    crops = [
-        augment(replace(s, extreme_points=e[i : i + 1]), 0)
-        for s, e in zip(samples, clicked, strict=True)
-        for i in range(len(e))
-    ]
-    parts = [batch.images.new_zeros(0, cfg.crop.size, cfg.crop.size)]
-    for start in range(0, len(crops), CROPS_AT_ONCE):
-        images = collate(crops[start : start + CROPS_AT_ONCE]).images.to(batch.images.device)
-        parts.append(mask_probability(network, images, cfg))
-    probability = torch.cat(parts)
-    windows, made, empty = iter([crop.window for crop in crops]), [], []
-    for box, e, p in zip(boxes, clicked, probability.split([len(e) for e in clicked]), strict=True):
-        shown = [next(windows) for _ in range(len(e))]
-        masks = paste(p, shown, e.boxes, (box.masks.shape[1], box.masks.shape[2]), cfg.mask.threshold)
-        empty.append(~masks.flatten(1).any(1))
-        made.append(_filled(masks, empty[-1], p, box, cfg))
-    return made, Trace({"probability": probability}), int(torch.cat(empty).sum())
+def explain(model: Exits | None, batch: Batch, cfg: ExitsConfig) -> Trace:
+    """The boxes [K, 4] that are filled, or the generator's probabilities in the crops [K, C, C], of all images."""
+    if model is None:
+        return Trace({"boxes": torch.cat([points.boxes for points in _extreme_points(batch)])})
+    return Trace({"probability": _probability(model, _crops(batch, cfg), cfg)})
 
 
-def _filled(masks: Tensor, empty: Tensor, probability: Tensor, boxes: Instances, cfg: ExitsConfig) -> Instances:
-    """Masks of one image with their scores; what is done with those that are `empty`, `cfg.mask.on_empty` says."""
+def filled_boxes(batch: Batch) -> list[Instances]:
+    """The boxes that the clicks of each whole image span, as masks."""
+    found = zip(_extreme_points(batch), _sizes(batch), strict=True)
+    return [Instances.make(box_pixels(points.boxes, size), points.labels, ids=points.ids) for points, size in found]
+
+
+def generated_masks(model: Exits, batch: Batch, cfg: ExitsConfig) -> list[Instances]:
+    """The generator's masks of all objects of each whole image, some of which may be empty, with their scores."""
+    crops, masks, start = _crops(batch, cfg), [], 0
+    probability = _probability(model, crops, cfg)
     inside = probability > cfg.mask.threshold
-    certain = (probability * inside).flatten(1).sum(1) / inside.flatten(1).sum(1).clamp(min=1)
-    masks = torch.where(empty[:, None, None], boxes.masks, masks)
-    made = Instances.make(masks, boxes.labels, scores=certain, ids=boxes.ids)
-    return made[~empty] if cfg.mask.on_empty == "drop" else made
+    scores = (probability * inside).flatten(1).sum(1) / inside.flatten(1).sum(1).clamp(min=1)
+    for points, size in zip(_extreme_points(batch), _sizes(batch), strict=True):
+        rows = slice(start, start + len(points))
+        windows = [crop.window for crop in crops[rows]]
+        pasted = paste(probability[rows], windows, points.boxes, size, cfg.mask.threshold)
+        masks.append(Instances.make(pasted, points.labels, scores=scores[rows], ids=points.ids))
+        start += len(points)
+    return masks
 
 
-def unstacked(batch: Batch) -> list[Sample]:
-    """The images of a batch one by one, uint8 and without padding, with their extreme points."""
-    assert batch.extreme_points is not None
-    out = []
-    for k, (image, valid) in enumerate(zip(batch.images, batch.valid, strict=True)):
-        height, width = int(valid.any(1).sum()), int(valid.any(0).sum())
+def without_empty(masks: Instances, boxes: Instances, cfg: ExitsConfig) -> Instances:
+    """The masks of one image; in place of an empty one its filled box or nothing (`cfg.mask.on_empty`)."""
+    empty = ~masks.masks.flatten(1).any(1)
+    if cfg.mask.on_empty == "drop":
+        return masks[~empty]
+    return replace(masks, masks=torch.where(empty[:, None, None], boxes.masks, masks.masks))
+
+
+def _extreme_points(batch: Batch) -> list[ExtremePoints]:
+    if batch.extreme_points is None:
+        raise ValueError("pseudo labels need extreme_points in the batch")
+    return batch.extreme_points
+
+
+def _sizes(batch: Batch) -> list[tuple[int, int]]:
+    """(height, width) of each image without its padding."""
+    return [(int(valid.any(1).sum()), int(valid.any(0).sum())) for valid in batch.valid]
+
+
+def _crops(batch: Batch, cfg: ExitsConfig) -> list[Crop]:
+    """The crops of all objects of whole images."""
+    augment, crops = CropAugment(cfg.size, training=False), []
+    for image, (height, width), points in zip(batch.images, _sizes(batch), _extreme_points(batch), strict=True):
+        # The images were 8 bits and are so again without loss: crops are resized in whole levels, as in training.
         pixels = (image[:, :height, :width] * 255).round().to(torch.uint8)
-        out.append(Sample(image=pixels, image_id=batch.image_ids[k], extreme_points=batch.extreme_points[k]))
-    return out
-
-
-def mask_probability(network: SelfTeaching, images: Tensor, cfg: ExitsConfig) -> Tensor:
-    """Probabilities of masks of crops [B, 3, C, C] in [0, 1], at the crops' size: float32 [B, C, C]."""
-    networks = {"student": [network.student], "teacher": [network.teacher], "mean": [network.student, network.teacher]}
-    views = []
-    for one in networks[cfg.mask.source]:
-        views += [one(images), *([one(images.flip(3)).flip(2)] if cfg.mask.flip else [])]
-    small = torch.stack([view.float().sigmoid() for view in views]).mean(0)
-    return interpolate(small[:, None], images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+        sample = Sample(image=pixels, image_id=0)
+        crops += [augment(replace(sample, extreme_points=points[i : i + 1]), 0) for i in range(len(points))]
+    return crops
 
 
 @torch.no_grad()
-def predict(model: Exits, images: Tensor, cfg: ExitsConfig) -> list[Instances]:
-    """Instances of images [B, 3, H, W] in [0, 1] by the final segmenter, without any label; scores in [0, 1].
+def _probability(model: Exits, crops: list[Crop], cfg: ExitsConfig) -> Tensor:
+    """The generator's probabilities in crops, float32 [K, C, C], where its weights are."""
+    side, mask = cfg.size.crop, cfg.mask
+    parts = [next(model.generator.parameters()).new_zeros(0, side, side)]
+    for start in range(0, len(crops), CROPS_AT_ONCE):
+        images = torch.stack([crop.image for crop in crops[start : start + CROPS_AT_ONCE]]).float().div_(255)
+        parts.append(model.generator.probability(images, mask.source, mask.flip))
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def predict(model: Exits, images: Float[Tensor, "B 3 H W"], cfg: ExitsConfig) -> list[Instances]:
+    """Instances of images in [0, 1] by the final segmenter, without any label; scores in [0, 1].
 
     Raises:
-        ConfigError: the run was told to train no segmenter.
+        ConfigError: the run was set to train no segmenter.
     """
     if model.segmenter is None:
-        raise ConfigError("this run has no final model (segmenter.steps=0): it labels, but cannot predict; train one")
+        raise ConfigError(
+            "this run has no final model (final.schedule.steps=0): it labels, but cannot predict; train one"
+        )
     return segment(model.segmenter, images)
-
-
-def load_network(cfg: ExitsConfig, folder: Path) -> SelfTeaching:
-    """The trained generator of a run folder."""
-    model = build_teaching(changed(cfg, **{"generator.weights": "random"}))
-    load_weights(model, folder / "network.safetensors")
-    return model
-
-
-def load_segmenter(cfg: ExitsConfig, folder: Path) -> nn.Module:
-    """The trained final model of a run folder."""
-    f = cfg.final
-    path = folder / "segmenter.safetensors"
-    return restore_segmenter(f.segmenter, cfg.classes, f.backbone, f.weights, path)
