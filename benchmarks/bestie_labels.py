@@ -7,10 +7,10 @@ from benchmarks import reference_refine as reference
 from benchmarks.bestie import CLASSES, scene
 from benchmarks.measure import Case, Size
 from wsis.core.config import changed
-from wsis.core.types import InstanceMap
-from wsis.methods.bestie import FULL, decode, render
+from wsis.methods.bestie import FULL, decode
 from wsis.methods.bestie.labels import refined_labels
 from wsis.methods.bestie.model import Outputs
+from wsis.methods.bestie.objective import render
 from wsis.ops.components import table
 
 CFG = changed(FULL, classes=CLASSES)
@@ -42,9 +42,8 @@ def _inference(size: Size, device: torch.device) -> tuple[Outputs]:
 
 
 def _decode_fast(outputs: Outputs) -> tuple[Tensor, Tensor, Tensor]:
-    found = decode(outputs, None, CFG)
-    assert isinstance(found, InstanceMap)
-    return found.ids, found.labels, found.scores
+    instances = decode(outputs, None, CFG).instances
+    return instances.ids, instances.labels, instances.scores
 
 
 def _by_first_pixel(result: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]:
@@ -61,7 +60,7 @@ CASES = [
     Case(
         name="label refinement",
         prepare=_refinement,
-        fast=lambda *inputs: render(refined_labels(*inputs, CFG)[0], CFG),
+        fast=lambda *inputs: render(refined_labels(*inputs, CFG), CFG),
         plain=lambda *inputs: reference.refine(*inputs, CFG),
         canonical=tuple,
     ),

@@ -53,12 +53,7 @@ def tiny():
         **{f"{name}.steps": 2 for name in schedules},
         **{f"{name}.batch_size": 2 for name in schedules},
         **{f"{name}.warmup": 0 for name in schedules},
-        **{
-            "semantic.weights": "random",
-            "semantic.scales": (1.0,),
-            "augment.crop": SIDE,
-            "augment.classifier_crop": SIDE,
-        },
+        **{"semantic.weights": "random", "semantic.scales": (1.0,), "size.crop": SIDE, "size.classifier_crop": SIDE},
     )
 
 

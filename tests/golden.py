@@ -57,7 +57,7 @@ SIMFORMER = {
     "split": "random:0.25:48",
 }
 RUNS = {
-    "bestie_tags": ("bestie", BESTIE | {"semantic.retrain": True, "maskrcnn.steps": 3, "maskrcnn.batch_size": 2}),
+    "bestie_tags": ("bestie", BESTIE | {"semantic.retrain": True, "final.steps": 3, "final.batch_size": 2}),
     "bestie_points": ("bestie", BESTIE | {"supervision": "points", "flip": True}),
     "bestie_agnostic": (
         "bestie",

@@ -27,7 +27,7 @@ FAST = (
     "--set weights=random --set classifier_weights=random --set semantic.weights=random "
     "--set semantic.scales=[1.0] "
     "--set classifier.steps=2 --set network.steps=2 --set network.batch_size=2 --set classifier.batch_size=2 "
-    "--set augment.crop=64 --set augment.classifier_crop=64 --device cpu"
+    "--set size.crop=64 --set size.classifier_crop=64 --device cpu"
 )
 
 

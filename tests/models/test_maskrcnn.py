@@ -1,18 +1,20 @@
 """Mask R-CNN: one training by heart, torchvision's own sizes, and the stage that follows BESTIE's network."""
 
+import importlib
+
 import pytest
 import torch
 
 from wsis.core.config import changed
-from wsis.core.types import InstanceMap
 from wsis.data.transforms import collate
 from wsis.data.world import World, WorldConfig
 from wsis.data.wrappers import InMemory
-from wsis.methods.bestie import finish
+from wsis.methods.bestie import restore_final
 from wsis.models.segmenters import build_segmenter, predict
 from wsis.models.segmenters.targets import JsonMasks, Target, Window
 from wsis.training.stages import Workspace
 
+stages = importlib.import_module("wsis.methods.bestie.stages")
 SCENES = WorldConfig(size=64, objects=(1, 2), classes=("cat", "car"))
 
 
@@ -40,25 +42,18 @@ def test_stage_learns_from_the_masks_that_the_network_makes(world, tiny, options
     def first_object(model, batch, cfg):
         """The true mask of each picture's first object, in place of a network's."""
         (sample,) = [s for s in world if s.image_id == batch.image_ids[0]]
-        truth = sample.truth[:1]
-        return InstanceMap(
-            ids=truth.masks.long(),
-            image=torch.zeros(1, dtype=torch.long),
-            labels=truth.labels,
-            centers=torch.zeros(1, 2),
-            scores=torch.ones(1),
-        )
+        return [sample.truth[:1]]
 
-    monkeypatch.setattr(finish, "restore", lambda cfg, folder: torch.nn.Identity())
-    monkeypatch.setattr(finish, "pseudo_labels", first_object)
-    cfg = changed(tiny, classes=2, **{"maskrcnn.steps": 1, "maskrcnn.batch_size": 2})
-    report = finish.train_maskrcnn(Workspace(cfg=cfg, train=world, val=world, folder=options.folder, options=options))
+    monkeypatch.setattr(stages, "restore", lambda cfg, folder: torch.nn.Identity())
+    monkeypatch.setattr(stages, "pseudo_labels", first_object)
+    cfg = changed(tiny, classes=2, **{"final.steps": 1, "final.batch_size": 2})
+    report = stages.train_final(Workspace(cfg=cfg, train=world, val=world, folder=options.folder, options=options))
     assert report["pseudo_masks"] == 3 and 0 <= report["mAP50"] <= 1
-    assert (options.folder / "maskrcnn.csv").exists()
+    assert (options.folder / "final.csv").exists()
     stored = JsonMasks(options.folder / "pseudo_train.json", world.classes)
     whole = Window((64, 64), (0, 0), (64, 64), False)
     assert torch.equal(stored.target(world[0].image_id, whole).masks.bool(), world[0].truth.masks[:1])
-    again = finish.restore(cfg, options.folder).eval()
+    again = restore_final(cfg, options.folder).eval()
     assert len(predict(again, collate([world[0]]).images)) == 1
 
 

@@ -8,13 +8,13 @@ from wsis.core.files import read_json, write_json
 from wsis.core.table import Table, table
 
 if TYPE_CHECKING:
-    from wsis.core.types import IGNORE, Batch, Dataset, ExtremePoints, InstanceMap, Instances, Points, Sample
+    from wsis.core.types import IGNORE, Batch, Dataset, ExtremePoints, Instances, Points, Sample
 
 __all__ = ["changed", "fingerprint", "flatten", "sources"]
 __all__ += ["AnnotationError", "ConfigError", "DataError"]
 __all__ += ["read_json", "write_json"]
 __all__ += ["Table", "table"]
-__all__ += ["Batch", "Dataset", "ExtremePoints", "IGNORE", "InstanceMap", "Instances", "Points", "Sample"]
+__all__ += ["Batch", "Dataset", "ExtremePoints", "IGNORE", "Instances", "Points", "Sample"]
 
 
 def __getattr__(name: str) -> object:

@@ -72,35 +72,6 @@ class Instances(Rows):
 
 
 @dataclass(frozen=True, kw_only=True)
-class InstanceMap:
-    """Disjoint instances of a whole batch: one id map and one row per instance. What label generation works on.
-
-    ids: int64 [B, H, W], 0 = no instance, i + 1 = row i. image, labels: int64 [K]. centers: float32 [K, 2], (y, x).
-    scores: float32 [K] in [0, 1].
-    """
-
-    ids: Tensor
-    image: Tensor
-    labels: Tensor
-    centers: Tensor
-    scores: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def unbind(self) -> list[Instances]:
-        """One `Instances` per image of the batch, rows in order, rows without a pixel dropped."""
-        out = []
-        for b, ids in enumerate(self.ids):
-            rows = (self.image == b).nonzero()[:, 0]
-            masks = ids[None] == (rows + 1)[:, None, None]
-            seen = masks.flatten(1).any(1)
-            rows = rows[seen]
-            out.append(Instances.make(masks[seen], self.labels[rows], scores=self.scores[rows]))
-        return out
-
-
-@dataclass(frozen=True, kw_only=True)
 class Points(Rows):
     """Labelled points of one image or of a batch: clicks of an annotator, or cues that a network found.
 
@@ -138,6 +109,11 @@ class Points(Rows):
     @classmethod
     def none(cls) -> Self:
         return cls.make(torch.zeros(0, 2), torch.zeros(0, dtype=torch.long))
+
+    @property
+    def centers(self) -> Tensor:
+        """The points in the order of maps: float32 [N, 2], (y, x)."""
+        return self.xy.flip(1)
 
     @classmethod
     def batch(cls, points: list[Self]) -> Self:

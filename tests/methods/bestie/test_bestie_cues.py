@@ -29,7 +29,7 @@ def found(points):
 
 
 class Plain(nn.Module):
-    """A "classifier" of stride 8 whose maps are the mean colours of cells, the third one negative."""
+    """A "classifier" of stride 8 whose maps are the mean colors of cells, the third one negative."""
 
     def forward(self, images):
         return nn.functional.avg_pool2d(images, 8) * torch.tensor([1.0, 2.0, -1.0])[:, None, None]
@@ -88,7 +88,7 @@ def test_weak_peaks_are_not_stored():
     assert found(cues) == [(17, 12, 1)]
 
 
-def test_a_higher_neighbour_hides_a_peak():
+def test_a_higher_neighbor_hides_a_peak():
     two = torch.maximum(bump(8, 6), bump(8, 12, 0.9))
     assert len(extract_cues(maps(two, two), ALL, CUES)) == 4
     assert found(extract_cues(maps(two, two * 0), ALL, changed(FULL, **{"cues.kernel": 15}).cues)) == [(6, 8, 0)]
@@ -99,10 +99,11 @@ def test_classes_without_a_tag_have_no_cues():
     assert found(extract_cues(maps(bump(6, 5), bump(12, 17)), tags, CUES)) == [(17, 12, 1)]
 
 
-def test_at_most_top_by_value():
+def test_the_highest_of_too_many(monkeypatch):
+    monkeypatch.setattr("wsis.methods.bestie.cues.MAX_CUES", 2)
     heights = torch.linspace(0.5, 1, 6)
     many = torch.stack([bump(10, 3 + 9 * i, h, (20, 60)) for i, h in enumerate(heights)]).amax(0)
-    cues = extract_cues(many[None, None], ALL[:, :1], changed(FULL, **{"cues.kernel": 5, "cues.top": 2}).cues)
+    cues = extract_cues(many[None, None], ALL[:, :1], changed(FULL, **{"cues.kernel": 5}).cues)
     assert found(cues) == [(48, 10, 0), (39, 10, 0)]
 
 
@@ -113,38 +114,31 @@ def test_cues_of_a_batch_name_their_image():
     assert cues.xy.tolist() == [[5, 6], [9, 3]]
 
 
-def test_maps_smaller_than_top():
+def test_maps_of_fewer_pixels_than_cues():
     cues = extract_cues(torch.ones(1, 1, 2, 2), ALL[:, :1], CUES)
     assert len(cues) <= 4
 
 
 # Class maps
 
-SHARP = {"semantic.background": 0.4, "semantic.uncertain": 0.125, "semantic.sharpen": 0}
+SHARP = {"semantic.background": 0.4, "semantic.sharpen": 0}
 
 
 def test_class_maps_by_hand():
-    values = torch.tensor([[[0.9, 0.1, 0.0, 0.5], [0.2, 0.6, 0.25, 0.3]]])  # 2 classes, 4 pixels
-    made = semantic_map_from_activations(
+    values = torch.tensor([[[0.9, 0.1, 0.0, 0.5], [0.2, 0.6, 0.25, 0.48]]])  # 2 classes, 4 pixels
+    class_maps = semantic_map_from_activations(
         values.view(1, 2, 1, 4), torch.zeros(1, 3, 1, 4), changed(FULL, **SHARP).semantic
     )
-    assert made.tolist() == [[[1, 2, 0, IGNORE]]]
+    assert class_maps.tolist() == [[[1, 2, 0, IGNORE]]]
 
 
-def test_class_maps_without_ignored_pixels():
-    settings = changed(FULL, **{**SHARP, "semantic.uncertain": 0.0}).semantic
-    values = torch.tensor([0.3, 0.4, 0.5]).view(1, 1, 1, 3)
-    made = semantic_map_from_activations(values, torch.zeros(1, 3, 1, 3), settings)
-    assert made.tolist() == [[[0, 0, 1]]]
-
-
-def test_sharpened_maps_follow_the_colours():
-    """A map that leaks over a colour edge is drawn back to it."""
+def test_sharpened_maps_follow_the_colors():
+    """A map that leaks over a color edge is drawn back to it."""
     image = torch.zeros(1, 3, 24, 24)
     image[..., 12:] = 1
     values = torch.full((1, 1, 24, 24), 0.1)
     values[..., :15] = 0.7
-    settings = changed(FULL, **{**SHARP, "semantic.uncertain": 0.0, "semantic.sharpen": 30}).semantic
-    made = semantic_map_from_activations(values, image, settings)[0]
-    assert made[:, :11].float().mean() > 0.95
-    assert made[:, 14:].float().mean() < 0.05
+    sharpening = changed(FULL, **{**SHARP, "semantic.sharpen": 30}).semantic
+    class_map = semantic_map_from_activations(values, image, sharpening)[0]
+    assert class_map[:, :11].float().mean() > 0.95
+    assert class_map[:, 14:].float().mean() < 0.05

@@ -7,18 +7,19 @@ from hypothesis import strategies as st
 from torch import nn
 
 from wsis.core.config import changed
-from wsis.core.types import IGNORE, Batch, InstanceMap, Points
-from wsis.methods.bestie import FULL, decode, infer, official, predict, pseudo_labels
-from wsis.methods.bestie.labels import component_labels, point_labels, refined_labels
+from wsis.core.types import IGNORE, Batch, Points
+from wsis.methods.bestie import FULL, decode, infer, official, predict, pseudo_labels, training_data
+from wsis.methods.bestie.labels import InstanceMap, component_labels, point_labels, refined_labels
 from wsis.methods.bestie.model import Outputs
 from wsis.methods.bestie.objective import render
 
 CFG = changed(FULL, classes=3, sigma=3.0, center_kernel=13, min_area=15)
+NO_CLUSTERS = {"cluster.area": 1000}  # no disc is as large
 ROW_OF_FIVE = [(20, 12 + 12 * i) for i in range(5)]
 
 
 def discs(centers, radius=7, labels=None, size=(40, 96)):
-    """Discs of one image, pixels of two go to the nearer centre: the true InstanceMap."""
+    """Discs of one image, pixels of two go to the nearer center: the true InstanceMap."""
     y, x = torch.meshgrid(*(torch.arange(s) for s in size), indexing="ij")
     at = torch.tensor(centers, dtype=torch.float)
     square = (y - at[:, 0, None, None]) ** 2 + (x - at[:, 1, None, None]) ** 2
@@ -51,7 +52,7 @@ def tags_of(truth, cfg=CFG):
 
 
 def refine(truth, outputs=None, cfg=CFG):
-    return refined_labels(outputs or exact(truth, cfg), class_map(truth), tags_of(truth, cfg), cfg)[0]
+    return refined_labels(outputs or exact(truth, cfg), class_map(truth), tags_of(truth, cfg), cfg)
 
 
 def same_regions(a, b):
@@ -190,9 +191,9 @@ def test_images_of_a_batch_do_not_mix():
     ],
     ids=["one", "two touching", "five touching", "two classes touching"],
 )
-@pytest.mark.parametrize("cluster", [True, False])
+@pytest.mark.parametrize("cluster", [{}, NO_CLUSTERS], ids=["clusters", "peaks alone"])
 def test_perfect_outputs_give_the_truth(centers, labels, cluster):
-    truth, cfg = discs(centers, labels=labels), changed(CFG, **{"cluster.enabled": cluster})
+    truth, cfg = discs(centers, labels=labels), changed(CFG, **cluster)
     found = refine(truth, cfg=cfg)
     assert same_regions(found, truth)
     a, b = render(found, cfg), render(truth, cfg)
@@ -215,18 +216,18 @@ def test_six_touching_discs_are_left_out():
 
 
 def six_centers_five_winners(loser):
-    """Six touching discs; the pixels of number `loser` vote for its neighbour."""
+    """Six touching discs; the pixels of number `loser` vote for its neighbor."""
     truth = discs([(20, 8 + 12 * i) for i in range(6)])
     outputs, lost = exact(truth), truth.ids[0] == loser + 1
-    neighbour = loser - 1 if loser else 1
-    moved = truth.centers[neighbour] - truth.centers[loser]
+    neighbor = loser - 1 if loser else 1
+    moved = truth.centers[neighbor] - truth.centers[loser]
     return truth, outputs._replace(offset=outputs.offset + moved[:, None, None] * lost)
 
 
 @pytest.mark.parametrize(("loser", "found"), [(5, 5), (0, 0)])
 def test_the_release_counts_the_largest_number_in_use(loser, found):
-    """Centres come in raster order: the last loses its pixels and five numbers are in use, or the first."""
-    cfg = changed(CFG, **{"cluster.enabled": False})
+    """Centers come in raster order: the last loses its pixels and five numbers are in use, or the first."""
+    cfg = changed(CFG, **NO_CLUSTERS)
     truth, outputs = six_centers_five_winners(loser)
     assert len(refine(truth, outputs, cfg)) == 0
     assert len(refine(truth, outputs, changed(cfg, compat="official"))) == found
@@ -234,7 +235,7 @@ def test_the_release_counts_the_largest_number_in_use(loser, found):
 
 def test_a_center_without_pixels_draws_nothing():
     """All vote for the first of two peaks of class 1; the second draws on no map."""
-    cfg = changed(CFG, **{"cluster.enabled": False})
+    cfg = changed(CFG, **NO_CLUSTERS)
     truth = discs([(20, 20), (20, 32)], labels=[1, 1])
     outputs = exact(truth)
     to_first = outputs.offset + torch.tensor([0.0, -12])[:, None, None] * (truth.ids == 2)
@@ -260,9 +261,9 @@ def test_a_region_whose_center_went_elsewhere_points_to_the_component():
     probability = 0.8
     semantic = torch.full((1, 4, *size), -30.0)
     semantic[:, 0], semantic[:, 1] = torch.tensor([1 - probability, probability]).log()[:, None, None]
-    cfg = changed(CFG, **{"cluster.enabled": False})
+    cfg = changed(CFG, **NO_CLUSTERS)
     outputs = Outputs(semantic, render(bar, cfg).center * 0.9, offset)
-    found = refined_labels(outputs, classes, torch.tensor([[True, False, False]]), cfg)[0]
+    found = refined_labels(outputs, classes, torch.tensor([[True, False, False]]), cfg)
     assert found.centers.tolist() == [[10, 10], [10, 31]]  # columns 0..63, rows 5..15
     torch.testing.assert_close(found.scores, torch.tensor([0.9 * probability, probability]))
 
@@ -274,7 +275,7 @@ def test_clustering_finds_what_the_heat_misses():
     found = refine(truth, weak)
     assert found.centers.tolist() == [[20, 20]]  # heat 0.04 is below min_heat
     assert found.scores.item() == pytest.approx(1, abs=1e-5)
-    assert len(refine(truth, weak, changed(CFG, **{"cluster.enabled": False}))) == 0
+    assert len(refine(truth, weak, changed(CFG, **NO_CLUSTERS))) == 0
 
 
 def random_outputs(seed, size=(40, 48)):
@@ -291,7 +292,7 @@ def test_weights_are_fractions_on_tagged_foreground(seed, foreground):
     outputs, classes = random_outputs(seed)
     tags = torch.tensor([[True, False, True], [False, True, False]])
     cfg = changed(CFG, **{"refine.foreground": foreground})
-    found, decoded = refined_labels(outputs, classes, tags, cfg)
+    found = refined_labels(outputs, classes, tags, cfg)
     weight = render(found, cfg).weight[:, 0]
     assert weight.min() >= 0
     assert weight.max() <= 1
@@ -308,7 +309,7 @@ def test_refinement_has_no_history_and_no_chance():
     outputs, classes = random_outputs(0)
     outputs = Outputs(*(x.requires_grad_() for x in outputs))
     tags = torch.ones(2, 3, dtype=torch.bool)
-    first, second = (refined_labels(outputs, classes, tags, CFG)[0] for _ in range(2))
+    first, second = (refined_labels(outputs, classes, tags, CFG) for _ in range(2))
     assert not any(v.requires_grad for v in vars(first).values())
     assert all(torch.equal(v, getattr(second, k)) for k, v in vars(first).items())
 
@@ -321,7 +322,7 @@ def test_heat_above_one_does_not_raise_the_weight():
 
 def test_nothing_in_the_image():
     truth = discs([(20, 20)])
-    found = refined_labels(exact(truth), torch.zeros_like(truth.ids), tags_of(truth), CFG)[0]
+    found = refined_labels(exact(truth), torch.zeros_like(truth.ids), tags_of(truth), CFG)
     assert len(found) == 0
     assert not found.ids.any()
 
@@ -389,7 +390,7 @@ def test_clicks_on_a_predicted_map():
 
 def test_exact_maps_give_exact_masks():
     truth = discs([(20, 20), (20, 32), (20, 70)], labels=[0, 0, 2])
-    found = decode(exact(truth), None, CFG)
+    found = decode(exact(truth), None, CFG).instances
     assert same_regions(found, truth)
     assert found.labels.tolist() == [0, 0, 2]
     torch.testing.assert_close(found.scores, torch.ones(3))
@@ -407,14 +408,14 @@ def certain(truth, probability):
 def test_scores_are_center_times_class():
     truth = discs([(20, 20)])
     outputs = certain(truth, 0.8)
-    found = decode(outputs._replace(center=outputs.center * 0.5), None, CFG)
+    found = decode(outputs._replace(center=outputs.center * 0.5), None, CFG).instances
     assert found.scores.item() == pytest.approx(0.5 * 0.8)
 
 
 def test_scores_of_clustered_centers_are_squared():
     truth = discs([(20, 20)])
     outputs = certain(truth, 0.8)
-    found = decode(outputs._replace(center=outputs.center * 0.09), None, CFG)
+    found = decode(outputs._replace(center=outputs.center * 0.09), None, CFG).instances
     assert found.scores.item() == pytest.approx(0.8**2)
 
 
@@ -422,22 +423,22 @@ def test_components_without_a_center():
     truth = discs([(20, 20), (20, 60)], labels=[0, 1])
     outputs = certain(truth, 0.8)
     cold = outputs._replace(center=outputs.center * torch.where(torch.arange(96) < 40, 1.0, 0.04))
-    kept = decode(cold, None, CFG)
+    kept = decode(cold, None, CFG).instances
     assert same_regions(kept, truth)
     assert kept.scores.tolist() == pytest.approx([0.8, 0.04 * 0.8])
-    dropped = decode(cold, None, changed(CFG, keep_centerless=False))
+    dropped = decode(cold, None, changed(CFG, keep_centerless=False)).instances
     assert torch.equal(dropped.ids > 0, truth.ids == 1)
 
 
 def test_tags_remove_classes():
     truth = discs([(20, 20), (20, 60)], labels=[0, 1])
-    found = decode(exact(truth), torch.tensor([[False, True, True]]), CFG)
+    found = decode(exact(truth), torch.tensor([[False, True, True]]), CFG).instances
     assert found.labels.tolist() == [1]
 
 
 def test_more_than_five_are_found_at_inference():
     truth = discs([(20, 8 + 12 * i) for i in range(6)])
-    assert same_regions(decode(exact(truth), None, CFG), truth)
+    assert same_regions(decode(exact(truth), None, CFG).instances, truth)
 
 
 # Inference
@@ -456,7 +457,7 @@ class Fixed(nn.Module):
 
 
 class Equivariant(nn.Module):
-    """A mirrored image has mirrored maps: classes and centers are colours, offsets slopes of colour."""
+    """A mirrored image has mirrored maps: classes and centers are colors, offsets slopes of color."""
 
     def forward(self, images):
         padded = nn.functional.pad(images.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
@@ -480,8 +481,8 @@ def images():
 
 def test_predict_gives_exact_masks():
     truth = discs([(20, 20), (20, 32), (20, 70)], labels=[0, 0, 2], size=(32, 96))
-    found = predict(Fixed(exact(truth)), torch.rand(1, 3, 32, 96), CFG)
-    assert same_regions(found, truth)
+    (found,) = predict(Fixed(exact(truth)), torch.rand(1, 3, 32, 96), CFG)
+    assert sorted(found.masks.flatten(1).tolist()) == sorted(truth.unbind()[0].masks.flatten(1).tolist())
 
 
 @pytest.mark.parametrize(
@@ -489,14 +490,14 @@ def test_predict_gives_exact_masks():
 )
 def test_sides_are_multiples_of_32(size, long_side, seen):
     model = Fixed(Outputs(*(torch.zeros(1, c, *seen) for c in (4, 3, 2))))
-    outputs = infer(model, torch.rand(1, 3, *size), changed(CFG, long_side=long_side))
+    outputs = infer(model, torch.rand(1, 3, *size), changed(CFG, size__test_long_side=long_side))
     assert model.sizes == [seen]
     assert {tuple(x.shape[-2:]) for x in outputs} == {size}
 
 
 @pytest.mark.parametrize(("compat", "too_far"), [("clean", 0), ("official", 1 / 3)])
 def test_offsets_follow_the_size(compat, too_far):
-    """32 x 64 maps shown at 24 x 48: votes meet in the centre; as released they overshoot by a third."""
+    """32 x 64 maps shown at 24 x 48: votes meet in the center; as released they overshoot by a third."""
     truth = discs([(15, 31)], radius=14, size=(32, 64))
     outputs = infer(Fixed(exact(truth)), torch.rand(1, 3, 24, 48), changed(CFG, compat=compat))
     place = torch.stack(torch.meshgrid(torch.arange(24), torch.arange(48), indexing="ij"))
@@ -538,15 +539,21 @@ def test_pseudo_labels_need_labels():
     batch = Batch(images=torch.rand(1, 3, 32, 32), image_ids=(1,), valid=torch.ones(1, 32, 32, dtype=torch.bool))
     with pytest.raises(ValueError, match="semantic_maps, points and tags"):
         pseudo_labels(None, batch, CFG)
-    with pytest.raises(ValueError, match="needs points"):
+    with pytest.raises(ValueError, match="need points"):
         pseudo_labels(Equivariant(), batch, changed(CFG, supervision="points"))
+
+
+def test_a_clicked_pixel_belongs_to_its_own_mask_whatever_the_network_says():
+    ids = torch.zeros(1, 4, 6, dtype=torch.long)
+    ids[:, :, :3] = 1  # all of the left half to the first click, nothing to the second
+    points = Points.make(torch.tensor([[0.0, 0.0], [2.0, 3.0]]), torch.tensor([0, 1]), ids=torch.tensor([7, 9]))
+    rows = {"image": points.image, "labels": points.labels, "centers": points.centers, "scores": points.scores}
+    (masks,) = InstanceMap(ids=ids, **rows).per_click(points)
+    assert masks.ids.tolist() == [7, 9] and masks.labels.tolist() == [0, 1]
+    assert masks.masks.flatten(1).sum(1).tolist() == [11, 1] and masks.masks[1, 3, 2]
 
 
 def test_the_release_differs_where_it_says():
     cfg = official(FULL)
-    assert (cfg.compat, cfg.pam.alpha, cfg.cues.threshold, cfg.augment.pad_label) == (
-        "official",
-        0.7,
-        0.7,
-        "background",
-    )
+    assert (cfg.compat, cfg.pam.alpha, cfg.cues.threshold) == ("official", 0.7, 0.7)
+    assert [training_data([], c).augment.pad_value for c in (FULL, cfg)] == [IGNORE, 0]

@@ -6,20 +6,12 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from wsis.core.config import changed
-from wsis.core.types import IGNORE, InstanceMap
 from wsis.methods.bestie import FULL
+from wsis.methods.bestie.labels import InstanceMap
 from wsis.methods.bestie.model import Outputs
-from wsis.methods.bestie.objective import (
-    Targets,
-    center_map,
-    guided,
-    hard_cross_entropy,
-    objective,
-    regression,
-    render,
-    unguided,
-)
+from wsis.methods.bestie.objective import Targets, center_map, guided, objective, regression, render, unguided
 from wsis.ops.grouping import splat_gaussians
+from wsis.ops.losses import hard_cross_entropy
 
 CFG = changed(FULL, classes=2, sigma=2.0)
 
@@ -145,46 +137,6 @@ def test_gradients_are_right():
     assert torch.autograd.gradcheck(terms, maps)
 
 
-# Semantic term
-
-
-@pytest.fixture
-def semantic():
-    generator = torch.Generator().manual_seed(0)
-    target = torch.randint(0, 3, (2, 6, 10), generator=generator)
-    target[0, :2], target[1, :, 7:] = IGNORE, IGNORE
-    return torch.randn(2, 3, 6, 10, generator=generator), target
-
-
-def test_all_pixels_is_the_mean_cross_entropy(semantic):
-    logits, target = semantic
-    torch.testing.assert_close(hard_cross_entropy(*semantic, 1.0), cross_entropy(logits, target, ignore_index=IGNORE))
-
-
-@pytest.mark.parametrize(("official", "pixels"), [(False, 120 - 20 - 18), (True, 120)])
-@pytest.mark.parametrize("fraction", [0.2, 0.5, 0.9])
-def test_mean_of_the_hardest(semantic, fraction, official, pixels):
-    """The release takes its share of all pixels; where that is more than there are labels, zeros join."""
-    losses = cross_entropy(*semantic, ignore_index=IGNORE, reduction="none").flatten()
-    expected = losses.sort(descending=True).values[: int(fraction * pixels)].mean()
-    torch.testing.assert_close(hard_cross_entropy(*semantic, fraction, official), expected)
-
-
-@pytest.mark.parametrize("pixels", [1, 3, 7, 9])
-def test_the_mean_is_over_what_was_taken(pixels):
-    logits, target = torch.zeros(1, 3, 1, pixels), torch.zeros(1, 1, pixels, dtype=torch.long)
-    assert hard_cross_entropy(logits, target, 0.2).item() == pytest.approx(torch.tensor(3.0).log().item())
-
-
-@pytest.mark.parametrize("fraction", [0.2, 1.0])
-def test_nothing_labelled(fraction):
-    logits = torch.randn(1, 3, 4, 4, requires_grad=True)
-    loss = hard_cross_entropy(logits, torch.full((1, 4, 4), IGNORE), fraction)
-    loss.backward()
-    assert loss.item() == 0
-    assert not logits.grad.any()
-
-
 # The whole
 
 
@@ -207,7 +159,7 @@ def test_total(refined):
 
 def test_the_plain_mean_is_a_switch():
     out, target = outputs(), torch.zeros(1, 24, 32, dtype=torch.long)
-    cfg = changed(CFG, **{"loss.semantic": "mean"})
+    cfg = changed(CFG, **{"loss.hard_fraction": 1.0})
     term = objective(out, target, render(instances(), cfg), None, cfg)["semantic"]
     torch.testing.assert_close(term, cross_entropy(out.semantic, target))
 
@@ -219,7 +171,7 @@ RADIUS = 5
 
 
 def drifting_scenes(count, seed):
-    """Two bright discs an image, labelled, and two dim ones: images, all instances, the labelled, who is dim."""
+    """Two bright discs an image, labeled, and two dim ones: images, all instances, the labeled, who is dim."""
     generator = torch.Generator().manual_seed(seed)
     slots = torch.tensor([[8, 8], [8, 24], [24, 8], [24, 24]])
     centers = slots + torch.randint(-2, 3, (count, 4, 2), generator=generator)
@@ -239,25 +191,25 @@ def drifting_scenes(count, seed):
     )
     renumbered = torch.cat([torch.zeros(1).long(), bright.flatten().cumsum(0) * bright.flatten()])
     rows = bright.flatten()
-    labelled = InstanceMap(
+    labeled = InstanceMap(
         ids=renumbered[every.ids],
         image=every.image[rows],
         labels=every.labels[rows],
         centers=every.centers[rows],
         scores=every.scores[rows],
     )
-    return images, every, labelled, ~rows
+    return images, every, labeled, ~rows
 
 
 def recall_of_missing_discs(iag):
-    """Share of unlabelled discs that hold a center above the refinement's threshold after training."""
+    """Share of unlabeled discs that hold a center above the refinement's threshold after training."""
     torch.manual_seed(0)
     cfg = changed(TOY, **{"loss.iag": iag, "loss.unguided_norm": "matched"})
-    images, every, labelled, missing = drifting_scenes(8, seed=0)
+    images, every, labeled, missing = drifting_scenes(8, seed=0)
     layers = [nn.Conv2d(i, o, 5, padding=2) for i, o in ((1, 12), (12, 12), (12, 3))]
     network = nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
     optimizer = torch.optim.Adam(network.parameters(), 3e-3)
-    targets, semantic = render(labelled, cfg), (every.ids > 0).long()
+    targets, semantic = render(labeled, cfg), (every.ids > 0).long()
     for _ in range(120):
         maps = network(images)
         out = Outputs(torch.zeros(len(images), 2, 32, 32), maps[:, :1], maps[:, 1:])

@@ -5,13 +5,12 @@ image --network--> semantic, center and offset maps --grouping--> instances, and
 """
 
 from wsis.methods.bestie.config import FULL, TINY, BestieConfig
-from wsis.methods.bestie.stages import stages
+from wsis.methods.bestie.labels import InstanceMap, decode
+from wsis.methods.bestie.stages import restore_final, stages
 from wsis.methods.bestie.verbs import (
     build,
-    decode,
     explain,
     infer,
-    instance_labels,
     loss,
     official,
     predict,
@@ -21,21 +20,5 @@ from wsis.methods.bestie.verbs import (
     training_data,
 )
 
-__all__ = [
-    "targets",
-    "explain",
-    "instance_labels",
-    "training_data",
-    "BestieConfig",
-    "FULL",
-    "TINY",
-    "build",
-    "decode",
-    "infer",
-    "loss",
-    "official",
-    "predict",
-    "pseudo_labels",
-    "restore",
-    "stages",
-]
+__all__ = ["FULL", "TINY", "BestieConfig", "InstanceMap", "build", "decode", "explain", "infer", "loss", "official"]
+__all__ += ["predict", "pseudo_labels", "restore", "restore_final", "stages", "targets", "training_data"]

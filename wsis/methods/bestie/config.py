@@ -1,6 +1,5 @@
 """Settings of BESTIE with their sources. FULL is the paper's VOC 2012 setting, TINY the same algorithm for two cores."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
@@ -22,16 +21,13 @@ class CueConfig:
     """Peaks of the class activation maps as instance cues."""
 
     threshold: float = paper(0.5, "supp. text; official code 0.7", unit="probability")
-    store_above: float = paper(0.1, "official code", unit="probability")
     kernel: int = paper(15, "official code", unit="px", scales=True)
-    top: int = paper(25, "official code", unit="cues per class")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterConfig:
     """Centers from the offset map: small connected areas where the offset is short."""
 
-    enabled: bool = paper(True, "supp. Sec. 1")
     threshold: float = paper(2.5, "supp. Sec. 1", unit="px")
     area: int = paper(21, "supp. Sec. 1", unit="px")
     tolerance: int = paper(3, "supp. Sec. 1", unit="px")
@@ -45,7 +41,6 @@ class RefineConfig:
     """Online self-refinement of the labels."""
 
     enabled: bool = paper(True, "Table 1 (supp.)")
-    start: int = paper(0, "official code", unit="step", scales=True)
     threshold: float = paper(0.3, "official code", unit="center map value")
     max_instances: int = paper(5, "official code", unit="instances per component")
     foreground: Literal["labels", "prediction"] = paper("labels", "official code; Fig. 2 draws prediction")
@@ -57,50 +52,35 @@ class LossConfig:
 
     iag: bool = paper(True, "Table 1 (supp.)")
     unguided_norm: Literal["mean", "matched"] = paper("mean", "official code, without IAG")
-    semantic: Literal["ohem", "mean"] = paper("ohem", "official code; listing 6 has the plain mean")
-    hard_fraction: float = paper(0.2, "official code", unit="fraction of pixels")
+    hard_fraction: float = paper(0.2, "official code; listing 6 has the plain mean, 1", unit="fraction of pixels")
     center_weight: float = paper(200.0, "supp. listing 6")
     offset_weight: float = paper(0.01, "supp. listing 6", unit="1 / px")
-    semantic_weight: float = paper(1.0, "supp. listing 6")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SemanticConfig:
     """Where the semantic maps come from: the released maps are not part of any weak chain that we can run."""
 
-    source: Literal["cam", "drs", "folder", "truth"] = ours(
-        "cam", "the simplest honest weak chain; `truth` is an oracle"
-    )
+    source: Literal["cam", "drs", "folder", "truth"] = ours("cam", "the simplest weak chain; truth is an oracle")
     folder: str = ours("", "read with source=folder: class-map PNGs named like the images")
-    background: float = ours(
-        0.2, "usual constant; coarse maps of small images want more", unit="normalised CAM", scales=True
-    )
-    uncertain: float = ours(0.05, "closer calls are ignored, not taught", unit="difference of probabilities")
+    background: float = ours(0.2, "usual; coarse maps need more", unit="normalized activation", scales=True)
     sharpen: int = ours(10, "as in the refinement's paper; 0 leaves the maps as they are", unit="steps", scales=True)
-    scales: tuple[float, ...] = ours(
-        (0.5, 1.0, 1.5, 2.0), "usual multi-scale CAM", unit="of the image size", scales=True
-    )
-    drs_delta: float = ours(0.55, "recalled from the DRS release", unit="fraction of the maximum")
+    scales: tuple[float, ...] = ours((0.5, 1.0, 1.5, 2.0), "usual", unit="of the image size", scales=True)
     backbone: str = ours("resnet50", "of the network that retrains on the maps", scales=True)
     weights: str = ours("imagenet", "as for the other networks", scales=True)
-    retrain: bool = ours(
-        True,
-        "the authors' maps are predictions of a network trained on pseudo labels; minutes are too few for it",
-        scales=True,
-    )
+    retrain: bool = ours(True, "as the authors' maps are made; minutes are too few for it", scales=True)
 
 
 @dataclass(frozen=True, kw_only=True)
-class AugmentConfig:
-    """Random changes of a training image."""
+class SizeConfig:
+    """Sizes of images in training and inference; the aspect is kept, except for the classifier."""
 
     crop: int = paper(416, "official code", unit="px", scales=True)
     long_side: int = paper(449, "official code; 0 keeps the size", unit="px", scales=True)
     scale: tuple[float, float] = paper((0.7, 1.3), "official code", unit="of the image size", scales=True)
-    scale_step: float = paper(0.1, "official code; 0 is continuous")
     classifier_crop: int = paper(321, "official code", unit="px", scales=True)
-    classifier_resize: int = paper(384, "official code", unit="px", scales=True)
-    pad_label: Literal["ignore", "background"] = ours("ignore", "the release pads with background, which teaches it")
+    classifier_resize: int = paper(384, "official code; 0 keeps the size", unit="px", scales=True)
+    test_long_side: int = paper(0, "official code: 0 keeps the size", unit="px", scales=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,9 +104,6 @@ class BestieConfig:
     center_threshold: float = paper(0.1, "official code, at inference", unit="center map value")
     keep_centerless: bool = paper(True, "official code: val_ignore=False")
     flip: bool = paper(False, "official script, image-level")
-    long_side: int = paper(
-        0, "official code: images keep their size; else the side at inference", unit="px", scales=True
-    )
     compat: Literal["clean", "official"] = ours("clean", "official repeats the release's defects, for parity tests")
 
     pam: PamConfig = PamConfig()
@@ -135,39 +112,33 @@ class BestieConfig:
     refine: RefineConfig = RefineConfig()
     loss: LossConfig = LossConfig()
     semantic: SemanticConfig = SemanticConfig()
-    augment: AugmentConfig = AugmentConfig()
+    size: SizeConfig = SizeConfig()
     classifier: Schedule = paper(
         Schedule(31_750, 5, "sgd", 1e-3, "step", (0.333, 0.667), nesterov=True, weight_decay=5e-4, new_lr=10.0),
         "supp. text, 15 epochs; learning-rate groups from the official code",
     )
-    network: Schedule = paper(
-        Schedule(50_000, 16, "adam", 5e-5, "poly", warmup=2000), "supp. text; warm-up from the official code"
-    )
+    network: Schedule = paper(Schedule(50_000, 16, "adam", 5e-5, warmup=2000), "supp. text; official code: warm-up")
     semantic_network: Schedule = ours(
-        Schedule(20_000, 16, "adam", 5e-5, "poly", warmup=2000),
+        Schedule(20_000, 16, "adam", 5e-5, warmup=2000),
         "the maps' own network (not released) learns like the instance network, for the usual DeepLab length",
     )
-    maskrcnn: Schedule = ours(
+    final: Schedule = ours(
         Schedule(0, 16, "sgd", 0.02, "step", (0.667, 0.889), weight_decay=1e-4, warmup=500),
         "the usual 1x schedule; 0 steps leave this optional stage out",
     )
 
     @property
     def image_side(self) -> int:
-        """Pixels of a training image's side, for trials on random numbers."""
-        return self.augment.crop
+        return self.size.crop
 
     @property
     def clicks(self) -> Clicks | None:
-        """The annotation of every object that the method needs."""
         return "mask_random" if self.supervision == "points" else None
 
     def for_dry_run(self) -> Self:
-        """These settings with random weights, for random images."""
         return changed(self, **{"weights": "random", "classifier_weights": "random", "semantic.weights": "random"})
 
-    def for_classes(self, names: Sequence[str]) -> Self:
-        """These settings for data with the classes `names`."""
+    def for_classes(self, names: tuple[str, ...]) -> Self:
         return changed(self, classes=len(names))
 
 
@@ -196,11 +167,11 @@ TINY = changed(
         "semantic_network.steps": 150,
         "semantic_network.lr": 3e-3,
         "semantic_network.warmup": 20,
-        "augment.crop": 96,
-        "augment.long_side": 0,
-        "augment.scale": (0.8, 1.2),
-        "augment.classifier_crop": 96,
-        "augment.classifier_resize": 0,
+        "size.crop": 96,
+        "size.long_side": 0,
+        "size.scale": (0.8, 1.2),
+        "size.classifier_crop": 96,
+        "size.classifier_resize": 0,
         "classifier.steps": 100,
         "classifier.batch_size": 16,
         "classifier.lr": 5e-3,

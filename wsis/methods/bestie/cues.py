@@ -1,67 +1,93 @@
-"""From a classifier to instance cues and semantic maps (supp. Listings 1 and 2; section on semantic maps is ours)."""
+"""From a classifier to instance cues and class maps (supp. Listings 1 and 2; the way to class maps is ours)."""
 
 import torch
-from torch import Tensor
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
-from wsis.core.types import IGNORE, Points
-from wsis.methods.bestie.config import CueConfig, SemanticConfig
+from wsis.core.types import IGNORE, Points, Sample
+from wsis.data.transforms import collate, resize
+from wsis.methods.bestie.config import BestieConfig, CueConfig, SemanticConfig
 from wsis.methods.bestie.model import Classifier
 from wsis.ops.grouping import max_pool
 from wsis.ops.pamr import pixel_adaptive_refinement
 
+MIN_SCORE = 0.1  # of a stored cue (official code)
+MAX_CUES = 25  # per class and image (official code)
+MIN_MARGIN = 0.05  # ours: where the two best probabilities are closer, the pixel is ignored
+
+
+def classifier(cfg: BestieConfig, activation: nn.Module, layers: tuple[int, ...]) -> Classifier:
+    """A classifier of the settings' backbone with an activation of its own in `layers`."""
+    return Classifier(cfg.classifier_backbone, cfg.classifier_weights, cfg.classes, activation, layers)
+
+
+def classifier_input(sample: Sample, cfg: BestieConfig) -> Sample:
+    """The sample as a square of the classifier's crop size, as in the release: the aspect is not kept."""
+    return resize(sample, (cfg.size.classifier_crop, cfg.size.classifier_crop))
+
+
+def image_maps(
+    model: Classifier, sample: Sample, cfg: BestieConfig, scales: tuple[float, ...], device: torch.device
+) -> Float[Tensor, "1 C H W"]:
+    """Class activation maps of one image at its own size."""
+    batch = collate([classifier_input(sample, cfg)]).to(device)
+    assert batch.tags is not None
+    return activation_maps(model, batch.images, batch.tags, sample.size, scales)
+
 
 @torch.no_grad()
 def activation_maps(
-    model: Classifier, images: Tensor, tags: Tensor, size: tuple[int, int], scales: tuple[float, ...] = (1.0,)
-) -> Tensor:
-    """Class activation maps in [0, 1]: mean over flips and scales of the positive activations, largest value per class 1.
+    model: nn.Module,
+    images: Float[Tensor, "B 3 h w"],
+    tags: Bool[Tensor, "B C"],
+    size: tuple[int, int],
+    scales: tuple[float, ...] = (1.0,),
+) -> Float[Tensor, "B C H W"]:
+    """Class activation maps in [0, 1]: mean over flips and scales of the positive activations, divided by the maximum.
 
-    images: [B, 3, H, W] in [0, 1]. tags: bool [B, C]; maps of other classes are 0. size: (H, W) of the result.
-    Returns [B, C, H, W].
+    images: in [0, 1]. tags: the maps of other classes are 0. size: (H, W) of the result.
     """
     total = torch.zeros(1, device=images.device)
     for scale in scales:
         # Multiples of the stride keep the cells of the flipped image on those of the plain one.
         scaled = [max(32, round(side * scale / 32) * 32) for side in images.shape[-2:]]
         x = interpolate(images, scaled, mode="bilinear", align_corners=False)
-        maps = model(torch.cat([x, x.flip(3)])).relu()
-        plain, flipped = maps.chunk(2)
+        plain, flipped = model(torch.cat([x, x.flip(3)])).relu().chunk(2)
         maps = interpolate((plain + flipped.flip(3)) / 2, size, mode="bilinear", align_corners=False)
         total = total + maps
     total = total * tags[:, :, None, None]
     return total / (total.amax((2, 3), keepdim=True) + 1e-5)
 
 
-def extract_cues(maps: Tensor, tags: Tensor, cfg: CueConfig) -> Points:
+def extract_cues(maps: Float[Tensor, "B C H W"], tags: Bool[Tensor, "B C"], cfg: CueConfig) -> Points:
     """Local maxima of activation maps as instance cues (supp. Listing 2).
 
-    maps: [B, C, H, W] in [0, 1]. tags: bool [B, C]. After a 3 x 3 mean, a pixel is a cue if it is the highest of its
-    `kernel` x `kernel` neighbourhood and above `store_above`; at most `top` per class, by value.
+    maps: in [0, 1]. After a 3 x 3 mean, a pixel is a cue if it is the highest of its `kernel` x `kernel` neighborhood
+    and above `MIN_SCORE`; each class of an image keeps its `MAX_CUES` highest.
     """
     smooth = avg_pool2d(maps, 3, 1, 1)
-    peak = (smooth == max_pool(smooth, cfg.kernel)) & (smooth > cfg.store_above) & tags[:, :, None, None]
-    value = (smooth * peak).flatten(2)
-    kept = min(cfg.top, value.shape[-1])
-    scores, place = value.topk(kept, dim=-1)  # [B, C, top]
+    peak = (smooth == max_pool(smooth, cfg.kernel)) & (smooth > MIN_SCORE) & tags[:, :, None, None]
+    values = (smooth * peak).flatten(2)
+    scores, pixels = values.topk(min(MAX_CUES, values.shape[-1]), dim=-1)  # [B, C, MAX_CUES]
     image, label, rank = (scores > 0).nonzero(as_tuple=True)
-    pixel, width = place[image, label, rank], maps.shape[-1]
-    return Points.make(
-        torch.stack((pixel % width, pixel // width), dim=1), label, scores=scores[image, label, rank], image=image
-    )
+    pixel, width = pixels[image, label, rank], maps.shape[-1]
+    xy = torch.stack((pixel % width, pixel // width), dim=1)
+    return Points.make(xy, label, scores=scores[image, label, rank], image=image)
 
 
-def semantic_map_from_activations(maps: Tensor, images: Tensor, cfg: SemanticConfig) -> Tensor:
-    """Class map int64 [B, H, W]: the strongest class or background, 255 where the two best are closer than `uncertain`.
-
-    maps: [B, C, H, W] in [0, 1]; the background competes as a constant. images: [B, 3, H, W] in [0, 1].
-    """
+def semantic_map_from_activations(
+    maps: Float[Tensor, "B C H W"], images: Float[Tensor, "B 3 H W"], cfg: SemanticConfig
+) -> Int64[Tensor, "B H W"]:
+    """Class map of activations in [0, 1], with which the background competes as a constant; see `sharpened`."""
     scores = torch.cat([torch.full_like(maps[:, :1], cfg.background), maps], dim=1)
     return sharpened(scores / scores.sum(1, keepdim=True), images, cfg)
 
 
-def sharpened(probabilities: Tensor, images: Tensor, cfg: SemanticConfig) -> Tensor:
-    """Class map of probabilities [B, C + 1, H, W] after `sharpen` steps of refinement by the image's colours."""
+def sharpened(
+    probabilities: Float[Tensor, "B K H W"], images: Float[Tensor, "B 3 H W"], cfg: SemanticConfig
+) -> Int64[Tensor, "B H W"]:
+    """The most probable class after `sharpen` steps of refinement by the image's colors, 255 where two are close."""
     probabilities = pixel_adaptive_refinement(probabilities, images, cfg.sharpen)
     best = probabilities.topk(2, dim=1)
-    return best.indices[:, 0].masked_fill(best.values[:, 0] - best.values[:, 1] < cfg.uncertain, IGNORE)
+    return best.indices[:, 0].masked_fill(best.values[:, 0] - best.values[:, 1] < MIN_MARGIN, IGNORE)

@@ -1,18 +1,20 @@
 """BESTIE's label generation: pseudo labels from cues, refined labels from the network's own maps, and decoding.
 
     supp. Listing 4   component_labels: one component, one cue
-    supp. Listing 3   wsis.grouping.cluster_centers, called by find_instances
+    supp. Listing 3   wsis.ops.grouping.cluster_centers, called by decode
     supp. Listing 5   refined_labels; with points: point_labels
 
 Everything works on whole batches; class maps have 0 = background and 1..C.
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
-from wsis.core.types import IGNORE, InstanceMap, Points
+from wsis.core.types import IGNORE, Instances, Points
 from wsis.methods.bestie.config import BestieConfig
 from wsis.methods.bestie.model import Outputs
 from wsis.ops.components import connected_components, table
@@ -27,30 +29,72 @@ from wsis.ops.grouping import (
 )
 
 
-def tagged(classes: Tensor, tags: Tensor) -> Tensor:
-    """`classes` [B, H, W] with what is ignored or not among the image's tags [B, C] set to background."""
+@dataclass(frozen=True, kw_only=True)
+class InstanceMap:
+    """Disjoint instances of a whole batch: one id map, and one row per instance.
+
+    ids: 0 = no instance, i + 1 = row i. image: index within the batch. labels: 0..C-1. centers: (y, x). scores: in [0, 1].
+    """
+
+    ids: Int64[Tensor, "B H W"]
+    image: Int64[Tensor, " K"]
+    labels: Int64[Tensor, " K"]
+    centers: Float32[Tensor, "K 2"]
+    scores: Float32[Tensor, " K"]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def unbind(self) -> list[Instances]:
+        """One `Instances` per image of the batch, rows in order, rows without a pixel dropped."""
+        images = []
+        for b, ids in enumerate(self.ids):
+            rows = (self.image == b).nonzero()[:, 0]
+            masks = ids[None] == (rows + 1)[:, None, None]
+            filled = masks.flatten(1).any(1)
+            rows = rows[filled]
+            images.append(Instances.make(masks[filled], self.labels[rows], scores=self.scores[rows]))
+        return images
+
+    def per_click(self, points: Points) -> list[Instances]:
+        """One `Instances` per image, where row i belongs to click i, has its annotation id and contains its pixel."""
+        images = []
+        for b, ids in enumerate(self.ids):
+            rows = (points.image == b).nonzero()[:, 0]
+            x, y = points.xy[rows].long().unbind(1)
+            ids = ids.clone()
+            ids[y, x] = rows + 1
+            masks = ids == (rows + 1)[:, None, None]
+            images.append(Instances.make(masks, points.labels[rows], scores=self.scores[rows], ids=points.ids[rows]))
+        return images
+
+
+def tagged(classes: Int64[Tensor, "B H W"], tags: Bool[Tensor, "B C"]) -> Int64[Tensor, "B H W"]:
+    """A class map with what is ignored or not among the image's tags set to background."""
     allowed = torch.cat([tags.new_zeros(len(tags), 1), tags], dim=1)  # [B, C + 1]
     image = torch.arange(len(tags), device=tags.device)[:, None, None]
-    inside = classes != IGNORE
-    return classes * (inside & allowed[image, classes * inside])
+    known = classes != IGNORE
+    return classes * (known & allowed[image, classes * known])
 
 
-def foreground_probability(semantic: Tensor, tags: Tensor | None) -> Tensor:
-    """Softmax of logits [B, C + 1, H, W]; channels of classes that are not among the tags [B, C] become 0."""
+def class_probability(semantic: Float[Tensor, "B K H W"], tags: Bool[Tensor, "B C"] | None) -> Float[Tensor, "B K H W"]:
+    """Softmax of logits, K = C + 1; channels of classes that are not among the tags become 0."""
     probability = semantic.softmax(1)
     if tags is None:
         return probability
     return probability * torch.cat([torch.ones_like(tags[:, :1]), tags], dim=1)[:, :, None, None]
 
 
-def count_cues(classes: Tensor, points: Points, threshold: float) -> tuple[Tensor, Tensor]:
-    """The components of class maps, int64 [B, H, W], and how many cues of its class each holds, int64 [count + 1].
+def count_cues(
+    classes: Int64[Tensor, "B H W"], points: Points, threshold: float
+) -> tuple[Int64[Tensor, "B H W"], Int64[Tensor, " count"]]:
+    """The components of class maps, and how many cues of its class each holds; row 0 is the background.
 
-    classes: see `tagged`. A cue counts inside the image and with a score above `threshold`. Row 0 is the background.
+    classes: see `tagged`. A cue counts inside the image and with a score above `threshold`.
     """
     ids, count = connected_components(classes)
     height, width = ids.shape[-2:]
-    x, y = points.xy.round().long().unbind(1)
+    y, x = points.centers.round().long().unbind(1)
     inside = (x >= 0) & (y >= 0) & (x < width) & (y < height) & (points.scores > threshold)
     x, y = x.clamp(0, width - 1), y.clamp(0, height - 1)
     hit = inside & (classes[points.image, y, x] == points.labels + 1)
@@ -58,20 +102,20 @@ def count_cues(classes: Tensor, points: Points, threshold: float) -> tuple[Tenso
     return ids, cues.scatter_add_(0, ids[points.image, y, x] * hit, hit.long())
 
 
-def component_labels(classes: Tensor, points: Points, tags: Tensor, cfg: BestieConfig) -> InstanceMap:
+def component_labels(
+    classes: Int64[Tensor, "B H W"], points: Points, tags: Bool[Tensor, "B C"], cfg: BestieConfig
+) -> InstanceMap:
     """Components of the semantic map that hold exactly one cue of their class (supp. Listing 4).
 
-    classes: int64 [B, H, W], 255 = ignore. points: cues or clicks of the batch. tags: bool [B, C].
-    The center is the component's centroid cut to whole pixels, not the cue. Cues at or below `cues.threshold` do not
-    count. What is not accepted stays unlabelled.
+    classes: 255 = ignore. points: cues or clicks of the batch. The center is the component's centroid truncated to
+    integers, not the cue. Cues at or below `cues.threshold` do not count. What is not accepted stays unlabeled.
     """
     classes = tagged(classes, tags)
     ids, cues = count_cues(classes, points, cfg.cues.threshold)
     rows = table(ids, len(cues) - 1)
     accepted = (cues[1:] == 1) & (rows.area >= cfg.min_area)
-    number = torch.cat([accepted.new_zeros(1).long(), accepted.cumsum(0) * accepted])
     return InstanceMap(
-        ids=number[ids],
+        ids=_renumbered(ids, accepted),
         image=rows.image[accepted],
         labels=classes.flatten()[rows.first[accepted]] - 1,
         centers=rows.center[accepted].float(),
@@ -79,33 +123,48 @@ def component_labels(classes: Tensor, points: Points, tags: Tensor, cfg: BestieC
     )
 
 
+def _renumbered(ids: Tensor, chosen: Tensor) -> Tensor:
+    """`ids` with the chosen rows numbered 1, 2, ... and all others set to 0."""
+    return torch.cat([chosen.new_zeros(1).long(), chosen.cumsum(0) * chosen])[ids]
+
+
 class Decoded(NamedTuple):
-    """Instances found in a network's maps, with what led to them.
+    """The instances in a network's maps, and what led to them.
 
-    regions: int64 [B, H, W], 0 or 1 + row of `centers`. components: int64 [B, H, W], 0 or 1 + row of `middles`.
-    middles: float32 [M, 2], the components' centroids cut to whole pixels. centers: see grouping.Centers.
-    heat: [B, H, W], the center map of each pixel's class, 1 at clustered centres. statistics: of heat per region.
-    labels: int64 [N], majority class of the region. semantic_score: [N], mean probability of the class.
+    instances: scored center score x class probability, the latter squared for clustered centers. classes: the class map.
+    components: 0 or 1 + row of `centroids`, which are truncated to integers. heat: the center map of each pixel's class,
+    1 at clustered centers. centers: one per instance. statistics: of the heat in each instance. class_score: mean
+    probability of each instance's pixels for their classes.
     """
 
-    regions: Tensor
-    components: Tensor
-    middles: Tensor
+    instances: InstanceMap
+    classes: Int64[Tensor, "B H W"]
+    components: Int64[Tensor, "B H W"]
+    centroids: Float32[Tensor, "M 2"]
+    heat: Float[Tensor, "B H W"]
     centers: Centers
-    heat: Tensor
     statistics: RegionStatistics
-    labels: Tensor
-    semantic_score: Tensor
+    class_score: Float32[Tensor, " K"]
 
 
-def find_instances(
-    outputs: Outputs, classes: Tensor, probability: Tensor, threshold: float, cfg: BestieConfig, keep_centerless: bool
+@torch.no_grad()
+def decode(
+    outputs: Outputs,
+    tags: Bool[Tensor, "B C"] | None,
+    cfg: BestieConfig,
+    *,
+    classes: Int64[Tensor, "B H W"] | None = None,
+    refining: bool = False,
 ) -> Decoded:
-    """Centers inside each component of `classes` [B, H, W], and the pixels that vote for them.
+    """Find centers inside each component of the class map, and the pixels that vote for them.
 
-    probability: [B, C + 1, H, W]. threshold: of the center map. keep_centerless: a component without a center
-    becomes one instance. With class-agnostic centers a component is any connected foreground.
+    tags: restrict the classes; None allows all. classes: a class map in place of the predicted one. With class-agnostic
+    centers a component is any connected foreground. A component without a center becomes one instance if the settings
+    say so. refining: take the threshold of self-refinement, and no such components.
     """
+    outputs = Outputs(*(x.detach().float() for x in outputs))
+    probability = class_probability(outputs.semantic, tags)
+    classes = probability.argmax(1) if classes is None else classes
     agnostic = cfg.center_mode == "class_agnostic"
     components, count = connected_components((classes > 0).long() if agnostic else classes)
     rows = table(components, count)
@@ -113,45 +172,37 @@ def find_instances(
     components = components * large[components]
     channel = torch.zeros_like(classes) if agnostic else (classes - 1).clamp_min(0)
     heat = outputs.center.gather(1, channel[:, None])[:, 0]
-    centers = find_centers(heat, components, threshold, cfg.center_kernel)
-    if cfg.cluster.enabled:
-        k = cfg.cluster
-        clustered = cluster_centers(outputs.offset, components, k.threshold, k.area, k.tolerance, k.inclusive)
-        centers = merge_centers(centers, clustered, heat, k.min_heat, k.min_distance)
-        heat = _marked(heat, centers)
-    if keep_centerless:
-        centers = _with_centerless(centers, rows.center, rows.image, large[1:])
-    regions = group_pixels(outputs.offset, components, centers)
-    count = len(centers.component)
-    statistics = region_statistics(regions, count, heat)
-    return Decoded(
-        regions=regions,
-        components=components,
-        middles=rows.center.float(),
-        centers=centers,
-        heat=heat,
-        statistics=statistics,
-        labels=_majority(regions, count, classes, cfg.classes),
-        semantic_score=_mean(probability.gather(1, classes[:, None]), regions, statistics.area),
-    )
-
-
-def _marked(heat: Tensor, centers: Centers) -> Tensor:
-    """`heat` with 1 at clustered centres: their score is the certainty of the area check."""
-    y, x = centers.position.long().unbind(1)
+    threshold = cfg.refine.threshold if refining else cfg.center_threshold
+    k = cfg.cluster
+    peaks = find_centers(heat, components, threshold, cfg.center_kernel)
+    clustered = cluster_centers(outputs.offset, components, k.threshold, k.area, k.tolerance, k.inclusive)
+    centers = merge_centers(peaks, clustered, heat, k.min_heat, k.min_distance)
     marks = torch.zeros_like(heat)
-    marks[centers.image, y, x] = centers.clustered.float()
-    return torch.where(marks > 0, marks, heat)
+    marks[(centers.image, *centers.position.long().unbind(1))] = centers.clustered.float()
+    heat = torch.where(marks > 0, marks, heat)  # the area check makes a clustered center certain
+    if cfg.keep_centerless and not refining:
+        centers = _with_centerless(centers, rows.center, rows.image, large[1:])
+    regions, count = group_pixels(outputs.offset, components, centers), len(centers.component)
+    statistics = region_statistics(regions, count, heat)
+    class_score = _mean(probability.gather(1, classes[:, None]), regions, statistics.area)
+    score = torch.where(centers.clustered, class_score, statistics.max) * class_score
+    instances = InstanceMap(
+        ids=regions,
+        image=centers.image,
+        labels=_majority(regions, count, classes, cfg.classes),
+        centers=centers.position,
+        scores=score.clamp(0, 1),
+    )
+    return Decoded(instances, classes, components, rows.center.float(), heat, centers, statistics, class_score)
 
 
-def _with_centerless(centers: Centers, position: Tensor, image: Tensor, wanted: Tensor) -> Centers:
-    """Add the centroid of every wanted component that holds no center, with score 0."""
-    empty = wanted.clone()
+def _with_centerless(centers: Centers, position: Tensor, image: Tensor, eligible: Tensor) -> Centers:
+    """Add the centroid of every eligible component that holds no center, with score 0."""
+    empty = eligible.clone()
     empty[centers.component] = False
     rows = empty.nonzero()[:, 0]
-    added = Centers(
-        rows, image[rows], position[rows].float(), heat0 := torch.zeros(len(rows), device=rows.device), heat0 > 0
-    )
+    score = torch.zeros(len(rows), device=rows.device)
+    added = Centers(rows, image[rows], position[rows].float(), score, score > 0)
     return Centers(*(torch.cat(pair) for pair in zip(centers, added, strict=True)))
 
 
@@ -172,41 +223,35 @@ def _majority(regions: Tensor, count: int, classes: Tensor, num_classes: int) ->
 
 @torch.no_grad()
 def refined_labels(
-    outputs: Outputs, semantic_maps: Tensor | None, tags: Tensor, cfg: BestieConfig
-) -> tuple[InstanceMap, Decoded]:
+    outputs: Outputs, semantic_maps: Int64[Tensor, "B H W"] | None, tags: Bool[Tensor, "B C"], cfg: BestieConfig
+) -> InstanceMap:
     """Instance labels from the network's own maps (supp. Listing 5): missing objects are recovered, weights say how sure.
 
-    semantic_maps: int64 [B, H, W], the foreground; None, or `refine.foreground = "prediction"`, takes the predicted
-    one. tags: bool [B, C]. A component with more than `refine.max_instances` centers is left out. Scores are center
-    score x class probability; a region whose own center was grouped elsewhere points to the component's centroid.
+    semantic_maps: the foreground; None, or `refine.foreground = "prediction"`, takes the predicted one. A component with
+    more than `refine.max_instances` centers is left out. Scores are center score x class probability; a region whose own
+    center was grouped elsewhere points to the component's centroid.
     """
-    outputs = Outputs(*(x.detach().float() for x in outputs))
-    probability = foreground_probability(outputs.semantic, tags)
-    if semantic_maps is None or cfg.refine.foreground == "prediction":
-        classes = probability.argmax(1)
-    else:
-        classes = tagged(semantic_maps, tags)
-    found = find_instances(outputs, classes, probability, cfg.refine.threshold, cfg, keep_centerless=False)
-    sizes = torch.zeros(len(found.middles), dtype=torch.long, device=classes.device)
+    predicted = semantic_maps is None or cfg.refine.foreground == "prediction"
+    decoded = decode(outputs, tags, cfg, classes=None if predicted else tagged(semantic_maps, tags), refining=True)
+    instances, statistics, component = decoded.instances, decoded.statistics, decoded.centers.component
+    sizes = torch.zeros(len(decoded.centroids), dtype=torch.long, device=component.device)
     if cfg.compat == "official":  # the largest number that won a pixel counts, not the number of centers
-        rank = _rank(found.centers.component)
-        won = torch.where(found.statistics.area > 0, rank + 1, 0)
-        sizes.scatter_reduce_(0, found.centers.component, won, "amax")
+        number = torch.where(statistics.area > 0, _rank(component) + 1, 0)
+        sizes.scatter_reduce_(0, component, number, "amax")
     else:
-        sizes.scatter_add_(0, found.centers.component, torch.ones_like(found.centers.component))
-    crowded = sizes[found.centers.component] > cfg.refine.max_instances  # [N]
-    own = found.statistics.max >= cfg.refine.threshold
-    score = torch.where(own, found.statistics.max * found.semantic_score, found.semantic_score)
-    kept = (found.statistics.area > 0) & ~crowded  # a center without a pixel, too, would only draw its Gaussian
-    number = torch.cat([kept.new_zeros(1).long(), kept.cumsum(0) * kept])
-    instances = InstanceMap(
-        ids=number[found.regions],
-        image=found.centers.image[kept],
-        labels=found.labels[kept],
-        centers=torch.where(own[:, None], found.statistics.position, found.middles[found.centers.component])[kept],
-        scores=score[kept].clamp(0, 1),
+        sizes.scatter_add_(0, component, torch.ones_like(component))
+    # A center without a pixel would only draw its Gaussian.
+    valid = (statistics.area > 0) & (sizes[component] <= cfg.refine.max_instances)
+    holds_center = statistics.max >= cfg.refine.threshold
+    score = torch.where(holds_center, statistics.max * decoded.class_score, decoded.class_score)
+    centers = torch.where(holds_center[:, None], statistics.position, decoded.centroids[component])
+    return InstanceMap(
+        ids=_renumbered(instances.ids, valid),
+        image=instances.image[valid],
+        labels=instances.labels[valid],
+        centers=centers[valid],
+        scores=score[valid].clamp(0, 1),
     )
-    return instances, found
 
 
 def _rank(component: Tensor) -> Tensor:
@@ -220,10 +265,12 @@ def _rank(component: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def point_labels(outputs: Outputs, semantic_maps: Tensor | None, points: Points, cfg: BestieConfig) -> InstanceMap:
+def point_labels(
+    outputs: Outputs, semantic_maps: Int64[Tensor, "B H W"] | None, points: Points, cfg: BestieConfig
+) -> InstanceMap:
     """One instance per click: all pixels of the click's class, over the whole image, go to the nearest one's vote.
 
-    semantic_maps: int64 [B, H, W] or None for the predicted map. Row i belongs to point i; the weight is 1.
+    semantic_maps: None for the predicted one. Row i belongs to point i; the weight is 1.
     """
     outputs = Outputs(*(x.detach().float() for x in outputs))
     if cfg.compat == "official":  # the release fills its fixed table with zeros, and so loses points on the border
@@ -231,7 +278,7 @@ def point_labels(outputs: Outputs, semantic_maps: Tensor | None, points: Points,
     tags = torch.zeros(len(outputs.offset), cfg.classes, dtype=torch.bool, device=outputs.offset.device)
     tags[points.image, points.labels] = True
     if semantic_maps is None:
-        classes = foreground_probability(outputs.semantic, tags).argmax(1)
+        classes = class_probability(outputs.semantic, tags).argmax(1)
     else:
         classes = tagged(semantic_maps, tags)
     image = torch.arange(len(classes), device=classes.device)[:, None, None]
@@ -239,7 +286,7 @@ def point_labels(outputs: Outputs, semantic_maps: Tensor | None, points: Points,
     centers = Centers(
         component=points.image * cfg.classes + points.labels,
         image=points.image,
-        position=points.xy.flip(1).round(),
+        position=points.centers.round(),
         score=points.scores,
         clustered=torch.zeros(len(points), dtype=torch.bool, device=classes.device),
     )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torchvision.models.segmentation.deeplabv3 import ASPP
+from torchvision.ops import Conv2dNormActivation
 
 from wsis.core.errors import ConfigError
 from wsis.methods.bestie.config import BestieConfig
@@ -24,8 +25,8 @@ from wsis.models.pyramids import build_pyramid
 class PeakAttention(nn.Module):
     r"""Keep what is close to the peak: :math:`y = x` where :math:`x \ge \alpha \max_{yx} x`, else 0 (Listing 1).
 
-    Takes the place of a ReLU. Input [B, K, H, W]; the maximum is per image and channel. alpha = 0 is the ReLU.
-    The gradient flows through kept positions only. Works in training and inference alike.
+    It takes the place of a ReLU, which it is for alpha = 0, in training and in inference. Input: [B, K, H, W]; the maximum
+    is per image and channel. The gradient flows through the positions that are kept.
     """
 
     def __init__(self, alpha: float) -> None:
@@ -36,23 +37,17 @@ class PeakAttention(nn.Module):
         x = x.relu()
         return x * (x >= self.alpha * x.amax((2, 3), keepdim=True))
 
-    def extra_repr(self) -> str:
-        return f"alpha={self.alpha}"
-
 
 class PeakSuppression(nn.Module):
-    """The mirror image, from DRS: clip at delta times the maximum, so that less salient regions catch up."""
+    """The opposite, from DRS: clip at delta times the maximum, which lets less salient regions catch up."""
 
-    def __init__(self, delta: float) -> None:
+    def __init__(self, delta: float = 0.55) -> None:  # recalled from the DRS release
         super().__init__()
         self.delta = delta
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.relu()
         return torch.minimum(x, self.delta * x.amax((2, 3), keepdim=True))
-
-    def extra_repr(self) -> str:
-        return f"delta={self.delta}"
 
 
 class Classifier(nn.Module):
@@ -132,7 +127,7 @@ class BestieNet(nn.Module):
         else:
             self.decoder = PanopticDeepLab(self.backbone, cfg.width, channels, cfg.bn_momentum)
         # Bilinear sampling of an affine offset field is exact where the grids agree: HRNet heads sit at pixel
-        # centres (4 i + 1.5), the other decoder was trained with aligned corners.
+        # centers (4 i + 1.5), the other decoder was trained with aligned corners.
         self.align_corners = not high_resolution
 
     def forward(self, images: Tensor) -> Outputs:
@@ -153,7 +148,7 @@ class HighResolutionHeads(nn.Module):
             nn.Sequential(nn.Conv2d(inside, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, out, 1))
             for out in channels
         )
-        initialise(self)
+        initialize(self)
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         return [head(features[self.level]) for head in self.heads]
@@ -179,7 +174,7 @@ class PanopticDeepLab(nn.Module):
         for m in self.modules():
             if isinstance(m, nn.BatchNorm2d):
                 m.momentum = bn_momentum
-        initialise(self)
+        initialize(self)
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         skips = [features[level] for level in self.levels]
@@ -193,7 +188,7 @@ class Decoder(nn.Module):
     def __init__(self, deep: int, skips: list[int], projections: list[int], aspp: int, width: int) -> None:
         super().__init__()
         self.aspp = ASPP(deep, (3, 6, 9), aspp)
-        self.project = nn.ModuleList(conv(i, o, 1) for i, o in zip(skips, projections, strict=True))
+        self.project = nn.ModuleList(Conv2dNormActivation(i, o, 1) for i, o in zip(skips, projections, strict=True))
         inside = [aspp, width, width]
         self.fuse = nn.ModuleList(separable(i + p, width) for i, p in zip(inside, projections, strict=True))
 
@@ -205,20 +200,13 @@ class Decoder(nn.Module):
         return x
 
 
-def conv(inside: int, out: int, kernel: int, groups: int = 1) -> nn.Sequential:
-    """Convolution, batch norm, ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(inside, out, kernel, padding=kernel // 2, groups=groups, bias=False), nn.BatchNorm2d(out), nn.ReLU()
-    )
-
-
 def separable(inside: int, out: int) -> nn.Sequential:
     """5 x 5 depthwise, then 1 x 1."""
-    return nn.Sequential(conv(inside, inside, 5, groups=inside), conv(inside, out, 1))
+    return nn.Sequential(Conv2dNormActivation(inside, inside, 5, groups=inside), Conv2dNormActivation(inside, out, 1))
 
 
-def initialise(module: nn.Module) -> None:
-    """N(0, 0.001) for new convolutions: center maps start near 0, so that refinement begins by itself."""
+def initialize(module: nn.Module) -> None:
+    """N(0, 0.001) for new convolutions: center maps start near 0, and refinement begins by itself."""
     for m in module.modules():
         if isinstance(m, nn.Conv2d):
             nn.init.normal_(m.weight, std=0.001)

@@ -1,42 +1,42 @@
 """BESTIE's objective: semantic cross entropy, and center and offset regression under instance-aware guidance.
 
 Instance-aware guidance (IAG; supp. Listing 6, Table 1): the regressions look only at pixels with a label. An object
-that the weak labels missed is then not taught to be background, which without IAG makes the network forget what it
-had generalised to (semantic drift).
+that the weak labels missed is then not supervised as background. Without IAG it is, and the network forgets what it
+had generalized to (semantic drift).
 """
 
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
-from wsis.core.types import IGNORE, InstanceMap
 from wsis.methods.bestie.config import BestieConfig
+from wsis.methods.bestie.labels import InstanceMap
 from wsis.methods.bestie.model import Outputs
 from wsis.ops.grouping import splat_gaussians
+from wsis.ops.losses import hard_cross_entropy
 
 
 class Targets(NamedTuple):
     """Dense regression targets.
 
-    center: [B, C or 1, H, W] in [0, 1]. offset: [B, 2, H, W], (dy, dx) in pixels, 0 where unlabelled.
-    weight: [B, 1, H, W] in [0, 1], 0 where nothing is known.
+    center: in [0, 1], one channel per class, or one for all. offset: (dy, dx) in pixels, 0 where unlabeled. weight: in
+    [0, 1], 0 where nothing is known.
     """
 
-    center: Tensor
-    offset: Tensor
-    weight: Tensor
+    center: Float[Tensor, "B K H W"]
+    offset: Float[Tensor, "B 2 H W"]
+    weight: Float[Tensor, "B 1 H W"]
 
 
-def render(instances: InstanceMap, cfg: BestieConfig, centers: Tensor | None = None) -> Targets:
+def render(instances: InstanceMap, cfg: BestieConfig, centers: Float[Tensor, "B K H W"] | None = None) -> Targets:
     """Instances as center, offset and weight maps (supp. Listing 4).
 
-    centers: [B, C or 1, H, W], where the center map is known independently of the masks (point supervision).
+    centers: the center map where it is known independently of the masks (point supervision).
     """
     batch, height, width = instances.ids.shape
-    row = (instances.ids - 1).clamp_min(0)
-    known = instances.ids > 0
+    row, known = (instances.ids - 1).clamp_min(0), instances.ids > 0
     if len(instances):
         position, score = instances.centers[row], instances.scores[row]  # [B, H, W, 2], [B, H, W]
     else:
@@ -50,27 +50,30 @@ def render(instances: InstanceMap, cfg: BestieConfig, centers: Tensor | None = N
 
 
 def center_map(
-    centers: Tensor, image: Tensor, labels: Tensor, shape: tuple[int, int, int], cfg: BestieConfig
-) -> Tensor:
-    """Gaussians at centers [K, 2] (y, x) of the batch `shape` (B, H, W): [B, C or 1, H, W]."""
+    centers: Float[Tensor, "N 2"],
+    image: Int64[Tensor, " N"],
+    labels: Int64[Tensor, " N"],
+    shape: tuple[int, int, int],
+    cfg: BestieConfig,
+) -> Float[Tensor, "B K H W"]:
+    """Gaussians at centers (y, x) of a batch of the given shape (B, H, W)."""
     batch, height, width = shape
     planes = cfg.classes if cfg.center_mode == "class_wise" else 1
     plane = image * planes + (labels if planes > 1 else 0)
-    return splat_gaussians(centers, plane, (batch * planes, height, width), cfg.sigma).view(
-        batch, planes, height, width
-    )
+    maps = splat_gaussians(centers, plane, (batch * planes, height, width), cfg.sigma)
+    return maps.view(batch, planes, height, width)
 
 
-def guided(error: Tensor, weight: Tensor) -> Tensor:
+def guided(error: Float[Tensor, "B K H W"], weight: Float[Tensor, "B 1 H W"]) -> Float[Tensor, ""]:
     """Sum of weight * error over channels and pixels, divided by the number of pixels with a weight.
 
-    error: [B, K, H, W] >= 0. weight: [B, 1, H, W]. Zero, with zero gradients, where no pixel has a weight.
+    Zero, with zero gradients, where no pixel has a weight.
     """
     return (weight * error).sum() / (weight > 0).sum().clamp_min(1)
 
 
-def unguided(error: Tensor, norm: str) -> Tensor:
-    """The same without guidance: every pixel counts, unlabelled ones have target 0.
+def unguided(error: Float[Tensor, "B K H W"], norm: str) -> Float[Tensor, ""]:
+    """The same without guidance: every pixel counts, unlabeled ones have target 0.
 
     norm: "mean" over pixels and channels (released code), or "matched", over pixels only, at IAG's scale.
     """
@@ -86,41 +89,20 @@ def regression(outputs: Outputs, targets: Targets, cfg: BestieConfig) -> tuple[T
     return unguided(center, cfg.loss.unguided_norm), unguided(offset, cfg.loss.unguided_norm)
 
 
-def hard_cross_entropy(logits: Tensor, target: Tensor, fraction: float, count_ignored: bool = False) -> Tensor:
-    """Mean of the hardest `fraction` of the labelled pixels' cross entropy.
-
-    logits: [B, C + 1, H, W]. target: int64 [B, H, W] with 255 = ignore. fraction: in (0, 1]; 1 is the plain mean.
-    The number of hard pixels follows from the labelled ones, or, as in the release, from all (`count_ignored`).
-    """
-    losses = cross_entropy(logits, target, ignore_index=IGNORE, reduction="none").flatten()
-    known = torch.ones_like(target).sum() if count_ignored else (target != IGNORE).sum()
-    if fraction >= 1:
-        return losses.sum() / known.clamp_min(1)
-    # A fixed-size top-k keeps the host out of it: what is ranked beyond the labelled share gets no weight.
-    hardest = losses.topk(max(1, int(fraction * losses.numel()))).values
-    count = (fraction * known).floor().clamp(1, len(hardest))
-    taken = torch.arange(len(hardest), device=losses.device) < count
-    return (hardest * taken).sum() / count
-
-
 def objective(
-    outputs: Outputs, semantic_target: Tensor, pseudo: Targets, refined: Targets | None, cfg: BestieConfig
+    outputs: Outputs, semantic_maps: Int64[Tensor, "B H W"], pseudo: Targets, refined: Targets | None, cfg: BestieConfig
 ) -> dict[str, Tensor]:
     """All terms and their weighted total (supp. Listing 6).
 
-    semantic_target: int64 [B, H, W], 255 = ignore. refined: targets of self-refinement, averaged with the pseudo
-    ones; None repeats the pseudo term, as the release does.
+    semantic_maps: 255 = ignore. refined: targets of self-refinement, whose terms are averaged with the pseudo ones;
+    None repeats the pseudo terms, as the release does.
     """
-    fraction = cfg.loss.hard_fraction if cfg.loss.semantic == "ohem" else 1.0
-    terms = {"semantic": hard_cross_entropy(outputs.semantic, semantic_target, fraction, cfg.compat == "official")}
-    terms["center"], terms["offset"] = regression(outputs, pseudo, cfg)
+    fraction, count_ignored = cfg.loss.hard_fraction, cfg.compat == "official"
+    center, offset = regression(outputs, pseudo, cfg)
+    semantic = hard_cross_entropy(outputs.semantic, semantic_maps, fraction, count_ignored)
+    terms = {"semantic": semantic, "center": center, "offset": offset}
     if refined is not None:
-        center, offset = regression(outputs, refined, cfg)
-        terms["refined_center"], terms["refined_offset"] = center, offset
-        center, offset = (terms["center"] + center) / 2, (terms["offset"] + offset) / 2
-    else:
-        center, offset = terms["center"], terms["offset"]
-    terms["total"] = (
-        cfg.loss.semantic_weight * terms["semantic"] + cfg.loss.center_weight * center + cfg.loss.offset_weight * offset
-    )
-    return terms
+        terms["refined_center"], terms["refined_offset"] = regression(outputs, refined, cfg)
+        center, offset = (center + terms["refined_center"]) / 2, (offset + terms["refined_offset"]) / 2
+    total = semantic + cfg.loss.center_weight * center + cfg.loss.offset_weight * offset
+    return terms | {"total": total}

@@ -1,14 +1,14 @@
-"""The steps of a full BESTIE run, from image tags or points to a trained network and its figures.
+"""The stages of a full BESTIE run, from image tags or points to a trained network and its figures.
 
     classifier -> cues ----------------+
-    activation_maps -> semantic_maps --+-> network -> evaluation (-> maskrcnn)
+    activation_maps -> semantic_maps --+-> network -> evaluation (-> final)
 
 Every stage that makes labels reports how good they are where the data has ground truth; nothing else reads it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -16,86 +16,72 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from wsis.core.config import changed
 from wsis.core.errors import ConfigError, DataError
-from wsis.core.files import atomic, read_json, write_json
-from wsis.core.types import IGNORE, Batch, Dataset, Instances, Sample
-from wsis.data.label_maps import read_class_map, write_label_map
-from wsis.data.transforms import Augment, collate, resize
-from wsis.data.wrappers import Labelled, samples
+from wsis.core.files import read_json, write_json
+from wsis.core.types import Batch, Dataset, Instances
+from wsis.data.coco_json import write_instances
+from wsis.data.label_maps import read_class_map
+from wsis.data.transforms import Augment
+from wsis.data.wrappers import Labelled, category_ids, ground_truths, samples
 from wsis.evaluation.instances import cue_quality, label_quality, voc_ap
 from wsis.evaluation.semantic import MeanIoU
+from wsis.methods.bestie import cues
 from wsis.methods.bestie.config import BestieConfig
-from wsis.methods.bestie.cues import activation_maps, extract_cues, semantic_map_from_activations, sharpened
-from wsis.methods.bestie.labels import component_labels, foreground_probability
+from wsis.methods.bestie.labels import class_probability, decode
 from wsis.methods.bestie.model import BestieNet, Classifier, PeakAttention, PeakSuppression
-from wsis.methods.bestie.objective import hard_cross_entropy
-from wsis.methods.bestie.verbs import build, decode, infer, loss, restore, targets, training_data
+from wsis.methods.bestie.verbs import build, infer, loss, pseudo_labels, restore, targets, training_data
+from wsis.models.segmenters import predict, restore_segmenter
 from wsis.models.weights import load_weights
+from wsis.ops.losses import hard_cross_entropy
+from wsis.training.final_model import fit_segmenter
 from wsis.training.loop import TrainingData
-from wsis.training.stages import Stage, Workspace
+from wsis.training.stages import Report, Stage, Workspace, first_process, predictions, validation, write_class_maps
 
-CLASSIFIER = "classifier classifier_backbone classifier_weights augment classes"
+MASKS = "pseudo_train.json"
 
 
 def stages(cfg: BestieConfig) -> list[Stage]:
-    """The stages of `cfg` in order; with points there is no classifier for cues, without steps no Mask R-CNN."""
+    """The stages of `cfg` in order; with points there is no classifier for cues, without steps no final Mask R-CNN."""
     steps: list[Stage] = []
+    everything, classifier = " ".join(vars(cfg)), "classifier classifier_backbone classifier_weights size classes"
+    semantic = "semantic width bn_momentum semantic_network size classes flip compat loss"
 
-    def add(name: str, artefact: str, run: Any, settings: str, *needs: str) -> None:
+    def add(
+        name: str, artefact: str, run: Callable[[Workspace], Report], settings: str, *needs: str, stream: str = ""
+    ) -> None:
         parts = tuple(settings.split())
-        steps.append(Stage(name=name, artefact=artefact, run=run, settings=parts, needs=needs))
+        steps.append(Stage(name=name, artefact=artefact, run=run, settings=parts, needs=needs, stream=stream))
 
     if cfg.supervision == "tags":
-        add("classifier", "classifier.safetensors", train_classifier, f"{CLASSIFIER} pam")
+        add("classifier", "classifier.safetensors", train_classifier, f"{classifier} pam")
         add("cues", "cues.json", make_cues, "cues", "classifier")
-    add("activation_maps", "activation_maps", make_activation_maps, f"{CLASSIFIER} semantic")
-    semantic = "semantic width bn_momentum semantic_network augment classes flip long_side compat loss"
+    add("activation_maps", "activation_maps", make_activation_maps, f"{classifier} semantic")
     add("semantic_maps", "semantic_maps", make_semantic_maps, semantic, "activation_maps")
-    everything = " ".join(vars(cfg))
     add("network", "network.safetensors", train_network, everything, *[s.name for s in steps])
     add("evaluation", "", evaluate, everything, "network")
-    if cfg.maskrcnn.steps:
-        from wsis.methods.bestie.finish import train_maskrcnn
-
-        add("maskrcnn", "maskrcnn.safetensors", train_maskrcnn, everything, "network")
+    if cfg.final.steps:
+        add("final", "final.safetensors", train_final, everything, "network", stream="maskrcnn")
     return steps
-
-
-def classifier(cfg: BestieConfig, activation: nn.Module, layers: tuple[int, ...]) -> Classifier:
-    return Classifier(cfg.classifier_backbone, cfg.classifier_weights, cfg.classes, activation, layers)
 
 
 def fit_classifier(name: str, model: Classifier, workspace: Workspace, save: bool = False) -> Classifier:
     """Train a classifier from image tags: multi-label cross entropy of the maps' spatial mean."""
 
-    def loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
-        total = binary_cross_entropy_with_logits(network(batch.images).mean((2, 3)), batch.tags.float())
-        return {"total": total}
+    def tag_loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
+        assert batch.tags is not None
+        return {"total": binary_cross_entropy_with_logits(network(batch.images).mean((2, 3)), batch.tags.float())}
 
-    a = workspace.cfg.augment
-    augment = Augment(
-        crop=a.classifier_crop,
-        square=a.classifier_resize or None,
-        long_side=None,
-        scale=(1, 1),
-        scale_step=0,
-        shift=0,
-        brightness=0.3,
-        contrast=0.3,
-        saturation=0.3,
-        hue=0.1,
-        color_probability=1.0,
-    )
-    data = TrainingData(dataset=workspace.train, augment=augment)
-    trained = workspace.fit(name, model, loss, data, workspace.cfg.classifier, save=save)
-    return cast(Classifier, trained)
+    size = workspace.cfg.size
+    color = {"brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "hue": 0.1, "color_probability": 1.0, "shift": 0}
+    scale = {"square": size.classifier_resize or None, "long_side": None, "scale": (1, 1), "scale_step": 0}
+    data = TrainingData(dataset=workspace.train, augment=Augment(crop=size.classifier_crop, **scale, **color))
+    return cast(Classifier, workspace.fit(name, model, tag_loss, data, workspace.cfg.classifier, save=save))
 
 
-def train_classifier(workspace: Workspace) -> dict[str, Any]:
+def train_classifier(workspace: Workspace) -> Report:
     """The classifier with peak attention. Report: how well it names the classes of the validation images."""
-    cfg = workspace.cfg
-    model = fit_classifier(
-        "classifier", classifier(cfg, PeakAttention(cfg.pam.alpha), cfg.pam.layers), workspace, save=True
-    )
+    pam = workspace.cfg.pam
+    model = cues.classifier(workspace.cfg, PeakAttention(pam.alpha), pam.layers)
+    model = fit_classifier("classifier", model, workspace, save=True)
     return {} if workspace.val is None else {"tag_mAP": tag_precision(model, workspace)}
 
 
@@ -103,8 +89,8 @@ def train_classifier(workspace: Workspace) -> dict[str, Any]:
 def tag_precision(model: Classifier, workspace: Workspace) -> float:
     """Mean average precision of the image tags over classes, on the validation images."""
     logits, tags = [], []
-    for sample in samples(workspace.val):
-        batch = collate([classifier_input(sample, workspace.cfg)]).to(workspace.device)
+    for sample in validation(workspace):
+        batch = workspace.batch(cues.classifier_input(sample, workspace.cfg))
         logits.append(model(batch.images).mean((2, 3)).cpu())
         tags.append(batch.tags.cpu())
     score, present = torch.cat(logits), torch.cat(tags)
@@ -115,166 +101,157 @@ def tag_precision(model: Classifier, workspace: Workspace) -> float:
     return float(torch.stack(precisions).mean())
 
 
-def classifier_input(sample: Sample, cfg: BestieConfig) -> Sample:
-    """As the release does: a square of the classifier's crop size, aspect not kept."""
-    side = cfg.augment.classifier_crop
-    return resize(sample, (side, side))
-
-
-def image_maps(
-    model: Classifier, sample: Sample, cfg: BestieConfig, scales: tuple[float, ...], device: torch.device
-) -> Tensor:
-    """Class activation maps [1, C, H, W] at the sample's own size."""
-    batch = collate([classifier_input(sample, cfg)]).to(device)
-    return activation_maps(model, batch.images, batch.tags, sample.size, scales)
-
-
-def make_cues(workspace: Workspace) -> dict[str, Any]:
+@first_process
+def make_cues(workspace: Workspace) -> Report:
     """Cues of every training image. Report: precision and recall against the true objects, if known."""
-    cfg, main = workspace.cfg, workspace.is_first
-    if not main:
-        return {}
-    model = classifier(changed(cfg, classifier_weights="random"), PeakAttention(cfg.pam.alpha), cfg.pam.layers)
+    cfg, device = workspace.cfg, workspace.device
+    model = cues.classifier(changed(cfg, classifier_weights="random"), PeakAttention(cfg.pam.alpha), cfg.pam.layers)
     load_weights(model, workspace.path("classifier.safetensors"))
-    model.to(workspace.device).eval()
-    found = []
+    model.to(device).eval()
+    rows, strong, count = {}, [], 0
     for sample in samples(workspace.train):
-        maps = image_maps(model, sample, cfg, (1.0,), workspace.device)
-        found.append(extract_cues(maps, sample.tags[None].to(maps.device), cfg.cues).to("cpu"))
-    stored = {
-        str(workspace.train[i].image_id): [
-            [*p.xy[k].tolist(), int(p.labels[k]), float(p.scores[k])] for k in range(len(p))
-        ]
-        for i, p in enumerate(found)
-    }
-    write_json(workspace.path("cues.json"), stored)
-    truth = [s.truth for s in samples(workspace.train)]
-    if any(t is None for t in truth):
-        return {"cues": sum(map(len, found))}
-    quality = cue_quality([p[p.scores > cfg.cues.threshold] for p in found], truth)
-    return {"cues": sum(map(len, found)), "cue_precision": quality["precision"], "cue_recall": quality["recall"]}
+        maps = cues.image_maps(model, sample, cfg, (1.0,), device)
+        points = cues.extract_cues(maps, sample.tags[None].to(device), cfg.cues).to("cpu")
+        columns = (points.xy.tolist(), points.labels.tolist(), points.scores.tolist())
+        rows[str(sample.image_id)] = [[*xy, label, score] for xy, label, score in zip(*columns, strict=True)]
+        strong.append(points[points.scores > cfg.cues.threshold])
+        count += len(points)
+    write_json(workspace.path("cues.json"), rows)
+    truth = ground_truths(workspace.train)
+    if truth is None:
+        return {"cues": count}
+    quality = cue_quality(strong, truth)
+    return {"cues": count, "cue_precision": quality["precision"], "cue_recall": quality["recall"]}
 
 
-def make_activation_maps(workspace: Workspace) -> dict[str, Any]:
-    """A first class map of every training image, from a classifier without peak attention."""
+def make_activation_maps(workspace: Workspace) -> Report:
+    """A first class map of every training image, from a classifier without peak attention, unless maps are given."""
     cfg, s = workspace.cfg, workspace.cfg.semantic
     if s.source in ("folder", "truth"):
-        return _report_maps(workspace, _given_maps(workspace), "activation_maps")
-    activation, layers = (nn.ReLU(), ()) if s.source == "cam" else (PeakSuppression(s.drs_delta), (6,))
-    model = classifier(cfg, activation, layers)
+        return _write_maps(workspace, _given_maps(workspace), "activation_maps")
+    model = cues.classifier(cfg, *((nn.ReLU(), ()) if s.source == "cam" else (PeakSuppression(), (6,))))
     model = fit_classifier("activation_maps", model, workspace)
 
     def maps() -> Iterator[Tensor]:
         for sample in samples(workspace.train):
-            activations = image_maps(model, sample, cfg, s.scales, workspace.device)
-            yield semantic_map_from_activations(activations, collate([sample]).to(workspace.device).images, s)[0]
+            activations = cues.image_maps(model, sample, cfg, s.scales, workspace.device)
+            yield cues.semantic_map_from_activations(activations, workspace.batch(sample).images, s)[0]
 
-    return _report_maps(workspace, maps(), "activation_maps")
+    return _write_maps(workspace, maps(), "activation_maps")
 
 
 def _given_maps(workspace: Workspace) -> Iterator[Tensor]:
+    """Class maps of a folder, or the true ones."""
     s = workspace.cfg.semantic
     for sample in samples(workspace.train):
-        if s.source == "truth":
-            if sample.true_semantic is None:
-                raise ConfigError("semantic.source=truth is an oracle and needs data with true masks; use cam or drs")
-            yield sample.true_semantic
+        if s.source == "folder":
+            path = Path(s.folder) / f"{Path(sample.file_name).stem}.png"
+            yield read_class_map(path, sample.size, workspace.cfg.classes)
+        elif sample.true_semantic is None:
+            raise ConfigError("semantic.source=truth is an oracle and needs data with true masks; use cam or drs")
         else:
-            yield read_class_map(
-                Path(s.folder) / f"{Path(sample.file_name).stem}.png", sample.size, workspace.cfg.classes
-            )
+            yield sample.true_semantic
 
 
-def make_semantic_maps(workspace: Workspace) -> dict[str, Any]:
+def make_semantic_maps(workspace: Workspace) -> Report:
     """The maps that the network learns from: predictions of its own semantic part, trained on the activation maps."""
     cfg = workspace.cfg
     first = Labelled(workspace.train, workspace.path("activation_maps"))
     if not cfg.semantic.retrain or cfg.semantic.source in ("folder", "truth"):
-        return _report_maps(workspace, (s.semantic_map for s in samples(first)), "semantic_maps")
+        return _write_maps(workspace, (s.semantic_map for s in samples(first)), "semantic_maps")
 
-    def loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
-        return {
-            "total": hard_cross_entropy(network(batch.images).semantic, batch.semantic_maps, cfg.loss.hard_fraction)
-        }
+    def semantic_loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
+        logits = network(batch.images).semantic
+        return {"total": hard_cross_entropy(logits, batch.semantic_maps, cfg.loss.hard_fraction)}
 
     model = BestieNet(changed(cfg, backbone=cfg.semantic.backbone, weights=cfg.semantic.weights))
     data = training_data(first, cfg)
-    model = workspace.fit("semantic_maps", model, loss, data, cfg.semantic_network, save=False)
+    model = workspace.fit("semantic_maps", model, semantic_loss, data, cfg.semantic_network, save=False)
 
     def maps() -> Iterator[Tensor]:
         for sample in samples(workspace.train):
-            batch = collate([sample]).to(workspace.device)
+            batch = workspace.batch(sample)
             with torch.no_grad():
-                probability = foreground_probability(infer(model, batch.images, cfg).semantic, batch.tags)
-            yield sharpened(probability, batch.images, cfg.semantic)[0]
+                probability = class_probability(infer(model, batch.images, cfg).semantic, batch.tags)
+            yield cues.sharpened(probability, batch.images, cfg.semantic)[0]
 
-    return _report_maps(workspace, maps(), "semantic_maps")
+    return _write_maps(workspace, maps(), "semantic_maps")
 
 
-def _report_maps(workspace: Workspace, maps: Iterator[Tensor], folder: str) -> dict[str, Any]:
-    """Write one PNG per training image and measure the maps against the true ones, if known."""
-    if not workspace.is_first:
-        return {}
-    quality, known = MeanIoU(workspace.cfg.classes + 1), True
-    with atomic(workspace.path(folder)) as temporary:
-        for sample, classes in zip(samples(workspace.train), maps, strict=True):
-            classes = classes.to("cpu", torch.uint8)
-            write_label_map(temporary / f"{Path(sample.file_name).stem}.png", classes)
-            if sample.true_semantic is None:
-                known = False
-            else:
-                quality.update(torch.where(classes == IGNORE, 0, classes), sample.true_semantic)
-    return {"mIoU": float(quality.result()["mIoU"])} if known else {}
+def _write_maps(workspace: Workspace, maps: Iterator[Tensor], folder: str) -> Report:
+    """Write the maps in the first process; compare them with the true ones, ignored pixels as background."""
+    metric = write_class_maps(workspace, folder, maps, unlabeled=0) if workspace.is_first else None
+    return {} if metric is None else {"mIoU": float(metric.result()["mIoU"])}
 
 
 def training_set(workspace: Workspace) -> Dataset:
-    """Training images with the semantic maps and cues (or clicks) of this run."""
-    cues = None
+    """Training images with the semantic maps and cues (or clicks) of this run.
+
+    Raises:
+        DataError: supervision by points, and no points.
+    """
+    stored = None
     if workspace.cfg.supervision == "tags":
-        cues = read_json(workspace.path("cues.json"))
+        stored = read_json(workspace.path("cues.json"))
     elif workspace.train[0].points is None:
         raise DataError("supervision=points, but the annotations hold no points; make some with python -m wsis weak")
-    return Labelled(workspace.train, workspace.path("semantic_maps"), cues)
+    return Labelled(workspace.train, workspace.path("semantic_maps"), stored)
 
 
-def train_network(workspace: Workspace) -> dict[str, Any]:
+def train_network(workspace: Workspace) -> Report:
     """The instance network. Report: how many pseudo labels are right, before any refinement, if the truth is known."""
     cfg, dataset = workspace.cfg, training_set(workspace)
 
     def step_loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
-        refine = cfg.refine.enabled and step >= cfg.refine.start
-        return loss(network, batch, targets(network, batch, cfg), changed(cfg, **{"refine.enabled": refine}))
+        return loss(network, batch, targets(network, batch, cfg), cfg)
 
     workspace.fit("network", build(cfg), step_loss, training_data(dataset, cfg), cfg.network)
-    if not workspace.is_first:
+    truth = ground_truths(workspace.train) if workspace.is_first else None
+    if truth is None:
         return {}
-    pairs = []
-    for sample in samples(dataset):
-        if sample.truth is None:
-            return {}
-        pairs.append((_alone(sample, cfg), sample.truth))
-    quality = label_quality([p for p, _ in pairs], [t for _, t in pairs])
-    return {f"pseudo_{k}": v for k, v in quality.items()}
+    labels = (pseudo_labels(None, workspace.batch(sample), cfg)[0].to("cpu") for sample in samples(dataset))
+    return {f"pseudo_{name}": value for name, value in label_quality(labels, truth).items()}
 
 
-def _alone(sample: Sample, cfg: BestieConfig) -> Instances:
-    """The pseudo labels of one whole image."""
-    batch = collate([sample])
-    return component_labels(batch.semantic_maps, batch.points, batch.tags, cfg).unbind()[0]
-
-
-def evaluate(workspace: Workspace) -> dict[str, Any]:
+@first_process
+def evaluate(workspace: Workspace) -> Report:
     """mAP of the network's predictions on the validation images, and mIoU of its semantic map."""
-    cfg = workspace.cfg
-    if workspace.val is None or not workspace.is_first:
-        return {}
+    cfg, class_maps, semantic = workspace.cfg, [], MeanIoU(workspace.cfg.classes + 1)
     model = restore(cfg, workspace.folder).to(workspace.device).eval()
-    predicted, truth, semantic = [], [], MeanIoU(cfg.classes + 1)
-    for sample in samples(workspace.val):
-        with torch.no_grad():
-            outputs = infer(model, collate([sample]).to(workspace.device).images, cfg)
-        predicted.append(decode(outputs, None, cfg).unbind()[0].to("cpu"))
-        truth.append(sample.truth)
-        semantic.update(outputs.semantic.argmax(1)[0].cpu(), sample.true_semantic)
-    figures = voc_ap(predicted, truth, cfg.classes)
+
+    def predict_instances(images: Tensor) -> list[Instances]:
+        outputs = infer(model, images, cfg)
+        class_maps.append(outputs.semantic.argmax(1)[0].cpu())
+        return decode(outputs, None, cfg).instances.unbind()
+
+    pairs = predictions(workspace, predict_instances)
+    if pairs is None:
+        return {}
+    for class_map, sample in zip(class_maps, validation(workspace), strict=True):
+        semantic.update(class_map, sample.true_semantic)
+    figures = voc_ap(*pairs, cfg.classes)
     return {k: figures[k] for k in ("mAP25", "mAP50", "mAP70", "mAP75")} | {"mIoU": float(semantic.result()["mIoU"])}
+
+
+def train_final(workspace: Workspace) -> Report:
+    """A Mask R-CNN that learns the network's masks of the training images: the dagger rows of the paper's Table 1.
+
+    Report: number of masks, and mAP of its predictions on the validation images.
+    """
+    cfg, s, path, report = workspace.cfg, workspace.cfg.semantic, workspace.path(MASKS), {}
+    if workspace.is_first:
+        model = restore(cfg, workspace.folder).to(workspace.device).eval()
+        rows = ((x, pseudo_labels(model, workspace.batch(x), cfg)[0].to("cpu")) for x in samples(workspace.train))
+        classes, ids = workspace.train.classes, category_ids(workspace.train)
+        report["pseudo_masks"] = write_instances(path, rows, classes, ids)
+    workspace.options.accelerator.wait_for_everyone()
+    segmenter = fit_segmenter(workspace, "maskrcnn", path, cfg.final, s.backbone, s.weights)
+    pairs = predictions(workspace, lambda images: predict(segmenter, images)) if workspace.is_first else None
+    figures = {} if pairs is None else voc_ap(*pairs, cfg.classes)
+    return report | {name: value for name, value in figures.items() if name != "AP"}
+
+
+def restore_final(cfg: BestieConfig, folder: Path) -> nn.Module:
+    """The trained Mask R-CNN of a run folder."""
+    s = cfg.semantic
+    return restore_segmenter("maskrcnn", cfg.classes, s.backbone, s.weights, folder / "final.safetensors")
