@@ -96,7 +96,7 @@ viz.show(pictures, columns=5, size=1.75)
 # %%
 cfg = changed(bestie.TINY if scale == "tiny" else bestie.FULL, classes=len(classes))
 if data != "world" and scale == "tiny":  # photographs are larger than the crops of a tiny run
-    cfg = changed(cfg, long_side=128, **{"augment.long_side": 128})
+    cfg = changed(cfg, size__long_side=128, size__test_long_side=128)
 reports, folder = training.chapter_run(bestie, cfg, opened, data, scale, seed, device)
 
 # %%
@@ -211,7 +211,7 @@ viz.table([{"data": opened.name, "scale": scale, **row}], caption=f"{len(val)} p
 # mechanism works, and never compare with published ones.
 
 # %%
-names = ("backbone", "classifier_backbone", "augment.crop", "classifier.steps", "network.steps")
+names = ("backbone", "classifier_backbone", "size.crop", "classifier.steps", "network.steps")
 names += ("network.batch_size", "classifier_weights", "semantic.retrain")
 full, here = flatten(bestie.FULL), flatten(cfg)
 rows = [

@@ -32,7 +32,7 @@ from wsis.core import changed, read_json, sources
 from wsis.data import Labelled, collate
 from wsis.methods import bestie
 from wsis.methods.bestie import cues, labels, model
-from wsis.methods.bestie.stages import classifier, classifier_input, image_maps
+from wsis.methods.bestie.cues import classifier, classifier_input, image_maps
 from wsis.models import load_weights
 from wsis.ops import components, grouping
 
@@ -160,7 +160,7 @@ with torch.no_grad():
 channel = int((net.head.weight[label, :, 0, 0] * features[-1].amax((0, 2, 3))).argmax())
 hand = torch.exp(-((x - 26) ** 2) / 70) + 0.7 * torch.exp(-((x - 68) ** 2) / 110)
 hand = (hand + 0.2 * (x / 4).sin() ** 2)[None, None, None]  # one image, one channel, one row
-clipped = model.PeakSuppression(cfg.semantic.drs_delta)(hand)[0, 0, 0]
+clipped = model.PeakSuppression()(hand)[0, 0, 0]
 
 
 # %%

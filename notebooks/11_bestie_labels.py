@@ -28,12 +28,12 @@ import torch
 from matplotlib import pyplot as plt
 
 from wsis import evaluation, training, viz, weak
-from wsis.core import IGNORE, InstanceMap, Points, changed, read_json, sources
+from wsis.core import IGNORE, Points, changed, read_json, sources
 from wsis.data import Labelled, collate
 from wsis.methods import bestie
 from wsis.methods.bestie import cues, labels
+from wsis.methods.bestie.cues import classifier, image_maps
 from wsis.methods.bestie.objective import render
-from wsis.methods.bestie.stages import classifier, image_maps
 from wsis.models import load_weights
 from wsis.ops import components, grouping
 
@@ -236,7 +236,7 @@ clear = max(range(len(pictures)), key=lambda i: (hits(i), int(foreground[i].sum(
 image, objects = pictures[clear].image, pictures[clear].truth
 number = torch.arange(1, len(objects) + 1)[:, None, None]
 ids = (objects.masks * number).amax(0, keepdim=True)  # of the topmost object
-exact = InstanceMap(
+exact = bestie.InstanceMap(
     ids=ids,
     image=torch.zeros_like(objects.labels),
     labels=objects.labels,
@@ -348,8 +348,7 @@ plt.show()
 # where it lands, among the centers of its own component.
 
 # %%
-instances, steps = bestie.decode(outputs[clear], None, cfg, trace=True)
-steps = steps.steps
+instances = bestie.decode(outputs[clear], None, cfg).instances
 picked = torch.zeros_like(inside)
 picked[1::4, 1::4] = True
 y, x = (inside & picked & (instances.ids[0] > 0)).nonzero(as_tuple=True)
@@ -424,7 +423,7 @@ for sample in used:
     batch = collate([sample])
     with torch.no_grad():
         out = bestie.infer(net, batch.images, cfg)
-    refined, _ = labels.refined_labels(out, batch.semantic_maps, batch.tags, cfg)
+    refined = labels.refined_labels(out, batch.semantic_maps, batch.tags, cfg)
     better.append(refined.unbind()[0])
 old, new = (evaluation.quality_by_image(v, truth) for v in (ours, better))
 right, wrong = (new[key] - old[key] for key in ("true_positive", "false_positive"))

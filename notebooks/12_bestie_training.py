@@ -32,7 +32,7 @@ from torch.nn.functional import cross_entropy, one_hot, pad
 
 # %%
 from wsis import evaluation, experiments, training, viz, weak
-from wsis.core import IGNORE, InstanceMap, changed, read_json, sources
+from wsis.core import IGNORE, changed, read_json, sources
 from wsis.data import Labelled, Subset, collate
 from wsis.experiments.tables.bestie import TABLES
 from wsis.methods import bestie
@@ -67,7 +67,7 @@ pictures, outputs = [val[i] for i in range(min(len(val), 200))], []
 with torch.no_grad():
     for sample in pictures:
         outputs.append(bestie.infer(net, collate([sample]).images, cfg))
-predicted = [bestie.decode(o, None, cfg).unbind()[0] for o in outputs]
+predicted = [bestie.decode(o, None, cfg).instances.unbind()[0] for o in outputs]
 truth = [s.truth for s in pictures]
 score_of = balance(predicted, truth)
 best = int(score_of.argmax())
@@ -152,7 +152,7 @@ for sample in used:
     with torch.no_grad():
         own.append(bestie.infer(net, batch.images, cfg))
     pseudo.append(bestie.targets(net, batch, cfg))
-    refined.append(labels.refined_labels(own[-1], batch.semantic_maps, batch.tags, cfg)[0])
+    refined.append(labels.refined_labels(own[-1], batch.semantic_maps, batch.tags, cfg))
 
 # %%
 true = [s.truth for s in used]
@@ -339,7 +339,7 @@ for state in kept.values():
     young.load_state_dict(state)
     with torch.no_grad():
         out = bestie.infer(young, batch.images, quick)
-    made = labels.refined_labels(out, batch.semantic_maps, batch.tags, quick)[0].unbind()[0]
+    made = labels.refined_labels(out, batch.semantic_maps, batch.tags, quick).unbind()[0]
     panels = {f"{name} map": map_panel(name, out, picture) for name in MAPS}
     panels["refined labels"] = viz.draw_instances(picture, made)
     frames.append(viz.show(panels, size=2.4))
@@ -365,7 +365,7 @@ for i in mixed[1:3]:
     panels.append(line | {"masks": viz.draw_instances(seen, pseudo[i].unbind()[0])})
     line = {"picture, truth": viz.draw_instances(seen, used[i].truth)}
     line |= {f"{name} map": map_panel(name, own[i], seen) for name in MAPS}
-    made = bestie.decode(own[i], used[i].tags[None], cfg).unbind()[0]
+    made = bestie.decode(own[i], used[i].tags[None], cfg).instances.unbind()[0]
     panels.append(line | {"masks": viz.draw_instances(seen, made)})
 rows = ("labels", "network") * 2
 viz.show(panels, rows=rows, size=1.8, title="What it was told, and what it says")
@@ -405,7 +405,7 @@ for sample in pictures:
     ids = pad(numbered, (0, 0, 0, 0, 0, 1)).amax(0)[None]
     middles.append(components.table(ids, n).center.float())
     zero, kinds = torch.zeros(n).long(), sample.truth.labels
-    exact = InstanceMap(
+    exact = bestie.InstanceMap(
         ids=ids, image=zero, labels=kinds, centers=middles[-1], scores=torch.ones(n)
     )
     t, known = render(exact, cfg), sample.true_semantic.long()
@@ -417,8 +417,10 @@ blame = {"as it is": predicted}
 for name in MAPS:
     pairs = zip(outputs, perfect, strict=True)
     swapped = [o._replace(**{name: getattr(p, name)}) for o, p in pairs]
-    blame[f"true {name} map"] = [bestie.decode(o, None, cfg).unbind()[0] for o in swapped]
-blame["all three true"] = [bestie.decode(p, None, cfg).unbind()[0] for p in perfect]
+    blame[f"true {name} map"] = [
+        bestie.decode(o, None, cfg).instances.unbind()[0] for o in swapped
+    ]
+blame["all three true"] = [bestie.decode(p, None, cfg).instances.unbind()[0] for p in perfect]
 scores = {k: evaluation.voc_ap(v, truth, len(classes)) for k, v in blame.items()}
 metrics = ("mAP25", "mAP50", "mAP70", "mAP75")
 viz.table([{"maps": k, **{n: 100 * v[n] for n in metrics}} for k, v in scores.items()])
@@ -567,13 +569,13 @@ viz.table(
 # left out unless it gets steps:
 
 # %%
-final = changed(cfg, **{"maskrcnn.steps": 60_000 if scale == "full" else 400})
-for stage in bestie.stages(final):
+dagger = changed(cfg, **{"final.steps": 60_000 if scale == "full" else 400})
+for stage in bestie.stages(dagger):
     print(f"{stage.name:16} {stage.artefact or 'figures only':24} {' '.join(stage.needs)}")
 print(
     f"\n  python -m wsis train bestie --data {data} --scale {scale} --out runs/dagger", end=" "
 )
-print(f"--set maskrcnn.steps={final.maskrcnn.steps}")
+print(f"--set final.steps={dagger.final.steps}")
 
 # %% [markdown]
 # ```{admonition} Where paper, release and this page differ
@@ -634,7 +636,7 @@ rows = []
 for threshold in (0.01, 0.1, 0.5):
     for keep in (True, False):
         other = changed(cfg, center_threshold=threshold, keep_centerless=keep)
-        instances = [bestie.decode(o, None, other).unbind()[0] for o in outputs]
+        instances = [bestie.decode(o, None, other).instances.unbind()[0] for o in outputs]
         ap = evaluation.voc_ap(instances, truth, len(classes))
         rows.append({"threshold": threshold, "keep": keep, **{n: 100 * ap[n] for n in metrics}})
 viz.table(rows, digits=2)

@@ -121,15 +121,22 @@ def test_maps_of_fewer_pixels_than_cues():
 
 # Class maps
 
-SHARP = {"semantic.background": 0.4, "semantic.sharpen": 0}
+SHARP = {"semantic.background": 0.4, "semantic.uncertain": 0.125, "semantic.sharpen": 0}
 
 
 def test_class_maps_by_hand():
-    values = torch.tensor([[[0.9, 0.1, 0.0, 0.5], [0.2, 0.6, 0.25, 0.48]]])  # 2 classes, 4 pixels
-    class_maps = semantic_map_from_activations(
+    values = torch.tensor([[[0.9, 0.1, 0.0, 0.5], [0.2, 0.6, 0.25, 0.3]]])  # 2 classes, 4 pixels
+    made = semantic_map_from_activations(
         values.view(1, 2, 1, 4), torch.zeros(1, 3, 1, 4), changed(FULL, **SHARP).semantic
     )
-    assert class_maps.tolist() == [[[1, 2, 0, IGNORE]]]
+    assert made.tolist() == [[[1, 2, 0, IGNORE]]]
+
+
+def test_class_maps_without_ignored_pixels():
+    settings = changed(FULL, **{**SHARP, "semantic.uncertain": 0.0}).semantic
+    values = torch.tensor([0.3, 0.4, 0.5]).view(1, 1, 1, 3)
+    made = semantic_map_from_activations(values, torch.zeros(1, 3, 1, 3), settings)
+    assert made.tolist() == [[[0, 0, 1]]]
 
 
 def test_sharpened_maps_follow_the_colors():
@@ -138,7 +145,7 @@ def test_sharpened_maps_follow_the_colors():
     image[..., 12:] = 1
     values = torch.full((1, 1, 24, 24), 0.1)
     values[..., :15] = 0.7
-    sharpening = changed(FULL, **{**SHARP, "semantic.sharpen": 30}).semantic
+    sharpening = changed(FULL, **{**SHARP, "semantic.uncertain": 0.0, "semantic.sharpen": 30}).semantic
     class_map = semantic_map_from_activations(values, image, sharpening)[0]
     assert class_map[:, :11].float().mean() > 0.95
     assert class_map[:, 14:].float().mean() < 0.05

@@ -64,6 +64,7 @@ class SemanticConfig:
     source: Literal["cam", "drs", "folder", "truth"] = ours("cam", "the simplest weak chain; truth is an oracle")
     folder: str = ours("", "read with source=folder: class-map PNGs named like the images")
     background: float = ours(0.2, "usual; coarse maps need more", unit="normalized activation", scales=True)
+    uncertain: float = ours(0.05, "closer calls are ignored", unit="difference of probabilities")
     sharpen: int = ours(10, "as in the refinement's paper; 0 leaves the maps as they are", unit="steps", scales=True)
     scales: tuple[float, ...] = ours((0.5, 1.0, 1.5, 2.0), "usual", unit="of the image size", scales=True)
     backbone: str = ours("resnet50", "of the network that retrains on the maps", scales=True)

@@ -14,7 +14,6 @@ from wsis.ops.pamr import pixel_adaptive_refinement
 
 MIN_SCORE = 0.1  # of a stored cue (official code)
 MAX_CUES = 25  # per class and image (official code)
-MIN_MARGIN = 0.05  # ours: where the two best probabilities are closer, the pixel is ignored
 
 
 def classifier(cfg: BestieConfig, activation: nn.Module, layers: tuple[int, ...]) -> Classifier:
@@ -87,7 +86,7 @@ def semantic_map_from_activations(
 def sharpened(
     probabilities: Float[Tensor, "B K H W"], images: Float[Tensor, "B 3 H W"], cfg: SemanticConfig
 ) -> Int64[Tensor, "B H W"]:
-    """The most probable class after `sharpen` steps of refinement by the image's colors, 255 where two are close."""
+    """The most probable class after `sharpen` steps of refinement by color, 255 where two are closer than `uncertain`."""
     probabilities = pixel_adaptive_refinement(probabilities, images, cfg.sharpen)
     best = probabilities.topk(2, dim=1)
-    return best.indices[:, 0].masked_fill(best.values[:, 0] - best.values[:, 1] < MIN_MARGIN, IGNORE)
+    return best.indices[:, 0].masked_fill(best.values[:, 0] - best.values[:, 1] < cfg.uncertain, IGNORE)
