@@ -92,9 +92,9 @@ def tokens(ax, base):  # the squares that a transformer sees
     ax.vlines(lines, lines[0], lines[-1], color="white", lw=0.5)
 
 
-def known(i, seeds, made, base, legend=False):  # given and retrieved labels of a crop
+def known(i, seeds, made, base, names=False):  # given and retrieved labels of a crop
     given = seeds.foreground[i] | seeds.background[i]
-    return viz.draw_labelled(base, made.target[i], made.labeled[i], given, legend=legend)
+    return viz.draw_labelled(base, made.target[i], made.labeled[i], given, names=names)
 
 
 given = labels.token_targets(seeds, None)
@@ -311,7 +311,7 @@ made = labels.token_targets(seeds, picked)
 firsts = {int(c.extreme_points.labels): i for i, c in reversed([*enumerate(crops)])}
 panels = {}
 for label, i in sorted(firsts.items())[:8]:
-    panels[classes[label]] = known(i, seeds, made, crops[i].image, legend=len(panels) == 4)
+    panels[classes[label]] = known(i, seeds, made, crops[i].image, names=len(panels) == 4)
 viz.show(panels, size=2.4, title="What four clicks retrieve")
 
 # %% [markdown]

@@ -245,10 +245,6 @@ class TestSimilarityCurves:
         band = parts.similarity_curves(list(self.rows())).axes[0].collections[0].get_paths()[0].vertices
         assert {(x, round(y, 6)) for x, y in band} == {(0, 0.1), (0, 0.3), (5, 0.4), (5, 0.6)}
 
-    def test_the_patch_level(self):
-        figure = parts.similarity_curves(list(self.rows("_patches")), level="_patches")
-        assert len(figure.axes[2].lines) == 2
-
     def test_nan_is_left_out(self):
         rows = list(self.rows())
         rows[0]["inter_class"] = float("nan")

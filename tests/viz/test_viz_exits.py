@@ -6,7 +6,7 @@ import torch
 from matplotlib.colors import to_rgba
 
 from wsis import viz
-from wsis.viz.exits import BACKGROUND, FOUND, OBJECT
+from wsis.viz.exits import BACKGROUND, OBJECT, RETRIEVED
 
 CROP = torch.full((3, 32, 32), 128, dtype=torch.uint8)  # 4 x 4 tokens of 8 pixels
 
@@ -43,8 +43,8 @@ class TestDrawTokens:
         assert picture.get_extent() == [-0.5, 31.5, 31.5, -0.5]
 
     def test_the_larger_the_more_opaque(self):
-        alpha = drawn(viz.draw_tokens(CROP, torch.arange(16.0), opacity=0.8)).images[-1].get_alpha()
-        assert alpha[0, 0] == 0 and alpha[3, 3] == pytest.approx(0.8)
+        alpha = drawn(viz.draw_tokens(CROP, torch.arange(16.0))).images[-1].get_alpha()
+        assert alpha[0, 0] == 0 and alpha[3, 3] == pytest.approx(0.85)
         assert (np.diff(alpha.ravel()) > 0).all()
 
     def test_signs_have_colors_and_zero_is_clear(self):
@@ -86,7 +86,7 @@ class TestDrawLabelled:
         given = only(0, 15)
         found = marks(drawn(viz.draw_labelled(CROP, target, labelled, given)))
         assert found[to_rgba(OBJECT)] == [(3.5, 3.5)]
-        assert found[to_rgba(FOUND)] == [(11.5, 11.5)]
+        assert found[to_rgba(RETRIEVED)] == [(11.5, 11.5)]
         assert found[to_rgba(BACKGROUND)] == [(19.5, 19.5)]
         assert found[to_rgba("0.5", 0.72)] == [(27.5, 27.5)]
         assert len(found) == 4
@@ -96,10 +96,10 @@ class TestDrawLabelled:
 
     def test_without_given_tokens_all_are_found(self):
         found = marks(drawn(viz.draw_labelled(CROP, only(0).float(), only(0, 1))))
-        assert set(found) == {to_rgba(FOUND), to_rgba(BACKGROUND)}
+        assert set(found) == {to_rgba(RETRIEVED), to_rgba(BACKGROUND)}
 
     def test_legend_names_the_four_kinds(self):
-        axes = drawn(viz.draw_labelled(CROP, only(0), only(0), legend=True))
+        axes = drawn(viz.draw_labelled(CROP, only(0), only(0), names=True))
         assert len(axes.get_legend().get_texts()) == 4
 
     def test_the_picture_keeps_its_limits(self):

@@ -5,46 +5,43 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from wsis.core.config import sources
-
 NOT_RUN = "not run"
 TINY = "tiny"
+NOTE = "tiny: small network, small made-up data; shows orderings, not comparable with the other columns"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows under named columns; what notebooks and terminals show is made from the same cells.
+    """Rows under named columns; numeric columns are aligned on the right.
 
-    muted: columns in grey italics behind a rule, with `note` below the table.
+    A column named "tiny" is gray and set apart, with a note below the table.
     """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     numeric: tuple[bool, ...]
     caption: str = ""
-    muted: tuple[str, ...] = ()
-    note: str = ""
+
+    @property
+    def note(self) -> str:
+        return NOTE if TINY in self.columns else ""
 
     def _repr_html_(self) -> str:
-        def style(i: int) -> str:
-            grey = "opacity:.7;font-style:italic;border-left:1px solid;" if self._muted(i) else ""
-            side = "right;font-variant-numeric:tabular-nums" if self.numeric[i] else "left"
-            return f' style="{grey}text-align:{side};padding:.2em .7em"'
+        def style(name: str, number: bool) -> str:
+            gray = "opacity:.7;font-style:italic;border-left:1px solid;" if name == TINY else ""
+            side = "right;font-variant-numeric:tabular-nums" if number else "left"
+            return f' style="{gray}text-align:{side};padding:.2em .7em"'
 
-        head = "".join(f'<th scope="col"{style(i)}>{escape(c)}</th>' for i, c in enumerate(self.columns))
-        body = "\n".join(
-            "<tr>" + "".join(f"<td{style(i)}>{escape(cell)}</td>" for i, cell in enumerate(row)) + "</tr>"
-            for row in self.rows
-        )
+        styles = [style(*column) for column in zip(self.columns, self.numeric, strict=True)]
+        head = "".join(f'<th scope="col"{s}>{escape(c)}</th>' for s, c in zip(styles, self.columns, strict=True))
+        lines = ("".join(f"<td{s}>{escape(c)}</td>" for s, c in zip(styles, row, strict=True)) for row in self.rows)
+        body = "\n".join(f"<tr>{line}</tr>" for line in lines)
         caption = f"<caption>{escape(self.caption)}</caption>\n" if self.caption else ""
         note = f'<p style="opacity:.7;font-size:.9em">{escape(self.note)}</p>\n' if self.note else ""
         return (
             f'<div style="overflow-x:auto">\n<table class="table wsis-table">\n{caption}'
             f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n{note}</div>"
         )
-
-    def _muted(self, i: int) -> bool:
-        return self.columns[i] in self.muted
 
     def __repr__(self) -> str:
         lines = [self.columns, *self.rows]
@@ -60,25 +57,19 @@ class Table:
 
 
 def table(rows: Sequence[Mapping[str, Any]], caption: str = "", digits: int = 1) -> Table:
-    """Rows as a table, columns in the order of their first appearance.
+    """Rows as a table, with columns in the order of their first appearance.
 
-    Floats get `digits` decimals, a missing value reads "not run". A column named "tiny" holds results of the
-    small runs: it is grey, stands last, and says that it does not compare with the other columns.
+    Floats get `digits` decimals, and a missing value reads "not run". A column named "tiny" holds results of small runs; it
+    stands last and says that it does not compare with the other columns.
     """
-    columns = tuple(dict.fromkeys(name for row in rows for name in row))
-    columns = tuple(c for c in columns if c != TINY) + ((TINY,) if TINY in columns else ())
-    numeric = tuple(
-        any(_number(row.get(c)) for row in rows) and all(_number(row.get(c)) or row.get(c) is None for row in rows)
-        for c in columns
-    )
-    note = "tiny: small network, small made-up data; shows orderings, not comparable with the other columns"
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = tuple(sorted(names, key=lambda name: name == TINY))
+    values = {name: [row.get(name) for row in rows] for name in columns}
     return Table(
         columns=columns,
-        rows=tuple(tuple(_text(row.get(c), digits) for c in columns) for row in rows),
-        numeric=numeric,
+        rows=tuple(tuple(_text(row.get(name), digits) for name in columns) for row in rows),
+        numeric=tuple({_number(v) for v in values[name] if v is not None} == {True} for name in columns),
         caption=caption,
-        muted=(TINY,) if TINY in columns else (),
-        note=note if TINY in columns else "",
     )
 
 
@@ -90,9 +81,3 @@ def _text(value: Any, digits: int) -> str:
     if value is None or value != value:  # nan
         return NOT_RUN
     return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
-
-
-def config_table(config: Any, caption: str = "") -> Table:
-    """Every setting of a config with its value, unit and source."""
-    rows = [{key: row[key] for key in ("name", "value", "unit", "source")} for row in sources(config)]
-    return table(rows, caption or type(config).__name__)

@@ -1,45 +1,19 @@
-"""Pictures for the book: drawn for a static page first, opaque, legible, the same colours everywhere.
+"""Figures for the book: drawn for a static page first, opaque, legible, with the same colors everywhere.
 
-The only part of the package that imports matplotlib; IPython and ipywidgets only when a page asks for them.
+This is the only room that imports matplotlib; IPython and ipywidgets are imported when a page asks for them.
 """
 
-from wsis.core.table import config_table, table
+from wsis.core.table import table
 from wsis.viz.curves import read_log, training_curves
 from wsis.viz.exits import draw_labelled, draw_tokens
-from wsis.viz.offsets import draw_heat, draw_magnitude, draw_offsets, magnitude_map, offset_to_color
+from wsis.viz.offsets import draw_heat, draw_magnitude, draw_offsets, offset_to_color
 from wsis.viz.overlay import draw_boxes, draw_extreme_points, draw_instances, draw_points, draw_semantic, zoom
 from wsis.viz.scores import draw_confusion, draw_overlap, draw_precision_recall
 from wsis.viz.scrub import scrub
 from wsis.viz.style import RC, Map, class_colors, instance_colors, show
 from wsis.viz.widgets import explore, live
 
-__all__ = [
-    "RC",
-    "Map",
-    "class_colors",
-    "config_table",
-    "draw_boxes",
-    "draw_confusion",
-    "draw_extreme_points",
-    "draw_heat",
-    "draw_instances",
-    "draw_labelled",
-    "draw_magnitude",
-    "draw_offsets",
-    "draw_overlap",
-    "draw_points",
-    "draw_precision_recall",
-    "draw_semantic",
-    "draw_tokens",
-    "explore",
-    "instance_colors",
-    "live",
-    "magnitude_map",
-    "offset_to_color",
-    "read_log",
-    "scrub",
-    "show",
-    "table",
-    "training_curves",
-    "zoom",
-]
+__all__ = ["RC", "Map", "class_colors", "draw_boxes", "draw_confusion", "draw_extreme_points", "draw_heat"]
+__all__ += ["draw_instances", "draw_labelled", "draw_magnitude", "draw_offsets", "draw_overlap", "draw_points"]
+__all__ += ["draw_precision_recall", "draw_semantic", "draw_tokens", "explore", "instance_colors", "live"]
+__all__ += ["offset_to_color", "read_log", "scrub", "show", "table", "training_curves", "zoom"]

@@ -1,8 +1,8 @@
-"""AttentionShift in pictures: candidate maps, the shift of prototypes, parts, stages, and similarity of features.
+"""Figures of AttentionShift: candidate maps, the shift of prototypes, parts, stages, and the similarity of features.
 
-All take plain tensors, of one object where nothing else is said. An image is [3, H, W] as the network saw it, padding
-included; maps [h, w] hold a number per patch and cover all of it; boxes are xyxy half-open pixels, points (x, y) pixels.
-A prototype has one colour in all pictures.
+All take plain tensors of one object. An image is [3, H, W] as the network saw it, padding included; maps [h, w] hold a
+number per patch and cover all of it; boxes are xyxy half-open pixels, points (x, y) pixels. A prototype has the same color
+in all figures.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,21 +13,35 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize, pad
 
 from wsis.core.types import Instances, Points
 from wsis.viz.offsets import draw_heat
-from wsis.viz.overlay import draw_boxes, draw_instances, draw_points, zoom
+from wsis.viz.overlay import draw_boxes, draw_instances, draw_points, outline_box, zoom
 from wsis.viz.scrub import scrub
-from wsis.viz.style import OKABE_ITO, Panel, class_colors, draw, show, styled, to_numpy, to_rgb
+from wsis.viz.style import (
+    BLUE,
+    CLASS_COLORS,
+    GREEN,
+    VERMILION,
+    Panel,
+    class_colors,
+    draw,
+    draw_gray,
+    frame,
+    headline,
+    show,
+    styled,
+    to_numpy,
+    to_rgb,
+)
 
 if TYPE_CHECKING:
     from IPython.display import HTML
 
-VERMILION, BLUE = 3, 4  # the classes of these colours
+DEAD = -2  # below all cosines
 STATISTICS = {
     "foreground_background": "object and background",
     "inter_class": "objects of different classes",
@@ -46,7 +60,7 @@ def rollout_figure(
     frames, names = [], []
     clicked = _thin(_clicked(image, point), boxes)
     for k, heat in enumerate(_enlarged(maps, image)):
-        color = torch.tensor([VERMILION if k == chosen else BLUE])
+        color = torch.tensor([CLASS_COLORS.index(VERMILION if k == chosen else BLUE)])
         attention = _clicked(_heat(image, heat, cut=threshold), point)
         frames.append(show({"attention": attention, "box": draw_boxes(clicked, boxes[[k]], color)}, size=3.4))
         names.append(_layers(k) + ", chosen" * (k == chosen))
@@ -54,55 +68,52 @@ def rollout_figure(
 
 
 def shift_figure(image: Tensor, features: Tensor, history: Tensor, box: Tensor) -> "HTML":
-    """A slider over the iterations of the key-point shift: in the picture, and among the features of the box.
+    """A slider over the iterations of the key-point shift, in the image and among the features of the box.
 
     features: [D, h, w]. history: [iterations + 1, m, D], the prototypes, seeds first; zero ones are dead. box: [4].
 
-    Left each patch of the box has the colour of the prototype that it is most like, the more opaque the more alike, and a
-    ring marks the patch that is most like each prototype. Right are the same patches as unit vectors, along the two
-    directions in which they vary most, with the prototypes and the ways that they came.
+    On the left each patch of the box has the color of the most similar prototype, the more opaque the more similar, and a
+    ring marks the patch that is most similar to each prototype. On the right are the same patches as unit vectors, along
+    the two directions in which they vary most, with the prototypes and the paths that they took.
     """
     height, width = features.shape[1:]
     inside = _touched(box, height, width, to_rgb(image).shape[0] / height)
     unit = normalize(features.detach().cpu().float().flatten(1).mT, dim=1)
-    ways = normalize(history.detach().cpu().float(), dim=2)
-    alive = ways.any(2)
-    alike = (ways @ unit.mT).masked_fill(~alive[..., None] | ~inside, -2)  # below all cosines
-    least, (place, shares) = float(alike.amax(1)[:, inside].min()), _plane(unit[inside])
-    points, places, living = place(unit[inside]).numpy(), place(ways).numpy(), alive.numpy()
+    prototypes = normalize(history.detach().cpu().float(), dim=2)
+    alive = prototypes.any(2)
+    cosine = (prototypes @ unit.mT).masked_fill(~alive[..., None] | ~inside, DEAD)
+    least, (project, shares) = float(cosine.amax(1)[:, inside].min()), _plane(unit[inside])
+    points, paths, living = project(unit[inside]).numpy(), project(prototypes).numpy(), alive.numpy()
     frames = []
-    for t, now in enumerate(alike):
+    for t, now in enumerate(cosine):
         with styled():
             figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 4.8), layout="constrained")
-            nearest = draw_parts(image, now.view(-1, height, width), least=least)
-            draw(left, _around(image, nearest, box))
+            draw(left, _around(image, draw_parts(image, now.view(-1, height, width), least=least), box))
             left.set_title(f"each patch by the nearest of {living[t].sum()} prototypes")
-            owner = now[:, inside].argmax(0).numpy()
-            _among_features(right, points, owner, places[: t + 1], living[: t + 1])
-            right.update_datalim(places[living])  # the same limits in all frames
+            _among_features(right, points, now[:, inside].argmax(0).numpy(), paths[: t + 1], living[: t + 1])
+            right.update_datalim(paths[living])  # the same limits in all frames
             right.margins(0.05)
             right.set_xlabel(f"first direction, {shares[0]:.0%} of the variance")
             right.set_ylabel(f"second direction, {shares[1]:.0%}")
-            plt.close(figure)
-        frames.append(figure)
-    return scrub(frames, [str(t) for t in range(len(ways))], "iteration")
+            frames.append(headline(figure, ""))
+    return scrub(frames, [str(t) for t in range(len(prototypes))], "iteration")
 
 
 def parts_panels(image: Tensor, maps: Mapping[int, Tensor], key_points: Tensor, box: Tensor) -> dict[str, Panel]:
-    """A row for `show`: part maps at some iterations of the shift, then the key-points, numbered as they come.
+    """A row for `show`: part maps at some iterations of the shift, then the key-points, numbered in their order.
 
     maps: {iteration: [m, h, w]}, cosines of the prototypes with all patches; 0 for a dead one, or one to leave out.
-    key_points: [P, 2], by falling area of their parts. box: [4], of the object; the pictures show what is around it.
+    key_points: [P, 2], by falling area of their parts. box: [4], of the object; the panels show what is around it.
     """
     least = min(float(to_numpy(parts).max(0).min()) for parts in maps.values())
-    panels = {f"iteration {t}": draw_parts(image, parts, least=least) for t, parts in maps.items()}
 
     def numbered(axes: Axes) -> None:
         draw(axes, image)
         for number, (x, y) in enumerate(key_points.tolist(), start=1):
-            axes.scatter(x, y, s=95, c=OKABE_ITO[2], edgecolor="white", linewidth=1.2)
+            axes.scatter(x, y, s=95, c=GREEN, edgecolor="white", linewidth=1.2)
             axes.text(x, y, str(number), color="white", fontsize=8, ha="center", va="center_baseline")
 
+    panels = {f"iteration {t}": draw_parts(image, parts, least=least) for t, parts in maps.items()}
     panels = {"image": lambda axes: draw(axes, image)} | panels | {"key-points": numbered}
     return {name: _around(image, panel, box) for name, panel in panels.items()}
 
@@ -113,7 +124,7 @@ def stages_panels(
     """A row for `show` (six columns suit seven candidates): from attention to a mask.
 
     maps: [K, h, w], the k-th of the last k + 1 layers, each over its own range; `chosen` is framed. refined: [H, W] in
-    [0, 1], the foreground map. pseudo, predicted: bool [H, W], the mask that teaches, that of the network. point: [2].
+    [0, 1], the foreground map. pseudo, predicted: bool [H, W], the pseudo mask and that of the network. point: [2].
     """
     panels = {"click": _clicked(image, point)}
     for k, heat in enumerate(_enlarged(maps, image)):
@@ -125,53 +136,48 @@ def stages_panels(
 
 
 def draw_parts(image: Tensor, maps: Tensor, *, least: float = 0.0) -> Panel:
-    """Each patch in the colour of the part that it is most like, over the image in grey, and a ring on each part's best.
+    """Each patch in the color of the most similar part, over the image in gray, and a ring on the best patch of each part.
 
-    maps: cosines [m, h, w]. least: the cosine at which colours are clear; they are most opaque at 1.
+    maps: cosines [m, h, w]. least: the cosine at which colors are clear; they are most opaque at 1.
     """
 
     def panel(axes: Axes) -> None:
-        picture, values = to_rgb(image).mean(-1), to_numpy(maps).astype(np.float64)
-        axes.imshow(picture, cmap="gray", vmin=0, vmax=1)
-        colors, best, size = class_colors(len(values)), values.max(0), np.array(picture.shape)
+        draw_gray(axes, image)
+        values, size = to_numpy(maps).astype(np.float64), np.array(to_rgb(image).shape[:2])
+        colors, best = class_colors(len(values)), values.max(0)
         opacity = 0.85 * ((best - least) / max(1 - least, 1e-9)).clip(0, 1)
         paint = np.concatenate([colors[values.argmax(0)], opacity[..., None]], -1)
         axes.imshow(paint, extent=(-0.5, size[1] - 0.5, size[0] - 0.5, -0.5))
         alive = values.max((1, 2)) > 0
-        at = np.divmod(values.reshape(len(values), -1).argmax(1), best.shape[1])
-        y, x = ((np.stack(at, 1) + 0.5) * size / best.shape - 0.5)[alive].T
+        peaks = np.stack(np.divmod(values.reshape(len(values), -1).argmax(1), best.shape[1]), 1)
+        y, x = ((peaks + 0.5) * size / best.shape - 0.5)[alive].T
         axes.scatter(x, y, s=30, c=colors[alive], edgecolor="white", linewidth=1.2, zorder=3)
 
     return panel
 
 
-def similarity_curves(
-    rows: Sequence[Mapping[str, Any]], *, x: str = "step", level: str = "", title: str = ""
-) -> Figure:
-    """How alike features are while networks learn: a curve per method, with a band from the lowest seed to the highest.
+def similarity_curves(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> Figure:
+    """How similar features are while networks learn: a curve per method, with a band from the lowest seed to the highest.
 
-    rows: one per measurement: "method", the number named by `x`, and what `FeatureSimilarity.result` returned; seeds are
-    rows of the same method and x. level: "" for cosines of means, "_patches" for means over patches. nan is left out.
+    rows: one per measurement: "method", "step", and what `FeatureSimilarity.result` returned; seeds are rows of the same
+    method and step. nan is left out.
     """
     with styled():
         figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.1), layout="constrained")
         for ax, (name, words) in zip(axes, STATISTICS.items(), strict=True):
             for method in dict.fromkeys(row["method"] for row in rows):
-                at: dict[float, list[float]] = {}
+                seeds: dict[float, list[float]] = {}
                 for row in rows:
-                    if row["method"] == method and not np.isnan(row[name + level]):
-                        at.setdefault(row[x], []).append(row[name + level])
-                steps, values = sorted(at), [at[step] for step in sorted(at)]
+                    if row["method"] == method and not np.isnan(row[name]):
+                        seeds.setdefault(row["step"], []).append(row[name])
+                steps, values = sorted(seeds), [seeds[step] for step in sorted(seeds)]
                 line = ax.plot(steps, [np.mean(v) for v in values], "o-", ms=3.5, lw=1.8, label=method)[0]
                 low, high = ([edge(v) for v in values] for edge in (min, max))
                 ax.fill_between(steps, low, high, color=line.get_color(), alpha=0.18, linewidth=0)
-            ax.set(title=words, xlabel=x)
+            ax.set(title=words, xlabel="step")
         axes[0].set_ylabel("cosine")
         axes[0].legend()
-        if title:
-            figure.suptitle(title, fontweight="bold", fontsize=11.5)
-        plt.close(figure)
-    return figure
+        return headline(figure, title)
 
 
 def _layers(k: int) -> str:
@@ -186,11 +192,11 @@ def _enlarged(maps: Tensor, image: Tensor) -> Tensor:
 
 
 def _clicked(base: Any, point: Tensor) -> Panel:
-    return draw_points(base, Points.make(point[None], torch.tensor([VERMILION])))
+    return draw_points(base, Points.make(point[None], torch.tensor([CLASS_COLORS.index(VERMILION)])))
 
 
 def _heat(image: Tensor, heat: Tensor, *, cut: float | None = None, bar: bool = True, framed: bool = False) -> Panel:
-    """A map [H, W] of values in [0, 1], with the line at `cut`, a colour bar, a frame."""
+    """A map [H, W] of values in [0, 1], with the line at `cut`, a color bar, a frame."""
 
     def panel(axes: Axes) -> None:
         draw_heat(image, heat, unit="share of the map's range", limits=(0, 1))(axes)
@@ -199,8 +205,7 @@ def _heat(image: Tensor, heat: Tensor, *, cut: float | None = None, bar: bool = 
         if cut is not None and bool((heat > cut).any()):
             axes.contour(to_numpy(heat), [cut], colors="white", linewidths=1.3)
         if framed:
-            rim = {"transform": axes.transAxes, "fill": False, "clip_on": False}
-            axes.add_patch(Rectangle((0, 0), 1, 1, ec=OKABE_ITO[VERMILION], lw=3.5, **rim))
+            frame(axes, VERMILION, 3.5)
 
     return panel
 
@@ -208,10 +213,8 @@ def _heat(image: Tensor, heat: Tensor, *, cut: float | None = None, bar: bool = 
 def _thin(base: Any, boxes: Tensor) -> Panel:
     def panel(axes: Axes) -> None:
         draw(axes, base)
-        dark = [withStroke(linewidth=2, foreground="0.15")]
-        for x0, y0, x1, y1 in boxes.tolist():
-            corner, width, height = (x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0
-            axes.add_patch(Rectangle(corner, width, height, fill=False, ec="white", lw=0.8, path_effects=dark))
+        for box in boxes.tolist():
+            outline_box(axes, box, ec="white", lw=0.8, path_effects=[withStroke(linewidth=2, foreground="0.15")])
 
     return panel
 
@@ -242,11 +245,11 @@ def _plane(vectors: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor]:
     return lambda v: (v - center) @ directions.mT, variance[:2] / variance.sum().clamp(min=1e-12)
 
 
-def _among_features(axes: Axes, points: np.ndarray, owner: np.ndarray, places: np.ndarray, alive: np.ndarray) -> None:
-    """Patches [N, 2] in the colours of their owners, and the ways [t + 1, m, 2] of the prototypes so far."""
-    colors = class_colors(places.shape[1])
+def _among_features(axes: Axes, points: np.ndarray, owner: np.ndarray, paths: np.ndarray, alive: np.ndarray) -> None:
+    """Patches [N, 2] in the colors of their owners, and the paths [t + 1, m, 2] of the prototypes so far."""
+    colors = class_colors(paths.shape[1])
     axes.scatter(*points.T, s=20, c=colors[owner], alpha=0.5, linewidth=0)
     for j, color in enumerate(colors):
-        axes.plot(*places[alive[:, j], j].T, color=color, linewidth=1.3)
-    axes.scatter(*places[-1, alive[-1]].T, s=60, c=colors[alive[-1]], edgecolor="black", lw=0.9, zorder=3)
+        axes.plot(*paths[alive[:, j], j].T, color=color, linewidth=1.3)
+    axes.scatter(*paths[-1, alive[-1]].T, s=60, c=colors[alive[-1]], edgecolor="black", lw=0.9, zorder=3)
     axes.set(xticks=[], yticks=[], title="their features, and the prototypes")

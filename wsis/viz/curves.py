@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from wsis.core.errors import DataError
-from wsis.viz.style import styled
+from wsis.viz.style import headline, styled
 
 NOT_A_TERM = ("step", "seconds", "lr", "total")
 
@@ -42,34 +42,22 @@ def training_curves(
 ) -> Figure:
     """Loss terms over the steps, one plot per term, one line per run.
 
-    Args:
-        logs: {name of the run: what `read_log` returned}.
-        terms: columns to draw, by default all loss terms and the total.
-        window: steps of the running mean that is drawn over the pale raw values.
+    logs: {name of the run: what `read_log` returned}. terms: the columns, by default all loss terms and the total.
+    window: rows of the running mean that is drawn over the pale raw values.
     """
-    names = list(terms) or _terms(logs)
+    columns = dict.fromkeys(name for log in logs.values() for name in log)
+    names = list(terms) or [*(n for n in columns if n not in NOT_A_TERM), *(n for n in columns if n == "total")]
+    size = (2.9 * len(names) + 0.4, 2.7)
     with styled():
-        figure, axes = plt.subplots(
-            1, len(names), figsize=(2.9 * len(names) + 0.4, 2.7), squeeze=False, layout="constrained"
-        )
+        figure, axes = plt.subplots(1, len(names), figsize=size, squeeze=False, layout="constrained")
         for ax, term in zip(axes[0], names, strict=True):
-            for run, log in logs.items():
-                if term not in log:
-                    continue
+            for run, log in ((run, log) for run, log in logs.items() if term in log):
                 line = ax.plot(log["step"], _running_mean(log[term], window), label=run, linewidth=1.8)[0]
                 ax.plot(log["step"], log[term], color=line.get_color(), alpha=0.2, linewidth=0.8, zorder=0)
             ax.set(title=term, xlabel="step", ylabel="loss")
         if len(logs) > 1:
             axes[0, -1].legend()
-        if title:
-            figure.suptitle(title, fontweight="bold", fontsize=11.5)
-        plt.close(figure)
-    return figure
-
-
-def _terms(logs: Mapping[str, Mapping[str, np.ndarray]]) -> list[str]:
-    found = dict.fromkeys(name for log in logs.values() for name in log)
-    return [*(n for n in found if n not in NOT_A_TERM), *(n for n in found if n == "total")]
+        return headline(figure, title)
 
 
 def _running_mean(values: np.ndarray, window: int) -> np.ndarray:

@@ -4,111 +4,117 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
-from torch import Tensor
+from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 
-from wsis.viz.style import HEAT, Map, Panel, color_bar, draw, frame, oklab_to_rgb, to_numpy, to_rgb
+from wsis.viz.style import GREEN, HEAT, VERMILION, Array, Panel, color_bar, draw_gray, frame, to_numpy
+
+SIGNED = LinearSegmentedColormap.from_list("background_object", [VERMILION, "white", GREEN])
+SHORTEST = 0.5  # px; shorter offsets have the color of this length
+# OKLab (Ottosson 2020): lightness, green-red and blue-yellow to cube roots of cones, and cones to linear RGB
+LAB_TO_CONES = ((1.0, 0.39633778, 0.21580376), (1.0, -0.10556135, -0.06385417), (1.0, -0.08948418, -1.29148554))
+CONES_TO_RGB = (
+    (4.07674166, -3.30771159, 0.23096993),
+    (-1.26843800, 2.60975740, -0.34131940),
+    (-0.00419609, -0.70341861, 1.70761470),
+)
 
 
-def offset_to_color(
-    offsets: Tensor | np.ndarray, labelled: Tensor | np.ndarray | None = None, radius: float | None = None
-) -> np.ndarray:
-    """Offset field [2, H, W] (dy, dx pixels) -> picture float [H, W, 3]: hue = direction, colour = length.
+def oklab_to_rgb(lab: np.ndarray) -> np.ndarray:
+    """OKLab [..., 3] -> sRGB in [0, 1], clipped where a screen cannot show it."""
+    linear = ((lab @ np.array(LAB_TO_CONES).T) ** 3 @ np.array(CONES_TO_RGB).T).clip(0, 1)
+    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+def offset_to_color(offsets: Array, labelled: Array | None = None, radius: float | None = None) -> np.ndarray:
+    """Offset field [2, H, W] (dy, dx in pixels) -> image float [H, W, 3]: hue is direction, saturation is length.
 
     labelled: bool [H, W], white elsewhere; by default where the offset is not zero.
     radius: the length in pixels of full saturation, by default the longest labelled offset.
     """
     dy, dx = to_numpy(offsets).astype(np.float64)
-    length = np.hypot(dy, dx)
-    known = length > 0 if labelled is None else to_numpy(labelled).astype(bool)
-    full = radius or max(length[known].max(initial=0), 1e-9)
-    share = (length / full).clip(0, 1) ** 0.7 * known  # the root lifts short offsets off the white
+    known, full = _extent(offsets, labelled, radius)
+    share = (np.hypot(dy, dx) / full).clip(0, 1) ** 0.7 * known  # the root lifts short offsets off the white
     angle = np.arctan2(-dy, dx)  # counter-clockwise from the right, as y runs down
-    lightness, chroma = (1 - 0.36 * share, 0.17 * share)  # one lightness per length: no direction looks brighter
+    lightness, chroma = 1 - 0.36 * share, 0.17 * share  # one lightness per length: no direction looks brighter
     return oklab_to_rgb(np.stack([lightness, chroma * np.cos(angle), chroma * np.sin(angle)], -1))
 
 
-def draw_offsets(
-    offsets: Tensor | np.ndarray, labelled: Tensor | np.ndarray | None = None, radius: float | None = None
-) -> Panel:
-    """`offset_to_color` as a panel, with the colour wheel that explains it; white = unlabelled."""
+def _extent(offsets: Array, labelled: Array | None, radius: float | None) -> tuple[np.ndarray, float]:
+    """Which pixels are labelled, and the length of full saturation."""
+    length = np.hypot(*to_numpy(offsets).astype(np.float64))
+    known = length > 0 if labelled is None else to_numpy(labelled).astype(bool)
+    return known, radius or max(float(length[known].max(initial=0)), 1e-9)
+
+
+def draw_offsets(offsets: Array, labelled: Array | None = None, radius: float | None = None) -> Panel:
+    """`offset_to_color` as a panel, with the color wheel that explains it; white is unlabelled."""
 
     def panel(axes: Axes) -> None:
-        dy, dx = to_numpy(offsets).astype(np.float64)
-        known = np.hypot(dy, dx) > 0 if labelled is None else to_numpy(labelled).astype(bool)
-        full = radius or float(np.hypot(dy, dx)[known].max(initial=0))
+        known, full = _extent(offsets, labelled, radius)
         axes.imshow(offset_to_color(offsets, known, full))
         if known.any() and not known.all():
             axes.contour(known.astype(float), [0.5], colors="0.55", linewidths=0.7)
         frame(axes)
-        _wheel(axes.inset_axes((1.03, 0.68, 0.32, 0.32)), full)
+        wheel, (y, x) = axes.inset_axes((1.03, 0.68, 0.32, 0.32)), np.mgrid[-1:1:201j, -1:1:201j]
+        wheel.imshow(offset_to_color(np.stack([y, x]), np.hypot(y, x) <= 1, 1.0), extent=(-1, 1, 1, -1))
+        wheel.annotate("", (0.85, 0), (0, 0), arrowprops={"arrowstyle": "->", "lw": 1})
+        wheel.set_title(f"{full:.0f} px", fontsize=8, pad=2)
+        wheel.set_axis_off()
 
     return panel
 
 
-def _wheel(axes: Axes, radius: float) -> None:
-    y, x = np.mgrid[-1:1:201j, -1:1:201j]
-    axes.imshow(offset_to_color(np.stack([y, x]), np.hypot(y, x) <= 1, 1.0), extent=(-1, 1, 1, -1))
-    axes.annotate("", (0.85, 0), (0, 0), arrowprops={"arrowstyle": "->", "lw": 1})
-    axes.set_title(f"{radius:.0f} px", fontsize=8, pad=2)
-    axes.set_axis_off()
+def draw_magnitude(offsets: Array, labelled: Array | None = None, *, threshold: float = 2.5) -> Panel:
+    """Lengths of the offsets in pixels, colored by their logarithm, with the line at `threshold` around the centers.
 
-
-def magnitude_map(offsets: Tensor | np.ndarray) -> np.ndarray:
-    """Length of the offsets in pixels: [2, H, W] -> float [H, W]."""
-    return np.hypot(*to_numpy(offsets).astype(np.float64))
-
-
-def draw_magnitude(
-    offsets: Tensor | np.ndarray,
-    labelled: Tensor | np.ndarray | None = None,
-    *,
-    log: bool = True,
-    threshold: float | None = 2.5,
-) -> Panel:
-    """Lengths of the offsets in pixels, with the iso-line at `threshold`, inside which centers are sought.
-
-    labelled: bool [H, W]; white elsewhere. log: logarithmic colours, so that short offsets can be told apart.
+    labelled: bool [H, W]; white elsewhere.
     """
 
     def panel(axes: Axes) -> None:
-        length = magnitude_map(offsets)
+        length = np.hypot(*to_numpy(offsets).astype(np.float64))
         if labelled is not None:
             length = np.where(to_numpy(labelled).astype(bool), length, np.nan)
-        Map(values=length.clip(0.5) if log else length, unit="offset length (px)", log=log)(axes)
+        highest = max(np.nan_to_num(length).max(), 2 * SHORTEST)
+        image = axes.imshow(length.clip(SHORTEST), cmap=HEAT, norm=LogNorm(SHORTEST, highest))
+        color_bar(axes, image, "offset length (px)")
+        bar = axes.child_axes[-1]
+        if highest < 1000 * SHORTEST:
+            bar.yaxis.set(major_formatter="{x:g}")
+            bar.set_yticks([v for v in (0.5, 1, 2, 5, 10, 20, 50, 100, 200) if v <= highest])
+            bar.minorticks_off()
         frame(axes)
-        if threshold is not None:
-            inside = np.nan_to_num(length, nan=np.inf) < threshold
-            if inside.any():
-                axes.contour(inside.astype(float), [0.5], colors="white", linewidths=2.6)
-                axes.contour(inside.astype(float), [0.5], colors="#D55E00", linewidths=1.5)
+        inside = np.nan_to_num(length, nan=np.inf) < threshold
+        if inside.any():
+            for color, width in (("white", 2.6), (VERMILION, 1.5)):
+                axes.contour(inside.astype(float), [0.5], colors=color, linewidths=width)
 
     return panel
 
 
 def draw_heat(
     base: Any,
-    heat: Tensor | np.ndarray,
+    heat: Array,
     *,
     unit: str = "",
     limits: tuple[float, float] | None = None,
+    signed: bool = False,
     opacity: float = 0.75,
 ) -> Panel:
-    """A heat map [H, W] over its image in grey: the warmer the more opaque, so that cold places stay visible.
+    """A map of any resolution over its image in gray: the larger a value, the more opaque, so that the rest stays visible.
 
-    base: an image or a panel. unit: what the bar says. limits: of the colours, by default 0 and the maximum.
+    base: an image or a panel. heat: [h, w], stretched over it. unit: the label of the bar. limits: of the colors, by default
+    0 and the maximum. signed: positive values have the color of objects, negative ones that of the background, zero is
+    clear; the limits are by default the largest magnitude on both sides.
     """
 
     def panel(axes: Axes) -> None:
         values = to_numpy(heat).astype(np.float64)
-        norm = Normalize(*(limits or (0, max(float(np.nanmax(values)), 1e-9))), clip=True)
-        if callable(base):
-            draw(axes, base)
-        else:
-            axes.imshow(to_rgb(base).mean(-1), cmap="gray", vmin=0, vmax=1)
-        alpha = opacity * np.sqrt(norm(np.nan_to_num(values)).filled(0))
-        height, width = values.shape
-        drawn = axes.imshow(values, cmap=HEAT, norm=norm, alpha=alpha, extent=(-0.5, width - 0.5, height - 0.5, -0.5))
-        color_bar(axes, drawn, unit)
+        top = max(float(np.nanmax(np.abs(values) if signed else values)), 1e-9)
+        low, high = limits or (-top if signed else 0.0, top)
+        draw_gray(axes, base)
+        strength = np.abs(values) / max(abs(low), high) if signed else (values - low) / (high - low)
+        alpha = opacity * np.sqrt(np.nan_to_num(strength).clip(0, 1))
+        look = {"cmap": SIGNED if signed else HEAT, "norm": Normalize(low, high)}
+        color_bar(axes, axes.imshow(values, alpha=alpha, extent=(*axes.get_xlim(), *axes.get_ylim()), **look), unit)
 
     return panel

@@ -10,37 +10,30 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
-from torch import Tensor
 
 from wsis.core.types import BACKGROUND, IGNORE, ExtremePoints, Instances, Points
-from wsis.viz.style import LEGEND, Panel, class_colors, draw, frame, instance_colors, oklab, to_numpy, to_rgb
+from wsis.viz.style import Array, Panel, class_colors, draw, frame, instance_colors, legend, to_numpy, to_rgb
 
 HALO = [withStroke(linewidth=3, foreground="white")]
 
 
 def draw_instances(
-    image: Tensor | np.ndarray,
-    instances: Instances,
-    classes: Sequence[str] = (),
-    *,
-    by_class: bool = False,
-    fill: float = 0.5,
+    image: Array, instances: Instances, classes: Sequence[str] = (), *, by_class: bool = False, fill: float = 0.5
 ) -> Panel:
-    """Filled masks with outlines, labelled with their class (where names are given) and score if below 1.
+    """Filled masks with outlines, named by their class (where names are given) and by their score if it is below 1.
 
-    image: [3, H, W] or [H, W, 3]. by_class: colours of the classes, as in class maps; otherwise each instance
-    has its own. fill: opacity of the masks in [0, 1].
+    by_class: colors of the classes, as in class maps; otherwise each instance has its own. fill: opacity of the masks.
     """
 
     def panel(axes: Axes) -> None:
         masks, labels = to_numpy(instances.masks), to_numpy(instances.labels)
         colors = class_colors(80)[labels % 80] if by_class else instance_colors(len(masks))
-        picture = to_rgb(image).copy()
+        painted = to_rgb(image).copy()
         for mask, color in zip(masks, colors, strict=True):
-            picture[mask] = (1 - fill) * picture[mask] + fill * color
-        axes.imshow(picture)
+            painted[mask] = (1 - fill) * painted[mask] + fill * color
+        axes.imshow(painted)
         for mask, color in zip(masks, colors, strict=True):
             _outline(axes, mask, color)
         for i, (mask, color) in enumerate(zip(masks, colors, strict=True)):
@@ -64,14 +57,14 @@ def _outline(axes: Axes, mask: np.ndarray, color: np.ndarray) -> None:
 
 
 def _label(axes: Axes, x: float, y: float, text: str, color: np.ndarray) -> None:
-    ink = "black" if oklab(color)[0] > 0.62 else "white"
+    ink = "black" if color @ (0.299, 0.587, 0.114) > 0.5 else "white"  # by luma
     box = {"boxstyle": "round,pad=0.18,rounding_size=0.3", "facecolor": color, "edgecolor": "white", "linewidth": 0.6}
     height = abs(np.diff(axes.get_ylim())[0])
     axes.text(x, max(y, 0.06 * height), text, color=ink, fontsize=7, ha="center", va="bottom", bbox=box, clip_on=True)
 
 
 def draw_points(base: Any, points: Points, classes: Sequence[str] = (), *, size: float = 10) -> Panel:
-    """Clicks or cues as crosses in the colours of their classes; cues of low score are smaller.
+    """Clicks or cues as crosses in the colors of their classes; cues of low score are smaller.
 
     base: an image or a panel. classes: names for a legend of those that occur. size: of a cross, in points.
     """
@@ -85,7 +78,7 @@ def draw_points(base: Any, points: Points, classes: Sequence[str] = (), *, size:
             for ink, thick in (("black", 5.2), ("white", 3.8), (colors[label % 80], 2.2)):
                 axes.plot(x, y, "+", color=ink, markersize=side + thick / 2, markeredgewidth=thick)
         if classes:
-            _legend(axes, [(classes[c], colors[c % 80]) for c in np.unique(labels).tolist()])
+            legend(axes, [(classes[c], colors[c % 80]) for c in np.unique(labels).tolist()])
 
     return panel
 
@@ -95,7 +88,7 @@ def draw_extreme_points(
 ) -> Panel:
     """The four clicks of each object as `draw_points` draws them, and the box that they span.
 
-    base: an image or a panel. classes: names for a legend of those that occur. size: of a cross, in points.
+    The other arguments are those of `draw_points`.
     """
     low, high = extreme_points.xy.amin(1), extreme_points.xy.amax(1) + 1
     clicks = Points.make(extreme_points.xy, extreme_points.labels[:, None].expand(-1, 4).reshape(-1))
@@ -103,60 +96,58 @@ def draw_extreme_points(
     return draw_points(boxes, clicks, classes, size=size)
 
 
-def draw_boxes(
-    base: Any, boxes: Tensor | np.ndarray, labels: Tensor | np.ndarray | None = None, classes: Sequence[str] = ()
-) -> Panel:
-    """Boxes, xyxy half-open pixels [K, 4], in the colours of their classes (else one each), with names."""
+def draw_boxes(base: Any, boxes: Array, labels: Array | None = None, classes: Sequence[str] = ()) -> Panel:
+    """Boxes, xyxy half-open pixels [K, 4], in the colors of their classes (else one each), with names."""
 
     def panel(axes: Axes) -> None:
         draw(axes, base)
-        rows = to_numpy(boxes)
         kinds = None if labels is None else to_numpy(labels)
-        colors = instance_colors(len(rows)) if kinds is None else class_colors(80)[kinds % 80]
-        for i, ((x0, y0, x1, y1), color) in enumerate(zip(rows, colors, strict=True)):
-            corner, width, height = (x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0
-            axes.add_patch(Rectangle(corner, width, height, fill=False, ec=color, lw=1.8, path_effects=HALO))
+        colors = instance_colors(len(boxes)) if kinds is None else class_colors(80)[kinds % 80]
+        for i, ((x0, y0, x1, y1), color) in enumerate(zip(to_numpy(boxes), colors, strict=True)):
+            outline_box(axes, (x0, y0, x1, y1), ec=color, lw=1.8, path_effects=HALO)
             if kinds is not None and classes:
                 _label(axes, x0, y0, classes[int(kinds[i])], color)
 
     return panel
 
 
+def outline_box(axes: Axes, box: Sequence[float], **look: Any) -> None:
+    """A box, xyxy half-open pixels, as lines between pixels."""
+    x0, y0, x1, y1 = box
+    axes.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, **look))
+
+
 def draw_semantic(
-    class_map: Tensor | np.ndarray,
-    classes: Sequence[str] = (),
-    image: Tensor | np.ndarray | None = None,
-    *,
-    fill: float = 0.62,
+    class_map: Array, classes: Sequence[str] = (), image: Array | None = None, *, fill: float = 0.62
 ) -> Panel:
     """A class map with a legend of what occurs; 0 = background (the image, or white), 255 = no label (hatched).
 
-    class_map: [H, W], 1..C the classes. classes: their C names. image: shown below the colours where given.
+    class_map: [H, W], 1..C the classes. classes: their C names. image: below the colors where given. fill: their opacity.
     """
 
     def panel(axes: Axes) -> None:
         values = to_numpy(class_map).astype(int)
         present = [c for c in np.unique(values).tolist() if c not in (BACKGROUND, IGNORE)]
-        colors = np.concatenate([[[1.0, 1.0, 1.0]], class_colors(max(present, default=0))])
+        colors = np.concatenate([np.ones((1, 3)), class_colors(max(present, default=0))])
         ignored = values == IGNORE
-        picture = colors[np.where(ignored, BACKGROUND, values)]
+        painted = colors[np.where(ignored, BACKGROUND, values)]
         if image is not None:
             below = to_rgb(image)
-            mixed = (fill * picture + (1 - fill) * below).clip(0, 1)
-            picture = np.where((values == BACKGROUND)[..., None], below, mixed)
-        axes.imshow(picture)
+            mixed = (fill * painted + (1 - fill) * below).clip(0, 1)
+            painted = np.where((values == BACKGROUND)[..., None], below, mixed)
+        axes.imshow(painted)
         if ignored.any():
             axes.contourf(ignored.astype(float), [0.5, 1.5], colors=[(0.75, 0.75, 0.75)], hatches=["////"])
             axes.set(xlim=(-0.5, values.shape[1] - 0.5), ylim=(values.shape[0] - 0.5, -0.5))
         if image is None:
             frame(axes)
         if classes:
-            _legend(axes, [(classes[c - 1], colors[c]) for c in present], hatched="no label" if ignored.any() else "")
+            legend(axes, [(classes[c - 1], colors[c]) for c in present], hatched="no label" if ignored.any() else "")
 
     return panel
 
 
-def zoom(panel: Any, xy: Tensor | np.ndarray, room: float = 12) -> Panel:
+def zoom(panel: Any, xy: Array, room: float = 12) -> Panel:
     """The square part of an image or panel around points [N, 2] (pixels), with `room` pixels on each side."""
 
     def zoomed(axes: Axes) -> None:
@@ -166,18 +157,3 @@ def zoom(panel: Any, xy: Tensor | np.ndarray, room: float = 12) -> Panel:
         axes.set(xlim=(x - half, x + half), ylim=(y + half, y - half))
 
     return zoomed
-
-
-def _legend(axes: Axes, entries: Sequence[tuple[Any, Any]], hatched: str = "") -> None:
-    patches = [Patch(facecolor=color, edgecolor="0.3", linewidth=0.5, label=name) for name, color in entries]
-    if hatched:
-        patches.append(Patch(facecolor="0.75", edgecolor="0.1", linewidth=0.5, hatch="/////", label=hatched))
-    if patches:
-        axes.legend(
-            handles=patches,
-            loc="upper center",
-            bbox_to_anchor=(0.5, -0.01),
-            ncols=min(3, len(patches)),
-            borderaxespad=0.2,
-            **LEGEND,
-        )

@@ -1,4 +1,4 @@
-"""Pictures of scores: where two masks agree, a precision-recall curve, a confusion matrix.
+"""Figures of scores: where two masks agree, a precision-recall curve, a confusion matrix.
 
 `draw_precision_recall` and `draw_confusion` draw into axes with ticks, so they go into a figure of matplotlib
 (`draw_confusion(...)(axes)`), not into `show`.
@@ -9,30 +9,26 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
-from torch import Tensor
 
-from wsis.viz.style import OKABE_ITO, Panel, to_numpy, to_rgb
+from wsis.viz.style import BLUE, GREEN, SKY, VERMILION, Array, Panel, rgb, to_numpy, to_rgb
 
-COMMON, ONLY_PREDICTED, ONLY_TRUE = OKABE_ITO[2], OKABE_ITO[3], OKABE_ITO[4]
+COMMON, ONLY_PREDICTED, ONLY_TRUE = GREEN, VERMILION, BLUE
 
 
-def draw_overlap(
-    image: Tensor | np.ndarray, predicted: Tensor | np.ndarray, true: Tensor | np.ndarray, *, fill: float = 0.72
-) -> Panel:
+def draw_overlap(image: Array, predicted: Array, true: Array, *, fill: float = 0.72) -> Panel:
     """Two masks, bool [H, W], over the image in grey: both green, only predicted red, only true blue."""
 
     def panel(axes: Axes) -> None:
         p, t = to_numpy(predicted).astype(bool), to_numpy(true).astype(bool)
-        picture = to_rgb(image).mean(-1, keepdims=True).repeat(3, -1)
-        for where, color in ((p & t, COMMON), (p & ~t, ONLY_PREDICTED), (t & ~p, ONLY_TRUE)):
-            rgb = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-            picture[where] = (1 - fill) * picture[where] + fill * np.array(rgb)
-        axes.imshow(picture.clip(0, 1))
+        painted = to_rgb(image).mean(-1, keepdims=True).repeat(3, -1)
+        for mask, color in ((p & t, COMMON), (p & ~t, ONLY_PREDICTED), (t & ~p, ONLY_TRUE)):
+            painted[mask] = (1 - fill) * painted[mask] + fill * rgb(color)
+        axes.imshow(painted.clip(0, 1))
 
     return panel
 
 
-def draw_precision_recall(right: Tensor | np.ndarray, positives: int) -> Panel:
+def draw_precision_recall(right: Array, positives: int) -> Panel:
     """The curve of detections, bool [N] by falling score, with the area and the 11 points of its envelope."""
 
     def panel(axes: Axes) -> None:
@@ -40,22 +36,19 @@ def draw_precision_recall(right: Tensor | np.ndarray, positives: int) -> Panel:
         recall, precision = hits / max(positives, 1), hits / np.arange(1, len(hits) + 1)
         envelope = np.maximum.accumulate(precision[::-1])[::-1]
         steps = np.concatenate([[0.0], recall]), np.concatenate([envelope[:1], envelope])
-        axes.fill_between(*steps, step="pre", color=OKABE_ITO[1], alpha=0.35, linewidth=0, label="area")
-        axes.plot(recall, precision, "o-", color=OKABE_ITO[4], markersize=5, label="after each prediction")
+        axes.fill_between(*steps, step="pre", color=SKY, alpha=0.35, linewidth=0, label="area")
+        axes.plot(recall, precision, "o-", color=BLUE, markersize=5, label="after each prediction")
         at = np.linspace(0, 1, 11)
         reached = np.searchsorted(recall, at - 1e-9)
         heights = np.append(envelope, 0.0)[reached]
-        axes.plot(at, heights, "s", color=OKABE_ITO[3], markersize=4, label="11 points", clip_on=False)
+        axes.plot(at, heights, "s", color=VERMILION, markersize=4, label="11 points", clip_on=False)
         axes.set(xlim=(0, 1.02), ylim=(0, 1.06), xlabel="recall", ylabel="precision")
 
     return panel
 
 
-def draw_confusion(confusion: Tensor | np.ndarray, names: Sequence[str], columns: Sequence[str] = ()) -> Panel:
-    """Counts [C, P] of true class against predicted class, each row in percent of its true pixels.
-
-    columns: names of the predictions, by default those of the rows.
-    """
+def draw_confusion(confusion: Array, names: Sequence[str]) -> Panel:
+    """Counts [C, C] of true class against predicted class, each row in percent of its true pixels."""
 
     def panel(axes: Axes) -> None:
         counts = to_numpy(confusion).astype(float)
@@ -65,7 +58,7 @@ def draw_confusion(confusion: Tensor | np.ndarray, names: Sequence[str], columns
         for (y, x), value in np.ndenumerate(share):
             if value >= 0.5:
                 axes.text(x, y, f"{value:.0f}", ha="center", va="center", fontsize=8, path_effects=halo)
-        axes.set_xticks(range(share.shape[1]), columns or names, rotation=40, ha="right")
+        axes.set_xticks(range(share.shape[1]), names, rotation=40, ha="right")
         axes.set_yticks(range(share.shape[0]), names)
         axes.set(xlabel="predicted", ylabel="true")
 

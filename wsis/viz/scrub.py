@@ -1,4 +1,4 @@
-"""A slider over pictures that needs no kernel, no library and no network: its frames are in the page."""
+"""A slider over images that needs no kernel, no library and no network: its frames are in the page."""
 
 import base64
 import io
@@ -19,7 +19,7 @@ WIDEST = 1100  # pixels; wider frames are scaled down, the text column of a page
 SMALLEST = 480  # narrower images are enlarged in the page, pixels kept sharp
 DPI = 110
 
-# The handler finds its pictures from its own place in the page, so that any number of sliders go together.
+# The handler finds its images from its own place in the page, so that any number of sliders go together.
 MOVE = (
     "const f=this.closest('figure'),k=+this.value;"
     "f.querySelectorAll('img').forEach((m,i)=>m.style.display=i===k?'block':'none');"
@@ -39,58 +39,54 @@ PAGE = """<figure class="wsis-scrub" style="margin:1em 0">
 
 
 def scrub(frames: Sequence[Any], labels: Sequence[str], name: str, start: int = 0) -> "HTML":
-    """One picture at a time, chosen by a range slider: mouse, touch and arrow keys; a static page is enough.
+    """One image at a time, chosen by a range slider with mouse, touch or arrow keys; a static page is enough.
 
-    Args:
-        frames: images ([3, H, W] or [H, W, 3], uint8 or float) or matplotlib figures, all of one size.
-        labels: what the slider shows at each frame, such as "0.3" or "layer 8".
-        name: what is varied, shown before the slider and read out by screen readers.
-        start: the frame that is shown first, and on paper.
+    frames: images ([3, H, W] or [H, W, 3], uint8 or float) or matplotlib figures, all of one size. labels: what the slider
+    shows at each frame, such as "0.3" or "layer 8". name: what is varied; screen readers read it out. start: the frame that
+    is shown first, and on paper.
 
     Raises:
         ValueError: no frames, another number of labels, frames of several sizes, or a start that is no frame.
     """
     from IPython.display import HTML
 
-    pictures = [_picture(frame) for frame in frames]
-    sizes = {picture.size for picture in pictures}
-    if len(labels) != len(pictures) or len(sizes) != 1 or not 0 <= start < len(pictures):
+    images = [_image(frame) for frame in frames]
+    sizes = {image.size for image in images}
+    if len(labels) != len(images) or len(sizes) != 1 or not 0 <= start < len(images):
         raise ValueError(
-            f"scrub {name!r}: {len(pictures)} frames of sizes {sorted(sizes)}, {len(labels)} labels, start "
-            f"{start}; give frames of one size, a label for each, and a start among them"
+            f"scrub {name!r}: {len(images)} frames of sizes {sorted(sizes)}, {len(labels)} labels, start {start}; give "
+            "frames of one size, a label for each, and a start among them"
         )
     width = sizes.pop()[0]
     enlarged = width < SMALLEST and not isinstance(frames[0], Figure)
-    shown = SMALLEST if enlarged else width
-    style = f"width:{shown}px;max-width:100%;height:auto;background:#fff;margin:0;"
+    width = SMALLEST if enlarged else width
+    style = f"width:{width}px;max-width:100%;height:auto;background:#fff;margin:0;"
     style += "image-rendering:pixelated;" if enlarged else ""
-    images = []
-    for i, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
-        display = "block" if i == start else "none"
-        images.append(
-            f'<img src="{_data(picture)}" alt="{escape(name)}: {escape(label)}" data-label="{escape(label)}" '
-            f'class="dark-light" style="{style}display:{display}">'
-        )
-    text = {"name": escape(name), "label": escape(labels[start]), "images": "\n".join(images), "move": MOVE}
-    return HTML(PAGE.format(**text, width=shown, last=len(pictures) - 1, start=start))
+    name, words = escape(name), [escape(label) for label in labels]
+    tags = (
+        f'<img src="{_data(image)}" alt="{name}: {label}" data-label="{label}" class="dark-light" '
+        f'style="{style}display:{"block" if i == start else "none"}">'
+        for i, (image, label) in enumerate(zip(images, words, strict=True))
+    )
+    text = {"name": name, "label": words[start], "images": "\n".join(tags), "move": MOVE, "start": start}
+    return HTML(PAGE.format(**text, width=width, last=len(images) - 1))
 
 
-def _picture(frame: Any) -> Image.Image:
+def _image(frame: Any) -> Image.Image:
     if isinstance(frame, Figure):
         memory = io.BytesIO()
         frame.savefig(memory, format="png", dpi=DPI, facecolor=RC["figure.facecolor"])
-        picture = Image.open(memory).convert("RGB")
+        image = Image.open(memory).convert("RGB")
     else:
-        picture = Image.fromarray((to_rgb(frame) * 255).round().astype(np.uint8))
-    if picture.width > WIDEST:
-        size = WIDEST, round(picture.height * WIDEST / picture.width)
-        picture = picture.resize(size, Image.Resampling.LANCZOS)
-    return picture
+        image = Image.fromarray((to_rgb(frame) * 255).round().astype(np.uint8))
+    if image.width > WIDEST:
+        image = image.resize((WIDEST, round(image.height * WIDEST / image.width)), Image.Resampling.LANCZOS)
+    return image
 
 
-def _data(picture: Image.Image) -> str:
-    """A data address: exact where the picture is small or has few colours, at high quality otherwise."""
+def _data(image: Image.Image) -> str:
+    """A data address: exact where the image is small or has few colors, of high quality otherwise."""
     memory = io.BytesIO()
-    exact = picture.width < SMALLEST or picture.getcolors(256) is not None
-    picture.save(memory, format="WEBP", lossless=exact, quality=100 if exact else 85, method=4)
+    exact = image.width < SMALLEST or image.getcolors(256) is not None
+    image.save(memory, format="WEBP", lossless=exact, quality=100 if exact else 85, method=4)
     return "data:image/webp;base64," + base64.b64encode(memory.getvalue()).decode("ascii")

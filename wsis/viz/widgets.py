@@ -10,41 +10,34 @@ from wsis.viz.scrub import scrub
 
 
 def live() -> bool:
-    """Whether a person's front end (JupyterLab, VS Code, Colab) runs this cell; no in scripts and papermill.
+    """Whether a person's front end (JupyterLab, VS Code, Colab) runs this cell; scripts and papermill do not count.
 
-    Front ends that a person uses can answer an input prompt and say so in each request; batch runners say
-    that they cannot.
+    A front end that a person uses can answer an input prompt and says so in each request; batch runners say that they
+    cannot.
     """
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     kernel = getattr(shell, "kernel", None)
-    if kernel is None:
-        return False
-    return bool(kernel.get_parent("shell").get("content", {}).get("allow_stdin", False))
+    return bool(kernel and kernel.get_parent("shell").get("content", {}).get("allow_stdin", False))
 
 
 def explore(function: Callable[..., Figure], **sliders: Sequence[Any]) -> Any:
-    """Turn the parameters of a picture.
+    """Vary the parameters of a figure.
 
-    With a live front end each parameter is a slider and `function` runs at every move. Otherwise `function`
-    runs once for each value and the pictures are embedded, one slider per parameter, the others held at their
-    first value.
+    With a live front end each parameter is a slider, and `function` runs at every move. Otherwise `function` runs once for
+    each value and the figures are embedded, one slider per parameter, with the others held at their first value.
 
-    Args:
-        function: takes the parameters by name and returns a figure (of one size for all values).
-        sliders: the values of each parameter, the first one is shown first.
+    function: takes the parameters by name and returns a figure, of one size for all values. sliders: the values of each
+    parameter; the first one is shown first.
     """
     if live():
-        import ipywidgets
+        from ipywidgets import SelectionSlider, interactive
 
-        controls = {
-            name: ipywidgets.SelectionSlider(options=values, value=values[0]) for name, values in sliders.items()
-        }
+        controls = {name: SelectionSlider(options=values, value=values[0]) for name, values in sliders.items()}
         # without auto_display the figure that `function` returns would be kept and not shown
-        return ipywidgets.interactive(function, {"auto_display": True}, **controls)
+        return interactive(function, {"auto_display": True}, **controls)
     from IPython.display import HTML
 
-    first = {name: values[0] for name, values in sliders.items()}
-    pages = []
+    first, pages = {name: values[0] for name, values in sliders.items()}, []
     for name, values in sliders.items():
         held = ", ".join(f"{other} = {value}" for other, value in first.items() if other != name)
         frames = [function(**{**first, name: value}) for value in values]
