@@ -55,7 +55,7 @@ def folder(scenes, tmp_path_factory):
 
 
 def reports(folder):
-    return {p.name.split(".")[0]: read_json(p) for p in (folder / "run").glob("*.report.json")}
+    return {p.name.partition(".")[0]: read_json(p) for p in (folder / "run").glob("*.report.json")}
 
 
 def test_every_stage_reports(folder):
@@ -68,6 +68,38 @@ def test_every_stage_reports(folder):
 def test_boxes_alone_need_no_extractor():
     assert [s.name for s in exits.stages(exits.mal(CFG))] == ["network", "labels", "final", "evaluation"]
     assert exits.mal(CFG).loss.mil == 4
+
+
+def test_boxes_alone_label_no_token(scenes):
+    cfg = exits.mal(CFG)
+    model, crops = exits.build(cfg), exits.training_data(scenes, cfg)
+    batch = collate([crops[i, 0, i] for i in range(3)])
+    targets = exits.targets(model, batch, cfg)
+    assert model.extractor is None and targets.target.shape == targets.labeled.shape == (3, 64)
+    assert not targets.labeled.any() and targets.empty.all()
+
+
+def test_thresholds_of_a_run_decide_what_is_retrieved(folder, scenes):
+    cfg = exits.with_thresholds(CFG, folder / "run")
+    assert {"tau_fg": cfg.walk.tau_fg, "tau_bg": cfg.walk.tau_bg} == read_json(folder / "run" / "thresholds.json")
+    model, crops = exits.restore(CFG, folder / "run"), exits.training_data(scenes, CFG)
+    batch = collate([crops[i, 0, i] for i in range(len(crops))])
+    strict = changed(cfg, **{"walk.tau_fg": 1e9, "walk.tau_bg": 1e9})
+    some, none = (exits.targets(model, batch, c) for c in (cfg, strict))
+    assert none.empty.all() and not some.empty.all() and (some.labeled.sum(1) >= none.labeled.sum(1)).all()
+
+
+def test_explained_is_what_is_labeled(folder, scenes):
+    model, batch = exits.restore(CFG, folder / "run"), collate([scenes[0]])
+    (probability,) = exits.explain(model, batch, CFG).steps.values()
+    (masks,) = exits.pseudo_labels(model, batch, CFG)
+    assert probability.shape == (len(masks), 64, 64)
+    inside = probability > CFG.mask.threshold
+    assert torch.allclose(
+        masks.scores, (probability * inside).flatten(1).sum(1) / inside.flatten(1).sum(1).clamp(min=1)
+    )
+    (boxes,) = exits.explain(None, batch, CFG).steps.values()
+    assert torch.equal(boxes, scenes[0].extreme_points.boxes)
 
 
 def test_true_masks_need_no_generator():
@@ -277,6 +309,30 @@ def test_a_transformer_is_restored_with_its_normalization(tmp_path):
     assert len(means) == 3 and all((mean == 0.5).all() for mean in means)
 
 
+def test_processes_share_the_images_and_the_first_joins_what_they_made(folder, monkeypatch):
+    """Two processes in turn: when the first waits for the end, the second does its part."""
+    run, data, out = load_run(folder / "run", "cpu"), CocoFolder(folder / "data", "val"), folder / "shared.json"
+    waits, numbers = [], [0]
+
+    class State:
+        num_processes = 2
+
+        def __init__(self):
+            self.process_index, self.is_main_process = numbers[-1], not numbers[-1]
+
+        def wait_for_everyone(self):
+            waits.append(self.process_index)
+            if waits == [0, 0]:
+                numbers.append(1)
+                assert annotate.label(run, data, out, "five scenes") == {}
+
+    annotate.label(run, data, folder / "alone.json", "five scenes")
+    monkeypatch.setattr(annotate, "PartialState", State)
+    assert annotate.label(run, data, out, "five scenes")["images"] == len(data) and waits == [0, 0, 1, 1]
+    assert read_json(out) == read_json(folder / "alone.json")
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(600)  # two processes on a busy machine
 def test_two_processes_label_what_one_labels(folder):
     """Also where one of them left a part behind: nothing is repeated, nothing is lost."""
