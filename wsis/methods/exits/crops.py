@@ -33,13 +33,12 @@ MIRRORED = [0, 3, 2, 1]  # top, left, bottom, right after a left-right flip
 class ObjectCrops:
     """One item per object: its whole image, with the extreme points, and the true mask where known, of it alone.
 
-    `index` holds (image, row of its extreme points), the objects of one image together, and the last image is
-    kept: going through all items in order reads every image once.
+    `index` holds (image, row of its extreme points), the objects of one image together, and the last image is kept: going
+    through all items in order reads every image once. Opening needs the extreme points of all images, for which a data set
+    without `HasExtremePoints` is read once.
 
-    In training an object is left out whose box is at most `MIN_SIDE` wide or high or has at most `cfg.min_area`,
-    in pixels of the image; `left_out` counts them. Otherwise every object with extreme points is there.
-
-    Opening needs the extreme points of all images: see `HasExtremePoints`; other data sets are read once.
+    In training an object is left out whose box is at most `MIN_SIDE` wide or high or has at most `cfg.min_area`, in pixels
+    of the image; `left_out` counts them.
 
     Raises:
         AnnotationError: an image whose extreme points are not known (that it has none is allowed).
@@ -151,10 +150,10 @@ class Crop(Sample):
 class CropAugment:
     """The crop of an object: in training with random margins, flip and colors, else with the test margin.
 
-    The same item and seed give the same crop. `valid` is False where the window lies beyond the image; the crop
-    shows there the image reflected at its border, or with `cfg.fill="wrap"`, as in the release, the opposite side,
-    which then counts as valid. `jittered` is there in training only. Tags, points and class maps are of whole
-    images and left out; `other_extreme_points` may lie outside of the crop.
+    The same item and seed give the same crop. `valid` is False where the window lies beyond the image; there the crop shows
+    the image reflected at its border, or with `cfg.fill="wrap"`, as in the release, the opposite side, which then counts as
+    valid. `jittered` is made in training only. Tags, points and class maps describe whole images and are left out;
+    `other_extreme_points` may lie outside of the crop.
     """
 
     cfg: SizeConfig
@@ -217,10 +216,10 @@ def _folded(index: Tensor, side: int, wrap: bool) -> Tensor:
 
 
 def jitter(image: Tensor, chance: Sequence[float]) -> Tensor:
-    """A crop in other colors, what a student sees in MAL: uint8 [3, H, W] -> the same.
+    """A crop uint8 [3, H, W] in other colors, as the student sees it in MAL.
 
-    With the probability `JITTER` brightness, contrast, saturation and hue change; with `JITTER` it is blurred; with `GRAY`
-    it turns gray. chance: eight numbers in [0, 1) that decide all of it.
+    With the probability `JITTER` its colors change, with `GRAY` it turns gray, with `JITTER` it is blurred. chance: eight
+    numbers in [0, 1) that decide everything.
     """
     recolored, gray, blurred, *ranges, spread = chance
     if recolored < JITTER:

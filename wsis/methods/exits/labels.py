@@ -27,9 +27,9 @@ BETA = 0.25  # the probability that the endless walk continues (Table a2)
 class Seeds(NamedTuple):
     """What clicks and box say with certainty about the tokens of a batch of crops; all bool [B, n].
 
-    foreground: tokens with a click, at most four per crop. background: tokens outside the box, or with another object's
-    click; never foreground. in_box: the token's center is in the box. valid: at least half of the pixels belong to the
-    image. others: those of the background with another object's click; None where these are not used.
+    foreground: with a click, at most four per crop. background: outside the box or with another object's click, never
+    foreground. in_box: the center is in the box. valid: at least half of the pixels belong to the image. others: those of
+    the background with another object's click; None where these are not used.
     """
 
     foreground: Tensor
@@ -45,10 +45,9 @@ class Seeds(NamedTuple):
 
 
 class Retrieved(NamedTuple):
-    """Tokens labeled by the walk.
+    """Tokens labeled by the walk: bool [B, n], disjoint, among `Seeds.open`.
 
-    foreground, background: bool [B, n], disjoint, both among `Seeds.open`. score: [B, n], see `scores`.
-    empty: bool [B], nothing was retrieved.
+    score: [B, n], see `scores`. empty: bool [B], nothing was retrieved.
     """
 
     foreground: Tensor
@@ -58,9 +57,8 @@ class Retrieved(NamedTuple):
 
 
 class TokenTargets(NamedTuple):
-    """Targets of the point loss, and where the box supervises.
+    """Targets of the point loss: float32 [B, n], 1 on the object and 0 elsewhere. labeled: bool [B, n], where they count.
 
-    target: float32 [B, n], 1 on the object and 0 elsewhere. labeled: bool [B, n], where `target` counts.
     empty: bool [B], nothing was retrieved: the box has to supervise (MIL).
     """
 
@@ -136,19 +134,21 @@ def pushed(xy: Tensor, cfg: SeedConfig) -> Tensor:
 
 
 def other_clicks(batch: Batch, patch: int, cfg: SeedConfig) -> Tensor:
-    """Tokens of a batch of crops with a click of another object, bool [B, n]; the clicks are pushed into their objects."""
+    """Tokens of a batch of crops with a click of another object, bool [B, n]; the clicks are pushed into their objects.
+
+    Raises:
+        ValueError: the other objects are not known.
+    """
+    if batch.other_extreme_points is None:
+        raise ValueError("seeds.other_objects needs other_extreme_points in the batch; take items of ObjectCrops")
     side = batch.images.shape[-1] // patch
-    points = [pushed(others.xy, cfg).flatten(0, 1)[None] for others in batch.other_extreme_points or ()]
-    none = torch.zeros(len(batch.images), side * side, dtype=torch.bool, device=batch.images.device)
-    return torch.cat([point_patches(xy, (side, side), patch) for xy in points]) if points else none
+    points = [pushed(others.xy, cfg).flatten(0, 1)[None] for others in batch.other_extreme_points]
+    return torch.cat([point_patches(xy, (side, side), patch) for xy in points])
 
 
 @torch.no_grad()
 def token_scores(extractor: Extractor, batch: Batch, cfg: ExitsConfig) -> tuple[Tensor, Seeds]:
-    """The scores of the tokens of a batch of crops, float32 [B, n], see `scores`, and their seeds.
-
-    batch: crops of one object each, with `extreme_points` in crop pixels.
-    """
+    """The scores [B, n] of the tokens of a batch of crops of one object each, see `scores`, and their seeds."""
     patch = extractor.encoder.patch
     others = other_clicks(batch, patch, cfg.seeds) if cfg.seeds.other_objects else None
     seeds = find_seeds(clicks(batch), batch.valid, patch, cfg, others)
@@ -161,11 +161,10 @@ def scores(similarity: Tensor, seeds: Seeds, cfg: WalkConfig) -> Tensor:
 
     similarity: [B, n, n]. Returns [B, n], positive on the object; 0 at invalid tokens and in crops that lack seeds of
     either kind. How the difference is normalized is unpublished (`cfg.score`):
-    density: times the number of valid tokens, so that 1 is what an even spread would bring. raw: as it is.
-    ratio: by the sum of both, in [-1, 1]. minmax: least and largest of the crop become -1 and 1. maxabs: by the largest
-    magnitude of the crop.
-    With `cfg.seeds = "mean"` the clicks together send as much as the background, however many tokens that has.
-    With "max" each click sends that much, and a token counts what brings most.
+    density: times the number of valid tokens, so that 1 is what an even spread would bring. raw: as it is. ratio: divided
+    by the sum of both. minmax: the least and the largest of the crop become -1 and 1. maxabs: divided by the largest
+    magnitude of the crop. With `cfg.seeds = "mean"` the clicks together send as much as the background, however many tokens
+    that has. With "max" each click sends that much, and a token counts what brings most.
 
     Raises:
         ConfigError: similarity of another number of tokens; settings that `random_walk` refuses.
@@ -223,8 +222,6 @@ def _normalized(foreground: Tensor, background: Tensor, valid: Tensor, cfg: Walk
 def select(score: Tensor, seeds: Seeds, cfg: WalkConfig) -> Retrieved:
     """Open tokens whose score [B, n] is above tau_fg, or below -tau_bg (Sec. H); an infinite tau retrieves nothing.
 
-    Both thresholds are taken as they are, whatever `cfg.thresholds` says.
-
     Raises:
         ConfigError: a threshold that is negative (a token could be both) or not a number.
     """
@@ -257,14 +254,11 @@ def peak(score: Tensor, seeds: Seeds) -> Tensor:
 
 
 def threshold(peaks: Tensor, empty_rate: float) -> float:
-    """The common threshold at which the share `empty_rate` of crops retrieves nothing (Sec. B), exact, without a search.
+    """The common threshold at which the share `empty_rate` of crops retrieves nothing (Sec. B), without a search.
 
     The share of empty crops at tau is the share of peaks up to tau, a step function whose steps are the peaks: with
     k = `empty_rate` times their number (rounded), every tau between the k-th and the next one gives k empty crops. The
-    middle is returned.
-
-    peaks: [N] from `peak`, of any number of batches. Crops with peak 0 are empty at any threshold; where they are more
-    than asked for, their share is the result.
+    middle is returned. peaks: [N], see `peak`; crops with peak 0 are empty at any threshold, and may be more than k.
 
     Raises:
         ConfigError: `empty_rate` outside of [0, 1]; no crop could retrieve anything; a peak that is not a number.

@@ -54,7 +54,7 @@ def _conv(inputs: int, outputs: int) -> tuple[nn.Module, nn.Module]:
 
 
 class Generator(nn.Module):
-    """The mask of the one object that a crop shows. Call: [B, 3, H, W] in [0, 1] -> logits, see `MaskDecoder`."""
+    """The mask of the object that a crop shows. Call: [B, 3, H, W] in [0, 1] -> logits, see `MaskDecoder`."""
 
     def __init__(self, encoder: ViT) -> None:
         super().__init__()
@@ -165,8 +165,7 @@ class Exits(nn.Module):
 
 def build_generator(cfg: ExitsConfig) -> Generator:
     """The generator with its pretrained encoder and a random decoder."""
-    g = cfg.generator
-    return Generator(build_vit(g.backbone, g.weights, g.stem))
+    return Generator(build_vit(cfg.generator.backbone, cfg.generator.weights, cfg.generator.stem))
 
 
 def build_teaching(cfg: ExitsConfig) -> SelfTeaching:

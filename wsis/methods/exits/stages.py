@@ -57,7 +57,7 @@ def stages(cfg: ExitsConfig) -> list[Stage]:
 
 
 def train_extractor(workspace: Workspace) -> Report:
-    """The pretrained transformer, trained for a while to tell objects from what surrounds them."""
+    """The pretrained transformer, warmed up on boxes so that it separates objects from what surrounds them."""
     cfg = workspace.cfg
     model, data = build_extractor(cfg), verbs.training_data(workspace.train, cfg)
 
@@ -104,6 +104,7 @@ def training_crops(workspace: Workspace, count: int) -> Iterator[list[Sample]]:
     """
     data, seed, size = verbs.training_data(workspace.train, workspace.cfg), workspace.options.seed, CALIBRATION_BATCH
     for step, groups in enumerate(order(data, size, seed, 0, -(-min(count, len(data)) // size))):
+        # Each object comes once, and with its ground truth, which `data[key]` would hide.
         once = [(index, slot) for ((index, _, slot),) in groups if step * size + slot < len(data)]
         yield [data.augment(data.dataset[index], seed_of(seed, "crops", step, slot)) for index, slot in once]
 
@@ -115,7 +116,7 @@ def true_tokens(crops: list[Sample], patch: int) -> Tensor | None:
 
 
 def quality(retrieved: list[tuple[Retrieved, Tensor | None]]) -> dict[str, float]:
-    """The share of crops that retrieve nothing, tokens per crop, and precision of both kinds where the truth is known."""
+    """The share of crops that retrieve nothing; tokens per crop, and precision with the ground truth, of both kinds."""
     empty = torch.cat([r.empty for r, _ in retrieved]).float().mean()
     figures, truths = {"empty": float(empty)}, [truth for _, truth in retrieved if truth is not None]
     for kind in ("foreground", "background"):
@@ -162,12 +163,8 @@ def make_labels(workspace: Workspace) -> Report:
         if truth is None:
             raise ConfigError("final.masks=truth is the upper bound and needs data with true masks; use pseudo")
         return {"masks": write_masks(workspace, path, truth)["masks"]}
-    model, masks, boxes, empty = (
-        Exits(None, verbs.load_network(cfg, workspace.folder), None).to(workspace.device),
-        [],
-        [],
-        0,
-    )
+    model = Exits(None, verbs.load_network(cfg, workspace.folder), None).to(workspace.device)
+    masks, boxes, empty = [], [], 0
     for start in range(0, len(dataset), IMAGES_AT_ONCE):
         images = range(start, min(start + IMAGES_AT_ONCE, len(dataset)))
         batch = workspace.batch(*(dataset[index] for index in images))
@@ -188,7 +185,7 @@ def train_final(workspace: Workspace) -> Report:
 
 @first_process
 def evaluate(workspace: Workspace) -> Report:
-    """COCO mask AP of the final model on the validation images, and how many of the objects in pieces it finds."""
+    """COCO mask AP of the final model on the validation images, and its recall of the objects in pieces."""
     model = verbs.load_segmenter(workspace.cfg, workspace.folder).to(workspace.device)
     pair = predictions(workspace, partial(segment, model))
     if pair is None:

@@ -95,7 +95,7 @@ def targets(model: Exits, batch: Batch, cfg: ExitsConfig) -> TokenTargets:
 
 
 def loss(model: nn.Module, batch: Batch, targets: TokenTargets, cfg: ExitsConfig) -> dict[str, Tensor]:
-    """The objective on a batch of crops of one object each. Terms: mil, point, crf, total."""
+    """The terms mil, point, crf and total on a batch of crops of one object each; the student sees other colors."""
     view = batch.images if batch.jittered is None else batch.jittered
     return objective(model(view, batch.images), view, clicks(batch), targets, cfg)
 
