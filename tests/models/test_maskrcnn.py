@@ -9,8 +9,7 @@ from wsis.core.config import changed
 from wsis.data.transforms import collate
 from wsis.data.world import World, WorldConfig
 from wsis.data.wrappers import InMemory
-from wsis.methods.bestie import restore_final
-from wsis.models.segmenters import build_segmenter, predict
+from wsis.models.segmenters import build_segmenter, predict, restore_segmenter
 from wsis.models.segmenters.targets import JsonMasks, Target, Window
 from wsis.training.stages import Workspace
 
@@ -53,7 +52,8 @@ def test_stage_learns_from_the_masks_that_the_network_makes(world, tiny, options
     stored = JsonMasks(options.folder / "pseudo_train.json", world.classes)
     whole = Window((64, 64), (0, 0), (64, 64), False)
     assert torch.equal(stored.target(world[0].image_id, whole).masks.bool(), world[0].truth.masks[:1])
-    again = restore_final(cfg, options.folder).eval()
+    weights = options.folder / "final.safetensors"
+    again = restore_segmenter("maskrcnn", 2, cfg.semantic.backbone, "random", weights).eval()
     assert len(predict(again, collate([world[0]]).images)) == 1
 
 

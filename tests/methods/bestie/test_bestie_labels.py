@@ -548,7 +548,7 @@ def test_a_clicked_pixel_belongs_to_its_own_mask_whatever_the_network_says():
     ids[:, :, :3] = 1  # all of the left half to the first click, nothing to the second
     points = Points.make(torch.tensor([[0.0, 0.0], [2.0, 3.0]]), torch.tensor([0, 1]), ids=torch.tensor([7, 9]))
     rows = {"image": points.image, "labels": points.labels, "centers": points.centers, "scores": points.scores}
-    (masks,) = InstanceMap(ids=ids, **rows).per_click(points)
+    (masks,) = InstanceMap(ids=ids, **rows).unbind(points)
     assert masks.ids.tolist() == [7, 9] and masks.labels.tolist() == [0, 1]
     assert masks.masks.flatten(1).sum(1).tolist() == [11, 1] and masks.masks[1, 3, 2]
 

@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from wsis.core.config import changed
+from wsis.core.types import Points
 from wsis.methods.bestie import FULL
 from wsis.methods.bestie.labels import InstanceMap
 from wsis.methods.bestie.model import Outputs
@@ -67,7 +68,7 @@ def test_targets_of_nothing():
 
 
 def test_clicks_are_drawn_whatever_was_accepted():
-    clicks = center_map(torch.tensor([[3.0, 3]]), torch.tensor([0]), torch.tensor([1]), (1, 24, 32), CFG)
+    clicks = center_map(Points.make(torch.tensor([[3.0, 3]]), torch.tensor([1])), (1, 24, 32), CFG)
     targets = render(instances(), CFG, clicks)
     assert targets.center is clicks
     assert clicks[0, 1, 3, 3] == 1

@@ -6,7 +6,7 @@ image --network--> semantic, center and offset maps --grouping--> instances, and
 
 from wsis.methods.bestie.config import FULL, TINY, BestieConfig
 from wsis.methods.bestie.labels import InstanceMap, decode
-from wsis.methods.bestie.stages import restore_final, stages
+from wsis.methods.bestie.stages import stages
 from wsis.methods.bestie.verbs import (
     build,
     explain,
@@ -21,4 +21,4 @@ from wsis.methods.bestie.verbs import (
 )
 
 __all__ = ["FULL", "TINY", "BestieConfig", "InstanceMap", "build", "decode", "explain", "infer", "loss", "official"]
-__all__ += ["predict", "pseudo_labels", "restore", "restore_final", "stages", "targets", "training_data"]
+__all__ += ["predict", "pseudo_labels", "restore", "stages", "targets", "training_data"]

@@ -1,14 +1,14 @@
 """From a classifier to instance cues and class maps (supp. Listings 1 and 2; the way to class maps is ours)."""
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
 from wsis.core.types import IGNORE, Points, Sample
 from wsis.data.transforms import collate, resize
 from wsis.methods.bestie.config import BestieConfig, CueConfig, SemanticConfig
-from wsis.methods.bestie.model import Classifier
+from wsis.methods.bestie.model import Classifier, ClassMaps, Images, Maps, Tags
 from wsis.ops.grouping import max_pool
 from wsis.ops.pamr import pixel_adaptive_refinement
 
@@ -39,7 +39,7 @@ def image_maps(
 def activation_maps(
     model: nn.Module,
     images: Float[Tensor, "B 3 h w"],
-    tags: Bool[Tensor, "B C"],
+    tags: Tags,
     size: tuple[int, int],
     scales: tuple[float, ...] = (1.0,),
 ) -> Float[Tensor, "B C H W"]:
@@ -59,7 +59,7 @@ def activation_maps(
     return total / (total.amax((2, 3), keepdim=True) + 1e-5)
 
 
-def extract_cues(maps: Float[Tensor, "B C H W"], tags: Bool[Tensor, "B C"], cfg: CueConfig) -> Points:
+def extract_cues(maps: Float[Tensor, "B C H W"], tags: Tags, cfg: CueConfig) -> Points:
     """Local maxima of activation maps as instance cues (supp. Listing 2).
 
     maps: in [0, 1]. After a 3 x 3 mean, a pixel is a cue if it is the highest of its `kernel` x `kernel` neighborhood
@@ -75,17 +75,13 @@ def extract_cues(maps: Float[Tensor, "B C H W"], tags: Bool[Tensor, "B C"], cfg:
     return Points.make(xy, label, scores=scores[image, label, rank], image=image)
 
 
-def semantic_map_from_activations(
-    maps: Float[Tensor, "B C H W"], images: Float[Tensor, "B 3 H W"], cfg: SemanticConfig
-) -> Int64[Tensor, "B H W"]:
+def semantic_map_from_activations(maps: Float[Tensor, "B C H W"], images: Images, cfg: SemanticConfig) -> ClassMaps:
     """Class map of activations in [0, 1], with which the background competes as a constant; see `sharpened`."""
     scores = torch.cat([torch.full_like(maps[:, :1], cfg.background), maps], dim=1)
     return sharpened(scores / scores.sum(1, keepdim=True), images, cfg)
 
 
-def sharpened(
-    probabilities: Float[Tensor, "B K H W"], images: Float[Tensor, "B 3 H W"], cfg: SemanticConfig
-) -> Int64[Tensor, "B H W"]:
+def sharpened(probabilities: Maps, images: Images, cfg: SemanticConfig) -> ClassMaps:
     """The most probable class after `sharpen` steps of refinement by color, 255 where two are closer than `uncertain`."""
     probabilities = pixel_adaptive_refinement(probabilities, images, cfg.sharpen)
     best = probabilities.topk(2, dim=1)

@@ -11,32 +11,24 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Float32, Int64
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from wsis.core.types import IGNORE, Instances, Points
 from wsis.methods.bestie.config import BestieConfig
-from wsis.methods.bestie.model import Outputs
+from wsis.methods.bestie.model import ClassMaps, Maps, Outputs, Tags
+from wsis.ops import grouping
 from wsis.ops.components import connected_components, table
-from wsis.ops.grouping import (
-    Centers,
-    RegionStatistics,
-    cluster_centers,
-    find_centers,
-    group_pixels,
-    merge_centers,
-    region_statistics,
-)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class InstanceMap:
     """Disjoint instances of a whole batch: one id map, and one row per instance.
 
     ids: 0 = no instance, i + 1 = row i. image: index within the batch. labels: 0..C-1. centers: (y, x). scores: in [0, 1].
     """
 
-    ids: Int64[Tensor, "B H W"]
+    ids: ClassMaps
     image: Int64[Tensor, " K"]
     labels: Int64[Tensor, " K"]
     centers: Float32[Tensor, "K 2"]
@@ -45,31 +37,27 @@ class InstanceMap:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def unbind(self) -> list[Instances]:
-        """One `Instances` per image of the batch, rows in order, rows without a pixel dropped."""
-        images = []
-        for b, ids in enumerate(self.ids):
+    def unbind(self, clicks: Points | None = None) -> list[Instances]:
+        """One `Instances` per image of the batch, rows in order, rows without a pixel dropped.
+
+        clicks: one for each row. None is dropped then, and mask i contains the pixel of click i and has its annotation's id.
+        """
+        images, ids = [], self.ids.clone()
+        if clicks is not None:
+            x, y = clicks.xy.long().unbind(1)
+            ids[clicks.image, y, x] = torch.arange(1, len(clicks) + 1, device=ids.device)
+        for b in range(len(ids)):
             rows = (self.image == b).nonzero()[:, 0]
-            masks = ids[None] == (rows + 1)[:, None, None]
-            filled = masks.flatten(1).any(1)
-            rows = rows[filled]
-            images.append(Instances.make(masks[filled], self.labels[rows], scores=self.scores[rows]))
-        return images
-
-    def per_click(self, points: Points) -> list[Instances]:
-        """One `Instances` per image, where row i belongs to click i, has its annotation id and contains its pixel."""
-        images = []
-        for b, ids in enumerate(self.ids):
-            rows = (points.image == b).nonzero()[:, 0]
-            x, y = points.xy[rows].long().unbind(1)
-            ids = ids.clone()
-            ids[y, x] = rows + 1
-            masks = ids == (rows + 1)[:, None, None]
-            images.append(Instances.make(masks, points.labels[rows], scores=self.scores[rows], ids=points.ids[rows]))
+            masks = ids[b] == (rows + 1)[:, None, None]
+            if clicks is None:
+                filled = masks.flatten(1).any(1)
+                masks, rows = masks[filled], rows[filled]
+            annotations = None if clicks is None else clicks.ids[rows]
+            images.append(Instances.make(masks, self.labels[rows], scores=self.scores[rows], ids=annotations))
         return images
 
 
-def tagged(classes: Int64[Tensor, "B H W"], tags: Bool[Tensor, "B C"]) -> Int64[Tensor, "B H W"]:
+def tagged(classes: ClassMaps, tags: Tags) -> ClassMaps:
     """A class map with what is ignored or not among the image's tags set to background."""
     allowed = torch.cat([tags.new_zeros(len(tags), 1), tags], dim=1)  # [B, C + 1]
     image = torch.arange(len(tags), device=tags.device)[:, None, None]
@@ -77,7 +65,7 @@ def tagged(classes: Int64[Tensor, "B H W"], tags: Bool[Tensor, "B C"]) -> Int64[
     return classes * (known & allowed[image, classes * known])
 
 
-def class_probability(semantic: Float[Tensor, "B K H W"], tags: Bool[Tensor, "B C"] | None) -> Float[Tensor, "B K H W"]:
+def class_probability(semantic: Maps, tags: Tags | None) -> Maps:
     """Softmax of logits, K = C + 1; channels of classes that are not among the tags become 0."""
     probability = semantic.softmax(1)
     if tags is None:
@@ -85,9 +73,7 @@ def class_probability(semantic: Float[Tensor, "B K H W"], tags: Bool[Tensor, "B 
     return probability * torch.cat([torch.ones_like(tags[:, :1]), tags], dim=1)[:, :, None, None]
 
 
-def count_cues(
-    classes: Int64[Tensor, "B H W"], points: Points, threshold: float
-) -> tuple[Int64[Tensor, "B H W"], Int64[Tensor, " count"]]:
+def count_cues(classes: ClassMaps, points: Points, threshold: float) -> tuple[ClassMaps, Int64[Tensor, " count"]]:
     """The components of class maps, and how many cues of its class each holds; row 0 is the background.
 
     classes: see `tagged`. A cue counts inside the image and with a score above `threshold`.
@@ -102,9 +88,7 @@ def count_cues(
     return ids, cues.scatter_add_(0, ids[points.image, y, x] * hit, hit.long())
 
 
-def component_labels(
-    classes: Int64[Tensor, "B H W"], points: Points, tags: Bool[Tensor, "B C"], cfg: BestieConfig
-) -> InstanceMap:
+def component_labels(classes: ClassMaps, points: Points, tags: Tags, cfg: BestieConfig) -> InstanceMap:
     """Components of the semantic map that hold exactly one cue of their class (supp. Listing 4).
 
     classes: 255 = ignore. points: cues or clicks of the batch. The center is the component's centroid truncated to
@@ -114,13 +98,9 @@ def component_labels(
     ids, cues = count_cues(classes, points, cfg.cues.threshold)
     rows = table(ids, len(cues) - 1)
     accepted = (cues[1:] == 1) & (rows.area >= cfg.min_area)
-    return InstanceMap(
-        ids=_renumbered(ids, accepted),
-        image=rows.image[accepted],
-        labels=classes.flatten()[rows.first[accepted]] - 1,
-        centers=rows.center[accepted].float(),
-        scores=torch.ones(int(accepted.sum()), device=ids.device),
-    )
+    image, labels, centers = rows.image[accepted], classes.flatten()[rows.first[accepted]] - 1, rows.center[accepted]
+    scores = torch.ones(len(labels), device=ids.device)
+    return InstanceMap(_renumbered(ids, accepted), image, labels, centers.float(), scores)
 
 
 def _renumbered(ids: Tensor, chosen: Tensor) -> Tensor:
@@ -138,23 +118,18 @@ class Decoded(NamedTuple):
     """
 
     instances: InstanceMap
-    classes: Int64[Tensor, "B H W"]
-    components: Int64[Tensor, "B H W"]
+    classes: ClassMaps
+    components: ClassMaps
     centroids: Float32[Tensor, "M 2"]
     heat: Float[Tensor, "B H W"]
-    centers: Centers
-    statistics: RegionStatistics
+    centers: grouping.Centers
+    statistics: grouping.RegionStatistics
     class_score: Float32[Tensor, " K"]
 
 
 @torch.no_grad()
 def decode(
-    outputs: Outputs,
-    tags: Bool[Tensor, "B C"] | None,
-    cfg: BestieConfig,
-    *,
-    classes: Int64[Tensor, "B H W"] | None = None,
-    refining: bool = False,
+    outputs: Outputs, tags: Tags | None, cfg: BestieConfig, *, classes: ClassMaps | None = None, refining: bool = False
 ) -> Decoded:
     """Find centers inside each component of the class map, and the pixels that vote for them.
 
@@ -174,36 +149,31 @@ def decode(
     heat = outputs.center.gather(1, channel[:, None])[:, 0]
     threshold = cfg.refine.threshold if refining else cfg.center_threshold
     k = cfg.cluster
-    peaks = find_centers(heat, components, threshold, cfg.center_kernel)
-    clustered = cluster_centers(outputs.offset, components, k.threshold, k.area, k.tolerance, k.inclusive)
-    centers = merge_centers(peaks, clustered, heat, k.min_heat, k.min_distance)
+    peaks = grouping.find_centers(heat, components, threshold, cfg.center_kernel)
+    clustered = grouping.cluster_centers(outputs.offset, components, k.threshold, k.area, k.tolerance, k.inclusive)
+    centers = grouping.merge_centers(peaks, clustered, heat, k.min_heat, k.min_distance)
     marks = torch.zeros_like(heat)
     marks[(centers.image, *centers.position.long().unbind(1))] = centers.clustered.float()
     heat = torch.where(marks > 0, marks, heat)  # the area check makes a clustered center certain
     if cfg.keep_centerless and not refining:
         centers = _with_centerless(centers, rows.center, rows.image, large[1:])
-    regions, count = group_pixels(outputs.offset, components, centers), len(centers.component)
-    statistics = region_statistics(regions, count, heat)
+    regions, count = grouping.group_pixels(outputs.offset, components, centers), len(centers.component)
+    statistics = grouping.region_statistics(regions, count, heat)
     class_score = _mean(probability.gather(1, classes[:, None]), regions, statistics.area)
     score = torch.where(centers.clustered, class_score, statistics.max) * class_score
-    instances = InstanceMap(
-        ids=regions,
-        image=centers.image,
-        labels=_majority(regions, count, classes, cfg.classes),
-        centers=centers.position,
-        scores=score.clamp(0, 1),
-    )
+    labels = _majority(regions, count, classes, cfg.classes)
+    instances = InstanceMap(regions, centers.image, labels, centers.position, score.clamp(0, 1))
     return Decoded(instances, classes, components, rows.center.float(), heat, centers, statistics, class_score)
 
 
-def _with_centerless(centers: Centers, position: Tensor, image: Tensor, eligible: Tensor) -> Centers:
+def _with_centerless(centers: grouping.Centers, position: Tensor, image: Tensor, eligible: Tensor) -> grouping.Centers:
     """Add the centroid of every eligible component that holds no center, with score 0."""
     empty = eligible.clone()
     empty[centers.component] = False
     rows = empty.nonzero()[:, 0]
     score = torch.zeros(len(rows), device=rows.device)
-    added = Centers(rows, image[rows], position[rows].float(), score, score > 0)
-    return Centers(*(torch.cat(pair) for pair in zip(centers, added, strict=True)))
+    added = grouping.Centers(rows, image[rows], position[rows].float(), score, score > 0)
+    return grouping.Centers(*(torch.cat(pair) for pair in zip(centers, added, strict=True)))
 
 
 def _mean(values: Tensor, regions: Tensor, area: Tensor) -> Tensor:
@@ -222,9 +192,7 @@ def _majority(regions: Tensor, count: int, classes: Tensor, num_classes: int) ->
 
 
 @torch.no_grad()
-def refined_labels(
-    outputs: Outputs, semantic_maps: Int64[Tensor, "B H W"] | None, tags: Bool[Tensor, "B C"], cfg: BestieConfig
-) -> InstanceMap:
+def refined_labels(outputs: Outputs, semantic_maps: ClassMaps | None, tags: Tags, cfg: BestieConfig) -> InstanceMap:
     """Instance labels from the network's own maps (supp. Listing 5): missing objects are recovered, weights say how sure.
 
     semantic_maps: the foreground; None, or `refine.foreground = "prediction"`, takes the predicted one. A component with
@@ -236,8 +204,8 @@ def refined_labels(
     instances, statistics, component = decoded.instances, decoded.statistics, decoded.centers.component
     sizes = torch.zeros(len(decoded.centroids), dtype=torch.long, device=component.device)
     if cfg.compat == "official":  # the largest number that won a pixel counts, not the number of centers
-        number = torch.where(statistics.area > 0, _rank(component) + 1, 0)
-        sizes.scatter_reduce_(0, component, number, "amax")
+        number = (component[:, None] == component).tril().sum(1)
+        sizes.scatter_reduce_(0, component, number * (statistics.area > 0), "amax")
     else:
         sizes.scatter_add_(0, component, torch.ones_like(component))
     # A center without a pixel would only draw its Gaussian.
@@ -245,29 +213,12 @@ def refined_labels(
     holds_center = statistics.max >= cfg.refine.threshold
     score = torch.where(holds_center, statistics.max * decoded.class_score, decoded.class_score)
     centers = torch.where(holds_center[:, None], statistics.position, decoded.centroids[component])
-    return InstanceMap(
-        ids=_renumbered(instances.ids, valid),
-        image=instances.image[valid],
-        labels=instances.labels[valid],
-        centers=centers[valid],
-        scores=score[valid].clamp(0, 1),
-    )
-
-
-def _rank(component: Tensor) -> Tensor:
-    """For each entry how many earlier entries have the same value."""
-    order = component.argsort(stable=True)
-    _, counts = component[order].unique_consecutive(return_counts=True)
-    begin = (counts.cumsum(0) - counts).repeat_interleave(counts)
-    rank = torch.empty_like(component)
-    rank[order] = torch.arange(len(component), device=component.device) - begin
-    return rank
+    rows = (instances.image, instances.labels, centers, score.clamp(0, 1))
+    return InstanceMap(_renumbered(instances.ids, valid), *(values[valid] for values in rows))
 
 
 @torch.no_grad()
-def point_labels(
-    outputs: Outputs, semantic_maps: Int64[Tensor, "B H W"] | None, points: Points, cfg: BestieConfig
-) -> InstanceMap:
+def point_labels(outputs: Outputs, semantic_maps: ClassMaps | None, points: Points, cfg: BestieConfig) -> InstanceMap:
     """One instance per click: all pixels of the click's class, over the whole image, go to the nearest one's vote.
 
     semantic_maps: None for the predicted one. Row i belongs to point i; the weight is 1.
@@ -283,17 +234,8 @@ def point_labels(
         classes = tagged(semantic_maps, tags)
     image = torch.arange(len(classes), device=classes.device)[:, None, None]
     one_per_class = (image * cfg.classes + classes) * (classes > 0)
-    centers = Centers(
-        component=points.image * cfg.classes + points.labels,
-        image=points.image,
-        position=points.centers.round(),
-        score=points.scores,
-        clustered=torch.zeros(len(points), dtype=torch.bool, device=classes.device),
-    )
-    return InstanceMap(
-        ids=group_pixels(outputs.offset, one_per_class, centers),
-        image=points.image,
-        labels=points.labels,
-        centers=centers.position,
-        scores=torch.ones_like(points.scores),
-    )
+    component, position = points.image * cfg.classes + points.labels, points.centers.round()
+    clustered = torch.zeros(len(points), dtype=torch.bool, device=classes.device)
+    centers = grouping.Centers(component, points.image, position, points.scores, clustered)
+    ids = grouping.group_pixels(outputs.offset, one_per_class, centers)
+    return InstanceMap(ids, points.image, points.labels, position, torch.ones_like(points.scores))

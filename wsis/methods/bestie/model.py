@@ -11,6 +11,7 @@ import math
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torchvision.models.segmentation.deeplabv3 import ASPP
@@ -20,6 +21,11 @@ from wsis.core.errors import ConfigError
 from wsis.methods.bestie.config import BestieConfig
 from wsis.models.convnets import Pyramid, VGGStages
 from wsis.models.pyramids import build_pyramid
+
+ClassMaps = Int64[Tensor, "B H W"]
+Images = Float[Tensor, "B 3 H W"]
+Maps = Float[Tensor, "B K H W"]
+Tags = Bool[Tensor, "B C"]
 
 
 class PeakAttention(nn.Module):
@@ -63,8 +69,14 @@ class Classifier(nn.Module):
         if wrong := set(layers) - {4, 5, 6}:
             raise ConfigError(f"pam.layers={layers}: {sorted(wrong)} are no stages; choose from 4, 5, 6")
         self.backbone = build_pyramid(backbone, weights, output_stride=8)
-        for stage in sorted(set(layers) - {6}):
-            _replace_activations(self.backbone, stage, activation)
+        if stages := sorted(set(layers) - {6}):
+            if not isinstance(self.backbone.network, VGGStages):
+                raise ConfigError(
+                    "pam.layers 4 and 5 are stages of VGG; with another classifier_backbone take [6] or []"
+                )
+            for block in (self.backbone.network.stages[stage - 1] for stage in stages):
+                for name in [name for name, module in block.named_children() if isinstance(module, nn.ReLU)]:
+                    setattr(block, name, activation)
         width = min(self.backbone.channels[-1], 512)
         last = activation if 6 in layers else nn.ReLU()
         channels = [self.backbone.channels[-1], width, width, width]
@@ -81,27 +93,16 @@ class Classifier(nn.Module):
         return self.head(self.layer6(self.backbone(images)[-1]))
 
 
-def _replace_activations(backbone: Pyramid, stage: int, activation: nn.Module) -> None:
-    if not isinstance(backbone.network, VGGStages):
-        raise ConfigError(
-            "pam.layers 4 and 5 are stages of VGG; with another classifier_backbone use pam.layers=[6] or []"
-        )
-    layers = backbone.network.stages[stage - 1]
-    for name, module in layers.named_children():
-        if isinstance(module, nn.ReLU):
-            setattr(layers, name, activation)
-
-
 class Outputs(NamedTuple):
     """What the network says of each pixel.
 
-    semantic: [B, C + 1, H, W] logits, channel 0 is background. center: [B, C, H, W], or [B, 1, H, W] if class
-    agnostic, about 0..1. offset: [B, 2, H, W], (dy, dx) in pixels to the center of the pixel's object.
+    semantic: logits of C + 1 channels, 0 is background. center: about 0..1, C channels or one for all classes. offset:
+    (dy, dx) in pixels to the center of the pixel's object.
     """
 
-    semantic: Tensor
-    center: Tensor
-    offset: Tensor
+    semantic: Maps
+    center: Maps
+    offset: Maps
 
     def resized(self, size: tuple[int, int]) -> "Outputs":
         """At another size (H, W): maps interpolated, offsets also scaled to the new pixels."""

@@ -8,12 +8,13 @@ had generalized to (semantic drift).
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
+from wsis.core.types import Points
 from wsis.methods.bestie.config import BestieConfig
 from wsis.methods.bestie.labels import InstanceMap
-from wsis.methods.bestie.model import Outputs
+from wsis.methods.bestie.model import ClassMaps, Maps, Outputs
 from wsis.ops.grouping import splat_gaussians
 from wsis.ops.losses import hard_cross_entropy
 
@@ -25,17 +26,17 @@ class Targets(NamedTuple):
     [0, 1], 0 where nothing is known.
     """
 
-    center: Float[Tensor, "B K H W"]
+    center: Maps
     offset: Float[Tensor, "B 2 H W"]
     weight: Float[Tensor, "B 1 H W"]
 
 
-def render(instances: InstanceMap, cfg: BestieConfig, centers: Float[Tensor, "B K H W"] | None = None) -> Targets:
+def render(instances: InstanceMap, cfg: BestieConfig, centers: Maps | None = None) -> Targets:
     """Instances as center, offset and weight maps (supp. Listing 4).
 
     centers: the center map where it is known independently of the masks (point supervision).
     """
-    batch, height, width = instances.ids.shape
+    height, width = instances.ids.shape[-2:]
     row, known = (instances.ids - 1).clamp_min(0), instances.ids > 0
     if len(instances):
         position, score = instances.centers[row], instances.scores[row]  # [B, H, W, 2], [B, H, W]
@@ -45,26 +46,20 @@ def render(instances: InstanceMap, cfg: BestieConfig, centers: Float[Tensor, "B 
     x = torch.arange(width, device=row.device, dtype=torch.float32).expand(height, width)
     offset = (position - torch.stack((y, x), -1)) * known[..., None]
     if centers is None:
-        centers = center_map(instances.centers, instances.image, instances.labels, (batch, height, width), cfg)
+        centers = center_map(instances, instances.ids.shape, cfg)
     return Targets(centers, offset.permute(0, 3, 1, 2), (score * known)[:, None])
 
 
-def center_map(
-    centers: Float[Tensor, "N 2"],
-    image: Int64[Tensor, " N"],
-    labels: Int64[Tensor, " N"],
-    shape: tuple[int, int, int],
-    cfg: BestieConfig,
-) -> Float[Tensor, "B K H W"]:
-    """Gaussians at centers (y, x) of a batch of the given shape (B, H, W)."""
+def center_map(rows: InstanceMap | Points, shape: torch.Size, cfg: BestieConfig) -> Maps:
+    """Gaussians at the centers of instances or points of a batch of images, whose shape is (B, H, W)."""
     batch, height, width = shape
     planes = cfg.classes if cfg.center_mode == "class_wise" else 1
-    plane = image * planes + (labels if planes > 1 else 0)
-    maps = splat_gaussians(centers, plane, (batch * planes, height, width), cfg.sigma)
+    plane = rows.image * planes + (rows.labels if planes > 1 else 0)
+    maps = splat_gaussians(rows.centers, plane, (batch * planes, height, width), cfg.sigma)
     return maps.view(batch, planes, height, width)
 
 
-def guided(error: Float[Tensor, "B K H W"], weight: Float[Tensor, "B 1 H W"]) -> Float[Tensor, ""]:
+def guided(error: Maps, weight: Float[Tensor, "B 1 H W"]) -> Float[Tensor, ""]:
     """Sum of weight * error over channels and pixels, divided by the number of pixels with a weight.
 
     Zero, with zero gradients, where no pixel has a weight.
@@ -72,7 +67,7 @@ def guided(error: Float[Tensor, "B K H W"], weight: Float[Tensor, "B 1 H W"]) ->
     return (weight * error).sum() / (weight > 0).sum().clamp_min(1)
 
 
-def unguided(error: Float[Tensor, "B K H W"], norm: str) -> Float[Tensor, ""]:
+def unguided(error: Maps, norm: str) -> Float[Tensor, ""]:
     """The same without guidance: every pixel counts, unlabeled ones have target 0.
 
     norm: "mean" over pixels and channels (released code), or "matched", over pixels only, at IAG's scale.
@@ -90,7 +85,7 @@ def regression(outputs: Outputs, targets: Targets, cfg: BestieConfig) -> tuple[T
 
 
 def objective(
-    outputs: Outputs, semantic_maps: Int64[Tensor, "B H W"], pseudo: Targets, refined: Targets | None, cfg: BestieConfig
+    outputs: Outputs, semantic_maps: ClassMaps, pseudo: Targets, refined: Targets | None, cfg: BestieConfig
 ) -> dict[str, Tensor]:
     """All terms and their weighted total (supp. Listing 6).
 

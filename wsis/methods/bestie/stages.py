@@ -29,7 +29,7 @@ from wsis.methods.bestie.config import BestieConfig
 from wsis.methods.bestie.labels import class_probability, decode
 from wsis.methods.bestie.model import BestieNet, Classifier, PeakAttention, PeakSuppression
 from wsis.methods.bestie.verbs import build, infer, loss, pseudo_labels, restore, targets, training_data
-from wsis.models.segmenters import predict, restore_segmenter
+from wsis.models.segmenters import predict
 from wsis.models.weights import load_weights
 from wsis.ops.losses import hard_cross_entropy
 from wsis.training.final_model import fit_segmenter
@@ -125,32 +125,25 @@ def make_cues(workspace: Workspace) -> Report:
 
 
 def make_activation_maps(workspace: Workspace) -> Report:
-    """A first class map of every training image, from a classifier without peak attention, unless maps are given."""
-    cfg, s = workspace.cfg, workspace.cfg.semantic
-    if s.source in ("folder", "truth"):
-        return _write_maps(workspace, _given_maps(workspace), "activation_maps")
-    model = cues.classifier(cfg, *((nn.ReLU(), ()) if s.source == "cam" else (PeakSuppression(), (6,))))
-    model = fit_classifier("activation_maps", model, workspace)
+    """A first class map of every training image: from a classifier without peak attention, of a folder, or the true one."""
+    cfg, s, model = workspace.cfg, workspace.cfg.semantic, None
+    if s.source in ("cam", "drs"):
+        activation, layers = (nn.ReLU(), ()) if s.source == "cam" else (PeakSuppression(), (6,))
+        model = fit_classifier("activation_maps", cues.classifier(cfg, activation, layers), workspace)
 
     def maps() -> Iterator[Tensor]:
         for sample in samples(workspace.train):
-            activations = cues.image_maps(model, sample, cfg, s.scales, workspace.device)
-            yield cues.semantic_map_from_activations(activations, workspace.batch(sample).images, s)[0]
+            if model is not None:
+                activations = cues.image_maps(model, sample, cfg, s.scales, workspace.device)
+                yield cues.semantic_map_from_activations(activations, workspace.batch(sample).images, s)[0]
+            elif s.source == "folder":
+                yield read_class_map(Path(s.folder) / f"{Path(sample.file_name).stem}.png", sample.size, cfg.classes)
+            elif sample.true_semantic is None:
+                raise ConfigError("semantic.source=truth is an oracle and needs data with true masks; use cam or drs")
+            else:
+                yield sample.true_semantic
 
     return _write_maps(workspace, maps(), "activation_maps")
-
-
-def _given_maps(workspace: Workspace) -> Iterator[Tensor]:
-    """Class maps of a folder, or the true ones."""
-    s = workspace.cfg.semantic
-    for sample in samples(workspace.train):
-        if s.source == "folder":
-            path = Path(s.folder) / f"{Path(sample.file_name).stem}.png"
-            yield read_class_map(path, sample.size, workspace.cfg.classes)
-        elif sample.true_semantic is None:
-            raise ConfigError("semantic.source=truth is an oracle and needs data with true masks; use cam or drs")
-        else:
-            yield sample.true_semantic
 
 
 def make_semantic_maps(workspace: Workspace) -> Report:
@@ -249,9 +242,3 @@ def train_final(workspace: Workspace) -> Report:
     pairs = predictions(workspace, lambda images: predict(segmenter, images)) if workspace.is_first else None
     figures = {} if pairs is None else voc_ap(*pairs, cfg.classes)
     return report | {name: value for name, value in figures.items() if name != "AP"}
-
-
-def restore_final(cfg: BestieConfig, folder: Path) -> nn.Module:
-    """The trained Mask R-CNN of a run folder."""
-    s = cfg.semantic
-    return restore_segmenter("maskrcnn", cfg.classes, s.backbone, s.weights, folder / "final.safetensors")

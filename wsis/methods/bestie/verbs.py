@@ -4,7 +4,6 @@ import math
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -13,7 +12,7 @@ from wsis.core.types import IGNORE, Batch, Dataset, Instances, Trace
 from wsis.data.transforms import Augment
 from wsis.methods.bestie.config import BestieConfig
 from wsis.methods.bestie.labels import InstanceMap, component_labels, decode, point_labels, refined_labels
-from wsis.methods.bestie.model import BestieNet, Outputs
+from wsis.methods.bestie.model import BestieNet, Images, Outputs
 from wsis.methods.bestie.objective import center_map, objective, render
 from wsis.models.weights import load_weights
 from wsis.training.loop import TrainingData
@@ -64,11 +63,10 @@ def loss(model: nn.Module, batch: Batch, targets: InstanceMap, cfg: BestieConfig
     outputs: Outputs = model(batch.images)
     clicks = refined = None
     if cfg.supervision == "points":
-        points, (size, height, width) = batch.points, targets.ids.shape
-        assert points is not None
-        clicks = center_map(points.centers, points.image, points.labels, (size, height, width), cfg)
+        assert batch.points is not None
+        clicks = center_map(batch.points, targets.ids.shape, cfg)
         if cfg.refine.enabled:
-            refined = render(point_labels(outputs, batch.semantic_maps, points, cfg), cfg, clicks)
+            refined = render(point_labels(outputs, batch.semantic_maps, batch.points, cfg), cfg, clicks)
     elif cfg.refine.enabled:
         refined = render(refined_labels(outputs, batch.semantic_maps, batch.tags, cfg), cfg)
     return objective(outputs, batch.semantic_maps, render(targets, cfg, clicks), refined, cfg)
@@ -91,7 +89,7 @@ def pseudo_labels(model: nn.Module | None, batch: Batch, cfg: BestieConfig) -> l
         return decode(outputs, batch.tags, cfg).instances.unbind()
     if batch.points is None:
         raise ValueError("labels with supervision=points need points in the batch")
-    return point_labels(outputs, batch.semantic_maps, batch.points, cfg).per_click(batch.points)
+    return point_labels(outputs, batch.semantic_maps, batch.points, cfg).unbind(batch.points)
 
 
 @torch.no_grad()
@@ -107,12 +105,12 @@ def explain(model: nn.Module | None, batch: Batch, cfg: BestieConfig) -> Trace:
 
 
 @torch.no_grad()
-def predict(model: nn.Module, images: Float[Tensor, "B 3 H W"], cfg: BestieConfig) -> list[Instances]:
+def predict(model: nn.Module, images: Images, cfg: BestieConfig) -> list[Instances]:
     """Instances of images in [0, 1], without any label; scores in [0, 1]."""
     return decode(infer(model, images, cfg), None, cfg).instances.unbind()
 
 
-def infer(model: nn.Module, images: Float[Tensor, "B 3 H W"], cfg: BestieConfig) -> Outputs:
+def infer(model: nn.Module, images: Images, cfg: BestieConfig) -> Outputs:
     """The network's maps at the images' size, from sides that are multiples of 32, optionally averaged over a flip."""
     size = (images.shape[-2], images.shape[-1])
     scale = cfg.size.test_long_side / max(size) if cfg.size.test_long_side else 1.0
