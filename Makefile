@@ -22,10 +22,11 @@ lab: $(READY)  ## open the chapters as notebooks in JupyterLab on this computer
 	JUPYTER_CONFIG_PATH=$(CURDIR)/.jupyter $(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=. \
 	  --LabApp.default_url=/lab/tree/notebooks $(ARGS)
 
-lint: $(READY)  ## check style, formatting and types
+lint: $(READY)  ## check style, formatting, types and the floors of the package
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/lint-imports
 
 bench: $(READY)  ## time the hot operations against their plain references
 	@mkdir -p book/results/benchmarks

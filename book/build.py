@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import yaml
 from papermill.exceptions import PapermillExecutionError
 
-from book import execute, pages
+from book import diagram, execute, pages
 from book.execute import NOTEBOOKS, ROOT
 
 BOOK = ROOT / "book"
@@ -110,6 +110,7 @@ def main() -> None:
     started = time.perf_counter()
     names = chapters()
     pages.write(BOOK / "results", BOOK / "generated")
+    diagram.write(BOOK / "generated")
     run_chapters(names)
     run_sphinx()
     problems = check_site(SITE, documents())

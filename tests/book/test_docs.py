@@ -13,7 +13,12 @@ from wsis.core.config import flatten
 from wsis.methods import attentionshift, bestie, exits, simformer
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *(ROOT / "book").glob("*.md"), *(ROOT / "book" / "decisions").glob("*.md")]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *(ROOT / "book").glob("*.md"),
+    *(ROOT / "book" / "decisions").glob("*.md"),
+]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
 SOURCES = sorted((ROOT / "wsis").rglob("*.py"))
 TEXTS = {p.relative_to(ROOT).as_posix(): p.read_text() for p in [*PAGES, *NOTEBOOKS]}
