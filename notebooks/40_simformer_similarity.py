@@ -275,8 +275,7 @@ simnets = torch.nn.ModuleDict({kind: SimNet(width, c.pairs) for kind, c in KINDS
 
 
 def pair_loss(simnet, embeddings, batch, c):  # on pairs that are drawn for it
-    pairs = draw_pairs(batch.semantic_maps, batch.valid, batch.tags, labels, c)
-    return similarity_loss(simnet.compare(embeddings, pairs))
+    return similarity_loss(simnet.compare(embeddings, draw_pairs(batch, labels, c)))
 
 
 def step_loss(simnets, batch, step):  # of both, from the same pixels

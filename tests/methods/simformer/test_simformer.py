@@ -1,6 +1,5 @@
 """SimFormer put together: class maps, pseudo maps, a whole run on six scenes, pairs of images, the command line."""
 
-import importlib
 import shlex
 from dataclasses import replace
 
@@ -17,9 +16,9 @@ from wsis.data.semantic import SemanticFolder, SemanticWorld, write_semantic
 from wsis.data.transforms import collate
 from wsis.data.world import World, WorldConfig
 from wsis.methods import load_run, simformer
-from wsis.methods.simformer.labels import pseudo_maps
+from wsis.methods.simformer import verbs
+from wsis.methods.simformer.labels import class_scores, pseudo_maps
 from wsis.methods.simformer.model import Outputs
-from wsis.methods.simformer.verbs import training_data
 from wsis.training import apply as annotate
 from wsis.training import runs
 from wsis.training.loop import order
@@ -130,14 +129,14 @@ def test_a_few_classes_at_a_time_find_the_same(scenes, monkeypatch):
     model, images = simformer.build(cfg).eval(), torch.rand(2, 3, 50, 70)
     monkeypatch.setattr("wsis.methods.simformer.labels.CLASSES_AT_ONCE", 3)
     found = simformer.predict(model, images, cfg)
-    assert torch.equal(found, simformer.class_scores(model.network, images, cfg).argmax(1) + 1)
+    assert torch.equal(found, class_scores(model.network, images, cfg).argmax(1) + 1)
     assert len(found.unique()) > 1
 
 
 def test_a_constant_network_is_the_same_from_all_views(scenes):
     images = torch.rand(1, 3, 40, 56)
-    one = simformer.class_scores(Constant(), images, NOVEL)
-    several = simformer.class_scores(Constant(), images, NOVEL, shorts=(32, 64, 96), flip=True)
+    one = class_scores(Constant(), images, NOVEL)
+    several = class_scores(Constant(), images, NOVEL, shorts=(32, 64, 96), flip=True)
     assert one.shape == (1, 3, 40, 56)
     torch.testing.assert_close(several, one)
 
@@ -146,13 +145,13 @@ def test_a_constant_network_is_the_same_from_all_views(scenes):
 def test_several_views_have_a_limit_of_their_own(shorts, sizes):
     cfg = changed(NOVEL, **{"size.test_short": 32, "size.test_long": 64, "pseudo.long": 96})
     network = Constant()
-    simformer.class_scores(network, torch.rand(1, 3, 20, 60), cfg, shorts)
+    class_scores(network, torch.rand(1, 3, 20, 60), cfg, shorts)
     assert network.sizes == sizes
 
 
 @pytest.mark.parametrize("mode", ["cross", "self_aug", "self_same", "basic"])
 def test_an_image_is_followed_by_its_partner(scenes, mode):
-    data = training_data(scenes, changed(FAST, **{"pairs.mode": mode}).for_classes(scenes.classes))
+    data = simformer.training_data(scenes, changed(FAST, **{"pairs.mode": mode}).for_classes(scenes.classes))
     assert data.annotates and data.group == (2 if mode in ("cross", "self_aug") else 1)
     (groups,) = order(data, 4, 0, 9, 10)
     assert all(len(group) == data.group for group in groups)
@@ -172,7 +171,7 @@ def test_no_loss_sees_novel_pixels(scenes, tmp_path, monkeypatch):
         values.append(batch.semantic_maps.unique())
         return simformer.loss(model, batch, targets, cfg)
 
-    monkeypatch.setattr(importlib.import_module("wsis.methods.simformer.stages"), "loss", watched)
+    monkeypatch.setattr(verbs, "loss", watched)
     start(scenes, tmp_path, cfg)
     assert len(values) == 2
     assert not {label + 1 for label in cfg.for_classes(scenes.classes).novel} & set(torch.cat(values).tolist())

@@ -13,6 +13,7 @@ from benchmarks.measure import _peak_bytes
 from benchmarks.simformer import plain_regions, plain_scores, plain_simnet
 from wsis.core.config import changed
 from wsis.core.errors import ConfigError
+from wsis.core.types import Batch
 from wsis.methods.simformer.config import FULL, PairConfig
 from wsis.methods.simformer.model import Outputs
 from wsis.methods.simformer.objective import (
@@ -66,13 +67,14 @@ def outputs(batch=4, seed=0):
 def losses(cfg=CFG, batch=4, simnet=None, given_outputs=None, **values):
     """The losses of pairs of made-up images at four times the size of the maps, all with both novel tags."""
     known = {
-        "maps": maps(batch).repeat_interleave(4, 1).repeat_interleave(4, 2),
+        "semantic_maps": maps(batch).repeat_interleave(4, 1).repeat_interleave(4, 2),
         "valid": torch.ones(batch, 4 * SIDE, 4 * SIDE, dtype=torch.bool),
         "tags": torch.ones(batch, CLASSES, dtype=torch.bool),
         "novel": NOVEL,
     } | values
-    made = given_outputs or outputs(batch)
-    pairs = draw_pairs(**known, cfg=cfg, generator=seeded(3))
+    made, novel = given_outputs or outputs(batch), known.pop("novel")
+    images = Batch(images=torch.zeros(batch, 3, 4 * SIDE, 4 * SIDE), image_ids=tuple(range(batch)), **known)
+    pairs = draw_pairs(images, novel, cfg, seeded(3))
     comparison = (simnet or net(cfg.pairs)).compare(made.pixels, pairs)
     terms = similarity_loss(comparison), distillation_loss(made, comparison, cfg.pairs)
     return dict(zip(("similarity", "distillation"), terms, strict=True))
@@ -104,7 +106,7 @@ def test_regions_equal_one_comparison_per_class():
 def test_points_are_distinct_and_of_the_region_while_it_lasts(size, count, seed):
     region = torch.zeros(2, 60, dtype=torch.bool)
     region[0, torch.randperm(60, generator=seeded(seed))[:size]] = True
-    points, inside = sample_points(region, count, generator=seeded(seed))
+    points, inside = sample_points(region, count, torch.ones_like(region), seeded(seed))
     assert all(len(row.unique()) == count for row in points)
     assert inside.equal(region.gather(1, points)) and inside[0].sum() == min(size, count)
 
@@ -118,14 +120,15 @@ def test_valid_places_come_before_padding():
 
 def test_points_of_a_region_are_equally_likely():
     region = (torch.arange(20) < 8).expand(4000, -1)
-    points, _ = sample_points(region, 2, generator=seeded())
+    points, _ = sample_points(region, 2, torch.ones_like(region), seeded())
     counts = points.flatten().bincount(minlength=20)
     assert counts[8:].sum() == 0 and (counts[:8] / 8000 - 1 / 8).abs().max() < 0.02
 
 
 def test_more_points_than_cells_say_what_to_do():
+    places = torch.ones(1, 8, dtype=torch.bool)
     with pytest.raises(ConfigError, match=r"pairs\.points=9 .* 8 cells"):
-        sample_points(torch.ones(1, 8, dtype=torch.bool), 9)
+        sample_points(places, 9, places)
 
 
 @settings(max_examples=20, deadline=None)
@@ -406,7 +409,7 @@ def test_pairs_count_each_by_itself():
             2,
             network,
             Outputs(*(x[:, s] for x in made[:2]), made.pixels[s]),
-            maps=maps(4)[s].repeat_interleave(4, 1).repeat_interleave(4, 2),
+            semantic_maps=maps(4)[s].repeat_interleave(4, 1).repeat_interleave(4, 2),
         )
         for s in (slice(2), slice(2, 4))
     ]
@@ -422,8 +425,8 @@ def test_without_something_to_compare_nothing_is_taught(case):
     if case == "no novel class":
         values["novel"] = NOVEL[:0]
     if case == "one pixel":
-        values["maps"] = torch.ones(4, 4 * SIDE, 4 * SIDE, dtype=torch.long)
-        values["maps"][:, :4, :4] = 255
+        values["semantic_maps"] = torch.ones(4, 4 * SIDE, 4 * SIDE, dtype=torch.long)
+        values["semantic_maps"][:, :4, :4] = 255
     if case == "weight 0":
         cfg = changed(CFG, loss__distillation=0.0)
     terms = losses(cfg, **values)
@@ -441,7 +444,7 @@ def test_padding_is_not_compared():
 def test_pixels_with_a_label_are_not_compared():
     made, given_maps = outputs(), torch.ones(4, 4 * SIDE, 4 * SIDE, dtype=torch.long)
     given_maps[:, :4, :20] = 255  # five cells for 20 points
-    losses(given_outputs=made, maps=given_maps)["distillation"].backward()
+    losses(given_outputs=made, semantic_maps=given_maps)["distillation"].backward()
     learned = made.masks.grad[0].abs().amax((0, 1)) > 0
     assert learned[0, :5].all() and learned.sum() == 5
 

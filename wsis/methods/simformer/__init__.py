@@ -9,21 +9,8 @@ github.com/bcmi/SimFormer-Weak-Shot-Semantic-Segmentation.
 """
 
 from wsis.methods.simformer.config import FULL, TINY, SimFormerConfig
-from wsis.methods.simformer.labels import class_scores
-from wsis.methods.simformer.model import SimFormer
 from wsis.methods.simformer.stages import stages
-from wsis.methods.simformer.verbs import (
-    build,
-    explain,
-    load_network,
-    loss,
-    plain,
-    predict,
-    pseudo_labels,
-    restore,
-    targets,
-    training_data,
-)
+from wsis.methods.simformer.verbs import build, explain, loss, predict, pseudo_labels, restore, targets, training_data
 
-__all__ = ["FULL", "TINY", "SimFormer", "SimFormerConfig", "build", "class_scores", "explain", "load_network", "loss"]
-__all__ += ["plain", "predict", "pseudo_labels", "restore", "stages", "targets", "training_data"]
+__all__ = ["FULL", "TINY", "SimFormerConfig", "build", "explain", "loss", "predict", "pseudo_labels", "restore"]
+__all__ += ["stages", "targets", "training_data"]

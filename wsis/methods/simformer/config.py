@@ -9,7 +9,7 @@ from wsis.data.splits import WORLD_SPLIT, find_split
 from wsis.training.schedule import Schedule
 from wsis.weak.sources import Clicks
 
-PAPER, PARENT = "chen2022simformer", "cheng2021maskformer"
+PARENT = "cheng2021maskformer"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,18 +26,16 @@ class DecoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class MatchConfig:
-    """The cost of giving a class to a query is minus its probability, plus the cost of the mask with these weights."""
+    """The cost of a class for a query is minus its probability, plus the weighted cost of the mask."""
 
-    CITE: ClassVar[str] = PAPER
     mask_cost: float = paper(1.0, "official code, where the mask is known", cite=PARENT, unit="weight", scales=True)
     novel_mask_cost: float = paper(0.0, "official code", unit="weight")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Weights of the objective's terms."""
+    """Weights of the terms of the objective."""
 
-    CITE: ClassVar[str] = PAPER
     no_object: float = paper(0.1, "official config", cite=PARENT, unit="weight of unmatched queries")
     focal: float = paper(20.0, "official config", cite=PARENT, unit="weight")
     dice: float = paper(1.0, "official config", cite=PARENT, unit="weight")
@@ -49,26 +47,21 @@ class LossConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PairConfig:
-    """Similarity of pixels, which is learned on base classes and distilled into the scores of novel ones."""
+    """The similarity of pixels, which is learned on base classes and distilled into the scores of novel ones."""
 
-    CITE: ClassVar[str] = PAPER
     mode: Literal["basic", "self_aug", "self_same", "cross"] = paper("cross", "supp. Table 2: basic, self, cross")
     reference: Literal["deconfounded", "deconfounded_release"] = paper("deconfounded", "official config, Deconf0.01")
     rarest: float = paper(0.01, "official config", unit="probability of the rarest class")
     points: int = paper(100, "supp. Table 1", unit="pixels per image", scales=True)
     inside: float = paper(0.8, "official code", unit="of the pixels, in the chosen base class")
     labeled: Literal["either", "both"] = paper(
-        "either", "official code: which pixel of a pair is of a base class; both is ours"
+        "either", "official code: pixels of a pair of base classes; both is ours"
     )
     blocks: int = paper(3, "official code", unit="residual blocks of SimNet")
     window: int = paper(25, "official code", unit="steps that balance the two kinds of pair")
     detach: bool = paper(True, "official config, BASE_DETACH")
-    teacher_norm: Literal["eval", "train"] = ours(
-        "eval", why="in training mode the statistics mix in pairs without a label, as in the release"
-    )
-    student: Literal["cross", "same"] = ours(
-        "cross", why="the teacher's pairs; the release compares pixels of one image with a teacher across two"
-    )
+    teacher_norm: Literal["eval", "train"] = ours("eval", "pairs without a label enter the release's statistics")
+    student: Literal["cross", "same"] = ours("cross", "the teacher's pairs; the release's are of one image")
     scores: Literal["novel", "all"] = paper("novel", "official config, NovelScore")
     form: Literal["confident_ce", "ce"] = paper("confident_ce", "official configs of S2, S4-S9 (cce); ce for S3")
 
@@ -77,11 +70,8 @@ class PairConfig:
 class SizeConfig:
     """Sizes of images in training and inference."""
 
-    CITE: ClassVar[str] = PAPER
     crop: int = paper(640, "official config, COCO; ADE 512", unit="px", scales=True)
-    short: tuple[int, ...] = paper(
-        tuple(range(320, 961, 64)), "official config; supp. says up to 1280", unit="px", scales=True
-    )
+    short: tuple[int, ...] = paper(tuple(range(320, 961, 64)), "official config; supp. to 1280", unit="px", scales=True)
     long: int = paper(2560, "official config", unit="px, at most", scales=True)
     test_short: int = paper(640, "official config", unit="px", scales=True)
     test_long: int = paper(2560, "official config", unit="px, at most", scales=True)
@@ -91,29 +81,27 @@ class SizeConfig:
 class PseudoConfig:
     """Class maps of the training images, from which a second network learns: true base classes, predicted novel ones."""
 
-    CITE: ClassVar[str] = PAPER
-    present_only: bool = ours(False, why="as in the release: a predicted class without a tag becomes void")
+    present_only: bool = ours(False, "as in the release: a predicted class without a tag becomes void")
     scales: tuple[int, ...] = paper((), "official config, COCO; ADE 320..960", unit="px, short sides")
     long: int = paper(4480, "official config, ADE: with several scales", unit="px, at most", scales=True)
     flip: bool = paper(False, "official config, COCO; ADE True")
 
 
 SCHEDULE = Schedule(60_000, 8, "adamw", 1e-5, "poly", new_lr=10.0, weight_decay=1e-4, decay_all=False, clip=0.01)
+TINY_SCHEDULE = changed(SCHEDULE, steps=500, lr=2e-4, warmup=100)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SimFormerConfig:
     """SimFormer (NeurIPS 2022)."""
 
-    CITE: ClassVar[str] = PAPER
+    CITE: ClassVar[str] = "chen2022simformer"
     supervision: Literal["base_masks"] = paper("base_masks", "abstract: novel classes have tags")
-    masks: Literal["base", "all"] = ours("base", why="all is the oracle: true masks of novel classes too")
+    masks: Literal["base", "all"] = ours("base", "all is the oracle: true masks of novel classes too")
     split: str = paper("S1", "official code, S1-S9 of COCO-Stuff, S1-S4 of ADE", scales=True)
-    novel: tuple[int, ...] = ours((), why="set from the data's classes by the split", unit="labels", scales=True)
-    tag_scope: Literal["crop", "image"] = paper(
-        "crop", "official code: tags of what the crop shows, more than the image's"
-    )
-    classes: int = ours(171, why="COCO-Stuff; set from the data", unit="classes", scales=True)
+    novel: tuple[int, ...] = ours((), "set from the data's classes by the split", unit="labels", scales=True)
+    tag_scope: Literal["crop", "image"] = paper("crop", "official code: the crop's tags say more than the image's")
+    classes: int = ours(171, "COCO-Stuff; set from the data", unit="classes", scales=True)
     backbone: str = paper("resnet50", "official config", cite=PARENT, scales=True)
     weights: str = paper("imagenet", "official config", cite=PARENT, scales=True)
     decoder: DecoderConfig = DecoderConfig()
@@ -127,12 +115,10 @@ class SimFormerConfig:
 
     @property
     def image_side(self) -> int:
-        """Pixels of a training image's side."""
         return self.size.crop
 
     @property
     def clicks(self) -> Clicks | None:
-        """The annotation of every object that the method needs."""
         return "class_maps"
 
     @property
@@ -151,30 +137,16 @@ class SimFormerConfig:
 
 
 FULL = SimFormerConfig()
-
-TINY = changed(
-    FULL,
-    classes=16,
+TINY = SimFormerConfig(
     split=WORLD_SPLIT,
+    classes=16,
     backbone="resnet_tiny",
     weights="shipped",
-    decoder__width=64,
-    decoder__queries=20,
-    decoder__layers=3,
-    decoder__heads=4,
-    decoder__feedforward=128,
-    matching__mask_cost=0.1,
-    pairs__points=32,
-    size__crop=96,
-    size__short=(80, 96, 112, 128),
-    size__long=256,
-    size__test_short=96,
-    size__test_long=256,
-    pseudo__long=448,
-    network__steps=500,
-    network__lr=2e-4,
-    network__warmup=100,
-    final__steps=500,
-    final__lr=2e-4,
-    final__warmup=100,
+    decoder=DecoderConfig(width=64, queries=20, layers=3, heads=4, feedforward=128),
+    matching=MatchConfig(mask_cost=0.1),
+    pairs=PairConfig(points=32),
+    size=SizeConfig(crop=96, short=(80, 96, 112, 128), long=256, test_short=96, test_long=256),
+    pseudo=PseudoConfig(long=448),
+    network=TINY_SCHEDULE,
+    final=TINY_SCHEDULE,
 )

@@ -28,8 +28,8 @@ DROPOUT = 0.1  # MaskFormer, official config
 class Outputs(NamedTuple):
     """The proposals of N queries after each of L layers, all fp32, and the pixels that they are compared with.
 
-    logits: [L, B, N, K + 1] of classes, of which the last is no object. masks: [L, B, N, H / 4, W / 4] logits.
-    pixels: [B, D, H / 4, W / 4], as the last convolution leaves them. comparison: of pixels by SimNet, if asked for.
+    logits: [L, B, N, K + 1] of classes, the last is no object. masks: [L, B, N, H / 4, W / 4] logits. pixels: embeddings
+    [B, D, H / 4, W / 4]. comparison: of pixels by SimNet, if asked for.
     """
 
     logits: Tensor
@@ -39,11 +39,7 @@ class Outputs(NamedTuple):
 
 
 class PixelDecoder(nn.Module):
-    """A feature pyramid with group norm. Call: [B, C_i, H_i, W_i], strides rising -> [B, width, H_0, W_0].
-
-    From the top down: the level above is enlarged, a 1 x 1 convolution of this level is added, and a 3 x 3 convolution
-    follows.
-    """
+    """A feature pyramid with group norm. Call: [B, C_i, H_i, W_i], strides rising -> [B, width, H_0, W_0]."""
 
     def __init__(self, channels: list[int], width: int) -> None:
         super().__init__()
@@ -88,12 +84,9 @@ class DecoderLayer(nn.Module):
 
 
 class MaskFormer(nn.Module):
-    """Call: images [B, 3, H, W] in [0, 1], H and W multiples of 32 -> `Outputs`.
+    """Call: images [B, 3, H, W] in [0, 1] -> `Outputs`; raises ValueError where H or W is no multiple of 32.
 
     The queries start at 0; learned positions alone tell them apart. All layers share one norm and the heads.
-
-    Raises:
-        ConfigError, WeightsError: see `build_pyramid`. ValueError: sides that are no multiples of 32.
     """
 
     def __init__(self, cfg: SimFormerConfig) -> None:
@@ -107,10 +100,7 @@ class MaskFormer(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.label = nn.Linear(width, cfg.classes + 1)
         self.mask = MLP(width, [width] * 3)
-        self._initialize()
-
-    def _initialize(self) -> None:
-        """MaskFormer's first weights; the heads keep torch's."""
+        # MaskFormer's first weights; the heads keep torch's.
         for module in (*self.pixels.modules(), self.values):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_uniform_(module.weight, a=1)
@@ -164,8 +154,7 @@ class SimFormer(nn.Module):
 def sine_positions(height: int, width: int, *, channels: int, device: torch.device) -> Tensor:
     """Codes of the cells of a grid, row by row, fp32 [h w, channels]: the first half for y, the second for x.
 
-    Each half has sines and cosines in turn, whose wavelengths grow by equal factors from the grid's side to nearly 10,000
-    times that.
+    Sines and cosines alternate. Their wavelengths grow by equal factors from the grid's side to nearly 10,000 times that.
     """
     half = channels // 2
     length = 10_000 ** (torch.arange(0, half, 2, device=device) / half)

@@ -3,9 +3,9 @@
     MaskFormer, official code    match, class_loss, mask_loss
     official code                complement_loss, similarity_loss, distillation_loss
 
-Shapes as in `Outputs`, `Targets` and `PixelPairs`: L layers, B images, N queries, K classes, T targets, J pixels, h x w =
-H / 4 x W / 4 cells. `matched` is what `match` returns. The losses of proposals are sums over the layers, those of pairs
-are of the last. Everything is computed in fp32, under autocast too.
+Shapes are as in `Outputs`, `Targets` and `PixelPairs`: L layers, B images, N queries, K classes, T targets, J pixels.
+`matched` is what `match` returns. The losses of proposals are sums over the layers, those of pairs are of the last layer.
+Everything is computed in fp32, under autocast too.
 """
 
 from collections.abc import Iterator
@@ -28,12 +28,9 @@ UNSURE = 0.5  # the similarity that teaches nothing (official code)
 
 
 def objective(outputs: Outputs, targets: Targets, valid: Tensor, cfg: SimFormerConfig) -> dict[str, Tensor]:
-    """The terms of the loss and `total`; `ignored` is no term, see `complement_loss`.
+    """The terms of the loss and `total`; `ignored` is no term, see `complement_loss`. Raises ConfigError, see `match`.
 
     valid: bool [B, H, W], False on padding. The terms similarity and distillation are there with `outputs.comparison`.
-
-    Raises:
-        ConfigError: an image has more classes than there are queries.
     """
     matched, weights = match(outputs.logits, outputs.masks, targets, cfg), cfg.loss
     focal, dice = mask_loss(outputs.masks, matched, targets)
@@ -73,10 +70,7 @@ def match(logits: Tensor, masks: Tensor, targets: Targets, cfg: SimFormerConfig)
     """The query of each target, long [L, B, T], -1 where the target is not present; no query has two.
 
     The cost is minus the probability of the class, plus the weighted `mask_costs` at stride 4. A known mask that vanishes
-    at that stride keeps its column. All layers and images are solved in one trip to the host.
-
-    Raises:
-        ConfigError, TrainingError: see `assign`.
+    there keeps its column. All layers and images are solved in one trip to the host. For the errors see `assign`.
     """
     layers, images, queries = logits.shape[:3]
     labels = targets.labels[None, :, None].expand(layers, -1, queries, -1)
@@ -92,10 +86,7 @@ def match(logits: Tensor, masks: Tensor, targets: Targets, cfg: SimFormerConfig)
 
 
 def class_loss(logits: Tensor, matched: Tensor, targets: Targets, cfg: LossConfig) -> Tensor:
-    """Cross entropy of all queries; the unmatched ones should be no object, with the weight `cfg.no_object`.
-
-    The mean over the queries of the batch is weighted in the same way.
-    """
+    """Weighted mean of the cross entropy of all queries; the unmatched ones should be no object (`cfg.no_object`)."""
     layers, images, queries, outputs = logits.shape
     target = matched.new_full((layers, images, queries + 1), outputs - 1)  # one more, for targets that are not present
     place = torch.where(targets.present, matched, queries)
@@ -113,7 +104,7 @@ def matched_masks(masks: Tensor, matched: Tensor, rows: Tensor, size: torch.Size
 
 
 def mask_loss(masks: Tensor, matched: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
-    """Focal and dice loss of the queries of targets with a mask, at the image's size: the mean over these, unweighted.
+    """Focal and dice loss of the queries of targets with a mask, at the image's size; means over these, unweighted.
 
     Each of several processes takes the mean over its own targets; the release takes that over all.
     """
@@ -131,10 +122,9 @@ def complement_loss(
 ) -> tuple[Tensor, Tensor]:
     """The largest logit of an image's novel queries should say which pixels its base masks leave: loss and `ignored`.
 
-    valid: bool [B, H, W], False on padding, which should be 0. The logit `cfg.complement_floor` joins each maximum: where
-    it wins nothing is learned, so that pixels of no class at all need not be of a novel one. The loss is the mean over the
-    images with a novel class and a pixel that base masks leave, before the weight `cfg.complement`.
-    ignored: the fraction of these pixels where the floor wins, mean over the layers, without gradient.
+    Padding should be 0. The logit `cfg.complement_floor` joins each maximum: where it wins nothing is learned, since pixels
+    of no class at all need not be of a novel one. The unweighted loss is the mean over the images with a novel class and a
+    pixel that base masks leave. ignored: the fraction of these pixels where the floor wins, mean over the layers.
     """
     images, count = targets.labels.shape
     loss, ignored = masks.new_zeros(2, dtype=torch.float32).unbind()
@@ -174,10 +164,10 @@ def distillation_loss(outputs: Outputs, comparison: Comparison, cfg: PairConfig)
 
 
 def distill(teacher: Tensor, student: Tensor, form: str) -> Tensor:
-    """The loss of each similarity of scores, elementwise, both in [0, 1] (official code).
+    """The loss of each similarity of scores, elementwise; all in [0, 1] (official code).
 
-    ce: cross entropy, both within [.01, .99]. confident_ce (the release's cce): only as far as the teacher is from
-    `UNSURE`, where it is 0; in [-ln(2) / 2, 0].
+    ce: cross entropy, both within [.01, .99]. confident_ce (the release's cce): weighted by how far the teacher is from
+    `UNSURE`, in [-ln(2) / 2, 0].
     """
     if form == "ce":
         t, s = teacher.clamp(0.01, 0.99), student.clamp(0.01, 0.99)
@@ -203,9 +193,6 @@ def cosine_similarity(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _mean(each: Tensor, counted: Tensor) -> Tensor:
-    """Mean over the entries of two images that count, 0 where there are none, then over all pairs: [B, J, J] -> scalar.
-
-    The mean over pairs is what the release has, where every process holds one pair.
-    """
+    """Mean over the entries of two images that count, 0 where there are none, then over all pairs: [B, J, J] -> scalar."""
     total, number = ((x * counted).view(len(x) // 2, -1).sum(1) for x in (each, torch.ones_like(each)))
     return (total / number.clamp_min(1)).mean()

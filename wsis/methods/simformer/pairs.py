@@ -3,17 +3,18 @@
     official code    sample_points, sample_mixed, pair_targets
     ours             draw_pairs: any number of pairs of images, and padding teaches nothing
 
-Images 2 p and 2 p + 1 of a batch of B are a pair. Of each, J pixels are drawn, and given by their index in the map of
-h w = n cells. Matrices [B, J, J] have the pixels of an image as rows and those of its partner as columns, so that they
-hold both orders of a pair. Nothing here waits for the device.
+Images 2 p and 2 p + 1 of a batch of B are a pair. J pixels are drawn of each, and given by their index in the map of h w = n
+cells. Matrices [B, J, J] have the pixels of an image as rows and those of its partner as columns, so that they hold both
+orders of a pair. Nothing here waits for the device.
 """
 
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from wsis.core.errors import ConfigError
+from wsis.core.types import Batch
 from wsis.methods.simformer.config import PairConfig, SimFormerConfig
 from wsis.models.pyramids import STRIDES
 
@@ -23,9 +24,9 @@ MAP_VALUES = 256  # a class map is a byte
 class PixelPairs(NamedTuple):
     """The pixels of one training step.
 
-    novel: long, labels. points: long [B, J], from which SimNet learns. same, counted: bool [B, J, J], which pairs of them
-    are of one class, and which have a target. unlabeled: long [B, J], whose scores learn from SimNet, and distilled: bool
-    [B, J, J], which pairs of these count; both are None where there is no distillation.
+    novel: long, labels. points: long [B, J], from which SimNet learns; same, counted: bool [B, J, J], which pairs of them
+    are of one class, and which have a target. unlabeled: long [B, J], whose scores learn from SimNet; distilled: bool
+    [B, J, J], which pairs of them count; both are None without distillation.
     """
 
     novel: Tensor
@@ -36,39 +37,30 @@ class PixelPairs(NamedTuple):
     distilled: Tensor | None = None
 
 
-def draw_pairs(
-    maps: Tensor,
-    valid: Tensor,
-    tags: Tensor,
-    novel: Tensor,
-    cfg: SimFormerConfig,
-    generator: torch.Generator | None = None,
-) -> PixelPairs:
-    """Draw the pixels that the images of a batch are compared at, at stride 4.
+def draw_pairs(batch: Batch, novel: Tensor, cfg: SimFormerConfig, generator: Generator | None = None) -> PixelPairs:
+    """Draw the pixels at stride 4 at which images are compared; what is of no base class in their maps is unlabeled.
 
-    maps: long [B, H, W] class maps; what is no base class is unlabeled. valid: bool [B, H, W], False on padding. tags:
-    bool [B, K]. novel: long, labels. With the mode self_same an image is a pair with itself, at other pixels. The
-    distillation counts pairs of images that share a novel tag and have two unlabeled pixels or more each.
+    novel: long, labels. With the mode self_same an image is a pair with itself, at other pixels. The distillation counts
+    pairs of images that share a novel tag and have two unlabeled pixels or more each.
 
     Raises:
         ValueError: the number of images is odd. ConfigError: see `sample_points`.
     """
+    assert batch.semantic_maps is not None and batch.tags is not None
     repeats = 2 if cfg.pairs.mode == "self_same" else 1
-    if len(maps) * repeats % 2:
-        raise ValueError(f"{len(maps)} images do not make pairs")
-    step = STRIDES[0]
-    maps, valid = (x[:, ::step, ::step].flatten(1).repeat_interleave(repeats, 0) for x in (maps, valid))
+    if len(batch.images) * repeats % 2:
+        raise ValueError(f"{len(batch.images)} images do not make pairs")
+    small = (x[:, :: STRIDES[0], :: STRIDES[0]].flatten(1) for x in (batch.semantic_maps, batch.valid))
+    maps, valid, tags = (x.repeat_interleave(repeats, 0) for x in (*small, batch.tags))
     table = base_values(tags.shape[1], novel)
     points = sample_mixed(maps, valid, table, cfg.pairs, generator)
     same, counted = pair_targets(maps.gather(1, points), valid.gather(1, points), table, cfg.pairs.labeled)
     if cfg.loss.distillation == 0:
         return PixelPairs(novel, points, same, counted)
-    novel_tags = tags.repeat_interleave(repeats, 0)[:, novel]
     _, rest = regions(maps, valid, table)
     unlabeled, inside = sample_points(rest, cfg.pairs.points, valid, generator)
-    enough = inside.sum(1) >= 2
-    images = (novel_tags & swap(novel_tags)).any(1) & enough & swap(enough)
-    distilled = inside[:, :, None] & swap(inside)[:, None] & images[:, None, None]
+    shared, enough = (tags & swap(tags))[:, novel].any(1), inside.sum(1) >= 2
+    distilled = inside[:, :, None] & swap(inside)[:, None] & (shared & enough & swap(enough))[:, None, None]
     return PixelPairs(novel, points, same, counted, unlabeled, distilled)
 
 
@@ -85,37 +77,28 @@ def base_values(classes: int, novel: Tensor) -> Tensor:
 
 
 def regions(maps: Tensor, valid: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
-    """Pixels of base classes, and the other pixels of the image: class maps [B, ...] -> bool [B, ...] twice.
-
-    valid: bool [B, ...], False on padding, which is in neither. table: see `base_values`.
-    """
-    # On a CPU this is several times as fast as table[maps].
-    base = table.index_select(0, maps.flatten()).view_as(maps)
+    """Pixels of base classes (`base_values`), and the other valid ones: class maps [B, ...] -> bool [B, ...] twice."""
+    base = table.index_select(0, maps.flatten()).view_as(maps)  # on a CPU several times as fast as table[maps]
     return base & valid, ~base & valid
 
 
 def sample_points(
-    region: Tensor, count: int, valid: Tensor | None = None, generator: torch.Generator | None = None
+    region: Tensor, count: int, valid: Tensor, generator: Generator | None = None
 ) -> tuple[Tensor, Tensor]:
     """Draw `count` different places of each row: first of the region, then of what is valid, then of the rest.
 
-    region, valid: bool [B, n]. Returns long [B, count], and whether each is in the region.
-
-    Raises:
-        ConfigError: there are fewer places than points.
+    region, valid: bool [B, n]. Returns long [B, count], and whether each is in the region; raises ConfigError where there
+    are fewer places.
     """
-    if count > region.shape[1]:
-        raise ConfigError(
-            f"pairs.points={count} of a map of {region.shape[1]} cells; ask for fewer, or take larger crops"
-        )
-    rank = 4 * region.float() if valid is None else 4 * region.float() + 2 * valid.float()
+    if count > (cells := region.shape[1]):
+        raise ConfigError(f"pairs.points={count} of a map of {cells} cells; ask for fewer, or take larger crops")
     noise = torch.rand(region.shape, generator=generator, device=region.device)
-    points = (rank + noise).topk(count, 1).indices
+    points = (4 * region.float() + 2 * valid.float() + noise).topk(count, 1).indices
     return points, region.gather(1, points)
 
 
 def sample_mixed(
-    maps: Tensor, valid: Tensor, table: Tensor, cfg: PairConfig, generator: torch.Generator | None = None
+    maps: Tensor, valid: Tensor, table: Tensor, cfg: PairConfig, generator: Generator | None = None
 ) -> Tensor:
     """Draw pixels among which pairs of one class are likely: long [B, J], none twice while there are J valid ones.
 
@@ -139,9 +122,9 @@ def sample_mixed(
 def pair_targets(values: Tensor, valid: Tensor, table: Tensor, labeled: str) -> tuple[Tensor, Tensor]:
     """Which pairs are of one class, and which have a target: bool [B, J, J] twice.
 
-    values: long [B, J] of the class maps at the pixels. valid: bool [B, J], False on padding. labeled: with "either", one
-    of the two pixels has to be of a base class. The other may then be of a novel one, so that pixels of novel classes
-    appear in pairs of two classes only; with "both" they appear in none.
+    values: long [B, J] of the class maps at the pixels. valid: bool [B, J]. labeled: with "either", one of the two pixels
+    has to be of a base class. The other may be of a novel one, so that pixels of novel classes appear in pairs of two
+    classes only; with "both" they appear in none.
     """
     base = table[values] & valid
     same = values[:, :, None] == swap(values)[:, None]

@@ -1,8 +1,7 @@
 """Which image is paired with which: one that shares exactly one novel class with it.
 
 Two similar pixels without a label are then of that class, with fewer others to confuse it with. The release compares all
-pairs of images beforehand and stores lists; here the candidates are found when one is asked for, from the columns of a
-few classes.
+pairs of images beforehand and stores lists; here the candidates are found when one is asked for.
 """
 
 from collections.abc import Sequence
@@ -11,7 +10,6 @@ from random import Random
 import torch
 from torch import Tensor
 
-from wsis.core.errors import DataError
 from wsis.core.seeds import seed_of
 from wsis.core.types import Dataset, HasTags
 from wsis.methods.simformer.config import PairConfig
@@ -25,9 +23,8 @@ class Partners:
     tags: bool [n, K], classes of all images. novel: labels. With `cfg.reference` "deconfounded", a novel class of the image
     is drawn, with the probability `cfg.rarest` the one with the fewest partners, then an image that shares this novel
     class and no other. For an image without a novel class, or with a single one that no other image has, it is an image
-    that shares a base class. "deconfounded_release" treats images of one novel class like those without, and asks for two
-    images that share a base class, as the release does, but for its limits on the length of lists. Where there is no such
-    image, the partner is the image itself.
+    that shares a base class. As the release, "deconfounded_release" treats images of one novel class like those without,
+    and asks for two images that share a base class. Where there is no such image, the partner is the image itself.
     """
 
     def __init__(self, tags: Tensor, novel: Sequence[int], cfg: PairConfig) -> None:
@@ -39,9 +36,7 @@ class Partners:
     def companions(self, index: int, seed: int) -> tuple[int]:
         """The image to pair with image `index`, as `TrainingData` asks for it; another one for another seed."""
         generator = Random(seed_of("reference", seed, index))
-        candidates = self._candidates(index, generator)
-        candidates[index] = False
-        images = candidates.nonzero()[:, 0]
+        images = self._candidates(index, generator).nonzero()[:, 0]
         return (int(images[generator.randrange(len(images))]) if len(images) else index,)
 
     def _candidates(self, index: int, generator: Random) -> Tensor:
@@ -49,7 +44,8 @@ class Partners:
         release = self.cfg.reference == "deconfounded_release"
         classes = self.novel[self.novel[:, index]]  # [novel classes of the image, n]
         single = classes.sum(0) == 1
-        single[index] = False
+        sharing = self.base[self.base[:, index]].any(0)
+        single[index] = sharing[index] = False
         if len(classes) > 1:
             number = generator.randrange(len(classes))
             if generator.random() < self.cfg.rarest:
@@ -58,19 +54,13 @@ class Partners:
             return classes[number] & single
         if len(classes) == 1 and not release and single.any():
             return single
-        sharing = self.base[self.base[:, index]].any(0)
-        sharing[index] = False
         return sharing & (sharing.sum() >= 2) if release else sharing
 
 
 def presence(dataset: Dataset) -> Tensor:
-    """Which classes each image is tagged with: bool [n, C]; without reading the images where the data set `HasTags`.
-
-    Raises:
-        DataError: an image has no tags.
-    """
-    rows = [dataset.tags(i) if isinstance(dataset, HasTags) else dataset[i].tags for i in range(len(dataset))]
-    tagged = [row for row in rows if row is not None]
-    if len(tagged) < len(rows):
-        raise DataError(f"{len(rows) - len(tagged)} images have no tags; give every image some, or []")
-    return torch.stack(tagged)
+    """Which classes each image is tagged with, bool [n, C], without reading the images where the data set `HasTags`."""
+    none = torch.zeros(
+        len(dataset.classes), dtype=torch.bool
+    )  # the crops of an image without tags say that it lacks them
+    rows = (dataset.tags(i) if isinstance(dataset, HasTags) else dataset[i].tags for i in range(len(dataset)))
+    return torch.stack([none if row is None else row for row in rows])

@@ -1,8 +1,8 @@
 """SimNet: whether two pixels show the same class, from their embeddings (official code; supp. Sec. A1).
 
 Its first layer sees both embeddings side by side. A matrix product with two vectors side by side is the sum of the
-products with each, so here every pixel is multiplied once, not once per pair, and no tensor of pairs is 2 D wide. What a
-norm and a ReLU make of their input is computed again in the backward pass: a block keeps two tensors of all pairs.
+products with each, so every pixel is multiplied once here, not once per pair, and no tensor of pairs is 2 D wide. The
+backward pass computes norms and ReLUs again: a block keeps two tensors of all pairs.
 """
 
 from collections.abc import Callable
@@ -36,10 +36,9 @@ class Comparison(NamedTuple):
 class BalanceWindow(nn.Module):
     """Weights that let pairs of one class and of two classes count the same over the last steps (official code).
 
-    A pair of one class weighs the share of the others among all pairs of the last `steps` calls in training, and the
-    other way round. The window starts with one pair of either kind. The release counts every 25th pair, also pairs whose
-    classes are hidden; here all pairs that have a target count, and no others.
-    Call: same, valid bool [...] -> weights float32 [...].
+    A pair of one class weighs the share of the others among the pairs with a target of the last `steps` calls in training,
+    and the other way round. The window starts with one pair of either kind. The release counts every 25th pair, also
+    pairs whose classes are hidden. Call: same, valid bool [...] -> weights float32 [...].
     """
 
     counts: Tensor  # of the two kinds, same class first; the newest step first
@@ -85,7 +84,7 @@ class SimNet(nn.Module):
     """Residual blocks over pairs of pixels. It is not symmetric: f(a, b) is not f(b, a), and both are trained.
 
     Call: a, b [P, J, D], the pixels of the two images of each pair -> fp32 logits [P, J, J] that pixel i of the first and
-    j of the second are of one class: the difference of the two channels of the release.
+    j of the second are of one class. batch: whether the statistics of these pairs normalize, by default in training.
     """
 
     def __init__(self, width: int, cfg: PairConfig) -> None:
@@ -94,13 +93,21 @@ class SimNet(nn.Module):
         self.head, self.balance = nn.Linear(width, 2), BalanceWindow(cfg.window)
         self.detach, self.teacher_norm = cfg.detach, cfg.teacher_norm
 
-    def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        return self._logits(a, b, self.training)
+    def forward(self, a: Tensor, b: Tensor, batch: bool | None = None) -> Tensor:
+        batch = self.training if batch is None else batch
+        if not batch and a.shape[1] > CHUNK:
+            return torch.cat([self(rows, b, batch) for rows in a.split(CHUNK, 1)], 1)
+        first, *others = self.blocks
+        pairs = first(a, b, batch=batch)
+        for block in others:
+            pairs = block(pairs, batch=batch)
+        different, same = self.head.weight  # the release has a channel for each
+        return (pairs @ (same - different) + self.head.bias[1] - self.head.bias[0]).float()
 
     @torch.no_grad()
     def teach(self, a: Tensor, b: Tensor) -> Tensor:
         """Probabilities [P, J, J] without gradient, by the running statistics unless `pairs.teacher_norm` is "train"."""
-        return self._logits(a, b, self.training and self.teacher_norm == "train").sigmoid()
+        return self(a, b, self.training and self.teacher_norm == "train").sigmoid()
 
     def compare(self, embeddings: Tensor, pairs: PixelPairs) -> Comparison:
         """Everything that the objective asks of SimNet; embeddings: fp32 [B, D, h, w]."""
@@ -111,18 +118,6 @@ class SimNet(nn.Module):
                 a = at_points(embeddings, pairs.unlabeled)
                 teacher = self.teach(a, swap(a))
         return Comparison(pairs, logits, weights, teacher)
-
-    def _logits(self, a: Tensor, b: Tensor, batch: bool) -> Tensor:
-        chunks = [a] if batch else a.split(CHUNK, 1)
-        return torch.cat([self._pair_logits(rows, b, batch) for rows in chunks], 1)
-
-    def _pair_logits(self, a: Tensor, b: Tensor, batch: bool) -> Tensor:
-        first, *others = self.blocks
-        pairs = first(a, b, batch=batch)
-        for block in others:
-            pairs = block(pairs, batch=batch)
-        different, same = self.head.weight
-        return (pairs @ (same - different) + self.head.bias[1] - self.head.bias[0]).float()
 
 
 def _linear(layer: nn.Linear, *inputs: Tensor) -> Tensor:

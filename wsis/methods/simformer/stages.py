@@ -11,24 +11,15 @@ from wsis.core.errors import DataError
 from wsis.core.types import Batch
 from wsis.data.wrappers import Labelled, samples
 from wsis.evaluation.semantic import MeanIoU, grouped_iou
+from wsis.methods.simformer import verbs
 from wsis.methods.simformer.config import SimFormerConfig
-from wsis.methods.simformer.verbs import (
-    build,
-    crops,
-    load_network,
-    loss,
-    plain,
-    predict,
-    pseudo_labels,
-    restore,
-    targets,
-    training_data,
-)
-from wsis.training.loop import StepLoss, TrainingData
+from wsis.methods.simformer.crops import SemanticAugment
+from wsis.training.loop import TrainingData
+from wsis.training.schedule import Schedule
 from wsis.training.stages import Report, Stage, Workspace, first_process, numbers, validation, write_class_maps
 from wsis.weak.simulate import with_base_masks
 
-MAPS = "pseudo_train"
+NETWORK, MAPS, FINAL = "network.safetensors", "pseudo_train", "final.safetensors"
 
 
 def stages(cfg: SimFormerConfig) -> list[Stage]:
@@ -36,16 +27,9 @@ def stages(cfg: SimFormerConfig) -> list[Stage]:
     names, novel = tuple(vars(cfg)), ("split", "novel")
     later = {"final", "pseudo"} if cfg.masks == "base" else {"final", "pseudo", *novel}  # one oracle serves all splits
     first = tuple(name for name in names if name not in later)
-    network = Stage(name="network", artefact="network.safetensors", run=train_network, settings=first)
+    network = Stage(name="network", artefact=NETWORK, run=train_network, settings=first)
     labels = Stage(name="labels", artefact=MAPS, run=make_labels, settings=("pseudo", *novel), needs=("network",))
-    final = Stage(
-        name="final",
-        artefact="final.safetensors",
-        run=train_final,
-        settings=names,
-        needs=("labels",),
-        stream="retrained",
-    )
+    final = Stage(name="final", artefact=FINAL, run=train_final, settings=names, needs=("labels",), stream="retrained")
     trained = [network, labels, final] if cfg.final.steps else [network]
     needs = (trained[-1].name,)
     return [*trained, Stage(name="evaluation", artefact="", run=evaluate, settings=("size", *novel), needs=needs)]
@@ -54,54 +38,45 @@ def stages(cfg: SimFormerConfig) -> list[Stage]:
 def train_network(workspace: Workspace) -> Report:
     """MaskFormer with SimNet where pairs teach; the oracle with the true masks of all classes."""
     cfg: SimFormerConfig = workspace.cfg
-    workspace.fit("network", build(cfg), _step_loss(cfg), training_data(workspace.train, cfg), cfg.network)
-    return {}
+    return _fit(workspace, "network", cfg, verbs.training_data(workspace.train, cfg), cfg.network)
 
 
 @first_process
 def make_labels(workspace: Workspace) -> Report:
-    """Class maps of the training images; IoU with the ground truth.
-
-    Base classes are as annotated, novel ones as predicted among the image's tags.
-    """
+    """Class maps of the training images, true base and predicted novel classes; IoU with the ground truth."""
     cfg: SimFormerConfig = workspace.cfg
-    model = load_network(cfg, workspace.path("network.safetensors")).to(workspace.device).eval()
+    model = verbs.load_network(cfg, workspace.path(NETWORK)).to(workspace.device).eval()
     given = (with_base_masks(sample, cfg.novel, cfg.masks) for sample in samples(workspace.train))
-    maps = (pseudo_labels(model, workspace.batch(sample), cfg)[0] for sample in given)
+    maps = (verbs.pseudo_labels(model, workspace.batch(sample), cfg)[0] for sample in given)
     metric = write_class_maps(workspace, MAPS, maps)
     return {} if metric is None else numbers(grouped_iou(metric, cfg.novel))
 
 
 def train_final(workspace: Workspace) -> Report:
     """A plain MaskFormer from the start, on the class maps that the first network made."""
-    cfg = plain(workspace.cfg)
+    cfg = verbs.plain(workspace.cfg)
     maps = Labelled(workspace.train, workspace.path(MAPS))
-    data = TrainingData(dataset=maps, augment=crops(cfg, "given"), annotates=True)
-    workspace.fit("final", build(cfg), _step_loss(cfg), data, cfg.final)
-    return {}
+    return _fit(workspace, "final", cfg, TrainingData(dataset=maps, augment=SemanticAugment(cfg, "given")), cfg.final)
 
 
 @first_process
 def evaluate(workspace: Workspace) -> Report:
-    """IoU of base and novel classes on the validation images, at their own size.
-
-    Raises:
-        DataError: an image has no true class map.
-    """
+    """IoU of base and novel classes on the validation images; raises DataError where one has no true class map."""
     cfg: SimFormerConfig = workspace.cfg
     if workspace.val is None:
         return {}
-    model = restore(cfg, workspace.folder).to(workspace.device).eval()
+    model = verbs.restore(cfg, workspace.folder).to(workspace.device).eval()
     metric = MeanIoU(cfg.classes + 1)
     for sample in validation(workspace):
         if sample.true_semantic is None:
             raise DataError(f"image {sample.image_id} has no label PNG to compare with")
-        metric.update(predict(model, workspace.batch(sample).images, cfg)[0].cpu(), sample.true_semantic)
+        metric.update(verbs.predict(model, workspace.batch(sample).images, cfg)[0].cpu(), sample.true_semantic)
     return numbers(grouped_iou(metric, cfg.novel))
 
 
-def _step_loss(cfg: SimFormerConfig) -> StepLoss:
+def _fit(workspace: Workspace, name: str, cfg: SimFormerConfig, data: TrainingData, schedule: Schedule) -> Report:
     def step_loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
-        return loss(network, batch, targets(network, batch, cfg), cfg)
+        return verbs.loss(network, batch, verbs.targets(network, batch, cfg), cfg)
 
-    return step_loss
+    workspace.fit(name, verbs.build(cfg), step_loss, data, schedule)
+    return {}

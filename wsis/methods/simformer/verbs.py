@@ -2,7 +2,6 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
@@ -23,11 +22,7 @@ from wsis.training.loop import TrainingData
 
 
 def build(cfg: SimFormerConfig) -> SimFormer:
-    """The networks, the backbone with its pretrained weights.
-
-    Raises:
-        ConfigError, WeightsError: see `build_pyramid`.
-    """
+    """The networks; raises ConfigError or WeightsError, see `build_pyramid`."""
     return SimFormer(cfg)
 
 
@@ -52,19 +47,10 @@ def restore(cfg: SimFormerConfig, folder: Path) -> SimFormer:
     return load_network(cfg, folder / "network.safetensors")
 
 
-def crops(cfg: SimFormerConfig, masks: Literal["base", "all", "given"]) -> SemanticAugment:
-    """The random crops that a network is trained on; masks: see `SemanticAugment`."""
-    tag_scope = cfg.tag_scope if masks == "base" else "crop"
-    size = cfg.size
-    return SemanticAugment(
-        crop=size.crop, short=size.short, long=size.long, novel=cfg.novel, masks=masks, tag_scope=tag_scope
-    )
-
-
 def training_data(dataset: Dataset, cfg: SimFormerConfig) -> TrainingData:
-    """Random crops; with pairs of images each is followed by another crop of itself, or by its partner."""
+    """Random crops; with pairs of images each is followed by another crop of itself, or by one of its partner."""
     # The annotator of a crop tags what it shows, as in the release: the tags are read from the true class map.
-    data = partial(TrainingData, dataset=dataset, augment=crops(cfg, cfg.masks), annotates=True)
+    data = partial(TrainingData, dataset=dataset, augment=SemanticAugment(cfg, cfg.masks), annotates=True)
     if not cfg.uses_pairs or cfg.pairs.mode == "self_same":
         return data()
     if cfg.pairs.mode == "self_aug":
@@ -73,40 +59,27 @@ def training_data(dataset: Dataset, cfg: SimFormerConfig) -> TrainingData:
 
 
 def targets(model: nn.Module, batch: Batch, cfg: SimFormerConfig) -> Targets:
-    """The classes of each image with their masks, of novel classes without.
-
-    Raises:
-        ValueError: the batch lacks class maps or tags.
-    """
+    """The classes of each image with their masks, of novel classes without; the batch has to have class maps and tags."""
     return find_targets(*_annotations(batch), cfg.novel if cfg.masks == "base" else ())
 
 
 def loss(model: nn.Module, batch: Batch, targets: Targets, cfg: SimFormerConfig) -> dict[str, Tensor]:
-    """Terms of the objective and `total`, see `objective`.
+    """The terms of the `objective` and `total`.
 
-    batch: crops whose sides are multiples of 32, with `semantic_maps` of base classes and 255, and `tags`. With pairs,
-    images 2 p and 2 p + 1 are one.
+    batch: crops with `semantic_maps` of base classes and 255, and `tags`. With pairs, images 2 p and 2 p + 1 are one.
 
     Raises:
-        ValueError: the batch lacks maps or tags, sides are no multiples of 32, or the number of images to pair is odd.
+        ValueError: sides are no multiples of 32, or the number of images to pair is odd.
         ConfigError: an image has more classes than there are queries.
     """
-    maps, tags = _annotations(batch)
     if not cfg.uses_pairs:
         return objective(model(batch.images), targets, batch.valid, cfg)
-    novel = torch.tensor(cfg.novel, dtype=torch.long).to(maps.device, non_blocking=True)
-    draw = partial(draw_pairs, maps, batch.valid, tags, novel, cfg)
-    return objective(model(batch.images, draw), targets, batch.valid, cfg)
+    novel = torch.tensor(cfg.novel, dtype=torch.long).to(batch.images.device, non_blocking=True)
+    return objective(model(batch.images, partial(draw_pairs, batch, novel, cfg)), targets, batch.valid, cfg)
 
 
 def pseudo_labels(model: SimFormer | None, batch: Batch, cfg: SimFormerConfig) -> Int64[Tensor, "B H W"]:
-    """Class maps to learn from, 1..K: base classes as given, novel ones as predicted, else 255.
-
-    Without a model, the given maps.
-
-    Raises:
-        ValueError: the batch lacks maps or tags.
-    """
+    """Class maps to learn from: base classes as given, novel ones as predicted, else 255; without a model, as given."""
     known, tags = _annotations(batch)
     return known if model is None else pseudo_maps(_scores(model, batch, cfg), known, tags, cfg)
 
@@ -127,7 +100,6 @@ def _scores(model: SimFormer, batch: Batch, cfg: SimFormerConfig) -> Tensor:
 
 
 def _annotations(batch: Batch) -> tuple[Tensor, Tensor]:
-    """The class maps and the tags of a batch."""
     if batch.semantic_maps is None or batch.tags is None:
         raise ValueError("SimFormer needs class maps and tags in the batch")
     return batch.semantic_maps, batch.tags
