@@ -25,8 +25,8 @@ CLASSES_AT_ONCE = 16  # whose scores are held at the size of the image
 class Targets(NamedTuple):
     """The classes of each image, padded to the most of the batch, at least one; those with a mask come first.
 
-    labels: long [B, T], 0 where not present. present, has_mask: bool [B, T]. masks: float [B, T, H, W], 0 without a mask;
-    what is novel or void is 0 in all. masked, unmasked: long, positions b T + t of present targets with and without.
+    labels: long [B, T], 0 where not present. present, has_mask: bool [B, T]. masks: float [B, T, H, W], 0 without a mask.
+    masked, unmasked: long, positions b T + t of present targets with and without.
     """
 
     labels: Tensor
@@ -40,9 +40,9 @@ class Targets(NamedTuple):
 def find_targets(maps: Tensor, tags: Tensor, novel: Sequence[int]) -> Targets:
     """A target with its mask for each base class in the map, and one without a mask for each novel tag.
 
-    maps: long [B, H, W] class maps; 0, 255 and novel classes in them are no targets. tags: bool [B, K]. novel: labels;
-    none where all classes have masks. A base class that is tagged but not in the map is no target, since its mask would
-    be empty. This waits once for the device, to learn how many targets there are.
+    maps: long [B, H, W] class maps; 0, 255 and novel classes in them are no targets, nor is a base class that is tagged
+    only. tags: bool [B, K]. novel: labels; none where all classes have masks. This waits once for the device, to learn how
+    many targets there are.
     """
     images, classes = tags.shape
     in_map = torch.zeros(images, MAP_VALUES, dtype=torch.bool, device=maps.device)
@@ -64,9 +64,9 @@ def find_targets(maps: Tensor, tags: Tensor, novel: Sequence[int]) -> Targets:
 
 
 def semantic_scores(logits: Tensor, masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """The score of each class at each pixel from the proposals of a layer: [B, N, K + 1], [B, N, h, w] -> [B, K, *size].
+    """Scores of classes at pixels, the sum over the queries of class times mask probability, not normalized.
 
-    It is the sum over the queries of class probability times mask probability, not normalized over the classes.
+    Logits of one layer [B, N, K + 1], its mask logits [B, N, h, w] -> [B, K, *size].
     """
     with torch.autocast(masks.device.type, enabled=False):
         probability = interpolate(masks.float(), size, mode="bilinear", align_corners=False).sigmoid()
@@ -77,10 +77,10 @@ def semantic_scores(logits: Tensor, masks: Tensor, size: tuple[int, int]) -> Ten
 def class_scores(
     network: MaskFormer, images: Tensor, cfg: SimFormerConfig, shorts: Sequence[int] = (), flip: bool = False
 ) -> Tensor:
-    """`semantic_scores` of whole images, float32 [B, K, H, W], at their size.
+    """`semantic_scores` of whole images [B, 3, H, W] in [0, 1] at their size, float32 [B, K, H, W].
 
-    images: [B, 3, H, W] in [0, 1]. shorts: sizes of the shorter side, over which the mean is taken, with `pseudo.long` for
-    the longer side; without any the size is that of inference. flip: the mirrored images join the mean.
+    shorts: sizes of the shorter side, over which the mean is taken, with `pseudo.long` for the longer side; without any the
+    size is that of inference. flip: the mirrored images join the mean.
     """
     size, long = (images.shape[2], images.shape[3]), cfg.pseudo.long if shorts else cfg.size.test_long
 
@@ -124,8 +124,8 @@ def _small_scores(network: MaskFormer, images: Tensor, size: tuple[int, int]) ->
 def pseudo_maps(scores: Tensor, known: Tensor, tags: Tensor, cfg: SimFormerConfig) -> Tensor:
     """Class maps to learn from, long [B, H, W]: `known` where it is a base class, novel classes as predicted.
 
-    scores: [B, K, H, W]. known: long [B, H, W], base classes and 255. tags: bool [B, K]. A pixel that is predicted as a
-    class that is not among the image's novel tags stays 255; with `pseudo.present_only` only tagged classes compete.
+    scores: [B, K, H, W]. known: long [B, H, W]. tags: bool [B, K]. A pixel that is predicted as anything but a novel class
+    with a tag stays 255; with `pseudo.present_only` only tagged classes compete.
     """
     if cfg.pseudo.present_only:
         scores = scores.masked_fill(~tags[:, :, None, None], -torch.inf)

@@ -3,9 +3,9 @@
     MaskFormer, official code    match, class_loss, mask_loss
     official code                complement_loss, similarity_loss, distillation_loss
 
-Shapes are as in `Outputs`, `Targets` and `PixelPairs`: L layers, B images, N queries, K classes, T targets, J pixels.
-`matched` is what `match` returns. The losses of proposals are sums over the layers, those of pairs are of the last layer.
-Everything is computed in fp32, under autocast too.
+L layers, B images, N queries, K classes, T targets and J pixels have the shapes of `Outputs`, `Targets` and `PixelPairs`;
+`matched` is the result of `match`. The losses of proposals are sums over the layers, those of pairs are of the last one.
+All losses are unweighted, and computed in fp32 under autocast too.
 """
 
 from collections.abc import Iterator
@@ -28,22 +28,21 @@ UNSURE = 0.5  # the similarity that teaches nothing (official code)
 
 
 def objective(outputs: Outputs, targets: Targets, valid: Tensor, cfg: SimFormerConfig) -> dict[str, Tensor]:
-    """The terms of the loss and `total`; `ignored` is no term, see `complement_loss`. Raises ConfigError, see `match`.
+    """The terms of the loss and their weighted sum `total`; `ignored` is no term, see `complement_loss`.
 
-    valid: bool [B, H, W], False on padding. The terms similarity and distillation are there with `outputs.comparison`.
+    valid: bool [B, H, W], False on padding. Raises ConfigError, see `match`.
     """
     matched, weights = match(outputs.logits, outputs.masks, targets, cfg), cfg.loss
-    focal, dice = mask_loss(outputs.masks, matched, targets)
-    terms = {"label": class_loss(outputs.logits, matched, targets, weights), "focal": focal, "dice": dice}
-    total = terms["label"] + weights.focal * focal + weights.dice * dice
+    terms = {"label": class_loss(outputs.logits, matched, targets, weights)}
+    terms["focal"], terms["dice"] = mask_loss(outputs.masks, matched, targets)
+    total = terms["label"] + weights.focal * terms["focal"] + weights.dice * terms["dice"]
     if cfg.masks == "base" and cfg.novel and weights.complement:
         terms["complement"], terms["ignored"] = complement_loss(outputs.masks, matched, targets, valid, weights)
         total = total + weights.complement * terms["complement"]
     if outputs.comparison is not None:
         terms["similarity"] = similarity_loss(outputs.comparison)
         terms["distillation"] = distillation_loss(outputs, outputs.comparison, cfg.pairs)
-        total = total + weights.similarity * terms["similarity"]
-        total = total + weights.distillation * terms["distillation"]
+        total = total + weights.similarity * terms["similarity"] + weights.distillation * terms["distillation"]
     return {**terms, "total": total}
 
 
@@ -104,10 +103,7 @@ def matched_masks(masks: Tensor, matched: Tensor, rows: Tensor, size: torch.Size
 
 
 def mask_loss(masks: Tensor, matched: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
-    """Focal and dice loss of the queries of targets with a mask, at the image's size; means over these, unweighted.
-
-    Each of several processes takes the mean over its own targets; the release takes that over all.
-    """
+    """Focal and dice loss at the image's size, means over the targets with a mask; the release counts all processes'."""
     target = targets.masks.flatten(0, 1)[targets.masked].flatten(1)
     losses = masks.new_zeros(2, dtype=torch.float32)
     for logits in matched_masks(masks, matched, targets.masked, targets.masks.shape[-2:]):
@@ -123,8 +119,8 @@ def complement_loss(
     """The largest logit of an image's novel queries should say which pixels its base masks leave: loss and `ignored`.
 
     Padding should be 0. The logit `cfg.complement_floor` joins each maximum: where it wins nothing is learned, since pixels
-    of no class at all need not be of a novel one. The unweighted loss is the mean over the images with a novel class and a
-    pixel that base masks leave. ignored: the fraction of these pixels where the floor wins, mean over the layers.
+    of no class at all need not be of a novel one. The loss is the mean over the images with a novel class and a pixel that
+    base masks leave. ignored: the fraction of these pixels where the floor wins, mean over the layers.
     """
     images, count = targets.labels.shape
     loss, ignored = masks.new_zeros(2, dtype=torch.float32).unbind()
@@ -146,17 +142,17 @@ def complement_loss(
 
 
 def similarity_loss(comparison: Comparison) -> Tensor:
-    """Balanced cross entropy of SimNet's logits over the pairs that have a target, unweighted."""
+    """Balanced cross entropy of SimNet's logits over the pairs that have a target."""
     same, counted = comparison.pairs.same.float(), comparison.pairs.counted
     each = binary_cross_entropy_with_logits(comparison.logits, same, comparison.weights, reduction="none")
     return _mean(each, counted)
 
 
 def distillation_loss(outputs: Outputs, comparison: Comparison, cfg: PairConfig) -> Tensor:
-    """The scores of unlabeled pixels should be as similar as SimNet says, unweighted; 0 where nothing is distilled."""
+    """The scores of unlabeled pixels should be as similar as SimNet says; 0 where nothing is distilled."""
     pairs, teacher = comparison.pairs, comparison.teacher
     if teacher is None or pairs.unlabeled is None or pairs.distilled is None:
-        return torch.zeros_like(comparison.logits.sum())
+        return comparison.logits.new_zeros(())
     with torch.autocast(teacher.device.type, enabled=False):
         scores = student_scores(outputs.logits[-1], outputs.masks[-1], pairs.unlabeled, pairs.novel, cfg.scores)
         student = cosine_similarity(scores, swap(scores) if cfg.student == "cross" else scores)
@@ -164,10 +160,9 @@ def distillation_loss(outputs: Outputs, comparison: Comparison, cfg: PairConfig)
 
 
 def distill(teacher: Tensor, student: Tensor, form: str) -> Tensor:
-    """The loss of each similarity of scores, elementwise; all in [0, 1] (official code).
+    """The loss of each similarity of scores, elementwise (official code); both are in [0, 1].
 
-    ce: cross entropy, both within [.01, .99]. confident_ce (the release's cce): weighted by how far the teacher is from
-    `UNSURE`, in [-ln(2) / 2, 0].
+    ce: cross entropy, clamped to [.01, .99]. confident_ce (the release's cce): by how far the teacher is from `UNSURE`.
     """
     if form == "ce":
         t, s = teacher.clamp(0.01, 0.99), student.clamp(0.01, 0.99)
@@ -177,10 +172,7 @@ def distill(teacher: Tensor, student: Tensor, form: str) -> Tensor:
 
 
 def student_scores(logits: Tensor, masks: Tensor, points: Tensor, novel: Tensor, scores: str) -> Tensor:
-    """`semantic_scores` at some pixels: [B, N, K + 1], [B, N, h, w], [R B, J] -> [R B, J, classes].
-
-    scores: "novel" or "all" classes. Only the masks' values at the points are multiplied.
-    """
+    """`semantic_scores` of "novel" or "all" classes at some pixels: [B, N, K + 1], [B, N, h, w], [R B, J] -> [R B, J, C]."""
     probability = logits.float().softmax(-1)
     probability = probability[..., novel] if scores == "novel" else probability[..., :-1]
     mask = at_points(masks.float(), points).sigmoid()
