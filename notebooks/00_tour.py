@@ -255,7 +255,7 @@ grid.append(
 viz.show(grid, rows=("prediction", "truth"), title="Four bad ones")
 
 # %% [markdown]
-# **Takeaway.** Look for the usual suspects: neighbours of one class merged into one mask, an object named wrongly, a
+# **Takeaway.** Look for the usual suspects: neighbors of one class merged into one mask, an object named wrongly, a
 # camouflaged one missed, ground taken for the thing that usually stands on it. Each has a cause that one of the next
 # chapters shows: [cues](10_bestie_cues.py), [labels](11_bestie_labels.py), [training](12_bestie_training.py).
 #

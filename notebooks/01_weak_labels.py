@@ -49,7 +49,7 @@ viz.show({f"scene {i}": world[i].image for i in chosen}, columns=3, size=3)
 
 # %% [markdown]
 # **Takeaway.** Look for what makes a scene hard: things of one class that touch, a fence that cuts a cat into pieces, a
-# flower in the sea, a bird in the colours of the sky behind it.
+# flower in the sea, a bird in the colors of the sky behind it.
 #
 # A scene knows more than any annotator would tell: every object, every *part* of it, and every surface behind it.
 
@@ -88,7 +88,7 @@ viz.scrub(frames, labels, "knob", start=1)
 
 # %% [markdown]
 # **Takeaway.** `contact` makes two objects one region of the semantic map; `occlusion` makes one object several
-# regions; `nested` puts a second object into the first one's box; `camouflage` takes away colour as a clue, `context`
+# regions; `nested` puts a second object into the first one's box; `camouflage` takes away color as a clue, `context`
 # the surroundings. Each breaks a different method, which is why they are separate.
 #
 # ## Four ways to say where things are
@@ -141,13 +141,13 @@ ax.invert_yaxis()
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Compare only bars of one colour. For a whole image of PASCAL VOC, a point for each class costs hardly
+# **Takeaway.** Compare only bars of one color. For a whole image of PASCAL VOC, a point for each class costs hardly
 # more than its tags, and a fraction of its masks {cite:p}`bearman2016point`. For one object, four extreme clicks cost a
 # fraction of a box drawn by its corners {cite:p}`papadopoulos2017extreme`, and of an outline {cite:p}`lin2014coco`.
 #
 # ## Where does the one point go?
 #
-# "A point on each object" leaves open which. The released labels of AttentionShift are the centre of the object's box;
+# "A point on each object" leaves open which. The released labels of AttentionShift are the center of the object's box;
 # one could also take the centroid of the mask, or any pixel of it. Where the first two fall beside the object, the
 # nearest pixel of it is clicked. Look at what happens to objects that are hollow, bent, or cut.
 
@@ -164,7 +164,7 @@ for i, k in rows[apart.argsort(descending=True)[:6]].tolist():
     object_ = viz.draw_instances(samples[i].image, samples[i].truth[[k]], fill=0.3)
     name = f"{classes[samples[i].truth.labels[k]]}, scene {i}"
     panels[name] = viz.zoom(viz.draw_points(object_, three, size=14), corners[i][k])
-where = "box centre (orange), mask centroid (blue), random pixel (green)"
+where = "box center (orange), mask centroid (blue), random pixel (green)"
 viz.show(panels, columns=3, size=2.9, title=f"One object, three clicks: {where}")
 
 # %% [markdown]
@@ -194,7 +194,7 @@ ax.legend()
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Look at *head* and *leg*: central clicks almost never show them. A method trained on box centres sees
+# **Takeaway.** Look at *head* and *leg*: central clicks almost never show them. A method trained on box centers sees
 # the middle of things and must reach the rest from there; random clicks show every part in proportion to its size.
 #
 # And the annotator has a hand: the same object is clicked elsewhere by another one, or tomorrow. The seed of
@@ -330,7 +330,7 @@ print(f"mean {shares.mean():.2f}, from {shares.min():.2f} to {shares.max():.2f}"
 #
 # ```{exercise}
 # :label: weak-occlusion
-# *Change one parameter.* Set `occlusion` to 1. How does the distance between box centre and centroid change?
+# *Change one parameter.* Set `occlusion` to 1. How does the distance between box center and centroid change?
 # ```
 #
 # ```{solution-start} weak-occlusion
@@ -351,7 +351,7 @@ for occlusion in (0.0, 1.0):
 # ```{exercise}
 # :label: weak-deepest
 # *Implement* a fourth kind of click: the pixel with most of its object around it. Does it survive more shaking than
-# the box centre?
+# the box center?
 # ```
 #
 # ```{solution-start} weak-deepest

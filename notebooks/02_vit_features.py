@@ -97,7 +97,7 @@ torch.manual_seed(seed)
 where, first = training.make_accelerator(device).device, next(iter(cards))
 nets = {kind: build_vit(name, kind).to(where).eval() for kind in ("random", *cards)}
 net, layers = nets[first], range(1, nets[first].depth + 1)
-tint = dict(zip(("mean colour", *nets), ("0.2", "0.6", "C0", "C1", "C2", "C3"), strict=False))
+tint = dict(zip(("mean color", *nets), ("0.2", "0.6", "C0", "C1", "C2", "C3"), strict=False))
 side = 24 * net.patch
 resized = Augment(square=side, crop=side, scale=(1, 1), flip=0, shift=0, color_probability=0)
 if data == "world":
@@ -131,7 +131,7 @@ panels = {title: viz.Map(values=values, **look) for title, values in alike.items
 viz.show({"a picture and its patches": patches, **panels}, size=2.9)
 
 # %% [markdown]
-# **Takeaway.** Neighbours have similar positions. A larger picture gets a finer grid over the same places, so the network
+# **Takeaway.** Neighbors have similar positions. A larger picture gets a finer grid over the same places, so the network
 # works at other sizes too. Remember how strong this pattern is: it comes back as a failure.
 #
 # ## Whom does a patch listen to?
@@ -159,13 +159,13 @@ viz.scrub(frames, list(nets), "weights", start=1)
 
 # %% [markdown]
 # **Takeaway.** Without training a patch listens to everybody, hardly more to one than to another. With `mae` heads divide
-# the work: some find the house, some what has the colour of the wall, some a band at the height of the mark. A few point
+# the work: some find the house, some what has the color of the wall, some a band at the height of the mark. A few point
 # elsewhere, at the sky for instance, as if the mark did not matter.
 #
 # ## Three kinds of similarity
 #
 # EXITS takes the mean over the heads. There are two simpler ways to ask how alike two patches are: the cosine of their
-# keys, and of their tokens. Coloured is the half of all patches that is most like the mark, by rank. Drag through the
+# keys, and of their tokens. Colored is the half of all patches that is most like the mark, by rank. Drag through the
 # layers. With a kernel (`make lab`), two more sliders move the mark.
 
 # %%
@@ -210,7 +210,7 @@ else:
 shown
 
 # %% [markdown]
-# **Takeaway.** Tokens of the untrained network find the colour of the mark, wherever it is: patches of one colour are alike
+# **Takeaway.** Tokens of the untrained network find the color of the mark, wherever it is: patches of one color are alike
 # before anything is learnt. `mae` adds *where*: what is alike stays together, and the wall comes out as one piece. `dino`,
 # in a middle layer, finds wall and roof, the whole house! Attention changes from layer to layer much more than tokens do.
 #
@@ -262,7 +262,7 @@ viz.table(rows, caption=f"The attention of layer {read}")
 # half.
 #
 # One rival needs no network: *nearness*. To see what is known beyond it, we also count *level* pairs alone, all about
-# equally far apart. There the rival is the mean colour.
+# equally far apart. There the rival is the mean color.
 
 
 # %%
@@ -338,16 +338,16 @@ def curves(ax, what, title, base, label):
 figure, axes = plt.subplots(1, 4, figsize=(11, 3), layout="constrained", sharey=True)
 curves(axes[0], "all pairs", "attention, all pairs", nearness, "nearness")
 for ax, what in zip(axes[1:], names, strict=True):
-    curves(ax, what, f"{what}, level pairs", pair_auc(colors, owner, level), "mean colour")
+    curves(ax, what, f"{what}, level pairs", pair_auc(colors, owner, level), "mean color")
 axes[0].set(ylim=(0.4, 1), ylabel="AUC of one object")
 axes[-1].legend()
 plt.show()
 
 # %% [markdown]
 # **Takeaway.** On all pairs the attention of `mae` looks impressive, until it is compared with the dashed line: *near* is a
-# better answer than that of any layer of any network here. On level pairs attention is hardly better than colour, and
+# better answer than that of any layer of any network here. On level pairs attention is hardly better than color, and
 # jumps from layer to layer; tokens of `mae` are steady, and above it. `dino`, the winner of the picture, is as good as mean
-# colour: that house was green. `supervised` has not learnt what belongs together. And the layer that suits a large
+# color: that house was green. `supervised` has not learnt what belongs together. And the layer that suits a large
 # network need not be the best of a tiny one.
 #
 # Nearness is no cheating: a method that spreads points through a box gains by it. But it can be had without a network. Now
@@ -394,7 +394,7 @@ plt.show()
 # the same few places; look at them again in the slider of heads. Large networks do likewise with a few patches, which they
 # use to take notes ([Darcet et al. 2024](https://arxiv.org/abs/2309.16588)).
 #
-# **Colour and texture.** The {term}`world` has knobs. `camouflage` gives objects the colour of the ground, `texture` can be
+# **Color and texture.** The {term}`world` has knobs. `camouflage` gives objects the color of the ground, `texture` can be
 # turned off. What remains of the similarity of tokens?
 
 # %%
@@ -403,7 +403,7 @@ pictures, scores = {}, {}
 for trial, knobs in trials.items():
     _, shown, whose = opened(40, **knobs)
     pictures[trial] = shown[18].cpu()
-    scores[trial] = {"mean colour": pair_auc(by_color(shown), whose, level)}
+    scores[trial] = {"mean color": pair_auc(by_color(shown), whose, level)}
     for kind, n in nets.items():
         tokens = n.run(n.embed(shown), 0, read)[:, 1:]
         scores[trial][kind] = pair_auc(cosines(tokens), whose, level)
@@ -412,7 +412,7 @@ for trial, knobs in trials.items():
 # %%
 def lines(ax):
     for kind in scores["as trained"]:
-        style = "--" if kind == "mean colour" else "o-"
+        style = "--" if kind == "mean color" else "o-"
         ax.plot([s[kind] for s in scores.values()], style, c=tint[kind], ms=4, label=kind)
     ax.set(xticks=range(3), xticklabels=scores, ylabel="AUC of one object")
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
@@ -429,7 +429,7 @@ lines(axes[3])
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Part of what every network knows is colour, so camouflage takes from all, and most from `dino`. Without
+# **Takeaway.** Part of what every network knows is color, so camouflage takes from all, and most from `dino`. Without
 # texture `mae` gets better, not worse: it reads areas and edges, and grain is in its way.
 #
 # **Little training.** These weights come from minutes of training. Compare them with each other, and with nothing published.
@@ -449,7 +449,7 @@ plt.show()
 # %% tags=["solution"]
 cats = goals["things"][fitted:]
 twins = level & (cats[:, :, None] == cats[:, None]) & (cats >= 0)[:, :, None]
-print(f"mean colour {pair_auc(colors, owner, twins):.2f}")
+print(f"mean color {pair_auc(colors, owner, twins):.2f}")
 for kind, n in nets.items():
     maps = similarities(n, n.run(n.embed(images[fitted:]), 0, read - 1), read)
     values = zip(names, (pair_auc(m, owner, twins) for m in maps), strict=True)

@@ -123,7 +123,7 @@ viz.show(
 
 # %% [markdown]
 # **Takeaway.** The map is warm where the class is, and that is all it was asked for. One striking object outshines its
-# neighbour, or two neighbours melt into one hill with a single top. The classifier names all of these scenes correctly,
+# neighbor, or two neighbors melt into one hill with a single top. The classifier names all of these scenes correctly,
 # so its training has nothing to complain about.
 #
 # ## PAM: leave only the peaks
@@ -511,7 +511,7 @@ for kernel in (3, cfg.cues.kernel, 3 * cfg.cues.kernel):
 viz.table(rows, digits=2)
 
 # %% [markdown]
-# A small window finds ripples, a large one lets a strong object silence its neighbour.
+# A small window finds ripples, a large one lets a strong object silence its neighbor.
 #
 # ```{solution-end}
 # ```
@@ -537,7 +537,7 @@ print(f"the rule finds {len(chosen)}:", [tuple(p) for p in chosen.xy.int().tolis
 
 # %% [markdown]
 # It finds the highest one, and then points that are no peaks: once a window is blank, the slope beside it is the highest
-# that is left. Comparing before anything is removed avoids that, and has a weakness of its own: of equal neighbours, as on
+# that is left. Comparing before anything is removed avoids that, and has a weakness of its own: of equal neighbors, as on
 # a flat top, all are kept.
 #
 # ```{solution-end}

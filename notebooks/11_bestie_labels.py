@@ -63,7 +63,7 @@ net = bestie.restore(cfg, folder).eval()
 #
 # A plain classifier, looking at the picture in several sizes, gives a first class map: each pixel takes the class with
 # the most evidence, or background, where no class beats a constant. Such a map knows the place of things and nothing of
-# their outline. So neighbouring pixels of similar colour are made to agree, step after step, which pulls the borders of
+# their outline. So neighboring pixels of similar color are made to agree, step after step, which pulls the borders of
 # the map to the borders in the picture. At full scale a segmentation network is then trained on these maps and asked for
 # its own opinion of the same pictures; minutes are too few for that step, and at tiny scale it is left out.
 
@@ -186,8 +186,8 @@ panels = {
 viz.show(panels, size=2.5, title="Instances as geometry")
 
 # %% [markdown]
-# **Takeaway.** Read the colour wheel as a compass: hue is the direction to the center, and it turns once around each
-# object; at the center colour fades, as there is nowhere left to go. White is unknown, not empty.
+# **Takeaway.** Read the color wheel as a compass: hue is the direction to the center, and it turns once around each
+# object; at the center color fades, as there is nowhere left to go. White is unknown, not empty.
 #
 # ## Center clustering: centers without a center map
 #
@@ -292,7 +292,7 @@ viz.scrub(frames, [f"{radius} px" for radius in radii], "threshold", start=radii
 # %% [markdown]
 # **Takeaway.** On the left the areas grow in step, all alike: they depend on the threshold and on nothing else. So the area
 # of a good center is known beforehand, and green (the published area) comes up at one position of the slider only. On
-# the right every spot grows in its own way, and neighbours merge.
+# the right every spot grows in its own way, and neighbors merge.
 #
 # ## Why that area?
 #
@@ -402,7 +402,7 @@ for d in distances:
 viz.scrub(frames, [f"{d} px" for d in distances], "distance", start=3)
 
 # %% [markdown]
-# **Takeaway.** The grey band is the window around the higher hill. It is not enough that the lower top leaves the band:
+# **Takeaway.** The gray band is the window around the higher hill. It is not enough that the lower top leaves the band:
 # as long as the higher hill's *slope* at the edge of the window is above it, no pixel of the lower hill is a maximum.
 # With window $k$, width $\sigma$ and heights $1$ and $a$ both survive when
 #

@@ -291,7 +291,7 @@ axes[1].set_title("labels")
 draw(axes[1], viz.draw_instances(scene.image, pseudo[lacking[faded]].unbind()[0]))
 
 # %% [markdown]
-# **Takeaway.** The scene is the one with the largest difference, the bars are the mean of all. Compare grey and orange
+# **Takeaway.** The scene is the one with the largest difference, the bars are the mean of all. Compare gray and orange
 # over *unlabelled*: the network had learned to see these objects, from others of their kind, and is now taught to look
 # away. That is {term}`semantic drift`. Labelled objects fade, too, since the same features serve both, and refinement,
 # which lives on what the network sees, starves.
@@ -347,7 +347,7 @@ viz.scrub(frames, [f"step {step}" for step in kept], "training", start=len(frame
 
 # %% [markdown]
 # **Takeaway.** Start at step 0 and go right. Classes begin as noise; then all is background, the cheapest answer; then
-# patches of class grow, and in them the colour wheel opens around a center. Once a hill stands on the center map, a
+# patches of class grow, and in them the color wheel opens around a center. Once a hill stands on the center map, a
 # refined label appears, for an object that has no pseudo label. Its number is the confidence that becomes its weight.
 #
 # ## Teacher and pupil
@@ -477,7 +477,7 @@ viz.show(panels, rows=rows, size=2, title="Where clicks help most")
 
 # %% [markdown]
 # **Takeaway.** By the rule alone, clicks may even label fewer objects: every touching pair now has two, and is refused.
-# Refined, they label most, since none is missed for lack of a center. Clicks do not mend the outline, which still comes
+# Refined, they label most, since none is missed for lack of a center. Clicks do not fix the outline, which still comes
 # from the same class map. To train with them give `clicks` to `training.fit`, and
 # `clicks="points"` to `open_data`; the stages of the classifier fall away.
 #
@@ -515,8 +515,8 @@ viz.show(panels, rows=list(cases), size=2.2, title="How BESTIE fails")
 # %% [markdown]
 # **Takeaway.** The last column replaces the map in question by the truth, in the first row all three. *Close centers*: two
 # hills within one window, of which one survives, or one hill for both. *Noisy center map*: a hill too many or too
-# low. *Noisy offset map*: votes that land at the neighbour's. *Noisy semantic map*: a wrong class or half an object, which
-# no grouping can mend.
+# low. *Noisy offset map*: votes that land at the neighbor's. *Noisy semantic map*: a wrong class or half an object, which
+# no grouping can fix.
 #
 # ## What the tables say
 #
@@ -585,7 +585,7 @@ print(f"--set final.steps={dagger.final.steps}")
 # - {ref}`fidelity:bestie-region-mask`: a weight map in place of "the offset is not zero".
 # - {ref}`fidelity:bestie-refine-foreground`: refined labels live inside the weak class map.
 # - {ref}`fidelity:bestie-clustered-score`: the score of a center without a hill.
-# - {ref}`fidelity:bestie-offset-scale`, {ref}`fidelity:bestie-flip-offsets`: defects of inference, mended.
+# - {ref}`fidelity:bestie-offset-scale`, {ref}`fidelity:bestie-flip-offsets`: defects of inference, fixed.
 # - {ref}`fidelity:bestie-model-selection`: the last weights are measured, not the best ones.
 # ```
 #

@@ -118,8 +118,8 @@ viz.show(panels, size=2.8, title="From four clicks to seeds")
 # %% [markdown]
 # **Takeaway.** The box that the clicks span gets a margin, and this window becomes a square crop. The transformer cuts it
 # into *tokens*. Clicks are moved inward a little, so that the object fills their token, and label it *object* (green).
-# Tokens outside the box are *background* (grey). Where the window leaves the picture, the crop shows it mirrored, and
-# the tokens there (hatched) take no part. A box knows all that is grey; the clicks add what is green.
+# Tokens outside the box are *background* (gray). Where the window leaves the picture, the crop shows it mirrored, and
+# the tokens there (hatched) take no part. A box knows all that is gray; the clicks add what is green.
 #
 # ## What does a transformer find alike?
 #
@@ -340,7 +340,7 @@ axes[0].set_ylabel("share that is right")
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** In this small network the middle is best, with or without a warm-up; the published layer (grey line) gains
+# **Takeaway.** In this small network the middle is best, with or without a warm-up; the published layer (gray line) gains
 # more from it than lower ones. The large network has good similarities higher up, and the choice matters little there
 # (Table a1, below). Of the warm-up Table a3 says that it is worth more than a point of AP.
 
@@ -410,12 +410,12 @@ viz.show(panels, rows=("the object", "points"), size=2.1, title="Objects in piec
 # ## What would break this?
 #
 # **Another object of the class, inside the box.** Nothing tells the walk that there are two: the same kind of
-# thing attracts the same kind of attention. The document shows it (Fig. a4), and hints at a cure: the neighbour has
+# thing attracts the same kind of attention. The document shows it (Fig. a4), and hints at a cure: the neighbor has
 # been clicked, too. With `seeds.other_objects` its clicks are background. Here is a world of such pairs.
 
 
 # %%
-def neighbours(items, k):  # a crop of the others of its class
+def neighbors(items, k):  # a crop of the others of its class
     (image, row), own = items.index[k], items[k]
     sample = items.dataset[image]
     e, t = sample.extreme_points, sample.truth
@@ -424,7 +424,7 @@ def neighbours(items, k):  # a crop of the others of its class
 
 
 items, pairs = planted(120, nested=1.0, contact=1.0, occlusion=0.0)
-around = [neighbours(items, k) for k in range(len(pairs))]
+around = [neighbors(items, k) for k in range(len(pairs))]
 twin = torch.stack([crop.truth.masks.any(0) for crop in around])
 twin = twin[:, patch // 2 :: patch, patch // 2 :: patch].flatten(1)
 
@@ -439,7 +439,7 @@ for switch in (False, True):
     m = labels.token_targets(s, labels.select(labels.scores(likeness, s, walk), s, walk))
     results[switch], box = (s, m), s.in_box & s.valid
     named = {"object": m.target > 0, "background": m.labeled & (m.target == 0)}
-    where_, row = {"neighbour": twin & box, "itself": own}, {"other_objects": str(switch)}
+    where_, row = {"neighbor": twin & box, "itself": own}, {"other_objects": str(switch)}
     for place, mask in where_.items():
         row |= {f"{place}: {k}": float((v & mask).sum() / mask.sum()) for k, v in named.items()}
     rows.append(row)
@@ -461,10 +461,10 @@ viz.show(panels, rows=names, size=2.1, title="Two of a kind")
 # %% [markdown]
 # **Takeaway.** Second row: the other one is taken for a part, and will end in the mask. Third row: it is background or open
 # now. These five are the best; in the table the object itself loses many points, too, as the walk that starts at
-# the neighbour also reaches what is so like it. The switch is off by default.
+# the neighbor also reaches what is so like it. The switch is off by default.
 #
 # - **A click beside the object.** It labels ground as object, and moves the box. Try it below (`slip`).
-# - **Thin and bent objects.** The push moves a click toward the centre of the box, which may lie off the object.
+# - **Thin and bent objects.** The push moves a click toward the center of the box, which may lie off the object.
 # - **An object that fills its crop.** Without tokens outside of the box there is no second walker, and the box has to do.
 #
 # ## Play

@@ -10,7 +10,7 @@
 # # EXITS: from points to masks
 #
 # A network draws the mask of the one object in a crop, though nobody ever showed it a mask: a box, some labelled tokens
-# and the colours of the picture teach it together.
+# and the colors of the picture teach it together.
 #
 # **Before this:** [from four clicks to points](20_exits_points_and_walk.py). **After it:** [the full-scale
 # run](90_full_scale.py). **Time:** at tiny scale about two minutes on a laptop, most of them for two
@@ -151,7 +151,7 @@ panels["mask"] = viz.Map(values=logits.sigmoid(), limits=(0, 1))
 viz.show(panels, size=2, title="A mask is a vote of channels")
 
 # %% [markdown]
-# **Takeaway.** The colours of the tokens are their three main directions: the object already differs from what is
+# **Takeaway.** The colors of the tokens are their three main directions: the object already differs from what is
 # around it. A channel with a positive $P$ votes for the object where it fires, one with a negative $P$ against it.
 #
 # ## Three teachers
@@ -206,8 +206,8 @@ plt.show()
 # **The labelled tokens** say just that, the given ones and the found ones alike. At the center of each, the logit is
 # compared with the label. EXITS asks them first, and the box only where nothing was found.
 #
-# **The colours.** The third teacher is the generator itself: its mask, averaged with that of a slow copy of itself (an
-# average over the steps), and smoothed over neighbours of like colour within the box. How do the three pull at a mask?
+# **The colors.** The third teacher is the generator itself: its mask, averaged with that of a slow copy of itself (an
+# average over the steps), and smoothed over neighbors of like color within the box. How do the three pull at a mask?
 
 # %%
 TERMS = ("mil", "point", "crf")
@@ -244,10 +244,10 @@ viz.show(panels, rows=("what it says", "where it pulls"), size=2.3, title="Three
 # :pyobject: objective
 # ```
 #
-# ## Mean field: colours decide
+# ## Mean field: colors decide
 #
-# How does smoothing know the outline? Every pixel asks its neighbours and itself how sure they are, and listens only to
-# those of its own colour; then again, and again. This is mean field {cite:p}`krahenbuhl2011crf` in its simplest form: nothing
+# How does smoothing know the outline? Every pixel asks its neighbors and itself how sure they are, and listens only to
+# those of its own color; then again, and again. This is mean field {cite:p}`krahenbuhl2011crf` in its simplest form: nothing
 # to learn, no other rule than that outside of the box nothing is object. Drag to see the iterations.
 
 # %%
@@ -265,12 +265,12 @@ viz.scrub(frames, [f"{k} times" for k in steps], "smoothed", start=0)
 
 # %% [markdown]
 # **Takeaway.** Green is in mask and truth, red in the mask only, blue in the truth only. Most of it happens early. Where
-# object and ground differ in colour the outline snaps to it; where they do not, it leaks or shrinks. The result is not
+# object and ground differ in color the outline snaps to it; where they do not, it leaks or shrinks. The result is not
 # a pseudo mask, only what the generator is asked to be a little more like.
 #
 # ## Training
 #
-# Both networks see the same pictures for as many steps. Box and colours set in gradually, so that tokens speak first.
+# Both networks see the same pictures for as many steps. Box and colors set in gradually, so that tokens speak first.
 
 # %%
 logs = {name: viz.read_log(folders[name] / "network.csv") for name in ("EXITS", "MAL")}
@@ -598,12 +598,12 @@ for name, mask in {"line": torch.eye(16) * square, "half": half, "all": everythi
 # ```
 #
 # ```{exercise}
-# :label: like-colours
-# *Change one parameter.* `crf.zeta` says how different two colours may be and still listen to each other. What do you
+# :label: like-colors
+# *Change one parameter.* `crf.zeta` says how different two colors may be and still listen to each other. What do you
 # expect of the smoothed masks with a tenth of it, and with ten times as much?
 # ```
 #
-# ```{solution-start} like-colours
+# ```{solution-start} like-colors
 # :class: dropdown
 # ```
 
@@ -617,7 +617,7 @@ for factor in (0.1, 1, 10):
 viz.table(rows, digits=3)
 
 # %% [markdown]
-# With little tolerance nobody listens, and the mask stays as it was. With much of it colours no longer count: every pixel
+# With little tolerance nobody listens, and the mask stays as it was. With much of it colors no longer count: every pixel
 # follows the majority around it. That trims a mask that is too fat, and may even raise the mean; what is thin, an arm or a
 # tail, goes with it.
 #

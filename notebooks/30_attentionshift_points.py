@@ -223,7 +223,7 @@ plt.show()
 # attention is rolled out. Middle: MIL takes better ones than chance would, near the best there are, though it learns from
 # the class alone: a box with less ground names its class more surely.
 # Right: attention of so small a network has a high floor. The published threshold, a fifth of the range, is passed by most of
-# the picture; the tiny preset has a higher one (grey line, [decision 11](../book/decisions/11_attention_threshold.md)). It
+# the picture; the tiny preset has a higher one (gray line, [decision 11](../book/decisions/11_attention_threshold.md)). It
 # finds the core, and the mirror makes a box of it; tight bounds of a core are too small.
 
 # %% [markdown]
@@ -283,7 +283,7 @@ for name, maps in (("foreground", labels.foreground), ("foreground, alone", sing
 viz.table(rows, digits=2, caption=f"{len(of)} objects, masks within the box")
 
 # %% [markdown]
-# Competition is worth it: asked alone, an object claims more of its neighbours. The box decides more than anything
+# Competition is worth it: asked alone, an object claims more of its neighbors. The box decides more than anything
 # after it does: compare its own row with those below.
 
 # %% [markdown]
@@ -305,7 +305,7 @@ history = labels.parts.prototypes[:, i, g]
 parts.shift_figure(batch.images[i], seen.features[i], history, labels.boxes[i, g])
 
 # %% [markdown]
-# **Takeaway.** Left: each patch has the colour of the prototype it is most like. Right: the same patches as directions.
+# **Takeaway.** Left: each patch has the color of the prototype it is most like. Right: the same patches as directions.
 # An object of this size has hardly more patches than prototypes, so that nearly each has a prototype of its own, and nothing
 # is left to gather: from the first to the last iteration little happens.
 #
@@ -362,7 +362,7 @@ plt.show()
 
 # %% [markdown]
 # **Takeaway.** With the published kernel most prototypes end where they start: a *shift* it hardly is, and the clustering is
-# left to filter and merging. Some do move, as neighbours share much in these features. Wider kernels kill prototypes:
+# left to filter and merging. Some do move, as neighbors share much in these features. Wider kernels kill prototypes:
 # one takes the patches of others (*alive*). Few pass the filter with any kernel.
 
 # %%
@@ -422,7 +422,7 @@ names = ["shift", "k-means"] * 2
 viz.show(panels, rows=names, size=1.8, title="From seeds to key-points")
 
 # %% [markdown]
-# **Takeaway.** Colours are prototypes, rings their best patches, numbers the key-points. Both rows of an object are nearly
+# **Takeaway.** Colors are prototypes, rings their best patches, numbers the key-points. Both rows of an object are nearly
 # equal: with a seed on almost each patch it hardly matters how prototypes move. What is kept does: see the last column of
 # the table above, where the filter more than the shift decides how many key-points lie on the object. Whether masks gain
 # from it, as the document reports, three seeds say in the [next chapter](31_attentionshift_training.py).
@@ -447,10 +447,10 @@ viz.show({f"{kinds[j]} {j}": failed(j) for j in worst}, size=2.3, title="The wor
 # **Takeaway.** Outlined is the true object, green are key-points. What goes wrong is the attention:
 #
 # - **The mirror of a mistake.** One bright spot far from the click, and the box reaches as far to the other side.
-# - **A neighbour.** Of two alike, side by side, the token of one looks at both.
+# - **A neighbor.** Of two alike, side by side, the token of one looks at both.
 # - **Hidden objects.** What stands behind a fence shows little of itself.
 #
-# Nothing downstream mends a wrong box: the object is sought within it, and key-points lie in it, on ground.
+# Nothing downstream fixes a wrong box: the object is sought within it, and key-points lie in it, on ground.
 #
 # ## Play
 #

@@ -246,7 +246,7 @@ def draw_told(ax, i, targets, token, place):  # a line from each target to its t
 
 
 # %%
-def bare(ax, panel):  # a map without its colour bar
+def bare(ax, panel):  # a map without its color bar
     panel(ax)
     for bar in list(ax.child_axes):
         bar.remove()

@@ -91,7 +91,7 @@ viz.show(
 # answers for which class is matched anew in each step. At tiny scale masks weigh less there than published: with their full
 # weight a query takes too long to settle on a class (decision 13, among the [decisions](../book/decisions/index.md)).
 #
-# What is minimised, with the weights that the settings at the end of this page give:
+# What is minimized, with the weights that the settings at the end of this page give:
 #
 # $$\sum_{\text{layers}} \left( \mathcal{L}_{\text{label}} + \lambda_f \mathcal{L}_{\text{focal}}
 # + \lambda_d \mathcal{L}_{\text{dice}} + \lambda_c \mathcal{L}_{\text{complement}} \right)
@@ -204,7 +204,7 @@ ax.legend()
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Right of the grey zone pixels of the complement are pulled up, those of base masks down. In it there is no pull
+# **Takeaway.** Right of the gray zone pixels of the complement are pulled up, those of base masks down. In it there is no pull
 # at all, not even for pixels of the complement: a novel mask that says nothing anywhere is not called back by this
 # loss. How often does that happen? `ignored` in the log is the share of complement pixels where the constant wins.
 

@@ -108,7 +108,7 @@ viz.show(
 )  # fmt: skip
 
 # %% [markdown]
-# **Takeaway.** Compare the third row with the fourth: tags throw out classes that are not there, base masks mend what was annotated
+# **Takeaway.** Compare the third row with the fourth: tags throw out classes that are not there, base masks fix what was annotated
 # anyway. What remains is mostly open rather than wrong: small things stay open most often, and holes in wide ground that was
 # called another ground are most of the area.
 #
@@ -195,7 +195,7 @@ def from_best_to_worst(net, dataset, c):  # six pictures with many novel pixels
 
 
 # %%
-def shaded(s, c):  # pixels of base classes white, of novel ones dark, of none grey
+def shaded(s, c):  # pixels of base classes white, of novel ones dark, of none gray
     shade = torch.where(evaluation.is_novel(s.true_semantic, c.novel), 0.2, 0.95)
     return torch.where(s.true_semantic == IGNORE, 0.7, shade).expand(3, -1, -1)
 
