@@ -37,3 +37,19 @@ def test_drawing_has_every_room_once(tmp_path):
     names = [text.text for text in tree.iter("{http://www.w3.org/2000/svg}text")]
     assert sorted(names) == sorted(diagram.imports())
     assert (tmp_path / "rooms.md").read_text().count("\n") == 2 + len(names) - 1
+
+
+PATHS = {
+    "wsis/methods/bestie/verbs.py": ("pseudo_labels", "batch.points"),
+    "wsis/methods/bestie/labels.py": ("point_labels", "unbind"),
+    "wsis/methods/exits/config.py": ("tau_fg", "tau_bg"),
+    "wsis/methods/exits/labels.py": ("threshold", "select"),
+    "wsis/weak/sources.py": ("open_data",),
+}
+
+
+def test_paths_for_newcomers_lead_where_contributing_says():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    for path, names in PATHS.items():
+        source = (ROOT / path).read_text()
+        assert f"`{path}`" in text and all(name in text and name in source for name in names), path
