@@ -79,7 +79,7 @@ def _scene(size: Size, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _fast_shift(features: Tensor, start: Tensor, inside: Tensor, official: bool) -> Tensor:
-    return shift(features, start, inside, PartConfig(), official=official).prototypes[0]
+    return shift(features, start, inside, PartConfig(), official=official)[-1, 0]
 
 
 def _plain_shift(features: Tensor, start: Tensor, inside: Tensor) -> Tensor:

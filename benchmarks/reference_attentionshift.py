@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from wsis.methods.attentionshift.config import PartConfig
+from wsis.methods.attentionshift.parts import ITERATIONS
 
 
 def plain_rollout(layers: list[tuple[Tensor, Tensor]], rows: Tensor) -> Tensor:
@@ -25,7 +26,7 @@ def plain_shift(features: Tensor, seeds: Tensor, inside: Tensor, cfg: PartConfig
     seen = features * inside[..., None]  # [G, n, D]
     prototypes, tau = features[seeds], torch.full((*seeds.shape, 1), cfg.tau, device=features.device)
     number = torch.arange(seeds.shape[1], device=features.device)[:, None]
-    for _ in range(cfg.iterations):
+    for _ in range(ITERATIONS):
         cosine = cosine_similarity(prototypes[:, :, None], seen[:, None], dim=-1)  # of [G, m, n, D]
         weights = (cosine / (cfg.temperature * tau)).softmax(-1)
         own = (weights.argmax(1, keepdim=True) == number).float()

@@ -1,12 +1,13 @@
 """python -m benchmarks.shares [METHOD ...]: what part of a full-size training step a method's own branch takes.
 
-One step on random images of the true size (`wsis.dryrun`). AttentionShift: the chain from attention to labels, which has
-no gradient. SimFormer: what a step with pairs of pixels takes more than one without.
+One step on random images of the true size (`wsis.training.dry_run`). AttentionShift: the chain from attention to labels,
+which has no gradient. SimFormer: what a step with pairs of pixels takes more than one without.
 """
 
 import argparse
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import wraps
 from typing import Any
 from unittest.mock import patch
@@ -15,11 +16,11 @@ import torch
 
 from wsis.core.config import changed
 from wsis.methods import attentionshift, simformer
-from wsis.methods.attentionshift import verbs
-from wsis.training import dry_run as dryrun
+from wsis.methods.attentionshift import detector, objective
+from wsis.training import dry_run
 from wsis.training.stages import Method
 
-CHAIN = ("find_candidates", "find_labels", "point_targets")
+CHAIN = {detector: ("find_candidates", "find_labels"), objective: ("point_targets",)}
 
 
 def now() -> float:
@@ -32,8 +33,8 @@ def now() -> float:
 
 def step(method: Method, cfg: Any) -> float:
     """Seconds of one training step."""
-    with patch.object(dryrun.Rehearsal, "_now", lambda self: now()):
-        return dryrun.rehearse(method, cfg, stages=("network",))[0].seconds
+    with patch.object(dry_run.TimedWorkspace, "_now", lambda self: now()):
+        return dry_run.measure(method, cfg, stages=("network",))[0].seconds
 
 
 def attentionshift_share() -> tuple[float, float]:
@@ -50,13 +51,14 @@ def attentionshift_share() -> tuple[float, float]:
 
         return run
 
-    clocks = {name: timed(getattr(verbs, name)) for name in CHAIN}
-    with patch.multiple(verbs, **clocks):
+    with ExitStack() as patches:
+        for module, names in CHAIN.items():
+            patches.enter_context(patch.multiple(module, **{name: timed(getattr(module, name)) for name in names}))
         seconds = step(attentionshift, attentionshift.FULL)
     kind = "cuda" if torch.cuda.is_available() else "cpu"
-    steps = dryrun.WARM[kind] + dryrun.COUNTED[kind]
-    counted = spent[-len(spent) * dryrun.COUNTED[kind] // steps :]
-    return sum(counted) / dryrun.COUNTED[kind], seconds
+    steps = dry_run.TIMED_STEPS[kind]
+    counted = spent[-len(spent) * steps // (dry_run.WARMUP_STEPS[kind] + steps) :]
+    return sum(counted) / steps, seconds
 
 
 def simformer_share() -> tuple[float, float]:

@@ -39,16 +39,15 @@ from wsis.data import collate, resize, short_side
 
 # %%
 from wsis.methods import attentionshift
-from wsis.methods.attentionshift import label_batch
 from wsis.methods.attentionshift.labels import (
     box_pixels,
     find_candidates,
     find_parts,
     mask_targets,
+    match_tokens,
 )
-from wsis.methods.attentionshift.maps import cosine_maps, enlarged
-from wsis.methods.attentionshift.objective import match_tokens
-from wsis.methods.attentionshift.parts import part_maps
+from wsis.methods.attentionshift.maps import FOREGROUND, cosine_maps, enlarged
+from wsis.methods.attentionshift.parts import ITERATIONS, part_maps
 from wsis.ops.patches import patch_index
 from wsis.viz import attentionshift as parts
 
@@ -107,14 +106,14 @@ def iou(a, b):  # of masks [..., H, W]
 
 def labelled(c):  # labels of the batch with other settings, from the same features
     generator = torch.Generator().manual_seed(seed)
-    return label_batch(net, seen, batch, clicks, c, generator, figures=True)
+    return net.label(seen, batch.valid, clicks, c, generator)
 
 
 with torch.no_grad():
     seen = net.encoder(batch.images)
-    labels, (logits, place), scores = labelled(cfg)
-grid, sizes = tuple(seen.features.shape[2:]), attentionshift.sizes_of(batch)
-tokens = match_tokens(logits, place, clicks, sizes, cfg.tokens)
+    labels, logits, place, scores = labelled(cfg)
+grid, sizes = tuple(seen.features.shape[2:]), attentionshift.image_sizes(batch.valid)
+tokens = match_tokens(logits, place, clicks, sizes)
 good = iou(box_pixels(labels.boxes, size)[of, row], true_boxes)  # of the boxes
 
 # %% [markdown]
@@ -166,10 +165,10 @@ viz.table([row_], digits=2, caption=f"after {steps}; distances in sides of the i
 # mirrored about the click. (Of all objects the one with the best box.)
 
 # %%
-found = find_candidates(seen.layers, tokens, clicks, grid, cfg, patch)
+maps, boxes = find_candidates(seen.layers, tokens, clicks, grid, cfg, patch)
 i, g = of[good.argmax()], row[good.argmax()]
 parts.rollout_figure(
-    batch.images[i], found.maps[i, :, g], found.boxes[i, :, g], int(labels.chosen[i, g]),
+    batch.images[i], maps[i, :, g], boxes[i, :, g], int(labels.chosen[i, g]),
     clicks.xy[i, g], threshold=cfg.boxes.threshold,
 )  # fmt: skip
 
@@ -188,7 +187,7 @@ parts.rollout_figure(
 # %%
 def overlap(mode, threshold=cfg.boxes.threshold):  # of all candidates with the true box
     c = changed(cfg, **{"boxes.mode": mode, "boxes.threshold": threshold})
-    boxes = find_candidates(seen.layers, tokens, clicks, grid, c, patch).boxes[of, :, row]
+    boxes = find_candidates(seen.layers, tokens, clicks, grid, c, patch)[1][of, :, row]
     return iou(box_pixels(boxes, size), true_boxes[:, None])
 
 
@@ -240,7 +239,10 @@ i = int(both.argmax())
 panels = []
 for g in range(2):
     maps = {"attention": labels.attention[i, g]}
-    maps |= {f"cosine, {t}": m for t, m in enumerate(enlarged(labels.cosine[:, i, g], patch))}
+    maps |= {
+        f"cosine, {t}": m
+        for t, m in enumerate(enlarged(labels.steps["cosine"][:, i, g], patch))
+    }
     maps |= {"foreground": labels.foreground[i, g], "background": labels.background[i, g]}
     panels.append(
         {k: viz.draw_heat(batch.images[i], v, limits=(0, 1)) for k, v in maps.items()}
@@ -262,8 +264,8 @@ crowded = others.flatten(1).any(1)
 
 def alone(g):  # the maps of the g-th objects, asked for one at a time
     only = clicks.present & (torch.arange(clicks.present.shape[1]) == g)
-    rest = clicks.xy, labels.boxes, only, valid, cfg.refine
-    return cosine_maps(seen.features, labels.attention, *rest).foreground
+    rest = clicks.xy, labels.boxes, only, valid
+    return cosine_maps(seen.features, labels.attention, *rest)[0]
 
 
 def judged(name, masks):  # IoU, and what of other objects is claimed
@@ -276,7 +278,7 @@ def judged(name, masks):  # IoU, and what of other objects is claimed
 inside = box_pixels(labels.boxes, size)[of, row]
 single = sum(alone(g) for g in range(clicks.present.shape[1]))
 rows = [judged("the box", inside)]
-rows += [judged("attention", inside & (labels.attention[of, row] >= cfg.refine.foreground))]
+rows += [judged("attention", inside & (labels.attention[of, row] >= FOREGROUND))]
 for name, maps in (("foreground", labels.foreground), ("foreground, alone", single)):
     high = maps > cfg.mask.positive * maps.amax((2, 3), keepdim=True)
     rows.append(judged(name, inside & high[of, row]))
@@ -298,10 +300,10 @@ viz.table(rows, digits=2, caption=f"{len(of)} objects, masks within the box")
 
 # %%
 masks = mask_targets(labels, cfg)[0]
-found_points = labels.key_points.kept.sum(2)
+found_points = labels.key_points.present.sum(2)
 best = int((iou(masks[of, row], true) * found_points[of, row].clamp(max=3)).argmax())
 i, g = int(of[best]), int(row[best])
-history = labels.parts.prototypes[:, i, g]
+history = labels.steps["prototypes"][:, i, g]
 parts.shift_figure(batch.images[i], seen.features[i], history, labels.boxes[i, g])
 
 # %% [markdown]
@@ -319,31 +321,27 @@ variants = {f"shift, {t:g}": {"parts.temperature": t} for t in (0.1, 1.0, 10.0)}
 variants["k-means"] = {"parts.shift": "kmeans"}
 variants["k-means, no filter"] = {"parts.shift": "kmeans", "parts.filter": False}
 made = {
-    name: find_parts(seen.features, labels, changed(cfg, **change), patch, figures=True)
+    name: find_parts(seen.features, labels, changed(cfg, **change), patch)
     for name, change in variants.items()
 }
 
 
 def moved(m):  # cosine of each prototype with its seed, and which are alive
-    seeds_, ends = m.parts.prototypes[[0, -1]]
+    seeds_, ends = m.steps["prototypes"][[0, -1]]
     return cosine_similarity(seeds_, ends, dim=-1)[of, row], ends.any(-1)[of, row]
 
 
 # %%
 names, rows = ("alive", "kept", "merged", "key-points"), []
+number = torch.arange(len(of))[:, None]
 for name, m in made.items():
-    (cosines, alive), points, at = (
-        moved(m),
-        m.key_points,
-        (m.key_points.xy[of, row] + 0.5).long(),
-    )
-    left = (alive, m.parts.kept[of, row], m.parts.merged[of, row], points.kept[of, row])
-    counts = [float(v.sum(1).float().mean()) for v in left]
-    on = true[torch.arange(len(of))[:, None], at[..., 1], at[..., 0]][left[-1]]
-    rows.append({"prototypes": name, "cosine with seed": float(cosines[alive].mean())})
-    rows[-1] |= dict(zip(names, counts, strict=True)) | {
-        "on the object": float(on.float().mean())
-    }
+    (cosines, alive), present = moved(m), m.key_points.present[of, row]
+    passed = [m.steps[step][of, row] for step in ("filtered", "merged")]
+    counts = [float(v.sum(1).float().mean()) for v in (alive, *passed, present)]
+    x, y = (m.key_points.xy[of, row] + 0.5).long().unbind(-1)
+    on = float(true[number, y, x][present].float().mean())
+    line = {"prototypes": name, "cosine with seed": float(cosines[alive].mean())}
+    rows.append(line | dict(zip(names, counts, strict=True)) | {"on the object": on})
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9.6, 3), layout="constrained")
@@ -392,7 +390,7 @@ figure, ax = plt.subplots(figsize=(6.4, 2.9), layout="constrained")
 bins, inks = torch.linspace(-0.4, 1, 57), ("#009E73", "#CC79A7", "0.4")
 for (name, mask), ink in zip(places.items(), inks, strict=True):
     ax.hist(like[mask], bins, density=True, histtype="step", lw=1.8, color=ink, label=name)
-ax.axvline(cfg.parts.alike, color="0.2", ls="--", lw=1)
+ax.axvline(cfg.parts.similarity, color="0.2", ls="--", lw=1)
 ax.set(title="all patches, compared with the click's", xlabel="cosine", yticks=[])
 ax.legend(loc="upper left")
 plt.show()
@@ -408,15 +406,15 @@ plt.show()
 order = (iou(masks[of, row], true) * found_points[of, row].clamp(max=3)).argsort(
     descending=True
 )
-times = (0, 1, 3, cfg.parts.iterations)
+times = (0, 1, 3, ITERATIONS)
 panels = []
 for j in order[:2].tolist():
     i, g = int(of[j]), int(row[j])
     for m in (made["shift, 0.1"], made["k-means"]):
-        each = m.parts.prototypes[:, [i], g : g + 1]  # of each iteration
+        each = m.steps["prototypes"][:, [i], g : g + 1]  # of each iteration
         maps = {t: part_maps(each[t], seen.features[[i]].flatten(2).mT) for t in times}
         maps = {t: v[0, 0].unflatten(1, grid) for t, v in maps.items()}
-        xy = m.key_points.xy[i, g][m.key_points.kept[i, g]]
+        xy = m.key_points.xy[i, g][m.key_points.present[i, g]]
         panels.append(parts.parts_panels(batch.images[i], maps, xy, labels.boxes[i, g]))
 names = ["shift", "k-means"] * 2
 viz.show(panels, rows=names, size=1.8, title="From seeds to key-points")
@@ -434,7 +432,7 @@ viz.show(panels, rows=names, size=1.8, title="From seeds to key-points")
 def failed(j):  # the box, the true mask, the key-points
     i, g = int(of[j]), int(row[j])
     picture = viz.draw_instances(batch.images[i], Instances.make(true[[j]], torch.zeros(1)))
-    at = labels.key_points.xy[i, g][labels.key_points.kept[i, g]]
+    at = labels.key_points.xy[i, g][labels.key_points.present[i, g]]
     boxed = viz.draw_boxes(picture, labels.boxes[i, g][None], torch.tensor([4]))
     return viz.draw_points(boxed, Points.make(at, torch.full((len(at),), 2)), size=7)
 
@@ -460,15 +458,15 @@ viz.show({f"{kinds[j]} {j}": failed(j) for j in worst}, size=2.3, title="The wor
 # %%
 def kernel(object, values):  # the pictures of one object's parts, with other settings
     i, g = of[object], row[object]
-    m = find_parts(seen.features, labels, changed(cfg, **values), patch, figures=True)
-    xy, maps = m.key_points.xy[i, g][m.key_points.kept[i, g]], m.parts.maps[i, g]
-    last = {cfg.parts.iterations: maps.unflatten(1, grid)}
+    m = find_parts(seen.features, labels, changed(cfg, **values), patch)
+    xy, maps = m.key_points.xy[i, g][m.key_points.present[i, g]], m.steps["part_maps"][i, g]
+    last = {ITERATIONS: maps.unflatten(1, grid)}
     return parts.parts_panels(batch.images[i], last, xy, labels.boxes[i, g])
 
 
 # %%
-def play(object, temperature, alike, merge):
-    values = {"parts.temperature": temperature, "parts.alike": alike, "parts.merge": merge}
+def play(object, **kernel_settings):
+    values = {f"parts.{name}": value for name, value in kernel_settings.items()}
     figure, axes = plt.subplots(1, 3, figsize=(8, 2.8), layout="constrained")
     for ax, (name, panel) in zip(axes, kernel(object, values).items(), strict=True):
         (panel(ax), ax.set(title=name, xticks=[], yticks=[], frame_on=False))
@@ -476,12 +474,12 @@ def play(object, temperature, alike, merge):
 
 
 viz.explore(
-    play, object=order[:8].tolist(), temperature=[0.1, 1.0, 10.0], alike=[0.8, 0.9, 0.95],
+    play, object=order[:8].tolist(), temperature=[0.1, 1.0, 10.0], similarity=[0.8, 0.9, 0.95],
     merge=[0.85, 0.95, 0.99],
 )  # fmt: skip
 
 # %% [markdown]
-# **Takeaway.** A stricter `alike` asks for patches that are nearly the same, so that less of the ground counts against a part;
+# **Takeaway.** A stricter `similarity` asks for patches that are nearly the same, so that less of the ground counts against a part;
 # a stricter `merge` leaves more parts of one object.
 #
 # ```{admonition} Where paper, release and this page differ
@@ -547,10 +545,10 @@ rows = []
 for kind in ("box_center", "mask_random"):
     moved = collate([weak.with_points(s, kind) for s in images])
     there = attentionshift.clicks_of(attentionshift.divisible(moved, 2 * patch))
-    who = match_tokens(logits, place, there, sizes, cfg.tokens)
+    who = match_tokens(logits, place, there, sizes)
     for mode in ("mirror", "tight"):
         c = changed(cfg, **{"boxes.mode": mode})
-        boxes = find_candidates(seen.layers, who, there, grid, c, patch).boxes[of, :, row]
+        boxes = find_candidates(seen.layers, who, there, grid, c, patch)[1][of, :, row]
         each = iou(box_pixels(boxes, size), true_boxes[:, None])
         rows.append({"clicks": kind, "box": mode, "IoU, mean candidate": float(each.mean())})
 viz.table(rows, digits=2)

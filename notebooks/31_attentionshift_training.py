@@ -42,15 +42,16 @@ from wsis.data import collate, resize, short_side
 
 # %%
 from wsis.methods import attentionshift
-from wsis.methods.attentionshift import label_batch
 from wsis.methods.attentionshift.labels import (
-    PointSet,
+    PixelTargets,
     box_pixels,
     find_candidates,
     mask_targets,
+    match_tokens,
     point_targets,
+    with_key_points,
 )
-from wsis.methods.attentionshift.objective import match_tokens, point_term, with_key_points
+from wsis.methods.attentionshift.objective import point_term
 from wsis.viz import attentionshift as parts
 from wsis.viz.style import draw
 
@@ -117,8 +118,8 @@ true = true.to(where)
 @torch.no_grad()
 def look(name, c):  # what a step of training makes of these pictures
     dice, seen = torch.Generator(where).manual_seed(seed), nets[name].encoder(batch.images)
-    labels, answers, _ = label_batch(nets[name], seen, batch, clicks, c, dice)
-    return seen, labels, answers, point_targets(labels, clicks, c.mask, dice)
+    labels, *answers, _ = nets[name].label(seen, batch.valid, clicks, c, dice)
+    return seen, labels, answers, point_targets(labels, clicks, c, dice)
 
 
 def as_masks(labels, c):  # is it taught as object, does it count, is it object: [N, H, W]
@@ -233,7 +234,7 @@ viz.training_curves(logs, terms, title="Tokens, MIL, detector, masks")
 def told(name):  # targets, the token of each, and where all tokens say they are
     _, labels, (logits, place), _ = views[name]
     targets = with_key_points(clicks, labels.key_points, cfg.tokens)
-    token = match_tokens(logits, place, targets, sizes, cfg.tokens)
+    token = match_tokens(logits, place, targets, sizes)
     return targets, token, place * sizes[:, None]
 
 
@@ -260,14 +261,14 @@ def tokens_map(i, g, chosen):  # the attention of the token of a target
 
 # %%
 torch.manual_seed(seed)  # of the choice among key-points, where there are too many
-sizes, asked = attentionshift.sizes_of(batch), {}
+sizes, asked = attentionshift.image_sizes(batch.valid), {}
 for name in nets:
     asked[name] = told(name)
 (seen, labels, _, _), (targets, token, _) = views["AttentionShift"], asked["AttentionShift"]
 patch, grid = nets["AttentionShift"].encoder.patch, tuple(seen.features.shape[2:])
-maps = find_candidates(seen.layers, token, targets, grid, cfg, patch).maps
+maps = find_candidates(seen.layers, token, targets, grid, cfg, patch)[0]
 keys = labels.key_points
-several = [n for n in ranked if keys.kept[of[n], row[n]].sum() >= 2]
+several = [n for n in ranked if keys.present[of[n], row[n]].sum() >= 2]
 three = list({int(of[n]): n for n in reversed(several)}.values())[-1:-4:-1]
 ROLES = ("token of the click", "of a key-point", "of another")
 
@@ -277,7 +278,7 @@ for n in three:
     i, k, line = int(of[n]), int(row[n]), {}
     for name, (t, found, place) in asked.items():
         line[name] = partial(draw_told, i=i, targets=t, token=found, place=place)
-    wanted = (clicks.xy[i, k], *keys.xy[i, k][keys.kept[i, k]][:2])
+    wanted = (clicks.xy[i, k], *keys.xy[i, k][keys.present[i, k]][:2])
     for role, xy in zip(ROLES, wanted, strict=True):
         nearest = int((targets.xy[i] - xy).abs().sum(1).argmin())
         line[role] = tokens_map(i, nearest, labels.chosen[i, k])
@@ -507,7 +508,7 @@ def lift(heat, real):  # mean in the object over mean in the picture, [N, ...]
 
 rows, shared = [], avg_pool2d(true.float(), patch)
 for name, (seen, labels, _, _) in views.items():
-    made = find_candidates(seen.layers, asked[name][1], asked[name][0], grid, cfg, patch).maps
+    made = find_candidates(seen.layers, asked[name][1], asked[name][0], grid, cfg, patch)[0]
     every = lift(made[of, :, row], shared[:, None])
     line = {"network": name, **{f"last {k + 1}": float(m) for k, m in enumerate(every.mean(0))}}
     line["chosen"] = float(every.take_along_dim(labels.chosen[of, row][:, None], 1).mean())
@@ -579,7 +580,7 @@ viz.table([{k: r[k] for k in ("name", "value", "unit", "source")} for r in rows]
 
 # %% tags=["solution"]
 xy = torch.tensor([[[5.0, 5.0], [2.0, 2.0], [8.0, 2.0], [2.0, 8.0]]])
-four = PointSet(xy, torch.tensor([[True, False, False, False]]), torch.ones(1, 4).bool())
+four = PixelTargets(xy, torch.tensor([[True, False, False, False]]), torch.ones(1, 4).bool())
 for value, region in (
     (0.0, (0.0, 0, 10, 10)),
     (2.0, (0.0, 0, 10, 10)),

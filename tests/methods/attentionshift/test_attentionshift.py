@@ -10,28 +10,23 @@ from wsis.core.config import changed, flatten
 from wsis.core.types import Instances, Points, Sample
 from wsis.data.transforms import ShortSide, collate, short_side
 from wsis.methods import attentionshift
-from wsis.methods.attentionshift import baseline, divisible, rescaled, with_clicks
+from wsis.methods.attentionshift import baseline, divisible
 from wsis.methods.attentionshift.config import FULL, TINY
 from wsis.methods.attentionshift.labels import (
-    Clicks,
     Labels,
-    PointSet,
+    PaddedPoints,
+    PixelTargets,
     box_pixels,
-    gather_clicks,
     mask_targets,
-    part_extents,
-    point_targets,
-)
-from wsis.methods.attentionshift.objective import (
-    mask_term,
     match_tokens,
-    mil_term,
-    point_term,
-    token_terms,
+    pad_points,
+    point_targets,
     with_key_points,
 )
-from wsis.methods.attentionshift.parts import KeyPoints
-from wsis.methods.attentionshift.stages import bounded, boxed, measured_at, summary
+from wsis.methods.attentionshift.objective import mask_term, mil_term, point_term, token_terms
+from wsis.methods.attentionshift.parts import KeyPoints, part_extents
+from wsis.methods.attentionshift.stages import bounds, box_masks, measured_at, summary
+from wsis.methods.attentionshift.verbs import rescaled, with_clicks
 
 SIDE = 64
 SMALL = changed(
@@ -45,7 +40,7 @@ SMALL = changed(
 def clicks(xy, labels, present=None):
     xy, labels = torch.tensor(xy), torch.tensor(labels)
     present = torch.ones_like(labels, dtype=torch.bool) if present is None else torch.tensor(present)
-    return Clicks(xy.float(), labels, torch.zeros_like(labels), present)
+    return PaddedPoints(xy.float(), labels, torch.zeros_like(labels), present)
 
 
 def image(objects, size=SIDE):
@@ -68,11 +63,10 @@ def squares(boxes, size=32):
     return box_pixels(torch.tensor(boxes).float(), (size, size)).float()[None]
 
 
-def labels_of(foreground, boxes, key_points=None, cosine=True):
+def labels_of(foreground, boxes, key_points=None):
     boxes = torch.tensor(boxes).float()[None]
-    chosen = torch.zeros(boxes.shape[:2], dtype=torch.long)
-    history = foreground if cosine else None
-    return Labels(boxes, chosen, foreground, foreground, 1 - foreground, key_points, cosine=history)
+    maps = {"attention": foreground, "foreground": foreground, "background": 1 - foreground}
+    return Labels(boxes=boxes, chosen=torch.zeros(boxes.shape[:2], dtype=torch.long), **maps, key_points=key_points)
 
 
 # clicks
@@ -82,14 +76,14 @@ def test_clicks_are_padded_in_order():
     points = Points.make(
         torch.tensor([[1.0, 2], [3, 4], [5, 6]]), torch.tensor([0, 1, 2]), image=torch.tensor([2, 0, 2])
     )
-    found = gather_clicks(points, 3)
+    found = pad_points(points, 3)
     assert found.present.tolist() == [[True, False], [False, False], [True, True]]
     assert found.xy[2].tolist() == [[1, 2], [5, 6]]
     assert found.labels[0, 0] == 1
 
 
 def test_no_click_at_all():
-    found = gather_clicks(Points.none(), 2)
+    found = pad_points(Points.none(), 2)
     assert found.xy.shape == (2, 0, 2)
 
 
@@ -103,7 +97,7 @@ def test_box_pixels_are_half_open():
 
 def test_points_without_parts_are_background_and_the_click():
     found = labels_of(squares([[8, 8, 24, 24]]), [[4, 4, 28, 28]], KeyPoints(*no_key_points()))
-    made = point_targets(found, clicks([[[16.0, 16]]], [[0]]), TINY.mask)
+    made = point_targets(found, clicks([[[16.0, 16]]], [[0]]), TINY)
     assert made.counts[0, 0].any()
     inner = squares([[8, 8, 24, 24]])[0, 0].bool()
     x, y = made.xy[0, 0][made.counts[0, 0]].long().unbind(1)
@@ -113,15 +107,13 @@ def test_points_without_parts_are_background_and_the_click():
 
 
 def no_key_points(count=2):
-    return (torch.zeros(1, 1, count, 2), torch.zeros(1, 1, count, dtype=torch.bool), torch.zeros(1, 1, count).long())
+    return torch.zeros(1, 1, count, 2), torch.zeros(1, 1, count, dtype=torch.bool)
 
 
 def test_key_points_take_the_place_of_sampled_object_points():
-    keys = KeyPoints(
-        torch.tensor([[[[10.0, 10], [0, 0]]]]), torch.tensor([[[True, False]]]), torch.zeros(1, 1, 2).long()
-    )
+    keys = KeyPoints(torch.tensor([[[[10.0, 10], [0, 0]]]]), torch.tensor([[[True, False]]]))
     found = labels_of(squares([[8, 8, 24, 24]]), [[4, 4, 28, 28]], keys)
-    made = point_targets(found, clicks([[[16.0, 16]]], [[0]]), TINY.mask)
+    made = point_targets(found, clicks([[[16.0, 16]]], [[0]]), TINY)
     positive = made.xy[made.counts & made.target]
     assert positive.tolist() == [[10, 10]]
     assert (made.counts & ~made.target).any()
@@ -129,13 +121,13 @@ def test_key_points_take_the_place_of_sampled_object_points():
 
 def test_absent_objects_have_no_points():
     found = labels_of(squares([[8, 8, 24, 24]]), [[4, 4, 28, 28]], KeyPoints(*no_key_points()))
-    assert not point_targets(found, clicks([[[16.0, 16]]], [[0]], [[False]]), TINY.mask).counts.any()
+    assert not point_targets(found, clicks([[[16.0, 16]]], [[0]], [[False]]), TINY).counts.any()
 
 
 def test_the_baselines_points_are_sure_in_its_own_map():
     attention = torch.linspace(0, 1, 32).expand(1, 1, 32, 32)
-    found = labels_of(attention, [[0, 0, 32, 32]], cosine=False)
-    made = point_targets(found, clicks([[[16.0, 16]]], [[0]]), TINY.mask)
+    found = labels_of(attention, [[0, 0, 32, 32]])
+    made = point_targets(found, clicks([[[16.0, 16]]], [[0]]), baseline(TINY))
     x = made.xy[0, 0, :, 0][made.counts[0, 0]] / 31
     target = made.target[0, 0][made.counts[0, 0]]
     assert (x[target] > 0.2).all()
@@ -145,13 +137,13 @@ def test_the_baselines_points_are_sure_in_its_own_map():
 def test_points_repeat_for_the_same_generator():
     found = labels_of(squares([[8, 8, 24, 24]]), [[4, 4, 28, 28]], KeyPoints(*no_key_points()))
     at = clicks([[[16.0, 16]]], [[0]])
-    first, second = (point_targets(found, at, TINY.mask, torch.Generator().manual_seed(3)).xy for _ in range(2))
+    first, second = (point_targets(found, at, TINY, torch.Generator().manual_seed(3)).xy for _ in range(2))
     assert torch.equal(first, second)
 
 
 def test_the_baseline_ignores_what_is_between():
     attention = ((torch.arange(100) + 0.5) / 100).expand(1, 1, 4, 100)
-    masks, counts = mask_targets(labels_of(attention, [[0, 0, 100, 4]], cosine=False), TINY)
+    masks, counts = mask_targets(labels_of(attention, [[0, 0, 100, 4]]), baseline(TINY))
     assert masks[0, 0, 0].nonzero()[0] == 20
     ignored = (~counts[0, 0, 0]).nonzero()[:, 0]
     assert (ignored.min(), ignored.max()) == (10, 19)
@@ -171,7 +163,7 @@ def test_the_extent_of_a_part():
     top, left, bottom, right = found.xy[0, 0].tolist()
     assert (top, bottom, right) == ([9.5, 5.5], [9.5, 13.5], [13.5, 9.5])
     assert left[0] == 9.5
-    assert not part_extents(maps, torch.zeros(1, 1, 1, dtype=torch.bool), torch.ones(1, 1, 5, 5), 0.8, 4).counts.any()
+    assert not part_extents(maps, torch.zeros(1, 1, 1, dtype=torch.bool), torch.ones(1, 1, 5, 5), 0.8, 4).present.any()
 
 
 # the objective
@@ -179,7 +171,7 @@ def test_the_extent_of_a_part():
 
 def points(xy, target):
     xy = torch.tensor(xy).float()[None]
-    return PointSet(xy, torch.tensor(target)[None].bool(), torch.ones(xy.shape[:2], dtype=torch.bool))
+    return PixelTargets(xy, torch.tensor(target)[None].bool(), torch.ones(xy.shape[:2], dtype=torch.bool))
 
 
 def test_a_linear_map_is_read_exactly():
@@ -232,7 +224,7 @@ def test_a_token_at_the_click_of_its_class_matches_it():
     logits, place = torch.full((1, 4, 2), -4.0), torch.full((1, 4, 2), 0.9)
     logits[0, 2, 1], place[0, 2] = 4.0, torch.tensor([0.25, 0.5])
     targets, sizes = clicks([[[8.0, 16]]], [[1]]), torch.tensor([[32.0, 32]])
-    matched = match_tokens(logits, place, targets, sizes, TINY.tokens)
+    matched = match_tokens(logits, place, targets, sizes)
     assert matched.tolist() == [[2]]
     terms = token_terms(logits, place, targets, matched, sizes)
     assert float(terms["token_place"]) == 0
@@ -241,7 +233,7 @@ def test_a_token_at_the_click_of_its_class_matches_it():
 
 def test_images_without_objects_teach_background():
     logits = torch.zeros(1, 4, 2, requires_grad=True)
-    targets = gather_clicks(Points.none(), 1)
+    targets = pad_points(Points.none(), 1)
     matched = torch.zeros(1, 0, dtype=torch.long)
     terms = token_terms(logits, torch.zeros(1, 4, 2), targets, matched, torch.tensor([[32.0, 32]]))
     terms["token_class"].backward()
@@ -251,9 +243,7 @@ def test_images_without_objects_teach_background():
 
 def test_key_points_are_targets_of_their_objects_class():
     at = clicks([[[1.0, 1], [2, 2]]], [[0, 2]], [[True, True]])
-    keys = KeyPoints(
-        torch.tensor([[[[5.0, 5]], [[6.0, 6]]]]), torch.tensor([[[False], [True]]]), torch.zeros(1, 2, 1).long()
-    )
+    keys = KeyPoints(torch.tensor([[[[5.0, 5]], [[6.0, 6]]]]), torch.tensor([[[False], [True]]]))
     found = with_key_points(at, keys, TINY.tokens)
     more = found.present[0, 2:]
     assert found.xy[0, 2:][more].tolist() == [[6, 6]]
@@ -263,12 +253,22 @@ def test_key_points_are_targets_of_their_objects_class():
 
 def test_targets_never_outnumber_tokens():
     at = clicks([[[1.0, 1], [2, 2]]], [[0, 2]])
-    keys = KeyPoints(torch.zeros(1, 2, 6, 2), torch.ones(1, 2, 6, dtype=torch.bool), torch.zeros(1, 2, 6).long())
-    found = with_key_points(at, keys, replace(TINY.tokens, count=5, most=50))
+    keys = KeyPoints(torch.zeros(1, 2, 6, 2), torch.ones(1, 2, 6, dtype=torch.bool))
+    found = with_key_points(at, keys, replace(TINY.tokens, count=5, max_key_points=50))
     assert found.present.sum() == 5
 
 
 # all of it
+
+
+TERMS = {"token_class", "token_place", "mil", "objectness", "proposal_box", "roi_class", "roi_box", "mask", "total"}
+
+
+def step(model, batch, cfg):
+    """The terms of one training step with the settings `cfg`."""
+    model.train().cfg = cfg
+    torch.manual_seed(0)
+    return attentionshift.loss(model, batch, attentionshift.targets(model, batch, cfg), cfg)
 
 
 CASES = {
@@ -283,9 +283,8 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_every_image_gives_finite_terms(name, model):
     batch = collate([image(CASES[name]), image([(10, 50, 2)])])
-    torch.manual_seed(0)
-    terms = attentionshift.loss(model.train(), batch, None, SMALL)
-    assert set(terms) == {*flatten(SMALL.loss), "objectness", "proposal_box", "total"} - {"proposal"}
+    terms = step(model, batch, SMALL)
+    assert set(terms) == TERMS
     assert all(term.isfinite() for term in terms.values()), terms
 
 
@@ -306,21 +305,19 @@ def test_every_click_gets_a_mask(name, model):
         {"parts.shift": "kmeans", "parts.filter": False},
         {"mask.extreme": "part_extent"},
         {"compat": "official"},
-        {"refine.enabled": False, "parts.shift": "none"},
+        {"refine": False, "parts.shift": "none"},
         {"boxes.mode": "tight", "boxes.step": 4},
     ],
     ids=str,
 )
 def test_switches(changes, model):
     batch = collate([image(CASES["one"]), image(CASES["twelve"])])
-    torch.manual_seed(0)
-    terms = attentionshift.loss(model.train(), batch, None, changed(SMALL, **changes))
+    terms = step(model, batch, changed(SMALL, **changes))
     assert all(term.isfinite() for term in terms.values())
 
 
 def test_images_of_two_sizes(model):
-    torch.manual_seed(0)
-    terms = attentionshift.loss(model.train(), collate([image([(40, 40, 0)], 50), image([(9, 9, 1)], 40)]), None, SMALL)
+    terms = step(model, collate([image([(40, 40, 0)], 50), image([(9, 9, 1)], 40)]), SMALL)
     assert terms["total"].isfinite()
 
 
@@ -332,7 +329,7 @@ def test_labels_repeat(model):
 
 def test_the_baseline_is_three_switches():
     was, now = flatten(FULL), flatten(baseline(FULL))
-    assert {k for k in was if was[k] != now[k]} == {"refine.enabled", "parts.shift", "tokens.feedback"}
+    assert {k for k in was if was[k] != now[k]} == {"refine", "parts.shift", "tokens.feedback"}
 
 
 def test_predictions_have_the_images_size(model):
@@ -402,6 +399,6 @@ def test_pseudo_boxes_are_compared_at_the_size_of_the_image():
     masks[0, 10:20, 8:30] = True  # the other has no pixel, hence no box
     truth = Instances.make(masks, torch.zeros(2))
     twice = changed(SMALL, **{"size.test_short": 96})
-    found = boxed(truth[:1], torch.tensor([[16.0, 20, 60, 40]]), (64, 48), twice)
+    found = box_masks(truth[:1], torch.tensor([[16.0, 20, 60, 40]]), (64, 48), twice)
     assert torch.equal(found.masks, masks[:1])
-    assert torch.equal(bounded(truth).masks, masks[:1])
+    assert torch.equal(bounds(truth).masks, masks[:1])

@@ -7,7 +7,15 @@ from benchmarks.attentionshift import planted
 from wsis.core.config import changed
 from wsis.core.errors import ConfigError
 from wsis.methods.attentionshift.config import FULL
-from wsis.methods.attentionshift.maps import boxes_from_maps, cosine_maps, enlarged, min_max, refined, samples
+from wsis.methods.attentionshift.maps import (
+    SAMPLES,
+    boxes_from_maps,
+    cosine_maps,
+    enlarged,
+    min_max,
+    refined,
+    sample_patches,
+)
 from wsis.ops.patches import patch_index
 
 TIGHT = changed(FULL.boxes, mode="tight")
@@ -133,20 +141,20 @@ def test_a_coarser_step_moves_the_box_of_a_smooth_map_by_a_step():
 # Samples
 
 
-def shares(maps, cfg=FULL.refine, at=None, present=None, valid=None, seed=0):
-    """`samples` of maps [G, H, W] of one image."""
+def shares(maps, count=SAMPLES, at=None, present=None, valid=None, seed=0):
+    """`sample_patches` of maps [G, H, W] of one image."""
     grid = [side // PATCH for side in maps.shape[-2:]]
     at = torch.zeros(1, len(maps), dtype=torch.long) if at is None else torch.tensor([at])
     present = torch.ones(1, len(maps), dtype=torch.bool) if present is None else torch.tensor([present])
     valid = torch.ones(1, *grid, dtype=torch.bool) if valid is None else valid
-    return samples(maps[None], at, present, valid, cfg, seeded(seed))[0]
+    return sample_patches(maps[None], at, present, valid, seeded(seed), count)[0]
 
 
 def test_patches_are_drawn_as_their_pixels_are():
     maps = torch.zeros(1, 32, 48)
     maps[0, :16, :16], maps[0, 16:20, 40:48] = 1, 0.25  # 256 and 32 px
     maps[0, :16, 16:32] = 0.15  # neither object nor surroundings
-    drawn = shares(maps, changed(FULL.refine, samples=200))
+    drawn = shares(maps, 200)
     assert drawn.sum(-1).tolist() == [200] * 3
     assert drawn[0].nonzero()[:, 0].tolist() == [0, 5]
     assert abs(drawn[0, 0] / 200 - 256 / 288) < 0.08
@@ -219,7 +227,6 @@ def maps_of(scene, side, attention=None, features=None, seed=0, present=None, va
         scene.boxes[None],
         present,
         valid,
-        FULL.refine,
         seeded(seed),
     )
 
@@ -231,7 +238,7 @@ def pixels(masks, side):
 def test_planted_objects_are_found_and_do_not_overlap():
     scene = planted(4, 24, parts=1, noise=0.03)
     found = maps_of(scene, 24)
-    high, truth = found.foreground[0] > 0.35, pixels(scene.masks, 24)
+    high, truth = found[0][0] > 0.35, pixels(scene.masks, 24)
     iou = (high & truth).sum((1, 2)) / (high | truth).sum((1, 2))
     assert iou.min() > 0.9
     assert not (high & (high.sum(0) > 1)).any()
@@ -240,7 +247,7 @@ def test_planted_objects_are_found_and_do_not_overlap():
 def test_patches_go_to_the_most_alike_object_or_to_none():
     scene = planted(4, 16, parts=1, noise=0.05)
     everywhere = scene._replace(boxes=torch.tensor([[0.0, 0, 256, 256]]).expand(4, 4))
-    found = maps_of(everywhere, 16, attention=attended(scene, 16)).history[:, 0].flatten(2)
+    found = maps_of(everywhere, 16, attention=attended(scene, 16))[2][:, 0].flatten(2)
     assert ((found != 0).sum(1) <= 1).all()
     assert torch.equal(found[-1] > 0.5, scene.masks)
 
@@ -250,9 +257,9 @@ def test_foreground_and_background_of_two_directions():
     scene = planted(1, 12, parts=1, noise=0.0)
     found = maps_of(scene, 12)
     u = enlarged(scene.masks.view(1, 1, 12, 12).float(), PATCH)
-    torch.testing.assert_close(found.foreground, u**2, atol=1e-5, rtol=0)
-    torch.testing.assert_close(found.background, (1 + (1 - u - u**2) / 2) / 1.5, atol=1e-5, rtol=0)
-    torch.testing.assert_close(found.history[-1], scene.masks.view(1, 1, 12, 12).float(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(found[0], u**2, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found[1], (1 + (1 - u - u**2) / 2) / 1.5, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found[2][-1], scene.masks.view(1, 1, 12, 12).float(), atol=1e-5, rtol=0)
 
 
 def test_what_is_alike_beyond_the_box_is_not_the_objects():
@@ -260,8 +267,8 @@ def test_what_is_alike_beyond_the_box_is_not_the_objects():
     twins = scene.features.clone()
     twins[scene.masks[1]] = scene.directions[1]
     found = maps_of(scene, 16, features=twins)
-    assert not found.history[:, 0, 0].flatten(1)[:, scene.masks[1]].any()
-    torch.testing.assert_close(found.history[-1, 0].flatten(1), scene.masks.float(), atol=1e-5, rtol=0)
+    assert not found[2][:, 0, 0].flatten(1)[:, scene.masks[1]].any()
+    torch.testing.assert_close(found[2][-1, 0].flatten(1), scene.masks.float(), atol=1e-5, rtol=0)
 
 
 def test_the_scale_of_features_changes_nothing():
@@ -275,7 +282,7 @@ def test_a_seed_repeats_the_maps_to_the_last_bit_and_another_does_not():
     scene = planted(4, 16, noise=0.1)
     first, again, other = (maps_of(scene, 16, seed=s) for s in (3, 3, 4))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
-    assert not torch.equal(first.foreground, other.foreground)
+    assert not torch.equal(first[0], other[0])
 
 
 def test_objects_that_do_not_exist_are_zero_and_change_nothing():
@@ -284,18 +291,18 @@ def test_objects_that_do_not_exist_are_zero_and_change_nothing():
     attention, more = attended(scene, 16), scene._replace(boxes=scene.boxes[twice])
     found = maps_of(more, 16, attention=attention[twice], present=[False, True, True, True])
     alone = maps_of(scene, 16, attention=attention)
-    for a, b in zip((*found[:2], found.history[-1]), (*alone[:2], alone.history[-1]), strict=True):
+    for a, b in zip((*found[:2], found[2][-1]), (*alone[:2], alone[2][-1]), strict=True):
         torch.testing.assert_close(a[:, 1:], b, atol=1e-5, rtol=0)
         assert not a[:, 0].any()
-    assert not found.history[:, :, 0].any()
+    assert not found[2][:, :, 0].any()
 
 
 def test_padding_does_not_enter_a_prototype():
     features = torch.tensor([[[1.0, 0.0], [0.9, 0.1], [0.9, 0.3]]])
     weights, boxed = torch.tensor([[[1.0, 0, 0]]]), torch.ones(1, 1, 3, dtype=torch.bool)
     valid = torch.tensor([[True, False, False]])
-    assert refined(features, weights, boxed, valid, FULL.refine)[-1][0, 0, 0] == 1
-    assert refined(features, weights, boxed, ~valid | valid, FULL.refine)[-1][0, 0, 0] < 1
+    assert refined(features, weights, boxed, valid)[-1][0, 0, 0] == 1
+    assert refined(features, weights, boxed, ~valid | valid)[-1][0, 0, 0] < 1
 
 
 @pytest.mark.parametrize("objects", [0, 1, 12])
@@ -307,8 +314,8 @@ def test_any_number_of_objects_and_any_map_is_finite(objects, kind):
     features = 0 * scene.features if kind == "zero features" else scene.features
     attention = torch.full_like(attention, 0.3) if kind == "constant" else attention
     found = maps_of(scene, 8, attention=attention, features=features)
-    assert found.foreground.shape == found.background.shape == (1, objects, 128, 128)
-    assert found.history.shape == (3, 1, objects, 8, 8)
+    assert found[0].shape == found[1].shape == (1, objects, 128, 128)
+    assert found[2].shape == (3, 1, objects, 8, 8)
     for part in found[:2]:
         assert part.isfinite().all() and (part >= 0).all() and (part <= 1).all()
 

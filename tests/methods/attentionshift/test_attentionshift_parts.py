@@ -15,7 +15,18 @@ from benchmarks.reference_attentionshift import plain_shift
 from wsis.core.config import changed
 from wsis.methods.attentionshift.config import FULL
 from wsis.methods.attentionshift.maps import boxes_from_maps, cosine_maps, enlarged
-from wsis.methods.attentionshift.parts import core, eroded, kept, key_points, kmeans, merge, part_maps, seeds, shift
+from wsis.methods.attentionshift.parts import (
+    ITERATIONS,
+    core,
+    eroded,
+    filter_parts,
+    key_points,
+    kmeans,
+    merge,
+    part_maps,
+    seeds,
+    shift,
+)
 from wsis.ops.patches import box_patches
 
 CFG, PATCH = FULL.parts, 16
@@ -107,7 +118,7 @@ def looped_shift(x, start, inside, cfg):
         length = float(a.norm() * b.norm())
         return float(a @ b) / length if length else 0.0
 
-    for _ in range(cfg.iterations):
+    for _ in range(4):
         weights = []
         for q, t in zip(prototypes, tau, strict=True):
             logits = [cosine(q, row) / (cfg.temperature * t) for row in x]
@@ -127,8 +138,8 @@ def looped_shift(x, start, inside, cfg):
 def test_equals_a_loop(temperature, noise):
     scene = planted(2, 10, width=12, noise=noise)
     x, start, inside = world(scene, count=5)
-    x, cfg = x.double(), changed(CFG, temperature=temperature, iterations=4)
-    found = shift(x, start, inside, cfg).prototypes[0]
+    x, cfg = x.double(), changed(CFG, temperature=temperature)
+    found = shift(x, start, inside, cfg, iterations=4)[-1, 0]
     for g in range(2):
         wanted = looped_shift(x[0], x[0, start[0, g]], inside[0, g], cfg)
         torch.testing.assert_close(found[g], wanted, atol=1e-9, rtol=0)
@@ -139,45 +150,35 @@ def test_official_equals_the_plain_form(temperature):
     scene, cfg = planted(3, 12, noise=0.05), changed(CFG, temperature=temperature)
     x, start, inside = world(scene)
     wanted = plain_shift(x[0], start[0], inside[0], cfg)
-    found = shift(x, start, inside, cfg, official=True).prototypes[0]
+    found = shift(x, start, inside, cfg, official=True)[-1, 0]
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
 
 
 def test_images_and_objects_are_shifted_by_themselves():
     worlds = [world(planted(2, 10, noise=0.1, seed=s)) for s in (0, 1)]
-    together = shift(*(torch.cat(parts) for parts in zip(*worlds, strict=True)), CFG).prototypes
+    together = shift(*(torch.cat(parts) for parts in zip(*worlds, strict=True)), CFG)[-1]
     for b, (x, start, inside) in enumerate(worlds):
         for g in range(2):
-            alone = shift(x, start[:, g : g + 1], inside[:, g : g + 1], CFG).prototypes
+            alone = shift(x, start[:, g : g + 1], inside[:, g : g + 1], CFG)[-1]
             torch.testing.assert_close(together[b, g], alone[0, 0], atol=1e-5, rtol=0)
 
 
 # Properties of the shift
 
 
-def test_no_iterations_return_the_seeds():
-    x, start, inside = world(planted(2, 10))
-    moved = shift(x, start, inside, changed(CFG, iterations=0), history=True)
-    assert torch.equal(moved.prototypes, x[0][start])
-    assert torch.equal(moved.history, moved.prototypes[None])
-
-
-def test_history_holds_the_seeds_and_every_iteration():
+def test_the_history_holds_the_seeds_and_every_iteration():
     x, start, inside = world(planted(1, 10))
-    for move in (shift, kmeans):
-        moved = move(x, start, inside, CFG, history=True)
-        assert moved.history.shape == (11, *moved.prototypes.shape)
-        assert torch.equal(moved.history[-1], moved.prototypes)
-        three = move(x, start, inside, changed(CFG, iterations=3)).prototypes
-        assert torch.equal(moved.history[3], three)
-        assert move(x, start, inside, CFG).history is None
+    for history in (shift(x, start, inside, CFG), kmeans(x, start, inside)):
+        assert len(history) == ITERATIONS + 1
+    assert torch.equal(shift(x, start, inside, CFG)[:4], shift(x, start, inside, CFG, iterations=3))
+    assert torch.equal(shift(x, start, inside, CFG, iterations=0), x[0][start][None])
 
 
 def test_one_cluster_without_noise_stays_where_it_is():
     direction = normalize(torch.randn(8, generator=seeded()), dim=0)
     x = direction.expand(1, 25, 8)
     start, inside = torch.arange(5).view(1, 1, 5), torch.ones(1, 1, 25, dtype=torch.bool)
-    first, *rest = shift(x, start, inside, CFG).prototypes[0, 0]
+    first, *rest = shift(x, start, inside, CFG)[-1, 0, 0]
     torch.testing.assert_close(first, direction)
     assert not torch.stack(rest).any()  # the first of equals owns everything
 
@@ -187,7 +188,7 @@ def test_one_cluster_without_noise_stays_where_it_is():
 def test_planted_parts_are_found_and_merged_to_their_number(parts, temperature):
     scene = planted(1, 16, parts=parts, noise=0.02)
     x, start, inside = world(scene)
-    moved = shift(x, start, inside, changed(CFG, temperature=temperature)).prototypes
+    moved = shift(x, start, inside, changed(CFG, temperature=temperature))[-1]
     alive = moved.norm(dim=-1) > 0
     assert nearest(moved[alive], scene.directions).min() > 0.97
     assert merge(moved, alive, CFG.merge)[1].sum() == parts
@@ -198,7 +199,7 @@ def test_narrow_kernels_stay_and_wide_ones_converge():
     scene = planted(1, 24, parts=4, noise=0.4 / 8)
     x, start, inside = world(scene)
     seed = x[0][start]
-    moved = {t: shift(x, start, inside, changed(CFG, temperature=t)).prototypes[0, 0] for t in (0.1, 1.0, 10.0)}
+    moved = {t: shift(x, start, inside, changed(CFG, temperature=t))[-1, 0, 0] for t in (0.1, 1.0, 10.0)}
     alive = {t: q.norm(dim=-1) > 0 for t, q in moved.items()}
     assert cosine_similarity(moved[0.1], seed[0, 0], dim=-1).min() > 0.99
     assert alive[0.1].all() and alive[1.0].sum() >= 18
@@ -209,49 +210,40 @@ def test_narrow_kernels_stay_and_wide_ones_converge():
 
 def test_the_scale_of_features_changes_nothing():
     x, start, inside = world(planted(2, 12, noise=0.1))
-    wanted = shift(x, start, inside, CFG).prototypes
+    wanted = shift(x, start, inside, CFG)[-1]
     for scale in (2.0**-20, 2.0**20):
-        assert torch.equal(shift(scale * x, start, inside, CFG).prototypes / scale, wanted)
+        assert torch.equal(shift(scale * x, start, inside, CFG)[-1] / scale, wanted)
 
 
 def test_renumbering_patches_changes_nothing():
     x, start, inside = world(planted(2, 12, noise=0.1))
     order = torch.randperm(144, generator=seeded())
-    moved = shift(x[:, order], order.argsort()[start], inside[..., order], WARM).prototypes
-    torch.testing.assert_close(moved, shift(x, start, inside, WARM).prototypes, atol=1e-5, rtol=0)
+    moved = shift(x[:, order], order.argsort()[start], inside[..., order], WARM)[-1]
+    torch.testing.assert_close(moved, shift(x, start, inside, WARM)[-1], atol=1e-5, rtol=0)
 
 
 def test_renumbering_seeds_renumbers_prototypes():
     x, start, inside = world(planted(1, 16, noise=0.1))
     assert len(start.unique()) == 20  # equal seeds would tie
     order = torch.randperm(20, generator=seeded())
-    moved = shift(x, start[..., order], inside, WARM).prototypes
-    torch.testing.assert_close(moved, shift(x, start, inside, WARM).prototypes[:, :, order], atol=1e-5, rtol=0)
+    moved = shift(x, start[..., order], inside, WARM)[-1]
+    torch.testing.assert_close(moved, shift(x, start, inside, WARM)[-1][:, :, order], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("official", [False, True])
 def test_patches_outside_matter_in_the_release_only(official):
     x, start, inside = world(planted(1, 12, noise=0.1))
     more, outside = torch.randn(1, 500, 64, generator=seeded()), torch.zeros(1, 1, 500, dtype=torch.bool)
-    wanted = shift(x, start, inside, WARM, official).prototypes
-    moved = shift(torch.cat([x, more], 1), start, torch.cat([inside, outside], 2), WARM, official).prototypes
+    wanted = shift(x, start, inside, WARM, official)[-1]
+    moved = shift(torch.cat([x, more], 1), start, torch.cat([inside, outside], 2), WARM, official)[-1]
     assert torch.allclose(moved, wanted, atol=1e-5) is not official
-
-
-def test_even_weights_are_one_step_of_kmeans():
-    x, start, inside = world(planted(1, 12, noise=0.02), count=3)
-    unit, once = normalize(x, dim=-1), changed(WARM, iterations=1)
-    start[0, 0] = torch.stack([(planted(1, 12).part == p).nonzero()[0, 0] for p in (1, 2, 3)])
-    inside = inside & planted(1, 12).masks  # well apart: both assign by part
-    even = shift(unit, start, inside, once, weighting="uniform").prototypes
-    torch.testing.assert_close(even, kmeans(unit, start, inside, once).prototypes)
 
 
 def test_one_patch_for_each_prototype_stays_finite():
     x = torch.eye(6)[None]
     start, inside = torch.arange(6).view(1, 1, 6), torch.ones(1, 1, 6, dtype=torch.bool)
     for official in (False, True):
-        moved = shift(x, start, inside, CFG, official=official).prototypes
+        moved = shift(x, start, inside, CFG, official=official)[-1]
         torch.testing.assert_close(moved, torch.eye(6).view(1, 1, 6, 6))
 
 
@@ -262,14 +254,14 @@ def test_kmeans_moves_to_the_mean_of_unit_features_and_empty_ones_stay():
     x = torch.tensor([[[2.0, 0], [0, 3], [1, 1], [-5, 0]]])
     start, inside = torch.tensor([[[0, 1, 0]]]), torch.tensor([[[True, True, True, False]]])
     half = 0.5**0.5
-    moved = kmeans(x, start, inside, changed(CFG, iterations=1)).prototypes[0, 0]
+    moved = kmeans(x, start, inside, iterations=1)[-1, 0, 0]
     torch.testing.assert_close(moved, torch.tensor([[(1 + half) / 2, half / 2], [0, 1], [1, 0]]))
 
 
 def test_kmeans_finds_planted_parts():
     scene = planted(2, 24, noise=0.02)
     x, start, inside = world(scene)
-    moved = kmeans(x, start, inside & scene.masks, CFG).prototypes
+    moved = kmeans(x, start, inside & scene.masks)[-1]
     assert nearest(moved, scene.directions).min() > 0.97
     assert merge(moved, torch.ones(1, 2, 20, dtype=torch.bool), CFG.merge)[1].sum(-1).tolist() == [[3, 3]]
 
@@ -289,20 +281,19 @@ def test_the_filter_asks_for_85_in_100_patches_in_the_core(inside, passes):
     maps, inner = torch.zeros(1, 1, 1, 200), torch.zeros(1, 1, 200)
     maps[..., :100], maps[..., 100:] = 0.81, 0.79
     inner[..., :inside] = 1
-    assert kept(maps, inner, CFG).item() is passes
+    assert filter_parts(maps, inner, CFG).item() is passes
 
 
 def test_shares_of_the_core_count():
     maps, inner = torch.full((1, 1, 1, 4), 0.9), torch.tensor([[[1.0, 1, 1, 0.25]]])
-    assert not kept(maps, inner, CFG) and kept(maps, inner + 0.25, CFG)
+    assert not filter_parts(maps, inner, CFG) and filter_parts(maps, inner + 0.25, CFG)
 
 
 def test_parts_that_no_patch_is_alike_to_fall_out():
     maps = torch.tensor([[[[0.7, 0.8], [0.0, 0.0], [0.9, 0.2]]]])
     inner = torch.ones(1, 1, 2)
-    assert kept(maps, inner, CFG).tolist() == [[[False, False, True]]]
-    assert kept(maps, inner, changed(CFG, inside=0.0)).tolist() == [[[False, False, True]]]
-    assert kept(maps, inner, changed(CFG, filter=False)).tolist() == [[[True, False, True]]]
+    assert filter_parts(maps, inner, CFG).tolist() == [[[False, False, True]]]
+    assert filter_parts(maps, inner, changed(CFG, filter=False)).tolist() == [[[True, False, True]]]
 
 
 # Merging
@@ -391,7 +382,7 @@ def found(maps, kept=None, box=EVERYWHERE, most=6):
 @pytest.mark.parametrize("row, column", [(0, 0), (3, 5), (1, 4)])
 def test_a_key_point_is_the_centre_of_the_patch(row, column):
     points = found(peaks(6 * row + column))
-    assert points.xy[0, 0, 0].tolist() == [16 * column + 7.5, 16 * row + 7.5] and points.kept.all()
+    assert points.xy[0, 0, 0].tolist() == [16 * column + 7.5, 16 * row + 7.5] and points.present.all()
 
 
 def test_patches_that_are_equally_alike_give_their_mean():
@@ -402,15 +393,14 @@ def test_patches_that_are_equally_alike_give_their_mean():
 
 def test_larger_parts_come_first_and_equal_ones_in_order():
     points = found(peaks(10, 11, 12, 13, area=(2, 5, 2, 9)), torch.tensor([[[True, True, True, False]]]))
-    assert points.part.tolist() == [[[1, 0, 2, 3]]]
-    assert points.kept.tolist() == [[[True, True, True, False]]]
+    assert points.present.tolist() == [[[True, True, True, False]]]
     assert points.xy[0, 0, 0].tolist() == [16 * 5 + 7.5, 16 * 1 + 7.5]
 
 
 def test_only_the_largest_are_visited_and_only_those_in_the_box_are_kept():
     maps = peaks(0, 8, 9, 10, area=(5, 4, 3, 2))
     points = found(maps, box=torch.tensor([[[16.0, 16, 96, 64]]]), most=3)
-    assert points.kept.tolist() == [[[False, True, True, False]]]
+    assert points.present.tolist() == [[[False, True, True, False]]]
 
 
 @pytest.mark.parametrize(
@@ -419,7 +409,7 @@ def test_only_the_largest_are_visited_and_only_those_in_the_box_are_kept():
 )
 def test_a_box_is_half_open(box, inside):
     """The centre of patch (1, 1) is at 23.5, in edges of pixels 24."""
-    assert found(peaks(7), box=torch.tensor([[box]]).float()).kept.item() is inside
+    assert found(peaks(7), box=torch.tensor([[box]]).float()).present.item() is inside
 
 
 # The whole chain
@@ -434,20 +424,19 @@ def chain(scene, foreground=None, cfg=CFG, official=False):
         foreground = enlarged(scene.masks.view(1, -1, side, side).float(), PATCH)
     inner = core(foreground, cfg.core, cfg.erosion, PATCH)
     start = seeds(inner, boxes, cfg.core, cfg.seeds, PATCH)
-    move = kmeans if cfg.shift == "kmeans" else shift
-    moved = move(x, start, inside, cfg).prototypes
-    passed = kept(part_maps(moved, x), inner.flatten(2), cfg)
+    moved = (kmeans(x, start, inside) if cfg.shift == "kmeans" else shift(x, start, inside, cfg))[-1]
+    passed = filter_parts(part_maps(moved, x), inner.flatten(2), cfg)
     merged, groups = merge(moved, passed, cfg.merge, official)
-    return key_points(part_maps(merged, x), groups, boxes, (side, side), PATCH, cfg.most)
+    return key_points(part_maps(merged, x), groups, boxes, (side, side), PATCH, cfg.max_key_points)
 
 
 @pytest.mark.parametrize("how", ["meanshift", "kmeans"])
 def test_each_planted_part_gets_one_key_point_on_it(how):
     scene = planted(4, 24, parts=3, noise=0.02)
     points = chain(scene, cfg=changed(CFG, shift=how, erosion=5))
-    assert points.kept.sum(-1).tolist() == [[3, 3, 3, 3]]
+    assert points.present.sum(-1).tolist() == [[3, 3, 3, 3]]
     for g in range(4):
-        column, row = (points.xy[0, g][points.kept[0, g]] / PATCH).floor().long().unbind(-1)
+        column, row = (points.xy[0, g][points.present[0, g]] / PATCH).floor().long().unbind(-1)
         assert sorted(scene.part[24 * row + column].tolist()) == [3 * g + 1, 3 * g + 2, 3 * g + 3]
 
 
@@ -460,7 +449,7 @@ def test_any_number_of_objects_and_any_foreground_is_finite(objects, foreground,
     given = None if foreground is None else torch.full((1, objects, 128, 128), foreground)
     points = chain(scene, given, changed(CFG, shift=how))
     assert points.xy.shape == (1, objects, 20, 2) and points.xy.isfinite().all()
-    assert foreground != 0.0 or not points.kept.any()
+    assert foreground != 0.0 or not points.present.any()
 
 
 @pytest.mark.parametrize("point", [(0.0, 0.0), (127.0, 127.0), (127.0, 60.0)])
@@ -473,9 +462,9 @@ def test_an_object_of_a_few_pixels_at_the_border(point):
     boxes = boxes_from_maps(attention[0], points[0], FULL.boxes, PATCH)[None]
     present, valid = torch.ones(1, 1, dtype=torch.bool), torch.ones(1, 8, 8, dtype=torch.bool)
     features = scene.features.T.view(1, -1, 8, 8)
-    maps = cosine_maps(features, attention, points, boxes, present, valid, FULL.refine, seeded())
-    assert maps.foreground.isfinite().all() and maps.foreground.any()
-    assert chain(scene._replace(boxes=boxes[0]), maps.foreground).xy.isfinite().all()
+    foreground = cosine_maps(features, attention, points, boxes, present, valid, seeded())[0]
+    assert foreground.isfinite().all() and foreground.any()
+    assert chain(scene._replace(boxes=boxes[0]), foreground).xy.isfinite().all()
 
 
 def test_the_chain_repeats_to_the_last_bit():
@@ -509,11 +498,11 @@ def test_equals_the_release(noise):
     x, start, inside = world(scene)
     seen = x[0] * inside[0, ..., None]
     prototypes, maps = theirs["cosine_shift_batch"](x[0][start[0]], seen, x[0], n_shift=10)
-    moved = shift(x, start, inside, CFG, official=True).prototypes
+    moved = shift(x, start, inside, CFG, official=True)[-1]
     torch.testing.assert_close(moved[0].flatten(0, 1), prototypes, atol=1e-5, rtol=0)
     found = part_maps(moved, x)
     torch.testing.assert_close(found[0].flatten(0, 1), maps.clamp(0), atol=1e-5, rtol=0)
-    passed = kept(found, scene.masks[None].float(), CFG)
+    passed = filter_parts(found, scene.masks[None].float(), CFG)
     grid = scene.masks.view(3, 20, 20).float()
     assert torch.equal(passed[0], theirs["filter_maps"](maps.view(3, 20, 20, 20), grid, None)[1])
     wanted = theirs["merge_maps"]([prototypes.view(3, 20, -1)[g][passed[0, g]] for g in range(3)], 0.85)

@@ -10,7 +10,7 @@ from wsis.experiments.table import table
 from wsis.experiments.verdicts import Claim, greater, order
 
 THREE = ("mAP25", "mAP50", "mAP75")
-RAW: dict[str, Any] = {"refine.enabled": False, "parts.shift": "none", "tokens.feedback": False}
+RAW: dict[str, Any] = {"refine": False, "parts.shift": "none", "tokens.feedback": False}
 """The baseline of Table 2: boxes, points and masks from the raw attention."""
 ON_MASKS = {"mask.supervision": "mask"}
 

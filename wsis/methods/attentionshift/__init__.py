@@ -7,47 +7,22 @@ Labels are made anew in every step from the very features that are trained; toke
 """
 
 from wsis.methods.attentionshift.config import FULL, TINY, AttentionShiftConfig
+from wsis.methods.attentionshift.detector import AttentionShift, image_sizes
 from wsis.methods.attentionshift.stages import stages
 from wsis.methods.attentionshift.verbs import (
-    RARE,
-    AttentionShift,
     baseline,
     build,
     clicks_of,
     divisible,
-    label_batch,
+    explain,
     loss,
-    of_class,
     predict,
     pseudo_labels,
-    rescaled,
     restore,
-    sizes_of,
-    traced,
+    targets,
     training_data,
-    with_clicks,
 )
 
-__all__ = [
-    "training_data",
-    "AttentionShift",
-    "AttentionShiftConfig",
-    "FULL",
-    "RARE",
-    "TINY",
-    "baseline",
-    "build",
-    "clicks_of",
-    "divisible",
-    "label_batch",
-    "loss",
-    "of_class",
-    "predict",
-    "pseudo_labels",
-    "rescaled",
-    "restore",
-    "sizes_of",
-    "stages",
-    "traced",
-    "with_clicks",
-]
+__all__ = ["FULL", "TINY", "AttentionShift", "AttentionShiftConfig", "baseline", "build", "clicks_of", "divisible"]
+__all__ += ["explain", "image_sizes", "loss", "predict", "pseudo_labels", "restore", "stages", "targets"]
+__all__ += ["training_data"]

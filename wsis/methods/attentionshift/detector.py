@@ -1,8 +1,9 @@
-"""AttentionShift's detector: proposals, classes, boxes and masks of objects, taught by pseudo boxes (spec 2.12).
+"""AttentionShift's detector, and the whole network that is trained (official code [2.12]).
 
 taps --pyramid--> proposals; features of the last layer within them --transformer decoders--> class and box, mask
 
-Proposals, sampling and suppression are torchvision's; the two decoders follow imTED, as the release does.
+Proposals, sampling and suppression are torchvision's; the two decoders follow imTED, as the release does. The detector is
+supervised by labels that are made of the encoder's features in the same step, so `AttentionShift.forward` makes them.
 """
 
 from typing import NamedTuple
@@ -12,20 +13,32 @@ from timm.layers.pos_embed import resample_abs_pos_embed
 from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, interpolate
+from torch.nn.functional import interpolate, max_pool2d
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import AnchorGenerator, RegionProposalNetwork, RPNHead
-from torchvision.ops import FeaturePyramidNetwork, generalized_box_iou_loss, roi_align
+from torchvision.ops import FeaturePyramidNetwork, roi_align
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from wsis.methods.attentionshift.config import AttentionShiftConfig, HeadConfig
-from wsis.methods.attentionshift.model import CELLS
+from wsis.methods.attentionshift.labels import (
+    Labels,
+    PaddedPoints,
+    find_candidates,
+    find_labels,
+    match_tokens,
+    with_key_points,
+)
+from wsis.methods.attentionshift.model import CELLS, Encoded, Encoder, MilHead, TokenHeads, pad_to_multiple
 from wsis.models.vit_pyramid import ViTPyramid
 
 MASK_CELLS = 14
-"""Cells along the side of a mask's features; the mask is twice as fine, in training and at inference (spec 9.3)."""
+"""Cells along the side of a mask's features; the mask is twice as fine, in training and at inference."""
+MIN_SCORE, MAX_DETECTIONS = 0.05, 100
+"""Of an object that is detected, and of an image (official config)."""
+PRIOR_LOGIT = -4.6
+"""First logit of a token's classes, a probability of one in a hundred, as usual with a focal loss (Lin et al., 2017)."""
 Size = tuple[int, int]  # (height, width) in pixels
 
 
@@ -72,7 +85,7 @@ class MaskHead(nn.Module):
     """The mask of one class in each region. Call: [R, D, 14, 14], labels [R] in 0..C-1 -> logits fp32 [R, 28, 28].
 
     The release enlarges all channels and then has a 1 x 1 convolution. Both are linear and the weights of an enlargement
-    sum to 1, so the order does not matter, and only the class that is asked for is enlarged.
+    sum to 1. The order therefore does not matter, and only the class that is asked for is enlarged.
     """
 
     def __init__(self, width: int, cfg: AttentionShiftConfig) -> None:
@@ -107,22 +120,28 @@ class ProposalHead(RPNHead):
 
     def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         logits, deltas = super().forward(x)
-        return [one.float() for one in logits], [one.float() for one in deltas]
+        return [level.float() for level in logits], [level.float() for level in deltas]
 
 
 class Detection(NamedTuple):
-    """What one step taught.
+    """What the detector makes of one training step.
 
-    terms: objectness, proposal_box, roi_class, roi_box, unweighted. Of the R sampled regions that hold an object, in
-    the order of the images: rois float [R, 4] pixels, image long [R], matched long [R], the index of the object within
-    its image, mask_logits fp32 [R, 28, 28] of its class.
+    proposal_terms: objectness and proposal_box, which torchvision computes itself. Of all N sampled regions: logits fp32
+    [N, 1 + C], 0 is background, and classes long [N], what they should be. Of the R regions among them that hold an
+    object, in the order of the images: rois [R, 4] pixels; boxes [R, 4], decoded for their class, and true_boxes [R, 4],
+    what these should be; mask_logits fp32 [R, 28, 28] of their class; image long [R]; matched long [R], the index of the
+    object within its image.
     """
 
-    terms: dict[str, Tensor]
+    proposal_terms: dict[str, Tensor]
+    logits: Tensor
+    classes: Tensor
     rois: Tensor
+    boxes: Tensor
+    true_boxes: Tensor
+    mask_logits: Tensor
     image: Tensor
     matched: Tensor
-    mask_logits: Tensor
 
 
 class Detector(nn.Module):
@@ -133,21 +152,14 @@ class Detector(nn.Module):
         heads, self.patch = cfg.heads, patch
         self.levels = ViTPyramid(width)
         self.pyramid = FeaturePyramidNetwork([width] * 4, heads.pyramid, LastLevelMaxPool())
-        strides = (patch // 4, patch // 2, patch, 2 * patch, 4 * patch)
-        before, after = 2 * heads.proposals, heads.proposals
+        anchors = Anchors((patch // 4, patch // 2, patch, 2 * patch, 4 * patch), heads.anchor)
+        before, after = ({"training": n, "testing": n} for n in (2 * heads.proposals, heads.proposals))
+        # IoU of objects and of background, sampled anchors and their positive share, proposals before and after NMS, its IoU
         self.rpn = RegionProposalNetwork(
-            Anchors(strides, heads.anchor),
-            ProposalHead(heads.pyramid, 3),
-            fg_iou_thresh=0.7,
-            bg_iou_thresh=0.3,
-            batch_size_per_image=256,
-            positive_fraction=0.5,
-            pre_nms_top_n={"training": before, "testing": before},
-            post_nms_top_n={"training": after, "testing": after},
-            nms_thresh=0.7,
+            anchors, ProposalHead(heads.pyramid, 3), 0.7, 0.3, 256, 0.5, before, after, nms_thresh=0.7
         )
         self.sampler = RoIHeads(  # for its sampling and its suppression; it has no layers
-            None, None, None, 0.5, 0.5, heads.rois, 0.25, (10, 10, 5, 5), heads.score, 0.5, heads.detections
+            None, None, None, 0.5, 0.5, heads.rois, 0.25, (10, 10, 5, 5), MIN_SCORE, 0.5, MAX_DETECTIONS
         )
         self.box, self.mask = BoxHead(width, cfg), MaskHead(width, cfg)
 
@@ -156,32 +168,30 @@ class Detector(nn.Module):
     ) -> Detection:
         """features: [B, D, h, w]. sizes: of the images without padding. boxes: [G, 4] each. labels: [G] in 0..C-1.
 
-        The box term is the sum of 1 - GIoU over objects' regions, divided by the number of all sampled regions, as
-        the class term is. torch's global generator samples. Images without objects are allowed.
+        torch's global generator samples. Images without objects are allowed.
         """
         targets = [{"boxes": b, "labels": k + 1} for b, k in zip(boxes, labels, strict=True)]
-        proposals, first = self._propose(taps, sizes, targets)
+        proposals, proposal_terms = self._propose(taps, sizes, targets)
         rois, matched, classes, _ = self.sampler.select_training_samples(proposals, targets)
         logits, deltas = self.box(self._regions(features, rois, CELLS))
 
-        held = [c > 0 for c in classes]
-        matched = [m[h] for m, h in zip(matched, held, strict=True)]
-        wanted = torch.cat([b[m] for b, m in zip(boxes, matched, strict=True)])
-        rois = [r[h] for r, h in zip(rois, held, strict=True)]
-        known, every, inside = torch.cat(held), torch.cat(classes), torch.cat(rois)
-        label = every[known]
-        own = deltas[known].unflatten(1, (-1, 4))[torch.arange(len(label), device=label.device), label]
-        decoded = self.sampler.box_coder.decode_single(own, inside)
-        sampled = max(len(every), 1)
-        terms = {
-            "objectness": first["loss_objectness"],
-            "proposal_box": first["loss_rpn_box_reg"],
-            "roi_class": cross_entropy(logits, every, reduction="sum") / sampled,
-            "roi_box": generalized_box_iou_loss(decoded, wanted, reduction="sum") / sampled,
-        }
-        image = torch.cat([torch.full_like(m, i) for i, m in enumerate(matched)])
-        masks = self.mask(self._regions(features, rois, MASK_CELLS), label - 1)
-        return Detection(terms, inside, image, torch.cat(matched), masks)
+        positive = [c > 0 for c in classes]
+        matched = [m[p] for m, p in zip(matched, positive, strict=True)]
+        rois = [r[p] for r, p in zip(rois, positive, strict=True)]
+        every, row, joined = torch.cat(classes), torch.cat(positive), torch.cat(rois)
+        label = every[row]
+        chosen = deltas[row].unflatten(1, (-1, 4))[torch.arange(len(label), device=label.device), label]
+        return Detection(
+            proposal_terms=proposal_terms,
+            logits=logits,
+            classes=every,
+            rois=joined,
+            boxes=self.sampler.box_coder.decode_single(chosen, joined),
+            true_boxes=torch.cat([b[m] for b, m in zip(boxes, matched, strict=True)]),
+            mask_logits=self.mask(self._regions(features, rois, MASK_CELLS), label - 1),
+            image=torch.cat([torch.full_like(m, i) for i, m in enumerate(matched)]),
+            matched=torch.cat(matched),
+        )
 
     @torch.no_grad()
     def detect(self, features: Tensor, taps: list[Tensor], sizes: list[Size]) -> list[dict[str, Tensor]]:
@@ -202,7 +212,84 @@ class Detector(nn.Module):
         """Proposals [N, 4] of each image and, with targets, torchvision's two terms."""
         features = self.pyramid({str(i): level for i, level in enumerate(self.levels(taps))})
         self.rpn.train(targets is not None)  # its mode decides whether there are terms, and nothing else
-        return self.rpn(ImageList(taps[0], sizes), features, targets)
+        proposals, terms = self.rpn(ImageList(taps[0], sizes), features, targets)
+        names = {"loss_objectness": "objectness", "loss_rpn_box_reg": "proposal_box"}
+        return proposals, {names[name]: term for name, term in terms.items()}
 
     def _regions(self, features: Tensor, boxes: list[Tensor], cells: int) -> Tensor:
         return roi_align(features, boxes, cells, 1 / self.patch, aligned=True)
+
+
+class Outputs(NamedTuple):
+    """What one training step gives; the labels and the targets of the tokens have no gradient.
+
+    logits [B, P, C] and places [B, P, 2] of all tokens, see `TokenHeads`; scores [B, G, K, C] of the candidates, see
+    `MilHead`; targets: what the tokens should find; sizes: fp32 [B, 2], see `image_sizes`.
+    """
+
+    labels: Labels
+    logits: Tensor
+    places: Tensor
+    scores: Tensor
+    targets: PaddedPoints
+    sizes: Tensor
+    detection: Detection
+
+
+class AttentionShift(nn.Module):
+    """Transformer with learned tokens, their heads, the MIL head and the detector. Call it to train."""
+
+    def __init__(self, cfg: AttentionShiftConfig) -> None:
+        super().__init__()
+        self.cfg, self.encoder = cfg, Encoder(cfg)
+        width, patch = self.encoder.width, self.encoder.patch
+        self.tokens = TokenHeads(width, cfg)
+        nn.init.constant_(self.tokens.label[-2].bias, PRIOR_LOGIT)  # pyright: ignore[reportArgumentType]  # the last linear
+        self.mil = MilHead(width, patch, cfg)
+        self.detector = Detector(width, patch, cfg)
+        self.multiple = 2 * patch
+        """Sides of images have to be multiples of these pixels for the pyramid of the detector."""
+
+    def forward(self, images: Tensor, valid: Tensor, clicks: PaddedPoints) -> Outputs:
+        """images: [B, 3, H, W] in [0, 1]. valid: bool [B, H, W], False on padding."""
+        images, valid = pad_to_multiple(images, valid, self.multiple)
+        encoded, sizes, present = self.encoder(images), image_sizes(valid), clicks.present
+        labels, logits, places, scores = self.label(encoded, valid, clicks, self.cfg)
+        targets = with_key_points(clicks, labels.key_points, self.cfg.tokens)
+        counts = present.sum(1).tolist()
+        boxes, classes = labels.boxes[present].split(counts), clicks.labels[present].split(counts)
+        inside = [(int(h), int(w)) for w, h in sizes.tolist()]
+        detection = self.detector(encoded.features, encoded.taps, inside, list(boxes), list(classes))
+        return Outputs(labels, logits, places, scores, targets, sizes, detection)
+
+    def label(
+        self,
+        encoded: Encoded,
+        valid: Tensor,
+        clicks: PaddedPoints,
+        cfg: AttentionShiftConfig,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Labels, Tensor, Tensor, Tensor]:
+        """Labels of encoded images, and what has a gradient: logits and places of all tokens, scores of the candidates.
+
+        valid: bool [B, H, W], of the images that were encoded. cfg: settings of the labels. generator: for the samples, on
+        the device of the images; by default torch's global one.
+        """
+        logits, places = self.tokens(encoded.tokens)
+        tokens = match_tokens(logits, places, clicks, image_sizes(valid))
+        maps, boxes = find_candidates(encoded.layers, tokens, clicks, encoded.grid, cfg, self.encoder.patch)
+        scores = self.mil(encoded.features, boxes.transpose(1, 2))
+        chosen = of_class(scores.detach(), clicks.labels).argmax(2)
+        patches = max_pool2d(valid.float(), self.encoder.patch) > 0
+        labels = find_labels(encoded.features, maps, boxes, chosen, clicks, patches, cfg, self.encoder.patch, generator)
+        return labels, logits, places, scores
+
+
+def image_sizes(valid: Tensor) -> Tensor:
+    """(width, height) of each image without its padding, which is at the right and at the bottom: fp32 [B, 2]."""
+    return torch.stack([valid.any(1).sum(1), valid.any(2).sum(1)], 1).float()
+
+
+def of_class(scores: Tensor, labels: Tensor) -> Tensor:
+    """MIL scores [B, G, K, C] of each object's class: [B, G, K]."""
+    return scores.take_along_dim(labels[..., None, None], 3)[..., 0]

@@ -1,13 +1,15 @@
 """AttentionShift's labels: from one click per object to a box, maps of object and background, and points to learn from.
 
-    supp. Sec. 2, official code    find_candidates: one box of each layer's attention from the token of a click
+    official code                  match_tokens: the token that stands for a click
+    supp. Sec. 2, official code    find_candidates: one box of each layer's attention from that token
     supp. Fig. 3                   find_labels: the chosen box, its map refined by cosine similarity, parts, key-points
-    supp. Table 2                  point_targets, mask_targets: what teaches the mask head
+    supp. Table 2                  point_targets, mask_targets: what supervises the mask head
 
-Objects are padded to the largest number in the batch: [B, G], `Clicks.present` says which exist, in the annotations'
-order. Nothing here has a gradient; everything is fp32.
+Objects are padded to the largest number in the batch: [B, G], `PaddedPoints.present` says which exist, in the order of the
+annotations. Nothing here has a gradient; everything is fp32.
 """
 
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -15,26 +17,35 @@ from torch import Tensor
 
 from wsis.core.types import Points
 from wsis.data.masks import box_pixels
-from wsis.methods.attentionshift.config import AttentionShiftConfig, MaskConfig
-from wsis.methods.attentionshift.maps import boxes_from_maps, cosine_maps, enlarged, min_max
+from wsis.methods.attentionshift.config import AttentionShiftConfig, TokenConfig
+from wsis.methods.attentionshift.maps import BACKGROUND, FOREGROUND, boxes_from_maps, cosine_maps, enlarged, min_max
 from wsis.methods.attentionshift.parts import (
     KeyPoints,
     core,
     eroded,
-    kept,
+    filter_parts,
     key_points,
     kmeans,
     merge,
+    part_extents,
     part_maps,
     seeds,
     shift,
 )
+from wsis.ops.matching import assign
 from wsis.ops.patches import box_patches
 from wsis.ops.rollout import rollout_rows
 
+FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0
+"""Of the focal loss of the tokens' classes, and of the cost of matching that follows it (official code)."""
+PLACE_COST = 10.0
+"""The weight of the distance, in image sides, beside that of the class in the cost of matching (official code)."""
+NEGATIVE = 0.8
+"""The share of the box's maximum above which the background map is sure (official config)."""
 
-class Clicks(NamedTuple):
-    """The annotated points of a batch, padded: xy [B, G, 2] pixels, labels and ids long [B, G], present bool [B, G]."""
+
+class PaddedPoints(NamedTuple):
+    """The points of a batch, padded: xy [B, G, 2] pixels, labels and ids long [B, G], present bool [B, G]."""
 
     xy: Tensor
     labels: Tensor
@@ -42,41 +53,21 @@ class Clicks(NamedTuple):
     present: Tensor
 
 
-class Candidates(NamedTuple):
-    """maps: [B, K, G, h, w], the attention of each object's token rolled out over 1..K layers. boxes: [B, K, G, 4]."""
-
-    maps: Tensor
-    boxes: Tensor
-
-
-class PointSet(NamedTuple):
-    """Labelled pixels of each object: xy [B, G, Q, 2], target bool [B, G, Q], counts bool [B, G, Q] (False: padding)."""
+class PixelTargets(NamedTuple):
+    """Labeled pixels of each object: xy [B, G, Q, 2], target bool [B, G, Q], counts bool [B, G, Q] (False: padding)."""
 
     xy: Tensor
     target: Tensor
     counts: Tensor
 
 
-class Parts(NamedTuple):
-    """What a figure shows of the key-point shift.
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """Labels of the objects of a batch.
 
-    core: [B, G, h, w]. prototypes: [iterations + 1, B, G, m, D]. moved: [B, G, m, D], as they end. kept: bool [B, G, m],
-    those that pass the filter. maps: [B, G, m, n], of the merged ones. merged: bool [B, G, m].
-    """
-
-    core: Tensor
-    prototypes: Tensor
-    moved: Tensor
-    kept: Tensor
-    maps: Tensor
-    merged: Tensor
-
-
-class Labels(NamedTuple):
-    """boxes: [B, G, 4] half-open. chosen: long [B, G], the layer's candidate. attention: [B, G, H, W], its map in [0, 1].
-
-    foreground, background: [B, G, H, W] in [0, 1]. key_points, extremes: None for the baseline, extremes also with
-    mask.extreme = "none". cosine: [iterations + 1, B, G, h, w], the refinement. parts: None unless figures are asked for.
+    boxes: [B, G, 4] half-open. chosen: long [B, G], which layer's candidate. attention: [B, G, H, W], its map in [0, 1].
+    foreground, background: [B, G, H, W] in [0, 1]. key_points: None for the baseline. extremes: None unless
+    `mask.extreme` asks for them. steps: intermediate results by name, for figures.
     """
 
     boxes: Tensor
@@ -84,151 +75,174 @@ class Labels(NamedTuple):
     attention: Tensor
     foreground: Tensor
     background: Tensor
-    key_points: KeyPoints | None
-    extremes: PointSet | None = None
-    cosine: Tensor | None = None
-    parts: Parts | None = None
+    key_points: KeyPoints | None = None
+    extremes: KeyPoints | None = None
+    steps: dict[str, Tensor] = field(default_factory=dict)
 
 
-def gather_clicks(points: Points, images: int) -> Clicks:
+def pad_points(points: Points, images: int) -> PaddedPoints:
     """The points of a batch of `images`, padded to the largest number in one of them."""
     count = torch.bincount(points.image, minlength=images)
     most = int(count.max()) if len(points) else 0
     order = points.image.argsort(stable=True)
     place = torch.arange(len(points), device=order.device) - (count.cumsum(0) - count)[points.image[order]]
-    at = (points.image[order], place)
+    index = (points.image[order], place)
 
     def padded(values: Tensor) -> Tensor:
-        return values.new_zeros(images, most, *values.shape[1:]).index_put_(at, values[order])
+        return values.new_zeros(images, most, *values.shape[1:]).index_put_(index, values[order])
 
     present = torch.arange(most, device=count.device) < count[:, None]
-    return Clicks(padded(points.xy), padded(points.labels), padded(points.ids), present)
+    return PaddedPoints(padded(points.xy), padded(points.labels), padded(points.ids), present)
+
+
+@torch.no_grad()
+def match_tokens(logits: Tensor, places: Tensor, targets: PaddedPoints, sizes: Tensor) -> Tensor:
+    """The token of each point: one-to-one, least cost of class and place; long [B, G], -1 where there is no point.
+
+    logits: [B, P, C]. places: [B, P, 2] in (0, 1), of the image without padding. sizes: [B, 2] its (width, height).
+
+    Raises:
+        ConfigError: an image has more points than there are tokens.
+    """
+    probability = logits.detach().float().sigmoid()
+    positive = FOCAL_ALPHA * (1 - probability) ** FOCAL_GAMMA * -(probability + 1e-12).log()
+    negative = (1 - FOCAL_ALPHA) * probability**FOCAL_GAMMA * -(1 - probability + 1e-12).log()
+    class_cost = (positive - negative).take_along_dim(targets.labels[:, None], 2)  # [B, P, G]
+    distance = torch.cdist(places.detach().float(), targets.xy / sizes[:, None], p=1)
+    return assign(class_cost + PLACE_COST * distance, targets.present)
 
 
 @torch.no_grad()
 def find_candidates(
     layers: list[tuple[Tensor, Tensor]],
     tokens: Tensor,
-    clicks: Clicks,
+    points: PaddedPoints,
     grid: tuple[int, int],
     cfg: AttentionShiftConfig,
     patch: int,
-) -> Candidates:
-    """Attention maps and boxes of the tokens that answer for the clicks.
+) -> tuple[Tensor, Tensor]:
+    """The attention of each point's token, rolled out over the last 1..K layers, and a box of each map.
 
-    layers: queries and keys of the last K layers, last first. tokens: long [B, G], index among the point tokens.
+    layers: queries and keys of the last K layers, the last one first. tokens: long [B, G], index among the learned tokens.
+    Returns maps [B, K, G, h, w] and boxes [B, K, G, 4].
     """
     n = grid[0] * grid[1]
     maps = rollout_rows(layers, tokens.clamp(min=0) + 1 + n)[..., 1 : 1 + n].unflatten(-1, grid)
-    points = clicks.xy[:, None].expand(-1, maps.shape[1], -1, -1)
+    xy = points.xy[:, None].expand(-1, maps.shape[1], -1, -1)
     large = enlarged(maps, patch, cfg.boxes.step)
-    boxes = boxes_from_maps(large.flatten(0, 2), points.flatten(0, 2), cfg.boxes, patch)
-    return Candidates(maps, boxes.view(*maps.shape[:3], 4))
+    boxes = boxes_from_maps(large.flatten(0, 2), xy.flatten(0, 2), cfg.boxes, patch)
+    return maps, boxes.view(*maps.shape[:3], 4)
 
 
 @torch.no_grad()
 def find_labels(
     features: Tensor,
-    found: Candidates,
+    maps: Tensor,
+    boxes: Tensor,
     chosen: Tensor,
-    clicks: Clicks,
+    clicks: PaddedPoints,
     valid: Tensor,
     cfg: AttentionShiftConfig,
     patch: int,
     generator: torch.Generator | None = None,
-    figures: bool = False,
 ) -> Labels:
     """The labels of every clicked object.
 
-    features: [B, D, h, w] of the last layer. chosen: long [B, G], which candidate. valid: bool [B, h, w], patches of the
-    image. figures: keep the steps of the key-point shift.
+    features: [B, D, h, w] of the last layer. maps, boxes: from `find_candidates`. chosen: long [B, G], which candidate.
+    valid: bool [B, h, w], patches of the image.
     """
     with torch.autocast(features.device.type, enabled=False):
         features = features.detach().float()
-        at = chosen[:, None, :, None, None]
-        maps = found.maps.take_along_dim(at, 1)[:, 0]
-        boxes = found.boxes.take_along_dim(at[..., 0], 1)[:, 0]
-        attention = min_max(enlarged(maps, patch))
-        if not cfg.refine.enabled:
-            return Labels(boxes, chosen, attention, attention, 1 - attention, None)
-        cosine = cosine_maps(features, attention, clicks.xy, boxes, clicks.present, valid, cfg.refine, generator)
-        labels = Labels(boxes, chosen, attention, cosine.foreground, cosine.background, None, cosine=cosine.history)
-        return labels if cfg.parts.shift == "none" else find_parts(features, labels, cfg, patch, figures)
+        index = chosen[:, None, :, None, None]
+        attention = min_max(enlarged(maps.take_along_dim(index, 1)[:, 0], patch))
+        boxes = boxes.take_along_dim(index[..., 0], 1)[:, 0]
+        labels = Labels(boxes=boxes, chosen=chosen, attention=attention, foreground=attention, background=1 - attention)
+        if not cfg.refine:
+            return labels
+        foreground, background, cosine = cosine_maps(
+            features, attention, clicks.xy, boxes, clicks.present, valid, generator
+        )
+        labels = replace(labels, foreground=foreground, background=background, steps={"cosine": cosine})
+        return labels if cfg.parts.shift == "none" else find_parts(features, labels, cfg, patch)
 
 
-def find_parts(features: Tensor, labels: Labels, cfg: AttentionShiftConfig, patch: int, figures: bool) -> Labels:
-    """Labels with the key-points of each object: seeds in its core, shifted, filtered, merged (supp. Table 1)."""
-    p, grid = cfg.parts, (features.shape[2], features.shape[3])
+def find_parts(features: Tensor, labels: Labels, cfg: AttentionShiftConfig, patch: int) -> Labels:
+    """Labels with the key-points of each object: seeds in its core, shifted, filtered, merged (supp. Table 1).
+
+    Steps: core [B, G, h, w]; prototypes [iterations + 1, B, G, m, D]; filtered bool [B, G, m], those that pass the filter;
+    part_maps [B, G, m, n] of the merged ones, and merged bool [B, G, m]; key_points and their presence.
+    """
+    p, grid, official = cfg.parts, (features.shape[2], features.shape[3]), cfg.compat == "official"
     boxes = labels.boxes
     inner = core(labels.foreground, p.core, p.erosion, patch)
     start = seeds(inner, boxes, p.core, p.seeds, patch)
     tokens, inside = features.flatten(2).mT, box_patches(boxes, grid, patch)
     if p.shift == "kmeans":
         in_core = (inner.flatten(2) > p.core) & inside
-        inside = torch.where(in_core.any(-1, keepdim=True), in_core, inside)
-        moved = kmeans(tokens, start, inside, p, history=figures)
+        prototypes = kmeans(tokens, start, torch.where(in_core.any(-1, keepdim=True), in_core, inside))
     else:
-        moved = shift(tokens, start, inside, p, official=cfg.compat == "official", history=figures)
-    passed = kept(part_maps(moved.prototypes, tokens), inner.flatten(2), p)
-    merged, groups = merge(moved.prototypes, passed, p.merge, official=cfg.compat == "official")
-    maps = part_maps(merged, tokens)
-    labels = labels._replace(key_points=key_points(maps, groups, boxes, grid, patch, p.most))
+        prototypes = shift(tokens, start, inside, p, official)
+    filtered = filter_parts(part_maps(prototypes[-1], tokens), inner.flatten(2), p)
+    means, merged = merge(prototypes[-1], filtered, p.merge, official)
+    maps = part_maps(means, tokens)
+    points = key_points(maps, merged, boxes, grid, patch, p.max_key_points)
+    steps = {"core": inner, "prototypes": prototypes, "filtered": filtered, "part_maps": maps, "merged": merged}
+    steps = labels.steps | steps | {"key_points": points.xy, "key_points_present": points.present}
+    extremes = None
     if cfg.mask.extreme == "part_extent":
-        labels = labels._replace(extremes=part_extents(maps, groups, inner, p.alike, patch))
-    if moved.history is None:
-        return labels
-    return labels._replace(parts=Parts(inner, moved.history, moved.prototypes, passed, maps, groups))
+        extremes = part_extents(maps, merged, inner, p.similarity, patch)
+    return replace(labels, key_points=points, extremes=extremes, steps=steps)
 
 
-def part_extents(maps: Tensor, kept: Tensor, core: Tensor, alike: float, patch: int) -> PointSet:
-    """Centres of the top, left, bottom and right-most patches of each kept part within the core (ours).
+@torch.no_grad()
+def with_key_points(clicks: PaddedPoints, points: KeyPoints | None, cfg: TokenConfig) -> PaddedPoints:
+    """Clicks and key-points as targets of the tokens (the feedback); of an image at most `cfg.max_key_points`, at random.
 
-    maps: [B, G, m, n]. kept: bool [B, G, m]. core: [B, G, h, w]. Returns Q = 4 m pixels per object.
+    A key-point has the class of its object. There are never more targets than tokens.
     """
-    height, width = core.shape[-2:]
-    area = (maps > alike) & (core > 0).flatten(2)[:, :, None] & kept[..., None]
-    index = torch.arange(height * width, device=maps.device)
-    y, x = (index // width).expand(area.shape), (index % width).expand(area.shape)
-    ends = [
-        torch.where(area, key, height + width).argmin(-1) for key in (y, x, -y, -x)
-    ]  # any of several that are as far out
-    found = torch.stack(ends, -1).flatten(2)
-    xy = torch.stack([found % width, found // width], -1) * patch + (patch - 1) / 2
-    counts = area.any(-1)[..., None].expand(*kept.shape, 4).flatten(2)
-    return PointSet(xy, torch.ones_like(counts), counts)
+    if points is None or not cfg.feedback or not points.present.shape[1]:
+        return clicks
+    present = (points.present & clicks.present[..., None]).flatten(1)
+    room = min(cfg.max_key_points, present.shape[1], max(0, cfg.count - clicks.present.shape[1]))
+    index = torch.where(present, torch.rand_like(present, dtype=torch.float32), -1).topk(room, 1).indices
+    labels = clicks.labels[..., None].expand_as(points.present).flatten(1).take_along_dim(index, 1)
+    return PaddedPoints(
+        torch.cat([clicks.xy, points.xy.flatten(1, 2).take_along_dim(index[..., None], 1)], 1),
+        torch.cat([clicks.labels, labels], 1),
+        torch.cat([clicks.ids, torch.zeros_like(labels)], 1),
+        torch.cat([clicks.present, present.take_along_dim(index, 1)], 1),
+    )
 
 
 @torch.no_grad()
 def point_targets(
-    labels: Labels, clicks: Clicks, cfg: MaskConfig, generator: torch.Generator | None = None
-) -> PointSet:
-    """Pixels that surely are object, or surely not: what "point" supervision teaches the mask head (supp. Table 2).
+    labels: Labels, clicks: PaddedPoints, cfg: AttentionShiftConfig, generator: torch.Generator | None = None
+) -> PixelTargets:
+    """Pixels that surely are object, or surely not: what "point" supervision gives the mask head (supp. Table 2).
 
-    The baseline samples both kinds from the attention map within the box. AttentionShift samples so from its maps, keeps
-    the background, and takes the key-points as object; an object without key-points takes what was sampled as object,
-    and its click (the release: background only).
+    The baseline samples both kinds from the attention map within the box. AttentionShift samples them likewise from its
+    maps, keeps the background, and takes the key-points as object; an object without key-points takes what was sampled
+    as object, and its click (the release: background only).
     """
-    inside = box_pixels(labels.boxes, labels.foreground.shape[-2:])
-    if labels.cosine is None:
+    inside, mask = box_pixels(labels.boxes, labels.foreground.shape[-2:]), cfg.mask
+    if not cfg.refine:
         lowest = torch.where(inside, labels.attention, torch.inf).amin((-2, -1), keepdim=True)
         raw = min_max(torch.where(inside, labels.attention, lowest))  # of the range within the box
-        positive, negative = inside & (raw > cfg.raw_positive), inside & (raw < cfg.raw_negative)
-        return _sampled(positive, negative, clicks, cfg.raw_points, generator)
-    high = labels.foreground > cfg.positive * _peak(labels.foreground, inside)
-    positive = eroded(high | ~inside, cfg.erosion)  # the border of the box does not erode
-    negative = inside & (labels.background > cfg.negative * _peak(labels.background, inside))
-    drawn = _sampled(positive & inside, negative, clicks, cfg.points, generator)
+        positive, negative = inside & (raw > mask.raw_positive), inside & (raw < mask.raw_negative)
+        return _sampled(positive, negative, clicks, mask.raw_points, generator)
+    high = labels.foreground > mask.positive * _peak(labels.foreground, inside)
+    positive = eroded(high | ~inside, mask.erosion)  # the border of the box does not erode
+    negative = inside & (labels.background > NEGATIVE * _peak(labels.background, inside))
+    sampled = _sampled(positive & inside, negative, clicks, mask.points, generator)
     if labels.key_points is None:
-        return drawn
-    with_parts = labels.key_points.kept.any(-1, keepdim=True)
-    drawn = drawn._replace(counts=drawn.counts & ~(drawn.target & with_parts))
-    keys = labels.key_points
-    extra = [PointSet(keys.xy, torch.ones_like(keys.kept), keys.kept & clicks.present[..., None])]
-    click = clicks.present[..., None] & ~with_parts
-    extra.append(PointSet(clicks.xy[:, :, None], torch.ones_like(click), click))
-    if labels.extremes is not None:
-        extra.append(labels.extremes._replace(counts=labels.extremes.counts & clicks.present[..., None]))
-    return PointSet(*(torch.cat(parts, 2) for parts in zip(drawn, *extra, strict=True)))
+        return sampled
+    with_parts = labels.key_points.present.any(-1, keepdim=True)
+    groups = [sampled._replace(counts=sampled.counts & ~(sampled.target & with_parts))]
+    for points in (labels.key_points, KeyPoints(clicks.xy[:, :, None], ~with_parts), labels.extremes):
+        if points is not None:
+            counts = points.present & clicks.present[..., None]
+            groups.append(PixelTargets(points.xy, torch.ones_like(counts), counts))
+    return PixelTargets(*(torch.cat(parts, 2) for parts in zip(*groups, strict=True)))
 
 
 def _peak(maps: Tensor, inside: Tensor) -> Tensor:
@@ -237,8 +251,8 @@ def _peak(maps: Tensor, inside: Tensor) -> Tensor:
 
 
 def _sampled(
-    positive: Tensor, negative: Tensor, clicks: Clicks, count: int, generator: torch.Generator | None
-) -> PointSet:
+    positive: Tensor, negative: Tensor, clicks: PaddedPoints, count: int, generator: torch.Generator | None
+) -> PixelTargets:
     """`count` pixels of the union of two masks [B, G, H, W] at random; all of them where there are fewer."""
     either = (positive | negative).flatten(2)
     chance = torch.rand(either.shape, generator=generator, device=either.device)
@@ -246,20 +260,20 @@ def _sampled(
     target = positive.flatten(2).take_along_dim(index, -1)
     width = positive.shape[-1]
     xy = torch.stack([index % width, index // width], -1).float()
-    return PointSet(xy, target, (key >= 0) & clicks.present[..., None])
+    return PixelTargets(xy, target, (key >= 0) & clicks.present[..., None])
 
 
 @torch.no_grad()
 def mask_targets(labels: Labels, cfg: AttentionShiftConfig) -> tuple[Tensor, Tensor]:
-    """Pseudo masks and where they count, bool [B, G, H, W]: what "mask" supervision teaches (supp. Table 2).
+    """Pseudo masks and where they count, bool [B, G, H, W]: what "mask" supervision gives the mask head (supp. Table 2).
 
     The baseline's: attention from .2 of its range on; what lies between .1 and .2 does not count. AttentionShift's:
     foreground above .35 of its maximum. Both within the box.
     """
     inside = box_pixels(labels.boxes, labels.foreground.shape[-2:])
-    if labels.cosine is None:
-        masks = inside & (labels.attention >= cfg.refine.foreground)
-        return masks, ~inside | masks | (labels.attention < cfg.refine.background)
+    if not cfg.refine:
+        masks = inside & (labels.attention >= FOREGROUND)
+        return masks, ~inside | masks | (labels.attention < BACKGROUND)
     largest = labels.foreground.amax((-2, -1), keepdim=True)
     masks = inside & (labels.foreground > cfg.mask.positive * largest)
     return masks, torch.ones_like(masks)

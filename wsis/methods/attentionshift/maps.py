@@ -1,4 +1,4 @@
-"""From the attention of a token to a box, and to maps of its object and of what is not (spec: supp., official code).
+"""From the attention of a token to a box, and to maps of its object and of what is not (supp., official code).
 
     boxes_from_maps    thresholds, connected components, mirrored about the annotated point
     cosine_maps        patches sampled where attention is high and where it is low, compared with all others
@@ -6,34 +6,27 @@
 Patches are in rows from the top left, n = h w of them; maps at full resolution are [..., H, W] with H = h patch.
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, normalize, one_hot, pad
 
 from wsis.core.errors import ConfigError
-from wsis.methods.attentionshift.config import BoxConfig, RefineConfig
+from wsis.methods.attentionshift.config import BoxConfig
 from wsis.ops.components import component_bounds
 from wsis.ops.patches import box_patches, patch_index
 
-FLAT = 1e-6
+CONSTANT_RTOL = 1e-6
 """A map whose range is at most this part of its largest magnitude is constant: fp32 cannot tell more."""
-LOOSER = (1, 2, 4, 8, 16)
+MIN_AREA = 0.5
+"""The least area of a component that counts for a box, as a share of the largest one's (official code)."""
+SAMPLES, ITERATIONS = 20, 2
+"""Patches of a first prototype, and its refinements (official code)."""
+FOREGROUND, BACKGROUND = 0.2, 0.1
+"""Attention is high from the first share of a map's range on and low below the second (official code)."""
+BACKGROUND_FACTORS = (1, 2, 4, 8, 16)
 """Factors of the threshold on background, tried in turn until enough pixels are below."""
-
-
-class CosineMaps(NamedTuple):
-    """What is alike to an object's patches, and what to its surroundings.
-
-    foreground, background: fp32 [B, G, H, W] in [0, 1], 0 for objects that do not exist. history: fp32
-    [iterations + 1, B, G, h, w], cosine of each patch with the object after each refinement, 0 where another object or
-    the background is more alike.
-    """
-
-    foreground: Tensor
-    background: Tensor
-    history: Tensor
+MIN_SIMILARITY = 0.9
+"""The least cosine of a patch in a refined prototype, as a share of the prototype's largest (official config, obj_tau)."""
 
 
 def min_max(maps: Tensor) -> Tensor:
@@ -43,9 +36,9 @@ def min_max(maps: Tensor) -> Tensor:
 
 
 def _range(maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Least and largest value of each map, and whether they differ: [..., 1, 1] each."""
+    """The least and the largest value of each map, and whether they differ: [..., 1, 1] each."""
     low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
-    return low, high, high - low > FLAT * torch.maximum(high.abs(), low.abs())
+    return low, high, high - low > CONSTANT_RTOL * torch.maximum(high.abs(), low.abs())
 
 
 def enlarged(maps: Tensor, patch: int, step: int = 1) -> Tensor:
@@ -61,7 +54,7 @@ def enlarged(maps: Tensor, patch: int, step: int = 1) -> Tensor:
 
 
 def resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Maps [..., h, w], bilinear at the centres of the cells of another size: [..., *size]; any number of maps."""
+    """Maps [..., h, w], bilinear at the centers of the cells of another size: [..., *size]; any number of maps."""
     flat = maps.reshape(-1, 1, *maps.shape[-2:])
     return interpolate(flat, size, mode="bilinear", align_corners=False).view(*maps.shape[:-2], *size)
 
@@ -70,29 +63,25 @@ def resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
 def boxes_from_maps(maps: Tensor, points: Tensor, cfg: BoxConfig, patch: int) -> Tensor:
     """One box around what is high in each map.
 
-    Regions are the 8-connected components at and above `cfg.threshold` of the map's range; those with at least `cfg.area`
-    of the largest one's area count. mirror: the box reaches as far to one side of the point as to the other, by the
-    longer of the two, but not beyond the image. tight: their bounds. A constant map gives the point's patch.
+    Regions are the 8-connected components at and above `cfg.threshold` of the map's range; those with at least half of the
+    largest one's area count. mirror: the box reaches as far to one side of the point as to the other, by the longer of
+    the two, but not beyond the image. tight: the bounds of the regions. A constant map gives the point's patch.
 
     maps: [M, H / step, W / step], from `enlarged`. points: [M, 2] pixels. Returns fp32 [M, 4] pixels, half-open, never
     empty.
     """
     step, (height, width) = cfg.step, maps.shape[-2:]
     size = points.new_tensor((width * step, height * step), dtype=torch.float32)
-    bounds, found = component_bounds(_high(maps, cfg.threshold), cfg.area)
+    least, largest, varied = _range(maps)
+    threshold = (least + cfg.threshold * (largest - least)).where(varied, torch.inf)
+    bounds, filled = component_bounds(maps >= threshold, MIN_AREA)
     low, high = (step * bounds.float()).tensor_split(2, 1)
     point = (points.float() + 0.5).clamp(min=points.new_tensor(0.5), max=size - 0.5)  # in edges of pixels
     if cfg.mode == "mirror":
         reach = torch.maximum(point - low, high - point)
         low, high = (point - reach).clamp_min(0), torch.minimum(point + reach, size)
     corner = (point / patch).floor() * patch
-    return torch.where(found, torch.cat([low, high], 1), torch.cat([corner, corner + patch], 1))
-
-
-def _high(maps: Tensor, threshold: float) -> Tensor:
-    """Pixels at or above the threshold, a part of the range of their map; none in a constant map."""
-    low, high, varied = _range(maps)
-    return maps >= (low + threshold * (high - low)).where(varied, torch.inf)
+    return torch.where(filled, torch.cat([low, high], 1), torch.cat([corner, corner + patch], 1))
 
 
 @torch.no_grad()
@@ -103,80 +92,83 @@ def cosine_maps(
     boxes: Tensor,
     present: Tensor,
     valid: Tensor,
-    cfg: RefineConfig,
     generator: torch.Generator | None = None,
-) -> CosineMaps:
-    """What is alike to patches where an object's attention is high, and unlike those where it is low.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What is similar to patches where an object's attention is high, and unlike those where it is low.
 
     Prototypes are means of the features of sampled patches. A refinement replaces each by the mean of the patches that
-    are most alike to it, weighted by their cosine, and then looks for an object inside its box only. Patches go to the
-    most alike of all objects and of one prototype of what no object attends to.
+    are most similar to it, weighted by their cosine, and then looks for an object inside its box only. Patches go to the
+    most similar of all objects and of one prototype of what no object attends to.
 
     features: [B, D, h, w]. attention: [B, G, H, W], one map for each object. points: [B, G, 2]. boxes: [B, G, 4].
     present: bool [B, G]. valid: bool [B, h, w], patches of the image; others are neither sampled nor averaged.
-    generator: for the samples, of the device of the maps. All is computed in fp32.
+    generator: for the samples, on the device of the maps.
+
+    Returns, in fp32, the foreground and the background [B, G, H, W] in [0, 1], 0 for objects that do not exist, and
+    [iterations + 1, B, G, h, w], the cosine of each patch with the object after each refinement, which is 0 where another
+    object or the background is more similar.
     """
     grid = (features.shape[2], features.shape[3])
     patch = attention.shape[-1] // grid[1]
-    stretched, at = min_max(attention.float()), patch_index(points, grid, patch)
-    weights = samples(stretched, at, present, valid, cfg, generator)
-    boxed = pad(box_patches(boxes, grid, patch), (0, 0, 0, weights.shape[1] - present.shape[1]), value=True)
+    index = patch_index(points, grid, patch)
+    weights = sample_patches(min_max(attention.float()), index, present, valid, generator)
+    inside = pad(box_patches(boxes, grid, patch), (0, 0, 0, weights.shape[1] - present.shape[1]), value=True)
     with torch.autocast(features.device.type, enabled=False):
-        stages = refined(features.float().flatten(2).mT, weights, boxed, valid.flatten(1), cfg)
+        stages = refined(features.float().flatten(2).mT, weights, inside, valid.flatten(1))
     objects, others = torch.stack(stages).split((present.shape[1] + 1, present.shape[1]), dim=2)
     history = _competed(objects, present).unflatten(-1, grid)
     like, unlike = enlarged(history[-1], patch), enlarged(others[-1].unflatten(-1, grid), patch)
     foreground = _by_largest(((1 - unlike) * like).clamp_min(0))
     background = _by_largest(1 + (_by_largest(unlike) - foreground) / 2).clamp_min(0)
-    return CosineMaps(foreground, background * present[..., None, None], history)
+    return foreground, background * present[..., None, None], history
 
 
-def samples(
-    maps: Tensor, at: Tensor, present: Tensor, valid: Tensor, cfg: RefineConfig, generator: torch.Generator | None
+def sample_patches(
+    maps: Tensor, index: Tensor, present: Tensor, valid: Tensor, generator: torch.Generator | None, count: int = SAMPLES
 ) -> Tensor:
     """How often each patch was drawn: fp32 [B, 2 G + 1, n]; G objects, what no object attends to, G surroundings.
 
-    A pixel drawn evenly from a mask lies in a patch with the probability that the patch has of the mask, so that patches
-    are drawn and no list of pixels is made. Where there are no more than `cfg.samples` pixels each counts once; objects
-    are filled up with their point's patch. maps: [B, G, H, W] in [0, 1]. at: int64 [B, G], the patch of the point.
+    A pixel drawn evenly from a mask lies in a patch with the probability that the patch has of the mask. Therefore patches
+    are drawn and no list of pixels is made. Where there are no more than `count` pixels each counts once; objects are
+    filled up with their point's patch. maps: [B, G, H, W] in [0, 1]. index: int64 [B, G], the patch of the point.
     """
     share = present[..., None, None] / present.sum(1).clamp_min(1)[:, None, None, None]
     patch = maps.shape[-1] // valid.shape[-1]
-    inside = _pixels(maps >= cfg.foreground, patch, valid)
-    missing = (cfg.samples - inside.sum(-1, keepdim=True)).clamp_min(0)
-    inside = inside + missing * one_hot(at, inside.shape[-1])
-    all_ = torch.cat([(maps * share).sum(1, keepdim=True), maps], 1)
-    below = torch.stack([_pixels(all_ < cfg.background * f, patch, valid) for f in LOOSER])
-    # thresholds rise, so that the number of those that fail is the index of the first with enough
-    failed = (below.sum(-1) < cfg.samples).sum(0)
-    first = failed.clamp_max(len(LOOSER) - 1)[None, ..., None].expand(1, *below.shape[1:])
+    inside = _pixels(maps >= FOREGROUND, patch, valid)
+    missing = (count - inside.sum(-1, keepdim=True)).clamp_min(0)
+    inside = inside + missing * one_hot(index, inside.shape[-1])
+    mean_and_maps = torch.cat([(maps * share).sum(1, keepdim=True), maps], 1)
+    below = torch.stack([_pixels(mean_and_maps < BACKGROUND * f, patch, valid) for f in BACKGROUND_FACTORS])
+    # Thresholds rise, so the number of those that fail is the index of the first with enough pixels.
+    failed = (below.sum(-1) < count).sum(0)
+    first = failed.clamp_max(len(BACKGROUND_FACTORS) - 1)[None, ..., None].expand(1, *below.shape[1:])
     pixels = torch.cat([inside, below.gather(0, first)[0]], 1)
-    even = pixels + (pixels.sum(-1, keepdim=True) == 0)  # an image without a valid patch
-    drawn = torch.multinomial(even.flatten(0, 1), cfg.samples, replacement=True, generator=generator)
-    drawn = drawn.view(*even.shape[:2], -1)
-    counts = torch.zeros_like(even).scatter_add_(-1, drawn, torch.ones_like(drawn, dtype=even.dtype))
-    return counts.where(even.sum(-1, keepdim=True) > cfg.samples, even)
+    pixels = pixels + (pixels.sum(-1, keepdim=True) == 0)  # an image without a valid patch
+    drawn = torch.multinomial(pixels.flatten(0, 1), count, replacement=True, generator=generator)
+    drawn = drawn.view(*pixels.shape[:2], -1)
+    counts = torch.zeros_like(pixels).scatter_add_(-1, drawn, torch.ones_like(drawn, dtype=pixels.dtype))
+    return counts.where(pixels.sum(-1, keepdim=True) > count, pixels)
 
 
 def _pixels(mask: Tensor, patch: int, valid: Tensor) -> Tensor:
-    """Pixels of a mask [B, R, H, W] in each patch, none in those that are not valid: fp32 [B, R, n]."""
+    """The number of pixels of a mask [B, R, H, W] in each patch, none in those that are not valid: fp32 [B, R, n]."""
     pixels = avg_pool2d(mask.flatten(0, 1)[:, None].float(), patch, divisor_override=1)
     return (pixels.view(*mask.shape[:2], *valid.shape[1:]) * valid[:, None]).flatten(2)
 
 
-def refined(features: Tensor, weights: Tensor, boxed: Tensor, valid: Tensor, cfg: RefineConfig) -> list[Tensor]:
-    """Cosine of all patches with each prototype, from `weights` and after each refinement: [B, R, n] each.
+def refined(features: Tensor, weights: Tensor, inside: Tensor, valid: Tensor) -> list[Tensor]:
+    """The cosine of all patches with each prototype, from `weights` and after each refinement: [B, R, n] each.
 
-    features: [B, n, D]. weights: [B, R, n], of the patches in the first prototypes. boxed: bool [B, R, n], others are 0;
-    only the first refinement looks for alike patches beyond, too. valid: bool [B, n].
+    features: [B, n, D]. weights: [B, R, n], of the patches in the first prototypes. inside: bool [B, R, n], where the
+    cosine counts; only the first refinement looks for similar patches beyond, too. valid: bool [B, n].
     """
     unit = normalize(features, dim=-1)
     similarity = normalize(weights @ features, dim=-1) @ unit.mT
-    stages = [similarity * boxed]
-    for _ in range(cfg.iterations):
-        seen = similarity * valid[:, None]
-        seen = seen * (seen >= cfg.keep * seen.amax(-1, keepdim=True))
-        similarity = normalize(seen @ features, dim=-1) @ unit.mT * boxed
+    stages = [similarity * inside]
+    for _ in range(ITERATIONS):
+        similar = similarity * valid[:, None]
+        similar = similar * (similar >= MIN_SIMILARITY * similar.amax(-1, keepdim=True))
+        similarity = normalize(similar @ features, dim=-1) @ unit.mT * inside
         stages.append(similarity)
     return stages
 
@@ -184,7 +176,7 @@ def refined(features: Tensor, weights: Tensor, boxed: Tensor, valid: Tensor, cfg
 def _competed(objects: Tensor, present: Tensor) -> Tensor:
     """Similarities [r, B, G + 1, n] with 0 where another object, or the last row, is larger: [r, B, G, n].
 
-    Objects that do not exist never win, so that theirs are 0.
+    Objects that do not exist never win, and theirs are therefore 0.
     """
     takes_part = pad(present, (0, 1), value=True)[..., None]
     winner = objects.where(takes_part, -torch.inf).argmax(2, keepdim=True)

@@ -1,10 +1,11 @@
-"""AttentionShift's networks: the transformer with learned tokens, the tokens' heads, and the judge of candidate boxes.
+"""AttentionShift's networks: the transformer with learned tokens, the tokens' heads, and the scores of candidate boxes.
 
 Mingxiang Liao et al.: AttentionShift: Iteratively Estimated Part-based Attention Map for Pointly Supervised Instance
 Segmentation. CVPR 2023. Official code: github.com/MingXiangL/AttentionShift; in brackets the section of our reading.
     official code [2.1]    Encoder, TokenHeads
     official code [2.5]    MilHead
     official code [2.12]   Detector, in `detector.py`
+The whole network is `AttentionShift` in `detector.py`: its labels are made between the encoder and the detector.
 """
 
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import NamedTuple
 import torch
 from timm.layers.drop import DropPath
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from torchvision.ops import MLP, roi_align
 
 from wsis.core.errors import ConfigError
@@ -26,9 +28,9 @@ CELLS = 7
 
 
 class Encoded(NamedTuple):
-    """What the encoder makes of images that have h x w patches.
+    """Features of images that have h x w patches.
 
-    features: [B, D, h, w] of the last layer, without a norm. taps: the like of the layers `heads.taps`.
+    features: [B, D, h, w] of the last layer, without a norm. taps: the same for the layers in `heads.taps`.
     tokens: [B, P, D], the learned ones. layers: queries and keys [B, heads, T, d] of the last K layers, the last one
     first, fp32 and without gradient; T = 1 + h w + P counts the class token, the patches and the learned tokens.
     """
@@ -38,9 +40,23 @@ class Encoded(NamedTuple):
     tokens: Tensor
     layers: list[tuple[Tensor, Tensor]]
 
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(h, w)."""
+        return self.features.shape[2], self.features.shape[3]
+
+
+def pad_to_multiple(images: Tensor, valid: Tensor, multiple: int) -> tuple[Tensor, Tensor]:
+    """Images [B, 3, H, W] and where they are valid [B, H, W], padded at the right and at the bottom to such sides.
+
+    The images are continued with their last pixels, which are not valid.
+    """
+    right, bottom = (-side % multiple for side in (images.shape[-1], images.shape[-2]))
+    return pad(images, (0, right, 0, bottom), mode="replicate"), pad(valid, (0, right, 0, bottom))
+
 
 def tokens_file(cfg: AttentionShiftConfig) -> Path | None:
-    """The file of weights that come with learned tokens and their places, if these settings start from such."""
+    """The file of weights that come with learned tokens and their places, if these settings start from such a file."""
     path = shipped(f"{cfg.backbone}_points") if cfg.weights == "points" else Path(cfg.weights)
     return path if has_tokens(path) else None
 
@@ -59,13 +75,14 @@ class Encoder(nn.Module):
         super().__init__()
         self.vit = build_vit(cfg.backbone, cfg.weights)
         self.patch, self.width, depth = self.vit.patch, self.vit.width, self.vit.depth
-        self.taps, self.kept = cfg.heads.taps, cfg.boxes.layers
-        if not {self.kept, *self.taps} <= set(range(1, depth + 1)):
-            raise ConfigError(f"boxes.layers={self.kept}, heads.taps={self.taps}: {cfg.backbone} has {depth} layers")
-        self.tokens, self.positions = (
-            nn.Parameter(nn.init.trunc_normal_(torch.empty(1, cfg.tokens.count, self.width), std=0.02))
-            for _ in range(2)
-        )
+        self.taps, self.candidates = cfg.heads.taps, cfg.boxes.layers
+        if not {self.candidates, *self.taps} <= set(range(1, depth + 1)):
+            raise ConfigError(
+                f"boxes.layers={self.candidates}, heads.taps={self.taps}: {cfg.backbone} has {depth} layers"
+            )
+        shape = 1, cfg.tokens.count, self.width
+        self.tokens = nn.Parameter(nn.init.trunc_normal_(torch.empty(shape), std=0.02))
+        self.positions = nn.Parameter(nn.init.trunc_normal_(torch.empty(shape), std=0.02))
         if cfg.drop_path:
             rates = torch.linspace(0, cfg.drop_path, depth).tolist()
             for block, rate in zip(self.vit.backbone.blocks, rates, strict=True):
@@ -76,7 +93,7 @@ class Encoder(nn.Module):
     def forward(self, images: Tensor, attention: bool = True, hidden: Tensor | None = None) -> Encoded:
         """images: [B, 3, H, W] in [0, 1], sides multiples of the patch. attention: without it `layers` is empty.
 
-        hidden: bool [B, n], patches that show nothing of the image: the mean of the learned tokens in its place.
+        hidden: bool [B, n], patches that show the mean of the learned tokens in place of the image.
 
         Raises:
             ValueError: sides that are no multiples of the patch.
@@ -86,7 +103,7 @@ class Encoder(nn.Module):
         before, x = x.shape[1], torch.cat([x, learned], 1)
         taps, layers = {}, []
         for number in range(1, self.vit.depth + 1):
-            if attention and number > self.vit.depth - self.kept:
+            if attention and number > self.vit.depth - self.candidates:
                 with torch.no_grad():
                     layers.append(self.vit.query_key(x, number))
             x = self.vit.run(x, number - 1, number)
@@ -97,9 +114,9 @@ class Encoder(nn.Module):
 
 
 class TokenHeads(nn.Module):
-    """What a learned token says. Call: [B, P, D] -> class logits [B, P, C]; place (x, y) [B, P, 2] in [0, 1].
+    """Class and place of each learned token. Call: [B, P, D] -> class logits [B, P, C]; places (x, y) [B, P, 2].
 
-    Places are fractions of the sides of the image without its padding. Both heads have three layers; fp32.
+    Places are fractions in [0, 1] of the sides of the image without its padding. Both heads have three layers; fp32.
     """
 
     def __init__(self, width: int, cfg: AttentionShiftConfig) -> None:
@@ -115,7 +132,7 @@ class TokenHeads(nn.Module):
 class MilHead(nn.Module):
     """How likely each of an object's K candidate boxes is the box of an object of each class.
 
-    A softmax over the classes times one over the candidates, so that the K scores of a class sum to at most 1.
+    A softmax over the classes times one over the candidates: the K scores of a class sum to at most 1.
     """
 
     def __init__(self, width: int, patch: int, cfg: AttentionShiftConfig) -> None:
@@ -127,9 +144,9 @@ class MilHead(nn.Module):
         )
         self.label, self.choice = (nn.Linear(heads.hidden, cfg.classes) for _ in range(2))
 
-    def forward(self, features: Tensor, boxes: Tensor, image: Tensor) -> Tensor:
-        """features: [B, D, h, w]. boxes: [N, K, 4] pixels of N objects. image: long [N] -> scores fp32 [N, K, C]."""
-        rois = torch.cat([image[:, None, None].expand(-1, boxes.shape[1], 1), boxes.detach()], 2)
-        cells = roi_align(features, rois.flatten(0, 1), CELLS, 1 / self.patch, aligned=True)
-        x = self.hidden(self.narrow(cells.flatten(2).mT).flatten(1)).unflatten(0, boxes.shape[:2])
-        return self.label(x).float().softmax(2) * self.choice(x).float().softmax(1)
+    def forward(self, features: Tensor, boxes: Tensor) -> Tensor:
+        """features: [B, D, h, w]. boxes: [B, G, K, 4] pixels, of K candidates of each object -> scores fp32 [B, G, K, C]."""
+        rois = boxes.detach().flatten(1, 2)
+        cells = roi_align(features, list(rois), CELLS, 1 / self.patch, aligned=True)
+        x = self.hidden(self.narrow(cells.flatten(2).mT).flatten(1)).unflatten(0, boxes.shape[:3])
+        return self.label(x).float().softmax(3) * self.choice(x).float().softmax(2)

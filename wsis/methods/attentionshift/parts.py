@@ -1,15 +1,15 @@
 """Parts of an object as clusters of its patches: key-point shift, filter, merging (supp. Tables 1 and 2).
 
-    core, seeds      where a shift may begin
-    shift, kmeans    prototypes that move through the features of one box
-    kept, merge      prototypes that are the object's alone, and those that mean one part as one
-    key_points       where each part is
+    core, seeds           where a shift may begin
+    shift, kmeans         prototypes that move through the features of one box
+    filter_parts, merge   prototypes that are the object's alone, and those that mean one part as one
+    key_points            where each part is
 
 Prototypes are [B, G, m, D]; maps of them [B, G, m, n] over n = h w patches in rows from the top left. All is computed
 in fp32, also under autocast, or in fp64 where features are.
 """
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,47 +17,39 @@ from torch.nn.functional import normalize
 
 from wsis.methods.attentionshift.config import PartConfig
 from wsis.methods.attentionshift.maps import resized
-from wsis.ops.patches import patch_index
+from wsis.ops.patches import patch_index, rows_at
 
-NARROWEST = 1e-3
-"""The least bandwidth: kernels stay within fp32 also where a prototype owns one patch only."""
-OFFICIAL_NARROWEST = 1e-10
-AREA = 0.9
-"""Cosine above which a patch counts for the area of a part (official code)."""
-
-
-class Shifted(NamedTuple):
-    """Prototypes [B, G, m, D] after the last iteration; history: after each, the seeds first [iterations + 1, ...]."""
-
-    prototypes: Tensor
-    history: Tensor | None
+ITERATIONS = 10
+"""Shifts of the prototypes (official code)."""
+MIN_BANDWIDTH, OFFICIAL_MIN_BANDWIDTH = 1e-3, 1e-10
+"""With the first, kernels stay within fp32 also where a prototype owns only one patch."""
+MIN_INSIDE = 0.85
+"""The least share of a part's patches in the core of its object (official code)."""
+AREA_SIMILARITY = 0.9
+"""The cosine above which a patch counts for the area of a part (official code)."""
 
 
 class KeyPoints(NamedTuple):
-    """Where parts are, the largest first.
-
-    xy: fp32 [B, G, m, 2] pixels. kept: bool [B, G, m], which of these are key-points. part: int64 [B, G, m], whose.
-    """
+    """One place for each part of each object: xy fp32 [B, G, m, 2] pixels; present bool [B, G, m]."""
 
     xy: Tensor
-    kept: Tensor
-    part: Tensor
+    present: Tensor
 
 
 def eroded(mask: Tensor, window: int) -> Tensor:
-    """Pixels of bool [..., H, W] whose window x window surroundings are in the mask; the image's border takes nothing."""
+    """Pixels of bool [..., H, W] whose window x window surroundings are in the mask, as is what lies beyond the border."""
     for dim in (-2, -1):
         before, side = mask, mask.shape[dim]
         mask = mask.clone()
-        for shift in range(1, min(window // 2, side - 1) + 1):
-            mask.narrow(dim, 0, side - shift).logical_and_(before.narrow(dim, shift, side - shift))
-            mask.narrow(dim, shift, side - shift).logical_and_(before.narrow(dim, 0, side - shift))
+        for offset in range(1, min(window // 2, side - 1) + 1):
+            mask.narrow(dim, 0, side - offset).logical_and_(before.narrow(dim, offset, side - offset))
+            mask.narrow(dim, offset, side - offset).logical_and_(before.narrow(dim, 0, side - offset))
     return mask
 
 
 @torch.no_grad()
 def core(foreground: Tensor, threshold: float, erosion: int, patch: int) -> Tensor:
-    """Share of each patch's centre that lies well inside its object: [B, G, H, W] in [0, 1] -> fp32 [B, G, h, w].
+    """The share of each patch's center that lies well inside its object: [B, G, H, W] in [0, 1] -> fp32 [B, G, h, w].
 
     threshold: the object is above it. erosion: window in pixels, odd.
     """
@@ -69,15 +61,15 @@ def core(foreground: Tensor, threshold: float, erosion: int, patch: int) -> Tens
 def seeds(core: Tensor, boxes: Tensor, threshold: float, count: int, patch: int) -> Tensor:
     """Patches spread evenly over the order of the core's patches: int64 [B, G, count].
 
-    Of N patches above the threshold, in raster order, every floor(N / count)-th; fewer than `count` are repeated in turn;
-    where there is none it is the patch of the box's centre. core: [B, G, h, w]. boxes: [B, G, 4].
+    Of N patches above the threshold, in raster order, every floor(N / count)-th is a seed; fewer than `count` are repeated
+    in turn; where there is none it is the patch of the box's center. core: [B, G, h, w]. boxes: [B, G, 4].
     """
     rank = (core > threshold).flatten(2).cumsum(-1)
     number = rank[..., -1:]
     stride = (number // count).clamp_min(1)
-    wanted = torch.arange(count, device=core.device) * stride % number.clamp_min(1)
-    centre = patch_index(boxes.unflatten(-1, (2, 2)).mean(-2) - 0.5, (core.shape[2], core.shape[3]), patch)
-    return torch.searchsorted(rank, wanted + 1).where(number > 0, centre[..., None])
+    ranks = torch.arange(count, device=core.device) * stride % number.clamp_min(1)
+    center = patch_index(boxes.unflatten(-1, (2, 2)).mean(-2) - 0.5, (core.shape[2], core.shape[3]), patch)
+    return torch.searchsorted(rank, ranks + 1).where(number > 0, center[..., None])
 
 
 @torch.no_grad()
@@ -87,65 +79,58 @@ def shift(
     inside: Tensor,
     cfg: PartConfig,
     official: bool = False,
-    weighting: Literal["softmax", "uniform"] = "softmax",
-    history: bool = False,
-) -> Shifted:
+    iterations: int = ITERATIONS,
+) -> Tensor:
     r"""Competitive mean shift in feature space: prototypes move to the patches that are theirs (official code).
 
     Prototype j weighs patch i by :math:`w_{ji} = \mathrm{softmax}_i(\cos(q_j, x_i) / (T \tau_j))`. Each patch belongs to
     the prototype with the largest weight, which becomes :math:`q_j = \sum_{i \in j} w_{ji} x_i`, and its bandwidth
     :math:`\tau_j` the mean of 1 - cos over its patches. The sum is not normalised: its direction shifts, its length
-    weighs the prototype in `merge`. One that owns no patch is dead: zero, with bandwidth 1.
+    weighs the prototype in `merge`. One that owns no patch is dead: zero, with bandwidth 1. An iteration has two products.
 
     features: [B, n, D]. seeds: int64 [B, G, m] patches. inside: bool [B, G, n], patches that take part. official: patches
     outside take part as zeros, bandwidths go down to 1e-10, and the largest fp32 weight owns, ties and all; without,
-    logarithms are compared. weighting: uniform averages the own patches evenly. Each iteration has two products.
+    logarithms are compared. Returns the prototypes as seeds and after each iteration [iterations + 1, B, G, m, D].
     """
-    x, shown = _raised(features), inside[:, :, None]
-    takes_part = torch.ones_like(shown) if official else shown
-    unit, q = normalize(x, dim=-1), _at(x, seeds)
-    tau, least = x.new_full((*q.shape[:-1], 1), cfg.tau), OFFICIAL_NARROWEST if official else NARROWEST
-    similarity, stages = _cosine(q, unit) * shown, [q]
-    for _ in range(cfg.iterations):
+    x, inside = _at_least_fp32(features), inside[:, :, None]
+    takes_part = torch.ones_like(inside) if official else inside
+    unit, q = normalize(x, dim=-1), rows_at(x, seeds)
+    tau, least = x.new_full((*q.shape[:-1], 1), cfg.tau), OFFICIAL_MIN_BANDWIDTH if official else MIN_BANDWIDTH
+    similarity, history = _cosine(q, unit) * inside, [q]
+    for _ in range(iterations):
         logits = similarity / (cfg.temperature * tau)
         logits = logits.masked_fill(~takes_part, torch.finfo(logits.dtype).min)
         compared = logits.softmax(-1) if official else logits.log_softmax(-1)
-        mine = _owned(compared) & takes_part
-        count = mine.sum(-1, keepdim=True).clamp_min(1)
-        weights = 1 / count if weighting == "uniform" else compared if official else compared.exp()
-        q = _times(weights * (mine & shown), x)
-        similarity = _cosine(q, unit) * shown
-        tau = (1 - (similarity * mine).sum(-1, keepdim=True) / count).clamp_min(least)
-        stages.append(q)
-    return Shifted(q, torch.stack(stages) if history else None)
+        owned = _owned(compared) & takes_part
+        weights = compared if official else compared.exp()
+        q = _times(weights * (owned & inside), x)
+        similarity = _cosine(q, unit) * inside
+        count = owned.sum(-1, keepdim=True).clamp_min(1)
+        tau = (1 - (similarity * owned).sum(-1, keepdim=True) / count).clamp_min(least)
+        history.append(q)
+    return torch.stack(history)
 
 
 @torch.no_grad()
-def kmeans(features: Tensor, seeds: Tensor, inside: Tensor, cfg: PartConfig, history: bool = False) -> Shifted:
+def kmeans(features: Tensor, seeds: Tensor, inside: Tensor, iterations: int = ITERATIONS) -> Tensor:
     """Spherical k-means (supp. Table 1, our definition): as many clusters as seeds, as many iterations as shifts.
 
-    Each patch belongs to the centre with the largest cosine; a centre becomes the mean of the unit features of its patches
-    and stays where it has none. Arguments as for `shift`.
+    Each patch belongs to the center with the largest cosine; a center becomes the mean of the unit features of its patches
+    and stays where it has none. Arguments and result as for `shift`.
     """
-    unit = normalize(_raised(features), dim=-1)
-    centre = _at(unit, seeds)
-    stages = [centre]
-    for _ in range(cfg.iterations):
-        mine = _owned(_cosine(centre, unit)) & inside[:, :, None]
-        count = mine.sum(-1, keepdim=True)
-        centre = (_times(mine.to(unit.dtype), unit) / count.clamp_min(1)).where(count > 0, centre)
-        stages.append(centre)
-    return Shifted(centre, torch.stack(stages) if history else None)
+    unit = normalize(_at_least_fp32(features), dim=-1)
+    center = rows_at(unit, seeds)
+    history = [center]
+    for _ in range(iterations):
+        owned = _owned(_cosine(center, unit)) & inside[:, :, None]
+        count = owned.sum(-1, keepdim=True)
+        center = (_times(owned.to(unit.dtype), unit) / count.clamp_min(1)).where(count > 0, center)
+        history.append(center)
+    return torch.stack(history)
 
 
-def _raised(x: Tensor) -> Tensor:
-    """Halves as fp32."""
+def _at_least_fp32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def _at(x: Tensor, index: Tensor) -> Tensor:
-    """Rows of x [B, n, D] at int64 [B, G, m]: [B, G, m, D]."""
-    return x.gather(1, index.flatten(1)[..., None].expand(-1, -1, x.shape[-1])).unflatten(1, index.shape[1:])
 
 
 def _times(left: Tensor, right: Tensor) -> Tensor:
@@ -173,44 +158,44 @@ def _owned(scores: Tensor) -> Tensor:
 
 @torch.no_grad()
 def part_maps(prototypes: Tensor, features: Tensor) -> Tensor:
-    """How alike each patch of the whole image is to each part: [B, G, m, D], [B, n, D] -> [B, G, m, n] in [0, 1].
+    """How similar each patch of the whole image is to each part: [B, G, m, D], [B, n, D] -> [B, G, m, n] in [0, 1].
 
     Negative cosines are 0, and so is all of a dead prototype's map.
     """
-    return _cosine(_raised(prototypes), normalize(_raised(features), dim=-1)).clamp(0, 1)
+    return _cosine(_at_least_fp32(prototypes), normalize(_at_least_fp32(features), dim=-1)).clamp(0, 1)
 
 
 @torch.no_grad()
-def kept(maps: Tensor, core: Tensor, cfg: PartConfig) -> Tensor:
-    """Parts that are the object's: at least `cfg.inside` of the patches above `cfg.alike` lie in its core (the filter).
+def filter_parts(maps: Tensor, core: Tensor, cfg: PartConfig) -> Tensor:
+    """Parts that are the object's: at least 85 % of the patches above `cfg.similarity` lie in its core.
 
     maps: [B, G, m, n] from `part_maps`. core: [B, G, n], shares. Returns bool [B, G, m]; False for parts that no patch is
-    alike to. Without `cfg.filter` only dead prototypes fall out.
+    similar to. Without `cfg.filter` only dead prototypes fall out.
     """
     if not cfg.filter:
         return maps.amax(-1) > 0
-    alike = (maps > cfg.alike).float()
-    number = alike.sum(-1)
-    return ((alike * core[:, :, None]).sum(-1) / number.clamp_min(1) >= cfg.inside) & (number > 0)
+    similar = (maps > cfg.similarity).float()
+    number = similar.sum(-1)
+    return ((similar * core[:, :, None]).sum(-1) / number.clamp_min(1) >= MIN_INSIDE) & (number > 0)
 
 
 @torch.no_grad()
-def merge(prototypes: Tensor, kept: Tensor, threshold: float, official: bool = False) -> tuple[Tensor, Tensor]:
-    """Means of kept prototypes whose cosine with the first of their group is at least `threshold`.
+def merge(prototypes: Tensor, present: Tensor, threshold: float, official: bool = False) -> tuple[Tensor, Tensor]:
+    """Means of the prototypes that are present and whose cosine with the first of their group is at least `threshold`.
 
     Groups are formed in the order of seeds by prototypes that are in none yet; cosines are those before merging, means are
     of the prototypes as long as they are. official: a prototype may also join groups after its first.
-    prototypes: [B, G, m, D]. kept: bool [B, G, m]. Returns the same; each group stands at its first member, and what stands
-    elsewhere is zero and not kept.
+    prototypes: [B, G, m, D]. present: bool [B, G, m]. Returns the same; each group stands at its first member, and what
+    stands elsewhere is zero and not present.
     """
-    q = _raised(prototypes)
+    q = _at_least_fp32(prototypes)
     unit = _direction(q)
     with torch.autocast(q.device.type, enabled=False):
-        alike = unit @ unit.mT >= threshold
-    alike = (alike | torch.eye(q.shape[2], dtype=torch.bool, device=q.device)).triu() & kept[..., None, :]
-    free, groups = kept.clone(), []
+        similar = unit @ unit.mT >= threshold
+    similar = (similar | torch.eye(q.shape[2], dtype=torch.bool, device=q.device)).triu() & present[..., None, :]
+    free, groups = present.clone(), []
     for j in range(q.shape[2]):
-        group = alike[:, :, j] & free[..., j : j + 1]
+        group = similar[:, :, j] & free[..., j : j + 1]
         groups.append(group if official else group & free)
         free = free & ~group
     member = torch.stack(groups, 2)
@@ -220,13 +205,14 @@ def merge(prototypes: Tensor, kept: Tensor, threshold: float, official: bool = F
 
 
 @torch.no_grad()
-def key_points(maps: Tensor, kept: Tensor, boxes: Tensor, grid: tuple[int, int], patch: int, most: int) -> KeyPoints:
-    """The patch that is most alike to each part, for the `most` largest parts of each object; outside its box, none.
+def key_points(maps: Tensor, present: Tensor, boxes: Tensor, grid: tuple[int, int], patch: int, most: int) -> KeyPoints:
+    """The patch that is most similar to each part, by falling size, for the `most` largest parts of each object.
 
-    Size is the number of patches above a cosine of 0.9; of patches that are alike to the last bit, the mean is taken.
-    maps: [B, G, m, n] of merged parts. kept: bool [B, G, m]. boxes: [B, G, 4] pixels. grid: (h, w).
+    A key-point outside of the object's box is not present. Size is the number of patches above a cosine of 0.9; of patches
+    that are equally similar, the mean is taken. maps: [B, G, m, n] of merged parts. present: bool [B, G, m]. boxes:
+    [B, G, 4] pixels. grid: (h, w).
     """
-    area = ((maps > AREA).sum(-1) + 1) * kept
+    area = ((maps > AREA_SIMILARITY).sum(-1) + 1) * present
     part = area.sort(dim=-1, descending=True, stable=True).indices
     peak = (maps == maps.amax(-1, keepdim=True)).float()
     y, x = (torch.arange(side, device=maps.device) * patch + (patch - 1) / 2 for side in grid)
@@ -237,4 +223,21 @@ def key_points(maps: Tensor, kept: Tensor, boxes: Tensor, grid: tuple[int, int],
     edge = xy + 0.5
     inside = ((edge >= boxes[:, :, None, :2]) & (edge < boxes[:, :, None, 2:])).all(-1)
     visited = torch.arange(maps.shape[2], device=maps.device) < most
-    return KeyPoints(xy, kept.gather(-1, part) & inside & visited, part)
+    return KeyPoints(xy, present.gather(-1, part) & inside & visited)
+
+
+@torch.no_grad()
+def part_extents(maps: Tensor, present: Tensor, core: Tensor, similarity: float, patch: int) -> KeyPoints:
+    """Centers of the top, left, bottom and right-most patches of each part within the core (ours).
+
+    maps: [B, G, m, n]. present: bool [B, G, m]. core: [B, G, h, w]. Returns 4 m places per object.
+    """
+    height, width = core.shape[-2:]
+    area = (maps > similarity) & (core > 0).flatten(2)[:, :, None] & present[..., None]
+    index = torch.arange(height * width, device=maps.device)
+    y, x = (index // width).expand(area.shape), (index % width).expand(area.shape)
+    # Any of several patches that are equally far out.
+    ends = [torch.where(area, key, height + width).argmin(-1) for key in (y, x, -y, -x)]
+    outermost = torch.stack(ends, -1).flatten(2)
+    xy = torch.stack([outermost % width, outermost // width], -1) * patch + (patch - 1) / 2
+    return KeyPoints(xy, area.any(-1)[..., None].expand(*present.shape, 4).flatten(2))

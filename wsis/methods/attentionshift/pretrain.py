@@ -1,47 +1,50 @@
 """A transformer whose learned tokens already look for objects: what AttentionShift's tiny runs start from.
 
-The release trains its tokens over half a million images. A laptop has minutes, so that the tiny preset starts where that
-training would have got to: `python -m wsis pretrain vit_hybrid_points` teaches tokens class and place of the objects of
-other scenes, from one point each, and beside that what hidden patches hold. Masks and boxes are not looked at.
-`vit_mobile_points` is the like for photographs: on the convolutions of MobileNetV2, from your own clicked pictures.
+The release trains its tokens over half a million images. A laptop has minutes. The tiny preset therefore starts where that
+training would have got to: `python -m wsis pretrain vit_hybrid_points` trains tokens to find class and place of the objects
+of other scenes, from one point each, and to reconstruct what hidden patches hold. Masks and boxes are not read.
+`vit_mobile_points` is the same for photographs: on the convolutions of MobileNetV2, from your own clicked images.
 """
 
 import torch
 from timm.layers.norm_act import freeze_batch_norm_2d
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, interpolate, layer_norm, pad
+from torch.nn.functional import interpolate, layer_norm, pad
 
 from wsis.core.config import changed
 from wsis.core.types import Batch, Dataset
 from wsis.data.transforms import ShortSide, collate
 from wsis.evaluation.features import auc
 from wsis.methods.attentionshift.config import TINY
+from wsis.methods.attentionshift.detector import image_sizes
+from wsis.methods.attentionshift.labels import match_tokens
 from wsis.methods.attentionshift.model import Encoder, TokenHeads
-from wsis.methods.attentionshift.objective import match_tokens, token_terms
-from wsis.methods.attentionshift.verbs import clicks_of, divisible, sizes_of
+from wsis.methods.attentionshift.objective import token_terms
+from wsis.methods.attentionshift.verbs import clicks_of, divisible
 from wsis.models.pyramids import build_pyramid
 from wsis.models.vit import HYBRIDS, build_vit
+from wsis.ops.patches import covered_patches
 from wsis.ops.rollout import rollout_rows
 from wsis.training.schedule import Schedule
 from wsis.weak.simulate import with_points
 
 AUGMENT = ShortSide(short=(64,), long=128, flip=0.5)
 PHOTOS = ShortSide(short=(160,), long=256, flip=0.5)
-PHOTO_TOKENS = 24  # pictures hold more objects than scenes
+PHOTO_TOKENS = 24  # photographs hold more objects than scenes
 SCHEDULE = Schedule(1500, 16, "adamw", 5e-4, "poly", betas=(0.9, 0.98), weight_decay=0.05, warmup=40, clip=1.0)
 HIDDEN = 0.5  # of the patches
 FIRST = 500
-"""Steps in which only what is hidden teaches: attention learns to look near before it learns to find."""
+"""Steps in which the hidden patches alone are supervised: attention learns to look near before it learns to find."""
 PLACE = 2.0  # weight of a token's place; at the published 10 the classes wait for long
 
 
 class PointFinder(nn.Module):
     """Learned tokens that find points, among patches of which some are hidden. Call: a batch with points -> terms.
 
-    The layers start as those of vit_tiny_mae, the tokens at places spread over the image. At first only hidden patches
-    teach. They show the tokens' mean, so that what they learn of attention, to tell from the neighbours what is there,
-    the tokens share. The target is the feature of the convolutional stem as it comes. below: weights of that stem, see
-    `build_pyramid`. first: steps in which only hidden patches teach.
+    The layers start as those of vit_tiny_mae, the tokens at places spread over the image. In the first steps only hidden
+    patches are supervised, by the features of the convolutional stem as it comes. They show the tokens' mean, and the
+    tokens thus share what these patches learn of attention: to infer from the neighbors what is there. stem_weights: of
+    that stem, see `build_pyramid`. first: the number of these steps.
     """
 
     step: Tensor
@@ -50,7 +53,7 @@ class PointFinder(nn.Module):
         self,
         classes: int,
         backbone: str = "vit_hybrid",
-        below: str = "shipped",
+        stem_weights: str = "shipped",
         first: int = FIRST,
         tokens: int = TINY.tokens.count,
     ) -> None:
@@ -59,34 +62,35 @@ class PointFinder(nn.Module):
         self.cfg = changed(TINY, classes=classes, backbone=backbone, weights="random", **{"tokens.count": tokens})
         self.encoder = Encoder(self.cfg)
         self.register_buffer("step", torch.zeros((), dtype=torch.long))
-        own, mae = self.encoder.vit.backbone.state_dict(), build_vit("vit_tiny", "mae").backbone.state_dict()
-        shared = {k: v for k, v in mae.items() if k in own and not k.startswith("patch_embed")}
-        self.encoder.vit.backbone.load_state_dict(own | shared)
-        stem, table = self.encoder.vit.backbone.patch_embed.proj, self.encoder.vit.backbone.pos_embed
+        transformer = self.encoder.vit.backbone
+        fresh, mae = transformer.state_dict(), build_vit("vit_tiny", "mae").backbone.state_dict()
+        shared = {k: v for k, v in mae.items() if k in fresh and not k.startswith("patch_embed")}
+        transformer.load_state_dict(fresh | shared)
+        stem, table = transformer.patch_embed.proj, transformer.pos_embed
         self.encoder.positions = nn.Parameter(spread(table.detach(), self.cfg.tokens.count))
         self.heads = TokenHeads(self.encoder.width, self.cfg)
         convolutions, stride = HYBRIDS[backbone]
-        self.teacher = build_pyramid(convolutions, below, output_stride=stride).eval().requires_grad_(False)
-        if backbone == "vit_mobile":  # ImageNet's features are better than what few pictures would make of them
+        self.teacher = build_pyramid(convolutions, stem_weights, output_stride=stride).eval().requires_grad_(False)
+        if backbone == "vit_mobile":  # ImageNet's features are better than what few images would make of them
             freeze_batch_norm_2d(self.teacher.network)  # as below the transformer
             stem.stages.requires_grad_(False)
         stem.stages.load_state_dict(self.teacher.network.state_dict())
-        self.tell = nn.Linear(self.encoder.width, self.teacher.channels[-1])
+        self.reconstruct = nn.Linear(self.encoder.width, self.teacher.channels[-1])
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         batch = divisible(batch, self.encoder.patch)
         with torch.no_grad():
-            wanted = self.teacher.eval()(batch.images)[-1].flatten(2).mT
-            wanted = layer_norm(wanted.float(), wanted.shape[-1:])
+            target = self.teacher.eval()(batch.images)[-1].flatten(2).mT
+            target = layer_norm(target.float(), target.shape[-1:])
         first = self.step < self.first
         self.step += self.training
-        hidden = first & (torch.rand(wanted.shape[:2], device=wanted.device) < HIDDEN)
-        seen = self.encoder(batch.images, attention=False, hidden=hidden)
-        told = self.tell(seen.features.flatten(2).mT).float()
-        clicks, sizes, (logits, place) = clicks_of(batch), sizes_of(batch), self.heads(seen.tokens)
-        matched = match_tokens(logits, place, clicks, sizes, self.cfg.tokens)
-        terms = token_terms(logits, place, clicks, matched, sizes)
-        error = (told - wanted).square().mean(-1)
+        hidden = first & (torch.rand(target.shape[:2], device=target.device) < HIDDEN)
+        encoded = self.encoder(batch.images, attention=False, hidden=hidden)
+        reconstruction = self.reconstruct(encoded.features.flatten(2).mT).float()
+        clicks, sizes, (logits, places) = clicks_of(batch), image_sizes(batch.valid), self.heads(encoded.tokens)
+        tokens = match_tokens(logits, places, clicks, sizes)
+        terms = token_terms(logits, places, clicks, tokens, sizes)
+        error = (reconstruction - target).square().mean(-1)
         terms["hidden"] = (error * hidden).sum() / hidden.sum().clamp(min=1)
         total = torch.where(first, terms["hidden"], terms["token_class"] + PLACE * terms["token_place"])
         return {**terms, "total": total}
@@ -101,35 +105,31 @@ def spread(table: Tensor, count: int) -> Tensor:
 
 @torch.no_grad()
 def quality(model: nn.Module, val: Dataset) -> dict[str, float]:
-    """What the tokens of clicks know of scenes they have not seen.
+    """How well the tokens of clicks do on scenes that they were not trained on.
 
     class_accuracy: of the tokens' classes. place_error: L1 in image sides. attention_auc: how well the attention of the
-    last layer, and that rolled out over the last four, tells the object's patches from all others.
+    last layer, and that rolled out over the last four, separates the object's patches from all others.
     """
     assert isinstance(model, PointFinder)
     model.eval()
-    right, far, aucs = [], [], {1: [], 4: []}
+    correct, errors, aucs = [], [], {1: [], 4: []}
     for index in range(len(val)):
         sample = with_points(val[index], "box_center")
         assert sample.truth is not None
         batch = divisible(collate([sample]).to(next(model.parameters()).device), model.encoder.patch)
-        clicks, seen = clicks_of(batch), model.encoder(batch.images)
-        logits, place = model.heads(seen.tokens)
-        tokens = match_tokens(logits, place, clicks, sizes_of(batch), model.cfg.tokens)
-        n = seen.features[0, 0].numel()
-        right.append(logits[0, tokens[0]].argmax(1).eq(clicks.labels[0]).float().cpu())
-        far.append((place[0, tokens[0]] - clicks.xy[0] / sizes_of(batch)).abs().sum(1).cpu())
-        maps = rollout_rows(seen.layers, tokens + 1 + n)[0, :, :, 1 : 1 + n].cpu()
-        masks = _padded(sample.truth.masks, batch.images.shape[-2:])
-        on = avg_pool2d(masks[:, None], model.encoder.patch).flatten(1) >= 0.5
-        for layers, found in aucs.items():
-            found += [auc(m.numpy(), o.numpy()) for m, o in zip(maps[layers - 1], on, strict=True) if o.any()]
-    figures = {"class_accuracy": torch.cat(right).mean(), "place_error": torch.cat(far).mean()}
+        clicks, sizes, encoded = clicks_of(batch), image_sizes(batch.valid), model.encoder(batch.images)
+        logits, places = model.heads(encoded.tokens)
+        tokens = match_tokens(logits, places, clicks, sizes)
+        n = encoded.features[0, 0].numel()
+        correct.append(logits[0, tokens[0]].argmax(1).eq(clicks.labels[0]).float().cpu())
+        errors.append((places[0, tokens[0]] - clicks.xy[0] / sizes).abs().sum(1).cpu())
+        maps = rollout_rows(encoded.layers, tokens + 1 + n)[0, :, :, 1 : 1 + n].cpu()
+        (height, width), masks = batch.images.shape[-2:], sample.truth.masks
+        masks = pad(masks, (0, width - masks.shape[2], 0, height - masks.shape[1]))
+        objects = covered_patches(masks, model.encoder.patch)
+        for layers, values in aucs.items():
+            pairs = zip(maps[layers - 1], objects, strict=True)
+            values += [auc(m.numpy(), o.numpy()) for m, o in pairs if o.any()]
+    figures = {"class_accuracy": torch.cat(correct).mean(), "place_error": torch.cat(errors).mean()}
     figures |= {f"attention_auc_{k}": torch.tensor(v).nanmean() for k, v in aucs.items()}
     return {name: round(float(value), 4) for name, value in figures.items()}
-
-
-def _padded(masks: Tensor, size: torch.Size) -> Tensor:
-    """Masks [K, H, W] as fp32 at the size of their padded image."""
-    height, width = masks.shape[1:]
-    return pad(masks.float(), (0, size[1] - width, 0, size[0] - height))

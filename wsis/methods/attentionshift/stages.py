@@ -1,12 +1,13 @@
-"""The steps of a full AttentionShift run, from one point per object to a trained network and its figures.
+"""The stages of a full AttentionShift run, from one point per object to a trained network and its figures.
 
     network -> labels -> evaluation
 
-Reports compare with the truth where there is one; no loss reads it.
+Reports compare with the ground truth where there is one; no loss reads it.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,31 +15,40 @@ from torchvision.ops import masks_to_boxes
 
 from wsis.core.files import read_json, write_json
 from wsis.core.types import Batch, Instances
-from wsis.data.coco_json import write_instances
 from wsis.data.masks import box_pixels
-from wsis.data.transforms import collate, resize, short_side
-from wsis.data.wrappers import category_ids, ground_truths, samples
+from wsis.data.transforms import resize, short_side
+from wsis.data.wrappers import ground_truths, samples
 from wsis.evaluation.features import FeatureSimilarity
 from wsis.evaluation.instances import iou_by_size, voc_ap
 from wsis.methods.attentionshift.config import AttentionShiftConfig
-from wsis.methods.attentionshift.verbs import build, divisible, loss, predict, pseudo_labels, restore, training_data
-from wsis.training.stages import Stage, Workspace
+from wsis.methods.attentionshift.verbs import (
+    build,
+    divisible,
+    label_images,
+    loss,
+    predict,
+    restore,
+    targets,
+    training_data,
+)
+from wsis.training.stages import Report, Stage, Workspace, first_process, numbers, predictions, write_masks
 
 Curve = list[dict[str, float]]
+CURVE = "similarity.json"
 
 
 def stages(cfg: AttentionShiftConfig) -> list[Stage]:
     """The stages of `cfg` in order."""
-    everything = tuple(vars(cfg))
+    every, network = tuple(vars(cfg)), ("network",)
     return [
-        Stage(name="network", artefact="network.safetensors", run=train_network, settings=everything),
-        Stage(name="labels", artefact="pseudo_train.json", run=make_labels, settings=everything, needs=("network",)),
-        Stage(name="evaluation", artefact="", run=evaluate, settings=everything, needs=("network",)),
+        Stage(name="network", artefact="network.safetensors", run=train_network, settings=every),
+        Stage(name="labels", artefact="pseudo_train.json", run=make_labels, settings=every, needs=network),
+        Stage(name="evaluation", artefact="", run=evaluate, settings=every, needs=network),
     ]
 
 
-def train_network(workspace: Workspace) -> dict[str, Any]:
-    """The network, taught by labels that it makes itself in every step.
+def train_network(workspace: Workspace) -> Report:
+    """Train the network with labels that it makes itself in every step.
 
     Report: `similarity`, one row per measurement (supp. Fig. 1), with the step, and what the claims compare.
     """
@@ -48,10 +58,9 @@ def train_network(workspace: Workspace) -> dict[str, Any]:
     def step_loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
         if step in due:
             measure(workspace, network, step)
-        return loss(network, batch, None, cfg)
+        return loss(network, batch, targets(network, batch, cfg), cfg)
 
-    data = training_data(workspace.train, cfg)
-    model = workspace.fit("network", build(cfg), step_loss, data, cfg.network)
+    model = workspace.fit("network", build(cfg), step_loss, training_data(workspace.train, cfg), cfg.network)
     if due:
         measure(workspace, model, cfg.network.steps)
     curve = read_curve(workspace)
@@ -65,7 +74,7 @@ def measured_at(cfg: AttentionShiftConfig) -> set[int]:
 
 def read_curve(workspace: Workspace) -> Curve:
     """The measurements so far, in order."""
-    path = workspace.path("similarity.json")
+    path = workspace.path(CURVE)
     return read_json(path) if path.exists() else []
 
 
@@ -74,90 +83,82 @@ def summary(curve: Curve) -> dict[str, float]:
 
     Object and background are compared patch by patch, objects with objects by their means, see `FeatureSimilarity`.
     """
-    after = curve[1:]
 
-    def over(name: str, rows: Curve) -> float:
+    def mean(name: str, rows: Curve) -> float:
         return sum(row[name] for row in rows) / len(rows)
 
+    after = curve[1:]
     return {
-        "foreground_background": over("foreground_background_patches", after),
-        "inter_class": over("inter_class", after),
-        "intra_class_early": over("intra_class", after[: len(after) // 2]),
+        "foreground_background": mean("foreground_background_patches", after),
+        "inter_class": mean("inter_class", after),
+        "intra_class_early": mean("intra_class", after[: len(after) // 2]),
         "intra_class_end": after[-1]["intra_class"],
     }
 
 
 @torch.no_grad()
 def measure(workspace: Workspace, network: nn.Module, step: int) -> None:
-    """Add how alike features are on validation images; the truth is read to measure only (spec: supp. Fig. 1)."""
+    """Add how similar features are on validation images to the curve (supp. Fig. 1)."""
     if workspace.val is None or not workspace.is_first:
         return
     cfg, model = workspace.cfg, getattr(network, "module", network)
     model.eval()
-    found = FeatureSimilarity(cfg.classes, model.encoder.width)
+    patch, similarity = model.encoder.patch, FeatureSimilarity(cfg.classes, model.encoder.width)
     for index in range(min(cfg.statistics.images, len(workspace.val))):
         sample = workspace.val[index]
         if sample.truth is not None:
             sample = resize(sample, short_side(sample.size, cfg.size.test_short, cfg.size.test_long))
-            batch = divisible(collate([sample]).to(workspace.device), model.encoder.patch)
-            features = model.encoder(batch.images, attention=False).features
-            found.update(features, [sample.truth], model.encoder.patch)
+            images = divisible(workspace.batch(sample), patch).images
+            similarity.update(model.encoder(images, attention=False).features, [sample.truth], patch)
     model.train()
     curve = [row for row in read_curve(workspace) if row["step"] < step]
-    write_json(workspace.path("similarity.json"), [*curve, {"step": step, **found.result()}])
+    write_json(workspace.path(CURVE), [*curve, {"step": step, **similarity.result()}])
 
 
+@first_process
 @torch.no_grad()
-def make_labels(workspace: Workspace) -> dict[str, Any]:
-    """One mask per point of the training images, as COCO JSON, so that any segmenter can learn from them.
+def make_labels(workspace: Workspace) -> Report:
+    """One mask per point of the training images, as COCO JSON, from which any segmenter can learn.
 
-    Report: how many, and the IoU with the truth, where it is known, of the masks, and of the pseudo boxes that they lie in.
+    Report: their number and, where the ground truth is known, the IoU of the masks, and of the pseudo boxes around them.
     """
-    cfg, path = workspace.cfg, workspace.path("pseudo_train.json")
-    if not workspace.is_first:
-        return {}
+    cfg = workspace.cfg
     model = restore(cfg, workspace.folder).to(workspace.device).eval()
-    made, boxes = [], []
-    for sample in samples(workspace.train):
-        (found,), trace = pseudo_labels(model, collate([sample]).to(workspace.device), cfg, trace=True)
-        made.append(found.to("cpu"))
-        boxes.append(boxed(made[-1], trace.steps["boxes"][0].cpu(), sample.size, cfg))
-    rows = zip(samples(workspace.train), made, strict=True)
-    count = write_instances(path, rows, workspace.train.classes, category_ids(workspace.train))
+    boxes: list[Instances] = []
+
+    def masks() -> Iterator[Instances]:
+        for sample in samples(workspace.train):
+            (instances,), labels = label_images(model, workspace.batch(sample), cfg)
+            assert labels is not None
+            boxes.append(box_masks(instances.to("cpu"), labels.boxes[0].cpu(), sample.size, cfg))
+            yield instances
+
+    report = write_masks(workspace, workspace.path("pseudo_train.json"), masks())
     truth = ground_truths(workspace.train)
-    if truth is None:
-        return {"masks": count}
-    box_iou = iou_by_size(boxes, [bounded(t) for t in truth])["mIoU"]
-    return {"masks": count, **iou_by_size(made, truth), "box_IoU": box_iou}
+    return report if truth is None else report | {"box_IoU": iou_by_size(boxes, [bounds(t) for t in truth])["mIoU"]}
 
 
-def boxed(found: Instances, boxes: Tensor, size: tuple[int, int], cfg: AttentionShiftConfig) -> Instances:
-    """`found` with its pseudo boxes [G, 4], at the size of inference, as masks of an image of `size`."""
+def box_masks(instances: Instances, boxes: Tensor, size: tuple[int, int], cfg: AttentionShiftConfig) -> Instances:
+    """Objects with their pseudo boxes [G, 4], at the size of inference, as masks of an image of `size`."""
     small = short_side(size, cfg.size.test_short, cfg.size.test_long)
     ratio = torch.tensor([size[1] / small[1], size[0] / small[0]]).repeat(2)
-    return replace(found, masks=box_pixels(boxes * ratio, size))
+    return replace(instances, masks=box_pixels(boxes * ratio, size))
 
 
-def bounded(truth: Instances) -> Instances:
+def bounds(truth: Instances) -> Instances:
     """Objects with their boxes as masks."""
     filled = truth[truth.masks.flatten(1).any(1)]
     boxes = masks_to_boxes(filled.masks) + torch.tensor([0.0, 0.0, 1.0, 1.0])
     return replace(filled, masks=box_pixels(boxes, filled.masks.shape[1:]))
 
 
-@torch.no_grad()
-def evaluate(workspace: Workspace) -> dict[str, Any]:
+@first_process
+def evaluate(workspace: Workspace) -> Report:
     """VOC mask AP on the validation images, all of the area under the curve; `_11point` as the release counts."""
     cfg = workspace.cfg
-    if workspace.val is None or not workspace.is_first:
-        return {}
-    truth = ground_truths(workspace.val)
-    if truth is None:
-        return {}
     model = restore(cfg, workspace.folder).to(workspace.device).eval()
-    images = (collate([sample]).images.to(workspace.device) for sample in samples(workspace.val))
-    found = [predict(model, image, cfg)[0].to("cpu") for image in images]
-    figures = voc_ap(found, truth, cfg.classes)
-    older = voc_ap(found, truth, cfg.classes, interpolation="11point")
-    named = figures | {f"{name}_11point": value for name, value in older.items()}
-    return {name: value for name, value in named.items() if isinstance(value, float) and value == value}
+    pair = predictions(workspace, partial(predict, model, cfg=cfg))
+    if pair is None:
+        return {}
+    older = voc_ap(*pair, cfg.classes, interpolation="11point")
+    return numbers(voc_ap(*pair, cfg.classes) | {f"{name}_11point": value for name, value in older.items()})
