@@ -9,7 +9,7 @@ from torch.nn.functional import interpolate, pad
 from benchmarks.measure import Case, Size
 from wsis.core.types import ExtremePoints, Sample
 from wsis.methods.exits.config import SizeConfig
-from wsis.methods.exits.crops import CropAugment, Window, paste, window
+from wsis.methods.exits.crops import CropAugment, Window, paste
 
 # `pixels` is the side of the crops, `instances` their number in one image of this size
 HEIGHT, WIDTH = 480, 640
@@ -27,7 +27,7 @@ def boxes(size: Size) -> Tensor:
 
 
 def _objects(size: Size, device: torch.device) -> tuple[list[Sample], SizeConfig]:
-    """One sample per object of one smooth picture. Images are read and cropped by the processor, whatever the device."""
+    """One sample per object of one smooth image. Images are read and cropped by the processor, whatever the device."""
     generator = torch.Generator().manual_seed(0)
     small = torch.randint(0, 256, (1, 3, 30, 40), generator=generator).float()
     image = interpolate(small, (HEIGHT, WIDTH), mode="bilinear")[0].to(torch.uint8)
@@ -45,28 +45,28 @@ def fast_crops(samples: list[Sample], cfg: SizeConfig) -> tuple[Tensor, Tensor]:
 
 
 def plain_crops(samples: list[Sample], cfg: SizeConfig) -> tuple[Tensor, Tensor]:
-    """The window from nine slices of the picture, for image and mask of the image's extent; resized by PIL."""
+    """The window from nine slices of the image, for image and mask of the image's extent; resized by PIL."""
     images, valid = [], []
     for sample in samples:
         assert sample.extreme_points is not None
-        shown = window(sample.extreme_points.boxes[0])
+        window = Window.around(sample.extreme_points.boxes[0])
         for source, out, kind in (
             (sample.image.double(), images, Image.Resampling.BILINEAR),
             (torch.ones(1, HEIGHT, WIDTH, dtype=torch.float64), valid, Image.Resampling.NEAREST),
         ):
-            pixels = nine_slices(source, shown, reflect=out is images).permute(1, 2, 0).to(torch.uint8).numpy()
-            picture = Image.fromarray(pixels if out is images else pixels[..., 0])
-            resized = torch.from_numpy(np.array(picture.resize((cfg.crop, cfg.crop), kind)))
+            pixels = nine_slices(source, window, reflect=out is images).permute(1, 2, 0).to(torch.uint8).numpy()
+            pil_image = Image.fromarray(pixels if out is images else pixels[..., 0])
+            resized = torch.from_numpy(np.array(pil_image.resize((cfg.crop, cfg.crop), kind)))
             out.append(resized.view(cfg.crop, cfg.crop, -1).permute(2, 0, 1))
     return torch.stack(images), torch.cat(valid).bool()
 
 
-def nine_slices(source: Tensor, shown: Window, reflect: bool) -> Tensor:
+def nine_slices(source: Tensor, window: Window, reflect: bool) -> Tensor:
     """The part of the window within the image, and the four sides and corners beyond: float64 [D, h, w]."""
-    width, height = shown.x1 - shown.x0, shown.y1 - shown.y0
+    width, height = window.x1 - window.x0, window.y1 - window.y0
     out = torch.zeros(len(source), height, width, dtype=torch.float64)
-    for to_y, from_y, back_y in _parts(shown.y0, shown.y1, source.shape[1]):
-        for to_x, from_x, back_x in _parts(shown.x0, shown.x1, source.shape[2]):
+    for to_y, from_y, back_y in _parts(window.y0, window.y1, source.shape[1]):
+        for to_x, from_x, back_x in _parts(window.x0, window.x1, source.shape[2]):
             part = source[:, from_y, from_x]
             if (back_y or back_x) and not reflect:
                 continue
@@ -90,23 +90,23 @@ def _masks(size: Size, device: torch.device) -> tuple[Tensor, list[Window], Tens
     generator = torch.Generator().manual_seed(size.instances)
     small = torch.rand(size.instances, 1, size.pixels // 16, size.pixels // 16, generator=generator)
     probability = interpolate(small, (size.pixels, size.pixels), mode="bilinear")[:, 0]
-    found = boxes(size)
-    windows = [window(box) for box in found]
-    return probability.to(device), windows, found.to(device), (HEIGHT, WIDTH), THRESHOLD
+    corners = boxes(size)
+    windows = [Window.around(box) for box in corners]
+    return probability.to(device), windows, corners.to(device), (HEIGHT, WIDTH), THRESHOLD
 
 
 def plain_paste(
-    probability: Tensor, windows: list[Window], found: Tensor, size: tuple[int, int], threshold: float
+    probability: Tensor, windows: list[Window], corners: Tensor, size: tuple[int, int], threshold: float
 ) -> Tensor:
     """A map of the whole image in double precision for every object and for its box."""
     masks = []
-    for crop, shown, (x0, y0, x1, y1) in zip(probability, windows, found.int().tolist(), strict=True):
+    for crop, window, (x0, y0, x1, y1) in zip(probability, windows, corners.int().tolist(), strict=True):
         box = torch.zeros(size, dtype=torch.float64, device=probability.device)
         box[y0:y1, x0:x1] = 1
-        sides = (shown.y1 - shown.y0, shown.x1 - shown.x0)
+        sides = (window.y1 - window.y0, window.x1 - window.x0)
         stretched = interpolate(crop[None, None].double(), sides, mode="bilinear")
-        around = (shown.x0, size[1] - shown.x1, shown.y0, size[0] - shown.y1)  # what is negative is cut
-        masks.append(pad(stretched, around)[0, 0] * box > threshold)
+        margins = (window.x0, size[1] - window.x1, window.y0, size[0] - window.y1)  # what is negative is cut
+        masks.append(pad(stretched, margins)[0, 0] * box > threshold)
     return torch.stack(masks)
 
 

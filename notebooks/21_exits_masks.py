@@ -36,7 +36,7 @@ from wsis.core import Instances, changed, read_json, sources
 from wsis.data import World, box_pixels, category_ids, collate, write_instances
 from wsis.experiments.tables.exits import TABLES
 from wsis.methods import exits
-from wsis.methods.exits.crops import CropAugment, paste, window
+from wsis.methods.exits.crops import CropAugment, Window, paste
 from wsis.methods.exits.model import Outputs
 from wsis.methods.exits.objective import box_masks, box_tightness, crf_target, objective
 
@@ -318,7 +318,7 @@ viz.show(panels, rows=("clicks", *made), size=1.6, title="One mask for every ann
 # %%
 def pasted(sample, probability, threshold):  # masks of an image, from those of its crops
     e = sample.extreme_points
-    shown = [window(box) for box in e.boxes]
+    shown = [Window.around(box) for box in e.boxes]
     masks = paste(probability, shown, e.boxes, sample.size, threshold)
     return Instances.make(masks, e.labels, ids=e.ids)
 

@@ -17,7 +17,7 @@ from wsis.core.types import ExtremePoints, Instances, Sample
 from wsis.data.transforms import collate, resize
 from wsis.methods.exits import crops as crops_module
 from wsis.methods.exits.config import SizeConfig
-from wsis.methods.exits.crops import CropAugment, ObjectCrops, Window, jitter, paste, to_crop, window
+from wsis.methods.exits.crops import CropAugment, ObjectCrops, Window, jitter, paste, to_crop
 from wsis.weak.simulate import extreme_points_from_masks, with_extreme_points
 
 CFG = SizeConfig(crop=64)
@@ -100,12 +100,12 @@ windows = st.builds(
 
 
 def test_the_test_window_is_the_box_grown_by_three_tenths_about_its_center():
-    assert window(torch.tensor([100.0, 40, 300, 140])) == Window(70, 25, 331, 156)  # 130 %, and a pixel
+    assert Window.around(torch.tensor([100.0, 40, 300, 140])) == Window(70, 25, 331, 156)  # 130 %, and a pixel
 
 
 def test_windows_are_whole_pixels_rounded_outward(tight):
-    shown = window(torch.tensor([10.2, 10.2, 13.9, 13.9]))
-    assert shown == Window(10, 10, 15, 15)
+    window = Window.around(torch.tensor([10.2, 10.2, 13.9, 13.9]))
+    assert window == Window(10, 10, 15, 15)
 
 
 def draws(seed, count=1):
@@ -117,16 +117,16 @@ def draws(seed, count=1):
 def test_training_windows_hold_the_box_and_span_at_most_1_6_of_it(seed, width, height):
     """The object spans at least 62.5 % of each axis, but for rounding to whole pixels and the release's pixel."""
     box = torch.tensor([30.0, 20.0, 30 + width, 20 + height], dtype=torch.float64)
-    shown = window(box, draws(seed)[0])
-    assert shown.x0 <= 30 and shown.y0 <= 20 and shown.x1 >= 30 + width and shown.y1 >= 20 + height
-    assert shown.x1 - shown.x0 <= 1.6 * width + 3
-    assert shown.y1 - shown.y0 <= 1.6 * height + 3
+    window = Window.around(box, draws(seed)[0])
+    assert window.x0 <= 30 and window.y0 <= 20 and window.x1 >= 30 + width and window.y1 >= 20 + height
+    assert window.x1 - window.x0 <= 1.6 * width + 3
+    assert window.y1 - window.y0 <= 1.6 * height + 3
 
 
 def test_training_windows_reach_their_bound_and_are_1_3_boxes_on_average():
     sizes = [
         (w.x1 - w.x0, w.y1 - w.y0)
-        for w in (window(torch.tensor([0.0, 0, 1e4, 1e4]), chance) for chance in draws(1, 4000))
+        for w in (Window.around(torch.tensor([0.0, 0, 1e4, 1e4]), chance) for chance in draws(1, 4000))
     ]
     sizes = torch.tensor(sizes) / 1e4
     assert_close(sizes.mean(0), torch.tensor([1.3, 1.3]), atol=0.01, rtol=0)
@@ -135,39 +135,39 @@ def test_training_windows_reach_their_bound_and_are_1_3_boxes_on_average():
 
 def test_what_one_side_gets_the_other_does_not():
     """With all margins full, the share says where the box lies in its window."""
-    shown = window(torch.tensor([0.0, 0, 100, 100]), [1, 1, 1, 1, 1, 0, 0.5])
-    assert (shown.x0, shown.x1, shown.y0, shown.y1) == (-60, 101, 0, 161)
+    window = Window.around(torch.tensor([0.0, 0, 100, 100]), [1, 1, 1, 1, 1, 0, 0.5])
+    assert (window.x0, window.x1, window.y0, window.y1) == (-60, 101, 0, 161)
 
 
 def test_half_of_the_training_windows_are_mirrored_and_no_other_is():
     box = torch.tensor([0.0, 0, 100, 100])
-    mirrored = [window(box, chance).mirrored for chance in draws(2, 1000)]
+    mirrored = [Window.around(box, chance).mirrored for chance in draws(2, 1000)]
     assert 440 < sum(mirrored) < 560
-    assert not window(box).mirrored
+    assert not Window.around(box).mirrored
 
 
 # ---------------------------------------------------------------- coordinates
 
 
-def moved(xy, shown, size=64):
+def moved(xy, window, size=64):
     """Points [K, 4, 2] of the image in pixels of its crop."""
     labels = torch.zeros(len(xy), dtype=torch.long)
-    return to_crop(ExtremePoints(xy=xy, labels=labels, ids=labels), shown, size).xy
+    return to_crop(ExtremePoints(xy=xy, labels=labels, ids=labels), window, size).xy
 
 
-def back(xy, shown, size=64):
+def back(xy, window, size=64):
     """The inverse of `moved`, from where the crop's corners came from."""
-    if shown.mirrored:
+    if window.mirrored:
         xy = torch.stack([size - 1 - xy[..., 0], xy[..., 1]], -1)[:, [0, 3, 2, 1]]
-    low = torch.tensor([shown.x0, shown.y0])
-    return (xy + 0.5) * (torch.tensor([shown.x1, shown.y1]) - low) / size + low - 0.5
+    low = torch.tensor([window.x0, window.y0])
+    return (xy + 0.5) * (torch.tensor([window.x1, window.y1]) - low) / size + low - 0.5
 
 
 @given(windows, st.sampled_from([16, 64, 512]), st.integers(0, 2**31))
 @settings(max_examples=100, deadline=None)
-def test_points_come_back_from_the_crop(shown, size, seed):
+def test_points_come_back_from_the_crop(window, size, seed):
     xy = 1000 * torch.rand(5, 4, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    assert_close(back(moved(xy, shown, size), shown, size), xy, atol=1e-4, rtol=0)
+    assert_close(back(moved(xy, window, size), window, size), xy, atol=1e-4, rtol=0)
 
 
 def test_corners_of_the_window_are_corners_of_the_crop():
@@ -185,11 +185,11 @@ def test_a_mirrored_crop_changes_sides_and_the_names_of_left_and_right():
 # ---------------------------------------------------------------- crops
 
 
-def unstretched(image, shown, fill):
+def unstretched(image, window, fill):
     """The crop of a square window at its own size: without a margin the window is the box and the release's pixel."""
-    side = shown.x1 - shown.x0
-    low = torch.tensor([shown.x0, shown.y0])
-    high = torch.tensor([shown.x1, shown.y1]) - 2  # the last pixel of the box
+    side = window.x1 - window.x0
+    low = torch.tensor([window.x0, window.y0])
+    high = torch.tensor([window.x1, window.y1]) - 2  # the last pixel of the box
     xy = torch.stack([low, low, high, high])[None].float()
     points = ExtremePoints(xy=xy, labels=torch.tensor([0]), ids=torch.tensor([1]))
     sample = Sample(image=image, image_id=1, extreme_points=points)
@@ -197,18 +197,18 @@ def unstretched(image, shown, fill):
 
 
 @pytest.mark.parametrize(
-    "shown", [Window(2, 1, 6, 5), Window(-4, -3, 9, 10), Window(-15, -13, 20, 22), Window(3, 4, 33, 34)]
+    "window", [Window(2, 1, 6, 5), Window(-4, -3, 9, 10), Window(-15, -13, 20, 22), Window(3, 4, 33, 34)]
 )
 @pytest.mark.parametrize("fill", ["reflect", "wrap"])
-def test_pixels_beyond_the_border_are_those_of_numpys_pad(tight, shown, fill):
+def test_pixels_beyond_the_border_are_those_of_numpys_pad(tight, window, fill):
     """Windows inside, around, and more than one image beyond, at their own size."""
     image = torch.arange(3 * 6 * 7, dtype=torch.uint8).view(3, 6, 7)
-    crop = unstretched(image, shown, fill)
+    crop = unstretched(image, window, fill)
     padded = np.pad(image.numpy(), ((0, 0), (40, 40), (40, 40)), mode=fill)
-    expected = padded[:, shown.y0 + 40 : shown.y1 + 40, shown.x0 + 40 : shown.x1 + 40]
+    expected = padded[:, window.y0 + 40 : window.y1 + 40, window.x0 + 40 : window.x1 + 40]
     assert np.array_equal(crop.image.numpy(), expected)
     inside = np.pad(np.ones((6, 7), bool), 40)
-    expected = inside[shown.y0 + 40 : shown.y1 + 40, shown.x0 + 40 : shown.x1 + 40]
+    expected = inside[window.y0 + 40 : window.y1 + 40, window.x0 + 40 : window.x1 + 40]
     assert np.array_equal(crop.valid.numpy(), expected | (fill == "wrap"))
 
 
@@ -451,10 +451,10 @@ def round_trip(sample, cfg, mirrored=False):
     crops = ObjectCrops(Listed([sample]), cfg, training=False)
     items = [CropAugment(cfg, training=False)(crops[i], 0) for i in range(len(crops))]
     probability = torch.cat([c.truth.masks for c in items]).float()
-    shown = [c.window for c in items]
+    windows = [c.window for c in items]
     if mirrored:
-        probability, shown = probability.flip(-1), [replace(w, mirrored=True) for w in shown]
-    return paste(probability, shown, sample.extreme_points.boxes, sample.size, 0.5)
+        probability, windows = probability.flip(-1), [replace(w, mirrored=True) for w in windows]
+    return paste(probability, windows, sample.extreme_points.boxes, sample.size, 0.5)
 
 
 def iou(a, b):
@@ -489,10 +489,10 @@ def test_pasting_is_interpolation_to_the_window_cut_to_the_image():
     """The plain way: resize to the window, pad and crop to the image, multiply by the box."""
     generator = torch.Generator().manual_seed(2)
     probability = torch.rand(2, 16, 16, generator=generator)
-    shown = [Window(-7, 5, 33, 40), Window(10, -30, 31, 64)]
+    windows = [Window(-7, 5, 33, 40), Window(10, -30, 31, 64)]
     boxes = torch.tensor([[-3.0, 10, 28, 35], [12, -20, 27, 64]])
-    pasted = paste(probability, shown, boxes, (44, 30), 0.4)
-    for k, (w, (x0, y0, x1, y1)) in enumerate(zip(shown, boxes.int().tolist(), strict=True)):
+    pasted = paste(probability, windows, boxes, (44, 30), 0.4)
+    for k, (w, (x0, y0, x1, y1)) in enumerate(zip(windows, boxes.int().tolist(), strict=True)):
         canvas = torch.zeros(144, 130)
         stretched = interpolate(probability[k, None, None], (w.y1 - w.y0, w.x1 - w.x0), mode="bilinear")
         canvas[w.y0 + 50 : w.y1 + 50, w.x0 + 50 : w.x1 + 50] = stretched[0, 0]
@@ -502,22 +502,22 @@ def test_pasting_is_interpolation_to_the_window_cut_to_the_image():
 
 
 def test_a_mask_ends_at_its_box():
-    shown = [Window(0, 0, 20, 20)]
-    pasted = paste(torch.ones(1, 8, 8), shown, torch.tensor([[3.0, 4, 9, 11]]), (20, 20), 0.5)
+    windows = [Window(0, 0, 20, 20)]
+    pasted = paste(torch.ones(1, 8, 8), windows, torch.tensor([[3.0, 4, 9, 11]]), (20, 20), 0.5)
     assert torch.equal(pasted[0], box_mask(20, 20, (3, 4, 9, 11)))
 
 
 def test_boxes_between_pixels_hold_the_pixels_whose_centers_they_hold():
     """From 3.4 on lies the centre of pixel 3, at 3.5 from the image's edge; from 3.6 on that of pixel 4."""
     box = torch.tensor([[3.4, 3.6, 8.4, 8.6]])
-    pasted = paste(torch.ones(1, 8, 8), [window(box[0])], box, (20, 20), 0.5)
+    pasted = paste(torch.ones(1, 8, 8), [Window.around(box[0])], box, (20, 20), 0.5)
     assert torch.equal(pasted[0], box_mask(20, 20, (3, 4, 8, 9)))
 
 
 def test_boxes_beyond_the_border_keep_what_is_in_the_image():
     box = torch.tensor([[-10.0, -10, 5, 6], [30, 5, 40, 9], [-9, -9, 99, 99]])
-    shown = [window(b) for b in box]
-    pasted = paste(torch.ones(3, 8, 8), shown, box, (20, 20), 0.5)
+    windows = [Window.around(b) for b in box]
+    pasted = paste(torch.ones(3, 8, 8), windows, box, (20, 20), 0.5)
     assert torch.equal(pasted[0], box_mask(20, 20, (0, 0, 5, 6)))
     assert not pasted[1].any() and pasted[2].all()
 

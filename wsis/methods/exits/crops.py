@@ -1,6 +1,6 @@
 """Crops of single objects: each box with a margin, stretched to a square, and masks of crops back in their image.
 
-    box of the extreme points --window--> whole pixels of the image, and beyond its border --CropAugment--> a crop
+    box of the extreme points --Window.around--> whole pixels of the image, and beyond its border --CropAugment--> a crop
     probability in a crop --paste--> mask in the image
 
 Margins, flip and colors are those of MAL's release (Lan et al., CVPR 2023), on which EXITS builds.
@@ -9,6 +9,7 @@ Margins, flip and colors are those of MAL's release (Lan et al., CVPR 2023), on 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -105,36 +106,33 @@ class Window:
     y1: int
     mirrored: bool = False
 
+    @classmethod
+    def around(cls, box: Tensor, chance: Sequence[float] | None = None) -> Self:
+        """The window of a box, float [4] xyxy: each side moves outward by some half boxes, then to whole pixels.
 
-def window(box: Tensor, chance: Sequence[float] | None = None) -> Window:
-    """The window of a box, float [4] xyxy: each side moves outward by some half boxes, then to whole pixels.
-
-    Without `chance` that is half of `TEST_MARGIN` on every side. chance: seven numbers in [0, 1): for left, top,
-    right, bottom a margin in parts of `MARGIN`; the share of it that left (right gets the rest) and top (bottom
-    the rest) take; whether to flip. So both sides of an axis together move by at most `MARGIN`.
-    """
-    x0, y0, x1, y1 = box.tolist()
-    margins, mirrored = [TEST_MARGIN / 2] * 4, False
-    if chance is not None:
-        *parts, in_x, in_y, flip = chance
-        margins = [MARGIN * m * s for m, s in zip(parts, (in_x, in_y, 1 - in_x, 1 - in_y), strict=True)]
-        mirrored = flip < FLIP
-    half_width, half_height, (left, top, right, bottom) = (x1 - x0) / 2, (y1 - y0) / 2, margins
-    return Window(
-        x0=math.floor(x0 - half_width * left),
-        y0=math.floor(y0 - half_height * top),
-        x1=math.ceil(x1 + half_width * right) + 1,  # the release's one pixel more
-        y1=math.ceil(y1 + half_height * bottom) + 1,
-        mirrored=mirrored,
-    )
+        Without `chance` that is half of `TEST_MARGIN` on every side. chance: seven numbers in [0, 1): for left, top, right,
+        bottom a margin in parts of `MARGIN`; the share of it that left (right gets the rest) and top (bottom the rest) take;
+        whether to flip. So both sides of an axis together move by at most `MARGIN`.
+        """
+        x0, y0, x1, y1 = box.tolist()
+        margins, mirrored = [TEST_MARGIN / 2] * 4, False
+        if chance is not None:
+            *parts, in_x, in_y, flip = chance
+            margins = [MARGIN * m * s for m, s in zip(parts, (in_x, in_y, 1 - in_x, 1 - in_y), strict=True)]
+            mirrored = flip < FLIP
+        half_width, half_height, (left, top, right, bottom) = (x1 - x0) / 2, (y1 - y0) / 2, margins
+        x0, y0 = math.floor(x0 - half_width * left), math.floor(y0 - half_height * top)
+        # One pixel more, as in the release.
+        x1, y1 = math.ceil(x1 + half_width * right) + 1, math.ceil(y1 + half_height * bottom) + 1
+        return cls(x0, y0, x1, y1, mirrored)
 
 
-def to_crop(points: ExtremePoints, shown: Window, size: int) -> ExtremePoints:
+def to_crop(points: ExtremePoints, window: Window, size: int) -> ExtremePoints:
     """Extreme points of the image in pixels of the crop of `size` x `size`; pixel centers are at integers in both."""
-    low = points.xy.new_tensor([shown.x0, shown.y0])
-    sides = points.xy.new_tensor([shown.x1, shown.y1]) - low
+    low = points.xy.new_tensor([window.x0, window.y0])
+    sides = points.xy.new_tensor([window.x1, window.y1]) - low
     xy = (points.xy + 0.5 - low) * size / sides - 0.5
-    if shown.mirrored:
+    if window.mirrored:
         xy = torch.stack([size - 1 - xy[..., 0], xy[..., 1]], -1)[:, MIRRORED]
     return replace(points, xy=xy)
 
@@ -171,25 +169,28 @@ class CropAugment:
         chance = None
         if self.training:
             chance = torch.rand(15, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).tolist()
-        shown = window(points.boxes[0], chance and chance[:7])
-        image, valid, truth = self._cut(sample, shown)
+        window = Window.around(points.boxes[0], chance and chance[:7])
+        image, valid, truth = self._cut(sample, window)
         return Crop(
             image=image,
             image_id=sample.image_id,
             file_name=sample.file_name,
-            extreme_points=to_crop(points, shown, size),
-            other_extreme_points=None if others is None else to_crop(others, shown, size),
+            extreme_points=to_crop(points, window, size),
+            other_extreme_points=None if others is None else to_crop(others, window, size),
             jittered=None if chance is None else jitter(image, chance[7:]),
             truth=truth,
             valid=valid,
-            window=shown,
+            window=window,
         )
 
-    def _cut(self, sample: Sample, shown: Window) -> tuple[Tensor, Tensor, Instances | None]:
+    def _cut(self, sample: Sample, window: Window) -> tuple[Tensor, Tensor, Instances | None]:
         """Image uint8 [3, size, size], valid bool [size, size] and true masks of a window."""
         (height, width), size, wrap = sample.size, [self.cfg.crop] * 2, self.cfg.fill == "wrap"
         device = sample.image.device
-        rows, columns = torch.arange(shown.y0, shown.y1, device=device), torch.arange(shown.x0, shown.x1, device=device)
+        rows, columns = (
+            torch.arange(window.y0, window.y1, device=device),
+            torch.arange(window.x0, window.x1, device=device),
+        )
         inside = ((rows >= 0) & (rows < height))[:, None] & (columns >= 0) & (columns < width)
         rows, columns = _folded(rows, height, wrap), _folded(columns, width, wrap)
         image = F.resize(_read(sample.image, rows, columns), size, antialias=True)
@@ -197,7 +198,7 @@ class CropAugment:
         if sample.truth is not None:
             masks = torch.cat([masks, _read(sample.truth.masks, rows, columns) & inside])
         masks = F.resize_image(masks.view(torch.uint8), size, InterpolationMode.NEAREST_EXACT).bool()
-        if shown.mirrored:
+        if window.mirrored:
             image, masks = image.flip(-1), masks.flip(-1)
         return image, masks[0], None if sample.truth is None else replace(sample.truth, masks=masks[1:])
 
@@ -249,13 +250,13 @@ def paste(
     """
     masks = torch.zeros(len(probability), *size, dtype=torch.bool, device=probability.device)
     # Object by object, each in its box: with whole images at once most of what is looked up lies outside the boxes.
-    for mask, crop, shown, box in zip(masks, probability.float(), windows, boxes.tolist(), strict=True):
+    for mask, crop, window, box in zip(masks, probability.float(), windows, boxes.tolist(), strict=True):
         x, y = (_centers(box[i], box[i + 2], size[1 - i]) for i in (0, 1))
         columns, rows = (torch.arange(s.start, s.stop, device=crop.device) + 0.5 for s in (x, y))
         # grid_sample measures from -1 to 1 over the crop
-        across = (columns - shown.x0) * 2 / (shown.x1 - shown.x0) - 1
-        down = (rows - shown.y0) * 2 / (shown.y1 - shown.y0) - 1
-        across = -across if shown.mirrored else across
+        across = (columns - window.x0) * 2 / (window.x1 - window.x0) - 1
+        down = (rows - window.y0) * 2 / (window.y1 - window.y0) - 1
+        across = -across if window.mirrored else across
         grid = torch.stack(torch.broadcast_tensors(across, down[:, None]), -1)
         value = grid_sample(crop[None, None], grid[None], padding_mode="border", align_corners=False)
         mask[y, x] = value[0, 0] > threshold

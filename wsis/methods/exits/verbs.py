@@ -123,8 +123,8 @@ def explain(model: Exits | None, batch: Batch, cfg: ExitsConfig) -> Trace:
 
 def filled_boxes(batch: Batch) -> list[Instances]:
     """The boxes that the clicks of each whole image span, as masks."""
-    found = zip(_extreme_points(batch), _sizes(batch), strict=True)
-    return [Instances.make(box_pixels(points.boxes, size), points.labels, ids=points.ids) for points, size in found]
+    images = zip(_extreme_points(batch), _sizes(batch), strict=True)
+    return [Instances.make(box_pixels(points.boxes, size), points.labels, ids=points.ids) for points, size in images]
 
 
 def generated_masks(model: Exits, batch: Batch, cfg: ExitsConfig) -> list[Instances]:
