@@ -25,7 +25,7 @@ import torch
 
 from wsis import evaluation, training, viz, weak
 from wsis.core import Instances, changed, flatten, read_json
-from wsis.data import Labelled, World, WorldConfig, collate, result_records
+from wsis.data import WithPseudoLabels, World, WorldConfig, collate, result_records
 from wsis.methods import bestie, load_run
 
 # %% [markdown]
@@ -119,7 +119,7 @@ viz.table(rows, digits=2, caption=opened.description)
 # two are put together.
 
 # %%
-labelled = Labelled(opened.train, folder / "semantic_maps", read_json(folder / "cues.json"))
+labelled = WithPseudoLabels(opened.train, folder / "semantic_maps", read_json(folder / "cues.json"))
 several = [labelled[i] for i in range(120) if len(opened.train[i].truth) > 1]
 made = [bestie.pseudo_labels(None, collate([s]), cfg)[0] for s in several]
 q = evaluation.quality_by_image(made, [s.truth for s in several])

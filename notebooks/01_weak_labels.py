@@ -30,7 +30,7 @@ from matplotlib import pyplot as plt
 
 from wsis import viz, weak
 from wsis.core import AnnotationError, Points, read_json, write_json
-from wsis.data import Augment, CocoFolder, InMemory, near_object, write_dataset
+from wsis.data import Augment, Cached, CocoFolder, near_object, write_dataset
 from wsis.data.world import PARTS, STUFF, World, WorldConfig
 
 plt.rcParams.update(viz.RC)
@@ -43,7 +43,7 @@ plt.rcParams.update(viz.RC)
 # downloaded.
 
 # %%
-world = InMemory(World("val", 200, seed=seed, config=WorldConfig(size=256)))
+world = Cached(World("val", 200, seed=seed, config=WorldConfig(size=256)))
 chosen = (18, 24, 26, 49, 23, 35)
 viz.show({f"scene {i}": world[i].image for i in chosen}, columns=3, size=3)
 
@@ -98,7 +98,7 @@ viz.scrub(frames, labels, "knob", start=1)
 # chapter exchanges the pictures from here on for a folder of your own in COCO format.
 
 # %%
-dataset = world if data == "world" else InMemory(CocoFolder(data, "val"))
+dataset = world if data == "world" else Cached(CocoFolder(data, "val"))
 samples = [dataset[i] for i in range(min(len(dataset), 120))]
 samples = [s for s in samples if len(s.truth) and not s.truth.crowd.any()]
 sample = dataset[26] if data == "world" else max(samples, key=lambda s: len(s.truth))

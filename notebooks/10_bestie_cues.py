@@ -29,7 +29,7 @@ from torch.nn.functional import avg_pool2d
 
 from wsis import evaluation, experiments, training, viz, weak
 from wsis.core import changed, read_json, sources
-from wsis.data import Labelled, collate
+from wsis.data import WithPseudoLabels, collate
 from wsis.methods import bestie
 from wsis.methods.bestie import cues, labels, model
 from wsis.methods.bestie.cues import classifier, classifier_input, image_maps
@@ -87,7 +87,7 @@ for kind, variant in variants.items():
     load_weights(models[kind], folders[kind] / "classifier.safetensors")
     models[kind].eval()
     stored = read_json(folders[kind] / "cues.json")
-    labelled = Labelled(train, folders[kind] / "semantic_maps", stored)
+    labelled = WithPseudoLabels(train, folders[kind] / "semantic_maps", stored)
     samples[kind] = [labelled[i] for i in range(min(len(labelled), 600))]
 truth = [s.truth for s in samples["PAM"]]
 

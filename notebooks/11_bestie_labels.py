@@ -29,7 +29,7 @@ from matplotlib import pyplot as plt
 
 from wsis import evaluation, training, viz, weak
 from wsis.core import IGNORE, Points, changed, read_json, sources
-from wsis.data import Labelled, collate
+from wsis.data import WithPseudoLabels, collate
 from wsis.methods import bestie
 from wsis.methods.bestie import cues, labels
 from wsis.methods.bestie.cues import classifier, image_maps
@@ -68,7 +68,7 @@ net = bestie.restore(cfg, folder).eval()
 # its own opinion of the same pictures; minutes are too few for that step, and at tiny scale it is left out.
 
 # %%
-stored = Labelled(train, folder / "semantic_maps", read_json(folder / "cues.json"))
+stored = WithPseudoLabels(train, folder / "semantic_maps", read_json(folder / "cues.json"))
 used = [stored[i] for i in range(min(len(train), 200))]
 truth = [s.truth for s in used]
 plain = classifier(changed(cfg, classifier_weights="random"), torch.nn.ReLU(), ())

@@ -33,7 +33,7 @@ from torch.nn.functional import cross_entropy, one_hot, pad
 # %%
 from wsis import evaluation, experiments, training, viz, weak
 from wsis.core import IGNORE, changed, read_json, sources
-from wsis.data import Labelled, Subset, collate
+from wsis.data import WithPseudoLabels, Subset, collate
 from wsis.experiments.tables.bestie import TABLES
 from wsis.methods import bestie
 from wsis.methods.bestie import labels
@@ -144,7 +144,9 @@ ax.set_axis_off()
 # pseudo labels miss an object.
 
 # %%
-stored = Labelled(opened.train, folder / "semantic_maps", read_json(folder / "cues.json"))
+stored = WithPseudoLabels(
+    opened.train, folder / "semantic_maps", read_json(folder / "cues.json")
+)
 used = [stored[i] for i in range(min(len(stored), 200))]
 pseudo, own, refined = [], [], []
 for sample in used:

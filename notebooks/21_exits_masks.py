@@ -33,7 +33,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 # %%
 from wsis import evaluation, experiments, training, viz, weak
 from wsis.core import Instances, changed, read_json, sources
-from wsis.data import World, box_pixels, category_ids, collate, write_instances
+from wsis.data import World, box_pixels, collate, write_instances
 from wsis.experiments.tables.exits import TABLES
 from wsis.methods import exits
 from wsis.methods.exits.crops import CropAugment, Window, paste
@@ -490,7 +490,7 @@ viz.show(panels, rows=("picture", "EXITS"), size=1.6, title="A twin in the box: 
 # %%
 path = folders["EXITS"] / "pseudo_page.json"
 rows = zip(used, found["EXITS"], strict=True)
-count = write_instances(path, rows, classes, category_ids(train))
+count = write_instances(path, rows, classes, train.category_ids)
 print(f"{count} masks; the first of them:")
 for key, value in read_json(path)["annotations"][0].items():
     print(f"  {key:14}{value}")

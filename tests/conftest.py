@@ -14,7 +14,7 @@ import pytest
 
 from wsis.core.config import changed
 from wsis.data.world import World, WorldConfig
-from wsis.data.wrappers import InMemory
+from wsis.data.wrappers import Cached
 from wsis.methods import bestie
 from wsis.training.loop import LoopOptions, make_accelerator
 from wsis.weak.simulate import with_points
@@ -26,7 +26,7 @@ class Clicked:
     """A world with one click per object."""
 
     def __init__(self, world):
-        self.world, self.classes, self.category_ids = world, world.classes, tuple(range(1, len(world.classes) + 1))
+        self.world, self.classes, self.category_ids = world, world.classes, world.category_ids
 
     def __len__(self):
         return len(self.world)
@@ -38,7 +38,7 @@ class Clicked:
 @pytest.fixture(scope="session")
 def world():
     """Six scenes of 64 px with clicks."""
-    return InMemory(Clicked(World("train", 6, config=WorldConfig(size=SIDE, objects=(1, 3)))))
+    return Cached(Clicked(World("train", 6, config=WorldConfig(size=SIDE, objects=(1, 3)))))
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from pycocotools.coco import COCO
 from wsis.core.errors import DataError, DiskSpaceError
 from wsis.core.files import atomic, read_json, write_json
 from wsis.core.types import IGNORE, Instances, Sample
-from wsis.data.coco_json import annotation_records, instances_json, result_records, write_instances, write_results
+from wsis.data.coco_json import annotation_records, instances_json, result_records, write_instances
 from wsis.data.label_maps import PALETTE, read_label_map, write_label_map
 from wsis.data.masks import decode_masks, encode_masks, paint_semantic, run_total
 
@@ -109,7 +109,7 @@ def test_annotation_ids_stay_where_they_are_unique(ids, expected):
 def test_files_load_in_pycocotools(tmp_path, instances):
     sample = Sample(image=torch.zeros(3, 6, 8, dtype=torch.uint8), image_id=3, file_name="a.png")
     assert write_instances(tmp_path / "gt.json", [(sample, instances)], ("a", "b", "c")) == 3
-    assert write_results(tmp_path / "dt.json", [(sample, instances)]) == 3
+    write_json(tmp_path / "dt.json", result_records(instances, 3, file_name="a.png"))
     truth = COCO(str(tmp_path / "gt.json"))
     found = truth.loadRes(str(tmp_path / "dt.json"))
     for data in (truth, found):
@@ -144,7 +144,7 @@ def test_label_out_of_range_is_named(tmp_path):
 
 def test_colored_picture_is_no_label_map(tmp_path):
     Image.new("RGB", (3, 3)).save(tmp_path / "a.png")
-    with pytest.raises(DataError, match="a.png is a picture of mode RGB; write class numbers"):
+    with pytest.raises(DataError, match="a.png is an image of mode RGB; write class numbers"):
         read_label_map(tmp_path / "a.png")
 
 

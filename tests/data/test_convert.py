@@ -14,6 +14,7 @@ from scipy.sparse import csc_matrix
 from wsis.__main__ import main
 from wsis.core.errors import DataError
 from wsis.core.types import IGNORE, Instances
+from wsis.data import write
 from wsis.data.coco import CocoFolder
 from wsis.data.convert import voc as convert
 from wsis.data.convert.voc import VOC_CLASSES, convert_voc, instances_of_maps
@@ -107,10 +108,10 @@ def test_objects_of_voc_have_the_masks_and_classes_that_were_drawn(voc, out):
     convert_voc(voc, out)
     truth = sample_of(out, "val", VAL).truth
     assert truth.labels.tolist() == [PERSON - 1, DOG - 1, PERSON - 1]
-    wanted = torch.zeros(3, SIDE, SIDE, dtype=torch.bool)
-    for mask, place in zip(wanted, (box(2, 2, 8, 8), box(10, 3, 16, 18), box(3, 11, 7, 18)), strict=True):
+    expected = torch.zeros(3, SIDE, SIDE, dtype=torch.bool)
+    for mask, place in zip(expected, (box(2, 2, 8, 8), box(10, 3, 16, 18), box(3, 11, 7, 18)), strict=True):
         mask[place] = True
-    assert torch.equal(truth.masks, wanted)
+    assert torch.equal(truth.masks, expected)
 
 
 def test_void_is_255_in_the_class_map_and_in_no_mask(voc, out):
@@ -150,7 +151,7 @@ def test_pictures_are_copied_where_links_are_not_possible(voc, out, monkeypatch)
     def refuse(source, target):
         raise OSError(18, "Invalid cross-device link")
 
-    monkeypatch.setattr(convert.os, "link", refuse)
+    monkeypatch.setattr(write.os, "link", refuse)
     convert_voc(voc, out)
     source, target = voc / f"JPEGImages/{VAL}.jpg", out / f"images/val/{VAL}.jpg"
     assert target.read_bytes() == source.read_bytes() and not os.path.samefile(source, target)
@@ -159,7 +160,7 @@ def test_pictures_are_copied_where_links_are_not_possible(voc, out, monkeypatch)
 def test_without_sbd_train_is_that_of_voc(voc, out, capsys):
     assert convert_voc(voc, out) == {"val": 1, "train": 2}
     assert len(CocoFolder(out, "train")) == 2
-    assert "without --sbd, train is VOC's own (1,464 images) and not trainaug (10,582)" in capsys.readouterr().err
+    assert "without --sbd, train is VOC's own (1,464 images) and not trainaug (10,582)" in capsys.readouterr().out
 
 
 def test_trainaug_is_voc_train_and_sbd_without_voc_val(voc, sbd, out):
@@ -171,11 +172,11 @@ def test_trainaug_is_voc_train_and_sbd_without_voc_val(voc, sbd, out):
 def test_objects_of_sbd(voc, sbd, out):
     convert_voc(voc, out, sbd)
     sample = sample_of(out, "train", SBD_ONLY)
-    wanted = torch.zeros(2, SIDE, SIDE, dtype=torch.bool)
-    wanted[0][box(1, 1, 6, 9)] = wanted[1][box(8, 8, 19, 12)] = True
-    assert torch.equal(sample.truth.masks, wanted)
+    expected = torch.zeros(2, SIDE, SIDE, dtype=torch.bool)
+    expected[0][box(1, 1, 6, 9)] = expected[1][box(8, 8, 19, 12)] = True
+    assert torch.equal(sample.truth.masks, expected)
     assert sample.truth.labels.tolist() == [DOG - 1, PERSON - 1]
-    assert torch.equal(sample.true_semantic, (wanted[0] * DOG + wanted[1] * PERSON).to(torch.uint8))
+    assert torch.equal(sample.true_semantic, (expected[0] * DOG + expected[1] * PERSON).to(torch.uint8))
 
 
 def test_image_in_both_keeps_the_labels_of_voc(voc, sbd, out):
@@ -217,21 +218,21 @@ def test_maps_without_objects():
 
 def test_numbers_that_are_not_the_published_ones_are_told(voc, sbd, out, capsys):
     convert_voc(voc, out, sbd)
-    err = capsys.readouterr().err
-    assert "warning: val has 1 images, published 1,449" in err
-    assert "warning: train has 3 images, published 10,582" in err
+    printed = capsys.readouterr().out
+    assert "warning: val has 1 images, published 1,449" in printed
+    assert "warning: train has 3 images, published 10,582" in printed
 
 
 def test_published_numbers_give_no_warning(voc, out, capsys, monkeypatch):
-    monkeypatch.setattr(convert, "VAL", 1)
-    monkeypatch.setattr(convert, "TRAIN", 2)
+    monkeypatch.setattr(voc_module, "VAL", 1)
+    monkeypatch.setattr(voc_module, "TRAIN", 2)
     convert_voc(voc, out)
-    assert "warning" not in capsys.readouterr().err
+    assert "warning" not in capsys.readouterr().out
 
 
 def test_failure_leaves_nothing_of_the_split(voc, out):
     (voc / f"JPEGImages/{BOTH}.jpg").write_bytes(b"no picture")
-    with pytest.raises(DataError, match=f"{BOTH}.jpg cannot be read as a picture"):
+    with pytest.raises(DataError, match=f"{BOTH}.jpg cannot be read as an image"):
         convert_voc(voc, out)
     assert files(out) == ["annotations/instances_val.json", f"images/val/{VAL}.jpg", f"semantic/val/{VAL}.png"]
 
@@ -242,23 +243,23 @@ def test_second_run_leaves_a_finished_split_as_it_is(voc, out, capsys):
     before = path.stat().st_mtime_ns, files(out)
     assert convert_voc(voc, out) == {"val": 1, "train": 2}
     assert (path.stat().st_mtime_ns, files(out)) == before
-    assert f"{path} is there already" in capsys.readouterr().err
+    assert f"{path} is there already" in capsys.readouterr().out
 
 
 def test_run_after_a_kill_starts_the_split_again_and_cleans_up(voc, out):
     convert_voc(voc, out)
-    wanted = files(out)
+    expected = files(out)
     (out / "annotations/instances_val.json").unlink()
     (out / "images/.123.val").mkdir()
     (out / "images/.123.val" / f"{VAL}.jpg").touch()
     convert_voc(voc, out)
-    assert files(out) == wanted
+    assert files(out) == expected
 
 
 def test_other_images_in_the_split_are_not_replaced(voc, out):
     (out / "images/train").mkdir(parents=True)
     (out / "images/train/mine.jpg").touch()
-    with pytest.raises(DataError, match="has other images as train; choose another --out"):
+    with pytest.raises(DataError, match="has other images as train; choose another folder"):
         convert_voc(voc, out)
     assert (out / "images/train/mine.jpg").exists()
 

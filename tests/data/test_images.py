@@ -42,12 +42,12 @@ def test_image_folder_is_sorted_and_takes_pictures_only(tmp_path):
 
 def test_image_folder_names_the_broken_picture(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff")
-    with pytest.raises(DataError, match="a.jpg cannot be read as a picture"):
+    with pytest.raises(DataError, match="a.jpg cannot be read as an image"):
         ImageFolder(tmp_path)[0]
 
 
 def test_image_folder_without_pictures(tmp_path):
-    with pytest.raises(DataError, match="holds no picture; known endings are .jpg"):
+    with pytest.raises(DataError, match="holds no image; known suffixes are .jpg"):
         ImageFolder(tmp_path)
     with pytest.raises(DataError, match="nowhere is not a folder"):
         ImageFolder(tmp_path / "nowhere")

@@ -16,6 +16,7 @@ from wsis.__main__ import main
 from wsis.core.errors import AnnotationError, DataError
 from wsis.core.types import IGNORE, Sample
 from wsis.data.coco import CocoFolder
+from wsis.data.convert import convert_ade, convert_coco_stuff
 from wsis.data.convert.semantic import DROPPED_COCO
 from wsis.data.label_maps import read_label_map, write_label_map
 from wsis.data.semantic import SemanticFolder, SemanticWorld, read_categories, write_semantic
@@ -90,19 +91,19 @@ def test_tags_of_a_json_replace_those_of_the_maps(folder):
 
 def test_folder_without_a_map(folder):
     (folder / "semantic/train/b.png").unlink()
-    with pytest.raises(DataError, match="b.png does not exist; every picture needs"):
+    with pytest.raises(DataError, match="b.png does not exist; every image needs"):
         SemanticFolder(folder)
 
 
 def test_folder_with_two_pictures_for_one_map(folder):
     write_picture(folder / "images/train/a.png", 2, 3)
-    with pytest.raises(DataError, match="two pictures share a name"):
+    with pytest.raises(DataError, match="two images share a name"):
         SemanticFolder(folder)
 
 
 def test_folder_without_pictures(folder):
     (folder / "images/val").mkdir()
-    with pytest.raises(DataError, match="holds no picture"):
+    with pytest.raises(DataError, match="holds no image"):
         SemanticFolder(folder, "val")
     with pytest.raises(DataError, match="is not a folder"):
         SemanticFolder(folder, "test")
@@ -125,7 +126,7 @@ def test_map_of_another_size(folder):
 
 def test_unreadable_picture(folder):
     (folder / "images/train/b.jpg").write_bytes(b"\xff\xd8 no picture")
-    with pytest.raises(DataError, match="b.jpg cannot be read as a picture"):
+    with pytest.raises(DataError, match="b.jpg cannot be read as an image"):
         SemanticFolder(folder)[1]
 
 
@@ -288,7 +289,7 @@ def test_coco_stuff_is_converted(coco_stuff, tmp_path, capsys):
     assert data.classes == COCO_STUFF and data[0].true_semantic.tolist() == [[255, 1, 171], [80, 81, 82]]
     assert read_label_map(data.map_paths[0]).tolist() == [[255, 1, 171], [80, 81, 82]]
     assert [s.file_name for s in SemanticFolder(out, "val")] == ["COCO_train2014_000000000002.jpg"]
-    picture = data.pictures.paths[0]
+    picture = data.images.paths[0]
     assert os.path.samefile(picture, coco_stuff / "images" / picture.name)
 
 
@@ -312,7 +313,7 @@ def test_finished_conversion_is_left_and_a_killed_one_done_again(ade, tmp_path, 
     assert main(["convert", "ade", str(ade), str(out)]) == 2 and "other images as val" in capsys.readouterr().err
 
 
-def test_conversion_names_what_is_wrong(coco_stuff, ade, tmp_path, capsys):
+def test_conversion_names_what_is_wrong(coco_stuff, ade, tmp_path):
     def message(data, source):
         assert main(["convert", data, str(source), str(tmp_path / f"out-{data}")]) == 2
         return capsys.readouterr().err
@@ -323,12 +324,12 @@ def test_conversion_names_what_is_wrong(coco_stuff, ade, tmp_path, capsys):
     (coco_stuff / "annotations/COCO_train2014_000000000001.mat").write_bytes(b"no mat")
     assert "is not as COCO-Stuff's labels are" in message("coco-stuff", coco_stuff)
     write_picture(ade / "images/training/ADE_train_00000001.jpg", 2, 3)
-    assert "is [1, 3] (height, width), its picture [2, 3]" in message("ade", ade)
+    assert "is [1, 3] (height, width), its image [2, 3]" in message("ade", ade)
     assert not (tmp_path / "out-ade/images/train").exists()
     (ade / "annotations/training/ADE_train_00000001.png").unlink()
     assert "does not exist" in message("ade", ade)
     assert "lists no image; give the folder" in message("coco-stuff", ade)
-    assert "holds no picture; give the folder" in message("ade", coco_stuff)
+    assert "holds no image; give the folder" in message("ade", coco_stuff)
 
 
 PHOTOS = os.environ.get("WSIS_PHOTOS")

@@ -13,7 +13,7 @@ from torch import nn
 import wsis.methods
 from wsis.core.types import Instances, Trace
 from wsis.data.transforms import collate
-from wsis.data.wrappers import Changed
+from wsis.data.wrappers import Mapped
 from wsis.methods import METHODS, method
 from wsis.training.loop import order
 from wsis.training.stages import Method, Stage
@@ -30,7 +30,7 @@ every_preset = pytest.mark.parametrize("preset", ["FULL", "TINY"])
 @pytest.fixture(scope="module")
 def annotated(world):
     """Scenes with every annotation that a method may ask for."""
-    return Changed(world, lambda s: with_extreme_points(replace(s, semantic_map=s.true_semantic)))
+    return Mapped(world, lambda s: with_extreme_points(replace(s, semantic_map=s.true_semantic)))
 
 
 def settings(m, dataset):

@@ -8,7 +8,7 @@ import torch
 from wsis.core.config import changed
 from wsis.data.transforms import collate
 from wsis.data.world import World, WorldConfig
-from wsis.data.wrappers import InMemory
+from wsis.data.wrappers import Cached
 from wsis.models.segmenters import build_segmenter, predict, restore_segmenter
 from wsis.models.segmenters.targets import JsonMasks, Target, Window
 from wsis.training.stages import Workspace
@@ -19,7 +19,7 @@ SCENES = WorldConfig(size=64, objects=(1, 2), classes=("cat", "car"))
 
 @pytest.fixture(scope="module")
 def world():
-    return InMemory(World("train", 3, 0, SCENES))
+    return Cached(World("train", 3, 0, SCENES))
 
 
 def test_learns_one_image_by_heart(world):

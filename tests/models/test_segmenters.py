@@ -11,7 +11,7 @@ from wsis.core.types import Instances
 from wsis.data.coco_json import write_instances
 from wsis.data.transforms import collate
 from wsis.data.world import World, WorldConfig
-from wsis.data.wrappers import InMemory
+from wsis.data.wrappers import Cached
 from wsis.evaluation import coco_ap
 from wsis.models import build_pyramid
 from wsis.models.pyramids import STRIDES, Backbone
@@ -42,7 +42,7 @@ WHOLE = Window((64, 64), (0, 0), (64, 64), False)
 
 @pytest.fixture(scope="module")
 def world():
-    return InMemory(World("train", 3, 0, SCENES))
+    return Cached(World("train", 3, 0, SCENES))
 
 
 @pytest.fixture(scope="module")

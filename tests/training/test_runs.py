@@ -191,7 +191,8 @@ class Without:
     """A data set of which some labels are taken away."""
 
     def __init__(self, world, **fields):
-        self.world, self.classes, self.fields = world, world.classes, fields
+        self.world, self.fields = world, fields
+        self.classes, self.category_ids = world.classes, world.category_ids
 
     def __len__(self):
         return len(self.world)

@@ -174,12 +174,6 @@ def test_random_points_are_uniform_over_the_mask():
     assert chi_square < 32.9  # 99.9 % point for 12 degrees of freedom
 
 
-def test_a_generator_and_its_seed_give_the_same_points():
-    masks = torch.ones(5, 8, 8, dtype=torch.bool)
-    a = points_from_masks(masks, "mask_random", 7)
-    assert torch.equal(a, points_from_masks(masks, "mask_random", torch.Generator().manual_seed(7)))
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_masks_give_no_points(kind):
     assert points_from_masks(torch.zeros(0, 4, 4, dtype=torch.bool), kind).shape == (0, 2)

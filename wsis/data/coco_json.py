@@ -1,18 +1,19 @@
-"""What leaves the package: masks as COCO JSON or COCO results, class maps as label PNGs."""
+"""Instances as COCO annotations, COCO results and COCO data sets."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from pycocotools import mask as coco_mask
-from torch import Tensor
 
 from wsis.core.files import write_json
 from wsis.core.types import Instances, Sample
 from wsis.data.masks import encode_masks
 
+Records = list[dict[str, Any]]
 
-def categories(classes: Sequence[str], category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
+
+def categories(classes: Sequence[str], category_ids: Sequence[int] | None = None) -> Records:
     """COCO's category list; without `category_ids` class label i gets id i + 1."""
     ids = range(1, len(classes) + 1) if category_ids is None else category_ids
     return [{"id": i, "name": name} for i, name in zip(ids, classes, strict=True)]
@@ -24,52 +25,39 @@ def image_record(sample: Sample) -> dict[str, Any]:
     return {"id": sample.image_id, "file_name": sample.file_name, "width": width, "height": height}
 
 
-def annotation_records(
-    instances: Instances, image_id: int, category_ids: Sequence[int] | None = None
-) -> list[dict[str, Any]]:
-    """COCO annotations (run length, area, box, iscrowd, score) of one image; masks without a pixel are left
-    out.
+def annotation_records(instances: Instances, image_id: int, category_ids: Sequence[int] | None = None) -> Records:
+    """COCO annotations (run length, area, box, iscrowd, score) of one image; masks without a pixel are left out.
 
-    `id` is the instance's id, or 0 where it has none: `instances_json` numbers those. `category_ids[label]`
-    is the category, by default label + 1.
+    `id` is the instance's id, or 0 where it has none: `instances_json` numbers those. `category_ids[label]` is the
+    category, by default label + 1.
     """
     rles: Any = encode_masks(instances.masks)
     if not rles:
         return []
-    areas: Any = coco_mask.area(rles)
-    rows = zip(
-        rles,
-        areas.tolist(),
-        coco_mask.toBbox(rles).tolist(),
-        instances.ids.tolist(),
-        _category(instances.labels, category_ids),
-        instances.crowd.tolist(),
-        instances.scores.tolist(),
-        strict=True,
-    )
-    return [
+    boxes, areas = coco_mask.toBbox(rles).tolist(), coco_mask.area(rles).tolist()
+    annotations = [
         {
-            "id": i,
+            "id": int(instances.ids[i]),
             "image_id": image_id,
-            "category_id": category,
-            "segmentation": rle,
-            "area": area,
-            "bbox": box,
-            "iscrowd": int(crowd),
-            "score": round(score, 6),
+            "category_id": label + 1 if category_ids is None else category_ids[label],
+            "segmentation": rles[i],
+            "area": areas[i],
+            "bbox": boxes[i],
+            "iscrowd": int(instances.crowd[i]),
+            "score": round(float(instances.scores[i]), 6),
         }
-        for rle, area, box, i, category, crowd, score in rows
-        if area
+        for i, label in enumerate(instances.labels.tolist())
     ]
+    return [a for a in annotations if a["area"]]
 
 
 def result_records(
     instances: Instances, image_id: int, category_ids: Sequence[int] | None = None, file_name: str = ""
-) -> list[dict[str, Any]]:
+) -> Records:
     """COCO results of one image, with `file_name` where given; empty masks are left out."""
-    kept = ("image_id", "category_id", "segmentation", "score")
+    keys = ("image_id", "category_id", "segmentation", "score")
     extra = {"file_name": file_name} if file_name else {}
-    return [{k: r[k] for k in kept} | extra for r in annotation_records(instances, image_id, category_ids)]
+    return [{k: r[k] for k in keys} | extra for r in annotation_records(instances, image_id, category_ids)]
 
 
 def instances_json(
@@ -89,25 +77,10 @@ def write_instances(
     classes: Sequence[str],
     category_ids: Sequence[int] | None = None,
 ) -> int:
-    """Write masks of many images as one COCO data set, whole or not at all; the number of annotations."""
+    """Write the masks of many images as one COCO data set, whole or not at all; the number of annotations."""
     images, annotations = [], []
     for sample, instances in predictions:
         images.append(image_record(sample))
         annotations += annotation_records(instances, sample.image_id, category_ids)
     write_json(path, instances_json(images, annotations, categories(classes, category_ids)))
     return len(annotations)
-
-
-def write_results(
-    path: Path | str, predictions: Iterable[tuple[Sample, Instances]], category_ids: Sequence[int] | None = None
-) -> int:
-    """Write scored masks of many images in COCO results format, whole or not at all; the number of masks."""
-    results = []
-    for sample, instances in predictions:
-        results += result_records(instances, sample.image_id, category_ids, sample.file_name)
-    write_json(path, results)
-    return len(results)
-
-
-def _category(labels: Tensor, category_ids: Sequence[int] | None) -> list[int]:
-    return [i + 1 for i in labels.tolist()] if category_ids is None else [category_ids[i] for i in labels.tolist()]

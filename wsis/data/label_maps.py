@@ -1,6 +1,7 @@
 """Class maps as label PNGs."""
 
 import colorsys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,31 +13,44 @@ from wsis.core.errors import DataError
 from wsis.core.files import atomic
 from wsis.core.types import IGNORE
 
+UNKNOWN = -1
 
-def read_class_map(path: Path, size: tuple[int, int], classes: int) -> Tensor:
-    """A class map uint8 [H, W] of 0, 1..`classes` and 255 for an image of `size` (height, width).
+
+def value_table(values: Mapping[int, int]) -> Tensor:
+    """What the stored values 0..255 of a label PNG mean: int16 [256], -1 for those that mean nothing."""
+    table = torch.full((256,), UNKNOWN, dtype=torch.int16)
+    table[list(values)] = torch.tensor(list(values.values()), dtype=torch.int16)
+    return table
+
+
+def read_values(path: Path, size: tuple[int, int] | None, table: Tensor, remedy: str) -> Tensor:
+    """A class map uint8 [H, W]: the values of a label PNG, replaced by those of a `value_table`.
+
+    size: (height, width) of the image; None if it is not to be checked. remedy: ends the message "value 3 is ...".
 
     Raises:
-        DataError: missing, of another size, or with other values.
+        DataError: missing, unreadable, of another size, or with a value that means nothing.
     """
-    class_map = read_label_map(path)
-    if tuple(class_map.shape) != size:
-        raise DataError(
-            f"{path} is {class_map.shape[1]} x {class_map.shape[0]}, its image {size[1]} x {size[0]}; write it again"
-        )
-    wrong = class_map[(class_map > classes) & (class_map != IGNORE)]
-    if len(wrong):
-        raise DataError(f"{path}: value {wrong[0]}; class maps hold 0, 1..{classes} and {IGNORE}")
-    return class_map
+    values = read_label_map(path)
+    if size is not None and values.shape != size:
+        ours, theirs = (" x ".join(map(str, reversed(s))) for s in (values.shape, size))
+        raise DataError(f"{path} is {ours}, its image {theirs}; write it again")
+    class_map = table[values.long()]
+    if (class_map == UNKNOWN).any():
+        raise DataError(f"{path}: value {values[class_map == UNKNOWN][0]} is {remedy}")
+    return class_map.to(torch.uint8)
+
+
+def read_class_map(path: Path, size: tuple[int, int], classes: int) -> Tensor:
+    """A class map of 0, 1..`classes` and 255 for an image of `size` (height, width); raises what `read_values` does."""
+    table = value_table({v: v for v in (*range(classes + 1), IGNORE)})
+    return read_values(path, size, table, f"no class; class maps hold 0, 1..{classes} and {IGNORE}")
 
 
 def palette() -> list[int]:
-    """768 numbers, RGB for 0..255: background dark, ignore light grey, classes by the golden angle of hue."""
-    colors = [(0.12, 0.13, 0.16)]
-    for i in range(1, IGNORE):
-        lightness = (0.58, 0.44, 0.72)[i % 3]
-        colors.append(colorsys.hls_to_rgb(0.55 + 0.618034 * i, lightness, 0.62))
-    colors.append((0.88, 0.88, 0.86))
+    """768 numbers, RGB for 0..255: background dark, ignore light gray, classes by the golden angle of hue."""
+    hues = ((0.55 + 0.618034 * i, (0.58, 0.44, 0.72)[i % 3]) for i in range(1, IGNORE))
+    colors = [(0.12, 0.13, 0.16), *(colorsys.hls_to_rgb(h, l, 0.62) for h, l in hues), (0.88, 0.88, 0.86)]
     return [round(255 * channel) for color in colors for channel in color]
 
 
@@ -53,23 +67,23 @@ def write_label_map(path: Path | str, label_map: Tensor) -> None:
     values = label_map.cpu().numpy()
     if values.size and (values.min() < 0 or values.max() > IGNORE):
         raise DataError(f"{path}: label {values.min()}..{values.max()} does not fit a label PNG; use 0..255")
-    picture = Image.fromarray(values.astype(np.uint8), mode="L")
-    picture.putpalette(PALETTE)
+    image = Image.fromarray(values.astype(np.uint8), mode="L")
+    image.putpalette(PALETTE)
     with atomic(path) as temporary:
-        picture.save(temporary, format="PNG", compress_level=3)
+        image.save(temporary, format="PNG", compress_level=3)
 
 
 def read_label_map(path: Path | str) -> Tensor:
     """The values of a label PNG, uint8 [H, W], whatever its palette.
 
     Raises:
-        DataError: missing, unreadable, or a picture in colors instead of values.
+        DataError: missing, unreadable, or an image in colors instead of values.
     """
     try:
-        with Image.open(path) as picture:
-            if picture.mode not in ("P", "L", "1"):
-                raise DataError(f"{path} is a picture of mode {picture.mode}; write class numbers as an 8-bit PNG")
-            return torch.from_numpy(np.array(picture, dtype=np.uint8))
+        with Image.open(path) as image:
+            if image.mode not in ("P", "L", "1"):
+                raise DataError(f"{path} is an image of mode {image.mode}; write class numbers as an 8-bit PNG")
+            return torch.from_numpy(np.array(image, dtype=np.uint8))
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; every image needs its label map") from None
     except (OSError, SyntaxError, UnidentifiedImageError) as error:

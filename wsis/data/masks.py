@@ -20,7 +20,7 @@ def box_pixels(boxes: Tensor, size: tuple[int, ...] | torch.Size) -> Tensor:
 
 
 def encode_masks(masks: Tensor) -> list[dict[str, Any]]:
-    """Compressed run lengths of masks bool [K, H, W], with `counts` as text so that they go into JSON."""
+    """Compressed run lengths of masks bool [K, H, W], with `counts` as text, as JSON needs it."""
     # pycocotools wants [H, W, K] with y running fastest, which is the memory of a [K, W, H] array
     columns = masks.to("cpu", torch.uint8).transpose(1, 2).contiguous().numpy()
     runs: Any = coco_mask.encode(columns.transpose(2, 1, 0))
@@ -69,7 +69,7 @@ def paint_semantic(instances: Instances) -> Tensor:
 
 
 def _parse(text: str) -> np.ndarray | None:
-    """The runs in COCO's text: letters of 5 bits and a "goes on"; later runs less the last but one."""
+    """The runs in COCO's text: letters of 5 bits and one for "more follow"; from the third on, less the last but one."""
     codes = np.frombuffer(text.encode("utf-8"), dtype=np.uint8).astype(np.int64) - 48
     if len(codes) == 0 or (codes < 0).any() or (codes > 63).any() or codes[-1] & 32:
         return None
@@ -80,8 +80,7 @@ def _parse(text: str) -> np.ndarray | None:
         return None
     shift = 5 * (np.arange(len(codes)) - np.repeat(starts, lengths))
     values = np.add.reduceat((codes & 31) << shift, starts)
-    negative = (codes[last] & 16) != 0
-    values -= np.where(negative, np.left_shift(1, 5 * lengths), 0)
+    values -= np.where((codes[last] & 16) != 0, np.left_shift(1, 5 * lengths), 0)
     for start in (1, 2):
         values[start::2] = np.cumsum(values[start::2])
     return values

@@ -1,4 +1,4 @@
-"""Data sets whose every pixel has one class: a folder, the embedded world, and the random crops of a training.
+"""Data sets whose every pixel has one class: a folder, and the embedded world.
 
     FOLDER/images/<split>/*     FOLDER/semantic/<split>/<stem>.png     FOLDER/semantic/categories.json
 
@@ -20,12 +20,11 @@ from wsis.data.checks import file_name, read_coco
 from wsis.data.coco import write_dataset
 from wsis.data.coco_json import categories
 from wsis.data.images import ImageFolder
-from wsis.data.label_maps import read_label_map
+from wsis.data.label_maps import read_values, value_table
 from wsis.data.masks import tags_from_map
 from wsis.data.world import STUFF, World
-from wsis.data.wrappers import category_ids, read_all
-
-UNKNOWN = 0  # in the table of values, where 0 itself becomes 255
+from wsis.data.wrappers import read_all
+from wsis.data.write import places
 
 # The embedded world in the manner of ADE20K: one list by name, kinds of ground as one class, some pixels without any
 MERGED = {"sand": "ground", "rock": "ground"}
@@ -43,79 +42,70 @@ class SemanticFolder:
             images then, as crops cannot tell theirs.
 
     Raises:
-        DataError: no pictures, a picture without a label PNG, category ids or names that are wrong or occur twice;
+        DataError: no images, an image without a label PNG, category ids or names that are wrong or occur twice;
             on reading, or by `check`: unreadable files, sizes that differ, values that are no category.
     """
 
     def __init__(self, folder: Path | str, split: str = "train", tags: Path | str | None = None) -> None:
-        self.folder, self.split = Path(folder), split
-        self.pictures = ImageFolder(self.folder / "images" / split)
-        self.classes, self.category_ids = read_categories(self.folder / "semantic" / "categories.json")
-        self._value = torch.full((256,), UNKNOWN, dtype=torch.uint8)
-        self._value[list(self.category_ids)] = torch.arange(1, len(self.classes) + 1, dtype=torch.uint8)
-        self._value[[BACKGROUND, IGNORE]] = IGNORE
-        maps = self.folder / "semantic" / split
-        self.map_paths = [maps / f"{stem}.png" for stem in self.pictures.stems()]
+        images, maps, _ = places(Path(folder), split)
+        self.images = ImageFolder(images)
+        self.classes, self.category_ids = read_categories(maps.parent / "categories.json")
+        values = {c: label for label, c in enumerate(self.category_ids, 1)}
+        self._values = value_table(values | {BACKGROUND: IGNORE, IGNORE: IGNORE})
+        self.map_paths = [maps / f"{stem}.png" for stem in self.images.stems()]
         lacking = [path for path in self.map_paths if not path.is_file()]
         if lacking:
             more = f" and {len(lacking) - 1} others do" if len(lacking) > 1 else " does"
-            raise DataError(f"{lacking[0]}{more} not exist; every picture needs its label PNG")
+            raise DataError(f"{lacking[0]}{more} not exist; every image needs its label PNG")
         self._tags = None if tags is None else self._stored_tags(Path(tags))
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def __getitem__(self, index: int) -> Sample:
-        sample, path = self.pictures[index], self.map_paths[index]
-        true_semantic = self._class_map(index)
-        if true_semantic.shape != sample.size:
-            found, size = (" x ".join(map(str, reversed(s))) for s in (true_semantic.shape, sample.size))
-            raise DataError(f"{path} is {found}, its image {size}; write it again")
+        sample = self.images[index]
+        true_semantic = self._class_map(index, sample.size)
         tags = tags_from_map(true_semantic, len(self.classes)) if self._tags is None else self._tags[index]
         return replace(sample, true_semantic=true_semantic, tags=tags)
 
     def tags(self, index: int) -> Tensor:
-        """The tags of one image, bool [C], without reading its picture."""
+        """The tags of one image, bool [C], without reading it."""
         return tags_from_map(self._class_map(index), len(self.classes)) if self._tags is None else self._tags[index]
 
     def check(self) -> None:
         """Read every sample; raises DataError, see `read_all`."""
-        read_all(self, self.folder)
+        read_all(self, self.map_paths[0].parent)
 
-    def _class_map(self, index: int) -> Tensor:
-        path = self.map_paths[index]
-        values = read_label_map(path)
-        class_map = self._value[values.long()]
-        if (class_map == UNKNOWN).any():
-            value = values[class_map == UNKNOWN][0]
-            raise DataError(f"{path}: value {value} is no category id; add it to semantic/categories.json")
-        return class_map
+    def _class_map(self, index: int, size: tuple[int, int] | None = None) -> Tensor:
+        remedy = "no category id; add it to semantic/categories.json"
+        return read_values(self.map_paths[index], size, self._values, remedy)
 
     def _stored_tags(self, path: Path) -> Tensor:
         coco, _ = read_coco(path)
         if {c["id"] for c in coco["categories"]} - {BACKGROUND} != set(self.category_ids):
             raise DataError(f"{path} has other categories than semantic/categories.json; tag all classes")
         label = {c: i for i, c in enumerate(self.category_ids)}
-        of_name = {Path(file_name(i)).stem: i["tags"] for i in coco["images"] if "tags" in i}
+        by_stem = {Path(file_name(i)).stem: i["tags"] for i in coco["images"] if "tags" in i}
         tags = torch.zeros(len(self), len(self.classes), dtype=torch.bool)
-        for row, picture in zip(tags, self.pictures.paths, strict=True):
-            if picture.stem not in of_name:
-                raise DataError(f"{path} has no tags of {picture.name}; give every image some, or []")
-            row[[label[c] for c in of_name[picture.stem] if c in label]] = True
+        for row, image in zip(tags, self.images.paths, strict=True):
+            if image.stem not in by_stem:
+                raise DataError(f"{path} has no tags of {image.name}; give every image some, or []")
+            row[[label[c] for c in by_stem[image.stem] if c in label]] = True
         return tags
 
 
 class SemanticWorld:
     """The embedded world with a class for every pixel that has one; samples carry no instances.
 
-    layout: "coco", things and then stuff, no pixel without a class; or "ade", another list: in the order of names,
-    with kinds of stuff merged (`MERGED`) and one without a class (`UNLABELLED`).
+    layout: "coco", objects and then stuff, no pixel without a class; or "ade", another list: in the order of names, with
+    kinds of stuff merged (`MERGED`) and one without a class (`UNLABELLED`).
     """
 
     def __init__(self, world: World, layout: Literal["coco", "ade"] = "coco") -> None:
         self.world, names = world, (*world.classes, *STUFF)
         merged = {n: MERGED.get(n, n) for n in names if n != UNLABELLED} if layout == "ade" else {n: n for n in names}
         self.classes = tuple(sorted(set(merged.values())) if layout == "ade" else names)
+        self.category_ids = tuple(range(1, len(self.classes) + 1))
         values = [self.classes.index(merged[n]) + 1 if n in merged else IGNORE for n in names]
         self._value = torch.tensor([IGNORE, *values], dtype=torch.uint8)
 
@@ -125,13 +115,8 @@ class SemanticWorld:
     def __getitem__(self, index: int) -> Sample:
         scene = self.world.scene(index)
         true_semantic = self._value[scene.semantic.long()]
-        return Sample(
-            image=scene.image,
-            image_id=index + 1,
-            file_name=f"{self.world.split}_{index:06d}.png",
-            tags=tags_from_map(true_semantic, len(self.classes)),
-            true_semantic=true_semantic,
-        )
+        tags, name = tags_from_map(true_semantic, len(self.classes)), f"{self.world.split}_{index:06d}.png"
+        return Sample(image=scene.image, image_id=index + 1, file_name=name, tags=tags, true_semantic=true_semantic)
 
 
 def read_categories(path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
@@ -140,35 +125,30 @@ def read_categories(path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
     Raises:
         DataError: not a list of {"id", "name"}, no class, ids beyond 254, or an id or a name that occurs twice.
     """
-    entries = read_json(path)
     try:
-        pairs = sorted((int(c["id"]), str(c["name"])) for c in entries if c["id"] != BACKGROUND)
+        pairs = sorted((int(c["id"]), str(c["name"])) for c in read_json(path) if c["id"] != BACKGROUND)
     except (TypeError, KeyError, ValueError):
         raise DataError(f'{path} is not a list of {{"id": 1, "name": "person"}}; write it so') from None
-    ids, names = (tuple(column) for column in zip(*pairs, strict=True)) if pairs else ((), ())
-    wrong = [i for i in ids if not 0 < i < IGNORE]
-    if wrong or not ids:
-        found = f"id {wrong[0]}" if wrong else "no class"
-        raise DataError(f"{path} has {found}; give each class an id from 1 to 254, as its pixels have")
-    for column in (ids, names):
-        twice = [v for v in column if column.count(v) > 1]
-        if twice:
-            raise DataError(f"{path} has {twice[0]!r} twice; ids and names are of one class each")
+    ids, names = tuple(i for i, _ in pairs), tuple(name for _, name in pairs)
+    wrong = [f"id {i}" for i in ids if not 0 < i < IGNORE] if ids else ["no class"]
+    if wrong:
+        raise DataError(f"{path} has {wrong[0]}; give each class an id from 1 to 254, as its pixels have")
+    if twice := [v for column in (ids, names) for v in column if column.count(v) > 1]:
+        raise DataError(f"{path} has {twice[0]!r} twice; ids and names are of one class each")
     return names, ids
 
 
 def write_semantic(dataset: Dataset, folder: Path | str, split: str, *, overwrite: bool = False) -> None:
     """Write any data set with true class maps as one split that `SemanticFolder` reads, and `CocoFolder` too.
 
-    Ids are the data set's own, or label + 1. What is interrupted leaves no split.
+    What is interrupted leaves no split.
 
     Raises:
         DataError: the split is there already and `overwrite` is not set, or the folder has other classes.
         DiskSpaceError: the disk is full.
     """
-    path, ids = Path(folder) / "semantic" / "categories.json", category_ids(dataset)
-    write_categories(path, dataset.classes, ids)
-    write_dataset(dataset, folder, split, ids, overwrite=overwrite)
+    write_categories(Path(folder) / "semantic" / "categories.json", dataset.classes, dataset.category_ids)
+    write_dataset(dataset, folder, split, overwrite=overwrite)
 
 
 def write_categories(path: Path, classes: Sequence[str], ids: Sequence[int]) -> None:

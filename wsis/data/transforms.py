@@ -1,8 +1,7 @@
 """Transforms that move an image together with its masks, class maps and clicks, and the stacking of samples.
 
-`torchvision.transforms.v2` moves each tensor according to its kind. Where it measures from pixel corners
-(resizing of key points), half a pixel is added before and taken off after, because our pixel centres are at
-integers.
+`torchvision.transforms.v2` moves each tensor according to its kind. Where it measures from pixel corners (resizing of key
+points), half a pixel is added before and subtracted after, because our pixel centers are at integers.
 """
 
 from collections.abc import Sequence
@@ -16,27 +15,21 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from wsis.core.errors import DataError
-from wsis.core.types import IGNORE, Batch, ExtremePoints, Instances, Points, Sample
+from wsis.core.types import IGNORE, Batch, Instances, Points, Sample
 
 MEAN_COLOR = (124, 116, 104)
-"""The mean of ImageNet, RGB 0..255: padding of this color is zero after the usual normalisation."""
+"""The mean of ImageNet, RGB 0..255: padding of this color is zero after the usual normalization."""
 
 Labels = dict[str, Tensor]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PaddedSample(Sample):
-    """A sample of which a part is padding. valid: bool [H, W], False on padding."""
-
-    valid: Tensor | None = None
+MAPS, CLICKS = ("semantic_map", "true_semantic"), ("points", "extreme_points")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augment:
     """Random color, size, place and flip of a sample; the same sample and seed give the same result.
 
-    The defaults are those of BESTIE's instance network. Its classifier: `square=384`, `crop=321`,
-    `scale=(1, 1)`, `shift=0`, `brightness=contrast=saturation=0.3`, `hue=0.1`, `color_probability=1`.
+    The defaults are those of BESTIE's instance network. Its classifier: `square=384`, `crop=321`, `scale=(1, 1)`,
+    `shift=0`, `brightness=contrast=saturation=0.3`, `hue=0.1`, `color_probability=1`.
 
     Args:
         crop: side of the square that comes out, pixels.
@@ -64,21 +57,25 @@ class Augment:
     hue: float = 0.1
     color_probability: float = 0.5
     pad_value: int = IGNORE
-    mean_color: tuple[int, int, int] = MEAN_COLOR
 
-    def __call__(self, sample: Sample, seed: int) -> PaddedSample:
-        """A crop of the sample; clicks, extreme points and true masks outside it are dropped, tags stay."""
-        chance = torch.rand(16, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).tolist()
+    def __call__(self, sample: Sample, seed: int) -> Sample:
+        """A crop with `valid`; clicks, extreme points and true masks outside it are dropped, tags stay."""
+        size, top, left, flip, *color = _chances(16, seed)
         labels = _labels(sample)
-        labels["image"] = self._recolor(labels["image"], chance[4:])
-        labels = _resize(labels, self._size(sample.size, chance[0]))
-        labels["valid"] = tv_tensors.Mask(torch.ones(1, *labels["image"].shape[-2:], dtype=torch.uint8))
+        labels["image"] = self._recolored(labels["image"], color)
+        labels = _resize(labels, self._size(sample.size, size))
+        height, width = labels["image"].shape[-2:]
+        labels["valid"] = tv_tensors.Mask(torch.ones(1, height, width, dtype=torch.uint8))
         # one offset says both where a large image is cut and where a small one is placed
-        top, left = (_offset(s, self.crop, u) for s, u in zip(labels["image"].shape[-2:], chance[1:3], strict=True))
+        top, left = _offset(height, self.crop, top), _offset(width, self.crop, left)
         labels = {k: F.crop(v, top, left, self.crop, self.crop) for k, v in labels.items()}
-        if chance[3] < self.flip:
+        if flip < self.flip:
             labels = _flipped(labels)
-        return _sample(sample, labels, self.pad_value, self.mean_color)
+        valid = labels.pop("valid")[0].as_subclass(Tensor).bool()
+        if not valid.all():
+            labels["image"] = labels["image"].where(valid, torch.tensor(MEAN_COLOR, dtype=torch.uint8)[:, None, None])
+            labels |= {k: labels[k].masked_fill(~valid, self.pad_value) for k in MAPS if k in labels}
+        return replace(_moved(sample, labels), valid=valid)
 
     def _size(self, size: tuple[int, int], chance: float) -> tuple[int, int]:
         height, width = size
@@ -93,21 +90,18 @@ class Augment:
             factor = low + min(int(chance * (steps + 1)), steps) * self.scale_step
         return max(1, round(height * factor)), max(1, round(width * factor))
 
-    def _recolor(self, image: Tensor, chance: list[float]) -> Tensor:
-        happens = [c < self.color_probability for c in chance[:5]]
-        shift, brightness, contrast, saturation, hue = (2 * c - 1 for c in chance[5:10])
-        if happens[0] and self.shift:
-            moved = image.short() + round(shift * self.shift)
-            image = tv_tensors.Image(moved.clamp_(0, 255).to(torch.uint8))
-        if happens[1] and self.brightness:
-            image = F.adjust_brightness(image, 1 + brightness * self.brightness)
-        if happens[2] and self.contrast:
-            image = F.adjust_contrast(image, 1 + contrast * self.contrast)
-        if happens[3] and self.saturation:
-            image = F.adjust_saturation(image, 1 + saturation * self.saturation)
-        if happens[4] and self.hue:
-            image = F.adjust_hue(image, hue * self.hue)
-        return image
+    def _recolored(self, image: Tensor, chance: list[float]) -> Tensor:
+        changes = (
+            (self.shift, lambda v: (image.short() + round(v)).clamp_(0, 255).to(torch.uint8)),
+            (self.brightness, lambda v: F.adjust_brightness(image, 1 + v)),
+            (self.contrast, lambda v: F.adjust_contrast(image, 1 + v)),
+            (self.saturation, lambda v: F.adjust_saturation(image, 1 + v)),
+            (self.hue, lambda v: F.adjust_hue(image, v)),
+        )
+        for (strength, change), happens, amount in zip(changes, chance[:5], chance[5:10], strict=True):
+            if strength and happens < self.color_probability:
+                image = change((2 * amount - 1) * strength)
+        return tv_tensors.Image(image)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,13 +117,10 @@ class ShortSide:
     flip: float
 
     def __call__(self, sample: Sample, seed: int) -> Sample:
-        chance = torch.rand(2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).tolist()
-        labels = _resize(
-            _labels(sample), short_side(sample.size, self.short[int(chance[0] * len(self.short))], self.long)
-        )
-        if chance[1] < self.flip:
-            labels = _flipped(labels)
-        return replace(sample, **_fields(sample, labels))
+        choice, flip = _chances(2, seed)
+        size = short_side(sample.size, self.short[int(choice * len(self.short))], self.long)
+        labels = _resize(_labels(sample), size)
+        return _moved(sample, _flipped(labels) if flip < self.flip else labels)
 
 
 def short_side(size: tuple[int, int], short: int, long: int) -> tuple[int, int]:
@@ -141,11 +132,10 @@ def short_side(size: tuple[int, int], short: int, long: int) -> tuple[int, int]:
 def resize(sample: Sample, size: int | tuple[int, int]) -> Sample:
     """The sample at another size: `size` is (height, width), or the longer side with the aspect kept."""
     if isinstance(size, int):
-        height, width = (max(1, round(side * size / max(sample.size))) for side in sample.size)
-    else:
-        height, width = size
-    labels = _resize(_labels(sample), (height, width))
-    return replace(sample, **_fields(sample, labels))
+        height, width = sample.size
+        longer = max(sample.size)
+        size = max(1, round(height * size / longer)), max(1, round(width * size / longer))
+    return _moved(sample, _resize(_labels(sample), size))
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -157,19 +147,15 @@ def collate(samples: Sequence[Sample]) -> Batch:
     height, width = (max(s.size[i] for s in samples) for i in (0, 1))
     images = torch.tensor(MEAN_COLOR, dtype=torch.uint8)[:, None, None].repeat(len(samples), 1, height, width)
     valid = torch.zeros(len(samples), height, width, dtype=torch.bool)
+    maps = torch.full(valid.shape, IGNORE, dtype=torch.long)
     for i, sample in enumerate(samples):
         h, w = sample.size
         images[i, :, :h, :w] = sample.image
-        own = getattr(sample, "valid", None)
-        valid[i, :h, :w] = True if own is None else own
-    jittered = _of_all(samples, "jittered")
-    semantic = _of_all(samples, "semantic_map")
-    if semantic is not None:
-        maps = torch.full(valid.shape, IGNORE, dtype=torch.long)
-        for i, class_map in enumerate(semantic):
-            maps[i, : class_map.shape[0], : class_map.shape[1]] = class_map
-        semantic = maps
-    tags, points = _of_all(samples, "tags"), _of_all(samples, "points")
+        valid[i, :h, :w] = True if sample.valid is None else sample.valid
+        if sample.semantic_map is not None:
+            maps[i, :h, :w] = sample.semantic_map
+    jittered, semantic = _from_all(samples, "jittered"), _from_all(samples, "semantic_map")
+    tags, points = _from_all(samples, "tags"), _from_all(samples, "points")
     return Batch(
         images=images.float().div_(255),
         image_ids=tuple(s.image_id for s in samples),
@@ -183,28 +169,28 @@ def collate(samples: Sequence[Sample]) -> Batch:
     )
 
 
-def _of_all(samples: Sequence[Sample], name: str) -> list[Any] | None:
+def _from_all(samples: Sequence[Sample], name: str) -> list[Any] | None:
     values = [getattr(s, name) for s in samples]
     lacking = [s.image_id for s, v in zip(samples, values, strict=True) if v is None]
-    if len(lacking) == len(samples):
-        return None
-    if lacking:
+    if 0 < len(lacking) < len(samples):
         raise DataError(f"image {lacking[0]} has no {name}, others of the batch do; annotate all images or none")
-    return values
+    return None if lacking else values
+
+
+def _chances(count: int, seed: int) -> list[float]:
+    """Numbers in [0, 1) that the seed decides."""
+    return torch.rand(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).tolist()
 
 
 def _labels(sample: Sample) -> Labels:
     """What of a sample has a place in the image, each as the kind of tensor that torchvision moves."""
     labels: Labels = {"image": tv_tensors.Image(sample.image)}
-    for name in ("semantic_map", "true_semantic"):
-        if getattr(sample, name) is not None:
-            labels[name] = tv_tensors.Mask(getattr(sample, name)[None])
+    labels |= {k: tv_tensors.Mask(v[None]) for k in MAPS if (v := getattr(sample, k)) is not None}
     if sample.truth is not None and len(sample.truth):
         labels["truth"] = tv_tensors.Mask(sample.truth.masks.view(torch.uint8))
-    for name in ("points", "extreme_points"):
-        if getattr(sample, name) is not None and len(getattr(sample, name)):
-            labels[name] = _key_points(getattr(sample, name).xy, sample.size)
-    return labels
+    return labels | {
+        k: _key_points(v.xy, sample.size) for k in CLICKS if (v := getattr(sample, k)) is not None and len(v)
+    }
 
 
 def _key_points(xy: Tensor, canvas_size: tuple[int, int]) -> tv_tensors.KeyPoints:
@@ -212,7 +198,7 @@ def _key_points(xy: Tensor, canvas_size: tuple[int, int]) -> tv_tensors.KeyPoint
 
 
 def _resize(labels: Labels, size: tuple[int, int]) -> Labels:
-    if tuple(labels["image"].shape[-2:]) == tuple(size):
+    if tuple(labels["image"].shape[-2:]) == size:
         return labels
     return {k: _resize_one(v, list(size)) for k, v in labels.items()}
 
@@ -240,40 +226,17 @@ def _offset(side: int, crop: int, chance: float) -> int:
     return min(0, room) + min(int(chance * (abs(room) + 1)), abs(room))
 
 
-def _sample(sample: Sample, labels: Labels, pad_value: int, mean_color: tuple[int, int, int]) -> PaddedSample:
-    """The moved sample, its padding filled in."""
-    valid = labels.pop("valid")[0].as_subclass(Tensor).bool()
-    if not valid.all():
-        color = torch.tensor(mean_color, dtype=torch.uint8)[:, None, None]
-        labels["image"] = torch.where(valid, labels["image"], color)
-        for name in {"semantic_map", "true_semantic"} & labels.keys():
-            labels[name] = labels[name].masked_fill(~valid, pad_value)
-    known = {k: v for k, v in vars(sample).items() if k != "valid"}
-    return PaddedSample(**{**known, **_fields(sample, labels), "valid": valid})
-
-
-def _fields(sample: Sample, labels: Labels) -> dict[str, Any]:
-    """The fields of the sample that moved, as plain tensors, without what has left the image."""
+def _moved(sample: Sample, labels: Labels) -> Sample:
+    """The sample with its moved fields as plain tensors, without what has left the image."""
     plain = {k: v.as_subclass(Tensor) for k, v in labels.items()}
-    image = plain["image"]
-    fields: dict[str, Any] = {"image": image}
-    for name in {"semantic_map", "true_semantic"} & plain.keys():
-        fields[name] = plain[name][0]
-    if sample.points is not None and "points" in plain:
-        inside = _inside(plain["points"], image)
-        fields["points"] = replace(sample.points, xy=plain["points"])[inside]
-    old = sample.extreme_points
-    if old is not None and "extreme_points" in plain:
-        inside = _inside(plain["extreme_points"], image).all(-1)
-        xy = plain["extreme_points"][inside]
-        fields["extreme_points"] = ExtremePoints(xy=xy, labels=old.labels[inside], ids=old.ids[inside])
+    height, width = plain["image"].shape[-2:]
+    fields: dict[str, Any] = {"image": plain["image"], **{k: plain[k][0] for k in MAPS if k in plain}}
+    for name in CLICKS:
+        if name in plain:
+            xy = plain[name]
+            inside = ((xy >= -0.5) & (xy < torch.tensor([width, height]) - 0.5)).reshape(len(xy), -1).all(1)
+            fields[name] = replace(getattr(sample, name), xy=xy)[inside]
     if sample.truth is not None:
-        masks = plain["truth"].view(torch.bool) if "truth" in plain else Instances.none(*image.shape[-2:]).masks
+        masks = plain["truth"].view(torch.bool) if "truth" in plain else Instances.none(height, width).masks
         fields["truth"] = replace(sample.truth, masks=masks)[masks.flatten(1).any(1)]
-    return fields
-
-
-def _inside(xy: Tensor, image: Tensor) -> Tensor:
-    """Whether points lie on a pixel of the image."""
-    limit = torch.tensor([image.shape[-1], image.shape[-2]]) - 0.5
-    return ((xy >= -0.5) & (xy < limit)).all(-1)
+    return replace(sample, **fields)

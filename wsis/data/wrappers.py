@@ -1,4 +1,4 @@
-"""Data sets around data sets: kept in memory, changed, or with labels that a stage has made."""
+"""Data sets around data sets: mapped, in memory, or with labels that a stage has made."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -12,23 +12,18 @@ from wsis.core.types import Dataset, Instances, Points, Sample
 from wsis.data.label_maps import read_class_map
 
 
-def category_ids(dataset: Dataset) -> tuple[int, ...]:
-    """The COCO category id of each label: the data set's own, or label + 1."""
-    return tuple(getattr(dataset, "category_ids", range(1, len(dataset.classes) + 1)))
-
-
 def samples(dataset: Dataset) -> Iterator[Sample]:
     return (dataset[i] for i in range(len(dataset)))
 
 
 def ground_truths(dataset: Dataset) -> list[Instances] | None:
     """The true objects of every image; None if those of one are unknown."""
-    found = [s.truth for s in samples(dataset)]
-    return None if any(t is None for t in found) else [t for t in found if t is not None]
+    truths = [sample.truth for sample in samples(dataset)]
+    return None if any(t is None for t in truths) else [t for t in truths if t is not None]
 
 
 def read_all(dataset: Dataset, source: Path) -> None:
-    """Read every sample, so that mistakes in pixels show now rather than in the middle of a training.
+    """Read every sample: mistakes in pixels then show before a training and not in the middle of it.
 
     Raises:
         DataError: with the number of images that are wrong and the first ten messages.
@@ -43,26 +38,12 @@ def read_all(dataset: Dataset, source: Path) -> None:
         raise DataError(f"{source}: {len(messages)} images are wrong:\n" + "\n".join(messages[:10]))
 
 
-class Changed:
-    """A data set whose samples go through a function."""
-
-    def __init__(self, dataset: Dataset, change: Callable[[Sample], Sample]) -> None:
-        self.dataset, self.change = dataset, change
-        self.classes, self.category_ids = dataset.classes, category_ids(dataset)
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self.change(self.dataset[index])
-
-
 class Subset:
     """The samples of a data set at some indices, in that order."""
 
     def __init__(self, dataset: Dataset, indices: Sequence[int]) -> None:
         self.dataset, self.indices = dataset, list(indices)
-        self.classes, self.category_ids = dataset.classes, category_ids(dataset)
+        self.classes, self.category_ids = dataset.classes, dataset.category_ids
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -71,35 +52,42 @@ class Subset:
         return self.dataset[self.indices[index]]
 
 
-class InMemory:
+class Mapped:
+    """A data set whose samples go through a function."""
+
+    def __init__(self, dataset: Dataset, function: Callable[[Sample], Sample]) -> None:
+        self.dataset, self.function = dataset, function
+        self.classes, self.category_ids = dataset.classes, dataset.category_ids
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.function(self.dataset[index])
+
+
+class Cached(Mapped):
     """A small data set whose samples are made or read once."""
 
     def __init__(self, dataset: Dataset) -> None:
-        self.classes, self.category_ids = dataset.classes, category_ids(dataset)
-        self._length = len(dataset)
+        super().__init__(dataset, lambda sample: sample)
         self._get = lru_cache(maxsize=None)(dataset.__getitem__)
-
-    def __len__(self) -> int:
-        return self._length
 
     def __getitem__(self, index: int) -> Sample:
         return self._get(index)
 
 
-class Labelled:
+class WithPseudoLabels(Mapped):
     """A data set whose samples carry stored class maps, and stored cues where given.
 
     maps: a folder with `<stem of the image>.png`. cues: rows x, y, label, score by image id, as in cues.json.
     """
 
     def __init__(self, dataset: Dataset, maps: Path, cues: dict[str, list[list[float]]] | None = None) -> None:
-        self.dataset, self.maps, self.cues, self.classes = dataset, maps, cues, dataset.classes
+        super().__init__(dataset, self._labelled)
+        self.maps, self.cues = maps, cues
 
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> Sample:
-        sample = self.dataset[index]
+    def _labelled(self, sample: Sample) -> Sample:
         path = self.maps / f"{Path(sample.file_name).stem}.png"
         sample = replace(sample, semantic_map=read_class_map(path, sample.size, len(self.classes)))
         if self.cues is None:

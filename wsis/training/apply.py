@@ -24,7 +24,7 @@ from wsis.data.images import ImageFolder
 from wsis.data.label_maps import write_label_map
 from wsis.data.semantic import write_categories
 from wsis.data.transforms import collate
-from wsis.data.wrappers import Changed, category_ids
+from wsis.data.wrappers import Mapped
 from wsis.training.stages import Method, method_name
 from wsis.weak.simulate import with_base_masks
 
@@ -86,7 +86,7 @@ def label(run: Run, dataset: Dataset, out: Path, description: str = "") -> dict[
         DataError: the classes are not those that the run was trained on.
     """
     run.check_classes(dataset)
-    ids = category_ids(dataset)
+    ids = dataset.category_ids
 
     def row(sample: Sample) -> Row:
         records = annotation_records(pseudo_instances(run, sample), sample.image_id, ids)
@@ -198,7 +198,7 @@ def identified(folder: Path, run: Run) -> tuple[Dataset, tuple[int, ...]]:
     by_name = {category["name"]: category["id"] for category in coco["categories"]}
     known = all(name in by_name for name in run.classes)
     ids = tuple(by_name[name] for name in run.classes) if known else run.category_ids
-    return Changed(dataset, lambda sample: replace(sample, image_id=by_file[sample.file_name])), ids
+    return Mapped(dataset, lambda sample: replace(sample, image_id=by_file[sample.file_name])), ids
 
 
 def _count_objects(sample: Sample) -> int:

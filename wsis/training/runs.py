@@ -23,7 +23,6 @@ from wsis.core.errors import ConfigError, TrainingError
 from wsis.core.files import atomic, read_json, write_json
 from wsis.core.seeds import seed_of
 from wsis.core.types import Dataset
-from wsis.data.wrappers import category_ids
 from wsis.models.weights import shipped_sums
 from wsis.training.loop import LoopOptions, make_accelerator
 from wsis.training.stages import C, Method, MethodConfig, Report, Stage, Workspace, method_name
@@ -186,4 +185,4 @@ def _claim(out: Path, name: str, cfg: MethodConfig, data: str, seed: int, train:
         for file in [*out.glob("*.report.json"), *out.glob("*-????????.safetensors")]:
             file.unlink()
     out.mkdir(parents=True, exist_ok=True)
-    write_json(path, {**facts, "category_ids": category_ids(train), "version": __version__}, indent=2)
+    write_json(path, {**facts, "category_ids": train.category_ids, "version": __version__}, indent=2)

@@ -18,7 +18,7 @@ from wsis.core.types import IGNORE, Batch, Dataset, Instances, Sample, Trace
 from wsis.data.coco_json import write_instances
 from wsis.data.label_maps import write_label_map
 from wsis.data.transforms import collate
-from wsis.data.wrappers import category_ids, ground_truths, samples
+from wsis.data.wrappers import ground_truths, samples
 from wsis.evaluation.instances import iou_by_size
 from wsis.evaluation.semantic import MeanIoU
 from wsis.models.weights import save_weights
@@ -197,7 +197,7 @@ def write_masks(workspace: Workspace, path: Path, masks: Iterable[Instances]) ->
     """Write one `Instances` per training image as COCO JSON; report their number, and their IoU where it is known."""
     dataset, stored = workspace.train, [m.to("cpu") for m in masks]
     rows = zip(samples(dataset), stored, strict=True)
-    report: Report = {"masks": write_instances(path, rows, dataset.classes, category_ids(dataset))}
+    report: Report = {"masks": write_instances(path, rows, dataset.classes, dataset.category_ids)}
     truth = ground_truths(dataset)
     return report if truth is None else report | iou_by_size(stored, truth)
 

@@ -2,36 +2,33 @@
 
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from wsis.core.files import write_json
-from wsis.data.checks import read_coco
+from wsis.data.checks import Entry, read_coco
 from wsis.data.masks import decode_masks
-from wsis.weak.simulate import PointKind, _spans_box, extreme_points_from_masks, points_from_masks, uniform_by_id
+from wsis.weak.simulate import PointKind, extreme_points_from_masks, points_from_masks, spans_box, uniform_by_id
 
 
 def simulate(
-    coco: dict[str, Any], *, points: PointKind | None = None, extreme: bool = False, tags: bool = False, seed: int = 0
-) -> dict[str, Any]:
+    coco: Entry, *, points: PointKind | None = None, extreme: bool = False, tags: bool = False, seed: int = 0
+) -> Entry:
     """A checked COCO data set with weak labels added; nothing else of it changes, nor does the argument.
 
-    `point` [x, y] and `extreme_points` (top, left, bottom, right) go to the annotations, `tags` (category
-    ids) to the images. Crowds, annotations without a mask and empty masks get no click; lines and single
-    pixels get no extreme points, which would span no box.
+    `point` [x, y] and `extreme_points` (top, left, bottom, right) go to the annotations, `tags` (category ids) to the
+    images. Crowds, annotations without a mask and empty masks get no click; lines and single pixels get no extreme
+    points, which would span no box.
     """
-    annotations_of = defaultdict(list)
+    by_image = defaultdict(list)
     for annotation in coco["annotations"]:
-        annotations_of[annotation["image_id"]].append(annotation)
-    clicks: dict[int, dict[str, Any]] = {}
-    images = []
-    for image in coco["images"]:
-        own = annotations_of[image["id"]]
-        found = {"tags": sorted({a["category_id"] for a in own})} if tags else {}
-        images.append({**image, **found})
-        if points or extreme:
-            clicks |= _clicks(image, own, points, extreme, seed)
+        by_image[annotation["image_id"]].append(annotation)
+    images, clicks = coco["images"], {}
+    if tags:
+        images = [{**image, "tags": sorted({a["category_id"] for a in by_image[image["id"]]})} for image in images]
+    if points or extreme:
+        for image in images:
+            clicks |= _clicks(image, by_image[image["id"]], points, extreme, seed)
     annotations = [{**a, **clicks.get(a["id"], {})} for a in coco["annotations"]]
     return {**coco, "images": images, "annotations": annotations}
 
@@ -46,7 +43,7 @@ def simulate_file(
     seed: int = 0,
     drop_invalid: bool = False,
 ) -> dict[str, int]:
-    """`simulate` from one COCO JSON to another; returns how many labels of each kind the result has.
+    """`simulate` from one COCO JSON to another; how many labels of each kind the result has.
 
     Raises:
         AnnotationError: `source` has weak labels that do not fit.
@@ -64,15 +61,13 @@ def simulate_file(
     }
 
 
-def _clicks(
-    image: dict[str, Any], annotations: list[dict[str, Any]], points: PointKind | None, extreme: bool, seed: int
-) -> dict[int, dict[str, Any]]:
+def _clicks(image: Entry, annotations: list[Entry], points: PointKind | None, extreme: bool, seed: int) -> Entry:
     """The clicks of one image by annotation id."""
-    own = [a for a in annotations if "segmentation" in a and not a.get("iscrowd")]
-    masks = decode_masks([a["segmentation"] for a in own], image["height"], image["width"])
+    drawn = [a for a in annotations if "segmentation" in a and not a.get("iscrowd")]
+    masks = decode_masks([a["segmentation"] for a in drawn], image["height"], image["width"])
     filled = masks.flatten(1).any(1)
-    masks, ids = masks[filled], torch.tensor([a["id"] for a in own], dtype=torch.long)[filled]
-    clicks: dict[int, dict[str, Any]] = {i: {} for i in ids.tolist()}
+    masks, ids = masks[filled], torch.tensor([a["id"] for a in drawn], dtype=torch.long)[filled]
+    clicks: Entry = {i: {} for i in ids.tolist()}
     if points:
         uniform = uniform_by_id(torch.full_like(ids, image["id"]), ids, seed)
         xy = points_from_masks(masks, points, uniform=uniform)
@@ -80,7 +75,7 @@ def _clicks(
             clicks[i]["point"] = click
     if extreme:
         xy = extreme_points_from_masks(masks)
-        for i, four, spans in zip(clicks, xy.int().tolist(), _spans_box(xy).tolist(), strict=True):
+        for i, four, spans in zip(clicks, xy.int().tolist(), spans_box(xy).tolist(), strict=True):
             if spans:
                 clicks[i]["extreme_points"] = four
     return clicks

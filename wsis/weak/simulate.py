@@ -1,8 +1,8 @@
-"""A simulated annotator: masks in, cheap labels out (points, extreme points, tags). Pure and seeded.
+"""A simulated annotator: masks in, cheap labels out (points, extreme points, class maps). Pure and seeded.
 
-Coordinates are (x, y) pixels with pixel centres at integers; every click is a pixel of its object.
-Extreme clicking: Papadopoulos et al., ICCV 2017. Points: the centre of the box (AttentionShift's released
-labels), the centroid of the mask, or a random pixel of it (Point DETR, Chen et al., CVPR 2021).
+Coordinates are (x, y) pixels with pixel centers at integers; every click is a pixel of its object. Extreme clicking:
+Papadopoulos et al., ICCV 2017. Points: the center of the box (AttentionShift's released labels), the centroid of the
+mask, or a random pixel of it (Point DETR, Chen et al., CVPR 2021).
 """
 
 from collections.abc import Sequence
@@ -19,17 +19,14 @@ from wsis.core.types import BACKGROUND, IGNORE, ExtremePoints, Instances, Points
 PointKind = Literal["box_center", "mask_centroid", "mask_random"]
 
 
-def points_from_masks(
-    masks: Tensor, kind: PointKind, generator: torch.Generator | int = 0, *, uniform: Tensor | None = None
-) -> Tensor:
+def points_from_masks(masks: Tensor, kind: PointKind, seed: int = 0, *, uniform: Tensor | None = None) -> Tensor:
     """One click per mask: bool [K, H, W] -> float32 [K, 2], (x, y).
 
-    The centre of a concave object's box and the centroid of its mask may lie beside the object. What is
-    stored is always on it: the nearest pixel of the mask.
+    The center of a concave object's box and the centroid of its mask may lie beside the object. The click is then the
+    nearest pixel of the mask.
 
     Args:
-        generator: source of chance, or its seed; only mask_random needs one.
-        uniform: float [K] in [0, 1), used in place of the generator, one number per mask.
+        seed: of mask_random. uniform: float [K] in [0, 1), one number per mask, used in place of the seed.
 
     Raises:
         AnnotationError: a mask without a pixel.
@@ -37,16 +34,22 @@ def points_from_masks(
     """
     if kind not in get_args(PointKind):
         raise ConfigError(f"points={kind!r}: choose one of {', '.join(get_args(PointKind))}")
-    _not_empty(masks)
     if kind == "box_center":
-        return _nearest_pixel(masks, _box_centers(masks))
+        (top, bottom), (left, right) = _extents(masks)
+        return _nearest_pixel(masks, torch.stack([left + right, top + bottom], -1) / 2)
+    _check_filled(masks)
+    width = masks.shape[-1]
+    owner, index = masks.flatten(1).nonzero().unbind(1)  # all pixels of all masks, in order
+    count = owner.bincount(minlength=len(masks))
     if kind == "mask_centroid":
-        return _nearest_pixel(masks, _centroids(masks))
+        sums = [owner.bincount(v.double(), minlength=len(masks)) for v in (index % width, index // width)]
+        return _nearest_pixel(masks, (torch.stack(sums, -1) / count[:, None]).float())  # exact: integers below 2^53
     if uniform is None:
-        if isinstance(generator, int):
-            generator = torch.Generator().manual_seed(generator)
-        uniform = torch.rand(len(masks), generator=generator, dtype=torch.float64)
-    return pixel_by_rank(masks, uniform)
+        uniform = torch.rand(len(masks), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    # of each mask's n pixels in reading order, the one with number floor(u n)
+    rank = torch.minimum((uniform.to(masks.device) * count).long(), count - 1)
+    index = index[count.cumsum(0) - count + rank]
+    return torch.stack([index % width, index // width], -1).float()
 
 
 def extreme_points_from_masks(masks: Tensor) -> Tensor:
@@ -58,11 +61,8 @@ def extreme_points_from_masks(masks: Tensor) -> Tensor:
     Raises:
         AnnotationError: a mask without a pixel.
     """
-    _not_empty(masks)
-    rows, columns = masks.any(2), masks.any(1)
+    (top, bottom), (left, right) = _extents(masks)
     k = torch.arange(len(masks), device=masks.device)
-    top, bottom = _first(rows), _last(rows)
-    left, right = _first(columns), _last(columns)
     clicks = [
         torch.stack([_middle(masks[k, top]), top], -1),
         torch.stack([left, _middle(masks[k, :, left])], -1),
@@ -70,6 +70,11 @@ def extreme_points_from_masks(masks: Tensor) -> Tensor:
         torch.stack([right, _middle(masks[k, :, right])], -1),
     ]
     return torch.stack(clicks, 1).float()
+
+
+def spans_box(extreme_points: Tensor) -> Tensor:
+    """Whether the clicks [K, 4, 2] differ in x and in y: bool [K]."""
+    return (extreme_points.amax(1) > extreme_points.amin(1)).all(1)
 
 
 def uniform_by_id(image_ids: Tensor, ids: Tensor, seed: int) -> Tensor:
@@ -101,7 +106,7 @@ def with_extreme_points(sample: Sample) -> Sample:
     """
     truth, _ = _clickable(sample)
     xy = extreme_points_from_masks(truth.masks)
-    spans = _spans_box(xy)
+    spans = spans_box(xy)
     extreme_points = ExtremePoints(xy=xy[spans], labels=truth.labels[spans], ids=truth.ids[spans])
     return replace(sample, extreme_points=extreme_points)
 
@@ -140,19 +145,17 @@ def _splitmix64(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(31))
 
 
-def _not_empty(masks: Tensor) -> None:
+def _check_filled(masks: Tensor) -> None:
     empty = (~masks.flatten(1).any(1)).nonzero()[:, 0].tolist()
     if empty:
         raise AnnotationError(f"mask {empty[0]} of {len(masks)} has no pixel to click on; leave the object out")
 
 
-def _first(lines: Tensor) -> Tensor:
-    """Index of the first True in each row of bool [K, L]."""
-    return lines.byte().argmax(1)
-
-
-def _last(lines: Tensor) -> Tensor:
-    return lines.shape[1] - 1 - lines.flip(1).byte().argmax(1)
+def _extents(masks: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """The first and the last row, and the first and the last column, of each mask: int64 [K]."""
+    _check_filled(masks)
+    lines = (masks.any(2).byte(), masks.any(1).byte())
+    return [(v.argmax(1), v.shape[1] - 1 - v.flip(1).argmax(1)) for v in lines]
 
 
 def _middle(lines: Tensor) -> Tensor:
@@ -163,26 +166,8 @@ def _middle(lines: Tensor) -> Tensor:
     return end - length // 2
 
 
-def _box_centers(masks: Tensor) -> Tensor:
-    rows, columns = masks.any(2), masks.any(1)
-    return torch.stack([_first(columns) + _last(columns), _first(rows) + _last(rows)], -1) / 2
-
-
-def _pixels(masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """All pixels of all masks: x, y and the index of the mask, in order."""
-    owner, index = masks.flatten(1).nonzero().unbind(1)
-    return index % masks.shape[-1], index // masks.shape[-1], owner
-
-
-def _centroids(masks: Tensor) -> Tensor:
-    x, y, owner = _pixels(masks)
-    count = owner.bincount(minlength=len(masks))
-    sums = [owner.bincount(v.double(), minlength=len(masks)) for v in (x, y)]  # exact: integers below 2^53
-    return (torch.stack(sums, -1) / count[:, None]).float()
-
-
 def _nearest_pixel(masks: Tensor, xy: Tensor) -> Tensor:
-    """The pixel of each mask nearest to its target; mostly the target itself, so that is tried first."""
+    """The pixel of each mask nearest to its target; mostly the target itself, which is tried first."""
     k = torch.arange(len(masks), device=masks.device)
     pixel = (xy + 0.5).floor().long()
     beside = ~masks[k, pixel[:, 1], pixel[:, 0]]
@@ -195,20 +180,3 @@ def _nearest_pixel(masks: Tensor, xy: Tensor) -> Tensor:
     index = distance.masked_fill(~masks[beside], torch.inf).flatten(1).argmin(1)
     pixel[beside] = torch.stack([index % width, index // width], -1)
     return pixel.float()
-
-
-def pixel_by_rank(masks: Tensor, uniform: Tensor) -> Tensor:
-    """Of each mask's n pixels in reading order, the one with number floor(u n).
-
-    masks: bool [K, H, W], none empty. uniform: u, float [K] in [0, 1). Returns float32 [K, 2], (x, y).
-    """
-    x, y, owner = _pixels(masks)
-    count = owner.bincount(minlength=len(masks))
-    rank = torch.minimum((uniform.to(masks.device) * count).long(), count - 1)
-    chosen = count.cumsum(0) - count + rank
-    return torch.stack([x[chosen], y[chosen]], -1).float()
-
-
-def _spans_box(extreme_points: Tensor) -> Tensor:
-    """Whether the clicks differ in x and in y: bool [K]."""
-    return (extreme_points.amax(1) > extreme_points.amin(1)).all(1)

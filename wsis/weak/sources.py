@@ -1,4 +1,4 @@
-"""What a run learns from and is measured on: the embedded world, or a folder in COCO format or with class maps."""
+"""What a run learns from and is evaluated on: the embedded world, or a folder in COCO format or with class maps."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -11,7 +11,8 @@ from wsis.core.types import Dataset
 from wsis.data.coco import CocoFolder
 from wsis.data.semantic import SemanticFolder, SemanticWorld
 from wsis.data.world import World, WorldConfig
-from wsis.data.wrappers import Changed, InMemory
+from wsis.data.wrappers import Cached, Mapped
+from wsis.data.write import places
 from wsis.weak.simulate import PointKind, with_extreme_points, with_points
 
 Clicks = PointKind | Literal["extreme_points", "class_maps"]
@@ -31,8 +32,8 @@ TINY_WORLD = WorldConfig(
 FULL_WORLD = WorldConfig(size=448)
 LENGTHS = {"tiny": (500, 200), "full": (10_000, 1_000)}
 LAYOUTS: dict[str, Literal["coco", "ade"]] = {"world": "coco", "world-ade": "ade"}
-KEPT = 2000  # of so many small pictures all are held in memory
-ANNOTATOR = 0  # seed of simulated clicks
+MAX_CACHED = 2000  # up to so many small images all are held in memory
+CLICK_SEED = 0  # of the simulated annotator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,16 +62,19 @@ def open_data(
 ) -> Data:
     """`world`, or a folder with the splits train and val; for class maps also `world-ade`, with another list of classes.
 
-    clicks: what the method needs of every object; simulated where there are masks only. "class_maps": see `wsis.data.semantic`.
-    seed: of the world; another seed is another world. weak, drop_invalid: of a folder, see CocoFolder.
+    clicks: what the method needs of every object; simulated where there are masks only. "class_maps": see
+    `wsis.data.semantic`. seed: of the world; another seed is another world. weak, drop_invalid: of a folder, see
+    `CocoFolder` and `SemanticFolder`.
 
     Raises:
         DataError: see CocoFolder; the folder has neither clicks nor masks, but clicks are needed.
     """
-    if clicks == "class_maps":
-        return _semantic_world(data, scale, seed) if data in LAYOUTS else _semantic_folder(Path(data), scale, weak)
-    opened = _world(scale, seed) if data == "world" else _folder(Path(data), scale, weak, drop_invalid)
-    if clicks is None:
+    has_maps = clicks == "class_maps"
+    if data == "world" or (has_maps and data in LAYOUTS):
+        opened = _world(data, scale, seed, has_maps)
+    else:
+        opened = _folder(Path(data), scale, weak, drop_invalid, has_maps)
+    if clicks is None or has_maps:
         return opened
     train, note = clicked(opened.train, "train", clicks)
     if not note:
@@ -94,66 +98,37 @@ def clicked(dataset: Dataset, split: str, clicks: Clicks) -> tuple[Dataset, str]
             "masks; annotate them for every object, or choose another supervision"
         )
     if clicks == "extreme_points":
-        return Changed(dataset, with_extreme_points), f"extreme points of {split} simulated from the masks"
-    note = f"points of {split} simulated from the masks ({clicks}, seed {ANNOTATOR})"
-    return Changed(dataset, lambda sample: with_points(sample, clicks, ANNOTATOR)), note
+        return Mapped(dataset, with_extreme_points), f"extreme points of {split} simulated from the masks"
+    note = f"points of {split} simulated from the masks ({clicks}, seed {CLICK_SEED})"
+    return Mapped(dataset, lambda sample: with_points(sample, clicks, CLICK_SEED)), note
 
 
-def _world(scale: Scale, seed: int) -> Data:
+def _world(data: str, scale: Scale, seed: int, has_maps: bool) -> Data:
     config = TINY_WORLD if scale == "tiny" else FULL_WORLD
-    train, val = (World(split, n, seed, config) for split, n in zip(("train", "val"), LENGTHS[scale], strict=True))
+    worlds = [World(split, n, seed, config) for split, n in zip(("train", "val"), LENGTHS[scale], strict=True)]
+    datasets = [SemanticWorld(world, LAYOUTS[data]) for world in worlds] if has_maps else worlds
+    train, val = map(Cached, datasets) if scale == "tiny" else datasets
     lengths = f"{len(train)}/{len(val)} scenes at {config.size} px"
-    return Data(
-        train=InMemory(train) if scale == "tiny" else train,
-        val=InMemory(val) if scale == "tiny" else val,
-        name="world",
-        description=f"world, {lengths}, seed {seed}, {fingerprint(config)}",
-    )
+    kind = f"class maps of {data}" if has_maps else data
+    return Data(train=train, val=val, name=data, description=f"{kind}, {lengths}, seed {seed}, {fingerprint(config)}")
 
 
-def _semantic_world(data: str, scale: Scale, seed: int) -> Data:
-    config = TINY_WORLD if scale == "tiny" else FULL_WORLD
-    train, val = (
-        SemanticWorld(World(split, n, seed, config), LAYOUTS[data])
-        for split, n in zip(("train", "val"), LENGTHS[scale], strict=True)
-    )
-    lengths = f"{len(train)}/{len(val)} scenes at {config.size} px"
-    return Data(
-        train=InMemory(train) if scale == "tiny" else train,
-        val=InMemory(val) if scale == "tiny" else val,
-        name=data,
-        description=f"class maps of {data}, {lengths}, seed {seed}, {fingerprint(config)}",
-    )
-
-
-def _semantic_folder(folder: Path, scale: Scale, weak: Path | None) -> Data:
-    found, words = [], []
-    for split in ("train", "val"):
-        if split == "val" and not (folder / "semantic" / split).is_dir():
-            found.append(None)
-            continue
-        dataset = SemanticFolder(folder, split, weak if split == "train" else None)
-        digest = hashlib.sha256(b"".join(p.read_bytes() for p in dataset.map_paths)).hexdigest()[:8]
-        words.append(f"{split} {len(dataset)} class maps {digest}")
-        found.append(InMemory(dataset) if scale == "tiny" and len(dataset) <= KEPT else dataset)
-    name = folder.resolve().name
-    return Data(train=found[0], val=found[1], name=name, description=f"{name}, {', '.join(words)}")
-
-
-def _folder(folder: Path, scale: Scale, weak: Path | None, drop_invalid: bool) -> Data:
+def _folder(folder: Path, scale: Scale, weak: Path | None, drop_invalid: bool, has_maps: bool) -> Data:
     splits, words, notes = [], [], []
-    for split in ("train", "val"):
-        path = folder / "annotations" / f"instances_{split}.json"
-        if split == "val" and not path.exists():
+    for split, labels in (("train", weak), ("val", None)):
+        _, maps, annotations = places(folder, split)
+        if split == "val" and not (maps if has_maps else annotations).exists():
             splits.append(None)
             continue
-        dataset = CocoFolder(folder, split, weak if split == "train" else None, drop_invalid=drop_invalid)
-        notes += [f"left out: {message}" for message in dataset.dropped]
-        files = {dataset.path, dataset.weak_path}
-        digest = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(files))).hexdigest()[:8]
-        words.append(f"{split} {len(dataset)} images {digest}")
-        splits.append(InMemory(dataset) if scale == "tiny" and len(dataset) <= KEPT else dataset)
+        if has_maps:
+            dataset, kind = SemanticFolder(folder, split, labels), "class maps"
+            files = dataset.map_paths
+        else:
+            dataset, kind = CocoFolder(folder, split, labels, drop_invalid=drop_invalid), "images"
+            files = sorted({dataset.path, dataset.weak_path})
+            notes += [f"left out: {message}" for message in dataset.dropped]
+        digest = hashlib.sha256(b"".join(p.read_bytes() for p in files)).hexdigest()[:8]
+        words.append(f"{split} {len(dataset)} {kind} {digest}")
+        splits.append(Cached(dataset) if scale == "tiny" and len(dataset) <= MAX_CACHED else dataset)
     name = folder.resolve().name
-    return Data(
-        train=splits[0], val=splits[1], name=name, description=f"{name}, {', '.join(words)}", notes=tuple(notes)
-    )
+    return Data(train=splits[0], val=splits[1], name=name, description=", ".join([name, *words]), notes=tuple(notes))

@@ -19,7 +19,7 @@ from wsis.core.types import Instances
 from wsis.data.coco import CocoFolder, write_dataset
 from wsis.data.transforms import collate
 from wsis.data.world import World, WorldConfig
-from wsis.data.wrappers import Changed, InMemory, Subset, ground_truths, samples
+from wsis.data.wrappers import Mapped, Cached, Subset, ground_truths, samples
 from wsis.evaluation.instances import iou_by_size
 from wsis.methods import exits, load_run
 from wsis.methods.exits import verbs
@@ -43,7 +43,7 @@ CFG = changed(exits.TINY, classes=16, **SHORT, **RANDOM, **{"walk.crops": 32, "s
 @pytest.fixture(scope="module")
 def scenes():
     world = World("train", 5, config=WorldConfig(size=64, objects=(1, 3)))
-    return InMemory(Changed(world, with_extreme_points))
+    return Cached(Mapped(world, with_extreme_points))
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +199,7 @@ def test_thresholds_see_each_object_at_most_once(scenes, options):
 
 
 def test_as_many_crops_as_asked_for_in_whole_batches(scenes, options):
-    many = InMemory(Subset(scenes, list(range(5)) * 20))
+    many = Cached(Subset(scenes, list(range(5)) * 20))
     workspace = Workspace(cfg=CFG, train=many, val=None, folder=options.folder, options=options)
     assert [len(crops) for crops in training_crops(workspace, 33)] == [32, 32]
 
@@ -227,13 +227,13 @@ def test_a_batch_of_whole_images_is_refused_by_the_loss(scenes):
 
 def test_the_upper_bound_needs_masks(scenes, tmp_path):
     cfg = changed(CFG, **{"final.masks": "truth"})
-    blind = Changed(scenes, lambda s: replace(s, truth=None))
+    blind = Mapped(scenes, lambda s: replace(s, truth=None))
     with pytest.raises(ConfigError, match="true masks"):
         runs.fit(exits, cfg, blind, None, tmp_path, data="blind", device="cpu")
 
 
 def test_data_without_truth_train_all_the_same(scenes, tmp_path):
-    blind = Changed(scenes, lambda s: replace(s, truth=None, true_semantic=None))
+    blind = Mapped(scenes, lambda s: replace(s, truth=None, true_semantic=None))
     found = runs.fit(exits, CFG, blind, None, tmp_path, data="blind", device="cpu")
     assert "mIoU" not in found["labels"] and "foreground_precision" not in found["thresholds"]
     assert found["labels"]["masks"] == sum(len(s.extreme_points) for s in samples(scenes))

@@ -26,7 +26,7 @@ from wsis.core.types import Batch, Dataset, Sample
 from wsis.data.images import ImageFolder
 from wsis.data.transforms import Augment, ShortSide, collate, resize, short_side
 from wsis.data.world import World, WorldConfig
-from wsis.data.wrappers import Changed, InMemory, Subset, samples
+from wsis.data.wrappers import Mapped, Cached, Subset, samples
 from wsis.experiments.pretraining import vit
 from wsis.experiments.pretraining.vit import MaskedAutoencoder, SelfDistillation, TagClassifier, mean_token
 from wsis.methods.attentionshift import pretrain as points
@@ -224,8 +224,8 @@ Split = tuple[Dataset, Dataset, str]
 
 def _scenes(name: str, chosen: Recipe, count: int, images: Path | None) -> Split:
     scenes = World("train", count, seed=SEED, config=chosen.scenes)
-    val = InMemory(World("val", chosen.counts[1], seed=SEED, config=chosen.val))
-    return InMemory(Changed(scenes, chosen.annotate)), val, f"{count} scenes of the embedded world with {chosen.source}"
+    val = Cached(World("val", chosen.counts[1], seed=SEED, config=chosen.val))
+    return Cached(Mapped(scenes, chosen.annotate)), val, f"{count} scenes of the embedded world with {chosen.source}"
 
 
 def _unlabeled_images(name: str, chosen: Recipe, count: int, images: Path) -> Split:
@@ -234,7 +234,7 @@ def _unlabeled_images(name: str, chosen: Recipe, count: int, images: Path) -> Sp
         able = " and ".join(other for other, recipe in RECIPES.items() if recipe.unlabeled)
         raise ConfigError(f"{name} learns from labels; only {able} learn from images alone")
     _, val, _ = _scenes(name, chosen, 0, None)
-    dataset = InMemory(Changed(ImageFolder(images), lambda s: resize(s, short_side(s.size, vit.SIZE, 2 * vit.SIZE))))
+    dataset = Cached(Mapped(ImageFolder(images), lambda s: resize(s, short_side(s.size, vit.SIZE, 2 * vit.SIZE))))
     return dataset, val, f"the scenes, then {len(dataset)} pictures without labels"
 
 
@@ -248,7 +248,7 @@ def _clicked_images(name: str, chosen: Recipe, count: int, images: Path | None) 
             f"{images} has no split val, on which the card's figures are measured; keep some images for it"
         )
     short, long = points.PHOTOS.short[0], points.PHOTOS.long
-    resized = Changed(opened.val, lambda sample: resize(sample, short_side(sample.size, short, long)))
+    resized = Mapped(opened.val, lambda sample: resize(sample, short_side(sample.size, short, long)))
     indices = [i for i, sample in enumerate(samples(opened.val)) if sample.truth is not None and len(sample.truth)]
     words = f"{len(opened.train)} pictures of {opened.name}; {chosen.source}"
     return opened.train, Subset(resized, indices), words

@@ -21,7 +21,7 @@ from wsis.core.types import Batch, Dataset, Instances
 from wsis.data.coco_json import write_instances
 from wsis.data.label_maps import read_class_map
 from wsis.data.transforms import Augment
-from wsis.data.wrappers import Labelled, category_ids, ground_truths, samples
+from wsis.data.wrappers import WithPseudoLabels, ground_truths, samples
 from wsis.evaluation.instances import cue_quality, label_quality, voc_ap
 from wsis.evaluation.semantic import MeanIoU
 from wsis.methods.bestie import cues
@@ -149,7 +149,7 @@ def make_activation_maps(workspace: Workspace) -> Report:
 def make_semantic_maps(workspace: Workspace) -> Report:
     """The maps that the network learns from: predictions of its own semantic part, trained on the activation maps."""
     cfg = workspace.cfg
-    first = Labelled(workspace.train, workspace.path("activation_maps"))
+    first = WithPseudoLabels(workspace.train, workspace.path("activation_maps"))
     if not cfg.semantic.retrain or cfg.semantic.source in ("folder", "truth"):
         return _write_maps(workspace, (s.semantic_map for s in samples(first)), "semantic_maps")
 
@@ -188,7 +188,7 @@ def training_set(workspace: Workspace) -> Dataset:
         stored = read_json(workspace.path("cues.json"))
     elif workspace.train[0].points is None:
         raise DataError("supervision=points, but the annotations hold no points; make some with python -m wsis weak")
-    return Labelled(workspace.train, workspace.path("semantic_maps"), stored)
+    return WithPseudoLabels(workspace.train, workspace.path("semantic_maps"), stored)
 
 
 def train_network(workspace: Workspace) -> Report:
@@ -235,7 +235,7 @@ def train_final(workspace: Workspace) -> Report:
     if workspace.is_first:
         model = restore(cfg, workspace.folder).to(workspace.device).eval()
         rows = ((x, pseudo_labels(model, workspace.batch(x), cfg)[0].to("cpu")) for x in samples(workspace.train))
-        classes, ids = workspace.train.classes, category_ids(workspace.train)
+        classes, ids = workspace.train.classes, workspace.train.category_ids
         report["pseudo_masks"] = write_instances(path, rows, classes, ids)
     workspace.options.accelerator.wait_for_everyone()
     segmenter = fit_segmenter(workspace, "maskrcnn", path, cfg.final, s.backbone, s.weights)

@@ -19,7 +19,6 @@ from torchvision.transforms.v2 import functional as F
 
 from wsis.core.errors import AnnotationError, ConfigError
 from wsis.core.types import Dataset, ExtremePoints, HasExtremePoints, Instances, Sample
-from wsis.data.wrappers import category_ids
 from wsis.methods.exits.config import SizeConfig
 
 # All numbers are those of MAL's official code.
@@ -48,7 +47,7 @@ class ObjectCrops:
 
     def __init__(self, dataset: Dataset, cfg: SizeConfig, training: bool) -> None:
         self.dataset = dataset
-        self.classes, self.category_ids = dataset.classes, category_ids(dataset)
+        self.classes, self.category_ids = dataset.classes, dataset.category_ids
         self.index: list[tuple[int, int]] = []
         self.left_out = 0
         for image, points in enumerate(_extreme_points(dataset)):

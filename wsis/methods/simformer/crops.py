@@ -8,7 +8,7 @@ import torch
 from wsis.core.errors import AnnotationError
 from wsis.core.types import IGNORE, Sample
 from wsis.data.masks import tags_from_map
-from wsis.data.transforms import Augment, PaddedSample, resize, short_side
+from wsis.data.transforms import Augment, resize, short_side
 from wsis.methods.simformer.config import SimFormerConfig
 from wsis.weak.simulate import with_base_masks
 
@@ -32,7 +32,7 @@ class SemanticAugment:
     masks: Literal["base", "all", "given"]
     flip: float = 0.5
 
-    def __call__(self, sample: Sample, seed: int) -> PaddedSample:
+    def __call__(self, sample: Sample, seed: int) -> Sample:
         """image [3, S, S], semantic_map, valid [S, S] and tags [C] of a crop, without the truth.
 
         Raises:
@@ -90,7 +90,7 @@ def _shown(sample: Sample) -> torch.Tensor:
     return tags_from_map(sample.true_semantic, len(sample.tags))
 
 
-def _moved_to_corner(sample: PaddedSample) -> PaddedSample:
+def _moved_to_corner(sample: Sample) -> Sample:
     """The sample with its image in the upper left corner of the padding."""
     assert sample.valid is not None
     shift = (-int(sample.valid.any(1).byte().argmax()), -int(sample.valid.any(0).byte().argmax()))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from wsis.core.errors import DataError
 from wsis.core.types import Batch
-from wsis.data.wrappers import Labelled, samples
+from wsis.data.wrappers import WithPseudoLabels, samples
 from wsis.evaluation.semantic import MeanIoU, grouped_iou
 from wsis.methods.simformer import verbs
 from wsis.methods.simformer.config import SimFormerConfig
@@ -55,7 +55,7 @@ def make_labels(workspace: Workspace) -> Report:
 def train_final(workspace: Workspace) -> Report:
     """A plain MaskFormer from the start, on the class maps that the first network made."""
     cfg = verbs.plain(workspace.cfg)
-    maps = Labelled(workspace.train, workspace.path(MAPS))
+    maps = WithPseudoLabels(workspace.train, workspace.path(MAPS))
     return _fit(workspace, "final", cfg, TrainingData(dataset=maps, augment=SemanticAugment(cfg, "given")), cfg.final)
 
 
