@@ -119,7 +119,9 @@ viz.table(rows, digits=2, caption=opened.description)
 # two are put together.
 
 # %%
-labelled = WithPseudoLabels(opened.train, folder / "semantic_maps", read_json(folder / "cues.json"))
+labelled = WithPseudoLabels(
+    opened.train, folder / "semantic_maps", read_json(folder / "cues.json")
+)
 several = [labelled[i] for i in range(120) if len(opened.train[i].truth) > 1]
 made = [bestie.pseudo_labels(None, collate([s]), cfg)[0] for s in several]
 q = evaluation.quality_by_image(made, [s.truth for s in several])

@@ -19,7 +19,7 @@ from wsis.core.types import Instances
 from wsis.data.coco import CocoFolder, write_dataset
 from wsis.data.transforms import collate
 from wsis.data.world import World, WorldConfig
-from wsis.data.wrappers import Mapped, Cached, Subset, ground_truths, samples
+from wsis.data.wrappers import Cached, Mapped, Subset, ground_truths, samples
 from wsis.evaluation.instances import iou_by_size
 from wsis.methods import exits, load_run
 from wsis.methods.exits import verbs
