@@ -16,8 +16,9 @@ from wsis.core.errors import DataError
 from wsis.core.types import IGNORE, Instances
 from wsis.data import write
 from wsis.data.coco import CocoFolder
-from wsis.data.convert import voc as convert
-from wsis.data.convert.voc import VOC_CLASSES, convert_voc, instances_of_maps
+from wsis.data.convert import convert_voc
+from wsis.data.convert import voc as voc_module
+from wsis.data.convert.voc import VOC_CLASSES, instances_of_maps
 
 SIDE = 20
 PERSON, DOG, SOFA = 15, 12, 18
@@ -355,9 +356,6 @@ def test_unknown_class_in_a_mat(voc, sbd, out):
 
 def test_command_line(voc, sbd, out, capsys):
     assert main(["convert", "voc", "--voc", str(voc), "--sbd", str(sbd), "--out", str(out)]) == 0
-    assert capsys.readouterr().out == f"{out}: val 1, train 3 images\n"
-
-
-def test_command_line_tells_a_mistake(tmp_path, out, capsys):
-    assert main(["convert", "voc", "--voc", str(tmp_path / "VOC"), "--out", str(out)]) == 2
+    assert capsys.readouterr().out.endswith(f"{out}: val 1, train 3 images\n")
+    assert main(["convert", "voc", "--voc", str(out), "--out", str(out)]) == 2
     assert "error: " in capsys.readouterr().err

@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
-from wsis.__main__ import main
 from wsis.core.errors import AnnotationError, DataError
 from wsis.core.types import IGNORE, Sample
 from wsis.data.coco import CocoFolder
@@ -282,9 +281,8 @@ def ade(tmp_path):
 
 def test_coco_stuff_is_converted(coco_stuff, tmp_path, capsys):
     out = tmp_path / "out"
-    assert main(["convert", "coco-stuff", str(coco_stuff), str(out)]) == 0
-    printed = capsys.readouterr()
-    assert printed.out == f"{out}: train 1, val 1 images\n" and "published 8,993" in printed.err
+    assert convert_coco_stuff(coco_stuff, out) == {"train": 1, "val": 1}
+    assert "train has 1 images, published 8,993" in capsys.readouterr().out
     data = SemanticFolder(out, "train")
     assert data.classes == COCO_STUFF and data[0].true_semantic.tolist() == [[255, 1, 171], [80, 81, 82]]
     assert read_label_map(data.map_paths[0]).tolist() == [[255, 1, 171], [80, 81, 82]]
@@ -295,7 +293,7 @@ def test_coco_stuff_is_converted(coco_stuff, tmp_path, capsys):
 
 def test_ade_is_converted(ade, tmp_path):
     out = tmp_path / "out"
-    assert main(["convert", "ade", str(ade), str(out)]) == 0
+    assert convert_ade(ade, out) == {"train": 1, "val": 1}
     data = SemanticFolder(out, "train")
     assert len(data) == 1 and data.classes == ADE20K
     assert data[0].true_semantic.tolist() == [[255, 1, 150]] and len(SemanticFolder(out, "val")) == 1
@@ -305,18 +303,22 @@ def test_finished_conversion_is_left_and_a_killed_one_done_again(ade, tmp_path, 
     out = tmp_path / "out"
     (out / "images/.123.train").mkdir(parents=True)
     for _ in range(2):
-        assert main(["convert", "ade", str(ade), str(out)]) == 0
-    assert "is there already" in capsys.readouterr().err and not (out / "images/.123.train").exists()
+        convert_ade(ade, out)
+    assert "is there already" in capsys.readouterr().out and not (out / "images/.123.train").exists()
     (out / "semantic/val/ADE_val_00000001.png").unlink()
-    assert main(["convert", "ade", str(ade), str(out)]) == 0 and len(SemanticFolder(out, "val")) == 1
+    convert_ade(ade, out)
+    assert len(SemanticFolder(out, "val")) == 1
     write_picture(out / "images/val/other.jpg", 1, 1)
-    assert main(["convert", "ade", str(ade), str(out)]) == 2 and "other images as val" in capsys.readouterr().err
+    with pytest.raises(DataError, match="other images as val"):
+        convert_ade(ade, out)
 
 
 def test_conversion_names_what_is_wrong(coco_stuff, ade, tmp_path):
     def message(data, source):
-        assert main(["convert", data, str(source), str(tmp_path / f"out-{data}")]) == 2
-        return capsys.readouterr().err
+        convert = {"coco-stuff": convert_coco_stuff, "ade": convert_ade}[data]
+        with pytest.raises(DataError) as error:
+            convert(source, tmp_path / f"out-{data}")
+        return str(error.value)
 
     for value, words in ((0, "class -1"), (174, "class 173 is none of 0..171; .*not of a later version")):
         savemat(coco_stuff / "annotations/COCO_train2014_000000000001.mat", {"S": np.full((2, 3), value)})

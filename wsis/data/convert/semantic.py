@@ -1,4 +1,4 @@
-"""COCO-Stuff-10K and ADE20K as folders that `SemanticFolder` reads; see `wsis.data.convert.voc` for the commands.
+"""COCO-Stuff-10K and ADE20K as folders that `SemanticFolder` reads.
 
 Both get the splits `train` and `val` and category ids label + 1: COCO-Stuff (Caesar et al., CVPR 2018) 1..171 with
 things before stuff, ADE20K's scene parsing (Zhou et al., CVPR 2017) 1..150. Pixels without a class are 255. Training
