@@ -33,7 +33,7 @@ from torch.nn.functional import cross_entropy, one_hot, pad
 # %%
 from wsis import evaluation, experiments, training, viz, weak
 from wsis.core import IGNORE, changed, read_json, sources
-from wsis.data import WithPseudoLabels, Subset, collate
+from wsis.data import Subset, WithPseudoLabels, collate
 from wsis.experiments.tables.bestie import TABLES
 from wsis.methods import bestie
 from wsis.methods.bestie import labels

@@ -162,9 +162,9 @@ def collate(samples: Sequence[Sample]) -> Batch:
         valid=valid,
         tags=None if tags is None else torch.stack(tags),
         points=None if points is None else Points.batch(points),
-        semantic_maps=semantic,
-        extreme_points=_of_all(samples, "extreme_points"),
-        other_extreme_points=_of_all(samples, "other_extreme_points"),
+        semantic_maps=None if semantic is None else maps,
+        extreme_points=_from_all(samples, "extreme_points"),
+        other_extreme_points=_from_all(samples, "other_extreme_points"),
         jittered=None if jittered is None else torch.stack(jittered).float().div_(255),
     )
 

@@ -1,4 +1,4 @@
-"""PASCAL VOC 2012, with or without the Semantic Boundaries Dataset, as a folder that `CocoFolder` reads; `python -m wsis convert voc`.
+"""PASCAL VOC 2012, with or without SBD, as a folder that `CocoFolder` reads; `python -m wsis convert voc` calls it.
 
 PASCAL VOC 2012 (Everingham et al., IJCV 2015) gives the split `val` and, alone, a `train` of 1,464 images. With the
 Semantic Boundaries Dataset (Hariharan et al., ICCV 2011) `train` is "trainaug": VOC's train and all of SBD, without

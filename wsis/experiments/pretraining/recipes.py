@@ -26,7 +26,7 @@ from wsis.core.types import Batch, Dataset, Sample
 from wsis.data.images import ImageFolder
 from wsis.data.transforms import Augment, ShortSide, collate, resize, short_side
 from wsis.data.world import World, WorldConfig
-from wsis.data.wrappers import Mapped, Cached, Subset, samples
+from wsis.data.wrappers import Cached, Mapped, Subset, samples
 from wsis.experiments.pretraining import vit
 from wsis.experiments.pretraining.vit import MaskedAutoencoder, SelfDistillation, TagClassifier, mean_token
 from wsis.methods.attentionshift import pretrain as points
