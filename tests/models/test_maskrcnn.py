@@ -27,7 +27,7 @@ def test_learns_one_image_by_heart(world):
     model = build_segmenter("maskrcnn", 2, "resnet_tiny", "random").train()
     optimizer = torch.optim.Adam(model.parameters(), 2e-3)
     images, first = collate([world[0]]).images, None
-    target = Target.of(world[0].truth.masks, world[0].truth.labels)
+    target = Target.make(world[0].truth.masks, world[0].truth.labels)
     for _ in range(12):
         total = sum(model(list(images), [target]).values())
         first = first or total.item()

@@ -1,4 +1,4 @@
-"""The final models: what they are taught, SOLOv2's cells, losses and matrix NMS, and the one interface of all three."""
+"""The final models: their targets, SOLOv2's cells, losses and matrix NMS, and the one interface of all three."""
 
 import math
 
@@ -18,17 +18,7 @@ from wsis.models.pyramids import STRIDES, Backbone
 from wsis.models.segmenters import build_segmenter, predict, restore_segmenter, solov2
 from wsis.models.segmenters.layers import at_image_size, stacked_masks
 from wsis.models.segmenters.mask2former import FULL as MASK2FORMER
-from wsis.models.segmenters.solov2 import (
-    FULL,
-    TINY,
-    assign,
-    dice_loss,
-    flat,
-    matrix_nms,
-    peak_scores,
-    quartered,
-    with_coordinates,
-)
+from wsis.models.segmenters.solov2 import FULL, TINY, assign, flat, matrix_nms, peak_scores, quartered, with_coordinates
 from wsis.models.segmenters.targets import JsonMasks, Target, View, Window
 from wsis.models.weights import save_weights
 from wsis.training.final_model import fit_segmenter, segmenter_loss
@@ -63,10 +53,10 @@ def box_mask(size, *boxes):
 
 
 def box_target(size, *boxes):
-    return Target.of(box_mask(size, *boxes), torch.arange(len(boxes)))
+    return Target.make(box_mask(size, *boxes), torch.arange(len(boxes)))
 
 
-# What is taught
+# Targets
 
 
 def test_target_has_the_masks_of_the_json_and_half_open_boxes(world, masks):
@@ -90,18 +80,18 @@ def test_object_outside_the_window_is_left_out(world, masks):
     window = WHOLE._replace(size=(64, 8))
     target = masks.target(world[0].image_id, window)
     inside = world[0].truth.masks[:, :, :8]
-    kept = inside.flatten(1).any(1)
-    assert torch.equal(target.masks.bool(), inside[kept]) and len(target.labels) == kept.sum()
+    filled = inside.flatten(1).any(1)
+    assert torch.equal(target.masks.bool(), inside[filled]) and len(target.labels) == filled.sum()
 
 
 def test_window_shows_the_same_part_of_image_and_masks():
     part = box_mask(32, (4, 8, 20, 24))
     window = Window((64, 64), (10, 3), (40, 50), True)
-    image, mask = window.of_image(part.float().expand(3, 32, 32)), window.of_masks(part)
+    image, mask = window.image(part.float().expand(3, 32, 32)), window.masks(part)
     assert image.shape == (3, 40, 50)
     assert ((image[0] > 0.5) == mask[0]).all()
     x0, y0, x1, y1 = 2 * 4 - 3, 2 * 8 - 10, 2 * 20 - 3, 2 * 24 - 10  # doubled, less the corner
-    assert Target.of(mask, torch.zeros(1)).boxes.tolist() == [[50 - x1, y0, 50 - x0, y1]]
+    assert Target.make(mask, torch.zeros(1)).boxes.tolist() == [[50 - x1, y0, 50 - x0, y1]]
 
 
 def test_view_keeps_the_aspect_within_both_limits():
@@ -166,12 +156,12 @@ def test_backbone_learned_before_keeps_its_statistics():
 
 def test_maps_return_to_the_pixels_they_describe():
     """A square in an image of 40 x 48, padded to 64: its sides come back, for the image and for one twice as large."""
-    target = Target.of(box_mask(64, (8, 16, 24, 32))[:, :40, :48], torch.tensor([0]))
+    target = Target.make(box_mask(64, (8, 16, 24, 32))[:, :40, :48], torch.tensor([0]))
     quarters = quartered(stacked_masks([target.masks], (64, 64)))
     for times in (1, 2):
         found = at_image_size(quarters, (64, 64), (40, 48), (40 * times, 48 * times)) > 0.5
         assert found.shape == (1, 40 * times, 48 * times)
-        assert torch.equal(Target.of(found, target.labels).boxes, target.boxes * times)
+        assert torch.equal(Target.make(found, target.labels).boxes, target.boxes * times)
 
 
 def test_swin_takes_images_of_any_size():
@@ -201,7 +191,7 @@ def test_levels_are_those_whose_range_holds_the_object():
 def test_scale_is_the_square_root_of_the_box_not_the_number_of_pixels():
     mask = box_mask(96, (0, 0, 20, 20))
     mask[:, 1:19, 1:19] = False
-    owners = cells_of([Target.of(mask, torch.tensor([0]))], 96)
+    owners = cells_of([Target.make(mask, torch.tensor([0]))], 96)
     assert [i for i, o in enumerate(owners) if (o >= 0).any()] == [1, 2]
 
 
@@ -211,7 +201,7 @@ def test_one_cell_where_the_central_region_is_within_it():
     assert (owner >= 0).nonzero().tolist() == [[2, 1]]
 
 
-def test_four_cells_where_the_centre_is_on_a_corner():
+def test_four_cells_where_the_center_is_on_a_corner():
     owner = cells_of([box_target(96, (14, 14, 34, 34))], 96)[2][0]
     assert (owner >= 0).nonzero().tolist() == [[1, 1], [1, 2], [2, 1], [2, 2]]
 
@@ -223,16 +213,16 @@ def test_central_region_is_cut_to_three_by_three():
     assert (owner >= 0).nonzero().tolist() == [[y, x] for y in (15, 16, 17) for x in (15, 16, 17)]
 
 
-def test_centre_is_that_of_mass():
-    """An L: its box is centred at 24, its mass is lower left."""
+def test_center_is_that_of_mass():
+    """An L: its box is centerd at 24, its mass is lower left."""
     mask = box_mask(96, (8, 8, 16, 40)) | box_mask(96, (8, 32, 40, 40))
     (y, x) = ((mask[0].nonzero().double().mean(0) + 0.5) / 12).long().tolist()
-    owner = cells_of([Target.of(mask, torch.tensor([0]))], 96)[2][0]
+    owner = cells_of([Target.make(mask, torch.tensor([0]))], 96)[2][0]
     assert owner[y, x] == 0 and owner[2, 2] == -1 and (y, x) != (2, 2)
 
 
 def test_smallest_object_has_the_shared_cell_in_its_own_image():
-    big, small = (12, 12, 48, 48), (20, 20, 40, 40)  # one centre
+    big, small = (12, 12, 48, 48), (20, 20, 40, 40)  # one center
     owners = cells_of([box_target(96, big), box_target(96, small, big)], 96)
     level = owners[2]
     assert level[0][level[0] >= 0].unique().tolist() == [0]
@@ -260,13 +250,6 @@ def test_full_size_has_the_published_grids():
 
 
 # SOLOv2: losses and masks
-
-
-def test_dice_of_known_masks():
-    t = torch.tensor([[1.0, 1.0, 0.0, 0.0]]).expand(4, 4)
-    p = torch.tensor([[1.0, 1, 0, 0], [0, 0, 1, 1], [0.5, 0.5, 0, 0], [1, 0, 0, 0]])
-    expected = [1 - 4 / 4.002, 1.0, 1 - 2 / 2.502, 1 - 2 / 3.002]
-    torch.testing.assert_close(dice_loss(p, t), torch.tensor(expected))
 
 
 def test_quarters_are_shares_of_covered_pixels():
@@ -402,8 +385,8 @@ def test_loss_is_finite_with_and_without_objects(name, world):
     model = build_segmenter(name, 2, "resnet_tiny", "random").train()
     images = list(collate([world[0], world[1]]).images)
     images[1] = images[1][:, :50, :40]
-    some = Target.of(world[0].truth.masks, world[0].truth.labels)
-    none = Target.of(torch.zeros(0, 50, 40, dtype=torch.bool), torch.zeros(0, dtype=torch.long))
+    some = Target.make(world[0].truth.masks, world[0].truth.labels)
+    none = Target.make(torch.zeros(0, 50, 40, dtype=torch.bool), torch.zeros(0, dtype=torch.long))
     for first in (some, box_target(64)):
         terms = model(images, [first, none])
         model.zero_grad()
@@ -477,6 +460,6 @@ def test_learns_two_scenes_by_heart(name, world, masks):
 
 
 def test_thresholds_are_the_published_ones():
-    assert (solov2.SCORE, solov2.MASK, solov2.KEEP) == (0.1, 0.5, 0.05)
+    assert (solov2.SCORE, solov2.MASK, solov2.FINAL_SCORE) == (0.1, 0.5, 0.05)
     assert (solov2.CANDIDATES, solov2.DETECTIONS) == (500, 100)
     assert (solov2.SIGMA, solov2.DICE_WEIGHT, FULL.smallest) == (0.2, 3.0, (8, 8, 16, 32, 32))

@@ -2,8 +2,8 @@
 
     masks of any method, as COCO JSON --fit_segmenter--> SOLOv2 | Mask2Former | Mask R-CNN --predict--> scored masks
 
-All three are modules with the same call: `network(images, targets)` gives the terms of the loss, as they enter the
-total, and `network(images)` the scored masks of each image. images: a list of float [3, h, w] in [0, 1], of any sizes.
+All three are modules with the same call: `network(images, targets)` gives the terms of the loss, with their weights, and
+`network(images)` the scored masks of each image. images: a list of float [3, h, w] in [0, 1], of any sizes.
 """
 
 from collections.abc import Sequence
@@ -22,26 +22,22 @@ from wsis.models.segmenters.solov2 import SOLOv2
 from wsis.models.weights import load_weights
 
 Name = Literal["solov2", "mask2former", "maskrcnn"]
+Segmenter = SOLOv2 | Mask2Former | MaskRCNN
+SEGMENTERS = {"solov2": SOLOv2, "mask2former": Mask2Former, "maskrcnn": MaskRCNN}
 
 
-def build_segmenter(name: Name, classes: int, backbone: str, weights: str) -> SOLOv2 | Mask2Former | MaskRCNN:
+def build_segmenter(name: Name, classes: int, backbone: str, weights: str) -> Segmenter:
     """A segmenter at its published size, or small on a backbone whose name ends in `_tiny`.
 
-    backbone, weights: see `build_pyramid`; only the backbone has weights to start from. Batch norm is frozen in it unless
-    they are "random".
+    backbone, weights: see `build_pyramid`; only the backbone has weights to start from. Its batch norm is frozen unless they
+    are "random".
 
     Raises:
         ConfigError: no such segmenter; also, as WeightsError, see `build_pyramid`.
     """
-    match name:
-        case "solov2":
-            return SOLOv2(classes, backbone, weights)
-        case "mask2former":
-            return Mask2Former(classes, backbone, weights)
-        case "maskrcnn":
-            return MaskRCNN(classes, backbone, weights)
-        case _:
-            raise ConfigError(f"no segmenter {name!r}; choose solov2, mask2former or maskrcnn")
+    if name not in SEGMENTERS:
+        raise ConfigError(f"no segmenter {name!r}; choose solov2, mask2former or maskrcnn")
+    return SEGMENTERS[name](classes, backbone, weights)
 
 
 def restore_segmenter(name: Name, classes: int, backbone: str, weights: str, path: Path) -> nn.Module:
@@ -63,4 +59,4 @@ def predict(model: nn.Module, images: Tensor | Sequence[Tensor]) -> list[Instanc
 
     images: float32 [B, 3, H, W] in [0, 1] on the model's device. The model is in eval mode.
     """
-    return [found.to("cpu") for found in model(list(images))]
+    return [instances.to("cpu") for instances in model(list(images))]

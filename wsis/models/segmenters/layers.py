@@ -1,4 +1,4 @@
-"""What the segmenters have in common: a backbone of `wsis.backbones` with its pyramid, padding, and the way back to pixels."""
+"""What the segmenters have in common: a backbone with its feature pyramid, padding, and the way back to pixels."""
 
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
@@ -12,7 +12,7 @@ from wsis.models.segmenters.targets import Size
 class FeatureNetwork(nn.Module):
     """Backbone and feature pyramid (Lin et al., CVPR 2017; torchvision's), strides 4, 8, 16, 32, 64, all of one width.
 
-    Call: normalised float [B, 3, H, W] -> [B, width, H / stride, W / stride] by "0", "1", "2", "3" and "pool", as
+    Call: normalized float [B, 3, H, W] -> [B, width, H / stride, W / stride] by "0", "1", "2", "3" and "pool", as
     torchvision's detectors want them.
     """
 
@@ -29,8 +29,8 @@ class FeatureNetwork(nn.Module):
 def stacked_masks(masks: list[Tensor], size: Size) -> Tensor:
     """Masks uint8 [K_i, h_i, w_i] of all images as one [sum of K_i, *size], padded with 0 like the images."""
     out = masks[0].new_zeros(sum(len(m) for m in masks), *size)
-    for part, own in zip(out.split([len(m) for m in masks]), masks, strict=True):
-        part[:, : own.shape[1], : own.shape[2]] = own
+    for part, m in zip(out.split([len(m) for m in masks]), masks, strict=True):
+        part[:, : m.shape[1], : m.shape[2]] = m
     return out
 
 

@@ -45,8 +45,8 @@ class Encoder(nn.Module):
         super().__init__()
         self.backbone = Backbone(backbone, weights)
 
-    def forward(self, normalised: Tensor) -> Features:
-        return Features(self.backbone(normalised))
+    def forward(self, normalized: Tensor) -> Features:
+        return Features(self.backbone(normalized))
 
 
 class Mask2Former(nn.Module):
@@ -63,25 +63,25 @@ class Mask2Former(nn.Module):
         self.network: Any = _library_network(design, classes)
         pixels = self.network.model.pixel_level_module
         pixels.encoder = Encoder(backbone, weights)
-        pixels.decoder = type(pixels.decoder)(self.network.config, pixels.encoder.backbone.channels)
+        pixels.decoder = type(pixels.decoder)(self.network.config, self.backbone.channels)
         pixels.decoder.apply(self.network._init_weights)
 
+    @property
+    def backbone(self) -> Backbone:
+        return self.network.model.pixel_level_module.encoder.backbone
+
     def forward(self, images: list[Tensor], targets: list[Target] | None = None) -> Terms | list[Instances]:
-        """With targets the terms of the loss, weighted, without them what is found; see `wsis.segmenters`.
+        """With targets the weighted terms of the loss, without them the detections.
 
         The matching waits for the device once per image and decoder layer: it is solved on the CPU.
         """
         if targets is not None:
             return self.loss(self.backbone.stack(images), targets)
         windows = [self.view.at_test(*image.shape[1:]) for image in images]
-        batch = self.backbone.stack([w.of_image(i) for w, i in zip(windows, images, strict=True)])
+        batch = self.backbone.stack([w.image(i) for w, i in zip(windows, images, strict=True)])
         out = self.network(batch)
         rows = zip(out.class_queries_logits, out.masks_queries_logits, windows, images, strict=True)
         return [self.detect(c, m, size_of(batch), w.size, size_of(i)) for c, m, w, i in rows]
-
-    @property
-    def backbone(self) -> Backbone:
-        return self.network.model.pixel_level_module.encoder.backbone
 
     def loss(self, batch: Tensor, targets: list[Target]) -> Terms:
         """The library's matching and losses, in fp32, of every layer's prediction."""
@@ -102,7 +102,8 @@ class Mask2Former(nn.Module):
     def detect(self, classes: Tensor, masks: Tensor, padded: Size, resized: Size, size: Size) -> Instances:
         """The 100 best pairs of query and class of one image, by class probability x mean probability in the mask.
 
-        classes: logits [Q, C + 1], the last is no object. masks: logits [Q, h, w].
+        classes: logits [Q, C + 1], the last is no object. masks: logits [Q, h, w]. The library's own post-processing goes
+        through 384 x 384 pixels whatever the image's aspect, drops low scores, and rounds the others.
         """
         probability = classes.float().softmax(-1)[:, :-1].flatten()
         scores, best = probability.topk(min(DETECTIONS, len(probability)))
@@ -114,21 +115,15 @@ class Mask2Former(nn.Module):
 
 
 def _library_network(design: Design, classes: int) -> nn.Module:
-    """transformers' network on the smallest backbone that it builds by itself, in whose place we put ours."""
+    """transformers' network on the smallest backbone that it builds by itself, in whose place ours goes."""
     from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
 
-    backbone: dict[str, Any] = {
-        "embed_dim": 8,
-        "depths": [1] * 4,
-        "num_heads": [1] * 4,
-        "out_features": ["stage1", "stage2", "stage3", "stage4"],
-    }
-    settings: dict[str, Any] = {
-        "backbone_config": SwinConfig(**backbone),
+    stages = [f"stage{i}" for i in range(1, 5)]
+    smallest: Any = {"embed_dim": 8, "depths": [1] * 4, "num_heads": [1] * 4, "out_features": stages}
+    settings: Any = {
+        "backbone_config": SwinConfig(**smallest),
         "num_labels": classes,
-        "feature_size": design.width,
-        "mask_feature_size": design.width,
-        "hidden_dim": design.width,
+        **dict.fromkeys(("feature_size", "mask_feature_size", "hidden_dim"), design.width),
         "num_attention_heads": design.heads,
         "encoder_feedforward_dim": design.feedforward[0],
         "dim_feedforward": design.feedforward[1],

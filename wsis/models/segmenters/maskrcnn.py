@@ -16,7 +16,7 @@ ANCHORS = (32, 64, 128, 256, 512)  # pixels at a short side of 800
 
 
 class MaskRCNN(nn.Module):
-    """torchvision's detector with its settings on a backbone of `wsis.backbones`; all sizes smaller on a tiny one."""
+    """torchvision's detector with its settings on a backbone of this package; all sizes are smaller on a tiny one."""
 
     view = View()  # the detector resizes by itself
 
@@ -40,9 +40,9 @@ class MaskRCNN(nn.Module):
         )
 
     def forward(self, images: list[Tensor], targets: list[Target] | None = None) -> Terms | list[Instances]:
-        """With targets torchvision's five terms, without them what it finds; see `wsis.segmenters`."""
+        """With targets torchvision's five terms of the loss, without them its detections."""
         if targets is not None:
             boxed = [{"boxes": t.boxes, "labels": t.labels + 1, "masks": t.masks} for t in targets]
             return self.detector(images, boxed)
-        found = self.detector(images)
-        return [Instances.make(f["masks"][:, 0] > 0.5, f["labels"] - 1, scores=f["scores"]) for f in found]
+        detections = self.detector(images)
+        return [Instances.make(d["masks"][:, 0] > 0.5, d["labels"] - 1, scores=d["scores"]) for d in detections]

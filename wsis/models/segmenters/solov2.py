@@ -12,47 +12,42 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool2d, one_hot
-from torchvision.ops import sigmoid_focal_loss
+from torchvision.ops import Conv2dNormActivation, sigmoid_focal_loss
 
 from wsis.core.types import Instances
 from wsis.models.segmenters.layers import FeatureNetwork, at_image_size, size_of, stacked_masks
 from wsis.models.segmenters.targets import Size, Target, Terms, View
+from wsis.ops.losses import squared_dice
 
-SIGMA = 0.2  # of an object's box, the region around its centre whose cells answer for it
+SIGMA = 0.2  # share of an object's box: the region around its center whose cells answer for it
 DICE_WEIGHT = 3.0  # the focal loss counts once
-SCORE, MASK, KEEP = 0.1, 0.5, 0.05  # thresholds: class score before, pixel, score after matrix NMS
+SCORE, MASK, FINAL_SCORE = 0.1, 0.5, 0.05  # thresholds: class score before, pixel, score after matrix NMS
 CANDIDATES, DETECTIONS = 500, 100  # per image, before and after matrix NMS
+STRIDES = (8, 8, 16, 32, 32)  # of the levels that the heads see
+RANGES = ((1, 96), (48, 192), (96, 384), (192, 768), (384, 2048))
+TINY_SIDE = 0.12  # of an image of a tiny run: 96 pixels in place of 800
 
 
 class Design(NamedTuple):
-    """Sizes, by level the last three: cells along a side of the grid; range of sqrt(box area) in pixels that the level
-    answers for; area of a mask at stride 4 that makes it a detection if exceeded.
+    """Sizes: channels of the pyramid, of the head, convolutions of a head, and E; by level the cells along a side of the
+    grid, the range of sqrt(box area) in pixels that it answers for, and the least area of a mask at stride 4.
     """
 
     view: View
-    width: int  # of the pyramid
+    width: int
     head: int
-    depth: int  # convolutions of a head
-    kernel: int  # E
+    depth: int
+    kernel: int
     grids: tuple[int, ...]
-    ranges: tuple[tuple[float, float], ...]
-    smallest: tuple[float, ...]
+    ranges: tuple[tuple[float, float], ...] = RANGES
+    smallest: tuple[float, ...] = STRIDES
 
 
-STRIDES = (8, 8, 16, 32, 32)  # of the levels that the heads see
-RANGES = ((1, 96), (48, 192), (96, 384), (192, 768), (384, 2048))
 # Short sides of 640 to 800 are those of the 3x schedule; the 1x schedule has 800 alone.
-FULL = Design(View(short=(640, 800)), 256, 512, 4, 256, (40, 36, 24, 16, 12), RANGES, STRIDES)
-# The same shares of an image, of 96 pixels in place of 800; fewer cells, since it holds fewer objects.
-TINY = Design(
-    View(),
-    64,
-    64,
-    2,
-    64,
-    (12, 10, 8, 6, 4),
-    tuple((a * 0.12, b * 0.12) for a, b in RANGES),
-    tuple(s * 0.12**2 for s in STRIDES),
+FULL = Design(View(short=(640, 800)), 256, 512, 4, 256, (40, 36, 24, 16, 12))
+# The same shares of a small image; fewer cells, since it holds fewer objects.
+TINY = Design(View(), 64, 64, 2, 64, (12, 10, 8, 6, 4))._replace(
+    ranges=tuple((a * TINY_SIDE, b * TINY_SIDE) for a, b in RANGES), smallest=tuple(s * TINY_SIDE**2 for s in STRIDES)
 )
 
 
@@ -68,23 +63,21 @@ class SOLOv2(nn.Module):
         self.masks = MaskHead(self.design)
 
     def forward(self, images: list[Tensor], targets: list[Target] | None = None) -> Terms | list[Instances]:
-        """With targets the terms of the loss, weighted, without them what is found; see `wsis.segmenters`."""
+        """With targets the weighted terms of the loss, without them the detections."""
         if targets is not None:
             batch = self.network.backbone.stack(images)
             return self.loss(*self.maps(batch), targets, size_of(batch))
         windows = [self.view.at_test(*image.shape[1:]) for image in images]
-        batch = self.network.backbone.stack([w.of_image(i) for w, i in zip(windows, images, strict=True)])
-        found = []
-        for probability, labels, scores, window, image in zip(
-            *self.detect(*self.maps(batch)), windows, images, strict=True
-        ):
-            kept = scores > KEEP
-            masks = at_image_size(probability[kept], size_of(batch), window.size, size_of(image)) > MASK
-            found.append(Instances.make(masks, labels[kept], scores=scores[kept]))
-        return found
+        batch = self.network.backbone.stack([w.image(i) for w, i in zip(windows, images, strict=True)])
+        instances = []
+        for masks, labels, scores, window, image in zip(*self.detect(*self.maps(batch)), windows, images, strict=True):
+            high = scores > FINAL_SCORE
+            full = at_image_size(masks[high], size_of(batch), window.size, size_of(image)) > MASK
+            instances.append(Instances.make(full, labels[high], scores=scores[high]))
+        return instances
 
     def maps(self, batch: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
-        """Of each level the scores (logits) [B, C, S, S] and kernels [B, E, S, S], and the mask features [B, E, h, w]."""
+        """For each level the scores (logits) [B, C, S, S] and kernels [B, E, S, S]; the mask features [B, E, h, w]."""
         pyramid = list(self.network(batch).values())
         features = self.masks(pyramid[:4])
         pyramid[0] = interpolate(pyramid[0], scale_factor=0.5, mode="bilinear", align_corners=False)
@@ -97,36 +90,36 @@ class SOLOv2(nn.Module):
     ) -> Terms:
         """Focal loss of the scores, over the number of positive cells, and 3 x the mean dice loss of their masks.
 
-        The device is waited for once, to learn how many cells of each image are positive.
+        The host waits for the device once, for the number of positive cells of each image.
         """
         with torch.autocast(features.device.type, enabled=False):
             masks = stacked_masks([t.masks for t in targets], size)
             labels = torch.cat([t.labels for t in targets])
             owner = assign(targets, masks, self.design)  # [B, cells]
-            taken = owner >= 0
-            counts = taken.sum(1).tolist()
-            positive = taken.flatten().argsort(descending=True, stable=True)[: sum(counts)]
+            owned = owner >= 0
+            counts = owned.sum(1).tolist()
+            positive = owned.flatten().argsort(descending=True, stable=True)[: sum(counts)]
             with_none = torch.cat([labels, labels.new_tensor([self.classes])])  # for owner -1
-            wanted = one_hot(with_none[owner], self.classes + 1)[..., :-1].float()
-            focal = sigmoid_focal_loss(flat(logits).float(), wanted, reduction="sum")
-            chosen = flat(kernels).float().flatten(0, 1)[positive].split(counts)
-            drawn = torch.cat([k @ f for k, f in zip(chosen, features.float().flatten(2), strict=True)])
+            classes = one_hot(with_none[owner], self.classes + 1)[..., :-1].float()
+            focal = sigmoid_focal_loss(flat(logits).float(), classes, reduction="sum")
+            rows = flat(kernels).float().flatten(0, 1)[positive].split(counts)
+            drawn = torch.cat([k @ f for k, f in zip(rows, features.float().flatten(2), strict=True)])
             true = quartered(masks).flatten(1)[owner.flatten()[positive]]
-            dice = dice_loss(drawn.sigmoid(), true).sum() / max(sum(counts), 1)
+            dice = squared_dice(drawn.sigmoid(), true).sum() / max(sum(counts), 1)
             return {"focal": focal / (sum(counts) + 1), "dice": DICE_WEIGHT * dice}
 
     def detect(self, logits: list[Tensor], kernels: list[Tensor], features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Mask probabilities [B, N, h, w], labels [B, N] and scores [B, N] by falling score, at most 100 per image.
 
-        The release keeps 500 candidates after the mean probability of their masks has gone into the score, this
+        The release takes 500 candidates after the mean probability of their masks has entered the score, this method
         before; with fewer than 500 scores above the threshold that is the same.
         """
         with torch.autocast(features.device.type, enabled=False):
             peaks = flat([peak_scores(x.float().sigmoid()) for x in logits])  # [B, cells, C]
             scores, place = peaks.flatten(1).topk(min(CANDIDATES, peaks[0].numel()))
             cell, labels = place // self.classes, place % self.classes
-            chosen = flat(kernels).float().take_along_dim(cell[..., None], 1)
-            probability = (chosen @ features.float().flatten(2)).sigmoid()  # [B, N, h w]
+            rows = flat(kernels).float().take_along_dim(cell[..., None], 1)
+            probability = (rows @ features.float().flatten(2)).sigmoid()  # [B, N, h w]
             inside = probability > MASK
             area = inside.sum(2)
             levels = zip(self.design.smallest, self.design.grids, strict=True)
@@ -141,7 +134,7 @@ class SOLOv2(nn.Module):
 
 
 class CellHead(nn.Module):
-    """Class scores and kernels per cell; one head for all levels. Only the kernels are told where they are."""
+    """Class scores and kernels per cell; one head for all levels. Only the kernels see coordinates."""
 
     def __init__(self, design: Design, classes: int) -> None:
         super().__init__()
@@ -151,7 +144,7 @@ class CellHead(nn.Module):
         self.kernels = nn.Sequential(*(block(i, design.head) for i in ins))
         self.score = nn.Conv2d(design.head, classes, 3, padding=1)
         self.kernel = nn.Conv2d(design.head, design.kernel, 3, padding=1)
-        initialise(self)
+        initialize(self)
         assert self.score.bias is not None
         nn.init.constant_(self.score.bias, math.log(0.01 / 0.99))  # nearly all cells are background
 
@@ -176,7 +169,7 @@ class MaskHead(nn.Module):
                     layers.append(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False))
             self.levels.append(nn.Sequential(*layers))
         self.out = block(width, design.kernel, size=1)
-        initialise(self)
+        initialize(self)
 
     def forward(self, pyramid: list[Tensor]) -> Tensor:
         total = self.levels[0](pyramid[0])
@@ -186,13 +179,12 @@ class MaskHead(nn.Module):
         return self.out(total)
 
 
-def block(ins: int, outs: int, size: int = 3) -> nn.Sequential:
+def block(ins: int, outs: int, size: int = 3) -> nn.Module:
     """Convolution, group norm, ReLU."""
-    convolution = nn.Conv2d(ins, outs, size, padding=size // 2, bias=False)
-    return nn.Sequential(convolution, nn.GroupNorm(min(32, outs // 4), outs), nn.ReLU(inplace=True))
+    return Conv2dNormActivation(ins, outs, size, norm_layer=lambda width: nn.GroupNorm(min(32, width // 4), width))
 
 
-def initialise(head: nn.Module) -> None:
+def initialize(head: nn.Module) -> None:
     """Convolutions of a head start from a normal distribution of standard deviation .01, as in RetinaNet."""
     for module in head.modules():
         if isinstance(module, nn.Conv2d):
@@ -227,9 +219,9 @@ def quartered(masks: Tensor) -> Tensor:
 def assign(targets: list[Target], masks: Tensor, design: Design) -> Tensor:
     """Which object each cell answers for: int64 [B, cells], a row of `masks`, or -1.
 
-    A level whose range holds sqrt(box area) answers with the cells that the central region touches, at most 3 x 3:
-    sigma times the box, about the centre of mass. Where objects share a cell the smallest has it; the release trains
-    its kernel on all of them. masks: uint8 [K, H, W], the objects of all images in order.
+    A level whose range holds sqrt(box area) answers with the cells that the central region touches, at most 3 x 3: sigma
+    times the box, about the center of mass. Where objects share a cell the smallest has it; the release trains its kernel
+    on all of them. masks: uint8 [K, H, W], the objects of all images in order.
     """
     count, height, width = masks.shape
     device = masks.device
@@ -255,16 +247,10 @@ def assign(targets: list[Target], masks: Tensor, design: Design) -> Tensor:
 
 
 def _cells(center: Tensor, reach: Tensor, grid: int) -> Tensor:
-    """Along one axis, which cells center +- reach touches, and not beyond the neighbours: bool [K, S]."""
+    """Along one axis, the cells that center +- reach touches, as far as the neighbors of the center: bool [K, S]."""
     middle, first, last = ((v * grid).floor()[:, None] for v in (center, center - reach, center + reach))
     cell = torch.arange(grid, device=center.device)
     return (cell >= first) & (cell <= last) & ((cell - middle).abs() <= 1)
-
-
-def dice_loss(probability: Tensor, wanted: Tensor) -> Tensor:
-    """1 - 2 sum(p t) / (sum p^2 + sum t^2 + .002) of each row; both [P, N] in [0, 1]."""
-    common = (probability * wanted).sum(1)
-    return 1 - 2 * common / (probability.square().sum(1) + wanted.square().sum(1) + 2e-3)
 
 
 def peak_scores(scores: Tensor) -> Tensor:
@@ -274,7 +260,7 @@ def peak_scores(scores: Tensor) -> Tensor:
 
 
 def matrix_nms(masks: Tensor, labels: Tensor, scores: Tensor, sigma: float = 2.0) -> Tensor:
-    r"""Scores lowered by how much better scored masks of the class overlap, all at once (SOLOv2, Sec. 3.3).
+    r"""Scores lowered by the overlap with better scored masks of the class, all at once (SOLOv2, Sec. 3.3).
 
     Mask j decays by :math:`\min_{i<j} \exp(-\sigma (o_{ij}^2 - c_i^2))`, with o the IoU and :math:`c_i` that of i with
     its own worst rival above it: a mask that is itself suppressed suppresses less. masks: bool [B, N, P], by falling

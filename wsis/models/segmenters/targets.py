@@ -1,4 +1,4 @@
-"""What a segmenter is taught: the masks of a COCO JSON, at the size at which it sees the image.
+"""What supervises a segmenter: the masks of a COCO JSON, at the size at which it sees the image.
 
 Nothing here knows where the masks are from: any method may write them, and so may an annotator.
 """
@@ -22,6 +22,8 @@ from wsis.data.wrappers import Subset
 Size = tuple[int, int]  # (height, width) in pixels
 Terms = dict[str, Tensor]  # of a loss
 
+TEST_LIMITS = (800, 1333)  # pixels, of the shorter and of the longer side at test time (COCO's convention)
+
 
 class Target(NamedTuple):
     """The objects of one training image: masks uint8 [K, H, W], labels int64 [K] in 0..C-1, boxes float [K, 4] xyxy."""
@@ -31,8 +33,8 @@ class Target(NamedTuple):
     boxes: Tensor
 
     @classmethod
-    def of(cls, masks: Tensor, labels: Tensor) -> Self:
-        """Of masks bool [K, H, W]; those without a pixel are left out. Boxes are half-open."""
+    def make(cls, masks: Tensor, labels: Tensor) -> Self:
+        """From masks bool [K, H, W]; those without a pixel are left out. Boxes are half-open."""
         filled = masks.flatten(1).any(1)
         boxes = masks_to_boxes(masks[filled]) + torch.tensor([0.0, 0.0, 1.0, 1.0])
         return cls(masks[filled].to(torch.uint8), labels[filled], boxes)
@@ -49,7 +51,7 @@ class Window(NamedTuple):
     size: Size
     flip: bool
 
-    def of_image(self, image: Tensor) -> Tensor:
+    def image(self, image: Tensor) -> Tensor:
         """float [3, H, W] -> [3, *size]."""
         if tuple(image.shape[1:]) != self.resized:
             image = interpolate(image[None], self.resized, mode="bilinear", antialias=True)[0]
@@ -57,8 +59,8 @@ class Window(NamedTuple):
         part = image[:, top : top + height, left : left + width]
         return part.flip(2) if self.flip else part
 
-    def of_masks(self, masks: Tensor) -> Tensor:
-        """bool [K, H, W] -> [K, *size], each pixel that of the nearest centre."""
+    def masks(self, masks: Tensor) -> Tensor:
+        """bool [K, H, W] -> [K, *size], each pixel that of the nearest center."""
         sides = zip(masks.shape[1:], self.resized, self.corner, self.size, strict=True)
         rows, columns = (
             ((torch.arange(start, start + length) + 0.5) * (side / resized)).long()
@@ -71,15 +73,14 @@ class Window(NamedTuple):
 class View:
     """How large a segmenter sees images; the default leaves them as they are. All in pixels.
 
-    short, long: an image is resized, its aspect kept, to the largest size whose sides are within these limits; each
-    is drawn from a range in training. crop: of the result, a random part within a square of this side; 0 takes all.
-    test: the two limits at test time.
+    short, long: an image is resized, its aspect kept, to the largest size whose sides are within these limits, each of which
+    is drawn from a range in training and is `TEST_LIMITS` at test time. crop: side of the square of which a random part of
+    the result is taken; 0 takes all.
     """
 
     short: tuple[float, float] | None = None
     long: tuple[float, float] = (1333, 1333)
     crop: int = 0
-    test: tuple[float, float] = (800, 1333)
 
     def draw(self, height: int, width: int) -> Window:
         """A random window of an image, mirrored with probability 1/2; torch's global generator decides."""
@@ -90,12 +91,11 @@ class View:
             resized = _within(height, width, short, long)
         room = [max(side - self.crop, 0) if self.crop else 0 for side in resized]
         corner = int(down * (room[0] + 1)), int(across * (room[1] + 1))
-        size = resized[0] - room[0], resized[1] - room[1]
-        return Window(resized, corner, size, flip < 0.5)
+        return Window(resized, corner, (resized[0] - room[0], resized[1] - room[1]), flip < 0.5)
 
     def at_test(self, height: int, width: int) -> Window:
         """The whole image at the size for tests."""
-        resized = _within(height, width, *self.test) if self.short else (height, width)
+        resized = _within(height, width, *TEST_LIMITS) if self.short else (height, width)
         return Window(resized, (0, 0), resized, False)
 
 
@@ -113,16 +113,16 @@ class JsonMasks:
 
     def __init__(self, path: Path, classes: tuple[str, ...]) -> None:
         coco, _ = read_coco(path)
-        in_order = sorted(coco["categories"], key=lambda c: c["id"])
-        if tuple(c["name"] for c in in_order) != classes:
+        categories = sorted(coco["categories"], key=lambda c: c["id"])
+        if tuple(c["name"] for c in categories) != classes:
             raise DataError(f"{path}: its categories are not {', '.join(classes)}; write it for the images' data set")
         self.path = path
-        self.label = {c["id"]: i for i, c in enumerate(in_order)}
+        self.label = {c["id"]: i for i, c in enumerate(categories)}
         self.size = {i["id"]: (i["height"], i["width"]) for i in coco["images"]}
-        self.of_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        self.annotations: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for annotation in coco["annotations"]:
             if not annotation.get("iscrowd") and "segmentation" in annotation:
-                self.of_image[annotation["image_id"]].append(annotation)
+                self.annotations[annotation["image_id"]].append(annotation)
 
     def subset(self, dataset: Dataset) -> Subset:
         """The images with a mask; one without would teach that there is nothing, but may only lack labels.
@@ -130,35 +130,35 @@ class JsonMasks:
         Raises:
             DataError: an image has another size than its masks.
         """
-        kept = []
+        indices = []
         for index in range(len(dataset)):
             sample = dataset[index]
-            if sample.image_id not in self.of_image:
+            if sample.image_id not in self.annotations:
                 continue
             if sample.size != self.size[sample.image_id]:
                 raise DataError(
                     f"{self.path}: image {sample.image_id} is {self.size[sample.image_id]} (height, width) here, but "
                     f"{sample.size} in the data set; write the masks at the images' size"
                 )
-            kept.append(index)
-        return Subset(dataset, kept)
+            indices.append(index)
+        return Subset(dataset, indices)
 
     def target(self, image_id: int, window: Window) -> Target:
-        """What of the objects of one image is in a window of it, on the CPU."""
-        rows = self.of_image[image_id]
+        """The objects of one image in a window of it, on the CPU."""
+        rows = self.annotations[image_id]
         masks = decode_masks([r["segmentation"] for r in rows], *self.size[image_id])
         labels = torch.tensor([self.label[r["category_id"]] for r in rows], dtype=torch.long)
-        return Target.of(window.of_masks(masks), labels)
+        return Target.make(window.masks(masks), labels)
 
     def examples(self, batch: Batch, view: View) -> tuple[list[Tensor], list[Target]]:
         """Random views of the images of a batch, float [3, h, w] each, without padding, and their targets.
 
-        Sizes are those of the JSON, since asking the padding of a batch on a GPU would wait for it.
+        Sizes are those of the JSON, since reading the padding of a batch on a GPU would wait for it.
         """
         images, targets = [], []
         for image, image_id in zip(batch.images, batch.image_ids, strict=True):
             height, width = self.size[image_id]
             window = view.draw(height, width)
-            images.append(window.of_image(image[:, :height, :width]))
+            images.append(window.image(image[:, :height, :width]))
             targets.append(self.target(image_id, window).to(image.device))
         return images, targets
