@@ -136,16 +136,16 @@ def test_a_few_classes_at_a_time_find_the_same(scenes, monkeypatch):
 def test_a_constant_network_is_the_same_from_all_views(scenes):
     images = torch.rand(1, 3, 40, 56)
     one = class_scores(Constant(), images, NOVEL)
-    several = class_scores(Constant(), images, NOVEL, shorts=(32, 64, 96), flip=True)
+    several = class_scores(Constant(), images, changed(NOVEL, **{"pseudo.scales": (32, 64, 96), "pseudo.flip": True}))
     assert one.shape == (1, 3, 40, 56)
     torch.testing.assert_close(several, one)
 
 
 @pytest.mark.parametrize(("shorts", "sizes"), [((), [(32, 64)]), ((32, 64), [(32, 96), (32, 96)])])
 def test_several_views_have_a_limit_of_their_own(shorts, sizes):
-    cfg = changed(NOVEL, **{"size.test_short": 32, "size.test_long": 64, "pseudo.long": 96})
+    cfg = changed(NOVEL, **{"size.test_short": 32, "size.test_long": 64, "pseudo.long": 96, "pseudo.scales": shorts})
     network = Constant()
-    class_scores(network, torch.rand(1, 3, 20, 60), cfg, shorts)
+    class_scores(network, torch.rand(1, 3, 20, 60), cfg)
     assert network.sizes == sizes
 
 

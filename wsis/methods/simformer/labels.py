@@ -74,22 +74,21 @@ def semantic_scores(logits: Tensor, masks: Tensor, size: tuple[int, int]) -> Ten
 
 
 @torch.no_grad()
-def class_scores(
-    network: MaskFormer, images: Tensor, cfg: SimFormerConfig, shorts: Sequence[int] = (), flip: bool = False
-) -> Tensor:
+def class_scores(network: MaskFormer, images: Tensor, cfg: SimFormerConfig) -> Tensor:
     """`semantic_scores` of whole images [B, 3, H, W] in [0, 1] at their size, float32 [B, K, H, W].
 
-    shorts: sizes of the shorter side, over which the mean is taken, with `pseudo.long` for the longer side; without any the
-    size is that of inference. flip: the mirrored images join the mean.
+    They are the mean over the sizes `pseudo.scales` of the shorter side, with `pseudo.long` for the longer side, and with
+    `pseudo.flip` over the mirrored images; without scales the size is that of inference.
     """
-    size, long = (images.shape[2], images.shape[3]), cfg.pseudo.long if shorts else cfg.size.test_long
+    size, shorts = (images.shape[2], images.shape[3]), cfg.pseudo.scales or (cfg.size.test_short,)
+    long = cfg.pseudo.long if cfg.pseudo.scales else cfg.size.test_long
 
     def view(short: int, mirrored: bool) -> Tensor:
         small = _small_scores(network, images.flip(3) if mirrored else images, short_side(size, short, long))
         scores = interpolate(small, size, mode="bilinear", align_corners=False)
         return scores.flip(3) if mirrored else scores
 
-    views = [(short, mirrored) for short in shorts or (cfg.size.test_short,) for mirrored in (False, True)[: 1 + flip]]
+    views = [(short, mirrored) for short in shorts for mirrored in (False, True)[: 1 + cfg.pseudo.flip]]
     return reduce(Tensor.add_, (view(*one) for one in views)).div_(len(views))
 
 

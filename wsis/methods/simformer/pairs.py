@@ -11,7 +11,7 @@ orders of a pair. Nothing here waits for the device.
 from typing import NamedTuple
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from wsis.core.errors import ConfigError
 from wsis.core.types import Batch
@@ -37,7 +37,7 @@ class PixelPairs(NamedTuple):
     distilled: Tensor | None = None
 
 
-def draw_pairs(batch: Batch, novel: Tensor, cfg: SimFormerConfig, generator: Generator | None = None) -> PixelPairs:
+def draw_pairs(batch: Batch, novel: Tensor, cfg: SimFormerConfig) -> PixelPairs:
     """Draw the pixels at stride 4 at which images are compared; what is of no base class in their maps is unlabeled.
 
     novel: long, labels. With the mode self_same an image is a pair with itself, at other pixels. The distillation counts
@@ -53,12 +53,12 @@ def draw_pairs(batch: Batch, novel: Tensor, cfg: SimFormerConfig, generator: Gen
     small = (x[:, :: STRIDES[0], :: STRIDES[0]].flatten(1) for x in (batch.semantic_maps, batch.valid))
     maps, valid, tags = (x.repeat_interleave(repeats, 0) for x in (*small, batch.tags))
     table = base_values(tags.shape[1], novel)
-    points = sample_mixed(maps, valid, table, cfg.pairs, generator)
+    points = sample_mixed(maps, valid, table, cfg.pairs)
     same, counted = pair_targets(maps.gather(1, points), valid.gather(1, points), table, cfg.pairs.labeled)
     if cfg.loss.distillation == 0:
         return PixelPairs(novel, points, same, counted)
     _, rest = regions(maps, valid, table)
-    unlabeled, inside = sample_points(rest, cfg.pairs.points, valid, generator)
+    unlabeled, inside = sample_points(rest, cfg.pairs.points, valid)
     shared, enough = (tags & swap(tags))[:, novel].any(1), inside.sum(1) >= 2
     distilled = inside[:, :, None] & swap(inside)[:, None] & (shared & enough & swap(enough))[:, None, None]
     return PixelPairs(novel, points, same, counted, unlabeled, distilled)
@@ -82,9 +82,7 @@ def regions(maps: Tensor, valid: Tensor, table: Tensor) -> tuple[Tensor, Tensor]
     return base & valid, ~base & valid
 
 
-def sample_points(
-    region: Tensor, count: int, valid: Tensor, generator: Generator | None = None
-) -> tuple[Tensor, Tensor]:
+def sample_points(region: Tensor, count: int, valid: Tensor) -> tuple[Tensor, Tensor]:
     """Draw `count` different places of each row: first of the region, then of what is valid, then of the rest.
 
     region, valid: bool [B, n]. Returns long [B, count], and whether each is in the region; raises ConfigError where there
@@ -92,14 +90,12 @@ def sample_points(
     """
     if count > (cells := region.shape[1]):
         raise ConfigError(f"pairs.points={count} of a map of {cells} cells; ask for fewer, or take larger crops")
-    noise = torch.rand(region.shape, generator=generator, device=region.device)
+    noise = torch.rand(region.shape, device=region.device)
     points = (4 * region.float() + 2 * valid.float() + noise).topk(count, 1).indices
     return points, region.gather(1, points)
 
 
-def sample_mixed(
-    maps: Tensor, valid: Tensor, table: Tensor, cfg: PairConfig, generator: Generator | None = None
-) -> Tensor:
+def sample_mixed(maps: Tensor, valid: Tensor, table: Tensor, cfg: PairConfig) -> Tensor:
     """Draw pixels among which pairs of one class are likely: long [B, J], none twice while there are J valid ones.
 
     maps: long [B, n]. The share `cfg.inside` is of one base class, drawn at random from those that both images of the
@@ -109,13 +105,13 @@ def sample_mixed(
     shown = torch.zeros(len(maps), MAP_VALUES, dtype=torch.bool, device=maps.device)
     shown = shown.scatter_(1, torch.where(base, maps, 0), True) & table
     common = shown & swap(shown)
-    noise = torch.rand(len(maps) // 2, MAP_VALUES, generator=generator, device=maps.device).repeat_interleave(2, 0)
+    noise = torch.rand(len(maps) // 2, MAP_VALUES, device=maps.device).repeat_interleave(2, 0)
     chosen = (common * (1 + noise)).argmax(1, keepdim=True)
     region = torch.where(common.any(1, keepdim=True), maps == chosen, base) & valid
     count = round(cfg.inside * cfg.points)
-    first, _ = sample_points(region, count, valid, generator)
+    first, _ = sample_points(region, count, valid)
     left = valid.scatter(1, first, False)
-    others, _ = sample_points(left & ~region, cfg.points - count, left, generator)
+    others, _ = sample_points(left & ~region, cfg.points - count, left)
     return torch.cat([first, others], 1)
 
 

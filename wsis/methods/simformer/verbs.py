@@ -42,9 +42,8 @@ def load_network(cfg: SimFormerConfig, path: Path) -> SimFormer:
 
 def restore(cfg: SimFormerConfig, folder: Path) -> SimFormer:
     """The network of a run folder that predicts: the second one, where there is one, else the first with its SimNet."""
-    if cfg.final.steps:
-        return load_network(plain(cfg), folder / "final.safetensors")
-    return load_network(cfg, folder / "network.safetensors")
+    cfg, name = (plain(cfg), "final") if cfg.final.steps else (cfg, "network")
+    return load_network(cfg, folder / f"{name}.safetensors")
 
 
 def training_data(dataset: Dataset, cfg: SimFormerConfig) -> TrainingData:
@@ -81,22 +80,20 @@ def loss(model: nn.Module, batch: Batch, targets: Targets, cfg: SimFormerConfig)
 def pseudo_labels(model: SimFormer | None, batch: Batch, cfg: SimFormerConfig) -> Int64[Tensor, "B H W"]:
     """Class maps to learn from: base classes as given, novel ones as predicted, else 255; without a model, as given."""
     known, tags = _annotations(batch)
-    return known if model is None else pseudo_maps(_scores(model, batch, cfg), known, tags, cfg)
+    return known if model is None else pseudo_maps(class_scores(model.network, batch.images, cfg), known, tags, cfg)
 
 
 def explain(model: SimFormer | None, batch: Batch, cfg: SimFormerConfig) -> Trace:
     """The `known` class maps, and with a model the `scores` [B, K, H, W] of all classes."""
     known, _ = _annotations(batch)
-    return Trace({"known": known} | ({} if model is None else {"scores": _scores(model, batch, cfg)}))
+    return Trace(
+        {"known": known} | ({} if model is None else {"scores": class_scores(model.network, batch.images, cfg)})
+    )
 
 
 def predict(model: SimFormer, images: Float[Tensor, "B 3 H W"], cfg: SimFormerConfig) -> Int64[Tensor, "B H W"]:
     """Class maps of 1..K, of base and novel classes."""
     return best_classes(model.network, images, cfg)
-
-
-def _scores(model: SimFormer, batch: Batch, cfg: SimFormerConfig) -> Tensor:
-    return class_scores(model.network, batch.images, cfg, cfg.pseudo.scales, cfg.pseudo.flip)
 
 
 def _annotations(batch: Batch) -> tuple[Tensor, Tensor]:
