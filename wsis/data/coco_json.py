@@ -34,15 +34,16 @@ def annotation_records(instances: Instances, image_id: int, category_ids: Sequen
     rles: Any = encode_masks(instances.masks)
     if not rles:
         return []
-    boxes, areas = coco_mask.toBbox(rles).tolist(), coco_mask.area(rles).tolist()
+    boxes: Any = coco_mask.toBbox(rles)
+    areas: Any = coco_mask.area(rles)
     annotations = [
         {
             "id": int(instances.ids[i]),
             "image_id": image_id,
             "category_id": label + 1 if category_ids is None else category_ids[label],
             "segmentation": rles[i],
-            "area": areas[i],
-            "bbox": boxes[i],
+            "area": int(areas[i]),
+            "bbox": boxes[i].tolist(),
             "iscrowd": int(instances.crowd[i]),
             "score": round(float(instances.scores[i]), 6),
         }
