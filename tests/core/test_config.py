@@ -113,6 +113,12 @@ def test_wrong_names_and_values_are_explained(name, value, message):
     assert name in str(raised.value)
 
 
+def test_settings_of_a_group_may_be_given_together():
+    assert changed(Outer(), inner={"rate": 2, "steps": 3}) == changed(Outer(), inner__rate=2.0, inner__steps=3)
+    with pytest.raises(ConfigError, match=r"'inner\.stesp'; did you mean steps"):
+        changed(Outer(), inner={"stesp": 3})
+
+
 def test_changed_leaves_the_original():
     original = Outer()
     changed(original, on=False)

@@ -66,11 +66,16 @@ def option(name: str, value: object) -> str:
 def changed(config: T, **values: object) -> T:
     """`config` with settings replaced; keys are names, or dotted names with `__` or `.` (`network.lr`).
 
+    The settings of a group may also be given together: `network={"lr": 1e-4, "steps": 100}`.
+
     Raises:
         ConfigError: unknown name (the nearest ones are listed) or a value of the wrong type.
     """
     for name, value in values.items():
-        config = _set(config, name.replace("__", ".").split("."), value, name)
+        if isinstance(value, dict):
+            config = changed(config, **{f"{name}.{key}": part for key, part in value.items()})
+        else:
+            config = _set(config, name.replace("__", ".").split("."), value, name)
     return config
 
 

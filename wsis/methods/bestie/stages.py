@@ -22,8 +22,7 @@ from wsis.data.coco_json import write_instances
 from wsis.data.label_maps import read_class_map
 from wsis.data.transforms import Augment
 from wsis.data.wrappers import WithPseudoLabels, ground_truths, samples
-from wsis.evaluation.instances import cue_quality, label_quality, voc_ap
-from wsis.evaluation.semantic import MeanIoU
+from wsis.evaluation import MeanIoU, cue_quality, label_quality, voc_ap
 from wsis.methods.bestie import cues
 from wsis.methods.bestie.config import BestieConfig
 from wsis.methods.bestie.labels import class_probability, decode
@@ -37,6 +36,7 @@ from wsis.training.loop import TrainingData
 from wsis.training.stages import Report, Stage, Workspace, first_process, predictions, validation, write_class_maps
 
 MASKS = "pseudo_train.json"
+StageRun = Callable[[Workspace], Report]
 
 
 def stages(cfg: BestieConfig) -> list[Stage]:
@@ -45,9 +45,7 @@ def stages(cfg: BestieConfig) -> list[Stage]:
     everything, classifier = " ".join(vars(cfg)), "classifier classifier_backbone classifier_weights size classes"
     semantic = "semantic width bn_momentum semantic_network size classes flip compat loss"
 
-    def add(
-        name: str, artefact: str, run: Callable[[Workspace], Report], settings: str, *needs: str, stream: str = ""
-    ) -> None:
+    def add(name: str, artefact: str, run: StageRun, settings: str, *needs: str, stream: str = "") -> None:
         parts = tuple(settings.split())
         steps.append(Stage(name=name, artefact=artefact, run=run, settings=parts, needs=needs, stream=stream))
 
