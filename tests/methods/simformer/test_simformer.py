@@ -202,7 +202,7 @@ def test_from_the_command_line(scenes, finished, tmp_path):
         annotate.class_maps(run, other, tmp_path / "third", "", annotate.labeled)
     twice = next((folder / "images/train").iterdir())
     twice.with_suffix(".webp").write_bytes(b"")
-    with pytest.raises(DataError, match="two pictures share a name"):
+    with pytest.raises(DataError, match="two images share a name"):
         annotate.class_maps(run, ImageFolder(folder / "images/train"), tmp_path / "fourth", "", annotate.predicted)
 
 
