@@ -113,7 +113,7 @@ NETWORK = Schedule(
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionShiftConfig:
-    """AttentionShift (CVPR 2023)."""
+    """AttentionShift (CVPR 2023); for the methods see `MethodConfig`."""
 
     CITE: ClassVar[str] = "liao2023attentionshift"
     supervision: Literal["points"] = paper("points", "abstract")
@@ -138,20 +138,16 @@ class AttentionShiftConfig:
 
     @property
     def image_side(self) -> int:
-        """Pixels of a training image's side, for trials on random numbers."""
         return self.size.short[-1]
 
     @property
     def clicks(self) -> Clicks | None:
-        """The annotation of every object that the method needs."""
         return self.point
 
     def for_dry_run(self) -> Self:
-        """These settings with random weights, for random images."""
         return changed(self, weights="random")
 
     def for_classes(self, names: Sequence[str]) -> Self:
-        """These settings for data with the classes `names`."""
         return changed(self, classes=len(names))
 
 

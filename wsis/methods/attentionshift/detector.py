@@ -33,12 +33,9 @@ from wsis.methods.attentionshift.labels import (
 from wsis.methods.attentionshift.model import CELLS, Encoded, Encoder, MilHead, TokenHeads, pad_to_multiple
 from wsis.models.vit_pyramid import ViTPyramid
 
-MASK_CELLS = 14
-"""Cells along the side of a mask's features; the mask is twice as fine, in training and at inference."""
-MIN_SCORE, MAX_DETECTIONS = 0.05, 100
-"""Of an object that is detected, and of an image (official config)."""
-PRIOR_LOGIT = -4.6
-"""First logit of a token's classes, a probability of one in a hundred, as usual with a focal loss (Lin et al., 2017)."""
+MASK_CELLS = 14  # along the side of a mask's features; the mask is twice as fine, in training and at inference
+MIN_SCORE, MAX_DETECTIONS = 0.05, 100  # of an object that is detected, and of an image (official config)
+PRIOR_LOGIT = -4.6  # of a token's classes at first: one in a hundred, as usual with a focal loss (Lin et al., 2017)
 Size = tuple[int, int]  # (height, width) in pixels
 
 
@@ -247,8 +244,7 @@ class AttentionShift(nn.Module):
         nn.init.constant_(self.tokens.label[-2].bias, PRIOR_LOGIT)  # pyright: ignore[reportArgumentType]  # the last linear
         self.mil = MilHead(width, patch, cfg)
         self.detector = Detector(width, patch, cfg)
-        self.multiple = 2 * patch
-        """Sides of images have to be multiples of these pixels for the pyramid of the detector."""
+        self.multiple = 2 * patch  # pixels that have to divide the sides of images, for the detector's pyramid
 
     def forward(self, images: Tensor, valid: Tensor, clicks: PaddedPoints) -> Outputs:
         """images: [B, 3, H, W] in [0, 1]. valid: bool [B, H, W], False on padding."""

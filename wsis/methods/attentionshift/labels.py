@@ -17,31 +17,19 @@ from torch import Tensor
 
 from wsis.core.types import Points
 from wsis.data.masks import box_pixels
+from wsis.methods.attentionshift import parts
 from wsis.methods.attentionshift.config import AttentionShiftConfig, TokenConfig
 from wsis.methods.attentionshift.maps import BACKGROUND, FOREGROUND, boxes_from_maps, cosine_maps, enlarged, min_max
-from wsis.methods.attentionshift.parts import (
-    KeyPoints,
-    core,
-    eroded,
-    filter_parts,
-    key_points,
-    kmeans,
-    merge,
-    part_extents,
-    part_maps,
-    seeds,
-    shift,
-)
 from wsis.ops.matching import assign
 from wsis.ops.patches import box_patches
 from wsis.ops.rollout import rollout_rows
 
+# Of the focal loss of the tokens' classes, and of the cost of matching that follows it (official code).
 FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0
-"""Of the focal loss of the tokens' classes, and of the cost of matching that follows it (official code)."""
+# The weight of the distance, in image sides, beside that of the class in the cost of matching (official code).
 PLACE_COST = 10.0
-"""The weight of the distance, in image sides, beside that of the class in the cost of matching (official code)."""
+# The share of the box's maximum above which the background map is sure (official config).
 NEGATIVE = 0.8
-"""The share of the box's maximum above which the background map is sure (official config)."""
 
 
 class PaddedPoints(NamedTuple):
@@ -75,8 +63,8 @@ class Labels:
     attention: Tensor
     foreground: Tensor
     background: Tensor
-    key_points: KeyPoints | None = None
-    extremes: KeyPoints | None = None
+    key_points: parts.KeyPoints | None = None
+    extremes: parts.KeyPoints | None = None
     steps: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -174,28 +162,28 @@ def find_parts(features: Tensor, labels: Labels, cfg: AttentionShiftConfig, patc
     """
     p, grid, official = cfg.parts, (features.shape[2], features.shape[3]), cfg.compat == "official"
     boxes = labels.boxes
-    inner = core(labels.foreground, p.core, p.erosion, patch)
-    start = seeds(inner, boxes, p.core, p.seeds, patch)
+    inner = parts.core(labels.foreground, p.core, p.erosion, patch)
+    start = parts.seeds(inner, boxes, p.core, p.seeds, patch)
     tokens, inside = features.flatten(2).mT, box_patches(boxes, grid, patch)
     if p.shift == "kmeans":
         in_core = (inner.flatten(2) > p.core) & inside
-        prototypes = kmeans(tokens, start, torch.where(in_core.any(-1, keepdim=True), in_core, inside))
+        prototypes = parts.kmeans(tokens, start, torch.where(in_core.any(-1, keepdim=True), in_core, inside))
     else:
-        prototypes = shift(tokens, start, inside, p, official)
-    filtered = filter_parts(part_maps(prototypes[-1], tokens), inner.flatten(2), p)
-    means, merged = merge(prototypes[-1], filtered, p.merge, official)
-    maps = part_maps(means, tokens)
-    points = key_points(maps, merged, boxes, grid, patch, p.max_key_points)
+        prototypes = parts.shift(tokens, start, inside, p, official)
+    filtered = parts.filter_parts(parts.part_maps(prototypes[-1], tokens), inner.flatten(2), p)
+    means, merged = parts.merge(prototypes[-1], filtered, p.merge, official)
+    maps = parts.part_maps(means, tokens)
+    points = parts.key_points(maps, merged, boxes, grid, patch, p.max_key_points)
     steps = {"core": inner, "prototypes": prototypes, "filtered": filtered, "part_maps": maps, "merged": merged}
     steps = labels.steps | steps | {"key_points": points.xy, "key_points_present": points.present}
     extremes = None
     if cfg.mask.extreme == "part_extent":
-        extremes = part_extents(maps, merged, inner, p.similarity, patch)
+        extremes = parts.part_extents(maps, merged, inner, p.similarity, patch)
     return replace(labels, key_points=points, extremes=extremes, steps=steps)
 
 
 @torch.no_grad()
-def with_key_points(clicks: PaddedPoints, points: KeyPoints | None, cfg: TokenConfig) -> PaddedPoints:
+def with_key_points(clicks: PaddedPoints, points: parts.KeyPoints | None, cfg: TokenConfig) -> PaddedPoints:
     """Clicks and key-points as targets of the tokens (the feedback); of an image at most `cfg.max_key_points`, at random.
 
     A key-point has the class of its object. There are never more targets than tokens.
@@ -231,18 +219,18 @@ def point_targets(
         positive, negative = inside & (raw > mask.raw_positive), inside & (raw < mask.raw_negative)
         return _sampled(positive, negative, clicks, mask.raw_points, generator)
     high = labels.foreground > mask.positive * _peak(labels.foreground, inside)
-    positive = eroded(high | ~inside, mask.erosion)  # the border of the box does not erode
+    positive = parts.eroded(high | ~inside, mask.erosion)  # the border of the box does not erode
     negative = inside & (labels.background > NEGATIVE * _peak(labels.background, inside))
     sampled = _sampled(positive & inside, negative, clicks, mask.points, generator)
     if labels.key_points is None:
         return sampled
     with_parts = labels.key_points.present.any(-1, keepdim=True)
     groups = [sampled._replace(counts=sampled.counts & ~(sampled.target & with_parts))]
-    for points in (labels.key_points, KeyPoints(clicks.xy[:, :, None], ~with_parts), labels.extremes):
+    for points in (labels.key_points, parts.KeyPoints(clicks.xy[:, :, None], ~with_parts), labels.extremes):
         if points is not None:
             counts = points.present & clicks.present[..., None]
             groups.append(PixelTargets(points.xy, torch.ones_like(counts), counts))
-    return PixelTargets(*(torch.cat(parts, 2) for parts in zip(*groups, strict=True)))
+    return PixelTargets(*(torch.cat(fields, 2) for fields in zip(*groups, strict=True)))
 
 
 def _peak(maps: Tensor, inside: Tensor) -> Tensor:

@@ -15,18 +15,15 @@ from wsis.methods.attentionshift.config import BoxConfig
 from wsis.ops.components import component_bounds
 from wsis.ops.patches import box_patches, patch_index
 
-CONSTANT_RTOL = 1e-6
-"""A map whose range is at most this part of its largest magnitude is constant: fp32 cannot tell more."""
-MIN_AREA = 0.5
-"""The least area of a component that counts for a box, as a share of the largest one's (official code)."""
-SAMPLES, ITERATIONS = 20, 2
-"""Patches of a first prototype, and its refinements (official code)."""
-FOREGROUND, BACKGROUND = 0.2, 0.1
-"""Attention is high from the first share of a map's range on and low below the second (official code)."""
-BACKGROUND_FACTORS = (1, 2, 4, 8, 16)
-"""Factors of the threshold on background, tried in turn until enough pixels are below."""
-MIN_SIMILARITY = 0.9
-"""The least cosine of a patch in a refined prototype, as a share of the prototype's largest (official config, obj_tau)."""
+CONSTANT_RTOL = 1e-6  # of its largest magnitude; a map with a smaller range is constant: fp32 cannot tell more
+MIN_AREA = 0.5  # of the largest component's area, for one that counts for a box (official code)
+SAMPLES, ITERATIONS = 20, 2  # patches of a first prototype, and its refinements (official code)
+FOREGROUND, BACKGROUND = (
+    0.2,
+    0.1,
+)  # of a map's range: attention is high from the first on, low below the second (official code)
+BACKGROUND_FACTORS = (1, 2, 4, 8, 16)  # of that threshold, tried in turn until enough pixels are below
+MIN_SIMILARITY = 0.9  # of a prototype's largest cosine, for patches that refine it (official config, obj_tau)
 
 
 def min_max(maps: Tensor) -> Tensor:

@@ -23,8 +23,7 @@ from wsis.models.vit import TOKENS, build_vit, has_tokens
 from wsis.models.vit_pyramid import patch_features
 from wsis.models.weights import load_weights, shipped
 
-CELLS = 7
-"""Cells along the side of a box's features."""
+CELLS = 7  # along the side of a box's features
 
 
 class Encoded(NamedTuple):

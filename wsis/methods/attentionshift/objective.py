@@ -6,14 +6,7 @@ supp. Table 2   point_term ("point"), mask_term ("mask")
 
 import torch
 from torch import Tensor
-from torch.nn.functional import (
-    binary_cross_entropy,
-    binary_cross_entropy_with_logits,
-    cross_entropy,
-    grid_sample,
-    l1_loss,
-    one_hot,
-)
+from torch.nn import functional as F
 from torchvision.ops import generalized_box_iou_loss, roi_align, sigmoid_focal_loss
 
 from wsis.methods.attentionshift.config import AttentionShiftConfig
@@ -61,7 +54,7 @@ def token_terms(
     count = present.sum().clamp(min=1)
     focal = sigmoid_focal_loss(logits.float(), classes, FOCAL_ALPHA, FOCAL_GAMMA, "sum") / count
     xy = (targets.xy / sizes[:, None])[present]
-    distance = l1_loss(places.float()[image, tokens[present]], xy, reduction="sum") / count
+    distance = F.l1_loss(places.float()[image, tokens[present]], xy, reduction="sum") / count
     return {"token_class": focal, "token_place": distance}
 
 
@@ -74,7 +67,7 @@ def mil_term(scores: Tensor, labels: Tensor) -> Tensor:
         return scores.sum()
     with torch.autocast(scores.device.type, enabled=False):
         bag = scores.float().sum(1).clamp(1e-6, 1 - 1e-6)
-        return binary_cross_entropy(bag, one_hot(labels, bag.shape[1]).float())
+        return F.binary_cross_entropy(bag, F.one_hot(labels, bag.shape[1]).float())
 
 
 def detector_terms(detection: Detection) -> dict[str, Tensor]:
@@ -84,7 +77,7 @@ def detector_terms(detection: Detection) -> dict[str, Tensor]:
     """
     count = max(len(detection.classes), 1)
     return detection.proposal_terms | {
-        "roi_class": cross_entropy(detection.logits, detection.classes, reduction="sum") / count,
+        "roi_class": F.cross_entropy(detection.logits, detection.classes, reduction="sum") / count,
         "roi_box": generalized_box_iou_loss(detection.boxes, detection.true_boxes, reduction="sum") / count,
     }
 
@@ -99,8 +92,8 @@ def point_term(logits: Tensor, rois: Tensor, points: PixelTargets, row: Tensor) 
     place = (points.xy[row] + 0.5 - low) / (high - low).clamp(min=1e-6)  # pixel centers are at integers
     counts = points.counts[row] & ((place >= 0) & (place <= 1)).all(-1)
     grid = (2 * place - 1)[:, None].clamp(-1, 1)
-    read = grid_sample(logits[:, None].float(), grid, padding_mode="border", align_corners=False)[:, 0, 0]
-    each = binary_cross_entropy_with_logits(read, points.target[row].float(), reduction="none")
+    read = F.grid_sample(logits[:, None].float(), grid, padding_mode="border", align_corners=False)[:, 0, 0]
+    each = F.binary_cross_entropy_with_logits(read, points.target[row].float(), reduction="none")
     return (each * counts).sum() / counts.sum().clamp(min=1)
 
 
@@ -113,5 +106,5 @@ def mask_term(logits: Tensor, rois: Tensor, masks: Tensor, counts: Tensor, row: 
     boxes = torch.cat([row[:, None].float(), rois], 1)
     target, weight = (roi_align(m[:, None].float(), boxes, size, aligned=True)[:, 0] for m in (masks, counts))
     certain = weight > 0.5
-    each = binary_cross_entropy_with_logits(logits.float(), (target >= 0.5).float(), reduction="none")
+    each = F.binary_cross_entropy_with_logits(logits.float(), (target >= 0.5).float(), reduction="none")
     return (each * certain).sum() / certain.sum().clamp(min=1)

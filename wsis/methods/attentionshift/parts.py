@@ -19,14 +19,10 @@ from wsis.methods.attentionshift.config import PartConfig
 from wsis.methods.attentionshift.maps import resized
 from wsis.ops.patches import patch_index, rows_at
 
-ITERATIONS = 10
-"""Shifts of the prototypes (official code)."""
-MIN_BANDWIDTH, OFFICIAL_MIN_BANDWIDTH = 1e-3, 1e-10
-"""With the first, kernels stay within fp32 also where a prototype owns only one patch."""
-MIN_INSIDE = 0.85
-"""The least share of a part's patches in the core of its object (official code)."""
-AREA_SIMILARITY = 0.9
-"""The cosine above which a patch counts for the area of a part (official code)."""
+ITERATIONS = 10  # shifts of the prototypes (official code)
+MIN_BANDWIDTH, OFFICIAL_MIN_BANDWIDTH = 1e-3, 1e-10  # with the first, kernels of one patch stay within fp32
+MIN_INSIDE = 0.85  # of a part's patches lie in the core of its object (official code)
+AREA_SIMILARITY = 0.9  # the cosine above which a patch counts for the area of a part (official code)
 
 
 class KeyPoints(NamedTuple):

@@ -20,17 +20,8 @@ from wsis.data.transforms import resize, short_side
 from wsis.data.wrappers import ground_truths, samples
 from wsis.evaluation.features import FeatureSimilarity
 from wsis.evaluation.instances import iou_by_size, voc_ap
+from wsis.methods.attentionshift import verbs
 from wsis.methods.attentionshift.config import AttentionShiftConfig
-from wsis.methods.attentionshift.verbs import (
-    build,
-    divisible,
-    label_images,
-    loss,
-    predict,
-    restore,
-    targets,
-    training_data,
-)
 from wsis.training.stages import Report, Stage, Workspace, first_process, numbers, predictions, write_masks
 
 Curve = list[dict[str, float]]
@@ -58,9 +49,11 @@ def train_network(workspace: Workspace) -> Report:
     def step_loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
         if step in due:
             measure(workspace, network, step)
-        return loss(network, batch, targets(network, batch, cfg), cfg)
+        return verbs.loss(network, batch, verbs.targets(network, batch, cfg), cfg)
 
-    model = workspace.fit("network", build(cfg), step_loss, training_data(workspace.train, cfg), cfg.network)
+    model = workspace.fit(
+        "network", verbs.build(cfg), step_loss, verbs.training_data(workspace.train, cfg), cfg.network
+    )
     if due:
         measure(workspace, model, cfg.network.steps)
     curve = read_curve(workspace)
@@ -108,7 +101,7 @@ def measure(workspace: Workspace, network: nn.Module, step: int) -> None:
         sample = workspace.val[index]
         if sample.truth is not None:
             sample = resize(sample, short_side(sample.size, cfg.size.test_short, cfg.size.test_long))
-            images = divisible(workspace.batch(sample), patch).images
+            images = verbs.divisible(workspace.batch(sample), patch).images
             similarity.update(model.encoder(images, attention=False).features, [sample.truth], patch)
     model.train()
     curve = [row for row in read_curve(workspace) if row["step"] < step]
@@ -123,12 +116,12 @@ def make_labels(workspace: Workspace) -> Report:
     Report: their number and, where the ground truth is known, the IoU of the masks, and of the pseudo boxes around them.
     """
     cfg = workspace.cfg
-    model = restore(cfg, workspace.folder).to(workspace.device).eval()
+    model = verbs.restore(cfg, workspace.folder).to(workspace.device).eval()
     boxes: list[Instances] = []
 
     def masks() -> Iterator[Instances]:
         for sample in samples(workspace.train):
-            (instances,), labels = label_images(model, workspace.batch(sample), cfg)
+            (instances,), labels = verbs.label_images(model, workspace.batch(sample), cfg)
             assert labels is not None
             boxes.append(box_masks(instances.to("cpu"), labels.boxes[0].cpu(), sample.size, cfg))
             yield instances
@@ -156,8 +149,8 @@ def bounds(truth: Instances) -> Instances:
 def evaluate(workspace: Workspace) -> Report:
     """VOC mask AP on the validation images, all of the area under the curve; `_11point` as the release counts."""
     cfg = workspace.cfg
-    model = restore(cfg, workspace.folder).to(workspace.device).eval()
-    pair = predictions(workspace, partial(predict, model, cfg=cfg))
+    model = verbs.restore(cfg, workspace.folder).to(workspace.device).eval()
+    pair = predictions(workspace, partial(verbs.predict, model, cfg=cfg))
     if pair is None:
         return {}
     older = voc_ap(*pair, cfg.classes, interpolation="11point")

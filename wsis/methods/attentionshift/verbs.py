@@ -21,8 +21,7 @@ from wsis.methods.attentionshift.objective import objective
 from wsis.models.weights import load_weights
 from wsis.training.loop import TrainingData
 
-FLIP = 0.5
-"""The probability that a training image is mirrored (official config)."""
+FLIP = 0.5  # the probability that a training image is mirrored (official config)
 
 
 def baseline(cfg: AttentionShiftConfig) -> AttentionShiftConfig:
