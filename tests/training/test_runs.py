@@ -4,12 +4,13 @@ import importlib
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from wsis.__main__ import parser, settings
+from wsis.__main__ import main
 from wsis.core.config import changed
 from wsis.core.errors import ConfigError, DataError, TrainingError
 from wsis.data.label_maps import write_label_map
@@ -17,6 +18,7 @@ from wsis.methods import attentionshift, bestie, load_run, method
 from wsis.training import runs
 from wsis.training.runs import fit
 from wsis.training.stages import Stage
+from wsis.weak import sources
 
 pipeline = importlib.import_module("wsis.methods.bestie.stages")
 STAGES = ["classifier", "cues", "activation_maps", "semantic_maps", "network", "evaluation"]
@@ -265,6 +267,11 @@ def test_a_launched_training_has_the_settings_that_were_given(monkeypatch, capsy
         return
     runs.launch(attentionshift, cfg, tmp_path, data="photos", scale="full", seed=3)
     assert capsys.readouterr().out == "step 1\n"
-    options = parser().parse_args(commands[0][commands[0].index("train") :])
-    assert (options.data, options.scale, options.seed, options.out) == ("photos", "full", 3, tmp_path)
-    assert changed(attentionshift.FULL, classes=7, **settings(options.set)) == cfg
+    opened = SimpleNamespace(train=None, val=None, description="photos", notes=())
+    monkeypatch.setattr(sources, "open_data", lambda data, scale, **options: opened)
+    started = []
+    monkeypatch.setattr(runs, "fit", lambda *values, **options: started.append((values, options)) or {})
+    assert main(commands[0][commands[0].index("train") :]) == 0
+    ((values, options),) = started
+    assert values[:2] == (attentionshift, changed(cfg, classes=attentionshift.FULL.classes)) and values[4] == tmp_path
+    assert options["seed"] == 3 and options["data"] == "photos"
