@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from wsis import weak
 from wsis.__main__ import main
 from wsis.core.config import changed
 from wsis.core.errors import ConfigError, DataError, TrainingError
@@ -18,7 +19,6 @@ from wsis.methods import attentionshift, bestie, load_run, method
 from wsis.training import runs
 from wsis.training.runs import fit
 from wsis.training.stages import Stage
-from wsis.weak import sources
 
 pipeline = importlib.import_module("wsis.methods.bestie.stages")
 STAGES = ["classifier", "cues", "activation_maps", "semantic_maps", "network", "evaluation"]
@@ -268,7 +268,7 @@ def test_a_launched_training_has_the_settings_that_were_given(monkeypatch, capsy
     runs.launch(attentionshift, cfg, tmp_path, data="photos", scale="full", seed=3)
     assert capsys.readouterr().out == "step 1\n"
     opened = SimpleNamespace(train=None, val=None, description="photos", notes=())
-    monkeypatch.setattr(sources, "open_data", lambda data, scale, **options: opened)
+    monkeypatch.setattr(weak, "open_data", lambda data, scale, **options: opened)
     started = []
     monkeypatch.setattr(runs, "fit", lambda *values, **options: started.append((values, options)) or {})
     assert main(commands[0][commands[0].index("train") :]) == 0
