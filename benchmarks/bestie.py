@@ -10,7 +10,7 @@ from benchmarks.measure import Case, Size
 from wsis.ops import components, grouping
 
 SIGMA, KERNEL, THRESHOLD = 6.0, 41, 0.1
-CLASSES = 4  # few, so that touching discs often share a class and a component holds several centres
+CLASSES = 4  # few, so that touching discs often share a class and a component holds several centers
 
 
 def scene(size: Size, device: torch.device) -> dict[str, Tensor]:
@@ -59,7 +59,7 @@ def _in_raster_order(labelled: tuple[Tensor, int]) -> tuple[Tensor, ...]:
 
 
 def _sorted_places(found: grouping.Centers | Tensor) -> tuple[Tensor]:
-    """Centres as rows of (image, y, x) in lexicographic order."""
+    """Centers as rows of (image, y, x) in lexicographic order."""
     if isinstance(found, grouping.Centers):
         found = torch.cat((found.image[:, None], found.position.long()), dim=1)
     return (found[(found[:, 0] * 2**32 + found[:, 1] * 2**16 + found[:, 2]).argsort()],)

@@ -50,7 +50,7 @@ def plain_mean_field(
 def scene(
     size: Size, device: torch.device, noise: float = 0.05, dtype: torch.dtype = torch.float32
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A shaded disc before two colours in a box, seeded: image [B, 3, S, S], probability and box [B, S, S]."""
+    """A shaded disc before two colors in a box, seeded: image [B, 3, S, S], probability and box [B, S, S]."""
     generator = torch.Generator().manual_seed(size.batch)
     shape = (size.batch, size.pixels, size.pixels)
     y, x = (torch.arange(size.pixels, dtype=dtype) / size.pixels - 0.5)[None].expand(2, -1)

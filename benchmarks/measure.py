@@ -11,7 +11,7 @@ import scipy
 import torch
 from torch.autograd.profiler import profile
 
-# Seconds: a plain version that would take longer, judged by the smaller sizes before, is left out.
+# Seconds: a plain version that is expected to take longer, from the smaller sizes before, is left out.
 PLAIN_LIMIT = 10.0
 # Seconds from which a plain version is timed once only.
 SLOW = 0.3

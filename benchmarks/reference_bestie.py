@@ -1,4 +1,4 @@
-"""BESTIE's label operations as plain loops over images, classes, components and centres.
+"""BESTIE's label operations as plain loops over images, classes, components and centers.
 
 Written from the formulas to be obviously right, not fast: what the batched versions have to equal.
 """
@@ -73,7 +73,7 @@ def cluster_centers(offsets: Tensor, ids: Tensor) -> Tensor:
 
 
 def group_pixels(offsets: Tensor, ids: Tensor, centers: Centers) -> Tensor:
-    """Distances of all pixels to all centres of one component after the other: int64 [B, H, W]."""
+    """Distances of all pixels to all centers of one component after the other: int64 [B, H, W]."""
     out = torch.zeros_like(ids)
     rows = torch.arange(ids.shape[1], device=ids.device)[:, None]
     columns = torch.arange(ids.shape[2], device=ids.device)

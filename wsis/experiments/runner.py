@@ -46,7 +46,7 @@ def run_table(
 
     Raises:
         DataError: there is no split val to measure on.
-        WsisError: whatever a run raises; the rows before it are kept.
+        WsisError: whatever a run raises; the rows before it are stored.
     """
     commit()  # of the code that is loaded now, whatever happens to the checkout during a long sweep
     settings = dict(settings or {})

@@ -184,27 +184,27 @@ def pretrain(
         ConfigError: see `recipe`; images for a network that learns from tags, none where they are needed.
         DataError: see `ImageFolder`, `open_data`.
     """
-    began, chosen = time.perf_counter(), recipe(name)
-    schedule = replace(chosen.schedule, steps=steps or chosen.schedule.steps)
-    make_data = _clicked_images if chosen.clicked else _scenes if images is None else _unlabeled_images
-    dataset, val, words = make_data(name, chosen, scenes or chosen.counts[0], images)
+    began, plan = time.perf_counter(), recipe(name)
+    schedule = replace(plan.schedule, steps=steps or plan.schedule.steps)
+    make_data = _clicked_images if plan.clicked else _scenes if images is None else _unlabeled_images
+    dataset, val, words = make_data(name, plan, scenes or plan.counts[0], images)
     options = LoopOptions(accelerator=make_accelerator("auto"), seed=SEED, folder=out / f".{name}", resume=True)
     torch.manual_seed(SEED)
-    model = chosen.learner(len(dataset.classes), stem_weights)
-    if images is not None and chosen.unlabeled:
-        load_weights(chosen.shipped(model), shipped(name))
+    model = plan.learner(len(dataset.classes), stem_weights)
+    if images is not None and plan.unlabeled:
+        load_weights(plan.shipped(model), shipped(name))
 
     def loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
         return network(batch)
 
-    data = TrainingData(dataset=dataset, augment=chosen.augment)
+    data = TrainingData(dataset=dataset, augment=plan.augment)
     model = train(name, model, loss, data, schedule, options, f"{name} {schedule} {words}")
     path = out / f"{name}.safetensors"
-    save_weights(path, chosen.shipped(model), half=True)
+    save_weights(path, plan.shipped(model), half=True)
     card = {
         "command": f"python -m wsis pretrain {name}" + ("" if images is None else f" --images {images.name}"),
         "trained_on": words,
-        **chosen.quality(model, val),
+        **plan.quality(model, val),
         "classes": len(dataset.classes),
         "seed": SEED,
         "steps": schedule.steps,
@@ -222,23 +222,23 @@ Split = tuple[Dataset, Dataset, str]
 """What to learn from, what the card is measured on, and words for the first."""
 
 
-def _scenes(name: str, chosen: Recipe, count: int, images: Path | None) -> Split:
-    scenes = World("train", count, seed=SEED, config=chosen.scenes)
-    val = Cached(World("val", chosen.counts[1], seed=SEED, config=chosen.val))
-    return Cached(Mapped(scenes, chosen.annotate)), val, f"{count} scenes of the embedded world with {chosen.source}"
+def _scenes(name: str, plan: Recipe, count: int, images: Path | None) -> Split:
+    scenes = World("train", count, seed=SEED, config=plan.scenes)
+    val = Cached(World("val", plan.counts[1], seed=SEED, config=plan.val))
+    return Cached(Mapped(scenes, plan.annotate)), val, f"{count} scenes of the embedded world with {plan.source}"
 
 
-def _unlabeled_images(name: str, chosen: Recipe, count: int, images: Path) -> Split:
+def _unlabeled_images(name: str, plan: Recipe, count: int, images: Path) -> Split:
     """The images of a folder at about the size of the scenes."""
-    if not chosen.unlabeled:
+    if not plan.unlabeled:
         able = " and ".join(other for other, recipe in RECIPES.items() if recipe.unlabeled)
         raise ConfigError(f"{name} learns from labels; only {able} learn from images alone")
-    _, val, _ = _scenes(name, chosen, 0, None)
+    _, val, _ = _scenes(name, plan, 0, None)
     dataset = Cached(Mapped(ImageFolder(images), lambda s: resize(s, short_side(s.size, vit.SIZE, 2 * vit.SIZE))))
-    return dataset, val, f"the scenes, then {len(dataset)} pictures without labels"
+    return dataset, val, f"the scenes, then {len(dataset)} images without labels"
 
 
-def _clicked_images(name: str, chosen: Recipe, count: int, images: Path | None) -> Split:
+def _clicked_images(name: str, plan: Recipe, count: int, images: Path | None) -> Split:
     """The clicked images of a folder in COCO format; those of the split val that have an object measure."""
     if images is None:
         raise ConfigError(f"{name} learns from your images: name a folder in COCO format with --images")
@@ -250,5 +250,5 @@ def _clicked_images(name: str, chosen: Recipe, count: int, images: Path | None) 
     short, long = points.PHOTOS.short[0], points.PHOTOS.long
     resized = Mapped(opened.val, lambda sample: resize(sample, short_side(sample.size, short, long)))
     indices = [i for i, sample in enumerate(samples(opened.val)) if sample.truth is not None and len(sample.truth)]
-    words = f"{len(opened.train)} pictures of {opened.name}; {chosen.source}"
+    words = f"{len(opened.train)} images of {opened.name}; {plan.source}"
     return opened.train, Subset(resized, indices), words
