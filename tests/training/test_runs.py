@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from wsis import weak
+from wsis import training, weak
 from wsis.__main__ import main
 from wsis.core.config import changed
 from wsis.core.errors import ConfigError, DataError, TrainingError
@@ -270,7 +270,7 @@ def test_a_launched_training_has_the_settings_that_were_given(monkeypatch, capsy
     opened = SimpleNamespace(train=None, val=None, description="photos", notes=())
     monkeypatch.setattr(weak, "open_data", lambda data, scale, **options: opened)
     started = []
-    monkeypatch.setattr(runs, "fit", lambda *values, **options: started.append((values, options)) or {})
+    monkeypatch.setattr(training, "fit", lambda *values, **options: started.append((values, options)) or {})
     assert main(commands[0][commands[0].index("train") :]) == 0
     ((values, options),) = started
     assert values[:2] == (attentionshift, changed(cfg, classes=attentionshift.FULL.classes)) and values[4] == tmp_path

@@ -194,13 +194,16 @@ class Batch:
     def to(self, device: torch.device | str) -> Self:
         # pinned memory is copied while the device still computes; what comes from a device must have arrived
         early = torch.device(device).type != "cpu"
-        moved = {k: v.to(device, non_blocking=early) for k, v in vars(self).items() if isinstance(v, Tensor)}
-        if self.points is not None:
-            moved["points"] = self.points.to(device)
-        for name in ("extreme_points", "other_extreme_points"):
-            if getattr(self, name) is not None:
-                moved[name] = [e.to(device) for e in getattr(self, name)]
-        return replace(self, **moved)
+        tensors = {k: v.to(device, non_blocking=early) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        points = None if self.points is None else self.points.to(device)
+        clicks = {
+            name: None if rows is None else [row.to(device) for row in rows]
+            for name, rows in (
+                ("extreme_points", self.extreme_points),
+                ("other_extreme_points", self.other_extreme_points),
+            )
+        }
+        return replace(self, points=points, **tensors, **clicks)
 
     def pin_memory(self) -> Self:
         """With its tensors in pinned memory, as `torch.utils.data.DataLoader` asks for."""

@@ -83,7 +83,8 @@ class _Assignment(NamedTuple):
             raise DataError("there are no images to evaluate")
         columns = [torch.cat(column).cpu().numpy() for column in zip(*rows, strict=True)]
         order = np.argsort(-columns[1], kind="stable")
-        return cls(*(column[order] for column in columns), torch.cat(true).cpu().numpy())
+        label, score, target, iou, crowd = (column[order] for column in columns)
+        return cls(label, score, target, iou, crowd, torch.cat(true).cpu().numpy())
 
     def right(self, threshold: float) -> tuple[np.ndarray, np.ndarray]:
         """Which predictions are right, and which count at all: a wrong one that lies on a crowd does not."""

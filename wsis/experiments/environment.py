@@ -125,7 +125,8 @@ def imagenet_weights(name: str) -> Finding:
     from huggingface_hub import try_to_load_from_cache
 
     source = timm.get_pretrained_cfg(name)
-    here = source is not None and isinstance(try_to_load_from_cache(source.hf_hub_id, "model.safetensors"), str)
+    hub_id = None if source is None else source.hf_hub_id
+    here = hub_id is not None and isinstance(try_to_load_from_cache(hub_id, "model.safetensors"), str)
     words = "in the cache" if here else "not in the cache; --scale full downloads them once, or give --set weights=PATH"
     return Finding("ok" if here else "note", f"ImageNet {name}", words)
 

@@ -76,7 +76,7 @@ class ViT(nn.Module):
         self.backbone = backbone
         self.patch: int = backbone.patch_embed.patch_size[0]
         self.width, self.depth = backbone.embed_dim, len(backbone.blocks)
-        self.heads: int = self._block(1).attn.num_heads
+        self.heads = int(self._block(1).attn.num_heads)  # pyright: ignore[reportArgumentType]  # a whole number
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))  # saved: a checkpoint has its own
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
 

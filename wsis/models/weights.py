@@ -81,15 +81,16 @@ def _load_folded(model: nn.Module, path: Path) -> None:
     """`k.w` int8, `k.scale` per channel and `k.b` of the k-th convolution; the batch norm behind it only adds the bias."""
     arrays = np.load(path, allow_pickle=False)
     modules = list(model.modules())
-    convs = [i for i, m in enumerate(modules) if isinstance(m, nn.Conv2d)]
+    convolutions = [(i, m) for i, m in enumerate(modules) if isinstance(m, nn.Conv2d)]
     with torch.no_grad():
-        for k, i in enumerate(convs):
+        for k, (i, convolution) in enumerate(convolutions):
             weight = arrays[f"{k}.w"].astype(np.float32) * arrays[f"{k}.scale"].reshape(-1, 1, 1, 1)
-            expected = tuple(modules[i].weight.shape)
+            expected = tuple(convolution.weight.shape)
             if weight.shape != expected:
                 raise WeightsError(f"{path}: convolution {k} has shape {weight.shape}, {expected} expected")
-            modules[i].weight.copy_(torch.from_numpy(weight))
+            convolution.weight.copy_(torch.from_numpy(weight))
             norm = next(m for m in modules[i + 1 :] if isinstance(m, nn.BatchNorm2d))
+            assert norm.running_var is not None
             norm.weight.copy_((norm.running_var + norm.eps).sqrt())
             norm.bias.copy_(torch.from_numpy(arrays[f"{k}.b"]))
 

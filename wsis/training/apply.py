@@ -108,7 +108,9 @@ def label(run: Run, dataset: Dataset, out: Path, description: str = "") -> dict[
 
 def pseudo_instances(run: Run, sample: Sample) -> Instances:
     """The masks that a run makes of one sample's weak labels, see `label`."""
-    return run.method.pseudo_labels(run.model, run.batch(sample), run.cfg)[0]
+    labels = run.method.pseudo_labels(run.model, run.batch(sample), run.cfg)
+    assert isinstance(labels, list)
+    return labels[0]
 
 
 def predict(run: Run, folder: Path, out: Path) -> dict[str, int]:
@@ -122,8 +124,9 @@ def predict(run: Run, folder: Path, out: Path) -> dict[str, int]:
     dataset, ids = identified(folder, run)
 
     def row(sample: Sample) -> Row:
-        instances = run.method.predict(run.model, run.batch(sample).images, run.cfg)[0]
-        return {"masks": result_records(instances, sample.image_id, ids, sample.file_name)}
+        labels = run.method.predict(run.model, run.batch(sample).images, run.cfg)
+        assert isinstance(labels, list)
+        return {"masks": result_records(labels[0], sample.image_id, ids, sample.file_name)}
 
     rows = _resumable(dataset, row, out, run.key("predict", str(folder)))
     if rows is None:
@@ -168,12 +171,16 @@ def class_maps(run: Run, dataset: Dataset, out: Path, description: str, make: Cl
 def labeled(run: Run, sample: Sample) -> Tensor:
     """What a second network would learn from, long [H, W]: base classes as annotated, tagged novel ones as predicted."""
     batch = run.batch(with_base_masks(sample, run.cfg.novel))
-    return run.method.pseudo_labels(run.model, batch, run.cfg)[0]
+    class_maps = run.method.pseudo_labels(run.model, batch, run.cfg)
+    assert isinstance(class_maps, Tensor)
+    return class_maps[0]
 
 
 def predicted(run: Run, sample: Sample) -> Tensor:
     """The class of every pixel, long [H, W]."""
-    return run.method.predict(run.model, run.batch(sample).images, run.cfg)[0]
+    class_maps = run.method.predict(run.model, run.batch(sample).images, run.cfg)
+    assert isinstance(class_maps, Tensor)
+    return class_maps[0]
 
 
 def identified(folder: Path, run: Run) -> tuple[Dataset, tuple[int, ...]]:

@@ -68,7 +68,10 @@ C = TypeVar("C", bound=MethodConfig)
 
 
 class Method(Protocol[C]):
-    """What `wsis.methods.<name>` offers. The same verbs in every method; a contract test holds all four to them."""
+    """What `wsis.methods.<name>` offers. The same verbs in every method; a contract test holds all four to them.
+
+    model: what `build` and `restore` return, an nn.Module; None where only weak labels are asked.
+    """
 
     __name__: str
     FULL: C
@@ -82,26 +85,26 @@ class Method(Protocol[C]):
         """What the network of the stage `network` is trained on: crops, pairs or whole images, augmented."""
         ...
 
-    def targets(self, model: nn.Module, batch: Batch, cfg: C) -> Any:
+    def targets(self, model: Any, batch: Batch, cfg: C) -> Any:
         """What `loss` compares with, from the weak labels of a batch of `training_data`; never None."""
         ...
 
-    def loss(self, model: nn.Module, batch: Batch, targets: Any, cfg: C) -> dict[str, Tensor]:
+    def loss(self, model: Any, batch: Batch, targets: Any, cfg: C) -> dict[str, Tensor]:
         """Named unweighted terms, and their weighted sum as `total`."""
         ...
 
-    def pseudo_labels(self, model: nn.Module | None, batch: Batch, cfg: C) -> Labels:
+    def pseudo_labels(self, model: Any, batch: Batch, cfg: C) -> Labels:
         """Labels of whole images from their weak labels: from these alone without a model, refined by it with one.
 
         Mask i of an image belongs to its click i and contains the clicked pixel.
         """
         ...
 
-    def explain(self, model: nn.Module | None, batch: Batch, cfg: C) -> Trace:
+    def explain(self, model: Any, batch: Batch, cfg: C) -> Trace:
         """The intermediate tensors of `pseudo_labels`, for figures."""
         ...
 
-    def predict(self, model: nn.Module, images: Tensor, cfg: C) -> Labels:
+    def predict(self, model: Any, images: Tensor, cfg: C) -> Labels:
         """Without any label: images float32 [B, 3, H, W] in [0, 1] -> scored instances, or class maps."""
         ...
 

@@ -78,7 +78,7 @@ def draw_points(base: Any, points: Points, classes: Sequence[str] = (), *, size:
             for ink, thick in (("black", 5.2), ("white", 3.8), (colors[label % 80], 2.2)):
                 axes.plot(x, y, "+", color=ink, markersize=side + thick / 2, markeredgewidth=thick)
         if classes:
-            legend(axes, [(classes[c], colors[c % 80]) for c in np.unique(labels).tolist()])
+            legend(axes, [(classes[int(c)], colors[int(c) % 80]) for c in np.unique(labels)])
 
     return panel
 
@@ -142,7 +142,11 @@ def draw_semantic(
         if image is None:
             frame(axes)
         if classes:
-            legend(axes, [(classes[c - 1], colors[c]) for c in present], hatched="no label" if ignored.any() else "")
+            legend(
+                axes,
+                [(classes[int(c) - 1], colors[int(c)]) for c in present],
+                hatched="no label" if ignored.any() else "",
+            )
 
     return panel
 

@@ -99,6 +99,7 @@ def clicked(dataset: Dataset, split: str, clicks: Clicks) -> tuple[Dataset, str]
         )
     if clicks == "extreme_points":
         return Mapped(dataset, with_extreme_points), f"extreme points of {split} simulated from the masks"
+    assert clicks != "class_maps"  # these are opened as such
     note = f"points of {split} simulated from the masks ({clicks}, seed {CLICK_SEED})"
     return Mapped(dataset, lambda sample: with_points(sample, clicks, CLICK_SEED)), note
 

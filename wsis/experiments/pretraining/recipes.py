@@ -228,8 +228,9 @@ def _scenes(name: str, plan: Recipe, count: int, images: Path | None) -> Split:
     return Cached(Mapped(scenes, plan.annotate)), val, f"{count} scenes of the embedded world with {plan.source}"
 
 
-def _unlabeled_images(name: str, plan: Recipe, count: int, images: Path) -> Split:
+def _unlabeled_images(name: str, plan: Recipe, count: int, images: Path | None) -> Split:
     """The images of a folder at about the size of the scenes."""
+    assert images is not None
     if not plan.unlabeled:
         able = " and ".join(other for other, recipe in RECIPES.items() if recipe.unlabeled)
         raise ConfigError(f"{name} learns from labels; only {able} learn from images alone")

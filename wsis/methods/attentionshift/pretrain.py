@@ -67,6 +67,7 @@ class PointFinder(nn.Module):
         shared = {k: v for k, v in mae.items() if k in fresh and not k.startswith("patch_embed")}
         transformer.load_state_dict(fresh | shared)
         stem, table = transformer.patch_embed.proj, transformer.pos_embed
+        assert table is not None
         self.encoder.positions = nn.Parameter(spread(table.detach(), self.cfg.tokens.count))
         self.heads = TokenHeads(self.encoder.width, self.cfg)
         convolutions, stride = HYBRIDS[backbone]

@@ -8,6 +8,7 @@ Reports compare with the ground truth where there is one; no loss reads it.
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from wsis.evaluation.features import FeatureSimilarity
 from wsis.evaluation.instances import iou_by_size, voc_ap
 from wsis.methods.attentionshift import verbs
 from wsis.methods.attentionshift.config import AttentionShiftConfig
+from wsis.methods.attentionshift.detector import AttentionShift
 from wsis.training.stages import Report, Stage, Workspace, first_process, numbers, predictions, write_masks
 
 Curve = list[dict[str, float]]
@@ -94,13 +96,13 @@ def measure(workspace: Workspace, network: nn.Module, step: int) -> None:
     """Add how similar features are on validation images to the curve (supp. Fig. 1)."""
     if workspace.val is None or not workspace.is_first:
         return
-    cfg, model = workspace.cfg, getattr(network, "module", network)
+    cfg, model = workspace.cfg, cast(AttentionShift, getattr(network, "module", network))
     model.eval()
     patch, similarity = model.encoder.patch, FeatureSimilarity(cfg.classes, model.encoder.width)
     for index in range(min(cfg.statistics.images, len(workspace.val))):
         sample = workspace.val[index]
+        sample = resize(sample, short_side(sample.size, cfg.size.test_short, cfg.size.test_long))
         if sample.truth is not None:
-            sample = resize(sample, short_side(sample.size, cfg.size.test_short, cfg.size.test_long))
             images = verbs.divisible(workspace.batch(sample), patch).images
             similarity.update(model.encoder(images, attention=False).features, [sample.truth], patch)
     model.train()

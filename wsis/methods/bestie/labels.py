@@ -199,8 +199,10 @@ def refined_labels(outputs: Outputs, semantic_maps: ClassMaps | None, tags: Tags
     more than `refine.max_instances` centers is left out. Scores are center score x class probability; a region whose own
     center was grouped elsewhere points to the component's centroid.
     """
-    predicted = semantic_maps is None or cfg.refine.foreground == "prediction"
-    decoded = decode(outputs, tags, cfg, classes=None if predicted else tagged(semantic_maps, tags), refining=True)
+    classes = None
+    if semantic_maps is not None and cfg.refine.foreground == "labels":
+        classes = tagged(semantic_maps, tags)
+    decoded = decode(outputs, tags, cfg, classes=classes, refining=True)
     instances, statistics, component = decoded.instances, decoded.statistics, decoded.centers.component
     sizes = torch.zeros(len(decoded.centroids), dtype=torch.long, device=component.device)
     if cfg.compat == "official":  # the largest number that won a pixel counts, not the number of centers

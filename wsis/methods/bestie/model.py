@@ -86,6 +86,7 @@ class Classifier(nn.Module):
         for m in [*self.layer6, self.head]:
             if isinstance(m, nn.Conv2d):
                 nn.init.normal_(m.weight, std=math.sqrt(2 / (m.kernel_size[0] ** 2 * m.out_channels)))
+                assert m.bias is not None
                 nn.init.zeros_(m.bias)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -89,6 +89,7 @@ def tag_precision(model: Classifier, workspace: Workspace) -> float:
     logits, tags = [], []
     for sample in validation(workspace):
         batch = workspace.batch(cues.classifier_input(sample, workspace.cfg))
+        assert batch.tags is not None
         logits.append(model(batch.images).mean((2, 3)).cpu())
         tags.append(batch.tags.cpu())
     score, present = torch.cat(logits), torch.cat(tags)
@@ -108,6 +109,7 @@ def make_cues(workspace: Workspace) -> Report:
     model.to(device).eval()
     rows, strong, count = {}, [], 0
     for sample in samples(workspace.train):
+        assert sample.tags is not None
         maps = cues.image_maps(model, sample, cfg, (1.0,), device)
         points = cues.extract_cues(maps, sample.tags[None].to(device), cfg.cues).to("cpu")
         columns = (points.xy.tolist(), points.labels.tolist(), points.scores.tolist())
@@ -149,10 +151,12 @@ def make_semantic_maps(workspace: Workspace) -> Report:
     cfg = workspace.cfg
     first = WithPseudoLabels(workspace.train, workspace.path("activation_maps"))
     if not cfg.semantic.retrain or cfg.semantic.source in ("folder", "truth"):
-        return _write_maps(workspace, (s.semantic_map for s in samples(first)), "semantic_maps")
+        given = (s.semantic_map for s in samples(first))
+        return _write_maps(workspace, (m for m in given if m is not None), "semantic_maps")
 
     def semantic_loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
         logits = network(batch.images).semantic
+        assert batch.semantic_maps is not None
         return {"total": hard_cross_entropy(logits, batch.semantic_maps, cfg.loss.hard_fraction)}
 
     model = BestieNet(changed(cfg, backbone=cfg.semantic.backbone, weights=cfg.semantic.weights))
@@ -219,6 +223,7 @@ def evaluate(workspace: Workspace) -> Report:
     if pairs is None:
         return {}
     for class_map, sample in zip(class_maps, validation(workspace), strict=True):
+        assert sample.true_semantic is not None  # data with true objects have it
         semantic.update(class_map, sample.true_semantic)
     figures = voc_ap(*pairs, cfg.classes)
     return {k: figures[k] for k in ("mAP25", "mAP50", "mAP70", "mAP75")} | {"mIoU": float(semantic.result()["mIoU"])}

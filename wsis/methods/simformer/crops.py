@@ -62,6 +62,7 @@ class SemanticAugment:
             return with_base_masks(replace(sample, true_semantic=sample.semantic_map), (), "all")
         learnable = with_base_masks(sample, self.cfg.novel, self.masks)
         if self.masks == "base" and self._tags_of_crops:
+            assert sample.tags is not None  # `with_base_masks` has looked
             lost = sample.tags & ~_shown(sample)  # would be in no crop's tags, and not be learned
             if labels := [label for label in self.cfg.novel if lost[label]]:
                 raise AnnotationError(
