@@ -1,7 +1,4 @@
-"""Settings of AttentionShift with their sources. FULL is the release's VOC 2012 setting, TINY the same algorithm, smaller.
-
-What no experiment changes is a constant beside the code that uses it, with its source.
-"""
+"""Settings of AttentionShift with their sources. FULL is the release's VOC 2012 setting, TINY the same algorithm, smaller."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

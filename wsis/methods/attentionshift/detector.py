@@ -2,8 +2,7 @@
 
 taps --pyramid--> proposals; features of the last layer within them --transformer decoders--> class and box, mask
 
-Proposals, sampling and suppression are torchvision's; the two decoders follow imTED, as the release does. The detector is
-supervised by labels that are made of the encoder's features in the same step, so `AttentionShift.forward` makes them.
+Proposals, sampling and suppression are torchvision's; the two decoders follow imTED, as the release does.
 """
 
 from typing import NamedTuple
@@ -40,10 +39,7 @@ Size = tuple[int, int]  # (height, width) in pixels
 
 
 class Decoder(nn.Module):
-    """A small transformer on the cells of a region, with fixed positions. `token`: one learned token in front.
-
-    Call: [R, D, side, side] -> [R, side^2, width], with a token [R, 1 + side^2, width].
-    """
+    """A small transformer on a region's cells: [R, D, side, side] -> [R, side^2, width]; a learned `token` comes first."""
 
     positions: Tensor
 
@@ -81,8 +77,7 @@ class BoxHead(nn.Module):
 class MaskHead(nn.Module):
     """The mask of one class in each region. Call: [R, D, 14, 14], labels [R] in 0..C-1 -> logits fp32 [R, 28, 28].
 
-    The release enlarges all channels and then has a 1 x 1 convolution. Both are linear and the weights of an enlargement
-    sum to 1. The order therefore does not matter, and only the class that is asked for is enlarged.
+    Only this class is enlarged. The release first enlarges all channels; both steps are linear, so the result is the same.
     """
 
     def __init__(self, width: int, cfg: AttentionShiftConfig) -> None:
@@ -121,13 +116,11 @@ class ProposalHead(RPNHead):
 
 
 class Detection(NamedTuple):
-    """What the detector makes of one training step.
+    """What the detector makes of one training step: of all N sampled regions, and of the R that hold an object.
 
-    proposal_terms: objectness and proposal_box, which torchvision computes itself. Of all N sampled regions: logits fp32
-    [N, 1 + C], 0 is background, and classes long [N], what they should be. Of the R regions among them that hold an
-    object, in the order of the images: rois [R, 4] pixels; boxes [R, 4], decoded for their class, and true_boxes [R, 4],
-    what these should be; mask_logits fp32 [R, 28, 28] of their class; image long [R]; matched long [R], the index of the
-    object within its image.
+    proposal_terms: objectness and proposal_box, from torchvision. logits: fp32 [N, 1 + C], 0 is background. classes: long [N],
+    their targets. rois: [R, 4] pixels. boxes: [R, 4], decoded for their class. true_boxes: [R, 4], their targets. mask_logits:
+    fp32 [R, 28, 28] of their class. image, matched: long [R], the image and the object within it.
     """
 
     proposal_terms: dict[str, Tensor]
@@ -163,10 +156,7 @@ class Detector(nn.Module):
     def forward(
         self, features: Tensor, taps: list[Tensor], sizes: list[Size], boxes: list[Tensor], labels: list[Tensor]
     ) -> Detection:
-        """features: [B, D, h, w]. sizes: of the images without padding. boxes: [G, 4] each. labels: [G] in 0..C-1.
-
-        torch's global generator samples. Images without objects are allowed.
-        """
+        """features: [B, D, h, w]. sizes: without padding. boxes: [G, 4], labels: [G] in 0..C-1 of each image; G may be 0."""
         targets = [{"boxes": b, "labels": k + 1} for b, k in zip(boxes, labels, strict=True)]
         proposals, proposal_terms = self._propose(taps, sizes, targets)
         rois, matched, classes, _ = self.sampler.select_training_samples(proposals, targets)
@@ -194,7 +184,7 @@ class Detector(nn.Module):
     def detect(self, features: Tensor, taps: list[Tensor], sizes: list[Size]) -> list[dict[str, Tensor]]:
         """What is in each image: boxes [R, 4] pixels, labels [R] in 0..C-1, scores [R] falling, masks fp32 [R, 28, 28].
 
-        Masks are probabilities within their boxes. sizes: see `forward`; boxes lie within them.
+        Masks are probabilities within their boxes, and boxes lie within `sizes`, those of the images without padding.
         """
         proposals, _ = self._propose(taps, sizes)
         logits, deltas = self.box(self._regions(features, proposals, CELLS))
@@ -220,8 +210,8 @@ class Detector(nn.Module):
 class Outputs(NamedTuple):
     """What one training step gives; the labels and the targets of the tokens have no gradient.
 
-    logits [B, P, C] and places [B, P, 2] of all tokens, see `TokenHeads`; scores [B, G, K, C] of the candidates, see
-    `MilHead`; targets: what the tokens should find; sizes: fp32 [B, 2], see `image_sizes`.
+    logits: [B, P, C], places: [B, P, 2] of the tokens. scores: [B, G, K, C], see `MilHead`. sizes: fp32 [B, 2], see
+    `image_sizes`.
     """
 
     labels: Labels
@@ -266,11 +256,7 @@ class AttentionShift(nn.Module):
         cfg: AttentionShiftConfig,
         generator: torch.Generator | None = None,
     ) -> tuple[Labels, Tensor, Tensor, Tensor]:
-        """Labels of encoded images, and what has a gradient: logits and places of all tokens, scores of the candidates.
-
-        valid: bool [B, H, W], of the images that were encoded. cfg: settings of the labels. generator: for the samples, on
-        the device of the images; by default torch's global one.
-        """
+        """Labels and, with a gradient, logits and places of tokens and scores of candidates. valid: bool [B, H, W]."""
         logits, places = self.tokens(encoded.tokens)
         tokens = match_tokens(logits, places, clicks, image_sizes(valid))
         maps, boxes = find_candidates(encoded.layers, tokens, clicks, encoded.grid, cfg, self.encoder.patch)

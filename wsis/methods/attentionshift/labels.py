@@ -5,8 +5,8 @@
     supp. Fig. 3                   find_labels: the chosen box, its map refined by cosine similarity, parts, key-points
     supp. Table 2                  point_targets, mask_targets: what supervises the mask head
 
-Objects are padded to the largest number in the batch: [B, G], `PaddedPoints.present` says which exist, in the order of the
-annotations. Nothing here has a gradient; everything is fp32.
+Objects are padded to the largest number in the batch, G; `PaddedPoints.present` says which exist. All is fp32, without
+gradient.
 """
 
 from dataclasses import dataclass, field, replace
@@ -53,9 +53,9 @@ class PixelTargets(NamedTuple):
 class Labels:
     """Labels of the objects of a batch.
 
-    boxes: [B, G, 4] half-open. chosen: long [B, G], which layer's candidate. attention: [B, G, H, W], its map in [0, 1].
-    foreground, background: [B, G, H, W] in [0, 1]. key_points: None for the baseline. extremes: None unless
-    `mask.extreme` asks for them. steps: intermediate results by name, for figures.
+    boxes: [B, G, 4] half-open. chosen: long [B, G], which layer's candidate. attention, foreground, background: [B, G, H, W]
+    in [0, 1]. key_points: None for the baseline. extremes: None unless `mask.extreme` asks for them. steps: intermediate
+    results.
     """
 
     boxes: Tensor
@@ -87,10 +87,8 @@ def pad_points(points: Points, images: int) -> PaddedPoints:
 def match_tokens(logits: Tensor, places: Tensor, targets: PaddedPoints, sizes: Tensor) -> Tensor:
     """The token of each point: one-to-one, least cost of class and place; long [B, G], -1 where there is no point.
 
-    logits: [B, P, C]. places: [B, P, 2] in (0, 1), of the image without padding. sizes: [B, 2] its (width, height).
-
-    Raises:
-        ConfigError: an image has more points than there are tokens.
+    logits: [B, P, C]. places: [B, P, 2] in (0, 1). sizes: [B, 2], (width, height) of the image without padding. Raises
+    ConfigError where an image has more points than there are tokens.
     """
     probability = logits.detach().float().sigmoid()
     positive = FOCAL_ALPHA * (1 - probability) ** FOCAL_GAMMA * -(probability + 1e-12).log()
@@ -111,8 +109,7 @@ def find_candidates(
 ) -> tuple[Tensor, Tensor]:
     """The attention of each point's token, rolled out over the last 1..K layers, and a box of each map.
 
-    layers: queries and keys of the last K layers, the last one first. tokens: long [B, G], index among the learned tokens.
-    Returns maps [B, K, G, h, w] and boxes [B, K, G, 4].
+    layers: see `Encoded`. tokens: long [B, G], from `match_tokens`. Returns maps [B, K, G, h, w] and boxes [B, K, G, 4].
     """
     n = grid[0] * grid[1]
     maps = rollout_rows(layers, tokens.clamp(min=0) + 1 + n)[..., 1 : 1 + n].unflatten(-1, grid)
@@ -134,11 +131,7 @@ def find_labels(
     patch: int,
     generator: torch.Generator | None = None,
 ) -> Labels:
-    """The labels of every clicked object.
-
-    features: [B, D, h, w] of the last layer. maps, boxes: from `find_candidates`. chosen: long [B, G], which candidate.
-    valid: bool [B, h, w], patches of the image.
-    """
+    """The labels of all objects. maps, boxes: from `find_candidates`. chosen: long [B, G] of them. valid: bool [B, h, w]."""
     with torch.autocast(features.device.type, enabled=False):
         features = features.detach().float()
         index = chosen[:, None, :, None, None]
@@ -184,10 +177,7 @@ def find_parts(features: Tensor, labels: Labels, cfg: AttentionShiftConfig, patc
 
 @torch.no_grad()
 def with_key_points(clicks: PaddedPoints, points: parts.KeyPoints | None, cfg: TokenConfig) -> PaddedPoints:
-    """Clicks and key-points as targets of the tokens (the feedback); of an image at most `cfg.max_key_points`, at random.
-
-    A key-point has the class of its object. There are never more targets than tokens.
-    """
+    """Clicks and at most `cfg.max_key_points` random key-points of each image as targets of the tokens (the feedback)."""
     if points is None or not cfg.feedback or not points.present.shape[1]:
         return clicks
     present = (points.present & clicks.present[..., None]).flatten(1)
@@ -208,9 +198,8 @@ def point_targets(
 ) -> PixelTargets:
     """Pixels that surely are object, or surely not: what "point" supervision gives the mask head (supp. Table 2).
 
-    The baseline samples both kinds from the attention map within the box. AttentionShift samples them likewise from its
-    maps, keeps the background, and takes the key-points as object; an object without key-points takes what was sampled
-    as object, and its click (the release: background only).
+    The baseline samples both kinds from the attention within the box, AttentionShift from its maps. There the key-points
+    replace the object's pixels; an object without key-points keeps these, and its click (the release: background only).
     """
     inside, mask = box_pixels(labels.boxes, labels.foreground.shape[-2:]), cfg.mask
     if not cfg.refine:
@@ -255,8 +244,8 @@ def _sampled(
 def mask_targets(labels: Labels, cfg: AttentionShiftConfig) -> tuple[Tensor, Tensor]:
     """Pseudo masks and where they count, bool [B, G, H, W]: what "mask" supervision gives the mask head (supp. Table 2).
 
-    The baseline's: attention from .2 of its range on; what lies between .1 and .2 does not count. AttentionShift's:
-    foreground above .35 of its maximum. Both within the box.
+    Within the box, the baseline's are attention from .2 of its range on, where .1 to .2 does not count; AttentionShift's are
+    foreground above `mask.positive` of its maximum.
     """
     inside = box_pixels(labels.boxes, labels.foreground.shape[-2:])
     if not cfg.refine:

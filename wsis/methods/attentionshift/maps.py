@@ -39,11 +39,7 @@ def _range(maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def enlarged(maps: Tensor, patch: int, step: int = 1) -> Tensor:
-    """Maps of patches [..., h, w] at one value per `step` pixels, bilinear: [..., h patch / step, w patch / step].
-
-    Raises:
-        ConfigError: the step does not divide the patch.
-    """
+    """Maps of patches [..., h, w] at one value per `step` pixels, bilinear; ConfigError if it does not divide the patch."""
     if patch % step:
         raise ConfigError(f"boxes.step={step}: choose a divisor of the patch, {patch} px")
     height, width = maps.shape[-2:]
@@ -60,12 +56,10 @@ def resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
 def boxes_from_maps(maps: Tensor, points: Tensor, cfg: BoxConfig, patch: int) -> Tensor:
     """One box around what is high in each map.
 
-    Regions are the 8-connected components at and above `cfg.threshold` of the map's range; those with at least half of the
-    largest one's area count. mirror: the box reaches as far to one side of the point as to the other, by the longer of
-    the two, but not beyond the image. tight: the bounds of the regions. A constant map gives the point's patch.
-
-    maps: [M, H / step, W / step], from `enlarged`. points: [M, 2] pixels. Returns fp32 [M, 4] pixels, half-open, never
-    empty.
+    Regions are the 8-connected components at and above `cfg.threshold` of the map's range that have at least half of the
+    largest one's area. mirror: the box reaches equally far to both sides of the point, by the longer of the two, within the
+    image. tight: the bounds of the regions. A constant map gives the point's patch. maps: [M, H / step, W / step]. points:
+    [M, 2] pixels. Returns fp32 [M, 4] pixels, half-open, never empty.
     """
     step, (height, width) = cfg.step, maps.shape[-2:]
     size = points.new_tensor((width * step, height * step), dtype=torch.float32)
@@ -93,17 +87,14 @@ def cosine_maps(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What is similar to patches where an object's attention is high, and unlike those where it is low.
 
-    Prototypes are means of the features of sampled patches. A refinement replaces each by the mean of the patches that
-    are most similar to it, weighted by their cosine, and then looks for an object inside its box only. Patches go to the
-    most similar of all objects and of one prototype of what no object attends to.
+    Prototypes are means of the features of sampled patches. A refinement replaces each by the mean of the patches that are
+    most similar to it, weighted by their cosine, and then looks for an object inside its box only. Patches go to the most
+    similar of all objects and of one prototype of what no object attends to.
 
-    features: [B, D, h, w]. attention: [B, G, H, W], one map for each object. points: [B, G, 2]. boxes: [B, G, 4].
-    present: bool [B, G]. valid: bool [B, h, w], patches of the image; others are neither sampled nor averaged.
-    generator: for the samples, on the device of the maps.
-
-    Returns, in fp32, the foreground and the background [B, G, H, W] in [0, 1], 0 for objects that do not exist, and
-    [iterations + 1, B, G, h, w], the cosine of each patch with the object after each refinement, which is 0 where another
-    object or the background is more similar.
+    features: [B, D, h, w]. attention: [B, G, H, W]. points: [B, G, 2]. boxes: [B, G, 4]. present: bool [B, G]. valid: bool
+    [B, h, w], patches of the image. generator: on their device. Returns fp32 foreground and background [B, G, H, W] in [0, 1],
+    0 for objects that do not exist, and after each refinement the cosine of each patch with the object
+    [iterations + 1, B, G, h, w], 0 where another object or the background is more similar.
     """
     grid = (features.shape[2], features.shape[3])
     patch = attention.shape[-1] // grid[1]
@@ -125,9 +116,8 @@ def sample_patches(
 ) -> Tensor:
     """How often each patch was drawn: fp32 [B, 2 G + 1, n]; G objects, what no object attends to, G surroundings.
 
-    A pixel drawn evenly from a mask lies in a patch with the probability that the patch has of the mask. Therefore patches
-    are drawn and no list of pixels is made. Where there are no more than `count` pixels each counts once; objects are
-    filled up with their point's patch. maps: [B, G, H, W] in [0, 1]. index: int64 [B, G], the patch of the point.
+    A patch is as likely as its share of the mask's pixels. Of no more than `count` pixels each counts once; objects are filled
+    up with their point's patch. maps: [B, G, H, W] in [0, 1]. index: int64 [B, G], the patch of the point.
     """
     share = present[..., None, None] / present.sum(1).clamp_min(1)[:, None, None, None]
     patch = maps.shape[-1] // valid.shape[-1]
@@ -156,8 +146,8 @@ def _pixels(mask: Tensor, patch: int, valid: Tensor) -> Tensor:
 def refined(features: Tensor, weights: Tensor, inside: Tensor, valid: Tensor) -> list[Tensor]:
     """The cosine of all patches with each prototype, from `weights` and after each refinement: [B, R, n] each.
 
-    features: [B, n, D]. weights: [B, R, n], of the patches in the first prototypes. inside: bool [B, R, n], where the
-    cosine counts; only the first refinement looks for similar patches beyond, too. valid: bool [B, n].
+    features: [B, n, D]. weights: [B, R, n]. inside: bool [B, R, n], where the cosine counts; only the first refinement looks
+    for similar patches beyond, too. valid: bool [B, n].
     """
     unit = normalize(features, dim=-1)
     similarity = normalize(weights @ features, dim=-1) @ unit.mT
@@ -171,10 +161,7 @@ def refined(features: Tensor, weights: Tensor, inside: Tensor, valid: Tensor) ->
 
 
 def _competed(objects: Tensor, present: Tensor) -> Tensor:
-    """Similarities [r, B, G + 1, n] with 0 where another object, or the last row, is larger: [r, B, G, n].
-
-    Objects that do not exist never win, and theirs are therefore 0.
-    """
+    """Similarities [r, B, G + 1, n] as [r, B, G, n], 0 where another present object, or the last row, is larger."""
     takes_part = pad(present, (0, 1), value=True)[..., None]
     winner = objects.where(takes_part, -torch.inf).argmax(2, keepdim=True)
     return objects[:, :, :-1] * (winner == torch.arange(present.shape[1], device=present.device)[:, None])

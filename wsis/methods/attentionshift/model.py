@@ -2,10 +2,10 @@
 
 Mingxiang Liao et al.: AttentionShift: Iteratively Estimated Part-based Attention Map for Pointly Supervised Instance
 Segmentation. CVPR 2023. Official code: github.com/MingXiangL/AttentionShift; in brackets the section of our reading.
+
     official code [2.1]    Encoder, TokenHeads
     official code [2.5]    MilHead
-    official code [2.12]   Detector, in `detector.py`
-The whole network is `AttentionShift` in `detector.py`: its labels are made between the encoder and the detector.
+    official code [2.12]   Detector and AttentionShift, the whole network, in `detector.py`
 """
 
 from pathlib import Path
@@ -29,9 +29,9 @@ CELLS = 7  # along the side of a box's features
 class Encoded(NamedTuple):
     """Features of images that have h x w patches.
 
-    features: [B, D, h, w] of the last layer, without a norm. taps: the same for the layers in `heads.taps`.
-    tokens: [B, P, D], the learned ones. layers: queries and keys [B, heads, T, d] of the last K layers, the last one
-    first, fp32 and without gradient; T = 1 + h w + P counts the class token, the patches and the learned tokens.
+    features: [B, D, h, w] of the last layer, without a norm. taps: the same for the layers in `heads.taps`. tokens: [B, P, D].
+    layers: queries and keys [B, heads, T, d] of the last K layers, the last one first, fp32 and without gradient; the T are
+    the class token, the h w patches and the P learned tokens.
     """
 
     features: Tensor
@@ -46,10 +46,7 @@ class Encoded(NamedTuple):
 
 
 def pad_to_multiple(images: Tensor, valid: Tensor, multiple: int) -> tuple[Tensor, Tensor]:
-    """Images [B, 3, H, W] and where they are valid [B, H, W], padded at the right and at the bottom to such sides.
-
-    The images are continued with their last pixels, which are not valid.
-    """
+    """Pad images [B, 3, H, W] with their last pixels, and valid [B, H, W] with False, at the right and at the bottom."""
     right, bottom = (-side % multiple for side in (images.shape[-1], images.shape[-2]))
     return pad(images, (0, right, 0, bottom), mode="replicate"), pad(valid, (0, right, 0, bottom))
 
@@ -63,11 +60,7 @@ def tokens_file(cfg: AttentionShiftConfig) -> Path | None:
 class Encoder(nn.Module):
     """A transformer that carries P learned tokens through all its layers, behind the class token and the patches.
 
-    Every token attends to every other. The learned ones have positions of their own.
-    Attributes: patch (pixels), width D.
-
-    Raises:
-        ConfigError: more layers than the transformer has; also, as WeightsError, see `build_vit`.
+    Raises ConfigError where `boxes.layers` or `heads.taps` ask for more layers than it has.
     """
 
     def __init__(self, cfg: AttentionShiftConfig) -> None:
@@ -90,12 +83,9 @@ class Encoder(nn.Module):
             load_weights(self, start, prefix=TOKENS)
 
     def forward(self, images: Tensor, attention: bool = True, hidden: Tensor | None = None) -> Encoded:
-        """images: [B, 3, H, W] in [0, 1], sides multiples of the patch. attention: without it `layers` is empty.
+        """images: [B, 3, H, W] in [0, 1], sides multiples of the patch or ValueError. attention: without it no `layers`.
 
         hidden: bool [B, n], patches that show the mean of the learned tokens in place of the image.
-
-        Raises:
-            ValueError: sides that are no multiples of the patch.
         """
         x = self.vit.embed(images, hidden, self.tokens.mean((0, 1)))
         learned = (self.tokens + self.positions).expand(len(x), -1, -1)
@@ -113,10 +103,7 @@ class Encoder(nn.Module):
 
 
 class TokenHeads(nn.Module):
-    """Class and place of each learned token. Call: [B, P, D] -> class logits [B, P, C]; places (x, y) [B, P, 2].
-
-    Places are fractions in [0, 1] of the sides of the image without its padding. Both heads have three layers; fp32.
-    """
+    """Tokens [B, P, D] -> class logits [B, P, C], places (x, y) [B, P, 2] in fractions of the image without padding; fp32."""
 
     def __init__(self, width: int, cfg: AttentionShiftConfig) -> None:
         super().__init__()
@@ -129,10 +116,7 @@ class TokenHeads(nn.Module):
 
 
 class MilHead(nn.Module):
-    """How likely each of an object's K candidate boxes is the box of an object of each class.
-
-    A softmax over the classes times one over the candidates: the K scores of a class sum to at most 1.
-    """
+    """Scores of an object's K candidate boxes: a softmax over the classes times one over the candidates."""
 
     def __init__(self, width: int, patch: int, cfg: AttentionShiftConfig) -> None:
         super().__init__()

@@ -43,10 +43,7 @@ def objective(outputs: Outputs, clicks: PaddedPoints, cfg: AttentionShiftConfig)
 def token_terms(
     logits: Tensor, places: Tensor, targets: PaddedPoints, tokens: Tensor, sizes: Tensor
 ) -> dict[str, Tensor]:
-    """Focal loss of all tokens, where those without a point are background, and L1 of the places of matched ones.
-
-    Both are sums over the number of matched tokens. tokens, sizes: see `match_tokens`.
-    """
+    """Focal loss of all tokens and L1 loss of the places of matched ones, both divided by the number of matched tokens."""
     classes = torch.zeros_like(logits, dtype=torch.float32)
     present = targets.present
     image = torch.arange(len(logits), device=logits.device)[:, None].expand_as(tokens)[present]
@@ -59,10 +56,7 @@ def token_terms(
 
 
 def mil_term(scores: Tensor, labels: Tensor) -> Tensor:
-    """Binary cross entropy of the sums over candidates, which are bags of one object each (official code).
-
-    scores: [N, K, C], see `MilHead`. labels: long [N].
-    """
+    """Binary cross entropy of scores [N, K, C] summed over the candidates, a bag each (official code). labels: long [N]."""
     if not len(labels):
         return scores.sum()
     with torch.autocast(scores.device.type, enabled=False):
@@ -71,10 +65,7 @@ def mil_term(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def detector_terms(detection: Detection) -> dict[str, Tensor]:
-    """Terms of the proposals, of the classes of sampled regions, and of the boxes of those that hold an object.
-
-    The box term is the sum of 1 - GIoU divided by the number of all sampled regions, as the class term is.
-    """
+    """The terms of proposals and, as means over all regions, of their classes and of the objects' boxes (1 - GIoU)."""
     count = max(len(detection.classes), 1)
     return detection.proposal_terms | {
         "roi_class": F.cross_entropy(detection.logits, detection.classes, reduction="sum") / count,
@@ -85,8 +76,7 @@ def detector_terms(detection: Detection) -> dict[str, Tensor]:
 def point_term(logits: Tensor, rois: Tensor, points: PixelTargets, row: Tensor) -> Tensor:
     """Cross entropy of mask logits read at labeled pixels, mean over those within their region of interest.
 
-    logits: [R, m, m]. rois: [R, 4] boxes in pixels. points: flattened over images and objects, [N, Q, ...]. row: long [R],
-    the object of each region.
+    logits: [R, m, m]. rois: [R, 4] pixels. points: [N, Q, ...], of all images. row: long [R], the object of each region.
     """
     low, high = rois[:, None, :2], rois[:, None, 2:]
     place = (points.xy[row] + 0.5 - low) / (high - low).clamp(min=1e-6)  # pixel centers are at integers
@@ -98,10 +88,7 @@ def point_term(logits: Tensor, rois: Tensor, points: PixelTargets, row: Tensor) 
 
 
 def mask_term(logits: Tensor, rois: Tensor, masks: Tensor, counts: Tensor, row: Tensor) -> Tensor:
-    """Cross entropy of mask logits with pseudo masks cut to the regions, mean over where these count.
-
-    masks, counts: bool [N, H, W]. Others: see `point_term`.
-    """
+    """Cross entropy with pseudo masks [N, H, W] cut to the regions, mean over where these count; others as for `point_term`."""
     size = logits.shape[-2:]
     boxes = torch.cat([row[:, None].float(), rois], 1)
     target, weight = (roi_align(m[:, None].float(), boxes, size, aligned=True)[:, 0] for m in (masks, counts))

@@ -45,20 +45,17 @@ def eroded(mask: Tensor, window: int) -> Tensor:
 
 @torch.no_grad()
 def core(foreground: Tensor, threshold: float, erosion: int, patch: int) -> Tensor:
-    """The share of each patch's center that lies well inside its object: [B, G, H, W] in [0, 1] -> fp32 [B, G, h, w].
-
-    threshold: the object is above it. erosion: window in pixels, odd.
-    """
+    """The share of each patch's center that lies well inside its object: [B, G, H, W] in [0, 1] -> fp32 [B, G, h, w]."""
     inside = eroded(foreground > threshold, erosion).float()
     return resized(inside, (inside.shape[-2] // patch, inside.shape[-1] // patch))
 
 
 @torch.no_grad()
 def seeds(core: Tensor, boxes: Tensor, threshold: float, count: int, patch: int) -> Tensor:
-    """Patches spread evenly over the order of the core's patches: int64 [B, G, count].
+    """Patches spread evenly over the order of the core's patches: int64 [B, G, count]. core: [B, G, h, w].
 
-    Of N patches above the threshold, in raster order, every floor(N / count)-th is a seed; fewer than `count` are repeated
-    in turn; where there is none it is the patch of the box's center. core: [B, G, h, w]. boxes: [B, G, 4].
+    Of N patches above the threshold, in raster order, every floor(N / count)-th is a seed; fewer than `count` are repeated in
+    turn; where there is none it is the patch of the box's center.
     """
     rank = (core > threshold).flatten(2).cumsum(-1)
     number = rank[..., -1:]
@@ -79,10 +76,10 @@ def shift(
 ) -> Tensor:
     r"""Competitive mean shift in feature space: prototypes move to the patches that are theirs (official code).
 
-    Prototype j weighs patch i by :math:`w_{ji} = \mathrm{softmax}_i(\cos(q_j, x_i) / (T \tau_j))`. Each patch belongs to
-    the prototype with the largest weight, which becomes :math:`q_j = \sum_{i \in j} w_{ji} x_i`, and its bandwidth
-    :math:`\tau_j` the mean of 1 - cos over its patches. The sum is not normalised: its direction shifts, its length
-    weighs the prototype in `merge`. One that owns no patch is dead: zero, with bandwidth 1. An iteration has two products.
+    Prototype j weighs patch i by :math:`w_{ji} = \mathrm{softmax}_i(\cos(q_j, x_i) / (T \tau_j))`. Each patch belongs to the
+    prototype with the largest weight, which becomes :math:`q_j = \sum_{i \in j} w_{ji} x_i`, and its bandwidth :math:`\tau_j`
+    the mean of 1 - cos over its patches. The sum is not normalised: its length weighs the prototype in `merge`. A prototype
+    that owns no patch is dead: zero, with bandwidth 1.
 
     features: [B, n, D]. seeds: int64 [B, G, m] patches. inside: bool [B, G, n], patches that take part. official: patches
     outside take part as zeros, bandwidths go down to 1e-10, and the largest fp32 weight owns, ties and all; without,
@@ -109,10 +106,10 @@ def shift(
 
 @torch.no_grad()
 def kmeans(features: Tensor, seeds: Tensor, inside: Tensor, iterations: int = ITERATIONS) -> Tensor:
-    """Spherical k-means (supp. Table 1, our definition): as many clusters as seeds, as many iterations as shifts.
+    """Spherical k-means (supp. Table 1, our definition); arguments and result are as for `shift`.
 
-    Each patch belongs to the center with the largest cosine; a center becomes the mean of the unit features of its patches
-    and stays where it has none. Arguments and result as for `shift`.
+    Each patch belongs to the center with the largest cosine; a center becomes the mean of the unit features of its patches and
+    stays where it has none.
     """
     unit = normalize(_at_least_fp32(features), dim=-1)
     center = rows_at(unit, seeds)
@@ -154,20 +151,13 @@ def _owned(scores: Tensor) -> Tensor:
 
 @torch.no_grad()
 def part_maps(prototypes: Tensor, features: Tensor) -> Tensor:
-    """How similar each patch of the whole image is to each part: [B, G, m, D], [B, n, D] -> [B, G, m, n] in [0, 1].
-
-    Negative cosines are 0, and so is all of a dead prototype's map.
-    """
+    """Cosines of parts with all patches, negative ones as 0: [B, G, m, D], [B, n, D] -> [B, G, m, n] in [0, 1]."""
     return _cosine(_at_least_fp32(prototypes), normalize(_at_least_fp32(features), dim=-1)).clamp(0, 1)
 
 
 @torch.no_grad()
 def filter_parts(maps: Tensor, core: Tensor, cfg: PartConfig) -> Tensor:
-    """Parts that are the object's: at least 85 % of the patches above `cfg.similarity` lie in its core.
-
-    maps: [B, G, m, n] from `part_maps`. core: [B, G, n], shares. Returns bool [B, G, m]; False for parts that no patch is
-    similar to. Without `cfg.filter` only dead prototypes fall out.
-    """
+    """Parts with at least 85 % of the patches above `cfg.similarity` in the core [B, G, n]: [B, G, m, n] -> bool [B, G, m]."""
     if not cfg.filter:
         return maps.amax(-1) > 0
     similar = (maps > cfg.similarity).float()
@@ -179,10 +169,9 @@ def filter_parts(maps: Tensor, core: Tensor, cfg: PartConfig) -> Tensor:
 def merge(prototypes: Tensor, present: Tensor, threshold: float, official: bool = False) -> tuple[Tensor, Tensor]:
     """Means of the prototypes that are present and whose cosine with the first of their group is at least `threshold`.
 
-    Groups are formed in the order of seeds by prototypes that are in none yet; cosines are those before merging, means are
-    of the prototypes as long as they are. official: a prototype may also join groups after its first.
-    prototypes: [B, G, m, D]. present: bool [B, G, m]. Returns the same; each group stands at its first member, and what
-    stands elsewhere is zero and not present.
+    Groups form in the order of seeds, of prototypes that are in none yet, by cosines before merging; means keep the
+    prototypes' lengths. official: a prototype may also join groups after its first. prototypes: [B, G, m, D]. present: bool
+    [B, G, m]. Returns the same; each group stands at its first member, and what stands elsewhere is zero and not present.
     """
     q = _at_least_fp32(prototypes)
     unit = _direction(q)
@@ -204,9 +193,8 @@ def merge(prototypes: Tensor, present: Tensor, threshold: float, official: bool 
 def key_points(maps: Tensor, present: Tensor, boxes: Tensor, grid: tuple[int, int], patch: int, most: int) -> KeyPoints:
     """The patch that is most similar to each part, by falling size, for the `most` largest parts of each object.
 
-    A key-point outside of the object's box is not present. Size is the number of patches above a cosine of 0.9; of patches
-    that are equally similar, the mean is taken. maps: [B, G, m, n] of merged parts. present: bool [B, G, m]. boxes:
-    [B, G, 4] pixels. grid: (h, w).
+    Size is the number of patches above a cosine of 0.9; of equally similar patches the mean is taken; a place outside of the
+    object's box is not present. maps: [B, G, m, n] of merged parts. present: bool [B, G, m]. boxes: [B, G, 4]. grid: (h, w).
     """
     area = ((maps > AREA_SIMILARITY).sum(-1) + 1) * present
     part = area.sort(dim=-1, descending=True, stable=True).indices
@@ -224,10 +212,7 @@ def key_points(maps: Tensor, present: Tensor, boxes: Tensor, grid: tuple[int, in
 
 @torch.no_grad()
 def part_extents(maps: Tensor, present: Tensor, core: Tensor, similarity: float, patch: int) -> KeyPoints:
-    """Centers of the top, left, bottom and right-most patches of each part within the core (ours).
-
-    maps: [B, G, m, n]. present: bool [B, G, m]. core: [B, G, h, w]. Returns 4 m places per object.
-    """
+    """Centers of the top, left, bottom and right-most patches of each part within the core, 4 m per object (ours)."""
     height, width = core.shape[-2:]
     area = (maps > similarity) & (core > 0).flatten(2)[:, :, None] & present[..., None]
     index = torch.arange(height * width, device=maps.device)

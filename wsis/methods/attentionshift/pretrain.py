@@ -1,9 +1,9 @@
 """A transformer whose learned tokens already look for objects: what AttentionShift's tiny runs start from.
 
-The release trains its tokens over half a million images. A laptop has minutes. The tiny preset therefore starts where that
-training would have got to: `python -m wsis pretrain vit_hybrid_points` trains tokens to find class and place of the objects
-of other scenes, from one point each, and to reconstruct what hidden patches hold. Masks and boxes are not read.
-`vit_mobile_points` is the same for photographs: on the convolutions of MobileNetV2, from your own clicked images.
+The release trains its tokens over half a million images, and the tiny preset starts where that would have got to.
+`python -m wsis pretrain vit_hybrid_points` trains tokens to find class and place of the objects of other scenes, from one
+point each; masks and boxes are not read. `vit_mobile_points` does so for photographs: on the convolutions of MobileNetV2, from
+your own clicked images.
 """
 
 import torch
@@ -41,10 +41,9 @@ PLACE = 2.0  # weight of a token's place; at the published 10 the classes wait f
 class PointFinder(nn.Module):
     """Learned tokens that find points, among patches of which some are hidden. Call: a batch with points -> terms.
 
-    The layers start as those of vit_tiny_mae, the tokens at places spread over the image. In the first steps only hidden
-    patches are supervised, by the features of the convolutional stem as it comes. They show the tokens' mean, and the
-    tokens thus share what these patches learn of attention: to infer from the neighbors what is there. stem_weights: of
-    that stem, see `build_pyramid`. first: the number of these steps.
+    The layers start as those of vit_tiny_mae, the tokens at places spread over the image. In the `first` steps only hidden
+    patches are supervised, by the features of the convolutional stem with `stem_weights`. They show the tokens' mean, so that
+    the tokens share what these patches learn of attention.
     """
 
     step: Tensor
@@ -108,8 +107,8 @@ def spread(table: Tensor, count: int) -> Tensor:
 def quality(model: nn.Module, val: Dataset) -> dict[str, float]:
     """How well the tokens of clicks do on scenes that they were not trained on.
 
-    class_accuracy: of the tokens' classes. place_error: L1 in image sides. attention_auc: how well the attention of the
-    last layer, and that rolled out over the last four, separates the object's patches from all others.
+    class_accuracy: of the tokens. place_error: L1 in image sides. attention_auc: how well the attention of the last layer, and
+    that rolled out over the last four, separates the object's patches from all others.
     """
     assert isinstance(model, PointFinder)
     model.eval()

@@ -41,10 +41,7 @@ def stages(cfg: AttentionShiftConfig) -> list[Stage]:
 
 
 def train_network(workspace: Workspace) -> Report:
-    """Train the network with labels that it makes itself in every step.
-
-    Report: `similarity`, one row per measurement (supp. Fig. 1), with the step, and what the claims compare.
-    """
+    """Train with labels made in every step. Report: `similarity` at each measurement (supp. Fig. 1) and its summary."""
     cfg = workspace.cfg
     due = measured_at(cfg)
 
@@ -74,10 +71,7 @@ def read_curve(workspace: Workspace) -> Curve:
 
 
 def summary(curve: Curve) -> dict[str, float]:
-    """Means over training without its start, which all runs share; within classes also the first half and the end.
-
-    Object and background are compared patch by patch, objects with objects by their means, see `FeatureSimilarity`.
-    """
+    """Means over training without its start, which all runs share; within classes those of the first half, and the end."""
 
     def mean(name: str, rows: Curve) -> float:
         return sum(row[name] for row in rows) / len(rows)
@@ -113,10 +107,7 @@ def measure(workspace: Workspace, network: nn.Module, step: int) -> None:
 @first_process
 @torch.no_grad()
 def make_labels(workspace: Workspace) -> Report:
-    """One mask per point of the training images, as COCO JSON, from which any segmenter can learn.
-
-    Report: their number and, where the ground truth is known, the IoU of the masks, and of the pseudo boxes around them.
-    """
+    """One mask per point as COCO JSON. Report: their number and, with the ground truth, the IoU of the masks and boxes."""
     cfg = workspace.cfg
     model = verbs.restore(cfg, workspace.folder).to(workspace.device).eval()
     boxes: list[Instances] = []

@@ -47,29 +47,19 @@ def training_data(dataset: Dataset, cfg: AttentionShiftConfig) -> TrainingData:
 
 
 def targets(model: nn.Module, batch: Batch, cfg: AttentionShiftConfig) -> PaddedPoints:
-    """The clicks, padded; everything else that `loss` compares with is made of them within the step.
-
-    Raises:
-        ValueError: the batch has no points.
-    """
+    """The clicks, padded; `loss` makes all other targets of them. Raises ValueError where the batch has no points."""
     return clicks_of(batch)
 
 
 def loss(model: nn.Module, batch: Batch, targets: PaddedPoints, cfg: AttentionShiftConfig) -> dict[str, Tensor]:
-    """The objective on one batch with clicks.
-
-    Terms: token_class, token_place, mil, objectness, proposal_box, roi_class, roi_box, mask, total.
-    """
+    """The objective's token_class, token_place, mil, objectness, proposal_box, roi_class, roi_box, mask and total."""
     return objective(model(batch.images, batch.valid, targets), targets, cfg)
 
 
 def pseudo_labels(model: AttentionShift | None, batch: Batch, cfg: AttentionShiftConfig) -> list[Instances]:
     """One mask per point, in order, with at least the pixel of the click; without a model no more than that.
 
-    Scores are those of the chosen candidate.
-
-    Raises:
-        ValueError: the batch has no points.
+    Scores are those of the chosen candidate. Raises ValueError where the batch has no points.
     """
     return label_images(model, batch, cfg)[0]
 
@@ -133,11 +123,7 @@ def predict(model: AttentionShift, images: Float[Tensor, "B 3 H W"], cfg: Attent
 
 
 def clicks_of(batch: Batch) -> PaddedPoints:
-    """The points of a batch, padded.
-
-    Raises:
-        ValueError: the batch has no points.
-    """
+    """The points of a batch, padded; raises ValueError where it has none."""
     if batch.points is None:
         raise ValueError("AttentionShift needs points; the batch has none")
     return pad_points(batch.points, len(batch.images))

@@ -21,11 +21,11 @@ COLORS = {"shift": 32, "brightness": 0.5, "contrast": 0, "saturation": 0.5, "hue
 class SemanticAugment:
     """Random size, place, color and flip of a sample with a class map; the same sample and seed give the same result.
 
-    The result is a square of `cfg.size.crop` pixels; a smaller image lies in its upper left corner. A crop is drawn again,
-    up to 50 times, until it shows a class or has the tag of a novel one. After that the whole image is made to fit.
-    masks: "base"; "all" keeps the novel ones; "given" takes the sample's own `semantic_map` and never the truth. Tags are
-    of what the crop shows: of the true map, or of the given one; with `cfg.tag_scope` "image" and base masks the image's.
-    flip: probability of a left-right flip (official config).
+    The result is a square of `cfg.size.crop` pixels; a smaller image lies in its upper left corner. A crop is drawn up to 50
+    times, until it shows a class or has the tag of a novel one; after that the whole image is made to fit. masks: "base";
+    "all" keeps the novel ones; "given" takes the sample's own `semantic_map` and never the truth. Tags are of what the crop
+    shows of the true or the given map; with `cfg.tag_scope` "image" and base masks they are the image's. flip: probability of
+    a left-right flip (official config).
     """
 
     cfg: SimFormerConfig
@@ -35,8 +35,7 @@ class SemanticAugment:
     def __call__(self, sample: Sample, seed: int) -> Sample:
         """image [3, S, S], semantic_map, valid [S, S] and tags [C] of a crop, without the truth.
 
-        Raises:
-            AnnotationError: the sample lacks its class map or tags, or has a novel tag that no crop would show.
+        Raises AnnotationError where the sample lacks its class map or tags, or has a novel tag that no crop would show.
         """
         sample, generator = self._learnable(sample), torch.Generator().manual_seed(seed)
         crop = self.cfg.size.crop

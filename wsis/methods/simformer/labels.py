@@ -40,9 +40,8 @@ class Targets(NamedTuple):
 def find_targets(maps: Tensor, tags: Tensor, novel: Sequence[int]) -> Targets:
     """A target with its mask for each base class in the map, and one without a mask for each novel tag.
 
-    maps: long [B, H, W] class maps; 0, 255 and novel classes in them are no targets, nor is a base class that is tagged
-    only. tags: bool [B, K]. novel: labels; none where all classes have masks. This waits once for the device, to learn how
-    many targets there are.
+    maps: long [B, H, W]; 0, 255 and novel classes in them are no targets, nor is a base class that is tagged only. tags: bool
+    [B, K]. novel: labels; none where all classes have masks. This waits once for the device.
     """
     images, classes = tags.shape
     in_map = torch.zeros(images, MAP_VALUES, dtype=torch.bool, device=maps.device)
@@ -64,10 +63,7 @@ def find_targets(maps: Tensor, tags: Tensor, novel: Sequence[int]) -> Targets:
 
 
 def semantic_scores(logits: Tensor, masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """Scores of classes at pixels, the sum over the queries of class times mask probability, not normalized.
-
-    Logits of one layer [B, N, K + 1], its mask logits [B, N, h, w] -> [B, K, *size].
-    """
+    """The sum over queries of class times mask probability: logits [B, N, K + 1], masks [B, N, h, w] -> [B, K, *size]."""
     with torch.autocast(masks.device.type, enabled=False):
         probability = interpolate(masks.float(), size, mode="bilinear", align_corners=False).sigmoid()
         return torch.einsum("bnk,bnhw->bkhw", logits.float().softmax(-1)[..., :-1], probability)
@@ -77,8 +73,8 @@ def semantic_scores(logits: Tensor, masks: Tensor, size: tuple[int, int]) -> Ten
 def class_scores(network: MaskFormer, images: Tensor, cfg: SimFormerConfig) -> Tensor:
     """`semantic_scores` of whole images [B, 3, H, W] in [0, 1] at their size, float32 [B, K, H, W].
 
-    They are the mean over the sizes `pseudo.scales` of the shorter side, with `pseudo.long` for the longer side, and with
-    `pseudo.flip` over the mirrored images; without scales the size is that of inference.
+    They are means over the sizes `pseudo.scales` of the shorter side, and with `pseudo.flip` over the mirrored images; without
+    scales the size is that of inference.
     """
     size, shorts = (images.shape[2], images.shape[3]), cfg.pseudo.scales or (cfg.size.test_short,)
     long = cfg.pseudo.long if cfg.pseudo.scales else cfg.size.test_long
@@ -94,10 +90,7 @@ def class_scores(network: MaskFormer, images: Tensor, cfg: SimFormerConfig) -> T
 
 @torch.no_grad()
 def best_classes(network: MaskFormer, images: Tensor, cfg: SimFormerConfig) -> Tensor:
-    """The class of every pixel with the best of the `class_scores`, long [B, H, W] of 1..K.
-
-    A few classes at a time are brought to the size of the images: a photograph's scores of all may not fit in memory.
-    """
+    """The class of each pixel with the best score, long [B, H, W] of 1..K; to save memory, a few classes are held at a time."""
     size = short_side((images.shape[2], images.shape[3]), cfg.size.test_short, cfg.size.test_long)
     small = _small_scores(network, images, size)
     highest = small.new_full((len(images), *images.shape[2:]), -torch.inf)
@@ -123,8 +116,8 @@ def _small_scores(network: MaskFormer, images: Tensor, size: tuple[int, int]) ->
 def pseudo_maps(scores: Tensor, known: Tensor, tags: Tensor, cfg: SimFormerConfig) -> Tensor:
     """Class maps to learn from, long [B, H, W]: `known` where it is a base class, novel classes as predicted.
 
-    scores: [B, K, H, W]. known: long [B, H, W]. tags: bool [B, K]. A pixel that is predicted as anything but a novel class
-    with a tag stays 255; with `pseudo.present_only` only tagged classes compete.
+    scores: [B, K, H, W]. tags: bool [B, K]. A pixel that is predicted as anything but a novel class with a tag stays 255; with
+    `pseudo.present_only` only tagged classes compete.
     """
     if cfg.pseudo.present_only:
         scores = scores.masked_fill(~tags[:, :, None, None], -torch.inf)

@@ -1,7 +1,8 @@
 """SimFormer's network: MaskFormer, whose queries each propose a class and, against the pixels, a mask; and SimNet beside it.
 
-Bowen Cheng, Alexander G. Schwing, Alexander Kirillov: Per-Pixel Classification is Not All You Need for Semantic
-Segmentation. NeurIPS 2021. In SimFormer the classes are learned from tags too, the masks from base classes only.
+Bowen Cheng, Alexander G. Schwing, Alexander Kirillov: Per-Pixel Classification is Not All You Need for Semantic Segmentation.
+NeurIPS 2021.
+
     MaskFormer, official code    PixelDecoder, DecoderLayer, MaskFormer
     DETR, official code          sine_positions
 """
@@ -28,7 +29,7 @@ DROPOUT = 0.1  # MaskFormer, official config
 class Outputs(NamedTuple):
     """The proposals of N queries after each of L layers, all fp32, and the pixels that they are compared with.
 
-    logits: [L, B, N, K + 1] of classes, the last is no object. masks: [L, B, N, H / 4, W / 4] logits. pixels: embeddings
+    logits: [L, B, N, K + 1], the last class is no object. masks: [L, B, N, H / 4, W / 4] logits. pixels: embeddings
     [B, D, H / 4, W / 4]. comparison: of pixels by SimNet, if asked for.
     """
 
@@ -60,10 +61,7 @@ class PixelDecoder(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Queries attend to each other, then to the image, then a small network changes each; a norm follows each sum.
-
-    Call: queries [B, N, D], their positions [N, D], keys and values [B, n, D] of the image -> [B, N, D].
-    """
+    """Queries [B, N, D] at positions [N, D] attend to each other, then to an image's keys and values [B, n, D]; post-norm."""
 
     def __init__(self, cfg: DecoderConfig) -> None:
         super().__init__()
@@ -86,7 +84,7 @@ class DecoderLayer(nn.Module):
 class MaskFormer(nn.Module):
     """Call: images [B, 3, H, W] in [0, 1] -> `Outputs`; raises ValueError where H or W is no multiple of 32.
 
-    The queries start at 0; learned positions alone tell them apart. All layers share one norm and the heads.
+    Learned positions alone tell the queries apart. All layers share one norm and the heads.
     """
 
     def __init__(self, cfg: SimFormerConfig) -> None:
@@ -152,10 +150,7 @@ class SimFormer(nn.Module):
 
 
 def sine_positions(height: int, width: int, *, channels: int, device: torch.device) -> Tensor:
-    """Codes of the cells of a grid, row by row, fp32 [h w, channels]: the first half for y, the second for x.
-
-    Sines and cosines alternate. Their wavelengths grow by equal factors from the grid's side to nearly 10,000 times that.
-    """
+    """Sines and cosines of the cells of a grid, in rows, fp32 [h w, channels]: the first half for y, the second for x."""
     half = channels // 2
     length = 10_000 ** (torch.arange(0, half, 2, device=device) / half)
 

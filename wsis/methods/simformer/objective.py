@@ -3,9 +3,8 @@
     MaskFormer, official code    match, class_loss, mask_loss
     official code                complement_loss, similarity_loss, distillation_loss
 
-L layers, B images, N queries, K classes, T targets and J pixels have the shapes of `Outputs`, `Targets` and `PixelPairs`;
-`matched` is the result of `match`. The losses of proposals are sums over the layers, those of pairs are of the last one.
-All losses are unweighted, and computed in fp32 under autocast too.
+Shapes are those of `Outputs`, `Targets` and `PixelPairs`; `matched` is the result of `match`. The losses of proposals are sums
+over the layers, those of pairs are of the last one. All are unweighted, and computed in fp32 under autocast too.
 """
 
 from collections.abc import Iterator
@@ -28,10 +27,7 @@ UNSURE = 0.5  # the similarity that teaches nothing (official code)
 
 
 def objective(outputs: Outputs, targets: Targets, valid: Tensor, cfg: SimFormerConfig) -> dict[str, Tensor]:
-    """The terms of the loss and their weighted sum `total`; `ignored` is no term, see `complement_loss`.
-
-    valid: bool [B, H, W], False on padding. Raises ConfigError, see `match`.
-    """
+    """The terms, their weighted sum `total`, and `ignored` of `complement_loss`. valid: bool [B, H, W], False on padding."""
     matched, weights = match(outputs.logits, outputs.masks, targets, cfg), cfg.loss
     terms = {"label": class_loss(outputs.logits, matched, targets, weights)}
     terms["focal"], terms["dice"] = mask_loss(outputs.masks, matched, targets)
@@ -52,10 +48,7 @@ def focal(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def mask_costs(logits: Tensor, target: Tensor, cfg: LossConfig) -> Tensor:
-    """Weighted `focal` and `dice` of each query with each target: [..., N, n], [..., T, n] -> [..., N, T].
-
-    The focal loss of a pixel is that of a 0 plus, where it is 1, a difference: one product of matrices, not two.
-    """
+    """Weighted `focal` and `dice` of all queries with all targets, by products: [..., N, n], [..., T, n] -> [..., N, T]."""
     p = logits.sigmoid()
     zero = (1 - ALPHA) * p**GAMMA * softplus(logits)
     one = ALPHA * (1 - p) ** GAMMA * softplus(-logits)
@@ -69,7 +62,7 @@ def match(logits: Tensor, masks: Tensor, targets: Targets, cfg: SimFormerConfig)
     """The query of each target, long [L, B, T], -1 where the target is not present; no query has two.
 
     The cost is minus the probability of the class, plus the weighted `mask_costs` at stride 4. A known mask that vanishes
-    there keeps its column. All layers and images are solved in one trip to the host. For the errors see `assign`.
+    there keeps its column. Raises ConfigError for more targets than queries, and TrainingError for a cost that is not finite.
     """
     layers, images, queries = logits.shape[:3]
     labels = targets.labels[None, :, None].expand(layers, -1, queries, -1)
@@ -118,9 +111,9 @@ def complement_loss(
 ) -> tuple[Tensor, Tensor]:
     """The largest logit of an image's novel queries should say which pixels its base masks leave: loss and `ignored`.
 
-    Padding should be 0. The logit `cfg.complement_floor` joins each maximum: where it wins nothing is learned, since pixels
-    of no class at all need not be of a novel one. The loss is the mean over the images with a novel class and a pixel that
-    base masks leave. ignored: the fraction of these pixels where the floor wins, mean over the layers.
+    Padding should be 0. The logit `cfg.complement_floor` joins each maximum: where it wins nothing is learned, since pixels of
+    no class at all need not be novel. The loss is the mean over images with a novel class and a pixel that base masks leave.
+    ignored: the fraction of these pixels where the floor wins, mean over the layers.
     """
     images, count = targets.labels.shape
     loss, ignored = masks.new_zeros(2, dtype=torch.float32).unbind()

@@ -24,9 +24,9 @@ MAP_VALUES = 256  # a class map is a byte
 class PixelPairs(NamedTuple):
     """The pixels of one training step.
 
-    novel: long, labels. points: long [B, J], from which SimNet learns; same, counted: bool [B, J, J], which pairs of them
-    are of one class, and which have a target. unlabeled: long [B, J], whose scores learn from SimNet; distilled: bool
-    [B, J, J], which pairs of them count; both are None without distillation.
+    novel: long, labels. points: long [B, J], from which SimNet learns. same, counted: bool [B, J, J], which pairs of them are
+    of one class, and which have a target. unlabeled: long [B, J], whose scores learn from SimNet. distilled: bool [B, J, J],
+    which pairs of them count. The last two are None without distillation.
     """
 
     novel: Tensor
@@ -40,11 +40,8 @@ class PixelPairs(NamedTuple):
 def draw_pairs(batch: Batch, novel: Tensor, cfg: SimFormerConfig) -> PixelPairs:
     """Draw the pixels at stride 4 at which images are compared; what is of no base class in their maps is unlabeled.
 
-    novel: long, labels. With the mode self_same an image is a pair with itself, at other pixels. The distillation counts
-    pairs of images that share a novel tag and have two unlabeled pixels or more each.
-
-    Raises:
-        ValueError: the number of images is odd. ConfigError: see `sample_points`.
+    With the mode self_same an image is a pair with itself, at other pixels. The distillation counts pairs of images that share
+    a novel tag and have two unlabeled pixels or more each. Raises ValueError for an odd number of images.
     """
     assert batch.semantic_maps is not None and batch.tags is not None
     repeats = 2 if cfg.pairs.mode == "self_same" else 1
@@ -85,8 +82,7 @@ def regions(maps: Tensor, valid: Tensor, table: Tensor) -> tuple[Tensor, Tensor]
 def sample_points(region: Tensor, count: int, valid: Tensor) -> tuple[Tensor, Tensor]:
     """Draw `count` different places of each row: first of the region, then of what is valid, then of the rest.
 
-    region, valid: bool [B, n]. Returns long [B, count], and whether each is in the region; raises ConfigError where there
-    are fewer places.
+    region, valid: bool [B, n]. Returns long [B, count], and which are in the region; ConfigError where there are fewer places.
     """
     if count > (cells := region.shape[1]):
         raise ConfigError(f"pairs.points={count} of a map of {cells} cells; ask for fewer, or take larger crops")
@@ -98,8 +94,8 @@ def sample_points(region: Tensor, count: int, valid: Tensor) -> tuple[Tensor, Te
 def sample_mixed(maps: Tensor, valid: Tensor, table: Tensor, cfg: PairConfig) -> Tensor:
     """Draw pixels among which pairs of one class are likely: long [B, J], none twice while there are J valid ones.
 
-    maps: long [B, n]. The share `cfg.inside` is of one base class, drawn at random from those that both images of the
-    pair show, or of all base classes where they share none. The others are of the rest of the image, whatever it shows.
+    maps: long [B, n]. The share `cfg.inside` is of a random base class that both images show, or of all base classes where
+    they share none; the others are of the rest of the image, whatever it shows.
     """
     base, _ = regions(maps, valid, table)
     shown = torch.zeros(len(maps), MAP_VALUES, dtype=torch.bool, device=maps.device)
@@ -118,9 +114,8 @@ def sample_mixed(maps: Tensor, valid: Tensor, table: Tensor, cfg: PairConfig) ->
 def pair_targets(values: Tensor, valid: Tensor, table: Tensor, labeled: str) -> tuple[Tensor, Tensor]:
     """Which pairs are of one class, and which have a target: bool [B, J, J] twice.
 
-    values: long [B, J] of the class maps at the pixels. valid: bool [B, J]. labeled: with "either", one of the two pixels
-    has to be of a base class. The other may be of a novel one, so that pixels of novel classes appear in pairs of two
-    classes only; with "both" they appear in none.
+    values: long [B, J] of the class maps at the pixels. labeled: with "either", one of the two pixels has to be of a base
+    class, so that pixels of novel classes appear in pairs of two classes only; with "both" they appear in none.
     """
     base = table[values] & valid
     same = values[:, :, None] == swap(values)[:, None]

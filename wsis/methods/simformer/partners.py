@@ -1,7 +1,7 @@
 """Which image is paired with which: one that shares exactly one novel class with it.
 
-Two similar pixels without a label are then of that class, with fewer others to confuse it with. The release compares all
-pairs of images beforehand and stores lists; here the candidates are found when one is asked for.
+Two similar pixels without a label are then of that class, with fewer others to confuse it with. The release stores lists of
+partners; here they are found when one is asked for.
 """
 
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ MAX_PARTNERS = 500  # images per class that the release keeps; a class without a
 class Partners:
     """The partner of each image of a data set.
 
-    tags: bool [n, K], classes of all images. novel: labels. With `cfg.reference` "deconfounded", a novel class of the image
-    is drawn, with the probability `cfg.rarest` the one with the fewest partners, then an image that shares this novel
-    class and no other. For an image without a novel class, or with a single one that no other image has, it is an image
-    that shares a base class. As the release, "deconfounded_release" treats images of one novel class like those without,
-    and asks for two images that share a base class. Where there is no such image, the partner is the image itself.
+    tags: bool [n, K], of all images. novel: labels. With `cfg.reference` "deconfounded", a novel class of the image is drawn,
+    with the probability `cfg.rarest` the one with the fewest partners, then an image that shares this novel class and no
+    other. For an image without a novel class, or with a single one that no other image has, it is one that shares a base
+    class. "deconfounded_release" treats images of one novel class like those without, and asks for two images that share a
+    base class. Where there is no such image, the partner is the image itself.
     """
 
     def __init__(self, tags: Tensor, novel: Sequence[int], cfg: PairConfig) -> None:

@@ -1,8 +1,7 @@
 """SimNet: whether two pixels show the same class, from their embeddings (official code; supp. Sec. A1).
 
-Its first layer sees both embeddings side by side. A matrix product with two vectors side by side is the sum of the
-products with each, so every pixel is multiplied once here, not once per pair, and no tensor of pairs is 2 D wide. The
-backward pass computes norms and ReLUs again: a block keeps two tensors of all pairs.
+Its first layer sees both embeddings side by side: the sum of a product with each, so every pixel is multiplied once here, not
+once per pair. The backward pass computes norms and ReLUs again: a block keeps two tensors of all pairs.
 """
 
 from collections.abc import Callable
@@ -23,8 +22,7 @@ CHUNK = 32  # pixels of the first image at a time, where no statistics tie the p
 class Comparison(NamedTuple):
     """SimNet's answers about the pixels `pairs`, all [B, J, J].
 
-    logits: fp32, that pairs of `pairs.points` are of one class. weights: see `BalanceWindow`. teacher: probabilities for
-    pairs of `pairs.unlabeled`, without gradient; None where there are none.
+    logits: fp32, of one class. weights: see `BalanceWindow`. teacher: probabilities for `pairs.unlabeled`, without gradient.
     """
 
     pairs: PixelPairs
@@ -36,9 +34,8 @@ class Comparison(NamedTuple):
 class BalanceWindow(nn.Module):
     """Weights that let pairs of one class and of two classes count the same over the last steps (official code).
 
-    A pair of one class weighs the share of the others among the pairs with a target of the last `steps` calls in training,
-    and the other way round. The window starts with one pair of either kind. The release counts every 25th pair, also
-    pairs whose classes are hidden. Call: same, valid bool [...] -> weights float32 [...].
+    A pair weighs the share of the other kind among the pairs with a target of the last `steps` calls in training. The release
+    counts every 25th pair, also pairs whose classes are hidden. Call: same, valid bool [...] -> weights float32 [...].
     """
 
     counts: Tensor  # of the two kinds, same class first; the newest step first
@@ -59,8 +56,7 @@ class BalanceWindow(nn.Module):
 class Block(nn.Module):
     """Two 1 x 1 convolutions, each with batch norm and ReLU, and a shortcut, with a convolution where widths differ.
 
-    Call: pairs [P, J, J, D]; or a and b [P, J, D], whose vectors a_i and b_j side by side are the pairs -> [P, J, J, D].
-    batch: whether the statistics of these pairs normalize.
+    Call: pairs [P, J, J, D], or a and b [P, J, D] to be put side by side -> [P, J, J, D]. batch: normalize by these pairs.
     """
 
     def __init__(self, inside: int, width: int) -> None:
@@ -83,8 +79,8 @@ class Block(nn.Module):
 class SimNet(nn.Module):
     """Residual blocks over pairs of pixels. It is not symmetric: f(a, b) is not f(b, a), and both are trained.
 
-    Call: a, b [P, J, D], the pixels of the two images of each pair -> fp32 logits [P, J, J] that pixel i of the first and
-    j of the second are of one class. batch: whether the statistics of these pairs normalize, by default in training.
+    Call: a, b [P, J, D], the pixels of two images -> fp32 logits [P, J, J] that pixel i of the first and j of the second are
+    of one class. batch: whether the statistics of these pairs normalize, by default in training.
     """
 
     def __init__(self, width: int, cfg: PairConfig) -> None:

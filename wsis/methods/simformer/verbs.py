@@ -22,7 +22,7 @@ from wsis.training.loop import TrainingData
 
 
 def build(cfg: SimFormerConfig) -> SimFormer:
-    """The networks; raises ConfigError or WeightsError, see `build_pyramid`."""
+    """The networks with their pretrained backbone."""
     return SimFormer(cfg)
 
 
@@ -63,13 +63,10 @@ def targets(model: nn.Module, batch: Batch, cfg: SimFormerConfig) -> Targets:
 
 
 def loss(model: nn.Module, batch: Batch, targets: Targets, cfg: SimFormerConfig) -> dict[str, Tensor]:
-    """The terms of the `objective` and `total`.
+    """The terms of the `objective` and `total`; with pairs, images 2 p and 2 p + 1 are one.
 
-    batch: crops with `semantic_maps` of base classes and 255, and `tags`. With pairs, images 2 p and 2 p + 1 are one.
-
-    Raises:
-        ValueError: sides are no multiples of 32, or the number of images to pair is odd.
-        ConfigError: an image has more classes than there are queries.
+    Raises ValueError where sides are no multiples of 32 or the number of images to pair is odd, and ConfigError where an image
+    has more classes than there are queries.
     """
     if not cfg.uses_pairs:
         return objective(model(batch.images), targets, batch.valid, cfg)
