@@ -43,7 +43,7 @@ def activation_maps(
     size: tuple[int, int],
     scales: tuple[float, ...] = (1.0,),
 ) -> Float[Tensor, "B C H W"]:
-    """Class activation maps in [0, 1]: mean over flips and scales of the positive activations, divided by the maximum.
+    """Class activation maps in [0, 1]: the positive activations, averaged over flips and scales, divided by their maximum.
 
     images: in [0, 1]. tags: the maps of other classes are 0. size: (H, W) of the result.
     """
@@ -60,10 +60,9 @@ def activation_maps(
 
 
 def extract_cues(maps: Float[Tensor, "B C H W"], tags: Tags, cfg: CueConfig) -> Points:
-    """Local maxima of activation maps as instance cues (supp. Listing 2).
+    """The local maxima of activation maps in [0, 1] as instance cues (supp. Listing 2).
 
-    maps: in [0, 1]. After a 3 x 3 mean, a pixel is a cue if it is the highest of its `kernel` x `kernel` neighborhood
-    and above `MIN_SCORE`; each class of an image keeps its `MAX_CUES` highest.
+    After a 3 x 3 mean, a cue is above `MIN_SCORE` and the highest of its `kernel` x `kernel` pixels; a class keeps `MAX_CUES`.
     """
     smooth = avg_pool2d(maps, 3, 1, 1)
     peak = (smooth == max_pool(smooth, cfg.kernel)) & (smooth > MIN_SCORE) & tags[:, :, None, None]

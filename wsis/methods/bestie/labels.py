@@ -4,7 +4,7 @@
     supp. Listing 3   wsis.ops.grouping.cluster_centers, called by decode
     supp. Listing 5   refined_labels; with points: point_labels
 
-Everything works on whole batches; class maps have 0 = background and 1..C.
+Class maps hold 0 for the background and 1..C for the classes.
 """
 
 from dataclasses import dataclass
@@ -38,9 +38,9 @@ class InstanceMap:
         return len(self.labels)
 
     def unbind(self, clicks: Points | None = None) -> list[Instances]:
-        """One `Instances` per image of the batch, rows in order, rows without a pixel dropped.
+        """One `Instances` per image of the batch; rows without a pixel are dropped.
 
-        clicks: one for each row. None is dropped then, and mask i contains the pixel of click i and has its annotation's id.
+        clicks: one for each row. No row is dropped then, and a mask contains its click's pixel and has its annotation's id.
         """
         images, ids = [], self.ids.clone()
         if clicks is not None:
@@ -58,7 +58,7 @@ class InstanceMap:
 
 
 def tagged(classes: ClassMaps, tags: Tags) -> ClassMaps:
-    """A class map with what is ignored or not among the image's tags set to background."""
+    """The class map with background where it is ignored or shows a class that is not among the image's tags."""
     allowed = torch.cat([tags.new_zeros(len(tags), 1), tags], dim=1)  # [B, C + 1]
     image = torch.arange(len(tags), device=tags.device)[:, None, None]
     known = classes != IGNORE
@@ -66,7 +66,7 @@ def tagged(classes: ClassMaps, tags: Tags) -> ClassMaps:
 
 
 def class_probability(semantic: Maps, tags: Tags | None) -> Maps:
-    """Softmax of logits, K = C + 1; channels of classes that are not among the tags become 0."""
+    """The softmax of the logits of C + 1 channels; the channels of classes that are not among the tags become 0."""
     probability = semantic.softmax(1)
     if tags is None:
         return probability
@@ -74,10 +74,7 @@ def class_probability(semantic: Maps, tags: Tags | None) -> Maps:
 
 
 def count_cues(classes: ClassMaps, points: Points, threshold: float) -> tuple[ClassMaps, Int64[Tensor, " count"]]:
-    """The components of class maps, and how many cues of its class each holds; row 0 is the background.
-
-    classes: see `tagged`. A cue counts inside the image and with a score above `threshold`.
-    """
+    """The components of `tagged` maps, and how many cues of its class above `threshold` each holds; row 0 is the background."""
     ids, count = connected_components(classes)
     height, width = ids.shape[-2:]
     y, x = points.centers.round().long().unbind(1)
@@ -89,10 +86,9 @@ def count_cues(classes: ClassMaps, points: Points, threshold: float) -> tuple[Cl
 
 
 def component_labels(classes: ClassMaps, points: Points, tags: Tags, cfg: BestieConfig) -> InstanceMap:
-    """Components of the semantic map that hold exactly one cue of their class (supp. Listing 4).
+    """The components of the semantic map that hold exactly one cue of their class (supp. Listing 4).
 
-    classes: 255 = ignore. points: cues or clicks of the batch. The center is the component's centroid truncated to
-    integers, not the cue. Cues at or below `cues.threshold` do not count. What is not accepted stays unlabeled.
+    classes: 255 = ignore. Cues at or below `cues.threshold` do not count. The center is the truncated centroid, not the cue.
     """
     classes = tagged(classes, tags)
     ids, cues = count_cues(classes, points, cfg.cues.threshold)
@@ -111,10 +107,9 @@ def _renumbered(ids: Tensor, chosen: Tensor) -> Tensor:
 class Decoded(NamedTuple):
     """The instances in a network's maps, and what led to them.
 
-    instances: scored center score x class probability, the latter squared for clustered centers. classes: the class map.
-    components: 0 or 1 + row of `centroids`, which are truncated to integers. heat: the center map of each pixel's class,
-    1 at clustered centers. centers: one per instance. statistics: of the heat in each instance. class_score: mean
-    probability of each instance's pixels for their classes.
+    instances: a score is center score x class probability, for a clustered center the latter squared. components: 0 or 1 + row
+    of `centroids`, which are truncated to integers. heat: the center map of each pixel's class, 1 at clustered centers.
+    statistics: of the heat in each instance. class_score: the mean probability of an instance's pixels for their classes.
     """
 
     instances: InstanceMap
@@ -131,11 +126,11 @@ class Decoded(NamedTuple):
 def decode(
     outputs: Outputs, tags: Tags | None, cfg: BestieConfig, *, classes: ClassMaps | None = None, refining: bool = False
 ) -> Decoded:
-    """Find centers inside each component of the class map, and the pixels that vote for them.
+    """Find the centers inside each component of the class map, and the pixels that vote for them.
 
-    tags: restrict the classes; None allows all. classes: a class map in place of the predicted one. With class-agnostic
-    centers a component is any connected foreground. A component without a center becomes one instance if the settings
-    say so. refining: take the threshold of self-refinement, and no such components.
+    tags: restrict the classes; None allows all. classes: a class map in place of the predicted one. refining: take the
+    threshold of self-refinement, and make no instance of a component without a center. With class-agnostic centers a component
+    is any connected foreground.
     """
     outputs = Outputs(*(x.detach().float() for x in outputs))
     probability = class_probability(outputs.semantic, tags)
@@ -193,11 +188,10 @@ def _majority(regions: Tensor, count: int, classes: Tensor, num_classes: int) ->
 
 @torch.no_grad()
 def refined_labels(outputs: Outputs, semantic_maps: ClassMaps | None, tags: Tags, cfg: BestieConfig) -> InstanceMap:
-    """Instance labels from the network's own maps (supp. Listing 5): missing objects are recovered, weights say how sure.
+    """Instance labels from the network's own maps (supp. Listing 5); scores are center score x class probability.
 
-    semantic_maps: the foreground; None, or `refine.foreground = "prediction"`, takes the predicted one. A component with
-    more than `refine.max_instances` centers is left out. Scores are center score x class probability; a region whose own
-    center was grouped elsewhere points to the component's centroid.
+    semantic_maps: the foreground; None, or `refine.foreground = "prediction"`, takes the predicted one. Components of more
+    than `refine.max_instances` centers are left out. A region whose center was grouped elsewhere takes its component's.
     """
     classes = None
     if semantic_maps is not None and cfg.refine.foreground == "labels":
@@ -221,10 +215,7 @@ def refined_labels(outputs: Outputs, semantic_maps: ClassMaps | None, tags: Tags
 
 @torch.no_grad()
 def point_labels(outputs: Outputs, semantic_maps: ClassMaps | None, points: Points, cfg: BestieConfig) -> InstanceMap:
-    """One instance per click: all pixels of the click's class, over the whole image, go to the nearest one's vote.
-
-    semantic_maps: None for the predicted one. Row i belongs to point i; the weight is 1.
-    """
+    """One instance per click, in order: the pixels of its class (predicted without `semantic_maps`) that vote nearest to it."""
     outputs = Outputs(*(x.detach().float() for x in outputs))
     if cfg.compat == "official":  # the release fills its fixed table with zeros, and so loses points on the border
         points = points[(points.xy.round() >= 1).all(1)]

@@ -31,8 +31,7 @@ Tags = Bool[Tensor, "B C"]
 class PeakAttention(nn.Module):
     r"""Keep what is close to the peak: :math:`y = x` where :math:`x \ge \alpha \max_{yx} x`, else 0 (Listing 1).
 
-    It takes the place of a ReLU, which it is for alpha = 0, in training and in inference. Input: [B, K, H, W]; the maximum
-    is per image and channel. The gradient flows through the positions that are kept.
+    It takes the place of a ReLU, in training and in inference; the maximum is per image and channel.
     """
 
     def __init__(self, alpha: float) -> None:
@@ -95,10 +94,9 @@ class Classifier(nn.Module):
 
 
 class Outputs(NamedTuple):
-    """What the network says of each pixel.
+    """What the network says of each pixel; offset: (dy, dx) in pixels to the center of its object.
 
-    semantic: logits of C + 1 channels, 0 is background. center: about 0..1, C channels or one for all classes. offset:
-    (dy, dx) in pixels to the center of the pixel's object.
+    semantic: logits of C + 1 channels, the first for the background. center: about 0 to 1, C channels or one for all classes.
     """
 
     semantic: Maps
@@ -157,10 +155,7 @@ class HighResolutionHeads(nn.Module):
 
 
 class PanopticDeepLab(nn.Module):
-    """Two decoders, semantic and instance (half as wide), on a feature pyramid; Panoptic-DeepLab's layout.
-
-    Each: ASPP on the last feature, then per skip (strides 16, 8, 4) a projection and a 5 x 5 separable convolution.
-    """
+    """Panoptic-DeepLab's semantic decoder and instance decoder (half as wide), with skips of strides 16, 8 and 4."""
 
     def __init__(self, backbone: Pyramid, width: int, channels: tuple[int, ...], bn_momentum: float) -> None:
         super().__init__()
@@ -185,7 +180,7 @@ class PanopticDeepLab(nn.Module):
 
 
 class Decoder(nn.Module):
-    """ASPP with rates 3, 6, 9, then one fusion per skip connection."""
+    """ASPP with rates 3, 6, 9, then a projection and a 5 x 5 separable convolution per skip connection."""
 
     def __init__(self, deep: int, skips: list[int], projections: list[int], aspp: int, width: int) -> None:
         super().__init__()
@@ -203,7 +198,7 @@ class Decoder(nn.Module):
 
 
 def separable(inside: int, out: int) -> nn.Sequential:
-    """5 x 5 depthwise, then 1 x 1."""
+    """A 5 x 5 depthwise convolution, then a 1 x 1 convolution."""
     return nn.Sequential(Conv2dNormActivation(inside, inside, 5, groups=inside), Conv2dNormActivation(inside, out, 1))
 
 

@@ -1,8 +1,7 @@
 """BESTIE's objective: semantic cross entropy, and center and offset regression under instance-aware guidance.
 
-Instance-aware guidance (IAG; supp. Listing 6, Table 1): the regressions look only at pixels with a label. An object
-that the weak labels missed is then not supervised as background. Without IAG it is, and the network forgets what it
-had generalized to (semantic drift).
+Instance-aware guidance (IAG; supp. Listing 6, Table 1): the regressions look only at pixels with a label, so that an object
+that the weak labels missed is not learned as background (semantic drift).
 """
 
 from typing import NamedTuple
@@ -20,11 +19,7 @@ from wsis.ops.losses import hard_cross_entropy
 
 
 class Targets(NamedTuple):
-    """Dense regression targets.
-
-    center: in [0, 1], one channel per class, or one for all. offset: (dy, dx) in pixels, 0 where unlabeled. weight: in
-    [0, 1], 0 where nothing is known.
-    """
+    """Dense targets: center in [0, 1], C channels or one; offset (dy, dx) in pixels; weight in [0, 1]; 0 where unlabeled."""
 
     center: Maps
     offset: Float[Tensor, "B 2 H W"]
@@ -32,10 +27,7 @@ class Targets(NamedTuple):
 
 
 def render(instances: InstanceMap, cfg: BestieConfig, centers: Maps | None = None) -> Targets:
-    """Instances as center, offset and weight maps (supp. Listing 4).
-
-    centers: the center map where it is known independently of the masks (point supervision).
-    """
+    """The center, offset and weight maps of instances (supp. Listing 4). centers: the center map, where clicks give it."""
     height, width = instances.ids.shape[-2:]
     row, known = (instances.ids - 1).clamp_min(0), instances.ids > 0
     if len(instances):
@@ -60,18 +52,12 @@ def center_map(rows: InstanceMap | Points, shape: torch.Size, cfg: BestieConfig)
 
 
 def guided(error: Maps, weight: Float[Tensor, "B 1 H W"]) -> Float[Tensor, ""]:
-    """Sum of weight * error over channels and pixels, divided by the number of pixels with a weight.
-
-    Zero, with zero gradients, where no pixel has a weight.
-    """
+    """The sum of weight * error, divided by the number of pixels with a weight; 0 where no pixel has one."""
     return (weight * error).sum() / (weight > 0).sum().clamp_min(1)
 
 
 def unguided(error: Maps, norm: str) -> Float[Tensor, ""]:
-    """The same without guidance: every pixel counts, unlabeled ones have target 0.
-
-    norm: "mean" over pixels and channels (released code), or "matched", over pixels only, at IAG's scale.
-    """
+    """The error of all pixels; norm: "mean" over pixels and channels (the release), "matched" over pixels, at IAG's scale."""
     return error.mean() if norm == "mean" else error.mean() * error.shape[1]
 
 
@@ -89,8 +75,7 @@ def objective(
 ) -> dict[str, Tensor]:
     """All terms and their weighted total (supp. Listing 6).
 
-    semantic_maps: 255 = ignore. refined: targets of self-refinement, whose terms are averaged with the pseudo ones;
-    None repeats the pseudo terms, as the release does.
+    semantic_maps: 255 = ignore. refined: their terms are averaged with the pseudo ones; None repeats those (the release).
     """
     fraction, count_ignored = cfg.loss.hard_fraction, cfg.compat == "official"
     center, offset = regression(outputs, pseudo, cfg)

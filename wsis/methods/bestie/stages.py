@@ -180,11 +180,7 @@ def _write_maps(workspace: Workspace, maps: Iterator[Tensor], folder: str) -> Re
 
 
 def training_set(workspace: Workspace) -> Dataset:
-    """Training images with the semantic maps and cues (or clicks) of this run.
-
-    Raises:
-        DataError: supervision by points, and no points.
-    """
+    """Training images with the semantic maps and cues (or clicks) of this run."""
     stored = None
     if workspace.cfg.supervision == "tags":
         stored = read_json(workspace.path("cues.json"))
@@ -230,10 +226,7 @@ def evaluate(workspace: Workspace) -> Report:
 
 
 def train_final(workspace: Workspace) -> Report:
-    """A Mask R-CNN that learns the network's masks of the training images: the dagger rows of the paper's Table 1.
-
-    Report: number of masks, and mAP of its predictions on the validation images.
-    """
+    """A Mask R-CNN that learns the network's masks of the training images (Table 1, daggers). Report: masks, validation mAP."""
     cfg, s, path, report = workspace.cfg, workspace.cfg.semantic, workspace.path(MASKS), {}
     if workspace.is_first:
         model = restore(cfg, workspace.folder).to(workspace.device).eval()

@@ -55,10 +55,7 @@ def targets(model: nn.Module | None, batch: Batch, cfg: BestieConfig) -> Instanc
 
 
 def loss(model: nn.Module, batch: Batch, targets: InstanceMap, cfg: BestieConfig) -> dict[str, Tensor]:
-    """The objective on one batch, with labels that are refined by the very outputs that are trained.
-
-    Terms: semantic, center, offset, refined_center, refined_offset, total.
-    """
+    """The terms semantic, center, offset, refined_center, refined_offset (labels refined by these very outputs) and total."""
     assert batch.semantic_maps is not None and batch.tags is not None
     outputs: Outputs = model(batch.images)
     clicks = refined = None
@@ -76,8 +73,8 @@ def loss(model: nn.Module, batch: Batch, targets: InstanceMap, cfg: BestieConfig
 def pseudo_labels(model: nn.Module | None, batch: Batch, cfg: BestieConfig) -> list[Instances]:
     """Masks from tags or points.
 
-    Without a model: the components of the class maps that hold one cue. With one: what it finds among the image's tags,
-    or one mask per point, which contains the point's pixel.
+    Without a model they are the components of the class maps that hold one cue. With one they are what it finds among the
+    image's tags, or one mask per point, which contains the point's pixel.
 
     Raises:
         ValueError: the batch lacks what this needs.

@@ -1,7 +1,4 @@
-"""EXITS and MAL: instance masks from four extreme points, or a box, per object (CVPR 2024, arXiv 2405.20729).
-
-The verbs of every method, see `wsis.training.stages.Method`, and what the chapters use beside them.
-"""
+"""EXITS and MAL: instance masks from four extreme points, or a box, per object (CVPR 2024, arXiv 2405.20729)."""
 
 from wsis.methods.exits.config import FULL, TINY, ExitsConfig
 from wsis.methods.exits.labels import clicks, token_scores

@@ -155,12 +155,10 @@ class ExitsConfig:
 
     @property
     def clicks(self) -> Clicks | None:
-        """The annotation that the method needs of every object."""
         return "extreme_points"
 
     @property
     def image_side(self) -> int:
-        """Pixels of a training image's side."""
         return self.size.crop
 
     @property
@@ -174,11 +172,9 @@ class ExitsConfig:
         return self.has_generator and self.supervision == "extreme_points"
 
     def for_classes(self, names: Sequence[str]) -> Self:
-        """These settings for data with the classes `names`."""
         return replace(self, classes=len(names))
 
     def for_dry_run(self) -> Self:
-        """These settings with random weights, for random images."""
         return changed(
             self, **{"extractor.weights": "random", "generator.weights": "random", "final.weights": "random"}
         )

@@ -1,9 +1,7 @@
-"""Crops of single objects: each box with a margin, stretched to a square, and masks of crops back in their image.
+"""Crops of single objects and back, with the margins, flip and colors of MAL's release (Lan et al., CVPR 2023).
 
-    box of the extreme points --Window.around--> whole pixels of the image, and beyond its border --CropAugment--> a crop
-    probability in a crop --paste--> mask in the image
-
-Margins, flip and colors are those of MAL's release (Lan et al., CVPR 2023), on which EXITS builds.
+box of the extreme points --Window.around--> pixels with a margin, also beyond the border --CropAugment--> a square crop
+probability in a crop --paste--> mask in the image
 """
 
 import math
@@ -33,12 +31,9 @@ MIRRORED = [0, 3, 2, 1]  # top, left, bottom, right after a left-right flip
 class ObjectCrops:
     """One item per object: its whole image, with the extreme points, and the true mask where known, of it alone.
 
-    `index` holds (image, row of its extreme points), the objects of one image together, and the last image is kept: going
-    through all items in order reads every image once. Opening needs the extreme points of all images, for which a data set
-    without `HasExtremePoints` is read once.
-
-    In training an object is left out whose box is at most `MIN_SIDE` wide or high or has at most `cfg.min_area`, in pixels
-    of the image; `left_out` counts them.
+    `index` holds (image, row of its extreme points); going through it in order reads every image once. A data set without
+    `HasExtremePoints` is read once to open. Training leaves out, and counts in `left_out`, objects whose box is at most
+    `MIN_SIDE` wide or high or has at most `cfg.min_area`, in pixels of the image.
 
     Raises:
         AnnotationError: an image whose extreme points are not known (that it has none is allowed).
@@ -80,7 +75,6 @@ class ObjectCrops:
 
 
 def _extreme_points(dataset: Dataset) -> Iterator[ExtremePoints]:
-    """Those of each image, in order."""
     for image in range(len(dataset)):
         listed = isinstance(dataset, HasExtremePoints)
         points = dataset.extreme_points(image) if listed else dataset[image].extreme_points
@@ -94,10 +88,7 @@ def _extreme_points(dataset: Dataset) -> Iterator[ExtremePoints]:
 
 @dataclass(frozen=True)
 class Window:
-    """What a crop shows: columns x0 to x1 - 1 and rows y0 to y1 - 1 of the image, also beyond its border.
-
-    mirrored: the crop is then flipped left to right.
-    """
+    """A crop shows columns x0 to x1 - 1 and rows y0 to y1 - 1 of the image, also beyond its border, flipped if `mirrored`."""
 
     x0: int
     y0: int
@@ -109,9 +100,8 @@ class Window:
     def around(cls, box: Tensor, chance: Sequence[float] | None = None) -> Self:
         """The window of a box, float [4] xyxy: each side moves outward by some half boxes, then to whole pixels.
 
-        Without `chance` that is half of `TEST_MARGIN` on every side. chance: seven numbers in [0, 1): for left, top, right,
-        bottom a margin in parts of `MARGIN`; the share of it that left (right gets the rest) and top (bottom the rest) take;
-        whether to flip. So both sides of an axis together move by at most `MARGIN`.
+        chance: seven numbers in [0, 1): for left, top, right, bottom a margin in parts of `MARGIN`; the share of it that left
+        (right gets the rest) and top (bottom the rest) take; whether to flip. None moves each side by half of `TEST_MARGIN`.
         """
         x0, y0, x1, y1 = box.tolist()
         margins, mirrored = [TEST_MARGIN / 2] * 4, False
@@ -145,23 +135,17 @@ class Crop(Sample):
 
 @dataclass(frozen=True)
 class CropAugment:
-    """The crop of an object: in training with random margins, flip and colors, else with the test margin.
+    """The crop of an object: in training with random margins, flip and colors (`jittered`), else with the test margin.
 
-    The same item and seed give the same crop. `valid` is False where the window lies beyond the image; there the crop shows
-    the image reflected at its border, or with `cfg.fill="wrap"`, as in the release, the opposite side, which then counts as
-    valid. `jittered` is made in training only. Tags, points and class maps describe whole images and are left out;
-    `other_extreme_points` may lie outside of the crop.
+    The same item and seed give the same crop. Beyond the image `valid` is False and the crop shows its reflection, or with
+    `cfg.fill="wrap"`, as in the release, the opposite side, which counts as valid. Tags, points and class maps are dropped.
     """
 
     cfg: SizeConfig
     training: bool
 
     def __call__(self, sample: Sample, seed: int) -> Crop:
-        """The crop of an item of `ObjectCrops`.
-
-        Raises:
-            ValueError: the sample does not have the extreme points of exactly one object.
-        """
+        """The crop of an item of `ObjectCrops`; a sample of no or several objects raises a ValueError."""
         points, others, size = sample.extreme_points, sample.other_extreme_points, self.cfg.crop
         if points is None or len(points) != 1:
             raise ValueError(f"image {sample.image_id}: a crop shows one object; take items of ObjectCrops")
@@ -216,11 +200,7 @@ def _folded(index: Tensor, side: int, wrap: bool) -> Tensor:
 
 
 def jitter(image: Tensor, chance: Sequence[float]) -> Tensor:
-    """A crop uint8 [3, H, W] in other colors, as the student sees it in MAL.
-
-    With the probability `JITTER` its colors change, with `GRAY` it turns gray, with `JITTER` it is blurred. chance: eight
-    numbers in [0, 1) that decide everything.
-    """
+    """A crop uint8 [3, H, W] in other colors, as MAL's student sees it. chance: eight numbers in [0, 1), which decide all."""
     recolored, gray, blurred, *ranges, spread = chance
     if recolored < JITTER:
         brightness, contrast, saturation, hue = (2 * c - 1 for c in ranges)
@@ -242,10 +222,10 @@ def jitter(image: Tensor, chance: Sequence[float]) -> Tensor:
 def paste(
     probability: Tensor, windows: Sequence[Window], boxes: Tensor, size: tuple[int, int], threshold: float
 ) -> Tensor:
-    """Masks of crops in their image: where the probability, interpolated at the center of a pixel, is above `threshold`.
+    """Masks of crops in their image, bool [K, H, W]: where the probability, interpolated at pixel centers, is high enough.
 
-    probability: float [K, S, S] in [0, 1]. boxes: float [K, 4] xyxy; a mask holds only pixels whose center is in its box.
-    size: (height, width) of the image; windows and boxes may reach beyond it. Returns bool [K, H, W].
+    probability: float [K, S, S], to be above `threshold`. boxes: float [K, 4] xyxy; a mask holds only pixels whose center is
+    in its box. size: (H, W). Windows and boxes may reach beyond the image.
     """
     masks = torch.zeros(len(probability), *size, dtype=torch.bool, device=probability.device)
     # Object by object, each in its box: with whole images at once most of what is looked up lies outside the boxes.

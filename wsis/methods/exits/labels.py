@@ -27,9 +27,8 @@ BETA = 0.25  # the probability that the endless walk continues (Table a2)
 class Seeds(NamedTuple):
     """What clicks and box say with certainty about the tokens of a batch of crops; all bool [B, n].
 
-    foreground: with a click, at most four per crop. background: outside the box or with another object's click, never
-    foreground. in_box: the center is in the box. valid: at least half of the pixels belong to the image. others: those of
-    the background with another object's click; None where these are not used.
+    foreground: with a click. background: outside the box or with another object's click, never foreground. in_box: the center
+    is in the box. valid: half of the pixels or more are of the image. others: background with another's click; None if unused.
     """
 
     foreground: Tensor
@@ -45,10 +44,7 @@ class Seeds(NamedTuple):
 
 
 class Retrieved(NamedTuple):
-    """Tokens labeled by the walk: bool [B, n], disjoint, among `Seeds.open`.
-
-    score: [B, n], see `scores`. empty: bool [B], nothing was retrieved.
-    """
+    """Tokens of `Seeds.open` that the walk labels, disjoint, bool [B, n]; their `scores`; the crops that retrieved nothing."""
 
     foreground: Tensor
     background: Tensor
@@ -57,10 +53,7 @@ class Retrieved(NamedTuple):
 
 
 class TokenTargets(NamedTuple):
-    """Targets of the point loss: float32 [B, n], 1 on the object and 0 elsewhere. labeled: bool [B, n], where they count.
-
-    empty: bool [B], nothing was retrieved: the box has to supervise (MIL).
-    """
+    """Targets of the point loss [B, n], 1 on the object; labeled: bool [B, n], where they count; empty: [B], none retrieved."""
 
     target: Tensor
     labeled: Tensor
@@ -68,17 +61,13 @@ class TokenTargets(NamedTuple):
 
     @classmethod
     def none(cls, batch: int, tokens: int, device: torch.device) -> Self:
-        """No labeled tokens, so that the box supervises every crop (MAL)."""
+        """No token is labeled, so that the box supervises every crop (MAL)."""
         target = torch.zeros(batch, tokens, device=device)
         return cls(target, target > 0, torch.ones(batch, dtype=torch.bool, device=device))
 
 
 def clicks(batch: Batch) -> Tensor:
-    """The four clicks of each crop of a batch, float32 [B, 4, 2].
-
-    Raises:
-        ValueError: an image without the extreme points of exactly one object.
-    """
+    """The four clicks of each crop, float32 [B, 4, 2]; a crop of no or several objects raises a ValueError."""
     if batch.extreme_points is None or any(len(points) != 1 for points in batch.extreme_points):
         raise ValueError("a batch of crops holds the extreme points of exactly one object in each; see exits.crops")
     return torch.cat([points.xy for points in batch.extreme_points])
@@ -86,15 +75,11 @@ def clicks(batch: Batch) -> Tensor:
 
 @torch.no_grad()
 def find_seeds(xy: Tensor, valid: Tensor, patch: int, cfg: ExitsConfig, others: Tensor | None = None) -> Seeds:
-    """Tokens that are labeled by the four clicks and their box (supp. text).
+    """The tokens that the four clicks and their box label (supp. text).
 
-    xy: float [B, 4, 2] pixels of the crop, (x, y), top, left, bottom, right. valid: bool [B, C, C], pixels of the image.
-    patch: pixels a side of a token. others: bool [B, n], see `other_clicks`; they are used where they are in the box.
-    Background are tokens entirely outside the box that the clicks span before they are pushed; where a crop has none,
-    those whose center is outside; where it has none of these either, it has no background.
-
-    Raises:
-        ConfigError: a crop that is not square or does not divide into patches.
+    xy: float [B, 4, 2] pixels of the crop, (x, y), top, left, bottom, right. valid: bool [B, C, C]; C is a multiple of
+    `patch`, the pixels a side of a token. others: see `other_clicks`; they are used in the box. The background are the tokens
+    entirely outside the box of the clicks before they are pushed; where a crop has none, those whose center is outside.
     """
     height, width = valid.shape[-2:]
     if height != width or width % patch:
@@ -120,10 +105,7 @@ def find_seeds(xy: Tensor, valid: Tensor, patch: int, cfg: ExitsConfig, others: 
 
 
 def pushed(xy: Tensor, cfg: SeedConfig) -> Tensor:
-    """Clicks [B, 4, 2] moved by `cfg.push` pixels toward the center of their box, at most up to it (supp. text).
-
-    radial: straight to the center. axis: top and bottom move in y only, left and right in x only.
-    """
+    """Clicks [B, 4, 2] moved by `cfg.push` pixels, at most up to the center of their box (supp. text); axis: in y or x only."""
     toward = (xy.amin(1, keepdim=True) + xy.amax(1, keepdim=True)) / 2 - xy
     if cfg.direction == "radial":
         distance = toward.norm(dim=-1, keepdim=True)
@@ -134,11 +116,7 @@ def pushed(xy: Tensor, cfg: SeedConfig) -> Tensor:
 
 
 def other_clicks(batch: Batch, patch: int, cfg: SeedConfig) -> Tensor:
-    """Tokens of a batch of crops with a click of another object, bool [B, n]; the clicks are pushed into their objects.
-
-    Raises:
-        ValueError: the other objects are not known.
-    """
+    """The tokens of crops that hold a click of another object, pushed into that object: bool [B, n]."""
     if batch.other_extreme_points is None:
         raise ValueError("seeds.other_objects needs other_extreme_points in the batch; take items of ObjectCrops")
     side = batch.images.shape[-1] // patch
@@ -159,15 +137,11 @@ def token_scores(extractor: Extractor, batch: Batch, cfg: ExitsConfig) -> tuple[
 def scores(similarity: Tensor, seeds: Seeds, cfg: WalkConfig) -> Tensor:
     """Who a token belongs to: what reaches it from the clicks minus what reaches it from the background (Sec. H).
 
-    similarity: [B, n, n]. Returns [B, n], positive on the object; 0 at invalid tokens and in crops that lack seeds of
-    either kind. How the difference is normalized is unpublished (`cfg.score`):
-    density: times the number of valid tokens, so that 1 is what an even spread would bring. raw: as it is. ratio: divided
-    by the sum of both. minmax: the least and the largest of the crop become -1 and 1. maxabs: divided by the largest
-    magnitude of the crop. With `cfg.seeds = "mean"` the clicks together send as much as the background, however many tokens
-    that has. With "max" each click sends that much, and a token counts what brings most.
-
-    Raises:
-        ConfigError: similarity of another number of tokens; settings that `random_walk` refuses.
+    similarity: [B, n, n]. Returns [B, n], positive on the object; 0 at invalid tokens and in crops that lack seeds of either
+    kind. The normalization `cfg.score` is unpublished: density multiplies by the number of valid tokens, so that an even
+    spread brings 1; ratio divides by the sum of both; minmax maps the crop's range to -1..1; maxabs divides by the crop's
+    largest magnitude. With `cfg.seeds = "mean"` the clicks together send as much as the background; with "max" each click
+    does, and a token counts what brings most.
     """
     batch, n = seeds.valid.shape
     if similarity.shape != (batch, n, n):
@@ -201,7 +175,7 @@ def _even(mask: Tensor) -> Tensor:
 
 
 def _normalized(foreground: Tensor, background: Tensor, valid: Tensor, cfg: WalkConfig) -> Tensor:
-    """The difference of what arrived [B, n], normalized over each crop, see `scores`."""
+    """The difference of what arrived [B, n], normalized over each crop."""
     difference = foreground - background
     tiny = torch.finfo(difference.dtype).tiny
     match cfg.score:
@@ -220,11 +194,7 @@ def _normalized(foreground: Tensor, background: Tensor, valid: Tensor, cfg: Walk
 
 @torch.no_grad()
 def select(score: Tensor, seeds: Seeds, cfg: WalkConfig) -> Retrieved:
-    """Open tokens whose score [B, n] is above tau_fg, or below -tau_bg (Sec. H); an infinite tau retrieves nothing.
-
-    Raises:
-        ConfigError: a threshold that is negative (a token could be both) or not a number.
-    """
+    """Open tokens whose score [B, n] is above tau_fg, or below -tau_bg (Sec. H); a negative tau raises a ConfigError."""
     for name, tau in (("tau_fg", cfg.tau_fg), ("tau_bg", cfg.tau_bg)):
         if not tau >= 0:
             raise ConfigError(f"walk.{name}={tau}: a threshold is 0 or more; inf retrieves nothing")
@@ -246,22 +216,15 @@ def token_targets(seeds: Seeds, retrieved: Retrieved | None) -> TokenTargets:
 
 @torch.no_grad()
 def peak(score: Tensor, seeds: Seeds) -> Tensor:
-    """The largest magnitude of the score [B, n] among tokens that may be retrieved: [B]; 0 where there is none.
-
-    A crop retrieves nothing at a common threshold tau exactly when its peak is at most tau.
-    """
+    """The largest score magnitude of open tokens, [B], or 0: a crop retrieves nothing exactly when its peak is at most tau."""
     return (score.abs() * seeds.open).amax(1)
 
 
 def threshold(peaks: Tensor, empty_rate: float) -> float:
-    """The common threshold at which the share `empty_rate` of crops retrieves nothing (Sec. B), without a search.
+    """The common threshold at which the share `empty_rate` of crops retrieves nothing (Sec. B), from their peaks [N].
 
-    The share of empty crops at tau is the share of peaks up to tau, a step function whose steps are the peaks: with
-    k = `empty_rate` times their number (rounded), every tau between the k-th and the next one gives k empty crops. The
-    middle is returned. peaks: [N], see `peak`; crops with peak 0 are empty at any threshold, and may be more than k.
-
-    Raises:
-        ConfigError: `empty_rate` outside of [0, 1]; no crop could retrieve anything; a peak that is not a number.
+    Every tau between the k-th peak and the next one leaves k crops empty, k being `empty_rate` times N, rounded; the middle is
+    returned. Crops with peak 0 are empty at any threshold, and may be more than k.
     """
     if not 0 <= empty_rate <= 1:
         raise ConfigError(f"walk.empty_rate={empty_rate}: a share of crops is between 0 and 1")

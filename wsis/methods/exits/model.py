@@ -25,9 +25,7 @@ UPSAMPLE = 4  # times the token grid: masks of 128 pixels a side at full size, a
 class MaskDecoder(nn.Module):
     """Tokens -> logits of one mask: features of each pixel, compared with a prototype of the whole crop (eq. (a1)).
 
-    The pixel head has four 3 x 3 convolutions, each with a ReLU, and enlarges `UPSAMPLE` times between the second and the
-    third; the prototype head is two linear layers on the mean token. Both end at a third of the tokens' width.
-    Call: tokens [B, h w, D], grid (h, w) -> fp32 [B, 4 h, 4 w].
+    Call: tokens [B, h w, D], grid (h, w) -> fp32 [B, 4 h, 4 w]. Both heads end at a third of the tokens' width.
     """
 
     def __init__(self, width: int) -> None:
@@ -75,10 +73,9 @@ class Outputs(NamedTuple):
 class SelfTeaching(nn.Module):
     """A generator and a slow average of it, its teacher (MAL): teacher <- ema teacher + (1 - ema) student.
 
-    The teacher starts as a copy of the student (the release: from other random weights), stays in eval mode and has no
-    gradient. In training each call first updates it, so it is updated once per step, from the student as the steps before
-    left it; only parameters are averaged.
-    Call: views [B, 3, C, C] in [0, 1], in changed colors for the student and as they are for the teacher.
+    The teacher starts as a copy of the student (the release: from other random weights). In training each call first updates
+    it, its parameters only. Call: views [B, 3, C, C] in [0, 1], in changed colors for the student and as they are for the
+    teacher.
     """
 
     def __init__(self, student: Generator, ema: float) -> None:
@@ -99,10 +96,7 @@ class SelfTeaching(nn.Module):
         return Outputs(self.student(jittered), teacher)
 
     def probability(self, images: Tensor, source: Literal["student", "teacher", "mean"], flip: bool) -> Tensor:
-        """Probabilities of the objects of crops [B, 3, C, C], at the crops' size: float32 [B, C, C].
-
-        source: the network, or the mean of both. flip: also average over the mirrored crop.
-        """
+        """Probabilities float32 [B, C, C] of the objects of crops [B, 3, C, C]. flip: also average over the mirrored crop."""
         networks = {"student": [self.student], "teacher": [self.teacher], "mean": [self.student, self.teacher]}
         logits = [network(images) for network in networks[source]]
         if flip:
@@ -114,8 +108,7 @@ class SelfTeaching(nn.Module):
 class Extractor(nn.Module):
     """The transformer whose attention is the similarity of tokens, and the head of its warm-up, which is not used later.
 
-    outputs: 1, a logit for each token; or the number of classes, with `pooled` logits of the crop's mean token.
-    Call: [B, 3, H, W] in [0, 1] -> [B, n], or pooled [B, classes].
+    outputs: 1, or with `pooled` the number of classes. Call: [B, 3, H, W] in [0, 1] -> logits [B, n], or pooled [B, classes].
     """
 
     def __init__(self, encoder: ViT, outputs: int, pooled: bool, layer: Layer, kind: Kind) -> None:
@@ -147,11 +140,7 @@ class Exits(nn.Module):
 
     @property
     def generator(self) -> SelfTeaching:
-        """The network.
-
-        Raises:
-            ConfigError: there is none.
-        """
+        """The network; a run that has none raises a ConfigError."""
         if self.network is None:
             raise ConfigError(
                 "this run has no generator, since its final model was trained on true masks (final.masks=truth): it "

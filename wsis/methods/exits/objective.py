@@ -4,8 +4,8 @@
     supp. text and Sec. B            objective: its weights; tight boxes on crops that retrieved nothing
     ours, since unpublished          point_loss, warmup_loss
 
-A crop of C x C pixels has g x g = n tokens and a mask M = sigmoid(logits) of m x m. Everything is computed in fp32, under
-autocast too: inputs are raised first, and no operation here is one that autocast lowers.
+A crop of C x C pixels has g x g = n tokens and a mask of m x m. Under autocast too everything is computed in fp32: inputs are
+raised first, and no operation here is one that autocast lowers.
 """
 
 import math
@@ -26,11 +26,9 @@ KERNEL, LOW, HIGH = 3, 0.1, 0.9  # of the mean field: pixels, and the clip of pr
 
 
 def box_masks(xy: Tensor, size: int, side: int) -> Tensor:
-    """The boxes that clicks span, as masks of the crop resized to side x side: float32 [B, side, side].
+    """The boxes that clicks [B, 4, 2] span, as masks of the crop of `size` pixels resized to `side`: float32 [B, side, side].
 
-    xy: [B, 4, 2] pixels of the crop, (x, y). size: C. side: m. The box holds the pixels of the clicks and all between;
-    the release has one row and one column more. The C x C mask is a function of x times one of y, and so is its
-    bilinear resize: these two are resized, and the mask is never formed.
+    The box holds the pixels of the clicks and all between; the release has one row and one column more.
     """
     pixel = torch.arange(size, device=xy.device)
     inside = (pixel >= xy.amin(1)[..., None] - 0.5) & (pixel <= xy.amax(1)[..., None] + 0.5)  # [B, 2, C]
@@ -41,18 +39,14 @@ def box_masks(xy: Tensor, size: int, side: int) -> Tensor:
 def box_tightness(mask: Tensor, box: Tensor) -> Tensor:
     """How far a mask is from touching all four sides of its box: [B, m, m] twice -> [B], about 0 to 2 (MAL).
 
-    Dice of the maxima over columns plus that over rows. Any cross through the box scores 0 too. In fp32, since the
-    gradient goes to the maxima, and lower precisions make ties.
+    Any cross through the box scores 0 too. In fp32, since lower precisions make ties among the maxima.
     """
     mask, box = mask.float(), box.float()
     return squared_dice(mask.amax(1), box.amax(1)) + squared_dice(mask.amax(2), box.amax(2))
 
 
 def at_tokens(logits: Tensor, tokens: int, at: str) -> Tensor:
-    """Logits [B, m, m] at the tokens of a g x g grid, m a multiple of g: [B, g g].
-
-    at: "center" is the bilinear sample at a token's center, "pool" the mean over its patch.
-    """
+    """Logits [B, m, m] at the tokens of a g x g grid, [B, g g]: at their centers, or with "pool" the means of their patches."""
     grid = math.isqrt(tokens)
     if at == "pool":
         return avg_pool2d(logits[:, None], logits.shape[-1] // grid).flatten(1)
@@ -60,11 +54,7 @@ def at_tokens(logits: Tensor, tokens: int, at: str) -> Tensor:
 
 
 def point_loss(logits: Tensor, targets: TokenTargets, cfg: LossConfig) -> Tensor:
-    """The error at labeled tokens, mean over those of a crop, then over crops that have some: [B, m, m] -> scalar.
-
-    `cfg.point_at`: see `at_tokens`. `cfg.point_kind`: binary cross entropy, or dice over the labeled tokens.
-    `cfg.point_balance`: object and background weigh the same in a crop that has both. 0 without any label.
-    """
+    """The error of logits [B, m, m] at labeled tokens: mean over those of a crop, then over crops that have some; else 0."""
     values = at_tokens(logits.float(), targets.target.shape[1], cfg.point_at)
     target, weight = targets.target.float(), targets.labeled.float()
     if cfg.point_balance:
@@ -83,10 +73,7 @@ def point_loss(logits: Tensor, targets: TokenTargets, cfg: LossConfig) -> Tensor
 
 @torch.no_grad()
 def crf_target(outputs: Outputs, images: Tensor, box: Tensor, cfg: CrfConfig) -> Tensor:
-    """The mean of the student's and the teacher's mask, smoothed by color within the box (MAL): bool [B, m, m].
-
-    images: [B, 3, C, C] in [0, 1], the view that the student sees. box: [B, m, m] in [0, 1].
-    """
+    """The mean of both masks, smoothed in the box [B, m, m] by the colors that the student sees (MAL): bool [B, m, m]."""
     small = interpolate(images.float(), box.shape[-2:], mode="bilinear", align_corners=False)
     colors = torch.stack([c / std for c, std in zip(small.unbind(1), IMAGENET_STD, strict=True)], 1)
     mean = (outputs.student.float().sigmoid() + outputs.teacher.float().sigmoid()) / 2
@@ -108,8 +95,8 @@ def objective(
 ) -> dict[str, Tensor]:
     """The terms mil, point and crf, and their weighted sum, total.
 
-    images: [B, 3, C, C] in [0, 1], the view that the student sees. xy: clicks [B, 4, 2], pixels of the crop.
-    Box tightness counts crops that retrieved nothing; it is divided by B, or by their number (`cfg.loss.mil_over`).
+    images: [B, 3, C, C] in [0, 1], the view that the student sees. xy: clicks [B, 4, 2], pixels of the crop. Box tightness
+    counts crops that retrieved nothing; it is divided by B, or by their number (`cfg.loss.mil_over`).
     """
     mask = outputs.student.float().sigmoid()
     box = box_masks(xy.float(), images.shape[-1], mask.shape[-1])
@@ -125,11 +112,7 @@ def objective(
 
 
 def warmup_loss(logits: Tensor, batch: Batch, cfg: ExitsConfig) -> dict[str, Tensor]:
-    """What the extractor learns before it is frozen, by `cfg.extractor.objective`: {"total": scalar}.
-
-    mil: its tokens as a mask, enlarged, against the tight box. points: tokens that clicks and box label with certainty.
-    cls: the object's class. logits: [B, n] of tokens, or [B, classes] with cls. batch: crops of one object each.
-    """
+    """The extractor learns the box (mil) or sure tokens (points) from logits [B, n], or the class (cls) from [B, classes]."""
     xy, logits = clicks(batch), logits.float()
     if cfg.extractor.objective == "cls":
         return {"total": cross_entropy(logits, torch.cat([points.labels for points in batch.extreme_points or ()]))}

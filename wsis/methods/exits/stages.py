@@ -71,10 +71,7 @@ def train_extractor(workspace: Workspace) -> Report:
 
 
 def set_thresholds(workspace: Workspace) -> Report:
-    """Thresholds at which the published share of crops retrieves nothing, or the fixed ones.
-
-    Report: tau, that share, retrieved tokens per crop, and how many of them are right, where the ground truth is known.
-    """
+    """Thresholds at which the published share of crops retrieves nothing, or the fixed ones. Report: tau, and see `quality`."""
     cfg, walk = workspace.cfg, workspace.cfg.walk
     extractor = verbs.load_extractor(cfg, workspace.folder).to(workspace.device)
     scored = []
@@ -98,10 +95,7 @@ def with_thresholds(cfg: ExitsConfig, folder: Path) -> ExitsConfig:
 
 
 def training_crops(workspace: Workspace, count: int) -> Iterator[list[Sample]]:
-    """Random training crops in batches, the same for the same seed: one of each object, of at most `count` objects.
-
-    `count` is rounded up to whole batches; where there are fewer objects, the last batch is smaller.
-    """
+    """Random training crops in batches: one of each object, of at most `count` (rounded up to whole batches) objects."""
     data, seed, size = verbs.training_data(workspace.train, workspace.cfg), workspace.options.seed, CALIBRATION_BATCH
     for step, groups in enumerate(order(data, size, seed, 0, -(-min(count, len(data)) // size))):
         # Each object comes once, and with its ground truth, which `data[key]` would hide.
@@ -154,8 +148,7 @@ def ramped(cfg: ExitsConfig, step: int) -> ExitsConfig:
 def make_labels(workspace: Workspace) -> Report:
     """One mask per annotation of the training images, as COCO JSON.
 
-    Report: how many, how many were empty before `mask.on_empty` took care of them, and their IoU with the ground truth,
-    where it is known, beside that of filled boxes.
+    Report: the masks, those that were empty before `mask.on_empty`, and the IoU with the ground truth, beside filled boxes'.
     """
     cfg, dataset, path = workspace.cfg, workspace.train, workspace.path("pseudo_train.json")
     truth = ground_truths(dataset)

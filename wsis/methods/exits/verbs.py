@@ -2,8 +2,6 @@
 
 crop of an object --frozen transformer--> similarity --Sinkhorn, a few hops--> tokens of object and background
 crop --generator, supervised by these tokens and by itself--> pseudo mask --as if annotated--> instance segmenter
-
-With boxes in place of extreme points, and nothing retrieved, the same code is MAL (CVPR 2023).
 """
 
 from dataclasses import replace
@@ -82,10 +80,9 @@ def training_data(dataset: Dataset, cfg: ExitsConfig) -> TrainingData:
 
 @torch.no_grad()
 def targets(model: Exits, batch: Batch, cfg: ExitsConfig) -> TokenTargets:
-    """Tokens of a batch of crops with their labels: given by the clicks and the box, or retrieved by the walk.
+    """The labels of the tokens of crops: given by the clicks and the box, or retrieved by the walk; none for MAL.
 
-    The thresholds are `cfg.walk.tau_fg` and `tau_bg`, see `stages.with_thresholds`. Without an extractor (MAL) there are no
-    labels.
+    The thresholds are `cfg.walk.tau_fg` and `tau_bg`, see `stages.with_thresholds`.
     """
     if model.extractor is None:
         tokens = (batch.images.shape[-1] // model.generator.student.encoder.patch) ** 2
@@ -103,7 +100,7 @@ def loss(model: nn.Module, batch: Batch, targets: TokenTargets, cfg: ExitsConfig
 def pseudo_labels(model: Exits | None, batch: Batch, cfg: ExitsConfig) -> list[Instances]:
     """One mask per object with extreme points, in order, of each whole image: filled boxes, or the generator's masks.
 
-    Scores are the mean probability within the mask. What becomes of an empty mask, `cfg.mask.on_empty` says.
+    A score is the mean probability within the mask. What becomes of an empty mask, `cfg.mask.on_empty` says.
 
     Raises:
         ConfigError: the run has no generator. ValueError: the batch has no extreme points.
@@ -115,14 +112,14 @@ def pseudo_labels(model: Exits | None, batch: Batch, cfg: ExitsConfig) -> list[I
 
 
 def explain(model: Exits | None, batch: Batch, cfg: ExitsConfig) -> Trace:
-    """The boxes [K, 4] that are filled, or the generator's probabilities in the crops [K, C, C], of all images."""
+    """The filled boxes [K, 4], or the generator's probabilities in the crops [K, C, C], of all images."""
     if model is None:
         return Trace({"boxes": torch.cat([points.boxes for points in _extreme_points(batch)])})
     return Trace({"probability": _probability(model, _crops(batch, cfg), cfg)})
 
 
 def filled_boxes(batch: Batch) -> list[Instances]:
-    """The boxes that the clicks of each whole image span, as masks."""
+    """The boxes of the clicks of each whole image, as masks."""
     images = zip(_extreme_points(batch), _sizes(batch), strict=True)
     return [Instances.make(box_pixels(points.boxes, size), points.labels, ids=points.ids) for points, size in images]
 
@@ -162,7 +159,6 @@ def _sizes(batch: Batch) -> list[tuple[int, int]]:
 
 
 def _crops(batch: Batch, cfg: ExitsConfig) -> list[Crop]:
-    """The crops of all objects of whole images."""
     augment, crops = CropAugment(cfg.size, training=False), []
     for image, (height, width), points in zip(batch.images, _sizes(batch), _extreme_points(batch), strict=True):
         # The images were 8 bits and are so again without loss: crops are resized in whole levels, as in training.
