@@ -26,16 +26,19 @@ BIB = set(re.findall(r"^@\w+\{([^,]+),", (ROOT / "book" / "references.bib").read
 FIDELITY = re.findall(r"^\(fidelity:(\S+)\)=\n#### (\S+)$", (ROOT / "book" / "fidelity.md").read_text(), re.M)
 
 
-@pytest.mark.parametrize("name", TEXTS)
-def test_make_targets_exist(name):
+def mentions(pattern):
+    """Each match of the pattern's group in the pages and notebooks, with the name of its file."""
+    return [(name, match) for name, text in TEXTS.items() for match in re.findall(pattern, text, re.M)]
+
+
+def test_make_targets_exist():
     targets = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.M))
-    assert set(re.findall(r"(?:`|^)(?:\w+=\w+ )?make ([a-z]+)", TEXTS[name], re.M)) <= targets
+    assert [m for m in mentions(r"(?:`|^)(?:\w+=\w+ )?make ([a-z]+)") if m[1] not in targets] == []
 
 
-@pytest.mark.parametrize("name", TEXTS)
-def test_files_of_the_repository_that_are_named_exist(name):
-    named = re.findall(r"`((?:book|notebooks|wsis|tests|benchmarks)/[\w./-]*)`", TEXTS[name])
-    assert [n for n in named if not (ROOT / n).exists()] == []
+def test_files_of_the_repository_that_are_named_exist():
+    paths = mentions(r"`((?:book|notebooks|wsis|tests|benchmarks)/[\w./-]*)`")
+    assert [(name, path) for name, path in paths if not (ROOT / path).exists()] == []
 
 
 def test_citations_are_in_the_bibliography():
@@ -67,14 +70,17 @@ def test_switches_of_the_fidelity_page_are_settings():
     assert {s for s in named if s not in settings and f"{s}." not in groups} == set()
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "book" / "results").glob("*.json")), ids=lambda p: p.stem)
-def test_results_files_are_well_formed(path):
-    result = pages.load(path)
-    assert result["provenance"]
-    for row in result["rows"]:
-        for metric, value in row["ours"].items():
-            assert len(value["values"]) == row["n"], f"{row['name']}, {metric}"
-            assert value["mean"] == pytest.approx(sum(value["values"]) / row["n"])
+def test_results_files_are_well_formed():
+    results = {path.stem: pages.load(path) for path in sorted((ROOT / "book" / "results").glob("*.json"))}
+    assert results and [name for name, result in results.items() if not result["provenance"]] == []
+    offenders = [
+        (name, row["name"], metric)
+        for name, result in results.items()
+        for row in result["rows"]
+        for metric, value in row["ours"].items()
+        if len(value["values"]) != row["n"] or value["mean"] != pytest.approx(sum(value["values"]) / row["n"])
+    ]
+    assert offenders == []
 
 
 def test_contents_list_exactly_what_there_is():
@@ -83,11 +89,16 @@ def test_contents_list_exactly_what_there_is():
     assert [d for d in documents if not (ROOT / "book" / f"{d}.md").exists()] == []
 
 
-@pytest.mark.parametrize("name", TEXTS)
-def test_command_lines_are_accepted(name):
-    text = re.sub(r"\\\n(?:# )?\s*", "", TEXTS[name])
-    for line in re.findall(r"^(?:# )?(?:\S*python|torchrun .*) -m wsis ([^`\n]+)$", text, re.M):
-        command, words = typer.main.get_command(app), shlex.split(line)
-        while hasattr(command, "commands"):
-            command, *words = command.commands[words[0]], *words[1:]
-        command.make_context(command.name, words)  # raises for an unknown option
+def test_command_lines_are_accepted():
+    offenders = []
+    for name, text in TEXTS.items():
+        text = re.sub(r"\\\n(?:# )?\s*", "", text)
+        for line in re.findall(r"^(?:# )?(?:\S*python|torchrun .*) -m wsis ([^`\n]+)$", text, re.M):
+            try:
+                command, words = typer.main.get_command(app), shlex.split(line)
+                while hasattr(command, "commands"):
+                    command, *words = command.commands[words[0]], *words[1:]
+                command.make_context(command.name, words)
+            except Exception as error:  # an unknown command or option, or a wrong value
+                offenders.append((name, line, repr(error)))
+    assert offenders == []

@@ -1,6 +1,7 @@
 """The rules that every chapter keeps, read from its source; marked slow, its execution."""
 
 import ast
+import functools
 import importlib.util
 import re
 import sys
@@ -16,11 +17,22 @@ IMPORTS = {"wsis", "torch", "matplotlib", "numpy", "IPython", "myst_nb"} | set(s
 FIGURES = {"show", "scrub", "explore", "training_curves"}  # of wsis.viz
 LINES, PLOT_LINES = 15, 6
 
-pytestmark = pytest.mark.parametrize("name", CHAPTERS)
+read = functools.cache(execute.read)
 
 
-def cells(name, kind):
-    return [c for c in execute.read(name).cells if c.cell_type == kind]
+def cells(kind):
+    """The cells of this kind, with the names of their chapters."""
+    return [(name, c) for name in CHAPTERS for c in read(name).cells if c.cell_type == kind]
+
+
+@functools.cache
+def nodes():
+    """The syntax nodes of all code cells, with the names of their chapters."""
+    return [(name, node) for name, cell in cells("code") for node in ast.walk(ast.parse(cell.source))]
+
+
+def text(name):
+    return "\n".join(c.source for c in read(name).cells if c.cell_type == "markdown")
 
 
 def tags(cell):
@@ -33,83 +45,109 @@ def draws(cell):
     return any(re.match(r"plt\.(?!rc)", name) or name.split(".")[-1] in FIGURES for name in called)
 
 
-def test_starts_with_a_title_and_then_the_parameters(name):
-    first, second = execute.read(name).cells[:2]
-    assert first.cell_type == "markdown" and re.match(r"# \S.*\n\n\S", first.source)
-    assert "parameters" in tags(second)
+def is_python(source):
+    try:
+        ast.parse(source)
+    except SyntaxError:
+        return False
+    return True
 
 
-def test_names_the_kernel_that_runs_it(name):
-    assert execute.read(name).metadata["kernelspec"]["name"] == "python3"  # else JupyterLab asks the reader
+def resolve(module, name):
+    """The object or submodule that `from module import name` binds, or None."""
+    try:
+        parent = importlib.import_module(module)
+        return getattr(parent, name) if hasattr(parent, name) else importlib.import_module(f"{module}.{name}")
+    except ModuleNotFoundError:
+        return None
 
 
-def test_has_the_parameters_that_every_chapter_has(name):
-    (cell,) = [c for c in cells(name, "code") if "parameters" in tags(c)]
-    values = {s.targets[0].id: ast.literal_eval(s.value) for s in ast.parse(cell.source).body}
-    assert values == PARAMETERS
+def test_starts_with_a_title_and_then_the_parameters():
+    starts = {name: read(name).cells[:2] for name in CHAPTERS}
+    titles = {name for name, (first, *_) in starts.items() if re.match(r"# \S.*\n\n\S", first.source)}
+    assert [n for n, (first, *_) in starts.items() if first.cell_type != "markdown" or n not in titles] == []
+    assert [n for n, (_, *second) in starts.items() if not second or "parameters" not in tags(second[0])] == []
 
 
-def test_code_is_python_in_short_cells(name):
-    for cell in cells(name, "code"):
-        ast.parse(cell.source)
-        assert len([line for line in cell.source.splitlines() if line.strip()]) <= LINES, cell.source
+def test_names_the_kernel_that_runs_it():
+    kernels = {name: read(name).metadata["kernelspec"]["name"] for name in CHAPTERS}
+    assert {n: k for n, k in kernels.items() if k != "python3"} == {}  # else JupyterLab asks the reader
 
 
-def test_defines_nothing_but_short_plot_functions(name):
-    for cell in cells(name, "code"):
-        for node in ast.walk(ast.parse(cell.source)):
-            assert not isinstance(node, (ast.ClassDef, ast.AsyncFunctionDef)), cell.source
-            if isinstance(node, ast.FunctionDef):
-                assert node.end_lineno - node.lineno < PLOT_LINES, cell.source
+def test_has_the_parameters_that_every_chapter_has():
+    values = {name: [] for name in CHAPTERS}
+    for name, cell in cells("code"):
+        if "parameters" in tags(cell):
+            values[name].append(sorted(ast.unparse(ast.parse(cell.source)).splitlines()))
+    expected = [sorted(f"{key} = {value!r}" for key, value in PARAMETERS.items())]
+    assert {name: lines for name, lines in values.items() if lines != expected} == {}
 
 
-def test_imports_only_what_a_reader_has(name):
-    for cell in cells(name, "code"):
-        for node in ast.walk(ast.parse(cell.source)):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module] if isinstance(node, ast.ImportFrom) else []
-            assert {n.split(".")[0] for n in names} <= IMPORTS, cell.source
+def test_code_is_python_in_short_cells():
+    sources = [(name, cell.source) for name, cell in cells("code")]
+    assert [(name, source) for name, source in sources if not is_python(source)] == []
+    assert [(n, s) for n, s in sources if len([line for line in s.splitlines() if line.strip()]) > LINES] == []
 
 
-def test_what_it_takes_from_the_package_exists(name):
+def test_defines_nothing_but_short_plot_functions():
+    definitions = [(n, d) for n, d in nodes() if isinstance(d, ast.ClassDef | ast.AsyncFunctionDef | ast.FunctionDef)]
+    offenders = [
+        (name, node.name)
+        for name, node in definitions
+        if not isinstance(node, ast.FunctionDef) or node.end_lineno - node.lineno >= PLOT_LINES
+    ]
+    assert offenders == []
+
+
+def test_imports_only_what_a_reader_has():
+    modules = [(name, alias.name) for name, node in nodes() if isinstance(node, ast.Import) for alias in node.names]
+    modules += [(name, node.module) for name, node in nodes() if isinstance(node, ast.ImportFrom)]
+    assert [(name, module) for name, module in modules if module.split(".")[0] not in IMPORTS] == []
+
+
+def test_what_it_takes_from_the_package_exists():
     """Names of wsis that a chapter imports, and those that it reads off imported modules; no cell is run."""
-    tree = ast.parse("\n".join(c.source for c in cells(name, "code")))
     modules, missing = {}, []
-    for node in (n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module.startswith("wsis")):
-        for alias in node.names:
-            found = getattr(importlib.import_module(node.module), alias.name, None)
-            if found is None and importlib.util.find_spec(f"{node.module}.{alias.name}"):
-                found = importlib.import_module(f"{node.module}.{alias.name}")
-            missing += [f"{node.module}.{alias.name}"] * (found is None)
-            if isinstance(found, types.ModuleType | types.FunctionType):
-                modules[alias.asname or alias.name] = found
-    for node in (n for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name)):
-        module = modules.get(node.value.id)
-        missing += [f"{node.value.id}.{node.attr}"] * (module is not None and not hasattr(module, node.attr))
-    assert not missing
+    for name, node in nodes():
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("wsis"):
+            for alias in node.names:
+                value = resolve(node.module, alias.name)
+                missing += [(name, f"{node.module}.{alias.name}")] * (value is None)
+                if isinstance(value, types.ModuleType | types.FunctionType):
+                    modules[name, alias.asname or alias.name] = value
+    for name, node in nodes():
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            module = modules.get((name, node.value.id))
+            missing += [(name, ast.unparse(node))] * (module is not None and not hasattr(module, node.attr))
+    assert missing == []
 
 
-def test_every_figure_is_followed_by_what_to_see_in_it(name):
-    all_cells = execute.read(name).cells
-    for cell, after in zip(all_cells, [*all_cells[1:], None], strict=True):
-        if cell.cell_type == "code" and "solution" not in tags(cell) and draws(cell):
-            assert after and after.source.startswith("**Takeaway.**"), cell.source
+def test_every_figure_is_followed_by_what_to_see_in_it():
+    offenders = []
+    for name in CHAPTERS:
+        all_cells = read(name).cells
+        for cell, after in zip(all_cells, [*all_cells[1:], None], strict=True):
+            figure = cell.cell_type == "code" and "solution" not in tags(cell) and draws(cell)
+            if figure and not (after and after.source.startswith("**Takeaway.**")):
+                offenders.append((name, cell.source))
+    assert offenders == []
 
 
-def test_every_exercise_has_a_solution(name):
-    text = "\n".join(c.source for c in cells(name, "markdown"))
-    exercises = re.findall(r"\{exercise(?:-start)?\}.*\n:label: (\S+)", text)
-    solutions = re.findall(r"\{solution(?:-start)?\} (\S+)", text)
-    assert sorted(exercises) == sorted(solutions)
-    assert len(re.findall(r"\{exercise(?:-start)?\}", text)) == len(exercises), "an exercise has no label"
+def test_every_exercise_has_a_solution():
+    exercises = {n: re.findall(r"\{exercise(?:-start)?\}.*\n:label: (\S+)", text(n)) for n in CHAPTERS}
+    solutions = {n: re.findall(r"\{solution(?:-start)?\} (\S+)", text(n)) for n in CHAPTERS}
+    assert [(n, exercises[n], solutions[n]) for n in CHAPTERS if sorted(exercises[n]) != sorted(solutions[n])] == []
+    count = {n: len(re.findall(r"\{exercise(?:-start)?\}", text(n))) for n in CHAPTERS}
+    assert [n for n in CHAPTERS if count[n] != len(exercises[n])] == [], "an exercise has no label"
 
 
-def test_links_lead_to_chapters_and_pages(name):
-    text = "\n".join(c.source for c in cells(name, "markdown"))
-    for target in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", text):
-        assert (execute.NOTEBOOKS / target).exists(), f"{target}: link to a .py beside it or to ../book/..."
+def test_links_lead_to_chapters_and_pages():
+    links = [(name, link) for name in CHAPTERS for link in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", text(name))]
+    offenders = [(name, link) for name, link in links if not (execute.NOTEBOOKS / link).exists()]
+    assert offenders == [], "link to a .py beside it or to ../book/..."
 
 
+@pytest.mark.parametrize("name", CHAPTERS)
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_runs_from_top_to_bottom(name, tmp_path):

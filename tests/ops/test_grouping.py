@@ -1,5 +1,6 @@
 """Centres and grouping on fields whose answer is known: discs, Gaussians, noise of known spread."""
 
+import itertools
 import math
 from itertools import accumulate, product
 
@@ -103,28 +104,34 @@ def test_no_gaussian_gives_zeros():
 # Peaks
 
 
-@pytest.mark.parametrize("kernel", [1, 3, 5, 15, 41])
-@pytest.mark.parametrize("shape", [(2, 37, 50), (1, 1, 1), (1, 6, 3)])
-def test_max_pool_equals_torch(kernel, shape):
-    values = torch.randn(shape, generator=torch.Generator().manual_seed(kernel))
-    expected = torch.nn.functional.max_pool2d(values, kernel, stride=1, padding=kernel // 2)
-    assert torch.equal(max_pool(values, kernel), expected)
+def test_max_pool_equals_torch():
+    offenders = []
+    for kernel, shape in itertools.product([1, 3, 5, 15, 41], [(2, 37, 50), (1, 1, 1), (1, 6, 3)]):
+        values = torch.randn(shape, generator=torch.Generator().manual_seed(kernel))
+        expected = torch.nn.functional.max_pool2d(values, kernel, stride=1, padding=kernel // 2)
+        if not torch.equal(max_pool(values, kernel), expected):
+            offenders.append((kernel, shape))
+    assert offenders == []
 
 
-@pytest.mark.parametrize("distance", [1, 2, 7, 20, 21, 60])
-def test_equal_peaks_survive_at_any_distance(distance):
-    heat = heat_of([[40, 20], [40, 20 + distance]], [1.0, 1.0], (80, 101))
-    found = find_centers(heat, torch.ones(1, 80, 101, dtype=torch.long), 0.1, 41)
-    assert found.position.tolist() == [[40, 20], [40, 20 + distance]]
+def test_equal_peaks_survive_at_any_distance():
+    peaks = {}
+    for distance in (1, 2, 7, 20, 21, 60):
+        heat = heat_of([[40, 20], [40, 20 + distance]], [1.0, 1.0], (80, 101))
+        centers = find_centers(heat, torch.ones(1, 80, 101, dtype=torch.long), 0.1, 41)
+        peaks[distance] = centers.position.tolist()
+    assert {d: p for d, p in peaks.items() if p != [[40, 20], [40, 20 + d]]} == {}
 
 
-@pytest.mark.parametrize("height", [0.9, 0.7, 0.5, 0.2])
-def test_unequal_peaks_survive_beyond_the_derived_distance(height):
-    bound = 20 + 6 * math.sqrt(2 * math.log(1 / height))
-    for distance in range(15, 60):
+def test_unequal_peaks_survive_beyond_the_derived_distance():
+    offenders = []
+    for height, distance in itertools.product([0.9, 0.7, 0.5, 0.2], range(15, 60)):
+        bound = 20 + 6 * math.sqrt(2 * math.log(1 / height))
         heat = heat_of([[30, 20], [30, 20 + distance]], [1.0, height], (61, 101))
-        found = find_centers(heat, torch.ones(1, 61, 101, dtype=torch.long), 0.1, 41)
-        assert len(found.score) == 1 + (distance > bound), distance
+        centers = find_centers(heat, torch.ones(1, 61, 101, dtype=torch.long), 0.1, 41)
+        if len(centers.score) != 1 + (distance > bound):
+            offenders.append((height, distance))
+    assert offenders == []
 
 
 @pytest.mark.parametrize("gap", [0, 1])
@@ -186,11 +193,11 @@ def test_even_kernel_is_refused():
 # Clustering
 
 
-@pytest.mark.parametrize(("y", "x"), [(12, 12), (9, 14), (3, 20)])
-def test_disc_gives_one_cluster_at_its_center(y, x):
-    found = cluster_centers(field([[y, x]], 25), whole(1, 25))
-    assert found.position.tolist() == [[y, x]]
-    assert (found.score.item(), found.clustered.item(), found.component.item()) == (1, True, 0)
+def test_disc_gives_one_cluster_at_its_center():
+    discs = [[12, 12], [9, 14], [3, 20]]
+    clusters = [cluster_centers(field([disc], 25), whole(1, 25)) for disc in discs]
+    assert [c.position.tolist() for c in clusters] == [[disc] for disc in discs]
+    assert [(c.score.item(), c.clustered.item(), c.component.item()) for c in clusters] == [(1, True, 0)] * 3
 
 
 @pytest.mark.parametrize(
@@ -211,21 +218,21 @@ def test_centers_between_pixels_are_mostly_accepted(inclusive, share):
     assert len(found.score) / len(centers) == pytest.approx(share, abs=0.01)
 
 
-@pytest.mark.parametrize(
-    ("tolerance", "inclusive", "count"), [(3, False, 0), (3, True, 1), (4, False, 1), (0, True, 0)]
-)
-def test_bounds_of_the_area_check(tolerance, inclusive, count):
+def test_bounds_of_the_area_check():
     offsets = torch.full((1, 2, 9, 9), 9.0)
     offsets[:, :, 1:5, 1:7] = 0  # 24 pixels
-    assert len(cluster_centers(offsets, whole(1, 9), tolerance=tolerance, inclusive=inclusive).score) == count
+    expected = {(3, False): 0, (3, True): 1, (4, False): 1, (0, True): 0}
+    clusters = {(t, i): cluster_centers(offsets, whole(1, 9), tolerance=t, inclusive=i) for t, i in expected}
+    assert {case: len(c.score) for case, c in clusters.items()} == expected
 
 
-@pytest.mark.parametrize("distance", [1, 2, 3, 4, 5, 6, 7, 12])
-def test_two_discs_merge_up_to_five_pixels(distance):
-    a, b = field([[20, 12], [20, 12 + distance]], 41)
-    offsets = torch.where(a.norm(dim=0) <= b.norm(dim=0), a, b)[None]
-    found = cluster_centers(offsets, whole(1, 41))
-    assert found.position.tolist() == ([[20, 12], [20, 12 + distance]] if distance >= 6 else [])
+def test_two_discs_merge_up_to_five_pixels():
+    clusters = {}
+    for distance in (1, 2, 3, 4, 5, 6, 7, 12):
+        a, b = field([[20, 12], [20, 12 + distance]], 41)
+        offsets = torch.where(a.norm(dim=0) <= b.norm(dim=0), a, b)[None]
+        clusters[distance] = cluster_centers(offsets, whole(1, 41)).position.tolist()
+    assert clusters == {d: [[20, 12], [20, 12 + d]] if d >= 6 else [] for d in clusters}
 
 
 @pytest.mark.parametrize(
