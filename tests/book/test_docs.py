@@ -33,12 +33,14 @@ def mentions(pattern):
 
 def test_make_targets_exist():
     targets = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.M))
-    assert [m for m in mentions(r"(?:`|^)(?:\w+=\w+ )?make ([a-z]+)") if m[1] not in targets] == []
+    offenders = [m for m in mentions(r"(?:`|^)(?:\w+=\w+ )?make ([a-z]+)") if m[1] not in targets]
+    assert not offenders, offenders
 
 
 def test_files_of_the_repository_that_are_named_exist():
     paths = mentions(r"`((?:book|notebooks|wsis|tests|benchmarks)/[\w./-]*)`")
-    assert [(name, path) for name, path in paths if not (ROOT / path).exists()] == []
+    offenders = [(name, path) for name, path in paths if not (ROOT / path).exists()]
+    assert not offenders, offenders
 
 
 def test_citations_are_in_the_bibliography():
@@ -72,7 +74,9 @@ def test_switches_of_the_fidelity_page_are_settings():
 
 def test_results_files_are_well_formed():
     results = {path.stem: pages.load(path) for path in sorted((ROOT / "book" / "results").glob("*.json"))}
-    assert results and [name for name, result in results.items() if not result["provenance"]] == []
+    assert results
+    offenders = [name for name, result in results.items() if not result["provenance"]]
+    assert not offenders, offenders
     offenders = [
         (name, row["name"], metric)
         for name, result in results.items()
@@ -80,7 +84,7 @@ def test_results_files_are_well_formed():
         for metric, value in row["ours"].items()
         if len(value["values"]) != row["n"] or value["mean"] != pytest.approx(sum(value["values"]) / row["n"])
     ]
-    assert offenders == []
+    assert not offenders, offenders
 
 
 def test_contents_list_exactly_what_there_is():
@@ -101,4 +105,4 @@ def test_command_lines_are_accepted():
                 command.make_context(command.name, words)
             except Exception as error:  # an unknown command or option, or a wrong value
                 offenders.append((name, line, repr(error)))
-    assert offenders == []
+    assert not offenders, offenders

@@ -65,13 +65,16 @@ def resolve(module, name):
 def test_starts_with_a_title_and_then_the_parameters():
     starts = {name: read(name).cells[:2] for name in CHAPTERS}
     titles = {name for name, (first, *_) in starts.items() if re.match(r"# \S.*\n\n\S", first.source)}
-    assert [n for n, (first, *_) in starts.items() if first.cell_type != "markdown" or n not in titles] == []
-    assert [n for n, (_, *second) in starts.items() if not second or "parameters" not in tags(second[0])] == []
+    offenders = [n for n, (first, *_) in starts.items() if first.cell_type != "markdown" or n not in titles]
+    assert not offenders, offenders
+    offenders = [n for n, (_, *second) in starts.items() if not second or "parameters" not in tags(second[0])]
+    assert not offenders, offenders
 
 
 def test_names_the_kernel_that_runs_it():
     kernels = {name: read(name).metadata["kernelspec"]["name"] for name in CHAPTERS}
-    assert {n: k for n, k in kernels.items() if k != "python3"} == {}  # else JupyterLab asks the reader
+    offenders = {n: k for n, k in kernels.items() if k != "python3"}  # else JupyterLab asks the reader
+    assert not offenders, offenders
 
 
 def test_has_the_parameters_that_every_chapter_has():
@@ -80,13 +83,16 @@ def test_has_the_parameters_that_every_chapter_has():
         if "parameters" in tags(cell):
             values[name].append(sorted(ast.unparse(ast.parse(cell.source)).splitlines()))
     expected = [sorted(f"{key} = {value!r}" for key, value in PARAMETERS.items())]
-    assert {name: lines for name, lines in values.items() if lines != expected} == {}
+    offenders = {name: lines for name, lines in values.items() if lines != expected}
+    assert not offenders, offenders
 
 
 def test_code_is_python_in_short_cells():
     sources = [(name, cell.source) for name, cell in cells("code")]
-    assert [(name, source) for name, source in sources if not is_python(source)] == []
-    assert [(n, s) for n, s in sources if len([line for line in s.splitlines() if line.strip()]) > LINES] == []
+    offenders = [(name, source) for name, source in sources if not is_python(source)]
+    assert not offenders, offenders
+    offenders = [(n, s) for n, s in sources if len([line for line in s.splitlines() if line.strip()]) > LINES]
+    assert not offenders, offenders
 
 
 def test_defines_nothing_but_short_plot_functions():
@@ -96,13 +102,14 @@ def test_defines_nothing_but_short_plot_functions():
         for name, node in definitions
         if not isinstance(node, ast.FunctionDef) or node.end_lineno - node.lineno >= PLOT_LINES
     ]
-    assert offenders == []
+    assert not offenders, offenders
 
 
 def test_imports_only_what_a_reader_has():
     modules = [(name, alias.name) for name, node in nodes() if isinstance(node, ast.Import) for alias in node.names]
     modules += [(name, node.module) for name, node in nodes() if isinstance(node, ast.ImportFrom)]
-    assert [(name, module) for name, module in modules if module.split(".")[0] not in IMPORTS] == []
+    offenders = [(name, module) for name, module in modules if module.split(".")[0] not in IMPORTS]
+    assert not offenders, offenders
 
 
 def test_what_it_takes_from_the_package_exists():
@@ -119,7 +126,7 @@ def test_what_it_takes_from_the_package_exists():
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             module = modules.get((name, node.value.id))
             missing += [(name, ast.unparse(node))] * (module is not None and not hasattr(module, node.attr))
-    assert missing == []
+    assert not missing, missing
 
 
 def test_every_figure_is_followed_by_what_to_see_in_it():
@@ -130,21 +137,23 @@ def test_every_figure_is_followed_by_what_to_see_in_it():
             figure = cell.cell_type == "code" and "solution" not in tags(cell) and draws(cell)
             if figure and not (after and after.source.startswith("**Takeaway.**")):
                 offenders.append((name, cell.source))
-    assert offenders == []
+    assert not offenders, offenders
 
 
 def test_every_exercise_has_a_solution():
     exercises = {n: re.findall(r"\{exercise(?:-start)?\}.*\n:label: (\S+)", text(n)) for n in CHAPTERS}
     solutions = {n: re.findall(r"\{solution(?:-start)?\} (\S+)", text(n)) for n in CHAPTERS}
-    assert [(n, exercises[n], solutions[n]) for n in CHAPTERS if sorted(exercises[n]) != sorted(solutions[n])] == []
+    offenders = [(n, exercises[n], solutions[n]) for n in CHAPTERS if sorted(exercises[n]) != sorted(solutions[n])]
+    assert not offenders, offenders
     count = {n: len(re.findall(r"\{exercise(?:-start)?\}", text(n))) for n in CHAPTERS}
-    assert [n for n in CHAPTERS if count[n] != len(exercises[n])] == [], "an exercise has no label"
+    offenders = [n for n in CHAPTERS if count[n] != len(exercises[n])]
+    assert not offenders, f"an exercise has no label: {offenders}"
 
 
 def test_links_lead_to_chapters_and_pages():
     links = [(name, link) for name in CHAPTERS for link in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", text(name))]
     offenders = [(name, link) for name, link in links if not (execute.NOTEBOOKS / link).exists()]
-    assert offenders == [], "link to a .py beside it or to ../book/..."
+    assert not offenders, f"link to a .py beside it or to ../book/...: {offenders}"
 
 
 @pytest.mark.parametrize("name", CHAPTERS)

@@ -61,7 +61,7 @@ def test_tiny_is_the_same_algorithm():
         differing = {name for name in full if full[name] != tiny[name]}
         if not differing or differing - scales:
             offenders[method.__name__] = sorted(differing - scales) or "TINY is as large as FULL"
-    assert offenders == {}
+    assert not offenders, offenders
 
 
 def test_changed_reaches_into_groups():
@@ -167,5 +167,7 @@ def test_sources_has_one_row_per_setting():
 
 def test_presets_survive_json():
     presets = [(m.__name__, scale, m.FULL, getattr(m, scale)) for m in METHOD_CONFIGS for scale in ("FULL", "TINY")]
-    assert [(name, scale) for name, scale, full, p in presets if changed(full, **flatten(p)) != p] == []
-    assert [(name, scale) for name, scale, _, p in presets if set(to_dict(p)) != {f.name for f in fields(p)}] == []
+    offenders = [(name, scale) for name, scale, full, p in presets if changed(full, **flatten(p)) != p]
+    assert not offenders, offenders
+    offenders = [(name, scale) for name, scale, _, p in presets if set(to_dict(p)) != {f.name for f in fields(p)}]
+    assert not offenders, offenders

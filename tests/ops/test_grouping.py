@@ -111,7 +111,7 @@ def test_max_pool_equals_torch():
         expected = torch.nn.functional.max_pool2d(values, kernel, stride=1, padding=kernel // 2)
         if not torch.equal(max_pool(values, kernel), expected):
             offenders.append((kernel, shape))
-    assert offenders == []
+    assert not offenders, offenders
 
 
 def test_equal_peaks_survive_at_any_distance():
@@ -120,7 +120,8 @@ def test_equal_peaks_survive_at_any_distance():
         heat = heat_of([[40, 20], [40, 20 + distance]], [1.0, 1.0], (80, 101))
         centers = find_centers(heat, torch.ones(1, 80, 101, dtype=torch.long), 0.1, 41)
         peaks[distance] = centers.position.tolist()
-    assert {d: p for d, p in peaks.items() if p != [[40, 20], [40, 20 + d]]} == {}
+    offenders = {d: p for d, p in peaks.items() if p != [[40, 20], [40, 20 + d]]}
+    assert not offenders, offenders
 
 
 def test_unequal_peaks_survive_beyond_the_derived_distance():
@@ -131,7 +132,7 @@ def test_unequal_peaks_survive_beyond_the_derived_distance():
         centers = find_centers(heat, torch.ones(1, 61, 101, dtype=torch.long), 0.1, 41)
         if len(centers.score) != 1 + (distance > bound):
             offenders.append((height, distance))
-    assert offenders == []
+    assert not offenders, offenders
 
 
 @pytest.mark.parametrize("gap", [0, 1])

@@ -211,7 +211,7 @@ def test_pixels_beyond_the_border_are_those_of_numpys_pad(tight):
             "valid": np.array_equal(crop.valid.numpy(), inside[y, x] | (fill == "wrap")),
         }
         offenders += [(window, fill, part) for part, passes in checks.items() if not passes]
-    assert offenders == []
+    assert not offenders, offenders
 
 
 @pytest.mark.parametrize("fill", ["reflect", "wrap"])
@@ -248,7 +248,7 @@ def test_extreme_points_stay_on_their_object():
             "out of order": xy[0, 1] == top and xy[1, 0] == left and xy[2, 1] == bottom and xy[3, 0] == right,
         }
         offenders += [(*case, problem) for problem, passes in checks.items() if not passes]
-    assert offenders == []
+    assert not offenders, offenders
 
 
 def test_mask_and_image_move_together():
@@ -259,7 +259,7 @@ def test_mask_and_image_move_together():
         both, either = (bright & crop.truth.masks[0]).sum(), (bright | crop.truth.masks[0]).sum()
         if both / either <= 0.85 or (crop.truth.masks[0] & ~crop.valid).any():
             offenders.append((*case, float(both / either)))
-    assert offenders == []
+    assert not offenders, offenders
 
 
 def test_a_mirrored_crop_is_the_other_flipped(monkeypatch):
@@ -491,7 +491,8 @@ def test_masks_of_random_pixels_come_back_where_crops_are_large(seed, density):
 
 def test_unusual_objects_come_back():
     pasted = {name: round_trip(picture(mask[None]), replace(CFG, crop=256)) for name, mask in OBJECTS.items()}
-    assert [name for name, mask in OBJECTS.items() if not torch.equal(pasted[name], mask[None])] == []
+    offenders = [name for name, mask in OBJECTS.items() if not torch.equal(pasted[name], mask[None])]
+    assert not offenders, offenders
 
 
 def test_pasting_is_interpolation_to_the_window_cut_to_the_image():
