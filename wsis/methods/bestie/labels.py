@@ -190,8 +190,8 @@ def _majority(regions: Tensor, count: int, classes: Tensor, num_classes: int) ->
 def refined_labels(outputs: Outputs, semantic_maps: ClassMaps | None, tags: Tags, cfg: BestieConfig) -> InstanceMap:
     """Instance labels from the network's own maps (supp. Listing 5); scores are center score x class probability.
 
-    semantic_maps: the foreground; None, or `refine.foreground = "prediction"`, takes the predicted one. Components of more
-    than `refine.max_instances` centers are left out. A region whose center was grouped elsewhere takes its component's.
+    semantic_maps: the foreground; None, or `refine.foreground = "prediction"`, takes the predicted one. Components of more than
+    `refine.max_instances` centers are left out. A region whose center was grouped elsewhere gets the component's centroid.
     """
     classes = None
     if semantic_maps is not None and cfg.refine.foreground == "labels":

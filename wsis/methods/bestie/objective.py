@@ -19,7 +19,7 @@ from wsis.ops.losses import hard_cross_entropy
 
 
 class Targets(NamedTuple):
-    """Dense targets: center in [0, 1], C channels or one; offset (dy, dx) in pixels; weight in [0, 1]; 0 where unlabeled."""
+    """Dense targets: center in [0, 1], C channels or one; offset (dy, dx) in pixels and weight in [0, 1], 0 where unlabeled."""
 
     center: Maps
     offset: Float[Tensor, "B 2 H W"]
