@@ -1,8 +1,4 @@
-"""Data sets: the embedded world, COCO-format folders and folders of class maps.
-
-What is read and written is checked here. Transforms move an image together with its labels; wrappers map, cache or label
-the samples of a data set.
-"""
+"""Data sets: the embedded world, COCO-format folders and folders of class maps; what is read and written is checked here."""
 
 from wsis.data.checks import near_object
 from wsis.data.coco import CocoFolder, write_dataset

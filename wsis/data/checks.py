@@ -20,14 +20,13 @@ SIDES = (("top", 1, 1), ("left", 0, 1), ("bottom", 1, -1), ("right", 0, -1))  # 
 
 
 def read_coco(path: Path | str, drop_invalid: bool = False) -> tuple[Entry, list[str]]:
-    """A COCO JSON whose structure, ids, shapes and weak labels are sound, and the messages of what was dropped.
+    """Read a COCO JSON whose structure, ids, shapes and weak labels are sound; also return messages of what was dropped.
 
-    Args:
-        drop_invalid: leave out annotations with an unusable shape (COCO and LVIS hold a few) instead of raising.
+    drop_invalid: leave out annotations with an unusable shape (COCO and LVIS hold a few) instead of raising.
 
     Raises:
-        DataError: not COCO, duplicate or dangling ids, unusable shapes.
-        AnnotationError: a weak label outside its image, in the wrong order, or of a class that is not there.
+        DataError: the file is not COCO, has duplicate or dangling ids, or unusable shapes.
+        AnnotationError: a weak label is outside its image, in the wrong order, or of a class that is not there.
     """
     coco = read_json(path)
     images, categories = _check_structure(coco, path)
@@ -51,12 +50,12 @@ def read_coco(path: Path | str, drop_invalid: bool = False) -> tuple[Entry, list
 
 
 def file_name(image: Entry) -> str:
-    """The name of an image's file; LVIS gives only its address."""
+    """Return the name of an image's file; LVIS gives only its address."""
     return image.get("file_name") or image.get("coco_url", "").rsplit("/", 1)[-1]
 
 
 def _check_structure(coco: Any, path: Path | str) -> tuple[dict[int, Entry], dict[int, Entry]]:
-    """The images and the categories by their ids; raises what `read_coco` does."""
+    """Return the images and the categories by their ids."""
     if isinstance(coco, list):
         raise DataError(f"{path} is a list (COCO results?), not a COCO data set; it needs {', '.join(SECTIONS)}")
     missing = [s for s in SECTIONS if not isinstance(coco, dict) or not isinstance(coco.get(s), list)]
@@ -91,7 +90,7 @@ def _check_structure(coco: Any, path: Path | str) -> tuple[dict[int, Entry], dic
 
 
 def shape_problem(annotation: Entry, height: int, width: int) -> str | None:
-    """What is wrong with an annotation's box or mask, with the remedy; None if they are sound or missing."""
+    """Say what is wrong with an annotation's box or mask, and the remedy; None if they are sound or missing."""
     box, shape = annotation.get("bbox"), annotation.get("segmentation")
     if box is not None:
         if not _are_numbers(box, 4):
@@ -128,7 +127,7 @@ def _run_length_problem(shape: Entry, height: int, width: int) -> str | None:
 
 
 def _click_problem(annotation: Entry, height: int, width: int) -> str | None:
-    """What is wrong with an annotation's `point` or `extreme_points`, with the remedy; None if nothing is."""
+    """Say what is wrong with an annotation's `point` or `extreme_points`, and the remedy; None if nothing is."""
     point, extreme = annotation.get("point"), annotation.get("extreme_points")
     pairs = isinstance(extreme, list) and all(isinstance(p, list) and len(p) == 2 for p in extreme)
     if extreme is not None and (not pairs or len(extreme) != 4):
@@ -161,9 +160,8 @@ def _are_numbers(values: Any, length: int) -> bool:
 
 
 def near_object(masks: Tensor, points: Tensor, tolerance: int = 1) -> Tensor:
-    """Whether points lie on their object or at most `tolerance` pixels (in x and in y) beside it: bool [K, P].
-
-    masks: bool [K, H, W]. points: float [K, P, 2], (x, y) pixels with pixel centers at integers.
+    """Say whether points float [K, P, 2] lie on their object, bool [K, H, W], or at most `tolerance` pixels (in x and in
+    y) beside it: bool [K, P]. Points are (x, y) pixels with pixel centers at integers.
     """
     height, width = masks.shape[-2:]
     reach = torch.arange(-tolerance, tolerance + 1, device=masks.device)
@@ -175,11 +173,7 @@ def near_object(masks: Tensor, points: Tensor, tolerance: int = 1) -> Tensor:
 
 
 def replace_weak_labels(coco: Entry, path: Path | str, weak_path: Path | str) -> Entry:
-    """`coco` with the weak labels of another COCO JSON in place of its own.
-
-    Raises:
-        AnnotationError: images, categories or annotations that are not those of `coco`.
-    """
+    """Return `coco` with the weak labels of another COCO JSON; raises AnnotationError if their images or ids differ."""
     weak, _ = read_coco(weak_path, drop_invalid=True)
     names = {c["id"]: c["name"] for c in coco["categories"]}
     for category in weak["categories"]:

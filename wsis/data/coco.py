@@ -4,8 +4,7 @@
     FOLDER/semantic/<split>/*.png
 
 Weak labels are `point` [x, y] and `extreme_points` (top, left, bottom, right) of an annotation and `tags` (category ids)
-of an image; coordinates are pixels with centers at integers. Masks refer to the pixels as stored: images are never
-turned by their EXIF orientation.
+of an image; coordinates are pixels with centers at integers. Images are never turned by their EXIF orientation.
 """
 
 from collections import defaultdict
@@ -33,7 +32,7 @@ class CocoFolder:
     """One split of a data set in COCO format; labels are 0..C-1 in the order of the category ids.
 
     Args:
-        weak: a COCO JSON whose weak labels replace those of the data set. Its annotations are matched by id; new ids are
+        weak: a COCO JSON whose weak labels replace those of the data set. Annotations are matched by id; new ids are
             objects without a mask. Without instances_<split>.json it describes the whole split.
         drop_invalid: leave out annotations with an unusable shape; `dropped` then has their messages.
 
@@ -92,12 +91,12 @@ class CocoFolder:
         )
 
     def extreme_points(self, index: int, truth: Instances | None = None) -> ExtremePoints | None:
-        """The extreme points of one image, from the JSON alone; checked against the true masks where these are given."""
+        """Read the extreme points of one image from the JSON alone; they are checked against `truth` where it is given."""
         clicks = self._clicks(self.images[index], truth, "extreme_points")
         return None if clicks is None else ExtremePoints(xy=clicks[0], labels=clicks[1], ids=clicks[2])
 
     def check(self) -> None:
-        """Read every sample; raises DataError, see `read_all`."""
+        """Read every sample, as `read_all` does."""
         read_all(self, self.path)
 
     def _labels(self, category_ids: Sequence[int]) -> Tensor:
@@ -121,7 +120,7 @@ class CocoFolder:
         return truth[filled]
 
     def _clicks(self, record: Entry, truth: Instances | None, key: str) -> tuple[Tensor, Tensor, Tensor] | None:
-        """(xy, labels, ids) of the clicks of one kind, each on its object; None if the data set has none."""
+        """Return (xy, labels, ids) of the clicks of one kind, each on its object; None if the data set has none."""
         if key not in self._present:
             return None
         clicked = [a for a in self._annotations[record["id"]] if a.get(key) is not None]
@@ -140,7 +139,7 @@ class CocoFolder:
         return xy, self._labels([a["category_id"] for a in clicked]), ids
 
     def _map_values(self, names: Path) -> Tensor | None:
-        """What the values in semantic/<split> mean as classes; stuff is background."""
+        """Say what the values in semantic/<split> mean as classes; stuff is background."""
         if not self.map_folder.is_dir():
             return None
         stuff = [c["id"] for c in read_json(names)] if names.exists() else []
@@ -159,10 +158,9 @@ class CocoFolder:
 def write_dataset(
     dataset: Dataset, folder: Path | str, split: str, category_ids: Sequence[int] = (), *, overwrite: bool = False
 ) -> None:
-    """Write any data set with true masks as one split that `CocoFolder` reads: PNG images, JSON, label PNGs.
+    """Write any data set with true masks, and its weak labels, as one split that `CocoFolder` reads, whole or not at all.
 
-    Weak labels of the samples go along. What is interrupted leaves no split. category_ids: the id of each label; by
-    default those of the data set.
+    category_ids: the id of each label; by default those of the data set.
 
     Raises:
         DataError: the split is there already and `overwrite` is not set.

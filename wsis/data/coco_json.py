@@ -14,22 +14,19 @@ Records = list[dict[str, Any]]
 
 
 def categories(classes: Sequence[str], category_ids: Sequence[int] | None = None) -> Records:
-    """COCO's category list; without `category_ids` class label i gets id i + 1."""
+    """Return COCO's category list; without `category_ids` class label i gets id i + 1."""
     ids = range(1, len(classes) + 1) if category_ids is None else category_ids
     return [{"id": i, "name": name} for i, name in zip(ids, classes, strict=True)]
 
 
 def image_record(sample: Sample) -> dict[str, Any]:
-    """COCO's entry for the image of a sample."""
     height, width = sample.size
     return {"id": sample.image_id, "file_name": sample.file_name, "width": width, "height": height}
 
 
 def annotation_records(instances: Instances, image_id: int, category_ids: Sequence[int] | None = None) -> Records:
-    """COCO annotations (run length, area, box, iscrowd, score) of one image; masks without a pixel are left out.
-
-    `id` is the instance's id, or 0 where it has none: `instances_json` numbers those. `category_ids[label]` is the
-    category, by default label + 1.
+    """Describe one image's instances as COCO annotations; masks without a pixel are left out. `id` is 0 where an instance
+    has none; the category is `category_ids[label]`, by default label + 1.
     """
     rles: Any = encode_masks(instances.masks)
     if not rles:
@@ -55,7 +52,7 @@ def annotation_records(instances: Instances, image_id: int, category_ids: Sequen
 def result_records(
     instances: Instances, image_id: int, category_ids: Sequence[int] | None = None, file_name: str = ""
 ) -> Records:
-    """COCO results of one image, with `file_name` where given; empty masks are left out."""
+    """Describe one image's instances as COCO results, with `file_name` where given; empty masks are left out."""
     keys = ("image_id", "category_id", "segmentation", "score")
     extra = {"file_name": file_name} if file_name else {}
     return [{k: r[k] for k in keys} | extra for r in annotation_records(instances, image_id, category_ids)]
@@ -64,7 +61,7 @@ def result_records(
 def instances_json(
     images: Iterable[dict[str, Any]], annotations: Iterable[dict[str, Any]], categories: Iterable[dict[str, Any]]
 ) -> dict[str, Any]:
-    """A COCO data set; annotations keep their ids if all are known and unique, else they count from 1."""
+    """Assemble a COCO data set; annotations keep their ids if all are known and unique, else they count from 1."""
     annotations = list(annotations)
     ids = {a["id"] for a in annotations}
     if len(ids) < len(annotations) or 0 in ids:
@@ -78,7 +75,7 @@ def write_instances(
     classes: Sequence[str],
     category_ids: Sequence[int] | None = None,
 ) -> int:
-    """Write the masks of many images as one COCO data set, whole or not at all; the number of annotations."""
+    """Write the masks of many images as one COCO data set, whole or not at all, and return the number of annotations."""
     images, annotations = [], []
     for sample, instances in predictions:
         images.append(image_record(sample))

@@ -15,11 +15,7 @@ EIGHT_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", 
 
 
 def read_image(path: Path | str) -> Tensor:
-    """An image of any 8-bit mode as RGB, uint8 [3, H, W].
-
-    Raises:
-        DataError: missing, truncated, not an image, or more than 8 bits per channel.
-    """
+    """Read an image as RGB, uint8 [3, H, W]; raises DataError if it is missing, unreadable, or above 8 bits per channel."""
     try:
         with Image.open(path) as image:
             if image.mode not in EIGHT_BIT:
@@ -33,10 +29,8 @@ def read_image(path: Path | str) -> Tensor:
 
 
 class ImageFolder:
-    """The images of one folder in the order of their names, without labels; `image_id` counts from 1.
-
-    Raises:
-        DataError: no image in the folder; on reading, an image that is unreadable.
+    """The images of one folder in the order of their names, without labels; `image_id` counts from 1. Raises DataError if
+    there is none or, on reading, if one is unreadable.
     """
 
     classes: tuple[str, ...] = ()
@@ -51,7 +45,7 @@ class ImageFolder:
             raise DataError(f"{self.folder} holds no image; known suffixes are {', '.join(SUFFIXES)}")
 
     def stems(self) -> list[str]:
-        """The names without their suffixes; raises DataError if two images share one."""
+        """Return the names without their suffixes; a DataError says if two images share one."""
         stems = [path.stem for path in self.paths]
         if len(set(stems)) < len(stems):
             raise DataError(f"{self.folder}: two images share a name but for the suffix; rename one")

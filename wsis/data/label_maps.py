@@ -17,19 +17,17 @@ UNKNOWN = -1
 
 
 def value_table(values: Mapping[int, int]) -> Tensor:
-    """What the stored values 0..255 of a label PNG mean: int16 [256], -1 for those that mean nothing."""
+    """Tabulate what the stored values 0..255 of a label PNG mean: int16 [256], -1 for those that mean nothing."""
     table = torch.full((256,), UNKNOWN, dtype=torch.int16)
     table[list(values)] = torch.tensor(list(values.values()), dtype=torch.int16)
     return table
 
 
 def read_values(path: Path, size: tuple[int, int] | None, table: Tensor, remedy: str) -> Tensor:
-    """A class map uint8 [H, W]: the values of a label PNG, replaced by those of a `value_table`.
+    """Read a label PNG as a class map uint8 [H, W], its values replaced by those of a `value_table`.
 
-    size: (height, width) of the image; None if it is not to be checked. remedy: ends the message "value 3 is ...".
-
-    Raises:
-        DataError: missing, unreadable, of another size, or with a value that means nothing.
+    size: (height, width) of the image; None is not checked. remedy: the end of the message "value 3 is ...". Raises
+    DataError if the file is missing, unreadable, of another size, or has a value that means nothing.
     """
     values = read_label_map(path)
     if size is not None and values.shape != size:
@@ -42,13 +40,13 @@ def read_values(path: Path, size: tuple[int, int] | None, table: Tensor, remedy:
 
 
 def read_class_map(path: Path, size: tuple[int, int], classes: int) -> Tensor:
-    """A class map of 0, 1..`classes` and 255 for an image of `size` (height, width); raises what `read_values` does."""
+    """Read a class map of 0, 1..`classes` and 255 for an image of `size` (height, width), with the errors of `read_values`."""
     table = value_table({v: v for v in (*range(classes + 1), IGNORE)})
     return read_values(path, size, table, f"no class; class maps hold 0, 1..{classes} and {IGNORE}")
 
 
 def palette() -> list[int]:
-    """768 numbers, RGB for 0..255: background dark, ignore light gray, classes by the golden angle of hue."""
+    """Return 768 numbers, RGB for 0..255: background dark, ignore light gray, classes by the golden angle of hue."""
     hues = ((0.55 + 0.618034 * i, (0.58, 0.44, 0.72)[i % 3]) for i in range(1, IGNORE))
     colors = [(0.12, 0.13, 0.16), *(colorsys.hls_to_rgb(h, l, 0.62) for h, l in hues), (0.88, 0.88, 0.86)]
     return [round(255 * channel) for color in colors for channel in color]
@@ -58,12 +56,7 @@ PALETTE = palette()
 
 
 def write_label_map(path: Path | str, label_map: Tensor) -> None:
-    """Write integers 0..255 [H, W] as a PNG whose pixels are the values and whose colors are for the eye.
-
-    Raises:
-        DataError: values that do not fit in 8 bits.
-        DiskSpaceError: the disk is full.
-    """
+    """Write integers [H, W] as a PNG with colors for the eye; raises DataError beyond 0..255, DiskSpaceError on a full disk."""
     values = label_map.cpu().numpy()
     if values.size and (values.min() < 0 or values.max() > IGNORE):
         raise DataError(f"{path}: label {values.min()}..{values.max()} does not fit a label PNG; use 0..255")
@@ -74,11 +67,7 @@ def write_label_map(path: Path | str, label_map: Tensor) -> None:
 
 
 def read_label_map(path: Path | str) -> Tensor:
-    """The values of a label PNG, uint8 [H, W], whatever its palette.
-
-    Raises:
-        DataError: missing, unreadable, or an image in colors instead of values.
-    """
+    """Read the values of a label PNG, uint8 [H, W]; raises DataError if it is missing, unreadable or in colors."""
     try:
         with Image.open(path) as image:
             if image.mode not in ("P", "L", "1"):

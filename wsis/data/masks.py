@@ -12,7 +12,7 @@ from wsis.core.types import BACKGROUND, IGNORE, Instances
 
 
 def box_pixels(boxes: Tensor, size: tuple[int, ...] | torch.Size) -> Tensor:
-    """The pixels of half-open xyxy boxes [..., 4] in an image of `size` (H, W), as filled masks: bool [..., H, W]."""
+    """Fill half-open xyxy boxes [..., 4] in an image of `size` (H, W): bool [..., H, W]."""
     y, x = (torch.arange(side, device=boxes.device) + 0.5 for side in size)
     left, top, right, bottom = boxes[..., None].unbind(-2)
     rows, columns = (y >= top) & (y < bottom), (x >= left) & (x < right)
@@ -20,7 +20,7 @@ def box_pixels(boxes: Tensor, size: tuple[int, ...] | torch.Size) -> Tensor:
 
 
 def encode_masks(masks: Tensor) -> list[dict[str, Any]]:
-    """Compressed run lengths of masks bool [K, H, W], with `counts` as text, as JSON needs it."""
+    """Encode masks bool [K, H, W] as compressed run lengths, with `counts` as text, as JSON needs it."""
     # pycocotools wants [H, W, K] with y running fastest, which is the memory of a [K, W, H] array
     columns = masks.to("cpu", torch.uint8).transpose(1, 2).contiguous().numpy()
     runs: Any = coco_mask.encode(columns.transpose(2, 1, 0))
@@ -28,7 +28,7 @@ def encode_masks(masks: Tensor) -> list[dict[str, Any]]:
 
 
 def decode_masks(segmentations: Sequence[Any], height: int, width: int) -> Tensor:
-    """Masks bool [K, H, W] of COCO segmentations of any kind that passed `checks.shape_problem`."""
+    """Decode COCO segmentations of any kind that passed `checks.shape_problem`: bool [K, H, W]."""
     if not segmentations:
         return torch.zeros(0, height, width, dtype=torch.bool)
     runs: Any = [compressed(s, height, width) for s in segmentations]
@@ -37,7 +37,7 @@ def decode_masks(segmentations: Sequence[Any], height: int, width: int) -> Tenso
 
 
 def compressed(segmentation: Any, height: int, width: int) -> Any:
-    """One COCO segmentation of any kind as a compressed run length, the parts of an object joined."""
+    """Turn one COCO segmentation of any kind into a compressed run length, in which the parts of the object are joined."""
     if isinstance(segmentation, list):
         return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
     if isinstance(segmentation["counts"], list):
@@ -46,9 +46,8 @@ def compressed(segmentation: Any, height: int, width: int) -> Any:
 
 
 def run_total(counts: list[int] | str) -> int | None:
-    """How many pixels a run length covers; None where it is damaged: cut within a number, or a negative run.
-
-    pycocotools fills what a short run length leaves open with whatever is in memory: check this first.
+    """Count the pixels of a run length; None if it is cut within a number, or a run is negative. Check it before decoding:
+    pycocotools fills what a short run length leaves open with whatever is in memory.
     """
     runs = np.array(counts, dtype=np.int64) if isinstance(counts, list) else _parse(counts)
     if runs is None or (runs < 0).any():
@@ -57,7 +56,7 @@ def run_total(counts: list[int] | str) -> int | None:
 
 
 def paint_semantic(instances: Instances) -> Tensor:
-    """The class map uint8 [H, W] of instances: smaller objects on top, crowds (255) below all others."""
+    """Paint instances as a class map uint8 [H, W]: smaller objects lie on top, crowds (255) below all others."""
     masks = instances.masks
     area = masks.flatten(1).sum(1) + instances.crowd * masks[0:1].numel()
     order = area.argsort(stable=True)
@@ -69,7 +68,7 @@ def paint_semantic(instances: Instances) -> Tensor:
 
 
 def _parse(text: str) -> np.ndarray | None:
-    """The runs in COCO's text: letters of 5 bits and one for "more follow"; from the third on, less the last but one."""
+    """Read COCO's text: a number is letters of 5 bits with one for "more follow"; from the third on, less the last but one."""
     codes = np.frombuffer(text.encode("utf-8"), dtype=np.uint8).astype(np.int64) - 48
     if len(codes) == 0 or (codes < 0).any() or (codes > 63).any() or codes[-1] & 32:
         return None
@@ -87,12 +86,12 @@ def _parse(text: str) -> np.ndarray | None:
 
 
 def tags_from_labels(labels: Tensor, num_classes: int) -> Tensor:
-    """Which classes occur: int64 [K] in 0..C-1 -> bool [C]."""
+    """Say which classes occur among labels int64 [K] in 0..C-1: bool [C]."""
     tags = torch.zeros(num_classes, dtype=torch.bool, device=labels.device)
     tags[labels] = True
     return tags
 
 
 def tags_from_map(class_map: Tensor, num_classes: int) -> Tensor:
-    """Which classes have a pixel: class map uint8 [H, W] -> bool [C]; 0 and 255 are none."""
+    """Say which classes have a pixel in a class map uint8 [H, W]: bool [C]; 0 and 255 are no classes."""
     return torch.bincount(class_map.flatten(), minlength=256)[1 : num_classes + 1] > 0

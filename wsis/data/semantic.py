@@ -34,16 +34,14 @@ UNLABELLED = "brick"
 class SemanticFolder:
     """One split of a semantic data set; labels are 0..C-1 in the order of the category ids, images in that of names.
 
-    Samples have image, true_semantic (void is 255) and tags; `image_id` counts from 1.
-
     Args:
         tags: a COCO JSON with `tags` (category ids) of every image. Without it tags are those of the label PNGs, which
-            then must show the novel classes too. Novel pixels may be 0 where tags are given; train with the tags of
+            then must show the novel classes too. Where tags are given, novel pixels may be 0; train with the tags of
             images then, as crops cannot tell theirs.
 
     Raises:
-        DataError: no images, an image without a label PNG, category ids or names that are wrong or occur twice;
-            on reading, or by `check`: unreadable files, sizes that differ, values that are no category.
+        DataError: there are no images, a label PNG is missing, or category ids or names are wrong or occur twice; on
+            reading, or by `check`: files are unreadable, sizes differ, values are no category.
     """
 
     def __init__(self, folder: Path | str, split: str = "train", tags: Path | str | None = None) -> None:
@@ -69,11 +67,11 @@ class SemanticFolder:
         return replace(sample, true_semantic=true_semantic, tags=tags)
 
     def tags(self, index: int) -> Tensor:
-        """The tags of one image, bool [C], without reading it."""
+        """Return the tags of one image, bool [C], without reading the image."""
         return tags_from_map(self._class_map(index), len(self.classes)) if self._tags is None else self._tags[index]
 
     def check(self) -> None:
-        """Read every sample; raises DataError, see `read_all`."""
+        """Read every sample, as `read_all` does."""
         read_all(self, self.map_paths[0].parent)
 
     def _class_map(self, index: int, size: tuple[int, int] | None = None) -> Tensor:
@@ -97,8 +95,8 @@ class SemanticFolder:
 class SemanticWorld:
     """The embedded world with a class for every pixel that has one; samples carry no instances.
 
-    layout: "coco", objects and then stuff, no pixel without a class; or "ade", another list: in the order of names, with
-    kinds of stuff merged (`MERGED`) and one without a class (`UNLABELLED`).
+    layout: "coco" has objects and then stuff, and no pixel without a class; "ade" is in the order of names, with kinds of
+    stuff merged (`MERGED`) and one without a class (`UNLABELLED`).
     """
 
     def __init__(self, world: World, layout: Literal["coco", "ade"] = "coco") -> None:
@@ -120,10 +118,8 @@ class SemanticWorld:
 
 
 def read_categories(path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Names and ids of a categories.json, in ascending order of the ids; entry 0, "unlabelled", is left out.
-
-    Raises:
-        DataError: not a list of {"id", "name"}, no class, ids beyond 254, or an id or a name that occurs twice.
+    """Read names and ids of a categories.json by ascending id, without entry 0, "unlabelled"; raises DataError if it is
+    not a list of {"id", "name"}, has no class, ids beyond 254, or an id or a name twice.
     """
     try:
         pairs = sorted((int(c["id"]), str(c["name"])) for c in read_json(path) if c["id"] != BACKGROUND)
@@ -139,9 +135,7 @@ def read_categories(path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
 
 
 def write_semantic(dataset: Dataset, folder: Path | str, split: str, *, overwrite: bool = False) -> None:
-    """Write any data set with true class maps as one split that `SemanticFolder` reads, and `CocoFolder` too.
-
-    What is interrupted leaves no split.
+    """Write any data set with true class maps as one split that `SemanticFolder` and `CocoFolder` read, whole or not.
 
     Raises:
         DataError: the split is there already and `overwrite` is not set, or the folder has other classes.
@@ -152,7 +146,7 @@ def write_semantic(dataset: Dataset, folder: Path | str, split: str, *, overwrit
 
 
 def write_categories(path: Path, classes: Sequence[str], ids: Sequence[int]) -> None:
-    """Write a categories.json, or find the same there; raises DataError if it has other classes."""
+    """Write a categories.json, or find the same there; a DataError says if it has other classes."""
     if path.exists() and read_categories(path) != (tuple(classes), tuple(ids)):
         raise DataError(f"{path} has other classes; choose another folder")
     if not path.exists():

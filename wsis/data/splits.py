@@ -26,13 +26,13 @@ WORLD_SPLIT = "random:0.25:48"
 
 
 def find_split(name: str, classes: Sequence[str]) -> tuple[int, ...]:
-    """The novel labels of a split, in ascending order.
+    """Return the novel labels of a split, in ascending order.
 
-    `random:SHARE:SEED` draws by the names alone: the order of the classes does not matter, and a larger share of the
-    same seed contains a smaller one.
+    `random:SHARE:SEED` draws by the names alone: the order of the classes does not matter, and a larger share of the same
+    seed contains a smaller one.
 
     Raises:
-        ConfigError: unknown split or class, S1-S9 for other classes than its own, no or every class novel.
+        ConfigError: the split or a class is unknown, S1-S9 are of other classes, or no class or every class is novel.
     """
     kind, _, rest = name.partition(":")
     if kind == "random":

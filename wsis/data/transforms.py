@@ -1,7 +1,7 @@
 """Transforms that move an image together with its masks, class maps and clicks, and the stacking of samples.
 
-`torchvision.transforms.v2` moves each tensor according to its kind. Where it measures from pixel corners (resizing of key
-points), half a pixel is added before and subtracted after, because our pixel centers are at integers.
+Where `torchvision.transforms.v2` measures from pixel corners (resizing of key points), half a pixel is added before and
+subtracted after, because our pixel centers are at integers.
 """
 
 from collections.abc import Sequence
@@ -26,22 +26,22 @@ MAPS, CLICKS = ("semantic_map", "true_semantic"), ("points", "extreme_points")
 
 @dataclass(frozen=True, kw_only=True)
 class Augment:
-    """Random color, size, place and flip of a sample; the same sample and seed give the same result.
+    """Change color, size, place and flip of a sample at random; the same sample and seed give the same result.
 
-    The defaults are those of BESTIE's instance network. Its classifier: `square=384`, `crop=321`, `scale=(1, 1)`,
+    The defaults are those of BESTIE's instance network. Its classifier has `square=384`, `crop=321`, `scale=(1, 1)`,
     `shift=0`, `brightness=contrast=saturation=0.3`, `hue=0.1`, `color_probability=1`.
 
     Args:
         crop: side of the square that comes out, pixels.
-        long_side: shrink images whose longer side exceeds this first, keeping the aspect, pixels.
-        square: resize to this square first, pixels.
-        scale: range of the random factor. scale_step: it moves in steps of this; 0 = any value.
+        long_side: images whose longer side exceeds this are shrunk to it first, with their aspect, pixels.
+        square: side of a square to which images are resized first, pixels.
+        scale, scale_step: range of the random factor, and its steps (0: any value).
         flip: probability of a left-right flip.
         shift: half range of what is added to all channels, 0..255.
         brightness, contrast, saturation: half ranges of factors about 1.
-        hue: half range of the turn, 1 = full circle.
-        color_probability: with which each of these happens.
-        pad_value: class maps on padding: 255 is ignored by the losses, 0 is background (released code).
+        hue: half range of the turn, where 1 is a full circle.
+        color_probability: probability of each change of color.
+        pad_value: value of class maps on padding: 255 is ignored by the losses, 0 is background (released code).
     """
 
     crop: int = 416
@@ -59,7 +59,7 @@ class Augment:
     pad_value: int = IGNORE
 
     def __call__(self, sample: Sample, seed: int) -> Sample:
-        """A crop with `valid`; clicks, extreme points and true masks outside it are dropped, tags stay."""
+        """Return a crop with `valid`; clicks, extreme points and true masks outside it are dropped, tags stay."""
         size, top, left, flip, *color = _chances(16, seed)
         labels = _labels(sample)
         labels["image"] = self._recolored(labels["image"], color)
@@ -106,10 +106,8 @@ class Augment:
 
 @dataclass(frozen=True, kw_only=True)
 class ShortSide:
-    """Random size and flip of a whole sample, as detectors are trained; the same sample and seed give the same result.
-
-    short: sides to choose from, pixels of the shorter side. long: what the longer side must not exceed, pixels.
-    flip: probability of a left-right flip.
+    """Change size and flip of a whole sample at random, as detectors are trained; a seed gives the same result again. The
+    shorter side is one of `short`, the longer at most `long`, in pixels; `flip` is a probability.
     """
 
     short: tuple[int, ...]
@@ -124,13 +122,13 @@ class ShortSide:
 
 
 def short_side(size: tuple[int, int], short: int, long: int) -> tuple[int, int]:
-    """(height, width) with the aspect of `size`: the shorter side is `short`, unless the longer would exceed `long`."""
+    """Return (height, width) with the aspect of `size`: the shorter side is `short`, unless the longer would exceed `long`."""
     factor = min(short / min(size), long / max(size))
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
 def resize(sample: Sample, size: int | tuple[int, int]) -> Sample:
-    """The sample at another size: `size` is (height, width), or the longer side with the aspect kept."""
+    """Resize a sample: `size` is (height, width), or the longer side with the aspect kept."""
     if isinstance(size, int):
         height, width = sample.size
         longer = max(sample.size)
@@ -141,8 +139,7 @@ def resize(sample: Sample, size: int | tuple[int, int]) -> Sample:
 def collate(samples: Sequence[Sample]) -> Batch:
     """Stack samples; smaller ones are padded on the right and at the bottom (mean color, 255, valid False).
 
-    Raises:
-        DataError: a kind of label that some of the samples have and others lack.
+    Raises DataError if some of the samples have a kind of label that others lack.
     """
     height, width = (max(s.size[i] for s in samples) for i in (0, 1))
     images = torch.tensor(MEAN_COLOR, dtype=torch.uint8)[:, None, None].repeat(len(samples), 1, height, width)
@@ -178,12 +175,12 @@ def _from_all(samples: Sequence[Sample], name: str) -> list[Any] | None:
 
 
 def _chances(count: int, seed: int) -> list[float]:
-    """Numbers in [0, 1) that the seed decides."""
+    """Draw numbers in [0, 1) that the seed decides."""
     return torch.rand(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).tolist()
 
 
 def _labels(sample: Sample) -> Labels:
-    """What of a sample has a place in the image, each as the kind of tensor that torchvision moves."""
+    """Collect what of a sample has a place in the image, each as the kind of tensor that torchvision moves."""
     labels: Labels = {"image": tv_tensors.Image(sample.image)}
     labels |= {k: tv_tensors.Mask(v[None]) for k in MAPS if (v := getattr(sample, k)) is not None}
     if sample.truth is not None and len(sample.truth):
@@ -213,7 +210,7 @@ def _resize_one(value: Tensor, size: list[int]) -> Tensor:
 
 
 def _flipped(labels: Labels) -> Labels:
-    """Left becomes right, also the names of extreme points."""
+    """Swap left and right, also in the order of extreme points."""
     labels = {k: F.horizontal_flip(v) for k, v in labels.items()}
     if "extreme_points" in labels:
         labels["extreme_points"] = labels["extreme_points"][:, [0, 3, 2, 1]]
@@ -221,13 +218,13 @@ def _flipped(labels: Labels) -> Labels:
 
 
 def _offset(side: int, crop: int, chance: float) -> int:
-    """Where the crop starts in the image; negative where a smaller image lies within the crop."""
+    """Say where the crop starts in the image; negative where a smaller image lies within the crop."""
     room = side - crop
     return min(0, room) + min(int(chance * (abs(room) + 1)), abs(room))
 
 
 def _moved(sample: Sample, labels: Labels) -> Sample:
-    """The sample with its moved fields as plain tensors, without what has left the image."""
+    """Give the sample its moved fields as plain tensors, without what has left the image."""
     plain = {k: v.as_subclass(Tensor) for k, v in labels.items()}
     height, width = plain["image"].shape[-2:]
     fields: dict[str, Any] = {"image": plain["image"], **{k: plain[k][0] for k in MAPS if k in plain}}

@@ -17,17 +17,13 @@ def samples(dataset: Dataset) -> Iterator[Sample]:
 
 
 def ground_truths(dataset: Dataset) -> list[Instances] | None:
-    """The true objects of every image; None if those of one are unknown."""
+    """Collect the true objects of every image; None if those of one are unknown."""
     truths = [sample.truth for sample in samples(dataset)]
     return None if any(t is None for t in truths) else [t for t in truths if t is not None]
 
 
 def read_all(dataset: Dataset, source: Path) -> None:
-    """Read every sample: mistakes in pixels then show before a training and not in the middle of it.
-
-    Raises:
-        DataError: with the number of images that are wrong and the first ten messages.
-    """
+    """Read every sample, so that mistakes in pixels show before a training; raises DataError with the first ten messages."""
     messages = []
     for index in range(len(dataset)):
         try:
@@ -78,9 +74,8 @@ class Cached(Mapped):
 
 
 class WithPseudoLabels(Mapped):
-    """A data set whose samples carry stored class maps, and stored cues where given.
-
-    maps: a folder with `<stem of the image>.png`. cues: rows x, y, label, score by image id, as in cues.json.
+    """A data set whose samples carry class maps, `<stem of the image>.png` in the folder `maps`, and cues where given: rows
+    x, y, label, score by image id, as in cues.json.
     """
 
     def __init__(self, dataset: Dataset, maps: Path, cues: dict[str, list[list[float]]] | None = None) -> None:

@@ -19,10 +19,8 @@ from wsis.data.label_maps import write_label_map
 
 
 class ImageEntry(NamedTuple):
-    """What is written of one image.
-
-    image: pixels uint8 [3, H, W], or the file to link. values: integers [H, W] of the label PNG, if there is one.
-    record, annotations: entries of the JSON.
+    """What is written of one image: pixels uint8 [3, H, W] or a file to link, label PNG integers [H, W], entries of the
+    JSON.
     """
 
     name: str
@@ -33,7 +31,7 @@ class ImageEntry(NamedTuple):
 
 
 def places(folder: Path, split: str) -> tuple[Path, Path, Path]:
-    """The images, the label PNGs and the JSON of a split."""
+    """Return the folder of images, the folder of label PNGs and the JSON of a split."""
     return folder / "images" / split, folder / "semantic" / split, folder / "annotations" / f"instances_{split}.json"
 
 
@@ -41,11 +39,7 @@ def write_split(
     folder: Path, split: str, entries: Iterable[ImageEntry], categories: list[dict[str, Any]] | None, total: int
 ) -> None:
     """Write one split beside its place, image by image, and rename it at the end; the JSON, if `categories`, comes last.
-
     What was interrupted leaves no split, and what a killed process left is removed.
-
-    Raises:
-        DiskSpaceError: the disk is full.
     """
     images_place, maps_place, path = places(folder, split)
     for place in (images_place, maps_place):
@@ -74,10 +68,8 @@ def write_split(
 
 
 def has_split(folder: Path, split: str, names: Collection[str], with_json: bool) -> bool:
-    """Whether a split with the images of these names (without suffix) is there; the user is told so.
-
-    Raises:
-        DataError: other images are there, which nobody asked to replace.
+    """Say whether a split with the images of these names (without suffix) is there, and tell the user so; raises
+    DataError if other images are there, which nobody asked to replace.
     """
     *folders, path = places(folder, split)
     stems = [{p.stem for p in place.iterdir()} if place.is_dir() else set() for place in folders]

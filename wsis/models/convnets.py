@@ -1,8 +1,7 @@
 """Convolutional networks that turn an image into features: timm's behind one small interface, `Pyramid`.
 
-Full-size backbones come from timm with ImageNet weights; the tiny ones are the same timm classes with fewer channels and
-the weights that the project trained and ships (wsis/models/shipped). Images enter as RGB in [0, 1]; each backbone
-normalizes them by itself.
+Full-size backbones have timm's ImageNet weights; the tiny ones are the same timm classes with fewer channels and weights
+that the project trained. Images enter as RGB in [0, 1]; each backbone normalizes them by itself.
 """
 
 from pathlib import Path
@@ -32,10 +31,7 @@ STRIDED: dict[str, tuple[str, dict[str, Any], Any]] = {
 
 
 class Pyramid(nn.Module):
-    """A network with features of rising stride.
-
-    Call: float [B, 3, H, W] in [0, 1] -> list of [B, channels[i], H / strides[i], W / strides[i]].
-    """
+    """Features of rising stride: float [B, 3, H, W] in [0, 1] -> list of [B, channels[i], H / strides[i], W / strides[i]]."""
 
     mean: Tensor
     std: Tensor
@@ -58,10 +54,7 @@ class Pyramid(nn.Module):
 
 
 class VGGStages(nn.Module):
-    """VGG as five stages at strides 1 2 4 8 8: pool 4 keeps the resolution, stage 5 is dilated by 2.
-
-    The layout that class activation maps need (BESTIE, official classifier): 40 x 40 cells for 321 x 321 pixels.
-    """
+    """VGG as five stages at strides 1 2 4 8 8, the last dilated by 2, as in BESTIE's official classifier."""
 
     def __init__(self, features: nn.Sequential) -> None:
         super().__init__()
@@ -86,10 +79,7 @@ class VGGStages(nn.Module):
 
 
 class SwinStages(nn.Module):
-    """Swin's four stages at strides 4 8 16 32, each output under a norm of its own, as segmenters use it.
-
-    It takes images of any size. Drop path .3 is Mask2Former's.
-    """
+    """Swin's four stages, each output under a norm of its own; images may have any size, and drop path .3 is Mask2Former's."""
 
     def __init__(self, name: str, pretrained: bool) -> None:
         super().__init__()
@@ -103,14 +93,14 @@ class SwinStages(nn.Module):
 
 
 def build_convnet(name: str, weights: str, output_stride: int = 32) -> Pyramid:
-    """The convolutional network or Swin `name` (one of `NAMES`) with its weights.
+    """Build the convolutional network or Swin `name` (one of `NAMES`) with its weights.
 
-    weights: "imagenet" (timm, needs a network or its cache), "shipped" (wsis/models/shipped, hash checked), "random", or a
-    path to .safetensors or to an .npz of folded int8 convolutions. output_stride: stride of the last feature; VGG always
-    has 8, HRNet and Swin always 32.
+    weights: "imagenet" (timm, needs a network or its cache), "shipped" (wsis/models/shipped, hash checked), "random", or
+    a path to .safetensors or to an .npz of folded int8 convolutions. output_stride: stride of the last feature; VGG
+    always has 8, HRNet and Swin always 32.
 
     Raises:
-        ConfigError: unknown name, or weights of a kind that this backbone does not have.
+        ConfigError: the name is unknown, or this backbone has no weights of this kind.
         WeightsError: the weights are not there, were altered, or do not fit.
     """
     pretrained = weights == "imagenet"
@@ -164,7 +154,7 @@ TINY_VGG: dict[str, Any] = {
 
 
 def _branches(*channels: int) -> dict[str, Any]:
-    """One HRNet stage of one module with a basic block per branch."""
+    """Describe one HRNet stage of one module with a basic block per branch."""
     n = len(channels)
     blocks = {"block_type": "BASIC", "num_blocks": (1,) * n, "num_channels": channels}
     return {"num_modules": 1, "num_branches": n, "fuse_method": "SUM"} | blocks

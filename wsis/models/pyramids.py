@@ -10,19 +10,12 @@ STRIDES = (4, 8, 16, 32)
 
 
 def build_pyramid(name: str, weights: str, output_stride: int = 32) -> Pyramid:
-    """The backbone `name`: a convolutional network (`build_convnet`) or a transformer (`build_vit_pyramid`).
-
-    Raises:
-        ConfigError, WeightsError: see the function that builds it.
-    """
+    """Build the backbone `name`: a convolutional network (`build_convnet`) or a transformer (`build_vit_pyramid`)."""
     return build_vit_pyramid(name, weights) if name in TRANSFORMERS else build_convnet(name, weights, output_stride)
 
 
 class Backbone(nn.Module):
-    """A backbone's features at strides 4, 8, 16, 32, of normalized images; the arguments are those of `build_pyramid`.
-
-    Batch statistics are frozen where the weights were learned before, as usual for detectors.
-    """
+    """Features at strides 4, 8, 16, 32 of normalized images; batch norm is frozen unless the weights are random."""
 
     mean: Tensor
     std: Tensor
@@ -41,7 +34,7 @@ class Backbone(nn.Module):
         return [features[level] for level in self.levels]
 
     def stack(self, images: list[Tensor]) -> Tensor:
-        """Images [3, h, w] in [0, 1] in one normalized batch whose sides are multiples of 32; padding is 0."""
+        """Stack images [3, h, w] in [0, 1] as one normalized batch whose sides are multiples of 32; padding is 0."""
         height, width = (-(-max(i.shape[side] for i in images) // 32) * 32 for side in (1, 2))
         batch = images[0].new_zeros(len(images), 3, height, width)
         for row, image in zip(batch, images, strict=True):

@@ -1,11 +1,8 @@
 """Vision transformers whose attention says how similar two parts of an image are.
 
-A timm VisionTransformer behind a small interface, `ViT`: its tokens, the queries and keys of any layer, and the affinities
-of tokens that methods such as EXITS (supp. Sec. A: attention of layer 10) read off them. The tiny one has the weights that
-the project trained and ships (wsis/models/shipped).
-
-Two counts occur throughout: T tokens with the class token in front, and n = T - 1 patches in rows from the top left.
-Layers count from 1.
+A timm VisionTransformer behind a small interface, `ViT`: its tokens, the queries and keys of any layer, and affinities of
+tokens as EXITS uses them (supp. Sec. A: attention of layer 10). Layers count from 1; there are T tokens with the class
+token in front, and n = T - 1 patches in rows from the top left.
 """
 
 from itertools import pairwise
@@ -59,8 +56,8 @@ class ViT(nn.Module):
     Attributes: patch (pixels), width D, depth (layers), heads.
 
     Raises:
-        ValueError: images whose sides are no multiples of `patch`.
-        ConfigError: a layer that the network does not have.
+        ValueError: the images' sides are no multiples of `patch`.
+        ConfigError: the network does not have such a layer.
     """
 
     mean: Tensor
@@ -84,10 +81,7 @@ class ViT(nn.Module):
         return self.backbone.norm(self.run(self.embed(images), 0, self.depth))[:, 1:]
 
     def embed(self, images: Tensor, hidden: Tensor | None = None, fill: Tensor | None = None) -> Tensor:
-        """The input of layer 1, [B, 1 + n, D]: class token and patches with their positions.
-
-        hidden: bool [B, n], patches whose content is `fill` [D] in place of their own.
-        """
+        """Return the input of layer 1, [B, 1 + n, D]; patches that are `hidden`, bool [B, n], have the content `fill` [D]."""
         height, width = images.shape[-2:]
         if height % self.patch or width % self.patch:
             size, patch = f"{width} x {height}", self.patch
@@ -100,13 +94,13 @@ class ViT(nn.Module):
         return self.backbone.norm_pre(self.backbone._pos_embed(x))
 
     def run(self, x: Tensor, start: int, stop: int) -> Tensor:
-        """`x` [B, T, D], the output of layer `start` (0: of `embed`), after layers start + 1..stop; any T."""
+        """Run layers start + 1..stop on `x` [B, T, D], the output of layer `start` (0: of `embed`); any T."""
         for block in self.backbone.blocks[start:stop]:
             x = block(x)
         return x
 
     def query_key(self, x: Tensor, layer: int) -> tuple[Tensor, Tensor]:
-        """Queries and keys [B, heads, T, d], fp32, of `layer` from its input `x` [B, T, D]; no values are computed."""
+        """Return the queries and keys [B, heads, T, d], fp32, of `layer` from its input `x` [B, T, D]."""
         block = self._block(self._layers(layer)[0])
         attn: Any = block.attn
         rows = 2 * (len(attn.qkv.weight) // 3)
@@ -117,15 +111,15 @@ class ViT(nn.Module):
             return attn.q_norm(q), attn.k_norm(k)
 
     def attention(self, images: Tensor, layer: Layer) -> Tensor:
-        """The attention between patches, fp32 [B, n, n], mean over the heads (and over all layers with "all").
+        """Return the attention between patches, fp32 [B, n, n], mean over the heads (and over all layers with "all").
 
-        The softmax runs over all tokens; the row and the column of the class token are dropped after it, so that rows
-        sum to less than 1. Layers behind `layer` are not run.
+        The softmax runs over all tokens; the row and the column of the class token are dropped after it, so that rows sum
+        to less than 1. Layers behind `layer` are not run.
         """
         return self.similarity(images, layer, "attn")
 
     def similarity(self, images: Tensor, layer: Layer, kind: Kind = "attn", temperature: float = 0.1) -> Tensor:
-        """How similar patches are, fp32 [B, n, n], positive; kinds and temperature as in `mean_affinity`."""
+        """Say how similar patches are, fp32 [B, n, n], positive; kinds and temperature as in `mean_affinity`."""
         layers, before = self._layers(layer), 0
         x = self.embed(images)
         total = x.new_zeros(())
@@ -135,7 +129,7 @@ class ViT(nn.Module):
         return total / len(layers)
 
     def head_attention(self, images: Tensor, layer: int) -> Tensor:
-        """The attention between patches of each head, fp32 [B, heads, n, n]; for figures, since all heads are in memory."""
+        """Return the attention between patches of each head, fp32 [B, heads, n, n]; all heads are in memory."""
         number = self._layers(layer)[0]
         q, k = self.query_key(self.run(self.embed(images), 0, number - 1), number)
         return _logits(q, k).softmax(-1)[:, :, 1:, 1:]
@@ -152,13 +146,13 @@ class ViT(nn.Module):
 
 
 def mean_affinity(q: Tensor, k: Tensor, kind: Kind = "attn", temperature: float = 0.1) -> Tensor:
-    """The affinity of any two tokens, mean over the heads, fp32 [B, T, T]; one head is in memory at a time.
+    """Return the affinity of any two tokens, mean over the heads, fp32 [B, T, T]; one head is in memory at a time.
 
     q, k: [B, heads, T, d]. kind: "attn", softmax(q k^T / sqrt(d)) over the T tokens of a row; "qk_cos" and "kk_cos",
     exp(cosine / temperature) of queries with keys and of keys with keys, not normalized (ours, to compare).
 
     Raises:
-        ConfigError: unknown kind, or a temperature at which fp32 overflows.
+        ConfigError: the kind is unknown, or fp32 overflows at this temperature.
     """
     if kind not in ("attn", "qk_cos", "kk_cos"):
         raise ConfigError(f"similarity={kind!r}: choose attn, qk_cos or kk_cos")
@@ -183,7 +177,6 @@ def _logits(q: Tensor, k: Tensor) -> Tensor:
 
 class ConvStem(nn.Sequential):
     """Patches by 3 x 3 convolutions of stride 2, then one of 1 x 1, in place of one linear map (MAL, official code).
-
     Widths double up to `width`: 3 -> D/8 -> D/4 -> D/2 -> D for patches of 16.
     """
 
@@ -196,16 +189,15 @@ class ConvStem(nn.Sequential):
 
 
 def build_vit(name: str, weights: str, stem: Literal["patch", "conv"] = "patch") -> ViT:
-    """The transformer `name`: vit_base, vit_small (patches of 16); vit_tiny, vit_hybrid (8, for 96 pixels); vit_mobile (16).
+    """Build the transformer `name`: vit_base, vit_small, vit_mobile (patches of 16 pixels), vit_tiny or vit_hybrid (8).
 
-    weights: "random"; a published checkpoint (`PUBLISHED`: timm, needs a network or its cache); for the small ones those
-    of `SHIPPED` (wsis/models/shipped, hash checked); a path to .safetensors of the backbone, or of AttentionShift's
-    pretraining; for the convolutions of vit_mobile a path to .npz. Images are normalized as the checkpoint demands; with a
-    path or at random as ImageNet is. stem: "patch", the linear map of the checkpoint, or "conv", `ConvStem` with random
-    weights; everything else keeps those of the checkpoint.
+    weights: "random"; a checkpoint of `PUBLISHED` (timm, needs a network or its cache) or `SHIPPED` (hash checked); a path
+    to .safetensors of the backbone, or of AttentionShift's pretraining; for the convolutions of vit_mobile a path to .npz.
+    Images are normalized as the checkpoint demands; with a path or at random as ImageNet is. stem: "patch", the linear map
+    of the checkpoint, or "conv", `ConvStem` with random weights; all else keeps those of the checkpoint.
 
     Raises:
-        ConfigError: unknown name or stem, or weights of a kind that this network does not have.
+        ConfigError: the name or stem is unknown, or this network has no weights of this kind.
         WeightsError: the weights are not there, were altered, or do not fit.
     """
     if stem not in ("patch", "conv"):
@@ -229,7 +221,7 @@ def build_vit(name: str, weights: str, stem: Literal["patch", "conv"] = "patch")
 
 
 def has_tokens(path: Path) -> bool:
-    """Whether a file of weights holds learned tokens beside the transformer."""
+    """Say whether a file of weights holds learned tokens beside the transformer."""
     if path.suffix != ".safetensors" or not path.exists():
         return False
     with safe_open(path, "pt") as file:
@@ -255,7 +247,7 @@ def _timm(source: str, pretrained: bool) -> VisionTransformer:
 
 
 def _untrained(name: str, stem_weights: str = "random") -> ViT:
-    """The hybrids (Dosovitskiy et al., ICLR 2021) are eight layers on convolutions, and learn in minutes."""
+    """Build a network without weights; the hybrids (Dosovitskiy et al., ICLR 2021) are eight layers on convolutions."""
     if name in PUBLISHED:
         return ViT(_timm(f"{name}_patch16_224", pretrained=False))
     if name == "vit_tiny":
@@ -281,7 +273,7 @@ class HybridStem(nn.Module):
 
 
 def _tiny(depth: int = 12, patch: int = 8) -> VisionTransformer:
-    """ViT-B's twelve layers at a sixth of the width; positions start as sines, since training is short."""
+    """Build ViT-B's twelve layers at a sixth of the width; positions start as sines, since training is short."""
     sizes: Any = {"img_size": 12 * patch, "patch_size": patch, "embed_dim": 128, "depth": depth, "num_heads": 4}
     options: Any = {"mlp_ratio": 2, "num_classes": 0, "dynamic_img_size": True, "weight_init": "jax"}
     backbone = VisionTransformer(**sizes, **options)

@@ -1,7 +1,6 @@
 """A plain vision transformer as a feature pyramid: four of its layers, brought from one stride to four.
 
-The layers and the way to the other strides are those of AttentionShift's detector (official code); with them any user of
-`build_pyramid` runs on a transformer, as BESTIE does in AttentionShift's supp. Table 3.
+Layers and strides are those of AttentionShift's detector (official code); BESTIE has them in AttentionShift's supp. Table 3.
 """
 
 from torch import Tensor, nn
@@ -14,10 +13,7 @@ TAPS = (4, 6, 8, 12)
 
 
 class ViTPyramid(nn.Module):
-    """Features of four layers at the patches' stride p -> strides p/4, p/2, p, 2p; all D channels wide.
-
-    Call: four [B, D, h, w] -> [B, D, 4h, 4w], [B, D, 2h, 2w], [B, D, h, w], [B, D, ceil(h/2), ceil(w/2)].
-    """
+    """Features [B, D, h, w] of four layers at stride p -> [B, D, ...] at strides p/4, p/2, p, 2p (sides rounded up)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -30,13 +26,7 @@ class ViTPyramid(nn.Module):
 
 
 class ViTStages(nn.Module):
-    """The transformer with its pyramid; it normalizes the images by itself, since a checkpoint says how.
-
-    Call: float [B, 3, H, W] in [0, 1], H and W multiples of the patch -> the four features of `ViTPyramid`.
-
-    Raises:
-        ValueError: images whose sides are no multiples of the patch.
-    """
+    """The transformer with its pyramid: float [B, 3, H, W] in [0, 1], normalized here -> the four features of `ViTPyramid`."""
 
     def __init__(self, vit: ViT) -> None:
         super().__init__()
@@ -52,13 +42,13 @@ class ViTStages(nn.Module):
 
 
 def patch_features(x: Tensor, images: Tensor, patch: int) -> Tensor:
-    """The patches of tokens [B, 1 + n or more, D] of images [B, 3, H, W], as features [B, D, H / patch, W / patch]."""
+    """Return the patches of tokens [B, 1 + n or more, D] of images [B, 3, H, W] as features [B, D, H / patch, W / patch]."""
     height, width = (side // patch for side in images.shape[-2:])
     return x[:, 1 : 1 + height * width].mT.unflatten(2, (height, width))
 
 
 def build_vit_pyramid(name: str, weights: str) -> Pyramid:
-    """The transformer of `build_vit`, which see for errors, with a pyramid whose layers are always new."""
+    """Build the transformer of `build_vit`, which see for errors, with a pyramid whose layers are always new."""
     network = ViTStages(build_vit(name, weights))
     p = network.vit.patch
     none = (0.0,) * 3, (1.0,) * 3  # the network normalizes

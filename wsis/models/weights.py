@@ -18,10 +18,8 @@ from wsis.core.files import atomic
 
 
 def shipped(name: str) -> Path:
-    """The path of the weights `name` in the package, after its sha256 was compared with its card.
-
-    Raises:
-        WeightsError: no such weights, or the file is not the one that the card describes.
+    """Return the path of the shipped weights `name`; raises WeightsError if they are absent or their sha256 is not their
+    card's.
     """
     folder = Path(str(resources.files("wsis.models") / "shipped"))
     path, card = folder / f"{name}.safetensors", folder / f"{name}.json"
@@ -34,7 +32,7 @@ def shipped(name: str) -> Path:
 
 
 def shipped_sums(names: Collection[str]) -> dict[str, str]:
-    """The sha256 of those of the shipped weights that are among `names`, as their cards say."""
+    """Return the sha256 of those of the shipped weights that are among `names`, as their cards say."""
     cards = Path(str(resources.files("wsis.models") / "shipped")).glob("*.json")
     return {c.stem: json.loads(c.read_text())["sha256"] for c in sorted(cards) if c.stem in names}
 
@@ -46,10 +44,8 @@ def sha256(path: Path) -> str:
 def load_weights(model: nn.Module, path: Path, prefix: str = "") -> None:
     """Fill `model` from a .safetensors of its own state, or from an .npz of folded int8 convolutions.
 
-    prefix: where a .safetensors holds more than the model, the start of the names that are the model's.
-
-    Raises:
-        WeightsError: no such file, unreadable, a kind that could carry code (pickle), or shapes that do not fit.
+    prefix: where a .safetensors holds more than the model, the start of the names that are the model's. Raises
+    WeightsError if the file is missing, unreadable, of a kind that could carry code (pickle), or does not fit.
     """
     if not path.exists():
         raise WeightsError(f"{path} does not exist")
@@ -78,7 +74,7 @@ def load_weights(model: nn.Module, path: Path, prefix: str = "") -> None:
 
 
 def _load_folded(model: nn.Module, path: Path) -> None:
-    """`k.w` int8, `k.scale` per channel and `k.b` of the k-th convolution; the batch norm behind it only adds the bias."""
+    """Read `k.w` int8, `k.scale` per channel and `k.b` of convolution k; the batch norm behind it only adds the bias."""
     arrays = np.load(path, allow_pickle=False)
     modules = list(model.modules())
     convolutions = [(i, m) for i, m in enumerate(modules) if isinstance(m, nn.Conv2d)]
@@ -96,7 +92,7 @@ def _load_folded(model: nn.Module, path: Path) -> None:
 
 
 def save_weights(path: Path, model: nn.Module, card: dict | None = None, half: bool = False) -> None:
-    """The weights alone, optionally as fp16, with a card of plain values in the file's metadata."""
+    """Write the weights alone, optionally as fp16, with a card of plain values in the file's metadata."""
     state = {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
     if half:
         state = {k: v.half() if v.dtype == torch.float32 else v for k, v in state.items()}

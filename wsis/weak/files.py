@@ -14,11 +14,10 @@ from wsis.weak.simulate import PointKind, extreme_points_from_masks, points_from
 def simulate(
     coco: Entry, *, points: PointKind | None = None, extreme: bool = False, tags: bool = False, seed: int = 0
 ) -> Entry:
-    """A checked COCO data set with weak labels added; nothing else of it changes, nor does the argument.
+    """Add weak labels to a checked COCO data set; nothing else of it changes, nor does the argument.
 
-    `point` [x, y] and `extreme_points` (top, left, bottom, right) go to the annotations, `tags` (category ids) to the
-    images. Crowds, annotations without a mask and empty masks get no click; lines and single pixels get no extreme
-    points, which would span no box.
+    `point` and `extreme_points` go to the annotations, `tags` to the images. Crowds, annotations without a mask and empty
+    masks get no click; lines and single pixels get no extreme points, which would span no box.
     """
     by_image = defaultdict(list)
     for annotation in coco["annotations"]:
@@ -43,11 +42,9 @@ def simulate_file(
     seed: int = 0,
     drop_invalid: bool = False,
 ) -> dict[str, int]:
-    """`simulate` from one COCO JSON to another; how many labels of each kind the result has.
+    """Run `simulate` from one COCO JSON to another; return how many labels of each kind the result has.
 
-    Raises:
-        AnnotationError: `source` has weak labels that do not fit.
-        DataError: `source` is not a sound COCO JSON, or `destination` cannot be written.
+    Raises AnnotationError or DataError if `source` is not sound, DataError if `destination` cannot be written.
     """
     coco, dropped = read_coco(source, drop_invalid)
     coco = simulate(coco, points=points, extreme=extreme, tags=tags, seed=seed)
@@ -62,7 +59,6 @@ def simulate_file(
 
 
 def _clicks(image: Entry, annotations: list[Entry], points: PointKind | None, extreme: bool, seed: int) -> Entry:
-    """The clicks of one image by annotation id."""
     drawn = [a for a in annotations if "segmentation" in a and not a.get("iscrowd")]
     masks = decode_masks([a["segmentation"] for a in drawn], image["height"], image["width"])
     filled = masks.flatten(1).any(1)

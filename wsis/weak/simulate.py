@@ -20,17 +20,11 @@ PointKind = Literal["box_center", "mask_centroid", "mask_random"]
 
 
 def points_from_masks(masks: Tensor, kind: PointKind, seed: int = 0, *, uniform: Tensor | None = None) -> Tensor:
-    """One click per mask: bool [K, H, W] -> float32 [K, 2], (x, y).
+    """Click once on each mask: bool [K, H, W] -> float32 [K, 2], (x, y).
 
-    The center of a concave object's box and the centroid of its mask may lie beside the object. The click is then the
-    nearest pixel of the mask.
-
-    Args:
-        seed: of mask_random. uniform: float [K] in [0, 1), one number per mask, used in place of the seed.
-
-    Raises:
-        AnnotationError: a mask without a pixel.
-        ConfigError: unknown kind.
+    A center or centroid that lies beside its object moves to the nearest pixel of the mask. mask_random draws by `uniform`,
+    float [K] in [0, 1), or else by `seed`. Raises AnnotationError for a mask without a pixel, ConfigError for an unknown
+    kind.
     """
     if kind not in get_args(PointKind):
         raise ConfigError(f"points={kind!r}: choose one of {', '.join(get_args(PointKind))}")
@@ -53,13 +47,11 @@ def points_from_masks(masks: Tensor, kind: PointKind, seed: int = 0, *, uniform:
 
 
 def extreme_points_from_masks(masks: Tensor) -> Tensor:
-    """The top, left, bottom and right pixel of each mask: bool [K, H, W] -> float32 [K, 4, 2], (x, y).
+    """Return the top, left, bottom and right pixel of each mask: bool [K, H, W] -> float32 [K, 4, 2], (x, y).
 
-    Where several pixels are equally extreme, the middle one (of two, the first) of their longest run (of equally long
-    ones, the first): a click is always on the object. The parts of an object count together.
-
-    Raises:
-        AnnotationError: a mask without a pixel.
+    Where several pixels are equally extreme, it is the middle one (of two, the first) of their longest run (of equally
+    long ones, the first), so that a click is always on the object. The parts of an object count together. Raises
+    AnnotationError if a mask has no pixel.
     """
     (top, bottom), (left, right) = _extents(masks)
     k = torch.arange(len(masks), device=masks.device)
@@ -73,12 +65,12 @@ def extreme_points_from_masks(masks: Tensor) -> Tensor:
 
 
 def spans_box(extreme_points: Tensor) -> Tensor:
-    """Whether the clicks [K, 4, 2] differ in x and in y: bool [K]."""
+    """Say whether the clicks [K, 4, 2] differ in x and in y: bool [K]."""
     return (extreme_points.amax(1) > extreme_points.amin(1)).all(1)
 
 
 def uniform_by_id(image_ids: Tensor, ids: Tensor, seed: int) -> Tensor:
-    """Float64 [K] in [0, 1) by seed, image id and annotation id alone: order and subsets do not matter."""
+    """Draw float64 [K] in [0, 1) by seed, image id and annotation id alone: order and subsets do not matter."""
     with np.errstate(over="ignore"):
         state = np.full(len(ids), seed, dtype=np.int64).astype(np.uint64)
         for key in (image_ids, ids):
@@ -87,11 +79,7 @@ def uniform_by_id(image_ids: Tensor, ids: Tensor, seed: int) -> Tensor:
 
 
 def with_points(sample: Sample, kind: PointKind = "mask_random", seed: int = 0) -> Sample:
-    """The sample with one simulated click per true object (none for crowds and empty masks).
-
-    Raises:
-        AnnotationError: the sample has no true masks to click on.
-    """
+    """Give the sample a click per true object (none for crowds and empty masks); raises AnnotationError without masks."""
     truth, ids = _clickable(sample)
     uniform = uniform_by_id(torch.full_like(ids, sample.image_id), ids, seed)
     xy = points_from_masks(truth.masks, kind, uniform=uniform)
@@ -99,10 +87,8 @@ def with_points(sample: Sample, kind: PointKind = "mask_random", seed: int = 0) 
 
 
 def with_extreme_points(sample: Sample) -> Sample:
-    """The sample with four simulated clicks per true object (none for crowds, lines and single pixels).
-
-    Raises:
-        AnnotationError: the sample has no true masks to click on.
+    """Give the sample four clicks per true object (none for crowds, lines, single pixels); raises AnnotationError without
+    masks.
     """
     truth, _ = _clickable(sample)
     xy = extreme_points_from_masks(truth.masks)
@@ -112,12 +98,10 @@ def with_extreme_points(sample: Sample) -> Sample:
 
 
 def with_base_masks(sample: Sample, novel: Sequence[int], masks: Literal["base", "all"] = "base") -> Sample:
-    """The sample with the true class map to learn from, novel classes and what has no class 255; tags stay.
+    """Give the sample its true class map to learn from; novel classes and what has no class become 255, tags stay.
 
     novel: labels 0..C-1. masks: "all" keeps the novel classes (the oracle).
-
-    Raises:
-        AnnotationError: the sample has no true class map or no tags.
+    Raises AnnotationError if the sample has no true class map or no tags.
     """
     if sample.true_semantic is None or sample.tags is None:
         lacking = "class map" if sample.true_semantic is None else "tags"
@@ -128,7 +112,7 @@ def with_base_masks(sample: Sample, novel: Sequence[int], masks: Literal["base",
 
 
 def _clickable(sample: Sample) -> tuple[Instances, Tensor]:
-    """The true objects that can be clicked, and a number for each that does not depend on the others."""
+    """Return the true objects that can be clicked, and a number for each that does not depend on the others."""
     if sample.truth is None:
         raise AnnotationError(f"image {sample.image_id} has no masks to simulate clicks from; give weak labels")
     ids = sample.truth.ids
@@ -138,7 +122,7 @@ def _clickable(sample: Sample) -> tuple[Instances, Tensor]:
 
 
 def _splitmix64(x: np.ndarray) -> np.ndarray:
-    """Steele, Lea and Flood, OOPSLA 2014: one round of a generator whose state is the key itself."""
+    """Run one round of a generator whose state is the key itself (Steele, Lea and Flood, OOPSLA 2014)."""
     x = x + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -152,14 +136,14 @@ def _check_filled(masks: Tensor) -> None:
 
 
 def _extents(masks: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """The first and the last row, and the first and the last column, of each mask: int64 [K]."""
+    """Return the first and the last row, and the first and the last column, of each mask: int64 [K]."""
     _check_filled(masks)
     lines = (masks.any(2).byte(), masks.any(1).byte())
     return [(v.argmax(1), v.shape[1] - 1 - v.flip(1).argmax(1)) for v in lines]
 
 
 def _middle(lines: Tensor) -> Tensor:
-    """Index of the middle of the longest run of True in each row of bool [K, L]; the first of two, for both."""
+    """Return the middle of the longest run of True in each row of bool [K, L]; the first of two, for both."""
     index = torch.arange(lines.shape[1], device=lines.device)
     gap = torch.where(lines, -1, index).cummax(1).values  # the last False up to here
     length, end = (index - gap).max(1)
@@ -167,7 +151,7 @@ def _middle(lines: Tensor) -> Tensor:
 
 
 def _nearest_pixel(masks: Tensor, xy: Tensor) -> Tensor:
-    """The pixel of each mask nearest to its target; mostly the target itself, which is tried first."""
+    """Return the pixel of each mask nearest to its target; mostly the target itself, which is tried first."""
     k = torch.arange(len(masks), device=masks.device)
     pixel = (xy + 0.5).floor().long()
     beside = ~masks[k, pixel[:, 1], pixel[:, 0]]

@@ -38,10 +38,10 @@ CLICK_SEED = 0  # of the simulated annotator
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Training and validation images; `val` is None where a folder has no such split.
+    """Training and validation images (None where a folder has none), and a name for files.
 
-    name: for names of files. description: changes with the images and their annotations; part of every key.
-    notes: what was simulated or left out, for whoever reads the output.
+    The description changes with the images and their annotations, and is part of every key. The notes say what was simulated
+    or left out.
     """
 
     train: Dataset
@@ -60,14 +60,13 @@ def open_data(
     weak: Path | None = None,
     drop_invalid: bool = False,
 ) -> Data:
-    """`world`, or a folder with the splits train and val; for class maps also `world-ade`, with another list of classes.
+    """Open `world`, or a folder with the splits train and val; for class maps also `world-ade`, with other classes.
 
-    clicks: what the method needs of every object; simulated where there are masks only. "class_maps": see
-    `wsis.data.semantic`. seed: of the world; another seed is another world. weak, drop_invalid: of a folder, see
-    `CocoFolder` and `SemanticFolder`.
+    clicks: what the method needs of every object; simulated where there are masks only. seed: of the world; another seed
+    is another world. weak, drop_invalid: of a folder, see `CocoFolder` and `SemanticFolder`.
 
     Raises:
-        DataError: see CocoFolder; the folder has neither clicks nor masks, but clicks are needed.
+        DataError: the folder is not sound, or has neither clicks nor masks, but clicks are needed.
     """
     has_maps = clicks == "class_maps"
     if data == "world" or (has_maps and data in LAYOUTS):
@@ -83,11 +82,7 @@ def open_data(
 
 
 def clicked(dataset: Dataset, split: str, clicks: Clicks) -> tuple[Dataset, str]:
-    """The data set with clicks, and a note where they had to be simulated.
-
-    Raises:
-        DataError: there are neither clicks nor masks.
-    """
+    """Return the data set with clicks and, where they were simulated, a note; raises DataError without clicks and masks."""
     first, name = dataset[0], "extreme_points" if clicks == "extreme_points" else "points"
     words = name.replace("_", " ")
     if getattr(first, name) is not None:

@@ -1,8 +1,7 @@
 """Published data sets as folders that `CocoFolder` or `SemanticFolder` reads, converted once.
 
-A split is whole or absent, and one that is there with the same images is left as it is. Numbers of images that are not
-the published ones give a warning. Images are hard links where the disk allows it: what edits them in place edits the
-originals.
+A split is whole or absent, and one that is there with the same images is left as it is. Images are hard links where the
+disk allows it: what edits them in place edits the originals.
 """
 
 from wsis.data.convert.semantic import convert_ade, convert_coco_stuff

@@ -1,8 +1,8 @@
 """COCO-Stuff-10K and ADE20K as folders that `SemanticFolder` reads.
 
-Both get the splits `train` and `val` and category ids label + 1: COCO-Stuff (Caesar et al., CVPR 2018) 1..171 with
-things before stuff, ADE20K's scene parsing (Zhou et al., CVPR 2017) 1..150. Pixels without a class are 255. Training
-images that SimFormer leaves out are left out here; those of ADE20K have no pixel of a class.
+Both get the splits `train` and `val` and category ids label + 1: COCO-Stuff (Caesar et al., CVPR 2018) 1..171 with things
+before stuff, ADE20K's scene parsing (Zhou et al., CVPR 2017) 1..150. Pixels without a class are 255. Training images that
+SimFormer leaves out are left out here; those of ADE20K have no pixel of a class.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,10 +29,10 @@ ADE_REMEDY = "give the folder of the unpacked ADEChallengeData2016.zip"
 
 
 def convert_coco_stuff(source: Path | str, out: Path | str) -> dict[str, int]:
-    """Write COCO-Stuff-10K v1.0 from `source`, the unpacked data, to the folder `out`; the number of images in each split.
+    """Write COCO-Stuff-10K v1.0 from `source`, the unpacked data, to the folder `out`; return the images per split.
 
     Raises:
-        DataError: missing or unreadable files, unknown values, sizes that differ, other images in `out`.
+        DataError: files are missing or unreadable, values unknown, sizes differ, or `out` has other images.
         DiskSpaceError: the disk is full.
     """
     source, splits = Path(source), {}
@@ -47,11 +47,7 @@ def convert_coco_stuff(source: Path | str, out: Path | str) -> dict[str, int]:
 
 
 def convert_ade(source: Path | str, out: Path | str) -> dict[str, int]:
-    """Write ADE20K's scene parsing from `source`, the unpacked data, to the folder `out`; the number of images in each split.
-
-    Raises:
-        DataError, DiskSpaceError: as `convert_coco_stuff`.
-    """
+    """Write ADE20K's scene parsing from `source` to `out`; the result and the errors are as for `convert_coco_stuff`."""
     source, splits = Path(source), {}
     for split, folder in (("train", "training"), ("val", "validation")):
         images = [p for p in sorted((source / "images" / folder).glob("*.jpg")) if p.stem not in DROPPED_ADE]
@@ -62,7 +58,7 @@ def convert_ade(source: Path | str, out: Path | str) -> dict[str, int]:
 
 
 def _read_coco_stuff(path: Path) -> Tensor:
-    """The class map uint8 [H, W] of a .mat: stored 1 is no class (255), 2..172 are the classes 1..171."""
+    """Read the class map uint8 [H, W] of a .mat: stored 1 is no class (255), 2..172 are the classes 1..171."""
     try:
         values = torch.from_numpy(loadmat(path, variable_names=["S"])["S"].astype(int)) - 1
     except Exception as error:  # scipy lets any type through, depending on where a file is damaged
@@ -71,7 +67,7 @@ def _read_coco_stuff(path: Path) -> Tensor:
 
 
 def _read_ade(path: Path) -> Tensor:
-    """The class map uint8 [H, W] of a label PNG: stored 0 is no class (255)."""
+    """Read the class map uint8 [H, W] of a label PNG: stored 0 is no class (255)."""
     return _known(read_label_map(path).long(), len(ADE20K), path, ADE_REMEDY)
 
 

@@ -1,10 +1,9 @@
 """PASCAL VOC 2012, with or without SBD, as a folder that `CocoFolder` reads; `python -m wsis convert voc` calls it.
 
 PASCAL VOC 2012 (Everingham et al., IJCV 2015) gives the split `val` and, alone, a `train` of 1,464 images. With the
-Semantic Boundaries Dataset (Hariharan et al., ICCV 2011) `train` is "trainaug": VOC's train and all of SBD, without
-VOC's val. Images that are in both keep VOC's labels, which are the finer ones.
-
-The void border of VOC lives in semantic/<split>/*.png as 255 and belongs to no mask. SBD has no void.
+Semantic Boundaries Dataset (Hariharan et al., ICCV 2011) `train` is "trainaug": VOC's train and all of SBD, without VOC's
+val. Images that are in both keep VOC's labels, which are the finer ones. The void border of VOC is 255 in
+semantic/<split>/*.png and belongs to no mask; SBD has no void.
 """
 
 import re
@@ -40,15 +39,13 @@ Maps = tuple[Tensor, Tensor]
 
 
 def convert_voc(voc: Path | str, out: Path | str, sbd: Path | str | None = None) -> dict[str, int]:
-    """Write the splits `val` and `train` with category ids 1..20; the number of images in each.
+    """Write the splits `val` and `train` with category ids 1..20, and return the number of images in each.
 
-    VOC's "difficult" concerns its boxes and is not read.
-
-    Args:
-        voc: the unpacked VOCdevkit/VOC2012. out: the folder to write. sbd: the unpacked benchmark_RELEASE/dataset.
+    voc: the unpacked VOCdevkit/VOC2012, whose "difficult" concerns boxes and is not read. out: the folder to write. sbd:
+    the unpacked benchmark_RELEASE/dataset.
 
     Raises:
-        DataError: missing folders, unreadable or contradicting files, other images in `out`.
+        DataError: folders are missing, files are unreadable or contradict each other, or `out` has other images.
         DiskSpaceError: the disk is full.
     """
     voc, out = Path(voc), Path(out)
@@ -75,13 +72,10 @@ def convert_voc(voc: Path | str, out: Path | str, sbd: Path | str | None = None)
 
 
 def instances_of_maps(ids: Tensor, classes: Tensor, name: str = "maps") -> Instances:
-    """The objects of an instance map and a class map, both uint8 [H, W], in the order of their values.
+    """Return the objects of an instance map and a class map, both uint8 [H, W], in the order of their values.
 
     The class of an object is the smallest one under its mask (chainercv's rule, on which the published AP rests);
-    background and void are none.
-
-    Raises:
-        DataError: an object without a class; `name` says where.
+    background and void are none. An object without a class raises a DataError, in which `name` says where.
     """
     present = ids.unique()
     present = present[(present != BACKGROUND) & (present != IGNORE)]
@@ -95,7 +89,6 @@ def instances_of_maps(ids: Tensor, classes: Tensor, name: str = "maps") -> Insta
 
 
 def _listed(voc: Path, split: str) -> list[str]:
-    """The names in VOC's list of a split."""
     path = voc / "ImageSets" / "Segmentation" / f"{split}.txt"
     if not path.is_file():
         raise DataError(f"{path} does not exist; {VOC_REMEDY}")
@@ -133,7 +126,7 @@ def _known_classes(classes: Tensor, path: Path) -> Tensor:
 
 
 def _entry(image: Path, read: Callable[[str], Maps]) -> ImageEntry:
-    """What is written of an image, after a check that its maps fit; its id is the number that is VOC's name."""
+    """Check that an image and its maps fit, and return what is written; its id is the number that is VOC's name."""
     ids, classes = read(image.stem)
     sample = Sample(image=read_image(image), image_id=int(image.stem.replace("_", "")), file_name=image.name)
     for kind, labels in (("instance", ids), ("class", classes)):

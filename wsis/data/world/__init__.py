@@ -1,8 +1,7 @@
 """The embedded world: picture-book scenes with exact masks, drawn on demand, the same for everyone.
 
-A scene is planned in fractions of the image (the ground, the actors, what hides them, the light) and then rendered at
-`WorldConfig.size`; it depends on the seed, the split and its index alone. What makes weak labels hard is a knob each:
-`WorldConfig`. `plan` decides, `drawings` and `shapes` draw objects as parts, `ground` paints what they stand on,
+A scene is planned in fractions of the image and then rendered at `WorldConfig.size`; it depends on the seed, the split
+and its index alone. `plan` decides, `drawings` and `shapes` draw objects as parts, `ground` paints what they stand on,
 `sprites` turns drawings into lit pixels, and `scene` puts all together.
 """
 
@@ -25,10 +24,9 @@ _IDS_PER_SPLIT = 10_000_000
 
 
 class World:
-    """A data set of scenes; see `WorldConfig`. Any order of access gives the same scenes, splits share none.
+    """A data set of scenes; any order of access gives the same scenes, and splits share none.
 
-    Raises:
-        ConfigError: a split that is not train, val or test, a negative length or seed.
+    Raises ConfigError if the split is not train, val or test, or if the length or the seed is negative.
     """
 
     def __init__(self, split: str = "train", length: int = 2000, seed: int = 0, config: WorldConfig | None = None):
@@ -45,7 +43,7 @@ class World:
         return self.length
 
     def scene(self, index: int) -> Scene:
-        """Scene `index` with its maps; IndexError beyond the length."""
+        """Draw scene `index` with its maps; an IndexError says that it lies beyond the length."""
         if not 0 <= index < self.length:
             raise IndexError(f"scene {index} of a world of {self.length} scenes")
         rng = default_rng((self.seed, SPLITS.index(self.split), index))

@@ -13,16 +13,15 @@ class WorldConfig:
 
     size: side of the square images, pixels. objects: fewest and most objects planned per image.
     object_size: range of an object's longest side, fraction of the image's.
-    contact: probability that an object gets a touching neighbor of its class.
-    occlusion: probability that a post, a beam or reeds cut through an object.
+    contact, occlusion, camouflage: probabilities that an object gets a touching neighbor of its class, is cut through by
+    a post, a beam or reeds, takes the color of the ground behind it.
     nested: probability that a small object of the same class stands inside an object's box.
-    camouflage: probability that an object takes the color of the ground behind it.
     context: probability that an object keeps to its habitat (fish in water) instead of standing anywhere.
     texture: strength of surfaces and coats, 0 (flat color) to 1.
     classes: the objects that appear, a subset of `CLASSES` in the order of their labels; None for all.
 
     Raises:
-        ConfigError: a value out of range or an unknown class.
+        ConfigError: a value is out of range or a class is unknown.
     """
 
     size: int = ours(128, why="objects keep their parts, two cores draw 300 a second", unit="px", scales=True)

@@ -1,8 +1,7 @@
 """The ground of the embedded world: eight painted surfaces, and how two to four of them share an image.
 
 All noise is a random lattice of fixed size, interpolated by cubic B-splines: a seed paints the same surface at every
-resolution. The empty stage is a backdrop (sky or a wall), layers of ground before it like sheets of cut paper, and
-sometimes a pond or a rug.
+resolution. Layers of ground lie before a backdrop (sky or a wall) like sheets of cut paper, sometimes with a pond or rug.
 """
 
 from collections.abc import Callable
@@ -20,13 +19,13 @@ _EDGE = 0.045  # height of the shadow that a nearer layer casts on the one behin
 
 
 def percents(text: str) -> Array:
-    """Colors in percent of RGB as float32 [..., 3] in [0, 1]."""
+    """Turn colors in percent of RGB into float32 [..., 3] in [0, 1]."""
     return (np.array(text.replace("|", "").split(), float) / 100).astype(np.float32).reshape(-1, 3)
 
 
 @lru_cache(maxsize=64)
 def _spline(n: int, cells: int) -> Array:
-    """Weights [n, cells + 3] that interpolate a lattice of `cells` cells at n pixel centers."""
+    """Return the weights [n, cells + 3] that interpolate a lattice of `cells` cells at n pixel centers."""
     position = (np.arange(n) + 0.5) / n * cells
     cell = np.floor(position).astype(int)
     t = position - cell
@@ -37,21 +36,20 @@ def _spline(n: int, cells: int) -> Array:
 
 
 def noise(rng: Generator, n: int, rows: int, columns: int) -> Array:
-    """Smooth noise [n, n] in [-1, 1] (rarely beyond +-0.7) with about `rows` x `columns` bumps."""
+    """Make smooth noise [n, n] in [-1, 1] (rarely beyond +-0.7) with about `rows` x `columns` bumps."""
     lattice = rng.random((rows + 3, columns + 3), dtype=np.float32) * 2 - 1
     return 1.6 * (_spline(n, rows) @ lattice @ _spline(n, columns).T)
 
 
 def axes(n: int) -> tuple[Array, Array]:
-    """Pixel centers x [1, n] and y [n, 1] in [0, 1]."""
+    """Return the pixel centers x [1, n] and y [n, 1] in [0, 1]."""
     center = (np.arange(n, dtype=np.float32) + 0.5) / n
     return center[None, :], center[:, None]
 
 
 def _dots(rng: Generator, n: int, cells: int, share: float, radius: float) -> Array:
-    """Distance [n, n] to a dot in units of its radius; the image has cells x cells squares for a dot each.
-
-    share: probability of a dot in a square. radius: of the largest, in squares, below 0.4.
+    """Measure the distance [n, n] to a dot in units of its radius, which is at most `radius` squares (below 0.4); each of
+    cells x cells squares has a dot with probability `share`.
     """
     x, y = axes(n)
     column, row = (x * cells).astype(int), (y * cells).astype(int)
@@ -188,8 +186,8 @@ TONES = {
 class Layout(NamedTuple):
     """Regions of an image: the backdrop, the layers before it from far to near, the patch on the ground.
 
-    stuff: index into `STUFF` per region. edges: [L, 5], the upper edge of each layer as base, amplitude,
-    frequency, phase and slope. patch: center x, y, two radii and a phase, or None. seeds: one per region.
+    stuff, seeds: index into `STUFF` and seed of each region. edges: [L, 5], the upper edge of each layer as base,
+    amplitude, frequency, phase and slope. patch: center x, y, two radii and a phase, or None.
     """
 
     stuff: tuple[int, ...]
@@ -199,7 +197,7 @@ class Layout(NamedTuple):
 
 
 def plan_layout(rng: Generator) -> Layout:
-    """A landscape under the sky or a floor before a wall."""
+    """Draw a landscape under the sky or a floor before a wall."""
     outdoors = rng.random() < 0.65
     backdrop = "sky" if outdoors else ("brick", "wood", "rock")[rng.integers(3)]
     layers = int(rng.integers(1, 4)) if outdoors else 1
@@ -219,7 +217,7 @@ def plan_layout(rng: Generator) -> Layout:
 
 
 def _edges(layout: Layout, n: int) -> Array:
-    """Upper edge of each layer at each column: float32 [L, n] in fractions of the image."""
+    """Return the upper edge of each layer at each column: float32 [L, n] in fractions of the image."""
     x = axes(n)[0]
     base, amplitude, frequency, phase, slope = (c[:, None] for c in layout.edges.T)
     return (base + slope * (x - 0.5) + amplitude * np.sin(2 * np.pi * (frequency * x + phase))).astype(np.float32)
@@ -232,7 +230,7 @@ def _patch_radius(patch: tuple[float, ...], n: int) -> Array:
 
 
 def regions(layout: Layout, n: int) -> Array:
-    """Which region each pixel belongs to, counted from the backdrop: int64 [n, n]."""
+    """Say which region each pixel belongs to, counted from the backdrop: int64 [n, n]."""
     out = (axes(n)[1][None] > _edges(layout, n)[:, None]).sum(0)
     if layout.patch is not None:
         out[(_patch_radius(layout.patch, n) < 1) & (out > 0)] = len(layout.stuff) - 1
@@ -240,7 +238,7 @@ def regions(layout: Layout, n: int) -> Array:
 
 
 def paint(layout: Layout, n: int, texture: float) -> tuple[Array, Array]:
-    """The empty stage: float32 [3, n, n] and the region of each pixel, int64 [n, n]; `texture` in [0, 1]."""
+    """Paint the empty stage: float32 [3, n, n], and the region of each pixel, int64 [n, n]; `texture` is in [0, 1]."""
 
     def surface(region: int) -> Array:
         name, rng = STUFF[layout.stuff[region]], default_rng(layout.seeds[region])

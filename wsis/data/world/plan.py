@@ -1,6 +1,5 @@
-"""What happens in a scene of the embedded world: who stands where, in which colors, behind which occluder.
-
-Plans are in fractions of the image and made from a generator alone: a scene is the same at any resolution.
+"""What happens in a scene of the embedded world: who stands where, in which colors, behind which occluder; all in fractions
+of the image, so that a scene is the same at any resolution.
 """
 
 from dataclasses import dataclass
@@ -34,8 +33,8 @@ MAX_TURN = {"fish": 0.4, "rocket": 0.9, "butterfly": np.pi, "beetle": np.pi}  # 
 class Actor(NamedTuple):
     """What is to be drawn: an object (label >= 0) or an occluder (label = -(1 + index into `STUFF`)).
 
-    depth: actors of greater depth lie in front. is_camouflaged: its main color is that of the ground behind
-    it. touches: index of the earlier actor that this one is pushed against, or -1.
+    Actors of greater depth lie in front. The main color of one that is camouflaged is that of the ground behind it.
+    touches: the index of the earlier actor that this one is pushed against, or -1.
     """
 
     label: int
@@ -47,12 +46,11 @@ class Actor(NamedTuple):
     touches: int = -1
 
     def at(self, x: float, y: float, depth: float) -> "Actor":
-        """The same in another place."""
         return self._replace(pose=self.pose._replace(x=float(x), y=float(y)), depth=float(depth))
 
 
 class Plan(NamedTuple):
-    """A whole scene: the ground, the actors, a unit vector [3] to the lamp, the tone [3] of its light."""
+    """The ground, the actors, a unit vector [3] to the lamp and the tone [3] of its light."""
 
     layout: Layout
     actors: list[Actor]
@@ -61,7 +59,7 @@ class Plan(NamedTuple):
 
 
 def plan_scene(rng: Generator, config: WorldConfig, classes: tuple[str, ...]) -> Plan:
-    """A plan from random numbers; labels count within `classes`."""
+    """Plan a scene from random numbers; labels count within `classes`."""
     fewest, most = config.objects
     labels = rng.integers(len(classes), size=rng.integers(fewest, most + 1)).tolist()
     layout = plan_layout(rng)
@@ -82,7 +80,7 @@ def plan_scene(rng: Generator, config: WorldConfig, classes: tuple[str, ...]) ->
 
 
 def _is_habitat(name: str, layout: Layout) -> Array:
-    """Which regions of the layout suit the class: bool [R]; any ground but water if it has no habitat."""
+    """Say which regions of the layout suit the class: bool [R]; any ground but water if it has no habitat."""
     stuff = np.array([STUFF[s] for s in layout.stuff])
     return np.isin(stuff, HABITATS[name]) if name in HABITATS else (np.arange(len(stuff)) > 0) & (stuff != "water")
 
@@ -98,7 +96,7 @@ class _Casting:
     where: Array
 
     def group(self, label: int, others: list[Actor], room: int) -> list[Actor]:
-        """One object and what belongs to it: a small one in its box, a touching neighbor, an occluder."""
+        """Cast one object and what belongs to it: a small one in its box, a touching neighbor, an occluder."""
         rng, config = self.rng, self.config
         has_small, has_neighbor, is_cut = rng.random(3) < (config.nested, config.contact, config.occlusion)
         low, high = config.object_size
@@ -114,7 +112,7 @@ class _Casting:
         return [*group, self.occluder(first)] if is_cut else group
 
     def actor(self, label: int, size: float) -> Actor:
-        """An object of the class in a fresh pose and costume, not placed yet."""
+        """Make an object of the class in a fresh pose and costume, not placed yet."""
         rng, name = self.rng, self.classes[label]
         parts = DRAWINGS[name](rng)
         pose = posed(parts, rng.uniform(-1, 1) * MAX_TURN.get(name, 0.15), bool(rng.random() < 0.5))
@@ -128,7 +126,7 @@ class _Casting:
         return Actor(label, parts, costume, pose._replace(scale=size / pose.size), 0.0, is_camouflaged)
 
     def placed(self, actor: Actor, others: list[Actor]) -> Actor:
-        """Of 16 places the one that hides others least and, if the scene keeps to it, lies in the habitat."""
+        """Choose of 16 places the one that hides others least and, if the scene keeps to it, lies in the habitat."""
         half, size = actor.pose.half, len(self.where)
         inset = np.minimum(0.85 * half, 0.49)
         places = inset + self.rng.random((16, 2)) * (1 - 2 * inset)
@@ -143,7 +141,7 @@ class _Casting:
         return actor.at(x, y, y + half[1])
 
     def nested(self, host: Actor) -> Actor:
-        """A small one of the same class before its host, off the middle but within the box."""
+        """Put a small one of the same class before its host, off the middle but within the box."""
         rng, pose, half = self.rng, host.pose, host.pose.half
         x = pose.x + rng.choice((-1, 1)) * rng.uniform(0.45, 0.8) * half[0]
         y = pose.y + rng.uniform(0.1, 0.7) * half[1]
@@ -151,7 +149,7 @@ class _Casting:
         return small.at(np.clip(x, 0.05, 0.95), np.clip(y, 0.05, 0.95), host.depth + 0.02)
 
     def neighbor(self, host: Actor, index: int) -> Actor:
-        """One of the same class and, half the time, of the same colors, beside its host (actor `index`)."""
+        """Put one of the same class and, half the time, of the same colors beside its host (actor `index`)."""
         rng, pose = self.rng, host.pose
         actor = self.actor(host.label, float(np.clip(pose.size * rng.uniform(0.75, 1.1), *self.config.object_size)))
         if rng.random() < 0.5:
@@ -163,7 +161,7 @@ class _Casting:
         return actor.at(x, foot - half[1], foot)._replace(touches=index)
 
     def occluder(self, host: Actor) -> Actor:
-        """Something that rises before the host from the ground or, if it flies, from below the image."""
+        """Let something rise before the host from the ground or, if it flies, from below the image."""
         rng, half, size = self.rng, host.pose.half, len(self.where)
         unit = float(half.max())
         x, y = host.pose.x + rng.uniform(-0.15, 0.15) * half[0], host.pose.y

@@ -19,12 +19,10 @@ _Window = tuple[slice, slice]
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """An image and all that is true of it.
+    """An image uint8 [3, H, W], the labels int64 [K] of its objects (indices into `classes`), and maps int64 [H, W].
 
-    image: uint8 [3, H, W]. instance_map: int64 [H, W], 0 none, k + 1 the visible pixels of object k.
-    part_map: int64 [H, W], 0 none, i + 1 for `PARTS[i]`. stuff_map: int64 [H, W], i + 1 for `STUFF[i]`: the surface that
-    is visible, or would be without the objects; an occluder counts as the stuff that it is made of.
-    labels: int64 [K], indices into the world's classes.
+    instance_map: 0 none, k + 1 the visible pixels of object k. part_map: 0 none, i + 1 for `PARTS[i]`. stuff_map: i + 1 for
+    `STUFF[i]`, which is visible, or would be without the objects; an occluder counts as what it is made of.
     """
 
     image: Tensor
@@ -52,7 +50,7 @@ class Scene:
 
 
 def _windows(sprite: Sprite, n: int, down: int = 0, right: int = 0) -> tuple[_Window, _Window]:
-    """The visible part of a shifted sprite: where it is in the image, and where in the sprite."""
+    """Say where the visible part of a shifted sprite is in the image, and where in the sprite."""
     top, left = sprite.top + down, sprite.left + right
     h, w = sprite.alpha.shape
     y0, y1, x0, x1 = max(top, 0), max(min(top + h, n), 0), max(left, 0), max(min(left + w, n), 0)
@@ -60,7 +58,7 @@ def _windows(sprite: Sprite, n: int, down: int = 0, right: int = 0) -> tuple[_Wi
 
 
 def _pushed(sprite: Sprite, host: Sprite, side: int) -> Sprite:
-    """The sprite, moved sideways until it touches its host from the right (side 1) or the left (-1)."""
+    """Move a sprite sideways until it touches its host from the right (side 1) or the left (-1)."""
     top, bottom = max(sprite.top, host.top), min(sprite.top + len(sprite.parts), host.top + len(host.parts))
     a = host.parts[top - host.top : bottom - host.top, ::-side] > 0
     b = sprite.parts[top - sprite.top : bottom - sprite.top, ::side] > 0
@@ -73,7 +71,7 @@ def _pushed(sprite: Sprite, host: Sprite, side: int) -> Sprite:
 
 
 def _sprites(plan: Plan, image: np.ndarray) -> list[Sprite]:
-    """All actors of the plan, rendered and, where they are to touch, moved together."""
+    """Render all actors of the plan and move those together that are to touch."""
     n = image.shape[-1]
     sprites: list[Sprite] = []
     for actor in plan.actors:
@@ -93,7 +91,7 @@ def _sprites(plan: Plan, image: np.ndarray) -> list[Sprite]:
 
 
 def _owners(sprites: list[Sprite], order: list[int], n: int) -> np.ndarray:
-    """Which sprite is visible at each pixel: int64 [n, n], 0 none, else 1 + its index."""
+    """Find the sprite that is visible at each pixel: int64 [n, n], 0 none, else 1 + its index."""
     owner = np.zeros((n, n), np.int64)
     for i in order:
         there, here = _windows(sprites[i], n)

@@ -1,8 +1,7 @@
 """The vocabulary of the drawings, and the occluders.
 
-A drawing lives in units of about [-1, 1], with x to the right and y down, and looks to the right; later parts lie in
-front. A part is an oval, a limb (a line whose thickness changes along it) or a convex polygon with rounded corners, and
-wears a *tint*, the name of a color that the plan decides; "coat" is the main color with the object's pattern.
+A drawing lives in units of about [-1, 1], with x to the right and y down, and looks to the right; later parts lie in front.
+A part wears a *tint*, the name of a color that the plan decides; "coat" is the main color with a pattern.
 """
 
 from typing import NamedTuple
@@ -20,10 +19,10 @@ MAX_CORNERS = 6
 
 
 class Part(NamedTuple):
-    """One part of a drawing.
+    """One part of a drawing, with its name of `PARTS` and its tint of `TINTS`.
 
-    kind: oval (x, y, rx, ry, turn in radians), limb (x0, y0, x1, y1, r0, r1) or poly (the radius of the corners, then x, y
-    of six corners). name: of `PARTS`. tint: of `TINTS`. bulge: how far from the rim inwards the relief rises.
+    kind: oval (x, y, rx, ry, turn in radians), limb, a line whose thickness changes (x0, y0, x1, y1, r0, r1), or poly
+    (the radius of the corners, then x, y of six corners). bulge: how far from the rim inwards the relief rises.
     """
 
     kind: str
@@ -34,26 +33,25 @@ class Part(NamedTuple):
 
 
 def oval(name: str, tint: str, x: float, y: float, rx: float, ry: float | None = None, turn: float = 0.0) -> Part:
-    """An ellipse, or a disc where `ry` is not given."""
+    """Draw an ellipse, or a disc where `ry` is not given."""
     ry = rx if ry is None else ry
     return Part("oval", name, tint, (x, y, rx, ry, turn), min(rx, ry))
 
 
 def limb(name: str, tint: str, x0: float, y0: float, x1: float, y1: float, r0: float, r1: float | None = None) -> Part:
-    """A line with round ends of radius `r0` and `r1`."""
+    """Draw a line with round ends of radius `r0` and `r1`."""
     r1 = r0 if r1 is None else r1
     return Part("limb", name, tint, (x0, y0, x1, y1, r0, r1), max(r0, r1))
 
 
 def poly(name: str, tint: str, *corners: tuple[float, float], soft: float = 0.05, bulge: float = 0.12) -> Part:
-    """A convex polygon of at most six corners, in the order of walking around it."""
+    """Draw a convex polygon of at most six corners, in the order of walking around it."""
     # all polygons have as many corners, which lets them be drawn together
     six = corners + corners[-1:] * (MAX_CORNERS - len(corners))
     return Part("poly", name, tint, (soft, *(v for corner in six for v in corner)), bulge)
 
 
 def box(name: str, tint: str, x0: float, y0: float, x1: float, y1: float, soft: float = 0.05) -> Part:
-    """A rectangle with sides along the axes."""
     return poly(name, tint, (x0, y0), (x1, y0), (x1, y1), (x0, y1), soft=soft)
 
 
@@ -66,7 +64,7 @@ def limbs(name: str, tint: str, *rows: tuple[float, ...]) -> list[Part]:
 
 
 def eye(x: float, y: float, r: float) -> list[Part]:
-    """The white of an eye that looks ahead, and its pupil."""
+    """Draw the white of an eye that looks ahead, and its pupil."""
     return [oval("eye", "white", x, y, r), oval("eye", "dark", x + 0.25 * r, y, 0.66 * r)]
 
 

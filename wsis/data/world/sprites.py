@@ -1,7 +1,4 @@
-"""From a drawing to pixels: signed distances of all parts at once, then relief, light, pattern, soft shadow.
-
-The distances are the common ones for an ellipse (first order), a line with round ends and a convex polygon.
-"""
+"""From a drawing to pixels: signed distances of all parts at once, then relief, light, pattern, soft shadow."""
 
 from math import cos, sin
 from typing import NamedTuple
@@ -18,10 +15,10 @@ _PENUMBRA = 0.11  # width of the shadow's soft edge, in units of the drawing
 
 
 class Costume(NamedTuple):
-    """How the parts are painted.
+    """How the parts are painted: colors float32 [T, 3], RGB in [0, 1] per name of `TINTS`, and a pattern in the second
+    color.
 
-    colors: float32 [T, 3], RGB in [0, 1] per name of `TINTS`. pattern: one of `PATTERNS`, in the second color.
-    phase: frequency (radians per unit), angle and offset (radians) of the pattern. strength: of it, in [0, 1].
+    phase: the pattern's frequency (radians per unit), angle and offset (radians). strength: of the pattern, in [0, 1].
     """
 
     colors: Array
@@ -31,10 +28,10 @@ class Costume(NamedTuple):
 
 
 class Pose(NamedTuple):
-    """How a drawing lies in the image.
+    """How a drawing lies in the image; x, y is the center of its box in fractions of the image.
 
-    x, y: center of its box, fractions of the image. turn: radians, clockwise, after `flip` from left to right. scale:
-    fractions of the image per unit of the drawing. low, high: corners [2] of the turned drawing's box.
+    turn: radians, clockwise, after `flip` from left to right. scale: fractions of the image per unit of the drawing. low,
+    high: corners [2] of the turned drawing's box.
     """
 
     x: float
@@ -59,8 +56,7 @@ class Pose(NamedTuple):
 class Sprite(NamedTuple):
     """A rendered object on its own small window, whose upper left pixel is (top, left) of the image.
 
-    rgb: float32 [3, h, w]. alpha, shadow: float32 [h, w] in [0, 1].
-    parts: int64 [h, w], 0 outside, else 1 + index into `PARTS`.
+    rgb: float32 [3, h, w]. alpha, shadow: float32 [h, w] in [0, 1]. parts: int64 [h, w], 0 outside, i + 1 for `PARTS[i]`.
     """
 
     top: int
@@ -72,13 +68,13 @@ class Sprite(NamedTuple):
 
 
 def _affine(turn: float, flip: bool) -> Array:
-    """Flip, then rotation, [2, 2]: drawing -> image."""
+    """Return flip, then rotation, as a matrix [2, 2]: drawing -> image."""
     c, s = np.cos(turn), np.sin(turn)
     return np.array([[-c, -s], [-s, c]]) if flip else np.array([[c, -s], [s, c]])
 
 
 def posed(parts: list[Part], turn: float = 0.0, flip: bool = False) -> Pose:
-    """The drawing at the origin, turned and flipped, one unit of it as large as the image."""
+    """Put the drawing at the origin, turned and flipped, one unit of it as large as the image."""
     ovals = np.array([p.geometry for p in parts if p.kind == "oval"]).reshape(-1, 5).T[:, :, None]
     limbs = np.array([p.geometry for p in parts if p.kind == "limb"]).reshape(-1, 6).T[:, :, None]
     corners = np.array([p.geometry[1:] for p in parts if p.kind == "poly"]).reshape(-1, 2).T
@@ -138,7 +134,7 @@ def _polys(parts: list[Part], grid: Array) -> Array:
 
 
 def distances(parts: list[Part], grid: Array) -> Array:
-    """Signed distance [P, n] of each part at `grid` [3, n] (x, y, 1), in units; negative inside."""
+    """Measure the signed distance [P, n] of each part at `grid` [3, n] (x, y, 1), in units; it is negative inside."""
     out = np.empty((len(parts), grid.shape[1]), np.float32)
     for kind, distance in (("oval", _ovals), ("limb", _limbs), ("poly", _polys)):
         if rows := [i for i, p in enumerate(parts) if p.kind == kind]:
@@ -147,7 +143,7 @@ def distances(parts: list[Part], grid: Array) -> Array:
 
 
 def _pattern(costume: Costume, grid: Array) -> Array:
-    """Weight [n] in [0, 1] of the second color on the coat."""
+    """Return the weight [n] in [0, 1] of the second color on the coat."""
     frequency, angle, offset = costume.phase
     x, y = grid[0], grid[1]
     a = frequency * (cos(angle) * x + sin(angle) * y) + offset
@@ -162,7 +158,7 @@ def _pattern(costume: Costume, grid: Array) -> Array:
 
 
 def _shade(height: Array, rim: Array, light: Array) -> tuple[Array, Array]:
-    """Diffuse and specular light [h, w] on a relief in pixels; `rim` is 0 at the edges of parts, 1 inside."""
+    """Light a relief in pixels, diffuse and specular [h, w]; `rim` is 0 at the edges of parts, 1 inside."""
     gx, gy = np.zeros_like(height), np.zeros_like(height)
     gx[:, 1:-1] = 0.35 * (height[:, 2:] - height[:, :-2])
     gy[1:-1] = 0.35 * (height[2:] - height[:-2])
@@ -175,10 +171,7 @@ def _shade(height: Array, rim: Array, light: Array) -> tuple[Array, Array]:
 
 
 def _layered(alpha: Array, front_first: list[Part]) -> tuple[Array, Array, Array]:
-    """The visible share of each part [P, n], what it adds to the relief [P, n], what shows through them all [n].
-
-    Decals lie on the relief of the parts below them instead of hiding it.
-    """
+    """Return the visible share [P, n] of each part and of its relief (decals hide no relief), and what shows through [n]."""
     weight, relief = np.empty_like(alpha), np.empty_like(alpha)
     clear, bare = np.ones_like(alpha[0]), np.ones_like(alpha[0])
     for i, part in enumerate(front_first):
@@ -191,7 +184,7 @@ def _layered(alpha: Array, front_first: list[Part]) -> tuple[Array, Array, Array
 
 
 def _grid(pose: Pose, n: int, margin: float) -> tuple[Array, int, int]:
-    """A window's pixels in units of the drawing, float32 [3, h, w] (x, y, 1), and its top and left."""
+    """Return a window's pixels in units of the drawing, float32 [3, h, w] (x, y, 1), and its top and left."""
     unit = pose.scale * n
     x, y = pose.x * n, pose.y * n
     w, h = pose.half * n + margin

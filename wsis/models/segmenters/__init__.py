@@ -2,8 +2,8 @@
 
     masks of any method, as COCO JSON --fit_segmenter--> SOLOv2 | Mask2Former | Mask R-CNN --predict--> scored masks
 
-All three are modules with the same call: `network(images, targets)` gives the terms of the loss, with their weights, and
-`network(images)` the scored masks of each image. images: a list of float [3, h, w] in [0, 1], of any sizes.
+All three have the same call: `network(images, targets)` gives the weighted terms of the loss, and `network(images)` the
+scored masks of each image. images: a list of float [3, h, w] in [0, 1], of any sizes.
 """
 
 from collections.abc import Sequence
@@ -27,13 +27,10 @@ SEGMENTERS = {"solov2": SOLOv2, "mask2former": Mask2Former, "maskrcnn": MaskRCNN
 
 
 def build_segmenter(name: Name, classes: int, backbone: str, weights: str) -> Segmenter:
-    """A segmenter at its published size, or small on a backbone whose name ends in `_tiny`.
+    """Build a segmenter at its published size, or small on a backbone whose name ends in `_tiny`.
 
-    backbone, weights: see `build_pyramid`; only the backbone has weights to start from. Its batch norm is frozen unless they
-    are "random".
-
-    Raises:
-        ConfigError: no such segmenter; also, as WeightsError, see `build_pyramid`.
+    Only the backbone has weights to start from (see `build_pyramid`, also for errors); its batch norm is frozen unless
+    they are "random". Raises ConfigError if there is no such segmenter.
     """
     if name not in SEGMENTERS:
         raise ConfigError(f"no segmenter {name!r}; choose solov2, mask2former or maskrcnn")
@@ -41,11 +38,7 @@ def build_segmenter(name: Name, classes: int, backbone: str, weights: str) -> Se
 
 
 def restore_segmenter(name: Name, classes: int, backbone: str, weights: str, path: Path) -> nn.Module:
-    """The trained segmenter whose weights are at `path`; the other arguments are those that it was built with.
-
-    Raises:
-        ConfigError, WeightsError: see `build_segmenter`; the weights do not fit.
-    """
+    """Load the trained segmenter at `path`, built with the other arguments; raises WeightsError if it does not fit."""
     model = build_segmenter(name, classes, backbone, "random")
     if weights != "random":
         freeze_batch_norm_2d(model)  # as in training: a frozen norm has other state
@@ -55,8 +48,5 @@ def restore_segmenter(name: Name, classes: int, backbone: str, weights: str, pat
 
 @torch.no_grad()
 def predict(model: nn.Module, images: Tensor | Sequence[Tensor]) -> list[Instances]:
-    """The at most 100 best scored masks of each image, on the CPU, at its size.
-
-    images: float32 [B, 3, H, W] in [0, 1] on the model's device. The model is in eval mode.
-    """
+    """Return the 100 best scored masks, or fewer, of each image float32 [3, H, W] in [0, 1], on the CPU, at its size."""
     return [instances.to("cpu") for instances in model(list(images))]

@@ -12,8 +12,7 @@ from wsis.models.segmenters.targets import Size
 class FeatureNetwork(nn.Module):
     """Backbone and feature pyramid (Lin et al., CVPR 2017; torchvision's), strides 4, 8, 16, 32, 64, all of one width.
 
-    Call: normalized float [B, 3, H, W] -> [B, width, H / stride, W / stride] by "0", "1", "2", "3" and "pool", as
-    torchvision's detectors want them.
+    Call: normalized float [B, 3, H, W] -> [B, width, H / stride, W / stride] by torchvision's "0", "1", "2", "3", "pool".
     """
 
     def __init__(self, backbone: str, weights: str, width: int) -> None:
@@ -27,7 +26,7 @@ class FeatureNetwork(nn.Module):
 
 
 def stacked_masks(masks: list[Tensor], size: Size) -> Tensor:
-    """Masks uint8 [K_i, h_i, w_i] of all images as one [sum of K_i, *size], padded with 0 like the images."""
+    """Stack masks uint8 [K_i, h_i, w_i] of all images as one [sum of K_i, *size], padded with 0 like the images."""
     out = masks[0].new_zeros(sum(len(m) for m in masks), *size)
     for part, m in zip(out.split([len(m) for m in masks]), masks, strict=True):
         part[:, : m.shape[1], : m.shape[2]] = m
@@ -35,15 +34,11 @@ def stacked_masks(masks: list[Tensor], size: Size) -> Tensor:
 
 
 def size_of(image: Tensor) -> Size:
-    """(height, width) of an image or of a batch."""
     return image.shape[-2], image.shape[-1]
 
 
 def at_image_size(maps: Tensor, padded: Size, resized: Size, size: Size) -> Tensor:
-    """Maps [K, h, w] of a padded image -> [K, *size] of the image itself, bilinear.
-
-    padded: the size that the maps describe; resized: the image's part of it; size: the image's before resizing.
-    """
+    """Bring maps [K, h, w] of an image that fills `resized` of `padded` to its own size, bilinearly: [K, *size]."""
     full = interpolate(maps[:, None], padded, mode="bilinear", align_corners=False)
     full = full[..., : resized[0], : resized[1]]
     if resized != size:

@@ -1,7 +1,4 @@
-"""Mask2Former (Cheng et al., CVPR 2022; transformers') on this package's backbones.
-
-Pixel decoder, queries, matching and losses are the library's, which is imported only when a network is built.
-"""
+"""Mask2Former (Cheng et al., CVPR 2022; transformers', imported only when a network is built) on this package's backbones."""
 
 from typing import Any, NamedTuple
 
@@ -18,7 +15,7 @@ DETECTIONS = 100  # per image
 
 
 class Design(NamedTuple):
-    """Sizes. layers: of the encoder in the pixel decoder, and of the decoder. points: sampled per mask for the loss."""
+    """Sizes. layers: of the pixel decoder's encoder, and of the decoder. points: sampled per mask for the loss."""
 
     view: View
     width: int
@@ -50,11 +47,7 @@ class Encoder(nn.Module):
 
 
 class Mask2Former(nn.Module):
-    """Mask2Former at its published size, or small on a backbone whose name ends in `_tiny`.
-
-    Raises:
-        ConfigError, WeightsError: see `build_pyramid`.
-    """
+    """Mask2Former at its published size, or small on a backbone whose name ends in `_tiny`."""
 
     def __init__(self, classes: int, backbone: str, weights: str) -> None:
         super().__init__()
@@ -71,10 +64,7 @@ class Mask2Former(nn.Module):
         return self.network.model.pixel_level_module.encoder.backbone
 
     def forward(self, images: list[Tensor], targets: list[Target] | None = None) -> Terms | list[Instances]:
-        """With targets the weighted terms of the loss, without them the detections.
-
-        The matching waits for the device once per image and decoder layer: it is solved on the CPU.
-        """
+        """Return the weighted terms of the loss (whose matching waits for the device), or without targets the detections."""
         if targets is not None:
             return self.loss(self.backbone.stack(images), targets)
         windows = [self.view.at_test(*image.shape[1:]) for image in images]
@@ -84,7 +74,7 @@ class Mask2Former(nn.Module):
         return [self.detect(c, m, size_of(batch), w.size, size_of(i)) for c, m, w, i in rows]
 
     def loss(self, batch: Tensor, targets: list[Target]) -> Terms:
-        """The library's matching and losses, in fp32, of every layer's prediction."""
+        """Run the library's matching and losses, in fp32, on every layer's prediction."""
         out = self.network(batch, output_auxiliary_logits=True)
         counts = [len(t.labels) for t in targets]
         masks = stacked_masks([t.masks for t in targets], size_of(batch)).float().split(counts)
@@ -100,7 +90,7 @@ class Mask2Former(nn.Module):
         return {n: torch.stack(values).sum() for n, values in layers.items()}
 
     def detect(self, classes: Tensor, masks: Tensor, padded: Size, resized: Size, size: Size) -> Instances:
-        """The 100 best pairs of query and class of one image, by class probability x mean probability in the mask.
+        """Return one image's 100 best pairs of query and class, by class probability x mean probability in the mask.
 
         classes: logits [Q, C + 1], the last is no object. masks: logits [Q, h, w]. The library's own post-processing goes
         through 384 x 384 pixels whatever the image's aspect, drops low scores, and rounds the others.
@@ -115,7 +105,7 @@ class Mask2Former(nn.Module):
 
 
 def _library_network(design: Design, classes: int) -> nn.Module:
-    """transformers' network on the smallest backbone that it builds by itself, in whose place ours goes."""
+    """Build transformers' network on the smallest backbone that it builds by itself, in whose place ours goes."""
     from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
 
     stages = [f"stage{i}" for i in range(1, 5)]

@@ -40,7 +40,6 @@ class MaskRCNN(nn.Module):
         )
 
     def forward(self, images: list[Tensor], targets: list[Target] | None = None) -> Terms | list[Instances]:
-        """With targets torchvision's five terms of the loss, without them its detections."""
         if targets is not None:
             boxed = [{"boxes": t.boxes, "labels": t.labels + 1, "masks": t.masks} for t in targets]
             return self.detector(images, boxed)

@@ -63,7 +63,6 @@ class SOLOv2(nn.Module):
         self.masks = MaskHead(self.design)
 
     def forward(self, images: list[Tensor], targets: list[Target] | None = None) -> Terms | list[Instances]:
-        """With targets the weighted terms of the loss, without them the detections."""
         if targets is not None:
             batch = self.network.backbone.stack(images)
             return self.loss(*self.maps(batch), targets, size_of(batch))
@@ -77,7 +76,7 @@ class SOLOv2(nn.Module):
         return instances
 
     def maps(self, batch: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
-        """For each level the scores (logits) [B, C, S, S] and kernels [B, E, S, S]; the mask features [B, E, h, w]."""
+        """Return by level the scores (logits) [B, C, S, S] and kernels [B, E, S, S]; the mask features [B, E, h, w]."""
         pyramid = list(self.network(batch).values())
         features = self.masks(pyramid[:4])
         pyramid[0] = interpolate(pyramid[0], scale_factor=0.5, mode="bilinear", align_corners=False)
@@ -88,10 +87,7 @@ class SOLOv2(nn.Module):
     def loss(
         self, logits: list[Tensor], kernels: list[Tensor], features: Tensor, targets: list[Target], size: Size
     ) -> Terms:
-        """Focal loss of the scores, over the number of positive cells, and 3 x the mean dice loss of their masks.
-
-        The host waits for the device once, for the number of positive cells of each image.
-        """
+        """Return the focal loss and 3 x the mean dice loss of positive cells, whose counts are the one wait for the device."""
         with torch.autocast(features.device.type, enabled=False):
             masks = stacked_masks([t.masks for t in targets], size)
             labels = torch.cat([t.labels for t in targets])
@@ -109,10 +105,10 @@ class SOLOv2(nn.Module):
             return {"focal": focal / (sum(counts) + 1), "dice": DICE_WEIGHT * dice}
 
     def detect(self, logits: list[Tensor], kernels: list[Tensor], features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Mask probabilities [B, N, h, w], labels [B, N] and scores [B, N] by falling score, at most 100 per image.
+        """Return mask probabilities [B, N, h, w], labels and scores [B, N] by falling score, at most 100 per image.
 
-        The release takes 500 candidates after the mean probability of their masks has entered the score, this method
-        before; with fewer than 500 scores above the threshold that is the same.
+        The release takes 500 candidates after the mean probability of their masks has entered the score, this method before;
+        with fewer than 500 scores above the threshold that is the same.
         """
         with torch.autocast(features.device.type, enabled=False):
             peaks = flat([peak_scores(x.float().sigmoid()) for x in logits])  # [B, cells, C]
@@ -185,7 +181,7 @@ def block(ins: int, outs: int, size: int = 3) -> nn.Module:
 
 
 def initialize(head: nn.Module) -> None:
-    """Convolutions of a head start from a normal distribution of standard deviation .01, as in RetinaNet."""
+    """Draw the convolutions of a head from a normal distribution of standard deviation .01, as in RetinaNet."""
     for module in head.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.normal_(module.weight, std=0.01)
@@ -194,7 +190,7 @@ def initialize(head: nn.Module) -> None:
 
 
 def with_coordinates(feature: Tensor) -> Tensor:
-    """The feature [B, D, h, w] with x and y in [-1, 1] as two more channels."""
+    """Append x and y in [-1, 1] to a feature [B, D, h, w] as two more channels."""
     batch, _, height, width = feature.shape
     y, x = (torch.linspace(-1, 1, n, device=feature.device, dtype=feature.dtype) for n in (height, width))
     places = torch.stack(torch.meshgrid(x, y, indexing="xy")).expand(batch, -1, -1, -1)
@@ -202,26 +198,22 @@ def with_coordinates(feature: Tensor) -> Tensor:
 
 
 def flat(levels: list[Tensor]) -> Tensor:
-    """Maps [B, D, S, S] of all levels as one row of cells [B, cells, D]."""
+    """Put maps [B, D, S, S] of all levels into one row of cells [B, cells, D]."""
     return torch.cat([level.flatten(2) for level in levels], 2).transpose(1, 2)
 
 
 def quartered(masks: Tensor) -> Tensor:
-    """Masks uint8 [K, H, W] -> float [K, H/4, W/4], the covered share of each 4 x 4 pixels.
-
-    The release rounds it; the share keeps where the outline runs through them.
-    """
+    """Return the covered share of each 4 x 4 pixels, uint8 [K, H, W] -> float [K, H/4, W/4]; the release rounds it."""
     blocks = masks.unflatten(2, (-1, 4)).unflatten(1, (-1, 4))
     return blocks.sum((2, 4), dtype=torch.uint8).float() / 16
 
 
 @torch.no_grad()
 def assign(targets: list[Target], masks: Tensor, design: Design) -> Tensor:
-    """Which object each cell answers for: int64 [B, cells], a row of `masks`, or -1.
+    """Say which object each cell answers for: int64 [B, cells], a row of `masks` uint8 [K, H, W] of all images, or -1.
 
     A level whose range holds sqrt(box area) answers with the cells that the central region touches, at most 3 x 3: sigma
-    times the box, about the center of mass. Where objects share a cell the smallest has it; the release trains its kernel
-    on all of them. masks: uint8 [K, H, W], the objects of all images in order.
+    times the box, about the center of mass. In a shared cell the smallest object wins; the release trains its kernel on all.
     """
     count, height, width = masks.shape
     device = masks.device
@@ -247,24 +239,24 @@ def assign(targets: list[Target], masks: Tensor, design: Design) -> Tensor:
 
 
 def _cells(center: Tensor, reach: Tensor, grid: int) -> Tensor:
-    """Along one axis, the cells that center +- reach touches, as far as the neighbors of the center: bool [K, S]."""
+    """Mark the cells that center +- reach touches along one axis, as far as the neighbors of the center: bool [K, S]."""
     middle, first, last = ((v * grid).floor()[:, None] for v in (center, center - reach, center + reach))
     cell = torch.arange(grid, device=center.device)
     return (cell >= first) & (cell <= last) & ((cell - middle).abs() <= 1)
 
 
 def peak_scores(scores: Tensor) -> Tensor:
-    """Scores [B, C, S, S], 0 where a cell is not the highest of the four cells of which it is the last."""
+    """Set scores [B, C, S, S] to 0 where a cell is not the highest of the four cells of which it is the last."""
     highest = max_pool2d(scores, 2, stride=1, padding=1)[:, :, :-1, :-1]
     return scores * (highest == scores)
 
 
 def matrix_nms(masks: Tensor, labels: Tensor, scores: Tensor, sigma: float = 2.0) -> Tensor:
-    r"""Scores lowered by the overlap with better scored masks of the class, all at once (SOLOv2, Sec. 3.3).
+    r"""Lower scores by the overlap with better scored masks of the class, all at once (SOLOv2, Sec. 3.3).
 
     Mask j decays by :math:`\min_{i<j} \exp(-\sigma (o_{ij}^2 - c_i^2))`, with o the IoU and :math:`c_i` that of i with
     its own worst rival above it: a mask that is itself suppressed suppresses less. masks: bool [B, N, P], by falling
-    score; labels, scores: [B, N]. Returns [B, N].
+    score; labels, scores and the result: [B, N].
     """
     pixels = masks.float()
     common = pixels @ pixels.transpose(1, 2)

@@ -1,7 +1,4 @@
-"""What supervises a segmenter: the masks of a COCO JSON, at the size at which it sees the image.
-
-Nothing here knows where the masks are from: any method may write them, and so may an annotator.
-"""
+"""What supervises a segmenter: the masks of a COCO JSON, at the size at which it sees the image."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -34,7 +31,7 @@ class Target(NamedTuple):
 
     @classmethod
     def make(cls, masks: Tensor, labels: Tensor) -> Self:
-        """From masks bool [K, H, W]; those without a pixel are left out. Boxes are half-open."""
+        """Build it from masks bool [K, H, W] without those that have no pixel; boxes are half-open."""
         filled = masks.flatten(1).any(1)
         boxes = masks_to_boxes(masks[filled]) + torch.tensor([0.0, 0.0, 1.0, 1.0])
         return cls(masks[filled].to(torch.uint8), labels[filled], boxes)
@@ -52,7 +49,7 @@ class Window(NamedTuple):
     flip: bool
 
     def image(self, image: Tensor) -> Tensor:
-        """float [3, H, W] -> [3, *size]."""
+        """Cut the part from float [3, H, W]: [3, *size]."""
         if tuple(image.shape[1:]) != self.resized:
             image = interpolate(image[None], self.resized, mode="bilinear", antialias=True)[0]
         (top, left), (height, width) = self.corner, self.size
@@ -60,7 +57,7 @@ class Window(NamedTuple):
         return part.flip(2) if self.flip else part
 
     def masks(self, masks: Tensor) -> Tensor:
-        """bool [K, H, W] -> [K, *size], each pixel that of the nearest center."""
+        """Cut the part from bool [K, H, W], each pixel that of the nearest center: [K, *size]."""
         sides = zip(masks.shape[1:], self.resized, self.corner, self.size, strict=True)
         rows, columns = (
             ((torch.arange(start, start + length) + 0.5) * (side / resized)).long()
@@ -71,10 +68,10 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """How large a segmenter sees images; the default leaves them as they are. All in pixels.
+    """How large a segmenter sees images, in pixels; the default leaves them as they are.
 
-    short, long: an image is resized, its aspect kept, to the largest size whose sides are within these limits, each of which
-    is drawn from a range in training and is `TEST_LIMITS` at test time. crop: side of the square of which a random part of
+    short, long: an image is resized, with its aspect, to the largest size within these limits of its sides, which are
+    drawn from ranges in training and are `TEST_LIMITS` at test time. crop: side of the square of which a random part of
     the result is taken; 0 takes all.
     """
 
@@ -83,7 +80,7 @@ class View:
     crop: int = 0
 
     def draw(self, height: int, width: int) -> Window:
-        """A random window of an image, mirrored with probability 1/2; torch's global generator decides."""
+        """Draw a random window of an image, mirrored with probability 1/2, from torch's global generator."""
         scale, down, across, flip = torch.rand(4).tolist()
         resized = height, width
         if self.short:
@@ -94,7 +91,6 @@ class View:
         return Window(resized, corner, (resized[0] - room[0], resized[1] - room[1]), flip < 0.5)
 
     def at_test(self, height: int, width: int) -> Window:
-        """The whole image at the size for tests."""
         resized = _within(height, width, *TEST_LIMITS) if self.short else (height, width)
         return Window(resized, (0, 0), resized, False)
 
@@ -105,11 +101,7 @@ def _within(height: int, width: int, short: float, long: float) -> Size:
 
 
 class JsonMasks:
-    """The masks of a COCO JSON by image id; crowds are left out.
-
-    Raises:
-        DataError: see `checks.read_coco`; its categories are not `classes`.
-    """
+    """The masks of a COCO JSON by image id, without crowds; raises DataError if its categories are not `classes`."""
 
     def __init__(self, path: Path, classes: tuple[str, ...]) -> None:
         coco, _ = read_coco(path)
@@ -125,10 +117,8 @@ class JsonMasks:
                 self.annotations[annotation["image_id"]].append(annotation)
 
     def subset(self, dataset: Dataset) -> Subset:
-        """The images with a mask; one without would teach that there is nothing, but may only lack labels.
-
-        Raises:
-            DataError: an image has another size than its masks.
+        """Return the images with a mask (others may only lack labels); raises DataError if an image has another size than
+        its masks.
         """
         indices = []
         for index in range(len(dataset)):
@@ -144,16 +134,15 @@ class JsonMasks:
         return Subset(dataset, indices)
 
     def target(self, image_id: int, window: Window) -> Target:
-        """The objects of one image in a window of it, on the CPU."""
+        """Return the objects of one image in a window of it, on the CPU."""
         rows = self.annotations[image_id]
         masks = decode_masks([r["segmentation"] for r in rows], *self.size[image_id])
         labels = torch.tensor([self.label[r["category_id"]] for r in rows], dtype=torch.long)
         return Target.make(window.masks(masks), labels)
 
     def examples(self, batch: Batch, view: View) -> tuple[list[Tensor], list[Target]]:
-        """Random views of the images of a batch, float [3, h, w] each, without padding, and their targets.
-
-        Sizes are those of the JSON, since reading the padding of a batch on a GPU would wait for it.
+        """Return random views of a batch's images, float [3, h, w] each, without padding, and their targets. Sizes are those
+        of the JSON, since reading the padding of a batch on a GPU would wait for it.
         """
         images, targets = [], []
         for image, image_id in zip(batch.images, batch.image_ids, strict=True):
