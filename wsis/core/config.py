@@ -6,9 +6,8 @@
         crop_size: int = paper(416, "official main.py", unit="px", scales=True)
         workers: int = ours(4, "saturates two cores")
 
-`CITE` holds for the class and the groups of settings inside it that have none of their own. `scales=True` marks what a
-tiny run may change (sizes, steps, data, backbone). Everything else is the algorithm, and a test holds FULL and TINY to
-the same value there.
+`CITE` also holds for the groups of settings inside the class that have none of their own. `scales=True` marks what a tiny
+run may change (sizes, steps, data, backbone). Everything else is the algorithm, which a test holds equal in FULL and TINY.
 """
 
 import dataclasses
@@ -28,10 +27,7 @@ T = TypeVar("T")
 
 
 def paper(value: T, where: str, *, unit: str = "", scales: bool = False, cite: str = "") -> T:
-    """A dataclass field whose default is published, at the place `where` in the paper.
-
-    cite: the paper's key in book/references.bib, where it is not the `CITE` of the class.
-    """
+    """A dataclass field whose default is published, at the place `where` in the paper `cite`, by default the class's `CITE`."""
     return _field(value, {"cite": cite, "where": where, "unit": unit, "scales": scales})
 
 
@@ -66,10 +62,8 @@ def option(name: str, value: object) -> str:
 def changed(config: T, **values: object) -> T:
     """`config` with settings replaced; keys are names, or dotted names with `__` or `.` (`network.lr`).
 
-    The settings of a group may also be given together: `network={"lr": 1e-4, "steps": 100}`.
-
-    Raises:
-        ConfigError: unknown name (the nearest ones are listed) or a value of the wrong type.
+    The settings of a group may also be given together: `network={"lr": 1e-4, "steps": 100}`. Raises ConfigError for an
+    unknown name (the nearest ones are listed) or a value of the wrong type.
     """
     for name, value in values.items():
         if isinstance(value, dict):
@@ -116,10 +110,7 @@ def sources(config: Any) -> list[dict[str, str]]:
 
 
 def _rows(config: Any, default: Any, prefix: str, group: str, cite: str) -> list[dict[str, str]]:
-    """Rows of one (nested) dataclass.
-
-    group: the source of the whole group, where it has one. cite: the paper of the class that contains it.
-    """
+    """Rows of one (nested) dataclass, of a group with the source `group`, in a class of the paper `cite`."""
     rows: list[dict[str, str]] = []
     cite = getattr(config, "CITE", cite)
     for f in fields(config):
@@ -140,7 +131,6 @@ def _rows(config: Any, default: Any, prefix: str, group: str, cite: str) -> list
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Nested plain dict, ready for JSON."""
     return dataclasses.asdict(config)
 
 

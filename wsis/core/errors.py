@@ -1,12 +1,8 @@
-"""One exception type per kind of mistake.
-
-Each message says what is wrong, where (file, id, value) and how to mend it. All derive from `WsisError`, so
-that the command line prints them without a traceback and a caller can catch them together.
-"""
+"""One exception type per kind of mistake. Each message says what is wrong, where (file, id, value) and how to mend it."""
 
 
 class WsisError(Exception):
-    """Base of every error that a user can mend."""
+    """Base of every error that a user can mend; the command line prints it without a traceback."""
 
 
 class DataError(WsisError):

@@ -17,8 +17,7 @@ NOT_WRITABLE = (PermissionError, NotADirectoryError, IsADirectoryError, FileExis
 
 @contextmanager
 def atomic(path: Path | str) -> Iterator[Path]:
-    """A temporary path beside `path`, for a file or a folder; it takes its place at the end, or vanishes on
-    an error.
+    """A temporary path for a file or a folder, which takes the place of `path` at the end, or vanishes on an error.
 
     Raises:
         DiskSpaceError: the disk or the quota is full.
@@ -54,11 +53,7 @@ def write_json(path: Path | str, value: Any, indent: int | None = None) -> None:
 
 
 def read_json(path: Path | str) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-        DataError: the file is missing, unreadable, or not JSON (with line and column).
-    """
+    """The content of a JSON file; raises DataError if it is missing, unreadable, or not JSON (with line and column)."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:

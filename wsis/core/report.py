@@ -9,6 +9,5 @@ def is_first_process() -> bool:
 
 
 def report(*words: object) -> None:
-    """Print a line from the first process."""
     if is_first_process():
         print(*words, flush=True)

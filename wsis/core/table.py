@@ -12,10 +12,7 @@ NOTE = "tiny: small network, small made-up data; shows orderings, not comparable
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows under named columns; numeric columns are aligned on the right.
-
-    A column named "tiny" is gray and set apart, with a note below the table.
-    """
+    """Rows under named columns; a column named "tiny" is gray and set apart, with a note below the table."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -57,10 +54,9 @@ class Table:
 
 
 def table(rows: Sequence[Mapping[str, Any]], caption: str = "", digits: int = 1) -> Table:
-    """Rows as a table, with columns in the order of their first appearance.
+    """Rows as a table, with columns in the order of their first appearance; a column "tiny", of small runs, stands last.
 
-    Floats get `digits` decimals, and a missing value reads "not run". A column named "tiny" holds results of small runs; it
-    stands last and says that it does not compare with the other columns.
+    Floats get `digits` decimals, and a missing value reads "not run".
     """
     names = dict.fromkeys(name for row in rows for name in row)
     columns = tuple(sorted(names, key=lambda name: name == TINY))

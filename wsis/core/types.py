@@ -1,8 +1,8 @@
 """The few value objects that every part of the package speaks.
 
-Conventions (book/notation.md): images are float32 RGB in [0, 1]; coordinates in annotations are (x, y) pixels,
-in maps (y, x); boxes are xyxy, half-open; class *labels* are 0..C-1; class *maps* have 0 = background, 1..C the
-classes and 255 = ignore. Shape letters: B images, C classes, H W pixels, K instances, N points.
+Conventions (book/notation.md): images are float32 RGB in [0, 1]; coordinates in annotations are (x, y) pixels, in maps
+(y, x); boxes are xyxy, half-open; class *labels* are 0..C-1; class *maps* have 0 = background, 1..C the classes and 255 =
+ignore. Shape letters: B images, C classes, H W pixels, K instances, N points.
 """
 
 from dataclasses import dataclass, replace
@@ -24,7 +24,6 @@ class Rows:
         return len(self.labels)
 
     def __getitem__(self, index: Tensor | slice) -> Self:
-        """A subset: `index` is a bool mask, an index tensor or a slice."""
         return type(self)(**{name: values[index] for name, values in vars(self).items()})
 
     def to(self, device: torch.device | str) -> Self:
@@ -35,8 +34,8 @@ class Rows:
 class Instances(Rows):
     """The objects of one image, whose masks may overlap.
 
-    masks: bool [K, H, W]. labels: int64 [K] in 0..C-1. scores: float32 [K] in [0, 1] (1 for annotations).
-    ids: int64 [K], the annotation ids where they are known, else 0. crowd: bool [K], COCO's iscrowd.
+    masks: bool [K, H, W]. labels: int64 [K] in 0..C-1. scores: float32 [K] in [0, 1] (1 for annotations). ids: int64 [K],
+    the annotation ids where they are known, else 0. crowd: bool [K], COCO's iscrowd.
     """
 
     masks: Tensor
@@ -67,7 +66,6 @@ class Instances(Rows):
 
     @classmethod
     def none(cls, height: int, width: int) -> Self:
-        """No objects, in an image of the given size."""
         return cls.make(torch.zeros(0, height, width, dtype=torch.bool), torch.zeros(0, dtype=torch.long))
 
 
@@ -75,8 +73,8 @@ class Instances(Rows):
 class Points(Rows):
     """Labelled points of one image or of a batch: clicks of an annotator, or cues that a network found.
 
-    xy: float32 [N, 2] pixels. labels: int64 [N] in 0..C-1. scores: float32 [N] in [0, 1] (1 for clicks).
-    image: int64 [N], the index within the batch (all 0 for one image). ids: int64 [N], annotation ids or 0.
+    xy: float32 [N, 2] pixels. labels: int64 [N] in 0..C-1. scores: float32 [N] in [0, 1] (1 for clicks). image: int64 [N],
+    the index within the batch (all 0 for one image). ids: int64 [N], annotation ids or 0.
     """
 
     xy: Tensor
@@ -147,10 +145,10 @@ class Sample:
     image: uint8 [3, H, W]. tags: bool [C], which classes are present. points: clicks or cues.
     jittered: uint8 [3, H, W], the same image in changed colours, where a student sees that and its teacher `image`.
     semantic_map: uint8 [H, W] class map: a *label* that a method may train on (weak chain or full annotation).
-    truth: the true instances; true_semantic: the true class map, uint8 [H, W]. Both serve evaluation and the
-    simulated annotator only: no weakly supervised loss reads them.
-    valid: bool [H, W], False on padding; None where nothing is padded.
-    other_extreme_points: where the image is a crop of one object, the clicks of its neighbors, in pixels of the crop.
+    truth: the true instances; true_semantic: the true class map, uint8 [H, W]. Both serve evaluation and the simulated
+    annotator only: no weakly supervised loss reads them.
+    valid: bool [H, W], False on padding. other_extreme_points: in a crop of one object, the clicks of its neighbors, in
+    pixels of the crop.
     """
 
     image: Tensor
@@ -174,11 +172,10 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Samples of one size, stacked, as the verbs take them.
+    """Samples of one size, stacked, as the verbs take them; for the fields see `Sample`.
 
-    images: float32 [B, 3, H, W] in [0, 1]. tags: bool [B, C]. semantic_maps: int64 [B, H, W]. points: of the batch.
-    valid: bool [B, H, W], False on padding. jittered: like images, see `Sample`.
-    extreme_points, other_extreme_points: one entry for each image.
+    images, jittered: float32 [B, 3, H, W] in [0, 1]. tags: bool [B, C]. semantic_maps: int64 [B, H, W]. valid: bool
+    [B, H, W]. extreme_points, other_extreme_points: one entry for each image.
     """
 
     images: Tensor
@@ -206,15 +203,11 @@ class Batch:
         return replace(self, points=points, **tensors, **clicks)
 
     def pin_memory(self) -> Self:
-        """With its tensors in pinned memory, as `torch.utils.data.DataLoader` asks for."""
         return replace(self, **{k: v.pin_memory() for k, v in vars(self).items() if isinstance(v, Tensor)})
 
 
 class Dataset(Protocol):
-    """A sequence of samples with named classes.
-
-    classes[i] names label i; category_ids[i] is its id in COCO files and label maps, i + 1 where nothing else is known.
-    """
+    """Samples with named classes: classes[i] names label i, category_ids[i] is its id in files, i + 1 where none is known."""
 
     classes: tuple[str, ...]
     category_ids: tuple[int, ...]

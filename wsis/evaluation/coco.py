@@ -16,12 +16,9 @@ from wsis.evaluation.instances import check_sizes
 
 
 def coco_ap(predicted: Iterable[Instances], truth: Iterable[Instances], num_classes: int) -> dict[str, float]:
-    """COCO mask AP by pycocotools: AP, AP50, AP75, AP_small, _medium, _large, AR1, AR10, AR100.
+    """COCO mask AP by pycocotools: AP, AP50, AP75, AP_small, _medium, _large, AR1, AR10, AR100; nan without objects.
 
-    One `Instances` per image, in the same order. nan where there are no objects of that size.
-
-    Raises:
-        DataError: masks of different sizes.
+    One `Instances` per image, in the same order. Raises DataError for masks of different sizes.
     """
     rows, targets, images = [], [], 0
     for p, t in zip(predicted, truth, strict=True):
@@ -43,10 +40,7 @@ def _records(instances: Instances, image: int) -> list[dict[str, Any]]:
 def coco_eval(
     images: Sequence[int], categories: Sequence[int], predicted: list[dict], truth: list[dict]
 ) -> dict[str, float]:
-    """pycocotools' mask evaluation, without its prints; returns what `coco_ap` does.
-
-    predicted, truth: dicts of image_id, category_id, segmentation (RLE), score, iscrowd and, optional, area.
-    """
+    """What `coco_ap` returns, of dicts of image_id, category_id, segmentation (RLE), score, iscrowd and, optional, area."""
     with contextlib.redirect_stdout(io.StringIO()):
         run = COCOeval(_coco(images, categories, truth), _coco(images, categories, predicted), "segm")
         run.evaluate()

@@ -8,10 +8,8 @@ its feature, an object or a background the mean of its patches' f. There are two
     intra_class             two objects of one class; mean over its pairs, then over the classes
 
 Without a suffix they are cosines of the two means; with `_patches` they are the mean of <f, f> over all pairs of patches,
-one on each side, which is <mean f, mean f>. There the foreground is all patches of an image's objects, each once.
-
-No pair is formed: the sum of <a, b> over all pairs of a set is the squared length of its sum. Sums per class are kept in
-float64, and memory does not grow with the number of images.
+one on each side. There the foreground is all patches of an image's objects, each once. No pair is formed: the sum of <a, b>
+over all pairs of a set is the squared length of its sum, and memory does not grow with the number of images.
 """
 
 from collections.abc import Sequence
@@ -29,8 +27,8 @@ from wsis.ops.patches import coverage
 def object_patches(masks: Tensor, valid: Tensor, patch: int) -> Tensor:
     """The patches of each object: those that it covers by half or more, or else the one that it covers most.
 
-    masks: bool [K, H, W], H and W multiples of `patch` (pixels). valid: bool [H, W], other pixels cover nothing.
-    Returns bool [K, n] in raster order; no patch where no pixel is valid.
+    masks: bool [K, H, W], H and W multiples of `patch` (pixels). valid: bool [H, W], other pixels cover nothing. Returns
+    bool [K, n] in raster order; no patch where no pixel is valid.
     """
     share = coverage(masks & valid, patch)
     best = one_hot(share.argmax(1), share.shape[1]).bool() & (share > 0)
@@ -38,10 +36,7 @@ def object_patches(masks: Tensor, valid: Tensor, patch: int) -> Tensor:
 
 
 class FeatureSimilarity:
-    """The similarities over a data set, accumulated batch by batch, of C classes and features of width D.
-
-    True masks and classes only measure; nothing learns from them.
-    """
+    """The similarities over a data set, accumulated batch by batch, of C classes and features of width D."""
 
     def __init__(self, classes: int, width: int) -> None:
         # Axis 0: the cosine of means, the mean over patches.
@@ -53,15 +48,11 @@ class FeatureSimilarity:
 
     @torch.no_grad()
     def update(self, features: Tensor, truth: Sequence[Instances], patch: int, valid: Tensor | None = None) -> None:
-        """Count a batch.
+        """Count a batch. Crowds are neither object nor background, which is every valid patch that no mask touches.
 
-        features: [B, D, h, w] of any float type. truth: B images; masks that are smaller than the [h * patch, w * patch]
-        pixels of the features are padded at the bottom and on the right. Crowds are neither object nor background. valid:
-        bool [B, h * patch, w * patch], False on padding and on void; by default all that the masks reach. Background is
-        every patch without an invalid pixel that no mask touches.
-
-        Raises:
-            ValueError: masks that are larger than what the features see, or another number of images.
+        features: [B, D, h, w] of any float type. truth: B images; masks smaller than [h * patch, w * patch] pixels are
+        padded at the bottom and on the right, larger ones raise ValueError. valid: bool [B, h * patch, w * patch], False on
+        padding and on void; by default all that the masks reach.
         """
         height, width = (side * patch for side in features.shape[-2:])
         for i, (image, objects) in enumerate(zip(features.cpu().double(), truth, strict=True)):
@@ -123,10 +114,7 @@ def pair_auc(similarity: Tensor, owner: Tensor, pairs: Tensor) -> float:
 
 
 def linear_probe(features: Tensor, labels: Tensor, classes: int, test: Tensor, ridge: float) -> Tensor:
-    """The classes of `test` [m, D] by a linear map with a bias, fitted to features [n, D] and labels by ridge regression.
-
-    ridge: the penalty on the map, per row.
-    """
+    """The classes of `test` [m, D] by a ridge regression with a bias on features [n, D]; ridge: the penalty per row."""
     x, x_test = (pad(t, (0, 1), value=1.0) for t in (features, test))
     penalty = len(x) * ridge * torch.eye(x.shape[1])
     return (x_test @ torch.linalg.solve(x.mT @ x + penalty, x.mT @ one_hot(labels, classes).float())).argmax(1)

@@ -1,7 +1,4 @@
-"""Evaluation of what is on disk: COCO JSON against COCO JSON, folders of label PNGs against each other.
-
-Everything is checked first; each error names the file, the record and the remedy.
-"""
+"""Evaluation of what is on disk. All is checked first, and each error names the file, the record and the remedy."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -101,11 +98,7 @@ def _decode(records: Records, true: dict[str, Any]) -> Iterator[Instances]:
 
 
 def pseudo_files(predicted: str | Path, truth: str | Path) -> dict[str, float]:
-    """How well pseudo masks cover the objects of the truth with the same annotation ids, see `iou_by_size`.
-
-    Raises:
-        DataError: as `coco_ap_files`; or the predictions have no ids.
-    """
+    """`iou_by_size` of two files, by annotation id; raises DataError as `coco_ap_files`, and for predictions without ids."""
     records, true = _pair(predicted, truth)
     if not all("id" in record for record in records):
         raise DataError(f"{predicted}: masks without ids; give what python -m wsis label wrote, or use --metric coco")
@@ -116,8 +109,8 @@ def separated_files(predicted: str | Path, truth: str | Path, objects: str | Pat
     """Recall of objects in pieces, see `recall`, and their number, by the files that `coco_ap_files` takes.
 
     objects: a JSON list of rows [file name of the image, class name, ..., run length] of the objects to find, as the lists
-    of Separated-COCO and Occluded-COCO have them (published as a pickle, which can run code and is not read here: convert
-    it once, where you trust it). By default the objects of the truth whose mask lies in two or more large pieces.
+    of Separated-COCO and Occluded-COCO have them (published as pickles, which can run code and are not read here: convert
+    them once, where you trust them). By default the objects of the truth whose mask lies in two or more large pieces.
 
     Raises:
         DataError: as `coco_ap_files`; a row of the list names an image or a class that is not in the truth.
@@ -132,7 +125,6 @@ def separated_files(predicted: str | Path, truth: str | Path, objects: str | Pat
 
 
 def _listed(path: Path, true: dict[str, Any]) -> Records:
-    """The rows of a list of objects as COCO records."""
     rows = read_json(path)
     images = {Path(i["file_name"]).name: i for i in true["images"]}
     categories = {c["name"]: c["id"] for c in true["categories"]}
@@ -161,8 +153,7 @@ def semantic_files(
 ) -> dict[str, Any]:
     """`MeanIoU` over two folders of label PNGs with the same names; with `novel` labels `grouped_iou`.
 
-    classes: names of the foreground classes 1..C of the maps; 0 is background, or with `novel` unlabeled; `ignore` does
-    not count.
+    classes: names of the classes 1..C of the maps; 0 is background, or with `novel` unlabeled; `ignore` does not count.
 
     Raises:
         DataError: no PNGs, names that differ, unreadable files, sizes or values that do not fit.

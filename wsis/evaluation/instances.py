@@ -1,7 +1,7 @@
 """How good masks are: VOC mAP, how well objects are covered, and the quality of cues and pseudo labels.
 
-`voc_ap` follows the rule of chainercv's evaluator of instance segmentation, which the weakly supervised papers report.
-Results are fractions in [0, 1], nan where there is nothing to measure.
+`voc_ap` follows chainercv's evaluator, which the weakly supervised papers report. Results are fractions in [0, 1], nan
+where there is nothing to measure.
 """
 
 import math
@@ -33,8 +33,7 @@ def intersection(a: Tensor, b: Tensor) -> Tensor:
 def overlap(predicted: Tensor, true: Tensor, image: int = 0) -> tuple[Tensor, Tensor]:
     """IoU of each predicted mask with each true one, and the share of it that lies on the true one: float64 [K, G] each.
 
-    Raises:
-        DataError: masks of different sizes; the error names the image by the number `image`.
+    Raises DataError for masks of different sizes, with the number `image` in its message.
     """
     check_sizes(predicted, true, image)
     common, area = intersection(predicted, true), predicted.flatten(1).sum(1)[:, None]
@@ -43,17 +42,16 @@ def overlap(predicted: Tensor, true: Tensor, image: int = 0) -> tuple[Tensor, Te
 
 
 def check_sizes(predicted: Tensor, true: Tensor, image: int) -> None:
-    """Raise DataError if masks of an image differ in size."""
     sizes = tuple(predicted.shape[1:]), tuple(true.shape[1:])
     if sizes[0] != sizes[1]:
         raise DataError(f"image {image}: predicted masks are {sizes[0]}, true ones {sizes[1]}; resize the prediction")
 
 
 class _Assignment(NamedTuple):
-    """The predictions of a data set by falling score, in the order given where scores are equal.
+    """The predictions of a data set by falling score; equal scores keep their order. `true` are the labels of all objects.
 
-    target: number of the true object of its class that each covers best. iou: with that object, -1 where there is none of
-    the class. crowd: the share of it that lies on one crowd region of its class. true: the labels of all objects.
+    target: number of the true object of its class that each covers best. iou: with that object, or -1. crowd: the share of
+    it that lies on one crowd region of its class.
     """
 
     label: np.ndarray
@@ -96,10 +94,10 @@ class _Assignment(NamedTuple):
 
 
 class Matches(NamedTuple):
-    """What became of the predictions of one image, in order of falling score; all tensors are [K].
+    """The predictions of one image in order of falling score; all tensors are [K].
 
-    prediction: int64, its row. target: int64, the row of the object of its class that it covers best, or -1.
-    iou: float64, with that object, or -1. right: bool, whether it got the object.
+    prediction: int64, its row. target: int64, the row of the object of its class that it covers best, or -1. iou: float64,
+    with that object, or -1. right: bool, whether it got the object.
     """
 
     prediction: Tensor
@@ -109,11 +107,7 @@ class Matches(NamedTuple):
 
 
 def matches(predicted: Instances, truth: Instances, threshold: float = 0.5) -> Matches:
-    """Which prediction took which object of one image, by the rule of `voc_ap`.
-
-    Raises:
-        DataError: masks of different sizes.
-    """
+    """Which prediction took which object of one image, by the rule of `voc_ap`."""
     rows = _Assignment.make([predicted], [truth])
     target = np.where(rows.iou >= 0, rows.target, -1)
     order = torch.argsort(-predicted.scores.cpu(), stable=True)
@@ -149,13 +143,12 @@ def voc_ap(
     """Mean average precision of masks by the VOC rule (chainercv's evaluator).
 
     By falling score each prediction goes to the true object of its class and image with the largest IoU. It is right where
-    IoU >= threshold and no better-scored prediction has that object; there is no second try. All objects count. Crowds do
-    not: they are no targets, and a prediction that is not right and has at least the threshold's share of its area on a
-    crowd of its class is left out.
+    IoU >= threshold and no better-scored prediction has that object; there is no second try. Crowds are no targets, and a
+    prediction that is not right and has at least the threshold's share of its area on a crowd of its class is left out.
 
-    predicted, truth: one `Instances` per image, in the same order; generators will do. void: bool [H, W] per image, pixels
-    that are removed from the predictions. Published numbers leave pixels without annotation in.
-    Returns {"mAP25", one per threshold: mean over classes that have objects; "AP": float64 [T, C], nan without}.
+    predicted, truth: one `Instances` per image, in the same order. void: bool [H, W] per image, pixels that are removed
+    from the predictions; published numbers leave pixels without annotation in. Returns {"mAP25", one per threshold: the
+    mean over classes that have objects; "AP": float64 [T, C], nan for the others}.
 
     Raises:
         DataError: no images, or masks of different sizes.
@@ -173,10 +166,7 @@ def voc_ap(
 
 
 def label_quality(pseudo: Iterable[Instances], truth: Iterable[Instances], iou: float = 0.5) -> dict[str, int]:
-    """How many pseudo labels are right (true_positive) or wrong (false_positive), and how many objects are missed.
-
-    Labels are matched with objects as in `voc_ap`.
-    """
+    """How many pseudo labels are right (true_positive) or wrong (false_positive) as in `voc_ap`, and objects missed."""
     rows = _Assignment.make(pseudo, truth)
     right, counts = rows.right(iou)
     hits, wrong = int(right.sum()), int((counts & ~right).sum())
@@ -186,11 +176,8 @@ def label_quality(pseudo: Iterable[Instances], truth: Iterable[Instances], iou: 
 def iou_by_size(pseudo: Iterable[Instances], truth: Iterable[Instances]) -> dict[str, float]:
     """How well pseudo masks cover the objects they were made for, matched by annotation id; a lost one counts 0.
 
-    Returns mIoU: mean over classes of the mean over objects, as the release of MAL has it, and mIoU_small, _medium,
-    _large over all objects of COCO's size (true area up to 32 x 32, to 96 x 96, above). Crowds do not count.
-
-    Raises:
-        DataError: masks of different sizes.
+    Returns mIoU, the mean over classes of the mean over objects (release of MAL), and mIoU_small, _medium, _large over all
+    objects of COCO's size. Crowds do not count. Raises DataError for masks of different sizes.
     """
     rows = []
     for image, (p, t) in enumerate(zip(pseudo, truth, strict=True)):
@@ -222,10 +209,8 @@ def recall(
     """The share of objects that some prediction of their class with `score` or more covers with `iou` or more.
 
     The measure of Separated-COCO and Occluded-COCO (Zhan et al., BMVC 2022); one prediction may serve several objects.
-    objects: of each image only those to find, such as `truth[separated(truth.masks)]`.
-
-    Raises:
-        DataError: masks of different sizes.
+    objects: of each image only those to find, such as `truth[separated(truth.masks)]`. Raises DataError for masks of
+    different sizes.
     """
     hits = total = 0
     for image, (p, t) in enumerate(zip(predicted, objects, strict=True)):

@@ -11,10 +11,9 @@ from wsis.core.types import IGNORE
 
 
 class MeanIoU:
-    """Mean intersection over union of class maps, accumulated image by image.
+    """Mean IoU of class maps of 0..num_classes-1 (0 = background), accumulated image by image.
 
-    Classes are 0..num_classes-1 with 0 = background. Pixels whose truth is `ignore` do not count; where only the prediction
-    is `ignore`, the true class is missed.
+    Pixels whose truth is `ignore` do not count; where only the prediction is `ignore`, the true class is missed.
     """
 
     def __init__(self, num_classes: int, ignore: int = IGNORE) -> None:
@@ -22,11 +21,7 @@ class MeanIoU:
         self.confusion = torch.zeros(num_classes, num_classes + 1, dtype=torch.long)  # true, predicted or none
 
     def update(self, predicted: Tensor, true: Tensor) -> None:
-        """Add class maps of one image or a batch, integers of equal shape.
-
-        Raises:
-            DataError: shapes differ, or a value is no class.
-        """
+        """Add integer class maps of one image or a batch; raises DataError if shapes differ or a value is no class."""
         sizes = tuple(predicted.shape), tuple(true.shape)
         if sizes[0] != sizes[1]:
             raise DataError(f"class maps differ in size: predicted {sizes[0]}, true {sizes[1]}")
@@ -53,12 +48,12 @@ class MeanIoU:
 
 
 def grouped_iou(metric: MeanIoU, novel: Sequence[int]) -> dict[str, Any]:
-    """Base and novel classes apart, from a `MeanIoU(C + 1)`; true 0 and 255 do not count, a prediction of these is a miss.
+    """Base and novel classes apart, from a `MeanIoU(C + 1)` (SimFormer's evaluator); true 0 and 255 do not count.
 
-    novel: labels 0..C-1. Returns "base_mIoU" and "novel_mIoU", over the classes that occur in the truth; "mIoU", where a
-    class that is only predicted counts as 0; "harmonic_mIoU" of base and novel (ours, the paper has none); "base_accuracy"
-    and "novel_accuracy", means of the recall of pixels; "IoU": float64 [C], nan without true pixels. Fractions in [0, 1],
-    nan where there is nothing to measure. (SimFormer's evaluator.)
+    A prediction of 0 or 255 is a miss. novel: labels 0..C-1. Returns "base_mIoU" and "novel_mIoU", over the classes that
+    occur in the truth; "mIoU", where a class that is only predicted counts as 0; "harmonic_mIoU" of base and novel (ours,
+    the paper has none); "base_accuracy" and "novel_accuracy", means of the recall of pixels; "IoU": float64 [C]. Fractions
+    in [0, 1], nan where there is nothing to measure.
     """
     rows = metric.confusion[1:].double()
     common, true, predicted = rows[:, 1:-1].diagonal(), rows.sum(1), rows[:, 1:-1].sum(0)
@@ -82,12 +77,11 @@ def is_novel(class_map: Tensor, novel: Sequence[int]) -> Tensor:
 
 
 def pair_counts(predicted_same: Tensor, class_map: Tensor, novel: Sequence[int]) -> Tensor:
-    """Confusion counts of same-class predictions for pairs of pixels: long [2, 2, 2], base or novel, two classes or one,
-    wrong or right.
+    """Confusion counts of same-class predictions for pairs of pixels.
 
-    predicted_same: bool [J, J], whether two pixels are predicted to be of one class. class_map: integers [J] at these
-    pixels, 1..C, or 0 or 255 for no class. Pairs of a base and a novel pixel are left out, and those with a pixel of no
-    class. Counts of several images add up.
+    Long [2, 2, 2]: base or novel, two classes or one, wrong or right; those of several images add up. predicted_same: bool
+    [J, J]. class_map: integers [J] at these pixels, 1..C, or 0 or 255 for no class. Pairs of a base and a novel pixel are
+    left out, and those with a pixel of no class.
     """
     same, group = class_map[:, None] == class_map, is_novel(class_map, novel).long()
     known = (class_map > 0) & (class_map != IGNORE)

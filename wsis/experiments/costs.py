@@ -1,6 +1,6 @@
 """What the stages of EXITS and of its baseline cost: rehearsals of the full size on random numbers.
 
-Hours on one machine say nothing about another; the claims are about ratios and about parameters.
+The claims are about ratios and parameters, since hours on one machine say nothing about another.
 """
 
 from dataclasses import replace
@@ -33,7 +33,6 @@ def measure(cfg: exits.ExitsConfig, device: str) -> Reports:
 
 @cache
 def final_hours(cfg: exits.ExitsConfig, device: str) -> float:
-    """Hours of the final model."""
     return dry_run.measure(exits, cfg, device, stages=("labels", "final"))[-1].hours
 
 

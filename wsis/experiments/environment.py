@@ -41,7 +41,6 @@ def examine() -> int:
 
 
 def findings() -> Iterator[Finding]:
-    """Versions, devices, weights, photographs and disk space."""
     yield Finding("ok", "wsis", __version__)
     old = sys.version_info < (3, 11)
     yield Finding("missing" if old else "ok", "python", platform.python_version() + old * "; install 3.11 or newer")
@@ -62,10 +61,7 @@ def findings() -> Iterator[Finding]:
 
 
 def requirements(extra: str = "") -> dict[str, str]:
-    """The least version of each package that wsis, or one of its extras, requires.
-
-    A checkout that is not installed names no requirements; torch stands for all of them there.
-    """
+    """The least version of each package that wsis, or one of its extras, requires; only torch in an uninstalled checkout."""
     try:
         rows = metadata.requires("wsis") or []
     except metadata.PackageNotFoundError:
@@ -98,7 +94,6 @@ def package(name: str, least: str) -> Finding:
 
 
 def devices() -> Finding:
-    """The GPUs, or the cores of the processor."""
     import torch
 
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]

@@ -22,10 +22,7 @@ Facts = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """A table that is being filled.
-
-    settings: changes of every row. configs: by row name. data, facts: by row name and seed, facts of finished runs.
-    """
+    """A table that is being filled. configs: by row name. data, facts: by row name and seed, facts of finished runs."""
 
     table: Table
     scale: Scale
@@ -35,7 +32,6 @@ class Sweep:
     facts: dict[str, dict[int, Facts]]
 
     def results(self) -> dict[str, Any]:
-        """The content of the results file so far."""
         table = self.table
         values = {m: {name: figures(runs, m, table) for name, runs in self.facts.items()} for m in table.metrics}
         return {

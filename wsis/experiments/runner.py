@@ -41,8 +41,8 @@ def run_table(
 ) -> dict[str, Any]:
     """Run what is missing of a table and return its results, which are also in `out`.
 
-    seeds: outermost, so that a sweep that stops early has all rows of the first seeds. settings: changes of every row, before
-    its own. data is not read for a table that is measured on random numbers.
+    seeds: outermost, so that a sweep that stops early has all rows of the first seeds. settings: changes of every row,
+    before its own. data is not read for a table that is measured on random numbers.
 
     Raises:
         DataError: there is no split val to measure on.

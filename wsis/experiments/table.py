@@ -15,10 +15,9 @@ Reports = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One run.
+    """One run. changes: settings that differ from the preset; tiny_changes: in their place below full scale.
 
-    changes: settings that differ from the preset; tiny_changes: in their place below full scale. published: the numbers of
-    the paper by metric. method: where it is not that of the table.
+    published: the numbers of the paper by metric. method: where it is not that of the table.
     """
 
     name: str
@@ -33,10 +32,10 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows, and the claims about them.
+    """Rows, and the claims about them. id: the method, a dot, and a name that files and pages use.
 
-    id: the method, a dot, and a name that files and pages use. metrics: figures of the reports, to be multiplied by `factor`.
-    measure: (settings, device) -> reports, in place of a training.
+    metrics: figures of the reports, to be multiplied by `factor`. measure: (settings, device) -> reports, in place of a
+    training.
     """
 
     id: str
@@ -51,7 +50,6 @@ class Table:
         return row.method or self.id.split(".")[0]
 
     def config(self, row: Row, scale: Scale) -> Any:
-        """The settings of a row."""
         package = method(self.method_of(row))
         return changed(getattr(package, scale.upper()), **row.settings(scale))
 

@@ -1,7 +1,6 @@
-"""Verdicts on published claims: differences are paired over seeds and have a 95 % t interval.
+"""Verdicts on published claims, for one data set and scale: differences are paired over seeds, with a 95 % t interval.
 
-A verdict belongs to the data and the scale that it was measured on. `holds` and `contradicted` need the whole
-interval on one side; with fewer than three seeds a claim counts as not run.
+`holds` and `contradicted` need the whole interval on one side; with fewer than three seeds a claim counts as not run.
 """
 
 import math
@@ -25,10 +24,7 @@ WORST_FIRST: tuple[Verdict, ...] = ("not run", "contradicted", "undecided", "hol
 
 @dataclass(frozen=True)
 class Comparison:
-    """A function of some cells of a table, which lies between `low` and `high` where the claim is true.
-
-    cells: (metric, row name). measure: their values for one seed, in the same order -> what is compared.
-    """
+    """What `measure` makes of some cells (metric, row name) for one seed; between `low` and `high` the claim is true."""
 
     text: str
     cells: tuple[tuple[str, str], ...]
@@ -37,7 +33,6 @@ class Comparison:
     high: float = math.inf
 
     def judge(self, low: float, high: float) -> Verdict:
-        """The verdict on an interval of what is compared."""
         if self.low < low and high < self.high:
             return "holds"
         return "contradicted" if high < self.low or low > self.high else "undecided"
@@ -67,7 +62,6 @@ def steeper(metric: str, first: str, second: str, third: str) -> Comparison:
 
 
 def order(metric: str, *rows: str) -> tuple[Comparison, ...]:
-    """Each row is above the next."""
     return tuple(greater(metric, a, b) for a, b in pairwise(rows))
 
 
@@ -106,10 +100,7 @@ def compare(comparison: Comparison, values: Values) -> dict[str, Any]:
 
 
 def judge(claim: Claim, values: Values, scale: Scale) -> dict[str, Any]:
-    """The claim as an entry of a results file.
-
-    The numbers are those of the comparison that decides; `parts` has all where there are several.
-    """
+    """The claim as an entry of a results file, with the numbers of the comparison that decides; `parts` has all of several."""
     parts = [compare(comparison, values if scale in claim.scales else {}) for comparison in claim.comparisons]
     worst = min(parts, key=lambda part: WORST_FIRST.index(part["verdict"]))
     entry = {"id": claim.id, "text": claim.text, "published": claim.published, **worst}

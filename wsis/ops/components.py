@@ -1,7 +1,7 @@
 """Connected components of class maps, for a whole batch and all classes at once.
 
 Each row of an image is cut into runs of one class. There are far fewer runs than pixels, and only the small graph of
-touching runs has to be solved, by hooking and pointer jumping. The same tensor code serves the CPU and the GPU.
+touching runs has to be solved, by hooking and pointer jumping.
 """
 
 from typing import NamedTuple
@@ -15,11 +15,10 @@ from wsis.core.errors import ConfigError
 
 
 class ComponentTable(NamedTuple):
-    """One row per region; row i describes the pixels whose id is i + 1. A region without a pixel has zeros.
+    """Row i describes the pixels whose id is i + 1; a region without a pixel has zeros.
 
-    area: in pixels. centroid: (y, x). center: the centroid truncated to integers, which is exact also where the float32
-    centroid would round up. image: index within the batch. first: flat index into [B, H, W] of the region's first pixel
-    in raster order.
+    area: in pixels. centroid: (y, x). center: the centroid truncated to integers, exact also where float32 would round up.
+    image: index within the batch. first: flat index into [B, H, W] of the region's first pixel in raster order.
     """
 
     area: Int64[Tensor, " n"]
@@ -34,13 +33,8 @@ def connected_components(
 ) -> tuple[Int64[Tensor, "B H W"], int]:
     """Number the connected regions of equal class: their ids and their count.
 
-    classes: 0 = background; every other value is a class, also 255. connectivity: 4 (sides) or 8 (sides and corners);
-    pixels of different images are never neighbors. The ids are 0 on background, else 1..count, ordered by image and then
-    by the first pixel in raster order. On a GPU the host waits for the number of runs, the number of touching pairs,
-    the count, and once per round of hooking (about log2 of the runs in one component).
-
-    Raises:
-        ConfigError: another connectivity.
+    classes: 0 = background; every other value is a class, also 255. connectivity: 4 (sides) or 8 (sides and corners), else
+    ConfigError. The ids are 0 on background, else 1..count, ordered by image and then by the first pixel in raster order.
     """
     if connectivity not in (4, 8):
         raise ConfigError(f"connectivity={connectivity!r}: choose 4 (sides) or 8 (sides and corners)")
@@ -68,10 +62,7 @@ def _touching_runs(classes: Tensor, foreground: Tensor, start: Tensor, runs: Ten
 
 
 def smallest_reachable(edges: Int64[Tensor, "2 E"], count: int) -> Int64[Tensor, " nodes"]:
-    """For each of the nodes 0..count, the smallest node that it can reach through the edges.
-
-    Every tree hooks onto its smallest neighbor, pointers jump to the roots, and edges within a tree are dropped.
-    """
+    """For each of the nodes 0..count, the smallest node that it can reach through the edges."""
     root = torch.arange(count + 1, device=edges.device)
     while edges.shape[1]:
         low, high = edges.amin(0), edges.amax(0)
@@ -87,7 +78,7 @@ def component_bounds(masks: Bool[Tensor, "M H W"], share: float) -> tuple[Int64[
     """The box around the large 8-connected components of each mask, and whether the mask has a pixel at all.
 
     share: a component counts whose area is at least this share of the largest one's. Boxes are xyxy and half-open; that of
-    an empty mask means nothing. Only three passes read all pixels, since the work is done on the runs of rows.
+    an empty mask means nothing.
     """
     count, height, width = masks.shape
     row = width + 1  # one cell more than pixels separates a run at the right border from one that begins the next row
@@ -107,11 +98,7 @@ def component_bounds(masks: Bool[Tensor, "M H W"], share: float) -> tuple[Int64[
 
 
 def _runs_below(start: Tensor, stop: Tensor, y: Tensor, row: int) -> Tensor:
-    """Pairs [2, E] of runs in successive rows that share a side or a corner; runs are sorted, and so are their ends.
-
-    Runs that touch one run from above follow each other: from the first that ends not before its start to the last that
-    starts not after its end.
-    """
+    """Pairs [2, E] of runs, sorted, in successive rows that share a side or a corner: those from above follow each other."""
     first = torch.searchsorted(stop, start - row)
     last = torch.searchsorted(start, stop - row, right=True)
     number = (last - first).clamp_min(0) * (y > 0)

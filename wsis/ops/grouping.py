@@ -1,9 +1,9 @@
 """From center heatmaps and offset maps to instances, for a whole batch at once.
 
-Positions are (y, x) in pixels, with pixel centers at integers. Offset channel 0 is dy, channel 1 is dx: a pixel p votes for
-p + offset(p). Component ids (`ops.components`) are unique in a batch, 0 on background, and thus tell the image. All of it
-makes labels: nothing carries gradients, and half-precision inputs are computed in float32. On a GPU the host waits only
-where the number of candidates decides a shape.
+Positions are (y, x) in pixels, with pixel centers at integers. A pixel p votes for p + offset(p), with offset channels dy,
+dx. Component ids (`ops.components`) are unique in a batch, 0 on background, and thus tell the image. Nothing carries
+gradients, and half-precision inputs are computed in float32. On a GPU the host waits only where the number of candidates
+decides a shape.
 """
 
 from typing import NamedTuple
@@ -19,8 +19,8 @@ from wsis.ops.components import ComponentTable, connected_components, table
 class Centers(NamedTuple):
     """The N instance centers of a batch.
 
-    component: row of the component table (id - 1). image: index within the batch. score: heat at the center, 1 for
-    clustered ones. clustered: whether the center was found in the offset map.
+    component: row of the component table (id - 1). score: heat at the center, 1 for clustered ones. clustered: whether the
+    center was found in the offset map.
     """
 
     component: Int64[Tensor, " N"]
@@ -31,7 +31,7 @@ class Centers(NamedTuple):
 
 
 class RegionStatistics(NamedTuple):
-    """One row per region; row i describes id i + 1, and a region without a pixel has zeros.
+    """Row i describes region i + 1; a region without a pixel has zeros.
 
     position: (y, x) of the maximum, the first in raster order among equals. area: in pixels. centroid: (y, x).
     """
@@ -67,10 +67,7 @@ def splat_gaussians(
 
 
 def max_pool(values: Float[Tensor, "*B H W"], kernel: int) -> Float[Tensor, "*B H W"]:
-    """Maximum over the kernel x kernel neighborhood of each pixel, for an odd kernel.
-
-    Separable, and each axis by doubling: log2(kernel) maxima per pixel in place of kernel squared.
-    """
+    """Maximum over the kernel x kernel neighborhood of each pixel, for an odd kernel: log2(kernel) maxima along each axis."""
     return _running_max(_running_max(values, kernel).mT, kernel).mT
 
 
@@ -91,10 +88,8 @@ def find_centers(
 ) -> Centers:
     """Peaks of a center heatmap: above `threshold` and highest of their component within kernel x kernel pixels.
 
-    heat: of the winning class. Equal heights all survive; centers come in raster order. BESTIE, released code (41 x 41).
-
-    Raises:
-        ConfigError: an even kernel.
+    heat: of the winning class. Equal heights all survive; centers come in raster order. Raises ConfigError for an even
+    kernel. BESTIE, released code (41 x 41).
     """
     if kernel % 2 == 0:
         raise ConfigError(f"kernel={kernel}: take an odd kernel, which has a pixel in its middle")
@@ -152,10 +147,9 @@ def _chunk(device: torch.device) -> int:
 
 
 def find_spots(offsets: Tensor, component_ids: Tensor, threshold: float) -> tuple[Tensor, ComponentTable]:
-    """Regions of short offsets, |offset| < threshold pixels: ids int64 [B, H, W], 0 = none, and their table.
+    """Regions of a component where |offset| < threshold pixels: ids int64 [B, H, W], 0 = none, and their table.
 
-    offsets: [B, 2, H, W] pixels. component_ids: int64 [B, H, W]; a spot never crosses a component nor leaves the
-    foreground. Sides connect pixels, corners do not.
+    offsets: [B, 2, H, W] pixels. component_ids: int64 [B, H, W]. Sides connect pixels, corners do not.
     """
     dy, dx = offsets.float().unbind(1)
     near = dy.square() + dx.square() < threshold**2
@@ -172,11 +166,11 @@ def cluster_centers(
     tolerance: float = 3,
     inclusive: bool = False,
 ) -> Centers:
-    """Centers as spots where the offsets vanish: |offset| < threshold, with the area of an exact zero.
+    """Centers as spots where the offsets vanish: |offset| < threshold pixels, with the area of an exact zero.
 
-    A spot never crosses a component nor leaves the foreground. threshold: pixels. area: pixels of the spot of an exact
-    field (21 for 2.5); a spot counts when it differs by less than `tolerance` (or as much, if `inclusive`). Centers are
-    centroids truncated to integers, of score 1. BESTIE, supp. 1 and Fig. 1.
+    A spot never crosses a component nor leaves the foreground. area: pixels of the spot of an exact field (21 for 2.5); a
+    spot counts when it differs by less than `tolerance` (or as much, if `inclusive`). Centers are centroids truncated to
+    integers. BESTIE, supp. 1 and Fig. 1.
     """
     _, rows = find_spots(offsets, component_ids, threshold)
     deviation = (rows.area - area).abs()
@@ -195,10 +189,10 @@ def cluster_centers(
 def merge_centers(
     peaks: Centers, clustered: Centers, heat: Float[Tensor, "B H W"], min_heat: float = 0.05, min_distance: float = 100
 ) -> Centers:
-    """Peaks, followed by the clustered centers that they missed.
+    """Peaks, followed by the clustered centers that they missed (BESTIE, released code).
 
-    A clustered center joins when the heat is above `min_heat` there and every peak of its component is more than
-    `min_distance` pixels away. BESTIE, released code.
+    A clustered center joins where the heat is above `min_heat` and every peak of its component over `min_distance` pixels
+    away.
     """
     y, x = clustered.position.long().unbind(1)
     gap = clustered.position[:, None] - peaks.position  # [clustered, peaks, 2]
@@ -212,10 +206,10 @@ def merge_centers(
 def group_pixels(
     offsets: Float[Tensor, "B 2 H W"], component_ids: Int64[Tensor, "B H W"], centers: Centers
 ) -> Int64[Tensor, "B H W"]:
-    """Give every pixel to the center of its own component nearest to its vote, in a tie to the lowest index.
+    """Give every pixel to the center of its own component nearest to its vote, in a tie to the lowest index (BESTIE).
 
-    Returns ids: 1 + index into `centers`, 0 on background and in components without a center. Memory does not grow with
-    the number of centers: it stays below 90 bytes per pixel and one chunk. BESTIE, instance grouping.
+    Returns ids: 1 + index into `centers`, 0 on background and in components without a center. Memory does not grow with the
+    number of centers.
     """
     flat_ids = component_ids.flatten()
     order = centers.component.argsort(stable=True)
@@ -247,7 +241,7 @@ def _votes(offsets: Tensor, pixels: Tensor) -> Tensor:
 def _nearest(votes: Tensor, rows: Tensor, positions: Tensor, begin: Tensor, sizes: Tensor) -> Tensor:
     """Which of the `sizes[r]` positions from `begin[r]` on is nearest to each vote of row r: int64 [n].
 
-    Rows are taken by size, halving from the largest, so that padding at most doubles the work, and in chunks.
+    Rows are taken by size, halving from the largest, so that padding at most doubles the work.
     """
     nearest = torch.zeros_like(rows)
     width = int(sizes.amax()) if len(sizes) else 0

@@ -23,10 +23,9 @@ def squared_dice(probability: Float[Tensor, " R *n"], target: Float[Tensor, " R 
 def hard_cross_entropy(
     logits: Float[Tensor, "B K H W"], target: Int64[Tensor, "B H W"], fraction: float, count_ignored: bool = False
 ) -> Float[Tensor, ""]:
-    """Mean of the hardest `fraction` of the labeled pixels' cross entropy (BESTIE).
+    """Mean of the hardest `fraction`, in (0, 1], of the labeled pixels' cross entropy (BESTIE). target: 255 = ignore.
 
-    target: 255 = ignore. fraction: in (0, 1]; 1 is the plain mean. count_ignored: the number of hard pixels follows from
-    all pixels, as in the release, and not from the labeled ones.
+    count_ignored: the number of hard pixels follows from all pixels, as in the release, and not from the labeled ones.
     """
     losses = cross_entropy(logits, target, ignore_index=IGNORE, reduction="none").flatten()
     known = torch.ones_like(target).sum() if count_ignored else (target != IGNORE).sum()

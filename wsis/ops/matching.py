@@ -12,9 +12,8 @@ from wsis.core.errors import ConfigError, TrainingError
 def assign(cost: Float[Tensor, "B P G"], present: Bool[Tensor, "B G"]) -> Int64[Tensor, "B G"]:
     """The query of each target with the least sum of costs in each image, where no query has two targets.
 
-    cost: of P queries and G targets, of any sign. present: which targets exist; the costs of others are not read, and
-    their query is -1. The assignment is solved on the host (scipy): a call copies once to it and once back, however many
-    images there are.
+    cost: of P queries and G targets, of any sign. present: which targets exist; the costs of others are not read, and their
+    query is -1. The host solves it (scipy), with one copy to it and one back in a call.
 
     Raises:
         ConfigError: an image with more targets than queries.

@@ -26,18 +26,17 @@ def mean_field(
     epsilon: float,
     stop_every: int = 10,
 ) -> Bool[Tensor, "B H W"]:
-    r"""Whether each pixel of a box belongs to its object. Computes in fp32, or in fp64 where `probability` is.
+    r"""Whether each pixel of a box belongs to its object. Computes in float32, or in float64 where `probability` is.
 
     An iteration multiplies, for l = 0 background, 1 object, the probabilities in the kernel x kernel window around i,
     :math:`a_l(i) = \prod_j p_l(j)^{k_{ij}}` with :math:`k_{ij} = \exp(-|I_i - I_j|^2 / 2 \zeta^2)` (j = i included), and
-    sets :math:`p_1 = \mathrm{clip}(b\, a_1 / (\epsilon + a_0 + b\, a_1))`. There is no unary term but the start,
-    clip(b p): this is a smoothing gated by color.
+    sets :math:`p_1 = \mathrm{clip}(b\, a_1 / (\epsilon + a_0 + b\, a_1))`. There is no unary term but the start, clip(b p):
+    this is a smoothing gated by color.
 
-    image: in the units of zeta (the release: [0, 1] divided by ImageNet's standard deviations). probability: of the
-    object. box: b, in [0, 1]. low, high: of the clip, about .5. epsilon: the release's 1e-6 favors the background where both
+    image: in the units of zeta (the release: [0, 1] divided by ImageNet's standard deviations). probability: of the object.
+    box: b, in [0, 1]. low, high: of the clip, about .5. epsilon: the release's 1e-6 favors the background where both
     products are tiny; 0 is faster, and a few pixels differ. stop_every: on a CPU, every so many iterations the loop ends if
-    the last one changed nothing in any image; the result is the same. Flat colors settle, textured ones hardly ever do. 0
-    never looks, and neither does a GPU, which would have to wait.
+    the last one changed nothing, with the same result; 0 never looks, and neither does a GPU, which would have to wait.
 
     Raises:
         ConfigError: the kernel has no center.
@@ -59,11 +58,10 @@ def mean_field(
 
 
 def _step(state: Tensor, pairs: Pairs, gate: Tensor, clip: tuple[float, float], epsilon: float) -> Tensor:
-    r"""One iteration in logit form, without the products.
+    r"""One iteration in logit form, without the products. state: [2 or 1, N], gate: log b [N].
 
-    With :math:`x = \log p_1 / p_0` and :math:`y = \log p_0`, whose sums over the window are X and
-    :math:`Y = \log a_0`: :math:`x' = X + \log b - \log(1 + \epsilon e^{-Y}) = X + \log b + \log\sigma(Y - \log \epsilon)`,
-    and :math:`y = \log\sigma(-x)`. Without epsilon, x alone. state: [2 or 1, N], gate: log b [N].
+    With :math:`x = \log p_1 / p_0` and :math:`y = \log p_0`, whose sums over the window are X and :math:`Y = \log a_0`:
+    :math:`x' = X + \log b + \log\sigma(Y - \log \epsilon)` and :math:`y = \log\sigma(-x)`. Without epsilon, x alone.
     """
     sums = _pass_messages(state, pairs)
     logit = sums[0].add_(gate)
@@ -74,10 +72,9 @@ def _step(state: Tensor, pairs: Pairs, gate: Tensor, clip: tuple[float, float], 
 
 
 def _pairwise_kernel(image: Tensor, reach: int, zeta: float) -> Pairs:
-    """k between each pixel and the half of its window that comes later, as (shift, weights).
+    """k of each pixel with the later half of its window, as (shift, weights [N - shift]); weights are 0 outside the image.
 
-    k is symmetric: the half is enough. All B H W = N pixels stand in one row, where a neighbor is a shift away; where a
-    shift leads out of the image, or to the other end of a row, the weight is 0. weights: [N - shift].
+    All B H W = N pixels stand in one row, where a neighbor is a shift away.
     """
     batch, _, height, width = image.shape
     down, across = min(reach, height - 1), min(reach, width - 1)

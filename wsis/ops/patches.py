@@ -42,10 +42,7 @@ def patch_index(points: Float[Tensor, "*K 2"], grid: Grid, patch: int) -> Int64[
 
 
 def point_patches(points: Float[Tensor, "B P 2"], grid: Grid, patch: int) -> Bool[Tensor, "B n"]:
-    """The patches of an image that hold at least one of its points.
-
-    Points outside the grid are ignored; NaN may pad images that have fewer points.
-    """
+    """The patches of an image that hold one of its points; points outside the grid, and NaN as padding, are ignored."""
     height, width = grid
     column, row = ((points + 0.5) / patch).floor().unbind(-1)
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
@@ -55,5 +52,4 @@ def point_patches(points: Float[Tensor, "B P 2"], grid: Grid, patch: int) -> Boo
 
 
 def rows_at(x: Shaped[Tensor, "B n D"], index: Int64[Tensor, " B *k"]) -> Shaped[Tensor, "B *k D"]:
-    """The rows of each x[b] at index[b]."""
     return x.gather(1, index.flatten(1)[..., None].expand(-1, -1, x.shape[-1])).unflatten(1, index.shape[1:])

@@ -1,15 +1,13 @@
 """From similarity to transition to scores: Sinkhorn scaling of a graph of tokens, and random walks on it.
 
-The nodes of the graph are tokens, and its edges say how similar they are. Scaled until every row and every column sums
-to 1, similarity is the transition matrix T of a random walk that forgets only slowly where it began: what reaches a token
-from a seed says how related the two are.
-
     T = D S D, S = A + A^T         sinkhorn (Sinkhorn and Knopp, 1967; the symmetric form: Knight et al., 2014)
     T^k u                          walk (EXITS supp. Table a2)
     (1 - beta) (I - beta T)^-1 u   walk_limit (EXITS supp. eq. (a2))
 
-No power and no inverse is formed: k products of T with the seeds' columns take k n^2 operations, T^3 takes 2 n^3. All of
-it runs in float32 or float64, also under autocast, because softmaxed attention is too small for half precision.
+Scaled until every row and every column sums to 1, similarity is the transition matrix T of a random walk that forgets
+only slowly where it began: what reaches a token from a seed says how related the two are. No power and no inverse is
+formed. All of it runs in float32 or float64, also under autocast, because softmaxed attention is too small for half
+precision.
 """
 
 import math
@@ -26,9 +24,9 @@ EPSILON = 1e-12
 
 
 class Transition(NamedTuple):
-    """The transition matrix T = diag(scale) @ matrix @ diag(scale) in its factors: n numbers beside the graph.
+    """The transition matrix T = diag(scale) @ matrix @ diag(scale) in its factors; `matrix` is symmetric.
 
-    matrix: symmetric. scale: 0 at tokens that do not take part, whose rows and columns of T are 0.
+    scale: 0 at tokens that do not take part, whose rows and columns of T are 0.
     """
 
     matrix: Float[Tensor, "B n n"]
@@ -40,15 +38,11 @@ class Transition(NamedTuple):
         return scale * _product(self.matrix, scale * vectors)
 
     def dense(self) -> Float[Tensor, "B n n"]:
-        """T itself, for figures and tests."""
         return self.scale[:, :, None] * self.matrix * self.scale[:, None]
 
 
 def _product(matrix: Tensor, vectors: Tensor) -> Tensor:
-    """matrix^T @ vectors, [B, n, n] and [B, n, k], in full precision also under autocast.
-
-    With the few vectors as rows on the left, a CPU reads the matrix in order: several times as fast as matrix @ vectors.
-    """
+    """matrix^T @ vectors in full precision. A CPU reads the matrix in order, several times as fast as matrix @ vectors."""
     with torch.autocast(matrix.device.type, enabled=False):
         return (vectors.mT @ matrix).mT
 
@@ -63,10 +57,7 @@ def sinkhorn(
 
     kind: "symmetric" makes the similarity symmetric first and keeps it exactly so; "alternate" divides by the sums of
     columns and rows in turn and makes the result symmetric, whose sums are then less exact. valid: tokens that take part,
-    by default all. An iteration reads the matrix once (alternate: twice) and writes one number per token.
-
-    Raises:
-        ConfigError: no iterations.
+    by default all. Raises ConfigError for no iterations.
     """
     if iterations < 1:
         raise ConfigError(f"iterations={iterations}: Sinkhorn needs at least 1; 20 bring sums to 1 within 1e-6")
@@ -101,13 +92,7 @@ def _quotient(numerator: Tensor, sums: Tensor) -> Tensor:
 
 
 def walk(transition: Transition, start: Float[Tensor, "B n k"], hops: int) -> Float[Tensor, "B n k"]:
-    """T^hops @ start: where a walk from the distributions in the columns of `start` is after `hops` steps.
-
-    Sums over tokens stay.
-
-    Raises:
-        ConfigError: negative hops.
-    """
+    """T^hops @ start: where a walk from the distributions in the columns is after `hops` steps; sums over tokens stay."""
     return _walked(transition, start, hops)[-1]
 
 
@@ -126,15 +111,11 @@ def _walked(transition: Transition, start: Tensor, hops: int) -> list[Tensor]:
 
 
 def walk_limit(transition: Transition, start: Float[Tensor, "B n k"], beta: float) -> Float[Tensor, "B n k"]:
-    r"""The walk that never ends and returns to its start with probability 1 - beta before each hop.
+    r"""The walk that never ends and returns to its start with probability 1 - beta before each hop; sums over tokens stay.
 
-    :math:`(1 - \beta)(I - \beta T)^{-1} u = (1 - \beta) \sum_k \beta^k T^k u`, the fixed point of
-    :math:`y = \beta T y + (1 - \beta) u` (EXITS supp. eq. (a2)). Each iteration shrinks the error by beta (no eigenvalue
-    of T is beyond 1), so that the number that reaches the precision of the type is known beforehand: 12 at beta = 0.25
-    in float32. The columns of `start` are distributions; sums over tokens stay.
-
-    Raises:
-        ConfigError: beta not in [0, 1).
+    :math:`(1 - \beta)(I - \beta T)^{-1} u = (1 - \beta) \sum_k \beta^k T^k u`, the fixed point of :math:`y = \beta T y +
+    (1 - \beta) u` (EXITS supp. eq. (a2)). Each iteration shrinks the error by beta: 12 reach float32's precision at beta =
+    0.25. The columns of `start` are distributions. Raises ConfigError for a beta outside [0, 1).
     """
     if not 0 <= beta < 1:
         raise ConfigError(f"beta={beta}: the probability of another hop must be at least 0 and below 1")

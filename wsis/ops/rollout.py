@@ -1,7 +1,7 @@
 """Attention of many layers as one map: where a token's information comes from (rollout).
 
-A layer of a transformer adds what it attends to to what it had: half of a token comes from the token itself. Followed back
-through the last layers, the share of every input token in one token is a row of the product of (A + I) / 2.
+Half of what a layer puts into a token comes from the token itself. Followed back through the last layers, the share of
+every input token in one token is a row of the product of (A + I) / 2.
 """
 
 from collections.abc import Sequence
@@ -17,15 +17,14 @@ QueryKey = tuple[Float[Tensor, "B heads T d"], Float[Tensor, "B heads T d"]]
 def rollout_rows(
     layers: Sequence[QueryKey], rows: Int64[Tensor, "B G"], chunk: int = 512
 ) -> Float32[Tensor, "B K G T"]:
-    r"""Some rows of the attention rollout, without its matrices (AttentionShift, official code).
+    r"""Some rows of the attention rollout, without its matrices (AttentionShift, official code); they sum to 1.
 
-    :math:`r_0 = (e + e A_L) / 2` and :math:`r_k = (r_{k-1} + r_{k-1} A_{L-k}) / 2` for the unit vector e of a token, with
-    A the mean over the heads of :math:`\mathrm{softmax}(q k^T / \sqrt d)`. The first layer needs the given rows only; of
-    the others, one head's attention of `chunk` tokens to all is in memory at a time: O(chunk T), and G T^2 operations
-    beyond the softmax where products of matrices take T^3.
+    :math:`r_0 = (e + e A_L) / 2` and :math:`r_k = (r_{k-1} + r_{k-1} A_{L-k}) / 2` for the unit vector e of a token, with A
+    the mean over the heads of :math:`\mathrm{softmax}(q k^T / \sqrt d)`. One head's attention of `chunk` tokens to all is
+    in memory at a time.
 
-    layers: queries and keys of K successive layers, the last one first. rows: token ids. Candidate k follows the last
-    k + 1 layers. Rows are not negative and sum to 1.
+    layers: queries and keys of K successive layers, the last one first. rows: token ids. Candidate k follows the last k + 1
+    layers.
     """
     stages: list[Tensor] = []
     for query, key in layers:

@@ -1,7 +1,7 @@
 """Apply a finished run to images: masks or class maps from weak labels (`label`), or from nothing (`predict`).
 
-What is made of an image goes to a file of its own before anything is put together: a call that was killed resumes, with
-as many processes as it likes.
+What is made of an image goes to a file of its own before anything is put together: a call that was killed resumes, with as
+many processes as it likes. Processes other than the first return nothing.
 """
 
 import shutil
@@ -44,22 +44,18 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The name of the method."""
         return method_name(self.method)
 
     def batch(self, sample: Sample) -> Batch:
-        """A batch of one image on the device of the networks."""
         parameter = next(
             self.model.parameters(), torch.empty(0)
         )  # a run without a network: its method says what is missing
         return collate([sample]).to(parameter.device)
 
     def key(self, verb: str, data: str) -> str:
-        """Identifies what `verb` makes of `data` with this run."""
         return fingerprint(verb, self.name, self.cfg, self.data, self.seed, data)
 
     def check_classes(self, dataset: Dataset) -> None:
-        """Raise a DataError if the classes are not those that the run was trained on."""
         if tuple(dataset.classes) != self.classes:
             ours, theirs = ", ".join(self.classes), ", ".join(dataset.classes)
             raise DataError(
@@ -76,11 +72,9 @@ def label(run: Run, dataset: Dataset, out: Path, description: str = "") -> dict[
 
     With tags: what the network finds among the image's tags. With points: one mask per click, which contains at least the
     clicked pixel. With extreme points: one mask per four clicks. description: of the data; a killed call with another one
-    starts anew.
-
-    Returns images, masks, with points `only_click`: masks of the clicked pixel alone, with extreme points `without_mask`:
-    annotations that have no clicks (lines and single pixels span no box), or whose mask is empty and dropped; nothing in
-    processes other than the first.
+    starts anew. Returns images, masks, with points `only_click`: masks of the clicked pixel alone, with extreme points
+    `without_mask`: annotations that have no clicks (lines and single pixels span no box), or whose mask is empty and
+    dropped.
 
     Raises:
         DataError: the classes are not those that the run was trained on.
@@ -116,10 +110,7 @@ def pseudo_instances(run: Run, sample: Sample) -> Instances:
 def predict(run: Run, folder: Path, out: Path) -> dict[str, int]:
     """Images -> scored masks in COCO results format, each with its `file_name`; for the ids see `identified`.
 
-    Returns images and masks; nothing in processes other than the first.
-
-    Raises:
-        DataError: no folder, no image, or one that cannot be read.
+    Returns the numbers of images and masks. Raises DataError for no folder, no image, or one that cannot be read.
     """
     dataset, ids = identified(folder, run)
 
@@ -140,7 +131,7 @@ def predict(run: Run, folder: Path, out: Path) -> dict[str, int]:
 def class_maps(run: Run, dataset: Dataset, out: Path, description: str, make: ClassMap) -> dict[str, int]:
     """Class maps as label PNGs `out/<stem>.png` with category ids, beside a categories.json; existing ones stay.
 
-    make: `labeled` or `predicted`. description: of the data. Returns images, nothing in processes other than the first.
+    make: `labeled` or `predicted`. description: of the data.
 
     Raises:
         DataError: `out` holds class maps of another run or of other data; two images would have one PNG; labels of
@@ -187,11 +178,8 @@ def identified(folder: Path, run: Run) -> tuple[Dataset, tuple[int, ...]]:
     """The images of a folder, and the category id of each class.
 
     In a data set (X/images/<split> with X/annotations/instances_<split>.json) the ids are those of the JSON, so that its
-    masks can evaluate the predictions. Elsewhere images count from 1 in the order of their names, and categories are those
-    of the run's training data.
-
-    Raises:
-        DataError: an image that the JSON does not know.
+    masks can evaluate the predictions; DataError for an image that it does not know. Elsewhere images count from 1 in the
+    order of their names, with the run's categories.
     """
     dataset, place = ImageFolder(folder), folder.resolve()
     path = place.parents[1] / "annotations" / f"instances_{place.name}.json"

@@ -32,15 +32,13 @@ def save(
 
 
 def found(folder: Path, name: str) -> list[Path]:
-    """All checkpoints of `name`, oldest first."""
     return sorted(folder.glob(f"{name}-????????.safetensors"))
 
 
 def restore(path: Path, model: nn.Module, optimizer: Optimizer, average: nn.Module | None, key: str) -> int:
     """Put the state of `path` into the objects and return its step.
 
-    Raises:
-        CheckpointError: the file is truncated (names the last good one), or `key` says that it is of another run.
+    Raises CheckpointError if the file is truncated (names the last good one), or if `key` says that it is of another run.
     """
     try:
         with safe_open(path, "pt") as file:

@@ -1,7 +1,4 @@
-"""What a run will cost: every stage of a method for a few steps, at its true size, on random numbers.
-
-The networks start from random weights and the images are noise: nothing is learned, read or downloaded.
-"""
+"""What a run will cost: every stage of a method for a few steps, at its true size, on noise and with random weights."""
 
 import resource
 import sys
@@ -136,7 +133,6 @@ class TimedWorkspace(Workspace):
 
 
 def peak_memory() -> int:
-    """The most memory that this process has held so far, bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
 
@@ -144,11 +140,7 @@ def peak_memory() -> int:
 def measure(
     method: Method[C], cfg: C, device: str = "auto", workers: int = 0, stages: tuple[str, ...] = ()
 ) -> list[Cost]:
-    """What the trainings of a method cost, of all stages or of some.
-
-    Raises:
-        ConfigError: see `loop.make_accelerator`.
-    """
+    """What the trainings of a method cost, of all stages or of some."""
     cfg = cfg.for_dry_run()
     accelerator = make_accelerator(device)
     dataset, costs = RandomDataset(cfg.image_side, cfg.classes), []
@@ -164,7 +156,7 @@ def measure(
 
 
 def dry_run(method: Method[C], cfg: C, device: str = "auto", workers: int = 0) -> str:
-    """Try all stages of a method and say what they cost, as text; raises what `measure` raises."""
+    """Try all stages of a method and say what they cost, as text."""
     start, accelerator = time.perf_counter(), make_accelerator(device)
     costs = measure(method, cfg, device, workers)
     seconds, total = time.perf_counter() - start, sum(cost.hours for cost in costs)

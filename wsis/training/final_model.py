@@ -29,9 +29,6 @@ def fit_segmenter(
     """Train a segmenter on the masks of a COCO JSON of the workspace's training images; images without any are left out.
 
     stage: the name of the log, the checkpoints and the weights `<stage>.safetensors`.
-
-    Raises:
-        DataError: see `JsonMasks`. ConfigError, WeightsError: see `build_segmenter`. Others: see `loop.train`.
     """
     classes = tuple(workspace.train.classes)
     masks = JsonMasks(path, classes)

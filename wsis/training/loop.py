@@ -1,8 +1,7 @@
-"""One plain training loop for every stage of every method.
+"""One plain training loop for every stage of every method; it starts alone or under torchrun.
 
 All randomness of step `s` is seeded by (seed, s): the order of the images, their augmentation, dropout. There is no random
-state to store, and a run that was killed resumes bit-identically on a CPU. The loop starts alone or under torchrun;
-Accelerate chooses the device, the precision and the process group.
+state to store, and a run that was killed resumes bit-identically on a CPU.
 """
 
 import csv
@@ -53,7 +52,7 @@ class TrainingData:
     """The images of a training, as the loop asks for them.
 
     augment: (sample, seed) -> sample, a function of its arguments alone. companions: (index, seed) -> the indices of the
-    images that follow image `index` in its batch and stay in its process, `group` - 1 of them. annotates: whether `augment`
+    `group` - 1 images that follow image `index` in its batch and stay in its process. annotates: whether `augment`
     simulates the annotator of each crop and therefore sees the ground truth; no loss ever does.
     """
 
@@ -64,7 +63,7 @@ class TrainingData:
     annotates: bool = False
 
     def __getitem__(self, key: tuple[int, int, int]) -> Sample:
-        """The sample of a key (index, seed of its augmentation, slot): the key alone decides the augmentation."""
+        """The sample of a key (index, seed of its augmentation, slot)."""
         index, seed, _ = key
         sample = self.dataset[index]
         if not self.annotates:
@@ -76,11 +75,7 @@ class TrainingData:
 
 
 def make_accelerator(device: str = "auto") -> Accelerator:
-    """Accelerate's view of the machine: bf16 on a GPU that has it, fp32 on a CPU.
-
-    Raises:
-        ConfigError: `device` is cuda but there is none.
-    """
+    """Accelerate's view of the machine: bf16 on a GPU that has it, fp32 on a CPU; ConfigError for cuda without a GPU."""
     if device not in ("auto", "cpu", "cuda"):
         raise ConfigError(f"device={device!r}: choose auto, cpu or cuda")
     if device == "cuda" and not torch.cuda.is_available():
@@ -97,10 +92,7 @@ def make_accelerator(device: str = "auto") -> Accelerator:
 def order(
     data: TrainingData, batch_size: int, seed: int, start: int, stop: int
 ) -> Iterator[list[list[tuple[int, int, int]]]]:
-    """For each step its groups of keys (index, seed, slot): epochs of fresh permutations, one after the other.
-
-    The first image of each group is drawn from the permutation; its companions follow.
-    """
+    """For each step its groups of keys (index, seed, slot): images from the epoch's permutation, with their companions."""
     epoch, permutation, groups = -1, torch.empty(0), batch_size // data.group
     for step in range(start, stop):
         keys = []
@@ -118,11 +110,7 @@ def order(
 
 
 def batches(data: TrainingData, schedule: Schedule, options: LoopOptions, start: int) -> DataLoader:
-    """This process's share of every batch from step `start` on, in whole groups.
-
-    Raises:
-        ConfigError: the batch cannot be shared evenly.
-    """
+    """This process's share of every batch from `start` on, in whole groups; ConfigError if it cannot be shared evenly."""
     rank, processes = options.accelerator.process_index, options.accelerator.num_processes
     if schedule.batch_size % (processes * data.group):
         in_groups = f" in groups of {data.group}" if data.group > 1 else ""
@@ -153,12 +141,13 @@ def train(
 ) -> nn.Module:
     """Train `model` and return it (its average where the schedule keeps one), in eval mode.
 
-    name: of the checkpoints and the log in `options.folder`. step_loss: (model, batch, step) -> terms with `total`.
-    key: fingerprint of everything that decides the result; a checkpoint with another key is refused.
+    name: of the checkpoints and the log in `options.folder`. step_loss: (model, batch, step) -> terms with `total`. key:
+    fingerprint of everything that decides the result; a checkpoint with another key is refused.
 
     Raises:
-        TrainingError: a loss is not finite (the step, the images, the term). CheckpointError: see `checkpoint.restore`.
-        ConfigError: there are no images, or see `batches`.
+        TrainingError: a loss is not finite (the step, the images, the term).
+        CheckpointError: see `checkpoint.restore`.
+        ConfigError: there are no images, or the batch cannot be shared evenly.
     """
     if len(data) == 0:
         raise ConfigError(f"{name}: the training set has no images")
@@ -224,11 +213,7 @@ class Log:
         self.rows.append((step, lr, seconds, image_ids, {k: v.detach() for k, v in terms.items()}))
 
     def flush(self) -> float:
-        """Write the waiting rows and return the last total.
-
-        Raises:
-            TrainingError: a term of one of them is not finite.
-        """
+        """Write the waiting rows and return the last total; raise TrainingError if a term of one of them is not finite."""
         names = list(self.rows[0][4])
         values = torch.stack([torch.stack([row[4][n].float() for n in names]) for row in self.rows]).tolist()
         for (step, _, _, image_ids, _), losses in zip(self.rows, values, strict=True):

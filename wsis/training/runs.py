@@ -1,10 +1,8 @@
 """A run: the folder in which the stages of a method leave their artefacts, and the function that runs them.
 
-    stages -> each writes one artefact (weights, cues, a folder of maps) and a report of figures
-    fit    -> runs the stages whose artefact is missing; a run that was killed resumes where it stopped
-
-A stage names the settings that decide its artefact. With a `cache`, two runs that agree on these settings, the data and
-the seed share the artefact: a table that varies the network trains its classifier once.
+`fit` runs the stages whose artefact (weights, cues, a folder of maps) is missing; a run that was killed resumes where it
+stopped. With a `cache`, two runs that agree on the settings that decide an artefact, the data and the seed share it: a
+table that varies the network trains its classifier once.
 """
 
 import json
@@ -49,8 +47,8 @@ def fit(
 ) -> dict[str, Report]:
     """Run the stages of a method that are not finished and return all reports by stage name.
 
-    data: what the images are, in words that identify them ("world 600/200 at 96 px", a folder); part of every key.
-    only: names of stages to run (default all). resume: False starts again in a folder that holds a run.
+    data: what the images are, in words that identify them ("world 600/200 at 96 px", a folder); part of every key. only:
+    names of stages to run (default all). resume: False starts again in a folder that holds a run.
 
     Raises:
         ConfigError: `out` holds a run with other settings, data or seed, or `only` names no stage.
@@ -80,11 +78,9 @@ def chapter_run(
 ) -> tuple[dict[str, Report], Path]:
     """The run that a chapter of the book shows: the reports of its stages, see `fit`, and its folder.
 
-    The folder lies in build/runs and is named by the settings, the data and the seed; stages that another chapter has
-    finished are copied from build/stages. Chapters are executed in the folder notebooks. A training of the network at
-    full scale is done first, by one process for each GPU, see `launch`.
-
-    opened: what `open_data(data, scale, seed=seed)` returned.
+    The folder lies in build/runs (chapters run in the folder notebooks) and is named by the settings, the data and the
+    seed; stages that another chapter has finished are copied from build/stages. A training of the network at full scale is
+    done first, see `launch`. opened: what `open_data(data, scale, seed=seed)` returned.
     """
     folder = Path("../build/runs", fingerprint(cfg, opened.description, seed))
     if scale == "full" and (not only or "network" in only):
@@ -99,12 +95,9 @@ def chapter_run(
 def launch(
     method: Method[C], cfg: C, out: Path, *, data: str, scale: Scale, seed: int = 0, device: str = "auto"
 ) -> None:
-    """`python -m wsis train` with these settings, in processes of its own, one for each GPU; its lines are printed.
+    """`python -m wsis train` in one process for each GPU, which resumes a run in `out`; TrainingError if it stopped.
 
-    A run that is in `out` resumes. cfg: what differs from the preset of `scale` becomes `--set`.
-
-    Raises:
-        TrainingError: the training stopped.
+    cfg: what differs from the preset of `scale` becomes `--set`.
     """
     preset = flatten(method.FULL if scale == "full" else method.TINY)
     changes = {k: v for k, v in flatten(cfg).items() if k not in FROM_DATA and v != preset[k]}

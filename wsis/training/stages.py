@@ -1,8 +1,4 @@
-"""What the four methods share beside the loop: their verbs, the stages of a run, and what most stages do.
-
-A method is a package with the verbs of `Method`. A full run of it is a list of `Stage`s; each sees the run as a
-`Workspace`, leaves one artefact there and returns a report of figures.
-"""
+"""What the four methods share beside the loop: their verbs, the stages of a run, and what most stages do."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -47,7 +43,7 @@ class MethodConfig(Protocol):
 
     @property
     def clicks(self) -> Clicks | None:
-        """The annotation that the method needs of every object beside tags, None if tags are enough."""
+        """The annotation of every object that the method needs beside tags, None if tags are enough."""
         ...
 
     @property
@@ -68,9 +64,9 @@ C = TypeVar("C", bound=MethodConfig)
 
 
 class Method(Protocol[C]):
-    """What `wsis.methods.<name>` offers. The same verbs in every method; a contract test holds all four to them.
+    """What `wsis.methods.<name>` offers; a contract test holds all four methods to these verbs.
 
-    model: what `build` and `restore` return, an nn.Module; None where only weak labels are asked.
+    model: what `build` and `restore` return; None where only weak labels are asked.
     """
 
     __name__: str
@@ -94,10 +90,7 @@ class Method(Protocol[C]):
         ...
 
     def pseudo_labels(self, model: Any, batch: Batch, cfg: C) -> Labels:
-        """Labels of whole images from their weak labels: from these alone without a model, refined by it with one.
-
-        Mask i of an image belongs to its click i and contains the clicked pixel.
-        """
+        """Labels of whole images from their weak labels, refined by a model where there is one; mask i contains click i."""
         ...
 
     def explain(self, model: Any, batch: Batch, cfg: C) -> Trace:
@@ -118,7 +111,6 @@ class Method(Protocol[C]):
 
 
 def method_name(method: Method) -> str:
-    """The name of a method's package."""
     return method.__name__.rpartition(".")[2]
 
 
@@ -128,8 +120,8 @@ class Stage:
 
     name: also the stem of its files. artefact: a file or folder of the run that exists only when it is complete, or "".
     run: makes the artefact at `workspace.path(artefact)` and returns a report. settings: the first parts of the names of
-    the settings that decide the artefact. needs: names of the stages whose artefacts it reads. stream: the name under which
-    its random numbers are drawn where that is not `name`, since a stage that was renamed keeps its published numbers.
+    the settings that decide the artefact. needs: names of the stages whose artefacts it reads. stream: names its random
+    numbers where that is not `name`, since a stage that was renamed keeps its published numbers.
     """
 
     name: str
@@ -157,7 +149,6 @@ class Workspace:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes the files."""
         return self.options.accelerator.is_main_process
 
     def path(self, artefact: str) -> Path:
@@ -166,28 +157,22 @@ class Workspace:
     def fit(
         self, name: str, model: nn.Module, loss: StepLoss, data: TrainingData, schedule: Schedule, *, save: bool = True
     ) -> nn.Module:
-        """Train `model` under this stage's key, save it as `<name>.safetensors` if asked to, and return it in eval mode.
-
-        Raises:
-            TrainingError, CheckpointError, ConfigError: see `loop.train`.
-        """
+        """Train `model`, save it as `<name>.safetensors` if asked to, and return it in eval mode; errors as of `loop.train`."""
         model = train(name, model, loss, data, schedule, self.options, self.key)
         if save:
             self.save(name, model)
         return model
 
     def save(self, name: str, model: nn.Module) -> None:
-        """Write the weights as `<name>.safetensors`, in the first process."""
         if self.is_first:
             save_weights(self.path(f"{name}.safetensors"), model)
 
     def batch(self, *images: Sample) -> Batch:
-        """Samples as one batch on this run's device."""
         return collate(list(images)).to(self.device)
 
 
 def first_process(run: Callable[[Workspace], Report]) -> Callable[[Workspace], Report]:
-    """The stage `run` in the first process only; the others report nothing and wait at the end of the stage."""
+    """The stage `run` in the first process only; the others report nothing."""
 
     @wraps(run)
     def guarded(workspace: Workspace) -> Report:
@@ -228,10 +213,7 @@ def write_class_maps(
 def predictions(
     workspace: Workspace, predict: Callable[[Tensor], list[Instances]]
 ) -> tuple[list[Instances], list[Instances]] | None:
-    """What `predict` finds in each validation image and its true objects; None without a validation set or its truth.
-
-    predict: images [1, 3, H, W] on the device -> one `Instances`.
-    """
+    """What `predict` finds in each validation image [1, 3, H, W], and its true objects; None where these are not known."""
     truth = None if workspace.val is None else ground_truths(workspace.val)
     if workspace.val is None or truth is None:
         return None
@@ -241,7 +223,6 @@ def predictions(
 
 
 def validation(workspace: Workspace) -> Iterator[Sample]:
-    """The validation images; none where there is no validation set."""
     return iter(()) if workspace.val is None else samples(workspace.val)
 
 

@@ -1,8 +1,7 @@
 """Figures of AttentionShift: candidate maps, the shift of prototypes, parts, stages, and the similarity of features.
 
 All take plain tensors of one object. An image is [3, H, W] as the network saw it, padding included; maps [h, w] hold a
-number per patch and cover all of it; boxes are xyxy half-open pixels, points (x, y) pixels. A prototype has the same color
-in all figures.
+number per patch and cover all of it; boxes are xyxy half-open pixels, points (x, y) pixels.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -68,13 +67,11 @@ def rollout_figure(
 
 
 def shift_figure(image: Tensor, features: Tensor, history: Tensor, box: Tensor) -> "HTML":
-    """A slider over the iterations of the key-point shift, in the image and among the features of the box.
+    """A slider over the iterations of the key-point shift, in the image (left) and among the features of the box (right).
 
-    features: [D, h, w]. history: [iterations + 1, m, D], the prototypes, seeds first; zero ones are dead. box: [4].
-
-    On the left each patch of the box has the color of the most similar prototype, the more opaque the more similar, and a
-    ring marks the patch that is most similar to each prototype. On the right are the same patches as unit vectors, along
-    the two directions in which they vary most, with the prototypes and the paths that they took.
+    features: [D, h, w]. history: [iterations + 1, m, D], the prototypes, seeds first; zero ones are dead. box: [4]. Each
+    patch of the box has the color of the most similar prototype, the more opaque the more similar, and a ring marks the
+    best patch of each prototype. On the right are unit vectors along the two directions in which they vary most.
     """
     height, width = features.shape[1:]
     inside = _touched(box, height, width, to_rgb(image).shape[0] / height)
@@ -103,7 +100,7 @@ def parts_panels(image: Tensor, maps: Mapping[int, Tensor], key_points: Tensor, 
     """A row for `show`: part maps at some iterations of the shift, then the key-points, numbered in their order.
 
     maps: {iteration: [m, h, w]}, cosines of the prototypes with all patches; 0 for a dead one, or one to leave out.
-    key_points: [P, 2], by falling area of their parts. box: [4], of the object; the panels show what is around it.
+    key_points: [P, 2], by falling area of their parts. box: [4], of the object.
     """
     least = min(float(to_numpy(parts).max(0).min()) for parts in maps.values())
 
@@ -123,8 +120,8 @@ def stages_panels(
 ) -> dict[str, Panel]:
     """A row for `show` (six columns suit seven candidates): from attention to a mask.
 
-    maps: [K, h, w], the k-th of the last k + 1 layers, each over its own range; `chosen` is framed. refined: [H, W] in
-    [0, 1], the foreground map. pseudo, predicted: bool [H, W], the pseudo mask and that of the network. point: [2].
+    maps: [K, h, w], as in `rollout_figure`; `chosen` is framed. refined: [H, W] in [0, 1], the foreground map. pseudo,
+    predicted: bool [H, W], the pseudo mask and that of the network. point: [2].
     """
     panels = {"click": _clicked(image, point)}
     for k, heat in enumerate(_enlarged(maps, image)):
@@ -159,8 +156,7 @@ def draw_parts(image: Tensor, maps: Tensor, *, least: float = 0.0) -> Panel:
 def similarity_curves(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> Figure:
     """How similar features are while networks learn: a curve per method, with a band from the lowest seed to the highest.
 
-    rows: one per measurement: "method", "step", and what `FeatureSimilarity.result` returned; seeds are rows of the same
-    method and step. nan is left out.
+    rows: one per measurement: "method", "step", and what `FeatureSimilarity.result` returned.
     """
     with styled():
         figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.1), layout="constrained")
@@ -220,7 +216,6 @@ def _thin(base: Any, boxes: Tensor) -> Panel:
 
 
 def _around(image: Tensor, panel: Panel, box: Tensor) -> Panel:
-    """The box, and a square a little larger, moved into the image."""
     height, width = to_rgb(image).shape[:2]
     low, high = box.detach().cpu().float().view(2, 2)
     size = torch.tensor([width, height])

@@ -17,8 +17,7 @@ NOT_A_TERM = ("step", "seconds", "lr", "total")
 def read_log(path: str | Path) -> dict[str, np.ndarray]:
     """The columns of a run's log: step, seconds, lr and the loss terms, float64 [steps] each.
 
-    Raises:
-        DataError: the file is missing, empty, or a value is no number (with its line).
+    Raises DataError for a missing or empty file, or a value that is no number (with its line).
     """
     try:
         with Path(path).open(newline="") as file:
@@ -40,10 +39,9 @@ def read_log(path: str | Path) -> dict[str, np.ndarray]:
 def training_curves(
     logs: Mapping[str, Mapping[str, np.ndarray]], terms: Sequence[str] = (), *, title: str = "", window: int = 20
 ) -> Figure:
-    """Loss terms over the steps, one plot per term, one line per run.
+    """Loss terms over the steps, one plot per term (by default all), one line per run.
 
-    logs: {name of the run: what `read_log` returned}. terms: the columns, by default all loss terms and the total.
-    window: rows of the running mean that is drawn over the pale raw values.
+    logs: {name of the run: what `read_log` returned}. window: rows of the running mean drawn over the pale raw values.
     """
     columns = dict.fromkeys(name for log in logs.values() for name in log)
     names = list(terms) or [*(n for n in columns if n not in NOT_A_TERM), *(n for n in columns if n == "total")]
@@ -61,7 +59,6 @@ def training_curves(
 
 
 def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """Mean of the last `window` values, of fewer at the start."""
     total = np.cumsum(values)
     before = np.concatenate([np.zeros(min(window, len(values))), total[:-window]])
     return (total - before) / np.minimum(np.arange(1, len(values) + 1), window)

@@ -1,7 +1,4 @@
-"""Tokens over their crop: a number of each as color, and which are labelled object or background.
-
-A square crop has n = side^2 tokens in rows from the top left. Objects are green, the background is vermilion.
-"""
+"""Tokens over their square crop, n = side^2 in rows from the top left: a number of each as color, and which are labelled."""
 
 from typing import Any
 
@@ -30,8 +27,8 @@ def draw_labelled(
 ) -> Panel:
     """Labelled tokens. Object is green, dark where given and light where retrieved; background is gray or vermilion.
 
-    base: an image or a panel, square. target, labelled: [n], as in EXITS' labels: whether it is object, and whether that
-    is known. given: bool [n], tokens labelled by the annotation; by default none. names: a legend below the image.
+    target, labelled: [n], whether a token is object, and whether that is known. given: bool [n], tokens labelled by the
+    annotation; by default none. names: a legend below the image.
     """
 
     def panel(axes: Axes) -> None:

@@ -28,8 +28,8 @@ def oklab_to_rgb(lab: np.ndarray) -> np.ndarray:
 def offset_to_color(offsets: Array, labelled: Array | None = None, radius: float | None = None) -> np.ndarray:
     """Offset field [2, H, W] (dy, dx in pixels) -> image float [H, W, 3]: hue is direction, saturation is length.
 
-    labelled: bool [H, W], white elsewhere; by default where the offset is not zero.
-    radius: the length in pixels of full saturation, by default the longest labelled offset.
+    labelled: bool [H, W], white elsewhere; by default where the offset is not zero. radius: the length in pixels of full
+    saturation, by default the longest labelled offset.
     """
     dy, dx = to_numpy(offsets).astype(np.float64)
     known, full = _extent(offsets, labelled, radius)
@@ -65,10 +65,7 @@ def draw_offsets(offsets: Array, labelled: Array | None = None, radius: float | 
 
 
 def draw_magnitude(offsets: Array, labelled: Array | None = None, *, threshold: float = 2.5) -> Panel:
-    """Lengths of the offsets in pixels, colored by their logarithm, with the line at `threshold` around the centers.
-
-    labelled: bool [H, W]; white elsewhere.
-    """
+    """Lengths of the offsets in pixels, colored by their logarithm, with the line at `threshold`; white where not labelled."""
 
     def panel(axes: Axes) -> None:
         length = np.hypot(*to_numpy(offsets).astype(np.float64))
@@ -100,11 +97,11 @@ def draw_heat(
     signed: bool = False,
     opacity: float = 0.75,
 ) -> Panel:
-    """A map of any resolution over its image in gray: the larger a value, the more opaque, so that the rest stays visible.
+    """A map [h, w] stretched over its image in gray: the larger a value, the more opaque, so that the rest stays visible.
 
-    base: an image or a panel. heat: [h, w], stretched over it. unit: the label of the bar. limits: of the colors, by default
-    0 and the maximum. signed: positive values have the color of objects, negative ones that of the background, zero is
-    clear; the limits are by default the largest magnitude on both sides.
+    base: an image or a panel. unit: the label of the bar. limits: of the colors, by default 0 and the maximum. signed:
+    positive values have the color of objects, negative ones that of the background, zero is clear; limits are then the
+    largest magnitude.
     """
 
     def panel(axes: Axes) -> None:

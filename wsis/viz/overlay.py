@@ -1,7 +1,7 @@
-"""Instances, points, boxes and class maps over their image.
+"""Instances, points, boxes and class maps over their image, as panels for `show`.
 
-Every function returns a panel for `show`. `base` is an image or another panel, so that drawings stack up:
-`draw_points(draw_semantic(class_map, classes), cues, classes)`.
+`base` is an image or another panel, so that drawings stack up: `draw_points(draw_semantic(class_map, classes), cues,
+classes)`.
 """
 
 from collections.abc import Sequence
@@ -64,10 +64,7 @@ def _label(axes: Axes, x: float, y: float, text: str, color: np.ndarray) -> None
 
 
 def draw_points(base: Any, points: Points, classes: Sequence[str] = (), *, size: float = 10) -> Panel:
-    """Clicks or cues as crosses in the colors of their classes; cues of low score are smaller.
-
-    base: an image or a panel. classes: names for a legend of those that occur. size: of a cross, in points.
-    """
+    """Clicks or cues as crosses in their classes' colors, with a legend; cues of low score are smaller. size: in points."""
 
     def panel(axes: Axes) -> None:
         draw(axes, base)
@@ -86,10 +83,7 @@ def draw_points(base: Any, points: Points, classes: Sequence[str] = (), *, size:
 def draw_extreme_points(
     base: Any, extreme_points: ExtremePoints, classes: Sequence[str] = (), *, size: float = 10
 ) -> Panel:
-    """The four clicks of each object as `draw_points` draws them, and the box that they span.
-
-    The other arguments are those of `draw_points`.
-    """
+    """The four clicks of each object as `draw_points` draws them, and the box that they span."""
     low, high = extreme_points.xy.amin(1), extreme_points.xy.amax(1) + 1
     clicks = Points.make(extreme_points.xy, extreme_points.labels[:, None].expand(-1, 4).reshape(-1))
     boxes = draw_boxes(base, torch.cat([low, high], 1), extreme_points.labels)
@@ -120,9 +114,9 @@ def outline_box(axes: Axes, box: Sequence[float], **look: Any) -> None:
 def draw_semantic(
     class_map: Array, classes: Sequence[str] = (), image: Array | None = None, *, fill: float = 0.62
 ) -> Panel:
-    """A class map with a legend of what occurs; 0 = background (the image, or white), 255 = no label (hatched).
+    """A class map [H, W] with a legend of what occurs; 0 = background (the image, or white), 255 = no label (hatched).
 
-    class_map: [H, W], 1..C the classes. classes: their C names. image: below the colors where given. fill: their opacity.
+    classes: the C names of 1..C. fill: the opacity of the colors.
     """
 
     def panel(axes: Axes) -> None:

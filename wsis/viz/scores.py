@@ -1,7 +1,7 @@
 """Figures of scores: where two masks agree, a precision-recall curve, a confusion matrix.
 
-`draw_precision_recall` and `draw_confusion` draw into axes with ticks, so they go into a figure of matplotlib
-(`draw_confusion(...)(axes)`), not into `show`.
+`draw_precision_recall` and `draw_confusion` draw into axes with ticks: call them as `draw_confusion(...)(axes)`, not in
+`show`.
 """
 
 from collections.abc import Sequence

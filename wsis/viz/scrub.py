@@ -41,12 +41,9 @@ PAGE = """<figure class="wsis-scrub" style="margin:1em 0">
 def scrub(frames: Sequence[Any], labels: Sequence[str], name: str, start: int = 0) -> "HTML":
     """One image at a time, chosen by a range slider with mouse, touch or arrow keys; a static page is enough.
 
-    frames: images ([3, H, W] or [H, W, 3], uint8 or float) or matplotlib figures, all of one size. labels: what the slider
-    shows at each frame, such as "0.3" or "layer 8". name: what is varied; screen readers read it out. start: the frame that
-    is shown first, and on paper.
-
-    Raises:
-        ValueError: no frames, another number of labels, frames of several sizes, or a start that is no frame.
+    frames: images ([3, H, W] or [H, W, 3], uint8 or float) or matplotlib figures, all of one size, else ValueError. labels:
+    what the slider shows at each frame. name: what is varied; screen readers read it out. start: the frame that is shown
+    first, and on paper.
     """
     from IPython.display import HTML
 

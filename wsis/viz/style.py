@@ -115,7 +115,6 @@ def color_bar(axes: Axes, image: AxesImage, unit: str) -> None:
 
 
 def frame(axes: Axes, color: str = "0.65", width: float = 0.8) -> None:
-    """A line around an image."""
     rim = {"transform": axes.transAxes, "fill": False, "clip_on": False}
     axes.add_patch(Rectangle((0, 0), 1, 1, ec=color, lw=width, **rim))
 
@@ -132,10 +131,7 @@ def legend(axes: Axes, entries: Sequence[tuple[str, Any]], columns: int = 3, hat
 
 @dataclass(frozen=True, kw_only=True)
 class Map:
-    """A panel of `show`: one number per pixel, with a color bar.
-
-    values: [H, W]. unit: the label of the bar. limits: (lowest, highest) of the colors, by default those of the values.
-    """
+    """A panel of `show`: one number per pixel [H, W], with a color bar named by `unit`. limits: (lowest, highest) color."""
 
     values: Array
     unit: str = ""
@@ -176,8 +172,8 @@ def show(
     """Titled images side by side. The figure is returned and not yet shown, so that a cell ends with it.
 
     panels: {title: image, `Map` or what a `draw_*` function returned}, wrapped after `columns`; or a list of such dicts
-    with equal titles, one for each row of the grid. title: what the figure shows, as a sentence. rows: a name for each
-    row. size: inches per image. one_legend: the entries of all legends in one below the images.
+    with equal titles, one for each row of the grid. title: what the figure shows, as a sentence. rows: a name for each row.
+    size: inches per image. one_legend: the entries of all legends in one below the images.
     """
     if isinstance(panels, Mapping):
         items = list(panels.items())

@@ -10,24 +10,17 @@ from wsis.viz.scrub import scrub
 
 
 def live() -> bool:
-    """Whether a person's front end (JupyterLab, VS Code, Colab) runs this cell; scripts and papermill do not count.
-
-    A front end that a person uses can answer an input prompt and says so in each request; batch runners say that they
-    cannot.
-    """
+    """Whether a person's front end (JupyterLab, VS Code, Colab), which can answer a prompt, runs this cell."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     kernel = getattr(shell, "kernel", None)
     return bool(kernel and kernel.get_parent("shell").get("content", {}).get("allow_stdin", False))
 
 
 def explore(function: Callable[..., Figure], **sliders: Sequence[Any]) -> Any:
-    """Vary the parameters of a figure.
+    """Vary the parameters of a figure: `function` takes them by name and returns a figure, of one size for all values.
 
-    With a live front end each parameter is a slider, and `function` runs at every move. Otherwise `function` runs once for
-    each value and the figures are embedded, one slider per parameter, with the others held at their first value.
-
-    function: takes the parameters by name and returns a figure, of one size for all values. sliders: the values of each
-    parameter; the first one is shown first.
+    With a live front end each parameter is a slider, and `function` runs at every move. Otherwise it runs once for each
+    value and the figures are embedded, one slider per parameter, with the others held at their first value.
     """
     if live():
         from ipywidgets import SelectionSlider, interactive

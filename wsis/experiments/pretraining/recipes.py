@@ -4,9 +4,8 @@
     python -m wsis pretrain vit_tiny_mae --images photos --out adapted      continues from the shipped ones on your images
     python -m wsis pretrain vit_mobile_points --images FOLDER --below mobilenet.npz --out adapted      FOLDER: COCO, clicked
 
-What the large backbones bring from ImageNet classification, the tiny ones bring from here: vgg_tiny, hrnet_tiny and
-resnet_tiny learn from image tags, with one object per image. The objectives of the transformers are those of
-`wsis.experiments.pretraining.vit` and `wsis.methods.attentionshift.pretrain`.
+vgg_tiny, hrnet_tiny and resnet_tiny learn from image tags, with one object per image; the objectives of the transformers
+are in `wsis.experiments.pretraining.vit` and `wsis.methods.attentionshift.pretrain`.
 """
 
 import platform
@@ -49,10 +48,10 @@ PYRAMIDS = ("vgg_tiny", "hrnet_tiny", "resnet_tiny")
 class Recipe:
     """What one network is trained on and how.
 
-    source: words for the card. learner: (classes, weights of the convolutional stem) -> a network that maps a batch to its
-    loss terms. shipped: the part of it to save. quality: figures for the card, on scenes of `val`. counts: of the scenes to
-    train on and to measure on. annotate: adds the weak labels. unlabeled: whether images without labels may replace the
-    scenes. clicked: whether clicked images have to.
+    source: words for the card. learner: (classes, weights of the stem) -> a network that maps a batch to its loss terms.
+    shipped: the part of it to save. quality: figures for the card, on scenes of `val`. counts: of the scenes to train on
+    and to measure on. annotate: adds the weak labels. unlabeled: images without labels may replace the scenes. clicked:
+    clicked images have to.
     """
 
     source: str
@@ -156,11 +155,7 @@ RECIPES = {
 
 
 def recipe(name: str) -> Recipe:
-    """The recipe of the weights `name`.
-
-    Raises:
-        ConfigError: there is none.
-    """
+    """The recipe of the weights `name`; raises ConfigError if there is none."""
     if name not in RECIPES:
         raise ConfigError(f"no recipe for {name!r}; choose one of {', '.join(RECIPES)}")
     return RECIPES[name]
@@ -176,13 +171,12 @@ def pretrain(
 ) -> dict[str, Any]:
     """Train the network `name`, write `<name>.safetensors` and `<name>.json` to `out`, and return the card.
 
-    steps, scenes: in place of those of the recipe. images: a folder of images in place of scenes, on which the shipped weights
-    continue to learn without any label. For vit_mobile_points a folder in COCO format, with clicks or with masks from which
-    they are simulated; stem_weights: of its convolutions. Resumes from the last checkpoint in `out/.<name>`.
+    steps, scenes: in place of those of the recipe. images: a folder of images in place of scenes, on which the shipped
+    weights continue to learn without any label. For vit_mobile_points a folder in COCO format, with clicks or with masks
+    from which they are simulated; stem_weights: of its convolutions. Resumes from the last checkpoint in `out/.<name>`.
 
     Raises:
-        ConfigError: see `recipe`; images for a network that learns from tags, none where they are needed.
-        DataError: see `ImageFolder`, `open_data`.
+        ConfigError: an unknown name; images for a network that learns from tags, none where they are needed.
     """
     began, plan = time.perf_counter(), recipe(name)
     schedule = replace(plan.schedule, steps=steps or plan.schedule.steps)

@@ -1,7 +1,7 @@
 """Objectives of pretraining on scenes of the embedded world: what do the features, and a transformer's attention, learn?
 
 Masked image modeling (He et al., 2022) and self-distillation (Caron et al., 2021) see images alone. The supervised baseline
-also sees their tags, and therefore one object at a time. The number of steps differs: an autoencoder encodes fewer patches.
+also sees their tags, and therefore one object at a time.
 """
 
 import copy
@@ -87,15 +87,11 @@ def tokens(vit: ViT, images: Tensor, visible: Tensor) -> Tensor:
 
 
 def masked_error(painted: Tensor, target: Tensor, hidden: Tensor) -> Tensor:
-    """The mean square error on the hidden patches alone."""
     return (rows_at(painted, hidden).float() - rows_at(target, hidden)).square().mean()
 
 
 class TagClassifier(nn.Module):
-    """A backbone and a linear layer that name the one object of an image.
-
-    pool: (backbone, images) -> features [B, width].
-    """
+    """A backbone and a linear layer that name the one object of an image. pool: (backbone, images) -> features [B, width]."""
 
     def __init__(self, backbone: nn.Module, pool: Callable[[Any, Tensor], Tensor], width: int, classes: int) -> None:
         super().__init__()
@@ -133,10 +129,10 @@ class PrototypeScorer(nn.Module):
 
 
 class SelfDistillation(nn.Module):
-    """A student predicts the scores of its own moving average for another view of the image, from the class token.
+    """A student, from half the patches, predicts its moving average's scores for another view of the image.
 
-    The student encodes half the patches of a view, the teacher all. Centering keeps one prototype from winning everywhere;
-    the low temperature of the teacher keeps the scores from becoming uniform.
+    Centering keeps one prototype from winning everywhere; the teacher's low temperature keeps the scores from becoming
+    uniform.
     """
 
     center: Tensor
@@ -199,9 +195,8 @@ def random_view(images: Tensor) -> Tensor:
 def quality(vit: ViT, val: Dataset) -> dict[str, float]:
     """What attention and tokens know about the objects of the scenes `val`.
 
-    pair_auc: AUC of the attention of `LAYER` for "the other patch is of the same object", over the patches of objects,
-    mean over scenes. token_accuracy: of a linear map that names the class of the last layer's object tokens, fitted by
-    ridge regression on every other scene.
+    pair_auc: AUC of the attention of `LAYER` for "the other patch is of the same object", over the patches of objects, mean
+    over scenes. token_accuracy: of a linear probe of the last layer's object tokens, fitted on every other scene.
     """
     device = next(vit.parameters()).device
     aucs, features, labels = [], [], []

@@ -10,11 +10,7 @@ TABLES = (*bestie.TABLES, *exits.TABLES, *attentionshift.TABLES, *simformer.TABL
 
 
 def find(name: str) -> list[Table]:
-    """The table with that id, or all tables for "all".
-
-    Raises:
-        ConfigError: there is no such table.
-    """
+    """The table with that id, or all tables for "all"; raises ConfigError for another name."""
     tables = [t for t in TABLES if name in (t.id, "all")]
     if not tables:
         raise ConfigError(f"no table {name!r}; choose all or one of {', '.join(t.id for t in TABLES)}")

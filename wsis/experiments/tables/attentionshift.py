@@ -1,7 +1,7 @@
 """The tables of AttentionShift and its figure with numbers. Numbers and claims: the supplementary document.
 
-mIoU is that of the pseudo masks of the training images, and box_IoU that of the boxes around them. Claims whose id ends in
-`m` are ours: the same order of mIoU, which is measured one step earlier and varies less by chance.
+mIoU is that of the pseudo masks of the training images, box_IoU that of the boxes around them. Claims whose id ends in `m`
+are ours: the same order of mIoU, which is measured one step earlier and varies less by chance.
 """
 
 from typing import Any

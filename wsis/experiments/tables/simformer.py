@@ -1,7 +1,7 @@
 """The tables of SimFormer. Numbers and claims: the supplementary document; novel mIoU on the COCO-Stuff-10K test images.
 
-At tiny scale the published splits are random ones of the world's classes, of about as many novel classes in proportion;
-those of Table 3 contain each other, as the published do. The rows of RETAB are those of its own baseline.
+At tiny scale the splits are random ones of the world's classes, with about as many novel classes in proportion; those of
+Table 3 contain each other, as the published do. The rows of RETAB are those of its own baseline.
 """
 
 from typing import Any
