@@ -164,7 +164,7 @@ def dry_run(method: Method[C], cfg: C, device: str = "auto", workers: int = 0) -
     lines = [
         repr(table([cost.row() for cost in costs], digits=2)),
         f"{total:.1f} hours in all on {devices}; {seconds:.0f} seconds for this dry run",
-        "Random weights, random images. Making labels for a whole data set comes on top.",
+        "Random images, and no weights that need a download. Making labels for a whole data set comes on top.",
     ]
     if any(cost.batch_size < cost.schedule.batch_size for cost in costs):
         lines.append("Where fewer images were tried than the batch has, the hours are for the batch at that speed.")

@@ -56,7 +56,7 @@ class MethodConfig(Protocol):
         ...
 
     def for_dry_run(self) -> Self:
-        """These settings with random weights, for random images of any classes."""
+        """These settings with weights that need no download, for random images of any classes."""
         ...
 
 
@@ -90,7 +90,10 @@ class Method(Protocol[C]):
         ...
 
     def pseudo_labels(self, model: Any, batch: Batch, cfg: C) -> Labels:
-        """Labels of whole images from their weak labels, refined by a model where there is one; mask i contains click i."""
+        """Labels of whole images from their weak labels, refined by a model where there is one.
+
+        With clicks mask i belongs to click i; with one click per object it contains the clicked pixel.
+        """
         ...
 
     def explain(self, model: Any, batch: Batch, cfg: C) -> Trace:
