@@ -1,4 +1,4 @@
-"""What a run will cost: every stage of a method for a few steps, at its true size, on noise and with random weights."""
+"""What a run will cost: every stage of a method for a few steps, at its true size, on random images and without downloads."""
 
 import resource
 import sys
