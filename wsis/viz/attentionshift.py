@@ -28,7 +28,6 @@ from wsis.viz.style import (
     Panel,
     class_colors,
     draw,
-    draw_gray,
     frame,
     headline,
     show,
@@ -139,7 +138,7 @@ def draw_parts(image: Tensor, maps: Tensor, *, least: float = 0.0) -> Panel:
     """
 
     def panel(axes: Axes) -> None:
-        draw_gray(axes, image)
+        draw(axes, image, gray=True)
         values, size = to_numpy(maps).astype(np.float64), np.array(to_rgb(image).shape[:2])
         colors, best = class_colors(len(values)), values.max(0)
         opacity = 0.85 * ((best - least) / max(1 - least, 1e-9)).clip(0, 1)

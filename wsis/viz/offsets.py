@@ -1,12 +1,10 @@
 """Offset fields and heat maps: direction as hue, length as saturation, and the lengths themselves."""
 
-from typing import Any
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 
-from wsis.viz.style import GREEN, HEAT, VERMILION, Array, Panel, color_bar, draw_gray, frame, to_numpy
+from wsis.viz.style import GREEN, HEAT, VERMILION, Array, Base, color_bar, draw, frame, panel, to_numpy
 
 SIGNED = LinearSegmentedColormap.from_list("background_object", [VERMILION, "white", GREEN])
 SHORTEST = 0.5  # px; shorter offsets have the color of this length
@@ -46,72 +44,64 @@ def _extent(offsets: Array, labelled: Array | None, radius: float | None) -> tup
     return known, radius or max(float(length[known].max(initial=0)), 1e-9)
 
 
-def draw_offsets(offsets: Array, labelled: Array | None = None, radius: float | None = None) -> Panel:
+@panel
+def draw_offsets(axes: Axes, offsets: Array, labelled: Array | None = None, radius: float | None = None) -> None:
     """`offset_to_color` as a panel, with the color wheel that explains it; white is unlabelled."""
-
-    def panel(axes: Axes) -> None:
-        known, full = _extent(offsets, labelled, radius)
-        axes.imshow(offset_to_color(offsets, known, full))
-        if known.any() and not known.all():
-            axes.contour(known.astype(float), [0.5], colors="0.55", linewidths=0.7)
-        frame(axes)
-        wheel, (y, x) = axes.inset_axes((1.03, 0.68, 0.32, 0.32)), np.mgrid[-1:1:201j, -1:1:201j]
-        wheel.imshow(offset_to_color(np.stack([y, x]), np.hypot(y, x) <= 1, 1.0), extent=(-1, 1, 1, -1))
-        wheel.annotate("", (0.85, 0), (0, 0), arrowprops={"arrowstyle": "->", "lw": 1})
-        wheel.set_title(f"{full:.0f} px", fontsize=8, pad=2)
-        wheel.set_axis_off()
-
-    return panel
+    known, full = _extent(offsets, labelled, radius)
+    axes.imshow(offset_to_color(offsets, known, full))
+    if known.any() and not known.all():
+        axes.contour(known.astype(float), [0.5], colors="0.55", linewidths=0.7)
+    frame(axes)
+    wheel, (y, x) = axes.inset_axes((1.03, 0.68, 0.32, 0.32)), np.mgrid[-1:1:201j, -1:1:201j]
+    wheel.imshow(offset_to_color(np.stack([y, x]), np.hypot(y, x) <= 1, 1.0), extent=(-1, 1, 1, -1))
+    wheel.annotate("", (0.85, 0), (0, 0), arrowprops={"arrowstyle": "->", "lw": 1})
+    wheel.set_title(f"{full:.0f} px", fontsize=8, pad=2)
+    wheel.set_axis_off()
 
 
-def draw_magnitude(offsets: Array, labelled: Array | None = None, *, threshold: float = 2.5) -> Panel:
+@panel
+def draw_magnitude(axes: Axes, offsets: Array, labelled: Array | None = None, *, threshold: float = 2.5) -> None:
     """Lengths of the offsets in pixels, colored by their logarithm, with the line at `threshold`; white where not labelled."""
-
-    def panel(axes: Axes) -> None:
-        length = np.hypot(*to_numpy(offsets).astype(np.float64))
-        if labelled is not None:
-            length = np.where(to_numpy(labelled).astype(bool), length, np.nan)
-        highest = max(np.nan_to_num(length).max(), 2 * SHORTEST)
-        image = axes.imshow(length.clip(SHORTEST), cmap=HEAT, norm=LogNorm(SHORTEST, highest))
-        color_bar(axes, image, "offset length (px)")
-        bar = axes.child_axes[-1]
-        if highest < 1000 * SHORTEST:
-            bar.yaxis.set(major_formatter="{x:g}")
-            bar.set_yticks([v for v in (0.5, 1, 2, 5, 10, 20, 50, 100, 200) if v <= highest])
-            bar.minorticks_off()
-        frame(axes)
-        inside = np.nan_to_num(length, nan=np.inf) < threshold
-        if inside.any():
-            for color, width in (("white", 2.6), (VERMILION, 1.5)):
-                axes.contour(inside.astype(float), [0.5], colors=color, linewidths=width)
-
-    return panel
+    length = np.hypot(*to_numpy(offsets).astype(np.float64))
+    if labelled is not None:
+        length = np.where(to_numpy(labelled).astype(bool), length, np.nan)
+    highest = max(np.nan_to_num(length).max(), 2 * SHORTEST)
+    image = axes.imshow(length.clip(SHORTEST), cmap=HEAT, norm=LogNorm(SHORTEST, highest))
+    color_bar(axes, image, "offset length (px)")
+    bar = axes.child_axes[-1]
+    if highest < 1000 * SHORTEST:
+        bar.yaxis.set(major_formatter="{x:g}")
+        bar.set_yticks([v for v in (0.5, 1, 2, 5, 10, 20, 50, 100, 200) if v <= highest])
+        bar.minorticks_off()
+    frame(axes)
+    inside = np.nan_to_num(length, nan=np.inf) < threshold
+    if inside.any():
+        for color, width in (("white", 2.6), (VERMILION, 1.5)):
+            axes.contour(inside.astype(float), [0.5], colors=color, linewidths=width)
 
 
+@panel
 def draw_heat(
-    base: Any,
+    axes: Axes,
+    base: Base,
     heat: Array,
     *,
     unit: str = "",
     limits: tuple[float, float] | None = None,
     signed: bool = False,
     opacity: float = 0.75,
-) -> Panel:
+) -> None:
     """A map [h, w] stretched over its image in gray: the larger a value, the more opaque, so that the rest stays visible.
 
     base: an image or a panel. unit: the label of the bar. limits: of the colors, by default 0 and the maximum. signed:
     positive values have the color of objects, negative ones that of the background, zero is clear; limits are then the
     largest magnitude.
     """
-
-    def panel(axes: Axes) -> None:
-        values = to_numpy(heat).astype(np.float64)
-        top = max(float(np.nanmax(np.abs(values) if signed else values)), 1e-9)
-        low, high = limits or (-top if signed else 0.0, top)
-        draw_gray(axes, base)
-        strength = np.abs(values) / max(abs(low), high) if signed else (values - low) / (high - low)
-        alpha = opacity * np.sqrt(np.nan_to_num(strength).clip(0, 1))
-        look = {"cmap": SIGNED if signed else HEAT, "norm": Normalize(low, high)}
-        color_bar(axes, axes.imshow(values, alpha=alpha, extent=(*axes.get_xlim(), *axes.get_ylim()), **look), unit)
-
-    return panel
+    values = to_numpy(heat).astype(np.float64)
+    top = max(float(np.nanmax(np.abs(values) if signed else values)), 1e-9)
+    low, high = limits or (-top if signed else 0.0, top)
+    draw(axes, base, gray=True)
+    strength = np.abs(values) / max(abs(low), high) if signed else (values - low) / (high - low)
+    alpha = opacity * np.sqrt(np.nan_to_num(strength).clip(0, 1))
+    look = {"cmap": SIGNED if signed else HEAT, "norm": Normalize(low, high)}
+    color_bar(axes, axes.imshow(values, alpha=alpha, extent=(*axes.get_xlim(), *axes.get_ylim()), **look), unit)

@@ -14,37 +14,40 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
 from wsis.core.types import BACKGROUND, IGNORE, ExtremePoints, Instances, Points
-from wsis.viz.style import Array, Panel, class_colors, draw, frame, instance_colors, legend, to_numpy, to_rgb
+from wsis.viz.style import Array, Base, class_colors, draw, frame, instance_colors, legend, panel, to_numpy, to_rgb
 
 HALO = [withStroke(linewidth=3, foreground="white")]
 
 
+@panel
 def draw_instances(
-    image: Array, instances: Instances, classes: Sequence[str] = (), *, by_class: bool = False, fill: float = 0.5
-) -> Panel:
+    axes: Axes,
+    image: Array,
+    instances: Instances,
+    classes: Sequence[str] = (),
+    *,
+    by_class: bool = False,
+    fill: float = 0.5,
+) -> None:
     """Filled masks with outlines, named by their class (where names are given) and by their score if it is below 1.
 
     by_class: colors of the classes, as in class maps; otherwise each instance has its own. fill: opacity of the masks.
     """
-
-    def panel(axes: Axes) -> None:
-        masks, labels = to_numpy(instances.masks), to_numpy(instances.labels)
-        colors = class_colors(80)[labels % 80] if by_class else instance_colors(len(masks))
-        painted = to_rgb(image).copy()
-        for mask, color in zip(masks, colors, strict=True):
-            painted[mask] = (1 - fill) * painted[mask] + fill * color
-        axes.imshow(painted)
-        for mask, color in zip(masks, colors, strict=True):
-            _outline(axes, mask, color)
-        for i, (mask, color) in enumerate(zip(masks, colors, strict=True)):
-            score = float(instances.scores[i])
-            words = [classes[int(labels[i])]] if classes else []
-            words += [f"{score:.2f}".lstrip("0")] if score < 1 else []
-            if words and mask.any():
-                rows, columns = mask.nonzero()
-                _label(axes, columns[rows == rows.min()].mean(), rows.min(), " ".join(words), color)
-
-    return panel
+    masks, labels = to_numpy(instances.masks), to_numpy(instances.labels)
+    colors = class_colors(80)[labels % 80] if by_class else instance_colors(len(masks))
+    painted = to_rgb(image).copy()
+    for mask, color in zip(masks, colors, strict=True):
+        painted[mask] = (1 - fill) * painted[mask] + fill * color
+    axes.imshow(painted)
+    for mask, color in zip(masks, colors, strict=True):
+        _outline(axes, mask, color)
+    for i, (mask, color) in enumerate(zip(masks, colors, strict=True)):
+        score = float(instances.scores[i])
+        words = [classes[int(labels[i])]] if classes else []
+        words += [f"{score:.2f}".lstrip("0")] if score < 1 else []
+        if words and mask.any():
+            rows, columns = mask.nonzero()
+            _label(axes, columns[rows == rows.min()].mean(), rows.min(), " ".join(words), color)
 
 
 def _outline(axes: Axes, mask: np.ndarray, color: np.ndarray) -> None:
@@ -63,46 +66,38 @@ def _label(axes: Axes, x: float, y: float, text: str, color: np.ndarray) -> None
     axes.text(x, max(y, 0.06 * height), text, color=ink, fontsize=7, ha="center", va="bottom", bbox=box, clip_on=True)
 
 
-def draw_points(base: Any, points: Points, classes: Sequence[str] = (), *, size: float = 10) -> Panel:
+@panel
+def draw_points(axes: Axes, base: Base, points: Points, classes: Sequence[str] = (), *, size: float = 10) -> None:
     """Clicks or cues as crosses in their classes' colors, with a legend; cues of low score are smaller. size: in points."""
-
-    def panel(axes: Axes) -> None:
-        draw(axes, base)
-        xy, labels, scores = (to_numpy(v) for v in (points.xy, points.labels, points.scores))
-        colors = class_colors(80)
-        for (x, y), label, score in zip(xy, labels, scores, strict=True):
-            side = size * (0.55 + 0.45 * score)
-            for ink, thick in (("black", 5.2), ("white", 3.8), (colors[label % 80], 2.2)):
-                axes.plot(x, y, "+", color=ink, markersize=side + thick / 2, markeredgewidth=thick)
-        if classes:
-            legend(axes, [(classes[int(c)], colors[int(c) % 80]) for c in np.unique(labels)])
-
-    return panel
+    draw(axes, base)
+    xy, labels, scores = (to_numpy(v) for v in (points.xy, points.labels, points.scores))
+    colors = class_colors(80)
+    for (x, y), label, score in zip(xy, labels, scores, strict=True):
+        side = size * (0.55 + 0.45 * score)
+        for ink, thick in (("black", 5.2), ("white", 3.8), (colors[label % 80], 2.2)):
+            axes.plot(x, y, "+", color=ink, markersize=side + thick / 2, markeredgewidth=thick)
+    if classes:
+        legend(axes, [(classes[int(c)], colors[int(c) % 80]) for c in np.unique(labels)])
 
 
-def draw_extreme_points(
-    base: Any, extreme_points: ExtremePoints, classes: Sequence[str] = (), *, size: float = 10
-) -> Panel:
+@panel
+def draw_extreme_points(axes: Axes, base: Base, clicked: ExtremePoints, classes: Sequence[str] = ()) -> None:
     """The four clicks of each object as `draw_points` draws them, and the box that they span."""
-    low, high = extreme_points.xy.amin(1), extreme_points.xy.amax(1) + 1
-    clicks = Points.make(extreme_points.xy, extreme_points.labels[:, None].expand(-1, 4).reshape(-1))
-    boxes = draw_boxes(base, torch.cat([low, high], 1), extreme_points.labels)
-    return draw_points(boxes, clicks, classes, size=size)
+    low, high = clicked.xy.amin(1), clicked.xy.amax(1) + 1
+    clicks = Points.make(clicked.xy, clicked.labels[:, None].expand(-1, 4).reshape(-1))
+    draw_points(draw_boxes(base, torch.cat([low, high], 1), clicked.labels), clicks, classes)(axes)
 
 
-def draw_boxes(base: Any, boxes: Array, labels: Array | None = None, classes: Sequence[str] = ()) -> Panel:
+@panel
+def draw_boxes(axes: Axes, base: Base, boxes: Array, labels: Array | None = None, classes: Sequence[str] = ()) -> None:
     """Boxes, xyxy half-open pixels [K, 4], in the colors of their classes (else one each), with names."""
-
-    def panel(axes: Axes) -> None:
-        draw(axes, base)
-        kinds = None if labels is None else to_numpy(labels)
-        colors = instance_colors(len(boxes)) if kinds is None else class_colors(80)[kinds % 80]
-        for i, ((x0, y0, x1, y1), color) in enumerate(zip(to_numpy(boxes), colors, strict=True)):
-            outline_box(axes, (x0, y0, x1, y1), ec=color, lw=1.8, path_effects=HALO)
-            if kinds is not None and classes:
-                _label(axes, x0, y0, classes[int(kinds[i])], color)
-
-    return panel
+    draw(axes, base)
+    kinds = None if labels is None else to_numpy(labels)
+    colors = instance_colors(len(boxes)) if kinds is None else class_colors(80)[kinds % 80]
+    for i, ((x0, y0, x1, y1), color) in enumerate(zip(to_numpy(boxes), colors, strict=True)):
+        outline_box(axes, (x0, y0, x1, y1), ec=color, lw=1.8, path_effects=HALO)
+        if kinds is not None and classes:
+            _label(axes, x0, y0, classes[int(kinds[i])], color)
 
 
 def outline_box(axes: Axes, box: Sequence[float], **look: Any) -> None:
@@ -111,47 +106,38 @@ def outline_box(axes: Axes, box: Sequence[float], **look: Any) -> None:
     axes.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, **look))
 
 
+@panel
 def draw_semantic(
-    class_map: Array, classes: Sequence[str] = (), image: Array | None = None, *, fill: float = 0.62
-) -> Panel:
+    axes: Axes, class_map: Array, classes: Sequence[str] = (), image: Array | None = None, *, fill: float = 0.62
+) -> None:
     """A class map [H, W] with a legend of what occurs; 0 = background (the image, or white), 255 = no label (hatched).
 
     classes: the C names of 1..C. fill: the opacity of the colors.
     """
-
-    def panel(axes: Axes) -> None:
-        values = to_numpy(class_map).astype(int)
-        present = [c for c in np.unique(values).tolist() if c not in (BACKGROUND, IGNORE)]
-        colors = np.concatenate([np.ones((1, 3)), class_colors(max(present, default=0))])
-        ignored = values == IGNORE
-        painted = colors[np.where(ignored, BACKGROUND, values)]
-        if image is not None:
-            below = to_rgb(image)
-            mixed = (fill * painted + (1 - fill) * below).clip(0, 1)
-            painted = np.where((values == BACKGROUND)[..., None], below, mixed)
-        axes.imshow(painted)
-        if ignored.any():
-            axes.contourf(ignored.astype(float), [0.5, 1.5], colors=[(0.75, 0.75, 0.75)], hatches=["////"])
-            axes.set(xlim=(-0.5, values.shape[1] - 0.5), ylim=(values.shape[0] - 0.5, -0.5))
-        if image is None:
-            frame(axes)
-        if classes:
-            legend(
-                axes,
-                [(classes[int(c) - 1], colors[int(c)]) for c in present],
-                hatched="no label" if ignored.any() else "",
-            )
-
-    return panel
+    values = to_numpy(class_map).astype(int)
+    present = [c for c in np.unique(values).tolist() if c not in (BACKGROUND, IGNORE)]
+    colors = np.concatenate([np.ones((1, 3)), class_colors(max(present, default=0))])
+    ignored = values == IGNORE
+    painted = colors[np.where(ignored, BACKGROUND, values)]
+    if image is not None:
+        below = to_rgb(image)
+        mixed = (fill * painted + (1 - fill) * below).clip(0, 1)
+        painted = np.where((values == BACKGROUND)[..., None], below, mixed)
+    axes.imshow(painted)
+    if ignored.any():
+        axes.contourf(ignored.astype(float), [0.5, 1.5], colors=[(0.75, 0.75, 0.75)], hatches=["////"])
+        axes.set(xlim=(-0.5, values.shape[1] - 0.5), ylim=(values.shape[0] - 0.5, -0.5))
+    if image is None:
+        frame(axes)
+    if classes:
+        entries = [(classes[int(c) - 1], colors[int(c)]) for c in present]
+        legend(axes, entries, hatched="no label" if ignored.any() else "")
 
 
-def zoom(panel: Any, xy: Array, room: float = 12) -> Panel:
+@panel
+def zoom(axes: Axes, base: Base, xy: Array, room: float = 12) -> None:
     """The square part of an image or panel around points [N, 2] (pixels), with `room` pixels on each side."""
-
-    def zoomed(axes: Axes) -> None:
-        draw(axes, panel)
-        low, high = to_numpy(xy).min(0), to_numpy(xy).max(0)
-        (x, y), half = (low + high) / 2, (high - low).max() / 2 + room
-        axes.set(xlim=(x - half, x + half), ylim=(y + half, y - half))
-
-    return zoomed
+    draw(axes, base)
+    low, high = to_numpy(xy).min(0), to_numpy(xy).max(0)
+    (x, y), half = (low + high) / 2, (high - low).max() / 2 + room
+    axes.set(xlim=(x - half, x + half), ylim=(y + half, y - half))

@@ -3,13 +3,16 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import wraps
+from inspect import signature
+from typing import Any, Concatenate, ParamSpec
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba_array
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Patch, Rectangle
@@ -17,6 +20,8 @@ from torch import Tensor
 
 Array = Tensor | np.ndarray
 Panel = Callable[[Axes], None]
+P = ParamSpec("P")
+Base = Tensor | np.ndarray | Panel  # an image, or what draws itself
 
 HEAT = "viridis"
 # The seven colors of Okabe and Ito, then always the color that is farthest from all before it for normal, red-blind and
@@ -55,14 +60,9 @@ RC: dict[Any, Any] = {
 LEGEND: dict[str, Any] = {"fontsize": 8, "handlelength": 1, "handleheight": 1, "handletextpad": 0.4, "columnspacing": 1}
 
 
-def rgb(color: str) -> np.ndarray:
-    """A color such as "#e69f00" as float [3] in [0, 1]."""
-    return np.frombuffer(bytes.fromhex(color[1:]), np.uint8) / 255
-
-
 def class_colors(count: int) -> np.ndarray:
     """Colors of the classes 0..count-1, float [count, 3] in [0, 1]; they repeat after 80."""
-    return np.stack([rgb(color) for color in CLASS_COLORS])[np.arange(count) % len(CLASS_COLORS)]
+    return to_rgba_array(CLASS_COLORS)[np.arange(count) % len(CLASS_COLORS), :3]
 
 
 def instance_colors(count: int) -> np.ndarray:
@@ -88,22 +88,30 @@ def to_numpy(values: Array) -> np.ndarray:
     return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
 
 
-def draw(axes: Axes, panel: Any) -> None:
+def panel(drawing: Callable[Concatenate[Axes, P], None]) -> Callable[P, Panel]:
+    """Turn a function that draws into axes into one that takes the other arguments and returns a panel for `show`."""
+
+    @wraps(drawing)
+    def later(*args: P.args, **kwargs: P.kwargs) -> Panel:
+        return lambda axes: drawing(axes, *args, **kwargs)
+
+    _, *shown = signature(drawing).parameters.values()
+    later.__dict__["__signature__"] = signature(drawing).replace(
+        parameters=shown, return_annotation=Panel
+    )  # for `help`
+    return later
+
+
+def draw(axes: Axes, base: Base, *, gray: bool = False) -> None:
     """Draw an image, or let a panel draw itself, without ticks."""
-    if callable(panel):
-        panel(axes)
+    if callable(base):
+        base(axes)
+    elif gray:
+        axes.imshow(to_rgb(base).mean(-1), cmap="gray", vmin=0, vmax=1)
     else:
-        axes.imshow(to_rgb(panel))
+        axes.imshow(to_rgb(base))
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
-
-
-def draw_gray(axes: Axes, base: Any) -> None:
-    """Draw an image in gray; a panel draws itself."""
-    if callable(base):
-        draw(axes, base)
-    else:
-        axes.imshow(to_rgb(base).mean(-1), cmap="gray", vmin=0, vmax=1)
 
 
 def color_bar(axes: Axes, image: AxesImage, unit: str) -> None:
@@ -115,8 +123,7 @@ def color_bar(axes: Axes, image: AxesImage, unit: str) -> None:
 
 
 def frame(axes: Axes, color: str = "0.65", width: float = 0.8) -> None:
-    rim = {"transform": axes.transAxes, "fill": False, "clip_on": False}
-    axes.add_patch(Rectangle((0, 0), 1, 1, ec=color, lw=width, **rim))
+    axes.add_patch(Rectangle((0, 0), 1, 1, ec=color, lw=width, transform=axes.transAxes, fill=False, clip_on=False))
 
 
 def legend(axes: Axes, entries: Sequence[tuple[str, Any]], columns: int = 3, hatched: str = "") -> None:
@@ -136,12 +143,11 @@ class Map:
     values: Array
     unit: str = ""
     limits: tuple[float, float] | None = None
-    colormap: str = HEAT
 
     def __call__(self, axes: Axes) -> None:
         values = to_numpy(self.values).astype(np.float64)
         low, high = self.limits or (np.nanmin(values), np.nanmax(values))
-        color_bar(axes, axes.imshow(values, cmap=self.colormap, vmin=low, vmax=high), self.unit)
+        color_bar(axes, axes.imshow(values, cmap=HEAT, vmin=low, vmax=high), self.unit)
 
 
 @contextmanager
@@ -161,7 +167,7 @@ def headline(figure: Figure, title: str) -> Figure:
 
 
 def show(
-    panels: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+    panels: Mapping[str, Base] | Sequence[Mapping[str, Base]],
     *,
     title: str = "",
     rows: Sequence[str] = (),
@@ -179,12 +185,12 @@ def show(
         items = list(panels.items())
         grid = [items[i : i + columns] for i in range(0, len(items), columns)]
     else:  # only the first row is titled
-        grid = [[(name if i == 0 else "", panel) for name, panel in row.items()] for i, row in enumerate(panels)]
+        grid = [[(name if i == 0 else "", base) for name, base in row.items()] for i, row in enumerate(panels)]
     with styled():
         figure, axes = plt.subplots(len(grid), len(grid[0]), squeeze=False, layout="compressed")
         for i, (line, row) in enumerate(zip(axes, grid, strict=True)):
-            for ax, (name, panel) in zip(line, row, strict=False):
-                draw(ax, panel)
+            for ax, (name, base) in zip(line, row, strict=False):
+                draw(ax, base)
                 ax.set_title(name)
             for ax in line[len(row) :]:
                 ax.set_axis_off()
