@@ -23,8 +23,8 @@ class Partners:
     tags: bool [n, K], of all images. novel: labels. With `cfg.reference` "deconfounded", a novel class of the image is drawn,
     with the probability `cfg.rarest` the one with the fewest partners, then an image that shares this novel class and no
     other. For an image without a novel class, or with a single one that no other image has, it is one that shares a base
-    class. "deconfounded_release" treats images of one novel class like those without, and asks for two images that share a
-    base class. Where there is no such image, the partner is the image itself.
+    class. "deconfounded_release" treats images of one novel class like those without. Where there is no such image, the
+    partner is the image itself.
     """
 
     def __init__(self, tags: Tensor, novel: Sequence[int], cfg: PairConfig) -> None:
@@ -54,7 +54,7 @@ class Partners:
             return classes[number] & single
         if len(classes) == 1 and not release and single.any():
             return single
-        return sharing & (sharing.sum() >= 2) if release else sharing
+        return sharing
 
 
 def presence(dataset: Dataset) -> Tensor:
