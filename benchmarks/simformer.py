@@ -67,7 +67,7 @@ def _pairs(size: Size, device: torch.device, training: bool) -> tuple[SimNet, Te
     """SimNet, and the embeddings of as many pixels as `size.instances` in both images."""
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
-    network = SimNet(CFG.decoder.width, CFG.pairs).train(training)
+    network = SimNet(CFG.decoder.width).train(training)
     a, b = torch.randn(2, size.batch, size.instances, CFG.decoder.width, generator=generator)
     return network.to(device), a.to(device), b.to(device)
 
@@ -125,12 +125,7 @@ REGION_CASES = [
     Case(name="SimFormer regions", prepare=_maps, fast=regions, plain=plain_regions, canonical=lambda result: result)
 ]
 PAIR_CASES = [
-    Case(
-        name="SimFormer scores",
-        prepare=_proposals,
-        fast=lambda logits, masks, points, novel: student_scores(logits, masks, points, novel, "novel"),
-        plain=plain_scores,
-    ),
+    Case(name="SimFormer scores", prepare=_proposals, fast=student_scores, plain=plain_scores),
     Case(
         name="SimNet teacher",
         prepare=partial(_pairs, training=False),

@@ -271,7 +271,7 @@ viz.scrub(frames, [name for _, name in chosen], "pixel of")
 alone = changed(cfg, **{"loss.distillation": 0.0})
 KINDS = {kind: changed(alone, **{"pairs.labeled": kind}) for kind in ("either", "both")}
 width, labels = cfg.decoder.width, torch.tensor(cfg.novel, device=where)
-simnets = torch.nn.ModuleDict({kind: SimNet(width, c.pairs) for kind, c in KINDS.items()})
+simnets = torch.nn.ModuleDict({kind: SimNet(width) for kind in KINDS})
 
 
 def pair_loss(simnet, embeddings, batch, c):  # on pairs that are drawn for it

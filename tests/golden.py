@@ -75,7 +75,7 @@ RUNS = {
     "attentionshift_points": ("attentionshift", SHIFT),
     "attentionshift_masks": ("attentionshift", SHIFT | {"mask.supervision": "mask", "parts.shift": "kmeans"}),
     "simformer_cross": ("simformer", SIMFORMER | {"final.steps": 4, "final.batch_size": 4}),
-    "simformer_self": ("simformer", SIMFORMER | {"pairs.mode": "self_aug"}),
+    "simformer_self": ("simformer", SIMFORMER | {"pairs.mode": "self"}),
 }
 
 

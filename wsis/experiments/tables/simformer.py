@@ -62,7 +62,7 @@ TABLE2 = table(
     "no pairs of pixels, pairs within an image, pairs across two",
     METRICS,
     on_splits("basic", SPLITS, (27.0, 23.6, 29.1, 25.6), ONCE | {"pairs.mode": "basic"})
-    | on_splits("self-pair", SPLITS, (27.8, 24.3, 30.0, 26.6), ONCE | {"pairs.mode": "self_aug"})
+    | on_splits("self-pair", SPLITS, (27.8, 24.3, 30.0, 26.6), ONCE | {"pairs.mode": "self"})
     | on_splits("cross-pair", SPLITS, POINTS[100], ONCE),
     Claim(
         "C32",
@@ -103,7 +103,7 @@ SILENT: dict[str, Any] = {"loss.similarity": 0.0, "loss.distillation": 0.0}
 PARTS: dict[str, dict[str, Any]] = {
     "neither complement nor pairs": {"pairs.mode": "basic", "loss.complement": 0.0},
     "complement": {"pairs.mode": "basic"},
-    "complement, each image twice": {"pairs.mode": "self_aug", **SILENT},
+    "complement, each image twice": {"pairs.mode": "self", **SILENT},
     "complement, images in pairs": SILENT,
     "complement, pairs": {},
     "complement, pairs of two base pixels": {"pairs.labeled": "both"},

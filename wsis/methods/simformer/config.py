@@ -25,17 +25,10 @@ class DecoderConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MatchConfig:
-    """The cost of a class for a query is minus its probability, plus the weighted cost of the mask."""
-
-    mask_cost: float = paper(1.0, "official code, where the mask is known", cite=PARENT, unit="weight", scales=True)
-    novel_mask_cost: float = paper(0.0, "official code", unit="weight")
-
-
-@dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Weights of the terms of the objective."""
+    """Weights of the terms of the objective, and of known masks beside the class in the matching."""
 
+    matching: float = paper(1.0, "official code", cite=PARENT, unit="weight of a known mask's cost", scales=True)
     no_object: float = paper(0.1, "official config", cite=PARENT, unit="weight of unmatched queries")
     focal: float = paper(20.0, "official config", cite=PARENT, unit="weight")
     dice: float = paper(1.0, "official config", cite=PARENT, unit="weight")
@@ -49,20 +42,12 @@ class LossConfig:
 class PairConfig:
     """The similarity of pixels, which is learned on base classes and distilled into the scores of novel ones."""
 
-    mode: Literal["basic", "self_aug", "self_same", "cross"] = paper("cross", "supp. Table 2: basic, self, cross")
+    mode: Literal["basic", "self", "cross"] = paper("cross", "supp. Table 2: basic, self, cross")
     reference: Literal["deconfounded", "deconfounded_release"] = paper("deconfounded", "official config, Deconf0.01")
-    rarest: float = paper(0.01, "official config", unit="probability of the rarest class")
     points: int = paper(100, "supp. Table 1", unit="pixels per image", scales=True)
-    inside: float = paper(0.8, "official code", unit="of the pixels, in the chosen base class")
     labeled: Literal["either", "both"] = paper(
-        "either", "official code: pixels of a pair of base classes; both is ours"
+        "either", "official code: pixels of a pair in base classes; both is ours"
     )
-    blocks: int = paper(3, "official code", unit="residual blocks of SimNet")
-    window: int = paper(25, "official code", unit="steps that balance the two kinds of pair")
-    detach: bool = paper(True, "official config, BASE_DETACH")
-    teacher_norm: Literal["eval", "train"] = ours("eval", "pairs without a label enter the release's statistics")
-    student: Literal["cross", "same"] = ours("cross", "the teacher's pairs; the release's are of one image")
-    scores: Literal["novel", "all"] = paper("novel", "official config, NovelScore")
     form: Literal["confident_ce", "ce"] = paper("confident_ce", "official configs of S2, S4-S9 (cce); ce for S3")
 
 
@@ -105,7 +90,6 @@ class SimFormerConfig:
     backbone: str = paper("resnet50", "official config", cite=PARENT, scales=True)
     weights: str = paper("imagenet", "official config", cite=PARENT, scales=True)
     decoder: DecoderConfig = DecoderConfig()
-    matching: MatchConfig = MatchConfig()
     loss: LossConfig = LossConfig()
     pairs: PairConfig = PairConfig()
     size: SizeConfig = SizeConfig()
@@ -143,7 +127,7 @@ TINY = SimFormerConfig(
     backbone="resnet_tiny",
     weights="shipped",
     decoder=DecoderConfig(width=64, queries=20, layers=3, heads=4, feedforward=128),
-    matching=MatchConfig(mask_cost=0.1),
+    loss=LossConfig(matching=0.1),
     pairs=PairConfig(points=32),
     size=SizeConfig(crop=96, short=(80, 96, 112, 128), long=256, test_short=96, test_long=256),
     pseudo=PseudoConfig(long=448),

@@ -138,7 +138,7 @@ class SimFormer(nn.Module):
     def __init__(self, cfg: SimFormerConfig) -> None:
         super().__init__()
         self.network = MaskFormer(cfg)
-        self.simnet = SimNet(cfg.decoder.width, cfg.pairs) if cfg.uses_pairs else None
+        self.simnet = SimNet(cfg.decoder.width) if cfg.uses_pairs else None
 
     def forward(self, images: Tensor, draw: Callable[[], PixelPairs] | None = None) -> Outputs:
         # DistributedDataParallel finds the parameters of a step in one call of the module: SimNet is part of it. The pixels

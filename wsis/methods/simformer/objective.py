@@ -23,12 +23,12 @@ from wsis.ops.losses import dice
 from wsis.ops.matching import assign
 
 ALPHA, GAMMA = 0.25, 2.0  # weight of positives and exponent of the focal loss (MaskFormer, official code)
-UNSURE = 0.5  # the similarity that teaches nothing (official code)
+UNSURE = 0.5  # the similarity from which nothing is learned (official code)
 
 
 def objective(outputs: Outputs, targets: Targets, valid: Tensor, cfg: SimFormerConfig) -> dict[str, Tensor]:
     """The terms, their weighted sum `total`, and `ignored` of `complement_loss`. valid: bool [B, H, W], False on padding."""
-    matched, weights = match(outputs.logits, outputs.masks, targets, cfg), cfg.loss
+    weights, matched = cfg.loss, match(outputs.logits, outputs.masks, targets, cfg.loss)
     terms = {"label": class_loss(outputs.logits, matched, targets, weights)}
     terms["focal"], terms["dice"] = mask_loss(outputs.masks, matched, targets)
     total = terms["label"] + weights.focal * terms["focal"] + weights.dice * terms["dice"]
@@ -58,7 +58,7 @@ def mask_costs(logits: Tensor, target: Tensor, cfg: LossConfig) -> Tensor:
 
 
 @torch.no_grad()
-def match(logits: Tensor, masks: Tensor, targets: Targets, cfg: SimFormerConfig) -> Tensor:
+def match(logits: Tensor, masks: Tensor, targets: Targets, weights: LossConfig) -> Tensor:
     """The query of each target, long [L, B, T], -1 where the target is not present; no query has two.
 
     The cost is minus the probability of the class, plus the weighted `mask_costs` at stride 4. A known mask that vanishes
@@ -70,9 +70,8 @@ def match(logits: Tensor, masks: Tensor, targets: Targets, cfg: SimFormerConfig)
     small = interpolate(targets.masks, masks.shape[-2:], mode="nearest").flatten(2)
     with torch.autocast(masks.device.type, enabled=False):
         # Layer by layer, since all at once would take many times the memory, and longer.
-        costs = torch.stack([mask_costs(layer.float().flatten(2), small, cfg.loss) for layer in masks])
-    weight = torch.where(targets.has_mask, cfg.matching.mask_cost, cfg.matching.novel_mask_cost)
-    cost = cost + weight[:, None] * costs
+        costs = torch.stack([mask_costs(layer.float().flatten(2), small, weights) for layer in masks])
+    cost = cost + (weights.matching * targets.has_mask)[:, None] * costs
     present = targets.present.expand(layers, -1, -1)
     return assign(cost.flatten(0, 1), present.flatten(0, 1)).unflatten(0, (layers, images))
 
@@ -147,9 +146,8 @@ def distillation_loss(outputs: Outputs, comparison: Comparison, cfg: PairConfig)
     if teacher is None or pairs.unlabeled is None or pairs.distilled is None:
         return comparison.logits.new_zeros(())
     with torch.autocast(teacher.device.type, enabled=False):
-        scores = student_scores(outputs.logits[-1], outputs.masks[-1], pairs.unlabeled, pairs.novel, cfg.scores)
-        student = cosine_similarity(scores, swap(scores) if cfg.student == "cross" else scores)
-        return _mean(distill(teacher, student, cfg.form), pairs.distilled)
+        scores = student_scores(outputs.logits[-1], outputs.masks[-1], pairs.unlabeled, pairs.novel)
+        return _mean(distill(teacher, cosine_similarity(scores, swap(scores)), cfg.form), pairs.distilled)
 
 
 def distill(teacher: Tensor, student: Tensor, form: str) -> Tensor:
@@ -164,12 +162,9 @@ def distill(teacher: Tensor, student: Tensor, form: str) -> Tensor:
     return -confidence.relu() * (1 + student).log() - (-confidence).relu() * (2 - student).log()
 
 
-def student_scores(logits: Tensor, masks: Tensor, points: Tensor, novel: Tensor, scores: str) -> Tensor:
-    """`semantic_scores` of "novel" or "all" classes at some pixels: [B, N, K + 1], [B, N, h, w], [R B, J] -> [R B, J, C]."""
-    probability = logits.float().softmax(-1)
-    probability = probability[..., novel] if scores == "novel" else probability[..., :-1]
-    mask = at_points(masks.float(), points).sigmoid()
-    return mask @ probability.repeat_interleave(len(points) // len(masks), 0)
+def student_scores(logits: Tensor, masks: Tensor, points: Tensor, novel: Tensor) -> Tensor:
+    """`semantic_scores` of novel classes at some pixels: [B, N, K + 1], [B, N, h, w], [B, J] -> [B, J, classes]."""
+    return at_points(masks.float(), points).sigmoid() @ logits.float().softmax(-1)[..., novel]
 
 
 def cosine_similarity(a: Tensor, b: Tensor) -> Tensor:

@@ -1,11 +1,11 @@
 """Which pixels of two images are compared.
 
     official code    sample_points, sample_mixed, pair_targets
-    ours             draw_pairs: any number of pairs of images, and padding teaches nothing
+    ours             draw_pairs: any number of pairs of images, and no target on padding
 
 Images 2 p and 2 p + 1 of a batch of B are a pair. J pixels are drawn of each, and given by their index in the map of h w = n
-cells. Matrices [B, J, J] have the pixels of an image as rows and those of its partner as columns, so that they hold both
-orders of a pair. Nothing here waits for the device.
+cells. Matrices [B, J, J] have the pixels of an image as rows and those of its partner as columns, so both orders of a pair
+occur. Nothing here waits for the device.
 """
 
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from wsis.core.types import Batch
 from wsis.methods.simformer.config import PairConfig, SimFormerConfig
 from wsis.models.pyramids import STRIDES
 
+INSIDE = 0.8  # of the pixels, in the chosen base class (official code)
 MAP_VALUES = 256  # a class map is a byte
 
 
@@ -40,23 +41,20 @@ class PixelPairs(NamedTuple):
 def draw_pairs(batch: Batch, novel: Tensor, cfg: SimFormerConfig) -> PixelPairs:
     """Draw the pixels at stride 4 at which images are compared; what is of no base class in their maps is unlabeled.
 
-    With the mode self_same an image is a pair with itself, at other pixels. The distillation counts pairs of images that share
-    a novel tag and have two unlabeled pixels or more each. Raises ValueError for an odd number of images.
+    The distillation counts pairs of images that share a novel tag and have two unlabeled pixels or more each. Raises
+    ValueError for an odd number of images.
     """
     assert batch.semantic_maps is not None and batch.tags is not None
-    repeats = 2 if cfg.pairs.mode == "self_same" else 1
-    if len(batch.images) * repeats % 2:
+    if len(batch.images) % 2:
         raise ValueError(f"{len(batch.images)} images do not make pairs")
-    small = (x[:, :: STRIDES[0], :: STRIDES[0]].flatten(1) for x in (batch.semantic_maps, batch.valid))
-    maps, valid, tags = (x.repeat_interleave(repeats, 0) for x in (*small, batch.tags))
-    table = base_values(tags.shape[1], novel)
-    points = sample_mixed(maps, valid, table, cfg.pairs)
-    same, counted = pair_targets(maps.gather(1, points), valid.gather(1, points), table, cfg.pairs.labeled)
+    maps, valid = (x[:, :: STRIDES[0], :: STRIDES[0]].flatten(1) for x in (batch.semantic_maps, batch.valid))
+    base, rest = regions(maps, valid, base_values(batch.tags.shape[1], novel))
+    points = sample_mixed(maps, valid, base, cfg.pairs.points)
+    same, counted = pair_targets(*(x.gather(1, points) for x in (maps, valid, base)), cfg.pairs)
     if cfg.loss.distillation == 0:
         return PixelPairs(novel, points, same, counted)
-    _, rest = regions(maps, valid, table)
     unlabeled, inside = sample_points(rest, cfg.pairs.points, valid)
-    shared, enough = (tags & swap(tags))[:, novel].any(1), inside.sum(1) >= 2
+    shared, enough = (batch.tags & swap(batch.tags))[:, novel].any(1), inside.sum(1) >= 2
     distilled = inside[:, :, None] & swap(inside)[:, None] & (shared & enough & swap(enough))[:, None, None]
     return PixelPairs(novel, points, same, counted, unlabeled, distilled)
 
@@ -91,41 +89,35 @@ def sample_points(region: Tensor, count: int, valid: Tensor) -> tuple[Tensor, Te
     return points, region.gather(1, points)
 
 
-def sample_mixed(maps: Tensor, valid: Tensor, table: Tensor, cfg: PairConfig) -> Tensor:
-    """Draw pixels among which pairs of one class are likely: long [B, J], none twice while there are J valid ones.
+def sample_mixed(maps: Tensor, valid: Tensor, base: Tensor, count: int) -> Tensor:
+    """Draw pixels among which pairs of one class are likely: long [B, count], none twice while there are enough valid ones.
 
-    maps: long [B, n]. The share `cfg.inside` is of a random base class that both images show, or of all base classes where
-    they share none; the others are of the rest of the image, whatever it shows.
+    maps: long [B, n]. base: their pixels of base classes. The share `INSIDE` is of a random base class that both images show,
+    or of all base classes where they share none; the others are of the rest of the image, whatever it shows.
     """
-    base, _ = regions(maps, valid, table)
     shown = torch.zeros(len(maps), MAP_VALUES, dtype=torch.bool, device=maps.device)
-    shown = shown.scatter_(1, torch.where(base, maps, 0), True) & table
+    shown.scatter_(1, torch.where(base, maps, 0), True)[:, 0] = False
     common = shown & swap(shown)
     noise = torch.rand(len(maps) // 2, MAP_VALUES, device=maps.device).repeat_interleave(2, 0)
     chosen = (common * (1 + noise)).argmax(1, keepdim=True)
     region = torch.where(common.any(1, keepdim=True), maps == chosen, base) & valid
-    count = round(cfg.inside * cfg.points)
-    first, _ = sample_points(region, count, valid)
+    first, _ = sample_points(region, round(INSIDE * count), valid)
     left = valid.scatter(1, first, False)
-    others, _ = sample_points(left & ~region, cfg.points - count, left)
+    others, _ = sample_points(left & ~region, count - first.shape[1], left)
     return torch.cat([first, others], 1)
 
 
-def pair_targets(values: Tensor, valid: Tensor, table: Tensor, labeled: str) -> tuple[Tensor, Tensor]:
-    """Which pairs are of one class, and which have a target: bool [B, J, J] twice.
+def pair_targets(values: Tensor, valid: Tensor, base: Tensor, cfg: PairConfig) -> tuple[Tensor, Tensor]:
+    """Which pairs are of one class, and which have a target: bool [B, J, J] twice, from what the maps say at the pixels.
 
-    values: long [B, J] of the class maps at the pixels. labeled: with "either", one of the two pixels has to be of a base
-    class, so that pixels of novel classes appear in pairs of two classes only; with "both" they appear in none.
+    cfg.labeled: with "either", one of the two pixels has to be of a base class, so pixels of novel classes appear in pairs of
+    two classes only; with "both" they appear in none.
     """
-    base = table[values] & valid
-    same = values[:, :, None] == swap(values)[:, None]
     first, second = base[:, :, None], swap(base)[:, None]
-    known = first & second if labeled == "both" else first | second
-    return same, known & valid[:, :, None] & swap(valid)[:, None]
+    known = first & second if cfg.labeled == "both" else first | second
+    return values[:, :, None] == swap(values)[:, None], known & valid[:, :, None] & swap(valid)[:, None]
 
 
 def at_points(features: Tensor, points: Tensor) -> Tensor:
-    """Features of pixels: [B, D, h, w], long [R B, J] with R rows of points for each image in turn -> [R B, J, D]."""
-    index = points.unflatten(0, (len(features), -1)).flatten(1)
-    rows = features.flatten(2).gather(2, index[:, None].expand(-1, features.shape[1], -1))
-    return rows.mT.unflatten(1, (-1, points.shape[1])).flatten(0, 1)
+    """Features of pixels: [B, D, h, w], long [B, J] -> [B, J, D]."""
+    return features.flatten(2).gather(2, points[:, None].expand(-1, features.shape[1], -1)).mT

@@ -14,17 +14,17 @@ from wsis.core.seeds import seed_of
 from wsis.core.types import Dataset, HasTags
 from wsis.methods.simformer.config import PairConfig
 
+RAREST = 0.01  # probability of drawing the rarest class (official config, Deconf0.01)
 MAX_PARTNERS = 500  # images per class that the release keeps; a class without any counts as having so many
 
 
 class Partners:
     """The partner of each image of a data set.
 
-    tags: bool [n, K], of all images. novel: labels. With `cfg.reference` "deconfounded", a novel class of the image is drawn,
-    with the probability `cfg.rarest` the one with the fewest partners, then an image that shares this novel class and no
-    other. For an image without a novel class, or with a single one that no other image has, it is one that shares a base
-    class. "deconfounded_release" treats images of one novel class like those without. Where there is no such image, the
-    partner is the image itself.
+    tags: bool [n, K], of all images. novel: labels. One of the image's novel classes is drawn, with the probability `RAREST`
+    the one with the fewest partners, then an image that shares this novel class and no other. For an image without a novel
+    class, or with a single one that no other image has, it is one that shares a base class. "deconfounded_release" treats
+    images of one novel class like those without. Where there is no such image, the partner is the image itself.
     """
 
     def __init__(self, tags: Tensor, novel: Sequence[int], cfg: PairConfig) -> None:
@@ -41,26 +41,24 @@ class Partners:
 
     def _candidates(self, index: int, generator: Random) -> Tensor:
         """The images that may be partners, bool [n]."""
-        release = self.cfg.reference == "deconfounded_release"
         classes = self.novel[self.novel[:, index]]  # [novel classes of the image, n]
         single = classes.sum(0) == 1
         sharing = self.base[self.base[:, index]].any(0)
         single[index] = sharing[index] = False
         if len(classes) > 1:
             number = generator.randrange(len(classes))
-            if generator.random() < self.cfg.rarest:
+            if generator.random() < RAREST:
                 counts = (classes & single).sum(1)
                 number = int(torch.where(counts == 0, MAX_PARTNERS, counts).argmin())
             return classes[number] & single
-        if len(classes) == 1 and not release and single.any():
-            return single
-        return sharing
+        alone = len(classes) == 1 and self.cfg.reference == "deconfounded"
+        return single if alone and single.any() else sharing
 
 
 def presence(dataset: Dataset) -> Tensor:
     """Which classes each image is tagged with, bool [n, C], without reading the images where the data set `HasTags`."""
     none = torch.zeros(
         len(dataset.classes), dtype=torch.bool
-    )  # the crops of an image without tags say that it lacks them
+    )  # crops of an image without tags report that it lacks them
     rows = (dataset.tags(i) if isinstance(dataset, HasTags) else dataset[i].tags for i in range(len(dataset)))
     return torch.stack([none if row is None else row for row in rows])

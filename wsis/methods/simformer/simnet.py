@@ -1,7 +1,7 @@
 """SimNet: whether two pixels show the same class, from their embeddings (official code; supp. Sec. A1).
 
-Its first layer sees both embeddings side by side: the sum of a product with each, so every pixel is multiplied once here, not
-once per pair. The backward pass computes norms and ReLUs again: a block keeps two tensors of all pairs.
+Its first layer reads both embeddings side by side: the sum of a product with each, so every pixel is multiplied once here,
+not once per pair. The backward pass recomputes norms and ReLUs, and a block keeps two tensors of all pairs.
 """
 
 from collections.abc import Callable
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn.functional import batch_norm, linear, relu
 from torch.utils.checkpoint import checkpoint
 
-from wsis.methods.simformer.config import PairConfig
 from wsis.methods.simformer.pairs import PixelPairs, at_points, swap
 
+BLOCKS, STEPS = 3, 25  # residual blocks, and steps over which the two kinds of pair are balanced (official code)
 CHUNK = 32  # pixels of the first image at a time, where no statistics tie the pairs together
 
 
@@ -34,15 +34,15 @@ class Comparison(NamedTuple):
 class BalanceWindow(nn.Module):
     """Weights that let pairs of one class and of two classes count the same over the last steps (official code).
 
-    A pair weighs the share of the other kind among the pairs with a target of the last `steps` calls in training. The release
-    counts every 25th pair, also pairs whose classes are hidden. Call: same, valid bool [...] -> weights float32 [...].
+    A pair weighs the share of the other kind among the pairs with a target of the last `STEPS` calls in training.
+    Call: same, valid bool [...] -> weights float32 [...].
     """
 
     counts: Tensor  # of the two kinds, same class first; the newest step first
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("counts", torch.zeros(steps, 2))
+        self.register_buffer("counts", torch.zeros(STEPS, 2))
         self.counts[0] = 1
 
     def forward(self, same: Tensor, valid: Tensor) -> Tensor:
@@ -54,10 +54,7 @@ class BalanceWindow(nn.Module):
 
 
 class Block(nn.Module):
-    """Two 1 x 1 convolutions, each with batch norm and ReLU, and a shortcut, with a convolution where widths differ.
-
-    Call: pairs [P, J, J, D], or a and b [P, J, D] to be put side by side -> [P, J, J, D]. batch: normalize by these pairs.
-    """
+    """Two layers with batch norm and ReLU, and a shortcut: pairs [P, J, J, D], or a and b [P, J, D] -> [P, J, J, D]."""
 
     def __init__(self, inside: int, width: int) -> None:
         super().__init__()
@@ -83,32 +80,31 @@ class SimNet(nn.Module):
     of one class. batch: whether the statistics of these pairs normalize, by default in training.
     """
 
-    def __init__(self, width: int, cfg: PairConfig) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(Block(width if i else 2 * width, width) for i in range(cfg.blocks))
-        self.head, self.balance = nn.Linear(width, 2), BalanceWindow(cfg.window)
-        self.detach, self.teacher_norm = cfg.detach, cfg.teacher_norm
+        self.blocks = nn.ModuleList(Block(width if i else 2 * width, width) for i in range(BLOCKS))
+        self.head, self.balance = nn.Linear(width, 2), BalanceWindow()
 
     def forward(self, a: Tensor, b: Tensor, batch: bool | None = None) -> Tensor:
         batch = self.training if batch is None else batch
         if not batch and a.shape[1] > CHUNK:
             return torch.cat([self(rows, b, batch) for rows in a.split(CHUNK, 1)], 1)
-        first, *others = self.blocks
-        pairs = first(a, b, batch=batch)
-        for block in others:
+        pairs = self.blocks[0](a, b, batch=batch)
+        for block in self.blocks[1:]:
             pairs = block(pairs, batch=batch)
         different, same = self.head.weight  # the release has a channel for each
         return (pairs @ (same - different) + self.head.bias[1] - self.head.bias[0]).float()
 
     @torch.no_grad()
     def teach(self, a: Tensor, b: Tensor) -> Tensor:
-        """Probabilities [P, J, J] without gradient, by the running statistics unless `pairs.teacher_norm` is "train"."""
-        return self(a, b, self.training and self.teacher_norm == "train").sigmoid()
+        """Probabilities [P, J, J] without gradient, by the running statistics of the labeled pairs."""
+        return self(a, b, batch=False).sigmoid()
 
     def compare(self, embeddings: Tensor, pairs: PixelPairs) -> Comparison:
-        """Everything that the objective asks of SimNet; embeddings: fp32 [B, D, h, w]."""
+        """Everything that the objective asks of SimNet; embeddings: fp32 [B, D, h, w], which learn nothing from it."""
+        embeddings = embeddings.detach()
         with torch.autocast(embeddings.device.type, enabled=False):
-            a = at_points(embeddings.detach() if self.detach else embeddings, pairs.points)
+            a = at_points(embeddings, pairs.points)
             logits, weights, teacher = self(a, swap(a)), self.balance(pairs.same, pairs.counted), None
             if pairs.unlabeled is not None:
                 a = at_points(embeddings, pairs.unlabeled)
@@ -120,8 +116,7 @@ def _linear(layer: nn.Linear, *inputs: Tensor) -> Tensor:
     """`layer` of pairs, or of the vectors of a and b side by side: [P, J, J, D]."""
     if len(inputs) == 1:
         return layer(inputs[0])
-    a, b = inputs
-    width = a.shape[-1]
+    (a, b), width = inputs, inputs[0].shape[-1]
     rows, columns = linear(a, layer.weight[:, :width], layer.bias), linear(b, layer.weight[:, width:])
     return rows[:, :, None] + columns[:, None]
 
@@ -136,10 +131,4 @@ def _activated(norm: nn.BatchNorm1d, pairs: Tensor, batch: bool, recomputing: bo
 def _checkpointed(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     """`function(recomputing, *inputs)`; the backward pass keeps the inputs only and calls it again."""
     calls = count()
-
-    def run(*inputs: Tensor) -> Tensor:
-        return function(next(calls) > 0, *inputs)
-
-    if not torch.is_grad_enabled():
-        return run(*inputs)
-    return checkpoint(run, *inputs, use_reentrant=False, preserve_rng_state=False)
+    return checkpoint(lambda *x: function(next(calls) > 0, *x), *inputs, use_reentrant=False, preserve_rng_state=False)

@@ -50,9 +50,9 @@ def training_data(dataset: Dataset, cfg: SimFormerConfig) -> TrainingData:
     """Random crops; with pairs of images each is followed by another crop of itself, or by one of its partner."""
     # The annotator of a crop tags what it shows, as in the release: the tags are read from the true class map.
     data = partial(TrainingData, dataset=dataset, augment=SemanticAugment(cfg, cfg.masks), annotates=True)
-    if not cfg.uses_pairs or cfg.pairs.mode == "self_same":
+    if not cfg.uses_pairs:
         return data()
-    if cfg.pairs.mode == "self_aug":
+    if cfg.pairs.mode == "self":
         return data(companions=lambda index, seed: (index,), group=2)
     return data(companions=Partners(presence(dataset), cfg.novel, cfg.pairs).companions, group=2)
 
