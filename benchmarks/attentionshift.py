@@ -11,7 +11,7 @@ from benchmarks.measure import Case, Size
 from benchmarks.reference_attentionshift import plain_rollout, plain_shift
 from wsis.methods.attentionshift.config import PartConfig
 from wsis.methods.attentionshift.parts import seeds, shift
-from wsis.ops.patches import box_patches
+from wsis.ops.patches import PatchGrid, box_patches
 from wsis.ops.rollout import rollout_rows
 
 PATCH, WIDTH, HEADS, LAYERS, POINTS = 16, 384, 6, 7, 100
@@ -73,8 +73,9 @@ def _scene(size: Size, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     side = size.pixels // PATCH
     scene = planted(size.instances, side, width=WIDTH, noise=0.3 / WIDTH**0.5)
     boxes, inner = scene.boxes[None], scene.masks.view(1, -1, side, side).float()
-    start = seeds(inner, boxes, 0.5, PartConfig().seeds, PATCH)
-    made = scene.features[None], start, box_patches(boxes, (side, side), PATCH)
+    grid = PatchGrid(side, side, PATCH)
+    start = seeds(inner, boxes, 0.5, PartConfig().seeds, grid)
+    made = scene.features[None], start, box_patches(boxes, grid)
     return made[0].to(device), made[1].to(device), made[2].to(device)
 
 

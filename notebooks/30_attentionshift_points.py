@@ -31,7 +31,7 @@ device = "auto"
 # %%
 import torch
 from matplotlib import pyplot as plt
-from torch.nn.functional import avg_pool2d, cosine_similarity, max_pool2d, normalize, pad
+from torch.nn.functional import avg_pool2d, cosine_similarity, normalize, pad
 
 from wsis import training, viz, weak
 from wsis.core import Instances, Points, changed, sources
@@ -86,7 +86,7 @@ some = [train[i] for i in range(min(len(train), 48 if scale == "tiny" else 6))]
 fitted = (cfg.size.test_short, cfg.size.test_long)
 images = [resize(s, short_side(s.size, *fitted)) for s in some if len(s.points)]
 batch = attentionshift.divisible(collate(images), 2 * patch)
-clicks, size = attentionshift.clicks_of(batch), batch.images.shape[2:]
+clicks, size = attentionshift.targets(net, batch, cfg), batch.images.shape[2:]
 of, row = clicks.present.nonzero(as_tuple=True)  # image of each object, and place in it
 
 
@@ -105,14 +105,14 @@ def iou(a, b):  # of masks [..., H, W]
 
 
 def labelled(c):  # labels of the batch with other settings, from the same features
-    generator = torch.Generator().manual_seed(seed)
-    return net.label(seen, batch.valid, clicks, c, generator)
+    torch.manual_seed(seed)
+    return net.label(seen, batch.valid, clicks, c)
 
 
 with torch.no_grad():
     seen = net.encoder(batch.images)
     labels, logits, place, scores = labelled(cfg)
-grid, sizes = tuple(seen.features.shape[2:]), attentionshift.image_sizes(batch.valid)
+grid, sizes = seen.grid, attentionshift.image_sizes(batch.valid)
 tokens = match_tokens(logits, place, clicks, sizes)
 good = iou(box_pixels(labels.boxes, size)[of, row], true_boxes)  # of the boxes
 
@@ -165,7 +165,7 @@ viz.table([row_], digits=2, caption=f"after {steps}; distances in sides of the i
 # mirrored about the click. (Of all objects the one with the best box.)
 
 # %%
-maps, boxes = find_candidates(seen.layers, tokens, clicks, grid, cfg, patch)
+maps, boxes = find_candidates(seen, tokens, clicks, cfg)
 i, g = of[good.argmax()], row[good.argmax()]
 parts.rollout_figure(
     batch.images[i], maps[i, :, g], boxes[i, :, g], int(labels.chosen[i, g]),
@@ -187,7 +187,7 @@ parts.rollout_figure(
 # %%
 def overlap(mode, threshold=cfg.boxes.threshold):  # of all candidates with the true box
     c = changed(cfg, **{"boxes.mode": mode, "boxes.threshold": threshold})
-    boxes = find_candidates(seen.layers, tokens, clicks, grid, c, patch)[1][of, :, row]
+    boxes = find_candidates(seen, tokens, clicks, c)[1][of, :, row]
     return iou(box_pixels(boxes, size), true_boxes[:, None])
 
 
@@ -257,14 +257,13 @@ viz.show(panels, columns=6, size=1.6, title="Two objects of a picture")
 # *other* objects that the map claims; the last row asks for each object as if it were the only one.
 
 # %%
-valid = max_pool2d(batch.valid.float(), patch) > 0
 others = torch.stack([true[of == i].any(0) for i in of]) & ~true
 crowded = others.flatten(1).any(1)
 
 
 def alone(g):  # the maps of the g-th objects, asked for one at a time
     only = clicks.present & (torch.arange(clicks.present.shape[1]) == g)
-    rest = clicks.xy, labels.boxes, only, valid
+    rest = clicks._replace(present=only), labels.boxes, batch.valid
     return cosine_maps(seen.features, labels.attention, *rest)[0]
 
 
@@ -321,7 +320,7 @@ variants = {f"shift, {t:g}": {"parts.temperature": t} for t in (0.1, 1.0, 10.0)}
 variants["k-means"] = {"parts.shift": "kmeans"}
 variants["k-means, no filter"] = {"parts.shift": "kmeans", "parts.filter": False}
 made = {
-    name: find_parts(seen.features, labels, changed(cfg, **change), patch)
+    name: find_parts(seen.features, labels, changed(cfg, **change))
     for name, change in variants.items()
 }
 
@@ -380,7 +379,7 @@ viz.table(rows, digits=2, caption="means over objects; of key-points, the share 
 
 # %%
 unit = normalize(seen.features.flatten(2), dim=1)
-at = patch_index(clicks.xy, grid, patch)[of, row]
+at = patch_index(clicks.xy, grid)[of, row]
 like = (unit[of, :, at][:, None] @ unit[of])[:, 0]  # [objects, patches]
 on, other = (avg_pool2d(m[:, None].float(), patch).flatten(1) > 0.5 for m in (true, others))
 places = {"of the object": on, "of other objects": other, "of the ground": ~on & ~other}
@@ -413,7 +412,7 @@ for j in order[:2].tolist():
     for m in (made["shift, 0.1"], made["k-means"]):
         each = m.steps["prototypes"][:, [i], g : g + 1]  # of each iteration
         maps = {t: part_maps(each[t], seen.features[[i]].flatten(2).mT) for t in times}
-        maps = {t: v[0, 0].unflatten(1, grid) for t, v in maps.items()}
+        maps = {t: v[0, 0].unflatten(1, grid[:2]) for t, v in maps.items()}
         xy = m.key_points.xy[i, g][m.key_points.present[i, g]]
         panels.append(parts.parts_panels(batch.images[i], maps, xy, labels.boxes[i, g]))
 names = ["shift", "k-means"] * 2
@@ -458,9 +457,9 @@ viz.show({f"{kinds[j]} {j}": failed(j) for j in worst}, size=2.3, title="The wor
 # %%
 def kernel(object, values):  # the pictures of one object's parts, with other settings
     i, g = of[object], row[object]
-    m = find_parts(seen.features, labels, changed(cfg, **values), patch)
+    m = find_parts(seen.features, labels, changed(cfg, **values))
     xy, maps = m.key_points.xy[i, g][m.key_points.present[i, g]], m.steps["part_maps"][i, g]
-    last = {ITERATIONS: maps.unflatten(1, grid)}
+    last = {ITERATIONS: maps.unflatten(1, grid[:2])}
     return parts.parts_panels(batch.images[i], last, xy, labels.boxes[i, g])
 
 
@@ -544,11 +543,11 @@ for t in (0.1, 1.0, 10.0):
 rows = []
 for kind in ("box_center", "mask_random"):
     moved = collate([weak.with_points(s, kind) for s in images])
-    there = attentionshift.clicks_of(attentionshift.divisible(moved, 2 * patch))
+    there = attentionshift.targets(net, attentionshift.divisible(moved, 2 * patch), cfg)
     who = match_tokens(logits, place, there, sizes)
     for mode in ("mirror", "tight"):
         c = changed(cfg, **{"boxes.mode": mode})
-        boxes = find_candidates(seen.layers, who, there, grid, c, patch)[1][of, :, row]
+        boxes = find_candidates(seen, who, there, c)[1][of, :, row]
         each = iou(box_pixels(boxes, size), true_boxes[:, None])
         rows.append({"clicks": kind, "box": mode, "IoU, mean candidate": float(each.mean())})
 viz.table(rows, digits=2)

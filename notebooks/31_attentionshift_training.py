@@ -100,7 +100,7 @@ fitted = (cfg.size.test_short, cfg.size.test_long)
 images = [resize(s, short_side(s.size, *fitted)) for s in some]
 batch = collate(images).to(where)
 batch = attentionshift.divisible(batch, 2 * nets["baseline"].encoder.patch)
-clicks, size = attentionshift.clicks_of(batch), batch.images.shape[2:]
+clicks, size = attentionshift.targets(None, batch, cfg), batch.images.shape[2:]
 of, row = clicks.present.nonzero(as_tuple=True)  # image of each object, and place in it
 
 
@@ -117,9 +117,10 @@ true = true.to(where)
 # %%
 @torch.no_grad()
 def look(name, c):  # what a step of training makes of these pictures
-    dice, seen = torch.Generator(where).manual_seed(seed), nets[name].encoder(batch.images)
-    labels, *answers, _ = nets[name].label(seen, batch.valid, clicks, c, dice)
-    return seen, labels, answers, point_targets(labels, clicks, c, dice)
+    torch.manual_seed(seed)
+    seen = nets[name].encoder(batch.images)
+    labels, *answers, _ = nets[name].label(seen, batch.valid, clicks, c)
+    return seen, labels, answers, point_targets(labels, clicks, c)
 
 
 def as_masks(labels, c):  # is it taught as object, does it count, is it object: [N, H, W]
@@ -265,8 +266,8 @@ sizes, asked = attentionshift.image_sizes(batch.valid), {}
 for name in nets:
     asked[name] = told(name)
 (seen, labels, _, _), (targets, token, _) = views["AttentionShift"], asked["AttentionShift"]
-patch, grid = nets["AttentionShift"].encoder.patch, tuple(seen.features.shape[2:])
-maps = find_candidates(seen.layers, token, targets, grid, cfg, patch)[0]
+patch = nets["AttentionShift"].encoder.patch
+maps = find_candidates(seen, token, targets, cfg)[0]
 keys = labels.key_points
 several = [n for n in ranked if keys.present[of[n], row[n]].sum() >= 2]
 three = list({int(of[n]): n for n in reversed(several)}.values())[-1:-4:-1]
@@ -508,7 +509,7 @@ def lift(heat, real):  # mean in the object over mean in the picture, [N, ...]
 
 rows, shared = [], avg_pool2d(true.float(), patch)
 for name, (seen, labels, _, _) in views.items():
-    made = find_candidates(seen.layers, asked[name][1], asked[name][0], grid, cfg, patch)[0]
+    made = find_candidates(seen, asked[name][1], asked[name][0], cfg)[0]
     every = lift(made[of, :, row], shared[:, None])
     line = {"network": name, **{f"last {k + 1}": float(m) for k, m in enumerate(every.mean(0))}}
     line["chosen"] = float(every.take_along_dim(labels.chosen[of, row][:, None], 1).mean())
@@ -587,7 +588,7 @@ for value, region in (
     (0.0, (20.0, 20, 30, 30)),
 ):
     flat, first = torch.full((1, 28, 28), value), torch.zeros(1, dtype=torch.long)
-    print(value, region, f"{float(point_term(flat, torch.tensor([region]), four, first)):.3f}")
+    print(value, region, f"{float(point_term(flat, torch.tensor([region]), first, *four)):.3f}")
 
 # %% [markdown]
 # Zero is a coin toss: the logarithm of two for each point, however many there are. Twos are right once and wrong three

@@ -6,9 +6,10 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from wsis.ops.patches import box_patches, coverage, covered_patches, patch_index, point_patches, rows_at
+from wsis.ops.patches import PatchGrid, box_patches, coverage, covered_patches, patch_index, point_patches, rows_at
 
-PATCH, GRID = 16, (3, 4)
+PATCH = 16
+GRID = PatchGrid(3, 4, PATCH)
 
 
 def test_coverage_of_a_mask():
@@ -33,20 +34,20 @@ def test_coverage_of_a_mask():
     ],
 )
 def test_patches_that_a_box_touches(box, columns, rows):
-    expected = torch.zeros(GRID, dtype=torch.bool)
+    expected = torch.zeros(GRID[:2], dtype=torch.bool)
     expected[torch.tensor(rows)[:, None], torch.tensor(columns)] = True
-    assert torch.equal(box_patches(torch.tensor([[box]]).float(), GRID, PATCH)[0, 0].view(GRID), expected)
+    assert torch.equal(box_patches(torch.tensor([[box]]).float(), GRID)[0, 0].view(GRID[:2]), expected)
 
 
 def test_the_patch_of_a_point_is_within_the_image():
     points = torch.tensor([[0.0, 0.0], [15.4, 0], [15.5, 0], [63, 47], [64, 48], [0, 16]])
-    assert patch_index(points, GRID, PATCH).tolist() == [0, 0, 1, 11, 11, 4]
+    assert patch_index(points, GRID).tolist() == [0, 0, 1, 11, 11, 4]
 
 
 def test_points_outside_of_the_grid_and_padding_have_no_patch():
     nan, inf = math.nan, math.inf
     points = [[[-0.6, 5.0], [5.0, 47.5], [nan, nan], [5.0, inf]], [[-0.5, 0], [63.4, 47], [0, 0], [17, 0]]]
-    held = point_patches(torch.tensor(points), GRID, PATCH)
+    held = point_patches(torch.tensor(points), GRID)
     assert [row.nonzero()[:, 0].tolist() for row in held] == [[], [0, 1, 11]]
 
 

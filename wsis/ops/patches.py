@@ -1,15 +1,23 @@
 """The grid of a transformer's patches, and what masks, points and boxes are on it.
 
-A grid of (h, w) patches of `patch` pixels a side has n = h w patches in raster order. Coordinates are (x, y) pixels with
-pixel centers at integers, boxes xyxy and half-open.
+Its n = height x width patches are in raster order. Coordinates are (x, y) pixels with pixel centers at integers, boxes xyxy
+and half-open.
 """
+
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-Grid = tuple[int, int]
+
+class PatchGrid(NamedTuple):
+    """How many patches of `patch` pixels a side an image has, down and across."""
+
+    height: int
+    width: int
+    patch: int
 
 
 def coverage(masks: Bool[Tensor, "K H W"], patch: int) -> Float[Tensor, "K n"]:
@@ -22,9 +30,9 @@ def covered_patches(masks: Bool[Tensor, "K H W"], patch: int) -> Bool[Tensor, "K
     return coverage(masks, patch) >= 0.5
 
 
-def box_patches(boxes: Float[Tensor, "*K 4"], grid: Grid, patch: int) -> Bool[Tensor, "*K n"]:
+def box_patches(boxes: Float[Tensor, "*K 4"], grid: PatchGrid) -> Bool[Tensor, "*K n"]:
     """The patches that a box touches, at least one for each box."""
-    height, width = grid
+    height, width, patch = grid
     size = boxes.new_tensor((width, height))
     low = (boxes[..., :2] / patch).floor().clamp(min=torch.zeros_like(size), max=size - 1)
     high = torch.maximum((boxes[..., 2:] / patch).ceil(), low + 1)
@@ -34,16 +42,16 @@ def box_patches(boxes: Float[Tensor, "*K 4"], grid: Grid, patch: int) -> Bool[Te
     return (down[..., :, None] & across[..., None, :]).flatten(-2)
 
 
-def patch_index(points: Float[Tensor, "*K 2"], grid: Grid, patch: int) -> Int64[Tensor, "*K"]:
+def patch_index(points: Float[Tensor, "*K 2"], grid: PatchGrid) -> Int64[Tensor, "*K"]:
     """The patch that holds each point; for a point outside the grid, the nearest one."""
-    height, width = grid
+    height, width, patch = grid
     cell = ((points + 0.5) / patch).floor().long()
     return cell[..., 1].clamp(0, height - 1) * width + cell[..., 0].clamp(0, width - 1)
 
 
-def point_patches(points: Float[Tensor, "B P 2"], grid: Grid, patch: int) -> Bool[Tensor, "B n"]:
+def point_patches(points: Float[Tensor, "B P 2"], grid: PatchGrid) -> Bool[Tensor, "B n"]:
     """The patches of an image that hold one of its points; points outside the grid, and NaN as padding, are ignored."""
-    height, width = grid
+    height, width, patch = grid
     column, row = ((points + 0.5) / patch).floor().unbind(-1)
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
     index = torch.where(inside, row * width + column, height * width).long()

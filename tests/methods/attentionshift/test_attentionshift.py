@@ -14,19 +14,19 @@ from wsis.methods.attentionshift import baseline, divisible
 from wsis.methods.attentionshift.config import FULL, TINY
 from wsis.methods.attentionshift.labels import (
     Labels,
-    PaddedPoints,
-    PixelTargets,
     box_pixels,
+    find_labels,
     mask_targets,
     match_tokens,
-    pad_points,
     point_targets,
     with_key_points,
 )
+from wsis.methods.attentionshift.maps import PaddedPoints, pad_points
 from wsis.methods.attentionshift.objective import mask_term, mil_term, point_term, token_terms
 from wsis.methods.attentionshift.parts import KeyPoints, part_extents
 from wsis.methods.attentionshift.stages import bounds, box_masks, measured_at, summary
-from wsis.methods.attentionshift.verbs import rescaled, with_clicks
+from wsis.methods.attentionshift.verbs import rescaled
+from wsis.ops.patches import PatchGrid
 
 SIDE = 64
 SMALL = changed(
@@ -137,7 +137,7 @@ def test_the_baselines_points_are_sure_in_its_own_map():
 def test_points_repeat_for_the_same_generator():
     found = labels_of(squares([[8, 8, 24, 24]]), [[4, 4, 28, 28]], KeyPoints(*no_key_points()))
     at = clicks([[[16.0, 16]]], [[0]])
-    first, second = (point_targets(found, at, TINY, torch.Generator().manual_seed(3)).xy for _ in range(2))
+    first, second = (torch.manual_seed(3) and point_targets(found, at, TINY).xy for _ in range(2))
     assert torch.equal(first, second)
 
 
@@ -159,38 +159,43 @@ def test_pseudo_masks_stay_in_their_boxes():
 def test_the_extent_of_a_part():
     maps = torch.zeros(1, 1, 1, 25)
     maps[..., [7, 12, 13, 17]] = 1  # a cross without its left arm, in a grid of 5 x 5
-    found = part_extents(maps, torch.ones(1, 1, 1, dtype=torch.bool), torch.ones(1, 1, 5, 5), 0.8, 4)
+    found = part_extents(maps, torch.ones(1, 1, 1, dtype=torch.bool), torch.ones(1, 1, 5, 5), 0.8, PatchGrid(5, 5, 4))
     top, left, bottom, right = found.xy[0, 0].tolist()
     assert (top, bottom, right) == ([9.5, 5.5], [9.5, 13.5], [13.5, 9.5])
     assert left[0] == 9.5
-    assert not part_extents(maps, torch.zeros(1, 1, 1, dtype=torch.bool), torch.ones(1, 1, 5, 5), 0.8, 4).present.any()
+    assert not part_extents(
+        maps, torch.zeros(1, 1, 1, dtype=torch.bool), torch.ones(1, 1, 5, 5), 0.8, PatchGrid(5, 5, 4)
+    ).present.any()
 
 
 # the objective
 
 
+REGION = torch.tensor([[0.0, 0, 32, 32]]), torch.tensor([0])
+
+
 def points(xy, target):
     xy = torch.tensor(xy).float()[None]
-    return PixelTargets(xy, torch.tensor(target)[None].bool(), torch.ones(xy.shape[:2], dtype=torch.bool))
+    return xy, torch.tensor(target)[None].bool(), torch.ones(xy.shape[:2], dtype=torch.bool)
 
 
 def test_a_linear_map_is_read_exactly():
     place = torch.arange(8) * 4 + 1.5  # centres of eight cells in a region of 32 pixels
     logits = (0.1 * place).expand(1, 8, 8)
-    found = point_term(logits, torch.tensor([[0.0, 0, 32, 32]]), points([[7.0, 12.0]], [1]), torch.tensor([0]))
+    found = point_term(logits, *REGION, *points([[7.0, 12.0]], [1]))
     assert float(found) == pytest.approx(math.log1p(math.exp(-0.7)), abs=1e-6)
 
 
 def test_a_point_at_a_cells_centre_reads_that_cell():
     logits = torch.randn(1, 8, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    term = point_term(logits, torch.tensor([[0.0, 0, 32, 32]]), points([[5.5, 9.5]], [0]), torch.tensor([0]))
+    term = point_term(logits, *REGION, *points([[5.5, 9.5]], [0]))
     term.backward()
     assert logits.grad.abs().gt(1e-6).nonzero().tolist() == [[0, 2, 1]]
 
 
 def test_points_outside_the_region_do_not_count():
     logits = torch.randn(1, 8, 8).requires_grad_()
-    term = point_term(logits, torch.tensor([[0.0, 0, 32, 32]]), points([[40.0, 9.5]], [1]), torch.tensor([0]))
+    term = point_term(logits, *REGION, *points([[40.0, 9.5]], [1]))
     term.backward()
     assert float(term.detach()) == 0
     assert not logits.grad.any()
@@ -200,14 +205,14 @@ def test_a_sure_and_right_mask_costs_nothing():
     masks = box_pixels(torch.tensor([[0.0, 0, 16, 32]]), (32, 32))
     logits = torch.full((1, 8, 8), -50.0)
     logits[..., :4] = 50
-    term = mask_term(logits, torch.tensor([[0.0, 0, 32, 32]]), masks, torch.ones_like(masks), torch.tensor([0]))
+    term = mask_term(logits, *REGION, masks, torch.ones_like(masks))
     assert float(term) < 1e-6
 
 
 def test_what_does_not_count_teaches_nothing():
     masks = box_pixels(torch.tensor([[0.0, 0, 16, 32]]), (32, 32))
     logits = torch.zeros(1, 8, 8, requires_grad=True)
-    mask_term(logits, torch.tensor([[0.0, 0, 32, 32]]), masks, ~masks, torch.tensor([0])).backward()
+    mask_term(logits, *REGION, masks, ~masks).backward()
     assert not logits.grad[..., :4].any()
     assert logits.grad[..., 4:].all()
 
@@ -306,7 +311,7 @@ def test_every_click_gets_a_mask(name, model):
         {"mask.extreme": "part_extent"},
         {"compat": "official"},
         {"refine": False, "parts.shift": "none"},
-        {"boxes.mode": "tight", "boxes.step": 4},
+        {"boxes.mode": "tight"},
     ],
     ids=str,
 )
@@ -368,9 +373,26 @@ def test_a_smaller_image_keeps_its_clicks():
     assert batch.points.xy.tolist() == [[-0.25, 31.25]]
 
 
-def test_a_click_at_the_border_is_in_its_mask():
-    masks = with_clicks(torch.zeros(1, 4, 4, dtype=torch.bool), torch.tensor([[3.4, 0.0]]))
-    assert masks.nonzero().tolist() == [[0, 0, 3]]
+def test_a_mask_has_the_pixel_of_its_click():
+    found = attentionshift.pseudo_labels(None, collate([image([(3.4, 0, 0), (63.4, 63.5, 1)])]), SMALL)[0]
+    assert found.masks.nonzero().tolist() == [[0, 0, 3], [1, 63, 63]]
+
+
+@pytest.mark.parametrize("change", [{}, {"parts.shift": "kmeans"}], ids=str)
+def test_labels_are_made_in_fp32_under_autocast(model, change):
+    cfg, batch = changed(SMALL, **change), collate([image(CASES["twelve"])])
+    at = pad_points(batch.points, 1)
+    with torch.no_grad():
+        encoded = model.eval().encoder(batch.images)
+        candidates = torch.rand(1, 2, 12, 8, 8), 4 * torch.tensor([0.0, 0, 9, 9]).expand(1, 2, 12, 4)
+    expected, mixed = (labels_under(a, encoded, candidates, at, batch.valid, cfg) for a in (False, True))
+    assert all(torch.equal(mixed.steps[name], expected.steps[name]) for name in expected.steps)
+
+
+def labels_under(autocast, encoded, candidates, at, valid, cfg):
+    torch.manual_seed(0)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        return find_labels(encoded, candidates, torch.zeros(1, 12, dtype=torch.long), at, valid, cfg)
 
 
 # measurements

@@ -312,7 +312,7 @@ def test_any_number_of_objects(counts):
     terms = detector_terms(found)
     assert set(terms) == {"objectness", "proposal_box", "roi_class", "roi_box"}
     assert all(term.isfinite() and term.ndim == 0 for term in terms.values())
-    assert len(found.rois) == len(found.image) == len(found.matched) == len(found.mask_logits)
+    assert len(found.rois) == len(found.objects) == len(found.mask_logits)
     assert found.mask_logits.isfinite().all() and found.mask_logits.shape[1:] == (28, 28)
     (sum(terms.values()) + found.mask_logits.square().sum()).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
@@ -328,15 +328,8 @@ def test_the_gradient_reaches_the_features_and_the_taps():
 
 def test_an_object_is_found_among_the_regions_and_every_region_holds_its_object():
     found, boxes, _ = learn(detector(**{"heads.rois": 400}), 2, 0, 3)
-    assert {(i, m) for i, m in zip(found.image.tolist(), found.matched.tolist(), strict=True)} == {
-        (0, 0),
-        (0, 1),
-        (2, 0),
-        (2, 1),
-        (2, 2),
-    }
-    for roi, i, m in zip(found.rois, found.image, found.matched, strict=True):
-        assert box_iou(roi[None], boxes[i][m][None]) >= 0.5
+    assert set(found.objects.tolist()) == set(range(5))
+    assert (box_iou(found.rois, torch.cat(boxes))[torch.arange(len(found.rois)), found.objects] >= 0.5).all()
 
 
 def test_images_without_objects_have_no_regions_to_mask():
@@ -351,8 +344,7 @@ def test_terms_of_a_head_that_says_nothing():
     model.box.register_forward_hook(lambda m, inputs, out: sampled.append(len(out[0])))
     found, boxes, _ = learn(model, 3, 2)
     assert detector_terms(found)["roi_class"].item() == pytest.approx(torch.tensor(5.0).log().item())
-    wanted = torch.stack([boxes[i][m] for i, m in zip(found.image, found.matched, strict=True)])
-    expected = (1 - generalized_box_iou(found.rois, wanted).diag()).sum() / sampled[0]
+    expected = (1 - generalized_box_iou(found.rois, torch.cat(boxes)[found.objects]).diag()).sum() / sampled[0]
     torch.testing.assert_close(detector_terms(found)["roi_box"], expected, rtol=0, atol=1e-5)
 
 
@@ -371,8 +363,7 @@ def test_masks_of_a_step_are_of_the_matched_class():
     nn.init.zeros_(model.mask.classes.weight)
     model.mask.classes.bias.data = torch.tensor([10.0, 20, 30, 40])
     found, _, labels = learn(model, 3, 2)
-    label = torch.stack([labels[i][m] for i, m in zip(found.image, found.matched, strict=True)])
-    torch.testing.assert_close(found.mask_logits.amax((1, 2)), (label + 1) * 10.0)
+    torch.testing.assert_close(found.mask_logits.amax((1, 2)), (torch.cat(labels)[found.objects] + 1) * 10.0)
 
 
 def test_the_sampled_terms_follow_the_seed():
@@ -383,7 +374,7 @@ def test_the_sampled_terms_follow_the_seed():
     def step(seed):
         torch.manual_seed(seed)
         found = model(features, taps, [SIZE] * 2, boxes, labels)
-        return [*detector_terms(found).values(), found.rois, found.matched, found.mask_logits]
+        return [*detector_terms(found).values(), found.rois, found.objects, found.mask_logits]
 
     assert all(torch.equal(a, b) for a, b in zip(step(3), step(3), strict=True))
 

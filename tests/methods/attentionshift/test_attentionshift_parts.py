@@ -14,7 +14,7 @@ from benchmarks.attentionshift import planted
 from benchmarks.reference_attentionshift import plain_shift
 from wsis.core.config import changed
 from wsis.methods.attentionshift.config import FULL
-from wsis.methods.attentionshift.maps import boxes_from_maps, cosine_maps, enlarged
+from wsis.methods.attentionshift.maps import PaddedPoints, boxes_from_maps, cosine_maps, enlarged
 from wsis.methods.attentionshift.parts import (
     ITERATIONS,
     core,
@@ -27,7 +27,7 @@ from wsis.methods.attentionshift.parts import (
     seeds,
     shift,
 )
-from wsis.ops.patches import box_patches
+from wsis.ops.patches import PatchGrid, box_patches
 
 CFG, PATCH = FULL.parts, 16
 WARM = changed(CFG, temperature=1.0)
@@ -39,10 +39,15 @@ def seeded(seed=0):
 
 def world(scene, count=20):
     """Features [1, n, D], seeds in the masks [1, G, count], patches of the boxes bool [1, G, n]."""
+    grid = grid_of(scene)
+    inner = scene.masks.view(1, -1, *grid[:2]).float()
+    start = seeds(inner, scene.boxes[None], 0.5, count, grid)
+    return scene.features[None], start, box_patches(scene.boxes[None], grid)
+
+
+def grid_of(scene):
     side = math.isqrt(len(scene.part))
-    inner = scene.masks.view(1, -1, side, side).float()
-    start = seeds(inner, scene.boxes[None], 0.5, count, PATCH)
-    return scene.features[None], start, box_patches(scene.boxes[None], (side, side), PATCH)
+    return PatchGrid(side, side, PATCH)
 
 
 def nearest(prototypes, directions):
@@ -67,17 +72,17 @@ def np_window(window):
 def test_a_core_lies_half_a_window_inside():
     foreground = torch.zeros(1, 1, 96, 96)
     foreground[..., 16:80, 0:64] = 1
-    inner = core(foreground, 0.35, 11, PATCH)[0, 0]
+    inner = core(foreground, 0.35, 11, PatchGrid(6, 6, PATCH))[0, 0]
     assert torch.equal(inner[1:5, :4], torch.ones(4, 4)) and inner.sum() == 16
-    narrow = core(foreground, 0.35, 17, PATCH)[0, 0]  # 8 px: one of the two centre pixels goes
+    narrow = core(foreground, 0.35, 17, PatchGrid(6, 6, PATCH))[0, 0]  # 8 px: one of the two centre pixels goes
     assert narrow[1, 1] == 0.5 and narrow[1, 3] == 0.25 and narrow[1, 0] == 0.5 and narrow[2, 0] == 1
-    assert not core(foreground, 1.0, 11, PATCH).any()
+    assert not core(foreground, 1.0, 11, PatchGrid(6, 6, PATCH)).any()
 
 
 def test_an_object_smaller_than_the_window_has_no_core():
     foreground = torch.zeros(1, 1, 64, 64)
     foreground[..., 20:30, 20:30] = 1
-    assert not core(foreground, 0.35, 11, PATCH).any()
+    assert not core(foreground, 0.35, 11, PatchGrid(4, 4, PATCH)).any()
 
 
 @pytest.mark.parametrize(
@@ -94,7 +99,7 @@ def test_an_object_smaller_than_the_window_has_no_core():
 def test_seeds_stride_through_the_core(number, ranks):
     places = torch.randperm(64, generator=seeded())[:number].sort().values
     inner = torch.zeros(1, 1, 64).index_fill_(2, places, 0.36).view(1, 1, 8, 8)
-    found = seeds(inner, torch.tensor([[[0.0, 0, 128, 128]]]), 0.35, 20, PATCH)
+    found = seeds(inner, torch.tensor([[[0.0, 0, 128, 128]]]), 0.35, 20, PatchGrid(8, 8, PATCH))
     assert torch.equal(found[0, 0], places[list(ranks)])
 
 
@@ -102,7 +107,7 @@ def test_seeds_stride_through_the_core(number, ranks):
     "box, patch", [([16, 32, 48, 64], 26), ([120, 0, 128, 8], 7), ([127, 127, 128, 128], 63), ([15, 15, 48.5, 48.5], 9)]
 )
 def test_without_a_core_the_centre_of_the_box_is_the_seed(box, patch):
-    found = seeds(torch.zeros(1, 1, 8, 8), torch.tensor([[box]]).float(), 0.35, 20, PATCH)
+    found = seeds(torch.zeros(1, 1, 8, 8), torch.tensor([[box]]).float(), 0.35, 20, PatchGrid(8, 8, PATCH))
     assert (found == patch).all()
 
 
@@ -376,7 +381,7 @@ EVERYWHERE = torch.tensor([[[0.0, 0, 96, 64]]])
 
 def found(maps, kept=None, box=EVERYWHERE, most=6):
     kept = torch.ones(maps.shape[:3], dtype=torch.bool) if kept is None else kept
-    return key_points(maps, kept, box, (4, 6), PATCH, most)
+    return key_points(maps, kept, box, PatchGrid(4, 6, PATCH), most)
 
 
 @pytest.mark.parametrize("row, column", [(0, 0), (3, 5), (1, 4)])
@@ -418,16 +423,15 @@ def test_a_box_is_half_open(box, inside):
 def chain(scene, foreground=None, cfg=CFG, official=False):
     """Key-points of a planted image from perfect foreground."""
     x, _, inside = world(scene)
-    side = math.isqrt(len(scene.part))
-    boxes = scene.boxes[None]
+    grid, boxes = grid_of(scene), scene.boxes[None]
     if foreground is None:
-        foreground = enlarged(scene.masks.view(1, -1, side, side).float(), PATCH)
-    inner = core(foreground, cfg.core, cfg.erosion, PATCH)
-    start = seeds(inner, boxes, cfg.core, cfg.seeds, PATCH)
+        foreground = enlarged(scene.masks.view(1, -1, *grid[:2]).float(), PATCH)
+    inner = core(foreground, cfg.core, cfg.erosion, grid)
+    start = seeds(inner, boxes, cfg.core, cfg.seeds, grid)
     moved = (kmeans(x, start, inside) if cfg.shift == "kmeans" else shift(x, start, inside, cfg))[-1]
     passed = filter_parts(part_maps(moved, x), inner.flatten(2), cfg)
     merged, groups = merge(moved, passed, cfg.merge, official)
-    return key_points(part_maps(merged, x), groups, boxes, (side, side), PATCH, cfg.max_key_points)
+    return key_points(part_maps(merged, x), groups, boxes, grid, cfg.max_key_points)
 
 
 @pytest.mark.parametrize("how", ["meanshift", "kmeans"])
@@ -460,9 +464,9 @@ def test_an_object_of_a_few_pixels_at_the_border(point):
     attention[..., max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3] = 1
     points, scene = torch.tensor([[point]]), planted(1, 8)
     boxes = boxes_from_maps(attention[0], points[0], FULL.boxes, PATCH)[None]
-    present, valid = torch.ones(1, 1, dtype=torch.bool), torch.ones(1, 8, 8, dtype=torch.bool)
-    features = scene.features.T.view(1, -1, 8, 8)
-    foreground = cosine_maps(features, attention, points, boxes, present, valid, seeded())[0]
+    zero = torch.zeros(1, 1, dtype=torch.long)
+    clicks, valid = PaddedPoints(points, zero, zero, zero == 0), torch.ones(1, 128, 128, dtype=torch.bool)
+    foreground = cosine_maps(scene.features.T.view(1, -1, 8, 8), attention, clicks, boxes, valid)[0]
     assert foreground.isfinite().all() and foreground.any()
     assert chain(scene._replace(boxes=boxes[0]), foreground).xy.isfinite().all()
 
@@ -470,15 +474,6 @@ def test_an_object_of_a_few_pixels_at_the_border(point):
 def test_the_chain_repeats_to_the_last_bit():
     scene = planted(3, 16, noise=0.1)
     assert all(torch.equal(a, b) for a, b in zip(chain(scene), chain(scene), strict=True))
-
-
-def test_is_fp32_under_autocast():
-    scene = planted(3, 16, noise=0.1)
-    for how in ("meanshift", "kmeans"):
-        wanted = chain(scene, cfg=changed(CFG, shift=how))
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            mixed = chain(scene, cfg=changed(CFG, shift=how))
-        assert all(torch.equal(a, b) for a, b in zip(mixed, wanted, strict=True))
 
 
 # The release

@@ -21,7 +21,7 @@ from wsis.methods.exits.labels import (
     threshold,
     token_targets,
 )
-from wsis.ops.patches import point_patches
+from wsis.ops.patches import PatchGrid, point_patches
 from wsis.weak.simulate import extreme_points_from_masks
 
 PATCH, SIDE = 16, 16
@@ -244,10 +244,10 @@ def test_other_objects_are_seeds_only_in_the_box_and_off_the_clicks():
         torch.tensor([[[120.0] * 2]]),
         torch.tensor([[[10.0] * 2]]),
     )
-    near = point_patches(torch.cat([inside, outside, clicks[:, :1]], 1), (SIDE, SIDE), PATCH)
+    near = point_patches(torch.cat([inside, outside, clicks[:, :1]], 1), PatchGrid(SIDE, SIDE, PATCH))
     without, seeds = (find_seeds(clicks, everywhere(), PATCH, KEPT, others) for others in (None, near))
     assert without.others is None and not (without.background & without.in_box).any()
-    assert seeds.others is not None and torch.equal(seeds.others, point_patches(inside, (SIDE, SIDE), PATCH))
+    assert seeds.others is not None and torch.equal(seeds.others, point_patches(inside, PatchGrid(SIDE, SIDE, PATCH)))
     assert torch.equal(seeds.background, without.background | seeds.others)
 
 
@@ -492,7 +492,7 @@ def test_known_failure_a_twin_that_leaves_the_box_lowers_the_scores_of_the_objec
 
 def test_clicks_on_the_twin_repair_the_first_failure():
     regions = regions_with(*L_SHAPE, (2, 3, 8, 8, 13))
-    twin = point_patches(pushed(clicks_of(regions, 2), CFG.seeds), (SIDE, SIDE), PATCH)
+    twin = point_patches(pushed(clicks_of(regions, 2), CFG.seeds), PatchGrid(SIDE, SIDE, PATCH))
     seeds, found = labels_of(regions, oracle(regions, {(1, 2): 0.3}), others=twin)
     labelled = found.background | seeds.background.view(SIDE, SIDE)
     assert labelled[regions == 2].all()

@@ -12,7 +12,6 @@ from wsis.methods.attentionshift.stages import stages
 from wsis.methods.attentionshift.verbs import (
     baseline,
     build,
-    clicks_of,
     divisible,
     explain,
     loss,
@@ -23,6 +22,5 @@ from wsis.methods.attentionshift.verbs import (
     training_data,
 )
 
-__all__ = ["FULL", "TINY", "AttentionShift", "AttentionShiftConfig", "baseline", "build", "clicks_of", "divisible"]
-__all__ += ["explain", "image_sizes", "loss", "predict", "pseudo_labels", "restore", "stages", "targets"]
-__all__ += ["training_data"]
+__all__ = ["FULL", "TINY", "AttentionShift", "AttentionShiftConfig", "baseline", "build", "divisible", "explain"]
+__all__ += ["image_sizes", "loss", "predict", "pseudo_labels", "restore", "stages", "targets", "training_data"]

@@ -28,7 +28,6 @@ class BoxConfig:
     mode: Literal["mirror", "tight"] = paper(
         "mirror", "official code, expand: symmetric about the point; tight suits random points"
     )
-    step: int = ours(1, "as in the release; larger is coarser and faster", unit="px per cell of a map")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +57,6 @@ class MaskConfig:
     points: int = paper(10, "official code", unit="sampled per object")
     positive: float = paper(0.35, "official config", unit="of the box's maximum")
     erosion: int = paper(21, "official code", unit="px, odd", scales=True)
-    raw_points: int = paper(20, "official code, baseline", unit="sampled per object")
-    raw_positive: float = paper(0.2, "official code, baseline", unit="of the map's range")
-    raw_negative: float = paper(0.05, "official code, baseline", unit="of the map's range")
 
 
 @dataclass(frozen=True, kw_only=True)

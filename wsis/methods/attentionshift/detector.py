@@ -12,7 +12,7 @@ from timm.layers.pos_embed import resample_abs_pos_embed
 from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, max_pool2d
+from torch.nn.functional import interpolate
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import RoIHeads
@@ -21,14 +21,8 @@ from torchvision.ops import FeaturePyramidNetwork, roi_align
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from wsis.methods.attentionshift.config import AttentionShiftConfig, HeadConfig
-from wsis.methods.attentionshift.labels import (
-    Labels,
-    PaddedPoints,
-    find_candidates,
-    find_labels,
-    match_tokens,
-    with_key_points,
-)
+from wsis.methods.attentionshift.labels import Labels, find_candidates, find_labels, match_tokens, with_key_points
+from wsis.methods.attentionshift.maps import PaddedPoints
 from wsis.methods.attentionshift.model import CELLS, Encoded, Encoder, MilHead, TokenHeads, pad_to_multiple
 from wsis.models.vit_pyramid import ViTPyramid
 
@@ -39,7 +33,7 @@ Size = tuple[int, int]  # (height, width) in pixels
 
 
 class Decoder(nn.Module):
-    """A small transformer on a region's cells: [R, D, side, side] -> [R, side^2, width]; a learned `token` comes first."""
+    """A small transformer on a region's cells: [R, D, side, side] -> [R, side^2, width], after a learned `token`, if any."""
 
     positions: Tensor
 
@@ -119,19 +113,18 @@ class Detection(NamedTuple):
     """What the detector makes of one training step: of all N sampled regions, and of the R that hold an object.
 
     proposal_terms: objectness and proposal_box, from torchvision. logits: fp32 [N, 1 + C], 0 is background. classes: long [N],
-    their targets. rois: [R, 4] pixels. boxes: [R, 4], decoded for their class. true_boxes: [R, 4], their targets. mask_logits:
-    fp32 [R, 28, 28] of their class. image, matched: long [R], the image and the object within it.
+    their targets. rois: [R, 4] pixels. objects: long [R], which of the batch's each holds. boxes: [R, 4], decoded for their
+    class. true_boxes: [R, 4], their targets. mask_logits: fp32 [R, 28, 28] of their class.
     """
 
     proposal_terms: dict[str, Tensor]
     logits: Tensor
     classes: Tensor
     rois: Tensor
+    objects: Tensor
     boxes: Tensor
     true_boxes: Tensor
     mask_logits: Tensor
-    image: Tensor
-    matched: Tensor
 
 
 class Detector(nn.Module):
@@ -162,23 +155,16 @@ class Detector(nn.Module):
         rois, matched, classes, _ = self.sampler.select_training_samples(proposals, targets)
         logits, deltas = self.box(self._regions(features, rois, CELLS))
 
-        positive = [c > 0 for c in classes]
-        matched = [m[p] for m, p in zip(matched, positive, strict=True)]
-        rois = [r[p] for r, p in zip(rois, positive, strict=True)]
-        every, row, joined = torch.cat(classes), torch.cat(positive), torch.cat(rois)
-        label = every[row]
-        chosen = deltas[row].unflatten(1, (-1, 4))[torch.arange(len(label), device=label.device), label]
-        return Detection(
-            proposal_terms=proposal_terms,
-            logits=logits,
-            classes=every,
-            rois=joined,
-            boxes=self.sampler.box_coder.decode_single(chosen, joined),
-            true_boxes=torch.cat([b[m] for b, m in zip(boxes, matched, strict=True)]),
-            mask_logits=self.mask(self._regions(features, rois, MASK_CELLS), label - 1),
-            image=torch.cat([torch.full_like(m, i) for i, m in enumerate(matched)]),
-            matched=torch.cat(matched),
-        )
+        rois = [r[c > 0] for r, c in zip(rois, classes, strict=True)]
+        every, joined = torch.cat(classes), torch.cat(rois)
+        positive = every > 0
+        label = every[positive]
+        firsts = torch.tensor([0, *(len(b) for b in boxes)]).cumsum(0).tolist()  # the number of an image's first object
+        objects = torch.cat([m + first for m, first in zip(matched, firsts, strict=False)])[positive]
+        chosen = deltas[positive].unflatten(1, (-1, 4))[torch.arange(len(label), device=label.device), label]
+        decoded = self.sampler.box_coder.decode_single(chosen, joined)
+        masks = self.mask(self._regions(features, rois, MASK_CELLS), label - 1)
+        return Detection(proposal_terms, logits, every, joined, objects, decoded, torch.cat(boxes)[objects], masks)
 
     @torch.no_grad()
     def detect(self, features: Tensor, taps: list[Tensor], sizes: list[Size]) -> list[dict[str, Tensor]]:
@@ -200,8 +186,7 @@ class Detector(nn.Module):
         features = self.pyramid({str(i): level for i, level in enumerate(self.levels(taps))})
         self.rpn.train(targets is not None)  # its mode decides whether there are terms, and nothing else
         proposals, terms = self.rpn(ImageList(taps[0], sizes), features, targets)
-        names = {"loss_objectness": "objectness", "loss_rpn_box_reg": "proposal_box"}
-        return proposals, {names[name]: term for name, term in terms.items()}
+        return proposals, dict(zip(("objectness", "proposal_box"), terms.values(), strict=False))
 
     def _regions(self, features: Tensor, boxes: list[Tensor], cells: int) -> Tensor:
         return roi_align(features, boxes, cells, 1 / self.patch, aligned=True)
@@ -238,7 +223,8 @@ class AttentionShift(nn.Module):
 
     def forward(self, images: Tensor, valid: Tensor, clicks: PaddedPoints) -> Outputs:
         """images: [B, 3, H, W] in [0, 1]. valid: bool [B, H, W], False on padding."""
-        images, valid = pad_to_multiple(images, valid, self.multiple)
+        images = pad_to_multiple(images, self.multiple)
+        valid = pad_to_multiple(valid, self.multiple, "constant")
         encoded, sizes, present = self.encoder(images), image_sizes(valid), clicks.present
         labels, logits, places, scores = self.label(encoded, valid, clicks, self.cfg)
         targets = with_key_points(clicks, labels.key_points, self.cfg.tokens)
@@ -249,22 +235,15 @@ class AttentionShift(nn.Module):
         return Outputs(labels, logits, places, scores, targets, sizes, detection)
 
     def label(
-        self,
-        encoded: Encoded,
-        valid: Tensor,
-        clicks: PaddedPoints,
-        cfg: AttentionShiftConfig,
-        generator: torch.Generator | None = None,
+        self, encoded: Encoded, valid: Tensor, clicks: PaddedPoints, cfg: AttentionShiftConfig
     ) -> tuple[Labels, Tensor, Tensor, Tensor]:
         """Labels and, with a gradient, logits and places of tokens and scores of candidates. valid: bool [B, H, W]."""
         logits, places = self.tokens(encoded.tokens)
         tokens = match_tokens(logits, places, clicks, image_sizes(valid))
-        maps, boxes = find_candidates(encoded.layers, tokens, clicks, encoded.grid, cfg, self.encoder.patch)
-        scores = self.mil(encoded.features, boxes.transpose(1, 2))
+        candidates = find_candidates(encoded, tokens, clicks, cfg)
+        scores = self.mil(encoded.features, candidates[1].transpose(1, 2))
         chosen = of_class(scores.detach(), clicks.labels).argmax(2)
-        patches = max_pool2d(valid.float(), self.encoder.patch) > 0
-        labels = find_labels(encoded.features, maps, boxes, chosen, clicks, patches, cfg, self.encoder.patch, generator)
-        return labels, logits, places, scores
+        return find_labels(encoded, candidates, chosen, clicks, valid, cfg), logits, places, scores
 
 
 def image_sizes(valid: Tensor) -> Tensor:

@@ -6,7 +6,7 @@
     supp. Table 2                  point_targets, mask_targets: what supervises the mask head
 
 Objects are padded to the largest number in the batch, G; `PaddedPoints.present` says which exist. All is fp32, without
-gradient.
+gradient. What is drawn at random follows torch's seed.
 """
 
 from dataclasses import dataclass, field, replace
@@ -15,11 +15,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from wsis.core.types import Points
 from wsis.data.masks import box_pixels
 from wsis.methods.attentionshift import parts
 from wsis.methods.attentionshift.config import AttentionShiftConfig, TokenConfig
-from wsis.methods.attentionshift.maps import BACKGROUND, FOREGROUND, boxes_from_maps, cosine_maps, enlarged, min_max
+from wsis.methods.attentionshift.maps import (
+    BACKGROUND,
+    FOREGROUND,
+    PaddedPoints,
+    boxes_from_maps,
+    cosine_maps,
+    enlarged,
+    grid_of,
+    min_max,
+)
+from wsis.methods.attentionshift.model import Encoded
 from wsis.ops.matching import assign
 from wsis.ops.patches import box_patches
 from wsis.ops.rollout import rollout_rows
@@ -30,15 +39,9 @@ FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0
 PLACE_COST = 10.0
 # The share of the box's maximum above which the background map is sure (official config).
 NEGATIVE = 0.8
-
-
-class PaddedPoints(NamedTuple):
-    """The points of a batch, padded: xy [B, G, 2] pixels, labels and ids long [B, G], present bool [B, G]."""
-
-    xy: Tensor
-    labels: Tensor
-    ids: Tensor
-    present: Tensor
+# The baseline's points of each object, and shares of the range within its box from which and up to which attention is sure
+# (official code).
+RAW_POINTS, RAW_POSITIVE, RAW_NEGATIVE = 20, 0.2, 0.05
 
 
 class PixelTargets(NamedTuple):
@@ -54,8 +57,7 @@ class Labels:
     """Labels of the objects of a batch.
 
     boxes: [B, G, 4] half-open. chosen: long [B, G], which layer's candidate. attention, foreground, background: [B, G, H, W]
-    in [0, 1]. key_points: None for the baseline. extremes: None unless `mask.extreme` asks for them. steps: intermediate
-    results.
+    in [0, 1]. key_points: None for the baseline. steps: intermediate results.
     """
 
     boxes: Tensor
@@ -64,23 +66,7 @@ class Labels:
     foreground: Tensor
     background: Tensor
     key_points: parts.KeyPoints | None = None
-    extremes: parts.KeyPoints | None = None
     steps: dict[str, Tensor] = field(default_factory=dict)
-
-
-def pad_points(points: Points, images: int) -> PaddedPoints:
-    """The points of a batch of `images`, padded to the largest number in one of them."""
-    count = torch.bincount(points.image, minlength=images)
-    most = int(count.max()) if len(points) else 0
-    order = points.image.argsort(stable=True)
-    place = torch.arange(len(points), device=order.device) - (count.cumsum(0) - count)[points.image[order]]
-    index = (points.image[order], place)
-
-    def padded(values: Tensor) -> Tensor:
-        return values.new_zeros(images, most, *values.shape[1:]).index_put_(index, values[order])
-
-    present = torch.arange(most, device=count.device) < count[:, None]
-    return PaddedPoints(padded(points.xy), padded(points.labels), padded(points.ids), present)
 
 
 @torch.no_grad()
@@ -90,89 +76,74 @@ def match_tokens(logits: Tensor, places: Tensor, targets: PaddedPoints, sizes: T
     logits: [B, P, C]. places: [B, P, 2] in (0, 1). sizes: [B, 2], (width, height) of the image without padding. Raises
     ConfigError where an image has more points than there are tokens.
     """
-    probability = logits.detach().float().sigmoid()
+    probability = logits.float().sigmoid()
     positive = FOCAL_ALPHA * (1 - probability) ** FOCAL_GAMMA * -(probability + 1e-12).log()
     negative = (1 - FOCAL_ALPHA) * probability**FOCAL_GAMMA * -(1 - probability + 1e-12).log()
     class_cost = (positive - negative).take_along_dim(targets.labels[:, None], 2)  # [B, P, G]
-    distance = torch.cdist(places.detach().float(), targets.xy / sizes[:, None], p=1)
+    distance = torch.cdist(places.float(), targets.xy / sizes[:, None], p=1)
     return assign(class_cost + PLACE_COST * distance, targets.present)
 
 
 @torch.no_grad()
 def find_candidates(
-    layers: list[tuple[Tensor, Tensor]],
-    tokens: Tensor,
-    points: PaddedPoints,
-    grid: tuple[int, int],
-    cfg: AttentionShiftConfig,
-    patch: int,
+    encoded: Encoded, tokens: Tensor, points: PaddedPoints, cfg: AttentionShiftConfig
 ) -> tuple[Tensor, Tensor]:
     """The attention of each point's token, rolled out over the last 1..K layers, and a box of each map.
 
-    layers: see `Encoded`. tokens: long [B, G], from `match_tokens`. Returns maps [B, K, G, h, w] and boxes [B, K, G, 4].
+    tokens: long [B, G], from `match_tokens`. Returns maps [B, K, G, h, w] and boxes [B, K, G, 4].
     """
-    n = grid[0] * grid[1]
-    maps = rollout_rows(layers, tokens.clamp(min=0) + 1 + n)[..., 1 : 1 + n].unflatten(-1, grid)
+    (height, width, patch), n = encoded.grid, encoded.features[0, 0].numel()
+    maps = rollout_rows(encoded.layers, tokens.clamp(min=0) + 1 + n)[..., 1 : 1 + n].unflatten(-1, (height, width))
     xy = points.xy[:, None].expand(-1, maps.shape[1], -1, -1)
-    large = enlarged(maps, patch, cfg.boxes.step)
-    boxes = boxes_from_maps(large.flatten(0, 2), xy.flatten(0, 2), cfg.boxes, patch)
+    boxes = boxes_from_maps(enlarged(maps, patch).flatten(0, 2), xy.flatten(0, 2), cfg.boxes, patch)
     return maps, boxes.view(*maps.shape[:3], 4)
 
 
 @torch.no_grad()
 def find_labels(
-    features: Tensor,
-    maps: Tensor,
-    boxes: Tensor,
+    encoded: Encoded,
+    candidates: tuple[Tensor, Tensor],
     chosen: Tensor,
     clicks: PaddedPoints,
     valid: Tensor,
     cfg: AttentionShiftConfig,
-    patch: int,
-    generator: torch.Generator | None = None,
 ) -> Labels:
-    """The labels of all objects. maps, boxes: from `find_candidates`. chosen: long [B, G] of them. valid: bool [B, h, w]."""
-    with torch.autocast(features.device.type, enabled=False):
-        features = features.detach().float()
-        index = chosen[:, None, :, None, None]
-        attention = min_max(enlarged(maps.take_along_dim(index, 1)[:, 0], patch))
-        boxes = boxes.take_along_dim(index[..., 0], 1)[:, 0]
+    """The labels of all objects. candidates: from `find_candidates`. chosen: long [B, G] of them. valid: bool [B, H, W]."""
+    with torch.autocast(valid.device.type, enabled=False):
+        features, index = encoded.features.float(), chosen[:, None, :, None]
+        maps, boxes = (c.flatten(3).take_along_dim(index, 1)[:, 0] for c in candidates)
+        attention = min_max(enlarged(maps.unflatten(-1, encoded.grid[:2]), encoded.grid.patch))
         labels = Labels(boxes=boxes, chosen=chosen, attention=attention, foreground=attention, background=1 - attention)
         if not cfg.refine:
             return labels
-        foreground, background, cosine = cosine_maps(
-            features, attention, clicks.xy, boxes, clicks.present, valid, generator
-        )
+        foreground, background, cosine = cosine_maps(features, attention, clicks, boxes, valid)
         labels = replace(labels, foreground=foreground, background=background, steps={"cosine": cosine})
-        return labels if cfg.parts.shift == "none" else find_parts(features, labels, cfg, patch)
+        return labels if cfg.parts.shift == "none" else find_parts(features, labels, cfg)
 
 
-def find_parts(features: Tensor, labels: Labels, cfg: AttentionShiftConfig, patch: int) -> Labels:
+@torch.no_grad()
+def find_parts(features: Tensor, labels: Labels, cfg: AttentionShiftConfig) -> Labels:
     """Labels with the key-points of each object: seeds in its core, shifted, filtered, merged (supp. Table 1).
 
     Steps: core [B, G, h, w]; prototypes [iterations + 1, B, G, m, D]; filtered bool [B, G, m], those that pass the filter;
     part_maps [B, G, m, n] of the merged ones, and merged bool [B, G, m]; key_points and their presence.
     """
-    p, grid, official = cfg.parts, (features.shape[2], features.shape[3]), cfg.compat == "official"
-    boxes = labels.boxes
-    inner = parts.core(labels.foreground, p.core, p.erosion, patch)
-    start = parts.seeds(inner, boxes, p.core, p.seeds, patch)
-    tokens, inside = features.flatten(2).mT, box_patches(boxes, grid, patch)
+    p, official, boxes, grid = cfg.parts, cfg.compat == "official", labels.boxes, grid_of(features, labels.foreground)
+    core = parts.core(labels.foreground, p.core, p.erosion, grid)
+    start = parts.seeds(core, boxes, p.core, p.seeds, grid)
+    tokens, inside = features.flatten(2).mT, box_patches(boxes, grid)
     if p.shift == "kmeans":
-        in_core = (inner.flatten(2) > p.core) & inside
+        in_core = (core.flatten(2) > p.core) & inside
         prototypes = parts.kmeans(tokens, start, torch.where(in_core.any(-1, keepdim=True), in_core, inside))
     else:
         prototypes = parts.shift(tokens, start, inside, p, official)
-    filtered = parts.filter_parts(parts.part_maps(prototypes[-1], tokens), inner.flatten(2), p)
+    filtered = parts.filter_parts(parts.part_maps(prototypes[-1], tokens), core.flatten(2), p)
     means, merged = parts.merge(prototypes[-1], filtered, p.merge, official)
     maps = parts.part_maps(means, tokens)
-    points = parts.key_points(maps, merged, boxes, grid, patch, p.max_key_points)
-    steps = {"core": inner, "prototypes": prototypes, "filtered": filtered, "part_maps": maps, "merged": merged}
-    steps = labels.steps | steps | {"key_points": points.xy, "key_points_present": points.present}
-    extremes = None
-    if cfg.mask.extreme == "part_extent":
-        extremes = parts.part_extents(maps, merged, inner, p.similarity, patch)
-    return replace(labels, key_points=points, extremes=extremes, steps=steps)
+    points = parts.key_points(maps, merged, boxes, grid, p.max_key_points)
+    steps = {"core": core, "prototypes": prototypes, "filtered": filtered, "part_maps": maps, "merged": merged}
+    steps |= {"key_points": points.xy, "key_points_present": points.present}
+    return replace(labels, key_points=points, steps=labels.steps | steps)
 
 
 @torch.no_grad()
@@ -183,19 +154,14 @@ def with_key_points(clicks: PaddedPoints, points: parts.KeyPoints | None, cfg: T
     present = (points.present & clicks.present[..., None]).flatten(1)
     room = min(cfg.max_key_points, present.shape[1], max(0, cfg.count - clicks.present.shape[1]))
     index = torch.where(present, torch.rand_like(present, dtype=torch.float32), -1).topk(room, 1).indices
-    labels = clicks.labels[..., None].expand_as(points.present).flatten(1).take_along_dim(index, 1)
-    return PaddedPoints(
-        torch.cat([clicks.xy, points.xy.flatten(1, 2).take_along_dim(index[..., None], 1)], 1),
-        torch.cat([clicks.labels, labels], 1),
-        torch.cat([clicks.ids, torch.zeros_like(labels)], 1),
-        torch.cat([clicks.present, present.take_along_dim(index, 1)], 1),
-    )
+    xy, labels = points.xy.flatten(1, 2), clicks.labels[..., None].expand_as(points.present).flatten(1)
+    chosen = xy.take_along_dim(index[..., None], 1), labels.take_along_dim(index, 1)
+    more = PaddedPoints(*chosen, torch.zeros_like(index), present.take_along_dim(index, 1))
+    return PaddedPoints(*(torch.cat(pair, 1) for pair in zip(clicks, more, strict=True)))
 
 
 @torch.no_grad()
-def point_targets(
-    labels: Labels, clicks: PaddedPoints, cfg: AttentionShiftConfig, generator: torch.Generator | None = None
-) -> PixelTargets:
+def point_targets(labels: Labels, clicks: PaddedPoints, cfg: AttentionShiftConfig) -> PixelTargets:
     """Pixels that surely are object, or surely not: what "point" supervision gives the mask head (supp. Table 2).
 
     The baseline samples both kinds from the attention within the box, AttentionShift from its maps. There the key-points
@@ -205,37 +171,36 @@ def point_targets(
     if not cfg.refine:
         lowest = torch.where(inside, labels.attention, torch.inf).amin((-2, -1), keepdim=True)
         raw = min_max(torch.where(inside, labels.attention, lowest))  # of the range within the box
-        positive, negative = inside & (raw > mask.raw_positive), inside & (raw < mask.raw_negative)
-        return _sampled(positive, negative, clicks, mask.raw_points, generator)
-    high = labels.foreground > mask.positive * _peak(labels.foreground, inside)
-    positive = parts.eroded(high | ~inside, mask.erosion)  # the border of the box does not erode
-    negative = inside & (labels.background > NEGATIVE * _peak(labels.background, inside))
-    sampled = _sampled(positive & inside, negative, clicks, mask.points, generator)
+        return _sampled(inside & (raw > RAW_POSITIVE), inside & (raw < RAW_NEGATIVE), clicks, RAW_POINTS)
+    foreground, background = (torch.where(inside, m, 0) for m in (labels.foreground, labels.background))
+    high = _above(foreground, mask.positive) | ~inside  # the border of the box does not erode
+    positive = parts.eroded(high, mask.erosion) & inside
+    sampled = _sampled(positive, _above(background, NEGATIVE), clicks, mask.points)
     if labels.key_points is None:
         return sampled
     with_parts = labels.key_points.present.any(-1, keepdim=True)
+    objects = [labels.key_points, parts.KeyPoints(clicks.xy[:, :, None], ~with_parts)]
+    if mask.extreme == "part_extent":
+        maps, merged, core = (labels.steps[name] for name in ("part_maps", "merged", "core"))
+        objects.append(parts.part_extents(maps, merged, core, cfg.parts.similarity, grid_of(core, foreground)))
     groups = [sampled._replace(counts=sampled.counts & ~(sampled.target & with_parts))]
-    for points in (labels.key_points, parts.KeyPoints(clicks.xy[:, :, None], ~with_parts), labels.extremes):
-        if points is not None:
-            counts = points.present & clicks.present[..., None]
-            groups.append(PixelTargets(points.xy, torch.ones_like(counts), counts))
+    for points in objects:
+        counts = points.present & clicks.present[..., None]
+        groups.append(PixelTargets(points.xy, torch.ones_like(counts), counts))
     return PixelTargets(*(torch.cat(fields, 2) for fields in zip(*groups, strict=True)))
 
 
-def _peak(maps: Tensor, inside: Tensor) -> Tensor:
-    """The largest value within the box: [B, G, 1, 1]."""
-    return torch.where(inside, maps, 0).amax((-2, -1), keepdim=True)
+def _above(maps: Tensor, share: float) -> Tensor:
+    """Where maps [..., H, W] are above a share of their largest value."""
+    return maps > share * maps.amax((-2, -1), keepdim=True)
 
 
-def _sampled(
-    positive: Tensor, negative: Tensor, clicks: PaddedPoints, count: int, generator: torch.Generator | None
-) -> PixelTargets:
+def _sampled(positive: Tensor, negative: Tensor, clicks: PaddedPoints, count: int) -> PixelTargets:
     """`count` pixels of the union of two masks [B, G, H, W] at random; all of them where there are fewer."""
-    either = (positive | negative).flatten(2)
-    chance = torch.rand(either.shape, generator=generator, device=either.device)
+    either, width = (positive | negative).flatten(2), positive.shape[-1]
+    chance = torch.rand(either.shape, device=either.device)
     key, index = torch.where(either, chance, -1).topk(min(count, either.shape[-1]), -1)
     target = positive.flatten(2).take_along_dim(index, -1)
-    width = positive.shape[-1]
     xy = torch.stack([index % width, index // width], -1).float()
     return PixelTargets(xy, target, (key >= 0) & clicks.present[..., None])
 
@@ -251,6 +216,4 @@ def mask_targets(labels: Labels, cfg: AttentionShiftConfig) -> tuple[Tensor, Ten
     if not cfg.refine:
         masks = inside & (labels.attention >= FOREGROUND)
         return masks, ~inside | masks | (labels.attention < BACKGROUND)
-    largest = labels.foreground.amax((-2, -1), keepdim=True)
-    masks = inside & (labels.foreground > cfg.mask.positive * largest)
-    return masks, torch.ones_like(masks)
+    return inside & _above(labels.foreground, cfg.mask.positive), torch.ones_like(inside)

@@ -1,29 +1,62 @@
-"""From the attention of a token to a box, and to maps of its object and of what is not (supp., official code).
+"""Clicks, and what becomes of the attention of their tokens: boxes, and maps of objects and background (official code).
 
+    pad_points         the clicks of a batch
     boxes_from_maps    thresholds, connected components, mirrored about the annotated point
     cosine_maps        patches sampled where attention is high and where it is low, compared with all others
 
 Patches are in rows from the top left, n = h w of them; maps at full resolution are [..., H, W] with H = h patch.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, interpolate, normalize, one_hot, pad
+from torch.nn.functional import avg_pool2d, interpolate, max_pool2d, normalize, one_hot, pad
 
-from wsis.core.errors import ConfigError
+from wsis.core.types import Points
 from wsis.methods.attentionshift.config import BoxConfig
 from wsis.ops.components import component_bounds
-from wsis.ops.patches import box_patches, patch_index
+from wsis.ops.patches import PatchGrid, box_patches, patch_index
 
-CONSTANT_RTOL = 1e-6  # of its largest magnitude; a map with a smaller range is constant: fp32 cannot tell more
+CONSTANT_RTOL = 1e-6  # of its largest magnitude; a map with a smaller range is constant, since fp32 cannot tell more
 MIN_AREA = 0.5  # of the largest component's area, for one that counts for a box (official code)
 SAMPLES, ITERATIONS = 20, 2  # patches of a first prototype, and its refinements (official code)
-FOREGROUND, BACKGROUND = (
-    0.2,
-    0.1,
-)  # of a map's range: attention is high from the first on, low below the second (official code)
-BACKGROUND_FACTORS = (1, 2, 4, 8, 16)  # of that threshold, tried in turn until enough pixels are below
+# Of a map's range: attention is high from the first on, and low below the second (official code).
+FOREGROUND, BACKGROUND = 0.2, 0.1
+BACKGROUND_FACTORS = (2, 4, 8, 16)  # of that threshold, tried in turn until enough pixels are below
 MIN_SIMILARITY = 0.9  # of a prototype's largest cosine, for patches that refine it (official config, obj_tau)
+
+
+class PaddedPoints(NamedTuple):
+    """The points of a batch, padded: xy [B, G, 2] pixels, labels and ids long [B, G], present bool [B, G]."""
+
+    xy: Tensor
+    labels: Tensor
+    ids: Tensor
+    present: Tensor
+
+
+def pad_points(points: Points | None, images: int) -> PaddedPoints:
+    """The points of a batch of `images`, padded to the largest number in one of them; ValueError where there are none."""
+    if points is None:
+        raise ValueError("AttentionShift needs points; the batch has none")
+    count = torch.bincount(points.image, minlength=images)
+    most = int(count.max()) if len(points) else 0
+    order = points.image.argsort(stable=True)
+    place = torch.arange(len(points), device=order.device) - (count.cumsum(0) - count)[points.image[order]]
+    index = (points.image[order], place)
+
+    def padded(values: Tensor) -> Tensor:
+        return values.new_zeros(images, most, *values.shape[1:]).index_put_(index, values[order])
+
+    present = torch.arange(most, device=count.device) < count[:, None]
+    return PaddedPoints(padded(points.xy), padded(points.labels), padded(points.ids), present)
+
+
+def grid_of(features: Tensor, maps: Tensor) -> PatchGrid:
+    """The grid of features [..., h, w] to which maps [..., H, W] at full resolution belong."""
+    height, width = features.shape[-2:]
+    return PatchGrid(height, width, maps.shape[-1] // width)
 
 
 def min_max(maps: Tensor) -> Tensor:
@@ -38,12 +71,9 @@ def _range(maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return low, high, high - low > CONSTANT_RTOL * torch.maximum(high.abs(), low.abs())
 
 
-def enlarged(maps: Tensor, patch: int, step: int = 1) -> Tensor:
-    """Maps of patches [..., h, w] at one value per `step` pixels, bilinear; ConfigError if it does not divide the patch."""
-    if patch % step:
-        raise ConfigError(f"boxes.step={step}: choose a divisor of the patch, {patch} px")
-    height, width = maps.shape[-2:]
-    return resized(maps, (height * patch // step, width * patch // step))
+def enlarged(maps: Tensor, patch: int) -> Tensor:
+    """Maps of patches [..., h, w] at full resolution, bilinear."""
+    return resized(maps, (maps.shape[-2] * patch, maps.shape[-1] * patch))
 
 
 def resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -52,21 +82,18 @@ def resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return interpolate(flat, size, mode="bilinear", align_corners=False).view(*maps.shape[:-2], *size)
 
 
-@torch.no_grad()
 def boxes_from_maps(maps: Tensor, points: Tensor, cfg: BoxConfig, patch: int) -> Tensor:
-    """One box around what is high in each map.
+    """One box around what is high in each map [M, H, W]: fp32 [M, 4] pixels, half-open, never empty.
 
     Regions are the 8-connected components at and above `cfg.threshold` of the map's range that have at least half of the
-    largest one's area. mirror: the box reaches equally far to both sides of the point, by the longer of the two, within the
-    image. tight: the bounds of the regions. A constant map gives the point's patch. maps: [M, H / step, W / step]. points:
-    [M, 2] pixels. Returns fp32 [M, 4] pixels, half-open, never empty.
+    largest one's area. mirror: the box reaches equally far to both sides of the point [2], by the longer of the two, within
+    the image. tight: the bounds of the regions. A constant map gives the point's patch.
     """
-    step, (height, width) = cfg.step, maps.shape[-2:]
-    size = points.new_tensor((width * step, height * step), dtype=torch.float32)
+    size = points.new_tensor((maps.shape[-1], maps.shape[-2]), dtype=torch.float32)
     least, largest, varied = _range(maps)
     threshold = (least + cfg.threshold * (largest - least)).where(varied, torch.inf)
     bounds, filled = component_bounds(maps >= threshold, MIN_AREA)
-    low, high = (step * bounds.float()).tensor_split(2, 1)
+    low, high = bounds.float().tensor_split(2, 1)
     point = (points.float() + 0.5).clamp(min=points.new_tensor(0.5), max=size - 0.5)  # in edges of pixels
     if cfg.mode == "mirror":
         reach = torch.maximum(point - low, high - point)
@@ -75,15 +102,8 @@ def boxes_from_maps(maps: Tensor, points: Tensor, cfg: BoxConfig, patch: int) ->
     return torch.where(filled, torch.cat([low, high], 1), torch.cat([corner, corner + patch], 1))
 
 
-@torch.no_grad()
 def cosine_maps(
-    features: Tensor,
-    attention: Tensor,
-    points: Tensor,
-    boxes: Tensor,
-    present: Tensor,
-    valid: Tensor,
-    generator: torch.Generator | None = None,
+    features: Tensor, attention: Tensor, clicks: PaddedPoints, boxes: Tensor, valid: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What is similar to patches where an object's attention is high, and unlike those where it is low.
 
@@ -91,55 +111,50 @@ def cosine_maps(
     most similar to it, weighted by their cosine, and then looks for an object inside its box only. Patches go to the most
     similar of all objects and of one prototype of what no object attends to.
 
-    features: [B, D, h, w]. attention: [B, G, H, W]. points: [B, G, 2]. boxes: [B, G, 4]. present: bool [B, G]. valid: bool
-    [B, h, w], patches of the image. generator: on their device. Returns fp32 foreground and background [B, G, H, W] in [0, 1],
-    0 for objects that do not exist, and after each refinement the cosine of each patch with the object
-    [iterations + 1, B, G, h, w], 0 where another object or the background is more similar.
+    features: fp32 [B, D, h, w]. attention: [B, G, H, W] in [0, 1]. boxes: [B, G, 4]. valid: bool [B, H, W], False on padding.
+    Returns fp32 foreground and background [B, G, H, W] in [0, 1], 0 for objects that do not exist, and after each refinement
+    the cosine of each patch with the object [iterations + 1, B, G, h, w], 0 where another or the background is more similar.
     """
-    grid = (features.shape[2], features.shape[3])
-    patch = attention.shape[-1] // grid[1]
-    index = patch_index(points, grid, patch)
-    weights = sample_patches(min_max(attention.float()), index, present, valid, generator)
-    inside = pad(box_patches(boxes, grid, patch), (0, 0, 0, weights.shape[1] - present.shape[1]), value=True)
-    with torch.autocast(features.device.type, enabled=False):
-        stages = refined(features.float().flatten(2).mT, weights, inside, valid.flatten(1))
-    objects, others = torch.stack(stages).split((present.shape[1] + 1, present.shape[1]), dim=2)
-    history = _competed(objects, present).unflatten(-1, grid)
-    like, unlike = enlarged(history[-1], patch), enlarged(others[-1].unflatten(-1, grid), patch)
+    grid, count = grid_of(features, attention), attention.shape[1]
+    patches = max_pool2d(valid.float(), grid.patch) > 0
+    weights = sample_patches(attention, patch_index(clicks.xy, grid), clicks.present, patches)
+    inside = pad(box_patches(boxes, grid), (0, 0, 0, weights.shape[1] - count), value=True)
+    cosines = torch.stack(refined(features.flatten(2).mT, weights, inside, patches.flatten(1)))
+    objects, others = cosines.split((count + 1, count), dim=2)
+    history = _competed(objects, clicks.present).unflatten(-1, grid[:2])
+    like, unlike = enlarged(history[-1], grid.patch), enlarged(others[-1].unflatten(-1, grid[:2]), grid.patch)
     foreground = _by_largest(((1 - unlike) * like).clamp_min(0))
     background = _by_largest(1 + (_by_largest(unlike) - foreground) / 2).clamp_min(0)
-    return foreground, background * present[..., None, None], history
+    return foreground, background * clicks.present[..., None, None], history
 
 
-def sample_patches(
-    maps: Tensor, index: Tensor, present: Tensor, valid: Tensor, generator: torch.Generator | None, count: int = SAMPLES
-) -> Tensor:
+def sample_patches(maps: Tensor, index: Tensor, present: Tensor, valid: Tensor, count: int = SAMPLES) -> Tensor:
     """How often each patch was drawn: fp32 [B, 2 G + 1, n]; G objects, what no object attends to, G surroundings.
 
     A patch is as likely as its share of the mask's pixels. Of no more than `count` pixels each counts once; objects are filled
-    up with their point's patch. maps: [B, G, H, W] in [0, 1]. index: int64 [B, G], the patch of the point.
+    up with their point's patch. maps: [B, G, H, W] in [0, 1]. index: int64 [B, G], the patch of the point. valid: [B, h, w].
     """
     share = present[..., None, None] / present.sum(1).clamp_min(1)[:, None, None, None]
-    patch = maps.shape[-1] // valid.shape[-1]
-    inside = _pixels(maps >= FOREGROUND, patch, valid)
+    inside = _pixels(maps >= FOREGROUND, valid)
     missing = (count - inside.sum(-1, keepdim=True)).clamp_min(0)
     inside = inside + missing * one_hot(index, inside.shape[-1])
     mean_and_maps = torch.cat([(maps * share).sum(1, keepdim=True), maps], 1)
-    below = torch.stack([_pixels(mean_and_maps < BACKGROUND * f, patch, valid) for f in BACKGROUND_FACTORS])
-    # Thresholds rise, so the number of those that fail is the index of the first with enough pixels.
-    failed = (below.sum(-1) < count).sum(0)
-    first = failed.clamp_max(len(BACKGROUND_FACTORS) - 1)[None, ..., None].expand(1, *below.shape[1:])
-    pixels = torch.cat([inside, below.gather(0, first)[0]], 1)
+    below = _pixels(mean_and_maps < BACKGROUND, valid)
+    for factor in BACKGROUND_FACTORS:
+        few = below.sum(-1, keepdim=True) < count
+        if not few.any():  # as a rule; each further threshold costs a pass over all pixels
+            break
+        below = _pixels(mean_and_maps < factor * BACKGROUND, valid).where(few, below)
+    pixels = torch.cat([inside, below], 1)
     pixels = pixels + (pixels.sum(-1, keepdim=True) == 0)  # an image without a valid patch
-    drawn = torch.multinomial(pixels.flatten(0, 1), count, replacement=True, generator=generator)
-    drawn = drawn.view(*pixels.shape[:2], -1)
+    drawn = torch.multinomial(pixels.flatten(0, 1), count, replacement=True).view(*pixels.shape[:2], -1)
     counts = torch.zeros_like(pixels).scatter_add_(-1, drawn, torch.ones_like(drawn, dtype=pixels.dtype))
     return counts.where(pixels.sum(-1, keepdim=True) > count, pixels)
 
 
-def _pixels(mask: Tensor, patch: int, valid: Tensor) -> Tensor:
+def _pixels(mask: Tensor, valid: Tensor) -> Tensor:
     """The number of pixels of a mask [B, R, H, W] in each patch, none in those that are not valid: fp32 [B, R, n]."""
-    pixels = avg_pool2d(mask.flatten(0, 1)[:, None].float(), patch, divisor_override=1)
+    pixels = avg_pool2d(mask.flatten(0, 1)[:, None].float(), mask.shape[-1] // valid.shape[-1], divisor_override=1)
     return (pixels.view(*mask.shape[:2], *valid.shape[1:]) * valid[:, None]).flatten(2)
 
 
@@ -151,19 +166,19 @@ def refined(features: Tensor, weights: Tensor, inside: Tensor, valid: Tensor) ->
     """
     unit = normalize(features, dim=-1)
     similarity = normalize(weights @ features, dim=-1) @ unit.mT
-    stages = [similarity * inside]
+    history = [similarity * inside]
     for _ in range(ITERATIONS):
         similar = similarity * valid[:, None]
         similar = similar * (similar >= MIN_SIMILARITY * similar.amax(-1, keepdim=True))
         similarity = normalize(similar @ features, dim=-1) @ unit.mT * inside
-        stages.append(similarity)
-    return stages
+        history.append(similarity)
+    return history
 
 
 def _competed(objects: Tensor, present: Tensor) -> Tensor:
     """Similarities [r, B, G + 1, n] as [r, B, G, n], 0 where another present object, or the last row, is larger."""
-    takes_part = pad(present, (0, 1), value=True)[..., None]
-    winner = objects.where(takes_part, -torch.inf).argmax(2, keepdim=True)
+    competes = pad(present, (0, 1), value=True)[..., None]
+    winner = objects.where(competes, -torch.inf).argmax(2, keepdim=True)
     return objects[:, :, :-1] * (winner == torch.arange(present.shape[1], device=present.device)[:, None])
 
 

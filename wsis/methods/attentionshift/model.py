@@ -22,6 +22,7 @@ from wsis.methods.attentionshift.config import AttentionShiftConfig
 from wsis.models.vit import TOKENS, build_vit, has_tokens
 from wsis.models.vit_pyramid import patch_features
 from wsis.models.weights import load_weights, shipped
+from wsis.ops.patches import PatchGrid
 
 CELLS = 7  # along the side of a box's features
 
@@ -34,21 +35,17 @@ class Encoded(NamedTuple):
     the class token, the h w patches and the P learned tokens.
     """
 
+    grid: PatchGrid
     features: Tensor
     taps: list[Tensor]
     tokens: Tensor
     layers: list[tuple[Tensor, Tensor]]
 
-    @property
-    def grid(self) -> tuple[int, int]:
-        """(h, w)."""
-        return self.features.shape[2], self.features.shape[3]
 
-
-def pad_to_multiple(images: Tensor, valid: Tensor, multiple: int) -> tuple[Tensor, Tensor]:
-    """Pad images [B, 3, H, W] with their last pixels, and valid [B, H, W] with False, at the right and at the bottom."""
-    right, bottom = (-side % multiple for side in (images.shape[-1], images.shape[-2]))
-    return pad(images, (0, right, 0, bottom), mode="replicate"), pad(valid, (0, right, 0, bottom))
+def pad_to_multiple(x: Tensor, multiple: int, mode: str = "replicate") -> Tensor:
+    """Pad [B, ..., H, W] at the right and at the bottom, with the last pixels or, with "constant", with 0."""
+    right, bottom = (-side % multiple for side in (x.shape[-1], x.shape[-2]))
+    return pad(x, (0, right, 0, bottom), mode=mode)
 
 
 def tokens_file(cfg: AttentionShiftConfig) -> Path | None:
@@ -69,9 +66,8 @@ class Encoder(nn.Module):
         self.patch, self.width, depth = self.vit.patch, self.vit.width, self.vit.depth
         self.taps, self.candidates = cfg.heads.taps, cfg.boxes.layers
         if not {self.candidates, *self.taps} <= set(range(1, depth + 1)):
-            raise ConfigError(
-                f"boxes.layers={self.candidates}, heads.taps={self.taps}: {cfg.backbone} has {depth} layers"
-            )
+            layers = f"boxes.layers={self.candidates}, heads.taps={self.taps}"
+            raise ConfigError(f"{layers}: {cfg.backbone} has {depth} layers")
         shape = 1, cfg.tokens.count, self.width
         self.tokens = nn.Parameter(nn.init.trunc_normal_(torch.empty(shape), std=0.02))
         self.positions = nn.Parameter(nn.init.trunc_normal_(torch.empty(shape), std=0.02))
@@ -99,7 +95,8 @@ class Encoder(nn.Module):
             if number in self.taps:
                 taps[number] = patch_features(x, images, self.patch)
         features = patch_features(x, images, self.patch)
-        return Encoded(features, [taps[t] for t in self.taps], x[:, before:], layers[::-1])
+        grid = PatchGrid(features.shape[2], features.shape[3], self.patch)
+        return Encoded(grid, features, [taps[t] for t in self.taps], x[:, before:], layers[::-1])
 
 
 class TokenHeads(nn.Module):

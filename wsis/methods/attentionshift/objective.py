@@ -11,15 +11,8 @@ from torchvision.ops import generalized_box_iou_loss, roi_align, sigmoid_focal_l
 
 from wsis.methods.attentionshift.config import AttentionShiftConfig
 from wsis.methods.attentionshift.detector import Detection, Outputs
-from wsis.methods.attentionshift.labels import (
-    FOCAL_ALPHA,
-    FOCAL_GAMMA,
-    PaddedPoints,
-    PixelTargets,
-    mask_targets,
-    match_tokens,
-    point_targets,
-)
+from wsis.methods.attentionshift.labels import FOCAL_ALPHA, FOCAL_GAMMA, mask_targets, match_tokens, point_targets
+from wsis.methods.attentionshift.maps import PaddedPoints
 
 
 def objective(outputs: Outputs, clicks: PaddedPoints, cfg: AttentionShiftConfig) -> dict[str, Tensor]:
@@ -29,13 +22,11 @@ def objective(outputs: Outputs, clicks: PaddedPoints, cfg: AttentionShiftConfig)
     terms["mil"] = mil_term(outputs.scores[clicks.present], clicks.labels[clicks.present])
     detection = outputs.detection
     terms |= detector_terms(detection)
-    row = detection.image * clicks.present.shape[1] + detection.matched
+    regions = detection.mask_logits, detection.rois, detection.objects
     if cfg.mask.supervision == "point":
-        points = PixelTargets(*(part.flatten(0, 1) for part in point_targets(outputs.labels, clicks, cfg)))
-        terms["mask"] = point_term(detection.mask_logits, detection.rois, points, row)
+        terms["mask"] = point_term(*regions, *(t[clicks.present] for t in point_targets(outputs.labels, clicks, cfg)))
     else:
-        masks, counts = (part.flatten(0, 1) for part in mask_targets(outputs.labels, cfg))
-        terms["mask"] = mask_term(detection.mask_logits, detection.rois, masks, counts, row)
+        terms["mask"] = mask_term(*regions, *(t[clicks.present] for t in mask_targets(outputs.labels, cfg)))
     weights = vars(cfg.loss)
     return {**terms, "total": torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()}
 
@@ -73,24 +64,25 @@ def detector_terms(detection: Detection) -> dict[str, Tensor]:
     }
 
 
-def point_term(logits: Tensor, rois: Tensor, points: PixelTargets, row: Tensor) -> Tensor:
+def point_term(logits: Tensor, rois: Tensor, objects: Tensor, xy: Tensor, target: Tensor, counts: Tensor) -> Tensor:
     """Cross entropy of mask logits read at labeled pixels, mean over those within their region of interest.
 
-    logits: [R, m, m]. rois: [R, 4] pixels. points: [N, Q, ...], of all images. row: long [R], the object of each region.
+    logits: [R, m, m]. rois: [R, 4] pixels. objects: long [R], which of the N objects each holds. The others: `PixelTargets`
+    of these, [N, Q, ...].
     """
     low, high = rois[:, None, :2], rois[:, None, 2:]
-    place = (points.xy[row] + 0.5 - low) / (high - low).clamp(min=1e-6)  # pixel centers are at integers
-    counts = points.counts[row] & ((place >= 0) & (place <= 1)).all(-1)
+    place = (xy[objects] + 0.5 - low) / (high - low).clamp(min=1e-6)  # pixel centers are at integers
+    counts = counts[objects] & ((place >= 0) & (place <= 1)).all(-1)
     grid = (2 * place - 1)[:, None].clamp(-1, 1)
     read = F.grid_sample(logits[:, None].float(), grid, padding_mode="border", align_corners=False)[:, 0, 0]
-    each = F.binary_cross_entropy_with_logits(read, points.target[row].float(), reduction="none")
+    each = F.binary_cross_entropy_with_logits(read, target[objects].float(), reduction="none")
     return (each * counts).sum() / counts.sum().clamp(min=1)
 
 
-def mask_term(logits: Tensor, rois: Tensor, masks: Tensor, counts: Tensor, row: Tensor) -> Tensor:
+def mask_term(logits: Tensor, rois: Tensor, objects: Tensor, masks: Tensor, counts: Tensor) -> Tensor:
     """Cross entropy with pseudo masks [N, H, W] cut to the regions, mean over where these count; others as for `point_term`."""
     size = logits.shape[-2:]
-    boxes = torch.cat([row[:, None].float(), rois], 1)
+    boxes = torch.cat([objects[:, None].float(), rois], 1)
     target, weight = (roi_align(m[:, None].float(), boxes, size, aligned=True)[:, 0] for m in (masks, counts))
     certain = weight > 0.5
     each = F.binary_cross_entropy_with_logits(logits.float(), (target >= 0.5).float(), reduction="none")

@@ -5,8 +5,7 @@
     filter_parts, merge   prototypes that are the object's alone, and those that mean one part as one
     key_points            where each part is
 
-Prototypes are [B, G, m, D]; maps of them [B, G, m, n] over n = h w patches in rows from the top left. All is computed
-in fp32, also under autocast, or in fp64 where features are.
+Prototypes are [B, G, m, D]; maps of them [B, G, m, n] over n = h w patches in rows from the top left.
 """
 
 from typing import NamedTuple
@@ -17,7 +16,7 @@ from torch.nn.functional import normalize
 
 from wsis.methods.attentionshift.config import PartConfig
 from wsis.methods.attentionshift.maps import resized
-from wsis.ops.patches import patch_index, rows_at
+from wsis.ops.patches import PatchGrid, patch_index, rows_at
 
 ITERATIONS = 10  # shifts of the prototypes (official code)
 MIN_BANDWIDTH, OFFICIAL_MIN_BANDWIDTH = 1e-3, 1e-10  # with the first, kernels of one patch stay within fp32
@@ -43,15 +42,12 @@ def eroded(mask: Tensor, window: int) -> Tensor:
     return mask
 
 
-@torch.no_grad()
-def core(foreground: Tensor, threshold: float, erosion: int, patch: int) -> Tensor:
+def core(foreground: Tensor, threshold: float, erosion: int, grid: PatchGrid) -> Tensor:
     """The share of each patch's center that lies well inside its object: [B, G, H, W] in [0, 1] -> fp32 [B, G, h, w]."""
-    inside = eroded(foreground > threshold, erosion).float()
-    return resized(inside, (inside.shape[-2] // patch, inside.shape[-1] // patch))
+    return resized(eroded(foreground > threshold, erosion).float(), (grid.height, grid.width))
 
 
-@torch.no_grad()
-def seeds(core: Tensor, boxes: Tensor, threshold: float, count: int, patch: int) -> Tensor:
+def seeds(core: Tensor, boxes: Tensor, threshold: float, count: int, grid: PatchGrid) -> Tensor:
     """Patches spread evenly over the order of the core's patches: int64 [B, G, count]. core: [B, G, h, w].
 
     Of N patches above the threshold, in raster order, every floor(N / count)-th is a seed; fewer than `count` are repeated in
@@ -61,11 +57,10 @@ def seeds(core: Tensor, boxes: Tensor, threshold: float, count: int, patch: int)
     number = rank[..., -1:]
     stride = (number // count).clamp_min(1)
     ranks = torch.arange(count, device=core.device) * stride % number.clamp_min(1)
-    center = patch_index(boxes.unflatten(-1, (2, 2)).mean(-2) - 0.5, (core.shape[2], core.shape[3]), patch)
+    center = patch_index(boxes.unflatten(-1, (2, 2)).mean(-2) - 0.5, grid)
     return torch.searchsorted(rank, ranks + 1).where(number > 0, center[..., None])
 
 
-@torch.no_grad()
 def shift(
     features: Tensor,
     seeds: Tensor,
@@ -85,18 +80,17 @@ def shift(
     outside take part as zeros, bandwidths go down to 1e-10, and the largest fp32 weight owns, ties and all; without,
     logarithms are compared. Returns the prototypes as seeds and after each iteration [iterations + 1, B, G, m, D].
     """
-    x, inside = _at_least_fp32(features), inside[:, :, None]
-    takes_part = torch.ones_like(inside) if official else inside
-    unit, q = normalize(x, dim=-1), rows_at(x, seeds)
-    tau, least = x.new_full((*q.shape[:-1], 1), cfg.tau), OFFICIAL_MIN_BANDWIDTH if official else MIN_BANDWIDTH
+    inside, unit, q = inside[:, :, None], normalize(features, dim=-1), rows_at(features, seeds)
+    competing = torch.ones_like(inside) if official else inside
+    tau, least = q.new_full((*q.shape[:-1], 1), cfg.tau), OFFICIAL_MIN_BANDWIDTH if official else MIN_BANDWIDTH
     similarity, history = _cosine(q, unit) * inside, [q]
     for _ in range(iterations):
         logits = similarity / (cfg.temperature * tau)
-        logits = logits.masked_fill(~takes_part, torch.finfo(logits.dtype).min)
+        logits = logits.masked_fill(~competing, torch.finfo(logits.dtype).min)
         compared = logits.softmax(-1) if official else logits.log_softmax(-1)
-        owned = _owned(compared) & takes_part
+        owned = _owned(compared) & competing
         weights = compared if official else compared.exp()
-        q = _times(weights * (owned & inside), x)
+        q = _times(weights * (owned & inside), features)
         similarity = _cosine(q, unit) * inside
         count = owned.sum(-1, keepdim=True).clamp_min(1)
         tau = (1 - (similarity * owned).sum(-1, keepdim=True) / count).clamp_min(least)
@@ -104,14 +98,13 @@ def shift(
     return torch.stack(history)
 
 
-@torch.no_grad()
 def kmeans(features: Tensor, seeds: Tensor, inside: Tensor, iterations: int = ITERATIONS) -> Tensor:
     """Spherical k-means (supp. Table 1, our definition); arguments and result are as for `shift`.
 
     Each patch belongs to the center with the largest cosine; a center becomes the mean of the unit features of its patches and
     stays where it has none.
     """
-    unit = normalize(_at_least_fp32(features), dim=-1)
+    unit = normalize(features, dim=-1)
     center = rows_at(unit, seeds)
     history = [center]
     for _ in range(iterations):
@@ -122,14 +115,9 @@ def kmeans(features: Tensor, seeds: Tensor, inside: Tensor, iterations: int = IT
     return torch.stack(history)
 
 
-def _at_least_fp32(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
 def _times(left: Tensor, right: Tensor) -> Tensor:
-    """[B, G, m, k] @ [B, k, l] as one product per image, in fp32 under autocast too: [B, G, m, l]."""
-    with torch.autocast(left.device.type, enabled=False):
-        return (left.flatten(1, 2) @ right).unflatten(1, left.shape[1:3])
+    """[B, G, m, k] @ [B, k, l] as one product per image: [B, G, m, l]."""
+    return (left.flatten(1, 2) @ right).unflatten(1, left.shape[1:3])
 
 
 def _cosine(prototypes: Tensor, unit: Tensor) -> Tensor:
@@ -149,13 +137,11 @@ def _owned(scores: Tensor) -> Tensor:
     return scores.argmax(-2, keepdim=True) == number[:, None]
 
 
-@torch.no_grad()
 def part_maps(prototypes: Tensor, features: Tensor) -> Tensor:
     """Cosines of parts with all patches, negative ones as 0: [B, G, m, D], [B, n, D] -> [B, G, m, n] in [0, 1]."""
-    return _cosine(_at_least_fp32(prototypes), normalize(_at_least_fp32(features), dim=-1)).clamp(0, 1)
+    return _cosine(prototypes, normalize(features, dim=-1)).clamp(0, 1)
 
 
-@torch.no_grad()
 def filter_parts(maps: Tensor, core: Tensor, cfg: PartConfig) -> Tensor:
     """Parts with at least 85 % of the patches above `cfg.similarity` in the core [B, G, n]: [B, G, m, n] -> bool [B, G, m]."""
     if not cfg.filter:
@@ -165,7 +151,6 @@ def filter_parts(maps: Tensor, core: Tensor, cfg: PartConfig) -> Tensor:
     return ((similar * core[:, :, None]).sum(-1) / number.clamp_min(1) >= MIN_INSIDE) & (number > 0)
 
 
-@torch.no_grad()
 def merge(prototypes: Tensor, present: Tensor, threshold: float, official: bool = False) -> tuple[Tensor, Tensor]:
     """Means of the prototypes that are present and whose cosine with the first of their group is at least `threshold`.
 
@@ -173,52 +158,45 @@ def merge(prototypes: Tensor, present: Tensor, threshold: float, official: bool 
     prototypes' lengths. official: a prototype may also join groups after its first. prototypes: [B, G, m, D]. present: bool
     [B, G, m]. Returns the same; each group stands at its first member, and what stands elsewhere is zero and not present.
     """
-    q = _at_least_fp32(prototypes)
-    unit = _direction(q)
-    with torch.autocast(q.device.type, enabled=False):
-        similar = unit @ unit.mT >= threshold
-    similar = (similar | torch.eye(q.shape[2], dtype=torch.bool, device=q.device)).triu() & present[..., None, :]
+    unit, count = _direction(prototypes), prototypes.shape[2]
+    similar = (unit @ unit.mT >= threshold) | torch.eye(count, dtype=torch.bool, device=unit.device)
+    similar = similar.triu() & present[..., None, :]
     free, groups = present.clone(), []
-    for j in range(q.shape[2]):
+    for j in range(count):
         group = similar[:, :, j] & free[..., j : j + 1]
         groups.append(group if official else group & free)
         free = free & ~group
     member = torch.stack(groups, 2)
     number = member.sum(-1, keepdim=True)
-    with torch.autocast(q.device.type, enabled=False):
-        return member.to(q.dtype) @ q / number.clamp_min(1), number[..., 0] > 0
+    return member.to(unit.dtype) @ prototypes / number.clamp_min(1), number[..., 0] > 0
 
 
-@torch.no_grad()
-def key_points(maps: Tensor, present: Tensor, boxes: Tensor, grid: tuple[int, int], patch: int, most: int) -> KeyPoints:
+def key_points(maps: Tensor, present: Tensor, boxes: Tensor, grid: PatchGrid, most: int) -> KeyPoints:
     """The patch that is most similar to each part, by falling size, for the `most` largest parts of each object.
 
     Size is the number of patches above a cosine of 0.9; of equally similar patches the mean is taken; a place outside of the
-    object's box is not present. maps: [B, G, m, n] of merged parts. present: bool [B, G, m]. boxes: [B, G, 4]. grid: (h, w).
+    object's box is not present. maps: [B, G, m, n] of merged parts. present: bool [B, G, m]. boxes: [B, G, 4].
     """
     area = ((maps > AREA_SIMILARITY).sum(-1) + 1) * present
     part = area.sort(dim=-1, descending=True, stable=True).indices
     peak = (maps == maps.amax(-1, keepdim=True)).float()
-    y, x = (torch.arange(side, device=maps.device) * patch + (patch - 1) / 2 for side in grid)
-    places = torch.stack([x.repeat(grid[0]), y.repeat_interleave(grid[1])], -1)
-    with torch.autocast(maps.device.type, enabled=False):
-        xy = peak @ places / peak.sum(-1, keepdim=True)
-    xy = xy.gather(2, part[..., None].expand(-1, -1, -1, 2))
+    xy = peak @ _centers(torch.arange(maps.shape[-1], device=maps.device), grid) / peak.sum(-1, keepdim=True)
+    xy = xy.take_along_dim(part[..., None], 2)
     edge = xy + 0.5
     inside = ((edge >= boxes[:, :, None, :2]) & (edge < boxes[:, :, None, 2:])).all(-1)
     visited = torch.arange(maps.shape[2], device=maps.device) < most
     return KeyPoints(xy, present.gather(-1, part) & inside & visited)
 
 
-@torch.no_grad()
-def part_extents(maps: Tensor, present: Tensor, core: Tensor, similarity: float, patch: int) -> KeyPoints:
+def part_extents(maps: Tensor, present: Tensor, core: Tensor, similarity: float, grid: PatchGrid) -> KeyPoints:
     """Centers of the top, left, bottom and right-most patches of each part within the core, 4 m per object (ours)."""
-    height, width = core.shape[-2:]
     area = (maps > similarity) & (core > 0).flatten(2)[:, :, None] & present[..., None]
-    index = torch.arange(height * width, device=maps.device)
-    y, x = (index // width).expand(area.shape), (index % width).expand(area.shape)
+    x, y = _centers(torch.arange(maps.shape[-1], device=maps.device), grid).mT
     # Any of several patches that are equally far out.
-    ends = [torch.where(area, key, height + width).argmin(-1) for key in (y, x, -y, -x)]
-    outermost = torch.stack(ends, -1).flatten(2)
-    xy = torch.stack([outermost % width, outermost // width], -1) * patch + (patch - 1) / 2
-    return KeyPoints(xy, area.any(-1)[..., None].expand(*present.shape, 4).flatten(2))
+    ends = [torch.where(area, key, torch.inf).argmin(-1) for key in (y, x, -y, -x)]
+    return KeyPoints(_centers(torch.stack(ends, -1).flatten(2), grid), area.any(-1).repeat_interleave(4, -1))
+
+
+def _centers(index: Tensor, grid: PatchGrid) -> Tensor:
+    """(x, y) of the centers of patches [...] in pixels: fp32 [..., 2]."""
+    return torch.stack([index % grid.width, index // grid.width], -1) * grid.patch + (grid.patch - 1) / 2

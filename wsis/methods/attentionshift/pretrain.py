@@ -18,9 +18,10 @@ from wsis.evaluation.features import auc
 from wsis.methods.attentionshift.config import TINY
 from wsis.methods.attentionshift.detector import image_sizes
 from wsis.methods.attentionshift.labels import match_tokens
+from wsis.methods.attentionshift.maps import pad_points
 from wsis.methods.attentionshift.model import Encoder, TokenHeads
 from wsis.methods.attentionshift.objective import token_terms
-from wsis.methods.attentionshift.verbs import clicks_of, divisible
+from wsis.methods.attentionshift.verbs import divisible
 from wsis.models.pyramids import build_pyramid
 from wsis.models.vit import HYBRIDS, build_vit
 from wsis.ops.patches import covered_patches
@@ -87,7 +88,8 @@ class PointFinder(nn.Module):
         hidden = first & (torch.rand(target.shape[:2], device=target.device) < HIDDEN)
         encoded = self.encoder(batch.images, attention=False, hidden=hidden)
         reconstruction = self.reconstruct(encoded.features.flatten(2).mT).float()
-        clicks, sizes, (logits, places) = clicks_of(batch), image_sizes(batch.valid), self.heads(encoded.tokens)
+        clicks, sizes = pad_points(batch.points, len(batch.images)), image_sizes(batch.valid)
+        logits, places = self.heads(encoded.tokens)
         tokens = match_tokens(logits, places, clicks, sizes)
         terms = token_terms(logits, places, clicks, tokens, sizes)
         error = (reconstruction - target).square().mean(-1)
@@ -117,7 +119,8 @@ def quality(model: nn.Module, val: Dataset) -> dict[str, float]:
         sample = with_points(val[index], "box_center")
         assert sample.truth is not None
         batch = divisible(collate([sample]).to(next(model.parameters()).device), model.encoder.patch)
-        clicks, sizes, encoded = clicks_of(batch), image_sizes(batch.valid), model.encoder(batch.images)
+        clicks, sizes = pad_points(batch.points, 1), image_sizes(batch.valid)
+        encoded = model.encoder(batch.images)
         logits, places = model.heads(encoded.tokens)
         tokens = match_tokens(logits, places, clicks, sizes)
         n = encoded.features[0, 0].numel()

@@ -24,6 +24,7 @@ from wsis.evaluation.instances import iou_by_size, voc_ap
 from wsis.methods.attentionshift import verbs
 from wsis.methods.attentionshift.config import AttentionShiftConfig
 from wsis.methods.attentionshift.detector import AttentionShift
+from wsis.methods.attentionshift.model import pad_to_multiple
 from wsis.training.stages import Report, Stage, Workspace, first_process, numbers, predictions, write_masks
 
 Curve = list[dict[str, float]]
@@ -42,17 +43,15 @@ def stages(cfg: AttentionShiftConfig) -> list[Stage]:
 
 def train_network(workspace: Workspace) -> Report:
     """Train with labels made in every step. Report: `similarity` at each measurement (supp. Fig. 1) and its summary."""
-    cfg = workspace.cfg
-    due = measured_at(cfg)
+    cfg, due = workspace.cfg, measured_at(workspace.cfg)
 
     def step_loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
         if step in due:
             measure(workspace, network, step)
         return verbs.loss(network, batch, verbs.targets(network, batch, cfg), cfg)
 
-    model = workspace.fit(
-        "network", verbs.build(cfg), step_loss, verbs.training_data(workspace.train, cfg), cfg.network
-    )
+    data = verbs.training_data(workspace.train, cfg)
+    model = workspace.fit("network", verbs.build(cfg), step_loss, data, cfg.network)
     if due:
         measure(workspace, model, cfg.network.steps)
     curve = read_curve(workspace)
@@ -72,15 +71,12 @@ def read_curve(workspace: Workspace) -> Curve:
 
 def summary(curve: Curve) -> dict[str, float]:
     """Means over training without its start, which all runs share; within classes those of the first half, and the end."""
-
-    def mean(name: str, rows: Curve) -> float:
-        return sum(row[name] for row in rows) / len(rows)
-
     after = curve[1:]
+    half = after[: len(after) // 2]
     return {
-        "foreground_background": mean("foreground_background_patches", after),
-        "inter_class": mean("inter_class", after),
-        "intra_class_early": mean("intra_class", after[: len(after) // 2]),
+        "foreground_background": sum(row["foreground_background_patches"] for row in after) / len(after),
+        "inter_class": sum(row["inter_class"] for row in after) / len(after),
+        "intra_class_early": sum(row["intra_class"] for row in half) / len(half),
         "intra_class_end": after[-1]["intra_class"],
     }
 
@@ -97,7 +93,7 @@ def measure(workspace: Workspace, network: nn.Module, step: int) -> None:
         sample = workspace.val[index]
         sample = resize(sample, short_side(sample.size, cfg.size.test_short, cfg.size.test_long))
         if sample.truth is not None:
-            images = verbs.divisible(workspace.batch(sample), patch).images
+            images = pad_to_multiple(workspace.batch(sample).images, patch)
             similarity.update(model.encoder(images, attention=False).features, [sample.truth], patch)
     model.train()
     curve = [row for row in read_curve(workspace) if row["step"] < step]

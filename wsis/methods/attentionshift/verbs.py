@@ -15,10 +15,12 @@ from wsis.core.types import Batch, Dataset, Instances, Trace
 from wsis.data.transforms import ShortSide, short_side
 from wsis.methods.attentionshift.config import AttentionShiftConfig
 from wsis.methods.attentionshift.detector import AttentionShift, of_class
-from wsis.methods.attentionshift.labels import Labels, PaddedPoints, mask_targets, pad_points
+from wsis.methods.attentionshift.labels import Labels, mask_targets
+from wsis.methods.attentionshift.maps import PaddedPoints, pad_points
 from wsis.methods.attentionshift.model import pad_to_multiple
 from wsis.methods.attentionshift.objective import objective
 from wsis.models.weights import load_weights
+from wsis.ops.patches import PatchGrid, patch_index
 from wsis.training.loop import TrainingData
 
 FLIP = 0.5  # the probability that a training image is mirrored (official config)
@@ -46,9 +48,9 @@ def training_data(dataset: Dataset, cfg: AttentionShiftConfig) -> TrainingData:
     return TrainingData(dataset=dataset, augment=ShortSide(short=cfg.size.short, long=cfg.size.long, flip=FLIP))
 
 
-def targets(model: nn.Module, batch: Batch, cfg: AttentionShiftConfig) -> PaddedPoints:
+def targets(model: nn.Module | None, batch: Batch, cfg: AttentionShiftConfig) -> PaddedPoints:
     """The clicks, padded; `loss` makes all other targets of them. Raises ValueError where the batch has no points."""
-    return clicks_of(batch)
+    return pad_points(batch.points, len(batch.images))
 
 
 def loss(model: nn.Module, batch: Batch, targets: PaddedPoints, cfg: AttentionShiftConfig) -> dict[str, Tensor]:
@@ -66,8 +68,7 @@ def pseudo_labels(model: AttentionShift | None, batch: Batch, cfg: AttentionShif
 
 def explain(model: AttentionShift | None, batch: Batch, cfg: AttentionShiftConfig) -> Trace:
     """The clicks and, with a model, every map on the way to the pseudo labels, at the size of inference."""
-    labels = label_images(model, batch, cfg)[1]
-    steps = {"clicks": clicks_of(batch).xy}
+    labels, steps = label_images(model, batch, cfg)[1], {"clicks": targets(model, batch, cfg).xy}
     if labels is not None:
         steps |= {name: value for name, value in vars(labels).items() if isinstance(value, Tensor)} | labels.steps
     return Trace(steps)
@@ -78,42 +79,33 @@ def label_images(
     model: AttentionShift | None, batch: Batch, cfg: AttentionShiftConfig
 ) -> tuple[list[Instances], Labels | None]:
     """The pseudo labels of a batch and, with a model, what they are made of, at the size of inference."""
-    clicks, size, device = clicks_of(batch), batch.images.shape[-2:], batch.images.device
-    masks = torch.zeros(*clicks.present.shape, *size, dtype=torch.bool, device=device)
+    clicks, (height, width), device = targets(model, batch, cfg), batch.images.shape[-2:], batch.images.device
+    masks = torch.zeros(*clicks.present.shape, height, width, dtype=torch.bool, device=device)
     scores, labels = torch.ones_like(clicks.xy[..., 0]), None
     if model is not None:
         small = rescaled(batch, cfg)
-        height, width = small.images.shape[-2:]
         padded = divisible(small, model.multiple)
-        generator = torch.Generator(device).manual_seed(seed_of("labels", batch.image_ids))
-        encoded = model.encoder(padded.images)
-        labels, _, _, mil_scores = model.label(encoded, padded.valid, clicks_of(padded), cfg, generator)
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(seed_of("labels", batch.image_ids))  # an image always gets the same labels
+            resized = targets(model, padded, cfg)
+            labels, _, _, mil_scores = model.label(model.encoder(padded.images), padded.valid, resized, cfg)
         if masks.shape[1]:  # there is a point
-            pseudo = mask_targets(labels, cfg)[0][..., :height, :width].float()
-            masks = interpolate(pseudo, size, mode="bilinear", align_corners=False) > 0.5
+            pseudo = mask_targets(labels, cfg)[0][..., : small.images.shape[-2], : small.images.shape[-1]]
+            masks = interpolate(pseudo.float(), (height, width), mode="bilinear", align_corners=False) > 0.5
         scores = of_class(mil_scores, clicks.labels).amax(2)
-    instances = []
-    for m, s, xy, label, ids, p in zip(masks, scores, *clicks, strict=True):
-        instances.append(Instances.make(with_clicks(m[p], xy[p]), label[p], scores=s[p], ids=ids[p]))
-    return instances, labels
-
-
-def with_clicks(masks: Tensor, xy: Tensor) -> Tensor:
-    """Masks [K, H, W], each with its clicked pixel."""
-    height, width = masks.shape[1:]
-    x, y = xy.round().long().unbind(1)
-    index = torch.arange(len(masks), device=masks.device), y.clamp(0, height - 1), x.clamp(0, width - 1)
-    return masks.index_put(index, torch.ones_like(index[0], dtype=torch.bool))
+    clicked = patch_index(clicks.xy.round(), PatchGrid(height, width, 1))[..., None]
+    masks = masks.flatten(2).scatter(2, clicked, True).view_as(masks)
+    rows = zip(masks, clicks.labels, scores, clicks.ids, clicks.present, strict=True)
+    return [Instances.make(m[p], label[p], scores=s[p], ids=i[p]) for m, label, s, i, p in rows], labels
 
 
 @torch.no_grad()
 def predict(model: AttentionShift, images: Float[Tensor, "B 3 H W"], cfg: AttentionShiftConfig) -> list[Instances]:
     """Instances of images in [0, 1], without any label; scores in [0, 1]."""
     size = (images.shape[-2], images.shape[-1])
-    valid = torch.ones(len(images), *size, dtype=torch.bool, device=images.device)
-    small = rescaled(Batch(images=images, image_ids=(0,) * len(images), valid=valid), cfg)
-    inside = (small.images.shape[-2], small.images.shape[-1])
-    encoded = model.encoder(divisible(small, model.multiple).images, attention=False)
+    inside = short_side(size, cfg.size.test_short, cfg.size.test_long)
+    small = interpolate(images, inside, mode="bilinear", align_corners=False, antialias=True)
+    encoded = model.encoder(pad_to_multiple(small, model.multiple), attention=False)
     ratio = torch.tensor([size[1] / inside[1], size[0] / inside[0]] * 2, device=images.device)
     instances = []
     for objects in model.detector.detect(encoded.features, encoded.taps, [inside] * len(images)):
@@ -122,17 +114,10 @@ def predict(model: AttentionShift, images: Float[Tensor, "B 3 H W"], cfg: Attent
     return instances
 
 
-def clicks_of(batch: Batch) -> PaddedPoints:
-    """The points of a batch, padded; raises ValueError where it has none."""
-    if batch.points is None:
-        raise ValueError("AttentionShift needs points; the batch has none")
-    return pad_points(batch.points, len(batch.images))
-
-
 def divisible(batch: Batch, multiple: int) -> Batch:
     """The batch with sides that are multiples of `multiple`, see `pad_to_multiple`."""
-    images, valid = pad_to_multiple(batch.images, batch.valid, multiple)
-    return replace(batch, images=images, valid=valid)
+    valid = pad_to_multiple(batch.valid, multiple, "constant")
+    return replace(batch, images=pad_to_multiple(batch.images, multiple), valid=valid)
 
 
 def rescaled(batch: Batch, cfg: AttentionShiftConfig) -> Batch:

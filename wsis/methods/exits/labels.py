@@ -17,7 +17,7 @@ from wsis.core.errors import ConfigError
 from wsis.core.types import Batch
 from wsis.methods.exits.config import ExitsConfig, SeedConfig, WalkConfig
 from wsis.methods.exits.model import Extractor
-from wsis.ops.patches import point_patches
+from wsis.ops.patches import PatchGrid, point_patches
 from wsis.ops.random_walk import sinkhorn, walk, walk_limit
 
 CLICKS = 4
@@ -86,7 +86,7 @@ def find_seeds(xy: Tensor, valid: Tensor, patch: int, cfg: ExitsConfig, others: 
         raise ConfigError(f"a crop of {width} x {height} px: make it square, its side a multiple of {patch} px")
     usable = avg_pool2d(valid[:, None].float(), patch).flatten(1) >= 0.5
     side = width // patch
-    foreground = point_patches(pushed(xy, cfg.seeds).clamp(0, width - 1), (side, side), patch) & usable
+    foreground = point_patches(pushed(xy, cfg.seeds).clamp(0, width - 1), PatchGrid(side, side, patch)) & usable
 
     def in_both(axes: Tensor) -> Tensor:  # bool [B, 2, side], in x and in y -> [B, side * side]
         return (axes[:, 1, :, None] & axes[:, 0, None, :]).flatten(1)
@@ -121,7 +121,7 @@ def other_clicks(batch: Batch, patch: int, cfg: SeedConfig) -> Tensor:
         raise ValueError("seeds.other_objects needs other_extreme_points in the batch; take items of ObjectCrops")
     side = batch.images.shape[-1] // patch
     points = [pushed(others.xy, cfg).flatten(0, 1)[None] for others in batch.other_extreme_points]
-    return torch.cat([point_patches(xy, (side, side), patch) for xy in points])
+    return torch.cat([point_patches(xy, PatchGrid(side, side, patch)) for xy in points])
 
 
 @torch.no_grad()
