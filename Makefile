@@ -42,5 +42,5 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -m venv $(VENV) || \
 	  { echo "no virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --python $(BIN)/python -c constraints.txt -e '.[book,dev]'
+	$(BIN)/uv pip install --python $(BIN)/python -c constraints.txt -e '.[photos,book,dev]'
 	@touch $@

@@ -479,9 +479,9 @@ viz.table(
 #
 # ## On photographs
 #
-# One click per animal, 700 pictures, without a GPU. The transformer stands on MobileNetV2's ImageNet features; its layers and
-# tokens first learned on the same pictures and clicks, telling what hidden patches hold and then where the clicks are
-# (`notebooks/recipes/attentionshift-photos.yaml` has the commands). One seed:
+# One click per animal, 700 pictures, without a GPU. In this run the transformer stood on MobileNetV2's ImageNet features; its
+# layers and tokens first learned on the same pictures and clicks, predicting what hidden patches hold and then where the
+# clicks are (`notebooks/recipes/attentionshift-photos.yaml` has the commands, today with EfficientNet-Lite0). One seed:
 
 # %%
 path = Path("../book/results/attentionshift.table2.tiny.animals7.json")

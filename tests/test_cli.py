@@ -298,7 +298,15 @@ def test_doctor_finds_what_the_tests_run_with(monkeypatch, tmp_path):
     monkeypatch.delenv("WSIS_PHOTOS", raising=False)
     findings = {f.subject: f for f in environment.findings()}
     assert findings["torch"].state == "ok" and findings["WSIS_PHOTOS"].state == "note"
-    assert {"accelerate", "devices", "weights vgg_tiny", "ImageNet vgg16", "disk", "book"} <= findings.keys()
+    assert {
+        "accelerate",
+        "devices",
+        "weights vgg_tiny",
+        "ImageNet vgg16",
+        "ImageNet efficientnet_lite0",
+        "disk",
+        "book",
+    } <= findings.keys()
     monkeypatch.setenv("WSIS_PHOTOS", str(tmp_path))
     assert "holds no */annotations" in environment.photographs().words
 

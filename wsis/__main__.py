@@ -257,17 +257,16 @@ def table(
 
 @app.command()
 def pretrain(
-    name: Annotated[str, Argument(help="vgg_tiny, vit_tiny_mae, ... or vit_mobile_points.")],
+    name: Annotated[str, Argument(help="vgg_tiny, vit_tiny_mae, ... or vit_lite0_points.")],
     out: Annotated[Path, Option(help="Folder of the weights.")] = Path("wsis/models/shipped"),
     steps: Annotated[int | None, Option(help="Training steps, in place of the recipe's.")] = None,
     scenes: Annotated[int | None, Option(help="Number of scenes, in place of the recipe's.")] = None,
     images: Annotated[Path | None, Option(help="A folder of images to continue with.")] = None,
-    below: Annotated[str, Option(help="Weights of the convolutions of vit_mobile_points.")] = "imagenet",
 ) -> None:
     """Pretrain a small backbone; write its weights and card."""
     from wsis.experiments.pretraining.recipes import pretrain
 
-    report(pretrain(name, out, steps, scenes, images, below))
+    report(pretrain(name, out, steps, scenes, images))
 
 
 @convert.command("voc")

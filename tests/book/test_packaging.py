@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-DIRECT = [Requirement(r) for r in [*PROJECT["dependencies"], *EXTRAS["book"], *EXTRAS["dev"]]]
+DIRECT = [Requirement(r) for r in [*PROJECT["dependencies"], *sum(EXTRAS.values(), [])]]
 PINS = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split("\n") if line and line[0] != "#")
 
 
@@ -28,7 +28,7 @@ def test_every_direct_requirement_is_pinned_within_its_range():
 
 def test_conda_environment_installs_the_same():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
-    assert environment["dependencies"][-1] == {"pip": ["-c constraints.txt", "-e .[book,dev]"]}
+    assert environment["dependencies"][-1] == {"pip": ["-c constraints.txt", "-e .[photos,book,dev]"]}
     (python,) = [d for d in environment["dependencies"] if str(d).startswith("python=")]
     assert python.removeprefix("python=") in PROJECT["requires-python"]
 

@@ -15,7 +15,7 @@ from wsis.core.errors import ConfigError, DataError
 from wsis.core.files import read_json, write_json
 from wsis.data.coco import write_dataset
 from wsis.data.world import World, WorldConfig
-from wsis.experiments import runner
+from wsis.experiments import environment, runner
 from wsis.experiments.recipes import read_recipe
 from wsis.experiments.results import also, as_text, claim_rows, difference, read_results
 from wsis.experiments.runner import run_table
@@ -255,6 +255,19 @@ def test_results_file_holds_numbers_claims_and_where_they_come_from(trainings, t
     assert capsys.readouterr().out.count("mAP50") == 12
 
 
+@pytest.mark.parametrize(
+    ("weights", "origin"),
+    [
+        ("imagenet", "efficientnet-lite0-57934424.pth 579344248a93"),
+        ("timm:tf_x.in1k", "timm, tf_x.in1k"),
+        ("random",) * 2,
+    ],
+)
+def test_origin_of_weights_of_photographs(weights, origin):
+    config = changed(method("simformer").TINY, backbone="efficientnet_lite0", weights=weights)
+    assert environment.weights([config]) == {"efficientnet_lite0": origin}
+
+
 def test_row_with_points_leaves_the_others_on_the_data_that_other_tables_use(trainings, tmp_path):
     trainings()
     run_table(TABLE1, "tiny", seeds=[0], out=tmp_path / "out", folder=tmp_path)
@@ -274,12 +287,12 @@ def test_settings_of_a_sweep_reach_every_row_but_do_not_undo_it(trainings, tmp_p
 
 def test_the_stored_command_can_be_given_again_and_names_no_folder(trainings, tmp_path):
     trainings()
-    weights = tmp_path / "my weights.npz"
+    weights = tmp_path / "my weights.safetensors"
     weights.write_bytes(b"")
     settings = {"weights": str(weights), "semantic.scales": (0.5, 1.0)}
     results = run_table(TABLE1, "tiny", seeds=[0], out=tmp_path / "out", folder=tmp_path, settings=settings)
     *_, first, second = shlex.split(results["provenance"]["command"])
-    assert [first, second] == ["--set=weights=my weights.npz", "--set=semantic.scales=[0.5, 1.0]"]
+    assert [first, second] == ["--set=weights=my weights.safetensors", "--set=semantic.scales=[0.5, 1.0]"]
 
 
 @pytest.fixture(scope="module")

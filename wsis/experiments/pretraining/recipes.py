@@ -2,7 +2,7 @@
 
     python -m wsis pretrain vgg_tiny                                        writes weights (fp16) and their card
     python -m wsis pretrain vit_tiny_mae --images photos --out adapted      continues from the shipped ones on your images
-    python -m wsis pretrain vit_mobile_points --images FOLDER --below mobilenet.npz --out adapted      FOLDER: COCO, clicked
+    python -m wsis pretrain vit_lite0_points --images FOLDER --out adapted  learns from your own clicks; FOLDER: COCO
 
 vgg_tiny, hrnet_tiny and resnet_tiny learn from image tags, with one object per image; the objectives of the transformers
 are in `wsis.experiments.pretraining.vit` and `wsis.methods.attentionshift.pretrain`.
@@ -48,14 +48,14 @@ PYRAMIDS = ("vgg_tiny", "hrnet_tiny", "resnet_tiny")
 class Recipe:
     """What one network is trained on and how.
 
-    source: words for the card. learner: (classes, weights of the stem) -> a network that maps a batch to its loss terms.
+    source: words for the card. learner: number of classes -> a network that maps a batch to its loss terms.
     shipped: the part of it to save. quality: figures for the card, on scenes of `val`. counts: of the scenes to train on
     and to measure on. annotate: adds the weak labels. unlabeled: images without labels may replace the scenes. clicked:
     clicked images have to.
     """
 
     source: str
-    learner: Callable[[int, str], Any]
+    learner: Callable[[int], Any]
     shipped: Callable[[Any], nn.Module]
     quality: Callable[[Any, Dataset], dict[str, float]]
     scenes: WorldConfig = vit.SCENES
@@ -68,7 +68,7 @@ class Recipe:
     clicked: bool = False
 
 
-def pyramid_learner(name: str, classes: int, stem_weights: str) -> TagClassifier:
+def pyramid_learner(name: str, classes: int) -> TagClassifier:
     """Spatial means of the backbone's last feature, or of all branches of an HRNet, and a linear layer."""
     backbone, levels = build_pyramid(name, "random"), slice(1 if name.startswith("hrnet") else -1, None)
 
@@ -106,7 +106,7 @@ def _pyramid(name: str) -> Recipe:
 
 MAE = Recipe(
     source="one to three objects; masked image modelling, no label",
-    learner=lambda classes, stem_weights: MaskedAutoencoder(build_vit("vit_tiny", "random")),
+    learner=lambda classes: MaskedAutoencoder(build_vit("vit_tiny", "random")),
     shipped=lambda model: model.vit.backbone,
     quality=lambda model, val: vit.quality(model.vit, val),
     unlabeled=True,
@@ -115,7 +115,7 @@ MAE = Recipe(
 SHORT = replace(vit.SCHEDULE, steps=vit.SCHEDULE.steps // 2)
 POINTS = Recipe(
     source="one to three objects; one point each, and what hidden patches hold",
-    learner=lambda classes, stem_weights: points.PointFinder(classes),
+    learner=points.PointFinder,
     shipped=lambda model: nn.ModuleDict({"encoder": model.encoder, "place": model.heads.place}),  # they know no classes
     quality=points.quality,
     counts=(4000, 200),
@@ -128,7 +128,7 @@ RECIPES = {
     "vit_tiny_mae": MAE,
     "vit_tiny_supervised": Recipe(
         source="one object; image tags only",
-        learner=lambda classes, _: TagClassifier(t := build_vit("vit_tiny", "random"), mean_token, t.width, classes),
+        learner=lambda classes: TagClassifier(t := build_vit("vit_tiny", "random"), mean_token, t.width, classes),
         shipped=lambda model: model.backbone.backbone,
         quality=lambda model, val: vit.quality(model.backbone, val),
         scenes=vit.ONE_OBJECT,
@@ -137,15 +137,20 @@ RECIPES = {
     "vit_tiny_dino": replace(
         MAE,
         source="one to three objects; self-distillation, no label",
-        learner=lambda classes, stem_weights: SelfDistillation(build_vit("vit_tiny", "random")),
+        learner=lambda classes: SelfDistillation(build_vit("vit_tiny", "random")),
         schedule=SHORT,
     ),
     "vit_hybrid_points": POINTS,
-    "vit_mobile_points": replace(
+    "vit_lite0_points": replace(
         POINTS,
         source="one point for each object, and what hidden patches hold",
-        learner=lambda classes, stem_weights: points.PointFinder(
-            classes, "vit_mobile", stem_weights, first=200, tokens=points.PHOTO_TOKENS
+        # ImageNet's features are better than what few images would make of them.
+        learner=partial(
+            points.PointFinder,
+            backbone="vit_lite0_frozen",
+            stem_weights="imagenet",
+            first=200,
+            tokens=points.PHOTO_TOKENS,
         ),
         augment=points.PHOTOS,
         schedule=replace(points.SCHEDULE, steps=600, batch_size=8),
@@ -162,18 +167,13 @@ def recipe(name: str) -> Recipe:
 
 
 def pretrain(
-    name: str,
-    out: Path,
-    steps: int | None = None,
-    scenes: int | None = None,
-    images: Path | None = None,
-    stem_weights: str = "imagenet",
+    name: str, out: Path, steps: int | None = None, scenes: int | None = None, images: Path | None = None
 ) -> dict[str, Any]:
     """Train the network `name`, write `<name>.safetensors` and `<name>.json` to `out`, and return the card.
 
     steps, scenes: in place of those of the recipe. images: a folder of images in place of scenes, on which the shipped
-    weights continue to learn without any label. For vit_mobile_points a folder in COCO format, with clicks or with masks
-    from which they are simulated; stem_weights: of its convolutions. Resumes from the last checkpoint in `out/.<name>`.
+    weights continue to learn without any label. For vit_lite0_points a folder in COCO format, with clicks or with masks
+    from which they are simulated. Resumes from the last checkpoint in `out/.<name>`.
 
     Raises:
         ConfigError: an unknown name; images for a network that learns from tags, none where they are needed.
@@ -184,7 +184,7 @@ def pretrain(
     dataset, val, words = make_data(name, plan, scenes or plan.counts[0], images)
     options = LoopOptions(accelerator=make_accelerator("auto"), seed=SEED, folder=out / f".{name}", resume=True)
     torch.manual_seed(SEED)
-    model = plan.learner(len(dataset.classes), stem_weights)
+    model = plan.learner(len(dataset.classes))
     if images is not None and plan.unlabeled:
         load_weights(plan.shipped(model), shipped(name))
 

@@ -2,12 +2,11 @@
 
 The release trains its tokens over half a million images, and the tiny preset starts where that would have got to.
 `python -m wsis pretrain vit_hybrid_points` trains tokens to find class and place of the objects of other scenes, from one
-point each; masks and boxes are not read. `vit_mobile_points` does so for photographs: on the convolutions of MobileNetV2, from
-your own clicked images.
+point each; masks and boxes are not read. `vit_lite0_points` does so for photographs: on the frozen convolutions of
+EfficientNet-Lite0, from your own clicked images.
 """
 
 import torch
-from timm.layers.norm_act import freeze_batch_norm_2d
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, layer_norm, pad
 
@@ -72,9 +71,6 @@ class PointFinder(nn.Module):
         self.heads = TokenHeads(self.encoder.width, self.cfg)
         convolutions, stride = HYBRIDS[backbone]
         self.teacher = build_pyramid(convolutions, stem_weights, output_stride=stride).eval().requires_grad_(False)
-        if backbone == "vit_mobile":  # ImageNet's features are better than what few images would make of them
-            freeze_batch_norm_2d(self.teacher.network)  # as below the transformer
-            stem.stages.requires_grad_(False)
         stem.stages.load_state_dict(self.teacher.network.state_dict())
         self.reconstruct = nn.Linear(self.encoder.width, self.teacher.channels[-1])
 
