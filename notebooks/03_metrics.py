@@ -21,6 +21,8 @@ seed = 0
 device = "auto"
 
 # %%
+from dataclasses import replace
+
 import torch
 from matplotlib import pyplot as plt
 from torch.nn.functional import max_pool2d
@@ -341,8 +343,9 @@ for t in truths:
     band = max_pool2d(solid, 3, 1, 1) + max_pool2d(-solid, 3, 1, 1) > 0
     voids.append(band.any(0)[0])
 inner = [Instances.make(t.masks & ~v, t.labels) for t, v in zip(truths, voids, strict=True)]
-for counts_against in (True, False):
-    ap = voc_ap(guesses, inner, total, void=None if counts_against else voids)
+free = [replace(g, masks=g.masks & ~v) for g, v in zip(guesses, voids, strict=True)]
+for counts_against, masks in ((True, guesses), (False, free)):
+    ap = voc_ap(masks, inner, total)
     print(f"void counts: {counts_against}", {n: f"{100 * ap[n]:.1f}" for n in names})
 
 # %% [markdown]

@@ -164,7 +164,7 @@ def label(
     run = methods.load_run(folder, device)
     clicks, description = run.cfg.clicks, f"{data} {split} {weak}"
     if clicks == "class_maps":
-        counts = apply.class_maps(run, SemanticFolder(data, split, weak), out, description, apply.labeled)
+        counts = apply.class_maps(run, SemanticFolder(data, split, weak), out, description, tags=True)
         return report(f"{out}: {line(counts)}")
     dataset: Any = CocoFolder(data, split, weak, drop_invalid=drop_invalid)
     for message in dataset.dropped:
@@ -189,7 +189,7 @@ def predict(
 
     run = methods.load_run(folder, device)
     if run.cfg.clicks == "class_maps":
-        counts = apply.class_maps(run, ImageFolder(images), out, str(images), apply.predicted)
+        counts = apply.class_maps(run, ImageFolder(images), out, str(images), tags=False)
     else:
         counts = apply.predict(run, images, out)
     report(f"{out}: {line(counts)}")
@@ -218,7 +218,7 @@ def evaluate(
     if metric == "semantic":  # classes that occur in neither folder do not count, so all possible values are named
         classes, ids = read_categories(truth.parent / "categories.json") if split else ((), {})
         novel = [ids[label] - 1 for label in find_split(split, classes)] if split else None
-        figures = files.semantic_files(predicted, truth, [str(i) for i in range(1, IGNORE)], novel=novel)
+        figures = files.semantic_files(predicted, truth, IGNORE - 1, novel)
     elif metric == "separated":
         figures = files.separated_files(predicted, truth, objects)
     else:

@@ -416,8 +416,8 @@ def test_predictions_are_scored_masks_of_the_image(name, world):
 def test_fit_trains_on_a_json_and_its_weights_restore(name, world, masks, options):
     workspace = Workspace(cfg=None, train=world, val=None, folder=options.folder, options=options)
     schedule = Schedule(steps=1, batch_size=2, lr=1e-3)
-    model = fit_segmenter(workspace, name, masks.path, schedule, "resnet_tiny", "shipped", stage="last")
-    assert (options.folder / "last.csv").exists() and not model.training
+    model = fit_segmenter(workspace, name, masks.path, schedule, "resnet_tiny", "shipped")
+    assert (options.folder / "final.csv").exists() and not model.training
     save_weights(options.folder / "weights.safetensors", model)
     again = restore_segmenter(name, 2, "resnet_tiny", "shipped", options.folder / "weights.safetensors").eval()
     images = collate([world[0]]).images

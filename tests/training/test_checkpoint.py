@@ -53,7 +53,7 @@ def tensors(state):
 def test_state_comes_back_exactly(tmp_path, kind):
     saved, fresh = trained(kind), trained(kind, steps=0, seed=1)
     checkpoint.save(tmp_path, "net", 2, *saved, key="k")
-    (path,) = checkpoint.found(tmp_path, "net")
+    (path,) = checkpoint.checkpoints(tmp_path, "net")
     assert checkpoint.restore(path, *fresh, key="k") == 2
     for a, b in zip(saved, fresh, strict=True):
         pairs = list(zip(tensors(a.state_dict()), tensors(b.state_dict()), strict=True))
@@ -65,7 +65,7 @@ def test_two_newest_are_kept(tmp_path):
     for step in (4, 8, 12):
         checkpoint.save(tmp_path, "net", step, *state, key="k")
     checkpoint.save(tmp_path, "net2", 1, *state, key="k")
-    names = [p.name for p in checkpoint.found(tmp_path, "net")]
+    names = [p.name for p in checkpoint.checkpoints(tmp_path, "net")]
     assert names == ["net-00000008.safetensors", "net-00000012.safetensors"]
 
 
@@ -73,7 +73,7 @@ def test_truncated_is_refused_with_the_last_good_one(tmp_path):
     state = trained("sgd")
     for step in (4, 8):
         checkpoint.save(tmp_path, "net", step, *state, key="k")
-    old, new = checkpoint.found(tmp_path, "net")
+    old, new = checkpoint.checkpoints(tmp_path, "net")
     new.write_bytes(new.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match=f"delete it to resume from {old.name}"):
         checkpoint.restore(new, *state, key="k")
@@ -86,7 +86,7 @@ def test_another_run_is_refused(tmp_path):
     state = trained("sgd")
     checkpoint.save(tmp_path, "net", 4, *state, key="mine")
     with pytest.raises(CheckpointError, match="other settings, data or seed"):
-        checkpoint.restore(checkpoint.found(tmp_path, "net")[0], *state, key="theirs")
+        checkpoint.restore(checkpoint.checkpoints(tmp_path, "net")[0], *state, key="theirs")
 
 
 def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch):
@@ -101,7 +101,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch):
         checkpoint.save(tmp_path, "net", 8, *state, key="k")
     monkeypatch.undo()
     assert [p.name for p in tmp_path.iterdir()] == ["net-00000004.safetensors"]
-    assert checkpoint.restore(checkpoint.found(tmp_path, "net")[0], *state, key="k") == 4
+    assert checkpoint.restore(checkpoint.checkpoints(tmp_path, "net")[0], *state, key="k") == 4
 
 
 def test_weights_with_a_card_in_half_precision(tmp_path):

@@ -10,10 +10,8 @@ from wsis.core.table import Table, table
 if TYPE_CHECKING:
     from wsis.core.types import IGNORE, Batch, Dataset, ExtremePoints, Instances, Points, Sample
 
-__all__ = ["changed", "fingerprint", "flatten", "sources"]
-__all__ += ["AnnotationError", "ConfigError", "DataError"]
-__all__ += ["read_json", "write_json"]
-__all__ += ["Table", "table"]
+__all__ = ["AnnotationError", "ConfigError", "DataError", "Table", "changed", "fingerprint", "flatten", "read_json"]
+__all__ += ["sources", "table", "write_json"]
 __all__ += ["Batch", "Dataset", "ExtremePoints", "IGNORE", "Instances", "Points", "Sample"]
 
 

@@ -1,8 +1,8 @@
-"""One exception type per kind of mistake. Each message says what is wrong, where (file, id, value) and how to mend it."""
+"""One exception type per kind of mistake. Each message says what is wrong, where (file, id, value) and what to do about it."""
 
 
 class WsisError(Exception):
-    """Base of every error that a user can mend; the command line prints it without a traceback."""
+    """Base of every error that a user can fix; the command line prints it without a traceback."""
 
 
 class DataError(WsisError):
@@ -26,7 +26,7 @@ class CheckpointError(WsisError):
 
 
 class TrainingError(WsisError):
-    """Training produced NaN or infinity; names the step, the images and the loss term."""
+    """Training produced NaN or infinity, or stopped; the message names the step, the images and the loss term."""
 
 
 class DiskSpaceError(WsisError):

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written beside their place and renamed, read with errors that help."""
+"""Atomic writing of files and folders, and JSON, with errors that name the file and the remedy."""
 
 import errno
 import json
@@ -19,9 +19,7 @@ NOT_WRITABLE = (PermissionError, NotADirectoryError, IsADirectoryError, FileExis
 def atomic(path: Path | str) -> Iterator[Path]:
     """A temporary path for a file or a folder, which takes the place of `path` at the end, or vanishes on an error.
 
-    Raises:
-        DiskSpaceError: the disk or the quota is full.
-        DataError: the place cannot be written to.
+    Raises DiskSpaceError if the disk or the quota is full, and DataError if the place cannot be written to.
     """
     path = Path(path)
     temporary = path.with_name(f".{os.getpid()}.{path.name}")  # the suffix stays: writers choose the format by it
@@ -45,11 +43,15 @@ def atomic(path: Path | str) -> Iterator[Path]:
             temporary.unlink()
 
 
-def write_json(path: Path | str, value: Any, indent: int | None = None) -> None:
-    """Write `value` as JSON, whole or not at all; raises what `atomic` raises."""
-    text = json.dumps(value, indent=indent)
+def write_text(path: Path | str, text: str) -> None:
+    """Write a text file in UTF-8, whole or not at all; raises what `atomic` raises."""
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path | str, value: Any, indent: int | None = None) -> None:
+    """`write_text` of a value as JSON."""
+    write_text(path, json.dumps(value, indent=indent))
 
 
 def read_json(path: Path | str) -> Any:

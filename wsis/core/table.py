@@ -1,38 +1,39 @@
 """Tables that a notebook shows as HTML and a terminal as text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
 
 NOT_RUN = "not run"
 TINY = "tiny"
 NOTE = "tiny: small network, small made-up data; shows orderings, not comparable with the other columns"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Table:
     """Rows under named columns; a column named "tiny" is gray and set apart, with a note below the table."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     numeric: tuple[bool, ...]
-    caption: str = ""
+    caption: str
 
     @property
     def note(self) -> str:
         return NOTE if TINY in self.columns else ""
 
     def _repr_html_(self) -> str:
-        def style(name: str, number: bool) -> str:
-            gray = "opacity:.7;font-style:italic;border-left:1px solid;" if name == TINY else ""
-            side = "right;font-variant-numeric:tabular-nums" if number else "left"
-            return f' style="{gray}text-align:{side};padding:.2em .7em"'
+        gray = {TINY: "opacity:.7;font-style:italic;border-left:1px solid;"}
+        sides = ["right;font-variant-numeric:tabular-nums" if number else "left" for number in self.numeric]
+        styles = [
+            f"{gray.get(c, '')}text-align:{s};padding:.2em .7em" for c, s in zip(self.columns, sides, strict=True)
+        ]
 
-        styles = [style(*column) for column in zip(self.columns, self.numeric, strict=True)]
-        head = "".join(f'<th scope="col"{s}>{escape(c)}</th>' for s, c in zip(styles, self.columns, strict=True))
-        lines = ("".join(f"<td{s}>{escape(c)}</td>" for s, c in zip(styles, row, strict=True)) for row in self.rows)
-        body = "\n".join(f"<tr>{line}</tr>" for line in lines)
+        def line(tag: str, cells: Iterable[str], attribute: str = "") -> str:
+            pairs = zip(styles, cells, strict=True)
+            return "".join(f'<{tag}{attribute} style="{style}">{escape(cell)}</{tag}>' for style, cell in pairs)
+
+        head, body = line("th", self.columns, ' scope="col"'), "\n".join(f"<tr>{line('td', r)}</tr>" for r in self.rows)
         caption = f"<caption>{escape(self.caption)}</caption>\n" if self.caption else ""
         note = f'<p style="opacity:.7;font-size:.9em">{escape(self.note)}</p>\n' if self.note else ""
         return (
@@ -41,8 +42,7 @@ class Table:
         )
 
     def __repr__(self) -> str:
-        lines = [self.columns, *self.rows]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(self.columns))]
+        widths = [max(map(len, cells)) for cells in zip(self.columns, *self.rows, strict=True)]
 
         def text(line: Sequence[str]) -> str:
             cells = zip(line, widths, self.numeric, strict=True)
@@ -53,27 +53,22 @@ class Table:
         return "\n".join([*above, text(self.columns), rule, *map(text, self.rows), *below])
 
 
-def table(rows: Sequence[Mapping[str, Any]], caption: str = "", digits: int = 1) -> Table:
+def table(rows: Sequence[Mapping[str, object]], caption: str = "", digits: int = 1) -> Table:
     """Rows as a table, with columns in the order of their first appearance; a column "tiny", of small runs, stands last.
 
     Floats get `digits` decimals, and a missing value reads "not run".
     """
-    names = dict.fromkeys(name for row in rows for name in row)
-    columns = tuple(sorted(names, key=lambda name: name == TINY))
-    values = {name: [row.get(name) for row in rows] for name in columns}
-    return Table(
-        columns=columns,
-        rows=tuple(tuple(_text(row.get(name), digits) for name in columns) for row in rows),
-        numeric=tuple({_number(v) for v in values[name] if v is not None} == {True} for name in columns),
-        caption=caption,
+    columns = sorted(dict.fromkeys(name for row in rows for name in row), key=lambda name: name == TINY)
+    cells = tuple(tuple(_text(row.get(name), digits) for name in columns) for row in rows)
+    values = [[row[name] for row in rows if row.get(name) is not None] for name in columns]
+    numeric = tuple(
+        bool(column) and all(isinstance(v, (int, float)) and v is not True and v is not False for v in column)
+        for column in values
     )
+    return Table(tuple(columns), cells, numeric, caption)
 
 
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _text(value: Any, digits: int) -> str:
+def _text(value: object, digits: int) -> str:
     if value is None or value != value:  # nan
         return NOT_RUN
     return f"{value:.{digits}f}" if isinstance(value, float) else str(value)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 IGNORE = 255
 BACKGROUND = 0
+Column = Tensor | None
 
 
 class Rows:
@@ -28,6 +29,10 @@ class Rows:
 
     def to(self, device: torch.device | str) -> Self:
         return type(self)(**{name: values.to(device) for name, values in vars(self).items()})
+
+
+def _column(values: Column, default: int, labels: Tensor) -> Tensor:
+    return torch.full_like(labels, default) if values is None else values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,22 +51,15 @@ class Instances(Rows):
 
     @classmethod
     def make(
-        cls,
-        masks: Tensor,
-        labels: Tensor,
-        *,
-        scores: Tensor | None = None,
-        ids: Tensor | None = None,
-        crowd: Tensor | None = None,
+        cls, masks: Tensor, labels: Tensor, *, scores: Column = None, ids: Column = None, crowd: Column = None
     ) -> Self:
         """Fill in what is not given: scores 1, ids 0, no crowds."""
-        n, device = len(labels), labels.device
         return cls(
             masks=masks.bool(),
             labels=labels.long(),
-            scores=torch.ones(n, device=device) if scores is None else scores.float(),
-            ids=torch.zeros(n, dtype=torch.long, device=device) if ids is None else ids.long(),
-            crowd=torch.zeros(n, dtype=torch.bool, device=device) if crowd is None else crowd.bool(),
+            scores=_column(scores, 1, labels).float(),
+            ids=_column(ids, 0, labels).long(),
+            crowd=_column(crowd, 0, labels).bool(),
         )
 
     @classmethod
@@ -85,23 +83,15 @@ class Points(Rows):
 
     @classmethod
     def make(
-        cls,
-        xy: Tensor,
-        labels: Tensor,
-        *,
-        scores: Tensor | None = None,
-        image: Tensor | None = None,
-        ids: Tensor | None = None,
+        cls, xy: Tensor, labels: Tensor, *, scores: Column = None, image: Column = None, ids: Column = None
     ) -> Self:
         """Fill in what is not given: scores 1, image 0, ids 0."""
-        n = len(labels)
-        zeros = torch.zeros(n, dtype=torch.long, device=labels.device)
         return cls(
-            xy=xy.float().reshape(n, 2),
+            xy=xy.float().reshape(len(labels), 2),
             labels=labels.long(),
-            scores=torch.ones(n, device=labels.device) if scores is None else scores.float(),
-            image=zeros if image is None else image.long(),
-            ids=zeros if ids is None else ids.long(),
+            scores=_column(scores, 1, labels).float(),
+            image=_column(image, 0, labels).long(),
+            ids=_column(ids, 0, labels).long(),
         )
 
     @classmethod
@@ -191,16 +181,15 @@ class Batch:
     def to(self, device: torch.device | str) -> Self:
         # pinned memory is copied while the device still computes; what comes from a device must have arrived
         early = torch.device(device).type != "cpu"
-        tensors = {k: v.to(device, non_blocking=early) for k, v in vars(self).items() if isinstance(v, Tensor)}
-        points = None if self.points is None else self.points.to(device)
-        clicks = {
-            name: None if rows is None else [row.to(device) for row in rows]
-            for name, rows in (
-                ("extreme_points", self.extreme_points),
-                ("other_extreme_points", self.other_extreme_points),
-            )
-        }
-        return replace(self, points=points, **tensors, **clicks)
+
+        def moved(value: object) -> object:
+            if isinstance(value, list):
+                return [moved(part) for part in value]
+            if isinstance(value, Tensor):
+                return value.to(device, non_blocking=early)
+            return value.to(device) if isinstance(value, Rows) else value
+
+        return replace(self, **{name: moved(value) for name, value in vars(self).items()})
 
     def pin_memory(self) -> Self:
         return replace(self, **{k: v.pin_memory() for k, v in vars(self).items() if isinstance(v, Tensor)})

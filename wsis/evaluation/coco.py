@@ -4,13 +4,13 @@ import contextlib
 import io
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from wsis.core.types import Instances
+from wsis.data.coco_json import Records
 from wsis.data.masks import encode_masks
 from wsis.evaluation.instances import check_sizes
 
@@ -20,16 +20,16 @@ def coco_ap(predicted: Iterable[Instances], truth: Iterable[Instances], num_clas
 
     One `Instances` per image, in the same order. Raises DataError for masks of different sizes.
     """
-    rows, targets, images = [], [], 0
-    for p, t in zip(predicted, truth, strict=True):
-        check_sizes(p.masks, t.masks, images)
-        rows += _records(p, images)
-        targets += _records(t, images)
-        images += 1
-    return coco_eval(range(images), range(num_classes), rows, targets)
+    rows, targets, images = [], [], []
+    for image, (p, t) in enumerate(zip(predicted, truth, strict=True)):
+        check_sizes(p.masks, t.masks, image)
+        rows += _records(p, image)
+        targets += _records(t, image)
+        images.append(image)
+    return coco_eval(images, range(num_classes), rows, targets)
 
 
-def _records(instances: Instances, image: int) -> list[dict[str, Any]]:
+def _records(instances: Instances, image: int) -> Records:
     columns = (c.tolist() for c in (instances.labels, instances.scores, instances.crowd.long()))
     return [
         {"image_id": image, "segmentation": mask, "category_id": label, "score": score, "iscrowd": crowd}
@@ -37,9 +37,7 @@ def _records(instances: Instances, image: int) -> list[dict[str, Any]]:
     ]
 
 
-def coco_eval(
-    images: Sequence[int], categories: Sequence[int], predicted: list[dict], truth: list[dict]
-) -> dict[str, float]:
+def coco_eval(images: Sequence[int], categories: Sequence[int], predicted: Records, truth: Records) -> dict[str, float]:
     """What `coco_ap` returns, of dicts of image_id, category_id, segmentation (RLE), score, iscrowd and, optional, area."""
     with contextlib.redirect_stdout(io.StringIO()):
         run = COCOeval(_coco(images, categories, truth), _coco(images, categories, predicted), "segm")
@@ -50,7 +48,7 @@ def coco_eval(
     return {name: float(v) if v >= 0 else math.nan for name, v in zip(names, run.stats, strict=False)}
 
 
-def _coco(images: Sequence[int], categories: Sequence[int], annotations: list[dict]) -> COCO:
+def _coco(images: Sequence[int], categories: Sequence[int], annotations: Records) -> COCO:
     """A pycocotools object from memory; ids are given anew because pycocotools takes id 0 for "unmatched"."""
     areas = [int(coco_mask.area(a["segmentation"])) for a in annotations]  # all at once overflows beyond 255
     rows = [{"area": area, **a, "id": i} for i, (a, area) in enumerate(zip(annotations, areas, strict=True), start=1)]

@@ -58,10 +58,8 @@ class FeatureSimilarity:
         for i, (image, objects) in enumerate(zip(features.cpu().double(), truth, strict=True)):
             below, right = height - objects.masks.shape[1], width - objects.masks.shape[2]
             if min(below, right) < 0:
-                raise ValueError(
-                    f"image {i} of the batch: masks of {list(objects.masks.shape[1:])} pixels, features of "
-                    f"{[height, width]}; resize the masks as the image was"
-                )
+                sizes = f"masks of {list(objects.masks.shape[1:])} pixels, features of {[height, width]}"
+                raise ValueError(f"image {i} of the batch: {sizes}; resize the masks as the image was")
             masks = pad(objects.masks.cpu(), (0, right, 0, below))
             inside = torch.zeros(height, width, dtype=torch.bool)
             inside[: height - below, : width - right] = True
@@ -82,8 +80,7 @@ class FeatureSimilarity:
         self.counts.index_add_(0, labels, torch.ones_like(labels, dtype=torch.float64))
         if len(labels) and background.any():
             behind, foreground = _means(units, torch.stack([background, patches.any(0)]))
-            cosines = vectors[0] @ normalize(behind, dim=0)
-            self.apart += torch.stack([cosines.mean(), behind @ foreground])
+            self.apart += torch.stack([(vectors[0] @ normalize(behind, dim=0)).mean(), behind @ foreground])
             self.images += 1
 
     def result(self) -> dict[str, float]:
@@ -92,10 +89,8 @@ class FeatureSimilarity:
         pairs = n.sum() ** 2 - n.square().sum()
         between = (self.sums.sum(1).square().sum(1) - per_class.sum(1)) / pairs.where(pairs > 0, torch.nan)
         within = ((per_class - self.squares) / (n * (n - 1)))[:, n > 1].mean(1)
-        values = torch.stack([self.apart / self.images, between, within])
-        names = ("foreground_background", "inter_class", "intra_class")
-        suffixed = [name + suffix for name in names for suffix in ("", "_patches")]
-        return dict(zip(suffixed, values.flatten().tolist(), strict=True))
+        pairs_of = {"foreground_background": self.apart / self.images, "inter_class": between, "intra_class": within}
+        return {n + suffix: float(v[i]) for n, v in pairs_of.items() for i, suffix in enumerate(("", "_patches"))}
 
 
 def _means(units: Tensor, patches: Tensor) -> Tensor:

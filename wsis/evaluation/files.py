@@ -9,35 +9,32 @@ import torch
 
 from wsis.core.errors import DataError
 from wsis.core.files import read_json
-from wsis.core.types import IGNORE, Instances
-from wsis.data.checks import read_coco, shape_problem
+from wsis.core.types import Instances
+from wsis.data.checks import Entry, read_coco, shape_problem
+from wsis.data.coco_json import Records
 from wsis.data.label_maps import read_label_map
 from wsis.data.masks import compressed, decode_masks
 from wsis.evaluation.coco import coco_eval
 from wsis.evaluation.instances import iou_by_size, recall, separated, voc_ap
 from wsis.evaluation.semantic import MeanIoU, grouped_iou
 
-Records = list[dict[str, Any]]
 
-
-def _pair(predicted: str | Path, truth: str | Path) -> tuple[Records, dict[str, Any]]:
+def _pair(predicted: str | Path, truth: str | Path) -> tuple[Records, Entry]:
     """The records of the prediction, checked against the ground truth, and the ground truth."""
     true, _ = read_coco(truth)
-    images = {image["id"]: image for image in true["images"]}
-    categories = {category["id"] for category in true["categories"]}
+    images, categories = {i["id"]: i for i in true["images"]}, {c["id"] for c in true["categories"]}
     records = read_json(predicted)
     records = records.get("annotations") if isinstance(records, dict) else records
     if not isinstance(records, list):
         raise DataError(f"{predicted}: neither a list of COCO results nor a COCO data set with annotations")
     for name, rows in ((predicted, records), (truth, true["annotations"])):
         for i, row in enumerate(rows):
-            problem = _problem(row, images, categories)
-            if problem:
+            if problem := _problem(row, images, categories):
                 raise DataError(f"{name}: record {i}: {problem}")
     return records, true
 
 
-def _problem(record: Any, images: dict[int, dict[str, Any]], categories: set[int]) -> str | None:
+def _problem(record: object, images: dict[int, Entry], categories: set[int]) -> str | None:
     if not isinstance(record, dict):
         return f"{str(record)[:40]} is no COCO result; give image_id, category_id, segmentation, score"
     image, category, score = record.get("image_id"), record.get("category_id"), record.get("score", 1)
@@ -55,19 +52,18 @@ def _problem(record: Any, images: dict[int, dict[str, Any]], categories: set[int
 def coco_ap_files(predicted: str | Path, truth: str | Path) -> dict[str, float]:
     """COCO mask AP of a results list, or of a COCO data set (score 1 where it has none).
 
-    Raises:
-        DataError: unreadable file, unknown image or category id, mask of another size than its image.
+    Raises DataError for an unreadable file, an unknown image or category id, and a mask of another size than its image.
     """
     records, true = _pair(predicted, truth)
     sizes = {image["id"]: (image["height"], image["width"]) for image in true["images"]}
 
     def encoded(rows: Records, *keys: str) -> Records:
-        masks = (compressed(row["segmentation"], *sizes[row["image_id"]]) for row in rows)
-        defaults = {"score": 1, "iscrowd": 0}
+        names = ("image_id", "category_id", "score", "iscrowd", *keys)
         return [
-            {**defaults, **{k: row[k] for k in ("image_id", "category_id", *defaults, *keys) if k in row}}
-            | {"segmentation": mask}
-            for row, mask in zip(rows, masks, strict=True)
+            {"score": 1, "iscrowd": 0}
+            | {name: row[name] for name in names if name in row}
+            | {"segmentation": compressed(row["segmentation"], *sizes[row["image_id"]])}
+            for row in rows
         ]
 
     # The area of the ground truth decides what is small; that of a prediction is measured.
@@ -81,7 +77,7 @@ def voc_ap_files(predicted: str | Path, truth: str | Path) -> dict[str, Any]:
     return voc_ap(_decode(records, true), _decode(true["annotations"], true), len(true["categories"]))
 
 
-def _decode(records: Records, true: dict[str, Any]) -> Iterator[Instances]:
+def _decode(records: Records, true: Entry) -> Iterator[Instances]:
     """One `Instances` per image of the ground truth; only one image is in memory at a time."""
     label = {category["id"]: i for i, category in enumerate(true["categories"])}
     by_image: dict[int, Records] = {image["id"]: [] for image in true["images"]}
@@ -111,9 +107,7 @@ def separated_files(predicted: str | Path, truth: str | Path, objects: str | Pat
     objects: a JSON list of rows [file name of the image, class name, ..., run length] of the objects to find, as the lists
     of Separated-COCO and Occluded-COCO have them (published as pickles, which can run code and are not read here: convert
     them once, where you trust them). By default the objects of the truth whose mask lies in two or more large pieces.
-
-    Raises:
-        DataError: as `coco_ap_files`; a row of the list names an image or a class that is not in the truth.
+    Raises DataError as `coco_ap_files`, and for a row of the list with an image or a class that is not in the truth.
     """
     records, true = _pair(predicted, truth)
     if objects is None:
@@ -124,11 +118,10 @@ def separated_files(predicted: str | Path, truth: str | Path, objects: str | Pat
     return {"separated_recall": figure, "objects": float(sum(map(len, targets)))}
 
 
-def _listed(path: Path, true: dict[str, Any]) -> Records:
-    rows = read_json(path)
+def _listed(path: Path, true: Entry) -> Records:
+    rows, records = read_json(path), []
     images = {Path(i["file_name"]).name: i for i in true["images"]}
     categories = {c["name"]: c["id"] for c in true["categories"]}
-    records = []
     for k, row in enumerate(rows if isinstance(rows, list) else [None]):
         if not isinstance(row, list) or len(row) < 3:
             raise DataError(f"{path}: row {k} is not [file name, class name, ..., run length]; convert the list again")
@@ -137,26 +130,19 @@ def _listed(path: Path, true: dict[str, Any]) -> Records:
             raise DataError(f"{path}: row {k}: {named} is not in the truth; give the truth it was made for")
         image = images[row[0]]
         record = {"segmentation": row[-1], "image_id": image["id"], "category_id": categories[row[1]]}
-        problem = shape_problem(record, image["height"], image["width"])
-        if problem:
+        if problem := shape_problem(record, image["height"], image["width"]):
             raise DataError(f"{path}: row {k}: {problem}")
         records.append(record)
     return records
 
 
 def semantic_files(
-    predicted: str | Path,
-    truth: str | Path,
-    classes: Sequence[str],
-    ignore: int = IGNORE,
-    novel: Sequence[int] | None = None,
+    predicted: str | Path, truth: str | Path, classes: int, novel: Sequence[int] | None = None
 ) -> dict[str, Any]:
     """`MeanIoU` over two folders of label PNGs with the same names; with `novel` labels `grouped_iou`.
 
-    classes: names of the classes 1..C of the maps; 0 is background, or with `novel` unlabeled; `ignore` does not count.
-
-    Raises:
-        DataError: no PNGs, names that differ, unreadable files, sizes or values that do not fit.
+    The maps have classes 1..`classes`; 0 is background, or with `novel` unlabeled; 255 does not count. Raises DataError for
+    no PNGs, names that differ, unreadable files, and sizes or values that do not fit.
     """
     names = [{p.name for p in Path(folder).glob("*.png")} for folder in (predicted, truth)]
     if not names[1]:
@@ -165,12 +151,12 @@ def semantic_files(
         if missing:
             first = min(missing)
             raise DataError(f"{folder}: {len(missing)} label maps of the other folder are missing, first {first}")
-    metric = MeanIoU(len(classes) + 1, ignore)
+    metric = MeanIoU(classes + 1)
     for name in sorted(names[1]):
         pair = Path(predicted) / name, Path(truth) / name
         maps = [read_label_map(path) for path in pair]
         try:
             metric.update(*maps)
-        except DataError as e:
-            raise DataError(f"{pair[0]} or {pair[1]}: {e}") from e
+        except DataError as error:
+            raise DataError(f"{pair[0]} or {pair[1]}: {error}") from error
     return metric.result() if novel is None else grouped_iou(metric, novel)

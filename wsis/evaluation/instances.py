@@ -1,12 +1,11 @@
 """How good masks are: VOC mAP, how well objects are covered, and the quality of cues and pseudo labels.
 
 `voc_ap` follows chainercv's evaluator, which the weakly supervised papers report. Results are fractions in [0, 1], nan
-where there is nothing to measure.
+where there is nothing to measure. Masks of different sizes raise DataError.
 """
 
 import math
 from collections.abc import Iterable, Sequence
-from itertools import repeat
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -47,7 +46,7 @@ def check_sizes(predicted: Tensor, true: Tensor, image: int) -> None:
         raise DataError(f"image {image}: predicted masks are {sizes[0]}, true ones {sizes[1]}; resize the prediction")
 
 
-class _Assignment(NamedTuple):
+class Assignment(NamedTuple):
     """The predictions of a data set by falling score; equal scores keep their order. `true` are the labels of all objects.
 
     target: number of the true object of its class that each covers best. iou: with that object, or -1. crowd: the share of
@@ -61,29 +60,6 @@ class _Assignment(NamedTuple):
     crowd: np.ndarray
     true: np.ndarray
 
-    @classmethod
-    def make(
-        cls, predicted: Iterable[Instances], truth: Iterable[Instances], void: Iterable[Tensor | None] | None = None
-    ) -> "_Assignment":
-        rows, true, first = [], [], 0
-        pairs = zip(predicted, truth, strict=True)
-        voids = repeat(None) if void is None else void
-        for image, ((p, t), outside) in enumerate(zip(pairs, voids, strict=void is not None)):
-            iou, share = overlap(p.masks if outside is None else p.masks & ~outside, t.masks, image)
-            same = p.labels[:, None] == t.labels
-            # One column more, for no object; of equal overlaps the first object has it.
-            best = pad(iou.where(same & ~t.crowd, -1.0), (0, 1), value=-1.0).max(1)
-            crowd = pad(share.where(same & t.crowd, 0.0), (0, 1)).amax(1)
-            rows.append((p.labels, p.scores, best.indices + first, best.values, crowd))
-            true.append(t.labels[~t.crowd])
-            first += len(t) + 1
-        if not rows:
-            raise DataError("there are no images to evaluate")
-        columns = [torch.cat(column).cpu().numpy() for column in zip(*rows, strict=True)]
-        order = np.argsort(-columns[1], kind="stable")
-        label, score, target, iou, crowd = (column[order] for column in columns)
-        return cls(label, score, target, iou, crowd, torch.cat(true).cpu().numpy())
-
     def right(self, threshold: float) -> tuple[np.ndarray, np.ndarray]:
         """Which predictions are right, and which count at all: a wrong one that lies on a crowd does not."""
         close = np.flatnonzero(self.iou >= threshold)
@@ -91,6 +67,24 @@ class _Assignment(NamedTuple):
         right = np.zeros(len(self.iou), bool)
         right[close[first]] = True
         return right, right | (self.crowd < threshold)
+
+
+def assign(predicted: Iterable[Instances], truth: Iterable[Instances]) -> Assignment:
+    rows, true, first = [], [], 0
+    for image, (p, t) in enumerate(zip(predicted, truth, strict=True)):
+        iou, share = overlap(p.masks, t.masks, image)
+        same = p.labels[:, None] == t.labels
+        # One column more, for no object; of equal overlaps the first object has it.
+        best = pad(iou.where(same & ~t.crowd, -1.0), (0, 1), value=-1.0).max(1)
+        crowd = pad(share.where(same & t.crowd, 0.0), (0, 1)).amax(1)
+        rows.append((p.labels, p.scores, best.indices + first, best.values, crowd))
+        true.append(t.labels[~t.crowd])
+        first += len(t) + 1
+    if not rows:
+        raise DataError("there are no images to evaluate")
+    columns = [torch.cat(column).cpu().numpy() for column in zip(*rows, strict=True)]
+    order = np.argsort(-columns[1], kind="stable")
+    return Assignment(*(column[order] for column in columns), true=torch.cat(true).cpu().numpy())
 
 
 class Matches(NamedTuple):
@@ -108,7 +102,7 @@ class Matches(NamedTuple):
 
 def matches(predicted: Instances, truth: Instances, threshold: float = 0.5) -> Matches:
     """Which prediction took which object of one image, by the rule of `voc_ap`."""
-    rows = _Assignment.make([predicted], [truth])
+    rows = assign([predicted], [truth])
     target = np.where(rows.iou >= 0, rows.target, -1)
     order = torch.argsort(-predicted.scores.cpu(), stable=True)
     return Matches(order, *(torch.from_numpy(v) for v in (target, rows.iou, rows.right(threshold)[0])))
@@ -136,9 +130,7 @@ def voc_ap(
     truth: Iterable[Instances],
     num_classes: int,
     thresholds: Sequence[float] = (0.25, 0.5, 0.7, 0.75),
-    *,
     interpolation: Interpolation = "area",
-    void: Iterable[Tensor | None] | None = None,
 ) -> dict[str, Any]:
     """Mean average precision of masks by the VOC rule (chainercv's evaluator).
 
@@ -146,14 +138,11 @@ def voc_ap(
     IoU >= threshold and no better-scored prediction has that object; there is no second try. Crowds are no targets, and a
     prediction that is not right and has at least the threshold's share of its area on a crowd of its class is left out.
 
-    predicted, truth: one `Instances` per image, in the same order. void: bool [H, W] per image, pixels that are removed
-    from the predictions; published numbers leave pixels without annotation in. Returns {"mAP25", one per threshold: the
-    mean over classes that have objects; "AP": float64 [T, C], nan for the others}.
-
-    Raises:
-        DataError: no images, or masks of different sizes.
+    predicted, truth: one `Instances` per image, in the same order. Returns {"mAP25", one per threshold: the mean over
+    classes that have objects; "AP": float64 [T, C], nan for the others}. Raises DataError for no images, and for masks of
+    different sizes.
     """
-    rows = _Assignment.make(predicted, truth, void)
+    rows = assign(predicted, truth)
     positives = np.bincount(rows.true, minlength=num_classes)
     table = np.full((len(thresholds), num_classes), np.nan)
     for row, threshold in zip(table, thresholds, strict=True):
@@ -167,17 +156,23 @@ def voc_ap(
 
 def label_quality(pseudo: Iterable[Instances], truth: Iterable[Instances], iou: float = 0.5) -> dict[str, int]:
     """How many pseudo labels are right (true_positive) or wrong (false_positive) as in `voc_ap`, and objects missed."""
-    rows = _Assignment.make(pseudo, truth)
+    rows = assign(pseudo, truth)
     right, counts = rows.right(iou)
     hits, wrong = int(right.sum()), int((counts & ~right).sum())
     return {"true_positive": hits, "false_positive": wrong, "missed": len(rows.true) - hits}
+
+
+def quality_by_image(pseudo: Iterable[Instances], truth: Iterable[Instances], iou: float = 0.5) -> dict[str, Tensor]:
+    """`label_quality` of each image by itself, int64 [images] for each name."""
+    rows = [label_quality([p], [t], iou) for p, t in zip(pseudo, truth, strict=True)]
+    return {name: torch.tensor([row[name] for row in rows]) for name in (rows[0] if rows else ())}
 
 
 def iou_by_size(pseudo: Iterable[Instances], truth: Iterable[Instances]) -> dict[str, float]:
     """How well pseudo masks cover the objects they were made for, matched by annotation id; a lost one counts 0.
 
     Returns mIoU, the mean over classes of the mean over objects (release of MAL), and mIoU_small, _medium, _large over all
-    objects of COCO's size. Crowds do not count. Raises DataError for masks of different sizes.
+    objects of COCO's size. Crowds do not count.
     """
     rows = []
     for image, (p, t) in enumerate(zip(pseudo, truth, strict=True)):
@@ -209,8 +204,7 @@ def recall(
     """The share of objects that some prediction of their class with `score` or more covers with `iou` or more.
 
     The measure of Separated-COCO and Occluded-COCO (Zhan et al., BMVC 2022); one prediction may serve several objects.
-    objects: of each image only those to find, such as `truth[separated(truth.masks)]`. Raises DataError for masks of
-    different sizes.
+    objects: of each image only those to find, such as `truth[separated(truth.masks)]`.
     """
     hits = total = 0
     for image, (p, t) in enumerate(zip(predicted, objects, strict=True)):
@@ -219,12 +213,6 @@ def recall(
         hits += int(good.any(0).sum())
         total += len(t)
     return hits / total if total else math.nan
-
-
-def quality_by_image(pseudo: Iterable[Instances], truth: Iterable[Instances], iou: float = 0.5) -> dict[str, Tensor]:
-    """`label_quality` of each image by itself, int64 [images] for each name."""
-    rows = [label_quality([p], [t], iou) for p, t in zip(pseudo, truth, strict=True)]
-    return {name: torch.tensor([row[name] for row in rows]) for name in ("true_positive", "false_positive", "missed")}
 
 
 def cue_quality(points: Iterable[Points], truth: Iterable[Instances]) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """Apply a finished run to images: masks or class maps from weak labels (`label`), or from nothing (`predict`).
 
-What is made of an image goes to a file of its own before anything is put together: a call that was killed resumes, with as
-many processes as it likes. Processes other than the first return nothing.
+The result of an image goes to a file of its own before all are put together: a call that was killed resumes, with any
+number of processes. Processes other than the first return nothing.
 """
 
 import shutil
@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 from wsis.core.config import fingerprint
 from wsis.core.errors import DataError
-from wsis.core.files import atomic, read_json, write_json
+from wsis.core.files import read_json, write_json, write_text
 from wsis.core.types import IGNORE, Batch, Dataset, Instances, Sample
-from wsis.data.coco_json import annotation_records, categories, image_record, instances_json, result_records
+from wsis.data.coco_json import Records, annotation_records, categories, image_record, instances_json, result_records
 from wsis.data.images import ImageFolder
 from wsis.data.label_maps import write_label_map
 from wsis.data.semantic import write_categories
@@ -47,37 +47,31 @@ class Run:
         return method_name(self.method)
 
     def batch(self, sample: Sample) -> Batch:
-        parameter = next(
-            self.model.parameters(), torch.empty(0)
-        )  # a run without a network: its method says what is missing
-        return collate([sample]).to(parameter.device)
+        # A run without a network has no parameters; its method says what is missing.
+        return collate([sample]).to(next(self.model.parameters(), torch.empty(0)).device)
 
     def key(self, verb: str, data: str) -> str:
         return fingerprint(verb, self.name, self.cfg, self.data, self.seed, data)
 
     def check_classes(self, dataset: Dataset) -> None:
         if tuple(dataset.classes) != self.classes:
-            ours, theirs = ", ".join(self.classes), ", ".join(dataset.classes)
+            here, there = ", ".join(self.classes), ", ".join(dataset.classes)
             raise DataError(
-                f"{self.folder} knows the classes {ours}, the data has {theirs}; use the categories of the run"
+                f"{self.folder} knows the classes {here}, the data has {there}; use the categories of the run"
             )
 
 
-ClassMap = Callable[[Run, Sample], Tensor]
 Row = dict[str, Any]
 
 
 def label(run: Run, dataset: Dataset, out: Path, description: str = "") -> dict[str, int]:
     """Weak labels -> masks in COCO JSON; image ids are kept, and with clicks the ids of the annotations.
 
-    With tags: what the network finds among the image's tags. With points: one mask per click, which contains at least the
-    clicked pixel. With extreme points: one mask per four clicks. description: of the data; a killed call with another one
-    starts anew. Returns images, masks, with points `only_click`: masks of the clicked pixel alone, with extreme points
-    `without_mask`: annotations that have no clicks (lines and single pixels span no box), or whose mask is empty and
-    dropped.
-
-    Raises:
-        DataError: the classes are not those that the run was trained on.
+    With tags these are the objects that the network detects among the image's tags; with points one mask per click, which
+    contains at least the clicked pixel; with extreme points one mask per four clicks. description: of the data; a killed
+    call with another one starts anew. Returns images, masks, with points `only_click`: masks of the clicked pixel alone,
+    with extreme points `without_mask`: annotations that have no clicks (lines and single pixels span no box), or whose mask
+    is empty and dropped. Raises DataError for classes other than those that the run was trained on.
     """
     run.check_classes(dataset)
     ids = dataset.category_ids
@@ -86,17 +80,18 @@ def label(run: Run, dataset: Dataset, out: Path, description: str = "") -> dict[
         records = annotation_records(pseudo_instances(run, sample), sample.image_id, ids)
         return {"image": image_record(sample), "masks": records, "objects": _count_objects(sample)}
 
-    rows = _resumable(dataset, row, out, run.key("label", description))
+    def content(rows: list[Row]) -> object:
+        return instances_json([r["image"] for r in rows], _masks(rows), categories(run.classes, ids))
+
+    rows = _write(dataset, row, content, out, run.key("label", description))
     if rows is None:
         return {}
-    annotations = [record for one in rows for record in one["masks"]]
-    write_json(out, instances_json([one["image"] for one in rows], annotations, categories(run.classes, ids)))
-    shutil.rmtree(_parts(out))
-    counts = {"images": len(rows), "masks": len(annotations)}
+    masks = _masks(rows)
+    counts = {"images": len(rows), "masks": len(masks)}
     if run.cfg.supervision == "points":
-        counts["only_click"] = sum(a["area"] == 1 for a in annotations)
+        counts["only_click"] = sum(mask["area"] == 1 for mask in masks)
     if run.cfg.supervision in ("extreme_points", "boxes"):
-        counts["without_mask"] = sum(one["objects"] for one in rows) - len(annotations)
+        counts["without_mask"] = sum(r["objects"] for r in rows) - len(masks)
     return counts
 
 
@@ -119,25 +114,18 @@ def predict(run: Run, folder: Path, out: Path) -> dict[str, int]:
         assert isinstance(labels, list)
         return {"masks": result_records(labels[0], sample.image_id, ids, sample.file_name)}
 
-    rows = _resumable(dataset, row, out, run.key("predict", str(folder)))
-    if rows is None:
-        return {}
-    results = [record for one in rows for record in one["masks"]]
-    write_json(out, results)
-    shutil.rmtree(_parts(out))
-    return {"images": len(rows), "masks": len(results)}
+    rows = _write(dataset, row, _masks, out, run.key("predict", str(folder)))
+    return {} if rows is None else {"images": len(rows), "masks": len(_masks(rows))}
 
 
-def class_maps(run: Run, dataset: Dataset, out: Path, description: str, make: ClassMap) -> dict[str, int]:
+def class_maps(run: Run, dataset: Dataset, out: Path, description: str, *, tags: bool) -> dict[str, int]:
     """Class maps as label PNGs `out/<stem>.png` with category ids, beside a categories.json; existing ones stay.
 
-    make: `labeled` or `predicted`. description: of the data.
-
-    Raises:
-        DataError: `out` holds class maps of another run or of other data; two images would have one PNG; labels of
-            other classes than the run's.
+    tags: what a second network would learn from, base classes as annotated and tagged novel ones as predicted, in place of
+    a prediction without any label. description: of the data. Raises DataError if `out` holds class maps of another run or
+    of other data, if two images would have one PNG, and for classes other than the run's.
     """
-    if make is labeled:
+    if tags:
         run.check_classes(dataset)
     if isinstance(dataset, ImageFolder):
         dataset.stems()
@@ -146,39 +134,31 @@ def class_maps(run: Run, dataset: Dataset, out: Path, description: str, make: Cl
         raise DataError(f"{out} holds class maps of another run or of other data; choose another folder")
     if state.is_main_process:
         write_categories(out / "categories.json", run.classes, run.category_ids)
-        _write_text(note, key)
+        write_text(note, key)
     state.wait_for_everyone()
     table = torch.full((256,), IGNORE, dtype=torch.uint8)
     table[1 : len(run.classes) + 1] = torch.tensor(run.category_ids, dtype=torch.uint8)
     for index in _share(len(dataset), state):
         sample = dataset[index]
         path = out / f"{Path(sample.file_name).stem}.png"
-        if not path.exists():
-            write_label_map(path, table[make(run, sample).cpu()])
+        if path.exists():
+            continue
+        if tags:
+            batch = run.batch(with_base_masks(sample, run.cfg.novel))
+            maps = run.method.pseudo_labels(run.model, batch, run.cfg)
+        else:
+            maps = run.method.predict(run.model, run.batch(sample).images, run.cfg)
+        assert isinstance(maps, Tensor)
+        write_label_map(path, table[maps[0].cpu()])
     state.wait_for_everyone()
     return {"images": len(dataset)} if state.is_main_process else {}
-
-
-def labeled(run: Run, sample: Sample) -> Tensor:
-    """What a second network would learn from, long [H, W]: base classes as annotated, tagged novel ones as predicted."""
-    batch = run.batch(with_base_masks(sample, run.cfg.novel))
-    class_maps = run.method.pseudo_labels(run.model, batch, run.cfg)
-    assert isinstance(class_maps, Tensor)
-    return class_maps[0]
-
-
-def predicted(run: Run, sample: Sample) -> Tensor:
-    """The class of every pixel, long [H, W]."""
-    class_maps = run.method.predict(run.model, run.batch(sample).images, run.cfg)
-    assert isinstance(class_maps, Tensor)
-    return class_maps[0]
 
 
 def identified(folder: Path, run: Run) -> tuple[Dataset, tuple[int, ...]]:
     """The images of a folder, and the category id of each class.
 
-    In a data set (X/images/<split> with X/annotations/instances_<split>.json) the ids are those of the JSON, so that its
-    masks can evaluate the predictions; DataError for an image that it does not know. Elsewhere images count from 1 in the
+    In a data set (X/images/<split> with X/annotations/instances_<split>.json) the ids are those of the JSON, whose masks
+    can then evaluate the predictions; DataError for an image that it does not know. Elsewhere images count from 1 in the
     order of their names, with the run's categories.
     """
     dataset, place = ImageFolder(folder), folder.resolve()
@@ -203,33 +183,38 @@ def _count_objects(sample: Sample) -> int:
     return len({*masks, *clicks})
 
 
-def _parts(out: Path) -> Path:
-    """The folder of an unfinished call: a note of what it makes, and one JSON file for each image that is done."""
-    return out.with_name(f".{out.name}.parts")
+def _masks(rows: list[Row]) -> Records:
+    return [record for row in rows for record in row["masks"]]
 
 
-def _resumable(dataset: Dataset, row: Callable[[Sample], Row], out: Path, key: str) -> list[Row] | None:
-    """`row` of every image, in order, in the first process; rows of a killed call with the same key are kept."""
-    state, folder = PartialState(), _parts(out)
+def _write(
+    dataset: Dataset, row: Callable[[Sample], Row], content: Callable[[list[Row]], object], out: Path, key: str
+) -> list[Row] | None:
+    """Write the `content` of the rows of all images, in order, as JSON; return the rows in the first process.
+
+    An unfinished call leaves its rows in a folder, and a call with the same key starts from them.
+    """
+    state, folder = PartialState(), out.with_name(f".{out.name}.parts")
+    note = folder / "key"
     if state.is_main_process:
-        if folder.exists() and (not (folder / "key").exists() or (folder / "key").read_text() != key):
+        if folder.exists() and (not note.exists() or note.read_text() != key):
             shutil.rmtree(folder)
-        _write_text(folder / "key", key)
+        write_text(note, key)
     state.wait_for_everyone()
+    paths = [folder / f"{index}.json" for index in range(len(dataset))]
     for index in _share(len(dataset), state):
-        path = folder / f"{index}.json"
-        if not path.exists():
-            write_json(path, row(dataset[index]))
+        if not paths[index].exists():
+            write_json(paths[index], row(dataset[index]))
     state.wait_for_everyone()
-    return [read_json(folder / f"{i}.json") for i in range(len(dataset))] if state.is_main_process else None
+    if not state.is_main_process:
+        return None
+    rows = [read_json(path) for path in paths]
+    write_json(out, content(rows))
+    shutil.rmtree(folder)
+    return rows
 
 
 def _share(length: int, state: PartialState) -> tqdm:
     """This process's share of the indices, with a progress bar in the first one."""
     indices = range(state.process_index, length, state.num_processes)
     return tqdm(indices, disable=None if state.is_main_process else True, leave=False)
-
-
-def _write_text(path: Path, text: str) -> None:
-    with atomic(path) as temporary:
-        temporary.write_text(text)

@@ -21,17 +21,16 @@ def save(
     state = {f"model.{k}": v for k, v in model.state_dict().items()}
     if average is not None:
         state |= {f"average.{k}": v for k, v in average.state_dict().items()}
-    packed = optimizer.state_dict()
-    for index, slots in packed["state"].items():
+    for index, slots in optimizer.state_dict()["state"].items():
         state |= {f"optimizer.{index}.{slot}": torch.as_tensor(v) for slot, v in slots.items() if v is not None}
     state = {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
     with atomic(folder / f"{name}-{step:08d}.safetensors") as temporary:
         save_file(state, temporary, metadata={"step": str(step), "key": key})
-    for old in found(folder, name)[:-KEEP]:
+    for old in checkpoints(folder, name)[:-KEEP]:
         old.unlink()
 
 
-def found(folder: Path, name: str) -> list[Path]:
+def checkpoints(folder: Path, name: str) -> list[Path]:
     return sorted(folder.glob(f"{name}-????????.safetensors"))
 
 
@@ -45,24 +44,23 @@ def restore(path: Path, model: nn.Module, optimizer: Optimizer, average: nn.Modu
             metadata = file.metadata() or {}
         state = load_file(path)
     except Exception as error:
-        others = [p for p in found(path.parent, path.name.rsplit("-", 1)[0]) if p != path]
+        others = [p for p in checkpoints(path.parent, path.name.rsplit("-", 1)[0]) if p != path]
         advice = f"delete it to resume from {others[-1].name}" if others else "delete it to start again"
         raise CheckpointError(f"{path} is truncated or not a checkpoint ({error}); {advice}") from error
     if metadata.get("key") != key:
         raise CheckpointError(
             f"{path} was written with other settings, data or seed; use another --out, or run again without --resume"
         )
-    model.load_state_dict(_part(state, "model."))
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimizer": {}}
+    for name, value in state.items():
+        part, _, rest = name.partition(".")
+        parts[part][rest] = value
+    model.load_state_dict(parts["model"])
     if average is not None:
-        average.load_state_dict(_part(state, "average."))
-    packed = optimizer.state_dict()
+        average.load_state_dict(parts["average"])
     slots: dict[int, dict[str, Tensor]] = {}
-    for name, value in _part(state, "optimizer.").items():
+    for name, value in parts["optimizer"].items():
         index, slot = name.split(".", 1)
         slots.setdefault(int(index), {})[slot] = value
-    optimizer.load_state_dict({"state": slots, "param_groups": packed["param_groups"]})
+    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
     return int(metadata["step"])
-
-
-def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

@@ -33,7 +33,7 @@ class RandomDataset:
         return 1
 
     def __getitem__(self, index: int) -> Sample:
-        generator = torch.Generator().manual_seed(index)
+        generator, shape = torch.Generator().manual_seed(index), (3, self.side, self.side)
         labels, ids = torch.tensor([0, 1, 0]) % len(self.classes), torch.arange(1, 4)
         block = self.side // 4
         corners = torch.tensor([0, block, 2 * block])  # of blocks along the diagonal
@@ -42,7 +42,7 @@ class RandomDataset:
         masks = inside[:, :, None] & inside[:, None, :]
         semantic = ((labels + 1)[:, None, None] * masks).amax(0).to(torch.uint8)
         return Sample(
-            image=torch.randint(0, 256, (3, self.side, self.side), dtype=torch.uint8, generator=generator),
+            image=torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator),
             image_id=index + 1,
             file_name=f"{index}.png",
             tags=torch.zeros(len(self.classes), dtype=torch.bool).index_fill(0, labels, True),
@@ -69,15 +69,9 @@ class Cost:
         return self.schedule.steps * self.schedule.batch_size * self.seconds / self.batch_size / 3600
 
     def row(self) -> dict[str, str | float]:
-        return {
-            "training": self.name,
-            "steps": self.schedule.steps,
-            "batch": self.schedule.batch_size,
-            "tried": self.batch_size,
-            "images/s": self.batch_size / self.seconds,
-            "peak GB": self.memory / 1e9,
-            "hours": self.hours,
-        }
+        steps, batch, speed = self.schedule.steps, self.schedule.batch_size, self.batch_size / self.seconds
+        row = {"training": self.name, "steps": steps, "batch": batch, "tried": self.batch_size, "images/s": speed}
+        return row | {"peak GB": self.memory / 1e9, "hours": self.hours}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,50 +80,45 @@ class TimedWorkspace(Workspace):
 
     costs: list[Cost]
 
-    def fit(
-        self, name: str, model: nn.Module, loss: StepLoss, data: TrainingData, schedule: Schedule, *, save: bool = True
+    def train_model(
+        self, name: str, model: nn.Module, loss: StepLoss, data: TrainingData, schedule: Schedule
     ) -> nn.Module:
-        processes = self.options.accelerator.num_processes
-        batch_size = schedule.batch_size
+        processes, batch_size = self.options.accelerator.num_processes, schedule.batch_size
         if self.device.type == "cpu":
             batch_size = min(batch_size, CPU_BATCH * processes)
         while True:
             try:
-                model = self._few_steps(name, model, loss, data, schedule, batch_size)
-                break
+                return self._few_steps(name, model, loss, data, schedule, batch_size)
             except torch.cuda.OutOfMemoryError:
                 if batch_size < 2 or processes > 1:
                     raise
                 batch_size //= 2
                 torch.cuda.empty_cache()
-        if save:
-            self.save(name, model)
-        return model
 
     def _few_steps(
         self, name: str, model: nn.Module, loss: StepLoss, data: TrainingData, schedule: Schedule, batch_size: int
     ) -> nn.Module:
+        gpu, starts = self.device.type == "cuda", []
         warmup, timed = WARMUP_STEPS[self.device.type], TIMED_STEPS[self.device.type]
-        starts: list[float] = []
 
         def timed_loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
-            starts.append(self._now())
+            starts.append(now(gpu))
             return loss(network, batch, step)
 
-        if self.device.type == "cuda":
+        if gpu:
             torch.cuda.reset_peak_memory_stats()
         short = replace(schedule, steps=warmup + timed, batch_size=batch_size)
         model = train(name, model, timed_loss, data, short, self.options, "")
-        seconds = (self._now() - starts[warmup]) / timed
-        memory = torch.cuda.max_memory_allocated() if self.device.type == "cuda" else peak_memory()
-        cost = Cost(name=name, schedule=schedule, batch_size=batch_size, seconds=seconds, memory=memory)
-        self.costs.append(cost)
+        seconds = (now(gpu) - starts[warmup]) / timed
+        memory = torch.cuda.max_memory_allocated() if gpu else peak_memory()
+        self.costs.append(Cost(name=name, schedule=schedule, batch_size=batch_size, seconds=seconds, memory=memory))
         return model
 
-    def _now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter()
+
+def now(gpu: bool) -> float:
+    if gpu:
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def peak_memory() -> int:
@@ -141,9 +130,8 @@ def measure(
     method: Method[C], cfg: C, device: str = "auto", workers: int = 0, stages: tuple[str, ...] = ()
 ) -> list[Cost]:
     """What the trainings of a method cost, of all stages or of some."""
-    cfg = cfg.for_dry_run()
-    accelerator = make_accelerator(device)
-    dataset, costs = RandomDataset(cfg.image_side, cfg.classes), []
+    cfg, accelerator, costs = cfg.for_dry_run(), make_accelerator(device), []
+    dataset = RandomDataset(cfg.image_side, cfg.classes)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(broadcast_object_list([temporary])[0])  # all processes use that of the first
         options = LoopOptions(accelerator=accelerator, seed=0, folder=folder, resume=False, workers=workers)
@@ -159,13 +147,13 @@ def dry_run(method: Method[C], cfg: C, device: str = "auto", workers: int = 0) -
     """Try all stages of a method and say what they cost, as text."""
     start, accelerator = time.perf_counter(), make_accelerator(device)
     costs = measure(method, cfg, device, workers)
-    seconds, total = time.perf_counter() - start, sum(cost.hours for cost in costs)
     devices = f"{accelerator.num_processes} x {accelerator.device.type}"
-    lines = [
-        repr(table([cost.row() for cost in costs], digits=2)),
-        f"{total:.1f} hours in all on {devices}; {seconds:.0f} seconds for this dry run",
-        "Random images, and no weights that need a download. Making labels for a whole data set comes on top.",
-    ]
+    hours, seconds = sum(cost.hours for cost in costs), time.perf_counter() - start
+    text = (
+        f"{table([cost.row() for cost in costs], digits=2)!r}\n"
+        f"{hours:.1f} hours in all on {devices}; {seconds:.0f} seconds for this dry run\n"
+        "Random images, and no weights that need a download. Making labels for a whole data set comes on top."
+    )
     if any(cost.batch_size < cost.schedule.batch_size for cost in costs):
-        lines.append("Where fewer images were tried than the batch has, the hours are for the batch at that speed.")
-    return "\n".join(lines)
+        text += "\nWhere fewer images were tried than the batch has, the hours are for the batch at that speed."
+    return text

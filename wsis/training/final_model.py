@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from wsis.core.types import Batch, Sample
+from wsis.core.types import Batch
 from wsis.models.segmenters import Name, build_segmenter
 from wsis.models.segmenters.targets import JsonMasks, Terms, View
 from wsis.training.loop import StepLoss, TrainingData
@@ -24,20 +24,11 @@ def segmenter_loss(masks: JsonMasks, view: View) -> StepLoss:
 
 
 def fit_segmenter(
-    workspace: Workspace, name: Name, path: Path, schedule: Schedule, backbone: str, weights: str, stage: str = "final"
+    workspace: Workspace, name: Name, path: Path, schedule: Schedule, backbone: str, weights: str
 ) -> nn.Module:
-    """Train a segmenter on the masks of a COCO JSON of the workspace's training images; images without any are left out.
-
-    stage: the name of the log, the checkpoints and the weights `<stage>.safetensors`.
-    """
-    classes = tuple(workspace.train.classes)
-    masks = JsonMasks(path, classes)
-    model = build_segmenter(name, len(classes), backbone, weights)
-    loss = segmenter_loss(masks, model.view)
-    data = TrainingData(dataset=masks.subset(workspace.train), augment=_as_it_is)
-    return workspace.fit(stage, model, loss, data, schedule)
-
-
-def _as_it_is(sample: Sample, seed: int) -> Sample:
-    """No augmentation: the loss resizes and flips images together with the masks that it reads."""
-    return sample
+    """Train a segmenter on the masks of a COCO JSON of the training images, as `final`; images without masks are left out."""
+    masks = JsonMasks(path, tuple(workspace.train.classes))
+    model = build_segmenter(name, len(workspace.train.classes), backbone, weights)
+    # There is no augmentation here: the loss resizes and flips images together with the masks that it reads.
+    data = TrainingData(dataset=masks.subset(workspace.train), augment=lambda sample, seed: sample)
+    return workspace.fit("final", model, segmenter_loss(masks, model.view), data, schedule)

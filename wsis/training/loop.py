@@ -28,6 +28,8 @@ from wsis.training.schedule import Schedule, learning_rate, make_optimizer
 
 StepLoss = Callable[[nn.Module, Batch, int], dict[str, Tensor]]
 Augment = Callable[[Sample, int], Sample]
+Key = tuple[int, int, int]
+"""Of one sample of a batch: its index in the data set, the seed of its augmentation, its slot in the batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +64,7 @@ class TrainingData:
     group: int = 1
     annotates: bool = False
 
-    def __getitem__(self, key: tuple[int, int, int]) -> Sample:
-        """The sample of a key (index, seed of its augmentation, slot)."""
+    def __getitem__(self, key: Key) -> Sample:
         index, seed, _ = key
         sample = self.dataset[index]
         if not self.annotates:
@@ -89,10 +90,8 @@ def make_accelerator(device: str = "auto") -> Accelerator:
     return Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=[unused, timeout])
 
 
-def order(
-    data: TrainingData, batch_size: int, seed: int, start: int, stop: int
-) -> Iterator[list[list[tuple[int, int, int]]]]:
-    """For each step its groups of keys (index, seed, slot): images from the epoch's permutation, with their companions."""
+def order(data: TrainingData, batch_size: int, seed: int, start: int, stop: int) -> Iterator[list[list[Key]]]:
+    """For each step its groups of keys: images from the epoch's permutation, with their companions."""
     epoch, permutation, groups = -1, torch.empty(0), batch_size // data.group
     for step in range(start, stop):
         keys = []
@@ -109,25 +108,19 @@ def order(
         yield keys
 
 
-def batches(data: TrainingData, schedule: Schedule, options: LoopOptions, start: int) -> DataLoader:
+def batches(data: TrainingData, schedule: Schedule, options: LoopOptions, start: int) -> DataLoader[Batch]:
     """This process's share of every batch from `start` on, in whole groups; ConfigError if it cannot be shared evenly."""
     rank, processes = options.accelerator.process_index, options.accelerator.num_processes
     if schedule.batch_size % (processes * data.group):
-        in_groups = f" in groups of {data.group}" if data.group > 1 else ""
-        raise ConfigError(
-            f"batch_size={schedule.batch_size} cannot be shared by {processes} processes{in_groups}; use a multiple of "
-            f"{processes * data.group}"
-        )
+        words = f"{processes} processes" + f" in groups of {data.group}" * (data.group > 1)
+        multiple = f"use a multiple of {processes * data.group}"
+        raise ConfigError(f"batch_size={schedule.batch_size} cannot be shared by {words}; {multiple}")
     steps = order(data, schedule.batch_size, options.seed, start, schedule.steps)
     # Keys come one batch at a time, since choosing companions takes a while.
     shares = ([key for group in groups[rank::processes] for key in group] for groups in steps)
-    return DataLoader(
-        data,  # pyright: ignore[reportArgumentType]  # it is addressed by keys
-        batch_sampler=shares,
-        collate_fn=collate,
-        num_workers=options.workers,
-        pin_memory=options.accelerator.device.type == "cuda",
-    )
+    pin = options.accelerator.device.type == "cuda"
+    workers = options.workers
+    return DataLoader(data, batch_sampler=shares, collate_fn=collate, num_workers=workers, pin_memory=pin)  # pyright: ignore
 
 
 def train(
@@ -142,17 +135,12 @@ def train(
     """Train `model` and return it (its average where the schedule keeps one), in eval mode.
 
     name: of the checkpoints and the log in `options.folder`. step_loss: (model, batch, step) -> terms with `total`. key:
-    fingerprint of everything that decides the result; a checkpoint with another key is refused.
-
-    Raises:
-        TrainingError: a loss is not finite (the step, the images, the term).
-        CheckpointError: see `checkpoint.restore`.
-        ConfigError: there are no images, or the batch cannot be shared evenly.
+    fingerprint of everything that decides the result. Raises TrainingError if a loss is not finite (the step, the images,
+    the term), CheckpointError as `checkpoint.restore`, and ConfigError if there are no images or the batch cannot be shared.
     """
     if len(data) == 0:
         raise ConfigError(f"{name}: the training set has no images")
-    accelerator = options.accelerator
-    stream = options.stream or name
+    accelerator, stream = options.accelerator, options.stream or name
     torch.manual_seed(seed_of(options.seed, stream))
     if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
@@ -161,12 +149,12 @@ def train(
     average = None
     if schedule.ema:
         average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(schedule.ema), use_buffers=True)
-    start, last = 0, checkpoint.found(options.folder, name)
+    start, last = 0, checkpoint.checkpoints(options.folder, name)
     if options.resume and last:
         start = checkpoint.restore(last[-1], model, optimizer, average, key)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     log = Log(options, name, start)
-    hidden = None if accelerator.is_main_process else True
+    hidden = None if log.is_first else True
     progress = tqdm(total=schedule.steps, initial=start, desc=name, disable=hidden, leave=False)
     for step, batch in enumerate(batches(data, schedule, options, start), start):
         torch.manual_seed(seed_of(options.seed, stream, step, accelerator.process_index))
@@ -183,11 +171,10 @@ def train(
             average.update_parameters(model)
         log.add(step, optimizer.param_groups[0]["lr"], batch.image_ids, terms)
         progress.update()
-        finished = step + 1 == schedule.steps
-        due = (step + 1) % options.checkpoint_every == 0
+        finished, due = step + 1 == schedule.steps, (step + 1) % options.checkpoint_every == 0
         if finished or due or (step + 1) % options.log_every == 0:
             progress.set_postfix(loss=f"{log.flush():.3f}")
-        if not finished and due and accelerator.is_main_process:
+        if not finished and due and log.is_first:
             checkpoint.save(options.folder, name, step + 1, model, optimizer, average, key)
     progress.close()
     accelerator.free_memory()
@@ -217,11 +204,11 @@ class Log:
         names = list(self.rows[0][4])
         values = torch.stack([torch.stack([row[4][n].float() for n in names]) for row in self.rows]).tolist()
         for (step, _, _, image_ids, _), losses in zip(self.rows, values, strict=True):
-            bad = [f"{n}={v}" for n, v in zip(names, losses, strict=True) if not math.isfinite(v)]
+            bad = ", ".join(f"{n}={v}" for n, v in zip(names, losses, strict=True) if not math.isfinite(v))
             if bad:
+                advice = "nothing was saved after the last checkpoint. A lower learning rate, or a look at these images"
                 raise TrainingError(
-                    f"{self.name}: {', '.join(bad)} at step {step}, images {list(image_ids)}; nothing was saved after the "
-                    "last checkpoint. A lower learning rate, or a look at these images, usually helps"
+                    f"{self.name}: {bad} at step {step}, images {list(image_ids)}; {advice}, usually helps"
                 )
         if self.is_first:
             with self.path.open("a", newline="") as file:

@@ -22,12 +22,12 @@ from wsis.core.files import atomic, read_json, write_json
 from wsis.core.seeds import seed_of
 from wsis.core.types import Dataset
 from wsis.models.weights import shipped_sums
+from wsis.training.checkpoint import checkpoints
 from wsis.training.loop import LoopOptions, make_accelerator
 from wsis.training.stages import C, Method, MethodConfig, Report, Stage, Workspace, method_name
 from wsis.weak.sources import Data
 
-FROM_DATA = {"classes", "novel"}
-"""Settings that every run takes from its data."""
+FROM_DATA = {"classes", "novel"}  # settings that every run takes from its data
 
 
 def fit(
@@ -48,10 +48,8 @@ def fit(
     """Run the stages of a method that are not finished and return all reports by stage name.
 
     data: what the images are, in words that identify them ("world 600/200 at 96 px", a folder); part of every key. only:
-    names of stages to run (default all). resume: False starts again in a folder that holds a run.
-
-    Raises:
-        ConfigError: `out` holds a run with other settings, data or seed, or `only` names no stage.
+    names of stages to run (default all). resume: False starts again in a folder that holds a run. Raises ConfigError if
+    `out` holds a run with other settings, data or seed, or `only` names no stage.
     """
     cfg = cfg.for_classes(train.classes) if train.classes else cfg
     name, stages = method_name(method), method.stages(cfg)
@@ -64,8 +62,7 @@ def fit(
     if accelerator.is_main_process:
         _claim(out, name, cfg, data, seed, train, resume)
     accelerator.wait_for_everyone()
-    keys: dict[str, str] = {}
-    reports: dict[str, Report] = {}
+    keys, reports = {}, {}
     for stage in stages:
         keys[stage.name] = _key(stage, cfg, keys, name, data, seed)
         if not only or stage.name in only:
@@ -85,11 +82,8 @@ def chapter_run(
     folder = Path("../build/runs", fingerprint(cfg, opened.description, seed))
     if scale == "full" and (not only or "network" in only):
         launch(method, cfg, folder, data=data, scale=scale, seed=seed, device=device)
-    words, cache = opened.description, Path("../build/stages")
-    reports = fit(
-        method, cfg, opened.train, opened.val, folder, data=words, seed=seed, device=device, cache=cache, only=only
-    )
-    return reports, folder
+    options = {"seed": seed, "device": device, "cache": Path("../build/stages"), "only": only}
+    return fit(method, cfg, opened.train, opened.val, folder, data=opened.description, **options), folder
 
 
 def launch(
@@ -102,10 +96,11 @@ def launch(
     preset = flatten(method.FULL if scale == "full" else method.TINY)
     changes = {k: v for k, v in flatten(cfg).items() if k not in FROM_DATA and v != preset[k]}
     gpus = max(torch.cuda.device_count(), 1)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}"]
-    command += ["-m", "wsis", "train", method_name(method), "--resume"]
-    command += ["--data", data, "--scale", scale, "--seed", str(seed), "--device", device, "--out", str(out)]
-    command += [option(k, v) for k, v in changes.items()]
+    command = (
+        f"-m torch.distributed.run --standalone --nproc-per-node={gpus} -m wsis train {method_name(method)} --resume"
+    )
+    command = [sys.executable, *command.split(), "--data", data, "--scale", scale, "--seed", str(seed)]
+    command += ["--device", device, "--out", str(out), *(option(k, v) for k, v in changes.items())]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
@@ -123,9 +118,9 @@ def _key(stage: Stage, cfg: MethodConfig, keys: dict[str, str], name: str, data:
 
 def _run(stage: Stage, workspace: Workspace, cache: Path | None) -> Report:
     """Run one stage unless it, or a run that shares the cache, has finished it. The report marks the end."""
-    path = workspace.path(f"{stage.name}.report.json")
+    path, options = workspace.path(f"{stage.name}.report.json"), workspace.options
     stored = cache / f"{stage.name}-{workspace.key}" if cache else None
-    wait = workspace.options.accelerator.wait_for_everyone
+    wait = options.accelerator.wait_for_everyone
     if workspace.is_first and stored and not path.exists() and (stored / path.name).exists():
         shutil.copytree(stored, workspace.folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(path.name))
         shutil.copy2(stored / path.name, path)  # last, since it says that the rest is complete
@@ -133,14 +128,13 @@ def _run(stage: Stage, workspace: Workspace, cache: Path | None) -> Report:
     if path.exists() and read_json(path)["key"] == workspace.key:
         return read_json(path)
     began = time.perf_counter()
-    stream, options = stage.stream or stage.name, workspace.options
-    torch.manual_seed(seed_of(options.seed, stream))  # for the first weights of new layers
+    torch.manual_seed(seed_of(options.seed, stage.stream or stage.name))  # for the first weights of new layers
     figures = stage.run(replace(workspace, options=replace(options, stream=stage.stream)))
     wait()
     figures = {**figures, "key": workspace.key, "minutes": (time.perf_counter() - began) / 60}
     if workspace.is_first:
         write_json(path, figures, indent=2)
-        for checkpoint in workspace.folder.glob(f"{stage.name}-????????.safetensors"):
+        for checkpoint in checkpoints(workspace.folder, stage.name):
             checkpoint.unlink()
         if stored:
             _store(stage, workspace, stored)
@@ -153,10 +147,8 @@ def _store(stage: Stage, workspace: Workspace, stored: Path) -> None:
         temporary.mkdir(parents=True)
         for name in filter(None, (stage.artefact, f"{stage.name}.report.json", f"{stage.name}.csv")):
             source = workspace.path(name)
-            if source.is_dir():
-                shutil.copytree(source, temporary / name)
-            elif source.exists():
-                shutil.copy2(source, temporary / name)
+            if source.exists():
+                (shutil.copytree if source.is_dir() else shutil.copy2)(source, temporary / name)
 
 
 def _claim(out: Path, name: str, cfg: MethodConfig, data: str, seed: int, train: Dataset, resume: bool) -> None:
@@ -165,17 +157,14 @@ def _claim(out: Path, name: str, cfg: MethodConfig, data: str, seed: int, train:
     facts = {"method": name, "data": data, "seed": seed, "classes": train.classes, "settings": flatten(cfg)}
     if path.exists() and resume:
         stored, facts = read_json(path), json.loads(json.dumps(facts))
-        parts = [part for part in facts if stored.get(part) != facts[part]]
         before = stored.get("settings", {})
+        parts = ", ".join(part for part in facts if stored.get(part) != facts[part])
         wrong = sorted(k for k, v in facts["settings"].items() if before.get(k) != v)
         if parts:
-            raise ConfigError(
-                f"{out} holds a run that differs in {', '.join(parts)} {wrong or ''}; use another --out, or start it again "
-                "without --resume"
-            )
+            remedy = "use another --out, or start it again without --resume"
+            raise ConfigError(f"{out} holds a run that differs in {parts} {wrong or ''}; {remedy}")
         return
     if path.exists():
-        for file in [*out.glob("*.report.json"), *out.glob("*-????????.safetensors")]:
+        for file in [*out.glob("*.report.json"), *checkpoints(out, "*")]:
             file.unlink()
-    out.mkdir(parents=True, exist_ok=True)
     write_json(path, {**facts, "category_ids": train.category_ids, "version": __version__}, indent=2)

@@ -54,7 +54,7 @@ def learning_rate(schedule: Schedule, step: int) -> float:
 def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
     """Groups of one rate each: the pretrained `backbone` at `lr`, everything new at `new_lr * lr`.
 
-    With `layer_decay` the blocks of a transformer's backbone have less the deeper they lie below what is new.
+    With `layer_decay` the rate of a transformer's blocks falls with their depth below what is new.
     """
     blocks = max((_block(name) for name, _ in model.named_parameters()), default=0)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
@@ -75,8 +75,8 @@ def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimize
 
 def _block(name: str) -> int:
     """The block of a transformer's backbone that a parameter is of, from 1; 0 for patches, positions and other parameters."""
-    _, _, behind = name.partition("backbone.blocks.")
-    return 1 + int(behind.split(".")[0]) if behind else 0
+    rest = name.partition("backbone.blocks.")[2]
+    return 1 + int(rest.split(".")[0]) if rest else 0
 
 
 def _rate(name: str, blocks: int, schedule: Schedule) -> float:

@@ -1,6 +1,6 @@
 """What the four methods share beside the loop: their verbs, the stages of a run, and what most stages do."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any, Protocol, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
+from wsis.core.config import Settings
 from wsis.core.files import atomic
 from wsis.core.types import IGNORE, Batch, Dataset, Instances, Sample, Trace
 from wsis.data.coco_json import write_instances
@@ -28,36 +29,25 @@ Report = dict[str, Any]
 """Figures of a stage: plain values for JSON."""
 
 
-class MethodConfig(Protocol):
-    """What the settings of every method have in common."""
+class MethodConfig(Settings, Protocol):
+    """What the settings of every method have in common.
+
+    supervision: what the annotator gives. classes: C, without the background. clicks: the annotation of every object that
+    the method needs beside tags, None if tags are enough. image_side: pixels of a training image's side. for_classes: the
+    settings for data with the classes `names`. for_dry_run: the settings with weights that need no download, for random
+    images of any classes.
+    """
 
     @property
-    def supervision(self) -> str:
-        """What the annotator gives."""
-        ...
-
+    def supervision(self) -> str: ...
     @property
-    def classes(self) -> int:
-        """C, without the background."""
-        ...
-
+    def classes(self) -> int: ...
     @property
-    def clicks(self) -> Clicks | None:
-        """The annotation of every object that the method needs beside tags, None if tags are enough."""
-        ...
-
+    def clicks(self) -> Clicks | None: ...
     @property
-    def image_side(self) -> int:
-        """Pixels of a training image's side."""
-        ...
-
-    def for_classes(self, names: tuple[str, ...]) -> Self:
-        """These settings for data with the classes `names`."""
-        ...
-
-    def for_dry_run(self) -> Self:
-        """These settings with weights that need no download, for random images of any classes."""
-        ...
+    def image_side(self) -> int: ...
+    def for_classes(self, names: tuple[str, ...]) -> Self: ...
+    def for_dry_run(self) -> Self: ...
 
 
 C = TypeVar("C", bound=MethodConfig)
@@ -73,44 +63,33 @@ class Method(Protocol[C]):
     FULL: C
     TINY: C
 
-    def build(self, cfg: C) -> nn.Module:
-        """The networks, with pretrained weights where the settings ask for them."""
-        ...
+    # The networks, with pretrained weights where the settings ask for them.
+    def build(self, cfg: C) -> nn.Module: ...
 
-    def training_data(self, dataset: Dataset, cfg: C) -> TrainingData:
-        """What the network of the stage `network` is trained on: crops, pairs or whole images, augmented."""
-        ...
+    # What the network of the stage `network` is trained on: crops, pairs or whole images, augmented.
+    def training_data(self, dataset: Dataset, cfg: C) -> TrainingData: ...
 
-    def targets(self, model: Any, batch: Batch, cfg: C) -> Any:
-        """What `loss` compares with, from the weak labels of a batch of `training_data`; never None."""
-        ...
+    # What `loss` compares with, from the weak labels of a batch of `training_data`; never None.
+    def targets(self, model: Any, batch: Batch, cfg: C) -> Any: ...
 
-    def loss(self, model: Any, batch: Batch, targets: Any, cfg: C) -> dict[str, Tensor]:
-        """Named unweighted terms, and their weighted sum as `total`."""
-        ...
+    # Named unweighted terms, and their weighted sum as `total`.
+    def loss(self, model: Any, batch: Batch, targets: Any, cfg: C) -> dict[str, Tensor]: ...
 
-    def pseudo_labels(self, model: Any, batch: Batch, cfg: C) -> Labels:
-        """Labels of whole images from their weak labels, refined by a model where there is one.
+    # Labels of whole images from their weak labels, refined by a model where there is one. With clicks mask i belongs to
+    # click i; with one click per object it contains the clicked pixel.
+    def pseudo_labels(self, model: Any, batch: Batch, cfg: C) -> Labels: ...
 
-        With clicks mask i belongs to click i; with one click per object it contains the clicked pixel.
-        """
-        ...
+    # The intermediate tensors of `pseudo_labels`, for figures.
+    def explain(self, model: Any, batch: Batch, cfg: C) -> Trace: ...
 
-    def explain(self, model: Any, batch: Batch, cfg: C) -> Trace:
-        """The intermediate tensors of `pseudo_labels`, for figures."""
-        ...
+    # Without any label: images float32 [B, 3, H, W] in [0, 1] -> scored instances, or class maps.
+    def predict(self, model: Any, images: Tensor, cfg: C) -> Labels: ...
 
-    def predict(self, model: Any, images: Tensor, cfg: C) -> Labels:
-        """Without any label: images float32 [B, 3, H, W] in [0, 1] -> scored instances, or class maps."""
-        ...
+    # The trained networks of a run folder.
+    def restore(self, cfg: C, folder: Path) -> nn.Module: ...
 
-    def restore(self, cfg: C, folder: Path) -> nn.Module:
-        """The trained networks of a run folder."""
-        ...
-
-    def stages(self, cfg: C) -> "list[Stage]":
-        """The stages of a full run in order."""
-        ...
+    # The stages of a full run in order.
+    def stages(self, cfg: C) -> "list[Stage]": ...
 
 
 def method_name(method: Method) -> str:
@@ -161,10 +140,15 @@ class Workspace:
         self, name: str, model: nn.Module, loss: StepLoss, data: TrainingData, schedule: Schedule, *, save: bool = True
     ) -> nn.Module:
         """Train `model`, save it as `<name>.safetensors` if asked to, and return it in eval mode; errors as of `loop.train`."""
-        model = train(name, model, loss, data, schedule, self.options, self.key)
+        model = self.train_model(name, model, loss, data, schedule)
         if save:
             self.save(name, model)
         return model
+
+    def train_model(
+        self, name: str, model: nn.Module, loss: StepLoss, data: TrainingData, schedule: Schedule
+    ) -> nn.Module:
+        return train(name, model, loss, data, schedule, self.options, self.key)
 
     def save(self, name: str, model: nn.Module) -> None:
         if self.is_first:
@@ -206,29 +190,27 @@ def write_class_maps(
         for sample, class_map in zip(samples(workspace.train), maps, strict=True):
             class_map = class_map.to("cpu", torch.uint8)
             write_label_map(temporary / f"{Path(sample.file_name).stem}.png", class_map)
-            if sample.true_semantic is None:
-                known = False
-            else:
+            if sample.true_semantic is not None:
                 metric.update(torch.where(class_map == IGNORE, unlabeled, class_map), sample.true_semantic)
+            known &= sample.true_semantic is not None
     return metric if known else None
 
 
 def predictions(
     workspace: Workspace, predict: Callable[[Tensor], list[Instances]]
 ) -> tuple[list[Instances], list[Instances]] | None:
-    """What `predict` finds in each validation image [1, 3, H, W], and its true objects; None where these are not known."""
+    """What `predict` makes of each validation image [1, 3, H, W], and its true objects; None where these are not known."""
     truth = None if workspace.val is None else ground_truths(workspace.val)
-    if workspace.val is None or truth is None:
+    if truth is None:
         return None
     with torch.no_grad():
-        found = [predict(workspace.batch(sample).images)[0].to("cpu") for sample in samples(workspace.val)]
-    return found, truth
+        return [predict(workspace.batch(sample).images)[0].to("cpu") for sample in validation(workspace)], truth
 
 
 def validation(workspace: Workspace) -> Iterator[Sample]:
     return iter(()) if workspace.val is None else samples(workspace.val)
 
 
-def numbers(figures: dict[str, Any]) -> dict[str, float]:
+def numbers(figures: Mapping[str, object]) -> dict[str, float]:
     """The figures that are numbers, without NaN, as a report takes them."""
     return {name: value for name, value in figures.items() if isinstance(value, float) and value == value}
