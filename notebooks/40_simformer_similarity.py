@@ -270,12 +270,11 @@ viz.scrub(frames, [name for _, name in chosen], "pixel of")
 # %%
 alone = changed(cfg, **{"loss.distillation": 0.0})
 KINDS = {kind: changed(alone, **{"pairs.labeled": kind}) for kind in ("either", "both")}
-width, labels = cfg.decoder.width, torch.tensor(cfg.novel, device=where)
-simnets = torch.nn.ModuleDict({kind: SimNet(width) for kind in KINDS})
+simnets = torch.nn.ModuleDict({kind: SimNet(cfg.decoder.width) for kind in KINDS})
 
 
 def pair_loss(simnet, embeddings, batch, c):  # on pairs that are drawn for it
-    return similarity_loss(simnet.compare(embeddings, draw_pairs(batch, labels, c)))
+    return similarity_loss(simnet.compare(embeddings, draw_pairs(batch, c)))
 
 
 def step_loss(simnets, batch, step):  # of both, from the same pixels

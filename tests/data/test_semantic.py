@@ -201,7 +201,7 @@ def test_novel_classes_have_tags_and_no_masks():
     weak = with_base_masks(sample, (1,))
     assert weak.semantic_map.tolist() == [[255, 1, 255, 3, 255]]
     assert weak.tags.tolist() == [True, True, True]
-    assert with_base_masks(sample, (1,), "all").semantic_map.tolist() == [[255, 1, 2, 3, 255]]
+    assert with_base_masks(sample, ()).semantic_map.tolist() == [[255, 1, 2, 3, 255]]
     for lacking in ("true_semantic", "tags"):
         with pytest.raises(AnnotationError, match="image 1 has no"):
             with_base_masks(replace(sample, **{lacking: None}), (1,))

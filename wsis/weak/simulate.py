@@ -97,17 +97,16 @@ def with_extreme_points(sample: Sample) -> Sample:
     return replace(sample, extreme_points=extreme_points)
 
 
-def with_base_masks(sample: Sample, novel: Sequence[int], masks: Literal["base", "all"] = "base") -> Sample:
-    """Give the sample its true class map to learn from; novel classes and what has no class become 255, tags stay.
+def with_base_masks(sample: Sample, novel: Sequence[int]) -> Sample:
+    """Give the sample its true class map to learn from; `novel` labels 0..C-1 and what has no class become 255, tags stay.
 
-    novel: labels 0..C-1. masks: "all" keeps the novel classes (the oracle).
     Raises AnnotationError if the sample has no true class map or no tags.
     """
     if sample.true_semantic is None or sample.tags is None:
         lacking = "class map" if sample.true_semantic is None else "tags"
         raise AnnotationError(f"image {sample.image_id} has no {lacking} to learn from; give semantic/<split>")
     table = torch.arange(256, dtype=torch.uint8)
-    table[[BACKGROUND, *(label + 1 for label in novel if masks == "base")]] = IGNORE
+    table[[BACKGROUND, *(label + 1 for label in novel)]] = IGNORE
     return replace(sample, semantic_map=table[sample.true_semantic.long()])
 
 

@@ -14,7 +14,14 @@ from wsis.data.semantic import SemanticFolder, SemanticWorld
 from wsis.data.transforms import MEAN_COLOR, collate
 from wsis.data.world import World, WorldConfig
 from wsis.methods import simformer
-from wsis.methods.simformer.crops import SemanticAugment
+from wsis.methods.simformer.crops import random_crop
+
+FLIP = "wsis.methods.simformer.crops.FLIP"
+
+
+@pytest.fixture(autouse=True)
+def _never_flipped(monkeypatch):
+    monkeypatch.setattr(FLIP, 0.0)
 
 
 def image(class_map, tags=None, classes=3):
@@ -32,15 +39,16 @@ def image(class_map, tags=None, classes=3):
     )
 
 
-def crops(crop, short, long, flip=0.5, novel=(), masks="base", tag_scope="crop"):
+def crops(crop, short, long, novel=(), masks="base", tag_scope="crop"):
     """The augmentation of these settings."""
     size = {"size.crop": crop, "size.short": short, "size.long": long}
-    return SemanticAugment(changed(simformer.TINY, novel=novel, tag_scope=tag_scope, **size), masks, flip)
+    cfg = changed(simformer.TINY, novel=novel, masks=masks, tag_scope=tag_scope, **size)
+    return lambda sample, seed: random_crop(sample, seed, cfg)
 
 
 def still(**values):
-    """An augmentation without change of size, for images of 8 px on the shorter side."""
-    return crops(**{"crop": 8, "short": (8,), "long": 64, "flip": 0.0, **values})
+    """Crops without change of size, of images of 8 px on the shorter side."""
+    return crops(**{"crop": 8, "short": (8,), "long": 64, **values})
 
 
 def test_crop_is_a_part_of_the_image_and_of_its_map():
@@ -60,12 +68,13 @@ def test_crop_is_a_part_of_the_image_and_of_its_map():
     assert columns == {0, 1, 2}  # the pattern repeats after three columns
 
 
-def test_image_moves_with_its_map():
+def test_image_moves_with_its_map(monkeypatch):
     """Color encodes the class; colors are moved alike, so that one class keeps one color."""
     values = torch.ones(12, 30, dtype=torch.uint8)
     values[3:9, 4:20] = 2
     sample = replace(image(values), image=(values * 100).repeat(3, 1, 1))
-    augment = crops(crop=10, short=(12,), long=40, flip=0.5)
+    monkeypatch.setattr(FLIP, 0.5)
+    augment = crops(crop=10, short=(12,), long=40)
     for seed in range(20):
         crop = augment(sample, seed)
         found = [crop.image[:, crop.semantic_map == v] for v in (1, 2)]
@@ -73,9 +82,10 @@ def test_image_moves_with_its_map():
 
 
 @pytest.mark.parametrize("flip", [0.0, 1.0])
-def test_small_image_lies_in_the_upper_left_corner(flip):
+def test_small_image_lies_in_the_upper_left_corner(flip, monkeypatch):
+    monkeypatch.setattr(FLIP, flip)
     values = torch.tensor([[1, 2], [3, 3], [1, 1], [2, 2]]).repeat_interleave(2, 1)
-    crop = still(crop=9, short=(4,), flip=flip)(image(values), 3)
+    crop = still(crop=9, short=(4,))(image(values), 3)
     valid = torch.zeros(9, 9, dtype=torch.bool)
     valid[:4, :4] = True
     assert torch.equal(crop.valid, valid)
@@ -91,9 +101,10 @@ def test_short_side_is_one_of_the_given_and_the_long_one_bounded():
     assert sides == {(8, 16), (12, 24), (16, 32), (24, 48)}
 
 
-def test_flip_and_colors_change_with_the_seed():
+def test_flip_and_colors_change_with_the_seed(monkeypatch):
+    monkeypatch.setattr(FLIP, 0.5)
     values = torch.arange(1, 9).repeat(8, 1)
-    crops = [still(flip=0.5)(image(values, [True] * 8), seed) for seed in range(12)]
+    crops = [still()(image(values, [True] * 8), seed) for seed in range(12)]
     assert {c.semantic_map[0, 0].item() for c in crops} == {1, 8}
     assert len({c.image.sum().item() for c in crops}) > 6
 
@@ -152,14 +163,13 @@ def test_image_without_a_class_is_made_to_fit():
     assert crop.valid[:4].all() and not crop.valid[4:].any() and not crop.tags.any()
 
 
-def test_given_maps_are_learnt_from_without_the_truth():
-    given = torch.full((8, 8), 2, dtype=torch.uint8)
-    given[0] = 0
-    sample = replace(image(torch.full((8, 8), 1)), semantic_map=given)
-    crop = still(masks="given")(sample, 0)
+def test_the_oracle_has_masks_and_tags_of_novel_classes():
+    values = torch.full((8, 8), 2, dtype=torch.uint8)
+    values[0] = 0
+    crop = still(masks="all", novel=(1,), tag_scope="image")(image(values, tags=[True, True, False]), 0)
     assert set(crop.semantic_map.unique().tolist()) == {2, 255} and crop.tags.tolist() == [False, True, False]
     with pytest.raises(AnnotationError, match="no class map"):
-        still(masks="given")(image(torch.ones(8, 8)), 0)
+        still(masks="all")(replace(image(values), true_semantic=None), 0)
 
 
 def test_crops_carry_no_truth_and_form_a_batch():

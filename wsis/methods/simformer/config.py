@@ -106,6 +106,11 @@ class SimFormerConfig:
         return "class_maps"
 
     @property
+    def unmasked(self) -> tuple[int, ...]:
+        """The classes with tags only."""
+        return self.novel if self.masks == "base" else ()
+
+    @property
     def uses_pairs(self) -> bool:
         """Whether there is a SimNet."""
         return self.masks == "base" and self.pairs.mode != "basic"

@@ -43,14 +43,12 @@ def find_targets(maps: Tensor, tags: Tensor, novel: Sequence[int]) -> Targets:
     maps: long [B, H, W]; 0, 255 and novel classes in them are no targets, nor is a base class that is tagged only. tags: bool
     [B, K]. novel: labels; none where all classes have masks. This waits once for the device.
     """
-    images, classes = tags.shape
-    in_map = torch.zeros(images, MAP_VALUES, dtype=torch.bool, device=maps.device)
-    in_map.scatter_(1, maps.flatten(1), True)
-    in_map, tagged = torch.stack([in_map[:, 1 : classes + 1], tags.bool()]).cpu().unbind()
-    is_novel = torch.zeros(classes, dtype=torch.bool)
+    is_novel = torch.zeros(tags.shape[1], dtype=torch.bool)
     is_novel[list(novel)] = True
-    with_mask, without = in_map & ~is_novel, tagged & is_novel
-    targets = with_mask | without
+    in_map = torch.zeros(len(maps), MAP_VALUES, dtype=torch.bool, device=maps.device).scatter_(1, maps.flatten(1), True)
+    in_map, tagged = torch.stack([in_map[:, 1 : len(is_novel) + 1], tags.bool()]).cpu().unbind()
+    with_mask = in_map & ~is_novel
+    targets = with_mask | tagged & is_novel
     count = max(int(targets.sum(1).max()), 1)
     order = (2 - targets.int() - with_mask.int()).argsort(dim=1, stable=True)[:, :count]
     has_mask, present = with_mask.gather(1, order), targets.gather(1, order)
@@ -92,13 +90,11 @@ def class_scores(network: MaskFormer, images: Tensor, cfg: SimFormerConfig) -> T
 def best_classes(network: MaskFormer, images: Tensor, cfg: SimFormerConfig) -> Tensor:
     """The class of each pixel with the best score, long [B, H, W] of 1..K; to save memory, a few classes are held at a time."""
     size = short_side((images.shape[2], images.shape[3]), cfg.size.test_short, cfg.size.test_long)
-    small = _small_scores(network, images, size)
-    highest = small.new_full((len(images), *images.shape[2:]), -torch.inf)
+    highest = images.new_full((len(images), *images.shape[2:]), -torch.inf)
     best = torch.zeros_like(highest, dtype=torch.long)
-    for first in range(0, small.shape[1], CLASSES_AT_ONCE):
-        part = small[:, first : first + CLASSES_AT_ONCE]
-        value, label = interpolate(part, highest.shape[1:], mode="bilinear", align_corners=False).max(1)
-        best = torch.where(value > highest, label + first + 1, best)
+    for first, part in enumerate(_small_scores(network, images, size).split(CLASSES_AT_ONCE, 1)):
+        value, label = interpolate(part, images.shape[2:], mode="bilinear", align_corners=False).max(1)
+        best = torch.where(value > highest, label + first * CLASSES_AT_ONCE + 1, best)
         highest = torch.maximum(value, highest)
     return best
 
@@ -121,9 +117,8 @@ def pseudo_maps(scores: Tensor, known: Tensor, tags: Tensor, cfg: SimFormerConfi
     """
     if cfg.pseudo.present_only:
         scores = scores.masked_fill(~tags[:, :, None, None], -torch.inf)
-    novel = torch.zeros(scores.shape[1], dtype=torch.bool, device=scores.device)
-    novel[list(cfg.novel)] = True
-    best = scores.argmax(1)
+    best, novel = scores.argmax(1), torch.zeros_like(tags)
+    novel[:, list(cfg.novel)] = True
     is_tagged = (tags & novel).gather(1, best.flatten(1)).view_as(best)
     is_base = (known != BACKGROUND) & (known != IGNORE)
     return torch.where(is_base, known, torch.where(is_tagged, best + 1, IGNORE))

@@ -4,7 +4,7 @@
     official code                complement_loss, similarity_loss, distillation_loss
 
 Shapes are those of `Outputs`, `Targets` and `PixelPairs`; `matched` is the result of `match`. The losses of proposals are sums
-over the layers, those of pairs are of the last one. All are unweighted, and computed in fp32 under autocast too.
+over the layers, those of pairs are of the last one. All are unweighted, and in fp32 even under autocast.
 """
 
 from collections.abc import Iterator
@@ -61,25 +61,24 @@ def mask_costs(logits: Tensor, target: Tensor, cfg: LossConfig) -> Tensor:
 def match(logits: Tensor, masks: Tensor, targets: Targets, weights: LossConfig) -> Tensor:
     """The query of each target, long [L, B, T], -1 where the target is not present; no query has two.
 
-    The cost is minus the probability of the class, plus the weighted `mask_costs` at stride 4. A known mask that vanishes
-    there keeps its column. Raises ConfigError for more targets than queries, and TrainingError for a cost that is not finite.
+    The cost is minus the probability of the class, plus the weighted `mask_costs` at stride 4 of known masks, also of one that
+    vanishes there. Raises ConfigError for more targets than queries, and TrainingError for a cost that is not finite.
     """
-    layers, images, queries = logits.shape[:3]
-    labels = targets.labels[None, :, None].expand(layers, -1, queries, -1)
-    cost = -logits.float().softmax(-1).gather(3, labels)
+    labels = targets.labels[:, None].expand(*logits.shape[:3], -1)
     small = interpolate(targets.masks, masks.shape[-2:], mode="nearest").flatten(2)
     with torch.autocast(masks.device.type, enabled=False):
         # Layer by layer, since all at once would take many times the memory, and longer.
         costs = torch.stack([mask_costs(layer.float().flatten(2), small, weights) for layer in masks])
-    cost = cost + (weights.matching * targets.has_mask)[:, None] * costs
-    present = targets.present.expand(layers, -1, -1)
-    return assign(cost.flatten(0, 1), present.flatten(0, 1)).unflatten(0, (layers, images))
+    known = (weights.matching * targets.has_mask)[:, None]
+    cost = known * costs - logits.float().softmax(-1).gather(3, labels)
+    present = targets.present.expand(len(logits), -1, -1)
+    return assign(cost.flatten(0, 1), present.flatten(0, 1)).view_as(present)
 
 
 def class_loss(logits: Tensor, matched: Tensor, targets: Targets, cfg: LossConfig) -> Tensor:
     """Weighted mean of the cross entropy of all queries; the unmatched ones should be no object (`cfg.no_object`)."""
-    layers, images, queries, outputs = logits.shape
-    target = matched.new_full((layers, images, queries + 1), outputs - 1)  # one more, for targets that are not present
+    *sizes, queries, outputs = logits.shape
+    target = matched.new_full((*sizes, queries + 1), outputs - 1)  # one more, for targets that are not present
     place = torch.where(targets.present, matched, queries)
     target = target.scatter(2, place, targets.labels.expand_as(matched))[..., :queries]
     each = -logits.float().log_softmax(-1).gather(3, target[..., None])[..., 0]
@@ -114,17 +113,16 @@ def complement_loss(
     no class at all need not be novel. The loss is the mean over images with a novel class and a pixel that base masks leave.
     ignored: the fraction of these pixels where the floor wins, mean over the layers.
     """
-    images, count = targets.labels.shape
     loss, ignored = masks.new_zeros(2, dtype=torch.float32).unbind()
     if not len(targets.unmasked):
         return loss, ignored
-    row = targets.unmasked // count
+    image = targets.unmasked // targets.labels.shape[1]
     left = valid & (targets.masks.amax(1) == 0)
-    counted = torch.zeros_like(left[:, 0, 0]).index_fill(0, row, True) & left.flatten(1).any(1)
+    counted = torch.zeros_like(left[:, 0, 0]).index_fill(0, image, True) & left.flatten(1).any(1)
     target, counted_pixels = left.flatten(1).float(), left & counted[:, None, None]
     floor = torch.full(left.shape, cfg.complement_floor, device=masks.device)
     for logits in matched_masks(masks, matched, targets.unmasked, left.shape[1:]):
-        union = floor.scatter_reduce(0, row[:, None, None].expand_as(logits), logits, "amax")
+        union = floor.scatter_reduce(0, image[:, None, None].expand_as(logits), logits, "amax")
         rows = union.flatten(1)
         each = cfg.focal * focal(rows, target) + cfg.dice * dice(rows.sigmoid(), target)
         loss = loss + (each * counted).sum() / (counted.sum() + 1e-5)
@@ -135,9 +133,9 @@ def complement_loss(
 
 def similarity_loss(comparison: Comparison) -> Tensor:
     """Balanced cross entropy of SimNet's logits over the pairs that have a target."""
-    same, counted = comparison.pairs.same.float(), comparison.pairs.counted
-    each = binary_cross_entropy_with_logits(comparison.logits, same, comparison.weights, reduction="none")
-    return _mean(each, counted)
+    pairs, logits, weights, _ = comparison
+    each = binary_cross_entropy_with_logits(logits, pairs.same.float(), weights, reduction="none")
+    return _mean(each, pairs.counted)
 
 
 def distillation_loss(outputs: Outputs, comparison: Comparison, cfg: PairConfig) -> Tensor:

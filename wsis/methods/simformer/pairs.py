@@ -38,7 +38,7 @@ class PixelPairs(NamedTuple):
     distilled: Tensor | None = None
 
 
-def draw_pairs(batch: Batch, novel: Tensor, cfg: SimFormerConfig) -> PixelPairs:
+def draw_pairs(batch: Batch, cfg: SimFormerConfig) -> PixelPairs:
     """Draw the pixels at stride 4 at which images are compared; what is of no base class in their maps is unlabeled.
 
     The distillation counts pairs of images that share a novel tag and have two unlabeled pixels or more each. Raises
@@ -47,6 +47,7 @@ def draw_pairs(batch: Batch, novel: Tensor, cfg: SimFormerConfig) -> PixelPairs:
     assert batch.semantic_maps is not None and batch.tags is not None
     if len(batch.images) % 2:
         raise ValueError(f"{len(batch.images)} images do not make pairs")
+    novel = torch.tensor(cfg.novel, dtype=torch.long).to(batch.images.device, non_blocking=True)
     maps, valid = (x[:, :: STRIDES[0], :: STRIDES[0]].flatten(1) for x in (batch.semantic_maps, batch.valid))
     base, rest = regions(maps, valid, base_values(batch.tags.shape[1], novel))
     points = sample_mixed(maps, valid, base, cfg.pairs.points)

@@ -5,16 +5,16 @@
 With `final.steps=0` the first network is evaluated. Reports compare with the ground truth; no loss reads it.
 """
 
+from dataclasses import replace
+
 from torch import Tensor, nn
 
 from wsis.core.errors import DataError
-from wsis.core.types import Batch
-from wsis.data.wrappers import WithPseudoLabels, samples
+from wsis.core.types import Batch, Dataset
+from wsis.data.wrappers import Mapped, WithPseudoLabels, samples
 from wsis.evaluation.semantic import MeanIoU, grouped_iou
 from wsis.methods.simformer import verbs
 from wsis.methods.simformer.config import SimFormerConfig
-from wsis.methods.simformer.crops import SemanticAugment
-from wsis.training.loop import TrainingData
 from wsis.training.schedule import Schedule
 from wsis.training.stages import Report, Stage, Workspace, first_process, numbers, validation, write_class_maps
 from wsis.weak.simulate import with_base_masks
@@ -38,7 +38,7 @@ def stages(cfg: SimFormerConfig) -> list[Stage]:
 def train_network(workspace: Workspace) -> Report:
     """MaskFormer with SimNet where pairs teach; the oracle with the true masks of all classes."""
     cfg: SimFormerConfig = workspace.cfg
-    return _fit(workspace, "network", cfg, verbs.training_data(workspace.train, cfg), cfg.network)
+    return _fit(workspace, "network", cfg, workspace.train, cfg.network)
 
 
 @first_process
@@ -46,7 +46,7 @@ def make_labels(workspace: Workspace) -> Report:
     """Class maps of the training images, true base and predicted novel classes; IoU with the ground truth."""
     cfg: SimFormerConfig = workspace.cfg
     model = verbs.load_network(cfg, workspace.path(NETWORK)).to(workspace.device).eval()
-    given = (with_base_masks(sample, cfg.novel, cfg.masks) for sample in samples(workspace.train))
+    given = (with_base_masks(sample, cfg.unmasked) for sample in samples(workspace.train))
     maps = (verbs.pseudo_labels(model, workspace.batch(sample), cfg)[0] for sample in given)
     metric = write_class_maps(workspace, MAPS, maps)
     return {} if metric is None else numbers(grouped_iou(metric, cfg.novel))
@@ -54,9 +54,9 @@ def make_labels(workspace: Workspace) -> Report:
 
 def train_final(workspace: Workspace) -> Report:
     """A plain MaskFormer from the start, on the class maps that the first network made."""
-    cfg = verbs.plain(workspace.cfg)
-    maps = WithPseudoLabels(workspace.train, workspace.path(MAPS))
-    return _fit(workspace, "final", cfg, TrainingData(dataset=maps, augment=SemanticAugment(cfg, "given")), cfg.final)
+    cfg, maps = verbs.plain(workspace.cfg), WithPseudoLabels(workspace.train, workspace.path(MAPS))
+    dataset = Mapped(maps, lambda sample: replace(sample, true_semantic=sample.semantic_map))  # in place of the truth
+    return _fit(workspace, "final", cfg, dataset, cfg.final)
 
 
 @first_process
@@ -74,9 +74,9 @@ def evaluate(workspace: Workspace) -> Report:
     return numbers(grouped_iou(metric, cfg.novel))
 
 
-def _fit(workspace: Workspace, name: str, cfg: SimFormerConfig, data: TrainingData, schedule: Schedule) -> Report:
+def _fit(workspace: Workspace, name: str, cfg: SimFormerConfig, dataset: Dataset, schedule: Schedule) -> Report:
     def step_loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
         return verbs.loss(network, batch, verbs.targets(network, batch, cfg), cfg)
 
-    workspace.fit(name, verbs.build(cfg), step_loss, data, schedule)
+    workspace.fit(name, verbs.build(cfg), step_loss, verbs.training_data(dataset, cfg), schedule)
     return {}

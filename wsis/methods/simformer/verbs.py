@@ -3,7 +3,6 @@
 from functools import partial
 from pathlib import Path
 
-import torch
 from jaxtyping import Float, Int64
 from timm.layers.norm_act import freeze_batch_norm_2d
 from torch import Tensor, nn
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from wsis.core.config import changed
 from wsis.core.types import Batch, Dataset, Trace
 from wsis.methods.simformer.config import SimFormerConfig
-from wsis.methods.simformer.crops import SemanticAugment
+from wsis.methods.simformer.crops import random_crop
 from wsis.methods.simformer.labels import Targets, best_classes, class_scores, find_targets, pseudo_maps
 from wsis.methods.simformer.model import SimFormer
 from wsis.methods.simformer.objective import objective
@@ -27,7 +26,7 @@ def build(cfg: SimFormerConfig) -> SimFormer:
 
 
 def plain(cfg: SimFormerConfig) -> SimFormerConfig:
-    """`cfg` as MaskFormer itself, which is the second network: every class has masks, and nothing else teaches."""
+    """`cfg` as MaskFormer itself, which is the second network: every class has masks, and there is no other loss."""
     return changed(cfg, masks="all")
 
 
@@ -49,7 +48,7 @@ def restore(cfg: SimFormerConfig, folder: Path) -> SimFormer:
 def training_data(dataset: Dataset, cfg: SimFormerConfig) -> TrainingData:
     """Random crops; with pairs of images each is followed by another crop of itself, or by one of its partner."""
     # The annotator of a crop tags what it shows, as in the release: the tags are read from the true class map.
-    data = partial(TrainingData, dataset=dataset, augment=SemanticAugment(cfg, cfg.masks), annotates=True)
+    data = partial(TrainingData, dataset=dataset, augment=partial(random_crop, cfg=cfg), annotates=True)
     if not cfg.uses_pairs:
         return data()
     if cfg.pairs.mode == "self":
@@ -59,7 +58,7 @@ def training_data(dataset: Dataset, cfg: SimFormerConfig) -> TrainingData:
 
 def targets(model: nn.Module, batch: Batch, cfg: SimFormerConfig) -> Targets:
     """The classes of each image with their masks, of novel classes without; the batch has to have class maps and tags."""
-    return find_targets(*_annotations(batch), cfg.novel if cfg.masks == "base" else ())
+    return find_targets(*_annotations(batch), cfg.unmasked)
 
 
 def loss(model: nn.Module, batch: Batch, targets: Targets, cfg: SimFormerConfig) -> dict[str, Tensor]:
@@ -68,10 +67,8 @@ def loss(model: nn.Module, batch: Batch, targets: Targets, cfg: SimFormerConfig)
     Raises ValueError where sides are no multiples of 32 or the number of images to pair is odd, and ConfigError where an image
     has more classes than there are queries.
     """
-    if not cfg.uses_pairs:
-        return objective(model(batch.images), targets, batch.valid, cfg)
-    novel = torch.tensor(cfg.novel, dtype=torch.long).to(batch.images.device, non_blocking=True)
-    return objective(model(batch.images, partial(draw_pairs, batch, novel, cfg)), targets, batch.valid, cfg)
+    draw = partial(draw_pairs, batch, cfg) if cfg.uses_pairs else None
+    return objective(model(batch.images, draw), targets, batch.valid, cfg)
 
 
 def pseudo_labels(model: SimFormer | None, batch: Batch, cfg: SimFormerConfig) -> Int64[Tensor, "B H W"]:
@@ -82,10 +79,8 @@ def pseudo_labels(model: SimFormer | None, batch: Batch, cfg: SimFormerConfig) -
 
 def explain(model: SimFormer | None, batch: Batch, cfg: SimFormerConfig) -> Trace:
     """The `known` class maps, and with a model the `scores` [B, K, H, W] of all classes."""
-    known, _ = _annotations(batch)
-    return Trace(
-        {"known": known} | ({} if model is None else {"scores": class_scores(model.network, batch.images, cfg)})
-    )
+    known = {"known": _annotations(batch)[0]}
+    return Trace(known if model is None else known | {"scores": class_scores(model.network, batch.images, cfg)})
 
 
 def predict(model: SimFormer, images: Float[Tensor, "B 3 H W"], cfg: SimFormerConfig) -> Int64[Tensor, "B H W"]:
