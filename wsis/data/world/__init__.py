@@ -10,6 +10,7 @@ from numpy.random import default_rng
 
 from wsis.core.errors import ConfigError
 from wsis.core.types import Instances, Sample
+from wsis.data.masks import tags_from_labels
 from wsis.data.world.config import WorldConfig
 from wsis.data.world.drawings import CLASSES
 from wsis.data.world.ground import STUFF
@@ -50,16 +51,9 @@ class World:
         return draw(plan_scene(rng, self.config, self.classes), self.config, self.classes)
 
     def __getitem__(self, index: int) -> Sample:
-        scene = self.scene(index)
-        tags = torch.zeros(len(self.classes), dtype=torch.bool)
-        tags[scene.labels] = True
+        scene, name = self.scene(index), f"{self.split}_{index:06d}.png"
+        tags = tags_from_labels(scene.labels, len(self.classes))
         image_id = SPLITS.index(self.split) * _IDS_PER_SPLIT + index + 1
         ids = 1000 * image_id + torch.arange(1, len(scene.labels) + 1)  # an image has far fewer objects
-        return Sample(
-            image=scene.image,
-            image_id=image_id,
-            file_name=f"{self.split}_{index:06d}.png",
-            tags=tags,
-            truth=Instances.make(scene.masks, scene.labels, ids=ids),
-            true_semantic=scene.object_class_map,
-        )
+        known = {"truth": Instances.make(scene.masks, scene.labels, ids=ids), "true_semantic": scene.object_class_map}
+        return Sample(image=scene.image, image_id=image_id, file_name=name, tags=tags, **known)

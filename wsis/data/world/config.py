@@ -11,17 +11,12 @@ from wsis.data.world.drawings import CLASSES
 class WorldConfig:
     """Size and difficulty of the embedded world.
 
-    size: side of the square images, pixels. objects: fewest and most objects planned per image.
-    object_size: range of an object's longest side, fraction of the image's.
-    contact, occlusion, camouflage: probabilities that an object gets a touching neighbor of its class, is cut through by
-    a post, a beam or reeds, takes the color of the ground behind it.
-    nested: probability that a small object of the same class stands inside an object's box.
-    context: probability that an object keeps to its habitat (fish in water) instead of standing anywhere.
-    texture: strength of surfaces and coats, 0 (flat color) to 1.
-    classes: the objects that appear, a subset of `CLASSES` in the order of their labels; None for all.
-
-    Raises:
-        ConfigError: a value is out of range or a class is unknown.
+    size: side of the square images, pixels. objects: fewest and most objects planned per image. object_size: range of an
+    object's longest side, fraction of the image's. contact, occlusion, nested, camouflage, context: probabilities that an
+    object gets a touching neighbor of its class; is cut through by a post, a fence or reeds; has a small object of its
+    class inside its box; takes the color of the ground behind it; keeps to its habitat (fish in water). texture: strength
+    of surfaces and coats, 0 (flat color) to 1. classes: the objects that appear, a subset of `CLASSES` in the order of
+    their labels; None for all. Raises ConfigError if a value is out of range or a class is unknown.
     """
 
     size: int = ours(128, why="objects keep their parts, two cores draw 300 a second", unit="px", scales=True)

@@ -13,8 +13,6 @@ from numpy.random import Generator, default_rng
 
 Array = np.ndarray
 Tone = Callable[[Array], Array]
-"""Weights [n, n] in about [0, 1] -> colors [3, n, n] from the dark to the light tone of a surface."""
-
 _EDGE = 0.045  # height of the shadow that a nearer layer casts on the one behind, in fractions of the image
 
 
@@ -68,6 +66,10 @@ def _cover(image: Array, color: str, alpha: Array) -> Array:
     return image + (percents(color)[0, :, None, None] - image) * alpha
 
 
+# A surface paints n x n pixels with random numbers and a function `tone`: weights [n, n] in about [0, 1] -> colors [3, n, n]
+# from its dark to its light tone.
+
+
 def sky(rng: Generator, n: int, tone: Tone) -> Array:
     """Day, dawn or dusk, with clouds and sometimes a low sun."""
     x, y = axes(n)
@@ -75,8 +77,8 @@ def sky(rng: Generator, n: int, tone: Tone) -> Array:
     sun_x, sun_y, radius = rng.uniform(0.1, 0.9), rng.uniform(0.08, 0.3), rng.uniform(0.04, 0.07)
     if rng.random() < 0.5:
         distance = np.sqrt((x - sun_x) ** 2 + (y - sun_y) ** 2)
-        glow = 0.35 * np.exp(-7 * distance) + 0.65 * _smoothstep(radius + 0.008, radius - 0.008, distance)
-        image = _cover(image, "100 93 68", glow)
+        disc = _smoothstep(radius + 0.008, radius - 0.008, distance)
+        image = _cover(image, "100 93 68", 0.35 * np.exp(-7 * distance) + 0.65 * disc)
     puff = noise(rng, n, 9, 4) + 0.5 * noise(rng, n, 22, 11)
     cloud = 0.85 * _smoothstep(0.1, 0.45, puff) * (0.82 + 0.18 * _smoothstep(0.8, 0.1, puff))
     return _cover(image, "100 98 95", cloud)
@@ -168,19 +170,19 @@ def wood(rng: Generator, n: int, tone: Tone) -> Array:
     return image if rng.random() < 0.5 else image.swapaxes(1, 2)
 
 
-SURFACES = {f.__name__: f for f in (sky, grass, water, sand, snow, rock, brick, wood)}
-STUFF = tuple(SURFACES)
-# Pairs of a dark and a light tone (of the sky: its top and its horizon), in percent of RGB; a surface draws one pair
-TONES = {
-    "sky": "36 62 86  82 92 96 | 45 50 76  98 80 66 | 30 62 70  96 92 74 | 25 30 52  82 62 70",
-    "grass": "22 44 16  60 76 30 | 30 44 14  78 78 34 | 14 40 28  50 74 46",
-    "water": "10 36 56  45 74 84 |  8 42 46  50 82 76 | 20 30 50  66 72 84",
-    "sand": "74 58 36  98 88 66 | 70 50 38  96 80 64 | 72 64 44  95 92 74",
-    "snow": "66 76 88  98 99 100 | 74 72 86  100 97 96 | 66 80 82  96 100 99",
-    "rock": "30 30 34  74 72 70 | 36 28 24  80 68 56 | 28 32 38  66 72 76",
-    "brick": "50 20 16  82 46 34 | 52 42 36  88 78 68 | 40 30 34  72 56 56",
-    "wood": "42 26 14  78 56 34 | 56 40 26  90 76 56 | 36 30 28  68 62 56",
+# With pairs of a dark and a light tone (of the sky: its top and its horizon), in percent of RGB; a surface draws one pair
+SURFACES = {
+    "sky": (sky, "36 62 86  82 92 96 | 45 50 76  98 80 66 | 30 62 70  96 92 74 | 25 30 52  82 62 70"),
+    "grass": (grass, "22 44 16  60 76 30 | 30 44 14  78 78 34 | 14 40 28  50 74 46"),
+    "water": (water, "10 36 56  45 74 84 |  8 42 46  50 82 76 | 20 30 50  66 72 84"),
+    "sand": (sand, "74 58 36  98 88 66 | 70 50 38  96 80 64 | 72 64 44  95 92 74"),
+    "snow": (snow, "66 76 88  98 99 100 | 74 72 86  100 97 96 | 66 80 82  96 100 99"),
+    "rock": (rock, "30 30 34  74 72 70 | 36 28 24  80 68 56 | 28 32 38  66 72 76"),
+    "brick": (brick, "50 20 16  82 46 34 | 52 42 36  88 78 68 | 40 30 34  72 56 56"),
+    "wood": (wood, "42 26 14  78 56 34 | 56 40 26  90 76 56 | 36 30 28  68 62 56"),
 }
+STUFF = tuple(SURFACES)
+GROUNDS = ("grass", "sand", "water", "snow", "rock", "wood", "brick")
 
 
 class Layout(NamedTuple):
@@ -202,7 +204,7 @@ def plan_layout(rng: Generator) -> Layout:
     backdrop = "sky" if outdoors else ("brick", "wood", "rock")[rng.integers(3)]
     layers = int(rng.integers(1, 4)) if outdoors else 1
     has_patch = rng.random() < (0.3 if layers < 3 else 0.0)
-    grounds = [g for g in ("grass", "sand", "water", "snow", "rock", "wood", "brick") if g != backdrop]
+    grounds = [g for g in GROUNDS if g != backdrop]
     names = [backdrop, *(grounds[k] for k in rng.permutation(len(grounds))[: layers + has_patch])]
     first, last = rng.uniform(0.22, 0.5), rng.uniform(0.6, 0.78)
     edges = []
@@ -241,10 +243,10 @@ def paint(layout: Layout, n: int, texture: float) -> tuple[Array, Array]:
     """Paint the empty stage: float32 [3, n, n], and the region of each pixel, int64 [n, n]; `texture` is in [0, 1]."""
 
     def surface(region: int) -> Array:
-        name, rng = STUFF[layout.stuff[region]], default_rng(layout.seeds[region])
-        pairs = percents(TONES[name]).reshape(-1, 2, 3, 1, 1)
+        (draw, tones), rng = SURFACES[STUFF[layout.stuff[region]]], default_rng(layout.seeds[region])
+        pairs = percents(tones).reshape(-1, 2, 3, 1, 1)
         dark, light = pairs[rng.integers(len(pairs))]
-        painted = SURFACES[name](rng, n, lambda f: dark + (light - dark) * f)
+        painted = draw(rng, n, lambda f: dark + (light - dark) * f)
         mean = painted.mean((1, 2), keepdims=True)
         return painted if texture == 1 else mean + texture * (painted - mean)
 

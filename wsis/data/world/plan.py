@@ -97,31 +97,27 @@ class _Casting:
 
     def group(self, label: int, others: list[Actor], room: int) -> list[Actor]:
         """Cast one object and what belongs to it: a small one in its box, a touching neighbor, an occluder."""
-        rng, config = self.rng, self.config
+        rng, config, (low, high) = self.rng, self.config, self.config.object_size
         has_small, has_neighbor, is_cut = rng.random(3) < (config.nested, config.contact, config.occlusion)
-        low, high = config.object_size
+        has_small &= room > 1
         size = low * (high / low) ** rng.random()
-        if has_small and room > 1:
-            size = max(size, 0.8 * high)
-        first = self.placed(self.actor(label, size), others)
-        group = [first]
-        if has_small and room > 1:
-            group.append(self.nested(first))
+        first = self.placed(self.actor(label, max(size, 0.8 * high) if has_small else size), others)
+        group = [first, self.nested(first)] if has_small else [first]
         if has_neighbor and room > len(group):
             group.append(self.neighbor(first, len(others)))
         return [*group, self.occluder(first)] if is_cut else group
 
     def actor(self, label: int, size: float) -> Actor:
         """Make an object of the class in a fresh pose and costume, not placed yet."""
-        rng, name = self.rng, self.classes[label]
-        parts = DRAWINGS[name](rng)
+        rng, name, texture = self.rng, self.classes[label], self.config.texture
+        parts = list(DRAWINGS[name](rng))
         pose = posed(parts, rng.uniform(-1, 1) * MAX_TURN.get(name, 0.15), bool(rng.random() < 0.5))
         colors = TINT_COLORS.copy()
         colors[[0, 2, 3]] = PALETTE[rng.permutation(len(PALETTE))[:3]] * rng.uniform(0.88, 1.08, (3, 1))
         colors[TINTS.index("coat")] = colors[TINTS.index("main")]
         pattern = PATTERNS[rng.integers(len(PATTERNS))]
         phase = rng.uniform(7, 13), rng.uniform(0, np.pi), rng.uniform(0, 6)
-        costume = Costume(colors, pattern, phase, strength=0.85 * self.config.texture)
+        costume = Costume(colors, pattern, phase, strength=0.85 * texture)
         is_camouflaged = bool(rng.random() < self.config.camouflage)
         return Actor(label, parts, costume, pose._replace(scale=size / pose.size), 0.0, is_camouflaged)
 
@@ -154,9 +150,8 @@ class _Casting:
         actor = self.actor(host.label, float(np.clip(pose.size * rng.uniform(0.75, 1.1), *self.config.object_size)))
         if rng.random() < 0.5:
             actor = actor._replace(costume=host.costume, is_camouflaged=host.is_camouflaged)
-        half = actor.pose.half
+        half, towards_middle = actor.pose.half, 1 if pose.x < 0.5 else -1
         foot = pose.y + pose.half[1] + rng.uniform(-0.2, 0.2) * half[1]
-        towards_middle = 1 if pose.x < 0.5 else -1
         x = pose.x + towards_middle * (half[0] + pose.half[0])
         return actor.at(x, foot - half[1], foot)._replace(touches=index)
 
@@ -166,15 +161,11 @@ class _Casting:
         unit = float(half.max())
         x, y = host.pose.x + rng.uniform(-0.15, 0.15) * half[0], host.pose.y
         column, row = (min(max(int(v * size), 0), size - 1) for v in (x, y + 1.2 * half[1]))
-        flies = self.where[row, column] == 0
-        if flies:
-            stuff, draw = "wood", post
-        elif half[1] > 1.3 * half[0]:  # what is narrow is cut across
-            stuff, draw = "wood", fence
-        else:
+        flies, (wide, tall) = self.where[row, column] == 0, half / unit
+        stuff, draw = "wood", post if flies else fence
+        if not flies and half[1] <= 1.3 * half[0]:  # what is narrower is cut across, by a fence
             stuff, draw = OCCLUDERS[rng.integers(len(OCCLUDERS))]
-        wide, tall = half / unit
-        parts = draw(rng, wide, tall, (1.05 - y) / unit if flies else 1.25 * tall)
+        parts = list(draw(rng, wide, tall, (1.05 - y) / unit if flies else 1.25 * tall))
         pose = posed(parts)._replace(scale=unit)
         x, y = np.array([x, y]) + unit * (pose.low + pose.high) / 2
         tone = percents(MATERIALS[stuff])[0] * rng.uniform(0.85, 1.15)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.random import default_rng
-from torch import Tensor
+from torch import Tensor, from_numpy
 
 from wsis.data.world.config import WorldConfig
 from wsis.data.world.ground import axes, noise, paint
@@ -14,10 +14,9 @@ from wsis.data.world.shapes import TINTS
 from wsis.data.world.sprites import Sprite, render
 
 MIN_PIXELS, MIN_SHARE = 12, 0.001  # objects with fewer visible pixels, or a smaller share of the image, are left out
-_Window = tuple[slice, slice]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Scene:
     """An image uint8 [3, H, W], the labels int64 [K] of its objects (indices into `classes`), and maps int64 [H, W].
 
@@ -49,7 +48,7 @@ class Scene:
         return torch.where(self.instance_map > 0, self.object_class_map, stuff)
 
 
-def _windows(sprite: Sprite, n: int, down: int = 0, right: int = 0) -> tuple[_Window, _Window]:
+def _windows(sprite: Sprite, n: int, down: int = 0, right: int = 0) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
     """Say where the visible part of a shifted sprite is in the image, and where in the sprite."""
     top, left = sprite.top + down, sprite.left + right
     h, w = sprite.alpha.shape
@@ -65,8 +64,8 @@ def _pushed(sprite: Sprite, host: Sprite, side: int) -> Sprite:
     common = a.any(1) & b.any(1)
     if not common.any():
         return sprite
-    gap = (a[common].argmax(1) + b[common].argmax(1)).min()  # free pixels between two windows that abut
-    overlap = int(gap) + 2
+    # two more than the free pixels between windows that abut
+    overlap = int((a[common].argmax(1) + b[common].argmax(1)).min()) + 2
     return sprite._replace(left=host.left + a.shape[1] - overlap if side > 0 else host.left - b.shape[1] + overlap)
 
 
@@ -127,11 +126,6 @@ def draw(plan: Plan, config: WorldConfig, classes: tuple[str, ...]) -> Scene:
     x, y = axes(n)
     image *= plan.tone[:, None, None] * (1.06 - 0.28 * ((x - 0.5) ** 2 + (y - 0.5) ** 2))
     image += 0.025 * config.texture * noise(default_rng(plan.layout.seeds[0]), n, 96, 96)
-    return Scene(
-        image=torch.from_numpy((np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)),
-        instance_map=torch.from_numpy(number[owner]),
-        part_map=torch.from_numpy(part_map),
-        stuff_map=torch.from_numpy(stuff_map),
-        labels=torch.tensor([actors[i].label for i in objects], dtype=torch.long),
-        classes=classes,
-    )
+    pixels = from_numpy((np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8))
+    labels = torch.tensor([actors[i].label for i in objects], dtype=torch.long)
+    return Scene(pixels, from_numpy(number[owner]), from_numpy(part_map), from_numpy(stuff_map), labels, classes)
