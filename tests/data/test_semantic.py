@@ -68,7 +68,6 @@ def test_folder_reads_values_as_labels_in_the_order_of_ids(folder):
     assert data[0].image_id == 1 and data[1].file_name == "b.jpg" and data[0].image.shape == (3, 2, 3)
     assert data[0].semantic_map is None
     assert presence(data).tolist() == [[True, True], [True, False]] == [s.tags.tolist() for s in data]
-    data.check()
 
 
 def test_tags_of_a_json_replace_those_of_the_maps(folder):
@@ -113,8 +112,6 @@ def test_value_that_is_no_category(folder):
     data = SemanticFolder(folder)
     with pytest.raises(DataError, match=r"b.png: value 5 is no category id; add it to semantic/categories"):
         data[1]
-    with pytest.raises(DataError, match="1 images are wrong:\n.*value 5"):
-        data.check()
 
 
 def test_map_of_another_size(folder):

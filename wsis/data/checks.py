@@ -16,6 +16,7 @@ Entry = dict[str, Any]
 
 WEAK_KEYS = ("point", "extreme_points")
 SECTIONS = {"images": "image", "annotations": "annotation", "categories": "category"}
+REFERENCES = {"categories": ("name",), "images": ("width", "height"), "annotations": ("image_id", "category_id")}
 SIDES = (("top", 1, 1), ("left", 0, 1), ("bottom", 1, -1), ("right", 0, -1))  # with their axis and sign
 
 
@@ -28,22 +29,21 @@ def read_coco(path: Path | str, drop_invalid: bool = False) -> tuple[Entry, list
         DataError: the file is not COCO, has duplicate or dangling ids, or unusable shapes.
         AnnotationError: a weak label is outside its image, in the wrong order, or of a class that is not there.
     """
-    coco = read_json(path)
+    coco, usable, dropped = read_json(path), [], []
     images, categories = _check_structure(coco, path)
-    usable, dropped = [], []
     for annotation in coco["annotations"]:
         where = f"{path}: annotation {annotation['id']}"
         for key, known in (("image_id", images), ("category_id", categories)):
             value = annotation.get(key)
             if type(value) is not int or value not in known:
                 raise DataError(f"{where}: {key} {value!r} does not exist; add the {key[:-3]} or fix the id")
-        size = images[annotation["image_id"]]["height"], images[annotation["image_id"]]["width"]
-        if problem := shape_problem(annotation, *size):
+        image = images[annotation["image_id"]]
+        if problem := shape_problem(annotation, image["height"], image["width"]):
             if not drop_invalid:
                 raise DataError(f"{where}: {problem}")
             dropped.append(f"{where}: {problem}")
             continue
-        if problem := _click_problem(annotation, *size):
+        if problem := _click_problem(annotation, image["height"], image["width"]):
             raise AnnotationError(f"{where}: {problem}")
         usable.append(annotation)
     return {**coco, "annotations": usable}, dropped
@@ -54,28 +54,28 @@ def file_name(image: Entry) -> str:
     return image.get("file_name") or image.get("coco_url", "").rsplit("/", 1)[-1]
 
 
-def _check_structure(coco: Any, path: Path | str) -> tuple[dict[int, Entry], dict[int, Entry]]:
+def _check_structure(coco: object, path: Path | str) -> tuple[dict[int, Entry], dict[int, Entry]]:
     """Return the images and the categories by their ids."""
     if isinstance(coco, list):
         raise DataError(f"{path} is a list (COCO results?), not a COCO data set; it needs {', '.join(SECTIONS)}")
-    missing = [s for s in SECTIONS if not isinstance(coco, dict) or not isinstance(coco.get(s), list)]
-    if missing:
+    sections: Entry = coco if isinstance(coco, dict) else {}
+    if missing := [s for s in SECTIONS if not isinstance(sections.get(s), list)]:
         raise DataError(f"{path} is not a COCO JSON: no list named {', '.join(missing)}; export it as instances")
     by_id: dict[str, dict[int, Entry]] = {section: {} for section in SECTIONS}
     for section, kind in SECTIONS.items():
-        for i, entry in enumerate(coco[section]):
+        for i, entry in enumerate(sections[section]):
             if not isinstance(entry, dict) or type(entry.get("id")) is not int:
                 raise DataError(f"{path}: {section}[{i}] has no integer id ({str(entry)[:60]}); number the entries")
             if entry["id"] in by_id[section]:
                 raise DataError(f"{path}: {kind} id {entry['id']} occurs twice; give each {kind} its own id")
             by_id[section][entry["id"]] = entry
-    names: set[str] = set()
-    for category in coco["categories"]:
+    names: set[object] = {""}
+    for category in sections["categories"]:
         name = category.get("name")
-        if not isinstance(name, str) or not name or name in names:
+        if not isinstance(name, str) or name in names:
             raise DataError(f"{path}: category {category['id']} is named {name!r}; give each its own name")
         names.add(name)
-    for image in coco["images"]:
+    for image in sections["images"]:
         where, tags = f"{path}: image {image['id']}", image.get("tags", [])
         for side in ("width", "height"):
             if type(image.get(side)) is not int or image[side] < 1:
@@ -92,11 +92,10 @@ def _check_structure(coco: Any, path: Path | str) -> tuple[dict[int, Entry], dic
 def shape_problem(annotation: Entry, height: int, width: int) -> str | None:
     """Say what is wrong with an annotation's box or mask, and the remedy; None if they are sound or missing."""
     box, shape = annotation.get("bbox"), annotation.get("segmentation")
-    if box is not None:
-        if not _are_numbers(box, 4):
-            return f"bbox {box} is not [x, y, width, height]; give four numbers or leave it out"
-        if box[2] <= 0 or box[3] <= 0:
-            return f"bbox {box} has no area; remove the annotation, or open the set with drop_invalid=True"
+    if box is not None and not _are_numbers(box, 4):
+        return f"bbox {box} is not [x, y, width, height]; give four numbers or leave it out"
+    if box is not None and (box[2] <= 0 or box[3] <= 0):
+        return f"bbox {box} has no area; remove the annotation, or open the set with drop_invalid=True"
     if "segmentation" not in annotation:
         return None
     if isinstance(shape, dict):
@@ -119,44 +118,45 @@ def _run_length_problem(shape: Entry, height: int, width: int) -> str | None:
         return f"run length of size {size}, its image is [{height}, {width}] (height, width); encode it again"
     if not isinstance(counts, (str, list)) or any(type(c) is not int for c in counts if type(counts) is list):
         return f"run length with counts {str(counts)[:40]}; they are a list of integers or COCO's text"
-    total = run_total(counts)
-    if total != height * width:
-        state = "is damaged" if total is None else f"covers {total} pixels"
-        return f"run length {state}, but its image has {height * width}; encode it again"
-    return None
+    if (total := run_total(counts)) == height * width:
+        return None
+    state = "is damaged" if total is None else f"covers {total} pixels"
+    return f"run length {state}, but its image has {height * width}; encode it again"
 
 
 def _click_problem(annotation: Entry, height: int, width: int) -> str | None:
     """Say what is wrong with an annotation's `point` or `extreme_points`, and the remedy; None if nothing is."""
-    point, extreme = annotation.get("point"), annotation.get("extreme_points")
-    pairs = isinstance(extreme, list) and all(isinstance(p, list) and len(p) == 2 for p in extreme)
-    if extreme is not None and (not pairs or len(extreme) != 4):
-        words = f"extreme_points {str(extreme)[:80]} are not four [x, y]"
-        return f"{words}: top, left, bottom, right; a corner may occur twice"
+    point, four = annotation.get("point"), annotation.get("extreme_points")
+    is_list = isinstance(four, list) and all(isinstance(p, list) and len(p) == 2 for p in four)
+    if four is not None and (not is_list or len(four) != 4):
+        return (
+            f"extreme_points {str(four)[:80]} are not four [x, y]: top, left, bottom, right; a corner may occur twice"
+        )
     clicks = [] if point is None else [("point", point)]
-    clicks += [(f"{side} extreme point", p) for (side, _, _), p in zip(SIDES, extreme or (), strict=False)]
+    clicks += [(f"{side} extreme point", p) for (side, _, _), p in zip(SIDES, four or (), strict=False)]
     for name, click in clicks:
         if not _are_numbers(click, 2):
             return f"{name} {click} is not [x, y]; give two finite numbers"
         if not (0 <= click[0] < width and 0 <= click[1] < height):
             return f"{name} {click} is outside its image of {width} x {height}; click again, x first"
-    if extreme is None:
+    if four is None:
         return None
-    if any(len(set(values)) == 1 for values in zip(*extreme, strict=True)):
-        words = f"extreme_points {extreme} do not span a box; click four sides of the object"
-        return f"{words}, or leave the key out if it is one pixel or a line"
-    for (side, axis, sign), click in zip(SIDES, extreme, strict=True):
-        farthest = min(extreme, key=lambda p: sign * p[axis])
+    if any(len(set(values)) == 1 for values in zip(*four, strict=True)):
+        remedy = "click four sides of the object, or leave the key out if it is one pixel or a line"
+        return f"extreme_points {four} do not span a box; {remedy}"
+    for (side, axis, sign), click in zip(SIDES, four, strict=True):
+        farthest = min(four, key=lambda p: sign * p[axis])
         # where the outline is flat a hand may be off by a pixel
         if sign * (click[axis] - farthest[axis]) > 1:
-            words = f"extreme_points {extreme} are not in the order top, left, bottom, right"
-            return f"{words}: {click} is given as {side}, but {farthest} is farther that way; sort them"
+            reason = f"{click} is given as {side}, but {farthest} is farther that way; sort them"
+            return f"extreme_points {four} are not in the order top, left, bottom, right: {reason}"
     return None
 
 
-def _are_numbers(values: Any, length: int) -> bool:
-    is_list = isinstance(values, list) and len(values) == length
-    return is_list and all(isinstance(v, (int, float)) and math.isfinite(v) for v in values)
+def _are_numbers(values: object, length: int) -> bool:
+    if not isinstance(values, list) or len(values) != length:
+        return False
+    return all(isinstance(v, (int, float)) and math.isfinite(v) for v in values)
 
 
 def near_object(masks: Tensor, points: Tensor, tolerance: int = 1) -> Tensor:
@@ -175,27 +175,20 @@ def near_object(masks: Tensor, points: Tensor, tolerance: int = 1) -> Tensor:
 def replace_weak_labels(coco: Entry, path: Path | str, weak_path: Path | str) -> Entry:
     """Return `coco` with the weak labels of another COCO JSON; raises AnnotationError if their images or ids differ."""
     weak, _ = read_coco(weak_path, drop_invalid=True)
-    names = {c["id"]: c["name"] for c in coco["categories"]}
-    for category in weak["categories"]:
-        name = names.get(category["id"])
-        if name != category["name"]:
-            words = f"category {category['id']} {category['name']!r} is {name!r} in {path}"
-            raise AnnotationError(f"{weak_path}: {words}; use its categories")
-    sizes = {i["id"]: (i["width"], i["height"]) for i in coco["images"]}
-    for image in weak["images"]:
-        size, known = (image["width"], image["height"]), sizes.get(image["id"], "missing")
-        if size != known:
-            words = f"image {image['id']} {size} is {known} in {path}"
-            raise AnnotationError(f"{weak_path}: {words}; use the images of that file")
-    tags = {i["id"]: {"tags": i["tags"]} for i in weak["images"] if "tags" in i}
-    images = [{k: v for k, v in i.items() if k != "tags"} | tags.get(i["id"], {}) for i in coco["images"]]
-    merged = {a["id"]: {k: v for k, v in a.items() if k not in WEAK_KEYS} for a in coco["annotations"]}
-    for annotation in weak["annotations"]:
-        i, references = annotation["id"], {k: annotation[k] for k in ("image_id", "category_id")}
-        known = merged.setdefault(i, {"id": i, **references})
-        for key, value in references.items():
-            if known[key] != value:
-                words = f"annotation {i}: {key} {value} is {known[key]} in {path}"
-                raise AnnotationError(f"{weak_path}: {words}; use the ids of that file")
-        known.update({k: annotation[k] for k in WEAK_KEYS if k in annotation})
-    return {**coco, "images": images, "annotations": list(merged.values())}
+    for section, keys in REFERENCES.items():
+        known = {entry["id"]: entry for entry in coco[section]}
+        for entry in weak[section]:
+            reference = known.get(entry["id"], entry if section == "annotations" else {})
+            for key in keys:
+                if (value := reference.get(key, "missing")) != entry[key]:
+                    where = f"{weak_path}: {SECTIONS[section]} {entry['id']}: {key} {entry[key]}"
+                    raise AnnotationError(f"{where} is {value} in {path}; use the {section} of that file")
+
+    def relabelled(section: str, keys: tuple[str, ...]) -> list[Entry]:
+        labels = {entry["id"]: {k: entry[k] for k in keys if k in entry} for entry in weak[section]}
+        return [{k: v for k, v in e.items() if k not in keys} | labels.get(e["id"], {}) for e in coco[section]]
+
+    ids, keys = {a["id"] for a in coco["annotations"]}, ("id", "image_id", "category_id", *WEAK_KEYS)
+    added = [{k: a[k] for k in keys if k in a} for a in weak["annotations"] if a["id"] not in ids]
+    annotations = relabelled("annotations", WEAK_KEYS) + added
+    return {**coco, "images": relabelled("images", ("tags",)), "annotations": annotations}

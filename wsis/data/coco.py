@@ -22,7 +22,7 @@ from wsis.data.coco_json import annotation_records, categories, image_record
 from wsis.data.images import read_image
 from wsis.data.label_maps import read_values, value_table
 from wsis.data.masks import decode_masks, paint_semantic, tags_from_labels
-from wsis.data.wrappers import read_all
+from wsis.data.wrappers import samples
 from wsis.data.write import ImageEntry, places, write_split
 
 CLICK_TOLERANCE = 1  # pixels that a click may lie beside its mask: a hand does
@@ -37,7 +37,7 @@ class CocoFolder:
         drop_invalid: leave out annotations with an unusable shape; `dropped` then has their messages.
 
     Raises:
-        DataError, AnnotationError: see `checks.read_coco`; pixels are checked on reading them, or by `check`.
+        DataError, AnnotationError: see `checks.read_coco`; pixels are checked on reading them.
     """
 
     def __init__(
@@ -95,10 +95,6 @@ class CocoFolder:
         clicks = self._clicks(self.images[index], truth, "extreme_points")
         return None if clicks is None else ExtremePoints(xy=clicks[0], labels=clicks[1], ids=clicks[2])
 
-    def check(self) -> None:
-        """Read every sample, as `read_all` does."""
-        read_all(self, self.path)
-
     def _labels(self, category_ids: Sequence[int]) -> Tensor:
         return torch.tensor([self._label[i] for i in category_ids], dtype=torch.long)
 
@@ -155,22 +151,15 @@ class CocoFolder:
         return None if truth is None or len(self.classes) >= IGNORE - 1 else paint_semantic(truth)
 
 
-def write_dataset(
-    dataset: Dataset, folder: Path | str, split: str, category_ids: Sequence[int] = (), *, overwrite: bool = False
-) -> None:
+def write_dataset(dataset: Dataset, folder: Path | str, split: str) -> None:
     """Write any data set with true masks, and its weak labels, as one split that `CocoFolder` reads, whole or not at all.
 
-    category_ids: the id of each label; by default those of the data set.
-
-    Raises:
-        DataError: the split is there already and `overwrite` is not set.
-        DiskSpaceError: the disk is full.
+    Raises DataError if the split is there already, DiskSpaceError if the disk is full.
     """
-    folder, ids = Path(folder), category_ids or dataset.category_ids
-    taken = [p for p in places(folder, split)[::-1] if p.exists()]
-    if taken and not overwrite:
-        raise DataError(f"{taken[0]} exists already; choose another folder, delete it, or ask to overwrite")
-    entries = (_split_entry(dataset[index], ids) for index in range(len(dataset)))
+    folder, ids = Path(folder), dataset.category_ids
+    if taken := [p for p in places(folder, split)[::-1] if p.exists()]:
+        raise DataError(f"{taken[0]} exists already; choose another folder, or delete it")
+    entries = (_split_entry(sample, ids) for sample in samples(dataset))
     write_split(folder, split, entries, categories(dataset.classes, ids), len(dataset))
 
 

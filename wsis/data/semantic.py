@@ -23,7 +23,6 @@ from wsis.data.images import ImageFolder
 from wsis.data.label_maps import read_values, value_table
 from wsis.data.masks import tags_from_map
 from wsis.data.world import STUFF, World
-from wsis.data.wrappers import read_all
 from wsis.data.write import places
 
 # The embedded world in the manner of ADE20K: one list by name, kinds of ground as one class, some pixels without any
@@ -41,7 +40,7 @@ class SemanticFolder:
 
     Raises:
         DataError: there are no images, a label PNG is missing, or category ids or names are wrong or occur twice; on
-            reading, or by `check`: files are unreadable, sizes differ, values are no category.
+            reading: files are unreadable, sizes differ, values are no category.
     """
 
     def __init__(self, folder: Path | str, split: str = "train", tags: Path | str | None = None) -> None:
@@ -69,10 +68,6 @@ class SemanticFolder:
     def tags(self, index: int) -> Tensor:
         """Return the tags of one image, bool [C], without reading the image."""
         return tags_from_map(self._class_map(index), len(self.classes)) if self._tags is None else self._tags[index]
-
-    def check(self) -> None:
-        """Read every sample, as `read_all` does."""
-        read_all(self, self.map_paths[0].parent)
 
     def _class_map(self, index: int, size: tuple[int, int] | None = None) -> Tensor:
         remedy = "no category id; add it to semantic/categories.json"
@@ -134,15 +129,15 @@ def read_categories(path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
     return names, ids
 
 
-def write_semantic(dataset: Dataset, folder: Path | str, split: str, *, overwrite: bool = False) -> None:
+def write_semantic(dataset: Dataset, folder: Path | str, split: str) -> None:
     """Write any data set with true class maps as one split that `SemanticFolder` and `CocoFolder` read, whole or not.
 
     Raises:
-        DataError: the split is there already and `overwrite` is not set, or the folder has other classes.
+        DataError: the split is there already, or the folder has other classes.
         DiskSpaceError: the disk is full.
     """
     write_categories(Path(folder) / "semantic" / "categories.json", dataset.classes, dataset.category_ids)
-    write_dataset(dataset, folder, split, overwrite=overwrite)
+    write_dataset(dataset, folder, split)
 
 
 def write_categories(path: Path, classes: Sequence[str], ids: Sequence[int]) -> None:

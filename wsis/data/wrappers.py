@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 
-from wsis.core.errors import DataError
 from wsis.core.types import Dataset, Instances, Points, Sample
 from wsis.data.label_maps import read_class_map
 
@@ -20,18 +19,6 @@ def ground_truths(dataset: Dataset) -> list[Instances] | None:
     """Collect the true objects of every image; None if those of one are unknown."""
     truths = [sample.truth for sample in samples(dataset)]
     return None if any(t is None for t in truths) else [t for t in truths if t is not None]
-
-
-def read_all(dataset: Dataset, source: Path) -> None:
-    """Read every sample, so that mistakes in pixels show before a training; raises DataError with the first ten messages."""
-    messages = []
-    for index in range(len(dataset)):
-        try:
-            dataset[index]
-        except DataError as error:
-            messages.append(str(error))
-    if messages:
-        raise DataError(f"{source}: {len(messages)} images are wrong:\n" + "\n".join(messages[:10]))
 
 
 class Subset:
