@@ -12,14 +12,15 @@ import json
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from wsis.core.errors import DataError
-from wsis.experiments.results import difference
+from wsis.experiments.results import difference, in_words
+from wsis.experiments.verdicts import Verdict
 
 KEYS = {"table", "scale", "data", "rows", "claims", "provenance"}
 AGAIN = "write it again with python -m wsis table"
-VERDICTS = ("holds", "contradicted", "undecided", "not run")
+VERDICTS = get_args(Verdict)
 Result = dict[str, Any]
 
 
@@ -105,16 +106,24 @@ def _text(value: Any) -> str:
 
 
 def _claims(claims: Iterable[tuple[Result, dict[str, Any]]]) -> str:
-    """Each ordinal claim with the measured difference and its verdict."""
+    """Each ordinal claim with the measured difference, its noise and its verdict; of several parts one line for each."""
     body = ""
     for run, claim in claims:
-        measured = "" if claim["mean"] is None else difference(claim)
-        verdict = f'<span class="verdict {claim["verdict"].replace(" ", "-")}">{claim["verdict"]}</span>'
-        cells = [claim["id"], escape(claim["text"]), escape(str(claim["published"])), measured, verdict]
-        cells.append(f"{run['scale']}, {run['data']}")
-        body += "<tr>" + "".join(f"<td>{c}</td>" for c in cells) + "</tr>"
-    titles = ("claim", "", "published", "measured", "verdict", "on")
+        where = f"{run['scale']}, {run['data']}"
+        body += _claim(claim["id"], escape(claim["text"]), escape(str(claim["published"])), claim, where)
+        for part in claim.get("parts", []):
+            body += _claim("", escape(part["comparison"]), "", part, "")
+    titles = ("claim", "", "published", "measured", "noise", "room", "verdict", "on")
     return _table("<tr>" + "".join(f'<th scope="col">{t}</th>' for t in titles) + "</tr>", body, "claims")
+
+
+def _claim(id: str, text: str, published: str, entry: dict[str, Any], where: str) -> str:
+    """The line of a claim or of one of its parts; room and noise of a claim of several parts are in the parts' lines."""
+    measured = "" if entry["mean"] is None else difference(entry)
+    noise, room = ("" if entry[k] is None or "parts" in entry else f"{entry[k]:.1f}" for k in ("noise", "room"))
+    verdict = f'<span class="verdict {entry["verdict"].replace(" ", "-")}">{in_words(entry)}</span>'
+    cells = (id, text, published, measured, noise, room, verdict, where)
+    return f'<tr class="{"claim" if id else "part"}">' + "".join(f"<td>{c}</td>" for c in cells) + "</tr>"
 
 
 def _provenance(run: Result) -> str:

@@ -548,7 +548,7 @@ viz.table(
 )
 
 # %% [markdown]
-# Where a claim is *undecided* or *contradicted* here, these are the first places to look:
+# Where a claim *needs more seeds* or is *contradicted* here, these are the first places to look:
 #
 # - **IAG (C12, C14).** The guided loss divides by few pixels, the other by all pixels and channels, so that its center
 #   term pulls far less on the backbone they share ({ref}`fidelity:bestie-unguided`). In a short run more of the backbone is then

@@ -546,7 +546,7 @@ viz.table(
 )
 
 # %% [markdown]
-# Where a verdict is *undecided* here, look at the spread first: final models that learned for minutes differ between seeds by
+# Where a claim *needs more seeds* here, look at the spread first: final models that learned for minutes differ between seeds by
 # as much as the published rows differ from each other. The claims that end in *m* are ours; they ask the same one step
 # earlier, of the pseudo masks. What still separates this page from the paper is the grid: a crop has a few dozen
 # tokens here, and a thousand there.

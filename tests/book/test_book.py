@@ -28,6 +28,9 @@ RESULT = {
             "mean": None,
             "low": None,
             "high": None,
+            "noise": None,
+            "needed": None,
+            "room": None,
             "verdict": "not run",
         }
     ],

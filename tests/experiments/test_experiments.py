@@ -17,10 +17,21 @@ from wsis.data.coco import write_dataset
 from wsis.data.world import World, WorldConfig
 from wsis.experiments import environment, runner
 from wsis.experiments.recipes import read_recipe
-from wsis.experiments.results import also, as_text, claim_rows, difference, read_results
+from wsis.experiments.results import also, as_text, claim_rows, difference, in_words, read_results
 from wsis.experiments.runner import run_table
 from wsis.experiments.tables import TABLES, Row, find
-from wsis.experiments.verdicts import Claim, best, compare, greater, interval, judge, order, similar
+from wsis.experiments.verdicts import (
+    Claim,
+    best,
+    compare,
+    greater,
+    half_width,
+    interval,
+    judge,
+    order,
+    seeds_needed,
+    similar,
+)
 from wsis.methods import method
 from wsis.weak import sources as data_module
 from wsis.weak.sources import open_data
@@ -78,17 +89,18 @@ def test_stored_verdicts_are_those_of_the_stored_numbers():
             m: {r["name"]: dict(enumerate(r["ours"].get(m, {}).get("values", []))) for r in stored["rows"]}
             for m in stored["metrics"]
         }
-        assert stored["claims"] == [judge(claim, of, stored["scale"]) for claim in table.claims], table.id
+        claims = [judge(claim, of, stored["scale"], table.upper) for claim in table.claims]
+        assert stored["claims"] == claims, table.id
 
 
 def test_claims_of_tables_that_were_run_or_not(tmp_path):
     claim = TABLE1.claims[0]
-    entry = {"id": claim.id, "seeds": 3, "mean": 1.25, "low": -0.5, "high": 3.0, "verdict": "undecided"}
+    entry = {"id": claim.id, "seeds": 3, "mean": 1.25, "low": -0.5, "high": 3.0, "verdict": "needs seeds", "needed": 5}
     write_json(tmp_path / f"{TABLE1.id}.tiny.world.json", {"claims": [entry]})
     results = read_results([TABLE1, TABLE2], tmp_path)
     assert list(results) == [TABLE1.id]
     run, *rest = claim_rows([TABLE1, TABLE2], results)
-    assert (run["claim"], run["here"], run["verdict"]) == (claim.id, "+1.2 [-0.5, +3.0]", "undecided")
+    assert (run["claim"], run["here"], run["verdict"]) == (claim.id, "+1.2 [-0.5, +3.0]", "needs 2 more seeds")
     assert {row["verdict"] for row in rest} == {"not run"} and rest[-1]["claim"] == TABLE2.claims[-1].id
 
 
@@ -126,7 +138,7 @@ def values(**rows):
 
 @pytest.mark.parametrize(
     ("a", "verdict"),
-    [((12, 13, 12), "holds"), ((8, 7, 8), "contradicted"), ((9, 10, 12), "undecided"), ((12, 12), "not run")],
+    [((12, 13, 12), "holds"), ((8, 7, 8), "contradicted"), ((9, 10, 12), "needs seeds"), ((12, 12), "not run")],
 )
 def test_verdict_on_greater(a, verdict):
     found = compare(greater("mAP50", "a", "b"), values(a=a, b=(10, 10, 10)))
@@ -149,7 +161,7 @@ def test_chance_alone_does_not_contradict():
     """Rows that differ by seeds only: their range is far from nothing in each seed."""
     of = values(a=(10, 13, 16), b=(13, 16, 10), c=(16, 10, 13))
     for claim in (similar("mAP50", "abc", 1.0), best("mAP50", "a", "bc")):
-        assert judge(Claim("X", "", "", claim), of, "tiny")["verdict"] == "undecided"
+        assert judge(Claim("X", "", "", claim), of, "tiny")["verdict"] == "needs seeds"
 
 
 def test_what_is_shown_of_a_claim_of_several_parts():
@@ -168,12 +180,35 @@ def test_what_is_shown_of_a_claim_of_several_parts():
         ((10.2, 10.3, 10.2), "holds"),
         ((13, 13.1, 12.9), "contradicted"),
         ((7, 7.1, 6.9), "contradicted"),
-        ((10, 11, 12), "undecided"),
+        ((10, 11, 12), "needs seeds"),
     ],
 )
 def test_verdict_on_similar(b, verdict):
     found = compare(similar("mAP50", "ab", 1.0)[0], values(a=(10, 10, 10), b=b))
     assert found["verdict"] == verdict
+
+
+def test_noise_and_the_seeds_that_would_decide():
+    """Differences -1, 0, 2: mean 1/3, standard deviation 1.5275; half of 83 seeds' interval is .3335."""
+    entry = compare(greater("mAP50", "a", "b"), values(a=(9, 10, 12), b=(10, 10, 10)))
+    assert entry["noise"] == pytest.approx(1.527525)
+    assert entry["needed"] == 84 and in_words(entry) == "needs 81 more seeds"
+    assert half_width(entry["noise"], 84) < 1 / 3 < half_width(entry["noise"], 83)
+    assert seeds_needed(0.01, 5.0) is None and in_words(entry | {"needed": None}) == "needs over 1000 seeds"
+
+
+@pytest.mark.parametrize(("top", "verdict"), [(10.5, "cannot show"), (12.0, "needs seeds")])
+def test_room_below_what_twenty_seeds_resolve_cannot_show_a_claim(top, verdict):
+    """Noise 1.5275: half of twenty seeds' interval is .715."""
+    of = values(a=(9, 10, 12), b=(10, 10, 10), c=(top, top, top))
+    entry = judge(Claim("X", "", "", (greater("mAP50", "a", "b"),)), of, "tiny", "c")
+    assert entry["room"] == top - 10 and entry["verdict"] == verdict
+
+
+def test_decided_claims_ask_for_no_room():
+    of = values(a=(12, 13, 12), b=(10, 10, 10), c=(10.1, 10.1, 10.1))
+    entry = judge(Claim("X", "", "", (greater("mAP50", "a", "b"),)), of, "tiny", "c")
+    assert entry["verdict"] == "holds" and entry["needed"] is None
 
 
 def test_claim_of_two_parts_is_as_good_as_its_worse_one():
@@ -246,7 +281,7 @@ def test_results_file_holds_numbers_claims_and_where_they_come_from(trainings, t
     assert row["ours"]["mAP50"]["std"] == pytest.approx(1)
     assert row["published"] == {"mAP50": 41.8} and row["also"] == {"evaluation.mIoU": 0.5}
     verdicts = {claim["id"]: claim["verdict"] for claim in result["claims"]}
-    assert verdicts == {"C12": "holds", "C13": "undecided", "C14": "undecided"}
+    assert verdicts == {"C12": "holds", "C13": "needs seeds", "C14": "needs seeds"}
     origin = result["provenance"]
     assert origin["seeds"] == [0, 1, 2] and origin["split"] == "val" and origin["minutes"] == 24
     assert origin["command"].startswith("python -m wsis table bestie.table1 --scale tiny --data world --seeds 3")

@@ -41,7 +41,7 @@ class Sweep:
             "data": self.name,
             "metrics": list(table.metrics),
             "rows": [self._row(row, values) for row in table.rows],
-            "claims": [judge(claim, values, self.scale) for claim in table.claims],
+            "claims": [judge(claim, values, self.scale, table.upper) for claim in table.claims],
             "provenance": self._provenance() if any(self.facts.values()) else {},
         }
 
@@ -137,7 +137,7 @@ def claim_rows(tables: Sequence[Table], results: Mapping[str, dict[str, Any]]) -
         for claim in table.claims:
             entry = entries.get(claim.id) or judge(claim, {}, "full")
             cells = {"claim": claim.id, "table": table.id, "says": claim.text, "published": claim.published}
-            rows.append({**cells, "here": difference(entry), "verdict": entry["verdict"]})
+            rows.append({**cells, "here": difference(entry), "verdict": in_words(entry)})
     return rows
 
 
@@ -152,7 +152,7 @@ def as_text(results: dict[str, Any]) -> str:
             cells[f"{m} {results['scale']}"] = f"{ours['mean']:.1f} +- {ours['std']:.1f}" if ours else None
         rows.append({**cells, "seeds": row["n"]})
     claims = [
-        {k: c[k] for k in ("id", "text", "published")} | {"measured": difference(c), "verdict": c["verdict"]}
+        {k: c[k] for k in ("id", "text", "published")} | {"measured": difference(c), "verdict": in_words(c)}
         for c in results["claims"]
     ]
     heading = f"{results['table']}: {results['title']} ({results['scale']}, {results['data']})"
@@ -167,3 +167,11 @@ def difference(claim: dict[str, Any]) -> str:
         against = parts.count("contradicted")
         return f"{parts.count('holds')} of {len(parts)} hold" + f", {against} contradicted" * bool(against)
     return f"{claim['mean']:+.1f} [{claim['low']:+.1f}, {claim['high']:+.1f}]"
+
+
+def in_words(claim: dict[str, Any]) -> str:
+    """The verdict, with the number of seeds that are missing."""
+    if claim["verdict"] != "needs seeds":
+        return claim["verdict"]
+    missing = claim["needed"] and claim["needed"] - claim["seeds"]
+    return f"needs {missing} more seed{'s' * (missing > 1)}" if missing else "needs over 1000 seeds"

@@ -35,7 +35,7 @@ class Table:
     """Rows, and the claims about them. id: the method, a dot, and a name that files and pages use.
 
     metrics: figures of the reports, to be multiplied by `factor`. measure: (settings, device) -> reports, in place of a
-    training.
+    training. upper: the row with true labels, which no other can be expected to surpass.
     """
 
     id: str
@@ -44,6 +44,7 @@ class Table:
     rows: tuple[Row, ...]
     claims: tuple[Claim, ...]
     factor: float = 100.0
+    upper: str = ""
     measure: Callable[[Any, str], Reports] | None = None
 
     def method_of(self, row: Row) -> str:

@@ -1,6 +1,9 @@
 """Verdicts on published claims, for one data set and scale: differences are paired over seeds, with a 95 % t interval.
 
-`holds` and `contradicted` need the whole interval on one side; with fewer than three seeds a claim counts as not run.
+holds, contradicted   the whole interval is on one side of the bound
+needs seeds           it is not yet; the entry says how many seeds this noise and this mean ask for
+cannot show           the table's upper bound leaves less room above the baseline than `MAX_SEEDS` seeds could resolve
+not run               fewer than three seeds
 """
 
 import math
@@ -14,34 +17,39 @@ from scipy.stats import t
 
 from wsis.core.config import Scale
 
-Verdict = Literal["holds", "contradicted", "undecided", "not run"]
+Verdict = Literal["holds", "contradicted", "needs seeds", "cannot show", "not run"]
 Values = Mapping[str, Mapping[str, Mapping[int, float]]]
 """Figures as a table shows them, by metric, row name and seed."""
 
 MIN_SEEDS = 3
-WORST_FIRST: tuple[Verdict, ...] = ("not run", "contradicted", "undecided", "holds")
+MAX_SEEDS = 20  # more than anyone will run
+WORST_FIRST: tuple[Verdict, ...] = ("not run", "contradicted", "cannot show", "needs seeds", "holds")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `measure` makes of some cells (metric, row name) for one seed; between `low` and `high` the claim is true."""
+    """What `measure` makes of some cells (metric, row name) for one seed; between `low` and `high` the claim is true.
+
+    baseline: the cell that the claim is about surpassing.
+    """
 
     text: str
     cells: tuple[tuple[str, str], ...]
     measure: Callable[..., float]
     low: float = -math.inf
     high: float = math.inf
+    baseline: tuple[str, str] | None = None
 
     def judge(self, low: float, high: float) -> Verdict:
         if self.low < low and high < self.high:
             return "holds"
-        return "contradicted" if high < self.low or low > self.high else "undecided"
+        return "contradicted" if high < self.low or low > self.high else "needs seeds"
 
 
 def greater(metric: str, a: str, b: str, margin: float = 0.0) -> Comparison:
     """Row `a` is above row `b` by more than -`margin` points."""
     text = f"{metric}: {a} - {b} > {0 - margin:g}"  # -0.0 would print its sign
-    return Comparison(text, ((metric, a), (metric, b)), lambda a, b: a - b, low=-margin)
+    return Comparison(text, ((metric, a), (metric, b)), lambda a, b: a - b, low=-margin, baseline=(metric, b))
 
 
 def similar(metric: str, rows: Iterable[str], points: float) -> tuple[Comparison, ...]:
@@ -84,24 +92,52 @@ class Claim:
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
     """The mean and the ends of its 95 % t interval; needs two values."""
     middle = mean(values)
-    half = float(t.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
+    half = half_width(stdev(values), len(values))
     return middle, middle - half, middle + half
 
 
-def compare(comparison: Comparison, values: Values) -> dict[str, Any]:
-    """One comparison over the seeds that all of its cells have, as an entry of a results file."""
+def half_width(noise: float, seeds: int) -> float:
+    """Half of a 95 % t interval of the mean of so many seeds, whose standard deviation is `noise`."""
+    return float(t.ppf(0.975, seeds - 1)) * noise / math.sqrt(seeds)
+
+
+def seeds_needed(distance: float, noise: float) -> int | None:
+    """How many seeds have an interval shorter than `distance` on each side; None above a thousand."""
+    return next((n for n in range(MIN_SEEDS, 1001) if half_width(noise, n) < distance), None)
+
+
+def compare(comparison: Comparison, values: Values, upper: str = "") -> dict[str, Any]:
+    """One comparison over the seeds that all of its cells have, as an entry of a results file.
+
+    The entry also has the noise (standard deviation of the paired differences), the number of seeds that would decide, and
+    the room: how far the row `upper` is above the baseline (None where the table has no such row).
+    """
     cells = [values.get(metric, {}).get(row, {}) for metric, row in comparison.cells]
     seeds = sorted(set.intersection(*map(set, cells)))
-    facts = {"comparison": comparison.text, "seeds": len(seeds), "mean": None, "low": None, "high": None}
+    facts: dict[str, Any] = {"comparison": comparison.text, "seeds": len(seeds)}
+    facts |= dict.fromkeys(("mean", "low", "high", "noise", "needed", "room")) | {"verdict": "not run"}
     if len(seeds) < MIN_SEEDS:
-        return {**facts, "verdict": "not run"}
-    middle, low, high = interval([comparison.measure(*(cell[seed] for cell in cells)) for seed in seeds])
-    return {**facts, "mean": middle, "low": low, "high": high, "verdict": comparison.judge(low, high)}
+        return facts
+    differences = [comparison.measure(*(cell[seed] for cell in cells)) for seed in seeds]
+    middle, low, high = interval(differences)
+    facts |= {"mean": middle, "low": low, "high": high, "noise": stdev(differences)}
+    facts["verdict"] = comparison.judge(low, high)
+    if comparison.baseline is not None:
+        metric, baseline = comparison.baseline
+        top, bottom = (values[metric].get(row, {}) for row in (upper, baseline))
+        if shared := top.keys() & bottom.keys():
+            facts["room"] = mean(top[seed] - bottom[seed] for seed in shared)
+    if facts["verdict"] == "needs seeds":
+        distance = min(abs(middle - bound) for bound in (comparison.low, comparison.high))
+        facts["needed"] = seeds_needed(distance, facts["noise"])
+        if facts["room"] is not None and facts["room"] < half_width(facts["noise"], MAX_SEEDS):
+            facts["verdict"] = "cannot show"
+    return facts
 
 
-def judge(claim: Claim, values: Values, scale: Scale) -> dict[str, Any]:
+def judge(claim: Claim, values: Values, scale: Scale, upper: str = "") -> dict[str, Any]:
     """The claim as an entry of a results file, with the numbers of the comparison that decides; `parts` has all of several."""
-    parts = [compare(comparison, values if scale in claim.scales else {}) for comparison in claim.comparisons]
-    worst = min(parts, key=lambda part: WORST_FIRST.index(part["verdict"]))
+    parts = [compare(comparison, values if scale in claim.scales else {}, upper) for comparison in claim.comparisons]
+    worst = min(parts, key=lambda part: (WORST_FIRST.index(part["verdict"]), -(part["needed"] or math.inf)))
     entry = {"id": claim.id, "text": claim.text, "published": claim.published, **worst}
     return entry if len(parts) == 1 else {**entry, "parts": parts}
