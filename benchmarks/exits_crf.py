@@ -8,13 +8,10 @@ from torch.nn.functional import unfold
 
 from benchmarks.measure import Case, Size
 from wsis.methods.exits.config import CrfConfig
-from wsis.methods.exits.objective import HIGH, KERNEL, LOW
 from wsis.ops.mean_field import mean_field
 
 SIZES = [Size(pixels=128, batch=2, instances=1), Size(pixels=128, batch=8, instances=1)]
-CRF = CrfConfig()
-SETTINGS = {"zeta": CRF.zeta, "kernel": KERNEL, "iterations": CRF.iterations, "low": LOW, "high": HIGH}
-EPSILON = CRF.epsilon
+SETTINGS = vars(CrfConfig())
 
 
 def plain_mean_field(
@@ -23,11 +20,11 @@ def plain_mean_field(
     box: Tensor,
     *,
     zeta: float,
-    kernel: int,
     iterations: int,
-    low: float,
-    high: float,
-    epsilon: float,
+    kernel: int = 3,
+    low: float = 0.1,
+    high: float = 0.9,
+    epsilon: float = 1e-6,
 ) -> Tensor:
     """What `wsis.crf.mean_field` computes, from the formula: products of unfolded probabilities."""
     batch, _, height, width = image.shape
@@ -70,14 +67,14 @@ CASES = [
     Case(
         name="mean field",
         prepare=scene,
-        fast=partial(mean_field, **SETTINGS, epsilon=EPSILON, stop_every=0),
-        plain=partial(plain_mean_field, **SETTINGS, epsilon=EPSILON),
+        fast=partial(mean_field, **SETTINGS, stop_every=0),
+        plain=partial(plain_mean_field, **SETTINGS),
     ),
     Case(
         name="mean field, flat, stop",
         prepare=partial(scene, noise=0.0),
-        fast=partial(mean_field, **SETTINGS, epsilon=EPSILON),
-        plain=partial(plain_mean_field, **SETTINGS, epsilon=EPSILON),
+        fast=partial(mean_field, **SETTINGS),
+        plain=partial(plain_mean_field, **SETTINGS),
     ),
     Case(
         name="mean field, epsilon 0",

@@ -3,19 +3,17 @@
 The plain versions form what the formulas name: T T T, the inverse of I - beta T, a matrix divided by its sums.
 """
 
-from functools import partial
-
 import torch
 from torch import Tensor
 
 from benchmarks.measure import Case, Size
 from wsis.core.config import changed
 from wsis.methods.exits.config import FULL as CFG
-from wsis.methods.exits.labels import Seeds, scores
+from wsis.methods.exits.labels import BETA, ITERATIONS, Seeds, scores
 from wsis.ops import random_walk as graph
 from wsis.ops.random_walk import Transition
 
-PATCH, HOPS, BETA, ITERATIONS = 16, 3, 0.25, 20
+PATCH, HOPS = 16, 3
 # One object per crop; at 512 px 1,024 tokens, as published.
 FULL = [Size(pixels=512, batch=b, instances=1) for b in (1, 4, 16)]
 QUICK = [Size(pixels=512, batch=b, instances=1) for b in (1, 4)]
@@ -63,13 +61,13 @@ def _start(given: Seeds) -> Tensor:
 
 def _transition(size: Size, device: torch.device) -> tuple[Transition, Tensor, Tensor]:
     """T in its factors, T itself, and the two columns where the walk starts."""
-    transition = graph.sinkhorn(attention(size, device), "symmetric", ITERATIONS)
+    transition = graph.sinkhorn(attention(size, device), ITERATIONS)
     return transition, transition.dense(), _start(seeds(size, device))
 
 
-def _similarity(size: Size, device: torch.device, symmetric: bool) -> tuple[Tensor]:
-    made = attention(size, device)
-    return ((made + made.mT) / 2 if symmetric else made,)
+def _similarity(size: Size, device: torch.device) -> tuple[Tensor]:
+    similarity = attention(size, device)
+    return ((similarity + similarity.mT) / 2,)
 
 
 def _crops(size: Size, device: torch.device) -> tuple[Tensor, Seeds]:
@@ -118,15 +116,8 @@ def _scaled(result: Tensor) -> tuple[Tensor]:
 CASES = [
     Case(
         name="EXITS Sinkhorn",
-        prepare=partial(_similarity, symmetric=True),
-        fast=lambda matrix: graph.sinkhorn(matrix, "symmetric", ITERATIONS),
-        plain=plain_sinkhorn,
-        canonical=_densities,
-    ),
-    Case(
-        name="EXITS Sinkhorn alternate",
-        prepare=partial(_similarity, symmetric=False),
-        fast=lambda matrix: graph.sinkhorn(matrix, "alternate", ITERATIONS),
+        prepare=_similarity,
+        fast=lambda matrix: graph.sinkhorn(matrix, ITERATIONS),
         plain=plain_sinkhorn,
         canonical=_densities,
     ),
@@ -154,7 +145,7 @@ CASES = [
     Case(
         name="EXITS scores",
         prepare=_crops,
-        fast=lambda matrix, given: scores(matrix, given, changed(CFG.walk, iterations=ITERATIONS, hops=HOPS)),
+        fast=lambda matrix, given: scores(matrix, given, changed(CFG.walk, hops=HOPS)),
         plain=plain_scores,
     ),
 ]

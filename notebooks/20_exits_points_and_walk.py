@@ -77,7 +77,7 @@ objects = ObjectCrops(train, view.size, training=True)
 crops = [look(objects[i], 0) for i in range(min(len(objects), 128))]
 batch, truth = collate(crops), true_tokens(crops, patch)
 clicks = labels.clicks(batch)
-seeds = labels.find_seeds(clicks, batch.valid, patch, view)
+seeds = labels.find_seeds(clicks, batch.valid, patch, view.seeds.push)
 
 
 # %% [markdown]
@@ -143,8 +143,8 @@ def similar(images):  # at the layer of this page
 
 # %%
 three = [i for i in range(len(crops)) if seeds.valid[i].all()][:3]
-tops = labels.pushed(clicks, view.seeds)[three, :1]
-tops = patches.point_patches(tops, (side, side), patch)
+tops = labels.pushed(clicks.xy, view.seeds.push)[three, :1]
+tops = patches.point_patches(tops, patches.PatchGrid(side, side, patch))
 frames = []
 for _, shares in alike(batch.images[three]):
     panels = {}
@@ -167,14 +167,14 @@ viz.scrub(frames, [str(layer) for layer in layers], "layer", start=at - 1)
 # sum to one. What a token sends is then what it gets. The result is the *transition matrix* $T$.
 #
 # ```{literalinclude} ../../wsis/ops/random_walk.py
-# :pyobject: _symmetric
+# :pyobject: sinkhorn
 # ```
 
 # %%
 affinity = similar(batch.images)
 i = max(three, key=lambda i: affinity[i].sum(0).max())
-steps, received = range(1, view.walk.iterations + 1), {"received, before": affinity[i].sum(0)}
-scaled = [similarity.sinkhorn(affinity[[i]], "symmetric", k).dense()[0].sum(0) for k in steps]
+steps, received = range(1, labels.ITERATIONS + 1), {"received, before": affinity[i].sum(0)}
+scaled = [similarity.sinkhorn(affinity[[i]], k).dense()[0].sum(0) for k in steps]
 received["received, after"] = scaled[-1]
 highest = float(affinity[i].sum(0).max())
 
@@ -210,7 +210,7 @@ plt.show()
 score = labels.scores(affinity, seeds, view.walk)
 middle = (score * truth - score * ~truth).masked_fill(~seeds.open, 0).mean(1)
 clear = int((middle * seeds.valid.all(1)).argmax())
-graph = similarity.sinkhorn(affinity[[clear]], view.walk.sinkhorn, view.walk.iterations)
+graph = similarity.sinkhorn(affinity[[clear]], labels.ITERATIONS)
 begin = torch.stack([seeds.foreground[clear], seeds.background[clear]], -1).float()
 begin = (begin / begin.sum(0))[None]
 stages = list(similarity.walk_each(graph, begin, 8))
@@ -377,7 +377,7 @@ def planted(count, **knobs):  # scenes of another world, and the crops of their 
 _, cut = planted(80, occlusion=1.0, contact=0.0)
 cut = [c for c in cut if evaluation.separated(c.truth.masks).all()]
 cut_batch, on = collate(cut), true_tokens(cut, patch)
-cut_seeds = labels.find_seeds(labels.clicks(cut_batch), cut_batch.valid, patch, view)
+cut_seeds = labels.find_seeds(labels.clicks(cut_batch), cut_batch.valid, patch, view.seeds.push)
 cut_score = labels.scores(similar(cut_batch.images), cut_seeds, walk)
 cut_found = labels.select(cut_score, cut_seeds, walk)
 cut_made = labels.token_targets(cut_seeds, cut_found)
@@ -430,12 +430,12 @@ twin = twin[:, patch // 2 :: patch, patch // 2 :: patch].flatten(1)
 
 # %%
 pair_batch, own = collate(pairs), true_tokens(pairs, patch)
-others = labels.other_clicks(pair_batch, patch, view.seeds)
+own_clicks, shift = labels.clicks(pair_batch), view.seeds.push
+others = labels.other_clicks(pair_batch, patch, shift)
 likeness = similar(pair_batch.images)
 results, rows = {}, []
-for switch in (False, True):
-    near = others if switch else None
-    s = labels.find_seeds(labels.clicks(pair_batch), pair_batch.valid, patch, view, near)
+for switch, near in ((False, None), (True, others)):
+    s = labels.find_seeds(own_clicks, pair_batch.valid, patch, shift, near)
     m = labels.token_targets(s, labels.select(labels.scores(likeness, s, walk), s, walk))
     results[switch], box = (s, m), s.in_box & s.valid
     named = {"object": m.target > 0, "background": m.labeled & (m.target == 0)}
@@ -475,10 +475,9 @@ viz.show(panels, rows=names, size=2.1, title="Two of a kind")
 
 # %%
 def attempt(i, hops, push, slip):
-    xy = clicks[[i]] - slip * patch * torch.tensor([[0.0, 0], [1, 0], [0, 0], [0, 0]])
-    tried = changed(view, **{"seeds.push": push, "walk.hops": hops})
-    s = labels.find_seeds(xy, batch.valid[[i]], patch, tried)
-    return s, labels.scores(affinity[[i]], s, tried.walk)
+    xy = clicks.xy[[i]] - slip * patch * torch.tensor([[0.0, 0], [1, 0], [0, 0], [0, 0]])
+    s = labels.find_seeds(replace(clicks[[i]], xy=xy), batch.valid[[i]], patch, push)
+    return s, labels.scores(affinity[[i]], s, changed(view.walk, hops=hops))
 
 
 def play(crop, hops, push, slip):
@@ -528,7 +527,7 @@ viz.table([{k: r[k] for k in ("name", "value", "unit", "source")} for r in shown
 
 # %% tags=["solution"]
 p = 0.8
-rooms = similarity.sinkhorn(torch.tensor([[[p, 1 - p], [1 - p, p]]]), "symmetric", 20)
+rooms = similarity.sinkhorn(torch.tensor([[[p, 1 - p], [1 - p, p]]]), 20)
 for k, stage in enumerate(similarity.walk_each(rooms, torch.tensor([[[1.0], [0.0]]]), 4)):
     room, other = stage[0, :, 0].tolist()
     print(f"{k} hops: {room - other:.4f}, (p - q)^k = {(2 * p - 1) ** k:.4f}")
@@ -552,7 +551,7 @@ for k, stage in enumerate(similarity.walk_each(rooms, torch.tensor([[[1.0], [0.0
 # %% tags=["solution"]
 rows = []
 for push in sorted(pushes):
-    s = labels.find_seeds(clicks, batch.valid, patch, changed(view, **{"seeds.push": push}))
+    s = labels.find_seeds(clicks, batch.valid, patch, push)
     result = labels.select(labels.scores(affinity, s, walk), s, walk)
     share = float((s.foreground & truth).sum() / s.foreground.sum())
     rows.append({"push": push, "clicks on the object": share, **quality([(result, truth)])})

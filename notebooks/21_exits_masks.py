@@ -162,7 +162,7 @@ viz.show(panels, size=2, title="A mask is a vote of channels")
 
 # %%
 side = hero.image.shape[-1]
-box = box_masks(hero.extreme_points.xy, side, side) > 0.5
+box = box_masks(hero.extreme_points.boxes, side, side) > 0.5
 y, x = (box[0].any(1 - d).nonzero()[:, 0].float().mean().round().int() for d in (0, 1))
 cross = torch.zeros_like(box)
 cross[:, y - 1 : y + 2], cross[:, :, x - 1 : x + 2] = True, True
@@ -173,8 +173,8 @@ masks |= {"generator": mine, "nothing": torch.zeros_like(box)}
 
 def smoothed(crops, crf):  # what the third teacher asks for
     views = collate(crops).images.to(where)
-    xy = torch.cat([c.extreme_points.xy for c in crops]).to(where)
-    frame = box_masks(xy, side, logits.shape[-1])
+    boxes = torch.cat([c.extreme_points.boxes for c in crops]).to(where)
+    frame = box_masks(boxes, side, logits.shape[-1])
     target = crf_target(nets["EXITS"](views, views), views, frame, crf)
     return interpolate(target[None].float(), (side, side))[0].cpu() > 0
 
@@ -215,9 +215,9 @@ points, no_points = (exits.targets(nets[name], batch, cfg) for name in ("EXITS",
 _, seeds = exits.token_scores(nets["EXITS"].extractor, batch, cfg)
 with torch.no_grad():
     outputs = nets["EXITS"](batch.images, batch.images)
-leaf, xy = outputs.student.clone().requires_grad_(), hero.extreme_points.xy.to(where)
-terms = objective(Outputs(leaf, outputs.teacher), batch.images, xy, points, cfg)
-as_if_empty = objective(Outputs(leaf, outputs.teacher), batch.images, xy, no_points, cfg)
+leaf, boxes = outputs.student.clone().requires_grad_(), hero.extreme_points.boxes.to(where)
+terms = objective(Outputs(leaf, outputs.teacher), batch.images, boxes, points, cfg)
+as_if_empty = objective(Outputs(leaf, outputs.teacher), batch.images, boxes, no_points, cfg)
 terms["mil"] = as_if_empty["mil"]
 pull = [-torch.autograd.grad(terms[k], leaf, retain_graph=True)[0] for k in TERMS]
 

@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 from wsis.core.errors import ConfigError
 from wsis.ops.random_walk import Transition, sinkhorn, walk, walk_each, walk_limit
 
-KINDS = ["symmetric", "alternate"]
-
 
 def positive(n=24, batch=2, seed=0, dtype=torch.float64):
     """Similarity without any symmetry, entries in (0.05, 1.05)."""
@@ -42,106 +40,79 @@ def halves(n, within):
 # --- Sinkhorn
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_rows_and_columns_sum_to_one_and_nothing_is_negative(kind):
-    made = sinkhorn(positive(), kind, 20).dense()
+def test_rows_and_columns_sum_to_one_and_nothing_is_negative():
+    made = sinkhorn(positive(), 20).dense()
     assert torch.allclose(made.sum(1), torch.ones(2, 24).double(), atol=1e-6)
     assert torch.allclose(made.sum(2), torch.ones(2, 24).double(), atol=1e-6)
     assert torch.allclose(made, made.mT, atol=1e-15)
     assert (made >= 0).all()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_transition_matrix_is_a_fixed_point(kind):
-    made = sinkhorn(positive(), kind, 60).dense()
-    assert torch.allclose(sinkhorn(made, kind, 1).dense(), made, atol=1e-12)
+def test_a_transition_matrix_is_a_fixed_point():
+    made = sinkhorn(positive(), 60).dense()
+    assert torch.allclose(sinkhorn(made, 1).dense(), made, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_scaling_rows_and_columns_beforehand_changes_nothing(kind):
-    similarity, factors = positive(), columns(24, 2, batch=2, seed=3) * 24 + 0.5
-    left = factors[:, :, 0]
-    right = left if kind == "symmetric" else factors[:, :, 1]  # the symmetric form: one factor on both sides
-    scaled = left[:, :, None] * similarity * right[:, None]
-    assert torch.allclose(sinkhorn(scaled, kind, 80).dense(), sinkhorn(similarity, kind, 80).dense(), atol=1e-12)
+def test_one_factor_for_each_row_and_its_column_beforehand_changes_nothing():
+    similarity, factors = positive(), columns(24, 1, batch=2, seed=3)[..., 0] * 24 + 0.5
+    scaled = factors[:, :, None] * similarity * factors[:, None]
+    assert torch.allclose(sinkhorn(scaled, 80).dense(), sinkhorn(similarity, 80).dense(), atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_uniform_blocks_become_one_over_their_size(kind):
+def test_uniform_blocks_become_one_over_their_size():
     similarity = torch.block_diag(*(torch.full((s, s), v).double() for s, v in ((2, 7.0), (3, 0.01), (5, 1.0))))[None]
-    assert torch.allclose(sinkhorn(similarity, kind, 60).dense(), blocks(2, 3, 5).matrix, atol=1e-9)
-
-
-def test_both_kinds_agree_on_symmetric_similarity():
-    similarity = positive() + positive().mT
-    made, expected = (sinkhorn(similarity, kind, 60).dense() for kind in KINDS)
-    assert torch.allclose(made, expected, atol=1e-12)
-
-
-def test_alternate_divides_by_columns_then_rows():
-    similarity = positive(n=5, batch=1)
-    expected = similarity.clone()
-    for _ in range(3):
-        expected /= expected.sum(1, keepdim=True)
-        expected /= expected.sum(2, keepdim=True)
-    made = sinkhorn(similarity, "alternate", 3).dense()
-    assert torch.allclose(made, (expected + expected.mT) / 2, atol=1e-15)
+    assert torch.allclose(sinkhorn(similarity, 60).dense(), blocks(2, 3, 5).matrix, atol=1e-9)
 
 
 def test_one_token_keeps_everything():
-    assert sinkhorn(torch.tensor([[[3e-4]]]), "symmetric", 20).dense() == pytest.approx(1)
+    assert sinkhorn(torch.tensor([[[3e-4]]]), 20).dense() == pytest.approx(1)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_invalid_tokens_have_no_edge_and_the_others_do_as_if_they_were_alone(kind):
+def test_invalid_tokens_have_no_edge_and_the_others_do_as_if_they_were_alone():
     similarity = positive()
     valid = torch.rand(2, 24, generator=torch.Generator().manual_seed(1)) < 0.7
-    made = sinkhorn(similarity, kind, 40, valid).dense()
+    made = sinkhorn(similarity, 40, valid).dense()
     for b in range(2):
         rows = valid[b].nonzero()[:, 0]
-        alone = sinkhorn(similarity[b, rows][:, rows][None], kind, 40).dense()[0]
+        alone = sinkhorn(similarity[b, rows][:, rows][None], 40).dense()[0]
         assert torch.allclose(made[b, rows][:, rows], alone, atol=1e-12)
     assert made[~valid].abs().max() == made.mT[~valid].abs().max() == 0
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_crop_without_a_valid_token_gives_zeros_and_leaves_the_others_alone(kind):
+def test_a_crop_without_a_valid_token_gives_zeros_and_leaves_the_others_alone():
     valid = torch.tensor([[True], [False]]).expand(2, 24)
-    made = sinkhorn(positive(), kind, 20, valid).dense()
+    made = sinkhorn(positive(), 20, valid).dense()
     assert made[1].eq(0).all()
-    assert torch.allclose(made[0], sinkhorn(positive(), kind, 20).dense()[0], atol=1e-12)
+    assert torch.allclose(made[0], sinkhorn(positive(), 20).dense()[0], atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_halves_that_underflowed_are_computed_in_float32(kind):
+def test_halves_that_underflowed_are_computed_in_float32():
     similarity = positive(dtype=torch.float32)
     similarity[similarity < 0.4] = 1e-9  # below the least number that float16 has
     similarity[:, 3] = 1e-9
-    made = sinkhorn(similarity.half(), kind, 40)
+    made = sinkhorn(similarity.half(), 40)
     assert made.matrix.dtype == made.scale.dtype == torch.float32
     assert torch.allclose(made.dense().sum(1), torch.ones(2, 24), atol=1e-3)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_token_like_nothing_at_all_keeps_to_itself(kind):
+def test_a_token_like_nothing_at_all_keeps_to_itself():
     similarity = positive()
     similarity[:, 3] = similarity[:, :, 3] = 0
-    made = sinkhorn(similarity, kind, 60).dense()
+    made = sinkhorn(similarity, 60).dense()
     assert torch.allclose(made.sum(1), torch.ones(2, 24).double(), atol=0.02)
     assert (made[:, 3, 3] > 0.98).all()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_autocast_changes_nothing(kind):
+def test_autocast_changes_nothing():
     similarity, start = positive(dtype=torch.float32), columns(24, 2, batch=2, dtype=torch.float32)
-    expected = walk(sinkhorn(similarity, kind, 20), start, 3)
+    expected = walk(sinkhorn(similarity, 20), start, 3)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(walk(sinkhorn(similarity, kind, 20), start, 3), expected)
+        assert torch.equal(walk(sinkhorn(similarity, 20), start, 3), expected)
 
 
 def test_scaling_without_an_iteration_is_refused():
     with pytest.raises(ConfigError, match="0"):
-        sinkhorn(positive(), "symmetric", 0)
+        sinkhorn(positive(), 0)
 
 
 # --- walks
@@ -149,7 +120,7 @@ def test_scaling_without_an_iteration_is_refused():
 
 @pytest.mark.parametrize("hops", [0, 1, 2, 3, 4])
 def test_walk_is_the_power_of_the_matrix(hops):
-    transition, start = sinkhorn(positive(), "symmetric", 40), columns(24, 3, batch=2)
+    transition, start = sinkhorn(positive(), 40), columns(24, 3, batch=2)
     expected = torch.linalg.matrix_power(transition.dense(), hops) @ start
     assert torch.allclose(walk(transition, start, hops), expected, atol=1e-15)
 
@@ -184,12 +155,12 @@ def test_contrast_of_two_halves_in_the_limit(beta):
 
 
 def test_a_long_walk_forgets_where_it_began():
-    transition = sinkhorn(positive(), "symmetric", 40)
+    transition = sinkhorn(positive(), 40)
     assert torch.allclose(walk(transition, columns(24, 2, batch=2), 60), torch.tensor(1 / 24).double(), atol=1e-8)
 
 
 def test_stages_of_a_walk_begin_with_the_start():
-    transition, start = sinkhorn(positive(), "symmetric", 20), columns(24, 2, batch=2)
+    transition, start = sinkhorn(positive(), 20), columns(24, 2, batch=2)
     stages = walk_each(transition, start, 3)
     assert stages.shape == (4, 2, 24, 2)
     for hops, stage in enumerate(stages):
@@ -198,7 +169,7 @@ def test_stages_of_a_walk_begin_with_the_start():
 
 @pytest.mark.parametrize("beta", [0.25, 0.5, 0.9])
 def test_limit_agrees_with_solving_and_with_the_inverse(beta):
-    transition, start = sinkhorn(positive(), "symmetric", 60), columns(24, 2, batch=2)
+    transition, start = sinkhorn(positive(), 60), columns(24, 2, batch=2)
     system = torch.eye(24).double() - beta * transition.dense()
     limit = walk_limit(transition, start, beta)
     assert torch.allclose(limit, (1 - beta) * torch.linalg.solve(system, start), rtol=0, atol=1e-15)
@@ -207,7 +178,7 @@ def test_limit_agrees_with_solving_and_with_the_inverse(beta):
 
 
 def test_limit_reaches_the_precision_of_float32_in_twelve_products(monkeypatch):
-    transition, start = sinkhorn(positive(n=200).float(), "symmetric", 40), columns(200, 2, batch=2).float()
+    transition, start = sinkhorn(positive(n=200).float(), 40), columns(200, 2, batch=2).float()
     double, products, apply = transition.dense().double(), [], Transition.apply
     monkeypatch.setattr(Transition, "apply", lambda t, v: products.append(1) or apply(t, v))
     limit = walk_limit(transition, start, 0.25)
@@ -217,7 +188,7 @@ def test_limit_reaches_the_precision_of_float32_in_twelve_products(monkeypatch):
 
 
 def test_limit_without_hops_is_the_start_and_with_ever_more_of_them_even():
-    transition, start = sinkhorn(positive(), "symmetric", 60), columns(24, 1, batch=2)
+    transition, start = sinkhorn(positive(), 60), columns(24, 1, batch=2)
     assert torch.equal(walk_limit(transition, start, 0.0), start)
     off = [(walk_limit(transition, start, beta) * 24 - 1).abs().max().item() for beta in (0.5, 0.9, 0.99)]
     assert off[0] > 4 * off[1] > 32 * off[2]
@@ -230,15 +201,15 @@ def test_renumbering_the_tokens_renumbers_the_result(n, seed):
     similarity, start = positive(n, 1, seed), columns(n, 2, seed=seed)
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
     for walked in (lambda t, u: walk(t, u, 3), lambda t, u: walk_limit(t, u, 0.25)):
-        arrived = walked(sinkhorn(similarity, "symmetric", 20), start)
-        moved = walked(sinkhorn(similarity[:, order][:, :, order], "symmetric", 20), start[:, order])
+        arrived = walked(sinkhorn(similarity, 20), start)
+        moved = walked(sinkhorn(similarity[:, order][:, :, order], 20), start[:, order])
         assert torch.allclose(moved, arrived[:, order], atol=1e-14)
 
 
 @given(st.integers(2, 12), st.integers(0, 5), st.integers(0, 2**16))
 @settings(max_examples=30, deadline=None)
 def test_what_is_sent_arrives(n, hops, seed):
-    transition = sinkhorn(positive(n, 1, seed), "symmetric", 60)
+    transition = sinkhorn(positive(n, 1, seed), 60)
     arrived = walk(transition, columns(n, 2, seed=seed), hops)
     assert torch.allclose(arrived.sum(1), torch.ones(1, 2).double(), atol=1e-9)
     assert (arrived >= 0).all()

@@ -19,11 +19,11 @@ def mean_field(
     box: Float[Tensor, "B H W"] | Bool[Tensor, "B H W"],
     *,
     zeta: float,
-    kernel: int,
     iterations: int,
-    low: float,
-    high: float,
-    epsilon: float,
+    kernel: int = 3,
+    low: float = 0.1,
+    high: float = 0.9,
+    epsilon: float = 1e-6,
     stop_every: int = 10,
 ) -> Bool[Tensor, "B H W"]:
     r"""Whether each pixel of a box belongs to its object. Computes in float32, or in float64 where `probability` is.
@@ -34,9 +34,9 @@ def mean_field(
     this is a smoothing gated by color.
 
     image: in the units of zeta (the release: [0, 1] divided by ImageNet's standard deviations). probability: of the object.
-    box: b, in [0, 1]. low, high: of the clip, about .5. epsilon: the release's 1e-6 favors the background where both
-    products are tiny; 0 is faster, and a few pixels differ. stop_every: on a CPU, every so many iterations the loop ends if
-    the last one changed nothing, with the same result; 0 never looks, and neither does a GPU, which would have to wait.
+    box: b, in [0, 1]. low, high: of the clip, about .5. epsilon: 1e-6 favors the background where both products are tiny; 0
+    is faster, and a few pixels differ. stop_every: on a CPU, every so many iterations the loop ends if the last one changed
+    nothing, with the same result; 0 never looks, and neither does a GPU, which would have to wait. Defaults are MAL's.
 
     Raises:
         ConfigError: the kernel has no center.

@@ -11,7 +11,7 @@ precision.
 """
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -48,47 +48,22 @@ def _product(matrix: Tensor, vectors: Tensor) -> Tensor:
 
 
 def sinkhorn(
-    similarity: Float[Tensor, "B n n"],
-    kind: Literal["symmetric", "alternate"],
-    iterations: int,
-    valid: Bool[Tensor, "B n"] | None = None,
+    similarity: Float[Tensor, "B n n"], iterations: int, valid: Bool[Tensor, "B n"] | None = None
 ) -> Transition:
-    """Scale rows and columns of the similarity, raised to at least 1e-12, until each sums to 1.
+    """Make the similarity symmetric, raise it to at least 1e-12, and scale rows and columns until each sums to 1.
 
-    kind: "symmetric" makes the similarity symmetric first and keeps it exactly so; "alternate" divides by the sums of
-    columns and rows in turn and makes the result symmetric, whose sums are then less exact. valid: tokens that take part,
-    by default all. Raises ConfigError for no iterations.
+    valid: tokens that take part, by default all. Raises ConfigError for no iterations.
     """
     if iterations < 1:
         raise ConfigError(f"iterations={iterations}: Sinkhorn needs at least 1; 20 bring sums to 1 within 1e-6")
     similarity = similarity.to(torch.promote_types(similarity.dtype, torch.float32))
-    valid = torch.ones_like(similarity[:, 0]) if valid is None else valid.to(similarity.dtype)
-    return (_symmetric if kind == "symmetric" else _alternate)(similarity, iterations, valid)
-
-
-def _symmetric(similarity: Tensor, iterations: int, valid: Tensor) -> Transition:
-    """One factor per token; the root damps a scale that would otherwise swing between two solutions."""
     matrix = (similarity + similarity.mT).clamp_min_(EPSILON)  # the scale takes up the factor of 2
-    scale = valid
+    valid = torch.ones_like(matrix[:, 0]) if valid is None else valid.to(matrix.dtype)
+    scale, tiny = valid, torch.finfo(matrix.dtype).tiny
     for _ in range(iterations):
-        scale = _quotient(scale, _product(matrix, scale[..., None])[..., 0]).sqrt()
+        # 0 / tiny where no token takes part; the root damps a scale that would otherwise swing between two solutions
+        scale = (scale / _product(matrix, scale[..., None])[..., 0].clamp_min(tiny)).sqrt()
     return Transition(matrix, scale)
-
-
-def _alternate(similarity: Tensor, iterations: int, valid: Tensor) -> Transition:
-    """One factor per column and one per row, in turn."""
-    matrix = similarity.clamp_min(EPSILON)
-    rows = columns = valid
-    for _ in range(iterations):
-        columns = _quotient(valid, _product(matrix, rows[..., None])[..., 0])
-        rows = _quotient(valid, _product(matrix.mT, columns[..., None])[..., 0])
-    scaled = rows[:, :, None] * matrix * columns[:, None]
-    return Transition((scaled + scaled.mT) / 2, valid)
-
-
-def _quotient(numerator: Tensor, sums: Tensor) -> Tensor:
-    """numerator / sums, 0 where no token takes part and both are 0."""
-    return numerator / sums.clamp_min(torch.finfo(sums.dtype).tiny)
 
 
 def walk(transition: Transition, start: Float[Tensor, "B n k"], hops: int) -> Float[Tensor, "B n k"]:

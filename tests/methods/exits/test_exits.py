@@ -152,24 +152,22 @@ def test_without_a_model_labels_are_filled_boxes(scenes):
     assert torch.equal(area, sides.prod(1).long()) and torch.equal(found.ids, sample.extreme_points.ids)
 
 
-@pytest.mark.parametrize(("on_empty", "left"), [("box", 1.0), ("drop", 0.0)])
-def test_empty_masks_become_boxes_or_go(scenes, on_empty, left):
-    cfg = changed(CFG, **{"mask.threshold": 1.0, "mask.on_empty": on_empty})
+def test_empty_masks_become_boxes(scenes):
+    cfg = changed(CFG, **{"mask.threshold": 1.0})
     batch = collate([scenes[0]])
     (found,) = exits.pseudo_labels(exits.build(cfg).eval(), batch, cfg)
     (boxes,) = exits.pseudo_labels(None, batch, cfg)
-    assert len(found) == left * len(boxes)
-    assert not left or torch.equal(found.masks, boxes.masks)
+    assert torch.equal(found.masks, boxes.masks)
 
 
 def test_empty_masks_are_counted(scenes, folder, tmp_path):
     found = reports(folder)["labels"]
-    cfg = changed(CFG, **{"mask.threshold": 1.0, "mask.on_empty": "drop"})
+    cfg = changed(CFG, **{"mask.threshold": 1.0})
     shutil.copy(folder / "run" / "network.safetensors", tmp_path)
     runs.fit(exits, cfg, scenes, None, tmp_path, data="five scenes", device="cpu", only=("labels",))
     all_empty = read_json(tmp_path / "labels.report.json")
     assert 0 <= found["empty_masks"] <= found["masks"]
-    assert all_empty["empty_masks"] == found["masks"] and all_empty["masks"] == 0
+    assert all_empty["empty_masks"] == all_empty["masks"] == found["masks"]
 
 
 def test_images_of_a_padded_batch_are_labelled_as_alone(scenes):
@@ -250,7 +248,7 @@ def test_clicks_of_other_objects_become_background_where_asked(scenes):
     batch = collate([CropAugment(CFG.size, training=False)(crops[i], 0) for i in range(len(crops))])
     extractor, cfg = build_extractor(CFG).eval(), changed(CFG, **{"seeds.other_objects": True})
     plain, asked = (exits.token_scores(extractor, batch, c)[1] for c in (CFG, cfg))
-    clicks = other_clicks(batch, 8, cfg.seeds)
+    clicks = other_clicks(batch, 8, cfg.seeds.push)
     expected = clicks & plain.in_box & plain.valid & ~plain.foreground
     assert plain.others is None and torch.equal(asked.background, plain.background | expected)
     assert clicks.any()

@@ -17,9 +17,6 @@ class SizeConfig:
 
     crop: int = paper(512, "official code", unit="px", scales=True, cite=MAL)
     min_area: float = paper(2048.0, "official code: larger boxes are trained on", unit="px", scales=True, cite=MAL)
-    fill: Literal["reflect", "wrap"] = ours(
-        "reflect", "the release wraps to the other side of the image, where a seed would be wrong"
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +24,6 @@ class SeedConfig:
     """Tokens that the four clicks and their box label with certainty."""
 
     push: float = paper(24.0, "supp. text, COCO; LVIS 16, VOC 12", unit="px of the crop", scales=True)
-    direction: Literal["radial", "axis"] = ours("radial", "the paper: toward the center; axis keeps one coordinate")
     other_objects: bool = ours(False, "clicks of neighbors as background; the supplementary hints at it")
 
 
@@ -38,25 +34,14 @@ class ExtractorConfig:
     backbone: str = paper("vit_base", "Table a5: 86M parameters", scales=True)
     weights: str = paper("mae", "Table a4", scales=True)
     layer: int = paper(10, "Table a1; 0 is the mean of all", unit="layer from 1")
-    similarity: Literal["attn", "qk_cos", "kk_cos"] = ours("attn", "the paper: self-attention; cosines to compare")
-    objective: Literal["mil", "cls", "points"] = ours("mil", "of the warm-up: unpublished; it needs the boxes only")
 
 
 @dataclass(frozen=True, kw_only=True)
 class WalkConfig:
     """From similarity to a transition matrix, to scores, to retrieved points."""
 
-    sinkhorn: Literal["symmetric", "alternate"] = ours("symmetric", "it keeps symmetry exactly and needs one vector")
-    iterations: int = ours(20, "rows then sum to 1 within 1e-6 on 1,024 tokens", unit="Sinkhorn iterations")
     hops: int = paper(3, "Table a2", unit="hops")
     limit: bool = paper(False, "Table a2, eq. (a2): an endless walk with restarts, in place of hops")
-    seeds: Literal["mean", "max"] = ours("mean", "it keeps probability; max follows each click by itself")
-    score: Literal["density", "raw", "ratio", "minmax", "maxabs"] = ours(
-        "density", "unpublished; times the number of valid tokens it does not depend on that number"
-    )
-    thresholds: Literal["calibrated", "fixed"] = ours(
-        "calibrated", "so that as many crops retrieve nothing as the paper says; fixed takes tau_fg and tau_bg"
-    )
     tau_fg: float = ours(1.0, "unpublished; the stage `thresholds` calibrates it", unit="score", scales=True)
     tau_bg: float = ours(1.0, "unpublished; the stage `thresholds` calibrates it", unit="score", scales=True)
     fg_factor: float = ours(1.0, "of the calibrated threshold; Fig. a1 (a)", unit="times tau")
@@ -77,17 +62,13 @@ class GeneratorConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Weights and kinds of the objective."""
+    """Weights of the terms of the objective, and the steps over which two of them rise."""
 
     mil: float = paper(10.0, "supp. text; MAL 4")
     point: float = paper(0.5, "supp. text, COCO and LVIS; VOC .05")
     crf: float = paper(0.5, "supp. text")
     mil_ramp: int = paper(1000, "official code", unit="step", scales=True, cite=MAL)
     crf_ramp: int = paper(4000, "official code", unit="step", scales=True, cite=MAL)
-    mil_over: Literal["batch", "empty"] = ours("batch", "a rare term then stays rare; unpublished")
-    point_at: Literal["center", "pool"] = ours("center", "where the token is; pool averages the logits of its patch")
-    point_balance: bool = ours(False, "all labeled tokens weigh the same; unpublished")
-    point_kind: Literal["bce", "dice"] = ours("bce", "the exact form is unpublished")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +78,6 @@ class CrfConfig:
     CITE: ClassVar[str] = MAL
     zeta: float = paper(0.1, "official code", unit="normalized color")
     iterations: int = paper(100, "official code", unit="iterations")
-    epsilon: float = paper(1e-6, "official code; 0 is faster and changes a few pixels")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +88,6 @@ class MaskConfig:
     threshold: float = paper(0.1, "official code; EXITS' is unpublished", unit="probability", scales=True)
     source: Literal["student", "teacher", "mean"] = paper("student", "official code")
     flip: bool = paper(False, "official code")
-    on_empty: Literal["box", "drop"] = ours("box", "an annotation without a mask is lost for the final model")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +106,11 @@ class FinalConfig:
     )
 
 
+GENERATOR = Schedule(
+    147_500, 32, "adamw", 4.8e-5, "cosine", betas=(0.9, 0.9), weight_decay=5e-4, warmup=14_750, floor=0.2
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExitsConfig:
     """EXITS (CVPR 2024, arXiv 2405.20729)."""
@@ -143,14 +127,9 @@ class ExitsConfig:
     crf: CrfConfig = CrfConfig()
     mask: MaskConfig = MaskConfig()
     final: FinalConfig = FinalConfig()
-    warmup: Schedule = paper(
-        Schedule(118_000, 32, "adamw", 4.8e-5, "cosine", betas=(0.9, 0.9), weight_decay=5e-4, warmup=14_750, floor=0.2),
-        "supp. text: 8 epochs; the rest as for the generator",
-    )
+    warmup: Schedule = paper(replace(GENERATOR, steps=118_000), "supp. text: 8 epochs; the rest as for the generator")
     network: Schedule = paper(
-        Schedule(147_500, 32, "adamw", 4.8e-5, "cosine", betas=(0.9, 0.9), weight_decay=5e-4, warmup=14_750, floor=0.2),
-        "official code: 10 epochs of about 472,000 boxes above the least area, the first to warm up",
-        cite=MAL,
+        GENERATOR, "official code: 10 epochs of 472,000 boxes above the least area, the first to warm up", cite=MAL
     )
 
     @property
@@ -163,34 +142,34 @@ class ExitsConfig:
 
     @property
     def has_generator(self) -> bool:
-        """Whether the final model is trained on pseudo masks."""
         return self.final.masks == "pseudo"
 
     @property
     def has_extractor(self) -> bool:
-        """Whether the generator is trained on retrieved points as well as boxes."""
         return self.has_generator and self.supervision == "extreme_points"
 
     def for_classes(self, names: Sequence[str]) -> Self:
         return replace(self, classes=len(names))
 
     def for_dry_run(self) -> Self:
-        return changed(
-            self, **{"extractor.weights": "random", "generator.weights": "random", "final.weights": "random"}
-        )
+        return changed(self, **{f"{part}.weights": "random" for part in ("extractor", "generator", "final")})
 
 
 FULL = ExitsConfig()
 
+SHORT = {"batch_size": 8, "warmup": 10}
 TINY = changed(
     FULL,
     classes=8,
-    **{"size.crop": 64, "size.min_area": 100.0, "seeds.push": 4.0, "walk.crops": 500, "mask.threshold": 0.5},
-    **{"extractor.backbone": "vit_tiny", "generator.backbone": "vit_tiny", "generator.ema": 0.98},
-    **{"loss.mil_ramp": 10, "loss.crf_ramp": 20},
-    **{"warmup.steps": 100, "warmup.batch_size": 8, "warmup.lr": 5e-4, "warmup.warmup": 10},
-    **{"network.steps": 150, "network.batch_size": 8, "network.lr": 1e-3, "network.warmup": 10},
-    **{"final.segmenter": "solov2", "final.backbone": "resnet_tiny", "final.weights": "shipped"},
-    **{"final.schedule.steps": 200, "final.schedule.batch_size": 8, "final.schedule.lr": 1.5e-3},
-    **{"final.schedule.new_lr": 1.0, "final.schedule.warmup": 20},
+    size={"crop": 64, "min_area": 100.0},
+    seeds={"push": 4.0},
+    walk={"crops": 500},
+    mask={"threshold": 0.5},
+    extractor={"backbone": "vit_tiny"},
+    generator={"backbone": "vit_tiny", "ema": 0.98},
+    loss={"mil_ramp": 10, "crf_ramp": 20},
+    warmup=SHORT | {"steps": 100, "lr": 5e-4},
+    network=SHORT | {"steps": 150, "lr": 1e-3},
+    final={"segmenter": "solov2", "backbone": "resnet_tiny", "weights": "shipped"},
+    **{"final.schedule": {"steps": 200, "batch_size": 8, "lr": 1.5e-3, "new_lr": 1.0, "warmup": 20}},
 )

@@ -5,7 +5,7 @@ probability in a crop --paste--> mask in the image
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -16,13 +16,14 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from wsis.core.errors import AnnotationError, ConfigError
-from wsis.core.types import Dataset, ExtremePoints, HasExtremePoints, Instances, Sample
+from wsis.core.types import Dataset, ExtremePoints, HasExtremePoints, Sample
 from wsis.methods.exits.config import SizeConfig
 
 # All numbers are those of MAL's official code.
 MARGIN, TEST_MARGIN = 1.2, 0.6  # half boxes, both sides of an axis together
 FLIP, JITTER, GRAY = 0.5, 0.5, 0.2  # probabilities
-BRIGHTNESS, CONTRAST, SATURATION, HUE = 0.4, 0.4, 0.2, 0.1  # half ranges
+COLORS = ((F.adjust_brightness, 0.4), (F.adjust_contrast, 0.4), (F.adjust_saturation, 0.2))  # half ranges about 1
+HUE = 0.1  # half range about 0
 BLUR = (0.1, 2.0)  # range of the Gaussian's sigma, pixels of the crop
 MIN_SIDE = 2.0  # pixels: boxes to train on are wider and higher
 MIRRORED = [0, 3, 2, 1]  # top, left, bottom, right after a left-right flip
@@ -33,11 +34,8 @@ class ObjectCrops:
 
     `index` holds (image, row of its extreme points); going through it in order reads every image once. A data set without
     `HasExtremePoints` is read once to open. Training leaves out, and counts in `left_out`, objects whose box is at most
-    `MIN_SIDE` wide or high or has at most `cfg.min_area`, in pixels of the image.
-
-    Raises:
-        AnnotationError: an image whose extreme points are not known (that it has none is allowed).
-        ConfigError: no object is large enough to train on.
+    `MIN_SIDE` wide or high or has at most `cfg.min_area`, in pixels of the image. Raises AnnotationError for an image whose
+    extreme points are not known (that it has none is allowed), ConfigError if no object is large enough to train on.
     """
 
     def __init__(self, dataset: Dataset, cfg: SizeConfig, training: bool) -> None:
@@ -45,7 +43,14 @@ class ObjectCrops:
         self.classes, self.category_ids = dataset.classes, dataset.category_ids
         self.index: list[tuple[int, int]] = []
         self.left_out = 0
-        for image, points in enumerate(_extreme_points(dataset)):
+        for image in range(len(dataset)):
+            listed = isinstance(dataset, HasExtremePoints)
+            points = dataset.extreme_points(image) if listed else dataset[image].extreme_points
+            if points is None:
+                raise AnnotationError(
+                    f"image {image} (counted from 0) has no extreme points; annotate them, or simulate them from masks "
+                    "with python -m wsis weak SRC.json --extreme --out DST.json"
+                )
             sides = points.boxes[:, 2:] - points.boxes[:, :2]
             large = (sides > MIN_SIDE).all(1) & (sides.prod(1) > cfg.min_area)
             rows = (large if training else torch.ones_like(large)).nonzero()[:, 0].tolist()
@@ -74,18 +79,6 @@ class ObjectCrops:
         return replace(sample, extreme_points=points, other_extreme_points=others, truth=truth)
 
 
-def _extreme_points(dataset: Dataset) -> Iterator[ExtremePoints]:
-    for image in range(len(dataset)):
-        listed = isinstance(dataset, HasExtremePoints)
-        points = dataset.extreme_points(image) if listed else dataset[image].extreme_points
-        if points is None:
-            raise AnnotationError(
-                f"image {image} (counted from 0) has no extreme points; annotate them, or simulate them from masks "
-                "with python -m wsis weak SRC.json --extreme --out DST.json"
-            )
-        yield points
-
-
 @dataclass(frozen=True)
 class Window:
     """A crop shows columns x0 to x1 - 1 and rows y0 to y1 - 1 of the image, also beyond its border, flipped if `mirrored`."""
@@ -103,17 +96,15 @@ class Window:
         chance: seven numbers in [0, 1): for left, top, right, bottom a margin in parts of `MARGIN`; the share of it that left
         (right gets the rest) and top (bottom the rest) take; whether to flip. None moves each side by half of `TEST_MARGIN`.
         """
-        x0, y0, x1, y1 = box.tolist()
-        margins, mirrored = [TEST_MARGIN / 2] * 4, False
+        (x0, y0, x1, y1), margins, mirrored = box.tolist(), [TEST_MARGIN / 2] * 4, False
         if chance is not None:
             *parts, in_x, in_y, flip = chance
             margins = [MARGIN * m * s for m, s in zip(parts, (in_x, in_y, 1 - in_x, 1 - in_y), strict=True)]
             mirrored = flip < FLIP
         half_width, half_height, (left, top, right, bottom) = (x1 - x0) / 2, (y1 - y0) / 2, margins
         x0, y0 = math.floor(x0 - half_width * left), math.floor(y0 - half_height * top)
-        # One pixel more, as in the release.
-        x1, y1 = math.ceil(x1 + half_width * right) + 1, math.ceil(y1 + half_height * bottom) + 1
-        return cls(x0, y0, x1, y1, mirrored)
+        x1, y1 = math.ceil(x1 + half_width * right), math.ceil(y1 + half_height * bottom)
+        return cls(x0, y0, x1 + 1, y1 + 1, mirrored)  # one pixel more, as in the release
 
 
 def to_crop(points: ExtremePoints, window: Window, size: int) -> ExtremePoints:
@@ -137,8 +128,8 @@ class Crop(Sample):
 class CropAugment:
     """The crop of an object: in training with random margins, flip and colors (`jittered`), else with the test margin.
 
-    The same item and seed give the same crop. Beyond the image `valid` is False and the crop shows its reflection, or with
-    `cfg.fill="wrap"`, as in the release, the opposite side, which counts as valid. Tags, points and class maps are dropped.
+    The same item and seed give the same crop. Beyond the image `valid` is False and the crop shows its reflection (the
+    release: the opposite side, where a seed would be wrong). Tags, points and class maps are dropped.
     """
 
     cfg: SizeConfig
@@ -146,14 +137,22 @@ class CropAugment:
 
     def __call__(self, sample: Sample, seed: int) -> Crop:
         """The crop of an item of `ObjectCrops`; a sample of no or several objects raises a ValueError."""
-        points, others, size = sample.extreme_points, sample.other_extreme_points, self.cfg.crop
+        points, others, truth, size = sample.extreme_points, sample.other_extreme_points, sample.truth, self.cfg.crop
         if points is None or len(points) != 1:
             raise ValueError(f"image {sample.image_id}: a crop shows one object; take items of ObjectCrops")
         chance = None
         if self.training:
             chance = torch.rand(15, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).tolist()
         window = Window.around(points.boxes[0], chance and chance[:7])
-        image, valid, truth = self._cut(sample, window)
+        device, (height, width) = sample.image.device, sample.size
+        rows, real_rows = _reflected(torch.arange(window.y0, window.y1, device=device), height)
+        columns, real_columns = _reflected(torch.arange(window.x0, window.x1, device=device), width)
+        inside = (real_rows[:, None] & real_columns)[None]
+        image = F.resize(_read(sample.image, rows, columns), [size, size], antialias=True)
+        masks = inside if truth is None else torch.cat([inside, _read(truth.masks, rows, columns) & inside])
+        masks = F.resize_image(masks.view(torch.uint8), [size, size], InterpolationMode.NEAREST_EXACT).bool()
+        if window.mirrored:
+            image, masks = image.flip(-1), masks.flip(-1)
         return Crop(
             image=image,
             image_id=sample.image_id,
@@ -161,29 +160,16 @@ class CropAugment:
             extreme_points=to_crop(points, window, size),
             other_extreme_points=None if others is None else to_crop(others, window, size),
             jittered=None if chance is None else jitter(image, chance[7:]),
-            truth=truth,
-            valid=valid,
+            truth=None if truth is None else replace(truth, masks=masks[1:]),
+            valid=masks[0],
             window=window,
         )
 
-    def _cut(self, sample: Sample, window: Window) -> tuple[Tensor, Tensor, Instances | None]:
-        """Image uint8 [3, size, size], valid bool [size, size] and true masks of a window."""
-        (height, width), size, wrap = sample.size, [self.cfg.crop] * 2, self.cfg.fill == "wrap"
-        device = sample.image.device
-        rows, columns = (
-            torch.arange(window.y0, window.y1, device=device),
-            torch.arange(window.x0, window.x1, device=device),
-        )
-        inside = ((rows >= 0) & (rows < height))[:, None] & (columns >= 0) & (columns < width)
-        rows, columns = _folded(rows, height, wrap), _folded(columns, width, wrap)
-        image = F.resize(_read(sample.image, rows, columns), size, antialias=True)
-        masks = (inside | wrap)[None]
-        if sample.truth is not None:
-            masks = torch.cat([masks, _read(sample.truth.masks, rows, columns) & inside])
-        masks = F.resize_image(masks.view(torch.uint8), size, InterpolationMode.NEAREST_EXACT).bool()
-        if window.mirrored:
-            image, masks = image.flip(-1), masks.flip(-1)
-        return image, masks[0], None if sample.truth is None else replace(sample.truth, masks=masks[1:])
+
+def _reflected(index: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """The pixels 0..side - 1 that indices beyond show, reflected at the center of the last one, and which are no reflection."""
+    folded = index % max(2 * side - 2, 1)
+    return torch.minimum(folded, 2 * side - 2 - folded), (index >= 0) & (index < side)
 
 
 def _read(pixels: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -191,23 +177,13 @@ def _read(pixels: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return pixels.index_select(1, rows).index_select(2, columns)
 
 
-def _folded(index: Tensor, side: int, wrap: bool) -> Tensor:
-    """The pixels 0..side - 1 shown at indices of any distance beyond; reflected at the center of the last pixel."""
-    if wrap:
-        return index % side
-    index = index % max(2 * side - 2, 1)
-    return torch.minimum(index, 2 * side - 2 - index)
-
-
 def jitter(image: Tensor, chance: Sequence[float]) -> Tensor:
     """A crop uint8 [3, H, W] in other colors, as MAL's student sees it. chance: eight numbers in [0, 1), which decide all."""
-    recolored, gray, blurred, *ranges, spread = chance
+    recolored, gray, blurred, *colors, hue, spread = chance
     if recolored < JITTER:
-        brightness, contrast, saturation, hue = (2 * c - 1 for c in ranges)
-        image = F.adjust_brightness(image, 1 + BRIGHTNESS * brightness)
-        image = F.adjust_contrast(image, 1 + CONTRAST * contrast)
-        image = F.adjust_saturation(image, 1 + SATURATION * saturation)
-        image = F.adjust_hue(image, HUE * hue)
+        for (adjust, half), share in zip(COLORS, colors, strict=True):
+            image = adjust(image, 1 + half * (2 * share - 1))
+        image = F.adjust_hue(image, HUE * (2 * hue - 1))
     if gray < GRAY:
         image = F.rgb_to_grayscale(image, num_output_channels=3)
     if blurred < JITTER:

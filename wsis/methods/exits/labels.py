@@ -11,16 +11,15 @@ from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
 
 from wsis.core.errors import ConfigError
-from wsis.core.types import Batch
-from wsis.methods.exits.config import ExitsConfig, SeedConfig, WalkConfig
+from wsis.core.types import Batch, ExtremePoints
+from wsis.methods.exits.config import ExitsConfig, WalkConfig
 from wsis.methods.exits.model import Extractor
-from wsis.ops.patches import PatchGrid, point_patches
+from wsis.ops.patches import PatchGrid, box_patches, covered_patches, point_patches
 from wsis.ops.random_walk import sinkhorn, walk, walk_limit
 
-CLICKS = 4
+ITERATIONS = 20  # of Sinkhorn's scaling, ours: rows then sum to 1 within 1e-6 on 1,024 tokens
 BETA = 0.25  # the probability that the endless walk continues (Table a2)
 
 
@@ -66,61 +65,51 @@ class TokenTargets(NamedTuple):
         return cls(target, target > 0, torch.ones(batch, dtype=torch.bool, device=device))
 
 
-def clicks(batch: Batch) -> Tensor:
-    """The four clicks of each crop, float32 [B, 4, 2]; a crop of no or several objects raises a ValueError."""
-    if batch.extreme_points is None or any(len(points) != 1 for points in batch.extreme_points):
+def clicks(batch: Batch) -> ExtremePoints:
+    """The four clicks of each crop, one row per crop; a crop of no or several objects raises a ValueError."""
+    crops = batch.extreme_points
+    if crops is None or any(len(points) != 1 for points in crops):
         raise ValueError("a batch of crops holds the extreme points of exactly one object in each; see exits.crops")
-    return torch.cat([points.xy for points in batch.extreme_points])
+    return ExtremePoints(**{name: torch.cat([getattr(points, name) for points in crops]) for name in vars(crops[0])})
 
 
 @torch.no_grad()
-def find_seeds(xy: Tensor, valid: Tensor, patch: int, cfg: ExitsConfig, others: Tensor | None = None) -> Seeds:
-    """The tokens that the four clicks and their box label (supp. text).
+def find_seeds(points: ExtremePoints, valid: Tensor, patch: int, push: float, others: Tensor | None = None) -> Seeds:
+    """The tokens that the four clicks of each crop, pushed by some pixels, and their box label (supp. text).
 
-    xy: float [B, 4, 2] pixels of the crop, (x, y), top, left, bottom, right. valid: bool [B, C, C]; C is a multiple of
-    `patch`, the pixels a side of a token. others: see `other_clicks`; they are used in the box. The background are the tokens
-    entirely outside the box of the clicks before they are pushed; where a crop has none, those whose center is outside.
+    valid: bool [B, C, C]; C is a multiple of `patch`, the pixels a side of a token. others: see `other_clicks`; they are
+    used in the box. The background are the tokens entirely outside the box; where a crop has none, those whose center is.
     """
     height, width = valid.shape[-2:]
     if height != width or width % patch:
         raise ConfigError(f"a crop of {width} x {height} px: make it square, its side a multiple of {patch} px")
-    usable = avg_pool2d(valid[:, None].float(), patch).flatten(1) >= 0.5
-    side = width // patch
-    foreground = point_patches(pushed(xy, cfg.seeds).clamp(0, width - 1), PatchGrid(side, side, patch)) & usable
-
-    def in_both(axes: Tensor) -> Tensor:  # bool [B, 2, side], in x and in y -> [B, side * side]
-        return (axes[:, 1, :, None] & axes[:, 0, None, :]).flatten(1)
-
-    # In edges of pixels: pixel i covers [i, i + 1), so the box ends one after its last click.
-    edge = torch.arange(0, width, patch, device=xy.device)
-    low, high = xy.amin(1)[..., None], xy.amax(1)[..., None] + 1  # [B, 2, 1], (x, y)
-    in_box = in_both((edge + patch / 2 >= low) & (edge + patch / 2 <= high))
-    touching = in_both((edge + patch > low) & (edge < high))
-    outside, center_outside = (~inside & usable & ~foreground for inside in (touching, in_box))
-    background = torch.where(outside.any(1, keepdim=True), outside, center_outside)
+    grid, usable = PatchGrid(height // patch, width // patch, patch), covered_patches(valid, patch)
+    foreground = point_patches(pushed(points.xy, push).clamp(0, width - 1), grid) & usable
+    low, high = points.boxes[..., None].split(2, 1)
+    center = torch.arange(patch / 2, width, patch, device=valid.device)
+    x, y = ((center >= low) & (center <= high)).unbind(1)
+    in_box = (y[:, :, None] & x[:, None]).flatten(1)
+    outside = ~box_patches(points.boxes, grid) & usable & ~foreground
+    background = torch.where(outside.any(1, keepdim=True), outside, ~in_box & usable & ~foreground)
     if others is None:
         return Seeds(foreground, background, in_box, usable)
     others = others & in_box & usable & ~foreground
     return Seeds(foreground, background | others, in_box, usable, others)
 
 
-def pushed(xy: Tensor, cfg: SeedConfig) -> Tensor:
-    """Clicks [B, 4, 2] moved by `cfg.push` pixels, at most up to the center of their box (supp. text); axis: in y or x only."""
+def pushed(xy: Tensor, push: float) -> Tensor:
+    """Clicks [B, 4, 2] moved by `push` pixels toward the center of their box, at most up to it (supp. text)."""
     toward = (xy.amin(1, keepdim=True) + xy.amax(1, keepdim=True)) / 2 - xy
-    if cfg.direction == "radial":
-        distance = toward.norm(dim=-1, keepdim=True)
-        return xy + toward * (cfg.push / distance.clamp_min(1e-6)).clamp_max(1)
-    # (0, 1) for top and bottom, (1, 0) for left and right, made on the device
-    along = (torch.arange(CLICKS, device=xy.device)[:, None] + torch.arange(2, device=xy.device)) % 2
-    return xy + along * toward.clamp(-cfg.push, cfg.push)
+    distance = toward.norm(dim=-1, keepdim=True)
+    return xy + toward * (push / distance.clamp_min(1e-6)).clamp_max(1)
 
 
-def other_clicks(batch: Batch, patch: int, cfg: SeedConfig) -> Tensor:
+def other_clicks(batch: Batch, patch: int, push: float) -> Tensor:
     """The tokens of crops that hold a click of another object, pushed into that object: bool [B, n]."""
     if batch.other_extreme_points is None:
         raise ValueError("seeds.other_objects needs other_extreme_points in the batch; take items of ObjectCrops")
     side = batch.images.shape[-1] // patch
-    points = [pushed(others.xy, cfg).flatten(0, 1)[None] for others in batch.other_extreme_points]
+    points = [pushed(others.xy, push).flatten(0, 1)[None] for others in batch.other_extreme_points]
     return torch.cat([point_patches(xy, PatchGrid(side, side, patch)) for xy in points])
 
 
@@ -128,8 +117,8 @@ def other_clicks(batch: Batch, patch: int, cfg: SeedConfig) -> Tensor:
 def token_scores(extractor: Extractor, batch: Batch, cfg: ExitsConfig) -> tuple[Tensor, Seeds]:
     """The scores [B, n] of the tokens of a batch of crops of one object each, see `scores`, and their seeds."""
     patch = extractor.encoder.patch
-    others = other_clicks(batch, patch, cfg.seeds) if cfg.seeds.other_objects else None
-    seeds = find_seeds(clicks(batch), batch.valid, patch, cfg, others)
+    others = other_clicks(batch, patch, cfg.seeds.push) if cfg.seeds.other_objects else None
+    seeds = find_seeds(clicks(batch), batch.valid, patch, cfg.seeds.push, others)
     return scores(extractor.similarity(batch.images), seeds, cfg.walk), seeds
 
 
@@ -138,58 +127,23 @@ def scores(similarity: Tensor, seeds: Seeds, cfg: WalkConfig) -> Tensor:
     """Who a token belongs to: what reaches it from the clicks minus what reaches it from the background (Sec. H).
 
     similarity: [B, n, n]. Returns [B, n], positive on the object; 0 at invalid tokens and in crops that lack seeds of either
-    kind. The normalization `cfg.score` is unpublished: density multiplies by the number of valid tokens, so that an even
-    spread brings 1; ratio divides by the sum of both; minmax maps the crop's range to -1..1; maxabs divides by the crop's
-    largest magnitude. With `cfg.seeds = "mean"` the clicks together send as much as the background; with "max" each click
-    does, and a token counts what brings most.
+    kind. The clicks together send as much as the background. The unit, unpublished, is an even spread over valid tokens.
     """
     batch, n = seeds.valid.shape
     if similarity.shape != (batch, n, n):
-        raise ConfigError(
-            f"similarity {list(similarity.shape)} for {batch} crops of {n} tokens: leave out the class token"
-        )
-    transition = sinkhorn(similarity, cfg.sinkhorn, cfg.iterations, seeds.valid)
-    from_clicks = _click_columns(seeds) if cfg.seeds == "max" else _even(seeds.foreground)
-    if seeds.others is None:
-        from_background = [_even(seeds.background)]
-    else:  # a column of their own: among hundreds of tokens outside the box they would count for nothing
-        from_background = [_even(seeds.background & ~seeds.others), _even(seeds.others)]
-    start = torch.cat([from_clicks, *from_background], -1)
+        shape = list(similarity.shape)
+        raise ConfigError(f"similarity {shape} for {batch} crops of {n} tokens: leave out the class token")
+    transition = sinkhorn(similarity, ITERATIONS, seeds.valid)
+    sources = [seeds.foreground, seeds.background]
+    if (
+        seeds.others is not None
+    ):  # with a walk of their own: among hundreds of tokens outside the box they would not count
+        sources[1:] = [seeds.background & ~seeds.others, seeds.others]
+    start = torch.stack([mask / mask.sum(1, keepdim=True).clamp_min(1) for mask in sources], -1)
     arrived = walk_limit(transition, start, BETA) if cfg.limit else walk(transition, start, cfg.hops)
-    foreground, background = arrived.tensor_split([from_clicks.shape[-1]], -1)
-    difference = _normalized(foreground.amax(-1), background.amax(-1), seeds.valid, cfg)
+    difference = arrived[..., 0] - arrived[..., 1:].amax(-1)
     decided = seeds.foreground.any(1, keepdim=True) & seeds.background.any(1, keepdim=True)
-    return difference * (decided & seeds.valid)
-
-
-def _click_columns(seeds: Seeds) -> Tensor:
-    """One column [B, n, 4] for each click, from which its own walk starts; zeros where a crop has fewer clicks."""
-    value, token = seeds.foreground.float().topk(min(CLICKS, seeds.foreground.shape[1]), dim=1)
-    start = value.new_zeros(*seeds.foreground.shape, value.shape[1])
-    return start.scatter_(1, token[:, None], value[:, None])
-
-
-def _even(mask: Tensor) -> Tensor:
-    """Probability spread evenly over a mask [B, n]: [B, n, 1]; zeros where the mask is empty."""
-    return (mask / mask.sum(1, keepdim=True).clamp_min(1))[..., None]
-
-
-def _normalized(foreground: Tensor, background: Tensor, valid: Tensor, cfg: WalkConfig) -> Tensor:
-    """The difference of what arrived [B, n], normalized over each crop."""
-    difference = foreground - background
-    tiny = torch.finfo(difference.dtype).tiny
-    match cfg.score:
-        case "density":
-            return difference * valid.sum(1, keepdim=True)
-        case "raw":
-            return difference
-        case "ratio":
-            return difference / (foreground + background).clamp_min(tiny)
-        case "minmax":
-            low, high = difference.amin(1, keepdim=True), difference.amax(1, keepdim=True)
-            return (2 * difference - low - high) / (high - low).clamp_min(tiny)
-        case "maxabs":
-            return difference / difference.abs().amax(1, keepdim=True).clamp_min(tiny)
+    return difference * seeds.valid.sum(1, keepdim=True) * (decided & seeds.valid)
 
 
 @torch.no_grad()

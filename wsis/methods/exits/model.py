@@ -17,7 +17,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from wsis.core.errors import ConfigError
 from wsis.methods.exits.config import ExitsConfig
-from wsis.models.vit import Kind, Layer, ViT, build_vit
+from wsis.models.vit import Layer, ViT, build_vit
 
 UPSAMPLE = 4  # times the token grid: masks of 128 pixels a side at full size, as in MAL's losses (official code)
 
@@ -31,13 +31,13 @@ class MaskDecoder(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         inner = width // 3
-        self.pixels = nn.Sequential(
-            *_conv(width, inner),
-            *_conv(inner, inner),
-            nn.Upsample(scale_factor=UPSAMPLE, mode="bilinear"),
-            *_conv(inner, inner),
-            *_conv(inner, inner),
-        )
+
+        def convolutions(inputs: int) -> list[nn.Module]:
+            first, second = (nn.Conv2d(n, inner, 3, padding=1) for n in (inputs, inner))
+            return [first, nn.ReLU(), second, nn.ReLU()]
+
+        upsample = nn.Upsample(scale_factor=UPSAMPLE, mode="bilinear")
+        self.pixels = nn.Sequential(*convolutions(width), upsample, *convolutions(inner))
         self.prototype = nn.Sequential(nn.Linear(width, inner), nn.ReLU(), nn.Linear(inner, inner))
 
     def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -45,10 +45,6 @@ class MaskDecoder(nn.Module):
         pixels = self.pixels(tokens.mT.unflatten(2, grid))
         with torch.autocast(tokens.device.type, enabled=False):  # bf16 would make ties among large logits
             return torch.einsum("bchw,bc->bhw", pixels.float(), prototype.float())
-
-
-def _conv(inputs: int, outputs: int) -> tuple[nn.Module, nn.Module]:
-    return nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU()
 
 
 class Generator(nn.Module):
@@ -73,9 +69,8 @@ class Outputs(NamedTuple):
 class SelfTeaching(nn.Module):
     """A generator and a slow average of it, its teacher (MAL): teacher <- ema teacher + (1 - ema) student.
 
-    The teacher starts as a copy of the student (the release: from other random weights). In training each call first updates
-    it, its parameters only. Call: views [B, 3, C, C] in [0, 1], in changed colors for the student and as they are for the
-    teacher.
+    The teacher starts as a copy of the student (the release: from other random weights). In training each call first
+    updates its parameters. Call: views [B, 3, C, C] in [0, 1], in changed colors for the student, as they are for the teacher.
     """
 
     def __init__(self, student: Generator, ema: float) -> None:
@@ -108,23 +103,21 @@ class SelfTeaching(nn.Module):
 class Extractor(nn.Module):
     """The transformer whose attention is the similarity of tokens, and the head of its warm-up, which is not used later.
 
-    outputs: 1, or with `pooled` the number of classes. Call: [B, 3, H, W] in [0, 1] -> logits [B, n], or pooled [B, classes].
+    Call: [B, 3, H, W] in [0, 1] -> logits [B, n].
     """
 
-    def __init__(self, encoder: ViT, outputs: int, pooled: bool, layer: Layer, kind: Kind) -> None:
+    def __init__(self, encoder: ViT, layer: Layer) -> None:
         super().__init__()
-        self.encoder, self.head, self.pooled = encoder, nn.Linear(encoder.width, outputs), pooled
+        self.encoder, self.head = encoder, nn.Linear(encoder.width, 1)
         self.layer: Layer = layer
-        self.kind: Kind = kind
 
     def forward(self, images: Tensor) -> Tensor:
-        tokens = self.encoder(images)
-        return self.head(tokens.mean(1)) if self.pooled else self.head(tokens)[..., 0]
+        return self.head(self.encoder(images))[..., 0]
 
     @torch.no_grad()
     def similarity(self, images: Tensor) -> Tensor:
-        """The similarity of the tokens at the chosen layer, fp32 [B, n, n], positive; see `ViT.similarity`."""
-        return self.encoder.similarity(images, self.layer, self.kind)
+        """The attention between the tokens at the chosen layer, fp32 [B, n, n], positive; see `ViT.attention`."""
+        return self.encoder.attention(images, self.layer)
 
 
 class Exits(nn.Module):
@@ -157,14 +150,11 @@ def build_generator(cfg: ExitsConfig) -> Generator:
     return Generator(build_vit(cfg.generator.backbone, cfg.generator.weights, cfg.generator.stem))
 
 
+def build_extractor(cfg: ExitsConfig) -> Extractor:
+    """The extractor with its pretrained encoder and a random head."""
+    return Extractor(build_vit(cfg.extractor.backbone, cfg.extractor.weights), cfg.extractor.layer or "all")
+
+
 def build_teaching(cfg: ExitsConfig) -> SelfTeaching:
     """The generator and its teacher, as they are trained."""
     return SelfTeaching(build_generator(cfg), cfg.generator.ema)
-
-
-def build_extractor(cfg: ExitsConfig) -> Extractor:
-    """The extractor with its pretrained encoder and a random head."""
-    e = cfg.extractor
-    pooled = e.objective == "cls"
-    encoder = build_vit(e.backbone, e.weights)
-    return Extractor(encoder, cfg.classes if pooled else 1, pooled, e.layer or "all", e.similarity)

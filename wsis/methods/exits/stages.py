@@ -25,7 +25,6 @@ from wsis.methods.exits.config import ExitsConfig
 from wsis.methods.exits.labels import Retrieved, peak, select, threshold, token_scores
 from wsis.methods.exits.model import Exits, build_extractor, build_teaching
 from wsis.methods.exits.objective import warmup_loss
-from wsis.models.segmenters import predict as segment
 from wsis.ops.patches import covered_patches
 from wsis.training.final_model import fit_segmenter
 from wsis.training.loop import order
@@ -62,7 +61,7 @@ def train_extractor(workspace: Workspace) -> Report:
     model, data = build_extractor(cfg), verbs.training_data(workspace.train, cfg)
 
     def step_loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
-        return warmup_loss(network(batch.jittered), batch, cfg)
+        return warmup_loss(network(batch.jittered), batch)
 
     if cfg.warmup.steps:
         model = workspace.fit("extractor", model, step_loss, data, cfg.warmup, save=False)
@@ -71,21 +70,24 @@ def train_extractor(workspace: Workspace) -> Report:
 
 
 def set_thresholds(workspace: Workspace) -> Report:
-    """Thresholds at which the published share of crops retrieves nothing, or the fixed ones. Report: tau, and see `quality`."""
+    """Thresholds at which the published share of crops retrieves nothing. Report: both, and see `quality`."""
     cfg, walk = workspace.cfg, workspace.cfg.walk
-    extractor = verbs.load_extractor(cfg, workspace.folder).to(workspace.device)
-    scored = []
+    extractor, scored = restored(workspace, "extractor").extractor, []
+    assert extractor is not None
     for crops in training_crops(workspace, walk.crops):
         scores, seeds = token_scores(extractor, workspace.batch(*crops), cfg)
         scored.append((scores, seeds, true_tokens(crops, extractor.encoder.patch)))
     tau = threshold(torch.cat([peak(scores, seeds) for scores, seeds, _ in scored]), walk.empty_rate)
     taus = {"tau_fg": tau * walk.fg_factor, "tau_bg": tau * walk.bg_factor}
-    if walk.thresholds == "fixed":
-        taus = {"tau_fg": walk.tau_fg, "tau_bg": walk.tau_bg}
     if workspace.is_first:
         write_json(workspace.path("thresholds.json"), taus)
     walk = changed(walk, **taus)
     return {**taus, **quality([(select(scores, seeds, walk), truth) for scores, seeds, truth in scored])}
+
+
+def restored(workspace: Workspace, stage: str) -> Exits:
+    """The network that an earlier stage trained, if the settings have one."""
+    return verbs.load(workspace.cfg, workspace.folder, stage).to(workspace.device)
 
 
 def with_thresholds(cfg: ExitsConfig, folder: Path) -> ExitsConfig:
@@ -124,9 +126,8 @@ def quality(retrieved: list[tuple[Retrieved, Tensor | None]]) -> dict[str, float
 
 def train_network(workspace: Workspace) -> Report:
     """The generator, supervised by retrieved tokens, tight boxes and its own smoothed masks."""
-    cfg, extractor = workspace.cfg, None
+    cfg, extractor = workspace.cfg, restored(workspace, "extractor").extractor
     if cfg.has_extractor:
-        extractor = verbs.load_extractor(cfg, workspace.folder).to(workspace.device)
         cfg = with_thresholds(cfg, workspace.folder)
     data, model = verbs.training_data(workspace.train, cfg), Exits(extractor, build_teaching(cfg), None)
 
@@ -148,7 +149,7 @@ def ramped(cfg: ExitsConfig, step: int) -> ExitsConfig:
 def make_labels(workspace: Workspace) -> Report:
     """One mask per annotation of the training images, as COCO JSON.
 
-    Report: the masks, those that were empty before `mask.on_empty`, and the IoU with the ground truth, beside filled boxes'.
+    Report: the masks, those that the generator left empty, and the IoU with the ground truth, beside that of filled boxes.
     """
     cfg, dataset, path = workspace.cfg, workspace.train, workspace.path("pseudo_train.json")
     truth = ground_truths(dataset)
@@ -156,16 +157,14 @@ def make_labels(workspace: Workspace) -> Report:
         if truth is None:
             raise ConfigError("final.masks=truth is the upper bound and needs data with true masks; use pseudo")
         return {"masks": write_masks(workspace, path, truth)["masks"]}
-    model = Exits(None, verbs.load_network(cfg, workspace.folder), None).to(workspace.device)
-    masks, boxes, empty = [], [], 0
+    model, labels, boxes, empty = restored(workspace, "network"), [], [], 0
     for start in range(0, len(dataset), IMAGES_AT_ONCE):
-        images = range(start, min(start + IMAGES_AT_ONCE, len(dataset)))
-        batch = workspace.batch(*(dataset[index] for index in images))
-        for generated, box in zip(verbs.generated_masks(model, batch, cfg), verbs.filled_boxes(batch), strict=True):
-            empty += int((~generated.masks.flatten(1).any(1)).sum())
-            masks.append(verbs.without_empty(generated, box, cfg).to("cpu"))
+        batch = workspace.batch(*(dataset[i] for i in range(start, min(start + IMAGES_AT_ONCE, len(dataset)))))
+        for masks, box in zip(verbs.generated_masks(model, batch, cfg), verbs.filled_boxes(batch), strict=True):
+            empty += int((~masks.masks.flatten(1).any(1)).sum())
+            labels.append(verbs.without_empty(masks, box).to("cpu"))
             boxes.append(box.to("cpu"))
-    report = write_masks(workspace, path, masks) | {"empty_masks": empty}
+    report = write_masks(workspace, path, labels) | {"empty_masks": empty}
     return report if truth is None else report | {f"box_{k}": v for k, v in iou_by_size(boxes, truth).items()}
 
 
@@ -179,8 +178,7 @@ def train_final(workspace: Workspace) -> Report:
 @first_process
 def evaluate(workspace: Workspace) -> Report:
     """COCO mask AP of the final model on the validation images, and its recall of the objects in pieces."""
-    model = verbs.load_segmenter(workspace.cfg, workspace.folder).to(workspace.device)
-    pair = predictions(workspace, partial(segment, model))
+    pair = predictions(workspace, partial(verbs.predict, restored(workspace, "final"), cfg=workspace.cfg))
     if pair is None:
         return {}
     predicted, truth = pair

@@ -18,7 +18,7 @@ from wsis.data.masks import box_pixels
 from wsis.methods.exits.config import ExitsConfig
 from wsis.methods.exits.crops import Crop, CropAugment, ObjectCrops, paste
 from wsis.methods.exits.labels import TokenTargets, clicks, select, token_scores, token_targets
-from wsis.methods.exits.model import Exits, Extractor, SelfTeaching, build_extractor, build_teaching
+from wsis.methods.exits.model import Exits, build_extractor, build_teaching
 from wsis.methods.exits.objective import objective
 from wsis.models.segmenters import build_segmenter, restore_segmenter
 from wsis.models.segmenters import predict as segment
@@ -45,31 +45,22 @@ def build(cfg: ExitsConfig) -> Exits:
 
 def restore(cfg: ExitsConfig, folder: Path) -> Exits:
     """The trained networks of a run folder."""
-    return Exits(
-        load_extractor(cfg, folder) if cfg.has_extractor else None,
-        load_network(cfg, folder) if cfg.has_generator else None,
-        load_segmenter(cfg, folder) if cfg.final.schedule.steps else None,
-    )
+    return load(cfg, folder, "extractor", "network", "final")
 
 
-def load_extractor(cfg: ExitsConfig, folder: Path) -> Extractor:
-    """The extractor of a run folder, frozen."""
-    model = build_extractor(cfg.for_dry_run())
-    load_weights(model, folder / "extractor.safetensors")
-    return model.eval().requires_grad_(False)
-
-
-def load_network(cfg: ExitsConfig, folder: Path) -> SelfTeaching:
-    """The generator of a run folder."""
-    model = build_teaching(cfg.for_dry_run())
-    load_weights(model, folder / "network.safetensors")
-    return model.eval()
-
-
-def load_segmenter(cfg: ExitsConfig, folder: Path) -> nn.Module:
-    """The final model of a run folder."""
-    final, path = cfg.final, folder / "final.safetensors"
-    return restore_segmenter(final.segmenter, cfg.classes, final.backbone, final.weights, path).eval()
+def load(cfg: ExitsConfig, folder: Path, *stages: str) -> Exits:
+    """Those of the networks in a run folder that the `stages` trained, in eval mode; the extractor is frozen."""
+    final, extractor, network, segmenter = cfg.final, None, None, None
+    if cfg.has_extractor and "extractor" in stages:
+        extractor = build_extractor(cfg.for_dry_run()).requires_grad_(False)
+        load_weights(extractor, folder / "extractor.safetensors")
+    if cfg.has_generator and "network" in stages:
+        network = build_teaching(cfg.for_dry_run())
+        load_weights(network, folder / "network.safetensors")
+    if final.schedule.steps and "final" in stages:
+        path = folder / "final.safetensors"
+        segmenter = restore_segmenter(final.segmenter, cfg.classes, final.backbone, final.weights, path)
+    return Exits(extractor, network, segmenter).eval()
 
 
 def training_data(dataset: Dataset, cfg: ExitsConfig) -> TrainingData:
@@ -94,76 +85,66 @@ def targets(model: Exits, batch: Batch, cfg: ExitsConfig) -> TokenTargets:
 def loss(model: nn.Module, batch: Batch, targets: TokenTargets, cfg: ExitsConfig) -> dict[str, Tensor]:
     """The terms mil, point, crf and total on a batch of crops of one object each; the student sees other colors."""
     view = batch.images if batch.jittered is None else batch.jittered
-    return objective(model(view, batch.images), view, clicks(batch), targets, cfg)
+    return objective(model(view, batch.images), view, clicks(batch).boxes, targets, cfg)
 
 
 def pseudo_labels(model: Exits | None, batch: Batch, cfg: ExitsConfig) -> list[Instances]:
-    """One mask per object with extreme points, in order, of each whole image: filled boxes, or the generator's masks.
+    """One mask per object with extreme points, in order, of each whole image: the generator's, or the filled box.
 
-    A score is the mean probability within the mask. What becomes of an empty mask, `cfg.mask.on_empty` says.
-
-    Raises:
-        ConfigError: the run has no generator. ValueError: the batch has no extreme points.
+    A score is the mean probability within the mask. Raises ConfigError if the run has no generator, ValueError if the batch
+    has no extreme points.
     """
     boxes = filled_boxes(batch)
     if model is None:
         return boxes
-    return [without_empty(*pair, cfg) for pair in zip(generated_masks(model, batch, cfg), boxes, strict=True)]
+    return [without_empty(*pair) for pair in zip(generated_masks(model, batch, cfg), boxes, strict=True)]
 
 
 def explain(model: Exits | None, batch: Batch, cfg: ExitsConfig) -> Trace:
     """The filled boxes [K, 4], or the generator's probabilities in the crops [K, C, C], of all images."""
     if model is None:
-        return Trace({"boxes": torch.cat([points.boxes for points in _extreme_points(batch)])})
+        return Trace({"boxes": torch.cat([points.boxes for points, _ in _annotations(batch)])})
     return Trace({"probability": _probability(model, _crops(batch, cfg), cfg)})
 
 
 def filled_boxes(batch: Batch) -> list[Instances]:
     """The boxes of the clicks of each whole image, as masks."""
-    images = zip(_extreme_points(batch), _sizes(batch), strict=True)
+    images = _annotations(batch)
     return [Instances.make(box_pixels(points.boxes, size), points.labels, ids=points.ids) for points, size in images]
 
 
 def generated_masks(model: Exits, batch: Batch, cfg: ExitsConfig) -> list[Instances]:
     """The generator's masks of all objects of each whole image, some of which may be empty, with their scores."""
-    crops, masks, start = _crops(batch, cfg), [], 0
+    crops, instances, start = _crops(batch, cfg), [], 0
     probability = _probability(model, crops, cfg)
     inside = probability > cfg.mask.threshold
     scores = (probability * inside).flatten(1).sum(1) / inside.flatten(1).sum(1).clamp(min=1)
-    for points, size in zip(_extreme_points(batch), _sizes(batch), strict=True):
-        rows = slice(start, start + len(points))
-        windows = [crop.window for crop in crops[rows]]
-        pasted = paste(probability[rows], windows, points.boxes, size, cfg.mask.threshold)
-        masks.append(Instances.make(pasted, points.labels, scores=scores[rows], ids=points.ids))
-        start += len(points)
-    return masks
+    for points, size in _annotations(batch):
+        rows = slice(start, start := start + len(points))
+        masks = paste(probability[rows], [c.window for c in crops[rows]], points.boxes, size, cfg.mask.threshold)
+        instances.append(Instances.make(masks, points.labels, scores=scores[rows], ids=points.ids))
+    return instances
 
 
-def without_empty(masks: Instances, boxes: Instances, cfg: ExitsConfig) -> Instances:
-    """The masks of one image; in place of an empty one its filled box or nothing (`cfg.mask.on_empty`)."""
+def without_empty(masks: Instances, boxes: Instances) -> Instances:
+    """The masks of one image; in place of an empty one its filled box, since the final model would lose its object."""
     empty = ~masks.masks.flatten(1).any(1)
-    if cfg.mask.on_empty == "drop":
-        return masks[~empty]
     return replace(masks, masks=torch.where(empty[:, None, None], boxes.masks, masks.masks))
 
 
-def _extreme_points(batch: Batch) -> list[ExtremePoints]:
+def _annotations(batch: Batch) -> list[tuple[ExtremePoints, tuple[int, int]]]:
+    """The clicks of each image, and its (height, width) without padding."""
     if batch.extreme_points is None:
         raise ValueError("pseudo labels need extreme_points in the batch")
-    return batch.extreme_points
-
-
-def _sizes(batch: Batch) -> list[tuple[int, int]]:
-    """(height, width) of each image without its padding."""
-    return [(int(valid.any(1).sum()), int(valid.any(0).sum())) for valid in batch.valid]
+    sizes = [(int(valid.any(1).sum()), int(valid.any(0).sum())) for valid in batch.valid]
+    return list(zip(batch.extreme_points, sizes, strict=True))
 
 
 def _crops(batch: Batch, cfg: ExitsConfig) -> list[Crop]:
     augment, crops = CropAugment(cfg.size, training=False), []
-    for image, (height, width), points in zip(batch.images, _sizes(batch), _extreme_points(batch), strict=True):
+    for image, (points, (height, width)) in zip(batch.images, _annotations(batch), strict=True):
         # The images were 8 bits and are so again without loss: crops are resized in whole levels, as in training.
-        pixels = (image[:, :height, :width] * 255).round().to(torch.uint8)
-        sample = Sample(image=pixels, image_id=0)
+        sample = Sample(image=(image[:, :height, :width] * 255).round().to(torch.uint8), image_id=0)
         crops += [augment(replace(sample, extreme_points=points[i : i + 1]), 0) for i in range(len(points))]
     return crops
 
@@ -181,11 +162,7 @@ def _probability(model: Exits, crops: list[Crop], cfg: ExitsConfig) -> Tensor:
 
 @torch.no_grad()
 def predict(model: Exits, images: Float[Tensor, "B 3 H W"], cfg: ExitsConfig) -> list[Instances]:
-    """Instances of images in [0, 1] by the final segmenter, without any label; scores in [0, 1].
-
-    Raises:
-        ConfigError: the run was set to train no segmenter.
-    """
+    """Instances of images in [0, 1] by the final segmenter; raises ConfigError if the run was set to train none."""
     if model.segmenter is None:
         raise ConfigError(
             "this run has no final model (final.schedule.steps=0): it labels, but cannot predict; train one"
