@@ -16,10 +16,9 @@ from wsis.evaluation import coco_ap
 from wsis.models import build_pyramid
 from wsis.models.pyramids import STRIDES, Backbone
 from wsis.models.segmenters import build_segmenter, predict, restore_segmenter, solov2
-from wsis.models.segmenters.layers import at_image_size, stacked_masks
 from wsis.models.segmenters.mask2former import FULL as MASK2FORMER
 from wsis.models.segmenters.solov2 import FULL, TINY, assign, flat, matrix_nms, peak_scores, quartered, with_coordinates
-from wsis.models.segmenters.targets import JsonMasks, Target, View, Window
+from wsis.models.segmenters.targets import JsonMasks, Target, View, Window, at_image_size, stacked_masks
 from wsis.models.weights import save_weights
 from wsis.training.final_model import fit_segmenter, segmenter_loss
 from wsis.training.schedule import Schedule

@@ -121,7 +121,7 @@ class ShortSide:
         return _moved(sample, _flipped(labels) if flip < self.flip else labels)
 
 
-def short_side(size: tuple[int, int], short: int, long: int) -> tuple[int, int]:
+def short_side(size: tuple[int, int], short: float, long: float) -> tuple[int, int]:
     """Return (height, width) with the aspect of `size`: the shorter side is `short`, unless the longer would exceed `long`."""
     factor = min(short / min(size), long / max(size))
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))

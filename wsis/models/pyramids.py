@@ -2,6 +2,8 @@
 
 from timm.layers.norm_act import freeze_batch_norm_2d
 from torch import Tensor, nn
+from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from wsis.models.convnets import TRANSFORMERS, Pyramid, build_convnet
 from wsis.models.vit_pyramid import build_vit_pyramid
@@ -40,3 +42,19 @@ class Backbone(nn.Module):
         for row, image in zip(batch, images, strict=True):
             row[:, : image.shape[1], : image.shape[2]] = (image - self.mean) / self.std
         return batch
+
+
+class FeatureNetwork(nn.Module):
+    """Backbone and feature pyramid (Lin et al., CVPR 2017; torchvision's), strides 4, 8, 16, 32, 64, all of one width.
+
+    Call: normalized float [B, 3, H, W] -> [B, width, H / stride, W / stride] by torchvision's "0", "1", "2", "3", "pool".
+    """
+
+    def __init__(self, backbone: str, weights: str, width: int) -> None:
+        super().__init__()
+        self.backbone = Backbone(backbone, weights)
+        self.pyramid = FeaturePyramidNetwork(self.backbone.channels, width, LastLevelMaxPool())
+        self.out_channels = width
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return self.pyramid({str(i): feature for i, feature in enumerate(self.backbone(images))})

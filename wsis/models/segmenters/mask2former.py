@@ -1,5 +1,6 @@
 """Mask2Former (Cheng et al., CVPR 2022; transformers', imported only when a network is built) on this package's backbones."""
 
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
@@ -7,32 +8,25 @@ from torch import Tensor, nn
 
 from wsis.core.types import Instances
 from wsis.models.pyramids import Backbone
-from wsis.models.segmenters.layers import at_image_size, size_of, stacked_masks
-from wsis.models.segmenters.targets import Size, Target, Terms, View
+from wsis.models.segmenters.targets import Size, Target, Terms, View, at_image_size, size_of, stacked_masks
 
 TERMS = ("cross_entropy", "mask", "dice")  # weights 2, 5, 5; each summed over the decoder's layers
 DETECTIONS = 100  # per image
 
 
 class Design(NamedTuple):
-    """Sizes. layers: of the pixel decoder's encoder, and of the decoder. points: sampled per mask for the loss."""
-
     view: View
     width: int
     heads: int
-    feedforward: tuple[int, int]
-    layers: tuple[int, int]
+    feedforward: tuple[int, int]  # of the pixel decoder's encoder, and of the decoder
+    layers: tuple[int, int]  # likewise
     queries: int
-    points: int
+    points: int  # sampled per mask for the loss
 
 
 # Large-scale jitter: the longer side becomes .1 to 2 times 1,024, of which a square of 1,024 is seen.
 FULL = Design(View(short=(2048, 2048), long=(102.4, 2048), crop=1024), 256, 8, (1024, 2048), (6, 9), 100, 112 * 112)
 TINY = Design(View(), 64, 4, (128, 128), (2, 3), 20, 32 * 32)
-
-
-class Features(NamedTuple):
-    feature_maps: list[Tensor]
 
 
 class Encoder(nn.Module):
@@ -42,8 +36,8 @@ class Encoder(nn.Module):
         super().__init__()
         self.backbone = Backbone(backbone, weights)
 
-    def forward(self, normalized: Tensor) -> Features:
-        return Features(self.backbone(normalized))
+    def forward(self, normalized: Tensor) -> SimpleNamespace:
+        return SimpleNamespace(feature_maps=self.backbone(normalized))
 
 
 class Mask2Former(nn.Module):
@@ -78,14 +72,10 @@ class Mask2Former(nn.Module):
         out = self.network(batch, output_auxiliary_logits=True)
         counts = [len(t.labels) for t in targets]
         masks = stacked_masks([t.masks for t in targets], size_of(batch)).float().split(counts)
+        predicted = out.masks_queries_logits.float(), out.class_queries_logits.float()
+        auxiliary = [{k: v.float() for k, v in layer.items()} for layer in out.auxiliary_logits]
         with torch.autocast(batch.device.type, enabled=False):
-            terms = self.network.get_loss_dict(
-                out.masks_queries_logits.float(),
-                out.class_queries_logits.float(),
-                masks,
-                [t.labels for t in targets],
-                [{k: v.float() for k, v in layer.items()} for layer in out.auxiliary_logits],
-            )
+            terms = self.network.get_loss_dict(*predicted, masks, [t.labels for t in targets], auxiliary)
         layers = {n: [v for k, v in terms.items() if k.startswith(f"loss_{n}")] for n in TERMS}
         return {n: torch.stack(values).sum() for n, values in layers.items()}
 
@@ -108,10 +98,9 @@ def _library_network(design: Design, classes: int) -> nn.Module:
     """Build transformers' network on the smallest backbone that it builds by itself, in whose place ours goes."""
     from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
 
-    stages = [f"stage{i}" for i in range(1, 5)]
-    smallest: Any = {"embed_dim": 8, "depths": [1] * 4, "num_heads": [1] * 4, "out_features": stages}
+    smallest = {"embed_dim": 8, "depths": [1] * 4, "num_heads": [1] * 4}
     settings: Any = {
-        "backbone_config": SwinConfig(**smallest),
+        "backbone_config": SwinConfig(**smallest, out_features=[f"stage{i}" for i in range(1, 5)]),  # pyright: ignore
         "num_labels": classes,
         **dict.fromkeys(("feature_size", "mask_feature_size", "hidden_dim"), design.width),
         "num_attention_heads": design.heads,

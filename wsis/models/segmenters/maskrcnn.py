@@ -7,7 +7,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.models.detection.rpn import AnchorGenerator
 
 from wsis.core.types import Instances
-from wsis.models.segmenters.layers import FeatureNetwork
+from wsis.models.pyramids import FeatureNetwork
 from wsis.models.segmenters.targets import Target, Terms, View
 
 SHORT_SIDE = {False: 800, True: 128}  # pixels, by whether the backbone is a tiny one

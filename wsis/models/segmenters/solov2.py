@@ -15,8 +15,8 @@ from torch.nn.functional import interpolate, max_pool2d, one_hot
 from torchvision.ops import Conv2dNormActivation, sigmoid_focal_loss
 
 from wsis.core.types import Instances
-from wsis.models.segmenters.layers import FeatureNetwork, at_image_size, size_of, stacked_masks
-from wsis.models.segmenters.targets import Size, Target, Terms, View
+from wsis.models.pyramids import FeatureNetwork
+from wsis.models.segmenters.targets import Size, Target, Terms, View, at_image_size, size_of, stacked_masks
 from wsis.ops.losses import squared_dice
 
 SIGMA = 0.2  # share of an object's box: the region around its center whose cells answer for it
@@ -25,22 +25,19 @@ SCORE, MASK, FINAL_SCORE = 0.1, 0.5, 0.05  # thresholds: class score before, pix
 CANDIDATES, DETECTIONS = 500, 100  # per image, before and after matrix NMS
 STRIDES = (8, 8, 16, 32, 32)  # of the levels that the heads see
 RANGES = ((1, 96), (48, 192), (96, 384), (192, 768), (384, 2048))
+Levels = list[Tensor]
 TINY_SIDE = 0.12  # of an image of a tiny run: 96 pixels in place of 800
 
 
 class Design(NamedTuple):
-    """Sizes: channels of the pyramid, of the head, convolutions of a head, and E; by level the cells along a side of the
-    grid, the range of sqrt(box area) in pixels that it answers for, and the least area of a mask at stride 4.
-    """
-
     view: View
-    width: int
-    head: int
-    depth: int
-    kernel: int
-    grids: tuple[int, ...]
-    ranges: tuple[tuple[float, float], ...] = RANGES
-    smallest: tuple[float, ...] = STRIDES
+    width: int  # channels of the pyramid
+    head: int  # channels of the heads
+    depth: int  # convolutions of a head
+    kernel: int  # E
+    grids: tuple[int, ...]  # cells along a side, by level
+    ranges: tuple[tuple[float, float], ...] = RANGES  # of sqrt(box area), in pixels, that a level answers for
+    smallest: tuple[float, ...] = STRIDES  # area of a mask at stride 4, by level
 
 
 # Short sides of 640 to 800 are those of the 3x schedule; the 1x schedule has 800 alone.
@@ -63,19 +60,19 @@ class SOLOv2(nn.Module):
         self.masks = MaskHead(self.design)
 
     def forward(self, images: list[Tensor], targets: list[Target] | None = None) -> Terms | list[Instances]:
+        stack = self.network.backbone.stack
         if targets is not None:
-            batch = self.network.backbone.stack(images)
+            batch = stack(images)
             return self.loss(*self.maps(batch), targets, size_of(batch))
-        windows = [self.view.at_test(*image.shape[1:]) for image in images]
-        batch = self.network.backbone.stack([w.image(i) for w, i in zip(windows, images, strict=True)])
-        instances = []
+        windows, instances = [self.view.at_test(*image.shape[1:]) for image in images], []
+        batch = stack([w.image(i) for w, i in zip(windows, images, strict=True)])
         for masks, labels, scores, window, image in zip(*self.detect(*self.maps(batch)), windows, images, strict=True):
             high = scores > FINAL_SCORE
             full = at_image_size(masks[high], size_of(batch), window.size, size_of(image)) > MASK
             instances.append(Instances.make(full, labels[high], scores=scores[high]))
         return instances
 
-    def maps(self, batch: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    def maps(self, batch: Tensor) -> tuple[Levels, Levels, Tensor]:
         """Return by level the scores (logits) [B, C, S, S] and kernels [B, E, S, S]; the mask features [B, E, h, w]."""
         pyramid = list(self.network(batch).values())
         features = self.masks(pyramid[:4])
@@ -84,9 +81,7 @@ class SOLOv2(nn.Module):
         pairs = [self.cells(level, grid) for level, grid in zip(pyramid, self.design.grids, strict=True)]
         return [p[0] for p in pairs], [p[1] for p in pairs], features
 
-    def loss(
-        self, logits: list[Tensor], kernels: list[Tensor], features: Tensor, targets: list[Target], size: Size
-    ) -> Terms:
+    def loss(self, logits: Levels, kernels: Levels, features: Tensor, targets: list[Target], size: Size) -> Terms:
         """Return the focal loss and 3 x the mean dice loss of positive cells, whose counts are the one wait for the device."""
         with torch.autocast(features.device.type, enabled=False):
             masks = stacked_masks([t.masks for t in targets], size)
@@ -104,7 +99,7 @@ class SOLOv2(nn.Module):
             dice = squared_dice(drawn.sigmoid(), true).sum() / max(sum(counts), 1)
             return {"focal": focal / (sum(counts) + 1), "dice": DICE_WEIGHT * dice}
 
-    def detect(self, logits: list[Tensor], kernels: list[Tensor], features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def detect(self, logits: Levels, kernels: Levels, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return mask probabilities [B, N, h, w], labels and scores [B, N] by falling score, at most 100 per image.
 
         The release takes 500 candidates after the mean probability of their masks has entered the score, this method before;
@@ -141,8 +136,7 @@ class CellHead(nn.Module):
         self.score = nn.Conv2d(design.head, classes, 3, padding=1)
         self.kernel = nn.Conv2d(design.head, design.kernel, 3, padding=1)
         initialize(self)
-        assert self.score.bias is not None
-        nn.init.constant_(self.score.bias, math.log(0.01 / 0.99))  # nearly all cells are background
+        nn.init.constant_(self.score.bias, math.log(0.01 / 0.99))  # pyright: ignore  # nearly all cells are background
 
     def forward(self, feature: Tensor, grid: int) -> tuple[Tensor, Tensor]:
         x = interpolate(with_coordinates(feature), (grid, grid), mode="bilinear", align_corners=False)
@@ -154,25 +148,17 @@ class MaskHead(nn.Module):
 
     def __init__(self, design: Design) -> None:
         super().__init__()
-        width = design.kernel // 2
-        self.levels = nn.ModuleList()
-        for doublings in range(4):
-            ins = [design.width + 2 * (doublings == 3)] + [width] * max(doublings - 1, 0)
-            layers: list[nn.Module] = []
-            for i in ins:
-                layers.append(block(i, width))
-                if doublings:
-                    layers.append(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False))
-            self.levels.append(nn.Sequential(*layers))
+        width, self.levels = design.kernel // 2, nn.ModuleList([nn.Sequential(block(design.width, design.kernel // 2))])
+        for doublings in (1, 2, 3):
+            ins = [design.width + 2 * (doublings == 3)] + [width] * (doublings - 1)
+            enlarge = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
+            self.levels.append(nn.Sequential(*(layer for i in ins for layer in (block(i, width), enlarge))))
         self.out = block(width, design.kernel, size=1)
         initialize(self)
 
     def forward(self, pyramid: list[Tensor]) -> Tensor:
-        total = self.levels[0](pyramid[0])
-        placed = [*pyramid[1:-1], with_coordinates(pyramid[-1])]
-        for level, feature in zip(self.levels[1:], placed, strict=True):
-            total = total + level(feature)
-        return self.out(total)
+        placed = [*pyramid[:-1], with_coordinates(pyramid[-1])]
+        return self.out(sum(level(feature) for level, feature in zip(self.levels, placed, strict=True)))
 
 
 def block(ins: int, outs: int, size: int = 3) -> nn.Module:
@@ -182,11 +168,10 @@ def block(ins: int, outs: int, size: int = 3) -> nn.Module:
 
 def initialize(head: nn.Module) -> None:
     """Draw the convolutions of a head from a normal distribution of standard deviation .01, as in RetinaNet."""
-    for module in head.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.normal_(module.weight, std=0.01)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+    for convolution in (m for m in head.modules() if isinstance(m, nn.Conv2d)):
+        nn.init.normal_(convolution.weight, std=0.01)
+        if convolution.bias is not None:
+            nn.init.zeros_(convolution.bias)
 
 
 def with_coordinates(feature: Tensor) -> Tensor:
@@ -204,8 +189,7 @@ def flat(levels: list[Tensor]) -> Tensor:
 
 def quartered(masks: Tensor) -> Tensor:
     """Return the covered share of each 4 x 4 pixels, uint8 [K, H, W] -> float [K, H/4, W/4]; the release rounds it."""
-    blocks = masks.unflatten(2, (-1, 4)).unflatten(1, (-1, 4))
-    return blocks.sum((2, 4), dtype=torch.uint8).float() / 16
+    return masks.unflatten(2, (-1, 4)).unflatten(1, (-1, 4)).sum((2, 4), dtype=torch.uint8).float() / 16
 
 
 @torch.no_grad()
@@ -215,8 +199,7 @@ def assign(targets: list[Target], masks: Tensor, design: Design) -> Tensor:
     A level whose range holds sqrt(box area) answers with the cells that the central region touches, at most 3 x 3: sigma
     times the box, about the center of mass. In a shared cell the smallest object wins; the release trains its kernel on all.
     """
-    count, height, width = masks.shape
-    device = masks.device
+    (count, height, width), device = masks.shape, masks.device
     image = torch.cat([torch.full_like(t.labels, i) for i, t in enumerate(targets)])
     sides = torch.cat([t.boxes[:, 2:] - t.boxes[:, :2] for t in targets])  # [K, 2], (width, height)
     columns, rows = (masks.sum(axis, dtype=torch.float32) for axis in (1, 2))
@@ -227,9 +210,9 @@ def assign(targets: list[Target], masks: Tensor, design: Design) -> Tensor:
     scale = sides.prod(1).sqrt()
     inside = []
     for grid, (low, high) in zip(design.grids, design.ranges, strict=True):
-        along_x, along_y = _cells(x, reach[:, 0], grid), _cells(y, reach[:, 1], grid)  # [K, S]
-        fits = (scale >= low) & (scale <= high)
-        inside.append((along_y[:, :, None] & along_x[:, None, :] & fits[:, None, None]).flatten(1))
+        across, down = _cells(x, reach[:, 0], grid), _cells(y, reach[:, 1], grid)  # [K, S]
+        down &= ((scale >= low) & (scale <= high))[:, None]
+        inside.append((down[:, :, None] & across[:, None, :]).flatten(1))
     by_area = area.argsort(stable=True)
     rank = torch.empty_like(by_area).scatter_(0, by_area, torch.arange(count, device=device))
     claims = torch.where(torch.cat(inside, 1), rank[:, None], count)  # [K, cells]
@@ -264,6 +247,5 @@ def matrix_nms(masks: Tensor, labels: Tensor, scores: Tensor, sigma: float = 2.0
     union = (area[:, :, None] + area[:, None, :] - common).clamp(min=1)
     rivals = (labels[:, :, None] == labels[:, None, :]).triu(1)
     overlap = common / union * rivals  # [B, i, j], of j with i above it
-    worst = overlap.amax(1)
-    decay = (sigma * (worst[:, :, None].square() - overlap.square())).exp().amin(1)
-    return scores * decay
+    worst = overlap.amax(1)[:, :, None]
+    return scores * (sigma * (worst.square() - overlap.square())).exp().amin(1)

@@ -1,9 +1,9 @@
-"""What supervises a segmenter: the masks of a COCO JSON, at the size at which it sees the image."""
+"""What supervises a segmenter: masks of a COCO JSON, at the size at which it sees the image; and the way back to pixels."""
 
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -14,11 +14,11 @@ from wsis.core.errors import DataError
 from wsis.core.types import Batch, Dataset
 from wsis.data.checks import read_coco
 from wsis.data.masks import decode_masks
-from wsis.data.wrappers import Subset
+from wsis.data.transforms import short_side
+from wsis.data.wrappers import Subset, samples
 
 Size = tuple[int, int]  # (height, width) in pixels
 Terms = dict[str, Tensor]  # of a loss
-
 TEST_LIMITS = (800, 1333)  # pixels, of the shorter and of the longer side at test time (COCO's convention)
 
 
@@ -58,10 +58,9 @@ class Window(NamedTuple):
 
     def masks(self, masks: Tensor) -> Tensor:
         """Cut the part from bool [K, H, W], each pixel that of the nearest center: [K, *size]."""
-        sides = zip(masks.shape[1:], self.resized, self.corner, self.size, strict=True)
         rows, columns = (
             ((torch.arange(start, start + length) + 0.5) * (side / resized)).long()
-            for side, resized, start, length in sides
+            for side, resized, start, length in zip(masks.shape[1:], *self[:3], strict=True)
         )
         return masks[:, rows[:, None], columns.flip(0) if self.flip else columns]
 
@@ -84,20 +83,14 @@ class View:
         scale, down, across, flip = torch.rand(4).tolist()
         resized = height, width
         if self.short:
-            short, long = (low + scale * (high - low) for low, high in (self.short, self.long))
-            resized = _within(height, width, short, long)
+            resized = short_side(resized, *(low + scale * (high - low) for low, high in (self.short, self.long)))
         room = [max(side - self.crop, 0) if self.crop else 0 for side in resized]
         corner = int(down * (room[0] + 1)), int(across * (room[1] + 1))
         return Window(resized, corner, (resized[0] - room[0], resized[1] - room[1]), flip < 0.5)
 
     def at_test(self, height: int, width: int) -> Window:
-        resized = _within(height, width, *TEST_LIMITS) if self.short else (height, width)
+        resized = short_side((height, width), *TEST_LIMITS) if self.short else (height, width)
         return Window(resized, (0, 0), resized, False)
-
-
-def _within(height: int, width: int, short: float, long: float) -> Size:
-    factor = min(short / min(height, width), long / max(height, width))
-    return max(1, round(height * factor)), max(1, round(width * factor))
 
 
 class JsonMasks:
@@ -111,18 +104,15 @@ class JsonMasks:
         self.path = path
         self.label = {c["id"]: i for i, c in enumerate(categories)}
         self.size = {i["id"]: (i["height"], i["width"]) for i in coco["images"]}
-        self.annotations: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        self.annotations = defaultdict(list)
         for annotation in coco["annotations"]:
             if not annotation.get("iscrowd") and "segmentation" in annotation:
                 self.annotations[annotation["image_id"]].append(annotation)
 
     def subset(self, dataset: Dataset) -> Subset:
-        """Return the images with a mask (others may only lack labels); raises DataError if an image has another size than
-        its masks.
-        """
+        """Return the images with a mask (others may only lack labels); DataError if one has another size than its masks."""
         indices = []
-        for index in range(len(dataset)):
-            sample = dataset[index]
+        for index, sample in enumerate(samples(dataset)):
             if sample.image_id not in self.annotations:
                 continue
             if sample.size != self.size[sample.image_id]:
@@ -141,8 +131,8 @@ class JsonMasks:
         return Target.make(window.masks(masks), labels)
 
     def examples(self, batch: Batch, view: View) -> tuple[list[Tensor], list[Target]]:
-        """Return random views of a batch's images, float [3, h, w] each, without padding, and their targets. Sizes are those
-        of the JSON, since reading the padding of a batch on a GPU would wait for it.
+        """Return random views of a batch's images, float [3, h, w] without padding, and their targets. Sizes are those of the
+        JSON, since reading the padding of a batch on a GPU would wait for it.
         """
         images, targets = [], []
         for image, image_id in zip(batch.images, batch.image_ids, strict=True):
@@ -151,3 +141,24 @@ class JsonMasks:
             images.append(window.image(image[:, :height, :width]))
             targets.append(self.target(image_id, window).to(image.device))
         return images, targets
+
+
+def stacked_masks(masks: list[Tensor], size: Size) -> Tensor:
+    """Stack masks uint8 [K_i, h_i, w_i] of all images as one [sum of K_i, *size], padded with 0 like the images."""
+    out = masks[0].new_zeros(sum(len(m) for m in masks), *size)
+    for part, m in zip(out.split([len(m) for m in masks]), masks, strict=True):
+        part[:, : m.shape[1], : m.shape[2]] = m
+    return out
+
+
+def size_of(image: Tensor) -> Size:
+    return image.shape[-2], image.shape[-1]
+
+
+def at_image_size(maps: Tensor, padded: Size, resized: Size, size: Size) -> Tensor:
+    """Bring maps [K, h, w] of an image that fills `resized` of `padded` to its own size, bilinearly: [K, *size]."""
+    full = interpolate(maps[:, None], padded, mode="bilinear", align_corners=False)
+    full = full[..., : resized[0], : resized[1]]
+    if resized != size:
+        full = interpolate(full, size, mode="bilinear", align_corners=False)
+    return full[:, 0]
