@@ -142,8 +142,9 @@ def test_a_constant_network_is_the_same_from_all_views(scenes):
 
 
 @pytest.mark.parametrize(("shorts", "sizes"), [((), [(32, 64)]), ((32, 64), [(32, 96), (32, 96)])])
-def test_several_views_have_a_limit_of_their_own(shorts, sizes):
-    cfg = changed(NOVEL, **{"size.test_short": 32, "size.test_long": 64, "pseudo.long": 96, "pseudo.scales": shorts})
+def test_several_views_have_a_limit_of_their_own(shorts, sizes, monkeypatch):
+    monkeypatch.setattr("wsis.methods.simformer.labels.LONG", 96)
+    cfg = changed(NOVEL, **{"size.test_short": 32, "size.test_long": 64, "pseudo.scales": shorts})
     network = Constant()
     class_scores(network, torch.rand(1, 3, 20, 60), cfg)
     assert network.sizes == sizes
@@ -198,16 +199,18 @@ def test_from_the_command_line(scenes, finished, tmp_path):
         name = f"{sample.file_name.rsplit('.', 1)[0]}.png"
         made, wanted = read_label_map(out / name), with_base_masks(sample, run.cfg.novel).semantic_map
         assert torch.equal(made[wanted != IGNORE], wanted[wanted != IGNORE])
-        assert torch.equal(read_label_map(found / name), annotate.predicted(run, sample).to(torch.uint8))
+        assert torch.equal(
+            read_label_map(found / name), simformer.predict(run.model, run.batch(sample).images, run.cfg)[0].byte()
+        )
     with pytest.raises(DataError, match="another run"):
-        annotate.class_maps(run, truth, out, "other data", annotate.predicted)
+        annotate.class_maps(run, truth, out, "other data", tags=False)
     other = SemanticWorld(World("train", 1, config=WorldConfig(size=SIDE, objects=(1, 1))), "ade")
     with pytest.raises(DataError, match="knows the classes"):
-        annotate.class_maps(run, other, tmp_path / "third", "", annotate.labeled)
+        annotate.class_maps(run, other, tmp_path / "third", "", tags=True)
     twice = next((folder / "images/train").iterdir())
     twice.with_suffix(".webp").write_bytes(b"")
     with pytest.raises(DataError, match="two images share a name"):
-        annotate.class_maps(run, ImageFolder(folder / "images/train"), tmp_path / "fourth", "", annotate.predicted)
+        annotate.class_maps(run, ImageFolder(folder / "images/train"), tmp_path / "fourth", "", tags=False)
 
 
 def test_one_oracle_serves_all_splits(scenes):

@@ -34,7 +34,7 @@ from wsis.methods.simformer.pairs import (
     sample_points,
     swap,
 )
-from wsis.methods.simformer.partners import Partners
+from wsis.methods.simformer.partners import partners
 from wsis.methods.simformer.simnet import BalanceWindow, Comparison, SimNet
 
 CPU = torch.device("cpu")
@@ -467,11 +467,11 @@ NOVEL_TAGS = ["", "4", "4", "45", "45", "5", "5"]
 
 def references(mode="deconfounded", base=BASE_TAGS, novel=NOVEL_TAGS):
     tags = torch.tensor([[str(c) in b + n for c in range(6)] for b, n in zip(base, novel, strict=True)])
-    return Partners(tags, [4, 5], changed(PairConfig(), reference=mode))
+    return partners(tags, [4, 5], changed(PairConfig(), reference=mode))
 
 
-def partners(chosen, index):
-    return {chosen.companions(index, seed)[0] for seed in range(60)}
+def drawn(choose, index):
+    return {choose(index, seed)[0] for seed in range(60)}
 
 
 @pytest.mark.parametrize(
@@ -482,34 +482,34 @@ def partners(chosen, index):
     ],
 )
 def test_partners_of_each_mode(mode, wanted):
-    assert [partners(references(mode), i) for i in range(7)] == wanted
+    assert [drawn(references(mode), i) for i in range(7)] == wanted
 
 
 def test_a_partner_depends_on_seed_and_image_only():
     first, second = references(), references()
-    assert [first.companions(i, 7) for i in range(7)] == [second.companions(i, 7) for i in reversed(range(7))][::-1]
+    assert [first(i, 7) for i in range(7)] == [second(i, 7) for i in reversed(range(7))][::-1]
 
 
 def test_the_rarest_class_first(monkeypatch):
     novel = ["45", "4", "4", "4", "5"]
     monkeypatch.setattr("wsis.methods.simformer.partners.RAREST", 1.0)
-    assert partners(references(base=[""] * 5, novel=novel), 0) == {4}
+    assert drawn(references(base=[""] * 5, novel=novel), 0) == {4}
     # A class that no other image has is not the rarest.
-    assert partners(references(base=[""] * 3, novel=["45", "4", "4"]), 0) == {1, 2}
+    assert drawn(references(base=[""] * 3, novel=["45", "4", "4"]), 0) == {1, 2}
     # Otherwise classes are drawn before images.
     monkeypatch.setattr("wsis.methods.simformer.partners.RAREST", 0.0)
     chosen = references(base=[""] * 5, novel=novel)
-    assert partners(chosen, 0) == {1, 2, 3, 4}
-    assert sum(chosen.companions(0, seed) == (4,) for seed in range(400)) / 400 == pytest.approx(0.5, abs=0.1)
+    assert drawn(chosen, 0) == {1, 2, 3, 4}
+    assert sum(chosen(0, seed) == (4,) for seed in range(400)) / 400 == pytest.approx(0.5, abs=0.1)
 
 
 def test_one_other_image_with_a_base_class_is_enough():
     """The release asks for two such images and counts the image itself."""
     for mode in ("deconfounded", "deconfounded_release"):
         chosen = references(mode, base=["0", "0"], novel=["", ""])
-        assert [partners(chosen, i) for i in (0, 1)] == [{1}, {0}]
+        assert [drawn(chosen, i) for i in (0, 1)] == [{1}, {0}]
 
 
 @pytest.mark.parametrize("mode", ["deconfounded", "deconfounded_release"])
 def test_a_lone_image_is_its_own_partner(mode):
-    assert references(mode, base=["0"], novel=["4"]).companions(0, 0) == (0,)
+    assert references(mode, base=["0"], novel=["4"])(0, 0) == (0,)

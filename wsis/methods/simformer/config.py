@@ -68,7 +68,6 @@ class PseudoConfig:
 
     present_only: bool = ours(False, "as in the release: a predicted class without a tag becomes void")
     scales: tuple[int, ...] = paper((), "official config, COCO; ADE 320..960", unit="px, short sides")
-    long: int = paper(4480, "official config, ADE: with several scales", unit="px, at most", scales=True)
     flip: bool = paper(False, "official config, COCO; ADE True")
 
 
@@ -135,7 +134,6 @@ TINY = SimFormerConfig(
     loss=LossConfig(matching=0.1),
     pairs=PairConfig(points=32),
     size=SizeConfig(crop=96, short=(80, 96, 112, 128), long=256, test_short=96, test_long=256),
-    pseudo=PseudoConfig(long=448),
     network=TINY_SCHEDULE,
     final=TINY_SCHEDULE,
 )

@@ -20,6 +20,7 @@ from wsis.methods.simformer.pairs import MAP_VALUES
 from wsis.models.pyramids import STRIDES
 
 CLASSES_AT_ONCE = 16  # whose scores are held at the size of the image
+LONG = 4480  # pixels of the longer side at most, with several scales (official config, ADE)
 
 
 class Targets(NamedTuple):
@@ -53,9 +54,8 @@ def find_targets(maps: Tensor, tags: Tensor, novel: Sequence[int]) -> Targets:
     order = (2 - targets.int() - with_mask.int()).argsort(dim=1, stable=True)[:, :count]
     has_mask, present = with_mask.gather(1, order), targets.gather(1, order)
     rows = (flags.flatten().nonzero()[:, 0] for flags in (has_mask, present & ~has_mask))
-    labels, present, has_mask, masked, unmasked = (
-        part.to(maps.device, non_blocking=True) for part in (order * present, present, has_mask, *rows)
-    )
+    parts = (part.to(maps.device, non_blocking=True) for part in (order * present, present, has_mask, *rows))
+    labels, present, has_mask, masked, unmasked = parts
     masks = (maps[:, None] == labels[..., None, None] + 1) & has_mask[..., None, None]
     return Targets(labels, present, has_mask, masks.float(), masked, unmasked)
 
@@ -75,7 +75,7 @@ def class_scores(network: MaskFormer, images: Tensor, cfg: SimFormerConfig) -> T
     scales the size is that of inference.
     """
     size, shorts = (images.shape[2], images.shape[3]), cfg.pseudo.scales or (cfg.size.test_short,)
-    long = cfg.pseudo.long if cfg.pseudo.scales else cfg.size.test_long
+    long = LONG if cfg.pseudo.scales else cfg.size.test_long
 
     def view(short: int, mirrored: bool) -> Tensor:
         small = _small_scores(network, images.flip(3) if mirrored else images, short_side(size, short, long))
@@ -92,9 +92,9 @@ def best_classes(network: MaskFormer, images: Tensor, cfg: SimFormerConfig) -> T
     size = short_side((images.shape[2], images.shape[3]), cfg.size.test_short, cfg.size.test_long)
     highest = images.new_full((len(images), *images.shape[2:]), -torch.inf)
     best = torch.zeros_like(highest, dtype=torch.long)
-    for first, part in enumerate(_small_scores(network, images, size).split(CLASSES_AT_ONCE, 1)):
+    for number, part in enumerate(_small_scores(network, images, size).split(CLASSES_AT_ONCE, 1)):
         value, label = interpolate(part, images.shape[2:], mode="bilinear", align_corners=False).max(1)
-        best = torch.where(value > highest, label + first * CLASSES_AT_ONCE + 1, best)
+        best = torch.where(value > highest, label + number * CLASSES_AT_ONCE + 1, best)
         highest = torch.maximum(value, highest)
     return best
 

@@ -1,11 +1,8 @@
-"""Which pixels of two images are compared.
+"""Which pixels of two images are compared (official code; any number of pairs of images and no target on padding are ours).
 
-    official code    sample_points, sample_mixed, pair_targets
-    ours             draw_pairs: any number of pairs of images, and no target on padding
-
-Images 2 p and 2 p + 1 of a batch of B are a pair. J pixels are drawn of each, and given by their index in the map of h w = n
-cells. Matrices [B, J, J] have the pixels of an image as rows and those of its partner as columns, so both orders of a pair
-occur. Nothing here waits for the device.
+Images 2 p and 2 p + 1 of a batch of B are a pair. J pixels are drawn of each, and given by their index in the map of n cells.
+Matrices [B, J, J] have the pixels of an image as rows and those of its partner as columns, so both orders of a pair occur.
+Nothing here waits for the device.
 """
 
 from typing import NamedTuple
@@ -55,14 +52,19 @@ def draw_pairs(batch: Batch, cfg: SimFormerConfig) -> PixelPairs:
     if cfg.loss.distillation == 0:
         return PixelPairs(novel, points, same, counted)
     unlabeled, inside = sample_points(rest, cfg.pairs.points, valid)
-    shared, enough = (batch.tags & swap(batch.tags))[:, novel].any(1), inside.sum(1) >= 2
-    distilled = inside[:, :, None] & swap(inside)[:, None] & (shared & enough & swap(enough))[:, None, None]
+    enough = (batch.tags & swap(batch.tags))[:, novel].any(1) & (inside.sum(1) >= 2)
+    distilled = _both(inside & (enough & swap(enough))[:, None])
     return PixelPairs(novel, points, same, counted, unlabeled, distilled)
 
 
 def swap(rows: Tensor) -> Tensor:
     """The rows of each image's partner: [B, ...] -> [B, ...]."""
     return rows.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
+
+
+def _both(flags: Tensor) -> Tensor:
+    """Which pairs have the flag at both pixels: bool [B, J] -> [B, J, J]."""
+    return flags[:, :, None] & swap(flags)[:, None]
 
 
 def base_values(classes: int, novel: Tensor) -> Tensor:
@@ -114,9 +116,9 @@ def pair_targets(values: Tensor, valid: Tensor, base: Tensor, cfg: PairConfig) -
     cfg.labeled: with "either", one of the two pixels has to be of a base class, so pixels of novel classes appear in pairs of
     two classes only; with "both" they appear in none.
     """
-    first, second = base[:, :, None], swap(base)[:, None]
-    known = first & second if cfg.labeled == "both" else first | second
-    return values[:, :, None] == swap(values)[:, None], known & valid[:, :, None] & swap(valid)[:, None]
+    either = base[:, :, None] | swap(base)[:, None]
+    known = _both(base) if cfg.labeled == "both" else either & _both(valid)
+    return values[:, :, None] == swap(values)[:, None], known
 
 
 def at_points(features: Tensor, points: Tensor) -> Tensor:

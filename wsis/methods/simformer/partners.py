@@ -4,7 +4,7 @@ Two similar pixels without a label are then of that class, with fewer others to 
 partners; here they are found when one is asked for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 
 import torch
@@ -18,32 +18,22 @@ RAREST = 0.01  # probability of drawing the rarest class (official config, Decon
 MAX_PARTNERS = 500  # images per class that the release keeps; a class without any counts as having so many
 
 
-class Partners:
-    """The partner of each image of a data set.
+def partners(tags: Tensor, novel: Sequence[int], cfg: PairConfig) -> Callable[[int, int], tuple[int]]:
+    """(index, seed) -> the index of the image to pair with an image, as `TrainingData` asks for companions.
 
     tags: bool [n, K], of all images. novel: labels. One of the image's novel classes is drawn, with the probability `RAREST`
     the one with the fewest partners, then an image that shares this novel class and no other. For an image without a novel
     class, or with a single one that no other image has, it is one that shares a base class. "deconfounded_release" treats
     images of one novel class like those without. Where there is no such image, the partner is the image itself.
     """
+    is_novel = torch.zeros(tags.shape[1], dtype=torch.bool)
+    is_novel[list(novel)] = True
+    novel_tags, base_tags = (tags.bool().cpu().T[rows].contiguous() for rows in (is_novel, ~is_novel))
 
-    def __init__(self, tags: Tensor, novel: Sequence[int], cfg: PairConfig) -> None:
-        is_novel = torch.zeros(tags.shape[1], dtype=torch.bool)
-        is_novel[list(novel)] = True
-        columns = tags.bool().cpu().T
-        self.novel, self.base, self.cfg = columns[is_novel].contiguous(), columns[~is_novel].contiguous(), cfg
-
-    def companions(self, index: int, seed: int) -> tuple[int]:
-        """The image to pair with image `index`, as `TrainingData` asks for it; another one for another seed."""
-        generator = Random(seed_of("reference", seed, index))
-        images = self._candidates(index, generator).nonzero()[:, 0]
-        return (int(images[generator.randrange(len(images))]) if len(images) else index,)
-
-    def _candidates(self, index: int, generator: Random) -> Tensor:
+    def candidates(index: int, generator: Random) -> Tensor:
         """The images that may be partners, bool [n]."""
-        classes = self.novel[self.novel[:, index]]  # [novel classes of the image, n]
-        single = classes.sum(0) == 1
-        sharing = self.base[self.base[:, index]].any(0)
+        classes = novel_tags[novel_tags[:, index]]  # [novel classes of the image, n]
+        single, sharing = classes.sum(0) == 1, base_tags[base_tags[:, index]].any(0)
         single[index] = sharing[index] = False
         if len(classes) > 1:
             number = generator.randrange(len(classes))
@@ -51,8 +41,15 @@ class Partners:
                 counts = (classes & single).sum(1)
                 number = int(torch.where(counts == 0, MAX_PARTNERS, counts).argmin())
             return classes[number] & single
-        alone = len(classes) == 1 and self.cfg.reference == "deconfounded"
+        alone = len(classes) == 1 and cfg.reference == "deconfounded"
         return single if alone and single.any() else sharing
+
+    def companions(index: int, seed: int) -> tuple[int]:
+        generator = Random(seed_of("reference", seed, index))
+        images = candidates(index, generator).nonzero()[:, 0].tolist()
+        return (images[generator.randrange(len(images))] if images else index,)
+
+    return companions
 
 
 def presence(dataset: Dataset) -> Tensor:

@@ -20,9 +20,8 @@ CHUNK = 32  # pixels of the first image at a time, where no statistics tie the p
 
 
 class Comparison(NamedTuple):
-    """SimNet's answers about the pixels `pairs`, all [B, J, J].
-
-    logits: fp32, of one class. weights: see `BalanceWindow`. teacher: probabilities for `pairs.unlabeled`, without gradient.
+    """SimNet's answers about `pairs`, all [B, J, J]: fp32 logits of one class, their weights by `BalanceWindow`, and
+    probabilities for `pairs.unlabeled`, without gradient.
     """
 
     pairs: PixelPairs
@@ -32,10 +31,9 @@ class Comparison(NamedTuple):
 
 
 class BalanceWindow(nn.Module):
-    """Weights that let pairs of one class and of two classes count the same over the last steps (official code).
+    """Weights that let pairs of one class and of two classes count the same (official code): same, valid bool -> fp32.
 
     A pair weighs the share of the other kind among the pairs with a target of the last `STEPS` calls in training.
-    Call: same, valid bool [...] -> weights float32 [...].
     """
 
     counts: Tensor  # of the two kinds, same class first; the newest step first
@@ -74,10 +72,9 @@ class Block(nn.Module):
 
 
 class SimNet(nn.Module):
-    """Residual blocks over pairs of pixels. It is not symmetric: f(a, b) is not f(b, a), and both are trained.
+    """a, b [P, J, D], pixels of two images -> fp32 logits [P, J, J] that pixel i of a and pixel j of b are of one class.
 
-    Call: a, b [P, J, D], the pixels of two images -> fp32 logits [P, J, J] that pixel i of the first and j of the second are
-    of one class. batch: whether the statistics of these pairs normalize, by default in training.
+    It is not symmetric: f(a, b) is not f(b, a), and both are trained. batch: normalize by these pairs, as in training.
     """
 
     def __init__(self, width: int) -> None:
@@ -102,10 +99,10 @@ class SimNet(nn.Module):
 
     def compare(self, embeddings: Tensor, pairs: PixelPairs) -> Comparison:
         """Everything that the objective asks of SimNet; embeddings: fp32 [B, D, h, w], which learn nothing from it."""
-        embeddings = embeddings.detach()
+        embeddings, teacher = embeddings.detach(), None
         with torch.autocast(embeddings.device.type, enabled=False):
             a = at_points(embeddings, pairs.points)
-            logits, weights, teacher = self(a, swap(a)), self.balance(pairs.same, pairs.counted), None
+            logits, weights = self(a, swap(a)), self.balance(pairs.same, pairs.counted)
             if pairs.unlabeled is not None:
                 a = at_points(embeddings, pairs.unlabeled)
                 teacher = self.teach(a, swap(a))

@@ -15,7 +15,7 @@ from wsis.methods.simformer.labels import Targets, best_classes, class_scores, f
 from wsis.methods.simformer.model import SimFormer
 from wsis.methods.simformer.objective import objective
 from wsis.methods.simformer.pairs import draw_pairs
-from wsis.methods.simformer.partners import Partners, presence
+from wsis.methods.simformer.partners import partners, presence
 from wsis.models.weights import load_weights
 from wsis.training.loop import TrainingData
 
@@ -53,7 +53,7 @@ def training_data(dataset: Dataset, cfg: SimFormerConfig) -> TrainingData:
         return data()
     if cfg.pairs.mode == "self":
         return data(companions=lambda index, seed: (index,), group=2)
-    return data(companions=Partners(presence(dataset), cfg.novel, cfg.pairs).companions, group=2)
+    return data(companions=partners(presence(dataset), cfg.novel, cfg.pairs), group=2)
 
 
 def targets(model: nn.Module, batch: Batch, cfg: SimFormerConfig) -> Targets:
