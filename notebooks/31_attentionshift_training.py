@@ -43,7 +43,6 @@ from wsis.data import collate, resize, short_side
 # %%
 from wsis.methods import attentionshift
 from wsis.methods.attentionshift.labels import (
-    PixelTargets,
     box_pixels,
     find_candidates,
     mask_targets,
@@ -155,7 +154,7 @@ def dots(ax, image, xy, target, real):  # o: object, x: background; orange is wr
 
 def both_kinds(name, n):  # mask and points of an object, in its picture with its box
     counts, image = taught[f"{name}, point"][1][n], batch.images[of[n]].cpu()
-    xy = views[name][3].xy[of[n], row[n]][counts].cpu()
+    xy = views[name][3][0][of[n], row[n]][counts].cpu()
     o, _, real = (part[n][counts].cpu() for part in taught[f"{name}, point"])
     mask = viz.draw_overlap(image, taught[f"{name}, mask"][0][n].cpu(), true[n].cpu())
     return mask, partial(dots, image=image, xy=xy, target=o, real=real)
@@ -581,7 +580,7 @@ viz.table([{k: r[k] for k in ("name", "value", "unit", "source")} for r in rows]
 
 # %% tags=["solution"]
 xy = torch.tensor([[[5.0, 5.0], [2.0, 2.0], [8.0, 2.0], [2.0, 8.0]]])
-four = PixelTargets(xy, torch.tensor([[True, False, False, False]]), torch.ones(1, 4).bool())
+four = xy, torch.tensor([[True, False, False, False]]), torch.ones(1, 4).bool()
 for value, region in (
     (0.0, (0.0, 0, 10, 10)),
     (2.0, (0.0, 0, 10, 10)),

@@ -24,7 +24,7 @@ from wsis.methods.attentionshift.labels import (
 from wsis.methods.attentionshift.maps import PaddedPoints, pad_points
 from wsis.methods.attentionshift.objective import mask_term, mil_term, point_term, token_terms
 from wsis.methods.attentionshift.parts import KeyPoints, part_extents
-from wsis.methods.attentionshift.stages import bounds, box_masks, measured_at, summary
+from wsis.methods.attentionshift.stages import boxed, measured_at, summary
 from wsis.methods.attentionshift.verbs import rescaled
 from wsis.ops.patches import PatchGrid
 
@@ -97,13 +97,13 @@ def test_box_pixels_are_half_open():
 
 def test_points_without_parts_are_background_and_the_click():
     found = labels_of(squares([[8, 8, 24, 24]]), [[4, 4, 28, 28]], KeyPoints(*no_key_points()))
-    made = point_targets(found, clicks([[[16.0, 16]]], [[0]]), TINY)
-    assert made.counts[0, 0].any()
+    xy, target, counts = point_targets(found, clicks([[[16.0, 16]]], [[0]]), TINY)
+    assert counts[0, 0].any()
     inner = squares([[8, 8, 24, 24]])[0, 0].bool()
-    x, y = made.xy[0, 0][made.counts[0, 0]].long().unbind(1)
-    assert torch.equal(inner[y, x], made.target[0, 0][made.counts[0, 0]])
-    assert made.xy[0, 0, -1].tolist() == [16, 16]
-    assert made.counts[0, 0, -1]
+    x, y = xy[counts].long().unbind(1)
+    assert torch.equal(inner[y, x], target[counts])
+    assert xy[0, 0, -1].tolist() == [16, 16]
+    assert counts[0, 0, -1]
 
 
 def no_key_points(count=2):
@@ -113,31 +113,29 @@ def no_key_points(count=2):
 def test_key_points_take_the_place_of_sampled_object_points():
     keys = KeyPoints(torch.tensor([[[[10.0, 10], [0, 0]]]]), torch.tensor([[[True, False]]]))
     found = labels_of(squares([[8, 8, 24, 24]]), [[4, 4, 28, 28]], keys)
-    made = point_targets(found, clicks([[[16.0, 16]]], [[0]]), TINY)
-    positive = made.xy[made.counts & made.target]
-    assert positive.tolist() == [[10, 10]]
-    assert (made.counts & ~made.target).any()
+    xy, target, counts = point_targets(found, clicks([[[16.0, 16]]], [[0]]), TINY)
+    assert xy[counts & target].tolist() == [[10, 10]]
+    assert (counts & ~target).any()
 
 
 def test_absent_objects_have_no_points():
     found = labels_of(squares([[8, 8, 24, 24]]), [[4, 4, 28, 28]], KeyPoints(*no_key_points()))
-    assert not point_targets(found, clicks([[[16.0, 16]]], [[0]], [[False]]), TINY).counts.any()
+    assert not point_targets(found, clicks([[[16.0, 16]]], [[0]], [[False]]), TINY)[2].any()
 
 
 def test_the_baselines_points_are_sure_in_its_own_map():
     attention = torch.linspace(0, 1, 32).expand(1, 1, 32, 32)
     found = labels_of(attention, [[0, 0, 32, 32]])
-    made = point_targets(found, clicks([[[16.0, 16]]], [[0]]), baseline(TINY))
-    x = made.xy[0, 0, :, 0][made.counts[0, 0]] / 31
-    target = made.target[0, 0][made.counts[0, 0]]
-    assert (x[target] > 0.2).all()
-    assert (x[~target] < 0.05).all()
+    xy, target, counts = point_targets(found, clicks([[[16.0, 16]]], [[0]]), baseline(TINY))
+    x = xy[..., 0] / 31
+    assert (x[counts & target] > 0.2).all()
+    assert (x[counts & ~target] < 0.05).all()
 
 
 def test_points_repeat_for_the_same_generator():
     found = labels_of(squares([[8, 8, 24, 24]]), [[4, 4, 28, 28]], KeyPoints(*no_key_points()))
     at = clicks([[[16.0, 16]]], [[0]])
-    first, second = (torch.manual_seed(3) and point_targets(found, at, TINY).xy for _ in range(2))
+    first, second = (torch.manual_seed(3) and point_targets(found, at, TINY)[0] for _ in range(2))
     assert torch.equal(first, second)
 
 
@@ -416,11 +414,7 @@ def test_a_batch_without_points():
         attentionshift.pseudo_labels(None, batch, SMALL)
 
 
-def test_pseudo_boxes_are_compared_at_the_size_of_the_image():
-    masks = torch.zeros(2, 64, 48, dtype=torch.bool)
-    masks[0, 10:20, 8:30] = True  # the other has no pixel, hence no box
-    truth = Instances.make(masks, torch.zeros(2))
-    twice = changed(SMALL, **{"size.test_short": 96})
-    found = box_masks(truth[:1], torch.tensor([[16.0, 20, 60, 40]]), (64, 48), twice)
-    assert torch.equal(found.masks, masks[:1])
-    assert torch.equal(bounds(truth).masks, masks[:1])
+def test_boxes_as_masks():
+    objects = Instances.make(torch.zeros(1, 64, 48, dtype=torch.bool), torch.zeros(1))
+    found = boxed(objects, torch.tensor([[8.0, 10, 30, 20]])).masks
+    assert found[0, 10:20, 8:30].all() and found.sum() == 220

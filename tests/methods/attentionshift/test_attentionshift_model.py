@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.functional import interpolate
-from torchvision.ops import box_iou, generalized_box_iou
+from torchvision.ops import box_iou, generalized_box_iou, roi_align
 
 from wsis.core.config import changed
 from wsis.core.errors import ConfigError
 from wsis.methods.attentionshift.config import TINY
-from wsis.methods.attentionshift.detector import Anchors, Decoder, Detector, MaskHead
+from wsis.methods.attentionshift.detector import Anchors, Decoder, Detector
 from wsis.methods.attentionshift.model import Encoder, MilHead, TokenHeads
 from wsis.methods.attentionshift.objective import detector_terms
 from wsis.training.schedule import Schedule, make_optimizer
@@ -254,11 +254,13 @@ def test_positions_of_the_decoder_are_fixed_and_tell_cells_apart():
 
 def test_masks_are_enlarged_before_or_after_the_convolution():
     """The release: all channels enlarged twice, bicubic with aligned corners, then 1 x 1 to C classes."""
-    head, regions, labels = MaskHead(WIDTH, CFG), torch.randn(3, WIDTH, 14, 14), torch.tensor([2, 0, 3])
-    maps = head.decoder(regions).mT.unflatten(2, (14, 14))
+    model, (features, _), labels = detector(), given(), torch.tensor([2, 0, 3])
+    boxes = [torch.tensor([[0.0, 0, 20, 20], [5, 5, 30, 40], [8, 0, 46, 9]])]
+    maps = model.mask(roi_align(features, boxes, 14, 1 / PATCH, aligned=True)).mT.unflatten(2, (14, 14))
     large = interpolate(maps, scale_factor=2, mode="bicubic", align_corners=True)
-    every = nn.functional.conv2d(large, head.classes.weight[:, :, None, None], head.classes.bias)
-    torch.testing.assert_close(head(regions, labels), every[torch.arange(3), labels], rtol=0, atol=1e-5)
+    every = nn.functional.conv2d(large, model.classes.weight[:, :, None, None], model.classes.bias)
+    found = model._segment(features, boxes, labels)
+    torch.testing.assert_close(found, every[torch.arange(3), labels], rtol=0, atol=1e-5)
 
 
 def test_anchors_lie_at_the_strides_also_on_odd_grids():
@@ -340,8 +342,8 @@ def test_images_without_objects_have_no_regions_to_mask():
 def test_terms_of_a_head_that_says_nothing():
     """Equal logits: log(1 + C). No deltas: the regions as they are, and 1 - GIoU of them over all sampled ones."""
     model, sampled = detector(), []
-    zeroed(model.box.predictor.cls_score, model.box.predictor.bbox_pred)
-    model.box.register_forward_hook(lambda m, inputs, out: sampled.append(len(out[0])))
+    zeroed(model.predictor.cls_score, model.predictor.bbox_pred)
+    model.predictor.register_forward_hook(lambda m, inputs, out: sampled.append(len(out[0])))
     found, boxes, _ = learn(model, 3, 2)
     assert detector_terms(found)["roi_class"].item() == pytest.approx(torch.tensor(5.0).log().item())
     expected = (1 - generalized_box_iou(found.rois, torch.cat(boxes)[found.objects]).diag()).sum() / sampled[0]
@@ -360,8 +362,8 @@ def test_masks_are_read_where_their_regions_lie():
 
 def test_masks_of_a_step_are_of_the_matched_class():
     model = detector()
-    nn.init.zeros_(model.mask.classes.weight)
-    model.mask.classes.bias.data = torch.tensor([10.0, 20, 30, 40])
+    nn.init.zeros_(model.classes.weight)
+    model.classes.bias.data = torch.tensor([10.0, 20, 30, 40])
     found, _, labels = learn(model, 3, 2)
     torch.testing.assert_close(found.mask_logits.amax((1, 2)), (torch.cat(labels)[found.objects] + 1) * 10.0)
 
@@ -430,10 +432,10 @@ def test_nothing_is_detected_below_the_least_score():
 
 def test_masks_of_a_detection_are_of_its_class():
     model = detector()
-    nn.init.zeros_(model.mask.classes.weight)
-    model.mask.classes.bias.data = torch.tensor([-3.0, -1, 1, 3])
+    nn.init.zeros_(model.classes.weight)
+    model.classes.bias.data = torch.tensor([-3.0, -1, 1, 3])
     seen = detect(model)[0]
-    expected = model.mask.classes.bias[seen["labels"]].sigmoid()
+    expected = model.classes.bias[seen["labels"]].sigmoid()
     torch.testing.assert_close(seen["masks"].amax((1, 2)), expected, rtol=0, atol=1e-5)
 
 

@@ -144,6 +144,7 @@ class AttentionShiftConfig:
         return changed(self, classes=len(names))
 
 
+BASELINE = {"refine": False, "parts.shift": "none", "tokens.feedback": False}  # of supp. Table 2: raw attention
 FULL = AttentionShiftConfig()
 
 TINY = replace(

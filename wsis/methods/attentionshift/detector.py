@@ -55,38 +55,6 @@ class Decoder(nn.Module):
         return self.norm(self.blocks(x))
 
 
-class BoxHead(nn.Module):
-    """Call: [R, D, 7, 7] -> logits fp32 [R, 1 + C], 0 is background, and box deltas of each fp32 [R, 4 (1 + C)]."""
-
-    def __init__(self, width: int, cfg: AttentionShiftConfig) -> None:
-        super().__init__()
-        self.decoder = Decoder(width, CELLS, token=True, heads=cfg.heads)
-        self.predictor = FastRCNNPredictor(cfg.heads.width, 1 + cfg.classes)
-
-    def forward(self, regions: Tensor) -> tuple[Tensor, Tensor]:
-        logits, deltas = self.predictor(self.decoder(regions)[:, 0])
-        return logits.float(), deltas.float()
-
-
-class MaskHead(nn.Module):
-    """The mask of one class in each region. Call: [R, D, 14, 14], labels [R] in 0..C-1 -> logits fp32 [R, 28, 28].
-
-    Only this class is enlarged. The release first enlarges all channels; both steps are linear, so the result is the same.
-    """
-
-    def __init__(self, width: int, cfg: AttentionShiftConfig) -> None:
-        super().__init__()
-        self.decoder = Decoder(width, MASK_CELLS, token=False, heads=cfg.heads)
-        self.classes = nn.Linear(cfg.heads.width, cfg.classes)
-
-    def forward(self, regions: Tensor, labels: Tensor) -> Tensor:
-        cells = self.decoder(regions)
-        weight, bias = self.classes.weight[labels], self.classes.bias[labels]
-        logits = (cells @ weight[:, :, None])[..., 0].float() + bias[:, None]
-        grid = logits.view(-1, 1, MASK_CELLS, MASK_CELLS)
-        return interpolate(grid, scale_factor=2, mode="bicubic", align_corners=True)[:, 0]
-
-
 class Anchors(AnchorGenerator):
     """Anchors at known strides, fp32. torchvision divides the image's side by the grid's, wrong where that rounds."""
 
@@ -144,7 +112,8 @@ class Detector(nn.Module):
         self.sampler = RoIHeads(  # for its sampling and its suppression; it has no layers
             None, None, None, 0.5, 0.5, heads.rois, 0.25, (10, 10, 5, 5), MIN_SCORE, 0.5, MAX_DETECTIONS
         )
-        self.box, self.mask = BoxHead(width, cfg), MaskHead(width, cfg)
+        self.box, self.predictor = Decoder(width, CELLS, True, heads), FastRCNNPredictor(heads.width, 1 + cfg.classes)
+        self.mask, self.classes = Decoder(width, MASK_CELLS, False, heads), nn.Linear(heads.width, cfg.classes)
 
     def forward(
         self, features: Tensor, taps: list[Tensor], sizes: list[Size], boxes: list[Tensor], labels: list[Tensor]
@@ -153,8 +122,7 @@ class Detector(nn.Module):
         targets = [{"boxes": b, "labels": k + 1} for b, k in zip(boxes, labels, strict=True)]
         proposals, proposal_terms = self._propose(taps, sizes, targets)
         rois, matched, classes, _ = self.sampler.select_training_samples(proposals, targets)
-        logits, deltas = self.box(self._regions(features, rois, CELLS))
-
+        logits, deltas = self._classify(features, rois)
         rois = [r[c > 0] for r, c in zip(rois, classes, strict=True)]
         every, joined = torch.cat(classes), torch.cat(rois)
         positive = every > 0
@@ -163,7 +131,7 @@ class Detector(nn.Module):
         objects = torch.cat([m + first for m, first in zip(matched, firsts, strict=False)])[positive]
         chosen = deltas[positive].unflatten(1, (-1, 4))[torch.arange(len(label), device=label.device), label]
         decoded = self.sampler.box_coder.decode_single(chosen, joined)
-        masks = self.mask(self._regions(features, rois, MASK_CELLS), label - 1)
+        masks = self._segment(features, rois, label - 1)
         return Detection(proposal_terms, logits, every, joined, objects, decoded, torch.cat(boxes)[objects], masks)
 
     @torch.no_grad()
@@ -173,9 +141,9 @@ class Detector(nn.Module):
         Masks are probabilities within their boxes, and boxes lie within `sizes`, those of the images without padding.
         """
         proposals, _ = self._propose(taps, sizes)
-        logits, deltas = self.box(self._regions(features, proposals, CELLS))
+        logits, deltas = self._classify(features, proposals)
         boxes, scores, labels = self.sampler.postprocess_detections(logits, deltas, proposals, sizes)
-        masks = self.mask(self._regions(features, boxes, MASK_CELLS), torch.cat(labels) - 1).sigmoid()
+        masks = self._segment(features, boxes, torch.cat(labels) - 1).sigmoid()
         parts = zip(boxes, labels, scores, masks.split([len(b) for b in boxes]), strict=True)
         return [{"boxes": b, "labels": k - 1, "scores": s, "masks": m} for b, k, s, m in parts]
 
@@ -188,8 +156,22 @@ class Detector(nn.Module):
         proposals, terms = self.rpn(ImageList(taps[0], sizes), features, targets)
         return proposals, dict(zip(("objectness", "proposal_box"), terms.values(), strict=False))
 
-    def _regions(self, features: Tensor, boxes: list[Tensor], cells: int) -> Tensor:
-        return roi_align(features, boxes, cells, 1 / self.patch, aligned=True)
+    def _classify(self, features: Tensor, boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Logits of regions fp32 [R, 1 + C], 0 is background, and deltas of the box of each class fp32 [R, 4 (1 + C)]."""
+        regions = roi_align(features, boxes, CELLS, 1 / self.patch, aligned=True)
+        logits, deltas = self.predictor(self.box(regions)[:, 0])
+        return logits.float(), deltas.float()
+
+    def _segment(self, features: Tensor, boxes: list[Tensor], labels: Tensor) -> Tensor:
+        """Mask logits of regions, each of its class in 0..C-1: fp32 [R, 28, 28].
+
+        Only this class is enlarged. The release first enlarges all channels; both steps are linear, so the result is the same.
+        """
+        cells = self.mask(roi_align(features, boxes, MASK_CELLS, 1 / self.patch, aligned=True))
+        weight, bias = self.classes.weight[labels], self.classes.bias[labels]
+        logits = (cells @ weight[:, :, None])[..., 0].float() + bias[:, None]
+        grid = logits.view(-1, 1, MASK_CELLS, MASK_CELLS)
+        return interpolate(grid, scale_factor=2, mode="bicubic", align_corners=True)[:, 0]
 
 
 class Outputs(NamedTuple):

@@ -10,7 +10,6 @@ gradient. What is drawn at random follows torch's seed.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,16 +17,7 @@ from torch import Tensor
 from wsis.data.masks import box_pixels
 from wsis.methods.attentionshift import parts
 from wsis.methods.attentionshift.config import AttentionShiftConfig, TokenConfig
-from wsis.methods.attentionshift.maps import (
-    BACKGROUND,
-    FOREGROUND,
-    PaddedPoints,
-    boxes_from_maps,
-    cosine_maps,
-    enlarged,
-    grid_of,
-    min_max,
-)
+from wsis.methods.attentionshift.maps import PaddedPoints, boxes_from_maps, cosine_maps, enlarged, grid_of, min_max
 from wsis.methods.attentionshift.model import Encoded
 from wsis.ops.matching import assign
 from wsis.ops.patches import box_patches
@@ -35,21 +25,12 @@ from wsis.ops.rollout import rollout_rows
 
 # Of the focal loss of the tokens' classes, and of the cost of matching that follows it (official code).
 FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0
-# The weight of the distance, in image sides, beside that of the class in the cost of matching (official code).
-PLACE_COST = 10.0
-# The share of the box's maximum above which the background map is sure (official config).
-NEGATIVE = 0.8
-# The baseline's points of each object, and shares of the range within its box from which and up to which attention is sure
-# (official code).
-RAW_POINTS, RAW_POSITIVE, RAW_NEGATIVE = 20, 0.2, 0.05
-
-
-class PixelTargets(NamedTuple):
-    """Labeled pixels of each object: xy [B, G, Q, 2], target bool [B, G, Q], counts bool [B, G, Q] (False: padding)."""
-
-    xy: Tensor
-    target: Tensor
-    counts: Tensor
+PLACE_COST = 10.0  # of the distance, in image sides, beside that of the class in the cost of matching (official code)
+NEGATIVE = 0.8  # of the box's maximum: above it the background map is sure (official config)
+# The baseline's points of each object, and the shares of the range within its box from which and up to which they are sure.
+RAW_POINTS, RAW_POSITIVE, RAW_NEGATIVE = 20, 0.2, 0.05  # (official code)
+# The baseline's masks: object from the first share of the range on, background below the second (official code).
+RAW_FOREGROUND, RAW_BACKGROUND = 0.2, 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,9 +142,10 @@ def with_key_points(clicks: PaddedPoints, points: parts.KeyPoints | None, cfg: T
 
 
 @torch.no_grad()
-def point_targets(labels: Labels, clicks: PaddedPoints, cfg: AttentionShiftConfig) -> PixelTargets:
+def point_targets(labels: Labels, clicks: PaddedPoints, cfg: AttentionShiftConfig) -> tuple[Tensor, Tensor, Tensor]:
     """Pixels that surely are object, or surely not: what "point" supervision gives the mask head (supp. Table 2).
 
+    Returns their xy [B, G, Q, 2], whether they are object, bool [B, G, Q], and whether they count; the others are padding.
     The baseline samples both kinds from the attention within the box, AttentionShift from its maps. There the key-points
     replace the object's pixels; an object without key-points keeps these, and its click (the release: background only).
     """
@@ -183,11 +165,11 @@ def point_targets(labels: Labels, clicks: PaddedPoints, cfg: AttentionShiftConfi
     if mask.extreme == "part_extent":
         maps, merged, core = (labels.steps[name] for name in ("part_maps", "merged", "core"))
         objects.append(parts.part_extents(maps, merged, core, cfg.parts.similarity, grid_of(core, foreground)))
-    groups = [sampled._replace(counts=sampled.counts & ~(sampled.target & with_parts))]
-    for points in objects:
-        counts = points.present & clicks.present[..., None]
-        groups.append(PixelTargets(points.xy, torch.ones_like(counts), counts))
-    return PixelTargets(*(torch.cat(fields, 2) for fields in zip(*groups, strict=True)))
+    xy, target, counts = sampled
+    groups = [(xy, target, counts & ~(target & with_parts))]
+    groups += [(p.xy, torch.ones_like(p.present), p.present & clicks.present[..., None]) for p in objects]
+    xy, target, counts = (torch.cat(fields, 2) for fields in zip(*groups, strict=True))
+    return xy, target, counts
 
 
 def _above(maps: Tensor, share: float) -> Tensor:
@@ -195,14 +177,14 @@ def _above(maps: Tensor, share: float) -> Tensor:
     return maps > share * maps.amax((-2, -1), keepdim=True)
 
 
-def _sampled(positive: Tensor, negative: Tensor, clicks: PaddedPoints, count: int) -> PixelTargets:
-    """`count` pixels of the union of two masks [B, G, H, W] at random; all of them where there are fewer."""
+def _sampled(positive: Tensor, negative: Tensor, clicks: PaddedPoints, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """As `point_targets`: `count` pixels at random of two masks [B, G, H, W]; all of them where there are fewer."""
     either, width = (positive | negative).flatten(2), positive.shape[-1]
     chance = torch.rand(either.shape, device=either.device)
     key, index = torch.where(either, chance, -1).topk(min(count, either.shape[-1]), -1)
     target = positive.flatten(2).take_along_dim(index, -1)
     xy = torch.stack([index % width, index // width], -1).float()
-    return PixelTargets(xy, target, (key >= 0) & clicks.present[..., None])
+    return xy, target, (key >= 0) & clicks.present[..., None]
 
 
 @torch.no_grad()
@@ -214,6 +196,6 @@ def mask_targets(labels: Labels, cfg: AttentionShiftConfig) -> tuple[Tensor, Ten
     """
     inside = box_pixels(labels.boxes, labels.foreground.shape[-2:])
     if not cfg.refine:
-        masks = inside & (labels.attention >= FOREGROUND)
-        return masks, ~inside | masks | (labels.attention < BACKGROUND)
+        masks = inside & (labels.attention >= RAW_FOREGROUND)
+        return masks, ~inside | masks | (labels.attention < RAW_BACKGROUND)
     return inside & _above(labels.foreground, cfg.mask.positive), torch.ones_like(inside)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, max_pool2d, normalize, one_hot, pad
+from torch.nn.utils.rnn import pad_sequence
 
 from wsis.core.types import Points
 from wsis.methods.attentionshift.config import BoxConfig
@@ -40,17 +41,9 @@ def pad_points(points: Points | None, images: int) -> PaddedPoints:
     """The points of a batch of `images`, padded to the largest number in one of them; ValueError where there are none."""
     if points is None:
         raise ValueError("AttentionShift needs points; the batch has none")
-    count = torch.bincount(points.image, minlength=images)
-    most = int(count.max()) if len(points) else 0
-    order = points.image.argsort(stable=True)
-    place = torch.arange(len(points), device=order.device) - (count.cumsum(0) - count)[points.image[order]]
-    index = (points.image[order], place)
-
-    def padded(values: Tensor) -> Tensor:
-        return values.new_zeros(images, most, *values.shape[1:]).index_put_(index, values[order])
-
-    present = torch.arange(most, device=count.device) < count[:, None]
-    return PaddedPoints(padded(points.xy), padded(points.labels), padded(points.ids), present)
+    split = [points[points.image == i] for i in range(images)]
+    fields = [(p.xy, p.labels, p.ids, torch.ones_like(p.labels, dtype=torch.bool)) for p in split]
+    return PaddedPoints(*(pad_sequence(list(values), batch_first=True) for values in zip(*fields, strict=True)))
 
 
 def grid_of(features: Tensor, maps: Tensor) -> PatchGrid:

@@ -67,8 +67,8 @@ def detector_terms(detection: Detection) -> dict[str, Tensor]:
 def point_term(logits: Tensor, rois: Tensor, objects: Tensor, xy: Tensor, target: Tensor, counts: Tensor) -> Tensor:
     """Cross entropy of mask logits read at labeled pixels, mean over those within their region of interest.
 
-    logits: [R, m, m]. rois: [R, 4] pixels. objects: long [R], which of the N objects each holds. The others: `PixelTargets`
-    of these, [N, Q, ...].
+    logits: [R, m, m]. rois: [R, 4] pixels. objects: long [R], which of the N objects each holds. The others: [N, Q, ...], of
+    these, see `point_targets`.
     """
     low, high = rois[:, None, :2], rois[:, None, 2:]
     place = (xy[objects] + 0.5 - low) / (high - low).clamp(min=1e-6)  # pixel centers are at integers

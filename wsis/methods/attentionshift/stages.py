@@ -104,34 +104,30 @@ def measure(workspace: Workspace, network: nn.Module, step: int) -> None:
 @torch.no_grad()
 def make_labels(workspace: Workspace) -> Report:
     """One mask per point as COCO JSON. Report: their number and, with the ground truth, the IoU of the masks and boxes."""
-    cfg = workspace.cfg
+    cfg, boxes = workspace.cfg, []
     model = verbs.restore(cfg, workspace.folder).to(workspace.device).eval()
-    boxes: list[Instances] = []
 
     def masks() -> Iterator[Instances]:
         for sample in samples(workspace.train):
             (instances,), labels = verbs.label_images(model, workspace.batch(sample), cfg)
             assert labels is not None
-            boxes.append(box_masks(instances.to("cpu"), labels.boxes[0].cpu(), sample.size, cfg))
+            small = short_side(sample.size, cfg.size.test_short, cfg.size.test_long)
+            ratio = torch.tensor([sample.size[1] / small[1], sample.size[0] / small[0]] * 2)
+            boxes.append(boxed(instances.to("cpu"), labels.boxes[0].cpu() * ratio))
             yield instances
 
     report = write_masks(workspace, workspace.path("pseudo_train.json"), masks())
     truth = ground_truths(workspace.train)
-    return report if truth is None else report | {"box_IoU": iou_by_size(boxes, [bounds(t) for t in truth])["mIoU"]}
+    if truth is None:
+        return report
+    truth = [t[t.masks.flatten(1).any(1)] for t in truth]
+    bounds = [boxed(t, masks_to_boxes(t.masks) + torch.tensor([0, 0, 1, 1])) for t in truth]
+    return report | {"box_IoU": iou_by_size(boxes, bounds)["mIoU"]}
 
 
-def box_masks(instances: Instances, boxes: Tensor, size: tuple[int, int], cfg: AttentionShiftConfig) -> Instances:
-    """Objects with their pseudo boxes [G, 4], at the size of inference, as masks of an image of `size`."""
-    small = short_side(size, cfg.size.test_short, cfg.size.test_long)
-    ratio = torch.tensor([size[1] / small[1], size[0] / small[0]]).repeat(2)
-    return replace(instances, masks=box_pixels(boxes * ratio, size))
-
-
-def bounds(truth: Instances) -> Instances:
-    """Objects with their boxes as masks."""
-    filled = truth[truth.masks.flatten(1).any(1)]
-    boxes = masks_to_boxes(filled.masks) + torch.tensor([0.0, 0.0, 1.0, 1.0])
-    return replace(filled, masks=box_pixels(boxes, filled.masks.shape[1:]))
+def boxed(instances: Instances, boxes: Tensor) -> Instances:
+    """Objects with boxes [K, 4] as their masks."""
+    return replace(instances, masks=box_pixels(boxes, instances.masks.shape[1:]))
 
 
 @first_process

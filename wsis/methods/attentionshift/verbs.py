@@ -13,7 +13,7 @@ from wsis.core.config import changed
 from wsis.core.seeds import seed_of
 from wsis.core.types import Batch, Dataset, Instances, Trace
 from wsis.data.transforms import ShortSide, short_side
-from wsis.methods.attentionshift.config import AttentionShiftConfig
+from wsis.methods.attentionshift.config import BASELINE, AttentionShiftConfig
 from wsis.methods.attentionshift.detector import AttentionShift, of_class
 from wsis.methods.attentionshift.labels import Labels, mask_targets
 from wsis.methods.attentionshift.maps import PaddedPoints, pad_points
@@ -28,7 +28,7 @@ FLIP = 0.5  # the probability that a training image is mirrored (official config
 
 def baseline(cfg: AttentionShiftConfig) -> AttentionShiftConfig:
     """`cfg` without refinement and parts: masks and points from the raw attention (supp. Table 2, Baseline)."""
-    return changed(cfg, **{"refine": False, "parts.shift": "none", "tokens.feedback": False})
+    return changed(cfg, **BASELINE)
 
 
 def build(cfg: AttentionShiftConfig) -> AttentionShift:
