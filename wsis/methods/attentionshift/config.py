@@ -25,9 +25,7 @@ class BoxConfig:
 
     layers: int = paper(7, "official code", unit="last layers, one candidate map each")
     threshold: float = paper(0.2, "official code", unit="of the map's range", scales=True)
-    mode: Literal["mirror", "tight"] = paper(
-        "mirror", "official code, expand: symmetric about the point; tight suits random points"
-    )
+    mode: Literal["mirror", "tight"] = paper("mirror", "official code, expand; tight suits random points")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +50,7 @@ class MaskConfig:
 
     supervision: Literal["point", "mask"] = paper("point", "supp. Table 2")
     extreme: Literal["none", "part_extent"] = ours(
-        "none", "the supplementary names extreme points, no code defines them; part_extent is our reading"
+        "none", "the supplement names, no code defines them; part_extent: ours"
     )
     points: int = paper(10, "official code", unit="sampled per object")
     positive: float = paper(0.35, "official config", unit="of the box's maximum")
@@ -126,7 +124,7 @@ class AttentionShiftConfig:
     statistics: StatisticsConfig = StatisticsConfig()
     compat: Literal["clean", "official"] = ours("clean", "official repeats the release's defects, for parity tests")
     network: Schedule = paper(
-        NETWORK, "official config: 12 epochs, each image four times; of which set is unknown, here 10,582"
+        NETWORK, "official config: 12 epochs, images four times; of which set is open, here 10,582"
     )
 
     @property

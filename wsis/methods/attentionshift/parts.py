@@ -61,20 +61,13 @@ def seeds(core: Tensor, boxes: Tensor, threshold: float, count: int, grid: Patch
     return torch.searchsorted(rank, ranks + 1).where(number > 0, center[..., None])
 
 
-def shift(
-    features: Tensor,
-    seeds: Tensor,
-    inside: Tensor,
-    cfg: PartConfig,
-    official: bool = False,
-    iterations: int = ITERATIONS,
-) -> Tensor:
+def shift(features: Tensor, seeds: Tensor, inside: Tensor, cfg: PartConfig, official: bool = False) -> Tensor:
     r"""Competitive mean shift in feature space: prototypes move to the patches that are theirs (official code).
 
     Prototype j weighs patch i by :math:`w_{ji} = \mathrm{softmax}_i(\cos(q_j, x_i) / (T \tau_j))`. Each patch belongs to the
     prototype with the largest weight, which becomes :math:`q_j = \sum_{i \in j} w_{ji} x_i`, and its bandwidth :math:`\tau_j`
-    the mean of 1 - cos over its patches. The sum is not normalised: its length weighs the prototype in `merge`. A prototype
-    that owns no patch is dead: zero, with bandwidth 1.
+    the mean of 1 - cos over its patches. The length of the sum weighs the prototype in `merge`. A prototype that owns no
+    patch is dead: zero, with bandwidth 1.
 
     features: [B, n, D]. seeds: int64 [B, G, m] patches. inside: bool [B, G, n], patches that take part. official: patches
     outside take part as zeros, bandwidths go down to 1e-10, and the largest fp32 weight owns, ties and all; without,
@@ -84,7 +77,7 @@ def shift(
     competing = torch.ones_like(inside) if official else inside
     tau, least = q.new_full((*q.shape[:-1], 1), cfg.tau), OFFICIAL_MIN_BANDWIDTH if official else MIN_BANDWIDTH
     similarity, history = _cosine(q, unit) * inside, [q]
-    for _ in range(iterations):
+    for _ in range(ITERATIONS):
         logits = similarity / (cfg.temperature * tau)
         logits = logits.masked_fill(~competing, torch.finfo(logits.dtype).min)
         compared = logits.softmax(-1) if official else logits.log_softmax(-1)
@@ -98,16 +91,12 @@ def shift(
     return torch.stack(history)
 
 
-def kmeans(features: Tensor, seeds: Tensor, inside: Tensor, iterations: int = ITERATIONS) -> Tensor:
-    """Spherical k-means (supp. Table 1, our definition); arguments and result are as for `shift`.
-
-    Each patch belongs to the center with the largest cosine; a center becomes the mean of the unit features of its patches and
-    stays where it has none.
-    """
+def kmeans(features: Tensor, seeds: Tensor, inside: Tensor) -> Tensor:
+    """Spherical k-means (supp. Table 1, our definition), as `shift`; a center without patches stays."""
     unit = normalize(features, dim=-1)
     center = rows_at(unit, seeds)
     history = [center]
-    for _ in range(iterations):
+    for _ in range(ITERATIONS):
         owned = _owned(_cosine(center, unit)) & inside[:, :, None]
         count = owned.sum(-1, keepdim=True)
         center = (_times(owned.to(unit.dtype), unit) / count.clamp_min(1)).where(count > 0, center)
@@ -120,21 +109,20 @@ def _times(left: Tensor, right: Tensor) -> Tensor:
     return (left.flatten(1, 2) @ right).unflatten(1, left.shape[1:3])
 
 
-def _cosine(prototypes: Tensor, unit: Tensor) -> Tensor:
-    """Cosines [B, G, m, n] of prototypes, of any length, with unit features [B, n, D]; 0 for a zero prototype."""
-    return _times(_direction(prototypes), unit.mT)
-
-
 def _direction(vectors: Tensor) -> Tensor:
     """Vectors [..., D] at length 1, however short they are: weights far from a kernel's middle are tiny; 0 stays 0."""
     largest = vectors.abs().amax(-1, keepdim=True).clamp_min(torch.finfo(vectors.dtype).tiny)
     return normalize(vectors / largest, dim=-1)
 
 
+def _cosine(prototypes: Tensor, unit: Tensor) -> Tensor:
+    """Cosines [B, G, m, n] of prototypes, of any length, with unit features [B, n, D]; 0 for a zero prototype."""
+    return _times(_direction(prototypes), unit.mT)
+
+
 def _owned(scores: Tensor) -> Tensor:
     """Whether a prototype has the largest score of a patch, the first of equals: [B, G, m, n] -> bool."""
-    number = torch.arange(scores.shape[-2], device=scores.device)
-    return scores.argmax(-2, keepdim=True) == number[:, None]
+    return scores.argmax(-2, keepdim=True) == torch.arange(scores.shape[-2], device=scores.device)[:, None]
 
 
 def part_maps(prototypes: Tensor, features: Tensor) -> Tensor:
@@ -152,11 +140,10 @@ def filter_parts(maps: Tensor, core: Tensor, cfg: PartConfig) -> Tensor:
 
 
 def merge(prototypes: Tensor, present: Tensor, threshold: float, official: bool = False) -> tuple[Tensor, Tensor]:
-    """Means of the prototypes that are present and whose cosine with the first of their group is at least `threshold`.
+    """Means of the prototypes [B, G, m, D] that are present and have at least this cosine with the first of their group.
 
-    Groups form in the order of seeds, of prototypes that are in none yet, by cosines before merging; means keep the
-    prototypes' lengths. official: a prototype may also join groups after its first. prototypes: [B, G, m, D]. present: bool
-    [B, G, m]. Returns the same; each group stands at its first member, and what stands elsewhere is zero and not present.
+    Groups form in the order of seeds, of prototypes that are in none yet, by cosines before merging. official: a prototype
+    may also join groups after its first. Returns the means and whether they are present, each at its first member.
     """
     unit, count = _direction(prototypes), prototypes.shape[2]
     similar = (unit @ unit.mT >= threshold) | torch.eye(count, dtype=torch.bool, device=unit.device)
