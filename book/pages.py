@@ -16,7 +16,7 @@ from typing import Any, get_args
 
 from wsis.core.errors import DataError
 from wsis.experiments.results import difference, in_words
-from wsis.experiments.verdicts import Verdict
+from wsis.experiments.verdicts import Judged, Part, Verdict
 
 KEYS = {"table", "scale", "data", "rows", "claims", "provenance"}
 AGAIN = "write it again with python -m wsis table"
@@ -105,7 +105,7 @@ def _text(value: Any) -> str:
     return "" if value is None else escape(f"{value:g}" if isinstance(value, float) else str(value))
 
 
-def _claims(claims: Iterable[tuple[Result, dict[str, Any]]]) -> str:
+def _claims(claims: Iterable[tuple[Result, Judged]]) -> str:
     """Each ordinal claim with the measured difference, its noise and its verdict; of several parts one line for each."""
     body = ""
     for run, claim in claims:
@@ -117,7 +117,7 @@ def _claims(claims: Iterable[tuple[Result, dict[str, Any]]]) -> str:
     return _table("<tr>" + "".join(f'<th scope="col">{t}</th>' for t in titles) + "</tr>", body, "claims")
 
 
-def _claim(id: str, text: str, published: str, entry: dict[str, Any], where: str) -> str:
+def _claim(id: str, text: str, published: str, entry: Part, where: str) -> str:
     """The line of a claim or of one of its parts; room and noise of a claim of several parts are in the parts' lines."""
     measured = "" if entry["mean"] is None else difference(entry)
     noise, room = ("" if entry[k] is None or "parts" in entry else f"{entry[k]:.1f}" for k in ("noise", "room"))

@@ -17,7 +17,7 @@ from wsis.data.coco import write_dataset
 from wsis.data.world import World, WorldConfig
 from wsis.experiments import environment, runner
 from wsis.experiments.recipes import read_recipe
-from wsis.experiments.results import also, as_text, claim_rows, difference, in_words, read_results
+from wsis.experiments.results import as_text, claim_rows, difference, in_words, other_figures, read_results
 from wsis.experiments.runner import run_table
 from wsis.experiments.tables import TABLES, Row, find
 from wsis.experiments.verdicts import (
@@ -218,12 +218,12 @@ def test_claim_of_two_parts_is_as_good_as_its_worse_one():
     assert entry["verdict"] == "contradicted" and entry["mean"] == entry["parts"][1]["mean"]
 
 
-def test_also_has_all_other_figures_by_stage():
-    reports = [
-        {"cues": {"recall": r, "key": "k", "minutes": 1.0}, "evaluation": {"mAP50": 0.5, "mIoU": math.nan}}
-        for r in (0.2, 0.4)
-    ]
-    assert also(reports, ("mAP50",)) == {"cues.recall": pytest.approx(0.3)}
+def test_other_figures_are_by_stage():
+    evaluation = {"mAP50": 0.5, "mIoU": math.nan}
+    cues = {seed: {"recall": r, "key": "k", "minutes": 1.0} for seed, r in ((0, 0.2), (1, 0.4))}
+    reports = {seed: {"cues": cues[seed], "evaluation": evaluation | {"x": [seed]}} for seed in cues}
+    also, curves = other_figures(reports, ("mAP50",))
+    assert also == {"cues.recall": pytest.approx(0.3)} and curves == {"evaluation.x": {"0": [0], "1": [1]}}
 
 
 class Trainings:

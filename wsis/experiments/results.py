@@ -4,132 +4,162 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, TypedDict, cast
 
 from wsis.core.config import Scale, fingerprint, option
 from wsis.core.files import read_json
 from wsis.core.table import table as text_table
 from wsis.experiments.environment import weights
-from wsis.experiments.table import Reports, Row, Table
-from wsis.experiments.verdicts import judge
+from wsis.experiments.table import Reports, Row, Settings, Table
+from wsis.experiments.verdicts import Judged, Part, judge
 from wsis.weak.sources import Data
 
-Facts = dict[str, Any]
-"""Of one row and seed: reports by stage, commit, hardware, versions, date."""
+Curves = dict[str, list[Any]]
+"""Rows that were listed during training, by seed."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sweep:
-    """A table that is being filled. configs: by row name. data, facts: by row name and seed, facts of finished runs."""
+class Facts(TypedDict):
+    """What is stored of a finished run of a row."""
 
-    table: Table
+    reports: Reports
+    commit: str
+    hardware: str
+    versions: dict[str, str]
+    date: str
+
+
+@dataclass
+class RowRun:
+    """One row of a table with one seed; `facts` are None until it has finished, and are stored at `path`."""
+
+    row: Row
+    seed: int
+    cfg: Any
+    data: Data
+    path: Path
+    facts: Facts | None
+
+
+class Spread(TypedDict):
+    """The values of the seeds, their mean, and their sample standard deviation (0 for one value)."""
+
+    mean: float
+    std: float
+    values: list[float]
+
+
+class RowResult(TypedDict):
+    """A row in a results file: `ours` by metric over `n` seeds; for the rest see `other_figures`."""
+
+    name: str
+    changes: Settings
+    published: dict[str, float]
+    ours: dict[str, Spread]
+    n: int
+    also: dict[str, float]
+    curves: dict[str, Curves]
+
+
+class Results(TypedDict):
+    """The content of a results file."""
+
+    table: str
+    title: str
     scale: Scale
-    settings: dict[str, Any]
-    configs: dict[str, Any]
-    data: dict[str, dict[int, Data]]
-    facts: dict[str, dict[int, Facts]]
-
-    def results(self) -> dict[str, Any]:
-        table = self.table
-        values = {m: {name: figures(runs, m, table) for name, runs in self.facts.items()} for m in table.metrics}
-        return {
-            "table": table.id,
-            "title": table.title,
-            "scale": self.scale,
-            "data": self.name,
-            "metrics": list(table.metrics),
-            "rows": [self._row(row, values) for row in table.rows],
-            "claims": [judge(claim, values, self.scale, table.upper) for claim in table.claims],
-            "provenance": self._provenance() if any(self.facts.values()) else {},
-        }
-
-    @property
-    def name(self) -> str:
-        """What the images are, as in the name of the results file."""
-        return next(data.name for seeds in self.data.values() for data in seeds.values())
-
-    def _row(self, row: Row, values: Mapping[str, Mapping[str, Mapping[int, float]]]) -> dict[str, Any]:
-        reports = {seed: facts["reports"] for seed, facts in self.facts[row.name].items()}
-        metrics = self.table.metrics
-        return {
-            "name": row.name,
-            "changes": dict(row.settings(self.scale)),
-            "published": row.published,
-            "ours": {m: spread(list(values[m][row.name].values())) for m in metrics if values[m][row.name]},
-            "n": len(reports),
-            "also": also(list(reports.values()), metrics),
-            "curves": curves(reports),
-        }
-
-    def _provenance(self) -> dict[str, Any]:
-        facts = [f for seeds in self.facts.values() for f in seeds.values()]
-        seeds = sorted({seed for runs in self.facts.values() for seed in runs})
-        minutes = {r["key"]: r["minutes"] for f in facts for r in f["reports"].values()}  # rows share stages
-        # Of a file the name alone is stored: its folder may be private.
-        plain = {k: Path(v).name if isinstance(v, str) and Path(v).is_file() else v for k, v in self.settings.items()}
-        command = f"python -m wsis table {self.table.id} --scale {self.scale} --data {self.name}"
-        command += f" --seeds {max(map(len, self.data.values()))}"
-        return {
-            "command": " ".join([command, *(shlex.quote(option(k, v)) for k, v in plain.items())]),
-            "images": "; ".join(dict.fromkeys(data[s].description for s in seeds for data in self.data.values())),
-            "split": "val",
-            "seeds": seeds,
-            "commit": ", ".join(dict.fromkeys(f["commit"] for f in facts)),
-            "config_hash": fingerprint(*self.configs.values()),
-            "weights": weights(self.configs.values()),
-            "hardware": ", ".join(dict.fromkeys(f["hardware"] for f in facts)),
-            "versions": facts[-1]["versions"],
-            "minutes": round(sum(minutes.values()), 1),
-            "date": max(f["date"] for f in facts),
-        }
+    data: str
+    metrics: list[str]
+    rows: list[RowResult]
+    claims: list[Judged]
+    provenance: dict[str, Any]
 
 
-def figures(runs: Mapping[int, Facts], metric: str, table: Table) -> dict[int, float]:
-    """A figure by seed as the table shows it, of the runs that have it: that of the last report with it."""
-    values: dict[int, float] = {}
-    for seed in sorted(runs):
-        reported = [report[metric] for report in runs[seed]["reports"].values() if metric in report]
-        if reported:
-            values[seed] = table.factor * reported[-1]
-    return values
+def collect(table: Table, scale: Scale, settings: Settings, runs: Sequence[RowRun]) -> Results:
+    """The results of a table that is being filled; settings: changes of every row that the command was given."""
+    runs = sorted(runs, key=lambda run: run.seed)
+    by_row = {row.name: {run.seed: run.facts for run in runs if run.row is row and run.facts} for row in table.rows}
+    values: dict[str, dict[str, dict[int, float]]] = {}
+    rows: list[RowResult] = []
+    for metric, (name, of_seeds) in product(table.metrics, by_row.items()):
+        figure_of = {seed: figures(facts, table).get(metric) for seed, facts in of_seeds.items()}
+        values.setdefault(metric, {})[name] = {seed: v for seed, v in figure_of.items() if v is not None}
+    for row in table.rows:
+        name, reports = row.name, {seed: facts["reports"] for seed, facts in by_row[row.name].items()}
+        ours = {m: spread(list(of_rows[name].values())) for m, of_rows in values.items() if of_rows[name]}
+        also, curves = other_figures(reports, table.metrics)
+        facts = {"name": name, "changes": row.settings(scale), "published": row.published, "ours": ours}
+        rows.append(cast(RowResult, {**facts, "n": len(reports), "also": also, "curves": curves}))
+    finished = [facts for of_seeds in by_row.values() for facts in of_seeds.values()]
+    return {
+        "table": table.id,
+        "title": table.title,
+        "scale": scale,
+        "data": runs[0].data.name,
+        "metrics": list(table.metrics),
+        "rows": rows,
+        "claims": [judge(claim, values, scale, table.upper) for claim in table.claims],
+        "provenance": provenance(table, scale, settings, runs, finished) if finished else {},
+    }
 
 
-def spread(values: list[float]) -> dict[str, Any]:
-    """The mean, the sample standard deviation (0 for one value) and the values themselves."""
+def provenance(
+    table: Table, scale: Scale, settings: Settings, runs: Sequence[RowRun], finished: Sequence[Facts]
+) -> dict[str, Any]:
+    """Where the numbers come from: the command, and what it ran on."""
+    seeds = sorted({run.seed for run in runs if run.facts})
+    configs = {run.row.name: run.cfg for run in runs}
+    minutes = {r["key"]: r["minutes"] for facts in finished for r in facts["reports"].values()}  # rows share stages
+    # Of a file the name alone is stored: its folder may be private.
+    plain = {k: Path(v).name if isinstance(v, str) and Path(v).is_file() else v for k, v in settings.items()}
+    command = f"python -m wsis table {table.id} --scale {scale} --data {runs[0].data.name}"
+    command += f" --seeds {len({run.seed for run in runs})}"
+    return {
+        "command": " ".join([command, *(shlex.quote(option(k, v)) for k, v in plain.items())]),
+        "images": "; ".join(dict.fromkeys(run.data.description for run in runs if run.seed in seeds)),
+        "split": "val",
+        "seeds": seeds,
+        "commit": ", ".join(dict.fromkeys(facts["commit"] for facts in finished)),
+        "config_hash": fingerprint(*configs.values()),
+        "weights": weights(configs.values()),
+        "hardware": ", ".join(dict.fromkeys(facts["hardware"] for facts in finished)),
+        "versions": finished[-1]["versions"],
+        "minutes": round(sum(minutes.values()), 1),
+        "date": max(facts["date"] for facts in finished),
+    }
+
+
+def figures(facts: Facts, table: Table) -> dict[str, float]:
+    """The metrics as the table shows them, each of the last report that has it."""
+    reported = {name: value for report in facts["reports"].values() for name, value in report.items()}
+    return {metric: table.factor * reported[metric] for metric in table.metrics if metric in reported}
+
+
+def spread(values: list[float]) -> Spread:
     return {"mean": mean(values), "std": stdev(values) if len(values) > 1 else 0.0, "values": values}
 
 
-def also(reports: Sequence[Reports], metrics: Sequence[str]) -> dict[str, float]:
-    """Means over seeds of all other figures, `<stage>.<figure>`: fractions and counts, as reported."""
-    others: dict[str, list[float]] = {}
-    for stage, report in (item for stages in reports for item in stages.items()):
-        for name, value in report.items():
-            number = isinstance(value, (int, float)) and math.isfinite(value)
-            if number and name not in ("key", "minutes", *metrics):
-                others.setdefault(f"{stage}.{name}", []).append(value)
-    return {name: mean(values) for name, values in others.items()}
-
-
-def curves(reports: Mapping[int, Reports]) -> dict[str, dict[str, list[Any]]]:
-    """What was measured during training: lists of rows by `<stage>.<figure>` and seed."""
-    rows: dict[str, dict[str, list[Any]]] = {}
+def other_figures(reports: Mapping[int, Reports], metrics: Sequence[str]) -> tuple[dict[str, float], dict[str, Curves]]:
+    """All other figures of the stages as `<stage>.<figure>`: means over seeds, and by seed what was listed in training."""
+    numbers: dict[str, list[float]] = {}
+    curves: dict[str, Curves] = {}
     for seed, stages in reports.items():
-        for stage, report in stages.items():
-            for name, value in report.items():
-                if isinstance(value, list):
-                    rows.setdefault(f"{stage}.{name}", {})[str(seed)] = value
-    return rows
+        for stage, name, value in ((stage, *item) for stage, report in stages.items() for item in report.items()):
+            if isinstance(value, list):
+                curves.setdefault(f"{stage}.{name}", {})[str(seed)] = value
+            elif isinstance(value, (int, float)) and math.isfinite(value) and name not in ("minutes", *metrics):
+                numbers.setdefault(f"{stage}.{name}", []).append(value)
+    return {name: mean(values) for name, values in numbers.items()}, curves
 
 
-def read_results(tables: Sequence[Table], folder: Path, name: str = "tiny.world") -> dict[str, dict[str, Any]]:
+def read_results(tables: Sequence[Table], folder: Path, name: str = "tiny.world") -> dict[str, Results]:
     """The results files in `folder`, of the tables that have one; name: scale and data."""
     paths = {table.id: folder / f"{table.id}.{name}.json" for table in tables}
     return {table: read_json(path) for table, path in paths.items() if path.exists()}
 
 
-def claim_rows(tables: Sequence[Table], results: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+def claim_rows(tables: Sequence[Table], results: Mapping[str, Results]) -> list[dict[str, str]]:
     """All claims of some tables as rows to show, run or not; results: see `read_results`."""
     rows = []
     for table in tables:
@@ -141,25 +171,25 @@ def claim_rows(tables: Sequence[Table], results: Mapping[str, dict[str, Any]]) -
     return rows
 
 
-def as_text(results: dict[str, Any]) -> str:
+def as_text(results: Results) -> str:
     """Results for a terminal: rows, published and ours, and the verdicts."""
     rows = []
     for row in results["rows"]:
-        cells: dict[str, Any] = {"row": row["name"]}
+        cells: dict[str, object] = {"row": row["name"]}
         for m in results["metrics"]:
-            ours, published = row["ours"].get(m), row["published"].get(m)
-            cells[f"{m} published"] = "" if published is None else str(published)
+            ours = row["ours"].get(m)
+            cells[f"{m} published"] = str(row["published"].get(m, ""))
             cells[f"{m} {results['scale']}"] = f"{ours['mean']:.1f} +- {ours['std']:.1f}" if ours else None
         rows.append({**cells, "seeds": row["n"]})
+    keys = ("id", "text", "published", "verdict")
     claims = [
-        {k: c[k] for k in ("id", "text", "published")} | {"measured": difference(c), "verdict": in_words(c)}
-        for c in results["claims"]
+        {k: c[k] for k in keys[:3]} | {"measured": difference(c), "verdict": in_words(c)} for c in results["claims"]
     ]
     heading = f"{results['table']}: {results['title']} ({results['scale']}, {results['data']})"
     return f"{text_table(rows, heading)!r}\n\n{text_table(claims)!r}"
 
 
-def difference(claim: dict[str, Any]) -> str:
+def difference(claim: Judged) -> str:
     """The difference over seeds with its interval; of a claim of several comparisons how many of them hold."""
     if claim["mean"] is None:
         return f"{claim['seeds']} seeds"
@@ -169,7 +199,7 @@ def difference(claim: dict[str, Any]) -> str:
     return f"{claim['mean']:+.1f} [{claim['low']:+.1f}, {claim['high']:+.1f}]"
 
 
-def in_words(claim: dict[str, Any]) -> str:
+def in_words(claim: Part) -> str:
     """The verdict, with the number of seeds that are missing."""
     if claim["verdict"] != "needs seeds":
         return claim["verdict"]

@@ -7,13 +7,14 @@ from typing import Any
 from wsis.core.config import Scale, changed
 from wsis.experiments.verdicts import Claim
 from wsis.methods import method
+from wsis.training.stages import Report
 
 Settings = dict[str, Any]
-Reports = dict[str, dict[str, Any]]
+Reports = dict[str, Report]
 """What the stages of a run report, by stage and figure."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Row:
     """One run. changes: settings that differ from the preset; tiny_changes: in their place below full scale.
 
@@ -51,8 +52,7 @@ class Table:
         return row.method or self.id.split(".")[0]
 
     def config(self, row: Row, scale: Scale) -> Any:
-        package = method(self.method_of(row))
-        return changed(getattr(package, scale.upper()), **row.settings(scale))
+        return changed(getattr(method(self.method_of(row)), scale.upper()), **row.settings(scale))
 
 
 def table(
@@ -63,15 +63,9 @@ def table(
     The numbers are in the order of the metrics; None stands for one that is not published.
     """
 
-    def row(
-        name: str,
-        changes: Settings,
-        numbers: tuple[float | None, ...] = (),
-        tiny_changes: Settings | None = None,
-        method: str = "",
-    ) -> Row:
+    def row(name: str, changes: Settings, numbers: tuple[float | None, ...] = (), *rest: Any) -> Row:
         published = {m: number for m, number in zip(metrics, numbers, strict=False) if number is not None}
-        return Row(name=name, changes=changes, published=published, tiny_changes=tiny_changes, method=method)
+        return Row(name, changes, published, *rest)
 
     built = tuple(row(name, *parts) for name, parts in rows.items())
     return Table(id=id, title=title, metrics=metrics, rows=built, claims=claims, **values)

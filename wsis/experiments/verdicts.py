@@ -8,10 +8,10 @@ not run               fewer than three seeds
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 from statistics import mean, stdev
-from typing import Any, Literal, get_args
+from typing import Literal, NotRequired, TypedDict, cast, get_args
 
 from scipy.stats import t
 
@@ -46,20 +46,20 @@ class Comparison:
         return "contradicted" if high < self.low or low > self.high else "needs seeds"
 
 
+def _apart(text: str, metric: str, a: str, b: str, low: float, high: float) -> Comparison:
+    return Comparison(text, ((metric, a), (metric, b)), lambda a, b: a - b, low, high)
+
+
 def greater(metric: str, a: str, b: str, margin: float = 0.0) -> Comparison:
     """Row `a` is above row `b` by more than -`margin` points."""
     text = f"{metric}: {a} - {b} > {0 - margin:g}"  # -0.0 would print its sign
-    return Comparison(text, ((metric, a), (metric, b)), lambda a, b: a - b, low=-margin, baseline=(metric, b))
+    return replace(_apart(text, metric, a, b, -margin, math.inf), baseline=(metric, b))
 
 
 def similar(metric: str, rows: Iterable[str], points: float) -> tuple[Comparison, ...]:
     """Rows differ by less than `points`: pair by pair, since the range of several runs grows with chance alone."""
-    return tuple(
-        Comparison(
-            f"{metric}: |{a} - {b}| < {points:g}", ((metric, a), (metric, b)), lambda a, b: a - b, -points, points
-        )
-        for a, b in combinations(rows, 2)
-    )
+    pairs = combinations(rows, 2)
+    return tuple(_apart(f"{metric}: |{a} - {b}| < {points:g}", metric, a, b, -points, points) for a, b in pairs)
 
 
 def steeper(metric: str, first: str, second: str, third: str) -> Comparison:
@@ -89,10 +89,36 @@ class Claim:
     scales: tuple[Scale, ...] = get_args(Scale)
 
 
+class Part(TypedDict):
+    """One comparison in a results file: what is paired over `seeds`, in points; None where there is no such number.
+
+    low, high: the ends of the interval of the mean. noise: the standard deviation of the differences. needed: how many
+    seeds would decide. room: how far the table's row `upper` is above the baseline.
+    """
+
+    comparison: str
+    seeds: int
+    mean: float | None
+    low: float | None
+    high: float | None
+    noise: float | None
+    needed: int | None
+    room: float | None
+    verdict: Verdict
+
+
+class Judged(Part):
+    """A claim in a results file: the comparison that decides, and all of several as `parts`."""
+
+    id: str
+    text: str
+    published: str
+    parts: NotRequired[list[Part]]
+
+
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
     """The mean and the ends of its 95 % t interval; needs two values."""
-    middle = mean(values)
-    half = half_width(stdev(values), len(values))
+    middle, half = mean(values), half_width(stdev(values), len(values))
     return middle, middle - half, middle + half
 
 
@@ -106,38 +132,31 @@ def seeds_needed(distance: float, noise: float) -> int | None:
     return next((n for n in range(MIN_SEEDS, 1001) if half_width(noise, n) < distance), None)
 
 
-def compare(comparison: Comparison, values: Values, upper: str = "") -> dict[str, Any]:
-    """One comparison over the seeds that all of its cells have, as an entry of a results file.
-
-    The entry also has the noise (standard deviation of the paired differences), the number of seeds that would decide, and
-    the room: how far the row `upper` is above the baseline (None where the table has no such row).
-    """
+def compare(comparison: Comparison, values: Values, upper: str = "") -> Part:
+    """One comparison over the seeds that all of its cells have."""
     cells = [values.get(metric, {}).get(row, {}) for metric, row in comparison.cells]
     seeds = sorted(set.intersection(*map(set, cells)))
-    facts: dict[str, Any] = {"comparison": comparison.text, "seeds": len(seeds)}
-    facts |= dict.fromkeys(("mean", "low", "high", "noise", "needed", "room")) | {"verdict": "not run"}
+    nothing = dict.fromkeys(("mean", "low", "high", "noise", "needed", "room"))
+    part = cast(Part, {"comparison": comparison.text, "seeds": len(seeds), **nothing, "verdict": "not run"})
     if len(seeds) < MIN_SEEDS:
-        return facts
+        return part
     differences = [comparison.measure(*(cell[seed] for cell in cells)) for seed in seeds]
-    middle, low, high = interval(differences)
-    facts |= {"mean": middle, "low": low, "high": high, "noise": stdev(differences)}
-    facts["verdict"] = comparison.judge(low, high)
+    part["mean"], part["low"], part["high"] = middle, low, high = interval(differences)
+    part["noise"], part["verdict"] = noise, verdict = stdev(differences), comparison.judge(low, high)
     if comparison.baseline is not None:
         metric, baseline = comparison.baseline
         top, bottom = (values[metric].get(row, {}) for row in (upper, baseline))
         if shared := top.keys() & bottom.keys():
-            facts["room"] = mean(top[seed] - bottom[seed] for seed in shared)
-    if facts["verdict"] == "needs seeds":
-        distance = min(abs(middle - bound) for bound in (comparison.low, comparison.high))
-        facts["needed"] = seeds_needed(distance, facts["noise"])
-        if facts["room"] is not None and facts["room"] < half_width(facts["noise"], MAX_SEEDS):
-            facts["verdict"] = "cannot show"
-    return facts
+            part["room"] = mean(top[seed] - bottom[seed] for seed in shared)
+    if verdict == "needs seeds":
+        part["needed"] = seeds_needed(min(abs(middle - bound) for bound in (comparison.low, comparison.high)), noise)
+        if part["room"] is not None and part["room"] < half_width(noise, MAX_SEEDS):
+            part["verdict"] = "cannot show"
+    return part
 
 
-def judge(claim: Claim, values: Values, scale: Scale, upper: str = "") -> dict[str, Any]:
-    """The claim as an entry of a results file, with the numbers of the comparison that decides; `parts` has all of several."""
+def judge(claim: Claim, values: Values, scale: Scale, upper: str = "") -> Judged:
     parts = [compare(comparison, values if scale in claim.scales else {}, upper) for comparison in claim.comparisons]
     worst = min(parts, key=lambda part: (WORST_FIRST.index(part["verdict"]), -(part["needed"] or math.inf)))
-    entry = {"id": claim.id, "text": claim.text, "published": claim.published, **worst}
+    entry: Judged = {"id": claim.id, "text": claim.text, "published": claim.published, **worst}
     return entry if len(parts) == 1 else {**entry, "parts": parts}
