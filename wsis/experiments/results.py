@@ -189,7 +189,7 @@ def as_text(results: Results) -> str:
     return f"{text_table(rows, heading)!r}\n\n{text_table(claims)!r}"
 
 
-def difference(claim: Judged) -> str:
+def difference(claim: Part) -> str:
     """The difference over seeds with its interval; of a claim of several comparisons how many of them hold."""
     if claim["mean"] is None:
         return f"{claim['seeds']} seeds"

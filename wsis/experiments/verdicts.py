@@ -105,15 +105,15 @@ class Part(TypedDict):
     needed: int | None
     room: float | None
     verdict: Verdict
+    parts: "NotRequired[list[Part]]"
 
 
 class Judged(Part):
-    """A claim in a results file: the comparison that decides, and all of several as `parts`."""
+    """A claim in a results file: the comparison that decides, and all of several as its `parts`."""
 
     id: str
     text: str
     published: str
-    parts: NotRequired[list[Part]]
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
