@@ -88,14 +88,14 @@ def group_pixels(offsets: Tensor, ids: Tensor, centers: Centers) -> Tensor:
     return out
 
 
-def region_statistics(ids: Tensor, count: int, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, maximum and its (y, x) of one region after the other."""
-    mean = torch.zeros(count, device=ids.device)
-    highest, position = torch.zeros_like(mean), torch.zeros(count, 2, dtype=torch.long, device=ids.device)
+def region_statistics(ids: Tensor, count: int, heat: Tensor, probability: Tensor) -> tuple[Tensor, ...]:
+    """Area, maximum of the heat and its (y, x), mean of the probability, of one region after the other."""
+    area, position = torch.zeros(count, dtype=torch.long), torch.zeros(count, 2, dtype=torch.long)
+    mean, highest = torch.zeros(count), torch.zeros(count)
     for i in range(count):
         mask = ids == i + 1
         if mask.any():
-            inside = values[mask]
-            mean[i], highest[i] = inside.double().mean(), inside.max()
+            inside = heat[mask]
+            area[i], highest[i], mean[i] = mask.sum(), inside.max(), probability[mask].double().mean()
             position[i] = mask.nonzero()[inside == inside.max()][0, 1:]
-    return mean, highest, position
+    return tuple(column.to(ids.device) for column in (area, highest, position, mean))

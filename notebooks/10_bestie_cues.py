@@ -32,7 +32,7 @@ from wsis.core import changed, read_json, sources
 from wsis.data import WithPseudoLabels, collate
 from wsis.methods import bestie
 from wsis.methods.bestie import cues, labels, model
-from wsis.methods.bestie.cues import classifier, classifier_input, image_maps
+from wsis.methods.bestie.cues import classifier_input, image_maps
 from wsis.models import load_weights
 from wsis.ops import components, grouping
 
@@ -82,8 +82,7 @@ viz.table(
 # %%
 models, samples = {}, {}
 for kind, variant in variants.items():
-    plain = changed(variant, classifier_weights="random")
-    models[kind] = classifier(plain, model.PeakAttention(cfg.pam.alpha), variant.pam.layers)
+    models[kind] = model.Classifier(changed(variant, classifier_weights="random"))
     load_weights(models[kind], folders[kind] / "classifier.safetensors")
     models[kind].eval()
     stored = read_json(folders[kind] / "cues.json")
@@ -160,7 +159,7 @@ with torch.no_grad():
 channel = int((net.head.weight[label, :, 0, 0] * features[-1].amax((0, 2, 3))).argmax())
 hand = torch.exp(-((x - 26) ** 2) / 70) + 0.7 * torch.exp(-((x - 68) ** 2) / 110)
 hand = (hand + 0.2 * (x / 4).sin() ** 2)[None, None, None]  # one image, one channel, one row
-clipped = model.PeakSuppression()(hand)[0, 0, 0]
+clipped = hand.clamp_max(0.55 * float(hand.max()))[0, 0, 0]  # as DRS does
 
 
 # %%

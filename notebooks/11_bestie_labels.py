@@ -31,8 +31,8 @@ from wsis import evaluation, training, viz, weak
 from wsis.core import IGNORE, Points, changed, read_json, sources
 from wsis.data import WithPseudoLabels, collate
 from wsis.methods import bestie
-from wsis.methods.bestie import cues, labels
-from wsis.methods.bestie.cues import classifier, image_maps
+from wsis.methods.bestie import cues, labels, model
+from wsis.methods.bestie.cues import image_maps
 from wsis.methods.bestie.objective import render
 from wsis.models import load_weights
 from wsis.ops import components, grouping
@@ -71,7 +71,7 @@ net = bestie.restore(cfg, folder).eval()
 stored = WithPseudoLabels(train, folder / "semantic_maps", read_json(folder / "cues.json"))
 used = [stored[i] for i in range(min(len(train), 200))]
 truth = [s.truth for s in used]
-plain = classifier(changed(cfg, classifier_weights="random"), torch.nn.ReLU(), ())
+plain = model.Classifier(changed(cfg, classifier_weights="random", pam={"layers": ()}))
 load_weights(plain.eval(), other / "classifier.safetensors")
 rough, coarse = [], changed(cfg.semantic, sharpen=0, uncertain=0.0)
 for sample in used:
@@ -208,7 +208,7 @@ def passes(table, k=cfg.cluster):
 
 
 def areas(ax, table):
-    for (y, x), area, right in zip(table.centroid, table.area, passes(table), strict=True):
+    for (y, x), area, right in zip(table.center, table.area, passes(table), strict=True):
         color = "#007A55" if right else "#C04000"
         above = y - 2 - area**0.5 / 2
         ax.text(x, above, int(area), color=color, ha="center", va="bottom", weight="bold")

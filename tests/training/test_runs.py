@@ -220,12 +220,6 @@ def test_maps_of_a_folder(tiny, world, tmp_path):
         start(tiny, world, tmp_path / "other", cfg, only=("activation_maps",))
 
 
-def test_maps_of_the_suppressed_classifier(tiny, world, tmp_path):
-    cfg = changed(tiny, **{"semantic.source": "drs", "semantic.retrain": False})
-    reports = start(tiny, world, tmp_path, cfg, only=("activation_maps", "semantic_maps"))
-    assert reports["activation_maps"]["mIoU"] == reports["semantic_maps"]["mIoU"]
-
-
 def test_the_oracle_needs_the_truth(tiny, world, tmp_path):
     blind, cfg = Without(world, truth=None, true_semantic=None), changed(tiny, **{"semantic.source": "truth"})
     with pytest.raises(ConfigError, match="oracle"):

@@ -1,15 +1,14 @@
 """Connected components of class maps, for a whole batch and all classes at once.
 
-Each row of an image is cut into runs of one class. There are far fewer runs than pixels, and only the small graph of
-touching runs has to be solved, by hooking and pointer jumping.
+Each row of an image is cut into runs of one class. There are far fewer runs than pixels, and only
+the small graph of touching runs has to be solved, by hooking and pointer jumping.
 """
 
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float32, Int64, Integer
+from jaxtyping import Bool, Int64, Integer
 from torch import Tensor
-from torch.nn.functional import pad
 
 from wsis.core.errors import ConfigError
 
@@ -17,12 +16,11 @@ from wsis.core.errors import ConfigError
 class ComponentTable(NamedTuple):
     """Row i describes the pixels whose id is i + 1; a region without a pixel has zeros.
 
-    area: in pixels. centroid: (y, x). center: the centroid truncated to integers, exact also where float32 would round up.
-    image: index within the batch. first: flat index into [B, H, W] of the region's first pixel in raster order.
+    center: (y, x), the centroid truncated to integers. image: index within the batch. first: flat index into [B, H, W] of the
+    first pixel in raster order.
     """
 
     area: Int64[Tensor, " n"]
-    centroid: Float32[Tensor, "n 2"]
     center: Int64[Tensor, "n 2"]
     image: Int64[Tensor, " n"]
     first: Int64[Tensor, " n"]
@@ -31,34 +29,42 @@ class ComponentTable(NamedTuple):
 def connected_components(
     classes: Integer[Tensor, "B H W"], connectivity: int = 8
 ) -> tuple[Int64[Tensor, "B H W"], int]:
-    """Number the connected regions of equal class: their ids and their count.
+    """Number the connected regions of equal class by image and first pixel in raster order: their ids, and their count.
 
-    classes: 0 = background; every other value is a class, also 255. connectivity: 4 (sides) or 8 (sides and corners), else
-    ConfigError. The ids are 0 on background, else 1..count, ordered by image and then by the first pixel in raster order.
+    classes: 0 = background; every other value is a class, also 255. connectivity: 4 (sides) or 8 (sides and corners).
     """
+    _, length, number, count = _components_of_runs(classes, connectivity)
+    ids = torch.zeros_like(classes, dtype=torch.long)
+    return ids.masked_scatter_(classes != 0, number.repeat_interleave(length)), count
+
+
+def _components_of_runs(classes: Tensor, connectivity: int) -> tuple[Tensor, Tensor, Tensor, int]:
+    """Start, length and component id of each run, and the number of components."""
     if connectivity not in (4, 8):
         raise ConfigError(f"connectivity={connectivity!r}: choose 4 (sides) or 8 (sides and corners)")
-    foreground = classes != 0
-    start = foreground.clone()
-    start[..., 1:] &= classes[..., 1:] != classes[..., :-1]
-    runs = start.flatten().cumsum(0, dtype=torch.int32)  # half the memory traffic of int64
-    count = int(runs[-1]) if len(runs) else 0
-    runs = runs.view(classes.shape).masked_fill_(~foreground, 0)
-    root = smallest_reachable(_touching_runs(classes, foreground, start, runs, connectivity), count)
-    is_root = root == torch.arange(count + 1, device=root.device)
-    number = is_root.cumsum(0).sub_(1)[root]  # run 0 is the background and stays 0
-    return number.index_select(0, runs.flatten()).view(classes.shape), int(number.max())
+    height, width = classes.shape[-2:]
+    start, length, value = _runs(classes)
+    row, corners = start // width, connectivity == 8
+    begin = start + row  # one cell more than pixels in a row separates its last run from the next row
+    end = begin + length
+    first = torch.searchsorted(end, begin - (width + 1), right=not corners)  # of the touching runs in the row above
+    last = torch.searchsorted(begin, end - (width + 1), right=corners)
+    touching = (last - first).clamp_min(0) * (row % height > 0)
+    below = torch.arange(len(begin), device=begin.device).repeat_interleave(touching)
+    within = torch.arange(len(below), device=begin.device) - (touching.cumsum(0) - touching)[below]
+    edges = torch.stack((first[below] + within, below))
+    root = smallest_reachable(edges[:, value[edges[0]] == value[below]], len(start) - 1)
+    number = (root == torch.arange(len(root), device=root.device)).cumsum(0)
+    return start, length, number[root], int(number[-1]) if len(number) else 0
 
 
-def _touching_runs(classes: Tensor, foreground: Tensor, start: Tensor, runs: Tensor, connectivity: int) -> Tensor:
-    """Pairs [2, E] of runs in successive rows that touch, each found where the later of the two begins."""
-    same = foreground[:, 1:] & (classes[:, 1:] == classes[:, :-1])
-    pairs = [(same & (start[:, 1:] | start[:, :-1]), runs[:, :-1], runs[:, 1:])]
-    if connectivity == 8:
-        down = foreground[:, 1:, 1:] & start[:, 1:, 1:] & (classes[:, 1:, 1:] == classes[:, :-1, :-1])
-        up = foreground[:, 1:, :-1] & start[:, :-1, 1:] & (classes[:, 1:, :-1] == classes[:, :-1, 1:])
-        pairs += [(down, runs[:, :-1, :-1], runs[:, 1:, 1:]), (up, runs[:, :-1, 1:], runs[:, 1:, :-1])]
-    return torch.cat([torch.stack((above[at], below[at])) for at, above, below in pairs], dim=1).long()
+def _runs(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of the foreground's runs in raster order: flat index of the first pixel, length and value."""
+    begin = torch.ones_like(values, dtype=torch.bool)
+    begin[..., 1:] = values[..., 1:] != values[..., :-1]
+    start = begin.flatten().nonzero()[:, 0]
+    length, value = start.diff(append=start.new_tensor([values.numel()])), values.flatten()[start]
+    return start[value != 0], length[value != 0], value[value != 0]
 
 
 def smallest_reachable(edges: Int64[Tensor, "2 E"], count: int) -> Int64[Tensor, " nodes"]:
@@ -75,47 +81,28 @@ def smallest_reachable(edges: Int64[Tensor, "2 E"], count: int) -> Int64[Tensor,
 
 
 def component_bounds(masks: Bool[Tensor, "M H W"], share: float) -> tuple[Int64[Tensor, "M 4"], Bool[Tensor, "M 1"]]:
-    """The box around the large 8-connected components of each mask, and whether the mask has a pixel at all.
+    """The box around the large 8-connected components of each mask, and whether the mask has a pixel, without which it is void.
 
-    share: a component counts whose area is at least this share of the largest one's. Boxes are xyxy and half-open; that of
-    an empty mask means nothing.
+    share: a component counts whose area is at least this share of the largest one's. Boxes are xyxy and half-open.
     """
     count, height, width = masks.shape
-    row = width + 1  # one cell more than pixels separates a run at the right border from one that begins the next row
-    edges = pad(masks, (1, 1))
-    edges = (edges[..., 1:] != edges[..., :-1]).flatten().nonzero()[:, 0]
-    start, stop = edges.view(-1, 2).T.contiguous()
-    y, image = start // row % height, start // (row * height)
-
-    root = smallest_reachable(_runs_below(start, stop, y, row), max(len(start) - 1, 0))[: len(start)]
-    area = torch.zeros_like(start).scatter_add_(0, root, stop - start)[root]
+    start, length, number, components = _components_of_runs(masks, 8)
+    area = start.new_zeros(components + 1).scatter_add_(0, number, length)[number]
+    image, y, x = start // (height * width), start // width % height, start % width
     largest = start.new_zeros(count).scatter_reduce_(0, image, area, "amax")
     large = area >= share * largest[image]
-    outer = torch.stack([-(start % row), -y, stop % row, y + 1], 1)[large]
+    outer = torch.stack((-x, -y, x + length, y + 1), dim=1)[large]
     index = image[large, None].expand(-1, 4)
-    ends = outer.new_full((count, 4), -row - height).scatter_reduce_(0, index, outer, "amax")
+    ends = outer.new_full((count, 4), -max(height, width)).scatter_reduce_(0, index, outer, "amax")
     return ends * ends.new_tensor((-1, -1, 1, 1)), (largest > 0)[:, None]
 
 
-def _runs_below(start: Tensor, stop: Tensor, y: Tensor, row: int) -> Tensor:
-    """Pairs [2, E] of runs, sorted, in successive rows that share a side or a corner: those from above follow each other."""
-    first = torch.searchsorted(stop, start - row)
-    last = torch.searchsorted(start, stop - row, right=True)
-    number = (last - first).clamp_min(0) * (y > 0)
-    below = torch.arange(len(start), device=start.device).repeat_interleave(number)
-    within = torch.arange(len(below), device=start.device) - (number.cumsum(0) - number)[below]
-    return torch.stack([first[below] + within, below])
-
-
 def table(ids: Int64[Tensor, "B H W"], count: int) -> ComponentTable:
-    """Area, centroid and place of the regions 1..count, connected or not."""
+    """Area, center and place of the regions 1..count, connected or not."""
     height, width = ids.shape[-2:]
-    flat = ids.flatten()
-    index = torch.arange(flat.numel(), device=ids.device)
-    y = torch.arange(height, device=ids.device)[:, None].expand(ids.shape).flatten()
-    x = torch.arange(width, device=ids.device).expand(ids.shape).flatten()
-    area, *sums = (ids.new_zeros(count + 1).scatter_add_(0, flat, v)[1:] for v in (torch.ones_like(flat), y, x))
-    sums, divisor = torch.stack(sums, dim=1), area.clamp_min(1)[:, None]
-    first = ids.new_full((count + 1,), flat.numel()).scatter_reduce_(0, flat, index, "amin")[1:] * (area > 0)
-    centroid = (sums.double() / divisor).float()
-    return ComponentTable(area, centroid, sums // divisor, first // (height * width), first)
+    start, length, region = _runs(ids)
+    y, x = start // width % height, start % width
+    moments = torch.stack((length, y * length, x * length + length * (length - 1) // 2), dim=1)
+    sums = ids.new_zeros(count + 1, 3).index_add_(0, region, moments)[1:]
+    first = ids.new_full((count + 1,), ids.numel()).scatter_reduce_(0, region, start, "amin")[1:] * (sums[:, 0] > 0)
+    return ComponentTable(sums[:, 0], sums[:, 1:] // sums[:, :1].clamp_min(1), first // (height * width), first)

@@ -19,8 +19,7 @@ from wsis.ops.components import ComponentTable, connected_components, table
 class Centers(NamedTuple):
     """The N instance centers of a batch.
 
-    component: row of the component table (id - 1). score: heat at the center, 1 for clustered ones. clustered: whether the
-    center was found in the offset map.
+    component: row of the component table (id - 1). score: heat at the center, 1 for `clustered` ones, from the offset map.
     """
 
     component: Int64[Tensor, " N"]
@@ -33,14 +32,13 @@ class Centers(NamedTuple):
 class RegionStatistics(NamedTuple):
     """Row i describes region i + 1; a region without a pixel has zeros.
 
-    position: (y, x) of the maximum, the first in raster order among equals. area: in pixels. centroid: (y, x).
+    max: of the heat. position: (y, x) of this maximum, the first in raster order among equals. mean: of the probability.
     """
 
-    mean: Float32[Tensor, " n"]
+    area: Int64[Tensor, " n"]
     max: Float32[Tensor, " n"]
     position: Int64[Tensor, "n 2"]
-    area: Int64[Tensor, " n"]
-    centroid: Float32[Tensor, "n 2"]
+    mean: Float32[Tensor, " n"]
 
 
 def splat_gaussians(
@@ -48,8 +46,8 @@ def splat_gaussians(
 ) -> Float32[Tensor, "P H W"]:
     """Draw a Gaussian of height 1 at each center; where several overlap the highest counts.
 
-    centers: (y, x), rounded to whole pixels; those outside the plane are ignored. plane: in 0..P-1. shape: (P, H, W).
-    sigma: in pixels; the window reaches 3 sigma + 1 (39 x 39 for sigma 6; BESTIE, released code).
+    centers: (y, x), rounded to whole pixels; those outside the plane are ignored. plane: in 0..P-1. shape: (P, H, W). sigma: in
+    pixels; the window reaches 3 sigma + 1 (39 x 39 for sigma 6; BESTIE, released code).
     """
     planes, height, width = shape
     radius = int(3 * sigma + 1)
@@ -86,10 +84,9 @@ def _running_max(values: Tensor, kernel: int) -> Tensor:
 def find_centers(
     heat: Float[Tensor, "B H W"], component_ids: Int64[Tensor, "B H W"], threshold: float, kernel: int
 ) -> Centers:
-    """Peaks of a center heatmap: above `threshold` and highest of their component within kernel x kernel pixels.
+    """Peaks in raster order: above `threshold` and as high as any pixel of their component within kernel x kernel pixels.
 
-    heat: of the winning class. Equal heights all survive; centers come in raster order. Raises ConfigError for an even
-    kernel. BESTIE, released code (41 x 41).
+    heat: of the winning class. kernel: odd (BESTIE, released code: 41).
     """
     if kernel % 2 == 0:
         raise ConfigError(f"kernel={kernel}: take an odd kernel, which has a pixel in its middle")
@@ -103,13 +100,8 @@ def find_centers(
         rest = rest[_is_highest(rest, masked, component_ids, size)]
     peak.view(-1)[rest] = True
     image, y, x = peak.nonzero(as_tuple=True)
-    return Centers(
-        component=component_ids[image, y, x] - 1,
-        image=image,
-        position=torch.stack((y, x), dim=1).float(),
-        score=heat[image, y, x],
-        clustered=torch.zeros_like(image, dtype=torch.bool),
-    )
+    component, position = component_ids[image, y, x] - 1, torch.stack((y, x), dim=1).float()
+    return Centers(component, image, position, heat[image, y, x], torch.zeros_like(image, dtype=torch.bool))
 
 
 def _summits(heat: Tensor, ids: Tensor) -> Tensor:
@@ -147,10 +139,7 @@ def _chunk(device: torch.device) -> int:
 
 
 def find_spots(offsets: Tensor, component_ids: Tensor, threshold: float) -> tuple[Tensor, ComponentTable]:
-    """Regions of a component where |offset| < threshold pixels: ids int64 [B, H, W], 0 = none, and their table.
-
-    offsets: [B, 2, H, W] pixels. component_ids: int64 [B, H, W]. Sides connect pixels, corners do not.
-    """
+    """Regions of a component, connected by sides, where |offset| < threshold pixels: ids, 0 = none, and their table."""
     dy, dx = offsets.float().unbind(1)
     near = dy.square() + dx.square() < threshold**2
     spots, count = connected_components(component_ids.masked_fill(~near, 0), connectivity=4)
@@ -164,25 +153,16 @@ def cluster_centers(
     threshold: float = 2.5,
     area: int = 21,
     tolerance: float = 3,
-    inclusive: bool = False,
 ) -> Centers:
-    """Centers as spots where the offsets vanish: |offset| < threshold pixels, with the area of an exact zero.
+    """Centers of spots where the offsets vanish: |offset| < threshold pixels, with about the area of an exact zero.
 
-    A spot never crosses a component nor leaves the foreground. area: pixels of the spot of an exact field (21 for 2.5); a
-    spot counts when it differs by less than `tolerance` (or as much, if `inclusive`). Centers are centroids truncated to
-    integers. BESTIE, supp. 1 and Fig. 1.
+    A spot never crosses a component nor leaves the foreground. area: pixels of the spot of an exact field (21 for 2.5), from
+    which a spot differs by less than `tolerance`. Centers are centroids truncated to integers. BESTIE, supp. 1 and Fig. 1.
     """
     _, rows = find_spots(offsets, component_ids, threshold)
-    deviation = (rows.area - area).abs()
-    fits = deviation <= tolerance if inclusive else deviation < tolerance
-    first = rows.first[fits]
-    return Centers(
-        component=component_ids.flatten()[first] - 1,
-        image=rows.image[fits],
-        position=rows.center[fits].float(),
-        score=torch.ones(len(first), device=offsets.device),
-        clustered=torch.ones_like(first, dtype=torch.bool),
-    )
+    _, position, image, first = (column[(rows.area - area).abs() < tolerance] for column in rows)
+    score, clustered = torch.ones(len(first), device=offsets.device), torch.ones_like(first, dtype=torch.bool)
+    return Centers(component_ids.flatten()[first] - 1, image, position.float(), score, clustered)
 
 
 @torch.no_grad()
@@ -191,8 +171,7 @@ def merge_centers(
 ) -> Centers:
     """Peaks, followed by the clustered centers that they missed (BESTIE, released code).
 
-    A clustered center joins where the heat is above `min_heat` and every peak of its component over `min_distance` pixels
-    away.
+    Such a center joins where the heat is above `min_heat` and every peak of its component over `min_distance` pixels away.
     """
     y, x = clustered.position.long().unbind(1)
     gap = clustered.position[:, None] - peaks.position  # [clustered, peaks, 2]
@@ -208,78 +187,44 @@ def group_pixels(
 ) -> Int64[Tensor, "B H W"]:
     """Give every pixel to the center of its own component nearest to its vote, in a tie to the lowest index (BESTIE).
 
-    Returns ids: 1 + index into `centers`, 0 on background and in components without a center. Memory does not grow with the
-    number of centers.
+    Returns 1 + index into `centers`, 0 in components without one. Memory does not grow with the number of centers.
     """
-    flat_ids = component_ids.flatten()
     order = centers.component.argsort(stable=True)
     owners, sizes = centers.component[order].unique_consecutive(return_counts=True)
-    begin = sizes.cumsum(0) - sizes
-    last = int(owners[-1]) + 1 if len(owners) else 0
-    row_of_id = flat_ids.new_full((last + 2,), len(owners))  # one row more, for all without a center
-    row_of_id[owners + 1] = torch.arange(len(owners), device=owners.device)
-    rows = row_of_id.index_select(0, flat_ids.clamp_max(last + 1))
-    # Most components have one center or none, and nothing to compare.
-    lone = torch.cat((torch.where(sizes == 1, order[begin] + 1, 0), sizes.new_zeros(1)))
-    ids = lone.index_select(0, rows)
-    crowded = torch.cat((sizes > 1, sizes.new_zeros(1).bool()))
-    pixels = crowded.index_select(0, rows).nonzero()[:, 0]
-    rows = rows.index_select(0, pixels)
-    nearest = _nearest(_votes(offsets, pixels), rows, centers.position[order], begin, sizes)
-    ids[pixels] = order.index_select(0, begin.index_select(0, rows) + nearest) + 1
+    if not len(owners):
+        return torch.zeros_like(component_ids)
+    begin, last = sizes.cumsum(0) - sizes, int(owners[-1]) + 1
+    row_of_id = order.new_full((last + 2,), len(owners))  # one row more, for all without a center
+    row_of_id[owners + 1] = torch.arange(len(owners), device=order.device)
+    rows = row_of_id.index_select(0, component_ids.flatten().clamp_max(last + 1))
+    ids = torch.cat((order[begin] + 1, order.new_zeros(1))).index_select(0, rows)
+    channels, (height, width) = offsets.transpose(0, 1).flatten(1).contiguous(), component_ids.shape[-2:]
+    for size in sizes[sizes > 1].unique().tolist():  # most components have one center or none, and nothing to compare
+        same = torch.cat((sizes == size, sizes.new_zeros(1).bool()))
+        member = order[begin[same[:-1], None] + torch.arange(size, device=order.device)]  # [rows of this size, size]
+        position = centers.position[member].permute(2, 0, 1).contiguous()
+        place = same.cumsum(0) - 1
+        for pixel in same.index_select(0, rows).nonzero()[:, 0].split(max(1, _chunk(order.device) // size)):
+            row = place.index_select(0, rows.index_select(0, pixel))
+            y, x = channels.index_select(1, pixel).float() + torch.stack((pixel // width % height, pixel % width))
+            dy, dx = y[:, None] - position[0].index_select(0, row), x[:, None] - position[1].index_select(0, row)
+            nearest = dy.square_().add_(dx.square_()).argmin(1)
+            ids[pixel] = member.flatten().index_select(0, row * size + nearest) + 1
     return ids.view(component_ids.shape)
 
 
-def _votes(offsets: Tensor, pixels: Tensor) -> Tensor:
-    """Where flat `pixels` [n] of the batch point to: float32 [2, n], (y, x)."""
-    height, width = offsets.shape[-2:]
-    place = torch.stack((pixels // width % height, pixels % width))
-    channels = offsets.transpose(0, 1).flatten(1)  # [2, B H W]
-    return channels.index_select(1, pixels).float() + place
-
-
-def _nearest(votes: Tensor, rows: Tensor, positions: Tensor, begin: Tensor, sizes: Tensor) -> Tensor:
-    """Which of the `sizes[r]` positions from `begin[r]` on is nearest to each vote of row r: int64 [n].
-
-    Rows are taken by size, halving from the largest, so that padding at most doubles the work.
-    """
-    nearest = torch.zeros_like(rows)
-    width = int(sizes.amax()) if len(sizes) else 0
-    while width > 1:
-        members = ((sizes > width // 2) & (sizes <= width)).nonzero()[:, 0]
-        slot = torch.arange(width, device=sizes.device)
-        index = (begin[members, None] + slot).clamp_max(len(positions) - 1)  # [rows of this class, width]
-        candidates = positions[index].masked_fill((slot >= sizes[members, None])[..., None], torch.inf)
-        candidates_y, candidates_x = (c.contiguous() for c in candidates.unbind(-1))
-        place = torch.full_like(sizes, -1)
-        place[members] = torch.arange(len(members), device=sizes.device)
-        places = place.index_select(0, rows)
-        for part in (places >= 0).nonzero()[:, 0].split(max(1, _chunk(sizes.device) // width)):
-            row, vote_y, vote_x = (values.index_select(0, part) for values in (places, *votes))
-            dy = vote_y[:, None] - candidates_y.index_select(0, row)
-            dx = vote_x[:, None] - candidates_x.index_select(0, row)
-            nearest[part] = dy.square_().add_(dx.square_()).argmin(1)
-        width = int(torch.where(sizes <= width // 2, sizes, 0).amax())
-    return nearest
-
-
 @torch.no_grad()
-def region_statistics(ids: Int64[Tensor, "B H W"], count: int, values: Float[Tensor, "B H W"]) -> RegionStatistics:
-    """Mean, highest value and its place, area and centroid of each region 1..count.
-
-    Sums are float64 and therefore do not depend on the order in which a GPU adds.
-    """
+def region_statistics(
+    ids: Int64[Tensor, "B H W"], count: int, heat: Float[Tensor, "B H W"], probability: Float[Tensor, "B H W"]
+) -> RegionStatistics:
+    """Statistics of the regions 1..count; sums are float64 and do not depend on the order in which a GPU adds."""
     height, width = ids.shape[-2:]
-    flat, value = ids.flatten(), values.flatten().float()
-    rows = table(ids, count)
-    filled = rows.area > 0
-    total = torch.zeros(count + 1, dtype=torch.float64, device=ids.device)
-    total = total.scatter_add_(0, flat, value.double())[1:]
-    highest = torch.full((count + 1,), -torch.inf, device=ids.device).scatter_reduce_(0, flat, value, "amax")
-    index = torch.arange(len(flat), device=ids.device)
-    reached = torch.where(value == highest.index_select(0, flat), index, len(flat))
-    first = index.new_full((count + 1,), len(flat)).scatter_reduce_(0, flat, reached, "amin")[1:]
-    pixel = torch.where(filled, first, 0) % (height * width)
-    mean = (total / rows.area.clamp_min(1)).float()
-    position = torch.stack((pixel // width, pixel % width), dim=1)
-    return RegionStatistics(mean, highest[1:].masked_fill(~filled, 0), position, rows.area, rows.centroid)
+    pixel = ids.flatten().nonzero()[:, 0]
+    region, value, share = (x.flatten().index_select(0, pixel) for x in (ids - 1, heat.float(), probability.double()))
+    area = ids.new_zeros(count).scatter_add_(0, region, torch.ones_like(region))
+    highest = value.new_full((count,), -torch.inf).scatter_reduce_(0, region, value, "amax")
+    top = (value == highest.index_select(0, region)).nonzero()[:, 0]
+    first = ids.new_full((count,), ids.numel()).scatter_reduce_(0, region[top], pixel[top], "amin") * (area > 0)
+    total = share.new_zeros(count).scatter_add_(0, region, share)
+    position = torch.stack((first // width % height, first % width), dim=1)
+    return RegionStatistics(area, highest.masked_fill(area == 0, 0), position, (total / area.clamp_min(1)).float())

@@ -9,7 +9,7 @@ from torch import nn
 from wsis.core.config import changed
 from wsis.core.errors import ConfigError
 from wsis.methods.bestie import FULL, TINY, build
-from wsis.methods.bestie.model import BestieNet, Classifier, Outputs, PeakAttention, PeakSuppression
+from wsis.methods.bestie.model import BestieNet, Classifier, Outputs, PeakAttention
 
 RANDOM = changed(TINY, weights="random", classes=5)
 
@@ -80,34 +80,29 @@ def test_the_gradient_flows_through_kept_positions_only():
     assert torch.equal(x.grad, (y > 0).double())
 
 
-def test_peak_suppression_clips_from_above():
-    x = torch.tensor([1.0, 0.6, 0.5, -1]).view(1, 1, 2, 2)
-    assert PeakSuppression(0.55)(x).flatten().tolist() == pytest.approx([0.55, 0.55, 0.5, 0])
-
-
 # Classifier
+
+
+def classifier(layers, backbone="vgg_tiny"):
+    settings = {"classifier_backbone": backbone, "classifier_weights": "random", "pam.layers": layers}
+    return Classifier(changed(RANDOM, **settings))
 
 
 @pytest.mark.parametrize("layers", [(), (6,), (5, 6), (4, 5, 6), (4,)])
 def test_where_peak_attention_sits(layers):
-    attend = PeakAttention(0.5)
-    model = Classifier("vgg_tiny", "random", 5, attend, layers)
-    convolutions = {4: 2, 5: 2, 6: 3}
-    places = [m for part in (*model.backbone.network.stages, model.layer6) for m in part if m is attend]
-    assert len(places) == sum(convolutions[layer] for layer in layers)
-    own = [m for m in model.layer6 if not isinstance(m, nn.Conv2d)]
-    assert all((m is attend) == (6 in layers) for m in own)
-
-
-@pytest.mark.parametrize("layers", [(), (4, 5, 6)])
-def test_class_activation_maps_have_stride_8(layers):
-    model = Classifier("vgg_tiny", "random", 5, PeakAttention(0.5), layers)
+    model, convolutions = classifier(layers), {4: 2, 5: 2, 6: 3}
+    modules = [m for part in (*model.backbone.network.stages, model.layer6) for m in part]
+    attention = [m for m in modules if isinstance(m, PeakAttention)]
+    assert len(attention) == sum(convolutions[layer] for layer in layers)
+    assert len(set(attention)) <= 1
+    last = [m for m in model.layer6 if not isinstance(m, nn.Conv2d)]
+    assert all(isinstance(m, PeakAttention) == (6 in layers) for m in last)
     assert model(torch.rand(2, 3, 96, 64)).shape == (2, 5, 12, 8)
 
 
 def test_vgg16_at_the_published_size():
     with torch.device("meta"):
-        model = Classifier("vgg16", "random", 20, PeakAttention(0.5), (6,))
+        model = Classifier(changed(FULL, classifier_weights="random"))
         assert model(torch.empty(1, 3, 321, 321)).shape == (1, 20, 40, 40)
     last = [m for m in model.backbone.network.stages[-1] if isinstance(m, nn.Conv2d)]
     assert [m.dilation for m in last] == [(2, 2)] * 3
@@ -117,14 +112,14 @@ def test_vgg16_at_the_published_size():
 
 def test_backbones_without_vgg_stages():
     with pytest.raises(ConfigError, match="stages of VGG"):
-        Classifier("resnet_tiny", "random", 5, PeakAttention(0.5), (5,))
-    model = Classifier("resnet_tiny", "random", 5, PeakAttention(0.5), (6,))
+        classifier((5,), "resnet_tiny")
+    model = classifier((6,), "resnet_tiny")
     assert model(torch.rand(2, 3, 64, 64)).shape == (2, 5, 8, 8)
 
 
 def test_a_stage_that_does_not_exist():
     with pytest.raises(ConfigError, match="choose from 4, 5, 6"):
-        Classifier("vgg_tiny", "random", 5, PeakAttention(0.5), (3,))
+        classifier((3,))
 
 
 # The network

@@ -10,7 +10,7 @@ from wsis.core.types import Points
 from wsis.methods.bestie import FULL
 from wsis.methods.bestie.labels import InstanceMap
 from wsis.methods.bestie.model import Outputs
-from wsis.methods.bestie.objective import Targets, center_map, guided, objective, regression, render, unguided
+from wsis.methods.bestie.objective import Targets, center_map, guided, objective, regression, render
 from wsis.ops.grouping import splat_gaussians
 from wsis.ops.losses import hard_cross_entropy
 
@@ -87,9 +87,11 @@ def test_guided_by_hand():
 
 def test_unguided_by_hand():
     error = torch.tensor([[[[1.0, 2], [3, 4]], [[5, 6], [7, 8]]]])
-    assert unguided(error, "mean").item() == 4.5
-    assert unguided(error, "matched").item() == 9
-    assert unguided(error, "matched").item() == guided(error, torch.ones(1, 1, 2, 2)).item()
+    zeros, every = torch.zeros_like(error), torch.ones(1, 1, 2, 2)
+    out = Outputs(zeros, error.sqrt(), error)
+    for settings, value in (({"unguided_norm": "mean"}, 4.5), ({"unguided_norm": "matched"}, 9), ({"iag": True}, 9)):
+        terms = regression(out, Targets(zeros, zeros, every), changed(CFG, loss={"iag": False} | settings))
+        torch.testing.assert_close(torch.stack(terms), torch.tensor([value, value], dtype=torch.float))
 
 
 def test_no_gradient_where_nothing_is_known():

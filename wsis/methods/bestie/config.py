@@ -30,8 +30,7 @@ class ClusterConfig:
 
     threshold: float = paper(2.5, "supp. Sec. 1", unit="px")
     area: int = paper(21, "supp. Sec. 1", unit="px")
-    tolerance: int = paper(3, "supp. Sec. 1", unit="px")
-    inclusive: bool = paper(False, "official code")
+    tolerance: int = paper(3, "supp. Sec. 1; official code: exclusive, so that 4 includes 3", unit="px")
     min_heat: float = paper(0.05, "official code", unit="center map value")
     min_distance: float = paper(100.0, "official code", unit="px", scales=True)
 
@@ -61,7 +60,7 @@ class LossConfig:
 class SemanticConfig:
     """Where the semantic maps come from: the released maps are not part of any weak chain that we can run."""
 
-    source: Literal["cam", "drs", "folder", "truth"] = ours("cam", "the simplest weak chain; truth is an oracle")
+    source: Literal["cam", "folder", "truth"] = ours("cam", "the simplest weak chain; truth is an oracle")
     folder: str = ours("", "read with source=folder: class-map PNGs named like the images")
     background: float = ours(0.2, "usual; coarse maps need more", unit="normalized activation", scales=True)
     uncertain: float = ours(0.05, "closer calls are ignored", unit="difference of probabilities")
@@ -82,6 +81,11 @@ class SizeConfig:
     classifier_crop: int = paper(321, "official code", unit="px", scales=True)
     classifier_resize: int = paper(384, "official code; 0 keeps the size", unit="px", scales=True)
     test_long_side: int = paper(0, "official code: 0 keeps the size", unit="px", scales=True)
+
+
+CLASSIFIER = Schedule(31_750, 5, "sgd", 1e-3, "step", (0.333, 0.667), nesterov=True, weight_decay=5e-4, new_lr=10.0)
+SEMANTIC = Schedule(20_000, 16, "adam", 5e-5, warmup=2000)
+FINAL = Schedule(0, 16, "sgd", 0.02, "step", (0.667, 0.889), weight_decay=1e-4, warmup=500)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,19 +118,10 @@ class BestieConfig:
     loss: LossConfig = LossConfig()
     semantic: SemanticConfig = SemanticConfig()
     size: SizeConfig = SizeConfig()
-    classifier: Schedule = paper(
-        Schedule(31_750, 5, "sgd", 1e-3, "step", (0.333, 0.667), nesterov=True, weight_decay=5e-4, new_lr=10.0),
-        "supp. text, 15 epochs; learning-rate groups from the official code",
-    )
+    classifier: Schedule = paper(CLASSIFIER, "supp. text, 15 epochs; learning-rate groups from the official code")
     network: Schedule = paper(Schedule(50_000, 16, "adam", 5e-5, warmup=2000), "supp. text; official code: warm-up")
-    semantic_network: Schedule = ours(
-        Schedule(20_000, 16, "adam", 5e-5, warmup=2000),
-        "the maps' own network (not released) learns like the instance network, for the usual DeepLab length",
-    )
-    final: Schedule = ours(
-        Schedule(0, 16, "sgd", 0.02, "step", (0.667, 0.889), weight_decay=1e-4, warmup=500),
-        "the usual 1x schedule; 0 steps leave this optional stage out",
-    )
+    semantic_network: Schedule = ours(SEMANTIC, "as the instance network, for the usual DeepLab length (not released)")
+    final: Schedule = ours(FINAL, "the usual 1x schedule; 0 steps leave this optional stage out")
 
     @property
     def image_side(self) -> int:
@@ -141,6 +136,11 @@ class BestieConfig:
 
     def for_classes(self, names: tuple[str, ...]) -> Self:
         return changed(self, classes=len(names))
+
+
+def official(cfg: BestieConfig) -> BestieConfig:
+    """`cfg` with the release's values and defects, for comparisons with it; see book/fidelity.md."""
+    return changed(cfg, compat="official", **{"pam.alpha": 0.7, "cues.threshold": 0.7})
 
 
 FULL = BestieConfig()

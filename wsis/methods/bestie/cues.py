@@ -8,17 +8,12 @@ from torch.nn.functional import avg_pool2d, interpolate
 from wsis.core.types import IGNORE, Points, Sample
 from wsis.data.transforms import collate, resize
 from wsis.methods.bestie.config import BestieConfig, CueConfig, SemanticConfig
-from wsis.methods.bestie.model import Classifier, ClassMaps, Images, Maps, Tags
+from wsis.methods.bestie.model import ClassMaps, Images, Maps, Tags
 from wsis.ops.grouping import max_pool
 from wsis.ops.pamr import pixel_adaptive_refinement
 
 MIN_SCORE = 0.1  # of a stored cue (official code)
 MAX_CUES = 25  # per class and image (official code)
-
-
-def classifier(cfg: BestieConfig, activation: nn.Module, layers: tuple[int, ...]) -> Classifier:
-    """A classifier of the settings' backbone with an activation of its own in `layers`."""
-    return Classifier(cfg.classifier_backbone, cfg.classifier_weights, cfg.classes, activation, layers)
 
 
 def classifier_input(sample: Sample, cfg: BestieConfig) -> Sample:
@@ -27,7 +22,7 @@ def classifier_input(sample: Sample, cfg: BestieConfig) -> Sample:
 
 
 def image_maps(
-    model: Classifier, sample: Sample, cfg: BestieConfig, scales: tuple[float, ...], device: torch.device
+    model: nn.Module, sample: Sample, cfg: BestieConfig, scales: tuple[float, ...], device: torch.device
 ) -> Float[Tensor, "1 C H W"]:
     """Class activation maps of one image at its own size."""
     batch = collate([classifier_input(sample, cfg)]).to(device)

@@ -23,9 +23,9 @@ from wsis.ops.components import connected_components, table
 
 @dataclass(frozen=True)
 class InstanceMap:
-    """Disjoint instances of a whole batch: one id map, and one row per instance.
+    """Disjoint instances of a whole batch: one id map (0 = no instance, i + 1 = row i), and one row per instance.
 
-    ids: 0 = no instance, i + 1 = row i. image: index within the batch. labels: 0..C-1. centers: (y, x). scores: in [0, 1].
+    image: index within the batch. labels: 0..C-1. centers: (y, x). scores: in [0, 1].
     """
 
     ids: ClassMaps
@@ -40,7 +40,7 @@ class InstanceMap:
     def unbind(self, clicks: Points | None = None) -> list[Instances]:
         """One `Instances` per image of the batch; rows without a pixel are dropped.
 
-        clicks: one for each row. No row is dropped then, and a mask contains its click's pixel and has its annotation's id.
+        clicks: one for each row. No row is dropped then; a mask contains its click's pixel and has the id of its annotation.
         """
         images, ids = [], self.ids.clone()
         if clicks is not None:
@@ -109,7 +109,7 @@ class Decoded(NamedTuple):
 
     instances: a score is center score x class probability, for a clustered center the latter squared. components: 0 or 1 + row
     of `centroids`, which are truncated to integers. heat: the center map of each pixel's class, 1 at clustered centers.
-    statistics: of the heat in each instance. class_score: the mean probability of an instance's pixels for their classes.
+    statistics: of each instance: the heat, and the probability of its pixels for their classes.
     """
 
     instances: InstanceMap
@@ -119,7 +119,6 @@ class Decoded(NamedTuple):
     heat: Float[Tensor, "B H W"]
     centers: grouping.Centers
     statistics: grouping.RegionStatistics
-    class_score: Float32[Tensor, " K"]
 
 
 @torch.no_grad()
@@ -135,7 +134,7 @@ def decode(
     outputs = Outputs(*(x.detach().float() for x in outputs))
     probability = class_probability(outputs.semantic, tags)
     classes = probability.argmax(1) if classes is None else classes
-    agnostic = cfg.center_mode == "class_agnostic"
+    agnostic, k = cfg.center_mode == "class_agnostic", cfg.cluster
     components, count = connected_components((classes > 0).long() if agnostic else classes)
     rows = table(components, count)
     large = torch.cat([rows.area.new_zeros(1).bool(), rows.area >= cfg.min_area])
@@ -143,47 +142,26 @@ def decode(
     channel = torch.zeros_like(classes) if agnostic else (classes - 1).clamp_min(0)
     heat = outputs.center.gather(1, channel[:, None])[:, 0]
     threshold = cfg.refine.threshold if refining else cfg.center_threshold
-    k = cfg.cluster
     peaks = grouping.find_centers(heat, components, threshold, cfg.center_kernel)
-    clustered = grouping.cluster_centers(outputs.offset, components, k.threshold, k.area, k.tolerance, k.inclusive)
+    clustered = grouping.cluster_centers(outputs.offset, components, k.threshold, k.area, k.tolerance)
     centers = grouping.merge_centers(peaks, clustered, heat, k.min_heat, k.min_distance)
     marks = torch.zeros_like(heat)
     marks[(centers.image, *centers.position.long().unbind(1))] = centers.clustered.float()
     heat = torch.where(marks > 0, marks, heat)  # the area check makes a clustered center certain
-    if cfg.keep_centerless and not refining:
-        centers = _with_centerless(centers, rows.center, rows.image, large[1:])
-    regions, count = grouping.group_pixels(outputs.offset, components, centers), len(centers.component)
-    statistics = grouping.region_statistics(regions, count, heat)
-    class_score = _mean(probability.gather(1, classes[:, None]), regions, statistics.area)
-    score = torch.where(centers.clustered, class_score, statistics.max) * class_score
-    labels = _majority(regions, count, classes, cfg.classes)
-    instances = InstanceMap(regions, centers.image, labels, centers.position, score.clamp(0, 1))
-    return Decoded(instances, classes, components, rows.center.float(), heat, centers, statistics, class_score)
-
-
-def _with_centerless(centers: grouping.Centers, position: Tensor, image: Tensor, eligible: Tensor) -> grouping.Centers:
-    """Add the centroid of every eligible component that holds no center, with score 0."""
-    empty = eligible.clone()
-    empty[centers.component] = False
-    rows = empty.nonzero()[:, 0]
-    score = torch.zeros(len(rows), device=rows.device)
-    added = grouping.Centers(rows, image[rows], position[rows].float(), score, score > 0)
-    return grouping.Centers(*(torch.cat(pair) for pair in zip(centers, added, strict=True)))
-
-
-def _mean(values: Tensor, regions: Tensor, area: Tensor) -> Tensor:
-    """Mean of values [B, 1, H, W] in each region, by float64 sums."""
-    total = torch.zeros(len(area) + 1, dtype=torch.float64, device=values.device)
-    total.scatter_add_(0, regions.flatten(), values.flatten().double())
-    return (total[1:] / area.clamp_min(1)).float()
-
-
-def _majority(regions: Tensor, count: int, classes: Tensor, num_classes: int) -> Tensor:
-    """The most frequent class (0..C-1) of each region."""
-    votes = torch.zeros((count + 1) * (num_classes + 1), dtype=torch.long, device=regions.device)
-    index = (regions * (num_classes + 1) + classes).flatten()
-    votes.scatter_add_(0, index, torch.ones_like(index))
-    return votes.view(count + 1, num_classes + 1)[1:, 1:].argmax(1)
+    if cfg.keep_centerless and not refining:  # the centroid stands for the center, with score 0
+        empty = large[1:].index_fill(0, centers.component, False).nonzero()[:, 0]
+        score = torch.zeros(len(empty), device=empty.device)
+        added = (empty, rows.image[empty], rows.center[empty].float(), score, score > 0)
+        centers = grouping.Centers(*(torch.cat(pair) for pair in zip(centers, added, strict=True)))
+    ids, count = grouping.group_pixels(outputs.offset, components, centers), len(centers.component)
+    statistics = grouping.region_statistics(ids, count, heat, probability.gather(1, classes[:, None])[:, 0])
+    score = torch.where(centers.clustered, statistics.mean, statistics.max) * statistics.mean
+    # The label is the most frequent class of an instance's pixels.
+    votes = torch.zeros((count + 1) * (cfg.classes + 1), dtype=torch.long, device=ids.device)
+    index = (ids * (cfg.classes + 1) + classes).flatten()
+    labels = votes.scatter_add_(0, index, torch.ones_like(index)).view(count + 1, -1)[1:, 1:].argmax(1)
+    instances = InstanceMap(ids, centers.image, labels, centers.position, score.clamp(0, 1))
+    return Decoded(instances, classes, components, rows.center.float(), heat, centers, statistics)
 
 
 @torch.no_grad()
@@ -207,7 +185,7 @@ def refined_labels(outputs: Outputs, semantic_maps: ClassMaps | None, tags: Tags
     # A center without a pixel would only draw its Gaussian.
     valid = (statistics.area > 0) & (sizes[component] <= cfg.refine.max_instances)
     holds_center = statistics.max >= cfg.refine.threshold
-    score = torch.where(holds_center, statistics.max * decoded.class_score, decoded.class_score)
+    score = torch.where(holds_center, statistics.max * statistics.mean, statistics.mean)
     centers = torch.where(holds_center[:, None], statistics.position, decoded.centroids[component])
     rows = (instances.image, instances.labels, centers, score.clamp(0, 1))
     return InstanceMap(_renumbered(instances.ids, valid), *(values[valid] for values in rows))

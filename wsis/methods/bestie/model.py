@@ -43,50 +43,34 @@ class PeakAttention(nn.Module):
         return x * (x >= self.alpha * x.amax((2, 3), keepdim=True))
 
 
-class PeakSuppression(nn.Module):
-    """The opposite, from DRS: clip at delta times the maximum, which lets less salient regions catch up."""
-
-    def __init__(self, delta: float = 0.55) -> None:  # recalled from the DRS release
-        super().__init__()
-        self.delta = delta
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x.relu()
-        return torch.minimum(x, self.delta * x.amax((2, 3), keepdim=True))
-
-
 class Classifier(nn.Module):
     """Backbone at stride 8, three 3 x 3 convolutions ("layer 6"), 1 x 1 convolution to class activation maps.
 
-    activation: what follows the convolutions of the stages in `layers` (4, 5: of VGG; 6: the new ones).
+    In the stages of `pam.layers` (4, 5: of VGG; 6: the new convolutions) peak attention takes the place of the ReLUs.
     """
 
-    def __init__(
-        self, backbone: str, weights: str, classes: int, activation: nn.Module, layers: tuple[int, ...]
-    ) -> None:
+    def __init__(self, cfg: BestieConfig) -> None:
         super().__init__()
-        if wrong := set(layers) - {4, 5, 6}:
-            raise ConfigError(f"pam.layers={layers}: {sorted(wrong)} are no stages; choose from 4, 5, 6")
-        self.backbone = build_pyramid(backbone, weights, output_stride=8)
-        if stages := sorted(set(layers) - {6}):
+        layers, attend = set(cfg.pam.layers), PeakAttention(cfg.pam.alpha)
+        if wrong := layers - {4, 5, 6}:
+            raise ConfigError(f"pam.layers={cfg.pam.layers}: {sorted(wrong)} are no stages; choose from 4, 5, 6")
+        self.backbone = build_pyramid(cfg.classifier_backbone, cfg.classifier_weights, output_stride=8)
+        for stage in layers - {6}:
             if not isinstance(self.backbone.network, VGGStages):
                 raise ConfigError(
                     "pam.layers 4 and 5 are stages of VGG; with another classifier_backbone take [6] or []"
                 )
-            for block in (self.backbone.network.stages[stage - 1] for stage in stages):
-                for name in [name for name, module in block.named_children() if isinstance(module, nn.ReLU)]:
-                    setattr(block, name, activation)
-        width = min(self.backbone.channels[-1], 512)
-        last = activation if 6 in layers else nn.ReLU()
-        channels = [self.backbone.channels[-1], width, width, width]
-        blocks = [[nn.Conv2d(i, o, 3, padding=1), last] for i, o in zip(channels, channels[1:], strict=False)]
+            block = self.backbone.network.stages[stage - 1]
+            for name in [name for name, module in block.named_children() if isinstance(module, nn.ReLU)]:
+                setattr(block, name, attend)
+        deep = self.backbone.channels[-1]
+        width, last = min(deep, 512), attend if 6 in layers else nn.ReLU()
+        blocks = [(nn.Conv2d(inside, width, 3, padding=1), last) for inside in (deep, width, width)]
         self.layer6 = nn.Sequential(*(m for block in blocks for m in block))
-        self.head = nn.Conv2d(width, classes, 1)
-        for m in [*self.layer6, self.head]:
-            if isinstance(m, nn.Conv2d):
-                nn.init.normal_(m.weight, std=math.sqrt(2 / (m.kernel_size[0] ** 2 * m.out_channels)))
-                assert m.bias is not None
-                nn.init.zeros_(m.bias)
+        self.head = nn.Conv2d(width, cfg.classes, 1)
+        for conv in (*(conv for conv, _ in blocks), self.head):
+            nn.init.normal_(conv.weight, std=math.sqrt(2 / (conv.kernel_size[0] ** 2 * conv.out_channels)))
+            nn.init.constant_(conv.get_parameter("bias"), 0)
 
     def forward(self, images: Tensor) -> Tensor:
         """Class activation logits [B, C, h, w]; their spatial mean is the logit of the image."""
@@ -119,22 +103,44 @@ class BestieNet(nn.Module):
     def __init__(self, cfg: BestieConfig) -> None:
         super().__init__()
         self.backbone = build_pyramid(cfg.backbone, cfg.weights)
-        centers = cfg.classes if cfg.center_mode == "class_wise" else 1
-        channels = (cfg.classes + 1, centers, 2)
+        channels = (cfg.classes + 1, cfg.classes if cfg.center_mode == "class_wise" else 1, 2)
         high_resolution = cfg.backbone.startswith("hrnet")
-        if high_resolution:
-            self.decoder = HighResolutionHeads(self.backbone, cfg.width, channels)
-        else:
-            self.decoder = PanopticDeepLab(self.backbone, cfg.width, channels, cfg.bn_momentum)
+        self.decoder = (HighResolutionHeads if high_resolution else PanopticDeepLab)(self.backbone, cfg.width, channels)
+        for m in self.decoder.modules():
+            if isinstance(m, nn.Conv2d):
+                nn.init.normal_(m.weight, std=0.001)  # center maps start near 0, and refinement begins by itself
+                if m.bias is not None:
+                    nn.init.zeros_(m.bias)
+            elif isinstance(m, nn.BatchNorm2d):
+                m.momentum = cfg.bn_momentum
         # Bilinear sampling of an affine offset field is exact where the grids agree: HRNet heads sit at pixel
         # centers (4 i + 1.5), the other decoder was trained with aligned corners.
         self.align_corners = not high_resolution
 
     def forward(self, images: Tensor) -> Outputs:
-        maps = self.decoder(self.backbone(images))
-        size = images.shape[-2:]
-        align = self.align_corners
-        return Outputs(*(interpolate(x.float(), size, mode="bilinear", align_corners=align) for x in maps))
+        maps, size = self.decoder(self.backbone(images)), images.shape[-2:]
+        resized = (interpolate(x.float(), size, mode="bilinear", align_corners=self.align_corners) for x in maps)
+        return Outputs(*resized)
+
+
+def infer(model: nn.Module, images: Images, cfg: BestieConfig) -> Outputs:
+    """The network's maps at the images' size, from sides that are multiples of 32, optionally averaged over a flip."""
+    size = (images.shape[-2], images.shape[-1])
+    scale = cfg.size.test_long_side / max(size) if cfg.size.test_long_side else 1.0
+    x = interpolate(images, [math.ceil(side * scale / 32) * 32 for side in size], mode="bilinear", align_corners=False)
+    outputs: Outputs = model(x)
+    if cfg.flip:
+        mirrored = Outputs(*(m.flip(3) for m in model(x.flip(3))))
+        semantic = torch.logaddexp(outputs.semantic.log_softmax(1), mirrored.semantic.log_softmax(1)) - math.log(2)
+        offset = outputs.offset
+        if cfg.compat == "clean":  # the release averages the other two maps only
+            mirror = torch.tensor([1.0, -1.0], device=offset.device)[:, None, None]
+            offset = (offset + mirrored.offset * mirror) / 2
+        outputs = Outputs(semantic, (outputs.center + mirrored.center) / 2, offset)
+    resized = outputs.resized(size)
+    if cfg.compat == "official":  # the release interpolates the offsets, but leaves their length
+        return resized._replace(offset=interpolate(outputs.offset, size, mode="bilinear", align_corners=False))
+    return resized
 
 
 class HighResolutionHeads(nn.Module):
@@ -144,11 +150,8 @@ class HighResolutionHeads(nn.Module):
         super().__init__()
         self.level = backbone.strides.index(4)
         inside = backbone.channels[self.level]
-        self.heads = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(inside, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, out, 1))
-            for out in channels
-        )
-        initialize(self)
+        heads = ((nn.Conv2d(inside, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, out, 1)) for out in channels)
+        self.heads = nn.ModuleList(nn.Sequential(*layers) for layers in heads)
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         return [head(features[self.level]) for head in self.heads]
@@ -157,21 +160,15 @@ class HighResolutionHeads(nn.Module):
 class PanopticDeepLab(nn.Module):
     """Panoptic-DeepLab's semantic decoder and instance decoder (half as wide), with skips of strides 16, 8 and 4."""
 
-    def __init__(self, backbone: Pyramid, width: int, channels: tuple[int, ...], bn_momentum: float) -> None:
+    def __init__(self, backbone: Pyramid, width: int, channels: tuple[int, ...]) -> None:
         super().__init__()
-        skips = [backbone.channels[backbone.strides.index(s)] for s in (16, 8, 4)]
         self.levels = [backbone.strides.index(s) for s in (16, 8, 4)]
-        deep = backbone.channels[-1]
+        skips, deep = [backbone.channels[level] for level in self.levels], backbone.channels[-1]
         self.semantic = Decoder(deep, skips, [width // 2, width // 4, width // 8], width, width)
         self.instance = Decoder(deep, skips, [width // 4, width // 8, width // 16], width, width // 2)
         inside, hidden = (width, width // 2, width // 2), (width, width // 2, width // 8)
-        self.heads = nn.ModuleList(
-            nn.Sequential(separable(i, h), nn.Conv2d(h, o, 1)) for i, h, o in zip(inside, hidden, channels, strict=True)
-        )
-        for m in self.modules():
-            if isinstance(m, nn.BatchNorm2d):
-                m.momentum = bn_momentum
-        initialize(self)
+        heads = zip(inside, hidden, channels, strict=True)
+        self.heads = nn.ModuleList(nn.Sequential(separable(i, h), nn.Conv2d(h, out, 1)) for i, h, out in heads)
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         skips = [features[level] for level in self.levels]
@@ -200,12 +197,3 @@ class Decoder(nn.Module):
 def separable(inside: int, out: int) -> nn.Sequential:
     """A 5 x 5 depthwise convolution, then a 1 x 1 convolution."""
     return nn.Sequential(Conv2dNormActivation(inside, inside, 5, groups=inside), Conv2dNormActivation(inside, out, 1))
-
-
-def initialize(module: nn.Module) -> None:
-    """N(0, 0.001) for new convolutions: center maps start near 0, and refinement begins by itself."""
-    for m in module.modules():
-        if isinstance(m, nn.Conv2d):
-            nn.init.normal_(m.weight, std=0.001)
-            if m.bias is not None:
-                nn.init.zeros_(m.bias)

@@ -28,18 +28,15 @@ class Targets(NamedTuple):
 
 def render(instances: InstanceMap, cfg: BestieConfig, centers: Maps | None = None) -> Targets:
     """The center, offset and weight maps of instances (supp. Listing 4). centers: the center map, where clicks give it."""
-    height, width = instances.ids.shape[-2:]
-    row, known = (instances.ids - 1).clamp_min(0), instances.ids > 0
-    if len(instances):
-        position, score = instances.centers[row], instances.scores[row]  # [B, H, W, 2], [B, H, W]
-    else:
-        position, score = instances.centers.new_zeros(*row.shape, 2), instances.scores.new_zeros(row.shape)
-    y = torch.arange(height, device=row.device, dtype=torch.float32)[:, None].expand(height, width)
-    x = torch.arange(width, device=row.device, dtype=torch.float32).expand(height, width)
-    offset = (position - torch.stack((y, x), -1)) * known[..., None]
+    ids, offset = instances.ids, torch.zeros(2, instances.ids.numel(), device=instances.ids.device)
+    pixel = ids.flatten().nonzero()[:, 0]
+    row, (height, width) = ids.flatten()[pixel] - 1, ids.shape[-2:]
+    place = torch.stack((pixel // width % height, pixel % width))
+    offset[:, pixel] = instances.centers.T[:, row] - place
+    weight = torch.cat((instances.scores.new_zeros(1), instances.scores))[ids]
     if centers is None:
-        centers = center_map(instances, instances.ids.shape, cfg)
-    return Targets(centers, offset.permute(0, 3, 1, 2), (score * known)[:, None])
+        centers = center_map(instances, ids.shape, cfg)
+    return Targets(centers, offset.view(2, *ids.shape).transpose(0, 1), weight[:, None])
 
 
 def center_map(rows: InstanceMap | Points, shape: torch.Size, cfg: BestieConfig) -> Maps:
@@ -56,18 +53,17 @@ def guided(error: Maps, weight: Float[Tensor, "B 1 H W"]) -> Float[Tensor, ""]:
     return (weight * error).sum() / (weight > 0).sum().clamp_min(1)
 
 
-def unguided(error: Maps, norm: str) -> Float[Tensor, ""]:
-    """The error of all pixels; norm: "mean" over pixels and channels (the release), "matched" over pixels, at IAG's scale."""
-    return error.mean() if norm == "mean" else error.mean() * error.shape[1]
-
-
 def regression(outputs: Outputs, targets: Targets, cfg: BestieConfig) -> tuple[Tensor, Tensor]:
-    """Center (squared) and offset (absolute) terms for one set of targets."""
-    center = (outputs.center - targets.center).square()
-    offset = (outputs.offset - targets.offset).abs()
+    """Center (squared) and offset (absolute) terms for one set of targets.
+
+    Without guidance they are the mean over pixels and channels (the release), or over pixels only, at the scale of guidance.
+    """
+    center, offset = (outputs.center - targets.center).square(), (outputs.offset - targets.offset).abs()
     if cfg.loss.iag:
         return guided(center, targets.weight), guided(offset, targets.weight)
-    return unguided(center, cfg.loss.unguided_norm), unguided(offset, cfg.loss.unguided_norm)
+    if cfg.loss.unguided_norm == "matched":
+        return center.mean() * center.shape[1], offset.mean() * offset.shape[1]
+    return center.mean(), offset.mean()
 
 
 def objective(

@@ -6,9 +6,8 @@
 Every stage that makes labels reports how good they are where the data has ground truth; nothing else reads it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +16,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from wsis.core.config import changed
 from wsis.core.errors import ConfigError, DataError
 from wsis.core.files import read_json, write_json
-from wsis.core.types import Batch, Dataset, Instances
+from wsis.core.types import Batch, Dataset, Instances, Sample
 from wsis.data.coco_json import write_instances
 from wsis.data.label_maps import read_class_map
 from wsis.data.transforms import Augment
@@ -26,8 +25,8 @@ from wsis.evaluation import MeanIoU, cue_quality, label_quality, voc_ap
 from wsis.methods.bestie import cues
 from wsis.methods.bestie.config import BestieConfig
 from wsis.methods.bestie.labels import class_probability, decode
-from wsis.methods.bestie.model import BestieNet, Classifier, PeakAttention, PeakSuppression
-from wsis.methods.bestie.verbs import build, infer, loss, pseudo_labels, restore, targets, training_data
+from wsis.methods.bestie.model import BestieNet, Classifier, infer
+from wsis.methods.bestie.verbs import build, loss, pseudo_labels, restore, targets, training_data
 from wsis.models.segmenters import predict
 from wsis.models.weights import load_weights
 from wsis.ops.losses import hard_cross_entropy
@@ -61,53 +60,45 @@ def stages(cfg: BestieConfig) -> list[Stage]:
     return steps
 
 
-def fit_classifier(name: str, model: Classifier, workspace: Workspace, save: bool = False) -> Classifier:
+def fit_classifier(workspace: Workspace, name: str, cfg: BestieConfig, *, save: bool) -> nn.Module:
     """Train a classifier from image tags: multi-label cross entropy of the maps' spatial mean."""
 
     def tag_loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
         assert batch.tags is not None
         return {"total": binary_cross_entropy_with_logits(network(batch.images).mean((2, 3)), batch.tags.float())}
 
-    size = workspace.cfg.size
     color = {"brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "hue": 0.1, "color_probability": 1.0, "shift": 0}
-    scale = {"square": size.classifier_resize or None, "long_side": None, "scale": (1, 1), "scale_step": 0}
-    data = TrainingData(dataset=workspace.train, augment=Augment(crop=size.classifier_crop, **scale, **color))
-    return cast(Classifier, workspace.fit(name, model, tag_loss, data, workspace.cfg.classifier, save=save))
+    scale = {"square": cfg.size.classifier_resize or None, "long_side": None, "scale": (1, 1), "scale_step": 0}
+    data = TrainingData(dataset=workspace.train, augment=Augment(crop=cfg.size.classifier_crop, **scale, **color))
+    return workspace.fit(name, Classifier(cfg), tag_loss, data, cfg.classifier, save=save)
 
 
 def train_classifier(workspace: Workspace) -> Report:
-    """The classifier with peak attention. Report: how well it names the classes of the validation images."""
-    pam = workspace.cfg.pam
-    model = cues.classifier(workspace.cfg, PeakAttention(pam.alpha), pam.layers)
-    model = fit_classifier("classifier", model, workspace, save=True)
-    return {} if workspace.val is None else {"tag_mAP": tag_precision(model, workspace)}
-
-
-@torch.no_grad()
-def tag_precision(model: Classifier, workspace: Workspace) -> float:
-    """Mean average precision of the image tags over classes, on the validation images."""
-    logits, tags = [], []
+    """The classifier with peak attention. Report: mean average precision of the validation images' tags over classes."""
+    model, logits, tags = fit_classifier(workspace, "classifier", workspace.cfg, save=True), [], []
+    if workspace.val is None:
+        return {}
     for sample in validation(workspace):
         batch = workspace.batch(cues.classifier_input(sample, workspace.cfg))
         assert batch.tags is not None
-        logits.append(model(batch.images).mean((2, 3)).cpu())
+        with torch.no_grad():
+            logits.append(model(batch.images).mean((2, 3)).cpu())
         tags.append(batch.tags.cpu())
     score, present = torch.cat(logits), torch.cat(tags)
     precisions = []
     for label in present.any(0).nonzero()[:, 0]:
         hits = present[score[:, label].argsort(descending=True), label]
         precisions.append((hits.cumsum(0) / torch.arange(1, len(hits) + 1))[hits].mean())
-    return float(torch.stack(precisions).mean())
+    return {"tag_mAP": float(torch.stack(precisions).mean())}
 
 
 @first_process
 def make_cues(workspace: Workspace) -> Report:
     """Cues of every training image. Report: precision and recall against the true objects, if known."""
-    cfg, device = workspace.cfg, workspace.device
-    model = cues.classifier(changed(cfg, classifier_weights="random"), PeakAttention(cfg.pam.alpha), cfg.pam.layers)
+    cfg, device, rows, strong = workspace.cfg, workspace.device, {}, []
+    model = Classifier(changed(cfg, classifier_weights="random"))
     load_weights(model, workspace.path("classifier.safetensors"))
     model.to(device).eval()
-    rows, strong, count = {}, [], 0
     for sample in samples(workspace.train):
         assert sample.tags is not None
         maps = cues.image_maps(model, sample, cfg, (1.0,), device)
@@ -115,83 +106,72 @@ def make_cues(workspace: Workspace) -> Report:
         columns = (points.xy.tolist(), points.labels.tolist(), points.scores.tolist())
         rows[str(sample.image_id)] = [[*xy, label, score] for xy, label, score in zip(*columns, strict=True)]
         strong.append(points[points.scores > cfg.cues.threshold])
-        count += len(points)
     write_json(workspace.path("cues.json"), rows)
     truth = ground_truths(workspace.train)
-    if truth is None:
-        return {"cues": count}
-    quality = cue_quality(strong, truth)
-    return {"cues": count, "cue_precision": quality["precision"], "cue_recall": quality["recall"]}
+    quality = {} if truth is None else cue_quality(strong, truth)
+    return {"cues": sum(map(len, rows.values()))} | {f"cue_{name}": value for name, value in quality.items()}
 
 
 def make_activation_maps(workspace: Workspace) -> Report:
     """A first class map of every training image: from a classifier without peak attention, of a folder, or the true one."""
-    cfg, s, model = workspace.cfg, workspace.cfg.semantic, None
-    if s.source in ("cam", "drs"):
-        activation, layers = (nn.ReLU(), ()) if s.source == "cam" else (PeakSuppression(), (6,))
-        model = fit_classifier("activation_maps", cues.classifier(cfg, activation, layers), workspace)
+    cfg, s, plain = workspace.cfg, workspace.cfg.semantic, None
+    if s.source == "cam":
+        plain = fit_classifier(workspace, "activation_maps", changed(cfg, pam={"layers": ()}), save=False)
 
-    def maps() -> Iterator[Tensor]:
-        for sample in samples(workspace.train):
-            if model is not None:
-                activations = cues.image_maps(model, sample, cfg, s.scales, workspace.device)
-                yield cues.semantic_map_from_activations(activations, workspace.batch(sample).images, s)[0]
-            elif s.source == "folder":
-                yield read_class_map(Path(s.folder) / f"{Path(sample.file_name).stem}.png", sample.size, cfg.classes)
-            elif sample.true_semantic is None:
-                raise ConfigError("semantic.source=truth is an oracle and needs data with true masks; use cam or drs")
-            else:
-                yield sample.true_semantic
+    def class_map(sample: Sample) -> Tensor:
+        if plain is not None:
+            activations = cues.image_maps(plain, sample, cfg, s.scales, workspace.device)
+            return cues.semantic_map_from_activations(activations, workspace.batch(sample).images, s)[0]
+        if s.source == "folder":
+            return read_class_map(Path(s.folder) / f"{Path(sample.file_name).stem}.png", sample.size, cfg.classes)
+        if sample.true_semantic is None:
+            raise ConfigError("semantic.source=truth is an oracle and needs data with true masks; use cam")
+        return sample.true_semantic
 
-    return _write_maps(workspace, maps(), "activation_maps")
+    return _write_maps(workspace, "activation_maps", workspace.train, class_map)
 
 
 def make_semantic_maps(workspace: Workspace) -> Report:
     """The maps that the network learns from: predictions of its own semantic part, trained on the activation maps."""
-    cfg = workspace.cfg
+    cfg, s, model = workspace.cfg, workspace.cfg.semantic, None
     first = WithPseudoLabels(workspace.train, workspace.path("activation_maps"))
-    if not cfg.semantic.retrain or cfg.semantic.source in ("folder", "truth"):
-        given = (s.semantic_map for s in samples(first))
-        return _write_maps(workspace, (m for m in given if m is not None), "semantic_maps")
 
     def semantic_loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
         logits = network(batch.images).semantic
         assert batch.semantic_maps is not None
         return {"total": hard_cross_entropy(logits, batch.semantic_maps, cfg.loss.hard_fraction)}
 
-    model = BestieNet(changed(cfg, backbone=cfg.semantic.backbone, weights=cfg.semantic.weights))
-    data = training_data(first, cfg)
-    model = workspace.fit("semantic_maps", model, semantic_loss, data, cfg.semantic_network, save=False)
+    if s.retrain and s.source == "cam":
+        model, data = BestieNet(changed(cfg, backbone=s.backbone, weights=s.weights)), training_data(first, cfg)
+        model = workspace.fit("semantic_maps", model, semantic_loss, data, cfg.semantic_network, save=False)
 
-    def maps() -> Iterator[Tensor]:
-        for sample in samples(workspace.train):
-            batch = workspace.batch(sample)
-            with torch.no_grad():
-                probability = class_probability(infer(model, batch.images, cfg).semantic, batch.tags)
-            yield cues.sharpened(probability, batch.images, cfg.semantic)[0]
+    @torch.no_grad()
+    def class_map(sample: Sample) -> Tensor:
+        if model is None:
+            assert sample.semantic_map is not None
+            return sample.semantic_map
+        batch = workspace.batch(sample)
+        probability = class_probability(infer(model, batch.images, cfg).semantic, batch.tags)
+        return cues.sharpened(probability, batch.images, s)[0]
 
-    return _write_maps(workspace, maps(), "semantic_maps")
+    return _write_maps(workspace, "semantic_maps", first, class_map)
 
 
-def _write_maps(workspace: Workspace, maps: Iterator[Tensor], folder: str) -> Report:
+def _write_maps(workspace: Workspace, folder: str, dataset: Dataset, class_map: Callable[[Sample], Tensor]) -> Report:
     """Write the maps in the first process; compare them with the true ones, ignored pixels as background."""
-    metric = write_class_maps(workspace, folder, maps, unlabeled=0) if workspace.is_first else None
+    if not workspace.is_first:
+        return {}
+    metric = write_class_maps(workspace, folder, map(class_map, samples(dataset)), unlabeled=0)
     return {} if metric is None else {"mIoU": float(metric.result()["mIoU"])}
-
-
-def training_set(workspace: Workspace) -> Dataset:
-    """Training images with the semantic maps and cues (or clicks) of this run."""
-    stored = None
-    if workspace.cfg.supervision == "tags":
-        stored = read_json(workspace.path("cues.json"))
-    elif workspace.train[0].points is None:
-        raise DataError("supervision=points, but the annotations hold no points; make some with python -m wsis weak")
-    return WithPseudoLabels(workspace.train, workspace.path("semantic_maps"), stored)
 
 
 def train_network(workspace: Workspace) -> Report:
     """The instance network. Report: how many pseudo labels are right, before any refinement, if the truth is known."""
-    cfg, dataset = workspace.cfg, training_set(workspace)
+    cfg, tags = workspace.cfg, workspace.cfg.supervision == "tags"
+    if not tags and workspace.train[0].points is None:
+        raise DataError("supervision=points, but the annotations hold no points; make some with python -m wsis weak")
+    stored = read_json(workspace.path("cues.json")) if tags else None
+    dataset = WithPseudoLabels(workspace.train, workspace.path("semantic_maps"), stored)
 
     def step_loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
         return loss(network, batch, targets(network, batch, cfg), cfg)
@@ -227,12 +207,11 @@ def evaluate(workspace: Workspace) -> Report:
 
 def train_final(workspace: Workspace) -> Report:
     """A Mask R-CNN that learns the network's masks of the training images (Table 1, daggers). Report: masks, validation mAP."""
-    cfg, s, path, report = workspace.cfg, workspace.cfg.semantic, workspace.path(MASKS), {}
+    cfg, s, data, path, report = workspace.cfg, workspace.cfg.semantic, workspace.train, workspace.path(MASKS), {}
     if workspace.is_first:
         model = restore(cfg, workspace.folder).to(workspace.device).eval()
-        rows = ((x, pseudo_labels(model, workspace.batch(x), cfg)[0].to("cpu")) for x in samples(workspace.train))
-        classes, ids = workspace.train.classes, workspace.train.category_ids
-        report["pseudo_masks"] = write_instances(path, rows, classes, ids)
+        rows = ((x, pseudo_labels(model, workspace.batch(x), cfg)[0].to("cpu")) for x in samples(data))
+        report["pseudo_masks"] = write_instances(path, rows, data.classes, data.category_ids)
     workspace.options.accelerator.wait_for_everyone()
     segmenter = fit_segmenter(workspace, "maskrcnn", path, cfg.final, s.backbone, s.weights)
     pairs = predictions(workspace, lambda images: predict(segmenter, images)) if workspace.is_first else None

@@ -1,26 +1,19 @@
 """The verbs of BESTIE, see `wsis.training.stages.Method`."""
 
-import math
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from wsis.core.config import changed
 from wsis.core.types import IGNORE, Batch, Dataset, Instances, Trace
 from wsis.data.transforms import Augment
 from wsis.methods.bestie.config import BestieConfig
 from wsis.methods.bestie.labels import InstanceMap, component_labels, decode, point_labels, refined_labels
-from wsis.methods.bestie.model import BestieNet, Images, Outputs
+from wsis.methods.bestie.model import BestieNet, Images, Outputs, infer
 from wsis.methods.bestie.objective import center_map, objective, render
 from wsis.models.weights import load_weights
 from wsis.training.loop import TrainingData
-
-
-def official(cfg: BestieConfig) -> BestieConfig:
-    """`cfg` with the release's values and defects, for comparisons with it; see book/fidelity.md."""
-    return changed(cfg, compat="official", **{"pam.alpha": 0.7, "cues.threshold": 0.7})
 
 
 def build(cfg: BestieConfig) -> BestieNet:
@@ -44,11 +37,7 @@ def training_data(dataset: Dataset, cfg: BestieConfig) -> TrainingData:
 
 
 def targets(model: nn.Module | None, batch: Batch, cfg: BestieConfig) -> InstanceMap:
-    """The components of the semantic maps that hold one cue.
-
-    Raises:
-        ValueError: the batch lacks class maps, cues or clicks, or tags.
-    """
+    """The components of the semantic maps that hold one cue; ValueError where the batch lacks maps, cues or tags."""
     if batch.semantic_maps is None or batch.points is None or batch.tags is None:
         raise ValueError("labels without a model need semantic_maps, points and tags in the batch")
     return component_labels(batch.semantic_maps, batch.points, batch.tags, cfg)
@@ -71,13 +60,10 @@ def loss(model: nn.Module, batch: Batch, targets: InstanceMap, cfg: BestieConfig
 
 @torch.no_grad()
 def pseudo_labels(model: nn.Module | None, batch: Batch, cfg: BestieConfig) -> list[Instances]:
-    """Masks from tags or points.
+    """Masks from tags or points; ValueError where the batch lacks what this needs.
 
     Without a model they are the components of the class maps that hold one cue. With one they are what it finds among the
     image's tags, or one mask per point, which contains the point's pixel.
-
-    Raises:
-        ValueError: the batch lacks what this needs.
     """
     if model is None:
         return targets(model, batch, cfg).unbind()
@@ -105,23 +91,3 @@ def explain(model: nn.Module | None, batch: Batch, cfg: BestieConfig) -> Trace:
 def predict(model: nn.Module, images: Images, cfg: BestieConfig) -> list[Instances]:
     """Instances of images in [0, 1], without any label; scores in [0, 1]."""
     return decode(infer(model, images, cfg), None, cfg).instances.unbind()
-
-
-def infer(model: nn.Module, images: Images, cfg: BestieConfig) -> Outputs:
-    """The network's maps at the images' size, from sides that are multiples of 32, optionally averaged over a flip."""
-    size = (images.shape[-2], images.shape[-1])
-    scale = cfg.size.test_long_side / max(size) if cfg.size.test_long_side else 1.0
-    x = interpolate(images, [math.ceil(side * scale / 32) * 32 for side in size], mode="bilinear", align_corners=False)
-    outputs: Outputs = model(x)
-    if cfg.flip:
-        mirrored = Outputs(*(m.flip(3) for m in model(x.flip(3))))
-        semantic = torch.logaddexp(outputs.semantic.log_softmax(1), mirrored.semantic.log_softmax(1)) - math.log(2)
-        offset = outputs.offset
-        if cfg.compat == "clean":  # the release averages the other two maps only
-            mirror = torch.tensor([1.0, -1.0], device=offset.device)[:, None, None]
-            offset = (offset + mirrored.offset * mirror) / 2
-        outputs = Outputs(semantic, (outputs.center + mirrored.center) / 2, offset)
-    resized = outputs.resized(size)
-    if cfg.compat == "official":  # the release interpolates the offsets, but leaves their length
-        return resized._replace(offset=interpolate(outputs.offset, size, mode="bilinear", align_corners=False))
-    return resized
