@@ -8,8 +8,7 @@ from torch.nn.functional import interpolate, pad
 
 from benchmarks.measure import Case, Size
 from wsis.core.types import ExtremePoints, Sample
-from wsis.methods.exits.config import SizeConfig
-from wsis.methods.exits.crops import CropAugment, Window, paste
+from wsis.methods.exits.crops import Window, object_crop, paste
 
 # `pixels` is the side of the crops, `instances` their number in one image of this size
 HEIGHT, WIDTH = 480, 640
@@ -26,7 +25,7 @@ def boxes(size: Size) -> Tensor:
     return torch.cat([low, low + sides], 1).round()
 
 
-def _objects(size: Size, device: torch.device) -> tuple[list[Sample], SizeConfig]:
+def _objects(size: Size, device: torch.device) -> tuple[list[Sample], int]:
     """One sample per object of one smooth image. Images are read and cropped by the processor, whatever the device."""
     generator = torch.Generator().manual_seed(0)
     small = torch.randint(0, 256, (1, 3, 30, 40), generator=generator).float()
@@ -36,15 +35,15 @@ def _objects(size: Size, device: torch.device) -> tuple[list[Sample], SizeConfig
         xy = torch.tensor([[[x0, y0], [x0, y0], [x1 - 1, y1 - 1], [x1 - 1, y1 - 1]]])
         points = ExtremePoints(xy=xy, labels=torch.tensor([0]), ids=torch.tensor([1]))
         samples.append(Sample(image=image, image_id=1, extreme_points=points))
-    return samples, SizeConfig(crop=size.pixels)
+    return samples, size.pixels
 
 
-def fast_crops(samples: list[Sample], cfg: SizeConfig) -> tuple[Tensor, Tensor]:
-    crops = [CropAugment(cfg, training=False)(sample, 0) for sample in samples]
+def fast_crops(samples: list[Sample], side: int) -> tuple[Tensor, Tensor]:
+    crops = [object_crop(sample, side) for sample in samples]
     return torch.stack([c.image for c in crops]), torch.stack([c.valid for c in crops if c.valid is not None])
 
 
-def plain_crops(samples: list[Sample], cfg: SizeConfig) -> tuple[Tensor, Tensor]:
+def plain_crops(samples: list[Sample], side: int) -> tuple[Tensor, Tensor]:
     """The window from nine slices of the image, for image and mask of the image's extent; resized by PIL."""
     images, valid = [], []
     for sample in samples:
@@ -56,8 +55,8 @@ def plain_crops(samples: list[Sample], cfg: SizeConfig) -> tuple[Tensor, Tensor]
         ):
             pixels = nine_slices(source, window, reflect=out is images).permute(1, 2, 0).to(torch.uint8).numpy()
             pil_image = Image.fromarray(pixels if out is images else pixels[..., 0])
-            resized = torch.from_numpy(np.array(pil_image.resize((cfg.crop, cfg.crop), kind)))
-            out.append(resized.view(cfg.crop, cfg.crop, -1).permute(2, 0, 1))
+            resized = torch.from_numpy(np.array(pil_image.resize((side, side), kind)))
+            out.append(resized.view(side, side, -1).permute(2, 0, 1))
     return torch.stack(images), torch.cat(valid).bool()
 
 

@@ -33,7 +33,7 @@ from wsis.core import changed, sources
 from wsis.data import World, collate
 from wsis.methods import exits
 from wsis.methods.exits import labels
-from wsis.methods.exits.crops import CropAugment, ObjectCrops
+from wsis.methods.exits.crops import ObjectCrops, Window, object_crop
 from wsis.methods.exits.model import build_extractor
 from wsis.methods.exits.stages import quality, true_tokens
 from wsis.models import load_weights, mean_affinity
@@ -72,9 +72,8 @@ load_weights(net, folder / "extractor.safetensors")
 net = net.to(where).eval().requires_grad_(False)
 patch, layers = net.encoder.patch, range(1, net.encoder.depth + 1)
 side = view.size.crop // patch
-look = CropAugment(view.size, training=False)
-objects = ObjectCrops(train, view.size, training=True)
-crops = [look(objects[i], 0) for i in range(min(len(objects), 128))]
+objects = ObjectCrops(train, view.size.min_area)
+crops = [object_crop(objects[i], view.size.crop) for i in range(min(len(objects), 128))]
 batch, truth = collate(crops), true_tokens(crops, patch)
 clicks = labels.clicks(batch)
 seeds = labels.find_seeds(clicks, batch.valid, patch, view.seeds.push)
@@ -97,14 +96,16 @@ def known(i, seeds, made, base, names=False):  # given and retrieved labels of a
     return viz.draw_labelled(base, made.target[i], made.labeled[i], given, names=names)
 
 
-given = labels.token_targets(seeds, None)
+nothing = labels.select(torch.zeros(seeds.valid.shape), seeds, view.walk)  # without a walk
+given = labels.token_targets(seeds, nothing)
 within = int((truth.sum(1) * batch.valid.flatten(1).all(1)).argmax())
 beyond = int((~batch.valid).flatten(1).sum(1).argmax())
 
 # %%
 panels = []
 for i in (within, beyond):
-    sample, crop, w = objects[i], crops[i], crops[i].window
+    sample, crop = objects[i], crops[i]
+    w = Window.around(sample.extreme_points.boxes[0])
     four = viz.draw_extreme_points(sample.image, sample.extreme_points)
     again = viz.draw_extreme_points(crop.image, crop.extreme_points)
     valid = viz.draw_semantic(torch.where(crop.valid, 0, 255), image=crop.image)
@@ -370,8 +371,8 @@ def planted(count, **knobs):  # scenes of another world, and the crops of their 
     base = weak.TINY_WORLD if scale == "tiny" else weak.FULL_WORLD
     scenes = World("train", count, seed, replace(base, objects=(1, 2), **knobs))
     clicked_scenes, _ = weak.clicked(scenes, "train", "extreme_points")
-    items = ObjectCrops(clicked_scenes, view.size, training=True)
-    return items, [look(items[i], 0) for i in range(len(items))]
+    items = ObjectCrops(clicked_scenes, view.size.min_area)
+    return items, [object_crop(items[i], view.size.crop) for i in range(len(items))]
 
 
 _, cut = planted(80, occlusion=1.0, contact=0.0)
@@ -420,7 +421,7 @@ def neighbors(items, k):  # a crop of the others of its class
     sample = items.dataset[image]
     e, t = sample.extreme_points, sample.truth
     same = t[(t.labels == e.labels[row]) & (t.ids != e.ids[row])]
-    return look(replace(own, truth=same), 0)
+    return object_crop(replace(own, truth=same), view.size.crop)
 
 
 items, pairs = planted(120, nested=1.0, contact=1.0, occlusion=0.0)

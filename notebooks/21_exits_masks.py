@@ -36,7 +36,7 @@ from wsis.core import Instances, changed, read_json, sources
 from wsis.data import World, box_pixels, collate, write_instances
 from wsis.experiments.tables.exits import TABLES
 from wsis.methods import exits
-from wsis.methods.exits.crops import CropAugment, Window, paste
+from wsis.methods.exits.crops import Window, object_crop, paste
 from wsis.methods.exits.model import Outputs
 from wsis.methods.exits.objective import box_masks, box_tightness, crf_target, objective
 
@@ -108,7 +108,7 @@ easiest = [objects[j] for j in gain.argsort(descending=True).tolist()]
 def crop_of(sample, k):  # what the generator sees of the k-th object
     e = sample.extreme_points[k : k + 1]
     alone = sample.truth[sample.truth.ids == e.ids]
-    return CropAugment(cfg.size, False)(replace(sample, extreme_points=e, truth=alone), 0)
+    return object_crop(replace(sample, extreme_points=e, truth=alone), cfg.size.crop)
 
 
 # %% [markdown]

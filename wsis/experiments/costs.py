@@ -11,7 +11,7 @@ from torch import nn
 from wsis.experiments.table import Reports
 from wsis.experiments.verdicts import Comparison
 from wsis.methods import exits
-from wsis.methods.exits.model import build_extractor, build_generator
+from wsis.methods.exits.model import build_extractor, build_teaching
 from wsis.models.segmenters import build_segmenter
 from wsis.training import dry_run
 
@@ -39,7 +39,7 @@ def final_hours(cfg: exits.ExitsConfig, device: str) -> float:
 def parameters(cfg: exits.ExitsConfig) -> dict[str, int]:
     """Parameters of the extractor without its head, the generator without its teacher, and the final model."""
     final = build_segmenter(cfg.final.segmenter, cfg.classes, cfg.final.backbone, "random")
-    models: list[nn.Module] = [build_extractor(cfg).encoder, build_generator(cfg), final]
+    models: list[nn.Module] = [build_extractor(cfg).encoder, build_teaching(cfg).student, final]
     counts = {name: sum(p.numel() for p in m.parameters()) for name, m in zip(MODELS, models, strict=True)}
     return counts if cfg.supervision == "extreme_points" else {k: counts[k] for k in MODELS[1:]}
 

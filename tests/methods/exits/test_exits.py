@@ -23,7 +23,7 @@ from wsis.data.wrappers import Cached, Mapped, Subset, ground_truths, samples
 from wsis.evaluation.instances import iou_by_size
 from wsis.methods import exits, load_run
 from wsis.methods.exits import verbs
-from wsis.methods.exits.crops import CropAugment, ObjectCrops
+from wsis.methods.exits.crops import ObjectCrops, object_crop
 from wsis.methods.exits.labels import TokenTargets, other_clicks
 from wsis.methods.exits.model import build_extractor, build_teaching
 from wsis.methods.exits.stages import ramped, training_crops, true_tokens
@@ -192,7 +192,7 @@ def test_thresholds_see_each_object_at_most_once(scenes, options):
     workspace = Workspace(cfg=CFG, train=scenes, val=None, folder=options.folder, options=options)
     batches = list(training_crops(workspace, 1000))
     ids = torch.cat([crop.extreme_points.ids for crops in batches for crop in crops]).tolist()
-    crops = ObjectCrops(scenes, CFG.size, training=True)
+    crops = ObjectCrops(scenes, CFG.size.min_area)
     assert sorted(ids) == sorted(int(crops[i].extreme_points.ids) for i in range(len(crops))) and all(batches)
 
 
@@ -244,8 +244,8 @@ def test_boxes_of_the_report_are_those_of_the_clicks(scenes, folder):
 
 def test_clicks_of_other_objects_become_background_where_asked(scenes):
     several = [i for i, s in enumerate(samples(scenes)) if len(s.extreme_points) > 1]
-    crops = ObjectCrops(Subset(scenes, several), CFG.size, training=False)
-    batch = collate([CropAugment(CFG.size, training=False)(crops[i], 0) for i in range(len(crops))])
+    crops = ObjectCrops(Subset(scenes, several))
+    batch = collate([object_crop(crops[i], CFG.size.crop) for i in range(len(crops))])
     extractor, cfg = build_extractor(CFG).eval(), changed(CFG, **{"seeds.other_objects": True})
     plain, asked = (exits.token_scores(extractor, batch, c)[1] for c in (CFG, cfg))
     clicks = other_clicks(batch, 8, cfg.seeds.push)

@@ -16,11 +16,10 @@ from wsis.core.errors import AnnotationError, ConfigError
 from wsis.core.types import ExtremePoints, Instances, Sample
 from wsis.data.transforms import collate, resize
 from wsis.methods.exits import crops as crops_module
-from wsis.methods.exits.config import SizeConfig
-from wsis.methods.exits.crops import CropAugment, ObjectCrops, Window, jitter, paste, to_crop
+from wsis.methods.exits.crops import ObjectCrops, Window, jitter, object_crop, paste, random_crop, to_crop
 from wsis.weak.simulate import extreme_points_from_masks, with_extreme_points
 
-CFG = SizeConfig(crop=64)
+SIZE, MIN_AREA = 64, 2048.0
 
 
 class Listed:
@@ -83,7 +82,7 @@ def tight(monkeypatch):
 
 def only(mask):
     """The single item of a picture with one object."""
-    return ObjectCrops(Listed([picture(mask[None])]), CFG, training=False)[0]
+    return ObjectCrops(Listed([picture(mask[None])]))[0]
 
 
 windows = st.builds(
@@ -193,7 +192,7 @@ def unstretched(image, window):
     xy = torch.stack([low, low, high, high])[None].float()
     points = ExtremePoints(xy=xy, labels=torch.tensor([0]), ids=torch.tensor([1]))
     sample = Sample(image=image, image_id=1, extreme_points=points)
-    return CropAugment(SizeConfig(crop=side), training=False)(sample, 0)
+    return object_crop(sample, side)
 
 
 def test_pixels_beyond_the_border_are_those_of_numpys_pad(tight):
@@ -222,15 +221,21 @@ def test_an_image_of_one_pixel_fills_its_crop(tight):
 @pytest.mark.parametrize("size", [8, 64])
 def test_the_stretch_is_that_of_other_images(tight, size):
     sample = only(OBJECTS["two parts"])
-    crop = CropAugment(replace(CFG, crop=size), training=False)(sample, 0)
-    w = crop.window
+    crop, w = object_crop(sample, size), Window.around(sample.extreme_points.boxes[0])
     cut = Sample(image=sample.image[:, w.y0 : w.y1, w.x0 : w.x1], image_id=1)
     assert torch.equal(crop.image, resize(cut, (size, size)).image)
 
 
+def random_window(item, seed):
+    """The window of `random_crop`, whose first random numbers decide it."""
+    generator = torch.Generator().manual_seed(seed)
+    chance = torch.rand(15, generator=generator, dtype=torch.float64)[:7].tolist()
+    return Window.around(item.extreme_points.boxes[0], chance)
+
+
 def augmented(names=OBJECTS):
     """Six augmented crops of each of the objects."""
-    return {(n, seed): CropAugment(CFG, training=True)(only(OBJECTS[n]), seed) for n in names for seed in range(6)}
+    return {(n, seed): random_crop(SIZE, only(OBJECTS[n]), seed) for n in names for seed in range(6)}
 
 
 def test_extreme_points_stay_on_their_object():
@@ -264,23 +269,23 @@ def test_a_mirrored_crop_is_the_other_flipped(monkeypatch):
     sample, pair = only(OBJECTS["two parts"]), []
     for probability in (0.0, 1.0):
         monkeypatch.setattr(crops_module, "FLIP", probability)
-        pair.append(CropAugment(CFG, training=True)(sample, 3))
+        pair.append(random_crop(SIZE, sample, 3))
     plain, mirrored = pair
     for name in ("image", "valid"):
         assert torch.equal(getattr(plain, name), getattr(mirrored, name).flip(-1))
     assert torch.equal(plain.truth.masks, mirrored.truth.masks.flip(-1))
     xy = mirrored.extreme_points.xy[0, [0, 3, 2, 1]]
     assert_close(torch.stack([63 - xy[:, 0], xy[:, 1]], 1), plain.extreme_points.xy[0])
-    assert replace(mirrored.window, mirrored=False) == plain.window
 
 
 def test_neighbors_move_with_the_crop():
     """Their clicks are those of their own crops, also where they lie outside of this one."""
     sample = picture(torch.stack([OBJECTS["in a corner"], OBJECTS["at the border"]]))
     for index in (0, 1):
-        crop = CropAugment(CFG, training=True)(ObjectCrops(Listed([sample]), CFG, training=False)[index], 4)
+        item = ObjectCrops(Listed([sample]))[index]
+        crop, window = random_crop(SIZE, item, 4), random_window(item, 4)
         assert crop.other_extreme_points.ids.tolist() == [11 - index]
-        assert_close(back(crop.other_extreme_points.xy, crop.window)[0], sample.extreme_points.xy[1 - index])
+        assert_close(back(crop.other_extreme_points.xy, window)[0], sample.extreme_points.xy[1 - index])
 
 
 def values(crop):
@@ -289,43 +294,40 @@ def values(crop):
 
 
 def test_same_seed_same_crop_and_the_global_generator_is_left_alone():
-    sample, augment = only(OBJECTS["two parts"]), CropAugment(CFG, training=True)
+    sample = only(OBJECTS["two parts"])
     before = torch.get_rng_state()
-    first, second, other = (values(augment(sample, seed)) for seed in (5, 5, 6))
+    first, second, other = (values(random_crop(SIZE, sample, seed)) for seed in (5, 5, 6))
     assert torch.equal(before, torch.get_rng_state())
     assert all(torch.equal(first[k], second[k]) for k in first)
     assert not torch.equal(first["image"], other["image"])
 
 
-def test_test_crops_do_not_depend_on_the_seed_and_have_no_second_colors():
-    sample, augment = only(OBJECTS["two parts"]), CropAugment(CFG, training=False)
-    first, second = (augment(sample, seed) for seed in (5, 6))
-    assert torch.equal(first.image, second.image) and first.window == second.window
-    assert first.jittered is None
+def test_test_crops_have_no_second_colors():
+    assert object_crop(only(OBJECTS["two parts"]), SIZE).jittered is None
 
 
 def test_the_item_is_not_changed():
     sample = only(OBJECTS["in a corner"])
     image, xy = sample.image.clone(), sample.extreme_points.xy.clone()
     for seed in range(4):
-        CropAugment(CFG, training=True)(sample, seed)
+        random_crop(SIZE, sample, seed)
     assert torch.equal(sample.image, image) and torch.equal(sample.extreme_points.xy, xy)
 
 
 def test_labels_of_the_whole_image_are_left_out():
-    crop = CropAugment(CFG, training=True)(only(OBJECTS["line"]), 0)
+    crop = random_crop(SIZE, only(OBJECTS["line"]), 0)
     assert crop.tags is crop.semantic_map is crop.true_semantic is None
     assert crop.points is None and not len(crop.other_extreme_points)
     assert crop.image_id == 1 and crop.extreme_points.ids.tolist() == [10]
 
 
 def test_crops_without_truth_have_none():
-    crop = CropAugment(CFG, training=True)(replace(only(OBJECTS["line"]), truth=None), 0)
+    crop = random_crop(SIZE, replace(only(OBJECTS["line"]), truth=None), 0)
     assert crop.truth is None and crop.valid.shape == (64, 64)
 
 
 def test_crops_make_a_batch():
-    crops = [CropAugment(CFG, training=True)(only(OBJECTS[name]), 1) for name in OBJECTS]
+    crops = [random_crop(SIZE, only(OBJECTS[name]), 1) for name in OBJECTS]
     batch = collate(crops)
     assert batch.images.shape == batch.jittered.shape == (6, 3, 64, 64)
     assert torch.equal(batch.valid, torch.stack([c.valid for c in crops]))
@@ -334,7 +336,7 @@ def test_crops_make_a_batch():
 
 def test_a_sample_of_two_objects_is_no_crop():
     with pytest.raises(ValueError, match="image 1: a crop shows one object; take items of ObjectCrops"):
-        CropAugment(CFG, training=False)(picture(torch.stack([OBJECTS["line"], OBJECTS["one pixel"]])), 0)
+        object_crop(picture(torch.stack([OBJECTS["line"], OBJECTS["one pixel"]])), SIZE)
 
 
 # ---------------------------------------------------------------- colours
@@ -376,8 +378,8 @@ def test_each_color_has_its_range(number, change):
 
 
 def test_colors_change_in_three_quarters_of_the_crops_or_less():
-    sample, augment = only(OBJECTS["line"]), CropAugment(CFG, training=True)
-    crops = [augment(sample, seed) for seed in range(200)]
+    sample = only(OBJECTS["line"])
+    crops = [random_crop(SIZE, sample, seed) for seed in range(200)]
     changed = sum(not torch.equal(c.image, c.jittered) for c in crops)
     assert 0.7 < changed / 200 < 0.9  # 1 - .5 * .5 * .8, and weak blurs change nothing
 
@@ -397,8 +399,8 @@ def three():
 
 
 def test_every_object_is_an_item_with_only_its_own_labels(three):
-    crops = ObjectCrops(three, SizeConfig(), training=False)
-    assert crops.index == [(0, 0), (0, 1), (2, 0), (2, 1), (2, 2)] and crops.left_out == 0
+    crops = ObjectCrops(three)
+    assert crops.index == [(0, 0), (0, 1), (2, 0), (2, 1), (2, 2)]
     assert len(crops) == 5 and crops.classes == three.classes and crops.category_ids == three.category_ids
     for item, ident in zip((crops[i] for i in range(5)), (10, 11, 30, 31, 32), strict=True):
         assert item.extreme_points.ids.tolist() == item.truth.ids.tolist() == [ident]
@@ -406,19 +408,18 @@ def test_every_object_is_an_item_with_only_its_own_labels(three):
 
 
 def test_training_leaves_small_and_thin_objects_out(three):
-    crops = ObjectCrops(three, SizeConfig(), training=True)
-    assert crops.index == [(0, 0), (2, 0), (2, 2)] and crops.left_out == 2
+    assert ObjectCrops(three, MIN_AREA).index == [(0, 0), (2, 0), (2, 2)]
 
 
 def test_boxes_at_the_limits_are_left_out():
     sample = picture(torch.stack([box_mask(90, 90, (0, 0, 32, 64)), box_mask(90, 90, (0, 0, 33, 64))]))
-    assert ObjectCrops(Listed([sample]), SizeConfig(), training=True).index == [(0, 1)]  # 2048 px and more
+    assert ObjectCrops(Listed([sample]), MIN_AREA).index == [(0, 1)]  # 2048 px and more
     sample = picture(torch.stack([box_mask(90, 90, (0, 0, 2, 64)), box_mask(90, 90, (0, 0, 3, 64))]))
-    assert ObjectCrops(Listed([sample]), SizeConfig(min_area=0.0), training=True).index == [(0, 1)]
+    assert ObjectCrops(Listed([sample]), 0.0).index == [(0, 1)]
 
 
 def test_in_order_every_image_is_read_once_more(three):
-    crops = ObjectCrops(three, SizeConfig(), training=False)
+    crops = ObjectCrops(three)
     assert three.read == {0: 1, 1: 1, 2: 1}
     three.read.clear()
     list(crops[i] for i in range(len(crops)))
@@ -427,7 +428,7 @@ def test_in_order_every_image_is_read_once_more(three):
 
 def test_a_data_set_that_knows_its_extreme_points_is_not_read(three):
     three.extreme_points = lambda index: three.samples[index].extreme_points
-    assert len(ObjectCrops(three, SizeConfig(), training=False)) == 5
+    assert len(ObjectCrops(three)) == 5
     assert not three.read
 
 
@@ -437,29 +438,28 @@ def test_objects_without_ids_have_no_known_truth(three):
     sample = replace(
         sample, truth=replace(sample.truth, ids=unknown), extreme_points=replace(sample.extreme_points, ids=unknown)
     )
-    assert len(ObjectCrops(Listed([sample]), SizeConfig(), training=False)[0].truth) == 0
+    assert len(ObjectCrops(Listed([sample]))[0].truth) == 0
 
 
 def test_an_image_without_extreme_points_is_named(three):
     three.samples[1] = replace(three.samples[1], extreme_points=None)
     with pytest.raises(AnnotationError, match="image 1 .* has no extreme points; annotate them, or simulate"):
-        ObjectCrops(three, SizeConfig(), training=False)
+        ObjectCrops(three)
 
 
 def test_nothing_to_train_on_is_an_error(three):
     with pytest.raises(ConfigError, match=r"none of 5 objects is larger than 2.0 px .* lower size.min_area"):
-        ObjectCrops(three, replace(SizeConfig(), min_area=9000.0), training=True)
+        ObjectCrops(three, 9000.0)
 
 
 # ---------------------------------------------------------------- the way back
 
 
-def round_trip(sample, cfg, mirrored=False):
+def round_trip(sample, size=SIZE, mirrored=False):
     """Every object cropped with its true mask, and the masks pasted back."""
-    crops = ObjectCrops(Listed([sample]), cfg, training=False)
-    items = [CropAugment(cfg, training=False)(crops[i], 0) for i in range(len(crops))]
-    probability = torch.cat([c.truth.masks for c in items]).float()
-    windows = [c.window for c in items]
+    items = ObjectCrops(Listed([sample]))
+    probability = torch.cat([object_crop(items[i], size).truth.masks for i in range(len(items))]).float()
+    windows = [Window.around(box) for box in sample.extreme_points.boxes]
     if mirrored:
         probability, windows = probability.flip(-1), [replace(w, mirrored=True) for w in windows]
     return paste(probability, windows, sample.extreme_points.boxes, sample.size, 0.5)
@@ -474,7 +474,7 @@ def test_a_pasted_crop_of_a_mask_is_the_mask(mirrored):
     y, x = torch.meshgrid(torch.arange(240), torch.arange(320), indexing="ij")
     discs = [((x - a) / 1.4) ** 2 + (y - b) ** 2 < r * r for a, b, r in ((160, 120, 90), (20, 30, 45), (300, 200, 20))]
     masks = torch.stack(discs)
-    pasted = round_trip(picture(masks), SizeConfig(crop=256), mirrored)
+    pasted = round_trip(picture(masks), 256, mirrored)
     assert min(iou(pasted, masks)) > 0.95
 
 
@@ -484,11 +484,11 @@ def test_masks_of_random_pixels_come_back_where_crops_are_large(seed, density):
     """Every pixel is several of the crop's, so even single ones survive, at the border too."""
     masks = torch.rand(3, 9, 12, generator=torch.Generator().manual_seed(seed)) < density
     masks[:, 4, 5] = True
-    assert torch.equal(round_trip(picture(masks), CFG), masks)
+    assert torch.equal(round_trip(picture(masks)), masks)
 
 
 def test_unusual_objects_come_back():
-    pasted = {name: round_trip(picture(mask[None]), replace(CFG, crop=256)) for name, mask in OBJECTS.items()}
+    pasted = {name: round_trip(picture(mask[None]), 256) for name, mask in OBJECTS.items()}
     offenders = [name for name, mask in OBJECTS.items() if not torch.equal(pasted[name], mask[None])]
     assert not offenders, offenders
 
@@ -533,7 +533,7 @@ def test_boxes_beyond_the_border_keep_what_is_in_the_image():
 def test_a_box_beyond_the_border_can_be_cropped():
     xy = torch.tensor([[[5.0, -30], [-40, 5], [5, 60], [30, 5]]])
     points = ExtremePoints(xy=xy, labels=torch.tensor([0]), ids=torch.tensor([1]))
-    crop = CropAugment(CFG, training=False)(replace(only(OBJECTS["line"]), extreme_points=points), 0)
+    crop = object_crop(replace(only(OBJECTS["line"]), extreme_points=points), SIZE)
     assert crop.valid.any() and not crop.valid.all()
 
 
@@ -557,8 +557,10 @@ def test_clicks_of_random_masks_are_clicks_of_their_crops(seed, augmentation):
     masks = torch.rand(1, 15, 20, generator=generator) < 0.1
     masks[0, 3, 4] = masks[0, 9, 12] = True
     sample = with_extreme_points(replace(picture(masks), extreme_points=None))
-    item = ObjectCrops(Listed([sample]), CFG, training=False)[0]
-    crop = CropAugment(CFG, training=True)(item, augmentation)
-    assert_close(back(crop.extreme_points.xy, crop.window), sample.extreme_points.xy, atol=1e-4, rtol=0)
+    item = ObjectCrops(Listed([sample]))[0]
+    crop = random_crop(SIZE, item, augmentation)
+    assert_close(
+        back(crop.extreme_points.xy, random_window(item, augmentation)), sample.extreme_points.xy, atol=1e-4, rtol=0
+    )
     y, x = masks[0].nonzero().unbind(1)
     assert sample.extreme_points.boxes[0].tolist() == [x.min(), y.min(), x.max() + 1, y.max() + 1]

@@ -1,6 +1,7 @@
 """EXITS' labels where the answer is known: seeds by hand, oracle similarities, thresholds, known failures."""
 
 import math
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -31,8 +32,19 @@ PUSH = 8.0
 WALK = changed(FULL.walk, tau_fg=0.25, tau_bg=0.25)
 
 
+class Result(NamedTuple):
+    """Retrieved tokens and their scores."""
+
+    foreground: torch.Tensor
+    background: torch.Tensor
+    score: torch.Tensor
+    empty: torch.Tensor
+
+
 def retrieve(similarity, seeds, walk):
-    return select(scores(similarity, seeds, walk), seeds, walk)
+    score = scores(similarity, seeds, walk)
+    found = select(score, seeds, walk)
+    return Result(found.foreground, found.background, score, found.empty)
 
 
 def extreme(xy):
@@ -81,9 +93,8 @@ def oracle(regions, kin=None, cross=0.05):
 def labels_of(regions, similarity, walk=WALK, others=None):
     """Seeds of region 1 and what was retrieved, as maps [16, 16]."""
     seeds = find_seeds(clicks_of(regions, 1), everywhere(), PATCH, PUSH, others)
-    return seeds, Retrieved(
-        *(part.view(SIDE, SIDE) for part in retrieve(similarity, seeds, walk)[:3]), seeds.valid[0, 0]
-    )
+    *maps, empty = retrieve(similarity, seeds, walk)
+    return seeds, Result(*(part.view(SIDE, SIDE) for part in maps), empty)
 
 
 def some_seeds(n=30, batch=2, seed=0):
@@ -490,7 +501,7 @@ def test_labels_by_hand_and_given_points_win():
         return torch.tensor([[name in names for name in range(6)]])
 
     seeds = Seeds(row(0), row(5), row(0, 1, 2, 3, 4), row(0, 1, 2, 3, 4, 5))
-    found = Retrieved(row(1, 5), row(2), torch.zeros(1, 6), torch.tensor([False]))
+    found = Retrieved(row(1, 5), row(2), torch.tensor([False]))
     labels = token_targets(seeds, found)
     assert labels.target.tolist() == [[1, 1, 0, 0, 0, 0]]
     assert torch.equal(labels.labeled, row(0, 1, 2, 5))
@@ -499,7 +510,7 @@ def test_labels_by_hand_and_given_points_win():
 
 def test_without_retrieval_only_given_points_are_labelled_and_every_crop_is_empty():
     seeds = some_seeds()
-    labels = token_targets(seeds, None)
+    labels = token_targets(seeds, select(torch.zeros(2, 30), seeds, WALK))
     assert torch.equal(labels.labeled, seeds.foreground | seeds.background)
     assert torch.equal(labels.target > 0, seeds.foreground)
     assert labels.empty.all()

@@ -8,7 +8,7 @@ from torch import nn
 
 from wsis.core.config import changed
 from wsis.methods.exits.config import ExitsConfig
-from wsis.methods.exits.model import MaskDecoder, build_extractor, build_generator, build_teaching
+from wsis.methods.exits.model import MaskDecoder, build_extractor, build_teaching
 from wsis.training.schedule import Schedule, make_optimizer
 
 FULL = changed(ExitsConfig(), **{"generator.weights": "random", "extractor.weights": "random"})
@@ -98,19 +98,19 @@ def test_logits_are_in_full_precision():
 def test_the_generator_at_the_published_size(stem, count):
     """Table a5: 93M, with the convolutional stem of MAL."""
     with torch.device("meta"):
-        model = build_generator(changed(FULL, **{"generator.stem": stem}))
+        model = build_teaching(changed(FULL, **{"generator.stem": stem})).student
     assert parameters(model) == count
 
 
 @pytest.mark.parametrize("stem", ["patch", "conv"])
 def test_masks_have_the_shape_of_the_crop(stem):
-    model = build_generator(changed(CFG, **{"generator.stem": stem}))
+    model = build_teaching(changed(CFG, **{"generator.stem": stem})).student
     assert model(images(size=(32, 48))).shape == (2, 16, 24)
 
 
 @pytest.mark.parametrize("lowered", [False, True])
 def test_every_parameter_is_taught_in_full_precision(lowered):
-    model = build_generator(CFG)
+    model = build_teaching(CFG).student
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=lowered):
         logits = model(images())
     logits.square().sum().backward()

@@ -133,7 +133,7 @@ class ExitsConfig:
     )
 
     @property
-    def clicks(self) -> Clicks | None:
+    def clicks(self) -> Clicks:
         return "extreme_points"
 
     @property

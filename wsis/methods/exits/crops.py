@@ -1,6 +1,6 @@
 """Crops of single objects and back, with the margins, flip and colors of MAL's release (Lan et al., CVPR 2023).
 
-box of the extreme points --Window.around--> pixels with a margin, also beyond the border --CropAugment--> a square crop
+box of the extreme points --Window.around--> pixels with a margin, also beyond the border --object_crop--> a square crop
 probability in a crop --paste--> mask in the image
 """
 
@@ -17,7 +17,6 @@ from torchvision.transforms.v2 import functional as F
 
 from wsis.core.errors import AnnotationError, ConfigError
 from wsis.core.types import Dataset, ExtremePoints, HasExtremePoints, Sample
-from wsis.methods.exits.config import SizeConfig
 
 # All numbers are those of MAL's official code.
 MARGIN, TEST_MARGIN = 1.2, 0.6  # half boxes, both sides of an axis together
@@ -33,16 +32,15 @@ class ObjectCrops:
     """One item per object: its whole image, with the extreme points, and the true mask where known, of it alone.
 
     `index` holds (image, row of its extreme points); going through it in order reads every image once. A data set without
-    `HasExtremePoints` is read once to open. Training leaves out, and counts in `left_out`, objects whose box is at most
-    `MIN_SIDE` wide or high or has at most `cfg.min_area`, in pixels of the image. Raises AnnotationError for an image whose
-    extreme points are not known (that it has none is allowed), ConfigError if no object is large enough to train on.
+    `HasExtremePoints` is read once to open. With a `min_area`, in square pixels of the image, objects whose box is no larger,
+    or at most `MIN_SIDE` wide or high, are left out. Raises AnnotationError for an image whose extreme points are not known
+    (that it has none is allowed), ConfigError if all objects are left out.
     """
 
-    def __init__(self, dataset: Dataset, cfg: SizeConfig, training: bool) -> None:
+    def __init__(self, dataset: Dataset, min_area: float | None = None) -> None:
         self.dataset = dataset
         self.classes, self.category_ids = dataset.classes, dataset.category_ids
-        self.index: list[tuple[int, int]] = []
-        self.left_out = 0
+        self.index, count = list[tuple[int, int]](), 0
         for image in range(len(dataset)):
             listed = isinstance(dataset, HasExtremePoints)
             points = dataset.extreme_points(image) if listed else dataset[image].extreme_points
@@ -51,14 +49,14 @@ class ObjectCrops:
                     f"image {image} (counted from 0) has no extreme points; annotate them, or simulate them from masks "
                     "with python -m wsis weak SRC.json --extreme --out DST.json"
                 )
-            sides = points.boxes[:, 2:] - points.boxes[:, :2]
-            large = (sides > MIN_SIDE).all(1) & (sides.prod(1) > cfg.min_area)
-            rows = (large if training else torch.ones_like(large)).nonzero()[:, 0].tolist()
+            rows, sides = range(len(points)), points.boxes[:, 2:] - points.boxes[:, :2]
+            if min_area is not None:
+                rows = ((sides > MIN_SIDE).all(1) & (sides.prod(1) > min_area)).nonzero()[:, 0].tolist()
             self.index += [(image, row) for row in rows]
-            self.left_out += len(points) - len(rows)
-        if training and not self.index:
+            count += len(points)
+        if min_area is not None and not self.index:
             raise ConfigError(
-                f"none of {self.left_out} objects is larger than {MIN_SIDE} px in width and height and {cfg.min_area} px "
+                f"none of {count} objects is larger than {MIN_SIDE} px in width and height and {min_area} px "
                 "in area; lower size.min_area, or give larger images"
             )
         self._last: tuple[int, Sample] | None = None
@@ -117,53 +115,34 @@ def to_crop(points: ExtremePoints, window: Window, size: int) -> ExtremePoints:
     return replace(points, xy=xy)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Crop(Sample):
-    """A crop of one object and what it shows of the image."""
+def object_crop(sample: Sample, size: int, window: Window | None = None) -> Sample:
+    """What a window, by default the one with the test margin, shows of an item of `ObjectCrops`: `size` x `size` pixels.
 
-    window: Window
-
-
-@dataclass(frozen=True)
-class CropAugment:
-    """The crop of an object: in training with random margins, flip and colors (`jittered`), else with the test margin.
-
-    The same item and seed give the same crop. Beyond the image `valid` is False and the crop shows its reflection (the
-    release: the opposite side, where a seed would be wrong). Tags, points and class maps are dropped.
+    Beyond the image `valid` is False and the crop shows its reflection (the release: the opposite side, where a seed would be
+    wrong). Tags, points and class maps are dropped. A sample of no or several objects raises a ValueError.
     """
-
-    cfg: SizeConfig
-    training: bool
-
-    def __call__(self, sample: Sample, seed: int) -> Crop:
-        """The crop of an item of `ObjectCrops`; a sample of no or several objects raises a ValueError."""
-        points, others, truth, size = sample.extreme_points, sample.other_extreme_points, sample.truth, self.cfg.crop
-        if points is None or len(points) != 1:
-            raise ValueError(f"image {sample.image_id}: a crop shows one object; take items of ObjectCrops")
-        chance = None
-        if self.training:
-            chance = torch.rand(15, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).tolist()
-        window = Window.around(points.boxes[0], chance and chance[:7])
-        device, (height, width) = sample.image.device, sample.size
-        rows, real_rows = _reflected(torch.arange(window.y0, window.y1, device=device), height)
-        columns, real_columns = _reflected(torch.arange(window.x0, window.x1, device=device), width)
-        inside = (real_rows[:, None] & real_columns)[None]
-        image = F.resize(_read(sample.image, rows, columns), [size, size], antialias=True)
-        masks = inside if truth is None else torch.cat([inside, _read(truth.masks, rows, columns) & inside])
-        masks = F.resize_image(masks.view(torch.uint8), [size, size], InterpolationMode.NEAREST_EXACT).bool()
-        if window.mirrored:
-            image, masks = image.flip(-1), masks.flip(-1)
-        return Crop(
-            image=image,
-            image_id=sample.image_id,
-            file_name=sample.file_name,
-            extreme_points=to_crop(points, window, size),
-            other_extreme_points=None if others is None else to_crop(others, window, size),
-            jittered=None if chance is None else jitter(image, chance[7:]),
-            truth=None if truth is None else replace(truth, masks=masks[1:]),
-            valid=masks[0],
-            window=window,
-        )
+    points, others, truth = sample.extreme_points, sample.other_extreme_points, sample.truth
+    if points is None or len(points) != 1:
+        raise ValueError(f"image {sample.image_id}: a crop shows one object; take items of ObjectCrops")
+    window, device = window or Window.around(points.boxes[0]), sample.image.device
+    rows, real_rows = _reflected(torch.arange(window.y0, window.y1, device=device), sample.size[0])
+    columns, real_columns = _reflected(torch.arange(window.x0, window.x1, device=device), sample.size[1])
+    image = F.resize(_read(sample.image, rows, columns), [size, size], antialias=True)
+    masks = (real_rows[:, None] & real_columns)[None]
+    if truth is not None:
+        masks = torch.cat([masks, _read(truth.masks, rows, columns) & masks])
+    masks = F.resize_image(masks.view(torch.uint8), [size, size], InterpolationMode.NEAREST_EXACT).bool()
+    if window.mirrored:
+        image, masks = image.flip(-1), masks.flip(-1)
+    return Sample(
+        image=image,
+        image_id=sample.image_id,
+        file_name=sample.file_name,
+        extreme_points=to_crop(points, window, size),
+        other_extreme_points=None if others is None else to_crop(others, window, size),
+        truth=None if truth is None else replace(truth, masks=masks[1:]),
+        valid=masks[0],
+    )
 
 
 def _reflected(index: Tensor, side: int) -> tuple[Tensor, Tensor]:
@@ -175,6 +154,14 @@ def _reflected(index: Tensor, side: int) -> tuple[Tensor, Tensor]:
 def _read(pixels: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     # 2.5 times as fast as pixels[:, rows[:, None], columns]
     return pixels.index_select(1, rows).index_select(2, columns)
+
+
+def random_crop(size: int, sample: Sample, seed: int) -> Sample:
+    """The crop of an item of `ObjectCrops` with random margins, flip and colors (`jittered`), which the seed decides."""
+    assert sample.extreme_points is not None
+    chance = torch.rand(15, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).tolist()
+    crop = object_crop(sample, size, Window.around(sample.extreme_points.boxes[0], chance[:7]))
+    return replace(crop, jittered=jitter(crop.image, chance[7:]))
 
 
 def jitter(image: Tensor, chance: Sequence[float]) -> Tensor:

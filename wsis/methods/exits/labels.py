@@ -43,11 +43,10 @@ class Seeds(NamedTuple):
 
 
 class Retrieved(NamedTuple):
-    """Tokens of `Seeds.open` that the walk labels, disjoint, bool [B, n]; their `scores`; the crops that retrieved nothing."""
+    """Tokens of `Seeds.open` that the walk labels, disjoint, bool [B, n]; empty: bool [B], the crops that retrieved nothing."""
 
     foreground: Tensor
     background: Tensor
-    score: Tensor
     empty: Tensor
 
 
@@ -154,15 +153,13 @@ def select(score: Tensor, seeds: Seeds, cfg: WalkConfig) -> Retrieved:
             raise ConfigError(f"walk.{name}={tau}: a threshold is 0 or more; inf retrieves nothing")
     foreground = seeds.open & (score > cfg.tau_fg)
     background = seeds.open & (score < -cfg.tau_bg)
-    return Retrieved(foreground, background, score, ~(foreground | background).any(1))
+    return Retrieved(foreground, background, ~(foreground | background).any(1))
 
 
 @torch.no_grad()
-def token_targets(seeds: Seeds, retrieved: Retrieved | None) -> TokenTargets:
-    """Given and retrieved points as one target; given ones win. Without `retrieved` (None) all crops are empty."""
+def token_targets(seeds: Seeds, retrieved: Retrieved) -> TokenTargets:
+    """Given and retrieved points as one target; given ones win."""
     given = seeds.foreground | seeds.background
-    if retrieved is None:
-        return TokenTargets(seeds.foreground.float(), given, torch.ones_like(given[:, 0]))
     target = seeds.foreground | (retrieved.foreground & ~given)
     labeled = given | retrieved.foreground | retrieved.background
     return TokenTargets(target.float(), labeled, retrieved.empty)

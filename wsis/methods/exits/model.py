@@ -145,16 +145,12 @@ class Exits(nn.Module):
         return self.generator(jittered, clean)
 
 
-def build_generator(cfg: ExitsConfig) -> Generator:
-    """The generator with its pretrained encoder and a random decoder."""
-    return Generator(build_vit(cfg.generator.backbone, cfg.generator.weights, cfg.generator.stem))
-
-
 def build_extractor(cfg: ExitsConfig) -> Extractor:
     """The extractor with its pretrained encoder and a random head."""
     return Extractor(build_vit(cfg.extractor.backbone, cfg.extractor.weights), cfg.extractor.layer or "all")
 
 
 def build_teaching(cfg: ExitsConfig) -> SelfTeaching:
-    """The generator and its teacher, as they are trained."""
-    return SelfTeaching(build_generator(cfg), cfg.generator.ema)
+    """The generator, with its pretrained encoder and a random decoder, and its teacher, as they are trained."""
+    generator = cfg.generator
+    return SelfTeaching(Generator(build_vit(generator.backbone, generator.weights, generator.stem)), generator.ema)

@@ -72,7 +72,7 @@ def train_extractor(workspace: Workspace) -> Report:
 def set_thresholds(workspace: Workspace) -> Report:
     """Thresholds at which the published share of crops retrieves nothing. Report: both, and see `quality`."""
     cfg, walk = workspace.cfg, workspace.cfg.walk
-    extractor, scored = restored(workspace, "extractor").extractor, []
+    extractor, scored = verbs.load(cfg, workspace.folder, "extractor").to(workspace.device).extractor, []
     assert extractor is not None
     for crops in training_crops(workspace, walk.crops):
         scores, seeds = token_scores(extractor, workspace.batch(*crops), cfg)
@@ -83,11 +83,6 @@ def set_thresholds(workspace: Workspace) -> Report:
         write_json(workspace.path("thresholds.json"), taus)
     walk = changed(walk, **taus)
     return {**taus, **quality([(select(scores, seeds, walk), truth) for scores, seeds, truth in scored])}
-
-
-def restored(workspace: Workspace, stage: str) -> Exits:
-    """The network that an earlier stage trained, if the settings have one."""
-    return verbs.load(workspace.cfg, workspace.folder, stage).to(workspace.device)
 
 
 def with_thresholds(cfg: ExitsConfig, folder: Path) -> ExitsConfig:
@@ -126,7 +121,8 @@ def quality(retrieved: list[tuple[Retrieved, Tensor | None]]) -> dict[str, float
 
 def train_network(workspace: Workspace) -> Report:
     """The generator, supervised by retrieved tokens, tight boxes and its own smoothed masks."""
-    cfg, extractor = workspace.cfg, restored(workspace, "extractor").extractor
+    cfg = workspace.cfg
+    extractor = verbs.load(cfg, workspace.folder, "extractor").to(workspace.device).extractor
     if cfg.has_extractor:
         cfg = with_thresholds(cfg, workspace.folder)
     data, model = verbs.training_data(workspace.train, cfg), Exits(extractor, build_teaching(cfg), None)
@@ -157,14 +153,12 @@ def make_labels(workspace: Workspace) -> Report:
         if truth is None:
             raise ConfigError("final.masks=truth is the upper bound and needs data with true masks; use pseudo")
         return {"masks": write_masks(workspace, path, truth)["masks"]}
-    model, labels, boxes, empty = restored(workspace, "network"), [], [], 0
+    model, labels, boxes = verbs.load(cfg, workspace.folder, "network").to(workspace.device), [], []
     for start in range(0, len(dataset), IMAGES_AT_ONCE):
         batch = workspace.batch(*(dataset[i] for i in range(start, min(start + IMAGES_AT_ONCE, len(dataset)))))
-        for masks, box in zip(verbs.generated_masks(model, batch, cfg), verbs.filled_boxes(batch), strict=True):
-            empty += int((~masks.masks.flatten(1).any(1)).sum())
-            labels.append(verbs.without_empty(masks, box).to("cpu"))
-            boxes.append(box.to("cpu"))
-    report = write_masks(workspace, path, labels) | {"empty_masks": empty}
+        labels += [(masks.to("cpu"), int(empty.sum())) for masks, empty in verbs.label(model, batch, cfg)]
+        boxes += [filled.to("cpu") for filled in verbs.pseudo_labels(None, batch, cfg)]
+    report = write_masks(workspace, path, [masks for masks, _ in labels]) | {"empty_masks": sum(n for _, n in labels)}
     return report if truth is None else report | {f"box_{k}": v for k, v in iou_by_size(boxes, truth).items()}
 
 
@@ -178,7 +172,8 @@ def train_final(workspace: Workspace) -> Report:
 @first_process
 def evaluate(workspace: Workspace) -> Report:
     """COCO mask AP of the final model on the validation images, and its recall of the objects in pieces."""
-    pair = predictions(workspace, partial(verbs.predict, restored(workspace, "final"), cfg=workspace.cfg))
+    model = verbs.load(workspace.cfg, workspace.folder, "final").to(workspace.device)
+    pair = predictions(workspace, partial(verbs.predict, model, cfg=workspace.cfg))
     if pair is None:
         return {}
     predicted, truth = pair

@@ -5,6 +5,7 @@ crop --generator, supervised by these tokens and by itself--> pseudo mask --as i
 """
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from wsis.core.errors import ConfigError
 from wsis.core.types import Batch, Dataset, ExtremePoints, Instances, Sample, Trace
 from wsis.data.masks import box_pixels
 from wsis.methods.exits.config import ExitsConfig
-from wsis.methods.exits.crops import Crop, CropAugment, ObjectCrops, paste
+from wsis.methods.exits.crops import ObjectCrops, Window, object_crop, paste, random_crop
 from wsis.methods.exits.labels import TokenTargets, clicks, select, token_scores, token_targets
 from wsis.methods.exits.model import Exits, build_extractor, build_teaching
 from wsis.methods.exits.objective import objective
@@ -35,12 +36,12 @@ def mal(cfg: ExitsConfig) -> ExitsConfig:
 
 def build(cfg: ExitsConfig) -> Exits:
     """Those of the networks that the settings need, with their pretrained weights."""
-    final, segmenter = cfg.final, None
-    extractor = build_extractor(cfg).eval().requires_grad_(False) if cfg.has_extractor else None
-    network = build_teaching(cfg) if cfg.has_generator else None
-    if final.schedule.steps:
-        segmenter = build_segmenter(final.segmenter, cfg.classes, final.backbone, final.weights)
-    return Exits(extractor, network, segmenter)
+    final = cfg.final
+    return Exits(
+        build_extractor(cfg).eval().requires_grad_(False) if cfg.has_extractor else None,
+        build_teaching(cfg) if cfg.has_generator else None,
+        build_segmenter(final.segmenter, cfg.classes, final.backbone, final.weights) if final.schedule.steps else None,
+    )
 
 
 def restore(cfg: ExitsConfig, folder: Path) -> Exits:
@@ -65,8 +66,7 @@ def load(cfg: ExitsConfig, folder: Path, *stages: str) -> Exits:
 
 def training_data(dataset: Dataset, cfg: ExitsConfig) -> TrainingData:
     """Random crops of single objects."""
-    crops = ObjectCrops(dataset, cfg.size, training=True)
-    return TrainingData(dataset=crops, augment=CropAugment(cfg.size, training=True))
+    return TrainingData(dataset=ObjectCrops(dataset, cfg.size.min_area), augment=partial(random_crop, cfg.size.crop))
 
 
 @torch.no_grad()
@@ -94,42 +94,35 @@ def pseudo_labels(model: Exits | None, batch: Batch, cfg: ExitsConfig) -> list[I
     A score is the mean probability within the mask. Raises ConfigError if the run has no generator, ValueError if the batch
     has no extreme points.
     """
-    boxes = filled_boxes(batch)
-    if model is None:
-        return boxes
-    return [without_empty(*pair) for pair in zip(generated_masks(model, batch, cfg), boxes, strict=True)]
+    if model is not None:
+        return [masks for masks, _ in label(model, batch, cfg)]
+    images = _annotations(batch)
+    return [Instances.make(box_pixels(points.boxes, size), points.labels, ids=points.ids) for points, size in images]
 
 
 def explain(model: Exits | None, batch: Batch, cfg: ExitsConfig) -> Trace:
     """The filled boxes [K, 4], or the generator's probabilities in the crops [K, C, C], of all images."""
     if model is None:
         return Trace({"boxes": torch.cat([points.boxes for points, _ in _annotations(batch)])})
-    return Trace({"probability": _probability(model, _crops(batch, cfg), cfg)})
+    return Trace({"probability": _probability(model, batch, cfg)})
 
 
-def filled_boxes(batch: Batch) -> list[Instances]:
-    """The boxes of the clicks of each whole image, as masks."""
-    images = _annotations(batch)
-    return [Instances.make(box_pixels(points.boxes, size), points.labels, ids=points.ids) for points, size in images]
+def label(model: Exits, batch: Batch, cfg: ExitsConfig) -> list[tuple[Instances, Tensor]]:
+    """The masks of each image, see `pseudo_labels`, and bool [K], for which of them the generator left nothing.
 
-
-def generated_masks(model: Exits, batch: Batch, cfg: ExitsConfig) -> list[Instances]:
-    """The generator's masks of all objects of each whole image, some of which may be empty, with their scores."""
-    crops, instances, start = _crops(batch, cfg), [], 0
-    probability = _probability(model, crops, cfg)
+    These become their boxes, since the final model would lose an object without a mask.
+    """
+    probability, images, start = _probability(model, batch, cfg), [], 0
     inside = probability > cfg.mask.threshold
     scores = (probability * inside).flatten(1).sum(1) / inside.flatten(1).sum(1).clamp(min=1)
     for points, size in _annotations(batch):
         rows = slice(start, start := start + len(points))
-        masks = paste(probability[rows], [c.window for c in crops[rows]], points.boxes, size, cfg.mask.threshold)
-        instances.append(Instances.make(masks, points.labels, scores=scores[rows], ids=points.ids))
-    return instances
-
-
-def without_empty(masks: Instances, boxes: Instances) -> Instances:
-    """The masks of one image; in place of an empty one its filled box, since the final model would lose its object."""
-    empty = ~masks.masks.flatten(1).any(1)
-    return replace(masks, masks=torch.where(empty[:, None, None], boxes.masks, masks.masks))
+        windows = [Window.around(box) for box in points.boxes]
+        masks = paste(probability[rows], windows, points.boxes, size, cfg.mask.threshold)
+        empty = ~masks.flatten(1).any(1)
+        masks[empty] = box_pixels(points.boxes[empty], size)
+        images.append((Instances.make(masks, points.labels, scores=scores[rows], ids=points.ids), empty))
+    return images
 
 
 def _annotations(batch: Batch) -> list[tuple[ExtremePoints, tuple[int, int]]]:
@@ -140,22 +133,17 @@ def _annotations(batch: Batch) -> list[tuple[ExtremePoints, tuple[int, int]]]:
     return list(zip(batch.extreme_points, sizes, strict=True))
 
 
-def _crops(batch: Batch, cfg: ExitsConfig) -> list[Crop]:
-    augment, crops = CropAugment(cfg.size, training=False), []
+@torch.no_grad()
+def _probability(model: Exits, batch: Batch, cfg: ExitsConfig) -> Tensor:
+    """The generator's probabilities in the crops of all objects, float32 [K, C, C], where its weights are."""
+    crops, side, mask = [], cfg.size.crop, cfg.mask
     for image, (points, (height, width)) in zip(batch.images, _annotations(batch), strict=True):
         # The images were 8 bits and are so again without loss: crops are resized in whole levels, as in training.
-        sample = Sample(image=(image[:, :height, :width] * 255).round().to(torch.uint8), image_id=0)
-        crops += [augment(replace(sample, extreme_points=points[i : i + 1]), 0) for i in range(len(points))]
-    return crops
-
-
-@torch.no_grad()
-def _probability(model: Exits, crops: list[Crop], cfg: ExitsConfig) -> Tensor:
-    """The generator's probabilities in crops, float32 [K, C, C], where its weights are."""
-    side, mask = cfg.size.crop, cfg.mask
+        whole = Sample(image=(image[:, :height, :width] * 255).round().to(torch.uint8), image_id=0)
+        crops += [object_crop(replace(whole, extreme_points=points[i : i + 1]), side).image for i in range(len(points))]
     parts = [next(model.generator.parameters()).new_zeros(0, side, side)]
     for start in range(0, len(crops), CROPS_AT_ONCE):
-        images = torch.stack([crop.image for crop in crops[start : start + CROPS_AT_ONCE]]).float().div_(255)
+        images = torch.stack(crops[start : start + CROPS_AT_ONCE]).float().div_(255)
         parts.append(model.generator.probability(images, mask.source, mask.flip))
     return torch.cat(parts)
 
