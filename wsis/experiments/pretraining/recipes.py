@@ -21,15 +21,14 @@ from torch import Tensor, nn
 
 from wsis.core.errors import ConfigError
 from wsis.core.files import write_json
-from wsis.core.types import Batch, Dataset, Sample
+from wsis.core.types import Dataset, Sample
 from wsis.data.images import ImageFolder
 from wsis.data.transforms import Augment, ShortSide, collate, resize, short_side
 from wsis.data.world import World, WorldConfig
 from wsis.data.wrappers import Cached, Mapped
 from wsis.experiments.pretraining import vit
-from wsis.experiments.pretraining.vit import MaskedAutoencoder, SelfDistillation, TagClassifier, mean_token
+from wsis.experiments.pretraining.vit import MaskedAutoencoder, SelfDistillation, TagClassifier, mean_token, one_tag
 from wsis.methods.attentionshift import pretrain as points
-from wsis.models.convnets import Pyramid
 from wsis.models.pyramids import build_pyramid
 from wsis.models.vit import build_vit
 from wsis.models.weights import load_weights, save_weights, sha256, shipped
@@ -46,33 +45,29 @@ PYRAMIDS = ("vgg_tiny", "hrnet_tiny", "resnet_tiny")
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What one network is trained on and how.
+    """What one network is trained on and how."""
 
-    source: words for the card. learner: number of classes -> a network that maps a batch to its loss terms.
-    shipped: the part of it to save. quality: figures for the card, if any, on scenes of `val`. counts: of the scenes to train
-    on and to measure on. annotate: adds the weak labels. unlabeled: images without labels may replace the scenes. clicked:
-    clicked images have to.
-    """
-
-    source: str
-    learner: Callable[[int], Any]
-    shipped: Callable[[Any], nn.Module]
+    source: str  # words for the card
+    learner: Callable[[int], Any]  # number of classes -> a network that maps a batch to its loss terms
+    shipped: Callable[[Any], nn.Module]  # the part of it to save
     scenes: WorldConfig = vit.SCENES
-    quality: Callable[[Any, Dataset], dict[str, float]] | None = None
+    quality: Callable[[Any, Dataset], dict[str, float]] = (
+        lambda model, val: {}
+    )  # figures for the card, on scenes of `val`
     val: WorldConfig = vit.SCENES  # the cards of all transformers compare
-    counts: tuple[int, int] = (6000, 200)
+    counts: tuple[int, int] = (6000, 200)  # of the scenes to train on and to measure on
     augment: Augment | ShortSide = vit.AUGMENT
     schedule: Schedule = vit.SCHEDULE
-    annotate: Callable[[Sample], Sample] = lambda sample: sample
-    unlabeled: bool = False
-    clicked: bool = False
+    annotate: Callable[[Sample], Sample] = lambda sample: sample  # adds the weak labels
+    unlabeled: bool = False  # images without labels may replace the scenes
+    clicked: bool = False  # clicked images have to
 
 
 def pyramid_learner(name: str, classes: int) -> TagClassifier:
-    """Spatial means of the backbone's last feature, or of all branches of an HRNet, and a linear layer."""
+    """Classify by the spatial means of the backbone's last feature, or of all branches of an HRNet."""
     backbone, levels = build_pyramid(name, "random"), slice(1 if name.startswith("hrnet") else -1, None)
 
-    def pool(backbone: Pyramid, images: Tensor) -> Tensor:
+    def pool(images: Tensor) -> Tensor:
         return torch.cat([feature.mean((2, 3)) for feature in backbone(images)[levels]], dim=1)
 
     return TagClassifier(backbone, pool, sum(backbone.channels[levels]), classes)
@@ -80,13 +75,11 @@ def pyramid_learner(name: str, classes: int) -> TagClassifier:
 
 @torch.no_grad()
 def accuracy(model: TagClassifier, val: Dataset) -> dict[str, float]:
-    """How often the one object of a scene gets its class."""
-    device = next(model.parameters()).device
-    correct = []
+    """Measure how often the one object of a scene gets its class."""
+    device, correct = next(model.parameters()).device, []
     for k in range(0, len(val), 50):
-        batch = collate([val[i] for i in range(k, min(k + 50, len(val)))])
-        assert batch.tags is not None
-        correct.append(model.logits(batch.images.to(device)).argmax(1).cpu() == batch.tags.float().argmax(1))
+        batch = collate([val[i] for i in range(k, min(k + 50, len(val)))]).to(device)
+        correct.append(model.logits(batch.images).argmax(1) == one_tag(batch))
     return {"accuracy": round(torch.cat(correct).float().mean().item(), 4)}
 
 
@@ -127,7 +120,9 @@ RECIPES = {
     "vit_tiny_mae": MAE,
     "vit_tiny_supervised": Recipe(
         source="one object; image tags only",
-        learner=lambda classes: TagClassifier(t := build_vit("vit_tiny", "random"), mean_token, t.width, classes),
+        learner=lambda classes: TagClassifier(
+            t := build_vit("vit_tiny", "random"), partial(mean_token, t), t.width, classes
+        ),
         shipped=lambda model: model.backbone.backbone,
         quality=lambda model, val: vit.quality(model.backbone, val),
         scenes=vit.ONE_OBJECT,
@@ -173,25 +168,20 @@ def pretrain(
     """
     began, plan = time.perf_counter(), recipe(name)
     schedule = replace(plan.schedule, steps=steps or plan.schedule.steps)
-    make_data = _clicked_images if plan.clicked else _scenes if images is None else _unlabeled_images
-    dataset, val, words = make_data(name, plan, scenes or plan.counts[0], images)
+    dataset, words = _data(name, plan, scenes or plan.counts[0], images)
     options = LoopOptions(accelerator=make_accelerator("auto"), seed=SEED, folder=out / f".{name}", resume=True)
     torch.manual_seed(SEED)
     model = plan.learner(len(dataset.classes))
     if images is not None and plan.unlabeled:
         load_weights(plan.shipped(model), shipped(name))
-
-    def loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
-        return network(batch)
-
-    data = TrainingData(dataset=dataset, augment=plan.augment)
-    model = train(name, model, loss, data, schedule, options, f"{name} {schedule} {words}")
+    data, key = TrainingData(dataset=dataset, augment=plan.augment), f"{name} {schedule} {words}"
+    model = train(name, model, lambda network, batch, step: network(batch), data, schedule, options, key)
     path = out / f"{name}.safetensors"
     save_weights(path, plan.shipped(model), half=True)
     card = {
         "command": f"python -m wsis pretrain {name}" + ("" if images is None else f" --images {images.name}"),
         "trained_on": words,
-        **(plan.quality(model, val) if plan.quality else {}),
+        **plan.quality(model, Cached(World("val", plan.counts[1], seed=SEED, config=plan.val))),
         "classes": len(dataset.classes),
         "seed": SEED,
         "steps": schedule.steps,
@@ -205,30 +195,19 @@ def pretrain(
     return card
 
 
-Split = tuple[Dataset, Dataset, str]
-"""What to learn from, what the card is measured on, and words for the first."""
-
-
-def _scenes(name: str, plan: Recipe, count: int, images: Path | None) -> Split:
-    scenes = World("train", count, seed=SEED, config=plan.scenes)
-    val = Cached(World("val", plan.counts[1], seed=SEED, config=plan.val))
-    return Cached(Mapped(scenes, plan.annotate)), val, f"{count} scenes of the embedded world with {plan.source}"
-
-
-def _unlabeled_images(name: str, plan: Recipe, count: int, images: Path | None) -> Split:
-    """The images of a folder at about the size of the scenes."""
-    assert images is not None
+def _data(name: str, plan: Recipe, count: int, images: Path | None) -> tuple[Dataset, str]:
+    """What to learn from, and words for it."""
+    if images is None:
+        if plan.clicked:
+            raise ConfigError(f"{name} learns from your images: name a folder in COCO format with --images")
+        scenes = Mapped(World("train", count, seed=SEED, config=plan.scenes), plan.annotate)
+        return Cached(scenes), f"{count} scenes of the embedded world with {plan.source}"
+    if plan.clicked:
+        opened = open_data(str(images), "tiny", clicks="box_center", drop_invalid=True)
+        return opened.train, f"{len(opened.train)} images of {opened.name}; {plan.source}"
     if not plan.unlabeled:
         able = " and ".join(other for other, recipe in RECIPES.items() if recipe.unlabeled)
         raise ConfigError(f"{name} learns from labels; only {able} learn from images alone")
-    _, val, _ = _scenes(name, plan, 0, None)
+    # About the size of the scenes.
     dataset = Cached(Mapped(ImageFolder(images), lambda s: resize(s, short_side(s.size, vit.SIZE, 2 * vit.SIZE))))
-    return dataset, val, f"the scenes, then {len(dataset)} images without labels"
-
-
-def _clicked_images(name: str, plan: Recipe, count: int, images: Path | None) -> Split:
-    """The clicked images of a folder in COCO format."""
-    if images is None:
-        raise ConfigError(f"{name} learns from your images: name a folder in COCO format with --images")
-    opened = open_data(str(images), "tiny", clicks="box_center", drop_invalid=True)
-    return opened.train, opened.train, f"{len(opened.train)} images of {opened.name}; {plan.source}"
+    return dataset, f"the scenes, then {len(dataset)} images without labels"

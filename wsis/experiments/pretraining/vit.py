@@ -6,7 +6,6 @@ also sees their tags, and therefore one object at a time.
 
 import copy
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -91,19 +90,22 @@ def masked_error(painted: Tensor, target: Tensor, hidden: Tensor) -> Tensor:
 
 
 class TagClassifier(nn.Module):
-    """A backbone and a linear layer that name the one object of an image. pool: (backbone, images) -> features [B, width]."""
+    """A linear layer that names the one object of an image. pool: images -> features [B, width], with `backbone`."""
 
-    def __init__(self, backbone: nn.Module, pool: Callable[[Any, Tensor], Tensor], width: int, classes: int) -> None:
+    def __init__(self, backbone: nn.Module, pool: Callable[[Tensor], Tensor], width: int, classes: int) -> None:
         super().__init__()
         self.backbone, self.pool, self.head = backbone, pool, nn.Linear(width, classes)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        assert batch.tags is not None
-        logits, label = self.logits(batch.images).float(), batch.tags.float().argmax(1)
-        return {"total": cross_entropy(logits, label, label_smoothing=0.1)}
+        return {"total": cross_entropy(self.logits(batch.images).float(), one_tag(batch), label_smoothing=0.1)}
 
     def logits(self, images: Tensor) -> Tensor:
-        return self.head(self.pool(self.backbone, images))
+        return self.head(self.pool(images))
+
+
+def one_tag(batch: Batch) -> Tensor:
+    assert batch.tags is not None
+    return batch.tags.float().argmax(1)
 
 
 def mean_token(vit: ViT, images: Tensor) -> Tensor:
@@ -121,18 +123,15 @@ class PrototypeScorer(nn.Module):
         self.project = nn.Sequential(nn.Linear(vit.width, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, BOTTLENECK))
         self.prototypes = nn.Parameter(torch.randn(PROTOTYPES, BOTTLENECK))
 
-    def forward(self, views: Tensor, rate: float) -> Tensor:
-        """The cosines from a random share `rate` of the patches."""
+    def forward(self, views: Tensor, rate: float) -> Tensor:  # from a random share `rate` of the patches
         visible, _ = random_split(views, self.vit.patch, rate)
         token = self.project(tokens(self.vit, views, visible)[:, 0])
         return (normalize(token, dim=-1) @ normalize(self.prototypes, dim=-1).T).float()
 
 
 class SelfDistillation(nn.Module):
-    """A student, from half the patches, predicts its moving average's scores for another view of the image.
-
-    Centering keeps one prototype from winning everywhere; the teacher's low temperature keeps the scores from becoming
-    uniform.
+    """A student, from half the patches, predicts its moving average's scores for another view of the image. Centering keeps
+    one prototype from winning everywhere; the teacher's low temperature keeps the scores from becoming uniform.
     """
 
     center: Tensor
@@ -195,8 +194,8 @@ def random_view(images: Tensor) -> Tensor:
 def quality(vit: ViT, val: Dataset) -> dict[str, float]:
     """What attention and tokens know about the objects of the scenes `val`.
 
-    pair_auc: AUC of the attention of `LAYER` for "the other patch is of the same object", over the patches of objects, mean
-    over scenes. token_accuracy: of a linear probe of the last layer's object tokens, fitted on every other scene.
+    pair_auc: AUC of the attention of `LAYER` for "the other patch is of the same object", mean over scenes.
+    token_accuracy: of a linear probe of the last layer's object tokens, fitted on every other scene.
     """
     device = next(vit.parameters()).device
     aucs, features, labels = [], [], []
