@@ -27,20 +27,16 @@ from wsis.data.write import places
 
 # The embedded world in the manner of ADE20K: one list by name, kinds of ground as one class, some pixels without any
 MERGED = {"sand": "ground", "rock": "ground"}
-UNLABELLED = "brick"
+UNLABELED = "brick"
 
 
 class SemanticFolder:
     """One split of a semantic data set; labels are 0..C-1 in the order of the category ids, images in that of names.
 
-    Args:
-        tags: a COCO JSON with `tags` (category ids) of every image. Without it tags are those of the label PNGs, which
-            then must show the novel classes too. Where tags are given, novel pixels may be 0; train with the tags of
-            images then, as crops cannot tell theirs.
-
-    Raises:
-        DataError: there are no images, a label PNG is missing, or category ids or names are wrong or occur twice; on
-            reading: files are unreadable, sizes differ, values are no category.
+    tags: a COCO JSON with `tags` (category ids) of every image. Without it tags are those of the label PNGs, which then must
+    show the novel classes too. Where tags are given, novel pixels may be 0; train with the tags of images then, as crops
+    cannot tell theirs. Raises DataError if there are no images, a label PNG is missing, or category ids or names are wrong or
+    occur twice; on reading, if files are unreadable, sizes differ, or a value is no category.
     """
 
     def __init__(self, folder: Path | str, split: str = "train", tags: Path | str | None = None) -> None:
@@ -50,8 +46,7 @@ class SemanticFolder:
         values = {c: label for label, c in enumerate(self.category_ids, 1)}
         self._values = value_table(values | {BACKGROUND: IGNORE, IGNORE: IGNORE})
         self.map_paths = [maps / f"{stem}.png" for stem in self.images.stems()]
-        lacking = [path for path in self.map_paths if not path.is_file()]
-        if lacking:
+        if lacking := [path for path in self.map_paths if not path.is_file()]:
             more = f" and {len(lacking) - 1} others do" if len(lacking) > 1 else " does"
             raise DataError(f"{lacking[0]}{more} not exist; every image needs its label PNG")
         self._tags = None if tags is None else self._stored_tags(Path(tags))
@@ -61,9 +56,9 @@ class SemanticFolder:
 
     def __getitem__(self, index: int) -> Sample:
         sample = self.images[index]
-        true_semantic = self._class_map(index, sample.size)
-        tags = tags_from_map(true_semantic, len(self.classes)) if self._tags is None else self._tags[index]
-        return replace(sample, true_semantic=true_semantic, tags=tags)
+        class_map = self._class_map(index, sample.size)
+        tags = tags_from_map(class_map, len(self.classes)) if self._tags is None else self._tags[index]
+        return replace(sample, true_semantic=class_map, tags=tags)
 
     def tags(self, index: int) -> Tensor:
         """Return the tags of one image, bool [C], without reading the image."""
@@ -77,29 +72,27 @@ class SemanticFolder:
         coco, _ = read_coco(path)
         if {c["id"] for c in coco["categories"]} - {BACKGROUND} != set(self.category_ids):
             raise DataError(f"{path} has other categories than semantic/categories.json; tag all classes")
-        label = {c: i for i, c in enumerate(self.category_ids)}
         by_stem = {Path(file_name(i)).stem: i["tags"] for i in coco["images"] if "tags" in i}
-        tags = torch.zeros(len(self), len(self.classes), dtype=torch.bool)
-        for row, image in zip(tags, self.images.paths, strict=True):
-            if image.stem not in by_stem:
-                raise DataError(f"{path} has no tags of {image.name}; give every image some, or []")
-            row[[label[c] for c in by_stem[image.stem] if c in label]] = True
-        return tags
+        if untagged := [p.name for p in self.images.paths if p.stem not in by_stem]:
+            raise DataError(f"{path} has no tags of {untagged[0]}; give every image some, or []")
+        return torch.tensor([[c in by_stem[p.stem] for c in self.category_ids] for p in self.images.paths])
 
 
 class SemanticWorld:
     """The embedded world with a class for every pixel that has one; samples carry no instances.
 
     layout: "coco" has objects and then stuff, and no pixel without a class; "ade" is in the order of names, with kinds of
-    stuff merged (`MERGED`) and one without a class (`UNLABELLED`).
+    stuff merged (`MERGED`) and one without a class (`UNLABELED`).
     """
 
     def __init__(self, world: World, layout: Literal["coco", "ade"] = "coco") -> None:
         self.world, names = world, (*world.classes, *STUFF)
-        merged = {n: MERGED.get(n, n) for n in names if n != UNLABELLED} if layout == "ade" else {n: n for n in names}
-        self.classes = tuple(sorted(set(merged.values())) if layout == "ade" else names)
+        self.classes = names
+        if layout == "ade":
+            names = tuple(MERGED.get(name, name) for name in names)
+            self.classes = tuple(sorted({*names} - {UNLABELED}))
         self.category_ids = tuple(range(1, len(self.classes) + 1))
-        values = [self.classes.index(merged[n]) + 1 if n in merged else IGNORE for n in names]
+        values = [self.classes.index(name) + 1 if name in self.classes else IGNORE for name in names]
         self._value = torch.tensor([IGNORE, *values], dtype=torch.uint8)
 
     def __len__(self) -> int:
@@ -113,16 +106,15 @@ class SemanticWorld:
 
 
 def read_categories(path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Read names and ids of a categories.json by ascending id, without entry 0, "unlabelled"; raises DataError if it is
-    not a list of {"id", "name"}, has no class, ids beyond 254, or an id or a name twice.
+    """Read names and ids of a categories.json by ascending id, without entry 0, "unlabeled"; raises DataError if it is not a
+    list of {"id", "name"}, has no class, ids beyond 254, or an id or a name twice.
     """
     try:
         pairs = sorted((int(c["id"]), str(c["name"])) for c in read_json(path) if c["id"] != BACKGROUND)
     except (TypeError, KeyError, ValueError):
         raise DataError(f'{path} is not a list of {{"id": 1, "name": "person"}}; write it so') from None
     ids, names = tuple(i for i, _ in pairs), tuple(name for _, name in pairs)
-    wrong = [f"id {i}" for i in ids if not 0 < i < IGNORE] if ids else ["no class"]
-    if wrong:
+    if wrong := [f"id {i}" for i in ids if not 0 < i < IGNORE] if ids else ["no class"]:
         raise DataError(f"{path} has {wrong[0]}; give each class an id from 1 to 254, as its pixels have")
     if twice := [v for column in (ids, names) for v in column if column.count(v) > 1]:
         raise DataError(f"{path} has {twice[0]!r} twice; ids and names are of one class each")
@@ -132,17 +124,15 @@ def read_categories(path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
 def write_semantic(dataset: Dataset, folder: Path | str, split: str) -> None:
     """Write any data set with true class maps as one split that `SemanticFolder` and `CocoFolder` read, whole or not.
 
-    Raises:
-        DataError: the split is there already, or the folder has other classes.
-        DiskSpaceError: the disk is full.
+    Raises DataError if the split is there already or the folder has other classes, and DiskSpaceError on a full disk.
     """
     write_categories(Path(folder) / "semantic" / "categories.json", dataset.classes, dataset.category_ids)
     write_dataset(dataset, folder, split)
 
 
 def write_categories(path: Path, classes: Sequence[str], ids: Sequence[int]) -> None:
-    """Write a categories.json, or find the same there; a DataError says if it has other classes."""
-    if path.exists() and read_categories(path) != (tuple(classes), tuple(ids)):
-        raise DataError(f"{path} has other classes; choose another folder")
+    """Write a categories.json, or accept the same there; a DataError says if it has other classes."""
     if not path.exists():
         write_json(path, categories(classes, ids), indent=1)
+    elif read_categories(path) != (tuple(classes), tuple(ids)):
+        raise DataError(f"{path} has other classes; choose another folder")

@@ -13,25 +13,25 @@ from wsis.core.types import IGNORE
 class MeanIoU:
     """Mean IoU of class maps of 0..num_classes-1 (0 = background), accumulated image by image.
 
-    Pixels whose truth is `ignore` do not count; where only the prediction is `ignore`, the true class is missed.
+    Pixels whose truth is 255 do not count; where only the prediction is 255, the true class is missed.
     """
 
-    def __init__(self, num_classes: int, ignore: int = IGNORE) -> None:
-        self.num_classes, self.ignore = num_classes, ignore
+    def __init__(self, num_classes: int) -> None:
+        self.num_classes = num_classes
         self.confusion = torch.zeros(num_classes, num_classes + 1, dtype=torch.long)  # true, predicted or none
 
     def update(self, predicted: Tensor, true: Tensor) -> None:
         """Add integer class maps of one image or a batch; raises DataError if shapes differ or a value is no class."""
-        sizes = tuple(predicted.shape), tuple(true.shape)
-        if sizes[0] != sizes[1]:
+        if predicted.shape != true.shape:
+            sizes = tuple(predicted.shape), tuple(true.shape)
             raise DataError(f"class maps differ in size: predicted {sizes[0]}, true {sizes[1]}")
-        n, counts = self.num_classes, true != self.ignore
+        n, counts = self.num_classes, true != IGNORE
         p, t = predicted[counts].long(), true[counts].long()
         for name, values in (("predicted", p), ("true", t)):
-            wrong = values[((values < 0) | (values >= n)) & (values != self.ignore)]
+            wrong = values[((values < 0) | (values >= n)) & (values != IGNORE)]
             if len(wrong):
-                raise DataError(f"{name} class map holds {int(wrong[0])}; classes are 0..{n - 1}, ignore {self.ignore}")
-        p = torch.where(p == self.ignore, n, p)
+                raise DataError(f"{name} class map holds {int(wrong[0])}; classes are 0..{n - 1}, ignore {IGNORE}")
+        p = torch.where(p == IGNORE, n, p)
         self.confusion += torch.bincount(t * (n + 1) + p, minlength=n * (n + 1)).view(n, n + 1).cpu()
 
     def result(self) -> dict[str, Any]:
@@ -50,38 +50,32 @@ class MeanIoU:
 def grouped_iou(metric: MeanIoU, novel: Sequence[int]) -> dict[str, Any]:
     """Base and novel classes apart, from a `MeanIoU(C + 1)` (SimFormer's evaluator); true 0 and 255 do not count.
 
-    A prediction of 0 or 255 is a miss. novel: labels 0..C-1. Returns "base_mIoU" and "novel_mIoU", over the classes that
-    occur in the truth; "mIoU", where a class that is only predicted counts as 0; "harmonic_mIoU" of base and novel (ours,
-    the paper has none); "base_accuracy" and "novel_accuracy", means of the recall of pixels; "IoU": float64 [C]. Fractions
-    in [0, 1], nan where there is nothing to measure.
+    A prediction of 0 or 255 is a miss. novel: labels 0..C-1. Returns "base_mIoU" and "novel_mIoU" over the classes that occur
+    in the truth; "mIoU", where a class that is only predicted counts as 0; "harmonic_mIoU" (ours); "base_accuracy" and
+    "novel_accuracy", means of the recall of pixels; "IoU": float64 [C]. Fractions, nan where there is nothing to measure.
     """
     rows = metric.confusion[1:].double()
     common, true, predicted = rows[:, 1:-1].diagonal(), rows.sum(1), rows[:, 1:-1].sum(0)
     iou, accuracy = common / (true + predicted - common), common / true
-    overall = iou.nanmean()
+    overall, in_novel = iou.nanmean(), is_novel(torch.arange(1, len(iou) + 1), novel)
     iou[true == 0] = torch.nan
-    groups = torch.zeros(2, len(iou), dtype=torch.bool)
-    groups[1, list(novel)] = True
-    groups[0] = ~groups[1]
-    base, new = (iou[group].nanmean() for group in groups)
+    base, new = iou[~in_novel].nanmean(), iou[in_novel].nanmean()
     harmonic = 2 * base * new / (base + new) if base + new != 0 else base + new
     figures = {"mIoU": overall, "base_mIoU": base, "novel_mIoU": new, "harmonic_mIoU": harmonic}
-    figures |= {f"{n}_accuracy": accuracy[g].nanmean() for n, g in zip(("base", "novel"), groups, strict=True)}
+    figures |= {"base_accuracy": accuracy[~in_novel].nanmean(), "novel_accuracy": accuracy[in_novel].nanmean()}
     return {name: float(value) for name, value in figures.items()} | {"IoU": iou}
 
 
 def is_novel(class_map: Tensor, novel: Sequence[int]) -> Tensor:
     """Which pixels are of a novel class: integers of any shape, 1..C and 0 or 255 -> bool. novel: labels 0..C-1."""
-    labels = torch.tensor(novel, dtype=torch.long, device=class_map.device)
-    return torch.isin(class_map.long() - 1, labels)
+    return torch.isin(class_map.long() - 1, torch.tensor(novel, dtype=torch.long, device=class_map.device))
 
 
 def pair_counts(predicted_same: Tensor, class_map: Tensor, novel: Sequence[int]) -> Tensor:
-    """Confusion counts of same-class predictions for pairs of pixels.
+    """Confusion counts of same-class predictions, bool [J, J], for pairs of pixels: two base ones, and two novel ones.
 
-    Long [2, 2, 2]: base or novel, two classes or one, wrong or right; those of several images add up. predicted_same: bool
-    [J, J]. class_map: integers [J] at these pixels, 1..C, or 0 or 255 for no class. Pairs of a base and a novel pixel are
-    left out, and those with a pixel of no class.
+    class_map: integers [J] at these pixels, 1..C, or 0 or 255 for no class; pairs with such a pixel do not count. Long
+    [2, 2, 2]: base or novel, two classes or one, wrong or right; those of several images add up.
     """
     same, group = class_map[:, None] == class_map, is_novel(class_map, novel).long()
     known = (class_map > 0) & (class_map != IGNORE)
