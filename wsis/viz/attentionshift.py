@@ -17,34 +17,21 @@ from torch import Tensor
 from torch.nn.functional import interpolate, normalize, pad
 
 from wsis.core.types import Instances, Points
+from wsis.viz import style
 from wsis.viz.offsets import draw_heat
 from wsis.viz.overlay import draw_boxes, draw_instances, draw_points, outline_box, zoom
 from wsis.viz.scrub import scrub
-from wsis.viz.style import (
-    BLUE,
-    CLASS_COLORS,
-    GREEN,
-    VERMILION,
-    Panel,
-    class_colors,
-    draw,
-    frame,
-    headline,
-    show,
-    styled,
-    to_numpy,
-    to_rgb,
-)
+from wsis.viz.style import Base, Panel, class_colors, draw, panel, show, styled, to_numpy, to_rgb
 
 if TYPE_CHECKING:
     from IPython.display import HTML
 
 DEAD = -2  # below all cosines
-STATISTICS = {
-    "foreground_background": "object and background",
-    "inter_class": "objects of different classes",
-    "intra_class": "objects of one class",
-}
+CHOSEN, OTHER = (
+    torch.tensor([style.CLASS_COLORS.index(c)]) for c in (style.VERMILION, style.BLUE)
+)  # classes of that color
+TITLES = "object and background", "objects of different classes", "objects of one class"
+STATISTICS = dict(zip(("foreground_background", "inter_class", "intra_class"), TITLES, strict=True))
 
 
 def rollout_figure(
@@ -55,25 +42,25 @@ def rollout_figure(
     maps: [K, h, w], the k-th of the last k + 1 layers. boxes: [K, 4]. chosen: the candidate that was taken, vermilion and
     shown first. point: [2], the click. threshold: of the map's range in [0, 1], drawn as a line: what the box is made of.
     """
-    frames, names = [], []
-    clicked = _thin(_clicked(image, point), boxes)
+    frames, clicked = {}, _thin(_clicked(image, point), boxes)
     for k, heat in enumerate(_enlarged(maps, image)):
-        color = torch.tensor([CLASS_COLORS.index(VERMILION if k == chosen else BLUE)])
+        box = draw_boxes(clicked, boxes[[k]], CHOSEN if k == chosen else OTHER)
         attention = _clicked(_heat(image, heat, cut=threshold), point)
-        frames.append(show({"attention": attention, "box": draw_boxes(clicked, boxes[[k]], color)}, size=3.4))
-        names.append(_layers(k) + ", chosen" * (k == chosen))
-    return scrub(frames, names, "rollout", start=chosen)
+        frames[_layers(k) + ", chosen" * (k == chosen)] = show({"attention": attention, "box": box}, size=3.4)
+    return scrub(list(frames.values()), list(frames), "rollout", start=chosen)
 
 
 def shift_figure(image: Tensor, features: Tensor, history: Tensor, box: Tensor) -> "HTML":
     """A slider over the iterations of the key-point shift, in the image (left) and among the features of the box (right).
 
-    features: [D, h, w]. history: [iterations + 1, m, D], the prototypes, seeds first; zero ones are dead. box: [4]. Each
-    patch of the box has the color of the most similar prototype, the more opaque the more similar, and a ring marks the
-    best patch of each prototype. On the right are unit vectors along the two directions in which they vary most.
+    features: [D, h, w]. history: [iterations + 1, m, D], the prototypes, seeds first; zero ones are dead. box: [4]. Patches
+    that the box touches have the color of the most similar prototype, as in `draw_parts`. On the right are unit vectors along
+    the two directions in which they vary most.
     """
     height, width = features.shape[1:]
-    inside = _touched(box, height, width, to_rgb(image).shape[0] / height)
+    x0, y0, x1, y1 = (box / (to_rgb(image).shape[0] / height)).tolist()
+    rows, columns = torch.arange(height), torch.arange(width)
+    inside = (((rows + 1 > y0) & (rows < y1))[:, None] & (columns + 1 > x0) & (columns < x1)).flatten()
     unit = normalize(features.detach().cpu().float().flatten(1).mT, dim=1)
     prototypes = normalize(history.detach().cpu().float(), dim=2)
     alive = prototypes.any(2)
@@ -91,7 +78,7 @@ def shift_figure(image: Tensor, features: Tensor, history: Tensor, box: Tensor) 
             right.margins(0.05)
             right.set_xlabel(f"first direction, {shares[0]:.0%} of the variance")
             right.set_ylabel(f"second direction, {shares[1]:.0%}")
-            frames.append(headline(figure, ""))
+            frames.append(style.headline(figure, ""))
     return scrub(frames, [str(t) for t in range(len(prototypes))], "iteration")
 
 
@@ -102,16 +89,17 @@ def parts_panels(image: Tensor, maps: Mapping[int, Tensor], key_points: Tensor, 
     key_points: [P, 2], by falling area of their parts. box: [4], of the object.
     """
     least = min(float(to_numpy(parts).max(0).min()) for parts in maps.values())
-
-    def numbered(axes: Axes) -> None:
-        draw(axes, image)
-        for number, (x, y) in enumerate(key_points.tolist(), start=1):
-            axes.scatter(x, y, s=95, c=GREEN, edgecolor="white", linewidth=1.2)
-            axes.text(x, y, str(number), color="white", fontsize=8, ha="center", va="center_baseline")
-
     panels = {f"iteration {t}": draw_parts(image, parts, least=least) for t, parts in maps.items()}
-    panels = {"image": lambda axes: draw(axes, image)} | panels | {"key-points": numbered}
-    return {name: _around(image, panel, box) for name, panel in panels.items()}
+    panels = {"image": image} | panels | {"key-points": _numbered(image, key_points)}
+    return {name: _around(image, drawing, box) for name, drawing in panels.items()}
+
+
+@panel
+def _numbered(axes: Axes, image: Tensor, points: Tensor) -> None:
+    draw(axes, image)
+    for number, (x, y) in enumerate(points.tolist(), start=1):
+        axes.scatter(x, y, s=95, c=style.GREEN, edgecolor="white", linewidth=1.2)
+        axes.text(x, y, str(number), color="white", fontsize=8, ha="center", va="center_baseline")
 
 
 def stages_panels(
@@ -126,30 +114,26 @@ def stages_panels(
     for k, heat in enumerate(_enlarged(maps, image)):
         panels[_layers(k)] = _heat(image, heat, bar=False, framed=k == chosen)
     panels["refined"] = _heat(image, refined, bar=False)
-    for name, mask in (("pseudo mask", pseudo), ("predicted", predicted)):
-        panels[name] = draw_instances(image, Instances.make(mask[None], torch.zeros(1)))
-    return panels
+    masks = {"pseudo mask": pseudo, "predicted": predicted}
+    return panels | {n: draw_instances(image, Instances.make(m[None], torch.zeros(1))) for n, m in masks.items()}
 
 
-def draw_parts(image: Tensor, maps: Tensor, *, least: float = 0.0) -> Panel:
+@panel
+def draw_parts(axes: Axes, image: Tensor, maps: Tensor, *, least: float = 0.0) -> None:
     """Each patch in the color of the most similar part, over the image in gray, and a ring on the best patch of each part.
 
     maps: cosines [m, h, w]. least: the cosine at which colors are clear; they are most opaque at 1.
     """
-
-    def panel(axes: Axes) -> None:
-        draw(axes, image, gray=True)
-        values, size = to_numpy(maps).astype(np.float64), np.array(to_rgb(image).shape[:2])
-        colors, best = class_colors(len(values)), values.max(0)
-        opacity = 0.85 * ((best - least) / max(1 - least, 1e-9)).clip(0, 1)
-        paint = np.concatenate([colors[values.argmax(0)], opacity[..., None]], -1)
-        axes.imshow(paint, extent=(-0.5, size[1] - 0.5, size[0] - 0.5, -0.5))
-        alive = values.max((1, 2)) > 0
-        peaks = np.stack(np.divmod(values.reshape(len(values), -1).argmax(1), best.shape[1]), 1)
-        y, x = ((peaks + 0.5) * size / best.shape - 0.5)[alive].T
-        axes.scatter(x, y, s=30, c=colors[alive], edgecolor="white", linewidth=1.2, zorder=3)
-
-    return panel
+    draw(axes, image, gray=True)
+    values, size = to_numpy(maps).astype(np.float64), np.array(to_rgb(image).shape[:2])
+    colors, best = class_colors(len(values)), values.max(0)
+    opacity = 0.85 * ((best - least) / max(1 - least, 1e-9)).clip(0, 1)
+    paint = np.concatenate([colors[values.argmax(0)], opacity[..., None]], -1)
+    axes.imshow(paint, extent=(-0.5, size[1] - 0.5, size[0] - 0.5, -0.5))
+    alive = values.max((1, 2)) > 0
+    peaks = np.stack(np.divmod(values.reshape(len(values), -1).argmax(1), best.shape[1]), 1)
+    y, x = ((peaks + 0.5) * size / best.shape - 0.5)[alive].T
+    axes.scatter(x, y, s=30, c=colors[alive], edgecolor="white", linewidth=1.2, zorder=3)
 
 
 def similarity_curves(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> Figure:
@@ -161,18 +145,16 @@ def similarity_curves(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> 
         figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.1), layout="constrained")
         for ax, (name, words) in zip(axes, STATISTICS.items(), strict=True):
             for method in dict.fromkeys(row["method"] for row in rows):
-                seeds: dict[float, list[float]] = {}
-                for row in rows:
-                    if row["method"] == method and not np.isnan(row[name]):
-                        seeds.setdefault(row["step"], []).append(row[name])
-                steps, values = sorted(seeds), [seeds[step] for step in sorted(seeds)]
+                measured = [row for row in rows if row["method"] == method and not np.isnan(row[name])]
+                steps = sorted({row["step"] for row in measured})
+                values = [[row[name] for row in measured if row["step"] == step] for step in steps]
                 line = ax.plot(steps, [np.mean(v) for v in values], "o-", ms=3.5, lw=1.8, label=method)[0]
                 low, high = ([edge(v) for v in values] for edge in (min, max))
                 ax.fill_between(steps, low, high, color=line.get_color(), alpha=0.18, linewidth=0)
             ax.set(title=words, xlabel="step")
         axes[0].set_ylabel("cosine")
         axes[0].legend()
-        return headline(figure, title)
+        return style.headline(figure, title)
 
 
 def _layers(k: int) -> str:
@@ -186,49 +168,39 @@ def _enlarged(maps: Tensor, image: Tensor) -> Tensor:
     return (large - low) / (high - low).clamp(min=1e-6)
 
 
-def _clicked(base: Any, point: Tensor) -> Panel:
-    return draw_points(base, Points.make(point[None], torch.tensor([CLASS_COLORS.index(VERMILION)])))
+def _clicked(base: Base, point: Tensor) -> Panel:
+    return draw_points(base, Points.make(point[None], CHOSEN))
 
 
-def _heat(image: Tensor, heat: Tensor, *, cut: float | None = None, bar: bool = True, framed: bool = False) -> Panel:
+@panel
+def _heat(
+    axes: Axes, image: Tensor, heat: Tensor, *, cut: float | None = None, bar: bool = True, framed: bool = False
+) -> None:
     """A map [H, W] of values in [0, 1], with the line at `cut`, a color bar, a frame."""
-
-    def panel(axes: Axes) -> None:
-        draw_heat(image, heat, unit="share of the map's range", limits=(0, 1))(axes)
-        if not bar:
-            axes.child_axes[-1].remove()
-        if cut is not None and bool((heat > cut).any()):
-            axes.contour(to_numpy(heat), [cut], colors="white", linewidths=1.3)
-        if framed:
-            frame(axes, VERMILION, 3.5)
-
-    return panel
+    draw_heat(image, heat, unit="share of the map's range", limits=(0, 1))(axes)
+    if not bar:
+        axes.child_axes[-1].remove()
+    if cut is not None and bool((heat > cut).any()):
+        axes.contour(to_numpy(heat), [cut], colors="white", linewidths=1.3)
+    if framed:
+        style.frame(axes, style.VERMILION, 3.5)
 
 
-def _thin(base: Any, boxes: Tensor) -> Panel:
-    def panel(axes: Axes) -> None:
-        draw(axes, base)
-        for box in boxes.tolist():
-            outline_box(axes, box, ec="white", lw=0.8, path_effects=[withStroke(linewidth=2, foreground="0.15")])
-
-    return panel
+@panel
+def _thin(axes: Axes, base: Base, boxes: Tensor) -> None:
+    draw(axes, base)
+    for box in boxes.tolist():
+        outline_box(axes, box, ec="white", lw=0.8, path_effects=[withStroke(linewidth=2, foreground="0.15")])
 
 
-def _around(image: Tensor, panel: Panel, box: Tensor) -> Panel:
+def _around(image: Tensor, base: Base, box: Tensor) -> Panel:
     height, width = to_rgb(image).shape[:2]
     low, high = box.detach().cpu().float().view(2, 2)
     size = torch.tensor([width, height])
     half = (0.62 * (high - low).max()).clamp(max=size.max() / 2)
     reach = (size / 2).clamp(max=half)
     center = ((low + high) / 2).clamp(reach, size - reach) - 0.5
-    return zoom(_thin(panel, box[None]), center[None], room=float(half))
-
-
-def _touched(box: Tensor, height: int, width: int, patch: float) -> Tensor:
-    """Patches that a box touches, bool [height * width]."""
-    x0, y0, x1, y1 = (box / patch).tolist()
-    rows, columns = torch.arange(height), torch.arange(width)
-    return (((rows + 1 > y0) & (rows < y1))[:, None] & (columns + 1 > x0) & (columns < x1)).flatten()
+    return zoom(_thin(base, box[None]), center[None], room=float(half))
 
 
 def _plane(vectors: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor]:
