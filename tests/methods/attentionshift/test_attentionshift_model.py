@@ -10,8 +10,9 @@ from wsis.core.config import changed
 from wsis.core.errors import ConfigError
 from wsis.methods.attentionshift.config import TINY
 from wsis.methods.attentionshift.detector import Anchors, Decoder, Detector
-from wsis.methods.attentionshift.model import Encoder, MilHead, TokenHeads
+from wsis.methods.attentionshift.model import Encoded, Encoder, MilHead, TokenHeads
 from wsis.methods.attentionshift.objective import detector_terms
+from wsis.ops.patches import PatchGrid
 from wsis.training.schedule import Schedule, make_optimizer
 
 TRUNK = {"backbone": "vit_tiny", "weights": "random", "heads.taps": (4, 6, 8, 12), "tokens.count": 5}
@@ -254,7 +255,7 @@ def test_positions_of_the_decoder_are_fixed_and_tell_cells_apart():
 
 def test_masks_are_enlarged_before_or_after_the_convolution():
     """The release: all channels enlarged twice, bicubic with aligned corners, then 1 x 1 to C classes."""
-    model, (features, _), labels = detector(), given(), torch.tensor([2, 0, 3])
+    model, features, labels = detector(), given().features, torch.tensor([2, 0, 3])
     boxes = [torch.tensor([[0.0, 0, 20, 20], [5, 5, 30, 40], [8, 0, 46, 9]])]
     maps = model.mask(roi_align(features, boxes, 14, 1 / PATCH, aligned=True)).mT.unflatten(2, (14, 14))
     large = interpolate(maps, scale_factor=2, mode="bicubic", align_corners=True)
@@ -284,7 +285,9 @@ def detector(**settings):
 
 
 def given(batch=1):
-    return torch.randn(batch, WIDTH, *GRID), [torch.randn(batch, WIDTH, *GRID) for _ in range(4)]
+    """What the encoder would give, without tokens."""
+    features, *taps = torch.randn(5, batch, WIDTH, *GRID)
+    return Encoded(PatchGrid(*GRID, PATCH), features, taps, features, [])
 
 
 def objects(*counts):
@@ -302,9 +305,8 @@ def objects(*counts):
 
 
 def learn(model, *counts):
-    features, taps = given(len(counts))
-    boxes, labels = objects(*counts)
-    return model(features, taps, [SIZE] * len(counts), boxes, labels), boxes, labels
+    encoded, (boxes, labels) = given(len(counts)), objects(*counts)
+    return model(encoded, [SIZE] * len(counts), boxes, labels), boxes, labels
 
 
 @pytest.mark.parametrize("counts", [(0,), (1,), (12,), (0, 0), (1, 0, 12)], ids=str)
@@ -321,10 +323,9 @@ def test_any_number_of_objects(counts):
 
 
 def test_the_gradient_reaches_the_features_and_the_taps():
-    model, (features, taps) = detector(), given()
-    leaves = [t.requires_grad_() for t in (features, *taps)]
-    boxes, labels = objects(3)
-    sum(detector_terms(model(features, taps, [SIZE], boxes, labels)).values()).backward()
+    model, encoded, (boxes, labels) = detector(), given(), objects(3)
+    leaves = [t.requires_grad_() for t in (encoded.features, *encoded.taps)]
+    sum(detector_terms(model(encoded, [SIZE], boxes, labels)).values()).backward()
     assert all(leaf.grad.abs().sum() > 0 for leaf in leaves)
 
 
@@ -351,9 +352,10 @@ def test_terms_of_a_head_that_says_nothing():
 
 
 def test_masks_are_read_where_their_regions_lie():
-    model, (features, taps) = detector(), given(2)
+    model, encoded = detector(), given(2)
     boxes, labels = ([torch.tensor([[16.0, 8, 32, 24]]), torch.zeros(0, 4)], [torch.tensor([1]), torch.zeros(0).long()])
-    found = model(features.requires_grad_(), taps, [SIZE] * 2, boxes, labels)
+    features = encoded.features.requires_grad_()
+    found = model(encoded, [SIZE] * 2, boxes, labels)
     own = (found.rois == boxes[0]).all(1).nonzero()[0, 0]
     (gradient,) = torch.autograd.grad(found.mask_logits[own].square().sum(), features)
     touched = gradient.abs().sum(1) > 0
@@ -369,13 +371,11 @@ def test_masks_of_a_step_are_of_the_matched_class():
 
 
 def test_the_sampled_terms_follow_the_seed():
-    model = detector()
-    features, taps = given(2)
-    boxes, labels = objects(3, 5)
+    model, encoded, (boxes, labels) = detector(), given(2), objects(3, 5)
 
     def step(seed):
         torch.manual_seed(seed)
-        found = model(features, taps, [SIZE] * 2, boxes, labels)
+        found = model(encoded, [SIZE] * 2, boxes, labels)
         return [*detector_terms(found).values(), found.rois, found.objects, found.mask_logits]
 
     assert all(torch.equal(a, b) for a, b in zip(step(3), step(3), strict=True))
@@ -398,8 +398,7 @@ def test_boxes_keep_their_precision_under_half_precision():
 
 
 def detect(model, batch=2):
-    features, taps = given(batch)
-    return model.eval().detect(features, taps, [SIZE] * batch)
+    return model.eval().detect(given(batch), [SIZE] * batch)
 
 
 def test_detections_are_within_the_image_and_no_more_than_the_cap():
@@ -440,9 +439,10 @@ def test_masks_of_a_detection_are_of_its_class():
 
 
 def test_an_image_is_detected_by_itself():
-    model, (features, taps) = detector().eval(), given(3)
-    together = model.detect(features, taps, [SIZE] * 3)[1]
-    alone = model.detect(features[1:2], [t[1:2] for t in taps], [SIZE])[0]
+    model, encoded = detector().eval(), given(3)
+    together = model.detect(encoded, [SIZE] * 3)[1]
+    second = encoded._replace(features=encoded.features[1:2], taps=[t[1:2] for t in encoded.taps])
+    alone = model.detect(second, [SIZE])[0]
     assert len(alone["boxes"])
     for name, value in alone.items():
         torch.testing.assert_close(together[name], value, rtol=0, atol=1e-4)

@@ -78,25 +78,20 @@ class ProposalHead(RPNHead):
 
 
 class Detection(NamedTuple):
-    """What the detector makes of one training step: of all N sampled regions, and of the R that hold an object.
+    """What the detector makes of one training step: of all N sampled regions, and of the R that hold an object."""
 
-    proposal_terms: objectness and proposal_box, from torchvision. logits: fp32 [N, 1 + C], 0 is background. classes: long [N],
-    their targets. rois: [R, 4] pixels. objects: long [R], which of the batch's each holds. boxes: [R, 4], decoded for their
-    class. true_boxes: [R, 4], their targets. mask_logits: fp32 [R, 28, 28] of their class.
-    """
-
-    proposal_terms: dict[str, Tensor]
-    logits: Tensor
-    classes: Tensor
-    rois: Tensor
-    objects: Tensor
-    boxes: Tensor
-    true_boxes: Tensor
-    mask_logits: Tensor
+    proposal_terms: dict[str, Tensor]  # objectness and proposal_box, from torchvision
+    logits: Tensor  # fp32 [N, 1 + C], 0 is background
+    classes: Tensor  # long [N], their targets
+    rois: Tensor  # [R, 4] pixels
+    objects: Tensor  # long [R], which object of the batch each holds
+    boxes: Tensor  # [R, 4], decoded for their class
+    true_boxes: Tensor  # [R, 4], their targets
+    mask_logits: Tensor  # fp32 [R, 28, 28] of their class
 
 
 class Detector(nn.Module):
-    """From features of the last layer and of the taps, `Encoded`, to objects; call it to train, `detect` to use it."""
+    """From features of the last layer and of the taps to objects; call it to train, `detect` to use it."""
 
     def __init__(self, width: int, patch: int, cfg: AttentionShiftConfig) -> None:
         super().__init__()
@@ -105,22 +100,18 @@ class Detector(nn.Module):
         self.pyramid = FeaturePyramidNetwork([width] * 4, heads.pyramid, LastLevelMaxPool())
         anchors = Anchors((patch // 4, patch // 2, patch, 2 * patch, 4 * patch), heads.anchor)
         before, after = ({"training": n, "testing": n} for n in (2 * heads.proposals, heads.proposals))
+        head = ProposalHead(heads.pyramid, 3)
         # IoU of objects and of background, sampled anchors and their positive share, proposals before and after NMS, its IoU
-        self.rpn = RegionProposalNetwork(
-            anchors, ProposalHead(heads.pyramid, 3), 0.7, 0.3, 256, 0.5, before, after, nms_thresh=0.7
-        )
-        self.sampler = RoIHeads(  # for its sampling and its suppression; it has no layers
-            None, None, None, 0.5, 0.5, heads.rois, 0.25, (10, 10, 5, 5), MIN_SCORE, 0.5, MAX_DETECTIONS
-        )
+        self.rpn = RegionProposalNetwork(anchors, head, 0.7, 0.3, 256, 0.5, before, after, nms_thresh=0.7)
+        sampling, suppression = (0.5, 0.5, heads.rois, 0.25, (10, 10, 5, 5)), (MIN_SCORE, 0.5, MAX_DETECTIONS)
+        self.sampler = RoIHeads(None, None, None, *sampling, *suppression)  # it has no layers
         self.box, self.predictor = Decoder(width, CELLS, True, heads), FastRCNNPredictor(heads.width, 1 + cfg.classes)
         self.mask, self.classes = Decoder(width, MASK_CELLS, False, heads), nn.Linear(heads.width, cfg.classes)
 
-    def forward(
-        self, features: Tensor, taps: list[Tensor], sizes: list[Size], boxes: list[Tensor], labels: list[Tensor]
-    ) -> Detection:
-        """features: [B, D, h, w]. sizes: without padding. boxes: [G, 4], labels: [G] in 0..C-1 of each image; G may be 0."""
+    def forward(self, encoded: Encoded, sizes: list[Size], boxes: list[Tensor], labels: list[Tensor]) -> Detection:
+        """sizes: without padding. boxes: [G, 4], labels: [G] in 0..C-1 of each image; G may be 0."""
         targets = [{"boxes": b, "labels": k + 1} for b, k in zip(boxes, labels, strict=True)]
-        proposals, proposal_terms = self._propose(taps, sizes, targets)
+        features, (proposals, proposal_terms) = encoded.features, self._propose(encoded, sizes, targets)
         rois, matched, classes, _ = self.sampler.select_training_samples(proposals, targets)
         logits, deltas = self._classify(features, rois)
         rois = [r[c > 0] for r, c in zip(rois, classes, strict=True)]
@@ -135,12 +126,12 @@ class Detector(nn.Module):
         return Detection(proposal_terms, logits, every, joined, objects, decoded, torch.cat(boxes)[objects], masks)
 
     @torch.no_grad()
-    def detect(self, features: Tensor, taps: list[Tensor], sizes: list[Size]) -> list[dict[str, Tensor]]:
+    def detect(self, encoded: Encoded, sizes: list[Size]) -> list[dict[str, Tensor]]:
         """What is in each image: boxes [R, 4] pixels, labels [R] in 0..C-1, scores [R] falling, masks fp32 [R, 28, 28].
 
         Masks are probabilities within their boxes, and boxes lie within `sizes`, those of the images without padding.
         """
-        proposals, _ = self._propose(taps, sizes)
+        features, (proposals, _) = encoded.features, self._propose(encoded, sizes)
         logits, deltas = self._classify(features, proposals)
         boxes, scores, labels = self.sampler.postprocess_detections(logits, deltas, proposals, sizes)
         masks = self._segment(features, boxes, torch.cat(labels) - 1).sigmoid()
@@ -148,12 +139,12 @@ class Detector(nn.Module):
         return [{"boxes": b, "labels": k - 1, "scores": s, "masks": m} for b, k, s, m in parts]
 
     def _propose(
-        self, taps: list[Tensor], sizes: list[Size], targets: list[dict[str, Tensor]] | None = None
+        self, encoded: Encoded, sizes: list[Size], targets: list[dict[str, Tensor]] | None = None
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
         """Proposals [N, 4] of each image and, with targets, torchvision's two terms."""
-        features = self.pyramid({str(i): level for i, level in enumerate(self.levels(taps))})
+        features = self.pyramid({str(i): level for i, level in enumerate(self.levels(encoded.taps))})
         self.rpn.train(targets is not None)  # its mode decides whether there are terms, and nothing else
-        proposals, terms = self.rpn(ImageList(taps[0], sizes), features, targets)
+        proposals, terms = self.rpn(ImageList(encoded.features, sizes), features, targets)
         return proposals, dict(zip(("objectness", "proposal_box"), terms.values(), strict=False))
 
     def _classify(self, features: Tensor, boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -175,18 +166,14 @@ class Detector(nn.Module):
 
 
 class Outputs(NamedTuple):
-    """What one training step gives; the labels and the targets of the tokens have no gradient.
-
-    logits: [B, P, C], places: [B, P, 2] of the tokens. scores: [B, G, K, C], see `MilHead`. sizes: fp32 [B, 2], see
-    `image_sizes`.
-    """
+    """What one training step gives; the labels and the targets of the tokens have no gradient."""
 
     labels: Labels
-    logits: Tensor
-    places: Tensor
-    scores: Tensor
+    logits: Tensor  # of the tokens, [B, P, C]
+    places: Tensor  # of the tokens, [B, P, 2]
+    scores: Tensor  # of candidates, [B, G, K, C]
     targets: PaddedPoints
-    sizes: Tensor
+    sizes: Tensor  # of the images, see `image_sizes`
     detection: Detection
 
 
@@ -213,7 +200,7 @@ class AttentionShift(nn.Module):
         counts = present.sum(1).tolist()
         boxes, classes = labels.boxes[present].split(counts), clicks.labels[present].split(counts)
         inside = [(int(h), int(w)) for w, h in sizes.tolist()]
-        detection = self.detector(encoded.features, encoded.taps, inside, list(boxes), list(classes))
+        detection = self.detector(encoded, inside, list(boxes), list(classes))
         return Outputs(labels, logits, places, scores, targets, sizes, detection)
 
     def label(

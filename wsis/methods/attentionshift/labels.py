@@ -35,19 +35,15 @@ RAW_FOREGROUND, RAW_BACKGROUND = 0.2, 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class Labels:
-    """Labels of the objects of a batch.
+    """Labels of the objects of a batch."""
 
-    boxes: [B, G, 4] half-open. chosen: long [B, G], which layer's candidate. attention, foreground, background: [B, G, H, W]
-    in [0, 1]. key_points: None for the baseline. steps: intermediate results.
-    """
-
-    boxes: Tensor
-    chosen: Tensor
-    attention: Tensor
+    boxes: Tensor  # [B, G, 4] half-open
+    chosen: Tensor  # long [B, G], which layer's candidate
+    attention: Tensor  # maps [B, G, H, W] in [0, 1]
     foreground: Tensor
     background: Tensor
-    key_points: parts.KeyPoints | None = None
-    steps: dict[str, Tensor] = field(default_factory=dict)
+    key_points: parts.KeyPoints | None = None  # None for the baseline
+    steps: dict[str, Tensor] = field(default_factory=dict)  # intermediate results
 
 
 @torch.no_grad()

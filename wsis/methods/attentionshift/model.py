@@ -1,11 +1,7 @@
 """AttentionShift's networks: the transformer with learned tokens, the tokens' heads, and the scores of candidate boxes.
 
 Mingxiang Liao et al.: AttentionShift: Iteratively Estimated Part-based Attention Map for Pointly Supervised Instance
-Segmentation. CVPR 2023. Official code: github.com/MingXiangL/AttentionShift; in brackets the section of our reading.
-
-    official code [2.1]    Encoder, TokenHeads
-    official code [2.5]    MilHead
-    official code [2.12]   Detector and AttentionShift, the whole network, in `detector.py`
+Segmentation. CVPR 2023. Official code: github.com/MingXiangL/AttentionShift.
 """
 
 from pathlib import Path
@@ -28,18 +24,15 @@ CELLS = 7  # along the side of a box's features
 
 
 class Encoded(NamedTuple):
-    """Features of images that have h x w patches.
-
-    features: [B, D, h, w] of the last layer, without a norm. taps: the same for the layers in `heads.taps`. tokens: [B, P, D].
-    layers: queries and keys [B, heads, T, d] of the last K layers, the last one first, fp32 and without gradient; the T are
-    the class token, the h w patches and the P learned tokens.
-    """
+    """Features of images; their T tokens are the class token, h w patches and P learned tokens."""
 
     grid: PatchGrid
-    features: Tensor
-    taps: list[Tensor]
-    tokens: Tensor
-    layers: list[tuple[Tensor, Tensor]]
+    features: Tensor  # [B, D, h, w] of the last layer, without a norm
+    taps: list[Tensor]  # the same for the layers in `heads.taps`
+    tokens: Tensor  # [B, P, D]
+    layers: list[
+        tuple[Tensor, Tensor]
+    ]  # queries and keys fp32 [B, heads, T, d] of the last K layers, the last one first
 
 
 def pad_to_multiple(x: Tensor, multiple: int, mode: str = "replicate") -> Tensor:
@@ -117,16 +110,15 @@ class MilHead(nn.Module):
 
     def __init__(self, width: int, patch: int, cfg: AttentionShiftConfig) -> None:
         super().__init__()
-        heads, self.patch = cfg.heads, patch
-        self.narrow = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, heads.width))
+        inner, hidden, self.patch = cfg.heads.width, cfg.heads.hidden, patch
+        self.narrow = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, inner))
         self.hidden = nn.Sequential(
-            nn.Linear(CELLS**2 * heads.width, heads.hidden), nn.ReLU(), nn.Linear(heads.hidden, heads.hidden), nn.ReLU()
+            nn.Linear(CELLS**2 * inner, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
         )
-        self.label, self.choice = (nn.Linear(heads.hidden, cfg.classes) for _ in range(2))
+        self.label, self.choice = (nn.Linear(hidden, cfg.classes) for _ in range(2))
 
     def forward(self, features: Tensor, boxes: Tensor) -> Tensor:
         """features: [B, D, h, w]. boxes: [B, G, K, 4] pixels, of K candidates of each object -> scores fp32 [B, G, K, C]."""
-        rois = boxes.detach().flatten(1, 2)
-        cells = roi_align(features, list(rois), CELLS, 1 / self.patch, aligned=True)
+        cells = roi_align(features, list(boxes.detach().flatten(1, 2)), CELLS, 1 / self.patch, aligned=True)
         x = self.hidden(self.narrow(cells.flatten(2).mT).flatten(1)).unflatten(0, boxes.shape[:3])
         return self.label(x).float().softmax(3) * self.choice(x).float().softmax(2)

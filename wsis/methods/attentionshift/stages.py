@@ -8,6 +8,7 @@ Reports compare with the ground truth where there is one; no loss reads it.
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import cast
 
 import torch
@@ -64,7 +65,6 @@ def measured_at(cfg: AttentionShiftConfig) -> set[int]:
 
 
 def read_curve(workspace: Workspace) -> Curve:
-    """The measurements so far, in order."""
     path = workspace.path(CURVE)
     return read_json(path) if path.exists() else []
 
@@ -89,12 +89,11 @@ def measure(workspace: Workspace, network: nn.Module, step: int) -> None:
     cfg, model = workspace.cfg, cast(AttentionShift, getattr(network, "module", network))
     model.eval()
     patch, similarity = model.encoder.patch, FeatureSimilarity(cfg.classes, model.encoder.width)
-    for index in range(min(cfg.statistics.images, len(workspace.val))):
-        sample = workspace.val[index]
-        sample = resize(sample, short_side(sample.size, cfg.size.test_short, cfg.size.test_long))
-        if sample.truth is not None:
-            images = pad_to_multiple(workspace.batch(sample).images, patch)
-            similarity.update(model.encoder(images, attention=False).features, [sample.truth], patch)
+    for sample in islice(samples(workspace.val), cfg.statistics.images):
+        small = resize(sample, short_side(sample.size, cfg.size.test_short, cfg.size.test_long))
+        if small.truth is not None:
+            images = pad_to_multiple(workspace.batch(small).images, patch)
+            similarity.update(model.encoder(images, attention=False).features, [small.truth], patch)
     model.train()
     curve = [row for row in read_curve(workspace) if row["step"] < step]
     write_json(workspace.path(CURVE), [*curve, {"step": step, **similarity.result()}])

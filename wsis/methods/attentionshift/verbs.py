@@ -108,7 +108,7 @@ def predict(model: AttentionShift, images: Float[Tensor, "B 3 H W"], cfg: Attent
     encoded = model.encoder(pad_to_multiple(small, model.multiple), attention=False)
     ratio = torch.tensor([size[1] / inside[1], size[0] / inside[0]] * 2, device=images.device)
     instances = []
-    for objects in model.detector.detect(encoded.features, encoded.taps, [inside] * len(images)):
+    for objects in model.detector.detect(encoded, [inside] * len(images)):
         masks = paste_masks_in_image(objects["masks"][:, None], objects["boxes"] * ratio, size)[:, 0] > 0.5
         instances.append(Instances.make(masks, objects["labels"], scores=objects["scores"]))
     return instances
