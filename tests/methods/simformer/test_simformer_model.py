@@ -139,6 +139,11 @@ def quarters(a, b, c, d, side=16):
     return blocks.repeat_interleave(side // 2, 1).repeat_interleave(side // 2, 2)
 
 
+def targets_of(maps, tags, novel=NOVEL):
+    """Targets of images without padding."""
+    return find_targets(maps, torch.ones_like(maps, dtype=torch.bool), tags, novel)
+
+
 def tagged(*labels):
     return one_hot(torch.tensor(labels), 6).any(0)[None]
 
@@ -146,7 +151,7 @@ def tagged(*labels):
 def test_base_classes_of_the_map_and_novel_tags():
     maps = torch.cat([quarters(3, 1, 255, 5), quarters(2, 2, 0, 255)])
     tags = torch.cat([tagged(0, 2, 3, 4, 5), tagged(0)])  # label 3 is not in the map, and neither is 0 in the second
-    found = find_targets(maps, tags, NOVEL)
+    found = targets_of(maps, tags)
     assert found.labels.tolist() == [[0, 2, 4, 5], [1, 0, 0, 0]]
     assert found.present.tolist() == [[True] * 4, [True, False, False, False]]
     assert found.has_mask.tolist() == [[True, True, False, False], [True, False, False, False]]
@@ -157,24 +162,23 @@ def test_base_classes_of_the_map_and_novel_tags():
 
 
 def test_targets_with_a_mask_come_first():
-    assert find_targets(quarters(3, 3, 3, 3), tagged(0), (0,)).labels.tolist() == [[2, 0]]
+    assert targets_of(quarters(3, 3, 3, 3), tagged(0), (0,)).labels.tolist() == [[2, 0]]
 
 
 def test_without_novel_classes_all_have_masks():
-    found = find_targets(quarters(3, 1, 255, 5), tagged(1, 4), ())
+    found = targets_of(quarters(3, 1, 255, 5), tagged(1, 4), ())
     assert found.labels.tolist() == [[0, 2, 4]] and found.has_mask.all() and not len(found.unmasked)
 
 
 def test_nothing_to_teach():
     """One target that is not there; all queries should be no object, no mask is taught."""
-    targets = find_targets(quarters(0, 255, 255, 255), tagged(3), NOVEL)
+    targets = targets_of(quarters(0, 255, 255, 255), tagged(3))
     assert targets.labels.shape == (1, 1) and not targets.present.any()
     logits, masks = torch.zeros(2, 1, 5, 7), randn(2, 1, 5, 4, 4)
     found = match(logits, masks, targets, CFG.loss)
     assert (found == -1).all()
     torch.testing.assert_close(class_loss(logits, found, targets, CFG.loss), torch.tensor(2 * math.log(7)))
-    valid = torch.ones(1, 16, 16, dtype=torch.bool)
-    losses = *mask_loss(masks, found, targets), *complement_loss(masks, found, targets, valid, CFG.loss)
+    losses = *mask_loss(masks, found, targets), *complement_loss(masks, found, targets, CFG.loss)
     assert all(loss == 0 for loss in losses)
 
 
@@ -212,7 +216,7 @@ def four(side=16):
     """Labels 0 to 3 with masks, of which 1 is one pixel that stride 4 does not see; no novel class."""
     maps = quarters(1, 255, 3, 4, side)
     maps[0, 1, side - 2] = 2
-    return find_targets(maps, tagged(0), NOVEL)
+    return targets_of(maps, tagged(0))
 
 
 def planted(targets, queries, cells=4):
@@ -257,7 +261,7 @@ def test_how_much_known_masks_weigh_is_a_setting():
 
 
 def test_masks_of_novel_classes_are_not_looked_at():
-    targets, logits = find_targets(quarters(255, 255, 255, 255), tagged(4, 5), NOVEL), randn(2, 1, 5, 7)
+    targets, logits = targets_of(quarters(255, 255, 255, 255), tagged(4, 5)), randn(2, 1, 5, 7)
     masks = [randn(2, 1, 5, 4, 4, seed=seed) for seed in (0, 1)]
     assert torch.equal(*(match(logits, m, targets, CFG.loss) for m in masks))
 
@@ -288,7 +292,7 @@ def test_equal_logits_cost_the_logarithm_of_their_number():
 
 def test_unmatched_queries_count_a_tenth():
     """Query 2 has label 4, the four others are no object; a second image has one target less."""
-    targets = find_targets(torch.full((2, 4, 4), 255), torch.cat([tagged(4), tagged(0)]), NOVEL)
+    targets = targets_of(torch.full((2, 4, 4), 255), torch.cat([tagged(4), tagged(0)]))
     logits = randn(1, 2, 5, 7)
     cost = -logits[0].log_softmax(2)
     none = cost[..., 6].sum() - cost[0, 2, 6]
@@ -301,7 +305,7 @@ def test_unmatched_queries_count_a_tenth():
 
 def test_masks_are_taught_at_the_images_size_where_one_is_known():
     maps, tags = torch.cat([quarters(1, 2, 255, 255), quarters(3, 3, 3, 3)]), torch.cat([tagged(4)] * 2)
-    targets, masks = find_targets(maps, tags, NOVEL), randn(1, 2, 5, 4, 4).requires_grad_()
+    targets, masks = targets_of(maps, tags), randn(1, 2, 5, 4, 4).requires_grad_()
     found = torch.tensor([[[3, 1, 2], [4, 0, -1]]])
     full = torch.nn.functional.interpolate(masks[0], (16, 16), mode="bilinear")
     rows = torch.stack([full[0, 3], full[0, 1], full[1, 4]]).flatten(1)
@@ -320,14 +324,13 @@ class Left:
     """Queries 0 and 1 are two novel classes of an image whose base masks leave the lower half."""
 
     def __init__(self, base=0.0, tags=(4, 5)):
-        self.targets = find_targets(quarters(1, 2, 255, 255), tagged(*tags), NOVEL)
+        self.targets = targets_of(quarters(1, 2, 255, 255), tagged(*tags))
         self.masks = torch.full((1, 1, 5, 16, 16), base)
-        self.valid = torch.ones(1, 16, 16, dtype=torch.bool)
 
     def loss(self, cfg=CFG):
         found = torch.tensor([[[2, 3, 0, 1][: self.targets.labels.shape[1]]]])
         self.masks.requires_grad_()
-        loss, self.ignored = complement_loss(self.masks, found, self.targets, self.valid, cfg.loss)
+        loss, self.ignored = complement_loss(self.masks, found, self.targets, cfg.loss)
         if loss.requires_grad:
             (self.grad,) = torch.autograd.grad(loss, self.masks)
         return loss
@@ -376,14 +379,14 @@ def test_no_novel_class_or_nothing_left():
     case = Left(tags=(0,))
     assert case.loss() == 0 and case.ignored == 0
     case = Left()
-    case.targets.masks[:, 0] = 1
+    case.targets.left[:] = False
     assert case.loss() == 0 and case.ignored == 0 and not case.grad.any()
 
 
 def test_padding_should_be_empty():
     case = Left(base=-SURE)
     case.masks[0, 0, 0, 8:] = SURE
-    case.valid[0, 12:] = False
+    case.targets.left[0, 12:] = False
     assert case.loss() > 1
     assert (case.grad[0, 0, 0, 12:] > 0).all()
 
@@ -391,16 +394,16 @@ def test_padding_should_be_empty():
 def test_an_image_without_novel_classes_does_not_count():
     case = Left()
     alone = case.loss()
-    two = find_targets(torch.cat([quarters(1, 2, 255, 255)] * 2), torch.cat([tagged(4, 5), tagged(0)]), NOVEL)
+    two = targets_of(torch.cat([quarters(1, 2, 255, 255)] * 2), torch.cat([tagged(4, 5), tagged(0)]))
     found, masks = (torch.tensor([[[2, 3, 0, 1], [2, 3, -1, -1]]]), case.masks.detach().expand(-1, 2, -1, -1, -1))
-    both, _ = complement_loss(masks, found, two, case.valid.expand(2, -1, -1), CFG.loss)
+    both, _ = complement_loss(masks, found, two, CFG.loss)
     torch.testing.assert_close(both, alone.detach())
 
 
 def test_layers_are_added():
     case, found = Left(base=-2.95), torch.tensor([[[2, 3, 0, 1]]] * 3)
     masks = case.masks.expand(3, -1, -1, -1, -1)
-    three, ignored = complement_loss(masks, found, case.targets, case.valid, CFG.loss)
+    three, ignored = complement_loss(masks, found, case.targets, CFG.loss)
     torch.testing.assert_close(three, 3 * case.loss().detach())
     assert ignored == case.ignored == 1
     of_focal, _ = mask_loss(masks, found, case.targets)

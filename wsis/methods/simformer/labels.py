@@ -27,7 +27,8 @@ class Targets(NamedTuple):
     """The classes of each image, padded to the most of the batch, at least one; those with a mask come first.
 
     labels: long [B, T], 0 where not present. present, has_mask: bool [B, T]. masks: float [B, T, H, W], 0 without a mask.
-    masked, unmasked: long, positions b T + t of present targets with and without.
+    masked, unmasked: long, positions b T + t of present targets with and without. left: bool [B, H, W], what is neither padding
+    nor in a mask.
     """
 
     labels: Tensor
@@ -36,13 +37,14 @@ class Targets(NamedTuple):
     masks: Tensor
     masked: Tensor
     unmasked: Tensor
+    left: Tensor
 
 
-def find_targets(maps: Tensor, tags: Tensor, novel: Sequence[int]) -> Targets:
+def find_targets(maps: Tensor, valid: Tensor, tags: Tensor, novel: Sequence[int]) -> Targets:
     """A target with its mask for each base class in the map, and one without a mask for each novel tag.
 
-    maps: long [B, H, W]; 0, 255 and novel classes in them are no targets, nor is a base class that is tagged only. tags: bool
-    [B, K]. novel: labels; none where all classes have masks. This waits once for the device.
+    maps: long [B, H, W]; 0, 255 and novel classes in them are no targets, nor is a base class that is tagged only. valid: bool
+    [B, H, W], False on padding. tags: bool [B, K]. novel: labels without masks. This waits once for the device.
     """
     is_novel = torch.zeros(tags.shape[1], dtype=torch.bool)
     is_novel[list(novel)] = True
@@ -57,7 +59,7 @@ def find_targets(maps: Tensor, tags: Tensor, novel: Sequence[int]) -> Targets:
     parts = (part.to(maps.device, non_blocking=True) for part in (order * present, present, has_mask, *rows))
     labels, present, has_mask, masked, unmasked = parts
     masks = (maps[:, None] == labels[..., None, None] + 1) & has_mask[..., None, None]
-    return Targets(labels, present, has_mask, masks.float(), masked, unmasked)
+    return Targets(labels, present, has_mask, masks.float(), masked, unmasked, valid & ~masks.any(1))
 
 
 def semantic_scores(logits: Tensor, masks: Tensor, size: tuple[int, int]) -> Tensor:

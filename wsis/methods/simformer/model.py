@@ -1,10 +1,7 @@
 """SimFormer's network: MaskFormer, whose queries each propose a class and, against the pixels, a mask; and SimNet beside it.
 
 Bowen Cheng, Alexander G. Schwing, Alexander Kirillov: Per-Pixel Classification is Not All You Need for Semantic Segmentation.
-NeurIPS 2021.
-
-    MaskFormer, official code    PixelDecoder, DecoderLayer, MaskFormer
-    DETR, official code          sine_positions
+NeurIPS 2021 (official code; for `sine_positions` that of DETR).
 """
 
 import math
@@ -27,10 +24,9 @@ DROPOUT = 0.1  # MaskFormer, official config
 
 
 class Outputs(NamedTuple):
-    """The proposals of N queries after each of L layers, all fp32, and the pixels that they are compared with.
+    """The proposals of N queries after each of L layers, all fp32, and the embeddings of the pixels that they are compared to.
 
-    logits: [L, B, N, K + 1], the last class is no object. masks: [L, B, N, H / 4, W / 4] logits. pixels: embeddings
-    [B, D, H / 4, W / 4]. comparison: of pixels by SimNet, if asked for.
+    logits: [L, B, N, K + 1], the last class is no object. masks: logits [L, B, N, H / 4, W / 4]. pixels: [B, D, H / 4, W / 4].
     """
 
     logits: Tensor
@@ -44,12 +40,11 @@ class PixelDecoder(nn.Module):
 
     def __init__(self, channels: list[int], width: int) -> None:
         super().__init__()
-        norm = partial(nn.GroupNorm, GROUPS)
         *below, top = channels
-        self.top = Conv2dNormActivation(top, width, 3, norm_layer=norm)
-        side = partial(Conv2dNormActivation, kernel_size=1, norm_layer=norm, activation_layer=None)
-        self.sides = nn.ModuleList(side(c, width) for c in below)
-        self.blocks = nn.ModuleList(Conv2dNormActivation(width, width, 3, norm_layer=norm) for _ in below)
+        conv = partial(Conv2dNormActivation, out_channels=width, norm_layer=partial(nn.GroupNorm, GROUPS))
+        self.top = conv(top)
+        self.sides = nn.ModuleList(conv(c, kernel_size=1, activation_layer=None) for c in below)
+        self.blocks = nn.ModuleList(conv(width) for _ in below)
         self.last = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, features: list[Tensor]) -> Tensor:
@@ -74,10 +69,8 @@ class DecoderLayer(nn.Module):
 
     def forward(self, x: Tensor, positions: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         placed = x + positions
-        attended, _ = self.to_queries(placed, placed, x, need_weights=False)
-        x = self.norms[0](x + self.dropout(attended))
-        attended, _ = self.to_image(x + positions, keys, values, need_weights=False)
-        x = self.norms[1](x + self.dropout(attended))
+        x = self.norms[0](x + self.dropout(self.to_queries(placed, placed, x, need_weights=False)[0]))
+        x = self.norms[1](x + self.dropout(self.to_image(x + positions, keys, values, need_weights=False)[0]))
         return self.norms[2](x + self.dropout(self.feedforward(x)))
 
 
@@ -95,9 +88,11 @@ class MaskFormer(nn.Module):
         self.values = nn.Conv2d(self.backbone.channels[-1], width, 1)
         self.positions = nn.Parameter(torch.randn(cfg.decoder.queries, width))
         self.layers = nn.ModuleList(DecoderLayer(cfg.decoder) for _ in range(cfg.decoder.layers))
-        self.norm = nn.LayerNorm(width)
-        self.label = nn.Linear(width, cfg.classes + 1)
-        self.mask = MLP(width, [width] * 3)
+        self.norm, self.label, self.mask = (
+            nn.LayerNorm(width),
+            nn.Linear(width, cfg.classes + 1),
+            MLP(width, [width] * 3),
+        )
         # MaskFormer's first weights; the heads keep torch's.
         for module in (*self.pixels.modules(), self.values):
             if isinstance(module, nn.Conv2d):
@@ -116,8 +111,7 @@ class MaskFormer(nn.Module):
         pixels, queries = self.pixels(features), self._queries(features[-1])
         with torch.autocast(images.device.type, enabled=False):  # bf16 would make ties among large logits
             queries, pixels = queries.float(), pixels.float()
-            masks = torch.einsum("lbnd,bdhw->lbnhw", self.mask(queries), pixels)
-            return Outputs(self.label(queries), masks, pixels)
+            return Outputs(self.label(queries), torch.einsum("lbnd,bdhw->lbnhw", self.mask(queries), pixels), pixels)
 
     def _queries(self, feature: Tensor) -> Tensor:
         """The queries after each layer, [L, B, N, D]; the next layer gets them without the shared norm."""
@@ -141,8 +135,8 @@ class SimFormer(nn.Module):
         self.simnet = SimNet(cfg.decoder.width) if cfg.uses_pairs else None
 
     def forward(self, images: Tensor, draw: Callable[[], PixelPairs] | None = None) -> Outputs:
-        # DistributedDataParallel finds the parameters of a step in one call of the module: SimNet is part of it. The pixels
-        # are drawn after the network, since dropout takes its random numbers from the same stream first.
+        # SimNet is part of the one call in which DistributedDataParallel finds the parameters of a step. The pixels are drawn
+        # after the network, since dropout takes its random numbers from the same stream first.
         outputs = self.network(images)
         if self.simnet is None or draw is None:
             return outputs
@@ -151,12 +145,11 @@ class SimFormer(nn.Module):
 
 def sine_positions(height: int, width: int, *, channels: int, device: torch.device) -> Tensor:
     """Sines and cosines of the cells of a grid, in rows, fp32 [h w, channels]: the first half for y, the second for x."""
-    half = channels // 2
-    length = 10_000 ** (torch.arange(0, half, 2, device=device) / half)
+    length = 10_000 ** (torch.arange(0, channels // 2, 2, device=device) / (channels // 2))
 
-    def codes(cells: int) -> Tensor:  # [cells, half]
+    def codes(cells: int) -> Tensor:  # [cells, channels / 2]
         angle = (torch.arange(1, cells + 1, device=device) / cells * (2 * math.pi))[:, None] / length
         return torch.stack([angle.sin(), angle.cos()], 2).flatten(1)
 
-    y, x = codes(height), codes(width)
-    return torch.cat([y[:, None].expand(-1, width, -1), x.expand(height, -1, -1)], 2).flatten(0, 1)
+    y, x = codes(height)[:, None].expand(-1, width, -1), codes(width).expand(height, -1, -1)
+    return torch.cat([y, x], 2).flatten(0, 1)

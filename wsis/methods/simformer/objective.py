@@ -26,14 +26,14 @@ ALPHA, GAMMA = 0.25, 2.0  # weight of positives and exponent of the focal loss (
 UNSURE = 0.5  # the similarity from which nothing is learned (official code)
 
 
-def objective(outputs: Outputs, targets: Targets, valid: Tensor, cfg: SimFormerConfig) -> dict[str, Tensor]:
-    """The terms, their weighted sum `total`, and `ignored` of `complement_loss`. valid: bool [B, H, W], False on padding."""
+def objective(outputs: Outputs, targets: Targets, cfg: SimFormerConfig) -> dict[str, Tensor]:
+    """The terms, their weighted sum `total`, and `ignored` of `complement_loss`."""
     weights, matched = cfg.loss, match(outputs.logits, outputs.masks, targets, cfg.loss)
     terms = {"label": class_loss(outputs.logits, matched, targets, weights)}
     terms["focal"], terms["dice"] = mask_loss(outputs.masks, matched, targets)
     total = terms["label"] + weights.focal * terms["focal"] + weights.dice * terms["dice"]
-    if cfg.masks == "base" and cfg.novel and weights.complement:
-        terms["complement"], terms["ignored"] = complement_loss(outputs.masks, matched, targets, valid, weights)
+    if cfg.unmasked and weights.complement:
+        terms["complement"], terms["ignored"] = complement_loss(outputs.masks, matched, targets, weights)
         total = total + weights.complement * terms["complement"]
     if outputs.comparison is not None:
         terms["similarity"] = similarity_loss(outputs.comparison)
@@ -104,9 +104,7 @@ def mask_loss(masks: Tensor, matched: Tensor, targets: Targets) -> tuple[Tensor,
     return losses[0], losses[1]
 
 
-def complement_loss(
-    masks: Tensor, matched: Tensor, targets: Targets, valid: Tensor, cfg: LossConfig
-) -> tuple[Tensor, Tensor]:
+def complement_loss(masks: Tensor, matched: Tensor, targets: Targets, cfg: LossConfig) -> tuple[Tensor, Tensor]:
     """The largest logit of an image's novel queries should say which pixels its base masks leave: loss and `ignored`.
 
     Padding should be 0. The logit `cfg.complement_floor` joins each maximum: where it wins nothing is learned, since pixels of
@@ -116,18 +114,16 @@ def complement_loss(
     loss, ignored = masks.new_zeros(2, dtype=torch.float32).unbind()
     if not len(targets.unmasked):
         return loss, ignored
-    image = targets.unmasked // targets.labels.shape[1]
-    left = valid & (targets.masks.amax(1) == 0)
-    counted = torch.zeros_like(left[:, 0, 0]).index_fill(0, image, True) & left.flatten(1).any(1)
-    target, counted_pixels = left.flatten(1).float(), left & counted[:, None, None]
-    floor = torch.full(left.shape, cfg.complement_floor, device=masks.device)
-    for logits in matched_masks(masks, matched, targets.unmasked, left.shape[1:]):
+    image, target = targets.unmasked // targets.labels.shape[1], targets.left.flatten(1).float()
+    counted = torch.zeros_like(target[:, 0]).index_fill(0, image, 1) * target.amax(1)
+    pixels = targets.left & counted.bool()[:, None, None]
+    floor = torch.full(pixels.shape, cfg.complement_floor, device=masks.device)
+    for logits in matched_masks(masks, matched, targets.unmasked, pixels.shape[1:]):
         union = floor.scatter_reduce(0, image[:, None, None].expand_as(logits), logits, "amax")
         rows = union.flatten(1)
         each = cfg.focal * focal(rows, target) + cfg.dice * dice(rows.sigmoid(), target)
         loss = loss + (each * counted).sum() / (counted.sum() + 1e-5)
-        below = counted_pixels & (union.detach() <= floor)
-        ignored = ignored + below.sum() / counted_pixels.sum().clamp(min=1)
+        ignored = ignored + (pixels & (union.detach() <= floor)).sum() / pixels.sum().clamp(min=1)
     return loss, ignored / len(masks)
 
 

@@ -58,7 +58,8 @@ def training_data(dataset: Dataset, cfg: SimFormerConfig) -> TrainingData:
 
 def targets(model: nn.Module, batch: Batch, cfg: SimFormerConfig) -> Targets:
     """The classes of each image with their masks, of novel classes without; the batch has to have class maps and tags."""
-    return find_targets(*_annotations(batch), cfg.unmasked)
+    maps, tags = _annotations(batch)
+    return find_targets(maps, batch.valid, tags, cfg.unmasked)
 
 
 def loss(model: nn.Module, batch: Batch, targets: Targets, cfg: SimFormerConfig) -> dict[str, Tensor]:
@@ -68,7 +69,7 @@ def loss(model: nn.Module, batch: Batch, targets: Targets, cfg: SimFormerConfig)
     has more classes than there are queries.
     """
     draw = partial(draw_pairs, batch, cfg) if cfg.uses_pairs else None
-    return objective(model(batch.images, draw), targets, batch.valid, cfg)
+    return objective(model(batch.images, draw), targets, cfg)
 
 
 def pseudo_labels(model: SimFormer | None, batch: Batch, cfg: SimFormerConfig) -> Int64[Tensor, "B H W"]:
