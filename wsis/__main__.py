@@ -74,10 +74,7 @@ def world(
     config = TINY_WORLD if size is None else replace(TINY_WORLD, size=size)
     for split, length in (("train", train), ("val", val)):
         scenes = World(split, length, seed, config)
-        if class_maps:
-            write_semantic(SemanticWorld(scenes), out, split)
-        else:
-            write_dataset(scenes, out, split)
+        write_semantic(SemanticWorld(scenes), out, split) if class_maps else write_dataset(scenes, out, split)
         report(f"{out}: {length} scenes of {config.size} px in the split {split}")
 
 
@@ -298,11 +295,7 @@ def convert_ade(source: Source, out: Target) -> None:
 
 
 def settings(pairs: list[str] | None) -> dict[str, str]:
-    """`["a.b=1"]` as `{"a.b": "1"}`; `config.changed` reads the values.
-
-    Raises:
-        ConfigError: a pair without `=`.
-    """
+    """`["a.b=1"]` as `{"a.b": "1"}`, which `config.changed` reads; ConfigError for a pair without `=`."""
     for wrong in (pair for pair in pairs or [] if "=" not in pair):
         raise ConfigError(f"--set {wrong}: write it as key=value")
     return dict(pair.split("=", 1) for pair in pairs or [])

@@ -64,10 +64,9 @@ def option(name: str, value: object) -> str:
 
 
 def changed(config: S, **values: object) -> S:
-    """`config` with settings replaced; keys are names, or dotted names with `__` or `.` (`network.lr`).
+    """`config` with settings replaced: `network__lr=1e-4`, `**{"network.lr": 1e-4}`, or `network={"lr": 1e-4, "steps": 100}`.
 
-    The settings of a group may also be given together: `network={"lr": 1e-4, "steps": 100}`. Raises ConfigError for an
-    unknown name (the nearest ones are listed) or a value of the wrong type.
+    Raises ConfigError for an unknown name (the nearest ones are listed) or a value of the wrong type.
     """
     for name, value in values.items():
         if isinstance(value, dict):

@@ -130,15 +130,12 @@ class ExtremePoints(Rows):
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One image with what is known of it; `None` where nothing was annotated.
+    """One image with what is known of it; None where nothing was annotated.
 
-    image: uint8 [3, H, W]. tags: bool [C], which classes are present. points: clicks or cues.
-    jittered: uint8 [3, H, W], the same image in changed colours, where a student sees that and its teacher `image`.
-    semantic_map: uint8 [H, W] class map: a *label* that a method may train on (weak chain or full annotation).
-    truth: the true instances; true_semantic: the true class map, uint8 [H, W]. Both serve evaluation and the simulated
-    annotator only: no weakly supervised loss reads them.
-    valid: bool [H, W], False on padding. other_extreme_points: in a crop of one object, the clicks of its neighbors, in
-    pixels of the crop.
+    image: uint8 [3, H, W]. tags: bool [C], which classes are present. points: clicks or cues. jittered: the image in changed
+    colors, where a student sees that and its teacher `image`. semantic_map: a class map that a method may train on, uint8
+    [H, W]. truth, true_semantic: the true instances and the true class map, for evaluation and the simulated annotator
+    only. valid: bool [H, W], False on padding. other_extreme_points: in a crop of one object, the clicks of its neighbors.
     """
 
     image: Tensor

@@ -30,10 +30,7 @@ def intersection(a: Tensor, b: Tensor) -> Tensor:
 
 
 def overlap(predicted: Tensor, true: Tensor, image: int = 0) -> tuple[Tensor, Tensor]:
-    """IoU of each predicted mask with each true one, and the share of it that lies on the true one: float64 [K, G] each.
-
-    Raises DataError for masks of different sizes, with the number `image` in its message.
-    """
+    """IoU of each predicted mask with each true one, and the share of it that lies on the true one: float64 [K, G] each."""
     check_sizes(predicted, true, image)
     common, area = intersection(predicted, true), predicted.flatten(1).sum(1)[:, None]
     union = area + true.flatten(1).sum(1) - common
@@ -138,9 +135,8 @@ def voc_ap(
     IoU >= threshold and no better-scored prediction has that object; there is no second try. Crowds are no targets, and a
     prediction that is not right and has at least the threshold's share of its area on a crowd of its class is left out.
 
-    predicted, truth: one `Instances` per image, in the same order. Returns {"mAP25", one per threshold: the mean over
-    classes that have objects; "AP": float64 [T, C], nan for the others}. Raises DataError for no images, and for masks of
-    different sizes.
+    predicted, truth: one `Instances` per image, in the same order; DataError for no images. Returns {"mAP25", one per
+    threshold: the mean over classes that have objects; "AP": float64 [T, C], nan for the others}.
     """
     rows = assign(predicted, truth)
     positives = np.bincount(rows.true, minlength=num_classes)

@@ -13,19 +13,16 @@ DEFAULTS = {"scale": "tiny", "data": "world", "seed": 0, "device": "auto", "sett
 def read_recipe(path: Path | None, **given: Any) -> dict[str, Any]:
     """Scale, data, seed, device, and `settings` by dotted name: as given, else as in a .yaml or .json file, else defaults.
 
-    Raises:
-        ConfigError: an unknown key, a wrong value, or YAML without the package that reads it.
-        DataError: no such file, or its content is not what its name says.
+    Raises ConfigError for an unknown key, a wrong value, or YAML without the package that reads it, and DataError if there
+    is no such file or its content is not what its name says.
     """
     recipe = {} if path is None else read_json(path) if path.suffix == ".json" else _read_yaml(path)
     if not isinstance(recipe, dict):
         raise ConfigError(f"{path} is not a list of `key: value`; known keys are {', '.join(DEFAULTS)}")
     unknown = [k for k in recipe if k not in DEFAULTS]
     if unknown:
-        raise ConfigError(
-            f"{path}: {unknown[0]!r} is no key of a recipe; they are {', '.join(DEFAULTS)} "
-            "(settings of the method go below `settings:`, as network.steps: 100)"
-        )
+        advice = f"they are {', '.join(DEFAULTS)} (settings of the method go below `settings:`, as network.steps: 100)"
+        raise ConfigError(f"{path}: {unknown[0]!r} is no key of a recipe; {advice}")
     recipe = DEFAULTS | recipe
     if recipe["scale"] not in get_args(Scale):
         raise ConfigError(f"{path}: scale {recipe['scale']!r}; choose {' or '.join(get_args(Scale))}")

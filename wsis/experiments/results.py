@@ -4,7 +4,6 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, TypedDict, cast
@@ -79,19 +78,22 @@ class Results(TypedDict):
 def collect(table: Table, scale: Scale, settings: Settings, runs: Sequence[RowRun]) -> Results:
     """The results of a table that is being filled; settings: changes of every row that the command was given."""
     runs = sorted(runs, key=lambda run: run.seed)
-    by_row = {row.name: {run.seed: run.facts for run in runs if run.row is row and run.facts} for row in table.rows}
-    values: dict[str, dict[str, dict[int, float]]] = {}
+    values: dict[str, dict[str, dict[int, float]]] = {m: {row.name: {} for row in table.rows} for m in table.metrics}
+    finished: dict[str, dict[int, Facts]] = {row.name: {} for row in table.rows}
+    for run in runs:
+        if run.facts:
+            finished[run.row.name][run.seed] = run.facts
+            for metric, value in figures(run.facts, table).items():
+                values[metric][run.row.name][run.seed] = value
     rows: list[RowResult] = []
-    for metric, (name, of_seeds) in product(table.metrics, by_row.items()):
-        figure_of = {seed: figures(facts, table).get(metric) for seed, facts in of_seeds.items()}
-        values.setdefault(metric, {})[name] = {seed: v for seed, v in figure_of.items() if v is not None}
     for row in table.rows:
-        name, reports = row.name, {seed: facts["reports"] for seed, facts in by_row[row.name].items()}
-        ours = {m: spread(list(of_rows[name].values())) for m, of_rows in values.items() if of_rows[name]}
+        name, reports = row.name, {seed: facts["reports"] for seed, facts in finished[row.name].items()}
+        cells = {metric: list(of_rows[name].values()) for metric, of_rows in values.items() if of_rows[name]}
+        ours = {m: Spread(mean=mean(v), std=stdev(v) if len(v) > 1 else 0.0, values=v) for m, v in cells.items()}
         also, curves = other_figures(reports, table.metrics)
         facts = {"name": name, "changes": row.settings(scale), "published": row.published, "ours": ours}
         rows.append(cast(RowResult, {**facts, "n": len(reports), "also": also, "curves": curves}))
-    finished = [facts for of_seeds in by_row.values() for facts in of_seeds.values()]
+    all_facts = [facts for seeds in finished.values() for facts in seeds.values()]
     return {
         "table": table.id,
         "title": table.title,
@@ -100,7 +102,7 @@ def collect(table: Table, scale: Scale, settings: Settings, runs: Sequence[RowRu
         "metrics": list(table.metrics),
         "rows": rows,
         "claims": [judge(claim, values, scale, table.upper) for claim in table.claims],
-        "provenance": provenance(table, scale, settings, runs, finished) if finished else {},
+        "provenance": provenance(table, scale, settings, runs, all_facts) if all_facts else {},
     }
 
 
@@ -134,10 +136,6 @@ def figures(facts: Facts, table: Table) -> dict[str, float]:
     """The metrics as the table shows them, each of the last report that has it."""
     reported = {name: value for report in facts["reports"].values() for name, value in report.items()}
     return {metric: table.factor * reported[metric] for metric in table.metrics if metric in reported}
-
-
-def spread(values: list[float]) -> Spread:
-    return {"mean": mean(values), "std": stdev(values) if len(values) > 1 else 0.0, "values": values}
 
 
 def other_figures(reports: Mapping[int, Reports], metrics: Sequence[str]) -> tuple[dict[str, float], dict[str, Curves]]:

@@ -78,7 +78,9 @@ def label(run: Run, dataset: Dataset, out: Path, description: str = "") -> dict[
 
     def row(sample: Sample) -> Row:
         records = annotation_records(pseudo_instances(run, sample), sample.image_id, ids)
-        return {"image": image_record(sample), "masks": records, "objects": _count_objects(sample)}
+        masks = [] if sample.truth is None else sample.truth.ids[~sample.truth.crowd].tolist()
+        clicks = [] if sample.extreme_points is None else sample.extreme_points.ids.tolist()
+        return {"image": image_record(sample), "masks": records, "objects": len({*masks, *clicks})}
 
     def content(rows: list[Row]) -> object:
         return instances_json([r["image"] for r in rows], _masks(rows), categories(run.classes, ids))
@@ -174,13 +176,6 @@ def identified(folder: Path, run: Run) -> tuple[Dataset, tuple[int, ...]]:
     known = all(name in by_name for name in run.classes)
     ids = tuple(by_name[name] for name in run.classes) if known else run.category_ids
     return Mapped(dataset, lambda sample: replace(sample, image_id=by_file[sample.file_name])), ids
-
-
-def _count_objects(sample: Sample) -> int:
-    """How many objects of an image are annotated, crowds aside, by mask or by clicks."""
-    masks = [] if sample.truth is None else sample.truth.ids[~sample.truth.crowd].tolist()
-    clicks = [] if sample.extreme_points is None else sample.extreme_points.ids.tolist()
-    return len({*masks, *clicks})
 
 
 def _masks(rows: list[Row]) -> Records:

@@ -28,23 +28,19 @@ from wsis.training.schedule import Schedule, learning_rate, make_optimizer
 
 StepLoss = Callable[[nn.Module, Batch, int], dict[str, Tensor]]
 Augment = Callable[[Sample, int], Sample]
-Key = tuple[int, int, int]
-"""Of one sample of a batch: its index in the data set, the seed of its augmentation, its slot in the batch."""
+Key = tuple[int, int, int]  # of a sample of a batch: its index, the seed of its augmentation, its slot in the batch
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoopOptions:
-    """Where and how the loop runs; beside the seed, nothing here changes what is learned.
-
-    stream: what names the random numbers of a training in place of its own name.
-    """
+    """Where and how the loop runs; beside the seed, nothing here changes what is learned."""
 
     accelerator: Accelerator
     seed: int
     folder: Path
     resume: bool = True
     workers: int = 0
-    stream: str = ""
+    stream: str = ""  # names the random numbers of a training in place of its own name
     log_every: int = 10
     checkpoint_every: int = 500
 
@@ -79,9 +75,9 @@ def make_accelerator(device: str = "auto") -> Accelerator:
     """Accelerate's view of the machine: bf16 on a GPU that has it, fp32 on a CPU; ConfigError for cuda without a GPU."""
     if device not in ("auto", "cpu", "cuda"):
         raise ConfigError(f"device={device!r}: choose auto, cpu or cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device=cuda, but torch sees no GPU; use device=auto or install a CUDA build of torch")
     cpu = device == "cpu" or not torch.cuda.is_available()
+    if device == "cuda" and cpu:
+        raise ConfigError("device=cuda, but torch sees no GPU; use device=auto or install a CUDA build of torch")
     precision = "no" if cpu or not torch.cuda.is_bf16_supported() else "bf16"
     # A backbone may have branches that no head reads, and a stage may train some heads only.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)

@@ -137,18 +137,13 @@ def _run(stage: Stage, workspace: Workspace, cache: Path | None) -> Report:
         for checkpoint in checkpoints(workspace.folder, stage.name):
             checkpoint.unlink()
         if stored:
-            _store(stage, workspace, stored)
+            with atomic(stored) as temporary:
+                temporary.mkdir(parents=True)
+                for source in map(workspace.path, filter(None, (stage.artefact, path.name, f"{stage.name}.csv"))):
+                    if source.exists():
+                        (shutil.copytree if source.is_dir() else shutil.copy2)(source, temporary / source.name)
     wait()
     return figures
-
-
-def _store(stage: Stage, workspace: Workspace, stored: Path) -> None:
-    with atomic(stored) as temporary:
-        temporary.mkdir(parents=True)
-        for name in filter(None, (stage.artefact, f"{stage.name}.report.json", f"{stage.name}.csv")):
-            source = workspace.path(name)
-            if source.exists():
-                (shutil.copytree if source.is_dir() else shutil.copy2)(source, temporary / name)
 
 
 def _claim(out: Path, name: str, cfg: MethodConfig, data: str, seed: int, train: Dataset, resume: bool) -> None:
