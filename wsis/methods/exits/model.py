@@ -17,7 +17,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from wsis.core.errors import ConfigError
 from wsis.methods.exits.config import ExitsConfig
-from wsis.models.vit import Layer, ViT, build_vit
+from wsis.models.vit import ViT, build_vit
 
 UPSAMPLE = 4  # times the token grid: masks of 128 pixels a side at full size, as in MAL's losses (official code)
 
@@ -106,10 +106,9 @@ class Extractor(nn.Module):
     Call: [B, 3, H, W] in [0, 1] -> logits [B, n].
     """
 
-    def __init__(self, encoder: ViT, layer: Layer) -> None:
+    def __init__(self, encoder: ViT, layer: int) -> None:
         super().__init__()
-        self.encoder, self.head = encoder, nn.Linear(encoder.width, 1)
-        self.layer: Layer = layer
+        self.encoder, self.head, self.layer = encoder, nn.Linear(encoder.width, 1), layer
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.encoder(images))[..., 0]
@@ -147,7 +146,7 @@ class Exits(nn.Module):
 
 def build_extractor(cfg: ExitsConfig) -> Extractor:
     """The extractor with its pretrained encoder and a random head."""
-    return Extractor(build_vit(cfg.extractor.backbone, cfg.extractor.weights), cfg.extractor.layer or "all")
+    return Extractor(build_vit(cfg.extractor.backbone, cfg.extractor.weights), cfg.extractor.layer)
 
 
 def build_teaching(cfg: ExitsConfig) -> SelfTeaching:
