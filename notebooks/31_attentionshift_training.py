@@ -548,7 +548,7 @@ viz.table(rows, f"mean IoU (%); {int(twin.sum())} of {len(true)} objects have a 
 # :class: note
 # - {ref}`fidelity:attentionshift-baseline`: what the baseline is, which the document does not describe.
 # - {ref}`fidelity:attentionshift-feedback`: whether key-points are targets of the tokens; here they are.
-# - {ref}`fidelity:attentionshift-extreme`: stable points, and the extreme ones that no code has.
+# - {ref}`fidelity:attentionshift-extreme`: stable points, and the extreme ones that no code has and this page leaves out.
 # - {ref}`fidelity:attentionshift-pseudo-mask`: which mask is made of the maps.
 # - {ref}`fidelity:attentionshift-ignored-points`, {ref}`fidelity:attentionshift-no-key-points`: points that do not count,
 #   and objects without key-points.
@@ -598,27 +598,27 @@ for value, region in (
 # ```
 #
 # ```{exercise}
-# :label: outermost-points
-# *Change one parameter.* `mask.extreme="part_extent"` adds the outermost patches of every part as object. How many
-# points more does an object get, and what do you expect of how many are right?
+# :label: unfiltered-points
+# *Change one parameter.* `parts.filter=False` keeps the parts that reach out of the core of their object. How many points
+# more does an object get, and what do you expect of how many are right?
 # ```
 #
-# ```{solution-start} outermost-points
+# ```{solution-start} unfiltered-points
 # :class: dropdown
 # ```
 
 # %% tags=["solution"]
 rows = []
-for kind in ("none", "part_extent"):
-    other = changed(cfg, **{"mask.extreme": kind})
+for kind in (True, False):
+    other = changed(cfg, **{"parts.filter": kind})
     said, right = tally(as_points(look("AttentionShift", other)[3]), True)
-    line = {"mask.extreme": kind, "object: labels": float(said.mean())}
+    line = {"parts.filter": kind, "object: labels": float(said.mean())}
     rows.append({**line, "right (%)": 100 * float(right.sum() / said.sum())})
 viz.table(rows)
 
 # %% [markdown]
-# Up to four more for every part, at the rim of what is like it, where a map errs first. No code of the authors has such
-# points, so they are off ({ref}`fidelity:attentionshift-extreme`).
+# Every part that is left after merging gives a point, up to six. A part that looks like something outside of its object is
+# no better than a guess; the [last chapter](30_attentionshift_points.py) counts such points for several kernels.
 #
 # ```{solution-end}
 # ```

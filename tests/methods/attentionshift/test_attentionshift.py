@@ -23,10 +23,9 @@ from wsis.methods.attentionshift.labels import (
 )
 from wsis.methods.attentionshift.maps import PaddedPoints, pad_points
 from wsis.methods.attentionshift.objective import mask_term, mil_term, point_term, token_terms
-from wsis.methods.attentionshift.parts import KeyPoints, part_extents
+from wsis.methods.attentionshift.parts import KeyPoints
 from wsis.methods.attentionshift.stages import boxed, measured_at, summary
 from wsis.methods.attentionshift.verbs import rescaled
-from wsis.ops.patches import PatchGrid
 
 SIDE = 64
 SMALL = changed(
@@ -154,18 +153,6 @@ def test_pseudo_masks_stay_in_their_boxes():
     assert counts.all()
 
 
-def test_the_extent_of_a_part():
-    maps = torch.zeros(1, 1, 1, 25)
-    maps[..., [7, 12, 13, 17]] = 1  # a cross without its left arm, in a grid of 5 x 5
-    found = part_extents(maps, torch.ones(1, 1, 1, dtype=torch.bool), torch.ones(1, 1, 5, 5), 0.8, PatchGrid(5, 5, 4))
-    top, left, bottom, right = found.xy[0, 0].tolist()
-    assert (top, bottom, right) == ([9.5, 5.5], [9.5, 13.5], [13.5, 9.5])
-    assert left[0] == 9.5
-    assert not part_extents(
-        maps, torch.zeros(1, 1, 1, dtype=torch.bool), torch.ones(1, 1, 5, 5), 0.8, PatchGrid(5, 5, 4)
-    ).present.any()
-
-
 # the objective
 
 
@@ -227,9 +214,8 @@ def test_a_token_at_the_click_of_its_class_matches_it():
     logits, place = torch.full((1, 4, 2), -4.0), torch.full((1, 4, 2), 0.9)
     logits[0, 2, 1], place[0, 2] = 4.0, torch.tensor([0.25, 0.5])
     targets, sizes = clicks([[[8.0, 16]]], [[1]]), torch.tensor([[32.0, 32]])
-    matched = match_tokens(logits, place, targets, sizes)
-    assert matched.tolist() == [[2]]
-    terms = token_terms(logits, place, targets, matched, sizes)
+    assert match_tokens(logits, place, targets, sizes).tolist() == [[2]]
+    terms = token_terms(logits, place, targets, sizes)
     assert float(terms["token_place"]) == 0
     assert float(terms["token_class"]) < 0.01
 
@@ -237,8 +223,7 @@ def test_a_token_at_the_click_of_its_class_matches_it():
 def test_images_without_objects_teach_background():
     logits = torch.zeros(1, 4, 2, requires_grad=True)
     targets = pad_points(Points.none(), 1)
-    matched = torch.zeros(1, 0, dtype=torch.long)
-    terms = token_terms(logits, torch.zeros(1, 4, 2), targets, matched, torch.tensor([[32.0, 32]]))
+    terms = token_terms(logits, torch.zeros(1, 4, 2), targets, torch.tensor([[32.0, 32]]))
     terms["token_class"].backward()
     assert (logits.grad > 0).all()
     assert float(terms["token_place"]) == 0
@@ -306,7 +291,6 @@ def test_every_click_gets_a_mask(name, model):
     [
         {"mask.supervision": "mask"},
         {"parts.shift": "kmeans", "parts.filter": False},
-        {"mask.extreme": "part_extent"},
         {"compat": "official"},
         {"refine": False, "parts.shift": "none"},
         {"boxes.mode": "tight"},

@@ -49,9 +49,6 @@ class MaskConfig:
     """What supervises the mask head (supp. Table 2), and the pseudo masks."""
 
     supervision: Literal["point", "mask"] = paper("point", "supp. Table 2")
-    extreme: Literal["none", "part_extent"] = ours(
-        "none", "the supplement names, no code defines them; part_extent: ours"
-    )
     points: int = paper(10, "official code", unit="sampled per object")
     positive: float = paper(0.35, "official config", unit="of the box's maximum")
     erosion: int = paper(21, "official code", unit="px, odd", scales=True)

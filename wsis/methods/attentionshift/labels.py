@@ -158,9 +158,6 @@ def point_targets(labels: Labels, clicks: PaddedPoints, cfg: AttentionShiftConfi
         return sampled
     with_parts = labels.key_points.present.any(-1, keepdim=True)
     objects = [labels.key_points, parts.KeyPoints(clicks.xy[:, :, None], ~with_parts)]
-    if mask.extreme == "part_extent":
-        maps, merged, core = (labels.steps[name] for name in ("part_maps", "merged", "core"))
-        objects.append(parts.part_extents(maps, merged, core, cfg.parts.similarity, grid_of(core, foreground)))
     xy, target, counts = sampled
     groups = [(xy, target, counts & ~(target & with_parts))]
     groups += [(p.xy, torch.ones_like(p.present), p.present & clicks.present[..., None]) for p in objects]

@@ -17,8 +17,7 @@ from wsis.methods.attentionshift.maps import PaddedPoints
 
 def objective(outputs: Outputs, clicks: PaddedPoints, cfg: AttentionShiftConfig) -> dict[str, Tensor]:
     """All terms of one step, and their weighted sum as `total`."""
-    tokens = match_tokens(outputs.logits, outputs.places, outputs.targets, outputs.sizes)
-    terms = token_terms(outputs.logits, outputs.places, outputs.targets, tokens, outputs.sizes)
+    terms = token_terms(outputs.logits, outputs.places, outputs.targets, outputs.sizes)
     terms["mil"] = mil_term(outputs.scores[clicks.present], clicks.labels[clicks.present])
     detection = outputs.detection
     terms |= detector_terms(detection)
@@ -31,18 +30,15 @@ def objective(outputs: Outputs, clicks: PaddedPoints, cfg: AttentionShiftConfig)
     return {**terms, "total": torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()}
 
 
-def token_terms(
-    logits: Tensor, places: Tensor, targets: PaddedPoints, tokens: Tensor, sizes: Tensor
-) -> dict[str, Tensor]:
+def token_terms(logits: Tensor, places: Tensor, targets: PaddedPoints, sizes: Tensor) -> dict[str, Tensor]:
     """Focal loss of all tokens and L1 loss of the places of matched ones, both divided by the number of matched tokens."""
-    classes = torch.zeros_like(logits, dtype=torch.float32)
-    present = targets.present
-    image = torch.arange(len(logits), device=logits.device)[:, None].expand_as(tokens)[present]
-    classes[image, tokens[present], targets.labels[present]] = 1
-    count = present.sum().clamp(min=1)
+    classes, present = torch.zeros_like(logits, dtype=torch.float32), targets.present
+    token = match_tokens(logits, places, targets, sizes)[present]
+    image, count = present.nonzero()[:, 0], present.sum().clamp(min=1)
+    classes[image, token, targets.labels[present]] = 1
     focal = sigmoid_focal_loss(logits.float(), classes, FOCAL_ALPHA, FOCAL_GAMMA, "sum") / count
     xy = (targets.xy / sizes[:, None])[present]
-    distance = F.l1_loss(places.float()[image, tokens[present]], xy, reduction="sum") / count
+    distance = F.l1_loss(places.float()[image, token], xy, reduction="sum") / count
     return {"token_class": focal, "token_place": distance}
 
 

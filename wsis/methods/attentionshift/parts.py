@@ -167,23 +167,10 @@ def key_points(maps: Tensor, present: Tensor, boxes: Tensor, grid: PatchGrid, mo
     area = ((maps > AREA_SIMILARITY).sum(-1) + 1) * present
     part = area.sort(dim=-1, descending=True, stable=True).indices
     peak = (maps == maps.amax(-1, keepdim=True)).float()
-    xy = peak @ _centers(torch.arange(maps.shape[-1], device=maps.device), grid) / peak.sum(-1, keepdim=True)
-    xy = xy.take_along_dim(part[..., None], 2)
+    y, x = (torch.arange(side, device=maps.device) * grid.patch + (grid.patch - 1) / 2 for side in grid[:2])
+    centers = torch.cartesian_prod(y, x).flip(1)
+    xy = (peak @ centers / peak.sum(-1, keepdim=True)).take_along_dim(part[..., None], 2)
     edge = xy + 0.5
     inside = ((edge >= boxes[:, :, None, :2]) & (edge < boxes[:, :, None, 2:])).all(-1)
     visited = torch.arange(maps.shape[2], device=maps.device) < most
     return KeyPoints(xy, present.gather(-1, part) & inside & visited)
-
-
-def part_extents(maps: Tensor, present: Tensor, core: Tensor, similarity: float, grid: PatchGrid) -> KeyPoints:
-    """Centers of the top, left, bottom and right-most patches of each part within the core, 4 m per object (ours)."""
-    area = (maps > similarity) & (core > 0).flatten(2)[:, :, None] & present[..., None]
-    x, y = _centers(torch.arange(maps.shape[-1], device=maps.device), grid).mT
-    # Any of several patches that are equally far out.
-    ends = [torch.where(area, key, torch.inf).argmin(-1) for key in (y, x, -y, -x)]
-    return KeyPoints(_centers(torch.stack(ends, -1).flatten(2), grid), area.any(-1).repeat_interleave(4, -1))
-
-
-def _centers(index: Tensor, grid: PatchGrid) -> Tensor:
-    """(x, y) of the centers of patches [...] in pixels: fp32 [..., 2]."""
-    return torch.stack([index % grid.width, index // grid.width], -1) * grid.patch + (grid.patch - 1) / 2

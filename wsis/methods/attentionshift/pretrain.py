@@ -15,7 +15,6 @@ from wsis.core.types import Batch
 from wsis.data.transforms import ShortSide
 from wsis.methods.attentionshift.config import TINY
 from wsis.methods.attentionshift.detector import image_sizes
-from wsis.methods.attentionshift.labels import match_tokens
 from wsis.methods.attentionshift.maps import pad_points
 from wsis.methods.attentionshift.model import Encoder, TokenHeads
 from wsis.methods.attentionshift.objective import token_terms
@@ -74,8 +73,7 @@ class PointFinder(nn.Module):
         reconstruction = self.reconstruct(encoded.features.flatten(2).mT).float()
         clicks, sizes = pad_points(batch.points, len(batch.images)), image_sizes(batch.valid)
         logits, places = self.heads(encoded.tokens)
-        tokens = match_tokens(logits, places, clicks, sizes)
-        terms = token_terms(logits, places, clicks, tokens, sizes)
+        terms = token_terms(logits, places, clicks, sizes)
         error = (reconstruction - target).square().mean(-1)
         terms["hidden"] = (error * hidden).sum() / hidden.sum().clamp(min=1)
         total = torch.where(first, terms["hidden"], terms["token_class"] + PLACE * terms["token_place"])
