@@ -1,8 +1,4 @@
-"""SimFormer's labels: what the queries learn from a batch, and the class maps that a second network learns from.
-
-official code                find_targets, pseudo_maps
-MaskFormer, official code    semantic_scores
-"""
+"""SimFormer's labels: what the queries learn from a batch, and the class maps that a second network learns from."""
 
 from collections.abc import Sequence
 from functools import reduce
@@ -63,7 +59,7 @@ def find_targets(maps: Tensor, valid: Tensor, tags: Tensor, novel: Sequence[int]
 
 
 def semantic_scores(logits: Tensor, masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """The sum over queries of class times mask probability: logits [B, N, K + 1], masks [B, N, h, w] -> [B, K, *size]."""
+    """Sums over queries of class times mask probability (MaskFormer): [B, N, K + 1], [B, N, h, w] -> [B, K, *size]."""
     with torch.autocast(masks.device.type, enabled=False):
         probability = interpolate(masks.float(), size, mode="bilinear", align_corners=False).sigmoid()
         return torch.einsum("bnk,bnhw->bkhw", logits.float().softmax(-1)[..., :-1], probability)

@@ -1,10 +1,8 @@
 """SimFormer's objective: which query answers for which class, and what the classes, masks and pairs of pixels should be.
 
-    MaskFormer, official code    match, class_loss, mask_loss
-    official code                complement_loss, similarity_loss, distillation_loss
-
-Shapes are those of `Outputs`, `Targets` and `PixelPairs`; `matched` is the result of `match`. The losses of proposals are sums
-over the layers, those of pairs are of the last one. All are unweighted, and in fp32 even under autocast.
+Shapes are those of `Outputs`, `Targets` and `PixelPairs`; `matched` is the result of `match`. The losses of proposals (of
+MaskFormer, official code, but for the complement) are sums over the layers, those of pairs (official code) are of the last
+one. All are unweighted, and in fp32 even under autocast.
 """
 
 from collections.abc import Iterator
@@ -62,7 +60,7 @@ def match(logits: Tensor, masks: Tensor, targets: Targets, weights: LossConfig) 
     """The query of each target, long [L, B, T], -1 where the target is not present; no query has two.
 
     The cost is minus the probability of the class, plus the weighted `mask_costs` at stride 4 of known masks, also of one that
-    vanishes there. Raises ConfigError for more targets than queries, and TrainingError for a cost that is not finite.
+    vanishes there. Errors as of `assign`.
     """
     labels = targets.labels[:, None].expand(*logits.shape[:3], -1)
     small = interpolate(targets.masks, masks.shape[-2:], mode="nearest").flatten(2)
@@ -107,9 +105,9 @@ def mask_loss(masks: Tensor, matched: Tensor, targets: Targets) -> tuple[Tensor,
 def complement_loss(masks: Tensor, matched: Tensor, targets: Targets, cfg: LossConfig) -> tuple[Tensor, Tensor]:
     """The largest logit of an image's novel queries should say which pixels its base masks leave: loss and `ignored`.
 
-    Padding should be 0. The logit `cfg.complement_floor` joins each maximum: where it wins nothing is learned, since pixels of
-    no class at all need not be novel. The loss is the mean over images with a novel class and a pixel that base masks leave.
-    ignored: the fraction of these pixels where the floor wins, mean over the layers.
+    The logit `cfg.complement_floor` joins each maximum: where it wins nothing is learned, since pixels of no class at all need
+    not be novel. The loss is the mean over images with a novel class and a pixel that base masks leave; `ignored` is the
+    fraction of these pixels where the floor wins, mean over the layers.
     """
     loss, ignored = masks.new_zeros(2, dtype=torch.float32).unbind()
     if not len(targets.unmasked):
@@ -136,19 +134,16 @@ def similarity_loss(comparison: Comparison) -> Tensor:
 
 def distillation_loss(outputs: Outputs, comparison: Comparison, cfg: PairConfig) -> Tensor:
     """The scores of unlabeled pixels should be as similar as SimNet says; 0 where nothing is distilled."""
-    pairs, teacher = comparison.pairs, comparison.teacher
+    pairs, logits, _, teacher = comparison
     if teacher is None or pairs.unlabeled is None or pairs.distilled is None:
-        return comparison.logits.new_zeros(())
+        return logits.new_zeros(())
     with torch.autocast(teacher.device.type, enabled=False):
         scores = student_scores(outputs.logits[-1], outputs.masks[-1], pairs.unlabeled, pairs.novel)
         return _mean(distill(teacher, cosine_similarity(scores, swap(scores)), cfg.form), pairs.distilled)
 
 
 def distill(teacher: Tensor, student: Tensor, form: str) -> Tensor:
-    """The loss of each similarity of scores, elementwise (official code); both are in [0, 1].
-
-    ce: cross entropy, clamped to [.01, .99]. confident_ce (the release's cce): by how far the teacher is from `UNSURE`.
-    """
+    """The loss of each similarity in [0, 1]: cross entropy clamped to [.01, .99], or weighted by how sure the teacher is."""
     if form == "ce":
         t, s = teacher.clamp(0.01, 0.99), student.clamp(0.01, 0.99)
         return -t * s.log() - (1 - t) * (1 - s).log()

@@ -23,8 +23,8 @@ class PixelPairs(NamedTuple):
     """The pixels of one training step.
 
     novel: long, labels. points: long [B, J], from which SimNet learns. same, counted: bool [B, J, J], which pairs of them are
-    of one class, and which have a target. unlabeled: long [B, J], whose scores learn from SimNet. distilled: bool [B, J, J],
-    which pairs of them count. The last two are None without distillation.
+    of one class, and which have a target. unlabeled: long [B, J], whose scores learn from SimNet, and distilled: bool
+    [B, J, J], which pairs of them count; None without distillation.
     """
 
     novel: Tensor
@@ -48,7 +48,8 @@ def draw_pairs(batch: Batch, cfg: SimFormerConfig) -> PixelPairs:
     maps, valid = (x[:, :: STRIDES[0], :: STRIDES[0]].flatten(1) for x in (batch.semantic_maps, batch.valid))
     base, rest = regions(maps, valid, base_values(batch.tags.shape[1], novel))
     points = sample_mixed(maps, valid, base, cfg.pairs.points)
-    same, counted = pair_targets(*(x.gather(1, points) for x in (maps, valid, base)), cfg.pairs)
+    drawn = maps.gather(1, points), valid.gather(1, points), base.gather(1, points)
+    same, counted = pair_targets(*drawn, cfg.pairs)
     if cfg.loss.distillation == 0:
         return PixelPairs(novel, points, same, counted)
     unlabeled, inside = sample_points(rest, cfg.pairs.points, valid)

@@ -1,7 +1,5 @@
-"""Which image is paired with which: one that shares exactly one novel class with it.
-
-Two similar pixels without a label are then of that class, with fewer others to confuse it with. The release stores lists of
-partners; here they are found when one is asked for.
+"""Which image is paired with which: one that shares exactly one novel class with it, so two similar pixels without a label are
+of that class, with fewer others to confuse it with.
 """
 
 from collections.abc import Callable, Sequence

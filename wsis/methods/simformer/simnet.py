@@ -20,9 +20,7 @@ CHUNK = 32  # pixels of the first image at a time, where no statistics tie the p
 
 
 class Comparison(NamedTuple):
-    """SimNet's answers about `pairs`, all [B, J, J]: fp32 logits of one class, their weights by `BalanceWindow`, and
-    probabilities for `pairs.unlabeled`, without gradient.
-    """
+    """SimNet on `pairs`, all [B, J, J]: fp32 logits of one class and their weights; probabilities of `pairs.unlabeled`."""
 
     pairs: PixelPairs
     logits: Tensor
@@ -31,10 +29,7 @@ class Comparison(NamedTuple):
 
 
 class BalanceWindow(nn.Module):
-    """Weights that let pairs of one class and of two classes count the same (official code): same, valid bool -> fp32.
-
-    A pair weighs the share of the other kind among the pairs with a target of the last `STEPS` calls in training.
-    """
+    """same, valid bool -> fp32 weights: the share of the other kind among the valid pairs of the last calls in training."""
 
     counts: Tensor  # of the two kinds, same class first; the newest step first
 

@@ -1,8 +1,6 @@
-"""The stages of a full SimFormer run.
+"""The stages of a full SimFormer run; with `final.steps=0` the first network is evaluated.
 
-    network -> labels, class maps of the training images -> final, a plain MaskFormer -> evaluation
-
-With `final.steps=0` the first network is evaluated. Reports compare with the ground truth; no loss reads it.
+network -> labels, class maps of the training images -> final, a plain MaskFormer -> evaluation
 """
 
 from dataclasses import replace
@@ -16,7 +14,7 @@ from wsis.evaluation.semantic import MeanIoU, grouped_iou
 from wsis.methods.simformer import verbs
 from wsis.methods.simformer.config import SimFormerConfig
 from wsis.training.schedule import Schedule
-from wsis.training.stages import Report, Stage, Workspace, first_process, numbers, validation, write_class_maps
+from wsis.training.stages import Report, Stage, Workspace, first_process, numbers, write_class_maps
 from wsis.weak.simulate import with_base_masks
 
 NETWORK, MAPS, FINAL = "network.safetensors", "pseudo_train", "final.safetensors"
@@ -36,9 +34,8 @@ def stages(cfg: SimFormerConfig) -> list[Stage]:
 
 
 def train_network(workspace: Workspace) -> Report:
-    """MaskFormer with SimNet where pairs teach; the oracle with the true masks of all classes."""
-    cfg: SimFormerConfig = workspace.cfg
-    return _fit(workspace, "network", cfg, workspace.train, cfg.network)
+    """MaskFormer, with SimNet where pairs are compared; the oracle with the true masks of all classes."""
+    return _fit(workspace, "network", workspace.cfg, workspace.train, workspace.cfg.network)
 
 
 @first_process
@@ -62,12 +59,11 @@ def train_final(workspace: Workspace) -> Report:
 @first_process
 def evaluate(workspace: Workspace) -> Report:
     """IoU of base and novel classes on the validation images; raises DataError where one has no true class map."""
-    cfg: SimFormerConfig = workspace.cfg
     if workspace.val is None:
         return {}
+    cfg, metric = workspace.cfg, MeanIoU(workspace.cfg.classes + 1)
     model = verbs.restore(cfg, workspace.folder).to(workspace.device).eval()
-    metric = MeanIoU(cfg.classes + 1)
-    for sample in validation(workspace):
+    for sample in samples(workspace.val):
         if sample.true_semantic is None:
             raise DataError(f"image {sample.image_id} has no label PNG to compare with")
         metric.update(verbs.predict(model, workspace.batch(sample).images, cfg)[0].cpu(), sample.true_semantic)
