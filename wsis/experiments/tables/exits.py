@@ -4,10 +4,11 @@ AP is that of the final model on the validation images, and mIoU that of the pse
 id ends in `m` are ours: the same order of mIoU, which is measured one step earlier and varies less by chance.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from wsis.experiments import costs
-from wsis.experiments.table import Settings, table
+from wsis.experiments.table import Table, table
 from wsis.experiments.verdicts import Claim, greater
 
 METRICS = ("AP", "AP50", "AP75", "mIoU")
@@ -15,8 +16,10 @@ VOC = {"seeds.push": 12.0, "loss.point": 0.05, "final.segmenter": "solov2", "fin
 """Tables a1-a4 and Fig. a1 are on VOC 2012 with SOLOv2; at tiny scale every row has the segmenter of the preset."""
 
 
-def on_voc(changes: Settings, *numbers: float, tiny: Settings | None = None) -> tuple[Any, ...]:
-    return VOC | changes, numbers, changes if tiny is None else tiny
+def on_voc(id: str, title: str, rows: Mapping[str, tuple[Any, ...]], *claims: Claim, upper: str = "") -> Table:
+    """A table on VOC, see `table`; without other settings for tiny scale a row has those of full scale there."""
+    full = {name: (VOC | changes, numbers, *(tiny or [changes])) for name, (changes, numbers, *tiny) in rows.items()}
+    return table(f"exits.{id}", title, METRICS, full, *claims, upper=upper)
 
 
 def claims(id: str, text: str, published: str, *pairs: tuple[str, str]) -> tuple[Claim, Claim]:
@@ -25,69 +28,60 @@ def claims(id: str, text: str, published: str, *pairs: tuple[str, str]) -> tuple
     return Claim(id, text, published, ap), Claim(f"{id}m", f"{text} (pseudo masks)", "-", masks)
 
 
-TABLE_A1 = table(
-    "exits.table_a1",
+TABLE_A1 = on_voc(
+    "table_a1",
     "the layer whose attention is the similarity",
-    METRICS,
     {
-        "all layers": on_voc({"extractor.layer": 0}, 39.5, 66.7, 40.4),
-        "layer 8": on_voc({"extractor.layer": 8}, 39.6, 66.8, 41.5),
-        "layer 10": on_voc({}, 40.4, 67.4, 41.4),
-        "layer 12": on_voc({"extractor.layer": 12}, 40.4, 66.8, 41.8),
+        "all layers": ({"extractor.layer": 0}, (39.5, 66.7, 40.4)),
+        "layer 8": ({"extractor.layer": 8}, (39.6, 66.8, 41.5)),
+        "layer 10": ({}, (40.4, 67.4, 41.4)),
+        "layer 12": ({"extractor.layer": 12}, (40.4, 66.8, 41.8)),
     },
     *claims("C21", "10 >= 8, 10 > all", "+.8, +.9 AP", ("layer 10", "layer 8"), ("layer 10", "all layers")),
 )
 
 FAR_ABOVE = (("3 hops", "4 hops"), ("3 hops", "limit"), ("4 hops", "1 hop"), ("limit", "1 hop"))
-TABLE_A2 = table(
-    "exits.table_a2",
+TABLE_A2 = on_voc(
+    "table_a2",
     "hops of the walk",
-    METRICS,
     {
-        "1 hop": on_voc({"walk.hops": 1}, 34.0, 63.0, 32.4),
-        "2 hops": on_voc({"walk.hops": 2}, 36.1, 64.3, 35.0),
-        "3 hops": on_voc({}, 40.4, 67.4, 41.4),
-        "4 hops": on_voc({"walk.hops": 4}, 39.8, 66.4, 40.0),
-        "limit": on_voc({"walk.limit": True}, 39.6, 66.3, 40.1),
+        "1 hop": ({"walk.hops": 1}, (34.0, 63.0, 32.4)),
+        "2 hops": ({"walk.hops": 2}, (36.1, 64.3, 35.0)),
+        "3 hops": ({}, (40.4, 67.4, 41.4)),
+        "4 hops": ({"walk.hops": 4}, (39.8, 66.4, 40.0)),
+        "limit": ({"walk.limit": True}, (39.6, 66.3, 40.1)),
     },
     *claims("C22", "3 > 2 > 1", "+4.3, +2.1 AP", ("3 hops", "2 hops"), ("2 hops", "1 hop")),
     *claims("C23", "3 >= 4 and 3 >= limit, both far above 1", "+.6, +.8 AP", *FAR_ABOVE),
 )
 
-TABLE_A3 = table(
-    "exits.table_a3",
+TABLE_A3 = on_voc(
+    "table_a3",
     "epochs of the extractor's warm-up, with the objective of the preset",
-    METRICS,
     {
-        "0 epochs": on_voc({"warmup.steps": 0}, 36.0),
-        "4 epochs": on_voc({"warmup.steps": 59_000}, 37.0, tiny={"warmup.steps": 50}),
-        "8 epochs": on_voc({}, 37.3),
+        "0 epochs": ({"warmup.steps": 0}, (36.0,)),
+        "4 epochs": ({"warmup.steps": 59_000}, (37.0,), {"warmup.steps": 50}),
+        "8 epochs": ({}, (37.3,)),
     },
     *claims("C24", "8 >= 4 > 0 epochs", "+.3, +1.0 AP", ("8 epochs", "4 epochs"), ("4 epochs", "0 epochs")),
 )
 
 DEIT, DINO = "supervised (DeiT)", "self-distilled (DINO)"
-TABLE_A4 = table(
-    "exits.table_a4",
+TABLE_A4 = on_voc(
+    "table_a4",
     "what the extractor was pretrained for (at tiny scale scenes and steps differ too, see the decisions)",
-    METRICS,
     {
-        "MAE": on_voc({}, 37.3, 64.4, 37.8),
-        DEIT: on_voc({"extractor.weights": "deit"}, 35.8, 62.4, 35.9, tiny={"extractor.weights": "supervised"}),
-        DINO: on_voc({"extractor.weights": "dino"}, 34.7, 62.0, 33.9),
+        "MAE": ({}, (37.3, 64.4, 37.8)),
+        DEIT: ({"extractor.weights": "deit"}, (35.8, 62.4, 35.9), {"extractor.weights": "supervised"}),
+        DINO: ({"extractor.weights": "dino"}, (34.7, 62.0, 33.9)),
     },
     *claims("C25", "MAE > DeiT > DINO", "+1.5 AP", ("MAE", DEIT), (DEIT, DINO)),
 )
 
 # Hours and millions; both methods have the convolutional stem that the published parameters imply.
 MAL = {"supervision": "boxes", "loss.mil": 4.0}
-TIMED = {
-    "generator.stem": "conv",
-    "extractor.weights": "random",
-    "generator.weights": "random",
-    "final.weights": "random",
-}
-WARMUP, STAGE, FINAL = costs.STAGES.values()
+TIMED = {"generator.stem": "conv", **{f"{part}.weights": "random" for part in ("extractor", "generator", "final")}}
+_, STAGE, FINAL = costs.STAGES.values()
 CHEAP = (
     costs.at_most(22.0, "warm-up and stage 1", (STAGE,)),
     costs.at_most(6.0, "all stages", (STAGE, FINAL), hours=costs.MAKING_MASKS),
@@ -103,29 +97,27 @@ TABLE_A5 = table(
     measure=costs.measure,
 )
 
-BASELINE = table(
-    "exits.baseline",
+BASELINE = on_voc(
+    "baseline",
     "boxes, or four extreme points (ours): the pseudo masks and what a segmenter learns from them",
-    METRICS,
-    {"MAL": on_voc(MAL), "EXITS": on_voc({}), "true masks": on_voc({"final.masks": "truth"})},
+    {"MAL": (MAL, ()), "EXITS": ({}, ()), "true masks": ({"final.masks": "truth"}, ())},
     *claims("ours1", "extreme points beat boxes", "-", ("EXITS", "MAL")),
     upper="true masks",
 )
 
 # Factors of the values in the preset.
 WEIGHTS = {
-    **{f"lambda_point x {f:g}": on_voc({"loss.point": f * 0.05}, tiny={"loss.point": f * 0.5}) for f in (0.1, 5.0)},
-    **{f"lambda_crf x {f:g}": on_voc({"loss.crf": f * 0.5}) for f in (0.2, 2.0)},
+    **{f"lambda_point x {f:g}": ({"loss.point": f * 0.05}, (), {"loss.point": f * 0.5}) for f in (0.1, 5.0)},
+    **{f"lambda_crf x {f:g}": ({"loss.crf": f * 0.5}, ()) for f in (0.2, 2.0)},
 }
-FIG_A1 = table(
-    "exits.fig_a1",
+FIG_A1 = on_voc(
+    "fig_a1",
     "thresholds and weights about the preset's, with the line of MAL; the published axes have no numbers",
-    METRICS,
     {
-        "MAL": on_voc(MAL),
-        "EXITS": on_voc({}),
-        **{f"tau_FG x {f:g}": on_voc({"walk.fg_factor": f}) for f in (0.5, 2.0)},
-        **{f"tau_BG x {f:g}": on_voc({"walk.bg_factor": f}) for f in (0.5, 2.0)},
+        "MAL": (MAL, ()),
+        "EXITS": ({}, ()),
+        **{f"tau_FG x {f:g}": ({"walk.fg_factor": f}, ()) for f in (0.5, 2.0)},
+        **{f"tau_BG x {f:g}": ({"walk.bg_factor": f}, ()) for f in (0.5, 2.0)},
         **WEIGHTS,
     },
     *claims("C28", "every lambda_point and lambda_crf beats MAL", "curve", *((n, "MAL") for n in ("EXITS", *WEIGHTS))),

@@ -5,10 +5,15 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
 
 from wsis.core.config import changed, ours, paper
+from wsis.models.segmenters import Name
 from wsis.training.schedule import Schedule
 from wsis.weak.sources import Clicks
 
 MAL = "lan2023mal"
+GENERATOR = Schedule(
+    147_500, 32, "adamw", 4.8e-5, "cosine", betas=(0.9, 0.9), weight_decay=5e-4, warmup=14_750, floor=0.2
+)
+MASK2FORMER = Schedule(368_750, 16, "adamw", 1e-5, "step", (0.889, 0.963), new_lr=10.0, weight_decay=0.05, clip=0.01)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,21 +99,11 @@ class MaskConfig:
 class FinalConfig:
     """The segmenter that is trained on the pseudo masks as if they were annotated."""
 
-    segmenter: Literal["solov2", "mask2former", "maskrcnn"] = paper(
-        "mask2former", "Table a5; Tables a1-a4 SOLOv2", scales=True
-    )
+    segmenter: Name = paper("mask2former", "Table a5; Tables a1-a4 SOLOv2", scales=True)
     backbone: str = paper("swin_small", "Table a5; Tables a1-a4 ResNet-50", scales=True)
     weights: str = paper("imagenet", "supp. text", scales=True)
     masks: Literal["pseudo", "truth"] = ours("pseudo", "truth is the upper bound of the figures")
-    schedule: Schedule = paper(
-        Schedule(368_750, 16, "adamw", 1e-5, "step", (0.889, 0.963), new_lr=10.0, weight_decay=0.05, clip=0.01),
-        "supp. text: Mask2Former's own schedule",
-    )
-
-
-GENERATOR = Schedule(
-    147_500, 32, "adamw", 4.8e-5, "cosine", betas=(0.9, 0.9), weight_decay=5e-4, warmup=14_750, floor=0.2
-)
+    schedule: Schedule = paper(MASK2FORMER, "supp. text: Mask2Former's own schedule")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,9 +123,7 @@ class ExitsConfig:
     mask: MaskConfig = MaskConfig()
     final: FinalConfig = FinalConfig()
     warmup: Schedule = paper(replace(GENERATOR, steps=118_000), "supp. text: 8 epochs; the rest as for the generator")
-    network: Schedule = paper(
-        GENERATOR, "official code: 10 epochs of 472,000 boxes above the least area, the first to warm up", cite=MAL
-    )
+    network: Schedule = paper(GENERATOR, "official code: 10 epochs of 472,000 boxes, the first to warm up", cite=MAL)
 
     @property
     def clicks(self) -> Clicks:
@@ -161,12 +154,8 @@ SHORT = {"batch_size": 8, "warmup": 10}
 TINY = changed(
     FULL,
     classes=8,
-    size={"crop": 64, "min_area": 100.0},
-    seeds={"push": 4.0},
-    walk={"crops": 500},
-    mask={"threshold": 0.5},
-    extractor={"backbone": "vit_tiny"},
-    generator={"backbone": "vit_tiny", "ema": 0.98},
+    **{"size.crop": 64, "size.min_area": 100.0, "seeds.push": 4.0, "walk.crops": 500, "mask.threshold": 0.5},
+    **{"extractor.backbone": "vit_tiny", "generator.backbone": "vit_tiny", "generator.ema": 0.98},
     loss={"mil_ramp": 10, "crf_ramp": 20},
     warmup=SHORT | {"steps": 100, "lr": 5e-4},
     network=SHORT | {"steps": 150, "lr": 1e-3},

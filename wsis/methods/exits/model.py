@@ -23,9 +23,9 @@ UPSAMPLE = 4  # times the token grid: masks of 128 pixels a side at full size, a
 
 
 class MaskDecoder(nn.Module):
-    """Tokens -> logits of one mask: features of each pixel, compared with a prototype of the whole crop (eq. (a1)).
+    """Features of each pixel, compared with a prototype of the crop (eq. (a1)); both are a third as wide as tokens.
 
-    Call: tokens [B, h w, D], grid (h, w) -> fp32 [B, 4 h, 4 w]. Both heads end at a third of the tokens' width.
+    Call: tokens [B, h w, D], grid (h, w) -> logits of one mask, fp32 [B, 4 h, 4 w].
     """
 
     def __init__(self, width: int) -> None:
@@ -101,10 +101,7 @@ class SelfTeaching(nn.Module):
 
 
 class Extractor(nn.Module):
-    """The transformer whose attention is the similarity of tokens, and the head of its warm-up, which is not used later.
-
-    Call: [B, 3, H, W] in [0, 1] -> logits [B, n].
-    """
+    """The transformer whose attention is the similarity of tokens, and the head [B, 3, H, W] -> [B, n] of its warm-up."""
 
     def __init__(self, encoder: ViT, layer: int) -> None:
         super().__init__()
