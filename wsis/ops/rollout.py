@@ -30,24 +30,16 @@ def rollout_rows(
     for query, key in layers:
         with torch.autocast(rows.device.type, enabled=False):
             query, key = query.float() * query.shape[-1] ** -0.5, key.float()
-            if stages:
-                before = stages[-1]
-                attended = _attended(before, query, key, chunk)
-            else:
+            if not stages:
                 first = query.gather(2, rows[:, None, :, None].expand(-1, query.shape[1], -1, query.shape[3]))
                 attended = (first @ key.mT).softmax(-1).mean(1)
                 before = torch.zeros_like(attended).scatter_(2, rows[..., None], 1)
+            else:
+                before, attended = stages[-1], torch.zeros_like(stages[-1])
+                for start in range(0, query.shape[2] if before.numel() else 0, chunk):  # without rows nothing is needed
+                    part = slice(start, start + chunk)
+                    for q, k in zip(query.unbind(1), key.unbind(1), strict=True):
+                        attended += before[..., part] @ (q[:, part] @ k.mT).softmax(-1)
+                attended /= query.shape[1]
             stages.append((before + attended) / 2)
     return torch.stack(stages, 1)
-
-
-def _attended(weights: Tensor, query: Tensor, key: Tensor, chunk: int) -> Tensor:
-    """`weights` [B, G, T] times the mean attention of the heads; the query is scaled."""
-    total = torch.zeros_like(weights)
-    if not weights.numel():  # without objects nobody reads the softmax of all tokens
-        return total
-    for start in range(0, weights.shape[2], chunk):
-        part = slice(start, start + chunk)
-        for q, k in zip(query.unbind(1), key.unbind(1), strict=True):
-            total += weights[..., part] @ (q[:, part] @ k.mT).softmax(-1)
-    return total / query.shape[1]

@@ -61,14 +61,13 @@ def match_tokens(logits: Tensor, places: Tensor, targets: PaddedPoints, sizes: T
     return assign(class_cost + PLACE_COST * distance, targets.present)
 
 
-@torch.no_grad()
-def find_candidates(
-    encoded: Encoded, tokens: Tensor, points: PaddedPoints, cfg: AttentionShiftConfig
-) -> tuple[Tensor, Tensor]:
-    """The attention of each point's token, rolled out over the last 1..K layers, and a box of each map.
+Candidates = tuple[Tensor, Tensor]
+"""Maps of K layers [B, K, G, h, w], and a box of each [B, K, G, 4]."""
 
-    tokens: long [B, G], from `match_tokens`. Returns maps [B, K, G, h, w] and boxes [B, K, G, 4].
-    """
+
+@torch.no_grad()
+def find_candidates(encoded: Encoded, tokens: Tensor, points: PaddedPoints, cfg: AttentionShiftConfig) -> Candidates:
+    """The attention of each point's token, from `match_tokens`, rolled out over the last 1..K layers, and a box of each map."""
     (height, width, patch), n = encoded.grid, encoded.features[0, 0].numel()
     maps = rollout_rows(encoded.layers, tokens.clamp(min=0) + 1 + n)[..., 1 : 1 + n].unflatten(-1, (height, width))
     xy = points.xy[:, None].expand(-1, maps.shape[1], -1, -1)
@@ -78,17 +77,12 @@ def find_candidates(
 
 @torch.no_grad()
 def find_labels(
-    encoded: Encoded,
-    candidates: tuple[Tensor, Tensor],
-    chosen: Tensor,
-    clicks: PaddedPoints,
-    valid: Tensor,
-    cfg: AttentionShiftConfig,
+    encoded: Encoded, rolled: Candidates, chosen: Tensor, clicks: PaddedPoints, valid: Tensor, cfg: AttentionShiftConfig
 ) -> Labels:
-    """The labels of all objects. candidates: from `find_candidates`. chosen: long [B, G] of them. valid: bool [B, H, W]."""
+    """The labels of all objects, from the candidate `chosen` of each, long [B, G]. valid: bool [B, H, W]."""
     with torch.autocast(valid.device.type, enabled=False):
         features, index = encoded.features.float(), chosen[:, None, :, None]
-        maps, boxes = (c.flatten(3).take_along_dim(index, 1)[:, 0] for c in candidates)
+        maps, boxes = (c.flatten(3).take_along_dim(index, 1)[:, 0] for c in rolled)
         attention = min_max(enlarged(maps.unflatten(-1, encoded.grid[:2]), encoded.grid.patch))
         labels = Labels(boxes=boxes, chosen=chosen, attention=attention, foreground=attention, background=1 - attention)
         if not cfg.refine:

@@ -97,7 +97,7 @@ def boxes_from_maps(maps: Tensor, points: Tensor, cfg: BoxConfig, patch: int) ->
 
 def cosine_maps(
     features: Tensor, attention: Tensor, clicks: PaddedPoints, boxes: Tensor, valid: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> list[Tensor]:
     """What is similar to patches where an object's attention is high, and unlike those where it is low.
 
     Prototypes are means of the features of sampled patches. A refinement replaces each by the mean of the patches that are
@@ -118,7 +118,7 @@ def cosine_maps(
     like, unlike = enlarged(history[-1], grid.patch), enlarged(others[-1].unflatten(-1, grid[:2]), grid.patch)
     foreground = _by_largest(((1 - unlike) * like).clamp_min(0))
     background = _by_largest(1 + (_by_largest(unlike) - foreground) / 2).clamp_min(0)
-    return foreground, background * clicks.present[..., None, None], history
+    return [foreground, background * clicks.present[..., None, None], history]
 
 
 def sample_patches(maps: Tensor, index: Tensor, present: Tensor, valid: Tensor, count: int = SAMPLES) -> Tensor:
