@@ -8,6 +8,7 @@ decides a shape.
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int64, Real
 from torch import Tensor
@@ -60,7 +61,10 @@ def splat_gaussians(
     row = plane[:, None] * height + y.clamp(0, height - 1)
     index = row[:, :, None] * width + x.clamp(0, width - 1)[:, None]  # [K, k, k]
     value = bell * ((y_inside & drawn)[:, :, None] & x_inside[:, None])
-    out = torch.zeros(planes * height * width, device=centers.device)
+    if centers.device.type == "cpu":  # NumPy's zeros take memory only where something is drawn
+        out = torch.from_numpy(np.zeros(planes * height * width, dtype=np.float32))
+    else:
+        out = torch.zeros(planes * height * width, device=centers.device)
     return out.scatter_reduce_(0, index.flatten(), value.flatten(), "amax").view(shape)
 
 

@@ -59,10 +59,9 @@ class InstanceMap:
 
 def tagged(classes: ClassMaps, tags: Tags) -> ClassMaps:
     """The class map with background where it is ignored or shows a class that is not among the image's tags."""
-    allowed = torch.cat([tags.new_zeros(len(tags), 1), tags], dim=1)  # [B, C + 1]
-    image = torch.arange(len(tags), device=tags.device)[:, None, None]
-    known = classes != IGNORE
-    return classes * (known & allowed[image, classes * known])
+    allowed = torch.nn.functional.pad(tags, (1, IGNORE - tags.shape[1]))  # [B, 256], False for background and ignored
+    index = classes + torch.arange(len(tags), device=tags.device)[:, None, None] * (IGNORE + 1)
+    return classes * allowed.flatten().index_select(0, index.flatten()).view(classes.shape)
 
 
 def class_probability(semantic: Maps, tags: Tags | None) -> Maps:
@@ -101,7 +100,8 @@ def component_labels(classes: ClassMaps, points: Points, tags: Tags, cfg: Bestie
 
 def _renumbered(ids: Tensor, chosen: Tensor) -> Tensor:
     """`ids` with the chosen rows numbered 1, 2, ... and all others set to 0."""
-    return torch.cat([chosen.new_zeros(1).long(), chosen.cumsum(0) * chosen])[ids]
+    number = torch.cat([chosen.new_zeros(1).long(), chosen.cumsum(0) * chosen])
+    return number.index_select(0, ids.flatten()).view(ids.shape)
 
 
 class Decoded(NamedTuple):

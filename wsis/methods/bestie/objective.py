@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import l1_loss, mse_loss, pad
 
 from wsis.core.types import Points
 from wsis.methods.bestie.config import BestieConfig
@@ -28,15 +29,13 @@ class Targets(NamedTuple):
 
 def render(instances: InstanceMap, cfg: BestieConfig, centers: Maps | None = None) -> Targets:
     """The center, offset and weight maps of instances (supp. Listing 4). centers: the center map, where clicks give it."""
-    ids, offset = instances.ids, torch.zeros(2, instances.ids.numel(), device=instances.ids.device)
-    pixel = ids.flatten().nonzero()[:, 0]
-    row, (height, width) = ids.flatten()[pixel] - 1, ids.shape[-2:]
-    place = torch.stack((pixel // width % height, pixel % width))
-    offset[:, pixel] = instances.centers.T[:, row] - place
-    weight = torch.cat((instances.scores.new_zeros(1), instances.scores))[ids]
+    ids, rows = instances.ids, torch.column_stack((instances.centers, instances.scores))
+    y, x, weight = (v.index_select(0, ids.flatten()).view(ids.shape) for v in pad(rows.T, (1, 0)))
+    height, width = (torch.arange(size, device=ids.device) for size in ids.shape[-2:])
+    offset = torch.stack((y - height[:, None], x - width), dim=1) * (ids > 0)[:, None]
     if centers is None:
         centers = center_map(instances, ids.shape, cfg)
-    return Targets(centers, offset.view(2, *ids.shape).transpose(0, 1), weight[:, None])
+    return Targets(centers, offset, weight[:, None])
 
 
 def center_map(rows: InstanceMap | Points, shape: torch.Size, cfg: BestieConfig) -> Maps:
@@ -58,7 +57,8 @@ def regression(outputs: Outputs, targets: Targets, cfg: BestieConfig) -> tuple[T
 
     Without guidance they are the mean over pixels and channels (the release), or over pixels only, at the scale of guidance.
     """
-    center, offset = (outputs.center - targets.center).square(), (outputs.offset - targets.offset).abs()
+    center = mse_loss(outputs.center, targets.center, reduction="none")
+    offset = l1_loss(outputs.offset, targets.offset, reduction="none")
     if cfg.loss.iag:
         return guided(center, targets.weight), guided(offset, targets.weight)
     if cfg.loss.unguided_norm == "matched":
