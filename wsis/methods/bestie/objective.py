@@ -29,10 +29,10 @@ class Targets(NamedTuple):
 
 def render(instances: InstanceMap, cfg: BestieConfig, centers: Maps | None = None) -> Targets:
     """The center, offset and weight maps of instances (supp. Listing 4). centers: the center map, where clicks give it."""
-    ids, rows = instances.ids, torch.column_stack((instances.centers, instances.scores))
-    y, x, weight = (v.index_select(0, ids.flatten()).view(ids.shape) for v in pad(rows.T, (1, 0)))
-    height, width = (torch.arange(size, device=ids.device) for size in ids.shape[-2:])
-    offset = torch.stack((y - height[:, None], x - width), dim=1) * (ids > 0)[:, None]
+    ids, columns = instances.ids, torch.column_stack((instances.centers, instances.scores)).T
+    y, x, weight = (values.index_select(0, ids.flatten()).view(ids.shape) for values in pad(columns, (1, 0)))
+    row, column = (torch.arange(size, device=ids.device) for size in ids.shape[-2:])
+    offset = torch.stack((y - row[:, None], x - column), dim=1) * (ids > 0)[:, None]
     if centers is None:
         centers = center_map(instances, ids.shape, cfg)
     return Targets(centers, offset, weight[:, None])
