@@ -90,6 +90,13 @@ def net(width=WIDTH):
     return SimNet(width)
 
 
+def mixed(flat, count=20, valid=None):
+    """Points of two images that show what their maps of every fourth pixel show."""
+    shown = torch.stack([torch.isin(torch.arange(256), row) for row in flat]) & TABLE
+    valid = torch.ones_like(flat, dtype=torch.bool) if valid is None else valid
+    return sample_mixed(flat, valid, base_of(flat, valid), shown & swap(shown), count)
+
+
 def base_of(flat, valid=None):
     """The pixels of base classes, as `regions` gives them."""
     return regions(flat, torch.ones_like(flat, dtype=torch.bool) if valid is None else valid, TABLE)[0]
@@ -145,7 +152,7 @@ def test_more_points_than_cells_say_what_to_do():
 @given(st.integers(0, 10**6))
 def test_most_points_are_of_one_class_that_both_images_show(seed):
     flat = maps(seed=seed, side=24).flatten(1)
-    points = sample_mixed(flat, torch.ones_like(flat, dtype=torch.bool), base_of(flat), 20)
+    points = mixed(flat)
     assert all(len(row.unique()) == 20 for row in points)
     values = flat.gather(1, points)
     chosen = values[:, 0]
@@ -155,13 +162,24 @@ def test_most_points_are_of_one_class_that_both_images_show(seed):
 
 def test_common_classes_are_equally_likely():
     flat = torch.tensor([[1] * 97 + [2] * 3, [1] * 50 + [2] * 50]).repeat(1000, 1)
-    points = sample_mixed(flat, flat > 0, base_of(flat), 1)
+    points = mixed(flat, 1)
     assert (flat.gather(1, points)[:, 0] == 2).float().mean().item() == pytest.approx(0.5, abs=0.05)
+
+
+def test_the_common_class_is_of_the_images_not_of_every_fourth_pixel():
+    """Class 1 is common; of the second image, stride 4 shows class 2 alone, which the first one has nowhere."""
+    full = torch.ones(2, 4 * SIDE, 4 * SIDE, dtype=torch.long)
+    full[0, :, 2 * SIDE :], full[1] = 3, 2
+    full[1, 1, 1] = 1
+    valid, tags = torch.ones_like(full, dtype=torch.bool), torch.ones(2, CLASSES, dtype=torch.bool)
+    batch = Batch(images=torch.zeros(2, 3, 4, 4), image_ids=(0, 1), valid=valid, semantic_maps=full, tags=tags)
+    values = full[:, ::4, ::4].flatten(1).gather(1, draw_pairs(batch, CFG).points)
+    assert values[0].tolist() == [1] * 16 + [3] * 4 and values[1].tolist() == [2] * 20
 
 
 def test_images_without_a_common_class_give_points_of_all_base_classes():
     flat = torch.tensor([[1, 2, 255, 0] * 20, [3, 4, 255, 0] * 20])
-    points = sample_mixed(flat, torch.ones(2, 80, dtype=torch.bool), base_of(flat), 20)
+    points = mixed(flat)
     values = flat.gather(1, points)
     assert TABLE[values[:, :16]].all() and values[0, :16].unique().tolist() == [1, 2]
     assert not TABLE[values[:, 16:]].any()
@@ -171,7 +189,7 @@ def test_a_small_class_is_filled_up_without_repeats_or_padding():
     flat, valid = torch.full((2, 100), 255), torch.arange(100).expand(2, -1) < 30
     flat[:, :5] = 1
     flat[:, 40:] = 1  # padding that claims to be of the class
-    points = sample_mixed(flat, valid, base_of(flat, valid), 20)
+    points = mixed(flat, valid=valid)
     assert (points < 30).all() and all(len(row.unique()) == 20 for row in points)
     assert ((points < 5).sum(1) == 5).all()
 

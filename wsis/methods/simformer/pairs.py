@@ -46,8 +46,11 @@ def draw_pairs(batch: Batch, cfg: SimFormerConfig) -> PixelPairs:
         raise ValueError(f"{len(batch.images)} images do not make pairs")
     novel = torch.tensor(cfg.novel, dtype=torch.long).to(batch.images.device, non_blocking=True)
     maps, valid = (x[:, :: STRIDES[0], :: STRIDES[0]].flatten(1) for x in (batch.semantic_maps, batch.valid))
-    base, rest = regions(maps, valid, base_values(batch.tags.shape[1], novel))
-    points = sample_mixed(maps, valid, base, cfg.pairs.points)
+    table = base_values(batch.tags.shape[1], novel)
+    base, rest = regions(maps, valid, table)
+    shown = torch.zeros(len(maps), MAP_VALUES, dtype=torch.bool, device=maps.device)
+    shown = shown.scatter_(1, batch.semantic_maps.flatten(1), True) & table
+    points = sample_mixed(maps, valid, base, shown & swap(shown), cfg.pairs.points)
     drawn = maps.gather(1, points), valid.gather(1, points), base.gather(1, points)
     same, counted = pair_targets(*drawn, cfg.pairs)
     if cfg.loss.distillation == 0:
@@ -93,15 +96,13 @@ def sample_points(region: Tensor, count: int, valid: Tensor) -> tuple[Tensor, Te
     return points, region.gather(1, points)
 
 
-def sample_mixed(maps: Tensor, valid: Tensor, base: Tensor, count: int) -> Tensor:
+def sample_mixed(maps: Tensor, valid: Tensor, base: Tensor, common: Tensor, count: int) -> Tensor:
     """Draw pixels among which pairs of one class are likely: long [B, count], none twice while there are enough valid ones.
 
-    maps: long [B, n]. base: their pixels of base classes. The share `INSIDE` is of a random base class that both images show,
-    or of all base classes where they share none; the others are of the rest of the image, whatever it shows.
+    maps: long [B, n]. base: their pixels of base classes. The share `INSIDE` is of a random one of the base classes `common`,
+    bool [B, 256], which both images show, or of all base classes where they share none; the others are of the rest of the
+    image, whatever it shows.
     """
-    shown = torch.zeros(len(maps), MAP_VALUES, dtype=torch.bool, device=maps.device)
-    shown.scatter_(1, torch.where(base, maps, 0), True)[:, 0] = False
-    common = shown & swap(shown)
     noise = torch.rand(len(maps) // 2, MAP_VALUES, device=maps.device).repeat_interleave(2, 0)
     chosen = (common * (1 + noise)).argmax(1, keepdim=True)
     region = torch.where(common.any(1, keepdim=True), maps == chosen, base) & valid
