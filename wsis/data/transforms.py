@@ -1,46 +1,40 @@
-"""Transforms that move an image together with its masks, class maps and clicks, and the stacking of samples.
+"""Transforms that move an image together with its masks, class maps and clicks, and the stacking of samples."""
 
-Where `torchvision.transforms.v2` measures from pixel corners (resizing of key points), half a pixel is added before and
-subtracted after, because our pixel centers are at integers.
-"""
-
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor
-from torchvision import tv_tensors
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from wsis.core.errors import DataError
-from wsis.core.types import IGNORE, Batch, Instances, Points, Sample
+from wsis.core.types import IGNORE, Batch, ExtremePoints, Points, Sample
 
 MEAN_COLOR = (124, 116, 104)
 """The mean of ImageNet, RGB 0..255: padding of this color is zero after the usual normalization."""
+MIRRORED = [0, 3, 2, 1]  # top, left, bottom, right after a left-right flip
 
-Labels = dict[str, Tensor]
-MAPS, CLICKS = ("semantic_map", "true_semantic"), ("points", "extreme_points")
+Change = Callable[[Tensor], Tensor]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augment:
     """Change color, size, place and flip of a sample at random; the same sample and seed give the same result.
 
-    The defaults are those of BESTIE's instance network. Its classifier has `square=384`, `crop=321`, `scale=(1, 1)`,
-    `shift=0`, `brightness=contrast=saturation=0.3`, `hue=0.1`, `color_probability=1`.
+    The defaults are those of BESTIE's instance network.
 
     Args:
         crop: side of the square that comes out, pixels.
         long_side: images whose longer side exceeds this are shrunk to it first, with their aspect, pixels.
         square: side of a square to which images are resized first, pixels.
         scale, scale_step: range of the random factor, and its steps (0: any value).
-        flip: probability of a left-right flip.
+        flip, color_probability: of a left-right flip, and of each change of color.
         shift: half range of what is added to all channels, 0..255.
         brightness, contrast, saturation: half ranges of factors about 1.
         hue: half range of the turn, where 1 is a full circle.
-        color_probability: probability of each change of color.
         pad_value: value of class maps on padding: 255 is ignored by the losses, 0 is background (released code).
     """
 
@@ -61,21 +55,18 @@ class Augment:
     def __call__(self, sample: Sample, seed: int) -> Sample:
         """Return a crop with `valid`; clicks, extreme points and true masks outside it are dropped, tags stay."""
         size, top, left, flip, *color = _chances(16, seed)
-        labels = _labels(sample)
-        labels["image"] = self._recolored(labels["image"], color)
-        labels = _resize(labels, self._size(sample.size, size))
-        height, width = labels["image"].shape[-2:]
-        labels["valid"] = tv_tensors.Mask(torch.ones(1, height, width, dtype=torch.uint8))
-        # one offset says both where a large image is cut and where a small one is placed
-        top, left = _offset(height, self.crop, top), _offset(width, self.crop, left)
-        labels = {k: F.crop(v, top, left, self.crop, self.crop) for k, v in labels.items()}
-        if flip < self.flip:
-            labels = _flipped(labels)
-        valid = labels.pop("valid")[0].as_subclass(Tensor).bool()
-        if not valid.all():
-            labels["image"] = labels["image"].where(valid, torch.tensor(MEAN_COLOR, dtype=torch.uint8)[:, None, None])
-            labels |= {k: labels[k].masked_fill(~valid, self.pad_value) for k in MAPS if k in labels}
-        return replace(_moved(sample, labels), valid=valid)
+        sample = resize(replace(sample, image=self._recolored(sample.image, color)), self._size(sample.size, size))
+        height, width = sample.size
+        sample = replace(sample, valid=torch.ones(height, width, dtype=torch.bool))
+        sample = _cropped(sample, _offset(height, self.crop, top), _offset(width, self.crop, left), self.crop)
+        sample = _visible(_mirrored(sample) if flip < self.flip else sample)
+        valid = sample.valid
+        if valid is None or valid.all():
+            return sample
+        image = sample.image.where(valid, torch.tensor(MEAN_COLOR, dtype=torch.uint8)[:, None, None])
+        maps = {name: getattr(sample, name) for name in ("semantic_map", "true_semantic")}
+        maps = {name: None if v is None else v.masked_fill(~valid, self.pad_value) for name, v in maps.items()}
+        return replace(sample, image=image, **maps)
 
     def _size(self, size: tuple[int, int], chance: float) -> tuple[int, int]:
         height, width = size
@@ -101,7 +92,7 @@ class Augment:
         for (strength, change), happens, amount in zip(changes, chance[:5], chance[5:10], strict=True):
             if strength and happens < self.color_probability:
                 image = change((2 * amount - 1) * strength)
-        return tv_tensors.Image(image)
+        return image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,9 +107,8 @@ class ShortSide:
 
     def __call__(self, sample: Sample, seed: int) -> Sample:
         choice, flip = _chances(2, seed)
-        size = short_side(sample.size, self.short[int(choice * len(self.short))], self.long)
-        labels = _resize(_labels(sample), size)
-        return _moved(sample, _flipped(labels) if flip < self.flip else labels)
+        sample = resize(sample, short_side(sample.size, self.short[int(choice * len(self.short))], self.long))
+        return _mirrored(sample) if flip < self.flip else sample
 
 
 def short_side(size: tuple[int, int], short: float, long: float) -> tuple[int, int]:
@@ -129,11 +119,21 @@ def short_side(size: tuple[int, int], short: float, long: float) -> tuple[int, i
 
 def resize(sample: Sample, size: int | tuple[int, int]) -> Sample:
     """Resize a sample: `size` is (height, width), or the longer side with the aspect kept."""
+    height, width = sample.size
     if isinstance(size, int):
-        height, width = sample.size
-        longer = max(sample.size)
-        size = max(1, round(height * size / longer)), max(1, round(width * size / longer))
-    return _moved(sample, _resize(_labels(sample), size))
+        size = max(1, round(height * size / max(sample.size))), max(1, round(width * size / max(sample.size)))
+    if size == sample.size:
+        return _visible(sample)
+    factor = torch.tensor([size[1] / width, size[0] / height])
+
+    def masks(values: Tensor) -> Tensor:  # plain "nearest" would shift them against the image by up to half a pixel
+        resized = F.resize_image(values.view(torch.uint8), list(size), InterpolationMode.NEAREST_EXACT)
+        return resized.view(values.dtype)
+
+    def clicks(xy: Tensor) -> Tensor:  # pixel centers are at integers, pixel corners half a pixel beside
+        return (xy + 0.5) * factor - 0.5
+
+    return _visible(_moved(sample, lambda image: F.resize(image, list(size), antialias=True), masks, clicks))
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -151,27 +151,25 @@ def collate(samples: Sequence[Sample]) -> Batch:
         valid[i, :h, :w] = True if sample.valid is None else sample.valid
         if sample.semantic_map is not None:
             maps[i, :h, :w] = sample.semantic_map
-    jittered, semantic = _from_all(samples, "jittered"), _from_all(samples, "semantic_map")
-    tags, points = _from_all(samples, "tags"), _from_all(samples, "points")
+
+    def stacked(name: str, stack: Callable[[list], T]) -> T | None:
+        values = [getattr(s, name) for s in samples]
+        lacking = [s.image_id for s, v in zip(samples, values, strict=True) if v is None]
+        if 0 < len(lacking) < len(samples):
+            raise DataError(f"image {lacking[0]} has no {name}, others of the batch do; annotate all images or none")
+        return None if lacking else stack(values)
+
     return Batch(
         images=images.float().div_(255),
         image_ids=tuple(s.image_id for s in samples),
         valid=valid,
-        tags=None if tags is None else torch.stack(tags),
-        points=None if points is None else Points.batch(points),
-        semantic_maps=None if semantic is None else maps,
-        extreme_points=_from_all(samples, "extreme_points"),
-        other_extreme_points=_from_all(samples, "other_extreme_points"),
-        jittered=None if jittered is None else torch.stack(jittered).float().div_(255),
+        tags=stacked("tags", torch.stack),
+        points=stacked("points", Points.batch),
+        semantic_maps=stacked("semantic_map", lambda _: maps),
+        extreme_points=stacked("extreme_points", list[ExtremePoints]),
+        other_extreme_points=stacked("other_extreme_points", list[ExtremePoints]),
+        jittered=stacked("jittered", lambda images: torch.stack(images).float().div_(255)),
     )
-
-
-def _from_all(samples: Sequence[Sample], name: str) -> list[Any] | None:
-    values = [getattr(s, name) for s in samples]
-    lacking = [s.image_id for s, v in zip(samples, values, strict=True) if v is None]
-    if 0 < len(lacking) < len(samples):
-        raise DataError(f"image {lacking[0]} has no {name}, others of the batch do; annotate all images or none")
-    return None if lacking else values
 
 
 def _chances(count: int, seed: int) -> list[float]:
@@ -179,42 +177,18 @@ def _chances(count: int, seed: int) -> list[float]:
     return torch.rand(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).tolist()
 
 
-def _labels(sample: Sample) -> Labels:
-    """Collect what of a sample has a place in the image, each as the kind of tensor that torchvision moves."""
-    labels: Labels = {"image": tv_tensors.Image(sample.image)}
-    labels |= {k: tv_tensors.Mask(v[None]) for k in MAPS if (v := getattr(sample, k)) is not None}
-    if sample.truth is not None and len(sample.truth):
-        labels["truth"] = tv_tensors.Mask(sample.truth.masks.view(torch.uint8))
-    return labels | {
-        k: _key_points(v.xy, sample.size) for k in CLICKS if (v := getattr(sample, k)) is not None and len(v)
-    }
-
-
-def _key_points(xy: Tensor, canvas_size: tuple[int, int]) -> tv_tensors.KeyPoints:
-    return tv_tensors.KeyPoints(xy, canvas_size=canvas_size)  # pyright: ignore[reportCallIssue]
-
-
-def _resize(labels: Labels, size: tuple[int, int]) -> Labels:
-    if tuple(labels["image"].shape[-2:]) == size:
-        return labels
-    return {k: _resize_one(v, list(size)) for k, v in labels.items()}
-
-
-def _resize_one(value: Tensor, size: list[int]) -> Tensor:
-    if isinstance(value, tv_tensors.KeyPoints):
-        corners = F.resize(_key_points(value.as_subclass(Tensor) + 0.5, value.canvas_size), size)
-        return _key_points(corners.as_subclass(Tensor) - 0.5, (size[0], size[1]))
-    if isinstance(value, tv_tensors.Mask):  # plain "nearest" would shift masks against the image by up to half a pixel
-        return tv_tensors.Mask(F.resize_image(value.as_subclass(Tensor), size, InterpolationMode.NEAREST_EXACT))
-    return F.resize(value, size, antialias=True)
-
-
-def _flipped(labels: Labels) -> Labels:
-    """Swap left and right, also in the order of extreme points."""
-    labels = {k: F.horizontal_flip(v) for k, v in labels.items()}
-    if "extreme_points" in labels:
-        labels["extreme_points"] = labels["extreme_points"][:, [0, 3, 2, 1]]
-    return labels
+def _moved(sample: Sample, image: Change, masks: Change, clicks: Change) -> Sample:
+    """Change all that has a place in a sample: the image, masks and maps uint8 or bool [K, H, W], and clicks [N, ..., 2]."""
+    fields: dict[str, object] = {"image": image(sample.image)}
+    for name in ("semantic_map", "true_semantic", "valid"):
+        if (values := getattr(sample, name)) is not None:
+            fields[name] = masks(values[None])[0]
+    if sample.truth is not None:
+        fields["truth"] = replace(sample.truth, masks=masks(sample.truth.masks))
+    for name in ("points", "extreme_points"):
+        if (values := getattr(sample, name)) is not None:
+            fields[name] = replace(values, xy=clicks(values.xy))
+    return replace(sample, **fields)
 
 
 def _offset(side: int, crop: int, chance: float) -> int:
@@ -223,17 +197,27 @@ def _offset(side: int, crop: int, chance: float) -> int:
     return min(0, room) + min(int(chance * (abs(room) + 1)), abs(room))
 
 
-def _moved(sample: Sample, labels: Labels) -> Sample:
-    """Give the sample its moved fields as plain tensors, without what has left the image."""
-    plain = {k: v.as_subclass(Tensor) for k, v in labels.items()}
-    height, width = plain["image"].shape[-2:]
-    fields: dict[str, Any] = {"image": plain["image"], **{k: plain[k][0] for k in MAPS if k in plain}}
-    for name in CLICKS:
-        if name in plain:
-            xy = plain[name]
-            inside = ((xy >= -0.5) & (xy < torch.tensor([width, height]) - 0.5)).reshape(len(xy), -1).all(1)
-            fields[name] = replace(getattr(sample, name), xy=xy)[inside]
+def _cropped(sample: Sample, top: int, left: int, side: int) -> Sample:
+    def pixels(values: Tensor) -> Tensor:
+        return F.crop(values, top, left, side, side)
+
+    return _moved(sample, pixels, pixels, lambda xy: xy - torch.tensor([left, top]))
+
+
+def _mirrored(sample: Sample) -> Sample:
+    """Swap left and right, also in the order of extreme points."""
+    last = torch.tensor([sample.size[1] - 1, 0])
+    sample = _moved(sample, F.horizontal_flip, F.horizontal_flip, lambda xy: (xy - last) * torch.tensor([-1, 1]))
+    four = sample.extreme_points
+    return sample if four is None else replace(sample, extreme_points=replace(four, xy=four.xy[:, MIRRORED]))
+
+
+def _visible(sample: Sample) -> Sample:
+    """Leave out clicks and true objects that are not in the image."""
+    limit, fields = torch.tensor(sample.size[::-1]) - 0.5, {}
+    for name in ("points", "extreme_points"):
+        if (clicks := getattr(sample, name)) is not None:
+            fields[name] = clicks[((clicks.xy >= -0.5) & (clicks.xy < limit)).flatten(1).all(1)]
     if sample.truth is not None:
-        masks = plain["truth"].view(torch.bool) if "truth" in plain else Instances.none(height, width).masks
-        fields["truth"] = replace(sample.truth, masks=masks)[masks.flatten(1).any(1)]
+        fields["truth"] = sample.truth[sample.truth.masks.flatten(1).any(1)]
     return replace(sample, **fields)
