@@ -2,17 +2,13 @@
 
 import math
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from wsis.core.errors import AnnotationError, DataError
-from wsis.core.files import read_json
+from wsis.core.files import Entry, read_json
 from wsis.data.masks import run_total
-
-Entry = dict[str, Any]
-"""One entry of a JSON: an image, an annotation or a category."""
 
 WEAK_KEYS = ("point", "extreme_points")
 SECTIONS = {"images": "image", "annotations": "annotation", "categories": "category"}

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from wsis.core.errors import AnnotationError, DataError
-from wsis.core.files import read_json
+from wsis.core.files import Entry, read_json
 from wsis.core.types import BACKGROUND, IGNORE, Dataset, ExtremePoints, Instances, Points, Sample
-from wsis.data.checks import WEAK_KEYS, Entry, file_name, near_object, read_coco, replace_weak_labels
+from wsis.data.checks import WEAK_KEYS, file_name, near_object, read_coco, replace_weak_labels
 from wsis.data.coco_json import annotation_records, categories, image_record
 from wsis.data.images import read_image
 from wsis.data.label_maps import read_values, value_table

@@ -2,15 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-from pycocotools import mask as coco_mask
-
-from wsis.core.files import write_json
+from wsis.core.files import Entry, write_json
 from wsis.core.types import Instances, Sample
-from wsis.data.masks import encode_masks
+from wsis.data.masks import coco_mask, encode_masks
 
-Records = list[dict[str, Any]]
+Records = list[Entry]
 
 
 def categories(classes: Sequence[str], category_ids: Sequence[int] | None = None) -> Records:
@@ -19,7 +16,7 @@ def categories(classes: Sequence[str], category_ids: Sequence[int] | None = None
     return [{"id": i, "name": name} for i, name in zip(ids, classes, strict=True)]
 
 
-def image_record(sample: Sample) -> dict[str, Any]:
+def image_record(sample: Sample) -> Entry:
     height, width = sample.size
     return {"id": sample.image_id, "file_name": sample.file_name, "width": width, "height": height}
 
@@ -28,25 +25,16 @@ def annotation_records(instances: Instances, image_id: int, category_ids: Sequen
     """Describe one image's instances as COCO annotations; masks without a pixel are left out. `id` is 0 where an instance
     has none; the category is `category_ids[label]`, by default label + 1.
     """
-    rles: Any = encode_masks(instances.masks)
-    if not rles:
-        return []
-    boxes: Any = coco_mask.toBbox(rles)
-    areas: Any = coco_mask.area(rles)
-    annotations = [
-        {
-            "id": int(instances.ids[i]),
-            "image_id": image_id,
-            "category_id": label + 1 if category_ids is None else category_ids[label],
-            "segmentation": rles[i],
-            "area": int(areas[i]),
-            "bbox": boxes[i].tolist(),
-            "iscrowd": int(instances.crowd[i]),
-            "score": round(float(instances.scores[i]), 6),
-        }
-        for i, label in enumerate(instances.labels.tolist())
-    ]
-    return [a for a in annotations if a["area"]]
+    rles = encode_masks(instances.masks)
+    boxes, areas = (coco_mask.toBbox(rles).tolist(), coco_mask.area(rles).tolist()) if rles else ([], [])
+    columns = [v.tolist() for v in (instances.ids, instances.labels, instances.crowd.int(), instances.scores)]
+    annotations = []
+    for rle, box, area, i, label, crowd, score in zip(rles, boxes, areas, *columns, strict=True):
+        if area:
+            category = label + 1 if category_ids is None else category_ids[label]
+            references = {"id": i, "image_id": image_id, "category_id": category, "segmentation": rle}
+            annotations.append(references | {"area": area, "bbox": box, "iscrowd": crowd, "score": round(score, 6)})
+    return annotations
 
 
 def result_records(
@@ -58,15 +46,12 @@ def result_records(
     return [{k: r[k] for k in keys} | extra for r in annotation_records(instances, image_id, category_ids)]
 
 
-def instances_json(
-    images: Iterable[dict[str, Any]], annotations: Iterable[dict[str, Any]], categories: Iterable[dict[str, Any]]
-) -> dict[str, Any]:
+def instances_json(images: Records, annotations: Records, categories: Records) -> Entry:
     """Assemble a COCO data set; annotations keep their ids if all are known and unique, else they count from 1."""
-    annotations = list(annotations)
     ids = {a["id"] for a in annotations}
     if len(ids) < len(annotations) or 0 in ids:
         annotations = [{**a, "id": i} for i, a in enumerate(annotations, 1)]
-    return {"images": list(images), "annotations": annotations, "categories": list(categories)}
+    return {"images": images, "annotations": annotations, "categories": categories}
 
 
 def write_instances(

@@ -5,10 +5,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from pycocotools import mask as coco_mask
+from pycocotools import mask
 from torch import Tensor
 
+from wsis.core.files import Entry
 from wsis.core.types import BACKGROUND, IGNORE, Instances
+
+coco_mask: Any = mask  # its declared types refuse entries of a JSON
+Segmentation = Entry | list[list[float]]
+"""COCO's ways to store a mask: a run length, whose `counts` are numbers or text, or polygons."""
 
 
 def box_pixels(boxes: Tensor, size: tuple[int, ...] | torch.Size) -> Tensor:
@@ -19,24 +24,22 @@ def box_pixels(boxes: Tensor, size: tuple[int, ...] | torch.Size) -> Tensor:
     return rows[..., :, None] & columns[..., None, :]
 
 
-def encode_masks(masks: Tensor) -> list[dict[str, Any]]:
+def encode_masks(masks: Tensor) -> list[Entry]:
     """Encode masks bool [K, H, W] as compressed run lengths, with `counts` as text, as JSON needs it."""
     # pycocotools wants [H, W, K] with y running fastest, which is the memory of a [K, W, H] array
     columns = masks.to("cpu", torch.uint8).transpose(1, 2).contiguous().numpy()
-    runs: Any = coco_mask.encode(columns.transpose(2, 1, 0))
-    return [{**run, "counts": run["counts"].decode("ascii")} for run in runs]
+    return [{**run, "counts": run["counts"].decode("ascii")} for run in coco_mask.encode(columns.transpose(2, 1, 0))]
 
 
-def decode_masks(segmentations: Sequence[Any], height: int, width: int) -> Tensor:
+def decode_masks(segmentations: Sequence[Segmentation], height: int, width: int) -> Tensor:
     """Decode COCO segmentations of any kind that passed `checks.shape_problem`: bool [K, H, W]."""
     if not segmentations:
         return torch.zeros(0, height, width, dtype=torch.bool)
-    runs: Any = [compressed(s, height, width) for s in segmentations]
-    masks = coco_mask.decode(runs)  # [H, W, K], y fastest
+    masks = coco_mask.decode([compressed(s, height, width) for s in segmentations])  # [H, W, K], y fastest
     return torch.from_numpy(masks.transpose(2, 1, 0)).view(torch.bool).transpose(1, 2).contiguous()
 
 
-def compressed(segmentation: Any, height: int, width: int) -> Any:
+def compressed(segmentation: Segmentation, height: int, width: int) -> Entry:
     """Turn one COCO segmentation of any kind into a compressed run length, in which the parts of the object are joined."""
     if isinstance(segmentation, list):
         return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
@@ -50,9 +53,7 @@ def run_total(counts: list[int] | str) -> int | None:
     pycocotools fills what a short run length leaves open with whatever is in memory.
     """
     runs = np.array(counts, dtype=np.int64) if isinstance(counts, list) else _parse(counts)
-    if runs is None or (runs < 0).any():
-        return None
-    return int(runs.sum())
+    return None if runs is None or (runs < 0).any() else int(runs.sum())
 
 
 def paint_semantic(instances: Instances) -> Tensor:

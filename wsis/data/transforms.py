@@ -57,16 +57,20 @@ class Augment:
         size, top, left, flip, *color = _chances(16, seed)
         sample = resize(replace(sample, image=self._recolored(sample.image, color)), self._size(sample.size, size))
         height, width = sample.size
+        top, left = _offset(height, self.crop, top), _offset(width, self.crop, left)
+
+        def cropped(values: Tensor) -> Tensor:
+            return F.crop(values, top, left, self.crop, self.crop)
+
         sample = replace(sample, valid=torch.ones(height, width, dtype=torch.bool))
-        sample = _cropped(sample, _offset(height, self.crop, top), _offset(width, self.crop, left), self.crop)
+        sample = _moved(sample, cropped, cropped, lambda xy: xy - torch.tensor([left, top]))
         sample = _visible(_mirrored(sample) if flip < self.flip else sample)
         valid = sample.valid
         if valid is None or valid.all():
             return sample
         image = sample.image.where(valid, torch.tensor(MEAN_COLOR, dtype=torch.uint8)[:, None, None])
-        maps = {name: getattr(sample, name) for name in ("semantic_map", "true_semantic")}
-        maps = {name: None if v is None else v.masked_fill(~valid, self.pad_value) for name, v in maps.items()}
-        return replace(sample, image=image, **maps)
+        maps = {k: v for k in ("semantic_map", "true_semantic") if (v := getattr(sample, k)) is not None}
+        return replace(sample, image=image, **{k: v.masked_fill(~valid, self.pad_value) for k, v in maps.items()})
 
     def _size(self, size: tuple[int, int], chance: float) -> tuple[int, int]:
         height, width = size
@@ -195,13 +199,6 @@ def _offset(side: int, crop: int, chance: float) -> int:
     """Say where the crop starts in the image; negative where a smaller image lies within the crop."""
     room = side - crop
     return min(0, room) + min(int(chance * (abs(room) + 1)), abs(room))
-
-
-def _cropped(sample: Sample, top: int, left: int, side: int) -> Sample:
-    def pixels(values: Tensor) -> Tensor:
-        return F.crop(values, top, left, side, side)
-
-    return _moved(sample, pixels, pixels, lambda xy: xy - torch.tensor([left, top]))
 
 
 def _mirrored(sample: Sample) -> Sample:

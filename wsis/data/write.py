@@ -2,32 +2,34 @@
 
 import os
 import shutil
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from wsis.core.errors import DataError
-from wsis.core.files import atomic, write_json
+from wsis.core.files import Entry, atomic, write_json
 from wsis.core.report import report
 from wsis.data.checks import file_name, read_coco
-from wsis.data.coco_json import instances_json
+from wsis.data.coco_json import Records, instances_json
 from wsis.data.label_maps import write_label_map
 
 
 class ImageEntry(NamedTuple):
-    """What is written of one image: pixels uint8 [3, H, W] or a file to link, label PNG integers [H, W], entries of the
-    JSON.
-    """
+    """What is written of one image: pixels uint8 [3, H, W] or a file to link, label PNG integers [H, W], JSON entries."""
 
     name: str
     image: Tensor | Path
     values: Tensor | None
-    record: dict[str, Any] = {}
-    annotations: list[dict[str, Any]] = []
+    record: Entry = {}
+    annotations: Records = []
+
+
+Sources = dict[Path, Callable[[], ImageEntry]]
+"""Images, and what reads each with its labels."""
 
 
 def places(folder: Path, split: str) -> tuple[Path, Path, Path]:
@@ -36,7 +38,7 @@ def places(folder: Path, split: str) -> tuple[Path, Path, Path]:
 
 
 def write_split(
-    folder: Path, split: str, entries: Iterable[ImageEntry], categories: list[dict[str, Any]] | None, total: int
+    folder: Path, split: str, entries: Iterable[ImageEntry], categories: Records | None, total: int
 ) -> None:
     """Write one split beside its place, image by image, and rename it at the end; the JSON, if `categories`, comes last.
     What was interrupted leaves no split, and what a killed process left is removed.
@@ -67,22 +69,24 @@ def write_split(
         write_json(path, instances_json(records, annotations, categories))
 
 
-def has_split(folder: Path, split: str, names: Collection[str], with_json: bool) -> bool:
-    """Say whether a split with the images of these names (without suffix) is there, and tell the user so; raises
+def write_missing(folder: Path, split: str, sources: Sources, published: int, categories: Records | None = None) -> int:
+    """Write a split that is not there yet, and return its number of images, of which `published` are expected; raises
     DataError if other images are there, which nobody asked to replace.
     """
-    *folders, path = places(folder, split)
-    stems = [{p.stem for p in place.iterdir()} if place.is_dir() else set() for place in folders]
-    listed = {Path(file_name(image)).stem for image in read_coco(path)[0]["images"]} if path.exists() else None
-    names = set(names)
-    if not stems[0] | stems[1] <= names or (with_json and listed not in (None, names)):
+    names, (images, maps, path) = {image.stem for image in sources}, places(folder, split)
+    if len(names) != published:
+        report(f"warning: {split} has {len(names):,} images, published {published:,}; is all unpacked?")
+    stems = [{p.stem for p in place.iterdir()} if place.is_dir() else set() for place in (images, maps)]
+    if categories is not None and path.exists():
+        stems.append({Path(file_name(image)).stem for image in read_coco(path)[0]["images"]})
+    if not stems[0] | stems[1] <= names or any(listed != names for listed in stems[2:]):
         raise DataError(f"{folder} has other images as {split}; choose another folder, or delete that split there")
-    if stems != [names, names] or (with_json and listed is None):
-        return False
-    report(
-        f"{path if with_json else folders[0]} is there already, with these images; delete it to convert {split} again"
-    )
-    return True
+    if stems == [names] * (2 if categories is None else 3):
+        place = images if categories is None else path
+        report(f"{place} is there already, with these images; delete it to convert {split} again")
+    else:
+        write_split(folder, split, (read() for read in sources.values()), categories, len(names))
+    return len(names)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
@@ -90,8 +94,3 @@ def _link_or_copy(source: Path, target: Path) -> None:
         os.link(source.resolve(), target)
     except OSError:  # another disk, or a file system without links
         shutil.copyfile(source, target)
-
-
-def warn_of_count(split: str, count: int, published: int) -> None:
-    if count != published:
-        report(f"warning: {split} has {count:,} images, published {published:,}; is all unpacked?")

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from wsis.core.errors import DataError
-from wsis.core.files import read_json
+from wsis.core.files import Entry, read_json
 from wsis.core.types import Instances
-from wsis.data.checks import Entry, read_coco, shape_problem
+from wsis.data.checks import read_coco, shape_problem
 from wsis.data.coco_json import Records
 from wsis.data.label_maps import read_label_map
 from wsis.data.masks import compressed, decode_masks

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from wsis.core.files import write_json
-from wsis.data.checks import Entry, read_coco
+from wsis.core.files import Entry, write_json
+from wsis.data.checks import read_coco
 from wsis.data.masks import decode_masks
 from wsis.weak.simulate import PointKind, extreme_points_from_masks, points_from_masks, spans_box, uniform_by_id
 

@@ -6,6 +6,7 @@ SimFormer leaves out are left out here; those of ADE20K have no pixel of a class
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,14 +19,18 @@ from wsis.data.images import read_image
 from wsis.data.label_maps import read_label_map
 from wsis.data.semantic import write_categories
 from wsis.data.splits import ADE20K, COCO_STUFF
-from wsis.data.write import ImageEntry, has_split, warn_of_count, write_split
+from wsis.data.write import ImageEntry, write_missing
 
 DROPPED_COCO = {f"COCO_train2014_{number:012d}" for number in (16680, 230639, 382127, 429995, 314646, 3518, 58075)}
 _DROPPED = "5149 5150 5152 5333 5905 6510 13298 14634 14636 14884 15320 15330 15928 19743 19385 19873"
 DROPPED_ADE = {f"ADE_train_{int(number):08d}" for number in _DROPPED.split()}
-COUNTS = {"coco-stuff": {"train": 8993, "val": 1000}, "ade": {"train": 20194, "val": 2000}}  # with these dropped
+COCO_COUNTS, ADE_COUNTS = {"train": 8993, "val": 1000}, {"train": 20194, "val": 2000}  # with these dropped
 COCO_REMEDY = "give the folder of the unpacked cocostuff-10k-v1.0.zip, not of a later version"
 ADE_REMEDY = "give the folder of the unpacked ADEChallengeData2016.zip"
+
+Splits = dict[str, dict[Path, Path]]
+"""Images and their labels."""
+Reader = Callable[[Path], Tensor]
 
 
 def convert_coco_stuff(source: Path | str, out: Path | str) -> dict[str, int]:
@@ -43,7 +48,7 @@ def convert_coco_stuff(source: Path | str, out: Path | str) -> dict[str, int]:
             raise DataError(f"{path} lists no image; {COCO_REMEDY}")
         names = sorted(set(names) - DROPPED_COCO)
         splits[split] = {source / "images" / f"{n}.jpg": source / "annotations" / f"{n}.mat" for n in names}
-    return _convert("coco-stuff", splits, _read_coco_stuff, COCO_STUFF, Path(out))
+    return _convert(splits, _read_coco_stuff, Path(out), COCO_STUFF, COCO_COUNTS)
 
 
 def convert_ade(source: Path | str, out: Path | str) -> dict[str, int]:
@@ -54,7 +59,19 @@ def convert_ade(source: Path | str, out: Path | str) -> dict[str, int]:
         if not images:
             raise DataError(f"{source / 'images' / folder} holds no image; {ADE_REMEDY}")
         splits[split] = {p: source / "annotations" / folder / f"{p.stem}.png" for p in images}
-    return _convert("ade", splits, _read_ade, ADE20K, Path(out))
+    return _convert(splits, _read_ade, Path(out), ADE20K, ADE_COUNTS)
+
+
+def _convert(splits: Splits, read: Reader, out: Path, classes: Sequence[str], counts: dict[str, int]) -> dict[str, int]:
+    def entry(image: Path, labels: Path) -> ImageEntry:
+        class_map, size = read(labels), read_image(image).shape[1:]
+        if class_map.shape != size:
+            raise DataError(f"{labels} is {list(class_map.shape)} (height, width), its image {list(size)}")
+        return ImageEntry(image.name, image, class_map)
+
+    write_categories(out / "semantic" / "categories.json", classes, range(1, len(classes) + 1))
+    sources = {split: {p: partial(entry, p, labels) for p, labels in files.items()} for split, files in splits.items()}
+    return {split: write_missing(out, split, files, counts[split]) for split, files in sources.items()}
 
 
 def _read_coco_stuff(path: Path) -> Tensor:
@@ -76,20 +93,3 @@ def _known(values: Tensor, classes: int, path: Path, remedy: str) -> Tensor:
     if len(wrong):
         raise DataError(f"{path}: class {wrong[0]} is none of 0..{classes}; {remedy}")
     return values.masked_fill(values == BACKGROUND, IGNORE).to(torch.uint8)
-
-
-def _convert(
-    data: str, splits: dict[str, dict[Path, Path]], read: Callable[[Path], Tensor], classes: Sequence[str], out: Path
-) -> dict[str, int]:
-    def entry(image: Path, labels: Path) -> ImageEntry:
-        class_map, size = read(labels), read_image(image).shape[1:]
-        if class_map.shape != size:
-            raise DataError(f"{labels} is {list(class_map.shape)} (height, width), its image {list(size)}")
-        return ImageEntry(image.name, image, class_map)
-
-    write_categories(out / "semantic" / "categories.json", classes, range(1, len(classes) + 1))
-    for split, files in splits.items():
-        warn_of_count(split, len(files), COUNTS[data][split])
-        if not has_split(out, split, {image.stem for image in files}, with_json=False):
-            write_split(out, split, (entry(*pair) for pair in files.items()), None, len(files))
-    return {split: len(files) for split, files in splits.items()}

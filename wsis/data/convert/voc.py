@@ -21,7 +21,7 @@ from wsis.core.types import BACKGROUND, IGNORE, Instances, Sample
 from wsis.data.coco_json import annotation_records, categories, image_record
 from wsis.data.images import read_image
 from wsis.data.label_maps import read_label_map
-from wsis.data.write import ImageEntry, has_split, warn_of_count, write_split
+from wsis.data.write import ImageEntry, write_missing
 
 VOC_CLASSES = tuple(
     """
@@ -53,22 +53,19 @@ def convert_voc(voc: Path | str, out: Path | str, sbd: Path | str | None = None)
         if not (voc / part).is_dir():
             raise DataError(f"{voc / part} is not a folder; {VOC_REMEDY}")
     val, train = (dict.fromkeys(_listed(voc, split), partial(_read_voc, voc)) for split in ("val", "train"))
-    published = TRAIN
     if sbd is None:
         report(f"without --sbd, train is VOC's own ({TRAIN:,} images) and not trainaug ({TRAINAUG:,})")
     else:
-        published = TRAINAUG
         names = [path.stem for path in (Path(sbd) / "inst").glob("*.mat") if NAME.fullmatch(path.stem)]
         if not names:
             raise DataError(f"{Path(sbd) / 'inst'} holds no file like 2008_000002.mat; {SBD_REMEDY}")
         train = dict.fromkeys((n for n in names if n not in val), partial(_read_sbd, Path(sbd))) | train
-    warn_of_count("val", len(val), VAL)
-    warn_of_count("train", len(train), published)
-    for split, readers in (("val", val), ("train", train)):
-        if not has_split(out, split, readers, with_json=True):
-            entries = (_entry(voc / "JPEGImages" / f"{name}.jpg", readers[name]) for name in sorted(readers))
-            write_split(out, split, entries, categories(VOC_CLASSES), len(readers))
-    return {"val": len(val), "train": len(train)}
+    counts = {}
+    for split, readers, published in (("val", val, VAL), ("train", train, TRAIN if sbd is None else TRAINAUG)):
+        images = {voc / "JPEGImages" / f"{name}.jpg": readers[name] for name in sorted(readers)}
+        sources = {image: partial(_entry, image, read) for image, read in images.items()}
+        counts[split] = write_missing(out, split, sources, published, categories(VOC_CLASSES))
+    return counts
 
 
 def instances_of_maps(ids: Tensor, classes: Tensor, name: str = "maps") -> Instances:
