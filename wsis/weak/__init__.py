@@ -11,18 +11,5 @@ from wsis.weak.simulate import (
 )
 from wsis.weak.sources import FULL_WORLD, TINY_WORLD, Data, clicked, open_data
 
-__all__ = [
-    "FULL_WORLD",
-    "TINY_WORLD",
-    "Data",
-    "PointKind",
-    "clicked",
-    "extreme_points_from_masks",
-    "open_data",
-    "points_from_masks",
-    "simulate",
-    "simulate_file",
-    "with_base_masks",
-    "with_extreme_points",
-    "with_points",
-]
+__all__ = ["FULL_WORLD", "TINY_WORLD", "Data", "PointKind", "clicked", "extreme_points_from_masks", "open_data"]
+__all__ += ["points_from_masks", "simulate", "simulate_file", "with_base_masks", "with_extreme_points", "with_points"]

@@ -19,12 +19,11 @@ from wsis.core.types import BACKGROUND, IGNORE, ExtremePoints, Instances, Points
 PointKind = Literal["box_center", "mask_centroid", "mask_random"]
 
 
-def points_from_masks(masks: Tensor, kind: PointKind, seed: int = 0, *, uniform: Tensor | None = None) -> Tensor:
+def points_from_masks(masks: Tensor, kind: PointKind, uniform: Tensor | None = None) -> Tensor:
     """Click once on each mask: bool [K, H, W] -> float32 [K, 2], (x, y).
 
-    A center or centroid that lies beside its object moves to the nearest pixel of the mask. mask_random draws by `uniform`,
-    float [K] in [0, 1), or else by `seed`. Raises AnnotationError for a mask without a pixel, ConfigError for an unknown
-    kind.
+    A center or centroid that lies beside its object moves to the nearest pixel of the mask; mask_random draws by `uniform`,
+    float [K] in [0, 1). Raises AnnotationError for a mask without a pixel, ConfigError for an unknown kind.
     """
     if kind not in get_args(PointKind):
         raise ConfigError(f"points={kind!r}: choose one of {', '.join(get_args(PointKind))}")
@@ -38,8 +37,7 @@ def points_from_masks(masks: Tensor, kind: PointKind, seed: int = 0, *, uniform:
     if kind == "mask_centroid":
         sums = [owner.bincount(v.double(), minlength=len(masks)) for v in (index % width, index // width)]
         return _nearest_pixel(masks, (torch.stack(sums, -1) / count[:, None]).float())  # exact: integers below 2^53
-    if uniform is None:
-        uniform = torch.rand(len(masks), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    assert uniform is not None
     # of each mask's n pixels in reading order, the one with number floor(u n)
     rank = torch.minimum((uniform.to(masks.device) * count).long(), count - 1)
     index = index[count.cumsum(0) - count + rank]
@@ -55,52 +53,51 @@ def extreme_points_from_masks(masks: Tensor) -> Tensor:
     """
     (top, bottom), (left, right) = _extents(masks)
     k = torch.arange(len(masks), device=masks.device)
-    clicks = [
-        torch.stack([_middle(masks[k, top]), top], -1),
-        torch.stack([left, _middle(masks[k, :, left])], -1),
-        torch.stack([_middle(masks[k, bottom]), bottom], -1),
-        torch.stack([right, _middle(masks[k, :, right])], -1),
-    ]
-    return torch.stack(clicks, 1).float()
+    rows = [torch.stack([_middle(masks[k, y]), y], -1) for y in (top, bottom)]
+    columns = [torch.stack([x, _middle(masks[k, :, x])], -1) for x in (left, right)]
+    return torch.stack([rows[0], columns[0], rows[1], columns[1]], 1).float()
 
 
-def spans_box(extreme_points: Tensor) -> Tensor:
-    """Say whether the clicks [K, 4, 2] differ in x and in y: bool [K]."""
-    return (extreme_points.amax(1) > extreme_points.amin(1)).all(1)
-
-
-def uniform_by_id(image_ids: Tensor, ids: Tensor, seed: int) -> Tensor:
+def uniform_by_id(image_id: int, ids: Tensor, seed: int) -> Tensor:
     """Draw float64 [K] in [0, 1) by seed, image id and annotation id alone: order and subsets do not matter."""
     with np.errstate(over="ignore"):
         state = np.full(len(ids), seed, dtype=np.int64).astype(np.uint64)
-        for key in (image_ids, ids):
+        for key in (torch.full_like(ids, image_id), ids):
             state = _splitmix64(state ^ _splitmix64(key.cpu().numpy().astype(np.uint64)))
     return torch.from_numpy((state >> np.uint64(11)).astype(np.float64) / 2.0**53)
 
 
+def click(truth: Instances, image_id: int, kind: PointKind, seed: int = 0) -> Points:
+    """Click once on each true object but crowds and empty masks."""
+    numbers = torch.where(truth.ids > 0, truth.ids, torch.arange(1, len(truth) + 1, device=truth.ids.device))
+    use = ~truth.crowd & truth.masks.flatten(1).any(1)
+    truth = truth[use]
+    xy = points_from_masks(truth.masks, kind, uniform_by_id(image_id, numbers[use], seed))
+    return Points.make(xy, truth.labels, ids=truth.ids)
+
+
+def click_extremes(truth: Instances) -> ExtremePoints:
+    """Click four times on each true object but crowds, and lines and single pixels, whose clicks would span no box."""
+    truth = truth[~truth.crowd & truth.masks.flatten(1).any(1)]
+    xy = extreme_points_from_masks(truth.masks)
+    spans = (xy.amax(1) > xy.amin(1)).all(1)
+    return ExtremePoints(xy=xy[spans], labels=truth.labels[spans], ids=truth.ids[spans])
+
+
 def with_points(sample: Sample, kind: PointKind = "mask_random", seed: int = 0) -> Sample:
     """Give the sample a click per true object (none for crowds and empty masks); raises AnnotationError without masks."""
-    truth, ids = _clickable(sample)
-    uniform = uniform_by_id(torch.full_like(ids, sample.image_id), ids, seed)
-    xy = points_from_masks(truth.masks, kind, uniform=uniform)
-    return replace(sample, points=Points.make(xy, truth.labels, ids=truth.ids))
+    return replace(sample, points=click(_truth(sample), sample.image_id, kind, seed))
 
 
 def with_extreme_points(sample: Sample) -> Sample:
-    """Give the sample four clicks per true object (none for crowds, lines, single pixels); raises AnnotationError without
-    masks.
-    """
-    truth, _ = _clickable(sample)
-    xy = extreme_points_from_masks(truth.masks)
-    spans = spans_box(xy)
-    extreme_points = ExtremePoints(xy=xy[spans], labels=truth.labels[spans], ids=truth.ids[spans])
-    return replace(sample, extreme_points=extreme_points)
+    """Give the sample the four clicks of `click_extremes`; raises AnnotationError without masks."""
+    return replace(sample, extreme_points=click_extremes(_truth(sample)))
 
 
 def with_base_masks(sample: Sample, novel: Sequence[int]) -> Sample:
-    """Give the sample its true class map to learn from; `novel` labels 0..C-1 and what has no class become 255, tags stay.
+    """Give the sample its true class map to learn from; novel classes and what has no class become 255, tags stay.
 
-    Raises AnnotationError if the sample has no true class map or no tags.
+    novel: labels 0..C-1. Raises AnnotationError if the sample has no true class map or no tags.
     """
     if sample.true_semantic is None or sample.tags is None:
         lacking = "class map" if sample.true_semantic is None else "tags"
@@ -110,14 +107,10 @@ def with_base_masks(sample: Sample, novel: Sequence[int]) -> Sample:
     return replace(sample, semantic_map=table[sample.true_semantic.long()])
 
 
-def _clickable(sample: Sample) -> tuple[Instances, Tensor]:
-    """Return the true objects that can be clicked, and a number for each that does not depend on the others."""
+def _truth(sample: Sample) -> Instances:
     if sample.truth is None:
         raise AnnotationError(f"image {sample.image_id} has no masks to simulate clicks from; give weak labels")
-    ids = sample.truth.ids
-    ids = torch.where(ids > 0, ids, torch.arange(1, len(ids) + 1, device=ids.device))
-    use = ~sample.truth.crowd & sample.truth.masks.flatten(1).any(1)
-    return sample.truth[use], ids[use]
+    return sample.truth
 
 
 def _splitmix64(x: np.ndarray) -> np.ndarray:
@@ -129,9 +122,8 @@ def _splitmix64(x: np.ndarray) -> np.ndarray:
 
 
 def _check_filled(masks: Tensor) -> None:
-    empty = (~masks.flatten(1).any(1)).nonzero()[:, 0].tolist()
-    if empty:
-        raise AnnotationError(f"mask {empty[0]} of {len(masks)} has no pixel to click on; leave the object out")
+    if len(empty := (~masks.flatten(1).any(1)).nonzero()):
+        raise AnnotationError(f"mask {int(empty[0])} of {len(masks)} has no pixel to click on; leave the object out")
 
 
 def _extents(masks: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -151,15 +143,13 @@ def _middle(lines: Tensor) -> Tensor:
 
 def _nearest_pixel(masks: Tensor, xy: Tensor) -> Tensor:
     """Return the pixel of each mask nearest to its target; mostly the target itself, which is tried first."""
-    k = torch.arange(len(masks), device=masks.device)
     pixel = (xy + 0.5).floor().long()
-    beside = ~masks[k, pixel[:, 1], pixel[:, 0]]
-    if not beside.any():
-        return pixel.float()
-    _, height, width = masks.shape
-    dx = torch.arange(width, device=masks.device) - xy[beside, 0, None]
-    dy = torch.arange(height, device=masks.device) - xy[beside, 1, None]
-    distance = dy.square()[:, :, None] + dx.square()[:, None, :]
-    index = distance.masked_fill(~masks[beside], torch.inf).flatten(1).argmin(1)
-    pixel[beside] = torch.stack([index % width, index // width], -1)
+    beside = ~masks[torch.arange(len(masks), device=masks.device), pixel[:, 1], pixel[:, 0]]
+    if beside.any():
+        height, width = masks.shape[1:]
+        dx = torch.arange(width, device=masks.device) - xy[beside, 0, None]
+        dy = torch.arange(height, device=masks.device) - xy[beside, 1, None]
+        distance = dy.square()[:, :, None] + dx.square()[:, None, :]
+        index = distance.masked_fill(~masks[beside], torch.inf).flatten(1).argmin(1)
+        pixel[beside] = torch.stack([index % width, index // width], -1)
     return pixel.float()

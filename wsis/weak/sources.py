@@ -19,16 +19,9 @@ Clicks = PointKind | Literal["extreme_points", "class_maps"]
 """What a method learns from, where it is not tags: clicks, or a class for every pixel."""
 
 # Few and large objects of half the classes: what small networks can tell apart after minutes.
-TINY_WORLD = WorldConfig(
-    size=96,
-    objects=(1, 3),
-    object_size=(0.28, 0.5),
-    contact=0.35,
-    occlusion=0.1,
-    nested=0.0,
-    camouflage=0.2,
-    classes=("cat", "fish", "turtle", "butterfly", "flower", "car", "house", "robot"),
-)
+_CLASSES = ("cat", "fish", "turtle", "butterfly", "flower", "car", "house", "robot")
+_EASY = {"contact": 0.35, "occlusion": 0.1, "nested": 0.0, "camouflage": 0.2}
+TINY_WORLD = WorldConfig(size=96, objects=(1, 3), object_size=(0.28, 0.5), classes=_CLASSES, **_EASY)
 FULL_WORLD = WorldConfig(size=448)
 LENGTHS = {"tiny": (500, 200), "full": (10_000, 1_000)}
 LAYOUTS: dict[str, Literal["coco", "ade"]] = {"world": "coco", "world-ade": "ade"}
@@ -54,7 +47,6 @@ class Data:
 def open_data(
     data: str,
     scale: Scale,
-    *,
     clicks: Clicks | None = None,
     seed: int = 0,
     weak: Path | None = None,
@@ -83,20 +75,18 @@ def open_data(
 
 def clicked(dataset: Dataset, split: str, clicks: Clicks) -> tuple[Dataset, str]:
     """Return the data set with clicks and, where they were simulated, a note; raises DataError without clicks and masks."""
-    first, name = dataset[0], "extreme_points" if clicks == "extreme_points" else "points"
-    words = name.replace("_", " ")
-    if getattr(first, name) is not None:
+    assert clicks != "class_maps"  # these are opened as such
+    first, words = dataset[0], "extreme points" if clicks == "extreme_points" else "points"
+    if getattr(first, words.replace(" ", "_")) is not None:
         return dataset, ""
     if first.truth is None:
-        raise DataError(
-            f"the method learns from {words}, but image {first.image_id} of the split {split} has neither {words} nor "
-            "masks; annotate them for every object, or choose another supervision"
-        )
+        where = f"image {first.image_id} of the split {split} has neither {words} nor masks"
+        remedy = "annotate them for every object, or choose another supervision"
+        raise DataError(f"the method learns from {words}, but {where}; {remedy}")
+    note = f"{words} of {split} simulated from the masks"
     if clicks == "extreme_points":
-        return Mapped(dataset, with_extreme_points), f"extreme points of {split} simulated from the masks"
-    assert clicks != "class_maps"  # these are opened as such
-    note = f"points of {split} simulated from the masks ({clicks}, seed {CLICK_SEED})"
-    return Mapped(dataset, lambda sample: with_points(sample, clicks, CLICK_SEED)), note
+        return Mapped(dataset, with_extreme_points), note
+    return Mapped(dataset, lambda s: with_points(s, clicks, CLICK_SEED)), f"{note} ({clicks}, seed {CLICK_SEED})"
 
 
 def _world(data: str, scale: Scale, seed: int, has_maps: bool) -> Data:
