@@ -116,9 +116,8 @@ def test_weights_with_a_card_in_half_precision(tmp_path):
 
 
 def test_the_package_runs_no_code_from_files():
-    unsafe = re.compile(
-        r"torch\.load\b(?!\(.*weights_only=True)|torch\.save\b|import pickle|pickle\.load|allow_pickle=True|load_from_checkpoint"
-    )
+    words = r"torch\.save\b|import pickle|pickle\.load|allow_pickle=True|load_from_checkpoint"
+    unsafe = re.compile(r"torch\.load\b(?!\(.*weights_only=True)|" + words)
     files = list(PACKAGE.rglob("*.py"))
     assert len(files) > 20
     assert [f"{f.name}: {m.group()}" for f in files for m in unsafe.finditer(f.read_text())] == []

@@ -272,6 +272,12 @@ def test_steps():
     assert factors == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
+def test_cosine_starts_after_the_warm_up():
+    """As in MAL's release: half a period from the end of the warm-up to the floor."""
+    schedule = Schedule(steps=110, decay="cosine", warmup=10, floor=0.2)
+    assert [learning_rate(schedule, s) for s in (5, 10, 60, 110)] == pytest.approx([0.5005, 1, 0.6, 0.2])
+
+
 def test_warm_up_is_linear_from_a_thousandth():
     schedule = Schedule(steps=100, decay="constant", warmup=10)
     assert learning_rate(schedule, 0) == pytest.approx(0.001)

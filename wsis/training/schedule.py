@@ -37,7 +37,7 @@ class Schedule:
 
 
 def learning_rate(schedule: Schedule, step: int) -> float:
-    """The multiple of `schedule.lr` at `step`."""
+    """The multiple of `schedule.lr` at `step`; a cosine starts where the warm-up ends, other decays run through it."""
     progress, factor = step / max(schedule.steps, 1), 1.0
     match schedule.decay:
         case "poly":
@@ -45,7 +45,8 @@ def learning_rate(schedule: Schedule, step: int) -> float:
         case "step":
             factor = 0.1 ** sum(progress >= m for m in schedule.milestones)
         case "cosine":
-            factor = schedule.floor + (1 - schedule.floor) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
+            rest = max(step - schedule.warmup, 0) / max(schedule.steps - schedule.warmup, 1)
+            factor = schedule.floor + (1 - schedule.floor) * (1 + math.cos(math.pi * min(rest, 1.0))) / 2
     if step < schedule.warmup:
         factor *= 0.001 + 0.999 * step / schedule.warmup
     return factor
