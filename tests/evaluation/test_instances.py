@@ -163,10 +163,12 @@ class TestVoc:
         result = voc_ap([predicted], [truth], 1, interpolation="11point")
         assert result["mAP50"] == pytest.approx((6 + 5 * 2 / 3) / 11)
 
-    def test_eleven_points_reach_a_recall_of_three_tenths(self):
+    @pytest.mark.parametrize("hits", [2, 3, 5, 6, 7, 10])
+    def test_a_recall_of_just_a_tenth_counts_and_where_the_release_misses_it(self, hits):
         truth = instances(*((i, i + 1, 0, 1.0) for i in range(10)))
-        result = voc_ap([truth[:3]], [truth], 1, interpolation="11point")
-        assert result["mAP50"] == pytest.approx(4 / 11)
+        for rule, missed in (("11point", ()), ("11point_released", (3, 6, 7))):
+            result = voc_ap([truth[:hits]], [truth], 1, interpolation=rule)
+            assert result["mAP50"] == pytest.approx((hits + (hits not in missed)) / 11), rule
 
     def test_generators_are_taken(self):
         _, truth = random_scene(1)

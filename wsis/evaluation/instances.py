@@ -19,7 +19,7 @@ from wsis.ops.components import connected_components
 
 PIXELS_AT_ONCE = 1 << 18  # bounds the float copy of the masks in `intersection`
 SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, float("inf"))}  # COCO's, pixels
-Interpolation = Literal["area", "11point"]
+Interpolation = Literal["area", "11point", "11point_released"]
 
 
 def intersection(a: Tensor, b: Tensor) -> Tensor:
@@ -108,7 +108,8 @@ def matches(predicted: Instances, truth: Instances, threshold: float = 0.5) -> M
 def average_precision(right: np.ndarray, positives: int, interpolation: Interpolation = "area") -> float:
     """Average precision of detections in order of falling score: bool [N] of hits, number of true objects.
 
-    "area": all of the area under the precision envelope. "11point": mean precision at recalls 0, .1, ... 1.
+    "area": all of the area under the precision envelope. "11point": the mean precision at recalls 0, .1, ... 1; "_released":
+    at inexact ones, just above .3, .6 and .7, which a recall of exactly that misses.
     """
     if positives == 0:
         return math.nan
@@ -118,8 +119,8 @@ def average_precision(right: np.ndarray, positives: int, interpolation: Interpol
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     if interpolation == "area":
         return float((np.diff(recalls) * envelope[1:]).sum())
-    index = np.searchsorted(recalls, np.linspace(0, 1, 11) - 1e-9)
-    return float(np.append(envelope, 0.0)[index].mean())
+    points = np.linspace(0, 1, 11) - 1e-9 if interpolation == "11point" else np.arange(0, 1.1, 0.1)
+    return float(np.append(envelope, 0.0)[np.searchsorted(recalls, points)].mean())
 
 
 def voc_ap(

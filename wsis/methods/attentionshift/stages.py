@@ -137,5 +137,5 @@ def evaluate(workspace: Workspace) -> Report:
     pair = predictions(workspace, partial(verbs.predict, model, cfg=cfg))
     if pair is None:
         return {}
-    older = voc_ap(*pair, cfg.classes, interpolation="11point")
+    older = voc_ap(*pair, cfg.classes, interpolation="11point_released" if cfg.compat == "official" else "11point")
     return numbers(voc_ap(*pair, cfg.classes) | {f"{name}_11point": value for name, value in older.items()})
