@@ -8,7 +8,7 @@ from torch.nn.functional import unfold
 
 from benchmarks.measure import Case, Size
 from wsis.methods.exits.config import CrfConfig
-from wsis.ops.mean_field import mean_field
+from wsis.ops.mean_field import EPSILON, mean_field
 
 SIZES = [Size(pixels=128, batch=2, instances=1), Size(pixels=128, batch=8, instances=1)]
 SETTINGS = vars(CrfConfig())
@@ -24,7 +24,6 @@ def plain_mean_field(
     kernel: int = 3,
     low: float = 0.1,
     high: float = 0.9,
-    epsilon: float = 1e-6,
 ) -> Tensor:
     """What `wsis.crf.mean_field` computes, from the formula: products of unfolded probabilities."""
     batch, _, height, width = image.shape
@@ -40,7 +39,7 @@ def plain_mean_field(
         logs = torch.stack((1 - p, p), 1).log()
         background, foreground = (k * windows(logs)).sum(2).exp().view(batch, 2, height, width).unbind(1)
         foreground = foreground * box
-        p = (foreground / (epsilon + background + foreground)).clamp(low, high)
+        p = (foreground / (EPSILON + background + foreground)).clamp(low, high)
     return p > 0.5
 
 
@@ -75,11 +74,5 @@ CASES = [
         prepare=partial(scene, noise=0.0),
         fast=partial(mean_field, **SETTINGS),
         plain=partial(plain_mean_field, **SETTINGS),
-    ),
-    Case(
-        name="mean field, epsilon 0",
-        prepare=scene,
-        fast=partial(mean_field, **SETTINGS, epsilon=0.0, stop_every=0),
-        plain=partial(plain_mean_field, **SETTINGS, epsilon=0.0),
     ),
 ]

@@ -10,6 +10,7 @@ from torch.nn.functional import logsigmoid
 from wsis.core.errors import ConfigError
 
 Pairs = list[tuple[int, Tensor]]
+EPSILON = 1e-6  # favors the background where both products are tiny (official code)
 
 
 @torch.no_grad()
@@ -23,7 +24,6 @@ def mean_field(
     kernel: int = 3,
     low: float = 0.1,
     high: float = 0.9,
-    epsilon: float = 1e-6,
     stop_every: int = 10,
 ) -> Bool[Tensor, "B H W"]:
     r"""Whether each pixel of a box belongs to its object. Computes in float32, or in float64 where `probability` is.
@@ -34,12 +34,9 @@ def mean_field(
     this is a smoothing gated by color.
 
     image: in the units of zeta (the release: [0, 1] divided by ImageNet's standard deviations). probability: of the object.
-    box: b, in [0, 1]. low, high: of the clip, about .5. epsilon: 1e-6 favors the background where both products are tiny; 0
-    is faster, and a few pixels differ. stop_every: on a CPU, every so many iterations the loop ends if the last one changed
-    nothing, with the same result; 0 never looks, and neither does a GPU, which would have to wait. Defaults are MAL's.
-
-    Raises:
-        ConfigError: the kernel has no center.
+    box: b, in [0, 1]. low, high: of the clip, about .5. stop_every: on a CPU, every so many iterations the loop ends if the
+    last one changed nothing, with the same result; 0 never looks, and neither does a GPU, which would have to wait. Defaults
+    are MAL's. Raises ConfigError if the kernel has no center.
     """
     if kernel % 2 == 0:
         raise ConfigError(f"crf.kernel={kernel}: the window needs a pixel in its middle; use an odd number")
@@ -47,27 +44,27 @@ def mean_field(
     pairs = _pairwise_kernel(image.to(dtype), kernel // 2, zeta)
     inside = box.to(dtype).flatten()
     p = (probability.to(dtype).flatten() * inside).clamp(low, high)
-    state = torch.stack((p.logit(), (1 - p).log())) if epsilon else p.logit()[None]
-    gate, clip = inside.log(), (math.log(low / (1 - low)), math.log(high / (1 - high)))
+    state, gate = torch.stack((p.logit(), (1 - p).log())), inside.log()
+    clip = math.log(low / (1 - low)), math.log(high / (1 - high))
     look = stop_every if image.device.type == "cpu" else 0
     for i in range(1, iterations + 1):
-        previous, state = state, _step(state, pairs, gate, clip, epsilon)
+        previous, state = state, _step(state, pairs, gate, clip)
         if look and i % look == 0 and torch.equal(previous, state):
             break
     return (state[0] > 0).view(box.shape)
 
 
-def _step(state: Tensor, pairs: Pairs, gate: Tensor, clip: tuple[float, float], epsilon: float) -> Tensor:
-    r"""One iteration in logit form, without the products. state: [2 or 1, N], gate: log b [N].
+def _step(state: Tensor, pairs: Pairs, gate: Tensor, clip: tuple[float, float]) -> Tensor:
+    r"""One iteration in logit form, without the products. state: [2, N], gate: log b [N].
 
     With :math:`x = \log p_1 / p_0` and :math:`y = \log p_0`, whose sums over the window are X and :math:`Y = \log a_0`:
-    :math:`x' = X + \log b + \log\sigma(Y - \log \epsilon)` and :math:`y = \log\sigma(-x)`. Without epsilon, x alone.
+    :math:`x' = X + \log b + \log\sigma(Y - \log \epsilon)` and :math:`y = \log\sigma(-x)`.
     """
-    sums = _pass_messages(state, pairs)
-    logit = sums[0].add_(gate)
-    if not epsilon:
-        return logit.clamp_(*clip)[None]
-    logit.add_(logsigmoid(sums[1].sub_(math.log(epsilon)))).clamp_(*clip)
+    sums = state.clone()  # over the window, where k of a pixel with itself is 1
+    for shift, weights in pairs:
+        sums[..., :-shift].addcmul_(weights, state[..., shift:])
+        sums[..., shift:].addcmul_(weights, state[..., :-shift])
+    logit = sums[0].add_(gate).add_(logsigmoid(sums[1].sub_(math.log(EPSILON)))).clamp_(*clip)
     return torch.stack((logit, logsigmoid(-logit)))
 
 
@@ -88,12 +85,3 @@ def _pairwise_kernel(image: Tensor, reach: int, zeta: float) -> Pairs:
             shift = dy * width + dx
             pairs.append((shift, weights.flatten()[:-shift]))
     return pairs
-
-
-def _pass_messages(x: Tensor, pairs: Pairs) -> Tensor:
-    """The sum over each pixel's window of k x. x: [..., N]."""
-    out = x.clone()  # k of a pixel with itself is 1
-    for shift, weights in pairs:
-        out[..., :-shift].addcmul_(weights, x[..., shift:])
-        out[..., shift:].addcmul_(weights, x[..., :-shift])
-    return out
