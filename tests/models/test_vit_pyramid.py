@@ -8,8 +8,8 @@ from wsis.core.errors import ConfigError
 from wsis.core.types import Batch, Points
 from wsis.methods import bestie
 from wsis.models import build_pyramid
+from wsis.models.pyramids import TAPS, ViTPyramid, patch_features
 from wsis.models.vit import build_vit
-from wsis.models.vit_pyramid import TAPS, ViTPyramid, patch_features
 from wsis.training.schedule import Schedule, make_optimizer
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -104,12 +104,10 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     assert checkpoint.restore(checkpoint.checkpoints(tmp_path, "net")[0], *state, key="k") == 4
 
 
-def test_weights_with_a_card_in_half_precision(tmp_path):
+def test_weights_in_half_precision(tmp_path):
     model = network()
-    save_weights(tmp_path / "w.safetensors", model, card={"steps": 3}, half=True)
-    with safe_open(tmp_path / "w.safetensors", "pt") as file:
-        assert file.metadata() == {"card": '{"steps": 3}'}
-        stored = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+    save_weights(tmp_path / "w.safetensors", model, half=True)
+    stored = load_file(tmp_path / "w.safetensors")
     assert stored["0.weight"].dtype == torch.float16
     assert stored["1.num_batches_tracked"].dtype == torch.int64
     assert set(stored) == set(model.state_dict())

@@ -122,10 +122,10 @@ def load_weights(model: nn.Module, path: Path, prefix: str = "") -> None:
         raise WeightsError(f"{path} does not fit {type(model).__name__}: {error}") from error
 
 
-def save_weights(path: Path, model: nn.Module, card: dict | None = None, half: bool = False) -> None:
-    """Write the weights alone, optionally as fp16, with a card of plain values in the file's metadata."""
+def save_weights(path: Path, model: nn.Module, half: bool = False) -> None:
+    """Write the weights alone, optionally as fp16."""
     state = {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
     if half:
         state = {k: v.half() if v.dtype == torch.float32 else v for k, v in state.items()}
     with atomic(path) as temporary:
-        save_file(state, temporary, metadata={"card": json.dumps(card or {})})
+        save_file(state, temporary)

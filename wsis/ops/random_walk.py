@@ -68,21 +68,17 @@ def sinkhorn(
 
 def walk(transition: Transition, start: Float[Tensor, "B n k"], hops: int) -> Float[Tensor, "B n k"]:
     """T^hops @ start: where a walk from the distributions in the columns is after `hops` steps; sums over tokens stay."""
-    return _walked(transition, start, hops)[-1]
+    return walk_each(transition, start, hops)[-1]
 
 
 def walk_each(transition: Transition, start: Float[Tensor, "B n k"], hops: int) -> Float[Tensor, "stages B n k"]:
     """All hops + 1 stages of `walk`, from the start on."""
-    return torch.stack(_walked(transition, start, hops))
-
-
-def _walked(transition: Transition, start: Tensor, hops: int) -> list[Tensor]:
     if hops < 0:
         raise ConfigError(f"hops={hops}: a walk has 0 hops or more")
     stages = [start.to(transition.matrix.dtype)]
     for _ in range(hops):
         stages.append(transition.apply(stages[-1]))
-    return stages
+    return torch.stack(stages)
 
 
 def walk_limit(transition: Transition, start: Float[Tensor, "B n k"], beta: float) -> Float[Tensor, "B n k"]:

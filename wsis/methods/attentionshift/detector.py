@@ -24,7 +24,7 @@ from wsis.methods.attentionshift.config import AttentionShiftConfig, HeadConfig
 from wsis.methods.attentionshift.labels import Labels, find_candidates, find_labels, match_tokens, with_key_points
 from wsis.methods.attentionshift.maps import PaddedPoints
 from wsis.methods.attentionshift.model import CELLS, Encoded, Encoder, MilHead, TokenHeads, pad_to_multiple
-from wsis.models.vit_pyramid import ViTPyramid
+from wsis.models.pyramids import ViTPyramid
 
 MASK_CELLS = 14  # along the side of a mask's features; the mask is twice as fine, in training and at inference
 MIN_SCORE, MAX_DETECTIONS = 0.05, 100  # of an object that is detected, and of an image (official config)

@@ -15,8 +15,8 @@ from torchvision.ops import MLP, roi_align
 
 from wsis.core.errors import ConfigError
 from wsis.methods.attentionshift.config import AttentionShiftConfig
+from wsis.models.pyramids import patch_features
 from wsis.models.vit import TOKENS, build_vit, has_tokens
-from wsis.models.vit_pyramid import patch_features
 from wsis.models.weights import load_weights, shipped
 from wsis.ops.patches import PatchGrid
 
