@@ -175,6 +175,23 @@ def test_corners_of_the_window_are_corners_of_the_crop():
     assert_close(moved(corners, Window(10, 20, 110, 70)), torch.tensor([[[-0.5, -0.5], [63.5, 63.5]]]))
 
 
+def test_boxes_hold_whole_pixels_of_the_image():
+    """16 pixels in a window of 23 (MAL's margins), which a crop of 512 enlarges 22.3 times."""
+    (x0, y0, x1, y1), window = (20, 8, 36, 24), Window.around(torch.tensor([20.0, 8, 36, 24]))
+    xy = extreme_points_from_masks(box_mask(40, 60, (x0, y0, x1, y1))[None])
+    labels = torch.zeros(1, dtype=torch.long)
+    boxes = to_crop(ExtremePoints(xy=xy, labels=labels, ids=labels), window, 512).boxes
+    assert_close(boxes, 512 / 23 * torch.tensor([[3.0, 3, 19, 19]]))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_box_of_a_crop_is_that_of_its_true_mask(seed):
+    crop = random_crop(512, only(OBJECTS["two parts"]), seed)
+    rows, columns = (crop.truth.masks[0].any(axis).nonzero() for axis in (1, 0))
+    edges = torch.stack([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+    assert_close(crop.extreme_points.boxes[0], edges.float(), atol=0.5, rtol=0)
+
+
 def test_a_mirrored_crop_changes_sides_and_the_names_of_left_and_right():
     xy = torch.tensor([[[10.0, 0], [2, 5], [10, 9], [17, 5]]])
     plain, mirrored = (moved(xy, Window(0, 0, 20, 10, m)) for m in (False, True))

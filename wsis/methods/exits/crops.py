@@ -105,14 +105,26 @@ class Window:
         return cls(x0, y0, x1 + 1, y1 + 1, mirrored)  # one pixel more, as in the release
 
 
-def to_crop(points: ExtremePoints, window: Window, size: int) -> ExtremePoints:
+@dataclass(frozen=True, kw_only=True)
+class CropPoints(ExtremePoints):
+    """Extreme points in pixels of a crop. pixel: float32 [K, 2], how wide and high a pixel of the image is in it."""
+
+    pixel: Tensor
+
+    @property
+    def boxes(self) -> Tensor:
+        """The boxes that the clicked pixels of the image span, float32 [K, 4] xyxy."""
+        return torch.cat([self.xy.amin(1) + 0.5 - self.pixel / 2, self.xy.amax(1) + 0.5 + self.pixel / 2], 1)
+
+
+def to_crop(points: ExtremePoints, window: Window, size: int) -> CropPoints:
     """Extreme points of the image in pixels of the crop of `size` x `size`; pixel centers are at integers in both."""
     low = points.xy.new_tensor([window.x0, window.y0])
     sides = points.xy.new_tensor([window.x1, window.y1]) - low
     xy = (points.xy + 0.5 - low) * size / sides - 0.5
     if window.mirrored:
         xy = torch.stack([size - 1 - xy[..., 0], xy[..., 1]], -1)[:, MIRRORED]
-    return replace(points, xy=xy)
+    return CropPoints(xy=xy, labels=points.labels, ids=points.ids, pixel=(size / sides).expand(len(xy), 2))
 
 
 def object_crop(sample: Sample, size: int, window: Window | None = None) -> Sample:

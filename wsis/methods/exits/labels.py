@@ -69,7 +69,7 @@ def clicks(batch: Batch) -> ExtremePoints:
     crops = batch.extreme_points
     if crops is None or any(len(points) != 1 for points in crops):
         raise ValueError("a batch of crops holds the extreme points of exactly one object in each; see exits.crops")
-    return ExtremePoints(**{name: torch.cat([getattr(points, name) for points in crops]) for name in vars(crops[0])})
+    return type(crops[0])(**{name: torch.cat([getattr(points, name) for points in crops]) for name in vars(crops[0])})
 
 
 @torch.no_grad()
