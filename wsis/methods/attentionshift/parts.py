@@ -126,8 +126,8 @@ def _owned(scores: Tensor) -> Tensor:
 
 
 def part_maps(prototypes: Tensor, features: Tensor) -> Tensor:
-    """Cosines of parts with all patches, negative ones as 0: [B, G, m, D], [B, n, D] -> [B, G, m, n] in [0, 1]."""
-    return _cosine(prototypes, normalize(features, dim=-1)).clamp(0, 1)
+    """Cosines of parts with all patches: [B, G, m, D], [B, n, D] -> [B, G, m, n], 0 for a part that is not there."""
+    return _cosine(prototypes, normalize(features, dim=-1))
 
 
 def filter_parts(maps: Tensor, core: Tensor, cfg: PartConfig) -> Tensor:
