@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import interpolate
 
 from wsis.core.config import changed
 from wsis.methods.exits.config import ExitsConfig
@@ -190,6 +191,31 @@ def test_the_teacher_stays_in_eval_mode():
     model = teaching()
     assert model.student.training
     assert not any(m.training for m in model.teacher.modules())
+
+
+class Fixed(nn.Module):
+    """A network whose logits are always the same."""
+
+    def __init__(self, logits):
+        super().__init__()
+        self.logits = logits
+
+    def forward(self, images):
+        return self.logits
+
+
+def test_logits_are_averaged_and_enlarged_before_they_become_probabilities():
+    model = teaching().eval()
+    student, teacher = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(3)) * 6
+    model.student, model.teacher = Fixed(student), Fixed(teacher)
+
+    def enlarged(logits):
+        return interpolate(logits[None], (32, 32), mode="bilinear", align_corners=False)[0].sigmoid()
+
+    crops = images(batch=1)
+    torch.testing.assert_close(model.probability(crops, "student", False), enlarged(student))
+    torch.testing.assert_close(model.probability(crops, "mean", False), enlarged((student + teacher) / 2))
+    torch.testing.assert_close(model.probability(crops, "teacher", True), enlarged((teacher + teacher.flip(2)) / 2))
 
 
 def test_views_go_to_their_networks():

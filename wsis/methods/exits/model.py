@@ -91,13 +91,16 @@ class SelfTeaching(nn.Module):
         return Outputs(self.student(jittered), teacher)
 
     def probability(self, images: Tensor, source: Literal["student", "teacher", "mean"], flip: bool) -> Tensor:
-        """Probabilities float32 [B, C, C] of the objects of crops [B, 3, C, C]. flip: also average over the mirrored crop."""
+        """Probabilities float32 [B, C, C] of the objects of crops [B, 3, C, C], of logits that are averaged and enlarged.
+
+        flip: average over the mirrored crop, too.
+        """
         networks = {"student": [self.student], "teacher": [self.teacher], "mean": [self.student, self.teacher]}
         logits = [network(images) for network in networks[source]]
         if flip:
             logits += [network(images.flip(3)).flip(2) for network in networks[source]]
-        mean = torch.stack([view.float().sigmoid() for view in logits]).mean(0)
-        return interpolate(mean[:, None], images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+        mean = torch.stack(logits).float().mean(0)[:, None]
+        return interpolate(mean, images.shape[-2:], mode="bilinear", align_corners=False)[:, 0].sigmoid()
 
 
 class Extractor(nn.Module):
