@@ -98,7 +98,7 @@ def _centers(
             continue
         place = torch.tensor([math.trunc(y.mean()), math.trunc(x.mean())], device=heat.device)
         apart = (peaks - place).float().norm(dim=1) > cfg.cluster.min_distance
-        if heat[tuple(place)] > cfg.cluster.min_heat and apart.all():
+        if component[tuple(place)] and heat[tuple(place)] > cfg.cluster.min_heat and apart.all():
             joined.append(place)
     clusters = torch.stack(joined) if joined else peaks[:0]
     heat = heat.clone()

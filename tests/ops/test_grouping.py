@@ -279,7 +279,7 @@ def test_clusters_join_where_no_peak_is_near():
     clusters = centers_at([[50, 50], [50, 150], [50, 151], [50, 300]])
     heat = torch.full((1, 100, 400), 0.06)
     heat[0, 50, 300] = 0.05
-    merged = merge_centers(centers_at([[50, 50]], score=0.4), clusters, heat)
+    merged = merge_centers(centers_at([[50, 50]], score=0.4), clusters, heat, torch.ones_like(heat).long())
     assert merged.position.tolist() == [[50, 50], [50, 151]]  # 100 pixels are not enough, nor is a heat of .05
     assert merged.score.tolist() == pytest.approx([0.4, 1.0])
 
@@ -287,15 +287,23 @@ def test_clusters_join_where_no_peak_is_near():
 @pytest.mark.parametrize(("component", "count"), [(0, 1), (1, 3)])
 def test_only_peaks_of_the_same_component_block(component, count):
     clusters = centers_at([[10, 10], [10, 30]])
-    merged = merge_centers(centers_at([[10, 20]], component=component), clusters, torch.ones(1, 20, 40))
+    ones = torch.ones(1, 20, 40)
+    merged = merge_centers(centers_at([[10, 20]], component=component), clusters, ones, ones.long())
     assert len(merged.score) == count
 
 
+@pytest.mark.parametrize("hole", [0, 2])
+def test_a_center_in_a_hole_of_its_component_does_not_join(hole):
+    ids = torch.ones(1, 9, 9, dtype=torch.long)
+    ids[0, 4, 4] = hole  # background, or the component of another class, whose heat would be read
+    assert not len(merge_centers(centers_at([]), centers_at([[4, 4]]), torch.ones(1, 9, 9), ids).score)
+
+
 def test_merging_with_nothing():
-    nothing, some, heat = centers_at([]), centers_at([[1, 2]]), torch.ones(1, 4, 4)
-    assert merge_centers(nothing, some, heat).position.tolist() == [[1, 2]]
-    assert merge_centers(some, nothing, heat).position.tolist() == [[1, 2]]
-    assert not len(merge_centers(nothing, nothing, heat).score)
+    nothing, some, maps = centers_at([]), centers_at([[1, 2]]), (torch.ones(1, 4, 4), torch.ones(1, 4, 4).long())
+    assert merge_centers(nothing, some, *maps).position.tolist() == [[1, 2]]
+    assert merge_centers(some, nothing, *maps).position.tolist() == [[1, 2]]
+    assert not len(merge_centers(nothing, nothing, *maps).score)
 
 
 # Grouping
@@ -435,7 +443,7 @@ def test_clusters_regroup_two_touching_discs():
     offsets = torch.where(nearest, a, b)[None].requires_grad_()
     ids, count = connected_components((torch.minimum(a.norm(dim=0), b.norm(dim=0)) <= 10)[None].long())
     centers = merge_centers(
-        find_centers(torch.zeros(1, 48, 48), ids, 0.1, 41), cluster_centers(offsets, ids), ids.float()
+        find_centers(torch.zeros(1, 48, 48), ids, 0.1, 41), cluster_centers(offsets, ids), ids.float(), ids
     )
     regions = group_pixels(offsets, ids, centers)
     assert count == 1
@@ -454,7 +462,7 @@ def test_gpu_agrees_with_cpu():
         ids, count = connected_components(classes.to(device))
         peaks = find_centers(heat.to(device), ids, 0.3, 15)
         clusters = cluster_centers(2 * offsets.to(device), ids)
-        centers = merge_centers(peaks, clusters, heat.to(device), min_distance=5)
+        centers = merge_centers(peaks, clusters, heat.to(device), ids, min_distance=5)
         regions = group_pixels(offsets.to(device), ids, centers)
         statistics = region_statistics(regions, len(centers.score), heat.to(device), heat.to(device))
         return ids, *centers, regions, *statistics

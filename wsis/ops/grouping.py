@@ -171,17 +171,24 @@ def cluster_centers(
 
 @torch.no_grad()
 def merge_centers(
-    peaks: Centers, clustered: Centers, heat: Float[Tensor, "B H W"], min_heat: float = 0.05, min_distance: float = 100
+    peaks: Centers,
+    clustered: Centers,
+    heat: Float[Tensor, "B H W"],
+    component_ids: Int64[Tensor, "B H W"],
+    min_heat: float = 0.05,
+    min_distance: float = 100,
 ) -> Centers:
     """Peaks, followed by the clustered centers that they missed (BESTIE, released code).
 
-    Such a center joins where the heat is above `min_heat` and every peak of its component over `min_distance` pixels away.
+    Such a center joins where it lies on its component (and not in a hole), the heat is above `min_heat` and every peak of the
+    component over `min_distance` pixels away.
     """
     y, x = clustered.position.long().unbind(1)
     gap = clustered.position[:, None] - peaks.position  # [clustered, peaks, 2]
     apart = gap.square().sum(-1) > min_distance**2
     free = (apart | (clustered.component[:, None] != peaks.component)).all(1)
-    joins = free & (heat[clustered.image, y, x] > min_heat)
+    inside = component_ids[clustered.image, y, x] == clustered.component + 1
+    joins = free & inside & (heat[clustered.image, y, x] > min_heat)
     return Centers(*(torch.cat((a, b[joins])) for a, b in zip(peaks, clustered, strict=True)))
 
 

@@ -1,5 +1,7 @@
 """BESTIE's labels on discs whose answer is known: pseudo labels, refinement, clicks, decoding, inference."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -276,6 +278,17 @@ def test_clustering_finds_what_the_heat_misses():
     assert found.centers.tolist() == [[20, 20]]  # heat 0.04 is below min_heat
     assert found.scores.item() == pytest.approx(1, abs=1e-5)
     assert len(refine(truth, weak, changed(CFG, **NO_CLUSTERS))) == 0
+
+
+def test_a_hole_in_the_middle_hides_the_clustered_center():
+    """A disc without its center pixel: the offsets meet where the object is not, as in the release."""
+    truth = discs([(20, 30)], radius=12)
+    truth.ids[0, 20, 30] = 0
+    outputs = certain(truth, 0.96)
+    outputs = outputs._replace(center=outputs.center * 0.2)
+    assert len(refine(truth, outputs)) == 0
+    nearest = 0.2 * math.exp(-1 / (2 * CFG.sigma**2))  # the heat of the four pixels around the hole
+    assert decode(outputs, None, CFG).instances.scores.max().item() == pytest.approx(nearest * 0.96)
 
 
 def random_outputs(seed, size=(40, 48)):

@@ -144,7 +144,7 @@ def decode(
     threshold = cfg.refine.threshold if refining else cfg.center_threshold
     peaks = grouping.find_centers(heat, components, threshold, cfg.center_kernel)
     clustered = grouping.cluster_centers(outputs.offset, components, k.threshold, k.area, k.tolerance)
-    centers = grouping.merge_centers(peaks, clustered, heat, k.min_heat, k.min_distance)
+    centers = grouping.merge_centers(peaks, clustered, heat, components, k.min_heat, k.min_distance)
     marks = torch.zeros_like(heat)
     marks[(centers.image, *centers.position.long().unbind(1))] = centers.clustered.float()
     heat = torch.where(marks > 0, marks, heat)  # the area check makes a clustered center certain
