@@ -59,6 +59,13 @@ def test_activation_maps_commute_with_a_flip(images):
     torch.testing.assert_close(mirrored.flip(3), plain)
 
 
+def test_an_image_and_its_mirror_image_count_equally():
+    """Each map is divided by its own maximum, then both are averaged (official code)."""
+    seen = torch.tensor([[[[4.0, 0, 2]]], [[[1.0, 0, 1]]]])
+    out = activation_maps(lambda _: seen, torch.rand(1, 3, 32, 96), ALL[:, :1], (1, 3))
+    torch.testing.assert_close(out[0, 0, 0], torch.tensor([1, 0, 0.75]), rtol=0, atol=1e-4)
+
+
 def test_scales_are_averaged(images):
     tags = torch.ones(2, 3, dtype=torch.bool)
     sizes = []
@@ -125,7 +132,7 @@ SHARP = {"semantic.background": 0.4, "semantic.uncertain": 0.125, "semantic.shar
 
 
 def test_class_maps_by_hand():
-    values = torch.tensor([[[0.9, 0.1, 0.0, 0.5], [0.2, 0.6, 0.25, 0.3]]])  # 2 classes, 4 pixels
+    values = torch.tensor([[[1.0, 0.1, 0.0, 0.5], [0.2, 1.0, 0.25, 0.3]]])  # 2 classes, 4 pixels
     made = semantic_map_from_activations(
         values.view(1, 2, 1, 4), torch.zeros(1, 3, 1, 4), changed(FULL, **SHARP).semantic
     )
@@ -134,9 +141,9 @@ def test_class_maps_by_hand():
 
 def test_class_maps_without_ignored_pixels():
     settings = changed(FULL, **{**SHARP, "semantic.uncertain": 0.0}).semantic
-    values = torch.tensor([0.3, 0.4, 0.5]).view(1, 1, 1, 3)
-    made = semantic_map_from_activations(values, torch.zeros(1, 3, 1, 3), settings)
-    assert made.tolist() == [[[0, 0, 1]]]
+    values = torch.tensor([0.15, 0.19, 0.25, 0.5]).view(1, 1, 1, 4)  # the highest is 1, the others by half as much
+    made = semantic_map_from_activations(values, torch.zeros(1, 3, 1, 4), settings)
+    assert made.tolist() == [[[0, 0, 1, 1]]]
 
 
 def test_sharpened_maps_follow_the_colors():

@@ -38,7 +38,7 @@ def activation_maps(
     size: tuple[int, int],
     scales: tuple[float, ...] = (1.0,),
 ) -> Float[Tensor, "B C H W"]:
-    """Class activation maps in [0, 1]: the positive activations, averaged over flips and scales, divided by their maximum.
+    """Class activation maps in [0, 1]: the positive activations, divided by their maximum, averaged over flips and scales.
 
     images: in [0, 1]. tags: the maps of other classes are 0. size: (H, W) of the result.
     """
@@ -47,11 +47,15 @@ def activation_maps(
         # Multiples of the stride keep the cells of the flipped image on those of the plain one.
         scaled = [max(32, round(side * scale / 32) * 32) for side in images.shape[-2:]]
         x = interpolate(images, scaled, mode="bilinear", align_corners=False)
-        plain, flipped = model(torch.cat([x, x.flip(3)])).relu().chunk(2)
-        maps = interpolate((plain + flipped.flip(3)) / 2, size, mode="bilinear", align_corners=False)
-        total = total + maps
-    total = total * tags[:, :, None, None]
-    return total / (total.amax((2, 3), keepdim=True) + 1e-5)
+        maps = interpolate(model(torch.cat([x, x.flip(3)])).relu(), size, mode="bilinear", align_corners=False)
+        plain, flipped = normalized(maps).chunk(2)
+        total = total + (plain + flipped.flip(3)) / 2
+    return total / len(scales) * tags[:, :, None, None]
+
+
+def normalized(maps: Maps) -> Maps:
+    """Each map divided by its maximum (official code)."""
+    return maps / (maps.amax((2, 3), keepdim=True) + 1e-5)
 
 
 def extract_cues(maps: Float[Tensor, "B C H W"], tags: Tags, cfg: CueConfig) -> Points:
@@ -70,8 +74,8 @@ def extract_cues(maps: Float[Tensor, "B C H W"], tags: Tags, cfg: CueConfig) -> 
 
 
 def semantic_map_from_activations(maps: Float[Tensor, "B C H W"], images: Images, cfg: SemanticConfig) -> ClassMaps:
-    """Class map of activations in [0, 1], with which the background competes as a constant; see `sharpened`."""
-    scores = torch.cat([torch.full_like(maps[:, :1], cfg.background), maps], dim=1)
+    """Class map of activations, of which each class has the maximum 1, and the background is a constant; see `sharpened`."""
+    scores = torch.cat([torch.full_like(maps[:, :1], cfg.background), normalized(maps)], dim=1)
     return sharpened(scores / scores.sum(1, keepdim=True), images, cfg)
 
 
