@@ -353,10 +353,10 @@ def test_class_agnostic_centers():
 # Clicks
 
 
-def clicked(truth, order=None, cfg=CFG, outputs=None):
+def clicked(truth, order=None, cfg=CFG, outputs=None, refining=True):
     points = Points.make(truth.centers.flip(1), truth.labels)
     points = points if order is None else points[torch.tensor(order)]
-    return point_labels(outputs or exact(truth), class_map(truth), points, cfg)
+    return point_labels(outputs or exact(truth), class_map(truth), points, cfg, refining=refining)
 
 
 def test_one_region_per_click():
@@ -366,6 +366,13 @@ def test_one_region_per_click():
     assert torch.equal(found.labels, truth.labels)
     assert torch.equal(render(found, CFG).offset, render(truth, CFG).offset)
     assert torch.equal(render(found, CFG).weight[:, 0], (truth.ids > 0).float())
+
+
+def test_scores_of_clicks_are_class_probabilities():
+    truth = discs([(20, 20), (20, 32), (20, 60)], labels=[0, 0, 2])
+    outputs = certain(truth, 0.8)
+    torch.testing.assert_close(clicked(truth, outputs=outputs, refining=False).scores, torch.full((3,), 0.8))
+    assert clicked(truth, outputs=outputs).scores.tolist() == [1, 1, 1]
 
 
 @given(order=st.permutations(range(4)))

@@ -192,21 +192,26 @@ def refined_labels(outputs: Outputs, semantic_maps: ClassMaps | None, tags: Tags
 
 
 @torch.no_grad()
-def point_labels(outputs: Outputs, semantic_maps: ClassMaps | None, points: Points, cfg: BestieConfig) -> InstanceMap:
-    """One instance per click, in order: the pixels of its class (predicted without `semantic_maps`) that vote nearest to it."""
+def point_labels(
+    outputs: Outputs, semantic_maps: ClassMaps | None, points: Points, cfg: BestieConfig, *, refining: bool = False
+) -> InstanceMap:
+    """One instance per click, in order: the pixels of its class (predicted without `semantic_maps`) that vote nearest to it.
+
+    A score is the mean class probability; `refining` has full weight, 1, instead.
+    """
     outputs = Outputs(*(x.detach().float() for x in outputs))
     if cfg.compat == "official":  # the release fills its fixed table with zeros, and so loses points on the border
         points = points[(points.xy.round() >= 1).all(1)]
     tags = torch.zeros(len(outputs.offset), cfg.classes, dtype=torch.bool, device=outputs.offset.device)
     tags[points.image, points.labels] = True
-    if semantic_maps is None:
-        classes = class_probability(outputs.semantic, tags).argmax(1)
-    else:
-        classes = tagged(semantic_maps, tags)
+    probability = class_probability(outputs.semantic, tags)
+    classes = probability.argmax(1) if semantic_maps is None else tagged(semantic_maps, tags)
     image = torch.arange(len(classes), device=classes.device)[:, None, None]
     one_per_class = (image * cfg.classes + classes) * (classes > 0)
     component, position = points.image * cfg.classes + points.labels, points.centers.round()
     clustered = torch.zeros(len(points), dtype=torch.bool, device=classes.device)
     centers = grouping.Centers(component, points.image, position, points.scores, clustered)
     ids = grouping.group_pixels(outputs.offset, one_per_class, centers)
-    return InstanceMap(ids, points.image, points.labels, position, torch.ones_like(points.scores))
+    certainty = probability.gather(1, classes[:, None])[:, 0]
+    scores = grouping.region_statistics(ids, len(points), certainty, certainty).mean
+    return InstanceMap(ids, points.image, points.labels, position, torch.ones_like(scores) if refining else scores)

@@ -52,7 +52,8 @@ def loss(model: nn.Module, batch: Batch, targets: InstanceMap, cfg: BestieConfig
         assert batch.points is not None
         clicks = center_map(batch.points, targets.ids.shape, cfg)
         if cfg.refine.enabled:
-            refined = render(point_labels(outputs, batch.semantic_maps, batch.points, cfg), cfg, clicks)
+            labels = point_labels(outputs, batch.semantic_maps, batch.points, cfg, refining=True)
+            refined = render(labels, cfg, clicks)
     elif cfg.refine.enabled:
         refined = render(refined_labels(outputs, batch.semantic_maps, batch.tags, cfg), cfg)
     return objective(outputs, batch.semantic_maps, render(targets, cfg, clicks), refined, cfg)
