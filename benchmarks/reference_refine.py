@@ -60,7 +60,7 @@ def decode(outputs: Outputs, cfg: BestieConfig) -> tuple[Tensor, Tensor, Tensor]
             clustered = not lone and i >= len(peaks)
             score = certain * certain if clustered else _highest(heat, region)[1] * certain
             labels.append(c)
-            scores.append(score.clamp(0, 1))
+            scores.append(score)
             ids[b][region] = len(labels)
     return ids, torch.tensor(labels), torch.stack(scores) if scores else torch.zeros(0)
 

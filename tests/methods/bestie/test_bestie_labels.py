@@ -432,6 +432,15 @@ def test_scores_are_center_times_class():
     assert found.scores.item() == pytest.approx(0.5 * 0.8)
 
 
+def test_scores_beyond_one_are_ranked_before_they_are_clamped():
+    truth = discs([(20, 20), (20, 70)], labels=[0, 1], size=(32, 96))
+    outputs = exact(truth)
+    outputs = outputs._replace(center=outputs.center * torch.where(torch.arange(96) < 45, 1.2, 1.5))
+    assert decode(outputs, None, CFG).instances.scores.tolist() == pytest.approx([1.2, 1.5])
+    (found,) = predict(Fixed(outputs), torch.rand(1, 3, 32, 96), CFG)
+    assert found.scores.tolist() == [1, 1] and found.labels.tolist() == [1, 0]
+
+
 def test_scores_of_clustered_centers_are_squared():
     truth = discs([(20, 20)])
     outputs = certain(truth, 0.8)

@@ -25,7 +25,7 @@ from wsis.ops.components import connected_components, table
 class InstanceMap:
     """Disjoint instances of a whole batch: one id map (0 = no instance, i + 1 = row i), and one row per instance.
 
-    image: index within the batch. labels: 0..C-1. centers: (y, x). scores: in [0, 1].
+    image: index within the batch. labels: 0..C-1. centers: (y, x). scores: of labels in [0, 1], of `decode` about so.
     """
 
     ids: ClassMaps
@@ -38,9 +38,9 @@ class InstanceMap:
         return len(self.labels)
 
     def unbind(self, clicks: Points | None = None) -> list[Instances]:
-        """One `Instances` per image of the batch; rows without a pixel are dropped.
+        """One `Instances` per image of the batch, by falling score; rows without a pixel are dropped.
 
-        clicks: one for each row. No row is dropped then; a mask contains its click's pixel and has the id of its annotation.
+        clicks: one for each row. Rows stay in order then; a mask contains its click's pixel and has the id of its annotation.
         """
         images, ids = [], self.ids.clone()
         if clicks is not None:
@@ -48,6 +48,8 @@ class InstanceMap:
             ids[clicks.image, y, x] = torch.arange(1, len(clicks) + 1, device=ids.device)
         for b in range(len(ids)):
             rows = (self.image == b).nonzero()[:, 0]
+            if clicks is None:
+                rows = rows[self.scores[rows].argsort(descending=True, stable=True)]
             masks = ids[b] == (rows + 1)[:, None, None]
             if clicks is None:
                 filled = masks.flatten(1).any(1)
@@ -107,8 +109,8 @@ def _renumbered(ids: Tensor, chosen: Tensor) -> Tensor:
 class Decoded(NamedTuple):
     """The instances in a network's maps, and what led to them.
 
-    instances: a score is center score x class probability, for a clustered center the latter squared. components: 0 or 1 + row
-    of `centroids`, which are truncated to integers. heat: the center map of each pixel's class, 1 at clustered centers.
+    instances: a score, not clamped, is center score x class probability, for a clustered center the latter squared. components:
+    0 or 1 + row of `centroids`, cut to integers. heat: the center map of each pixel's class, 1 at clustered centers.
     statistics: of each instance: the heat, and the probability of its pixels for their classes.
     """
 
@@ -160,7 +162,7 @@ def decode(
     votes = torch.zeros((count + 1) * (cfg.classes + 1), dtype=torch.long, device=ids.device)
     index = (ids * (cfg.classes + 1) + classes).flatten()
     labels = votes.scatter_add_(0, index, torch.ones_like(index)).view(count + 1, -1)[1:, 1:].argmax(1)
-    instances = InstanceMap(ids, centers.image, labels, centers.position, score.clamp(0, 1))
+    instances = InstanceMap(ids, centers.image, labels, centers.position, score)
     return Decoded(instances, classes, components, rows.center.float(), heat, centers, statistics)
 
 

@@ -1,5 +1,6 @@
 """The verbs of BESTIE, see `wsis.training.stages.Method`."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -70,7 +71,7 @@ def pseudo_labels(model: nn.Module | None, batch: Batch, cfg: BestieConfig) -> l
         return targets(model, batch, cfg).unbind()
     outputs = infer(model, batch.images, cfg)
     if cfg.supervision == "tags":
-        return decode(outputs, batch.tags, cfg).instances.unbind()
+        return _ranked(decode(outputs, batch.tags, cfg).instances)
     if batch.points is None:
         raise ValueError("labels with supervision=points need points in the batch")
     return point_labels(outputs, batch.semantic_maps, batch.points, cfg).unbind(batch.points)
@@ -91,4 +92,9 @@ def explain(model: nn.Module | None, batch: Batch, cfg: BestieConfig) -> Trace:
 @torch.no_grad()
 def predict(model: nn.Module, images: Images, cfg: BestieConfig) -> list[Instances]:
     """Instances of images in [0, 1], without any label; scores in [0, 1]."""
-    return decode(infer(model, images, cfg), None, cfg).instances.unbind()
+    return _ranked(decode(infer(model, images, cfg), None, cfg).instances)
+
+
+def _ranked(instances: InstanceMap) -> list[Instances]:
+    """By falling score, which only then is clamped to [0, 1], where the center map exceeds it."""
+    return [replace(image, scores=image.scores.clamp(0, 1)) for image in instances.unbind()]
