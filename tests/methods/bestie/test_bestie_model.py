@@ -166,6 +166,12 @@ def test_batch_norm_of_the_decoders():
     assert {m.momentum for m in model.backbone.modules() if isinstance(m, nn.BatchNorm2d)} == {0.1}
 
 
+def test_one_image_per_process_can_train():
+    """A batch norm of the pooled branch would see one value per channel, and refuse it."""
+    outputs = build(changed(RANDOM, backbone="resnet_tiny")).train()(torch.rand(1, 3, 64, 64))
+    assert all(maps.isfinite().all() for maps in outputs)
+
+
 def test_only_branches_that_no_head_reads_are_untrained():
     model = build(RANDOM)
     sum(x.square().mean() for x in model(torch.rand(2, 3, 64, 64))).backward()

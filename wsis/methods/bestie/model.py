@@ -182,6 +182,9 @@ class Decoder(nn.Module):
     def __init__(self, deep: int, skips: list[int], projections: list[int], aspp: int, width: int) -> None:
         super().__init__()
         self.aspp = ASPP(deep, (3, 6, 9), aspp)
+        self.aspp.convs[-1][2] = (
+            nn.Identity()
+        )  # Panoptic-DeepLab's pooled branch has no batch norm, and so takes one image
         self.project = nn.ModuleList(Conv2dNormActivation(i, o, 1) for i, o in zip(skips, projections, strict=True))
         inside = [aspp, width, width]
         self.fuse = nn.ModuleList(separable(i + p, width) for i, p in zip(inside, projections, strict=True))
