@@ -10,7 +10,7 @@ from torch import nn
 
 from wsis.core.config import changed
 from wsis.core.types import IGNORE, Batch, Points
-from wsis.methods.bestie import FULL, decode, infer, official, predict, pseudo_labels, training_data
+from wsis.methods.bestie import FULL, decode, infer, loss, official, predict, pseudo_labels, targets, training_data
 from wsis.methods.bestie.labels import InstanceMap, component_labels, point_labels, refined_labels
 from wsis.methods.bestie.model import Outputs
 from wsis.methods.bestie.objective import render
@@ -561,7 +561,24 @@ def test_a_flip_survives_impossible_classes(images):
     assert outputs.semantic.isfinite().all()
 
 
-# The verb
+# The verbs
+
+
+def test_clicks_of_classes_without_a_tag_are_not_drawn():
+    truth = discs([(15, 20), (15, 60)], labels=[0, 1], size=(32, 96))
+    points = Points.make(truth.centers.flip(1), truth.labels)
+    cfg, terms = changed(CFG, supervision="points", loss={"iag": False}), []
+    for clicks in (points[:1], points):
+        batch = Batch(
+            images=torch.rand(1, 3, 32, 96),
+            image_ids=(1,),
+            valid=torch.ones(1, 32, 96, dtype=torch.bool),
+            tags=torch.tensor([[True, False, False]]),
+            points=clicks,
+            semantic_maps=class_map(truth),
+        )
+        terms.append(loss(Fixed(exact(truth)), batch, targets(None, batch, cfg), cfg))
+    assert terms[0] == terms[1]
 
 
 def test_pseudo_labels_need_labels():

@@ -51,9 +51,10 @@ def loss(model: nn.Module, batch: Batch, targets: InstanceMap, cfg: BestieConfig
     clicks = refined = None
     if cfg.supervision == "points":
         assert batch.points is not None
-        clicks = center_map(batch.points, targets.ids.shape, cfg)
+        points = batch.points[batch.tags[batch.points.image, batch.points.labels]]
+        clicks = center_map(points, targets.ids.shape, cfg)
         if cfg.refine.enabled:
-            labels = point_labels(outputs, batch.semantic_maps, batch.points, cfg, refining=True)
+            labels = point_labels(outputs, batch.semantic_maps, points, cfg, refining=True)
             refined = render(labels, cfg, clicks)
     elif cfg.refine.enabled:
         refined = render(refined_labels(outputs, batch.semantic_maps, batch.tags, cfg), cfg)
