@@ -7,10 +7,11 @@ from benchmarks import reference_refine as reference
 from benchmarks.bestie import CLASSES, scene
 from benchmarks.measure import Case, Size
 from wsis.core.config import changed
+from wsis.core.types import Points
 from wsis.methods.bestie import FULL, decode
-from wsis.methods.bestie.labels import refined_labels
+from wsis.methods.bestie.labels import component_labels, refined_labels
 from wsis.methods.bestie.model import Outputs
-from wsis.methods.bestie.objective import render
+from wsis.methods.bestie.objective import Targets, center_map, regression, render
 from wsis.ops.components import table
 
 CFG = changed(FULL, classes=CLASSES)
@@ -26,6 +27,31 @@ def _outputs(size: Size, device: torch.device) -> tuple[Outputs, Tensor]:
     center = 0.9 * heat + 0.02 * torch.randn(heat.shape, generator=generator)
     maps = (m.contiguous().to(device) for m in (semantic, center, made["offsets"]))
     return Outputs(*maps), made["classes"].to(device)
+
+
+def _cues(size: Size, device: torch.device) -> tuple[Tensor, Points, Tensor]:
+    """Class maps, a cue in the middle of each disc, and tags of all classes."""
+    made = scene(size, device)
+    y, x = made["centers"].long().unbind(1)
+    labels = (made["classes"][made["image"], y, x] - 1).clamp_min(0)
+    points = Points.make(made["centers"].flip(1), labels, image=made["image"])
+    return made["classes"], points, torch.ones(size.batch, CLASSES, dtype=torch.bool, device=device)
+
+
+def _points(size: Size, device: torch.device) -> tuple[Points, torch.Size]:
+    """Points of 20 classes, as in VOC, and the shape of their batch."""
+    classes, points, _ = _cues(size, device)
+    labels = torch.arange(len(points), device=device) % FULL.classes
+    return Points.make(points.xy, labels, image=points.image), classes.shape
+
+
+def _regression(size: Size, device: torch.device) -> tuple[Outputs, Targets]:
+    """Maps of 20 classes with their targets, and weights on the discs."""
+    classes, generator = scene(size, device)["classes"], torch.Generator().manual_seed(1)
+    shape = (size.batch, FULL.classes, size.pixels, size.pixels)
+    center, goal = (torch.rand(shape, generator=generator).to(device) for _ in range(2))
+    targets = Targets(goal, goal[:, :2], (classes > 0).float()[:, None])
+    return Outputs(center, center, center[:, :2]), targets
 
 
 def _refinement(size: Size, device: torch.device) -> tuple[Outputs, Tensor, Tensor]:
@@ -57,6 +83,26 @@ def _by_first_pixel(result: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]
 
 
 CASES = [
+    Case(
+        name="center map of points",
+        prepare=_points,
+        fast=lambda points, shape: center_map(points, shape, FULL),
+        plain=lambda points, shape: reference.center_map(points, shape, FULL),
+    ),
+    Case(
+        name="pseudo labels",
+        prepare=_cues,
+        fast=lambda *inputs: render(component_labels(*inputs, CFG), CFG),
+        plain=lambda *inputs: reference.pseudo(*inputs, CFG),
+        canonical=tuple,
+    ),
+    Case(
+        name="weighted losses",
+        prepare=_regression,
+        fast=lambda outputs, targets: regression(outputs, targets, FULL),
+        plain=reference.weighted_losses,
+        canonical=lambda terms: tuple(terms),
+    ),
     Case(
         name="label refinement",
         prepare=_refinement,

@@ -9,8 +9,41 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from wsis.core.types import Points
 from wsis.methods.bestie.config import BestieConfig
 from wsis.methods.bestie.model import Outputs
+from wsis.methods.bestie.objective import Targets
+
+
+def center_map(points: Points, shape: torch.Size, cfg: BestieConfig) -> Tensor:
+    """A Gaussian at each point, in the channel of its class."""
+    maps = torch.zeros(shape[0], cfg.classes, *shape[1:], device=points.xy.device)
+    for place, image, label in zip(points.centers.long(), points.image.tolist(), points.labels.tolist(), strict=True):
+        _paint(maps[image, label], place, cfg.sigma)
+    return maps
+
+
+def pseudo(classes: Tensor, points: Points, tags: Tensor, cfg: BestieConfig) -> tuple[Tensor, Tensor, Tensor]:
+    """Center, offset and weight of the components that hold one cue of their class."""
+    center = torch.zeros(len(classes), cfg.classes, *classes.shape[1:], device=classes.device)
+    offset, weight = torch.zeros_like(center[:, :2]), torch.zeros_like(center[:, :1])
+    grid, (y, x) = _grid(classes), points.centers.round().long().unbind(1)
+    for b, c, component in _components(classes, tags, cfg):
+        candidates = (points.image == b) & (points.labels == c) & (points.scores > cfg.cues.threshold)
+        if component[y[candidates], x[candidates]].sum() != 1:
+            continue
+        place = _centroid(component)
+        weight[b, 0][component] = 1
+        offset[b][:, component] = (place[:, None] - grid[:, component]).float()
+        _paint(center[b, c], place, cfg.sigma)
+    return center, offset, weight
+
+
+def weighted_losses(outputs: Outputs, targets: Targets) -> tuple[Tensor, Tensor]:
+    """The squared error of centers and the absolute one of offsets, over the pixels with a weight."""
+    count = (targets.weight > 0).sum()
+    center = (targets.weight * (outputs.center - targets.center).square()).sum() / count
+    return center, (targets.weight * (outputs.offset - targets.offset).abs()).sum() / count
 
 
 def refine(outputs: Outputs, classes: Tensor, tags: Tensor, cfg: BestieConfig) -> tuple[Tensor, Tensor, Tensor]:

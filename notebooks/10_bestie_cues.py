@@ -93,7 +93,7 @@ truth = [s.truth for s in samples["PAM"]]
 
 # %%
 def activation(kind, i):  # float [C, H, W] in [0, 1]
-    return image_maps(models[kind], samples[kind][i], cfg, (1.0,), torch.device("cpu"))[0]
+    return image_maps(models[kind], samples[kind][i], cfg)[0]
 
 
 def strong(kind, i, threshold=cfg.cues.threshold):

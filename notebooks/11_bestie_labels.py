@@ -75,7 +75,7 @@ plain = model.Classifier(changed(cfg, classifier_weights="random", pam={"layers"
 load_weights(plain.eval(), other / "classifier.safetensors")
 rough, coarse = [], changed(cfg.semantic, sharpen=0, uncertain=0.0)
 for sample in used:
-    heat = image_maps(plain, sample, cfg, coarse.scales, torch.device("cpu"))
+    heat = image_maps(plain, sample, cfg, coarse.scales)
     image = collate([sample]).images
     class_map = cues.semantic_map_from_activations(heat, image, coarse)[0]
     rough.append(replace(sample, semantic_map=class_map.byte()))

@@ -16,6 +16,10 @@ from torch import Tensor
 from wsis.core.errors import ConfigError
 from wsis.ops.components import ComponentTable, connected_components, table
 
+Heat = Float[Tensor, "B H W"]
+Ids = Int64[Tensor, "B H W"]
+Offsets = Float[Tensor, "B 2 H W"]
+
 
 class Centers(NamedTuple):
     """The N instance centers of a batch.
@@ -85,9 +89,7 @@ def _running_max(values: Tensor, kernel: int) -> Tensor:
 
 
 @torch.no_grad()
-def find_centers(
-    heat: Float[Tensor, "B H W"], component_ids: Int64[Tensor, "B H W"], threshold: float, kernel: int
-) -> Centers:
+def find_centers(heat: Heat, component_ids: Ids, threshold: float, kernel: int) -> Centers:
     """Peaks in raster order: above `threshold` and as high as any pixel of their component within kernel x kernel pixels.
 
     heat: of the winning class. kernel: odd (BESTIE, released code: 41).
@@ -152,11 +154,7 @@ def find_spots(offsets: Tensor, component_ids: Tensor, threshold: float) -> tupl
 
 @torch.no_grad()
 def cluster_centers(
-    offsets: Float[Tensor, "B 2 H W"],
-    component_ids: Int64[Tensor, "B H W"],
-    threshold: float = 2.5,
-    area: int = 21,
-    tolerance: float = 3,
+    offsets: Offsets, component_ids: Ids, threshold: float = 2.5, area: int = 21, tolerance: float = 3
 ) -> Centers:
     """Centers of spots where the offsets vanish: |offset| < threshold pixels, with about the area of an exact zero.
 
@@ -173,8 +171,8 @@ def cluster_centers(
 def merge_centers(
     peaks: Centers,
     clustered: Centers,
-    heat: Float[Tensor, "B H W"],
-    component_ids: Int64[Tensor, "B H W"],
+    heat: Heat,
+    component_ids: Ids,
     min_heat: float = 0.05,
     min_distance: float = 100,
 ) -> Centers:
@@ -193,9 +191,7 @@ def merge_centers(
 
 
 @torch.no_grad()
-def group_pixels(
-    offsets: Float[Tensor, "B 2 H W"], component_ids: Int64[Tensor, "B H W"], centers: Centers
-) -> Int64[Tensor, "B H W"]:
+def group_pixels(offsets: Offsets, component_ids: Ids, centers: Centers) -> Ids:
     """Give every pixel to the center of its own component nearest to its vote, in a tie to the lowest index (BESTIE).
 
     Returns 1 + index into `centers`, 0 in components without one. Memory does not grow with the number of centers.
@@ -225,9 +221,7 @@ def group_pixels(
 
 
 @torch.no_grad()
-def region_statistics(
-    ids: Int64[Tensor, "B H W"], count: int, heat: Float[Tensor, "B H W"], probability: Float[Tensor, "B H W"]
-) -> RegionStatistics:
+def region_statistics(ids: Ids, count: int, heat: Heat, probability: Heat) -> RegionStatistics:
     """Statistics of the regions 1..count; sums are float64 and do not depend on the order in which a GPU adds."""
     height, width = ids.shape[-2:]
     pixel = ids.flatten().nonzero()[:, 0]

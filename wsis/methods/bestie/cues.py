@@ -1,8 +1,7 @@
 """From a classifier to instance cues and class maps (supp. Listings 1 and 2; the way to class maps is ours)."""
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import avg_pool2d, interpolate
 
 from wsis.core.types import IGNORE, Points, Sample
@@ -21,23 +20,17 @@ def classifier_input(sample: Sample, cfg: BestieConfig) -> Sample:
     return resize(sample, (cfg.size.classifier_crop, cfg.size.classifier_crop))
 
 
-def image_maps(
-    model: nn.Module, sample: Sample, cfg: BestieConfig, scales: tuple[float, ...], device: torch.device
-) -> Float[Tensor, "1 C H W"]:
-    """Class activation maps of one image at its own size."""
-    batch = collate([classifier_input(sample, cfg)]).to(device)
+def image_maps(model: nn.Module, sample: Sample, cfg: BestieConfig, scales: tuple[float, ...] = (1.0,)) -> Maps:
+    """Class activation maps [1, C, H, W] of one image at its own size."""
+    batch = collate([classifier_input(sample, cfg)]).to(next(model.parameters()).device)
     assert batch.tags is not None
     return activation_maps(model, batch.images, batch.tags, sample.size, scales)
 
 
 @torch.no_grad()
 def activation_maps(
-    model: nn.Module,
-    images: Float[Tensor, "B 3 h w"],
-    tags: Tags,
-    size: tuple[int, int],
-    scales: tuple[float, ...] = (1.0,),
-) -> Float[Tensor, "B C H W"]:
+    model: nn.Module, images: Images, tags: Tags, size: tuple[int, int], scales: tuple[float, ...] = (1.0,)
+) -> Maps:
     """Class activation maps in [0, 1]: the positive activations, divided by their maximum, averaged over flips and scales.
 
     images: in [0, 1]. tags: the maps of other classes are 0. size: (H, W) of the result.
@@ -58,7 +51,7 @@ def normalized(maps: Maps) -> Maps:
     return maps / (maps.amax((2, 3), keepdim=True) + 1e-5)
 
 
-def extract_cues(maps: Float[Tensor, "B C H W"], tags: Tags, cfg: CueConfig) -> Points:
+def extract_cues(maps: Maps, tags: Tags, cfg: CueConfig) -> Points:
     """The local maxima of activation maps in [0, 1] as instance cues (supp. Listing 2).
 
     After a 3 x 3 mean, a cue is above `MIN_SCORE` and the highest of its `kernel` x `kernel` pixels; a class keeps `MAX_CUES`.
@@ -73,7 +66,7 @@ def extract_cues(maps: Float[Tensor, "B C H W"], tags: Tags, cfg: CueConfig) -> 
     return Points.make(xy, label, scores=scores[image, label, rank], image=image)
 
 
-def semantic_map_from_activations(maps: Float[Tensor, "B C H W"], images: Images, cfg: SemanticConfig) -> ClassMaps:
+def semantic_map_from_activations(maps: Maps, images: Images, cfg: SemanticConfig) -> ClassMaps:
     """Class map of activations, of which each class has the maximum 1, and the background is a constant; see `sharpened`."""
     scores = torch.cat([torch.full_like(maps[:, :1], cfg.background), normalized(maps)], dim=1)
     return sharpened(scores / scores.sum(1, keepdim=True), images, cfg)

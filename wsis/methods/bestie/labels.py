@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
+from torch.nn.functional import pad
 
 from wsis.core.types import IGNORE, Instances, Points
 from wsis.methods.bestie.config import BestieConfig
@@ -61,17 +62,15 @@ class InstanceMap:
 
 def tagged(classes: ClassMaps, tags: Tags) -> ClassMaps:
     """The class map with background where it is ignored or shows a class that is not among the image's tags."""
-    allowed = torch.nn.functional.pad(tags, (1, IGNORE - tags.shape[1]))  # [B, 256], False for background and ignored
+    allowed = pad(tags, (1, IGNORE - tags.shape[1]))  # [B, 256], False for background and ignored
     index = classes + torch.arange(len(tags), device=tags.device)[:, None, None] * (IGNORE + 1)
     return classes * allowed.flatten().index_select(0, index.flatten()).view(classes.shape)
 
 
 def class_probability(semantic: Maps, tags: Tags | None) -> Maps:
     """The softmax of the logits of C + 1 channels; the channels of classes that are not among the tags become 0."""
-    probability = semantic.softmax(1)
-    if tags is None:
-        return probability
-    return probability * torch.cat([torch.ones_like(tags[:, :1]), tags], dim=1)[:, :, None, None]
+    allowed = 1 if tags is None else pad(tags, (1, 0), value=True)[:, :, None, None]
+    return semantic.softmax(1) * allowed
 
 
 def count_cues(classes: ClassMaps, points: Points, threshold: float) -> tuple[ClassMaps, Int64[Tensor, " count"]]:

@@ -87,15 +87,6 @@ class Outputs(NamedTuple):
     center: Maps
     offset: Maps
 
-    def resized(self, size: tuple[int, int]) -> "Outputs":
-        """At another size (H, W): maps interpolated, offsets also scaled to the new pixels."""
-        if size == tuple(self.offset.shape[-2:]):
-            return self
-        ratio = [new / old for new, old in zip(size, self.offset.shape[-2:], strict=True)]
-        scale = torch.tensor(ratio, device=self.offset.device)[:, None, None]
-        semantic, center, offset = (interpolate(x, size, mode="bilinear", align_corners=False) for x in self)
-        return Outputs(semantic, center, offset * scale)
-
 
 class BestieNet(nn.Module):
     """Backbone and heads; all outputs at the size of the image, in fp32, since labels are made from them."""
@@ -137,10 +128,14 @@ def infer(model: nn.Module, images: Images, cfg: BestieConfig) -> Outputs:
             mirror = torch.tensor([1.0, -1.0], device=offset.device)[:, None, None]
             offset = (offset + mirrored.offset * mirror) / 2
         outputs = Outputs(semantic, (outputs.center + mirrored.center) / 2, offset)
-    resized = outputs.resized(size)
-    if cfg.compat == "official":  # the release interpolates the offsets, but leaves their length
-        return resized._replace(offset=interpolate(outputs.offset, size, mode="bilinear", align_corners=False))
-    return resized
+    ratio = [new / old for new, old in zip(size, outputs.offset.shape[-2:], strict=True)]
+    if ratio == [1, 1]:
+        return outputs
+    semantic, center, offset = (interpolate(m, size, mode="bilinear", align_corners=False) for m in outputs)
+    # The release leaves the offsets the length that they have in the stretched image.
+    return Outputs(
+        semantic, center, offset * offset.new_tensor(ratio)[:, None, None] if cfg.compat == "clean" else offset
+    )
 
 
 class HighResolutionHeads(nn.Module):
@@ -182,9 +177,8 @@ class Decoder(nn.Module):
     def __init__(self, deep: int, skips: list[int], projections: list[int], aspp: int, width: int) -> None:
         super().__init__()
         self.aspp = ASPP(deep, (3, 6, 9), aspp)
-        self.aspp.convs[-1][2] = (
-            nn.Identity()
-        )  # Panoptic-DeepLab's pooled branch has no batch norm, and so takes one image
+        # Panoptic-DeepLab's pooled branch has no batch norm, which would refuse a single image.
+        self.aspp.convs[-1].add_module("2", nn.Identity())
         self.project = nn.ModuleList(Conv2dNormActivation(i, o, 1) for i, o in zip(skips, projections, strict=True))
         inside = [aspp, width, width]
         self.fuse = nn.ModuleList(separable(i + p, width) for i, p in zip(inside, projections, strict=True))

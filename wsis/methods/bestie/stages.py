@@ -101,7 +101,7 @@ def make_cues(workspace: Workspace) -> Report:
     model.to(device).eval()
     for sample in samples(workspace.train):
         assert sample.tags is not None
-        maps = cues.image_maps(model, sample, cfg, (1.0,), device)
+        maps = cues.image_maps(model, sample, cfg)
         points = cues.extract_cues(maps, sample.tags[None].to(device), cfg.cues).to("cpu")
         columns = (points.xy.tolist(), points.labels.tolist(), points.scores.tolist())
         rows[str(sample.image_id)] = [[*xy, label, score] for xy, label, score in zip(*columns, strict=True)]
@@ -120,7 +120,7 @@ def make_activation_maps(workspace: Workspace) -> Report:
 
     def class_map(sample: Sample) -> Tensor:
         if plain is not None:
-            activations = cues.image_maps(plain, sample, cfg, s.scales, workspace.device)
+            activations = cues.image_maps(plain, sample, cfg, s.scales)
             return cues.semantic_map_from_activations(activations, workspace.batch(sample).images, s)[0]
         if s.source == "folder":
             return read_class_map(Path(s.folder) / f"{Path(sample.file_name).stem}.png", sample.size, cfg.classes)
