@@ -1,21 +1,24 @@
-"""Cases of SimFormer: regions by look-up, scores at sampled pixels, SimNet in two halves, costs of masks.
+"""Cases of SimFormer: regions by look-up, scores at sampled pixels, SimNet in two halves, costs of masks, the focal loss.
 
 The plain versions form what the formulas name: a mask per class, scores at all pixels, all pairs of embeddings side by
 side, the focal loss of ones and of zeros. The instances of a size are what a case has many of: classes, pixels, targets.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
+from torchvision.ops import sigmoid_focal_loss
 
 from benchmarks.measure import Case, Size
 from wsis.methods.simformer.config import FULL as CFG
 from wsis.methods.simformer.config import LossConfig
-from wsis.methods.simformer.objective import ALPHA, GAMMA, mask_costs, student_scores
+from wsis.methods.simformer.objective import mask_costs, student_scores
 from wsis.methods.simformer.pairs import base_values, regions
 from wsis.methods.simformer.simnet import SimNet
+from wsis.ops.losses import FOCAL_ALPHA, focal
 
 STRIDE, CLASSES, NOVEL = 4, 171, 43
 REGIONS = [Size(pixels=p, batch=8, instances=NOVEL) for p in (160, 640)]
@@ -114,11 +117,31 @@ def plain_costs(logits: Tensor, wanted: Tensor, cfg: LossConfig) -> Tensor:
 
 def _plain_cost(logits: Tensor, wanted: Tensor, cfg: LossConfig) -> Tensor:
     p = logits.sigmoid()
-    one = -ALPHA * (1 - p) ** GAMMA * logsigmoid(logits)
-    zero = -(1 - ALPHA) * p**GAMMA * logsigmoid(-logits)
+    one = -FOCAL_ALPHA * (1 - p) ** 2 * logsigmoid(logits)
+    zero = -(1 - FOCAL_ALPHA) * p**2 * logsigmoid(-logits)
     focal = (one @ wanted.T + zero @ (1 - wanted).T) / logits.shape[1]
     dice = 1 - (2 * p @ wanted.T + 1) / (p.sum(1)[:, None] + wanted.sum(1) + 1)
     return cfg.focal * focal + cfg.dice * dice
+
+
+def _rows(size: Size, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Logits and targets of masks at the size of the image: [R, n] twice."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(size.instances, size.pixels**2, generator=generator)
+    wanted = torch.rand(size.instances, size.pixels**2, generator=generator) < 0.1
+    return logits.to(device).requires_grad_(), wanted.float().to(device)
+
+
+def _focal_step(logits: Tensor, wanted: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """The losses, and their gradient as a fraction of its largest value."""
+    each = loss(logits, wanted)
+    (gradient,) = torch.autograd.grad(each.sum(), logits)
+    return each.detach(), gradient / gradient.abs().max()
+
+
+def plain_focal(logits: Tensor, wanted: Tensor) -> Tensor:
+    """The formula as it stands, with torch's own derivative."""
+    return sigmoid_focal_loss(logits, wanted, FOCAL_ALPHA, 2).mean(1)
 
 
 REGION_CASES = [
@@ -145,5 +168,12 @@ COST_CASES = [
         prepare=_masks,
         fast=lambda logits, wanted: mask_costs(logits, wanted, CFG.loss),
         plain=lambda logits, wanted: plain_costs(logits, wanted, CFG.loss),
-    )
+    ),
+    Case(
+        name="SimFormer focal loss",
+        prepare=_rows,
+        fast=partial(_focal_step, loss=focal),
+        plain=partial(_focal_step, loss=plain_focal),
+        canonical=lambda result: result,
+    ),
 ]

@@ -1,13 +1,25 @@
-"""Dice losses and the cross entropy of hard pixels, by hand."""
+"""Focal and dice losses and the cross entropy of hard pixels, by hand."""
 
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
+from torchvision.ops import sigmoid_focal_loss
 
 from wsis.core.types import IGNORE
-from wsis.ops.losses import dice, hard_cross_entropy, squared_dice
+from wsis.ops.losses import dice, focal, hard_cross_entropy, squared_dice
 
 P, T = torch.tensor([[0.5, 1.0], [0, 0]]), torch.tensor([[1.0, 1], [1, 0]])
+
+
+def test_focal_loss_and_its_gradient_are_those_of_torch():
+    generator = torch.Generator().manual_seed(0)
+    target = (torch.rand(3, 40, generator=generator) < 0.3).double()
+    logits = (9 * torch.randn(3, 40, generator=generator, dtype=torch.double)).requires_grad_()
+    weights = torch.tensor([1.0, 2.0, 3.0])
+    ours, theirs = focal(logits, target), sigmoid_focal_loss(logits, target, 0.25, 2).mean(1)
+    torch.testing.assert_close(ours, theirs)
+    gradients = (torch.autograd.grad((weights * each).sum(), logits)[0] for each in (ours, theirs))
+    torch.testing.assert_close(*gradients)
 
 
 def test_dice_by_hand():

@@ -13,8 +13,8 @@ from wsis.core.errors import ConfigError
 from wsis.methods.simformer.config import FULL, TINY
 from wsis.methods.simformer.labels import Targets, find_targets, semantic_scores
 from wsis.methods.simformer.model import MaskFormer, PixelDecoder, sine_positions
-from wsis.methods.simformer.objective import class_loss, complement_loss, focal, mask_costs, mask_loss, match
-from wsis.ops.losses import dice
+from wsis.methods.simformer.objective import class_loss, complement_loss, mask_costs, mask_loss, match
+from wsis.ops.losses import dice, focal
 from wsis.training.schedule import make_optimizer
 
 CFG = changed(TINY, classes=6, **{"weights": "random", "decoder.queries": 5})

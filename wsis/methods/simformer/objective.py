@@ -10,17 +10,15 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate, normalize, softplus
-from torchvision.ops import sigmoid_focal_loss
 
 from wsis.methods.simformer.config import LossConfig, PairConfig, SimFormerConfig
 from wsis.methods.simformer.labels import Targets
 from wsis.methods.simformer.model import Outputs
 from wsis.methods.simformer.pairs import at_points, swap
 from wsis.methods.simformer.simnet import Comparison
-from wsis.ops.losses import dice
+from wsis.ops.losses import FOCAL_ALPHA, dice, focal
 from wsis.ops.matching import assign
 
-ALPHA, GAMMA = 0.25, 2.0  # weight of positives and exponent of the focal loss (MaskFormer, official code)
 UNSURE = 0.5  # the similarity from which nothing is learned (official code)
 
 
@@ -40,19 +38,15 @@ def objective(outputs: Outputs, targets: Targets, cfg: SimFormerConfig) -> dict[
     return {**terms, "total": total}
 
 
-def focal(logits: Tensor, target: Tensor) -> Tensor:
-    """Mean focal loss (Lin et al., ICCV 2017) over the pixels of each row: [R, n] twice -> [R]; target is 0 or 1."""
-    return sigmoid_focal_loss(logits, target, ALPHA, GAMMA).mean(1)
-
-
 def mask_costs(logits: Tensor, target: Tensor, cfg: LossConfig) -> Tensor:
     """Weighted `focal` and `dice` of all queries with all targets, by products: [..., N, n], [..., T, n] -> [..., N, T]."""
-    p = logits.sigmoid()
-    zero = (1 - ALPHA) * p**GAMMA * softplus(logits)
-    one = ALPHA * (1 - p) ** GAMMA * softplus(-logits)
-    focal = ((one - zero) @ target.mT + zero.sum(-1, keepdim=True)) / logits.shape[-1]
+    p, cost, odds = logits.sigmoid(), softplus(logits), (1 - FOCAL_ALPHA) / FOCAL_ALPHA
+    zero = p.square().mul_(cost)
+    all_zero = odds * zero.sum(-1, keepdim=True)
+    one = (1 - p).square_().mul_(cost.sub_(logits))  # softplus(-x) = softplus(x) - x
+    focal = FOCAL_ALPHA / logits.shape[-1] * (one.sub_(zero, alpha=odds) @ target.mT + all_zero)
     area = p.sum(-1)[..., None] + target.sum(-1)[..., None, :]
-    return cfg.focal * focal + cfg.dice * (1 - (2 * p @ target.mT + 1) / (area + 1))
+    return cfg.focal * focal + cfg.dice * (1 - (2 * (p @ target.mT) + 1) / (area + 1))
 
 
 @torch.no_grad()
