@@ -146,6 +146,20 @@ def test_class_maps_without_ignored_pixels():
     assert made.tolist() == [[[0, 0, 1, 1]]]
 
 
+def test_absent_classes_change_nothing():
+    """Only maps above 0 are refined; the others win nowhere, and the classes keep their numbers."""
+    generator = torch.Generator().manual_seed(0)
+    image, values = (torch.rand(1, n, 12, 12, generator=generator) for n in (3, 2))
+    sharpening = changed(FULL, **{**SHARP, "semantic.sharpen": 3}).semantic
+    few, many = values, torch.zeros(1, 6, 12, 12)
+    many[:, [1, 4]] = values
+    numbers = torch.arange(256)
+    numbers[[1, 2]] = torch.tensor([2, 5])
+    expected = numbers[semantic_map_from_activations(few, image, sharpening)]
+    assert semantic_map_from_activations(many, image, sharpening).equal(expected)
+    assert {2, 5} <= set(expected.unique().tolist())
+
+
 def test_sharpened_maps_follow_the_colors():
     """A map that leaks over a color edge is drawn back to it."""
     image = torch.zeros(1, 3, 24, 24)

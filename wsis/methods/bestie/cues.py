@@ -74,6 +74,8 @@ def semantic_map_from_activations(maps: Maps, images: Images, cfg: SemanticConfi
 
 def sharpened(probabilities: Maps, images: Images, cfg: SemanticConfig) -> ClassMaps:
     """The most probable class after `sharpen` steps of refinement by color, 255 where two are closer than `uncertain`."""
-    probabilities = pixel_adaptive_refinement(probabilities, images, cfg.sharpen)
-    best = probabilities.topk(2, dim=1)
-    return best.indices[:, 0].masked_fill(best.values[:, 0] - best.values[:, 1] < cfg.uncertain, IGNORE)
+    strength = probabilities.amax((0, 2, 3))  # classes without a tag are 0 and stay 0: they are left out
+    present = strength.argsort(descending=True)[: max(2, int((strength > 0).sum()))].sort().values
+    best = pixel_adaptive_refinement(probabilities[:, present], images, cfg.sharpen).topk(2, dim=1)
+    winner = present[best.indices[:, 0]]
+    return winner.masked_fill(best.values[:, 0] - best.values[:, 1] < cfg.uncertain, IGNORE)
