@@ -260,7 +260,7 @@ figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.3), layout="constrained
 viz.draw_points(viz.draw_instances(image, truth, fill=0.3), cues, classes)(left)
 left.set_title("five cues for five objects")
 left.set_axis_off()
-for name, color in (("true_positive", "C2"), ("false_positive", "C1"), ("missed", "C0")):
+for name, color in zip(found[0], ("C2", "C1", "C0", "C3"), strict=True):
     right.plot(levels, [f[name] for f in found], label=name.replace("_", " "), color=color)
 right.set(title="pseudo labels", xlabel="IoU that counts as right", ylabel="labels")
 right.legend()
@@ -268,7 +268,8 @@ plt.show()
 
 # %% [markdown]
 # **Takeaway.** Left: two cues on one bird count once, one is on nothing, and two objects have none. Right: the same
-# masks are mostly right or mostly wrong, depending on the threshold, so a count without its IoU says nothing.
+# masks are mostly right or mostly wrong, depending on the threshold, so a count without its IoU says nothing. A label
+# that *covers several* holds half or more of two objects: it may well count as right, for the larger of them.
 #
 # ```{admonition} Fidelity
 # :class: note

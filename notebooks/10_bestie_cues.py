@@ -261,7 +261,8 @@ viz.training_curves(logs, ["total"], title="Cross entropy of the two classifiers
 #
 # What does a sharper map buy? The next chapter turns cues into {term}`pseudo labels <pseudo label>` by one rule: a connected
 # region of a class that holds *exactly one* cue is taken for one object, every other region stays unlabelled. Over all
-# training images, a label being right when it covers an object by half:
+# training images, a label being right when it covers an object by half (and `covers_several` the labels, right or wrong,
+# with half or more of two objects: one cue for a touching pair):
 
 # %%
 pseudo = {

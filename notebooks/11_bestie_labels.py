@@ -115,8 +115,9 @@ viz.table(
 )
 
 # %% [markdown]
-# A pseudo label counts as right (`true_positive`) when it overlaps an object by at least one half. The weak map here is
-# that of the whole run, whose report says:
+# A pseudo label counts as right (`true_positive`) when it overlaps an object by at least one half. That does not exclude
+# that it holds a second one: `covers_several` counts the labels, right or wrong, with half or more of two objects of their
+# class. The weak map here is that of the whole run, whose report says:
 
 # %%
 viz.table([{k: round(report["semantic_maps"][k], 3) for k in ("mIoU", "minutes")}], digits=3)

@@ -444,17 +444,32 @@ class TestLabelQuality:
     def test_counts(self):
         truth = instances((0, 10, 0, 1), (10, 20, 1, 1))
         pseudo = instances((0, 9, 0, 0.9), (0, 10, 0, 0.8), (10, 20, 0, 0.7))  # right, duplicate, wrong class
-        assert label_quality([pseudo], [truth]) == {"true_positive": 1, "false_positive": 2, "missed": 1}
+        counts = {"true_positive": 1, "false_positive": 2, "missed": 1, "covers_several": 0}
+        assert label_quality([pseudo], [truth]) == counts
 
     def test_nothing_labelled_misses_everything(self):
         truth = instances((0, 10, 0, 1), (10, 20, 1, 1))
-        assert label_quality([instances()], [truth]) == {"true_positive": 0, "false_positive": 0, "missed": 2}
+        none = {"true_positive": 0, "false_positive": 0, "missed": 2, "covers_several": 0}
+        assert label_quality([instances()], [truth]) == none
         by_image = quality_by_image([truth, instances()], [truth, truth])
-        assert {k: v.tolist() for k, v in by_image.items()} == {
-            "true_positive": [2, 0],
-            "false_positive": [0, 0],
-            "missed": [0, 2],
-        }
+        counts = {"true_positive": [2, 0], "false_positive": [0, 0], "missed": [0, 2], "covers_several": [0, 0]}
+        assert {k: v.tolist() for k, v in by_image.items()} == counts
+
+    @pytest.mark.parametrize(
+        ("label", "several"),
+        [
+            ((0, 16, 0, 1), 1),  # both objects of its class, and right: it overlaps the first by 10 / 16
+            ((0, 13, 0, 1), 1),  # all of the first and half of the second
+            ((0, 12, 0, 1), 0),  # a third of the second
+            ((0, 16, 1, 1), 0),  # another class
+            ((10, 20, 0, 1), 0),  # the second, and a crowd
+        ],
+    )
+    def test_a_label_of_several_objects_is_told_from_a_right_one(self, label, several):
+        truth = instances((0, 10, 0, 1), (10, 16, 0, 1), (16, 20, 0, 1), crowd=(2,))
+        quality = label_quality([instances(label)], [truth])
+        assert quality["covers_several"] == several
+        assert quality["true_positive"] == (label[2] == 0), "the count of right labels does not see it"
 
 
 def cue(*rows: tuple[float, int, float]) -> Points:

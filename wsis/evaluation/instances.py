@@ -29,12 +29,11 @@ def intersection(a: Tensor, b: Tensor) -> Tensor:
     return sum(((x.float() @ y.float().T).double() for x, y in pairs), zero)
 
 
-def overlap(predicted: Tensor, true: Tensor, image: int = 0) -> tuple[Tensor, Tensor]:
-    """IoU of each predicted mask with each true one, and the share of it that lies on the true one: float64 [K, G] each."""
+def overlap(predicted: Tensor, true: Tensor, image: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """IoU of each predicted mask with each true one, and the shares of both that they have in common: float64 [K, G] each."""
     check_sizes(predicted, true, image)
-    common, area = intersection(predicted, true), predicted.flatten(1).sum(1)[:, None]
-    union = area + true.flatten(1).sum(1) - common
-    return common / union.clamp(min=1), common / area.clamp(min=1)
+    common, area, of_true = intersection(predicted, true), predicted.flatten(1).sum(1)[:, None], true.flatten(1).sum(1)
+    return common / (area + of_true - common).clamp(min=1), common / area.clamp(min=1), common / of_true.clamp(min=1)
 
 
 def check_sizes(predicted: Tensor, true: Tensor, image: int) -> None:
@@ -47,7 +46,7 @@ class Assignment(NamedTuple):
     """The predictions of a data set by falling score; equal scores keep their order. `true` are the labels of all objects.
 
     target: number of the true object of its class that each covers best. iou: with that object, or -1. crowd: the share of
-    it that lies on one crowd region of its class.
+    it that lies on one crowd region of its class. covered: how many objects of its class it covers by half or more.
     """
 
     label: np.ndarray
@@ -55,6 +54,7 @@ class Assignment(NamedTuple):
     target: np.ndarray
     iou: np.ndarray
     crowd: np.ndarray
+    covered: np.ndarray
     true: np.ndarray
 
     def right(self, threshold: float) -> tuple[np.ndarray, np.ndarray]:
@@ -69,12 +69,13 @@ class Assignment(NamedTuple):
 def assign(predicted: Iterable[Instances], truth: Iterable[Instances]) -> Assignment:
     rows, true, first = [], [], 0
     for image, (p, t) in enumerate(zip(predicted, truth, strict=True)):
-        iou, share = overlap(p.masks, t.masks, image)
+        iou, share, cover = overlap(p.masks, t.masks, image)
         same = p.labels[:, None] == t.labels
         # One column more, for no object; of equal overlaps the first object has it.
         best = pad(iou.where(same & ~t.crowd, -1.0), (0, 1), value=-1.0).max(1)
         crowd = pad(share.where(same & t.crowd, 0.0), (0, 1)).amax(1)
-        rows.append((p.labels, p.scores, best.indices + first, best.values, crowd))
+        covered = (same & ~t.crowd & (cover >= 0.5)).sum(1)
+        rows.append((p.labels, p.scores, best.indices + first, best.values, crowd, covered))
         true.append(t.labels[~t.crowd])
         first += len(t) + 1
     if not rows:
@@ -152,11 +153,15 @@ def voc_ap(
 
 
 def label_quality(pseudo: Iterable[Instances], truth: Iterable[Instances], iou: float = 0.5) -> dict[str, int]:
-    """How many pseudo labels are right (true_positive) or wrong (false_positive) as in `voc_ap`, and objects missed."""
+    """How many pseudo labels are right (true_positive) or wrong (false_positive) as in `voc_ap`, and objects missed.
+
+    covers_several: labels, right or wrong, that hold half or more of each of two or more objects of their class.
+    """
     rows = assign(pseudo, truth)
     right, counts = rows.right(iou)
     hits, wrong = int(right.sum()), int((counts & ~right).sum())
-    return {"true_positive": hits, "false_positive": wrong, "missed": len(rows.true) - hits}
+    counts = {"true_positive": hits, "false_positive": wrong, "missed": len(rows.true) - hits}
+    return {**counts, "covers_several": int((rows.covered > 1).sum())}
 
 
 def quality_by_image(pseudo: Iterable[Instances], truth: Iterable[Instances], iou: float = 0.5) -> dict[str, Tensor]:
