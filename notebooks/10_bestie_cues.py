@@ -311,9 +311,9 @@ viz.show(panels, size=2.1, title="The same scenes, two classifiers")
 #
 # ## From a map to cues
 #
-# How does a map become points? Listing 2, step by step: average the two maps of the picture and its mirror image,
-# smooth a little, compare each pixel with the highest in a window around it, and keep the pixels that are themselves
-# that highest one.
+# How does a map become points? Listing 2, step by step: divide the maps of the picture and of its mirror image by their
+# maxima and average them, smooth a little, compare each pixel with the highest in a window around it, and keep the
+# pixels that are themselves that highest one.
 
 # %%
 ripples = max(
