@@ -98,7 +98,7 @@ def test_split_of_the_world_has_novel_things_and_novel_stuff(layout, config):
         ("S1", LETTERS, "is not for these 16 classes"),
         ("S1", COCO_STUFF[::-1], "in their order"),
         ("S10", COCO_STUFF, "COCO-Stuff-10K has S1, S2"),
-        ("S5", ADE20K, "ADE20K has S1, S2, S3, S4,"),
+        ("S5", ADE20K, "ADE20K has S1, S2, S3, S4; for any data"),
         ("random:half", LETTERS, "write random:SHARE:SEED"),
         ("random:nan:0", LETTERS, "write random:SHARE:SEED"),
         ("random:1.5:0", LETTERS, "between 0 and 1"),

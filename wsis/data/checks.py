@@ -19,11 +19,9 @@ SIDES = (("top", 1, 1), ("left", 0, 1), ("bottom", 1, -1), ("right", 0, -1))  # 
 def read_coco(path: Path | str, drop_invalid: bool = False) -> tuple[Entry, list[str]]:
     """Read a COCO JSON whose structure, ids, shapes and weak labels are sound; also return messages of what was dropped.
 
-    drop_invalid: leave out annotations with an unusable shape (COCO and LVIS hold a few) instead of raising.
-
-    Raises:
-        DataError: the file is not COCO, has duplicate or dangling ids, or unusable shapes.
-        AnnotationError: a weak label is outside its image, in the wrong order, or of a class that is not there.
+    drop_invalid: leave out annotations with an unusable shape (COCO and LVIS hold a few) instead of raising. Raises DataError
+    if the file is not COCO, has duplicate or dangling ids, or unusable shapes; AnnotationError if a weak label is outside its
+    image, in the wrong order, or of a class that is not there.
     """
     coco, usable, dropped = read_json(path), [], []
     images, categories = _check_structure(coco, path)

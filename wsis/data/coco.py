@@ -31,13 +31,9 @@ CLICK_TOLERANCE = 1  # pixels that a click may lie beside its mask: a hand does
 class CocoFolder:
     """One split of a data set in COCO format; labels are 0..C-1 in the order of the category ids.
 
-    Args:
-        weak: a COCO JSON whose weak labels replace those of the data set. Annotations are matched by id; new ids are
-            objects without a mask. Without instances_<split>.json it describes the whole split.
-        drop_invalid: leave out annotations with an unusable shape; `dropped` then has their messages.
-
-    Raises:
-        DataError, AnnotationError: see `checks.read_coco`; pixels are checked on reading them.
+    weak: a COCO JSON whose weak labels replace those of the data set. Annotations are matched by id; new ids are objects
+    without a mask. Without instances_<split>.json it describes the whole split. drop_invalid: leave out annotations with an
+    unusable shape; `dropped` then has their messages. Raises the errors of `checks.read_coco`; pixels are checked on reading.
     """
 
     def __init__(
@@ -77,15 +73,15 @@ class CocoFolder:
             size = f"{image.shape[2]} x {image.shape[1]}"
             raise DataError(f"{path} is {size}, but {self.path} says {width} x {height}; fix either")
         truth = self._truth(record)
-        points, extreme = self._clicks(record, truth, "point"), self.extreme_points(index, truth)
+        points = self._clicks(record, truth, "point")
         tags = record.get("tags", [a["category_id"] for a in self._annotations[record["id"]]])
         return Sample(
             image=image,
             image_id=record["id"],
             file_name=file_name(record),
             tags=tags_from_labels(self._labels(tags), len(self.classes)),
-            points=None if points is None else Points.make(points[0], points[1], ids=points[2]),
-            extreme_points=extreme,
+            points=None if points is None else Points.make(**points),
+            extreme_points=self.extreme_points(index, truth),
             truth=truth,
             true_semantic=self._true_semantic(record, truth),
         )
@@ -93,7 +89,7 @@ class CocoFolder:
     def extreme_points(self, index: int, truth: Instances | None = None) -> ExtremePoints | None:
         """Read the extreme points of one image from the JSON alone; they are checked against `truth` where it is given."""
         clicks = self._clicks(self.images[index], truth, "extreme_points")
-        return None if clicks is None else ExtremePoints(xy=clicks[0], labels=clicks[1], ids=clicks[2])
+        return None if clicks is None else ExtremePoints(**clicks)
 
     def _labels(self, category_ids: Sequence[int]) -> Tensor:
         return torch.tensor([self._label[i] for i in category_ids], dtype=torch.long)
@@ -115,8 +111,8 @@ class CocoFolder:
             raise DataError(f"{where}: its mask has no pixel; remove it, or open the set with drop_invalid=True")
         return truth[filled]
 
-    def _clicks(self, record: Entry, truth: Instances | None, key: str) -> tuple[Tensor, Tensor, Tensor] | None:
-        """Return (xy, labels, ids) of the clicks of one kind, each on its object; None if the data set has none."""
+    def _clicks(self, record: Entry, truth: Instances | None, key: str) -> dict[str, Tensor] | None:
+        """Return xy, labels and ids of the clicks of one kind, each on its object; None if the data set has none."""
         if key not in self._present:
             return None
         clicked = [a for a in self._annotations[record["id"]] if a.get(key) is not None]
@@ -132,7 +128,7 @@ class CocoFolder:
                 k, p = (~near).nonzero()[0].tolist()
                 where = f"{self.weak_path}: annotation {ids[click][k]}: {key} {pairs[k, p].tolist()}"
                 raise AnnotationError(f"{where} is off its object by more than {CLICK_TOLERANCE} px; click again")
-        return xy, self._labels([a["category_id"] for a in clicked]), ids
+        return {"xy": xy, "labels": self._labels([a["category_id"] for a in clicked]), "ids": ids}
 
     def _map_values(self, names: Path) -> Tensor | None:
         """Say what the values in semantic/<split> mean as classes; stuff is background."""

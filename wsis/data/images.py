@@ -29,9 +29,7 @@ def read_image(path: Path | str) -> Tensor:
 
 
 class ImageFolder:
-    """The images of one folder in the order of their names, without labels; `image_id` counts from 1. Raises DataError if
-    there is none or, on reading, if one is unreadable.
-    """
+    """The images of a folder by name; `image_id` counts from 1. Raises DataError for none or, on reading, an unreadable one."""
 
     classes: tuple[str, ...] = ()
     category_ids: tuple[int, ...] = ()

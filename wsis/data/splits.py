@@ -21,6 +21,7 @@ COCO_ORDER: tuple[int, ...] = tuple(_PUBLISHED["coco_stuff"]["order"])
 COCO_SPLITS: dict[str, tuple[int, ...]] = {name: tuple(ids) for name, ids in _PUBLISHED["coco_stuff"]["splits"].items()}
 COCO_SPLITS |= {f"S{i}": COCO_ORDER[:count] for i, count in enumerate((43, 51, 59, 68, 76, 85), 4)}
 ADE_SPLITS: dict[str, tuple[int, ...]] = {name: tuple(ids) for name, ids in _PUBLISHED["ade20k"]["splits"].items()}
+ANY_DATA = "for any data there are random:SHARE:SEED and names:A,B,C"
 WORLD_SPLIT = "random:0.25:48"
 """Of the embedded world: objects and stuff are among its novel classes, in both layouts."""
 
@@ -29,10 +30,8 @@ def find_split(name: str, classes: Sequence[str]) -> tuple[int, ...]:
     """Return the novel labels of a split, in ascending order.
 
     `random:SHARE:SEED` draws by the names alone: the order of the classes does not matter, and a larger share of the same
-    seed contains a smaller one.
-
-    Raises:
-        ConfigError: the split or a class is unknown, S1-S9 are of other classes, or no class or every class is novel.
+    seed contains a smaller one. Raises ConfigError if the split or a class is unknown, S1-S9 are of other classes, or no
+    class or every class is novel.
     """
     kind, _, rest = name.partition(":")
     if kind == "random":
@@ -55,12 +54,9 @@ def _published(name: str, classes: Sequence[str]) -> Sequence[int]:
         if tuple(classes) == names:
             if name in splits:
                 return splits[name]
-            words = f"{data} has {', '.join(splits)}, any data random:SHARE:SEED and names:A,B,C"
-            raise ConfigError(f"split={name!r}: {words}")
-    raise ConfigError(
-        f"split={name!r} is not for these {len(classes)} classes: S1 and the like are for the lists "
-        "wsis.data.splits.COCO_STUFF and ADE20K, in their order; use random:SHARE:SEED or names:A,B,C"
-    )
+            raise ConfigError(f"split={name!r}: {data} has {', '.join(splits)}; {ANY_DATA}")
+    lists = "S1 and the like are for the lists wsis.data.splits.COCO_STUFF and ADE20K, in their order"
+    raise ConfigError(f"split={name!r} is not for these {len(classes)} classes: {lists}; {ANY_DATA}")
 
 
 def _random(name: str, rest: str, classes: Sequence[str]) -> Sequence[int]:

@@ -27,14 +27,12 @@ class Augment:
     The defaults are those of BESTIE's instance network.
 
     Args:
-        crop: side of the square that comes out, pixels.
+        crop, square: sides in pixels of the square that comes out, and of one to which images are resized first.
         long_side: images whose longer side exceeds this are shrunk to it first, with their aspect, pixels.
-        square: side of a square to which images are resized first, pixels.
         scale, scale_step: range of the random factor, and its steps (0: any value).
         flip, color_probability: of a left-right flip, and of each change of color.
         shift: half range of what is added to all channels, 0..255.
-        brightness, contrast, saturation: half ranges of factors about 1.
-        hue: half range of the turn, where 1 is a full circle.
+        brightness, contrast, saturation, hue: half ranges of factors about 1, and of a turn, where 1 is a full circle.
         pad_value: value of class maps on padding: 255 is ignored by the losses, 0 is background (released code).
     """
 
@@ -141,9 +139,8 @@ def resize(sample: Sample, size: int | tuple[int, int]) -> Sample:
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Stack samples; smaller ones are padded on the right and at the bottom (mean color, 255, valid False).
-
-    Raises DataError if some of the samples have a kind of label that others lack.
+    """Stack samples; smaller ones are padded on the right and at the bottom (mean color, 255, valid False). Raises DataError if
+    some of the samples have a kind of label that others lack.
     """
     height, width = (max(s.size[i] for s in samples) for i in (0, 1))
     images = torch.tensor(MEAN_COLOR, dtype=torch.uint8)[:, None, None].repeat(len(samples), 1, height, width)

@@ -23,12 +23,11 @@ from wsis.data.images import read_image
 from wsis.data.label_maps import read_label_map
 from wsis.data.write import ImageEntry, write_missing
 
-VOC_CLASSES = tuple(
-    """
+_CLASSES = """
     aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep sofa
     train tvmonitor
-    """.split()
-)
+"""
+VOC_CLASSES = tuple(_CLASSES.split())
 VAL, TRAIN, TRAINAUG = 1449, 1464, 10582  # images in published work
 VOC_REMEDY = "give the folder VOCdevkit/VOC2012 of the unpacked VOCtrainval_11-May-2012.tar"
 SBD_REMEDY = "give the folder benchmark_RELEASE/dataset of the unpacked benchmark.tgz"
@@ -39,14 +38,11 @@ Maps = tuple[Tensor, Tensor]
 
 
 def convert_voc(voc: Path | str, out: Path | str, sbd: Path | str | None = None) -> dict[str, int]:
-    """Write the splits `val` and `train` with category ids 1..20, and return the number of images in each.
+    """Write the splits `val` and `train` with category ids 1..20 to the folder `out`, and return the number of images in each.
 
-    voc: the unpacked VOCdevkit/VOC2012, whose "difficult" concerns boxes and is not read. out: the folder to write. sbd:
-    the unpacked benchmark_RELEASE/dataset.
-
-    Raises:
-        DataError: folders are missing, files are unreadable or contradict each other, or `out` has other images.
-        DiskSpaceError: the disk is full.
+    voc: the unpacked VOCdevkit/VOC2012, whose "difficult" concerns boxes and is not read. sbd: the unpacked
+    benchmark_RELEASE/dataset. Raises DataError if folders are missing, files are unreadable or contradict each other, or
+    `out` has other images; DiskSpaceError if the disk is full.
     """
     voc, out = Path(voc), Path(out)
     for part in ("JPEGImages", "SegmentationClass", "SegmentationObject"):
@@ -90,8 +86,7 @@ def _listed(voc: Path, split: str) -> list[str]:
     if not path.is_file():
         raise DataError(f"{path} does not exist; {VOC_REMEDY}")
     names = path.read_text(encoding="utf-8", errors="replace").split()
-    wrong = [repr(name) for name in names if not NAME.fullmatch(name)] if names else ["nothing"]
-    if wrong:
+    if wrong := [repr(name) for name in names if not NAME.fullmatch(name)] if names else ["nothing"]:
         raise DataError(f"{path} holds {wrong[0]}, not names like 2007_000033; {VOC_REMEDY}")
     return names
 

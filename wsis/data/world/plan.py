@@ -49,13 +49,8 @@ class Actor(NamedTuple):
         return self._replace(pose=self.pose._replace(x=float(x), y=float(y)), depth=float(depth))
 
 
-class Plan(NamedTuple):
-    """The ground, the actors, a unit vector [3] to the lamp and the tone [3] of its light."""
-
-    layout: Layout
-    actors: list[Actor]
-    light: Array
-    tone: Array
+Plan = tuple[Layout, list[Actor], Array, Array]
+"""The ground, the actors, a unit vector [3] to the lamp and the tone [3] of its light."""
 
 
 def plan_scene(rng: Generator, config: WorldConfig, classes: tuple[str, ...]) -> Plan:
@@ -76,7 +71,7 @@ def plan_scene(rng: Generator, config: WorldConfig, classes: tuple[str, ...]) ->
     light = np.array([rng.choice((-1, 1)) * rng.uniform(0.3, 0.6), -0.55, rng.uniform(0.6, 0.8)], np.float32)
     warmth = rng.uniform(-0.06, 0.06)
     tone = np.array([1 + warmth, 1, 1 - warmth], np.float32) * rng.uniform(0.92, 1.04)
-    return Plan(layout, actors, light / np.linalg.norm(light), tone)
+    return layout, actors, light / np.linalg.norm(light), tone
 
 
 def _is_habitat(name: str, layout: Layout) -> Array:

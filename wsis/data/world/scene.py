@@ -9,7 +9,7 @@ from torch import Tensor, from_numpy
 
 from wsis.data.world.config import WorldConfig
 from wsis.data.world.ground import axes, noise, paint
-from wsis.data.world.plan import Plan
+from wsis.data.world.plan import Actor, Plan
 from wsis.data.world.shapes import TINTS
 from wsis.data.world.sprites import Sprite, render
 
@@ -69,11 +69,11 @@ def _pushed(sprite: Sprite, host: Sprite, side: int) -> Sprite:
     return sprite._replace(left=host.left + a.shape[1] - overlap if side > 0 else host.left - b.shape[1] + overlap)
 
 
-def _sprites(plan: Plan, image: np.ndarray) -> list[Sprite]:
-    """Render all actors of the plan and move those together that are to touch."""
+def _sprites(actors: list[Actor], light: np.ndarray, image: np.ndarray) -> list[Sprite]:
+    """Render all actors and move those together that are to touch."""
     n = image.shape[-1]
     sprites: list[Sprite] = []
-    for actor in plan.actors:
+    for actor in actors:
         costume, pose = actor.costume, actor.pose
         if actor.is_camouflaged:
             x, y, r = (int(v * n) for v in (pose.x, pose.y, pose.size / 3))
@@ -81,9 +81,9 @@ def _sprites(plan: Plan, image: np.ndarray) -> list[Sprite]:
             behind = image[:, max(y - r, 0) : y + r + 1, max(x - r, 0) : x + r + 1].mean((1, 2))
             colors[[TINTS.index("main"), TINTS.index("coat")]] = behind
             costume = costume._replace(colors=colors)
-        sprite = render(actor.parts, costume, pose, plan.light, n)
+        sprite = render(actor.parts, costume, pose, light, n)
         if actor.touches >= 0:
-            side = 1 if pose.x > plan.actors[actor.touches].pose.x else -1
+            side = 1 if pose.x > actors[actor.touches].pose.x else -1
             sprite = _pushed(sprite, sprites[actor.touches], side)
         sprites.append(sprite)
     return sprites
@@ -100,9 +100,9 @@ def _owners(sprites: list[Sprite], order: list[int], n: int) -> np.ndarray:
 
 def draw(plan: Plan, config: WorldConfig, classes: tuple[str, ...]) -> Scene:
     """Render a planned scene with its maps at `config.size`."""
-    n, actors = config.size, plan.actors
-    image, where = paint(plan.layout, n, config.texture)
-    sprites = _sprites(plan, image)
+    n, (layout, actors, light, tone) = config.size, plan
+    image, where = paint(layout, n, config.texture)
+    sprites = _sprites(actors, light, image)
     order = sorted(range(len(sprites)), key=lambda i: actors[i].depth)
     areas = np.bincount(_owners(sprites, order, n).ravel(), minlength=len(sprites) + 1)[1:]
     order = [i for i in order if actors[i].label < 0 or areas[i] >= max(MIN_PIXELS, MIN_SHARE * n * n)]
@@ -111,10 +111,10 @@ def draw(plan: Plan, config: WorldConfig, classes: tuple[str, ...]) -> Scene:
     number = np.zeros(len(sprites) + 1, np.int64)
     number[[i + 1 for i in objects]] = range(1, len(objects) + 1)
 
-    part_map, stuff_map = np.zeros((n, n), np.int64), np.array(plan.layout.stuff)[where] + 1
+    part_map, stuff_map = np.zeros((n, n), np.int64), np.array(layout.stuff)[where] + 1
     for i in order:  # from back to front, each after its shadow
         sprite, reach = sprites[i], 0.07 * actors[i].pose.size * n
-        there, here = _windows(sprite, n, round(reach), -round(reach * float(plan.light[0]) * 1.5))
+        there, here = _windows(sprite, n, round(reach), -round(reach * float(light[0]) * 1.5))
         image[:, *there] *= 1 - 0.42 * sprite.shadow[here]
         there, here = _windows(sprite, n)
         behind, visible = image[:, *there], owner[there] == i + 1
@@ -124,8 +124,8 @@ def draw(plan: Plan, config: WorldConfig, classes: tuple[str, ...]) -> Scene:
         else:
             stuff_map[there][visible] = -actors[i].label
     x, y = axes(n)
-    image *= plan.tone[:, None, None] * (1.06 - 0.28 * ((x - 0.5) ** 2 + (y - 0.5) ** 2))
-    image += 0.025 * config.texture * noise(default_rng(plan.layout.seeds[0]), n, 96, 96)
+    image *= tone[:, None, None] * (1.06 - 0.28 * ((x - 0.5) ** 2 + (y - 0.5) ** 2))
+    image += 0.025 * config.texture * noise(default_rng(layout.seeds[0]), n, 96, 96)
     pixels = from_numpy((np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8))
     labels = torch.tensor([actors[i].label for i in objects], dtype=torch.long)
     return Scene(pixels, from_numpy(number[owner]), from_numpy(part_map), from_numpy(stuff_map), labels, classes)
