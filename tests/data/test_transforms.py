@@ -136,10 +136,23 @@ def test_scales_are_the_steps_of_the_range():
     assert {s: sizes.count(s) for s in sizes} == {s: 100 for s in range(70, 131, 10)}
 
 
-def test_long_side_shrinks_only():
-    augment = Augment(long_side=449, scale=(1, 1))
-    assert augment._size((500, 375), 0.3) == (449, 337)
-    assert augment._size((120, 90), 0.3) == (120, 90)
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((500, 375), (449, 353)),  # as the release does: 375 x 449 / 500 is 336.75, cut to 336, then up to 32 x 11 + 1
+        ((375, 500), (353, 449)),
+        ((1000, 400), (449, 193)),
+        ((449, 449), (449, 449)),
+        ((120, 90), (129, 97)),
+        ((440, 10), (449, 33)),
+    ],
+)
+def test_long_side_limits_sides_of_whole_strides_and_a_pixel(size, expected):
+    assert Augment(long_side=449, scale=(1, 1))._size(size, 0.3) == expected
+
+
+def test_sides_beyond_the_limit_lose_a_stride():
+    assert Augment(long_side=440, scale=(1, 1))._size((500, 375), 0.3) == (417, 353)
 
 
 def test_square_comes_before_the_crop():

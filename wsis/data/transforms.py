@@ -14,6 +14,7 @@ from wsis.core.types import IGNORE, Batch, ExtremePoints, Points, Sample
 
 MEAN_COLOR = (124, 116, 104)
 """The mean of ImageNet, RGB 0..255: padding of this color is zero after the usual normalization."""
+STRIDE = 32  # of a backbone: 32 k + 1 pixels have their corners at the centers of its cells
 MIRRORED = [0, 3, 2, 1]  # top, left, bottom, right after a left-right flip
 
 Change = Callable[[Tensor], Tensor]
@@ -28,7 +29,7 @@ class Augment:
 
     Args:
         crop, square: sides in pixels of the square that comes out, and of one to which images are resized first.
-        long_side: images whose longer side exceeds this are shrunk to it first, with their aspect, pixels.
+        long_side: images whose longer side exceeds this are shrunk to it first, then both sides become 32 k + 1 pixels.
         scale, scale_step: range of the random factor, and its steps (0: any value).
         flip, color_probability: of a left-right flip, and of each change of color.
         shift: half range of what is added to all channels, 0..255.
@@ -74,8 +75,10 @@ class Augment:
         height, width = size
         if self.square:
             height = width = self.square
-        elif self.long_side and max(size) > self.long_side:
-            height, width = (side * self.long_side / max(size) for side in size)
+        elif self.long_side:
+            shrunk = [int(side * min(1, self.long_side / max(size))) for side in size]
+            sides = (side + -(side - 1) % STRIDE for side in shrunk)
+            height, width = (side - STRIDE if side > self.long_side else side for side in sides)
         low, high = self.scale
         factor = low + chance * (high - low)
         if self.scale_step:
