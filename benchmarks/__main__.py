@@ -18,6 +18,7 @@ SETS = [  # cases, all sizes, a few sizes
     (exits_crf.CASES, exits_crf.SIZES, exits_crf.SIZES[:1]),
     (exits_crops.CASES, exits_crops.SIZES, exits_crops.SIZES[:1]),
     (attentionshift.ROLLOUT_CASES, attentionshift.ROLLOUT, attentionshift.ROLLOUT[:1]),
+    (attentionshift.SAMPLE_CASES, attentionshift.SAMPLED, attentionshift.SAMPLED[:1]),
     (attentionshift.SHIFT_CASES, attentionshift.SHIFT, attentionshift.SHIFT[:1]),
     (simformer.REGION_CASES, simformer.REGIONS, simformer.REGIONS),
     (simformer.PAIR_CASES, simformer.PAIRED, simformer.PAIRED),

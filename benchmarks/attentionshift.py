@@ -1,4 +1,4 @@
-"""Cases of AttentionShift: rows of the attention rollout, and the key-point shift, in scenes with planted parts."""
+"""Cases of AttentionShift: rows of the attention rollout, and in scenes with planted parts the samples and the shift."""
 
 import math
 from functools import partial
@@ -8,14 +8,16 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import Case, Size
-from benchmarks.reference_attentionshift import plain_rollout, plain_shift
+from benchmarks.reference_attentionshift import plain_rollout, plain_samples, plain_shift
 from wsis.methods.attentionshift.config import PartConfig
+from wsis.methods.attentionshift.maps import enlarged, min_max, sample_patches
 from wsis.methods.attentionshift.parts import seeds, shift
 from wsis.ops.patches import PatchGrid, box_patches
 from wsis.ops.rollout import rollout_rows
 
 PATCH, WIDTH, HEADS, LAYERS, POINTS = 16, 384, 6, 7, 100
 SHIFT = [Size(pixels=512, batch=1, instances=g) for g in (1, 4, 10)]
+SAMPLED = [Size(pixels=800, batch=1, instances=g) for g in (4, 10)]
 ROLLOUT = [Size(pixels=p, batch=1, instances=8) for p in (512, 800)]
 
 
@@ -87,6 +89,16 @@ def _plain_shift(features: Tensor, start: Tensor, inside: Tensor) -> Tensor:
     return plain_shift(features[0], start[0], inside[0], PartConfig())
 
 
+def _attention(size: Size, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Attention [1, G, H, W], high in planted objects, and a patch of each [1, G]; all objects and patches exist."""
+    side = size.pixels // PATCH
+    masks = planted(size.instances, side).masks
+    heat = 0.8 * masks + 0.1 * torch.rand(masks.shape, generator=torch.Generator().manual_seed(0))
+    attention = min_max(enlarged(heat.view(1, -1, side, side), PATCH)).to(device)
+    index = masks.float().argmax(-1)[None].to(device)
+    return attention, index, index >= 0, torch.ones(1, side, side, dtype=torch.bool, device=device)
+
+
 ROLLOUT_CASES = [
     Case(
         name="AttentionShift rollout",
@@ -98,4 +110,13 @@ ROLLOUT_CASES = [
 ]
 SHIFT_CASES = [
     Case(name="AttentionShift shift", prepare=_scene, fast=partial(_fast_shift, official=True), plain=_plain_shift)
+]
+SAMPLE_CASES = [
+    Case(
+        name="AttentionShift samples",
+        prepare=_attention,
+        fast=sample_patches,
+        plain=plain_samples,
+        canonical=lambda drawn: (drawn.sum(-1),),  # how many; which ones is chance
+    )
 ]

@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from wsis.methods.attentionshift.config import PartConfig
+from wsis.methods.attentionshift.maps import BACKGROUND, FOREGROUND, SAMPLES
 from wsis.methods.attentionshift.parts import ITERATIONS
 
 
@@ -35,3 +36,22 @@ def plain_shift(features: Tensor, seeds: Tensor, inside: Tensor, cfg: PartConfig
         mean = (cosine * own).sum(-1, keepdim=True) / own.sum(-1, keepdim=True).clamp_min(1)
         tau = (1 - mean).clamp_min(1e-10)
     return prototypes
+
+
+def plain_samples(maps: Tensor, index: Tensor, present: Tensor, valid: Tensor) -> Tensor:
+    """Patches of one image, drawn as pixels of one map after the other, as the release does: [1, 2 G + 1, n]."""
+    patch, width, patches = maps.shape[-1] // valid.shape[-1], valid.shape[-1], valid[0].numel()
+
+    def drawn(mask: Tensor) -> Tensor:
+        places = mask.nonzero()
+        y, x = (places[torch.randint(len(places), (SAMPLES,), device=mask.device)] // patch).unbind(1)
+        return torch.bincount(y * width + x, minlength=patches).float()
+
+    def low(heat: Tensor) -> Tensor:
+        threshold = BACKGROUND
+        while (heat < threshold).sum() < SAMPLES:
+            threshold *= 2
+        return heat < threshold
+
+    objects = [drawn(heat >= FOREGROUND) for heat in maps[0]]
+    return torch.stack([*objects, *(drawn(low(heat)) for heat in (maps[0].mean(0), *maps[0]))])[None]
