@@ -9,10 +9,10 @@
 # %% [markdown]
 # # The ten-minute tour
 #
-# From a list of words per picture to a mask per object: one method, run from start to end on this page.
+# From a list of words per image to a mask per object: one method, run from start to end on this page.
 #
-# **Before this:** nothing. **Time:** ten minutes to read; at tiny scale about two minutes to run on a laptop, most of
-# them for three small networks that learn before your eyes.
+# **Before this:** nothing. **Time:** ten minutes to read; at tiny scale about two minutes to run on a laptop, most of them for
+# three small networks that are trained before your eyes.
 
 # %% tags=["parameters"]
 scale = "tiny"
@@ -29,20 +29,21 @@ from wsis.data import WithPseudoLabels, World, WorldConfig, collate, result_reco
 from wsis.methods import bestie, load_run
 
 # %% [markdown]
-# ## One picture, four bargains
+# ## One image, four bargains
 #
 # An outline around every object is what a segmentation network would like to learn from, and what nobody wants to
 # draw. Each method of this book makes do with less. Look at what the annotator gives in each of the four panels, and
 # at what is missing.
 
 # %%
-opened = weak.open_data(data, scale, seed=seed)
+datasets = weak.open_data(data, scale, seed=seed)
 if data == "world":
-    large = World("val", 60, config=WorldConfig(size=256))
-    sample, names = large[26], large.classes
+    world = World("val", 60, config=WorldConfig(size=256))
+    sample, names = world[26], world.classes
 else:
-    some = (opened.val[i] for i in range(40))
-    sample, names = max(some, key=lambda s: len(s.truth.labels.unique())), opened.val.classes
+    candidates = (datasets.val[i] for i in range(40))
+    sample = max(candidates, key=lambda s: len(s.truth.labels.unique()))
+    names = datasets.val.classes
 sample = weak.with_extreme_points(weak.with_points(sample, seed=3))
 image, truth = sample.image, sample.truth
 novel = int(truth.labels[-1])
@@ -59,96 +60,94 @@ panels = {
 viz.show(panels, columns=2, size=3.5)
 
 # %% [markdown]
-# **Takeaway.** From the first panel to the third the annotator says more and more about *where*. The fourth is another
-# bargain: some classes in full, of the others only that they are there. [Weak labels](01_weak_labels.py) has the whole
-# story, with prices.
+# **Takeaway.** From the first panel to the third the annotator says more and more about *where*. The fourth is another bargain:
+# some classes come with full masks, the others only with the fact that they are there. [Weak labels](01_weak_labels.py) has the
+# whole story, with prices.
 #
-# | what is given | method | what it makes of it | in this book |
+# | what is given | method | what it predicts | in this book |
 # |---|---|---|---|
 # | image tags, or one point per object | BESTIE {cite:p}`kim2022bestie` | instance masks | complete, and below |
 # | one point per object | AttentionShift {cite:p}`liao2023attentionshift` | instance masks | [here](30_attentionshift_points.py) |
 # | four extreme points per object | EXITS {cite:p}`lee2024exits` | instance masks | [here](20_exits_points_and_walk.py) |
 # | masks of base classes, tags of novel ones | SimFormer {cite:p}`chen2022simformer` | a class per pixel | [here](40_simformer_similarity.py) |
 #
-# ## All that BESTIE is told
+# ## All that BESTIE is given
 #
-# These are training pictures of the embedded {term}`world`, with their complete annotation: the line above each.
+# These are training images of the embedded {term}`world`, with their complete annotation: the line above each.
 
 # %%
-classes, pictures = opened.train.classes, {}
+classes, panels = datasets.train.classes, {}
 for i in range(10):
-    tags = opened.train[i].tags.nonzero()[:, 0]
-    pictures[f"{i}: {', '.join(classes[t] for t in tags)}"] = opened.train[i].image
-viz.show(pictures, columns=5, size=1.75)
+    tags = datasets.train[i].tags.nonzero()[:, 0]
+    panels[f"{i}: {', '.join(classes[t] for t in tags)}"] = datasets.train[i].image
+viz.show(panels, columns=5, size=1.75)
 
 # %% [markdown]
-# **Takeaway.** No position, no number: two robots and one robot have the same label. Whatever this page knows about
-# places, at the end, was found in pictures like these.
+# **Takeaway.** No position, no number: two robots and one robot have the same label. Whatever this page knows about places, at
+# the end, was found in images like these.
 #
 # ## The run
 #
-# BESTIE goes through {term}`stages <stage>`. Two classifiers learn to name what is in a picture. One of them is made to
-# point: its peaks become *cues*, one for each object if all goes well. The other one spreads out, and becomes a
-# *semantic map*: which pixels are house? A piece of that map with one cue on it is a *pseudo label*. And a network
-# learns from these, and corrects them while it learns. All of this is one call, the same that
-# `python -m wsis train bestie` makes.
+# BESTIE goes through {term}`stages <stage>`. Two classifiers learn to name what is in an image. One of them is trained to
+# point: its peaks become *cues*, one for each object if all goes well. The other one spreads out, and gives a *semantic map*:
+# which pixels are house? A piece of that map with one cue on it is a *pseudo label*. Then a network learns from these labels,
+# and corrects them while it learns. All of this is one call, the same that `python -m wsis train bestie` makes.
 
 # %%
 cfg = changed(bestie.TINY if scale == "tiny" else bestie.FULL, classes=len(classes))
 if data != "world" and scale == "tiny":  # photographs are larger than the crops of a tiny run
     cfg = changed(cfg, size__long_side=128, size__test_long_side=128)
-reports, folder = training.chapter_run(bestie, cfg, opened, data, scale, seed, device)
+reports, folder = training.chapter_run(bestie, cfg, datasets, data, scale, seed, device)
 
 # %%
 rows = []
 for stage, report in list(reports.items())[:-1]:
-    figures = {k: v for k, v in report.items() if k not in ("key", "minutes")}
-    words = [f"{k} {v:.2f}" if isinstance(v, float) else f"{k} {v}" for k, v in figures.items()]
-    row = {"stage": stage, "minutes": report["minutes"], "what came out": ", ".join(words)}
+    numbers = {k: v for k, v in report.items() if k not in ("key", "minutes")}
+    words = [f"{k} {v:.2f}" if isinstance(v, float) else f"{k} {v}" for k, v in numbers.items()]
+    row = {"stage": stage, "minutes": report["minutes"], "result": ", ".join(words)}
     rows.append(row)
-viz.table(rows, digits=2, caption=opened.description)
+viz.table(rows, digits=2, caption=datasets.description)
 
 # %% [markdown]
-# The last column compares with the true masks. Training never reads them; you may, to see where a chain of small
+# The last column compares the result with the true masks. Training never reads them; you may, to see where a chain of small
 # errors begins.
 #
 # ## From words to masks, step by step
 #
-# Four training pictures: the two where labels came out best, one from the middle of the list, and the worst. From left
-# to right: where the first classifier points, what the second one covers, and the pseudo labels that remain when the
-# two are put together.
+# Here are four training images: the two with the best labels, one from the middle of the list, and the worst. From left to
+# right you see where the first classifier points, what the second one covers, and the pseudo labels that remain when the two
+# are combined.
 
 # %%
-labelled = WithPseudoLabels(
-    opened.train, folder / "semantic_maps", read_json(folder / "cues.json")
+pseudo_labeled = WithPseudoLabels(
+    datasets.train, folder / "semantic_maps", read_json(folder / "cues.json")
 )
-several = [labelled[i] for i in range(120) if len(opened.train[i].truth) > 1]
-made = [bestie.pseudo_labels(None, collate([s]), cfg)[0] for s in several]
-q = evaluation.quality_by_image(made, [s.truth for s in several])
+several = [pseudo_labeled[i] for i in range(120) if len(datasets.train[i].truth) > 1]
+pseudo = [bestie.pseudo_labels(None, collate([s]), cfg)[0] for s in several]
+q = evaluation.quality_by_image(pseudo, [s.truth for s in several])
 balance = q["true_positive"] - q["false_positive"]
 order = balance.argsort(descending=True, stable=True).tolist()
 
 # %%
-grid, chosen = [], (*order[:2], order[len(order) // 2], order[-1])
-for i in chosen:
+grid, picks = [], (*order[:2], order[len(order) // 2], order[-1])
+for i in picks:
     s = several[i]
     panels = {"cues": viz.draw_points(s.image, s.points[s.points.scores > cfg.cues.threshold])}
     panels["semantic map"] = viz.draw_semantic(s.semantic_map, image=s.image)
-    panels["pseudo labels"] = viz.draw_instances(s.image, made[i])
-    panels["truth (never shown)"] = viz.draw_instances(s.image, s.truth)
+    panels["pseudo labels"] = viz.draw_instances(s.image, pseudo[i])
+    panels["true masks (never shown)"] = viz.draw_instances(s.image, s.truth)
     grid.append(panels)
-viz.show(grid, rows=[f"picture {i}" for i in chosen])
+viz.show(grid, rows=[f"image {i}" for i in picks])
 
 # %% [markdown]
-# **Takeaway.** A region with exactly one cue becomes a label. A region without one, or with two, becomes nothing:
-# BESTIE would rather say *unknown* than be wrong, and its loss keeps silent there. Compare the third column with the
-# fourth: what is labelled is often right, and much is not labelled.
+# **Takeaway.** A region with exactly one cue becomes a label. A region without one, or with two, becomes nothing: BESTIE would
+# rather say *unknown* than be wrong, and its loss ignores these pixels. Compare the third column with the fourth: what is
+# labeled is often right, and much is not labeled.
 #
 # ## Learning from labels with gaps
 #
-# A network learns three maps from these labels: the class of each pixel, how near it is to the center of an object, and
-# the way to that center. Its own findings fill the gaps as it goes; the two *refined* terms below are the losses on
-# them.
+# A network learns three maps from these labels: the class of each pixel, how near it is to the center of an object, and the way
+# to that center. Its own predictions fill the gaps during training; the two *refined* terms below are the losses on them.
 
 # %%
 log = viz.read_log(folder / "network.csv")
@@ -156,61 +155,65 @@ terms = ("semantic", "center", "refined_center", "total")
 viz.training_curves({"network": log}, terms, title="The loss of the network", window=10)
 
 # %% [markdown]
-# **Takeaway.** The refined term is zero at first, when the network is sure of nothing. Then it joins in: from there on,
-# part of the teaching is done by the pupil.
+# **Takeaway.** The refined term is zero at first, when the network is sure of nothing. Then it joins in: from there on, part of
+# the supervision comes from the network itself.
 #
-# ## Pictures it has never seen
+# ## Images it has never seen
 #
-# Now no labels at all. The trained network gets validation pictures and returns masks, each with a class and a score.
+# Now no labels at all. The trained network gets validation images and returns masks, each with a class and a score.
 
 # %%
-run, val = load_run(folder, device), opened.val
-shown = [val[i] for i in range(min(len(val), 60))]
-guesses = []
-for s in shown:
+run, val = load_run(folder, device), datasets.val
+samples = [val[i] for i in range(min(len(val), 60))]
+predictions = []
+for s in samples:
     images = collate([s]).images.to(next(run.model.parameters()).device)
-    guesses.append(bestie.predict(run.model, images, run.cfg)[0].to("cpu"))
-sure = [g[g.scores > 0.2] for g in guesses]
-q = evaluation.quality_by_image(sure, [s.truth for s in shown])
+    predictions.append(bestie.predict(run.model, images, run.cfg)[0].to("cpu"))
+confident = [g[g.scores > 0.2] for g in predictions]
+q = evaluation.quality_by_image(confident, [s.truth for s in samples])
 balance = q["true_positive"] - q["false_positive"] - q["missed"]
 order = balance.argsort(descending=True, stable=True).tolist()
 
 # %%
 best = order[:4]
-grid = [{f"scene {i}": shown[i].image for i in best}]
-grid.append({str(i): viz.draw_instances(shown[i].image, sure[i], classes) for i in best})
-grid.append({str(i): viz.draw_instances(shown[i].image, shown[i].truth, classes) for i in best})
-viz.show(grid, rows=("picture", "prediction", "truth"), title="Four good ones")
+grid = [{f"scene {i}": samples[i].image for i in best}]
+grid.append({str(i): viz.draw_instances(samples[i].image, confident[i], classes) for i in best})
+grid.append(
+    {str(i): viz.draw_instances(samples[i].image, samples[i].truth, classes) for i in best}
+)
+viz.show(grid, rows=("image", "prediction", "ground truth"), title="Four good ones")
 
 # %% [markdown]
-# **Takeaway.** Chosen for success, to show what is possible: separate objects with names and rough outlines, from
-# nothing but words. The bad ones come below.
+# **Takeaway.** These four are chosen for success, to show what is possible: separate objects with names and rough outlines,
+# from nothing but words. The bad ones come below.
 #
 # Each mask has a score, and whoever uses masks must say how sure is sure enough. Drag:
 
 # %%
 levels, frames = [0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5], []
-some = [order[len(order) * k // 4] for k in range(4)]
+examples = [order[len(order) * k // 4] for k in range(4)]
 for level in levels:
-    kept = {i: guesses[i][guesses[i].scores > level] for i in some}
-    panels = {f"scene {i}": viz.draw_instances(shown[i].image, kept[i], classes) for i in some}
+    masks = {i: predictions[i][predictions[i].scores > level] for i in examples}
+    panels = {
+        f"scene {i}": viz.draw_instances(samples[i].image, masks[i], classes) for i in examples
+    }
     frames.append(viz.show(panels, size=3, columns=2))
-viz.scrub(frames, [f"score > {level}" for level in levels], "sure enough", start=3)
+viz.scrub(frames, [f"score > {level}" for level in levels], "confident enough", start=3)
 
 # %% [markdown]
-# **Takeaway.** A low threshold finds more, and invents more. [Metrics](03_metrics.py) shows how average precision sums
-# up all thresholds in one number. Here are these numbers, on all validation pictures:
+# **Takeaway.** A low threshold finds more, and invents more. [Metrics](03_metrics.py) shows how average precision sums up all
+# thresholds in one number. Here are these numbers, on all validation images:
 
 # %%
-figures = reports["evaluation"]
-row = {k: 100 * figures[k] for k in ("mAP25", "mAP50", "mAP70", "mAP75", "mIoU")}
-viz.table([{"data": opened.name, "scale": scale, **row}], caption=f"{len(val)} pictures, in %")
+numbers = reports["evaluation"]
+row = {k: 100 * numbers[k] for k in ("mAP25", "mAP50", "mAP70", "mAP75", "mIoU")}
+viz.table([{"data": datasets.name, "scale": scale, **row}], caption=f"{len(val)} images, in %")
 
 # %% [markdown]
 # ## What *tiny* means
 #
-# The same algorithm as in the paper, with everything shrunk that can be shrunk. So these numbers say whether the
-# mechanism works, and never compare with published ones.
+# It means the same algorithm as in the paper, with everything shrunk that can be shrunk. So these numbers say whether the
+# mechanism works, and must not be compared with published ones.
 
 # %%
 names = ("backbone", "classifier_backbone", "size.crop", "classifier.steps", "network.steps")
@@ -223,7 +226,7 @@ rows = [
 viz.table(rows)
 
 # %% [markdown]
-# The full run takes one changed word, `scale`, a data set, and GPUs: [the full-scale run](90_full_scale.py).
+# The full run needs one changed word, `scale`, a data set, and GPUs: [the full-scale run](90_full_scale.py).
 #
 # ## Take it home
 #
@@ -231,7 +234,7 @@ viz.table(rows)
 # `python -m wsis predict` write files full of these:
 
 # %%
-record = result_records(guesses[order[0]], shown[order[0]].image_id, run.category_ids)[0]
+record = result_records(predictions[order[0]], samples[order[0]].image_id, run.category_ids)[0]
 record["segmentation"]["counts"] = record["segmentation"]["counts"][:40] + "..."
 for key, value in record.items():
     print(f"{key}: {value}")
@@ -250,11 +253,13 @@ for key, value in record.items():
 
 # %%
 worst = order[::-1][:4]
-grid = [{f"scene {i}": viz.draw_instances(shown[i].image, sure[i], classes) for i in worst}]
+grid = [
+    {f"scene {i}": viz.draw_instances(samples[i].image, confident[i], classes) for i in worst}
+]
 grid.append(
-    {str(i): viz.draw_instances(shown[i].image, shown[i].truth, classes) for i in worst}
+    {str(i): viz.draw_instances(samples[i].image, samples[i].truth, classes) for i in worst}
 )
-viz.show(grid, rows=("prediction", "truth"), title="Four bad ones")
+viz.show(grid, rows=("prediction", "ground truth"), title="Four bad ones")
 
 # %% [markdown]
 # **Takeaway.** Look for the usual suspects: neighbors of one class merged into one mask, an object named wrongly, a
@@ -265,7 +270,7 @@ viz.show(grid, rows=("prediction", "truth"), title="Four bad ones")
 #
 # ```{exercise}
 # :label: tour-threshold
-# *Predict.* At which score threshold are right masks minus wrong ones most?
+# *Predict.* At which score threshold is the number of right masks minus wrong ones largest?
 # ```
 #
 # ```{solution-start} tour-threshold
@@ -273,9 +278,9 @@ viz.show(grid, rows=("prediction", "truth"), title="Four bad ones")
 # ```
 
 # %% tags=["solution"]
-truths = [s.truth for s in shown]
+truths = [s.truth for s in samples]
 for level in levels:
-    q = evaluation.label_quality([g[g.scores > level] for g in guesses], truths)
+    q = evaluation.label_quality([g[g.scores > level] for g in predictions], truths)
     right, wrong = q["true_positive"], q["false_positive"]
     print(f"score > {level}: {right} right, {wrong} wrong, difference {right - wrong}")
 
@@ -290,16 +295,16 @@ for level in levels:
 #
 # ```{solution-start} tour-cues
 # :class: dropdown
-# Hardly anything changes: where the semantic map covers something, the classifier is sure. The supplement says the
-# same of VOC.
+# Hardly anything changes: where the semantic map covers something, the classifier is sure. The supplement reports the same for
+# VOC.
 # ```
 
 # %% tags=["solution"]
-some = [labelled[i] for i in range(120)]
+subset = [pseudo_labeled[i] for i in range(120)]
 for threshold in (0.3, 0.5, 0.8):
     other = changed(cfg, **{"cues.threshold": threshold})
-    made = [bestie.pseudo_labels(None, collate([s]), other)[0] for s in some]
-    print(threshold, evaluation.label_quality(made, [s.truth for s in some]))
+    pseudo = [bestie.pseudo_labels(None, collate([s]), other)[0] for s in subset]
+    print(threshold, evaluation.label_quality(pseudo, [s.truth for s in subset]))
 
 # %% [markdown]
 # ```{solution-end}

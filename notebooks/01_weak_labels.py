@@ -9,7 +9,7 @@
 # %% [markdown]
 # # Weak labels
 #
-# What an annotator gives when nobody draws outlines, how it is stored, and how it travels with its picture.
+# What an annotator gives when nobody draws outlines, how it is stored, and how it travels with its image.
 #
 # **Before this:** nothing; [the tour](00_tour.py) shows where it leads. **Time:** under a minute on a laptop, the same
 # at every scale.
@@ -38,20 +38,19 @@ plt.rcParams.update(viz.RC)
 # %% [markdown]
 # ## A world to annotate
 #
-# This book needs pictures of which everything is known, that anybody may copy, and that are hard in the right ways. So
-# the package draws them: a {term}`world` of picture-book scenes, lit and textured, the same for everyone and never
-# downloaded.
+# This book needs images of which everything is known, that anybody may copy, and that are hard in the right ways. So the
+# package draws them: a {term}`world` of picture-book scenes, lit and textured, the same for everyone and never downloaded.
 
 # %%
 world = Cached(World("val", 200, seed=seed, config=WorldConfig(size=256)))
-chosen = (18, 24, 26, 49, 23, 35)
-viz.show({f"scene {i}": world[i].image for i in chosen}, columns=3, size=3)
+indices = (18, 24, 26, 49, 23, 35)
+viz.show({f"scene {i}": world[i].image for i in indices}, columns=3, size=3)
 
 # %% [markdown]
 # **Takeaway.** Look for what makes a scene hard: things of one class that touch, a fence that cuts a cat into pieces, a
 # flower in the sea, a bird in the colors of the sky behind it.
 #
-# A scene knows more than any annotator would tell: every object, every *part* of it, and every surface behind it.
+# A scene knows more than any annotator would mark: every object, every *part* of it, and every surface behind it.
 
 # %%
 scene = World("val", 200, seed=seed, config=WorldConfig(size=256)).scene(18)
@@ -62,7 +61,7 @@ panels = {
     "parts": viz.draw_semantic(scene.part_map, PARTS, scene.image, fill=0.8),
     "things and stuff": viz.draw_semantic(scene.semantic, names, scene.image, fill=0.8),
 }
-viz.show(panels, columns=2, size=3.6, title="One picture and three exact maps")
+viz.show(panels, columns=2, size=3.6, title="One image and three exact maps")
 
 # %% [markdown]
 # **Takeaway.** The instance map tells the two cats behind the fence apart; the semantic map does not. No method of this
@@ -70,8 +69,8 @@ viz.show(panels, columns=2, size=3.6, title="One picture and three exact maps")
 #
 # ### The knobs
 #
-# Each difficulty is one number of `WorldConfig`, mostly a probability. Move the slider to turn them up one at a time,
-# and look at one column: its first object stays the same.
+# Each difficulty is one number of `WorldConfig`, mostly a probability. Move the slider to turn them up one at a time, and
+# follow one column: its first object stays the same.
 
 # %%
 easy = {"contact": 0, "occlusion": 0, "nested": 0, "camouflage": 0, "context": 1, "texture": 1}
@@ -79,11 +78,11 @@ hard = {"contact": 1, "occlusion": 1, "nested": 1, "camouflage": 1, "context": 0
 frames, labels = [], ["all easy", *(f"{name} = {value}" for name, value in hard.items())]
 for label in labels:
     knobs = {**easy, label.split()[0]: hard[label.split()[0]]} if "=" in label else easy
-    turned = World("val", 40, config=WorldConfig(size=256, objects=(1, 4), **knobs))
-    samples = {f"scene {i}": turned[i] for i in (7, 12, 18, 27)}
-    pictures = {name: s.image for name, s in samples.items()}
+    hard_world = World("val", 40, config=WorldConfig(size=256, objects=(1, 4), **knobs))
+    samples = {f"scene {i}": hard_world[i] for i in (7, 12, 18, 27)}
+    images = {name: s.image for name, s in samples.items()}
     masks = {name: viz.draw_instances(s.image, s.truth) for name, s in samples.items()}
-    frames.append(viz.show([pictures, masks], rows=("picture", "instances"), size=2.4))
+    frames.append(viz.show([images, masks], rows=("image", "instances"), size=2.4))
 viz.scrub(frames, labels, "knob", start=1)
 
 # %% [markdown]
@@ -93,9 +92,9 @@ viz.scrub(frames, labels, "knob", start=1)
 #
 # ## Four ways to say where things are
 #
-# Here are the labels themselves, from the cheapest to the one that nobody wants to pay for. `wsis.weak` is the
-# annotator: it looks at the true masks and returns what a person would have clicked. The parameter `data` of this
-# chapter exchanges the pictures from here on for a folder of your own in COCO format.
+# Here are the labels themselves, from the cheapest to the one that nobody wants to pay for. `wsis.weak` is the annotator: it
+# looks at the true masks and returns what a person would have clicked. The parameter `data` of this chapter replaces the images
+# from here on by a folder of your own in COCO format.
 
 # %%
 dataset = world if data == "world" else Cached(CocoFolder(data, "val"))
@@ -118,7 +117,7 @@ viz.show(panels, columns=2, size=3.6, title="The same scene, four times annotate
 # *how large*, exactly: they span the box. Only masks say which pixels, and everything between is what a method must
 # find out by itself.
 #
-# What the annotation studies measured, with their numbers:
+# Here is what the annotation studies measured:
 
 # %%
 seconds = {
@@ -134,8 +133,8 @@ seconds = {
 _, ax = plt.subplots(figsize=(7.6, 2.6), layout="constrained")
 heights, colors = [s for s, _ in seconds.values()], ["C0"] * 3 + ["C1"] * 3
 bars = ax.barh(list(seconds), heights, color=colors)
-said = [f"{s:g} s  {source}" for s, source in seconds.values()]
-ax.bar_label(bars, said, padding=4, fontsize=8.5)
+annotations = [f"{s:g} s  {source}" for s, source in seconds.values()]
+ax.bar_label(bars, annotations, padding=4, fontsize=8.5)
 ax.set(title="Clicks cost seconds, outlines cost minutes", xlabel="seconds", xlim=(0, 345))
 ax.invert_yaxis()
 plt.show()
@@ -156,14 +155,14 @@ kinds = ("box_center", "mask_centroid", "mask_random")
 clicks = {k: [weak.with_points(s, k, seed=3).points.xy for s in samples] for k in kinds}
 corners = [weak.extreme_points_from_masks(s.truth.masks) for s in samples]
 pairs = zip(clicks["box_center"], clicks["mask_centroid"], strict=True)
-apart = torch.cat([(a - b).norm(dim=1) for a, b in pairs])
+distances = torch.cat([(a - b).norm(dim=1) for a, b in pairs])
 rows = torch.tensor([(i, k) for i, s in enumerate(samples) for k in range(len(s.truth))])
 panels = {}
-for i, k in rows[apart.argsort(descending=True)[:6]].tolist():
-    three = Points.make(torch.stack([clicks[kind][i][k] for kind in kinds]), torch.arange(3))
+for i, k in rows[distances.argsort(descending=True)[:6]].tolist():
+    triple = Points.make(torch.stack([clicks[kind][i][k] for kind in kinds]), torch.arange(3))
     object_ = viz.draw_instances(samples[i].image, samples[i].truth[[k]], fill=0.3)
     name = f"{classes[samples[i].truth.labels[k]]}, scene {i}"
-    panels[name] = viz.zoom(viz.draw_points(object_, three, size=14), corners[i][k])
+    panels[name] = viz.zoom(viz.draw_points(object_, triple, size=14), corners[i][k])
 where = "box center (orange), mask centroid (blue), random pixel (green)"
 viz.show(panels, columns=3, size=2.9, title=f"One object, three clicks: {where}")
 
@@ -174,8 +173,8 @@ viz.show(panels, columns=3, size=2.9, title=f"One object, three clicks: {where}"
 # That matters to whoever learns from the clicks. In the world we know which part each click hit:
 
 # %%
-drawn = World("val", 200, seed=seed, config=WorldConfig(size=256))
-parts = torch.stack([drawn.scene(i).part_map for i in range(120)])
+scenes = World("val", 200, seed=seed, config=WorldConfig(size=256))
+parts = torch.stack([scenes.scene(i).part_map for i in range(120)])
 index = torch.cat([torch.full((len(world[i].truth),), i) for i in range(120)])
 hits = {}
 for kind in kinds:
@@ -194,28 +193,28 @@ ax.legend()
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Look at *head* and *leg*: central clicks almost never show them. A method trained on box centers sees
-# the middle of things and must reach the rest from there; random clicks show every part in proportion to its size.
+# **Takeaway.** Look at *head* and *leg*: central clicks almost never hit them. A method trained on box centers sees the middle
+# of things and must reach the rest from there; random clicks show every part in proportion to its size.
 #
-# And the annotator has a hand: the same object is clicked elsewhere by another one, or tomorrow. The seed of
-# `mask_random` plays that. Drag it:
+# And annotators vary: another one, or the same one tomorrow, clicks the same object elsewhere. The seed of `mask_random`
+# simulates that. Drag it:
 
 # %%
 frames = []
-for hand in range(10):
-    clicked = weak.with_points(sample, "mask_random", seed=hand).points
-    frames.append(viz.show({"": viz.draw_points(image, clicked, classes)}, size=4.6))
+for annotator in range(10):
+    points = weak.with_points(sample, "mask_random", seed=annotator).points
+    frames.append(viz.show({"": viz.draw_points(image, points, classes)}, size=4.6))
 viz.scrub(frames, [f"annotator {i}" for i in range(10)], "who clicks")
 
 # %% [markdown]
-# **Takeaway.** Same picture, same label, other pixels. Results that change much from one annotator to the next are not
-# yet results, which is why tables in this book have several seeds.
+# **Takeaway.** Same image, same label, other pixels. Results that change much from one annotator to the next are not yet
+# results, which is why the tables of this book average over several seeds.
 #
 # ## How labels are stored
 #
-# There is one format, COCO's, with three keys more: `point` and `extreme_points` at the annotation, `tags` at the
-# image. A real annotator's clicks take the place of simulated ones without a change in the code. What follows is what
-# `python -m wsis world` and `python -m wsis weak` do:
+# There is one format, COCO's, with three more keys: `point` and `extreme_points` in an annotation, `tags` in an image. A real
+# annotator's clicks take the place of simulated ones without a change in the code. What follows is what `python -m wsis world`
+# and `python -m wsis weak` do:
 
 # %%
 folder = Path(tempfile.mkdtemp())
@@ -232,18 +231,18 @@ for key, value in record.items():
 # key out. Reading the file gives the clicks back:
 
 # %%
-read = CocoFolder(folder, "val", weak=stored)
-for before, after in ((weak.with_points(s), s) for s in read):
+stored_dataset = CocoFolder(folder, "val", weak=stored)
+for before, after in ((weak.with_points(s), s) for s in stored_dataset):
     assert torch.equal(before.points.xy, after.points.xy)
-    four = weak.with_extreme_points(before).extreme_points.xy
-    assert torch.equal(four, after.extreme_points.xy)
-print(len(read), "images read back, each click on its pixel")
+    extremes = weak.with_extreme_points(before).extreme_points.xy
+    assert torch.equal(extremes, after.extreme_points.xy)
+print(len(stored_dataset), "images read back, each click on its pixel")
 
 # %% [markdown]
 # ## Everything moves together
 #
-# Training crops, scales and flips. One call moves the picture, the masks, the class map and all clicks. Watch the
-# crosses keep to their objects, and those of cropped objects go:
+# Training crops, scales and flips. One call moves the image, the masks, the class map and all clicks. Watch the crosses stay on
+# their objects, and those of cropped objects disappear:
 
 # %%
 augment = Augment(crop=224, long_side=None, contrast=0.3)
@@ -257,40 +256,40 @@ for k in range(8):
 viz.scrub(frames, [f"crop {k}" for k in range(8)], "augmentation")
 
 # %% [markdown]
-# **Takeaway.** An object that loses one of its four extreme points loses all, since three span no box. One that loses
-# its point becomes a mask without a label. And the tags stay, even where the crop has cut the thing away.
+# **Takeaway.** An object that loses one of its four extreme points loses all, since three span no box. One that loses its point
+# becomes a mask without a label. And the tags stay, even where the crop has cut the object away.
 #
 # ```{admonition} Fidelity
 # :class: note
 # {ref}`bestie-cropped-cues <fidelity:bestie-cropped-cues>`: BESTIE crops first and makes labels afterwards, as its
 # release does, so cropped clicks do change its labels. {ref}`bestie-points-on-border
 # <fidelity:bestie-points-on-border>`: the release loses clicks with a coordinate of zero; we do not.
-# {ref}`bestie-padding <fidelity:bestie-padding>`: what lies beyond the picture is ignored here, background there.
+# {ref}`bestie-padding <fidelity:bestie-padding>`: what lies beyond the image is ignored here, and is background there.
 # ```
 #
 # ## What would break this?
 #
-# A simulated annotator is polite. It finds camouflaged things, never names a dog a cat, never clicks twice, and its
-# hand does not shake. Let it shake: add noise to each click and count how many are still on their object.
+# A simulated annotator is polite. It finds camouflaged things, never names a dog a cat, never clicks twice, and its hand does
+# not shake. Let it shake: add noise to each click and count how many clicks are still on their object.
 
 # %%
 noise = torch.arange(0, 13, 1.0)
-hand = torch.Generator().manual_seed(seed)
+generator = torch.Generator().manual_seed(seed)
 _, ax = plt.subplots(figsize=(6.4, 2.9), layout="constrained")
 for kind, color in zip(kinds, viz.class_colors(3), strict=True):
-    on = torch.zeros(len(noise))
+    on_object = torch.zeros(len(noise))
     for s, xy in zip(samples, clicks[kind], strict=True):
-        moves = noise[:, None] * torch.randn(len(xy), len(noise), 2, generator=hand)
-        on += near_object(s.truth.masks, xy[:, None] + moves, tolerance=0).sum(0)
-    ax.plot(noise, 100 * on / len(rows), label=kind, color=color)
+        jitter = noise[:, None] * torch.randn(len(xy), len(noise), 2, generator=generator)
+        on_object += near_object(s.truth.masks, xy[:, None] + jitter, tolerance=0).sum(0)
+    ax.plot(noise, 100 * on_object / len(rows), label=kind, color=color)
 ax.set(title="A shaking hand leaves the object", xlabel="standard deviation of the hand, px")
 ax.set(ylabel="% still on the object", ylim=(0, 102))
 ax.legend()
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Random clicks are fragile, because many of them start near an outline. Central clicks survive more
-# shaking, in return for always showing the same part of a thing.
+# **Takeaway.** Random clicks are fragile, because many of them start near an outline. Central clicks survive more shaking, in
+# return for always hitting the same part of an object.
 #
 # A click beside its object is not silently accepted. It stops the reader with a message that says where:
 
@@ -318,8 +317,8 @@ except AnnotationError as error:
 
 # %% tags=["solution"]
 shares = []
-for s, four in zip(samples, corners, strict=True):
-    width, height = (four.amax(1) - four.amin(1) + 1).T
+for s, extremes in zip(samples, corners, strict=True):
+    width, height = (extremes.amax(1) - extremes.amin(1) + 1).T
     shares += (s.truth.masks.sum((1, 2)) / (width * height)).tolist()
 shares = torch.tensor(shares)
 print(f"mean {shares.mean():.2f}, from {shares.min():.2f} to {shares.max():.2f}")
@@ -350,8 +349,8 @@ for occlusion in (0.0, 1.0):
 #
 # ```{exercise}
 # :label: weak-deepest
-# *Implement* a fourth kind of click: the pixel with most of its object around it. Does it survive more shaking than
-# the box center?
+# *Implement* a fourth kind of click: the pixel that has most of its object around it. Does it survive more shaking than the box
+# center?
 # ```
 #
 # ```{solution-start} weak-deepest
@@ -362,18 +361,18 @@ for occlusion in (0.0, 1.0):
 # %% tags=["solution"]
 from torch.nn.functional import avg_pool2d
 
-hand = torch.Generator().manual_seed(seed)
-on = {"box_center": 0, "deepest": 0}
+generator = torch.Generator().manual_seed(seed)
+on_object = {"box_center": 0, "deepest": 0}
 for s, center in zip(samples, clicks["box_center"], strict=True):
     masks = s.truth.masks
-    near = avg_pool2d(masks.float()[:, None], (31, 1), 1, (15, 0))
-    near = avg_pool2d(near, (1, 31), 1, (0, 15))[:, 0] * masks
-    index = near.flatten(1).argmax(1)
+    density = avg_pool2d(masks.float()[:, None], (31, 1), 1, (15, 0))
+    density = avg_pool2d(density, (1, 31), 1, (0, 15))[:, 0] * masks
+    index = density.flatten(1).argmax(1)
     deepest = torch.stack([index % masks.shape[2], index // masks.shape[2]], 1).float()
-    moves = 8 * torch.randn(len(masks), 20, 2, generator=hand)
+    jitter = 8 * torch.randn(len(masks), 20, 2, generator=generator)
     for name, xy in (("box_center", center), ("deepest", deepest)):
-        on[name] += near_object(masks, xy[:, None] + moves, tolerance=0).sum().item()
-for name, count in on.items():
+        on_object[name] += near_object(masks, xy[:, None] + jitter, tolerance=0).sum().item()
+for name, count in on_object.items():
     print(f"{name}: {100 * count / (20 * len(rows)):.0f} % on the object")
 
 # %% [markdown]
