@@ -1,7 +1,6 @@
-"""AttentionShift's detector, and the whole network that is trained (official code [2.12]).
+"""AttentionShift's detector, and the whole network that is trained (official code).
 
 taps --pyramid--> proposals; features of the last layer within them --transformer decoders--> class and box, mask
-
 Proposals, sampling and suppression are torchvision's; the two decoders follow imTED, as the release does.
 """
 
@@ -127,10 +126,7 @@ class Detector(nn.Module):
 
     @torch.no_grad()
     def detect(self, encoded: Encoded, sizes: list[Size]) -> list[dict[str, Tensor]]:
-        """What is in each image: boxes [R, 4] pixels, labels [R] in 0..C-1, scores [R] falling, masks fp32 [R, 28, 28].
-
-        Masks are probabilities within their boxes, and boxes lie within `sizes`, those of the images without padding.
-        """
+        """Boxes [R, 4] within `sizes`, labels [R] in 0..C-1, falling scores [R], probabilities within the boxes [R, 28, 28]."""
         features, (proposals, _) = encoded.features, self._propose(encoded, sizes)
         logits, deltas = self._classify(features, proposals)
         boxes, scores, labels = self.sampler.postprocess_detections(logits, deltas, proposals, sizes)

@@ -1,9 +1,8 @@
 """AttentionShift's labels: from one click per object to a box, maps of object and background, and points to learn from.
 
-    official code                  match_tokens: the token that stands for a click
-    supp. Sec. 2, official code    find_candidates: one box of each layer's attention from that token
-    supp. Fig. 3                   find_labels: the chosen box, its map refined by cosine similarity, parts, key-points
-    supp. Table 2                  point_targets, mask_targets: what supervises the mask head
+    match_tokens      the token that stands for a click (official code)
+    find_candidates   one box of each layer's attention from that token (supp. Sec. 2, official code)
+    find_labels       the chosen box, its map refined by cosine similarity, parts, key-points (supp. Fig. 3)
 
 Objects are padded to the largest number in the batch, G; `PaddedPoints.present` says which exist. All is fp32, without
 gradient. What is drawn at random follows torch's seed.
@@ -178,8 +177,7 @@ def _sampled(positive: Tensor, negative: Tensor, clicks: PaddedPoints, count: in
 def mask_targets(labels: Labels, cfg: AttentionShiftConfig) -> tuple[Tensor, Tensor]:
     """Pseudo masks and where they count, bool [B, G, H, W]: what "mask" supervision gives the mask head (supp. Table 2).
 
-    Within the box, the baseline's are attention from .2 of its range on, where .1 to .2 does not count; AttentionShift's are
-    foreground above `mask.positive` of its maximum.
+    Within the box, the baseline's are attention above a share of its range; foreground above a share of its maximum else.
     """
     inside = box_pixels(labels.boxes, labels.foreground.shape[-2:])
     if not cfg.refine:

@@ -1,9 +1,5 @@
 """Clicks, and what becomes of the attention of their tokens: boxes, and maps of objects and background (official code).
 
-    pad_points         the clicks of a batch
-    boxes_from_maps    thresholds, connected components, mirrored about the annotated point
-    cosine_maps        patches sampled where attention is high and where it is low, compared with all others
-
 Patches are in rows from the top left, n = h w of them; maps at full resolution are [..., H, W] with H = h patch.
 """
 
@@ -125,7 +121,7 @@ def sample_patches(maps: Tensor, index: Tensor, present: Tensor, valid: Tensor, 
     """How often each patch was drawn: fp32 [B, 2 G + 1, n]; G objects, what no object attends to, G surroundings.
 
     A patch is as likely as its share of the mask's pixels. Of no more than `count` pixels each counts once; objects are filled
-    up with their point's patch. maps: [B, G, H, W] in [0, 1]. index: int64 [B, G], the patch of the point. valid: [B, h, w].
+    up with the patch of their point, `index` [B, G]. maps: [B, G, H, W] in [0, 1]. valid: bool [B, h, w].
     """
     share = present[..., None, None] / present.sum(1).clamp_min(1)[:, None, None, None]
     inside = _pixels(maps >= FOREGROUND, valid)
@@ -153,10 +149,9 @@ def _pixels(mask: Tensor, valid: Tensor) -> Tensor:
 
 
 def refined(features: Tensor, weights: Tensor, inside: Tensor, valid: Tensor) -> list[Tensor]:
-    """The cosine of all patches with each prototype, from `weights` and after each refinement: [B, R, n] each.
+    """The cosine of all patches [B, n, D] with each prototype, from `weights` and after each refinement: [B, R, n] each.
 
-    features: [B, n, D]. weights: [B, R, n]. inside: bool [B, R, n], where the cosine counts; only the first refinement looks
-    for similar patches beyond, too. valid: bool [B, n].
+    It counts `inside`, bool [B, R, n]; only the first refinement looks for similar patches beyond. valid: bool [B, n].
     """
     unit = normalize(features, dim=-1)
     similarity = normalize(weights @ features, dim=-1) @ unit.mT

@@ -19,6 +19,7 @@ from wsis.models.pyramids import patch_features
 from wsis.models.vit import TOKENS, build_vit, has_tokens
 from wsis.models.weights import load_weights, shipped
 from wsis.ops.patches import PatchGrid
+from wsis.ops.rollout import QueryKey
 
 CELLS = 7  # along the side of a box's features
 
@@ -30,9 +31,7 @@ class Encoded(NamedTuple):
     features: Tensor  # [B, D, h, w] of the last layer, without a norm
     taps: list[Tensor]  # the same for the layers in `heads.taps`
     tokens: Tensor  # [B, P, D]
-    layers: list[
-        tuple[Tensor, Tensor]
-    ]  # queries and keys fp32 [B, heads, T, d] of the last K layers, the last one first
+    layers: list[QueryKey]  # fp32 [B, heads, T, d] of the last K layers, the last one first
 
 
 def pad_to_multiple(x: Tensor, multiple: int, mode: str = "replicate") -> Tensor:
@@ -41,10 +40,11 @@ def pad_to_multiple(x: Tensor, multiple: int, mode: str = "replicate") -> Tensor
     return pad(x, (0, right, 0, bottom), mode=mode)
 
 
-def tokens_file(cfg: AttentionShiftConfig) -> Path | None:
-    """The file of weights that come with learned tokens and their places, if these settings start from such a file."""
+def load_tokens(module: nn.Module, cfg: AttentionShiftConfig, prefix: str) -> None:
+    """Load a part of weights that come with learned tokens and their places, if `cfg` starts from such a file."""
     path = shipped(f"{cfg.backbone}_points") if cfg.weights == "points" else Path(cfg.weights)
-    return path if has_tokens(path) else None
+    if has_tokens(path):
+        load_weights(module, path, prefix=prefix)
 
 
 class Encoder(nn.Module):
@@ -61,15 +61,13 @@ class Encoder(nn.Module):
         if not {self.candidates, *self.taps} <= set(range(1, depth + 1)):
             layers = f"boxes.layers={self.candidates}, heads.taps={self.taps}"
             raise ConfigError(f"{layers}: {cfg.backbone} has {depth} layers")
-        shape = 1, cfg.tokens.count, self.width
-        self.tokens = nn.Parameter(nn.init.trunc_normal_(torch.empty(shape), std=0.02))
-        self.positions = nn.Parameter(nn.init.trunc_normal_(torch.empty(shape), std=0.02))
+        drawn = (nn.init.trunc_normal_(torch.empty(1, cfg.tokens.count, self.width), std=0.02) for _ in range(2))
+        self.tokens, self.positions = (nn.Parameter(values) for values in drawn)
         if cfg.drop_path:
             rates = torch.linspace(0, cfg.drop_path, depth).tolist()
             for block, rate in zip(self.vit.backbone.blocks, rates, strict=True):
                 block.drop_path1, block.drop_path2 = DropPath(rate), DropPath(rate)
-        if (start := tokens_file(cfg)) is not None:
-            load_weights(self, start, prefix=TOKENS)
+        load_tokens(self, cfg, TOKENS)
 
     def forward(self, images: Tensor, attention: bool = True, hidden: Tensor | None = None) -> Encoded:
         """images: [B, 3, H, W] in [0, 1], sides multiples of the patch or ValueError. attention: without it no `layers`.
@@ -98,8 +96,7 @@ class TokenHeads(nn.Module):
     def __init__(self, width: int, cfg: AttentionShiftConfig) -> None:
         super().__init__()
         self.label, self.place = (MLP(width, [width, width, out]) for out in (cfg.classes, 2))
-        if (start := tokens_file(cfg)) is not None:
-            load_weights(self.place, start, prefix="place.")
+        load_tokens(self.place, cfg, "place.")
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         return self.label(tokens).float(), self.place(tokens).float().sigmoid()

@@ -1,8 +1,4 @@
-"""The objective of AttentionShift: tokens find the clicks, MIL chooses a layer, a detector learns from the labels.
-
-official code   token_terms, mil_term, detector_terms
-supp. Table 2   point_term ("point"), mask_term ("mask")
-"""
+"""The objective of AttentionShift: tokens find the clicks, MIL chooses a layer, a detector learns from the labels."""
 
 import torch
 from torch import Tensor
@@ -61,10 +57,9 @@ def detector_terms(detection: Detection) -> dict[str, Tensor]:
 
 
 def point_term(logits: Tensor, rois: Tensor, objects: Tensor, xy: Tensor, target: Tensor, counts: Tensor) -> Tensor:
-    """Cross entropy of mask logits read at labeled pixels, mean over those within their region of interest.
+    """Cross entropy of mask logits read at labeled pixels, mean over those within their region (supp. Table 2, point).
 
-    logits: [R, m, m]. rois: [R, 4] pixels. objects: long [R], which of the N objects each holds. The others: [N, Q, ...], of
-    these, see `point_targets`.
+    logits: [R, m, m]. rois: [R, 4] pixels. objects: long [R], which of N each holds. The others are `point_targets` of N.
     """
     low, high = rois[:, None, :2], rois[:, None, 2:]
     place = (xy[objects] + 0.5 - low) / (high - low).clamp(min=1e-6)  # pixel centers are at integers
@@ -76,7 +71,7 @@ def point_term(logits: Tensor, rois: Tensor, objects: Tensor, xy: Tensor, target
 
 
 def mask_term(logits: Tensor, rois: Tensor, objects: Tensor, masks: Tensor, counts: Tensor) -> Tensor:
-    """Cross entropy with pseudo masks [N, H, W] cut to the regions, mean over where these count; others as for `point_term`."""
+    """Cross entropy with pseudo masks [N, H, W] cut to the regions, mean over where they count (supp. Table 2, mask)."""
     size = logits.shape[-2:]
     boxes = torch.cat([objects[:, None].float(), rois], 1)
     target, weight = (roi_align(m[:, None].float(), boxes, size, aligned=True)[:, 0] for m in (masks, counts))

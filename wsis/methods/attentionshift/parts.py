@@ -1,9 +1,4 @@
-"""Parts of an object as clusters of its patches: key-point shift, filter, merging (supp. Tables 1 and 2).
-
-    core, seeds           where a shift may begin
-    shift, kmeans         prototypes that move through the features of one box
-    filter_parts, merge   prototypes that are the object's alone, and those that mean one part as one
-    key_points            where each part is
+"""Parts of an object as clusters of its patches (supp. Tables 1 and 2): core, seeds, shift, filter, merging, key-points.
 
 Prototypes are [B, G, m, D]; maps of them [B, G, m, n] over n = h w patches in rows from the top left.
 """
@@ -48,7 +43,7 @@ def core(foreground: Tensor, threshold: float, erosion: int, grid: PatchGrid) ->
 
 
 def seeds(core: Tensor, boxes: Tensor, threshold: float, count: int, grid: PatchGrid) -> Tensor:
-    """Patches spread evenly over the order of the core's patches: int64 [B, G, count]. core: [B, G, h, w].
+    """Patches spread evenly over the core [B, G, h, w]: int64 [B, G, count].
 
     Of N patches above the threshold, in raster order, every floor(N / count)-th is a seed; fewer than `count` are repeated in
     turn; where there is none it is the patch of the box's center.

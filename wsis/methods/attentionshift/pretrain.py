@@ -1,9 +1,8 @@
 """A transformer whose learned tokens already look for objects: what AttentionShift's tiny runs start from.
 
-The release trains its tokens over half a million images, and the tiny preset starts where that would have got to.
+The release trains its tokens over half a million images, and the tiny preset starts where that would have got to:
 `python -m wsis pretrain vit_hybrid_points` trains tokens to find class and place of the objects of other scenes, from one
-point each; masks and boxes are not read. `vit_lite0_points` does so for photographs: on the frozen convolutions of
-EfficientNet-Lite0, from your own clicked images.
+point each, and `vit_lite0_points` those of your own clicked images, on the frozen convolutions of EfficientNet-Lite0.
 """
 
 import torch

@@ -1,13 +1,10 @@
-"""The stages of a full AttentionShift run, from one point per object to a trained network and its figures.
-
-    network -> labels -> evaluation
+"""The stages of a full AttentionShift run: network -> labels -> evaluation.
 
 Reports compare with the ground truth where there is one; no loss reads it.
 """
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from itertools import islice
 from typing import cast
 
@@ -134,7 +131,7 @@ def evaluate(workspace: Workspace) -> Report:
     """VOC mask AP on the validation images, all of the area under the curve; `_11point` as the release counts."""
     cfg = workspace.cfg
     model = verbs.restore(cfg, workspace.folder).to(workspace.device).eval()
-    pair = predictions(workspace, partial(verbs.predict, model, cfg=cfg))
+    pair = predictions(workspace, lambda images: verbs.predict(model, images, cfg))
     if pair is None:
         return {}
     older = voc_ap(*pair, cfg.classes, interpolation="11point_released" if cfg.compat == "official" else "11point")
