@@ -45,15 +45,15 @@ plt.rcParams.update(viz.RC)
 # %% [markdown]
 # ## Patches that ask each other
 #
-# A vision transformer ([Dosovitskiy et al. 2021](https://arxiv.org/abs/2010.11929)) cuts a picture into square *patches*
-# and turns each into a vector, its {term}`token`. In every layer each token compares its *query* with the *keys* of all
-# others; the softmax of these products is its {term}`attention`, a row of numbers that says whom it listens to. One more
-# token, the *class token*, belongs to no patch.
+# A vision transformer ([Dosovitskiy et al. 2021](https://arxiv.org/abs/2010.11929)) cuts an image into square *patches* and
+# turns each into a vector, its {term}`token`. In every layer each token compares its *query* with the *keys* of all others; the
+# softmax of these products is its {term}`attention`, a row of numbers that says which tokens it attends to. One more token, the
+# *class token*, belongs to no patch.
 #
-# Nobody asks attention to find objects. But a patch of a cat has reasons to listen to the rest of the cat, and two methods
-# build on that: [EXITS](20_exits_points_and_walk.py) lets an annotator's points spread along the attention of one layer,
-# and AttentionShift {cite:p}`liao2023attentionshift` multiplies the attention of all layers into a *rollout*. Their
-# networks are large; one is small enough for a laptop.
+# Nobody trains attention to find objects. But a patch of a cat has reasons to attend to the rest of the cat, and two methods
+# build on that: [EXITS](20_exits_points_and_walk.py) lets an annotator's points spread along the attention of one layer, and
+# AttentionShift {cite:p}`liao2023attentionshift` multiplies the attention of all layers into a *rollout*. Their networks are
+# large; here is also one that is small enough for a laptop.
 
 # %%
 torch.manual_seed(seed)
@@ -73,12 +73,12 @@ viz.table(rows, caption="The same network in three sizes")
 # Large networks bring weights from a million photographs. The tiny one learns from scenes of the embedded {term}`world`
 # that no other page uses, in three ways:
 #
-# - `mae`: paint most of the patches from the few that are shown {cite:p}`he2022mae`.
-# - `supervised`: name the one thing in the picture, from its tag.
-# - `dino`: say of one view of a picture what a slow copy of yourself says of another view {cite:p}`caron2021dino`.
+# - `mae`: reconstruct most of the patches from the few that are visible {cite:p}`he2022mae`.
+# - `supervised`: name the one object in the image; the target is its tag.
+# - `dino`: predict for one view of an image what a slow copy of yourself predicts for another view {cite:p}`caron2021dino`.
 #
-# Weights that ship with the package have a card. The rest of this page compares those that are listed here with weights
-# that have learnt nothing, `random`.
+# Weights that ship with the package have a card. The rest of this page compares those that are listed here with untrained
+# weights, `random`.
 
 # %%
 name, cards = "vit_tiny" if scale == "tiny" else "vit_base", {}
@@ -88,36 +88,37 @@ for kind in SHIPPED[name] if scale == "tiny" else PUBLISHED[name]:
         cards[kind] = read_json(card)
     elif scale != "tiny":
         cards[kind] = {"published as": PUBLISHED[name][kind]}
-shown = ("published as", "trained_on", "steps", "minutes", "hardware")
-viz.table([{"weights": k, **{n: c[n] for n in shown if n in c}} for k, c in cards.items()])
+columns = ("published as", "trained_on", "steps", "minutes", "hardware")
+viz.table([{"weights": k, **{n: c[n] for n in columns if n in c}} for k, c in cards.items()])
 
 # %%
 torch.set_grad_enabled(False)
 torch.manual_seed(seed)
-where, first = training.make_accelerator(device).device, next(iter(cards))
-nets = {kind: build_vit(name, kind).to(where).eval() for kind in ("random", *cards)}
+torch_device, first = training.make_accelerator(device).device, next(iter(cards))
+nets = {kind: build_vit(name, kind).to(torch_device).eval() for kind in ("random", *cards)}
 net, layers = nets[first], range(1, nets[first].depth + 1)
-tint = dict(zip(("mean color", *nets), ("0.2", "0.6", "C0", "C1", "C2", "C3"), strict=False))
+palette = dict(zip(("mean color", *nets), ("0.2", "0.6", "C0", "C1", "C2", "C3"), strict=False))
 side = 24 * net.patch
 resized = Augment(square=side, crop=side, scale=(1, 1), flip=0, shift=0, color_probability=0)
 if data == "world":
     sample = World("val", 20, seed=seed, config=replace(SCENES, size=side))[11]
 else:
     sample = resized(CocoFolder(data, "val")[0], seed=0)
-picture = collate([sample]).images.to(where)
+batch = collate([sample]).images.to(torch_device)
 
 # %% [markdown]
-# Attention does not know where a patch is, so a table of *positions*, one row for each patch, is added at the entrance.
-# It has the size of the training pictures; for others it is resampled like an image. Show the network an empty picture,
-# and only positions are left:
+# Attention does not know where a patch is, so a table of *positions*, one row for each patch, is added at the input. It has the
+# size of the training images; for others it is resampled like an image. Show the network an empty image, and only positions are
+# left:
 
 # %%
-alike = {}
+position_maps = {}
 for grid in (net.backbone.patch_embed.grid_size[0], 24):
     position = net.embed(net.mean.expand(1, 3, grid * net.patch, grid * net.patch))[0, 1:]
     position = normalize(position - position.mean(0), dim=1)
-    one = grid * (9 * grid // 24) + 10 * grid // 24
-    alike[f"{grid} x {grid} positions"] = (position @ position[one]).view(grid, grid).cpu()
+    query = grid * (9 * grid // 24) + 10 * grid // 24
+    cosine = (position @ position[query]).view(grid, grid)
+    position_maps[f"{grid} x {grid} positions"] = cosine.cpu()
 
 
 def patches(ax):
@@ -126,47 +127,47 @@ def patches(ax):
         ax.axhline(k - 0.5, color="white", lw=0.4), ax.axvline(k - 0.5, color="white", lw=0.4)
 
 
-look = {"limits": (-1, 1), "unit": "cosine with one of them", "colormap": "RdBu_r"}
-panels = {title: viz.Map(values=values, **look) for title, values in alike.items()}
-viz.show({"a picture and its patches": patches, **panels}, size=2.9)
+options = {"limits": (-1, 1), "unit": "cosine with one of them", "colormap": "RdBu_r"}
+panels = {title: viz.Map(values=values, **options) for title, values in position_maps.items()}
+viz.show({"an image and its patches": patches, **panels}, size=2.9)
 
 # %% [markdown]
-# **Takeaway.** Neighbors have similar positions. A larger picture gets a finer grid over the same places, so the network
-# works at other sizes too. Remember how strong this pattern is: it comes back as a failure.
+# **Takeaway.** Neighbors have similar positions. A larger image gets a finer grid over the same places, so the network works at
+# other sizes too. Remember how strong this pattern is: it comes back as a failure.
 #
-# ## Whom does a patch listen to?
+# ## What does a patch attend to?
 #
-# Each layer has several *heads*, which attend independently. Here is one patch, on the wall of the house (the orange mark),
-# and whom it listens to everywhere in the network. The slider changes what the network has learnt from; the parameter
-# `data` of this chapter changes the picture.
+# Each layer has several *heads*, which attend independently. Here is one patch, on the wall of the house (the orange mark), and
+# what it attends to everywhere in the network. The slider changes how the network was trained; the parameter `data` of this
+# chapter changes the image.
 
 # %%
 row, column, frames = 9, 10, []
 for n in nets.values():
-    maps = torch.cat([n.head_attention(picture, k)[:, :, 24 * row + column] for k in layers])
+    maps = torch.cat([n.head_attention(batch, k)[:, :, 24 * row + column] for k in layers])
     figure, axes = plt.subplots(net.heads, net.depth, figsize=(11, 3.6), layout="compressed")
     for ax, values in zip(axes.flat, maps.transpose(0, 1).flatten(0, 1).cpu(), strict=True):
-        drawn = ax.imshow(24**2 * values.view(24, 24), vmin=0, vmax=6)
+        heatmap = ax.imshow(24**2 * values.view(24, 24), vmin=0, vmax=6)
         ax.plot(column, row, "s", ms=4, mfc="none", color="#D55E00", mew=1.3)
         ax.set(xticks=[], yticks=[], frame_on=False)
     for k in layers:
         axes[0, k - 1].set_title(f"layer {k}", fontsize=8.5)
     figure.supylabel("heads", fontsize=8.5)
-    figure.colorbar(drawn, ax=axes, extend="max", label="times an equal share", pad=0.01)
+    figure.colorbar(heatmap, ax=axes, extend="max", label="times an equal share", pad=0.01)
     frames.append(figure)
     plt.close(figure)
 viz.scrub(frames, list(nets), "weights", start=1)
 
 # %% [markdown]
-# **Takeaway.** Without training a patch listens to everybody, hardly more to one than to another. With `mae` heads divide
+# **Takeaway.** Without training a patch attends to all others, hardly more to one than to another. With `mae` the heads divide
 # the work: some find the house, some what has the color of the wall, some a band at the height of the mark. A few point
 # elsewhere, at the sky for instance, as if the mark did not matter.
 #
 # ## Three kinds of similarity
 #
-# EXITS takes the mean over the heads. There are two simpler ways to ask how alike two patches are: the cosine of their
-# keys, and of their tokens. Colored is the half of all patches that is most like the mark, by rank. Drag through the
-# layers. With a kernel (`make lab`), two more sliders move the mark.
+# EXITS takes the mean over the heads. There are two simpler ways to ask how similar two patches are: the cosine of their keys,
+# and of their tokens. The half of all patches that is most similar to the mark is colored, by rank. Drag through the layers.
+# With a kernel (`make lab`), two more sliders move the mark.
 
 # %%
 names = "attention", "cosine of keys", "cosine of tokens"
@@ -192,7 +193,7 @@ def overlay(values, xy):
 
 
 def overlays(net, layer, row, column):
-    maps = similarities(net, net.run(net.embed(picture), 0, layer - 1), layer)
+    maps = similarities(net, net.run(net.embed(batch), 0, layer - 1), layer)
     xy = net.patch * (torch.tensor([column, row]) + 0.5) - 0.5
     return {k: overlay(m[0, 24 * row + column], xy) for k, m in zip(names, maps, strict=True)}
 
@@ -204,77 +205,80 @@ def compare(layer, row=row, column=column):
 
 
 if viz.live():
-    shown = viz.explore(compare, layer=layers, row=range(24), column=range(24))
+    widget = viz.explore(compare, layer=layers, row=range(24), column=range(24))
 else:
-    shown = viz.scrub([compare(k) for k in layers], [str(k) for k in layers], "layer", start=5)
-shown
+    widget = viz.scrub([compare(k) for k in layers], [str(k) for k in layers], "layer", start=5)
+widget
 
 # %% [markdown]
-# **Takeaway.** Tokens of the untrained network find the color of the mark, wherever it is: patches of one color are alike
-# before anything is learnt. `mae` adds *where*: what is alike stays together, and the wall comes out as one piece. `dino`,
-# in a middle layer, finds wall and roof, the whole house! Attention changes from layer to layer much more than tokens do.
+# **Takeaway.** Tokens of the untrained network find the color of the mark, wherever it is: patches of one color are similar
+# before anything is learned. `mae` adds *where*: what is similar stays together, and the wall comes out as one piece. `dino`,
+# in a middle layer, finds wall and roof, the whole house! Attention changes from layer to layer much more than the tokens do.
 #
 # ## The same numbers, and fewer of them
 #
-# None of this needs a changed network. The package computes queries and keys alone, one head at a time. Is that the
-# attention which the network itself uses? Its own code, made to keep what it computes, against ours:
+# None of this needs a changed network. The package computes queries and keys alone, one head at a time. Is that the attention
+# which the network itself uses? We compare our result with what hooks record in its own code:
 
 # %%
-own, spies = [], []
+reference, hooks = [], []
 for block in net.backbone.blocks:
     block.attn.fused_attn = False  # the fused kernel never forms the matrix
-    spy = block.attn.attn_drop.register_forward_hook
-    spies.append(spy(lambda module, args, out: own.append(out.mean(1)[:, 1:, 1:])))
-net(picture)
-for spy, block in zip(spies, net.backbone.blocks, strict=True):
-    spy.remove()
+    hook = block.attn.attn_drop.register_forward_hook
+    hooks.append(hook(lambda module, args, out: reference.append(out.mean(1)[:, 1:, 1:])))
+net(batch)
+for hook, block in zip(hooks, net.backbone.blocks, strict=True):
+    hook.remove()
     block.attn.fused_attn = True
-apart = [(a - net.attention(picture, k)).abs().max() for k, a in zip(layers, own, strict=True)]
-print(f"{len(own)} layers: differ by {max(apart):.0e} at most")
-print(f"the largest attention is {max(a.max() for a in own):.2f}")
+errors = [
+    (a - net.attention(batch, k)).abs().max() for k, a in zip(layers, reference, strict=True)
+]
+print(f"{len(reference)} layers: differ by {max(errors):.0e} at most")
+print(f"the largest attention is {max(a.max() for a in reference):.2f}")
 
 # %% [markdown]
-# What is not needed is not run: no values and no MLP in the layer that is read, and nothing behind it. For the layer that
-# EXITS reads this saves:
+# What is not needed is not run: no values and no MLP in the layer that is read, and no layer after it. For the layer that EXITS
+# reads this saves:
 
 # %%
-read, rows = exits.FULL.extractor.layer, []
-for size, whole in sizes.items():
-    last, total = whole.backbone.blocks[read - 1], sum(p.numel() for p in whole.parameters())
-    unread = [
-        *whole.backbone.blocks[read:],
-        last.attn.proj,
-        last.norm2,
-        last.mlp,
-        whole.backbone.norm,
+exits_layer, rows = exits.FULL.extractor.layer, []
+for size, network in sizes.items():
+    block = network.backbone.blocks[exits_layer - 1]
+    total = sum(p.numel() for p in network.parameters())
+    modules = [
+        *network.backbone.blocks[exits_layer:],
+        block.attn.proj,
+        block.norm2,
+        block.mlp,
+        network.backbone.norm,
     ]
-    skipped = sum(p.numel() for part in unread for p in part.parameters())
-    skipped += sum(p.numel() for p in last.attn.qkv.parameters()) // 3  # those of the values
+    skipped = sum(p.numel() for part in modules for p in part.parameters())
+    skipped += sum(p.numel() for p in block.attn.qkv.parameters()) // 3  # those of the values
     rows.append({"network": size, "parameters, M": total / 1e6, "not run, M": skipped / 1e6})
     rows[-1] |= {"not run, %": 100 * skipped / total}
-viz.table(rows, caption=f"The attention of layer {read}")
+viz.table(rows, caption=f"The attention of layer {exits_layer}")
 
 # %% [markdown]
 # ## Do these two patches belong to one object?
 #
-# Pictures convince too easily, so let us count, in new scenes. Take pairs of patches, the first one on an object, and ask how
-# often a pair of one object is more alike than another pair. That is the area under the ROC curve, AUC; guessing gets one
+# Figures convince too easily, so let us count, in new scenes. Take pairs of patches, the first one on an object, and ask how
+# often a pair of one object is more similar than another pair. That is the area under the ROC curve, AUC; guessing gets one
 # half.
 #
-# One rival needs no network: *nearness*. To see what is known beyond it, we also count *level* pairs alone, all about
+# One rival needs no network: *nearness*. To see what is known beyond it, we also count *level* pairs alone, which are all about
 # equally far apart. There the rival is the mean color.
 
 
 # %%
-def patch_map(maps):  # int [B, H, W] -> what fills half of a patch or more [B, n], else -1
+def patch_map(maps):  # int [B, H, W] -> the id that fills half of a patch [B, n], else -1
     share = avg_pool2d(one_hot(maps.long()).permute(0, 3, 1, 2).float(), net.patch).flatten(2)
     return share.argmax(1).where(share.amax(1) > 0.5, -1)
 
 
-def opened(count, **knobs):  # scenes, their pictures, and the object in each patch
+def load_scenes(count, **knobs):  # scenes, their images, and the object in each patch
     config = replace(SCENES, size=16 * net.patch, **knobs)
     scenes = [World("val", count, seed=seed, config=config).scene(i) for i in range(count)]
-    images = torch.stack([s.image for s in scenes]).to(where) / 255
+    images = torch.stack([s.image for s in scenes]).to(torch_device) / 255
     return scenes, images, patch_map(torch.stack([s.instance_map for s in scenes]))
 
 
@@ -289,89 +293,90 @@ def by_color(images):
 # surfaces (grass, brick).
 
 # %%
-count, fitted = 130, 90  # scenes; probes are fitted to the first ones and judged on the rest
-scenes, images, owner = opened(count)
-owner, colors = owner[fitted:], by_color(images[fitted:])
+count, split_at = 130, 90  # scenes; probes are fitted to the first ones and tested on the rest
+scenes, images, objects = load_scenes(count)
+objects, colors = objects[split_at:], by_color(images[split_at:])
 distance = torch.cartesian_prod(torch.arange(16.0), torch.arange(16.0))
 distance = torch.cdist(distance, distance)  # in patches
 level = (distance >= 3) & (distance <= 4)
-nearness = pair_auc(-distance, owner, distance > 0)
+nearness = pair_auc(-distance, objects, distance > 0)
 values = patch_map(torch.stack([s.semantic for s in scenes])) - 1
 is_thing = values < len(CLASSES)
-goals = {"things": values.where(is_thing, -1)}
-goals["surfaces"] = (values - len(CLASSES)).where(~is_thing, -1)
+targets = {"things": values.where(is_thing, -1)}
+targets["surfaces"] = (values - len(CLASSES)).where(~is_thing, -1)
 
 
 # %%
-def split(x, known):  # the patches that are known: to fit, and to judge
-    return x[:fitted][known[:fitted]], x[fitted:][known[fitted:]]
+def split(x, valid):  # the valid patches: of the scenes to fit, and of those to evaluate
+    return x[:split_at][valid[:split_at]], x[split_at:][valid[split_at:]]
 
 
-def probe(tokens, goal):  # the share of patches that it names right
+def probe(tokens, target):  # the share of patches that the probe names right
     x = layer_norm(tokens, tokens.shape[-1:]).cpu()
-    (known, test), (names, truth) = split(x, goal >= 0), split(goal, goal >= 0)
-    named = linear_probe(known, names, int(goal.max()) + 1, test, ridge=1e-3)
-    return (named == truth).float().mean().item()
+    (valid, test), (names, truth) = split(x, target >= 0), split(target, target >= 0)
+    predicted = linear_probe(valid, names, int(target.max()) + 1, test, ridge=1e-3)
+    return (predicted == truth).float().mean().item()
 
 
 # %%
-found = defaultdict(list)  # one number for each layer
+results = defaultdict(list)  # one number for each layer
 for kind, n in nets.items():
     x = n.embed(images)
     for k in layers:
-        maps, x = similarities(n, x[fitted:], k), n.run(x, k - 1, k)
-        for goal, wanted in goals.items():
-            found[kind, goal].append(probe(x[:, 1:], wanted))
-        found[kind, "all pairs"].append(pair_auc(maps[0], owner, distance > 0))
-        for what, values in zip(names, maps, strict=True):
-            found[kind, what].append(pair_auc(values, owner, level))
+        maps, x = similarities(n, x[split_at:], k), n.run(x, k - 1, k)
+        for target, target_map in targets.items():
+            results[kind, target].append(probe(x[:, 1:], target_map))
+        results[kind, "all pairs"].append(pair_auc(maps[0], objects, distance > 0))
+        for measure, values in zip(names, maps, strict=True):
+            results[kind, measure].append(pair_auc(values, objects, level))
 
 
 # %%
-def curves(ax, what, title, base, label):
+def curves(ax, measure, title, baseline, label):
     for kind in nets:
-        ax.plot(layers, found[kind, what], "o-", ms=3, c=tint[kind], label=kind)
-    ax.axhline(base, color="0.2", lw=1, ls="--")
+        ax.plot(layers, results[kind, measure], "o-", ms=3, c=palette[kind], label=kind)
+    ax.axhline(baseline, color="0.2", lw=1, ls="--")
     ax.set(title=f"{title}\ndashed: {label}", xlabel="layer", xticks=layers[1::2])
 
 
 figure, axes = plt.subplots(1, 4, figsize=(11, 3), layout="constrained", sharey=True)
 curves(axes[0], "all pairs", "attention, all pairs", nearness, "nearness")
-for ax, what in zip(axes[1:], names, strict=True):
-    curves(ax, what, f"{what}, level pairs", pair_auc(colors, owner, level), "mean color")
+for ax, measure in zip(axes[1:], names, strict=True):
+    color_auc = pair_auc(colors, objects, level)
+    curves(ax, measure, f"{measure}, level pairs", color_auc, "mean color")
 axes[0].set(ylim=(0.4, 1), ylabel="AUC of one object")
 axes[-1].legend()
 plt.show()
 
 # %% [markdown]
 # **Takeaway.** On all pairs the attention of `mae` looks impressive, until it is compared with the dashed line: *near* is a
-# better answer than that of any layer of any network here. On level pairs attention is hardly better than color, and
-# jumps from layer to layer; tokens of `mae` are steady, and above it. `dino`, the winner of the picture, is as good as mean
-# color: that house was green. `supervised` has not learnt what belongs together. And the layer that suits a large
-# network need not be the best of a tiny one.
+# better answer than that of any layer of any network here. On level pairs attention is hardly better than color, and jumps from
+# layer to layer; tokens of `mae` are steady, and above it. `dino`, the winner of the figure, is as good as mean color: that
+# house was green. `supervised` has not learned what belongs together. And the layer that suits a large network need not be the
+# best of a tiny one.
 #
-# Nearness is no cheating: a method that spreads points through a box gains by it. But it can be had without a network. Now
+# Nearness is not cheating: a method that spreads points through a box gains by it. But it is available without a network. Now
 # the probes:
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained", sharey=True)
-for ax, (what, wanted) in zip(axes, goals.items(), strict=True):
-    raw = probe(pixel_unshuffle(images, net.patch).flatten(2).mT, wanted)
-    curves(ax, what, f"naming {what}", raw, "pixels alone")
+for ax, (measure, target_map) in zip(axes, targets.items(), strict=True):
+    raw = probe(pixel_unshuffle(images, net.patch).flatten(2).mT, target_map)
+    curves(ax, measure, f"naming {measure}", raw, "pixels alone")
 axes[0].set(ylim=(0, 1), ylabel="share of patches named right")
 axes[0].legend()
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Only tags teach the names of things, and after minutes of training few patches are named right. Surfaces are
-# easy: even random layers make them readable, `mae` more so, and `supervised` has let go of what its tags never mention.
-# *What is it* and *what belongs together* are different lessons, and no network here has learnt both.
+# **Takeaway.** Only training on tags gives the names of things, and after minutes of training few patches are named right.
+# Surfaces are easy: even random layers make them readable, `mae` more so, and `supervised` has discarded what its tags never
+# mention. *What is it* and *what belongs together* are different lessons, and no network here has learned both.
 #
 # ## What would break this?
 #
-# **Attention that does not look.** How much of a head's attention can be foretold without the picture, from the positions
-# alone? And how much without knowing which patch asks? Each dot is a head: the share of the variance of its attention that
-# is explained by the mean over all pictures, and by the mean over all patches that ask.
+# **Attention that does not look.** How much of a head's attention can be predicted without the image, from the positions alone?
+# And how much without knowing which patch asks? Each dot is a head: the share of the variance of its attention that is
+# explained by the mean over all images, and by the mean over all patches that ask.
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9.5, 3), layout="constrained", sharey=True)
@@ -381,39 +386,39 @@ for place, (kind, n) in enumerate(nets.items()):
         total, x = maps.flatten(1).var(1), torch.full((n.heads,), k + (place - 1.5) / 6)
         for ax, part in zip(axes, (maps.mean(1), maps.mean(2)), strict=True):
             share = (part.flatten(1).var(1) / total).cpu()
-            ax.plot(x, share, "o", ms=3.5, c=tint[kind], label=kind if k == 1 else None)
-for ax, what in zip(axes, ("in every picture", "whoever asks"), strict=True):
-    ax.set(title=f"the same {what}", xlabel="layer", xticks=layers, ylim=(0, 1))
+            ax.plot(x, share, "o", ms=3.5, c=palette[kind], label=kind if k == 1 else None)
+for ax, measure in zip(axes, ("in every image", "whichever patch asks"), strict=True):
+    ax.set(title=f"the same {measure}", xlabel="layer", xticks=layers, ylim=(0, 1))
 axes[0].set_ylabel("share of the variance")
 axes[1].legend(loc="upper left", bbox_to_anchor=(1, 1))
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Left: much of what the heads of `mae` do is position, most of all in late layers. (A little remains by
-# chance, as the mean is over few pictures.) Right: the heads of `supervised`, and late ones of `dino`, send every patch to
-# the same few places; look at them again in the slider of heads. Large networks do likewise with a few patches, which they
-# use to take notes ([Darcet et al. 2024](https://arxiv.org/abs/2309.16588)).
+# **Takeaway.** Left: much of what the heads of `mae` do is position, most of all in late layers. (A little remains by chance,
+# as the mean is over few images.) Right: the heads of `supervised`, and late ones of `dino`, send every patch to the same few
+# places; look at them again in the slider of heads. Large networks do the same with a few patches, which they use to take notes
+# ([Darcet et al. 2024](https://arxiv.org/abs/2309.16588)).
 #
 # **Color and texture.** The {term}`world` has knobs. `camouflage` gives objects the color of the ground, `texture` can be
 # turned off. What remains of the similarity of tokens?
 
 # %%
-trials = {"as trained": {}, "camouflage": {"camouflage": 1}, "no texture": {"texture": 0}}
-pictures, scores = {}, {}
-for trial, knobs in trials.items():
-    _, shown, whose = opened(40, **knobs)
-    pictures[trial] = shown[18].cpu()
-    scores[trial] = {"mean color": pair_auc(by_color(shown), whose, level)}
+variants = {"as trained": {}, "camouflage": {"camouflage": 1}, "no texture": {"texture": 0}}
+examples, scores = {}, {}
+for variant, knobs in variants.items():
+    _, variant_images, variant_objects = load_scenes(40, **knobs)
+    examples[variant] = variant_images[18].cpu()
+    scores[variant] = {"mean color": pair_auc(by_color(variant_images), variant_objects, level)}
     for kind, n in nets.items():
-        tokens = n.run(n.embed(shown), 0, read)[:, 1:]
-        scores[trial][kind] = pair_auc(cosines(tokens), whose, level)
+        tokens = n.run(n.embed(variant_images), 0, exits_layer)[:, 1:]
+        scores[variant][kind] = pair_auc(cosines(tokens), variant_objects, level)
 
 
 # %%
 def lines(ax):
     for kind in scores["as trained"]:
         style = "--" if kind == "mean color" else "o-"
-        ax.plot([s[kind] for s in scores.values()], style, c=tint[kind], ms=4, label=kind)
+        ax.plot([s[kind] for s in scores.values()], style, c=palette[kind], ms=4, label=kind)
     ax.set(xticks=range(3), xticklabels=scores, ylabel="AUC of one object")
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
@@ -421,25 +426,26 @@ def lines(ax):
 figure, axes = plt.subplots(
     1, 4, figsize=(11, 2.4), layout="constrained", width_ratios=(1, 1, 1, 1.3)
 )
-for ax, (trial, shown) in zip(axes, pictures.items(), strict=False):
-    ax.imshow(shown.permute(1, 2, 0))
-    ax.set_title(trial)
+for ax, (variant, image) in zip(axes, examples.items(), strict=False):
+    ax.imshow(image.permute(1, 2, 0))
+    ax.set_title(variant)
     ax.set_axis_off()
 lines(axes[3])
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Part of what every network knows is color, so camouflage takes from all, and most from `dino`. Without
-# texture `mae` gets better, not worse: it reads areas and edges, and grain is in its way.
+# **Takeaway.** Part of what every network knows is color, so camouflage hurts all of them, and `dino` most. Without texture
+# `mae` gets better, not worse: it reads areas and edges, and grain only disturbs it.
 #
-# **Little training.** These weights come from minutes of training. Compare them with each other, and with nothing published.
-# With `scale="full"` this page compares published weights.
+# **Little training.** These weights come from minutes of training. Compare them with each other, not with published ones. With
+# `scale="full"` this page compares published weights.
 #
 # ## Exercises
 #
 # ```{exercise}
 # :label: vit-twins
-# *Predict.* Two cats stand side by side. Of level pairs whose patches both belong to cats, is one cat more alike than two?
+# *Predict.* Two cats stand side by side. Among level pairs whose patches both belong to cats, are pairs of one cat more similar
+# than pairs of two?
 # ```
 #
 # ```{solution-start} vit-twins
@@ -447,17 +453,17 @@ plt.show()
 # ```
 
 # %% tags=["solution"]
-cats = goals["things"][fitted:]
-twins = level & (cats[:, :, None] == cats[:, None]) & (cats >= 0)[:, :, None]
-print(f"mean color {pair_auc(colors, owner, twins):.2f}")
+cats = targets["things"][split_at:]
+twin_pairs = level & (cats[:, :, None] == cats[:, None]) & (cats >= 0)[:, :, None]
+print(f"mean color {pair_auc(colors, objects, twin_pairs):.2f}")
 for kind, n in nets.items():
-    maps = similarities(n, n.run(n.embed(images[fitted:]), 0, read - 1), read)
-    values = zip(names, (pair_auc(m, owner, twins) for m in maps), strict=True)
-    print(kind, ", ".join(f"{what} {value:.2f}" for what, value in values))
+    maps = similarities(n, n.run(n.embed(images[split_at:]), 0, exits_layer - 1), exits_layer)
+    values = zip(names, (pair_auc(m, objects, twin_pairs) for m in maps), strict=True)
+    print(kind, ", ".join(f"{measure} {value:.2f}" for measure, value in values))
 
 # %% [markdown]
-# Cosines do no better than guessing: the head of one cat is as much like the head of the other as like its own paws, or
-# more. Similarity finds parts of a kind, not objects. To tell twins apart takes another clue, such as a box.
+# Cosines do no better than guessing: the head of one cat is at least as similar to the head of the other as to its own paws.
+# Similarity finds parts of a kind, not objects. Another clue is needed to tell twins apart, such as a box.
 #
 # ```{solution-end}
 # ```
@@ -473,18 +479,18 @@ for kind, n in nets.items():
 # ```
 
 # %% tags=["solution"]
-lost = copy.deepcopy(nets[first])
-lost.backbone.pos_embed.zero_()
-for kind, n in ((first, nets[first]), ("without positions", lost)):
-    maps = similarities(n, n.run(n.embed(images[fitted:]), 0, read - 1), read)
+no_positions = copy.deepcopy(nets[first])
+no_positions.backbone.pos_embed.zero_()
+for kind, n in ((first, nets[first]), ("without positions", no_positions)):
+    maps = similarities(n, n.run(n.embed(images[split_at:]), 0, exits_layer - 1), exits_layer)
     attention, tokens = (
-        pair_auc(maps[0], owner, distance > 0),
-        pair_auc(maps[2], owner, level),
+        pair_auc(maps[0], objects, distance > 0),
+        pair_auc(maps[2], objects, level),
     )
     print(f"{kind}: attention {attention:.2f} on all pairs, tokens {tokens:.2f} on level pairs")
 
 # %% [markdown]
-# Nearness goes, and with it most of what attention scored. Tokens hardly notice: what they know beyond nearness does not
+# Nearness is lost, and with it most of what attention scored. Tokens hardly notice: what they know beyond nearness does not
 # come from the table.
 #
 # ```{solution-end}
@@ -502,18 +508,18 @@ for kind, n in ((first, nets[first]), ("without positions", lost)):
 # ```
 
 # %% tags=["solution"]
-x = net.embed(images[fitted:])
-rollout = torch.eye(x.shape[1], device=where).expand(len(x), -1, -1)
+x = net.embed(images[split_at:])
+rollout = torch.eye(x.shape[1], device=torch_device).expand(len(x), -1, -1)
 for k in layers:
     attention = mean_affinity(*net.query_key(x, k))  # with the class token: rows sum to one
     rollout, x = (rollout + attention @ rollout) / 2, net.run(x, k - 1, k)
-for what, matrix in (("last layer", attention), ("rollout", rollout)):
-    values = [pair_auc(matrix[:, 1:, 1:], owner, pairs) for pairs in (distance > 0, level)]
-    print(f"{what}: all pairs {values[0]:.2f}, level pairs {values[1]:.2f}")
+for measure, matrix in (("last layer", attention), ("rollout", rollout)):
+    values = [pair_auc(matrix[:, 1:, 1:], objects, pairs) for pairs in (distance > 0, level)]
+    print(f"{measure}: all pairs {values[0]:.2f}, level pairs {values[1]:.2f}")
 
 # %% [markdown]
-# No. Each factor blurs, and the places to which all heads point gain from layer to layer, until the rows are alike. Look at
-# a rollout before you use it.
+# No. Each factor blurs, and the places to which all heads point gain from layer to layer, until the rows are similar. Look at a
+# rollout before you use it.
 #
 # ```{solution-end}
 # ```
