@@ -13,11 +13,8 @@ def assign(cost: Float[Tensor, "B P G"], present: Bool[Tensor, "B G"]) -> Int64[
     """The query of each target with the least sum of costs in each image, where no query has two targets.
 
     cost: of P queries and G targets, of any sign. present: which targets exist; the costs of others are not read, and their
-    query is -1. The host solves it (scipy), with one copy to it and one back in a call.
-
-    Raises:
-        ConfigError: an image with more targets than queries.
-        TrainingError: a cost that is not finite.
+    query is -1. The host solves it (scipy). Raises ConfigError for an image with more targets than queries, and TrainingError
+    for a cost that is not finite.
     """
     host = torch.cat([cost, present[:, None].to(cost.dtype)], 1).cpu().double()  # one copy, not two
     result = torch.full(present.shape, -1)

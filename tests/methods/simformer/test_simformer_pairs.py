@@ -35,7 +35,7 @@ from wsis.methods.simformer.pairs import (
     swap,
 )
 from wsis.methods.simformer.partners import partners
-from wsis.methods.simformer.simnet import BalanceWindow, Comparison, SimNet
+from wsis.methods.simformer.simnet import Comparison, SimNet
 
 CPU = torch.device("cpu")
 CLASSES, NOVEL = 6, torch.tensor([4, 5])
@@ -322,33 +322,34 @@ def test_simnet_learns_classes_and_some_of_classes_it_never_saw():
 
 
 def test_without_positives_only_positives_would_count():
-    balance, same = BalanceWindow(), torch.zeros(2, 50, 50, dtype=torch.bool)
-    negative = balance(same, ~same)[0, 0, 0].item()
-    assert negative == pytest.approx(1 / 5002, rel=1e-3)
-    assert balance(~same, same)[0, 0, 0].item() == pytest.approx(5001 / 5002, rel=1e-3)
+    same = torch.zeros(2, 50, 50, dtype=torch.bool)
+    assert net().balance(same, ~same)[0, 0, 0].item() == pytest.approx(1 / 5002, rel=1e-3)
+    network = net()
+    network.balance(same, ~same)
+    assert network.eval().balance(~same, same)[0, 0, 0].item() == pytest.approx(5001 / 5002, rel=1e-3)
 
 
 def test_equal_numbers_weigh_the_same():
     same = torch.tensor([True, False])
-    assert BalanceWindow()(same, same | ~same).tolist() == [0.5, 0.5]
+    assert net().balance(same, same | ~same).tolist() == [0.5, 0.5]
 
 
 def test_pairs_without_a_target_do_not_count():
     same = torch.tensor([True, True, True, False])
-    assert BalanceWindow()(same, torch.tensor([True, False, False, True])).tolist() == [0.5] * 4
+    assert net().balance(same, torch.tensor([True, False, False, True])).tolist() == [0.5] * 4
 
 
 def test_the_window_forgets():
-    balance, yes = BalanceWindow(), torch.ones(100, dtype=torch.bool)
-    balance(yes, yes)
+    network, yes = net(), torch.ones(100, dtype=torch.bool)
+    network.balance(yes, yes)
     for _ in range(25):
-        balance(torch.tensor([True, False]), torch.tensor([True, True]))
-    assert balance.counts.tolist() == [[1, 1]] * 25
+        network.balance(torch.tensor([True, False]), torch.tensor([True, True]))
+    assert network.counts.tolist() == [[1, 1]] * 25
 
 
 def test_evaluation_does_not_move_the_window():
-    balance, yes = BalanceWindow().eval(), torch.ones(100, dtype=torch.bool)
-    assert balance(yes, yes)[0] == 0.5
+    yes = torch.ones(100, dtype=torch.bool)
+    assert net().eval().balance(yes, yes)[0] == 0.5
 
 
 # Distillation

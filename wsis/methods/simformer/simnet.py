@@ -28,24 +28,6 @@ class Comparison(NamedTuple):
     teacher: Tensor | None
 
 
-class BalanceWindow(nn.Module):
-    """same, valid bool -> fp32 weights: the share of the other kind among the valid pairs of the last calls in training."""
-
-    counts: Tensor  # of the two kinds, same class first; the newest step first
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("counts", torch.zeros(STEPS, 2))
-        self.counts[0] = 1
-
-    def forward(self, same: Tensor, valid: Tensor) -> Tensor:
-        if self.training:
-            new = torch.stack([(same & valid).sum(), (~same & valid).sum()]).float()
-            self.counts.copy_(torch.cat([new[None], self.counts[:-1]]))
-        positive, negative = (self.counts.sum(0) + 1e-6).unbind()  # without a pair in the window: 1/2 and 1/2
-        return torch.where(same, negative, positive) / (positive + negative)
-
-
 class Block(nn.Module):
     """Two layers with batch norm and ReLU, and a shortcut: pairs [P, J, J, D], or a and b [P, J, D] -> [P, J, J, D]."""
 
@@ -72,10 +54,14 @@ class SimNet(nn.Module):
     It is not symmetric: f(a, b) is not f(b, a), and both are trained. batch: normalize by these pairs, as in training.
     """
 
+    counts: Tensor  # of pairs of one class and of two, in the last steps of training; the newest step first
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(Block(width if i else 2 * width, width) for i in range(BLOCKS))
-        self.head, self.balance = nn.Linear(width, 2), BalanceWindow()
+        self.head = nn.Linear(width, 2)
+        self.register_buffer("counts", torch.zeros(STEPS, 2))
+        self.counts[0] = 1
 
     def forward(self, a: Tensor, b: Tensor, batch: bool | None = None) -> Tensor:
         batch = self.training if batch is None else batch
@@ -86,6 +72,14 @@ class SimNet(nn.Module):
             pairs = block(pairs, batch=batch)
         different, same = self.head.weight  # the release has a channel for each
         return (pairs @ (same - different) + self.head.bias[1] - self.head.bias[0]).float()
+
+    def balance(self, same: Tensor, counted: Tensor) -> Tensor:
+        """Weights of pairs, bool [...] -> fp32: the share of the other kind among those that counted in the last steps."""
+        if self.training:
+            new = torch.stack([(same & counted).sum(), (~same & counted).sum()]).float()
+            self.counts.copy_(torch.cat([new[None], self.counts[:-1]]))
+        positive, negative = (self.counts.sum(0) + 1e-6).unbind()  # without a pair in the window: 1/2 and 1/2
+        return torch.where(same, negative, positive) / (positive + negative)
 
     @torch.no_grad()
     def teach(self, a: Tensor, b: Tensor) -> Tensor:
