@@ -125,6 +125,14 @@ def build_convnet(name: str, weights: str, output_stride: int = 32) -> Pyramid:
     return pyramid
 
 
+def finest_branch(hrnet: Pyramid) -> Pyramid:
+    """Drop what only the coarser outputs of an HRNet need, so that every parameter has a gradient: strides 2 and 4 stay."""
+    last: Any = hrnet.network.get_submodule("stage4")[-1]  # pyright: ignore
+    last.fuse_layers = last.fuse_layers[:1]
+    hrnet.channels, hrnet.strides = hrnet.channels[:2], hrnet.strides[:2]
+    return hrnet
+
+
 def _construct(name: str, source: str, pretrained: bool, output_stride: int) -> Pyramid:
     statistics = IMAGENET_MEAN, IMAGENET_STD
     if name in SOURCES:

