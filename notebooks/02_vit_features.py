@@ -245,13 +245,8 @@ exits_layer, rows = exits.FULL.extractor.layer, []
 for size, network in sizes.items():
     block = network.backbone.blocks[exits_layer - 1]
     total = sum(p.numel() for p in network.parameters())
-    modules = [
-        *network.backbone.blocks[exits_layer:],
-        block.attn.proj,
-        block.norm2,
-        block.mlp,
-        network.backbone.norm,
-    ]
+    modules = [block.attn.proj, block.norm2, block.mlp, network.backbone.norm]
+    modules += [*network.backbone.blocks[exits_layer:]]
     skipped = sum(p.numel() for part in modules for p in part.parameters())
     skipped += sum(p.numel() for p in block.attn.qkv.parameters()) // 3  # those of the values
     rows.append({"network": size, "parameters, M": total / 1e6, "not run, M": skipped / 1e6})

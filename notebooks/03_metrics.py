@@ -11,8 +11,8 @@
 #
 # How a pile of predicted masks becomes one number, step by step, and what that number does not see.
 #
-# **Before this:** nothing. [Weak labels](01_weak_labels.py) introduces the pictures. **Time:** under a minute on a
-# laptop, the same at every scale.
+# **Before this:** nothing. [Weak labels](01_weak_labels.py) introduces the images. **Time:** under a minute on a laptop, the
+# same at every scale.
 
 # %% tags=["parameters"]
 scale = "tiny"
@@ -37,9 +37,9 @@ plt.rcParams.update(viz.RC)
 # %% [markdown]
 # ## Two masks, one number
 #
-# A predicted mask $P$ and a true one $T$ are compared by *intersection over union*,
-# $\mathrm{IoU}(P, T) = |P \cap T| \, / \, |P \cup T|$: the pixels that both have, out of those that either has. Below,
-# the prediction is the true mask, moved to the right. Green counts for it; red and blue count against it.
+# A predicted mask $P$ and a true one $T$ are compared by *intersection over union*, $\mathrm{IoU}(P, T) = |P \cap T| \, / \, |P
+# \cup T|$: the pixels that both have, divided by those that either has. Below, the prediction is the true mask, moved to the
+# right. Green counts for it; red and blue count against it.
 
 # %%
 world = World("val", 200, seed=seed, config=WorldConfig(size=256))
@@ -49,21 +49,21 @@ robot = truth.masks[-1]
 (top, left), (bottom, right) = robot.nonzero().amin(0) - 8, robot.nonzero().amax(0) + 30
 panels = {}
 for shift in (0, 4, 10, 24):
-    moved = robot.roll(shift, 1)
-    iou = intersection(moved[None], robot[None]).item() / (moved | robot).sum().item()
-    cut = [v[..., top:bottom, left:right] for v in (image, moved, robot)]
-    panels[f"moved by {shift} px: IoU {iou:.2f}"] = viz.draw_overlap(*cut)
+    shifted = robot.roll(shift, 1)
+    iou = intersection(shifted[None], robot[None]).item() / (shifted | robot).sum().item()
+    crops = [v[..., top:bottom, left:right] for v in (image, shifted, robot)]
+    panels[f"moved by {shift} px: IoU {iou:.2f}"] = viz.draw_overlap(*crops)
 viz.show(panels, size=2.4, title="Both (green), only predicted (red), only true (blue)")
 
 # %% [markdown]
-# **Takeaway.** IoU is strict. A mask that looks nearly right to the eye has lost a good part of its score, and one that
-# covers half of its object and as much beside it is far below a half.
+# **Takeaway.** IoU is strict. A mask that looks nearly right to the eye has lost a good part of its score, and one that covers
+# half of its object and as much beside it is far below one half.
 #
 # ## One image, seven predictions
 #
-# To count objects, predictions must be matched with them. Here is a scene, and seven predictions made by hand: good
-# ones, a second one for an object that is already found, one that swallows two dogs, a right mask with the wrong name,
-# half a bird, and a cat where there is none.
+# To count objects, predictions must be matched with them. Here is a scene, and seven predictions drawn by hand: good ones, a
+# second one for an object that already has one, one that swallows two dogs, a right mask with the wrong class, half a bird, and
+# a cat where there is none.
 
 # %%
 bird, small_bird, dog, small_dog, robot = truth.masks
@@ -76,33 +76,33 @@ masks = [robot.roll(2, 1), bird.roll(5, 0), thin, dog | small_dog, small_dog, ha
 labels = torch.tensor([classes.index(name) for name in names])
 scores = torch.tensor([0.97, 0.92, 0.88, 0.80, 0.70, 0.60, 0.40])
 predicted = Instances.make(torch.stack(masks), labels, scores=scores)
-drawn = [viz.draw_instances(image, i, classes) for i in (truth, predicted)]
-viz.show(dict(zip(("truth", "predictions"), drawn, strict=True)), size=3.9)
+overlays = [viz.draw_instances(image, i, classes) for i in (truth, predicted)]
+viz.show(dict(zip(("ground truth", "predictions"), overlays, strict=True)), size=3.9)
 
 # %% [markdown]
 # **Takeaway.** Count for yourself before reading on: how many of the seven are right?
 #
-# The rule of PASCAL VOC {cite:p}`everingham2010voc` goes through the predictions from the surest to the least sure.
-# Each one is sent to the object *of its own class* that it covers best. It is right if the IoU reaches the threshold
-# and nobody came before. If somebody did, it is a duplicate and wrong: there is no second choice.
+# The rule of PASCAL VOC {cite:p}`everingham2010voc` goes through the predictions from the highest score to the lowest. Each one
+# is assigned to the object *of its own class* with which its IoU is highest. It is right if the IoU reaches the threshold and
+# the object is still free. If the object is taken, it is a duplicate and wrong: there is no second choice.
 
 # %%
-found = matches(predicted, truth, threshold=0.5)
+matching = matches(predicted, truth, threshold=0.5)
 rows, panels = [], {}
-for k, target, iou, right in zip(*(v.tolist() for v in found), strict=True):
+for k, target, iou, right in zip(*(v.tolist() for v in matching), strict=True):
     name, score = classes[predicted.labels[k]], predicted.scores[k].item()
     verdict = "right" if right else "no such object" if target < 0 else "IoU too small"
     verdict = "duplicate" if not right and iou >= 0.5 else verdict
-    seen = f"{iou:.2f}" if target >= 0 else "none"
-    rows.append({"prediction": f"{name} {score:.2f}", "IoU": seen, "verdict": verdict})
+    iou_text = f"{iou:.2f}" if target >= 0 else "none"
+    rows.append({"prediction": f"{name} {score:.2f}", "IoU": iou_text, "verdict": verdict})
     true = truth.masks[target] if target >= 0 else torch.zeros_like(blob)
     panels[f"{name} {score:.2f}: {verdict}"] = viz.draw_overlap(image, predicted.masks[k], true)
-viz.show(panels, columns=4, size=2.3, title="Each prediction and the object it was sent to")
+viz.show(panels, columns=4, size=2.3, title="Each prediction and its object")
 
 # %% [markdown]
-# **Takeaway.** The thin bird lies on its object, yet it is wrong: the object was taken. The small dog's outline is
-# exact, yet it is wrong: it says *bird*, and is sent to a bird. The mask that swallowed two dogs is right all the same,
-# and so, barely, is half a bird.
+# **Takeaway.** The thin bird lies on its object, yet it is wrong: the object was taken. The small dog's outline is exact, yet
+# it is wrong: its class is *bird*, so it is assigned to a bird. The mask that swallowed two dogs is right all the same, and so,
+# barely, is half a bird.
 
 # %%
 viz.table(rows, caption="In order of falling score")
@@ -110,42 +110,43 @@ viz.table(rows, caption="In order of falling score")
 # %% [markdown]
 # ## From verdicts to average precision
 #
-# One image is not enough for a curve, so let us damage the truth of many scenes: every mask is moved a little, some
-# get the name of another class, some objects are found twice. Scores are higher where the mask moved less, as those of
-# a decent network are. The parameter `data` puts a folder in COCO format in place of the scenes.
+# One image is not enough for a curve, so let us damage the true masks of many scenes: every mask is moved a little, some get
+# another class, some objects are predicted twice. Scores are higher where the mask moved less, as with a decent network. The
+# parameter `data` replaces the scenes by a folder in COCO format.
 
 # %%
 source = World("val", 60, seed=seed) if data == "world" else CocoFolder(data, "val")
 scenes = [s for s in (source[i] for i in range(min(60, len(source)))) if len(s.truth)]
-total, truths, guesses = len(source.classes), [s.truth for s in scenes], []
+total, truths, predictions = len(source.classes), [s.truth for s in scenes], []
 chance = torch.Generator().manual_seed(seed)
 for t in truths:
-    again = (torch.rand(len(t), generator=chance) < 0.3).nonzero()[:, 0]
-    twice = torch.cat([torch.arange(len(t)), again])
-    moves = (3 * torch.randn(len(twice), 2, generator=chance)).round().int().tolist()
-    masks = [t.masks[k].roll(m, (0, 1)) for k, m in zip(twice, moves, strict=True)]
-    other = torch.randint(total, (len(twice),), generator=chance)
-    labels = other.where(torch.rand(len(twice), generator=chance) < 0.1, t.labels[twice])
-    far = torch.tensor(moves).float().norm(dim=1)
-    scores = torch.sigmoid(2 - 0.3 * far + torch.randn(len(twice), generator=chance))
-    guesses.append(Instances.make(torch.stack(masks), labels, scores=scores))
+    duplicates = (torch.rand(len(t), generator=chance) < 0.3).nonzero()[:, 0]
+    copies = torch.cat([torch.arange(len(t)), duplicates])
+    moves = (3 * torch.randn(len(copies), 2, generator=chance)).round().int().tolist()
+    masks = [t.masks[k].roll(m, (0, 1)) for k, m in zip(copies, moves, strict=True)]
+    random_labels = torch.randint(total, (len(copies),), generator=chance)
+    labels = random_labels.where(
+        torch.rand(len(copies), generator=chance) < 0.1, t.labels[copies]
+    )
+    distance = torch.tensor(moves).float().norm(dim=1)
+    scores = torch.sigmoid(2 - 0.3 * distance + torch.randn(len(copies), generator=chance))
+    predictions.append(Instances.make(torch.stack(masks), labels, scores=scores))
 
 # %% [markdown]
-# For one class, take all its predictions in all images by falling score. After each, *precision* is the share of right
-# ones so far, *recall* the share of the objects that were found so far. The area under this curve, made monotone first,
-# is the *average precision*; the older rule reads the curve at eleven recalls instead. Drag the IoU that counts as
-# right:
+# For one class, take all its predictions in all images, in order of falling score. After each, *precision* is the share of
+# right ones so far, *recall* the share of the objects that were matched so far. The area under this curve, made monotone first,
+# is the *average precision*; the older rule reads the curve at eleven recalls instead. Drag the IoU that counts as right:
 
 # %%
 counts = torch.cat([t.labels for t in truths]).bincount()
 label = int(counts.argmax())
-mine = [p[p.labels == label] for p in guesses]
-mine = [p[p.scores.argsort(descending=True)] for p in mine]
-order = torch.cat([p.scores for p in mine]).argsort(descending=True)
+subset = [p[p.labels == label] for p in predictions]
+subset = [p[p.scores.argsort(descending=True)] for p in subset]
+order = torch.cat([p.scores for p in subset]).argsort(descending=True)
 thresholds, frames = (0.25, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9), []
-aps = voc_ap(guesses, truths, total, thresholds)["AP"][:, label]
+aps = voc_ap(predictions, truths, total, thresholds)["AP"][:, label]
 for threshold, ap in zip(thresholds, aps, strict=True):
-    right = [matches(p, t, threshold).right for p, t in zip(mine, truths, strict=True)]
+    right = [matches(p, t, threshold).right for p, t in zip(subset, truths, strict=True)]
     figure, ax = plt.subplots(figsize=(6, 3.3), layout="constrained")
     viz.draw_precision_recall(torch.cat(right)[order], int(counts[label]))(ax)
     ax.set_title(f"{source.classes[label]}: average precision {ap:.2f}")
@@ -162,14 +163,16 @@ viz.scrub(frames, [f"{t:g}" for t in thresholds], "IoU threshold", start=1)
 # knows crowds and sizes. `wsis` computes both, the second through `pycocotools`:
 
 # %%
-area, points = (voc_ap(guesses, truths, total, interpolation=i) for i in ("area", "11point"))
+area, points = (
+    voc_ap(predictions, truths, total, interpolation=i) for i in ("area", "11point")
+)
 names = ("mAP25", "mAP50", "mAP70", "mAP75")
 rows = [{"rule": "VOC, area", **{n: 100 * area[n] for n in names}}]
 rows.append({"rule": "VOC, 11 points", **{n: 100 * points[n] for n in names}})
 print(
     {
         name: f"{100 * value:.1f}"
-        for name, value in evaluation.coco_ap(guesses, truths, total).items()
+        for name, value in evaluation.coco_ap(predictions, truths, total).items()
     }
 )
 viz.table(rows, caption="The same predictions under two rules, in %")
@@ -177,19 +180,19 @@ viz.table(rows, caption="The same predictions under two rules, in %")
 # %% [markdown]
 # ## What a shift costs
 #
-# Now a single, systematic fault: all masks perfect, all moved by a few pixels, as they would be after a careless
-# rescaling. Drag, and compare what your eye says on the left with what the metrics say on the right:
+# Now consider a single, systematic fault: all masks are perfect, and all are moved by a few pixels, as after a careless
+# rescaling. Drag, and compare what you see on the left with the metrics on the right:
 
 # %%
-shifts, few = range(0, 13), truths[:30]
+shifts, first_truths = range(0, 13), truths[:30]
 example = max(scenes, key=lambda s: len(s.truth))
-scored = {name: [] for name in ("mAP25", "mAP50", "mAP75", "COCO AP")}
+curves = {name: [] for name in ("mAP25", "mAP50", "mAP75", "COCO AP")}
 for shift in shifts:
-    moved = [Instances.make(t.masks.roll(shift, 2), t.labels) for t in few]
-    voc = voc_ap(moved, few, total)
-    scored["COCO AP"].append(evaluation.coco_ap(moved, few, total)["AP"])
+    shifted = [Instances.make(t.masks.roll(shift, 2), t.labels) for t in first_truths]
+    voc = voc_ap(shifted, first_truths, total)
+    curves["COCO AP"].append(evaluation.coco_ap(shifted, first_truths, total)["AP"])
     for name in ("mAP25", "mAP50", "mAP75"):
-        scored[name].append(voc[name])
+        curves[name].append(voc[name])
 
 # %%
 frames, whole = [], example.truth.masks.any(0)
@@ -197,7 +200,7 @@ for shift in shifts:
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
     viz.draw_overlap(example.image, whole.roll(shift, 1), whole)(left)
     left.set_axis_off()
-    for name, values in scored.items():
+    for name, values in curves.items():
         right.plot(shifts, [100 * v for v in values], label=name)
     right.axvline(shift, color="0.6", linewidth=1)
     right.set(xlabel="shift of all masks, px", ylabel="%", title="each at its own pace")
@@ -219,32 +222,32 @@ viz.scrub(frames, [f"{s} px" for s in shifts], "shift", start=3)
 guess, true = paint_semantic(predicted).long(), sample.true_semantic.long()
 metric = evaluation.MeanIoU(len(classes) + 1)
 metric.update(guess, true)
-seen = torch.cat([guess, true]).unique()
-words = [("background", *classes)[i] for i in seen]
+present = torch.cat([guess, true]).unique()
+class_names = [("background", *classes)[i] for i in present]
 result = metric.result()
-print({w: f"{v:.2f}" for w, v in zip(words, result["IoU"][seen], strict=True)})
+print({w: f"{v:.2f}" for w, v in zip(class_names, result["IoU"][present], strict=True)})
 print(f"mIoU {result['mIoU']:.2f}, pixel accuracy {result['pixel_accuracy']:.2f}")
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(8.4, 2.9), layout="constrained")
-for ax, values, name in zip(axes, (true, guess), ("truth", "prediction"), strict=False):
+for ax, values, name in zip(axes, (true, guess), ("ground truth", "prediction"), strict=False):
     viz.draw_semantic(values, classes, image)(ax)
     ax.set_title(name)
     ax.set_axis_off()
-viz.draw_confusion(metric.confusion[seen][:, seen], words)(axes[2])
+viz.draw_confusion(metric.confusion[present][:, present], class_names)(axes[2])
 axes[2].set_title("% of the true pixels")
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Two dogs in one region are no mistake here, and the wrongly named one is a mistake twice: it is missing
-# from its row and an intruder in another's column. A class that only the prediction has counts as zero. Pixel accuracy
-# stays high whatever happens, because most pixels are background.
+# **Takeaway.** Two dogs in one region are no mistake here, and the one with the wrong class is a mistake twice: it is missing
+# from its row and an intruder in another column. A class that only the prediction has counts as zero. Pixel accuracy stays high
+# whatever happens, because most pixels are background.
 #
 # ## Labels before training: cues and pseudo labels
 #
-# Weakly supervised methods fail early, in their labels. So this book measures these, too, with the same matching:
-# a *cue* (a found point) is right if it lies on an object of its class that has no better cue; a *pseudo label* is
-# right if its IoU reaches the threshold.
+# Weakly supervised methods fail early, in their labels. So this book measures these, too, with the same matching: a *cue* (a
+# predicted point) is right if it lies on an object of its class that has no better cue; a *pseudo label* is right if its IoU
+# reaches the threshold.
 
 # %%
 clicks = weak.points_from_masks(truth.masks, "mask_centroid")
@@ -255,21 +258,23 @@ print("precision {precision:.2f}, recall {recall:.2f}".format(**quality))
 
 # %%
 levels = torch.linspace(0.1, 0.95, 18)
-found = [evaluation.label_quality(guesses, truths, iou=float(level)) for level in levels]
+qualities = [
+    evaluation.label_quality(predictions, truths, iou=float(level)) for level in levels
+]
 figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.3), layout="constrained")
 viz.draw_points(viz.draw_instances(image, truth, fill=0.3), cues, classes)(left)
 left.set_title("five cues for five objects")
 left.set_axis_off()
-for name, color in zip(found[0], ("C2", "C1", "C0", "C3"), strict=True):
-    right.plot(levels, [f[name] for f in found], label=name.replace("_", " "), color=color)
+for name, color in zip(qualities[0], ("C2", "C1", "C0", "C3"), strict=True):
+    right.plot(levels, [f[name] for f in qualities], label=name.replace("_", " "), color=color)
 right.set(title="pseudo labels", xlabel="IoU that counts as right", ylabel="labels")
 right.legend()
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Left: two cues on one bird count once, one is on nothing, and two objects have none. Right: the same
-# masks are mostly right or mostly wrong, depending on the threshold, so a count without its IoU says nothing. A label
-# that *covers several* holds half or more of two objects: it may well count as right, for the larger of them.
+# **Takeaway.** Left: two cues on one bird count once, one hits nothing, and two objects have none. Right: the same masks are
+# mostly right or mostly wrong, depending on the threshold, so a count without its IoU says nothing. A label that *covers
+# several* holds half or more of two objects: it may well count as right, for the larger of them.
 #
 # ```{admonition} Fidelity
 # :class: note
@@ -281,17 +286,17 @@ plt.show()
 #
 # ## What would break this?
 #
-# **Small objects.** The same few pixels, objects of three sizes:
+# **Small objects.** Here are the same few pixels of shift for objects of three sizes:
 
 # %%
 objects = sorted((m for t in truths for m in t.masks), key=lambda m: m.sum() / m.numel())
 third = len(objects) // 3
 _, ax = plt.subplots(figsize=(6.4, 2.9), layout="constrained")
 for i, name in enumerate(("smallest", "middle", "largest")):
-    own, ious = objects[i * third : (i + 1) * third], []
+    group, ious = objects[i * third : (i + 1) * third], []
     for shift in shifts:
-        moved = [m.roll(shift, 1) for m in own]
-        pairs = zip(moved, own, strict=True)
+        shifted = [m.roll(shift, 1) for m in group]
+        pairs = zip(shifted, group, strict=True)
         ious.append(sum(((p & m).sum() / (p | m).sum()).item() for p, m in pairs) / third)
     ax.plot(shifts, ious, "o-", markersize=3, label=f"{name} third")
 ax.set(title="A pixel is dear to a small object", xlabel="shift, px", ylabel="mean IoU")
@@ -302,31 +307,31 @@ plt.show()
 # **Takeaway.** A metric that thresholds IoU asks for more precision, in pixels, where the object is smaller. Compare
 # methods per size (`coco_ap` returns AP for small, medium and large objects) before blaming one of them.
 #
-# **Junk and rare classes.** What mAP does not see, and what it sees twice:
+# **Junk and rare classes.** Some changes mAP does not see, and some it overrates:
 
 # %%
 rare = int(counts.where(counts > 0, counts.max()).argmin())
-lost = int(counts[rare])  # as many objects as the rarest class has
+quota = int(counts[rare])  # as many objects as the rarest class has
 junk, no_rare, no_common = [], [], []
-for p in guesses:
-    far = p.masks.roll(p.masks.shape[2] // 2, 2)
+for p in predictions:
+    displaced = p.masks.roll(p.masks.shape[2] // 2, 2)
     scores = torch.cat([p.scores, torch.full((len(p),), 1e-4)])
-    joined = torch.cat([p.masks, far]), torch.cat([p.labels, p.labels])
-    junk.append(Instances.make(*joined, scores=scores))
+    pair = torch.cat([p.masks, displaced]), torch.cat([p.labels, p.labels])
+    junk.append(Instances.make(*pair, scores=scores))
     no_rare.append(p[p.labels != rare])
-    keep = (p.labels != label) | (lost <= 0)
-    lost -= int((~keep).sum())
+    keep = (p.labels != label) | (quota <= 0)
+    quota -= int((~keep).sum())
     no_common.append(p[keep])
 
 # %%
-cases = {"as above": guesses, "with as many junk masks, of lowest score": junk}
+cases = {"as above": predictions, "with as many junk masks, of lowest score": junk}
 cases[f"rarest class lost: {source.classes[rare]}"] = no_rare
 cases[f"about as many lost of the commonest: {source.classes[label]}"] = no_common
 rows = []
 for name, p in cases.items():
-    found = evaluation.label_quality(p, truths)
+    quality = evaluation.label_quality(p, truths)
     row = {"predictions": name, "mAP50": 100 * voc_ap(p, truths, total)["mAP50"]}
-    rows.append(row | {"right": found["true_positive"], "wrong": found["false_positive"]})
+    rows.append(row | {"right": quality["true_positive"], "wrong": quality["false_positive"]})
 viz.table(rows, caption="Four sets of predictions of the same objects")
 
 # %% [markdown]
@@ -334,8 +339,8 @@ viz.table(rows, caption="Four sets of predictions of the same objects")
 # threshold and should look at precision there. And a handful of objects of a rare class weighs as much as all those of
 # a common one, because classes are averaged: with few images, mAP is a noisy number.
 #
-# **Void.** Outlines in PASCAL VOC have a band of pixels that belong to nobody. Whether predictions may cover it is a
-# matter of convention, and published numbers let it count against them:
+# **Void.** Outlines in PASCAL VOC have a band of pixels that belong to no object. Whether predictions may cover it is a matter
+# of convention, and in published numbers it counts against them:
 
 # %%
 voids = []
@@ -343,10 +348,14 @@ for t in truths:
     solid = t.masks[:, None].float()
     band = max_pool2d(solid, 3, 1, 1) + max_pool2d(-solid, 3, 1, 1) > 0
     voids.append(band.any(0)[0])
-inner = [Instances.make(t.masks & ~v, t.labels) for t, v in zip(truths, voids, strict=True)]
-free = [replace(g, masks=g.masks & ~v) for g, v in zip(guesses, voids, strict=True)]
-for counts_against, masks in ((True, guesses), (False, free)):
-    ap = voc_ap(masks, inner, total)
+solid_truths = [
+    Instances.make(t.masks & ~v, t.labels) for t, v in zip(truths, voids, strict=True)
+]
+solid_predictions = [
+    replace(g, masks=g.masks & ~v) for g, v in zip(predictions, voids, strict=True)
+]
+for counts_against, masks in ((True, predictions), (False, solid_predictions)):
+    ap = voc_ap(masks, solid_truths, total)
     print(f"void counts: {counts_against}", {n: f"{100 * ap[n]:.1f}" for n in names})
 
 # %% [markdown]
@@ -354,8 +363,8 @@ for counts_against, masks in ((True, guesses), (False, free)):
 #
 # ```{exercise}
 # :label: metrics-half
-# *Predict.* A square mask is moved by half of its side. What is its IoU with itself? By which part of the side may it
-# move before mAP50 calls it wrong?
+# *Predict.* A square mask is moved by half of its side. What is its IoU with itself? By which fraction of the side may it move
+# before mAP50 counts it as wrong?
 # ```
 #
 # ```{solution-start} metrics-half
@@ -368,8 +377,8 @@ for counts_against, masks in ((True, guesses), (False, free)):
 square = torch.zeros(1, 90, 200, dtype=torch.bool)
 square[:, :, 20:110] = True
 for shift in (30, 45):
-    moved = square.roll(shift, 2)
-    print(shift / 90, intersection(square, moved).item() / (square | moved).sum().item())
+    shifted = square.roll(shift, 2)
+    print(shift / 90, intersection(square, shifted).item() / (square | shifted).sum().item())
 
 # %% [markdown]
 # ```{solution-end}
@@ -387,9 +396,9 @@ for shift in (30, 45):
 # ```
 
 # %% tags=["solution"]
-ten = voc_ap(guesses, truths, total, [0.5 + 0.05 * i for i in range(10)])["AP"]
+ten = voc_ap(predictions, truths, total, [0.5 + 0.05 * i for i in range(10)])["AP"]
 print(
-    f"VOC rule {100 * ten.nanmean():.2f}, COCO {100 * evaluation.coco_ap(guesses, truths, total)['AP']:.2f}"
+    f"VOC rule {100 * ten.nanmean():.2f}, COCO {100 * evaluation.coco_ap(predictions, truths, total)['AP']:.2f}"
 )
 
 # %% [markdown]
@@ -407,10 +416,10 @@ print(
 # ```
 
 # %% tags=["solution"]
-for name, p in (("seven predictions", predicted), ("the truth itself", truth)):
-    found = matches(p, truth, threshold=0.5)
-    quality = found.iou[found.right].mean()
-    recognition = found.right.sum() / ((len(p) + len(truth)) / 2)
+for name, p in (("seven predictions", predicted), ("the ground truth", truth)):
+    matching = matches(p, truth, threshold=0.5)
+    quality = matching.iou[matching.right].mean()
+    recognition = matching.right.sum() / ((len(p) + len(truth)) / 2)
     print(f"{name}: {quality:.2f} x {recognition:.2f} = {quality * recognition:.2f}")
 
 # %% [markdown]
