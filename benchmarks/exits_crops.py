@@ -1,8 +1,6 @@
 """Cases of EXITS' crops: reading by index against nine slices in double precision, pasting in boxes against whole images."""
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
@@ -44,20 +42,17 @@ def fast_crops(samples: list[Sample], side: int) -> tuple[Tensor, Tensor]:
 
 
 def plain_crops(samples: list[Sample], side: int) -> tuple[Tensor, Tensor]:
-    """The window from nine slices of the image, for image and mask of the image's extent; resized by PIL."""
+    """The window from nine slices in double precision, of the image and of a mask of its extent."""
     images, valid = [], []
     for sample in samples:
         assert sample.extreme_points is not None
         window = Window.around(sample.extreme_points.boxes[0])
-        for source, out, kind in (
-            (sample.image.double(), images, Image.Resampling.BILINEAR),
-            (torch.ones(1, HEIGHT, WIDTH, dtype=torch.float64), valid, Image.Resampling.NEAREST),
-        ):
-            pixels = nine_slices(source, window, reflect=out is images).permute(1, 2, 0).to(torch.uint8).numpy()
-            pil_image = Image.fromarray(pixels if out is images else pixels[..., 0])
-            resized = torch.from_numpy(np.array(pil_image.resize((side, side), kind)))
-            out.append(resized.view(side, side, -1).permute(2, 0, 1))
-    return torch.stack(images), torch.cat(valid).bool()
+        pixels = nine_slices(sample.image.double(), window, reflect=True).to(torch.uint8)
+        images.append(interpolate(pixels[None], (side, side), mode="bicubic", antialias=True)[0])
+        extent = torch.ones(1, HEIGHT, WIDTH, dtype=torch.float64)
+        inside = nine_slices(extent, window, reflect=False).to(torch.uint8)
+        valid.append(interpolate(inside[None], (side, side), mode="nearest-exact")[0, 0].bool())
+    return torch.stack(images), torch.stack(valid)
 
 
 def nine_slices(source: Tensor, window: Window, reflect: bool) -> Tensor:

@@ -554,6 +554,7 @@ viz.table(
 # ```{admonition} Where paper, release and this page differ
 # :class: note
 # - {ref}`fidelity:exits-stem`: how pixels become tokens, with pretrained or with random weights.
+# - {ref}`fidelity:exits-scale`: one grid for small and large objects.
 # - {ref}`fidelity:exits-teacher`: the slow copy starts as a copy.
 # - {ref}`fidelity:exits-mil`: which crops the box teaches, and by what the error is divided.
 # - {ref}`fidelity:exits-point-loss`: how a token's label meets a mask of pixels.

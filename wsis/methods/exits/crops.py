@@ -139,7 +139,7 @@ def object_crop(sample: Sample, size: int, window: Window | None = None) -> Samp
     window, device = window or Window.around(points.boxes[0]), sample.image.device
     rows, real_rows = _reflected(torch.arange(window.y0, window.y1, device=device), sample.size[0])
     columns, real_columns = _reflected(torch.arange(window.x0, window.x1, device=device), sample.size[1])
-    image = F.resize(_read(sample.image, rows, columns), [size, size], antialias=True)
+    image = F.resize(_read(sample.image, rows, columns), [size, size], InterpolationMode.BICUBIC, antialias=True)
     masks = (real_rows[:, None] & real_columns)[None]
     if truth is not None:
         masks = torch.cat([masks, _read(truth.masks, rows, columns) & masks])
