@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from IPython.display import HTML
 
 DEAD = -2  # below all cosines
-CHOSEN, OTHER = (
-    torch.tensor([style.CLASS_COLORS.index(c)]) for c in (style.VERMILION, style.BLUE)
-)  # classes of that color
+# The classes that have the colors of the chosen candidate and of the others.
+CHOSEN, OTHER = (torch.tensor([style.CLASS_COLORS.index(c)]) for c in (style.VERMILION, style.BLUE))
 TITLES = "object and background", "objects of different classes", "objects of one class"
 STATISTICS = dict(zip(("foreground_background", "inter_class", "intra_class"), TITLES, strict=True))
 
@@ -76,8 +75,7 @@ def shift_figure(image: Tensor, features: Tensor, history: Tensor, box: Tensor) 
             _among_features(right, points, now[:, inside].argmax(0).numpy(), paths[: t + 1], living[: t + 1])
             right.update_datalim(paths[living])  # the same limits in all frames
             right.margins(0.05)
-            right.set_xlabel(f"first direction, {shares[0]:.0%} of the variance")
-            right.set_ylabel(f"second direction, {shares[1]:.0%}")
+            right.set(xlabel=f"first direction, {shares[0]:.0%} of the variance", ylabel=f"second, {shares[1]:.0%}")
             frames.append(style.headline(figure, ""))
     return scrub(frames, [str(t) for t in range(len(prototypes))], "iteration")
 
@@ -110,12 +108,11 @@ def stages_panels(
     maps: [K, h, w], as in `rollout_figure`; `chosen` is framed. refined: [H, W] in [0, 1], the foreground map. pseudo,
     predicted: bool [H, W], the pseudo mask and that of the network. point: [2].
     """
-    panels = {"click": _clicked(image, point)}
-    for k, heat in enumerate(_enlarged(maps, image)):
-        panels[_layers(k)] = _heat(image, heat, bar=False, framed=k == chosen)
-    panels["refined"] = _heat(image, refined, bar=False)
+    heats = {_layers(k): heat for k, heat in enumerate(_enlarged(maps, image))} | {"refined": refined}
+    panels = {n: _heat(image, h, bar=False, framed=n == _layers(chosen)) for n, h in heats.items()}
     masks = {"pseudo mask": pseudo, "predicted": predicted}
-    return panels | {n: draw_instances(image, Instances.make(m[None], torch.zeros(1))) for n, m in masks.items()}
+    panels |= {n: draw_instances(image, Instances.make(m[None], torch.zeros(1))) for n, m in masks.items()}
+    return {"click": _clicked(image, point)} | panels
 
 
 @panel
