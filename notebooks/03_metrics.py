@@ -124,10 +124,8 @@ for t in truths:
     copies = torch.cat([torch.arange(len(t)), duplicates])
     moves = (3 * torch.randn(len(copies), 2, generator=chance)).round().int().tolist()
     masks = [t.masks[k].roll(m, (0, 1)) for k, m in zip(copies, moves, strict=True)]
-    random_labels = torch.randint(total, (len(copies),), generator=chance)
-    labels = random_labels.where(
-        torch.rand(len(copies), generator=chance) < 0.1, t.labels[copies]
-    )
+    noise = torch.randint(total, (len(copies),), generator=chance)
+    labels = noise.where(torch.rand(len(copies), generator=chance) < 0.1, t.labels[copies])
     distance = torch.tensor(moves).float().norm(dim=1)
     scores = torch.sigmoid(2 - 0.3 * distance + torch.randn(len(copies), generator=chance))
     predictions.append(Instances.make(torch.stack(masks), labels, scores=scores))
@@ -348,14 +346,12 @@ for t in truths:
     solid = t.masks[:, None].float()
     band = max_pool2d(solid, 3, 1, 1) + max_pool2d(-solid, 3, 1, 1) > 0
     voids.append(band.any(0)[0])
-solid_truths = [
+true_interiors = [
     Instances.make(t.masks & ~v, t.labels) for t, v in zip(truths, voids, strict=True)
 ]
-solid_predictions = [
-    replace(g, masks=g.masks & ~v) for g, v in zip(predictions, voids, strict=True)
-]
-for counts_against, masks in ((True, predictions), (False, solid_predictions)):
-    ap = voc_ap(masks, solid_truths, total)
+interiors = [replace(g, masks=g.masks & ~v) for g, v in zip(predictions, voids, strict=True)]
+for counts_against, masks in ((True, predictions), (False, interiors)):
+    ap = voc_ap(masks, true_interiors, total)
     print(f"void counts: {counts_against}", {n: f"{100 * ap[n]:.1f}" for n in names})
 
 # %% [markdown]
