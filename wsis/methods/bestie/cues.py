@@ -31,7 +31,8 @@ def image_maps(model: nn.Module, sample: Sample, cfg: BestieConfig, scales: tupl
 def activation_maps(
     model: nn.Module, images: Images, tags: Tags, size: tuple[int, int], scales: tuple[float, ...] = (1.0,)
 ) -> Maps:
-    """Class activation maps in [0, 1]: the positive activations, divided by their maximum, averaged over flips and scales.
+    """Class activation maps in [0, 1]: the positive activations, averaged over scales, divided by their maximum, averaged over
+    the image and its mirror image.
 
     images: in [0, 1]. tags: the maps of other classes are 0. size: (H, W) of the result.
     """
@@ -40,10 +41,10 @@ def activation_maps(
         # Multiples of the stride keep the cells of the flipped image on those of the plain one.
         scaled = [max(32, round(side * scale / 32) * 32) for side in images.shape[-2:]]
         x = interpolate(images, scaled, mode="bilinear", align_corners=False)
-        maps = interpolate(model(torch.cat([x, x.flip(3)])).relu(), size, mode="bilinear", align_corners=False)
-        plain, flipped = normalized(maps).chunk(2)
-        total = total + (plain + flipped.flip(3)) / 2
-    return total / len(scales) * tags[:, :, None, None]
+        maps = model(torch.cat([x, x.flip(3)])).relu()
+        total = total + interpolate(maps, size, mode="bilinear", align_corners=False)
+    plain, flipped = normalized(total).chunk(2)
+    return (plain + flipped.flip(3)) / 2 * tags[:, :, None, None]
 
 
 def normalized(maps: Maps) -> Maps:

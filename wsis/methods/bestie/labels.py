@@ -205,14 +205,18 @@ def point_labels(
         points = points[(points.xy.round() >= 1).all(1)]
     tags = torch.zeros(len(outputs.offset), cfg.classes, dtype=torch.bool, device=outputs.offset.device)
     tags[points.image, points.labels] = True
-    probability = class_probability(outputs.semantic, tags)
-    classes = probability.argmax(1) if semantic_maps is None else tagged(semantic_maps, tags)
+    if semantic_maps is None:
+        classes = class_probability(outputs.semantic, tags).argmax(1)
+    else:
+        classes = tagged(semantic_maps, tags)
     image = torch.arange(len(classes), device=classes.device)[:, None, None]
     one_per_class = (image * cfg.classes + classes) * (classes > 0)
     component, position = points.image * cfg.classes + points.labels, points.centers.round()
     clustered = torch.zeros(len(points), dtype=torch.bool, device=classes.device)
     centers = grouping.Centers(component, points.image, position, points.scores, clustered)
     ids = grouping.group_pixels(outputs.offset, one_per_class, centers)
-    certainty = probability.gather(1, classes[:, None])[:, 0]
-    scores = grouping.region_statistics(ids, len(points), certainty, certainty).mean
-    return InstanceMap(ids, points.image, points.labels, position, torch.ones_like(scores) if refining else scores)
+    if refining:
+        return InstanceMap(ids, points.image, points.labels, position, torch.ones_like(points.scores))
+    certainty = class_probability(outputs.semantic, tags).gather(1, classes[:, None])[:, 0]
+    statistics = grouping.region_statistics(ids, len(points), certainty, certainty)
+    return InstanceMap(ids, points.image, points.labels, position, statistics.mean)
