@@ -61,10 +61,7 @@ def table(rows: Sequence[Mapping[str, object]], caption: str = "", digits: int =
     columns = sorted(dict.fromkeys(name for row in rows for name in row), key=lambda name: name == TINY)
     cells = tuple(tuple(_text(row.get(name), digits) for name in columns) for row in rows)
     values = [[row[name] for row in rows if row.get(name) is not None] for name in columns]
-    numeric = tuple(
-        bool(column) and all(isinstance(v, (int, float)) and v is not True and v is not False for v in column)
-        for column in values
-    )
+    numeric = tuple(bool(column) and all(type(v) is int or isinstance(v, float) for v in column) for column in values)
     return Table(tuple(columns), cells, numeric, caption)
 
 

@@ -37,17 +37,13 @@ def _column(values: Column, default: int, labels: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Instances(Rows):
-    """The objects of one image, whose masks may overlap.
+    """The objects of one image, whose masks may overlap."""
 
-    masks: bool [K, H, W]. labels: int64 [K] in 0..C-1. scores: float32 [K] in [0, 1] (1 for annotations). ids: int64 [K],
-    the annotation ids where they are known, else 0. crowd: bool [K], COCO's iscrowd.
-    """
-
-    masks: Tensor
-    labels: Tensor
-    scores: Tensor
-    ids: Tensor
-    crowd: Tensor
+    masks: Tensor  # bool [K, H, W]
+    labels: Tensor  # int64 [K] in 0..C-1
+    scores: Tensor  # float32 [K] in [0, 1], 1 for annotations
+    ids: Tensor  # int64 [K], the annotation ids where they are known, else 0
+    crowd: Tensor  # bool [K], COCO's iscrowd
 
     @classmethod
     def make(
@@ -69,17 +65,13 @@ class Instances(Rows):
 
 @dataclass(frozen=True, kw_only=True)
 class Points(Rows):
-    """Labelled points of one image or of a batch: clicks of an annotator, or cues that a network found.
+    """Labeled points of one image or of a batch: clicks of an annotator, or cues of a network."""
 
-    xy: float32 [N, 2] pixels. labels: int64 [N] in 0..C-1. scores: float32 [N] in [0, 1] (1 for clicks). image: int64 [N],
-    the index within the batch (all 0 for one image). ids: int64 [N], annotation ids or 0.
-    """
-
-    xy: Tensor
-    labels: Tensor
-    scores: Tensor
-    image: Tensor
-    ids: Tensor
+    xy: Tensor  # float32 [N, 2] pixels
+    labels: Tensor  # int64 [N] in 0..C-1
+    scores: Tensor  # float32 [N] in [0, 1], 1 for clicks
+    image: Tensor  # int64 [N], the index within the batch, all 0 for one image
+    ids: Tensor  # int64 [N], annotation ids or 0
 
     @classmethod
     def make(
@@ -113,14 +105,11 @@ class Points(Rows):
 
 @dataclass(frozen=True, kw_only=True)
 class ExtremePoints(Rows):
-    """Four clicks per object of one image, in the order top, left, bottom, right.
+    """Four clicks per object of one image, in the order top, left, bottom, right."""
 
-    xy: float32 [K, 4, 2] pixels. labels: int64 [K] in 0..C-1. ids: int64 [K], annotation ids.
-    """
-
-    xy: Tensor
-    labels: Tensor
-    ids: Tensor
+    xy: Tensor  # float32 [K, 4, 2] pixels
+    labels: Tensor  # int64 [K] in 0..C-1
+    ids: Tensor  # int64 [K], annotation ids
 
     @property
     def boxes(self) -> Tensor:
@@ -130,26 +119,20 @@ class ExtremePoints(Rows):
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One image with what is known of it; None where nothing was annotated.
+    """One image with what is known of it; None where nothing was annotated."""
 
-    image: uint8 [3, H, W]. tags: bool [C], which classes are present. points: clicks or cues. jittered: the image in changed
-    colors, where a student sees that and its teacher `image`. semantic_map: a class map that a method may train on, uint8
-    [H, W]. truth, true_semantic: the true instances and the true class map, for evaluation and the simulated annotator
-    only. valid: bool [H, W], False on padding. other_extreme_points: in a crop of one object, the clicks of its neighbors.
-    """
-
-    image: Tensor
+    image: Tensor  # uint8 [3, H, W]
     image_id: int
     file_name: str = ""
-    tags: Tensor | None = None
-    points: Points | None = None
+    tags: Tensor | None = None  # bool [C], which classes are present
+    points: Points | None = None  # clicks or cues
     extreme_points: ExtremePoints | None = None
-    jittered: Tensor | None = None
-    semantic_map: Tensor | None = None
-    truth: Instances | None = None
-    true_semantic: Tensor | None = None
-    valid: Tensor | None = None
-    other_extreme_points: ExtremePoints | None = None
+    jittered: Tensor | None = None  # like image, in changed colors, which a student sees where its teacher sees `image`
+    semantic_map: Tensor | None = None  # uint8 [H, W], a class map that a method may train on
+    truth: Instances | None = None  # for evaluation and the simulated annotator: no weakly supervised loss reads it
+    true_semantic: Tensor | None = None  # uint8 [H, W], the true class map, for the same two
+    valid: Tensor | None = None  # bool [H, W], False on padding
+    other_extreme_points: ExtremePoints | None = None  # in a crop of one object, the clicks of its neighbors
 
     @property
     def size(self) -> tuple[int, int]:
@@ -159,21 +142,17 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Samples of one size, stacked, as the verbs take them; for the fields see `Sample`.
+    """Samples of one size, stacked, as the verbs take them; for the meaning of the fields see `Sample`."""
 
-    images, jittered: float32 [B, 3, H, W] in [0, 1]. tags: bool [B, C]. semantic_maps: int64 [B, H, W]. valid: bool
-    [B, H, W]. extreme_points, other_extreme_points: one entry for each image.
-    """
-
-    images: Tensor
+    images: Tensor  # float32 [B, 3, H, W] in [0, 1]
     image_ids: tuple[int, ...]
-    valid: Tensor
-    tags: Tensor | None = None
+    valid: Tensor  # bool [B, H, W]
+    tags: Tensor | None = None  # bool [B, C]
     points: Points | None = None
-    semantic_maps: Tensor | None = None
-    extreme_points: list[ExtremePoints] | None = None
-    jittered: Tensor | None = None
-    other_extreme_points: list[ExtremePoints] | None = None
+    semantic_maps: Tensor | None = None  # int64 [B, H, W]
+    extreme_points: list[ExtremePoints] | None = None  # of each image
+    jittered: Tensor | None = None  # float32 [B, 3, H, W] in [0, 1]
+    other_extreme_points: list[ExtremePoints] | None = None  # of each image
 
     def to(self, device: torch.device | str) -> Self:
         # pinned memory is copied while the device still computes; what comes from a device must have arrived

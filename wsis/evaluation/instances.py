@@ -43,19 +43,15 @@ def check_sizes(predicted: Tensor, true: Tensor, image: int) -> None:
 
 
 class Assignment(NamedTuple):
-    """The predictions of a data set by falling score; equal scores keep their order. `true` are the labels of all objects.
-
-    target: number of the true object of its class that each covers best. iou: with that object, or -1. crowd: the share of
-    it that lies on one crowd region of its class. covered: how many objects of its class it covers by half or more.
-    """
+    """The predictions of a data set by falling score; equal scores keep their order."""
 
     label: np.ndarray
     score: np.ndarray
-    target: np.ndarray
-    iou: np.ndarray
-    crowd: np.ndarray
-    covered: np.ndarray
-    true: np.ndarray
+    target: np.ndarray  # the number of the true object of its class that each covers best
+    iou: np.ndarray  # with that object, or -1
+    crowd: np.ndarray  # the share of it that lies on one crowd region of its class
+    covered: np.ndarray  # how many objects of its class it covers by half or more
+    true: np.ndarray  # the labels of all objects
 
     def right(self, threshold: float) -> tuple[np.ndarray, np.ndarray]:
         """Which predictions are right, and which count at all: a wrong one that lies on a crowd does not."""
@@ -86,16 +82,12 @@ def assign(predicted: Iterable[Instances], truth: Iterable[Instances]) -> Assign
 
 
 class Matches(NamedTuple):
-    """The predictions of one image in order of falling score; all tensors are [K].
+    """The predictions of one image in order of falling score; all tensors are [K]."""
 
-    prediction: int64, its row. target: int64, the row of the object of its class that it covers best, or -1. iou: float64,
-    with that object, or -1. right: bool, whether it got the object.
-    """
-
-    prediction: Tensor
-    target: Tensor
-    iou: Tensor
-    right: Tensor
+    prediction: Tensor  # int64, its row
+    target: Tensor  # int64, the row of the object of its class that it covers best, or -1
+    iou: Tensor  # float64, with that object, or -1
+    right: Tensor  # bool, whether it got the object
 
 
 def matches(predicted: Instances, truth: Instances, threshold: float = 0.5) -> Matches:

@@ -32,14 +32,14 @@ class Facts(TypedDict):
 
 @dataclass
 class RowRun:
-    """One row of a table with one seed; `facts` are None until it has finished, and are stored at `path`."""
+    """One row of a table with one seed."""
 
     row: Row
     seed: int
     cfg: Any
     data: Data
-    path: Path
-    facts: Facts | None
+    path: Path  # of the facts
+    facts: Facts | None  # None until it has finished
 
 
 class Spread(TypedDict):
@@ -78,22 +78,19 @@ class Results(TypedDict):
 def collect(table: Table, scale: Scale, settings: Settings, runs: Sequence[RowRun]) -> Results:
     """The results of a table that is being filled; settings: changes of every row that the command was given."""
     runs = sorted(runs, key=lambda run: run.seed)
+    finished = [(run, run.facts) for run in runs if run.facts]
     values: dict[str, dict[str, dict[int, float]]] = {m: {row.name: {} for row in table.rows} for m in table.metrics}
-    finished: dict[str, dict[int, Facts]] = {row.name: {} for row in table.rows}
-    for run in runs:
-        if run.facts:
-            finished[run.row.name][run.seed] = run.facts
-            for metric, value in figures(run.facts, table).items():
-                values[metric][run.row.name][run.seed] = value
+    for run, facts in finished:
+        for metric, value in figures(facts, table).items():
+            values[metric][run.row.name][run.seed] = value
     rows: list[RowResult] = []
     for row in table.rows:
-        name, reports = row.name, {seed: facts["reports"] for seed, facts in finished[row.name].items()}
-        cells = {metric: list(of_rows[name].values()) for metric, of_rows in values.items() if of_rows[name]}
+        reports = {run.seed: facts["reports"] for run, facts in finished if run.row is row}
+        cells = {metric: list(of_rows[row.name].values()) for metric, of_rows in values.items() if of_rows[row.name]}
         ours = {m: Spread(mean=mean(v), std=stdev(v) if len(v) > 1 else 0.0, values=v) for m, v in cells.items()}
         also, curves = other_figures(reports, table.metrics)
-        facts = {"name": name, "changes": row.settings(scale), "published": row.published, "ours": ours}
-        rows.append(cast(RowResult, {**facts, "n": len(reports), "also": also, "curves": curves}))
-    all_facts = [facts for seeds in finished.values() for facts in seeds.values()]
+        entry = {"name": row.name, "changes": row.settings(scale), "published": row.published, "ours": ours}
+        rows.append(cast(RowResult, {**entry, "n": len(reports), "also": also, "curves": curves}))
     return {
         "table": table.id,
         "title": table.title,
@@ -102,14 +99,13 @@ def collect(table: Table, scale: Scale, settings: Settings, runs: Sequence[RowRu
         "metrics": list(table.metrics),
         "rows": rows,
         "claims": [judge(claim, values, scale, table.upper) for claim in table.claims],
-        "provenance": provenance(table, scale, settings, runs, all_facts) if all_facts else {},
+        "provenance": provenance(table, scale, settings, runs) if finished else {},
     }
 
 
-def provenance(
-    table: Table, scale: Scale, settings: Settings, runs: Sequence[RowRun], finished: Sequence[Facts]
-) -> dict[str, Any]:
+def provenance(table: Table, scale: Scale, settings: Settings, runs: Sequence[RowRun]) -> dict[str, Any]:
     """Where the numbers come from: the command, and what it ran on."""
+    finished = [run.facts for run in runs if run.facts]
     seeds = sorted({run.seed for run in runs if run.facts})
     configs = {run.row.name: run.cfg for run in runs}
     minutes = {r["key"]: r["minutes"] for facts in finished for r in facts["reports"].values()}  # rows share stages

@@ -89,13 +89,10 @@ def run_row(table: Table, run: RowRun, device: str, workers: int) -> Facts:
         minutes = (time.perf_counter() - began) / 60 / len(reports)
         reports = {stage: report | {"key": path.stem, "minutes": minutes} for stage, report in reports.items()}
     else:
-        out, cached, method = (
-            path.parents[1] / path.stem,
-            path.parents[1] / "cache",
-            find_method(table.method_of(run.row)),
-        )
-        options = {"data": data.description, "seed": run.seed, "device": device, "cache": cached, "workers": workers}
-        reports = runs.fit(method, run.cfg, data.train, data.val, out, **options)
+        method, folder = find_method(table.method_of(run.row)), path.parents[1]
+        options = {"seed": run.seed, "device": device, "cache": folder / "cache", "workers": workers}
+        out = folder / path.stem
+        reports = runs.fit(method, run.cfg, data.train, data.val, out, data=data.description, **options)
     date = datetime.now(UTC).date().isoformat()
     facts = Facts(reports=reports, commit=commit(), hardware=hardware(device), versions=versions(), date=date)
     if is_first_process():

@@ -16,16 +16,13 @@ Reports = dict[str, Report]
 
 @dataclass(frozen=True)
 class Row:
-    """One run. changes: settings that differ from the preset; tiny_changes: in their place below full scale.
-
-    published: the numbers of the paper by metric. method: where it is not that of the table.
-    """
+    """One run."""
 
     name: str
-    changes: Settings = field(default_factory=dict)
-    published: dict[str, float] = field(default_factory=dict)
-    tiny_changes: Settings | None = None
-    method: str = ""
+    changes: Settings = field(default_factory=dict)  # settings that differ from the preset
+    published: dict[str, float] = field(default_factory=dict)  # the numbers of the paper by metric
+    tiny_changes: Settings | None = None  # in place of `changes` below full scale
+    method: str = ""  # where it is not that of the table
 
     def settings(self, scale: Scale) -> Settings:
         return self.changes if scale == "full" or self.tiny_changes is None else self.tiny_changes
@@ -33,20 +30,16 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows, and the claims about them. id: the method, a dot, and a name that files and pages use.
+    """Rows, and the claims about them."""
 
-    metrics: figures of the reports, to be multiplied by `factor`. measure: (settings, device) -> reports, in place of a
-    training. upper: the row with true labels, which no other can be expected to surpass.
-    """
-
-    id: str
+    id: str  # the method, a dot, and a name that files and pages use
     title: str
-    metrics: tuple[str, ...]
+    metrics: tuple[str, ...]  # figures of the reports, to be multiplied by `factor`
     rows: tuple[Row, ...]
     claims: tuple[Claim, ...]
     factor: float = 100.0
-    upper: str = ""
-    measure: Callable[[Any, str], Reports] | None = None
+    upper: str = ""  # the row with true labels, which no other can be expected to surpass
+    measure: Callable[[Any, str], Reports] | None = None  # (settings, device) -> reports, in place of a training
 
     def method_of(self, row: Row) -> str:
         return row.method or self.id.split(".")[0]

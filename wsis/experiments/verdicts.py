@@ -28,17 +28,14 @@ WORST_FIRST: tuple[Verdict, ...] = ("not run", "contradicted", "cannot show", "n
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `measure` makes of some cells (metric, row name) for one seed; between `low` and `high` the claim is true.
-
-    baseline: the cell that the claim is about surpassing.
-    """
+    """What `measure` makes of some cells (metric, row name) for one seed; between `low` and `high` the claim is true."""
 
     text: str
     cells: tuple[tuple[str, str], ...]
     measure: Callable[..., float]
     low: float = -math.inf
     high: float = math.inf
-    baseline: tuple[str, str] | None = None
+    baseline: tuple[str, str] | None = None  # the cell that the claim is about surpassing
 
     def judge(self, low: float, high: float) -> Verdict:
         if self.low < low and high < self.high:
@@ -80,30 +77,26 @@ def best(metric: str, a: str, others: Iterable[str]) -> tuple[Comparison, ...]:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of a paper; with several comparisons it holds if all of them do. scales: those that can decide it."""
+    """A claim of a paper; with several comparisons it holds if all of them do."""
 
     id: str
     text: str
     published: str
     comparisons: tuple[Comparison, ...]
-    scales: tuple[Scale, ...] = get_args(Scale)
+    scales: tuple[Scale, ...] = get_args(Scale)  # those that can decide it
 
 
 class Part(TypedDict):
-    """One comparison in a results file: what is paired over `seeds`, in points; None where there is no such number.
-
-    low, high: the ends of the interval of the mean. noise: the standard deviation of the differences. needed: how many
-    seeds would decide. room: how far the table's row `upper` is above the baseline.
-    """
+    """One comparison in a results file, paired over so many seeds, in points; None where there is no such number."""
 
     comparison: str
     seeds: int
     mean: float | None
-    low: float | None
+    low: float | None  # end of the interval of the mean, as `high`
     high: float | None
-    noise: float | None
-    needed: int | None
-    room: float | None
+    noise: float | None  # the standard deviation of the differences
+    needed: int | None  # how many seeds would decide
+    room: float | None  # how far the table's row `upper` is above the baseline
     verdict: Verdict
     parts: "NotRequired[list[Part]]"
 

@@ -31,12 +31,12 @@ from wsis.weak.simulate import with_base_masks
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A finished run, ready to label and predict. `category_ids[i]` is the COCO id of class i in its training data."""
+    """A finished run, ready to label and predict."""
 
     method: Method
     cfg: Any
     classes: tuple[str, ...]
-    category_ids: tuple[int, ...]
+    category_ids: tuple[int, ...]  # the COCO id of each class in the training data
     model: nn.Module
     folder: Path
     data: str

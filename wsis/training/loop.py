@@ -47,18 +47,14 @@ class LoopOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingData:
-    """The images of a training, as the loop asks for them.
-
-    augment: (sample, seed) -> sample, a function of its arguments alone. companions: (index, seed) -> the indices of the
-    `group` - 1 images that follow image `index` in its batch and stay in its process. annotates: whether `augment`
-    simulates the annotator of each crop and therefore sees the ground truth; no loss ever does.
-    """
+    """The images of a training, as the loop asks for them."""
 
     dataset: Dataset
-    augment: Augment
+    augment: Augment  # (sample, seed) -> sample, a function of its arguments alone
+    # (index, seed) -> the indices of the `group` - 1 images that follow image `index` in its batch and stay in its process
     companions: Callable[[int, int], Sequence[int]] = lambda index, seed: ()
     group: int = 1
-    annotates: bool = False
+    annotates: bool = False  # whether `augment` simulates the annotator of each crop from the truth, which no loss sees
 
     def __getitem__(self, key: Key) -> Sample:
         index, seed, _ = key

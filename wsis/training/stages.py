@@ -30,24 +30,18 @@ Report = dict[str, Any]
 
 
 class MethodConfig(Settings, Protocol):
-    """What the settings of every method have in common.
-
-    supervision: what the annotator gives. classes: C, without the background. clicks: the annotation of every object that
-    the method needs beside tags, None if tags are enough. image_side: pixels of a training image's side. for_classes: the
-    settings for data with the classes `names`. for_dry_run: the settings with weights that need no download, for random
-    images of any classes.
-    """
+    """What the settings of every method have in common."""
 
     @property
-    def supervision(self) -> str: ...
+    def supervision(self) -> str: ...  # what the annotator gives
     @property
-    def classes(self) -> int: ...
+    def classes(self) -> int: ...  # C, without the background
     @property
-    def clicks(self) -> Clicks | None: ...
+    def clicks(self) -> Clicks | None: ...  # what the method needs of every object; None if tags of images are enough
     @property
-    def image_side(self) -> int: ...
-    def for_classes(self, names: tuple[str, ...]) -> Self: ...
-    def for_dry_run(self) -> Self: ...
+    def image_side(self) -> int: ...  # pixels of a training image's side
+    def for_classes(self, names: tuple[str, ...]) -> Self: ...  # for data with these classes
+    def for_dry_run(self) -> Self: ...  # with weights that need no download, for random images of any classes
 
 
 C = TypeVar("C", bound=MethodConfig)
@@ -63,8 +57,9 @@ class Method(Protocol[C]):
     FULL: C
     TINY: C
 
-    # The networks, with pretrained weights where the settings ask for them.
+    # The networks, with pretrained weights where the settings ask for them; and the trained ones of a run folder.
     def build(self, cfg: C) -> nn.Module: ...
+    def restore(self, cfg: C, folder: Path) -> nn.Module: ...
 
     # What the network of the stage `network` is trained on: crops, pairs or whole images, augmented.
     def training_data(self, dataset: Dataset, cfg: C) -> TrainingData: ...
@@ -75,18 +70,13 @@ class Method(Protocol[C]):
     # Named unweighted terms, and their weighted sum as `total`.
     def loss(self, model: Any, batch: Batch, targets: Any, cfg: C) -> dict[str, Tensor]: ...
 
-    # Labels of whole images from their weak labels, refined by a model where there is one. With clicks mask i belongs to
-    # click i; with one click per object it contains the clicked pixel.
+    # Labels of whole images from their weak labels, refined by a model where there is one, and the tensors on the way there,
+    # for figures. With clicks mask i belongs to click i; with one click per object it contains the clicked pixel.
     def pseudo_labels(self, model: Any, batch: Batch, cfg: C) -> Labels: ...
-
-    # The intermediate tensors of `pseudo_labels`, for figures.
     def explain(self, model: Any, batch: Batch, cfg: C) -> Trace: ...
 
     # Without any label: images float32 [B, 3, H, W] in [0, 1] -> scored instances, or class maps.
     def predict(self, model: Any, images: Tensor, cfg: C) -> Labels: ...
-
-    # The trained networks of a run folder.
-    def restore(self, cfg: C, folder: Path) -> nn.Module: ...
 
     # The stages of a full run in order.
     def stages(self, cfg: C) -> "list[Stage]": ...
@@ -98,20 +88,14 @@ def method_name(method: Method) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One step of a full run.
+    """One step of a full run."""
 
-    name: also the stem of its files. artefact: a file or folder of the run that exists only when it is complete, or "".
-    run: makes the artefact at `workspace.path(artefact)` and returns a report. settings: the first parts of the names of
-    the settings that decide the artefact. needs: names of the stages whose artefacts it reads. stream: names its random
-    numbers where that is not `name`, since a stage that was renamed keeps its published numbers.
-    """
-
-    name: str
-    artefact: str
-    run: "Callable[[Workspace], Report]"
-    settings: tuple[str, ...]
-    needs: tuple[str, ...] = ()
-    stream: str = ""
+    name: str  # also the stem of its files
+    artefact: str  # a file or folder of the run that exists only when it is complete, or ""
+    run: "Callable[[Workspace], Report]"  # makes the artefact at `workspace.path(artefact)` and returns a report
+    settings: tuple[str, ...]  # the first parts of the names of the settings that decide the artefact
+    needs: tuple[str, ...] = ()  # names of the stages whose artefacts it reads
+    stream: str = ""  # names its random numbers where that is not `name`: a renamed stage keeps its published numbers
 
 
 @dataclass(frozen=True, kw_only=True)
