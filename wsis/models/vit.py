@@ -43,6 +43,7 @@ HYBRIDS = {
     **dict.fromkeys(("vit_lite0", "vit_lite0_frozen"), ("efficientnet_lite0", 16)),
 }
 """The convolutions below a transformer, and their stride, which is its patch; those of vit_lite0_frozen are not trained."""
+OPTIONS = {"num_classes": 0, "dynamic_img_size": True}
 TOKENS = "encoder."
 """How names start in a file that holds learned tokens beside the transformer (AttentionShift's pretraining)."""
 
@@ -173,7 +174,10 @@ def build_vit(name: str, weights: str, stem: Literal["patch", "conv"] = "patch")
     if lite0 and (from_timm or weights == "imagenet"):
         vit = _untrained(name, weights)
     elif from_timm or weights in published:
-        vit = _published(timm_source(published.get(weights, f"{name}_patch16_224"), weights))
+        source = timm_source(published.get(weights, f"{name}_patch16_224"), weights)
+        config = timm.get_pretrained_cfg(source, allow_unregistered=False)
+        assert config is not None
+        vit = ViT(timm_network(source, True, **OPTIONS), config.mean, config.std)
     else:
         vit = _untrained(name)
         if weights != "random":
@@ -192,20 +196,10 @@ def has_tokens(path: Path) -> bool:
         return any(name.startswith(TOKENS) for name in file.keys())  # noqa: SIM118  # it is no dictionary
 
 
-def _published(source: str) -> ViT:
-    config = timm.get_pretrained_cfg(source)
-    assert config is not None
-    return ViT(_timm(source, pretrained=True), config.mean, config.std)
-
-
-def _timm(source: str, pretrained: bool) -> VisionTransformer:
-    return timm_network(source, pretrained, num_classes=0, dynamic_img_size=True)
-
-
 def _untrained(name: str, stem_weights: str = "random") -> ViT:
     """Build a network without weights; the hybrids (Dosovitskiy et al., ICLR 2021) are eight layers on convolutions."""
     if name in PUBLISHED:
-        return ViT(_timm(f"{name}_patch16_224", pretrained=False))
+        return ViT(timm_network(f"{name}_patch16_224", False, **OPTIONS))
     if name == "vit_tiny":
         return ViT(_tiny())
     convolutions, stride = HYBRIDS[name]
@@ -231,9 +225,15 @@ class HybridStem(nn.Module):
 
 def _tiny(depth: int = 12, patch: int = 8) -> VisionTransformer:
     """Build ViT-B's twelve layers at a sixth of the width; positions start as sines, since training is short."""
-    sizes: Any = {"img_size": 12 * patch, "patch_size": patch, "embed_dim": 128, "depth": depth, "num_heads": 4}
-    options: Any = {"mlp_ratio": 2, "num_classes": 0, "dynamic_img_size": True, "weight_init": "jax"}
-    backbone = VisionTransformer(**sizes, **options)
+    sizes = {
+        "img_size": 12 * patch,
+        "patch_size": patch,
+        "embed_dim": 128,
+        "depth": depth,
+        "num_heads": 4,
+        "mlp_ratio": 2,
+    }
+    backbone = VisionTransformer(**sizes, weight_init="jax", **OPTIONS)  # pyright: ignore
     assert backbone.pos_embed is not None
     with torch.no_grad():
         backbone.pos_embed[:, :1] = 0
