@@ -1,6 +1,7 @@
 """Shared by the tests of the loop and the methods: a small world, settings of two steps, loop options.
 
-The shapes in the signatures of `wsis.ops` are checked at every call while tests run; the hook has to stand first.
+The types and shapes in the signatures of `wsis.ops` and of the verbs are checked at every call while tests run; the hook
+has to stand first.
 """
 
 # ruff: noqa: E402
@@ -8,7 +9,8 @@ from jaxtyping import install_import_hook
 
 # A whole number may stand for a float, as everywhere in Python (PEP 484).
 CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
-install_import_hook("wsis.ops", CHECKER)
+VERBS = [f"wsis.methods.{name}.verbs" for name in ("attentionshift", "bestie", "exits", "simformer")]
+install_import_hook(["wsis.ops", *VERBS], CHECKER)
 
 import pytest
 

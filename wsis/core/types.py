@@ -6,13 +6,16 @@ ignore. Shape letters: B images, C classes, H W pixels, K instances, N points.
 """
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol, Self, runtime_checkable
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
 
 IGNORE = 255
 BACKGROUND = 0
+
+Report = dict[str, Any]
+"""Figures by their names: plain values for JSON, or tensors with one value per class."""
 Column = Tensor | None
 
 
@@ -171,6 +174,7 @@ class Batch:
         return replace(self, **{k: v.pin_memory() for k, v in vars(self).items() if isinstance(v, Tensor)})
 
 
+@runtime_checkable
 class Dataset(Protocol):
     """Samples with named classes: classes[i] names label i, category_ids[i] is its id in files, i + 1 where none is known."""
 

@@ -3,13 +3,12 @@
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from wsis.core.errors import DataError
 from wsis.core.files import Entry, read_json
-from wsis.core.types import Instances
+from wsis.core.types import Instances, Report
 from wsis.data.checks import read_coco, shape_problem
 from wsis.data.coco_json import Records
 from wsis.data.label_maps import read_label_map
@@ -71,7 +70,7 @@ def coco_ap_files(predicted: str | Path, truth: str | Path) -> dict[str, float]:
     return coco_eval(list(sizes), categories, encoded(records), encoded(true["annotations"], "area"))
 
 
-def voc_ap_files(predicted: str | Path, truth: str | Path) -> dict[str, Any]:
+def voc_ap_files(predicted: str | Path, truth: str | Path) -> Report:
     """`voc_ap` of the files that `coco_ap_files` takes, with its errors; labels are in the order of the categories."""
     records, true = _pair(predicted, truth)
     return voc_ap(_decode(records, true), _decode(true["annotations"], true), len(true["categories"]))
@@ -138,7 +137,7 @@ def _listed(path: Path, true: Entry) -> Records:
 
 def semantic_files(
     predicted: str | Path, truth: str | Path, classes: int, novel: Sequence[int] | None = None
-) -> dict[str, Any]:
+) -> Report:
     """`MeanIoU` over two folders of label PNGs with the same names; with `novel` labels `grouped_iou`.
 
     The maps have classes 1..`classes`; 0 is background, or with `novel` unlabeled; 255 does not count. Raises DataError for

@@ -6,7 +6,7 @@ where there is nothing to measure. Masks of different sizes raise DataError.
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from wsis.core.errors import DataError
-from wsis.core.types import Instances, Points
+from wsis.core.types import Instances, Points, Report
 from wsis.ops.components import connected_components
 
 PIXELS_AT_ONCE = 1 << 18  # bounds the float copy of the masks in `intersection`
@@ -122,7 +122,7 @@ def voc_ap(
     num_classes: int,
     thresholds: Sequence[float] = (0.25, 0.5, 0.7, 0.75),
     interpolation: Interpolation = "area",
-) -> dict[str, Any]:
+) -> Report:
     """Mean average precision of masks by the VOC rule (chainercv's evaluator).
 
     By falling score each prediction goes to the true object of its class and image with the largest IoU. It is right where

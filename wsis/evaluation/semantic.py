@@ -1,13 +1,12 @@
 """Mean IoU of class maps, also of base and novel classes apart, as the generalized weak-shot setting reports it."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from wsis.core.errors import DataError
-from wsis.core.types import IGNORE
+from wsis.core.types import IGNORE, Report
 
 
 class MeanIoU:
@@ -34,7 +33,7 @@ class MeanIoU:
         p = torch.where(p == IGNORE, n, p)
         self.confusion += torch.bincount(t * (n + 1) + p, minlength=n * (n + 1)).view(n, n + 1).cpu()
 
-    def result(self) -> dict[str, Any]:
+    def result(self) -> Report:
         """{"mIoU", "IoU": float64 [C], "pixel_accuracy", "foreground_IoU": any class against background}.
 
         Classes that are absent from both truth and prediction are nan and not part of the mean.
@@ -47,7 +46,7 @@ class MeanIoU:
         return {name: float(value) for name, value in figures.items()} | {"IoU": iou}
 
 
-def grouped_iou(metric: MeanIoU, novel: Sequence[int]) -> dict[str, Any]:
+def grouped_iou(metric: MeanIoU, novel: Sequence[int]) -> Report:
     """Base and novel classes apart, from a `MeanIoU(C + 1)` (SimFormer's evaluator); true 0 and 255 do not count.
 
     A prediction of 0 or 255 is a miss. novel: labels 0..C-1. Returns "base_mIoU" and "novel_mIoU" over the classes that occur

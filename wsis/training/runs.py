@@ -20,11 +20,11 @@ from wsis.core.config import Scale, fingerprint, flatten, option
 from wsis.core.errors import ConfigError, TrainingError
 from wsis.core.files import atomic, read_json, write_json
 from wsis.core.seeds import seed_of
-from wsis.core.types import Dataset
+from wsis.core.types import Dataset, Report
 from wsis.models.weights import shipped_sums
 from wsis.training.checkpoint import checkpoints
 from wsis.training.loop import LoopOptions, make_accelerator
-from wsis.training.stages import C, Method, MethodConfig, Report, Stage, Workspace, method_name
+from wsis.training.stages import C, Method, MethodConfig, Stage, Workspace, method_name
 from wsis.weak.sources import Data
 
 FROM_DATA = {"classes", "novel"}  # settings that every run takes from its data

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from wsis.core.config import Settings
 from wsis.core.files import atomic
-from wsis.core.types import IGNORE, Batch, Dataset, Instances, Sample, Trace
+from wsis.core.types import IGNORE, Batch, Dataset, Instances, Report, Sample, Trace
 from wsis.data.coco_json import write_instances
 from wsis.data.label_maps import write_label_map
 from wsis.data.transforms import collate
@@ -25,8 +25,6 @@ from wsis.weak.sources import Clicks
 
 Labels = list[Instances] | Tensor
 """The instances of each image, or class maps, long [B, H, W] of 1..C and 255: one type for each task."""
-Report = dict[str, Any]
-"""Figures of a stage: plain values for JSON."""
 
 
 class MethodConfig(Settings, Protocol):

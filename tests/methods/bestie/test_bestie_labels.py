@@ -10,6 +10,7 @@ from torch import nn
 
 from wsis.core.config import changed
 from wsis.core.types import IGNORE, Batch, Points
+from wsis.data.world import World
 from wsis.methods.bestie import FULL, decode, infer, loss, official, predict, pseudo_labels, targets, training_data
 from wsis.methods.bestie.labels import InstanceMap, component_labels, point_labels, refined_labels
 from wsis.methods.bestie.model import Outputs
@@ -602,4 +603,4 @@ def test_a_clicked_pixel_belongs_to_its_own_mask_whatever_the_network_says():
 def test_the_release_differs_where_it_says():
     cfg = official(FULL)
     assert (cfg.compat, cfg.pam.alpha, cfg.cues.threshold) == ("official", 0.7, 0.7)
-    assert [training_data([], c).augment.pad_value for c in (FULL, cfg)] == [IGNORE, 0]
+    assert [training_data(World(length=0), c).augment.pad_value for c in (FULL, cfg)] == [IGNORE, 0]
