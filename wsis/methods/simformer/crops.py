@@ -25,37 +25,28 @@ def random_crop(sample: Sample, seed: int, cfg: SimFormerConfig) -> Sample:
     shows a class or has the tag of a novel one; after that the whole image is made to fit. Raises AnnotationError where the
     sample lacks its class map or tags, or has a novel tag that no crop would show.
     """
-    crop_tags = cfg.masks == "all" or cfg.tag_scope == "crop"
     sample = with_base_masks(replace(sample, truth=None, points=None, extreme_points=None), cfg.unmasked)
-    if cfg.masks == "base" and crop_tags:
-        _check_tags(sample, cfg)
-    generator = torch.Generator().manual_seed(seed)
-    for _ in range(DRAWS):
-        window = _window(sample, torch.rand(3, generator=generator, dtype=torch.float64).tolist(), cfg)
-        tags = _shown(window) if crop_tags else sample.tags
-        assert window.semantic_map is not None and tags is not None
-        if (window.semantic_map != IGNORE).any() or tags[list(cfg.novel)].any():
-            break
-    else:
-        window = resize(sample, short_side(sample.size, cfg.size.crop, cfg.size.crop))
-        tags = _shown(window) if crop_tags else sample.tags
-    augment = Augment(crop=cfg.size.crop, long_side=None, scale=(1, 1), scale_step=0, flip=FLIP, **COLORS)
-    last = int(torch.randint(2**62, (), generator=generator))
-    crop = augment(replace(window, tags=tags, true_semantic=None), last)
-    assert crop.valid is not None
-    shift = (-int(crop.valid.any(1).byte().argmax()), -int(crop.valid.any(0).byte().argmax()))
-    return replace(crop, **{k: getattr(crop, k).roll(shift, (-2, -1)) for k in ("image", "semantic_map", "valid")})
-
-
-def _check_tags(sample: Sample, cfg: SimFormerConfig) -> None:
-    """A tag that the true map does not show would be in no crop's tags, and would not be learned."""
     assert sample.tags is not None
-    lost = sample.tags & ~_shown(sample)
-    if labels := [label for label in cfg.novel if lost[label]]:
+    lost = sample.tags & ~_tags(sample, cfg)  # would be in no crop's tags, and not be learned
+    if labels := [label for label in cfg.unmasked if lost[label]]:
         raise AnnotationError(
             f"image {sample.image_id} ({sample.file_name}) is tagged with the novel class {labels[0]} (from 0) and "
             "its label map does not show it, so that no crop can tell its tags; train with --set tag_scope=image"
         )
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(DRAWS):
+        window = _window(sample, torch.rand(3, generator=generator, dtype=torch.float64).tolist(), cfg)
+        assert window.semantic_map is not None
+        if (window.semantic_map != IGNORE).any() or _tags(window, cfg)[list(cfg.novel)].any():
+            break
+    else:
+        window = resize(sample, short_side(sample.size, cfg.size.crop, cfg.size.crop))
+    augment = Augment(crop=cfg.size.crop, long_side=None, scale=(1, 1), scale_step=0, flip=FLIP, **COLORS)
+    last = int(torch.randint(2**62, (), generator=generator))
+    crop = augment(replace(window, tags=_tags(window, cfg), true_semantic=None), last)
+    assert crop.valid is not None
+    shift = (-int(crop.valid.any(1).byte().argmax()), -int(crop.valid.any(0).byte().argmax()))
+    return replace(crop, **{k: getattr(crop, k).roll(shift, (-2, -1)) for k in ("image", "semantic_map", "valid")})
 
 
 def _window(sample: Sample, chance: list[float], cfg: SimFormerConfig) -> Sample:
@@ -67,7 +58,8 @@ def _window(sample: Sample, chance: list[float], cfg: SimFormerConfig) -> Sample
     return replace(sample, **{k: getattr(sample, k)[part] for k in ("image", "semantic_map", "true_semantic")})
 
 
-def _shown(sample: Sample) -> torch.Tensor:
-    """The classes of the true class map, bool [C]."""
+def _tags(sample: Sample, cfg: SimFormerConfig) -> torch.Tensor:
+    """The classes of the true class map, or of the whole image, bool [C]."""
     assert sample.true_semantic is not None and sample.tags is not None
-    return tags_from_map(sample.true_semantic, len(sample.tags))
+    whole = cfg.masks == "base" and cfg.tag_scope == "image"
+    return sample.tags if whole else tags_from_map(sample.true_semantic, len(sample.tags))

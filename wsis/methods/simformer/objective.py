@@ -44,9 +44,9 @@ def mask_costs(logits: Tensor, target: Tensor, cfg: LossConfig) -> Tensor:
     zero = p.square().mul_(cost)
     all_zero = odds * zero.sum(-1, keepdim=True)
     one = (1 - p).square_().mul_(cost.sub_(logits))  # softplus(-x) = softplus(x) - x
-    focal = FOCAL_ALPHA / logits.shape[-1] * (one.sub_(zero, alpha=odds) @ target.mT + all_zero)
+    focal_cost = FOCAL_ALPHA / logits.shape[-1] * (one.sub_(zero, alpha=odds) @ target.mT + all_zero)
     area = p.sum(-1)[..., None] + target.sum(-1)[..., None, :]
-    return cfg.focal * focal + cfg.dice * (1 - (2 * (p @ target.mT) + 1) / (area + 1))
+    return cfg.focal * focal_cost + cfg.dice * (1 - (2 * (p @ target.mT) + 1) / (area + 1))
 
 
 @torch.no_grad()

@@ -80,8 +80,8 @@ def pseudo_labels(model: SimFormer | None, batch: Batch, cfg: SimFormerConfig) -
 
 def explain(model: SimFormer | None, batch: Batch, cfg: SimFormerConfig) -> Trace:
     """The `known` class maps, and with a model the `scores` [B, K, H, W] of all classes."""
-    known = {"known": _annotations(batch)[0]}
-    return Trace(known if model is None else known | {"scores": class_scores(model.network, batch.images, cfg)})
+    steps = {"known": _annotations(batch)[0]}
+    return Trace(steps if model is None else {**steps, "scores": class_scores(model.network, batch.images, cfg)})
 
 
 def predict(model: SimFormer, images: Float[Tensor, "B 3 H W"], cfg: SimFormerConfig) -> Int64[Tensor, "B H W"]:
