@@ -220,7 +220,9 @@ def test_tokens_of_the_truth_are_half_covered(scenes):
 def test_a_batch_of_whole_images_is_refused_by_the_loss(scenes):
     batch = collate([s for s in samples(scenes) if len(s.extreme_points) > 1][:1])
     with pytest.raises(ValueError, match="exactly one object"):
-        exits.loss(exits.build(CFG), batch, TokenTargets.none(1, 64, batch.images.device), CFG)
+        exits.loss(
+            exits.build(CFG), batch, TokenTargets(torch.zeros(1, 64), torch.zeros(1, 64) > 0, torch.ones(1) > 0), CFG
+        )
 
 
 def test_the_upper_bound_needs_masks(scenes, tmp_path):

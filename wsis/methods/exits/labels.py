@@ -7,7 +7,7 @@
 A crop of C x C pixels has n = (C / patch)^2 tokens in raster order. Token masks are bool [B, n].
 """
 
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -51,17 +51,13 @@ class Retrieved(NamedTuple):
 
 
 class TokenTargets(NamedTuple):
-    """Targets of the point loss [B, n], 1 on the object; labeled: bool [B, n], where they count; empty: [B], none retrieved."""
+    """Targets of the point loss [B, n], 1 on the object; labeled: bool [B, n], where they count; empty: bool [B], the crops
+    that retrieved nothing and are supervised by their box.
+    """
 
     target: Tensor
     labeled: Tensor
     empty: Tensor
-
-    @classmethod
-    def none(cls, batch: int, tokens: int, device: torch.device) -> Self:
-        """No token is labeled, so that the box supervises every crop (MAL)."""
-        target = torch.zeros(batch, tokens, device=device)
-        return cls(target, target > 0, torch.ones(batch, dtype=torch.bool, device=device))
 
 
 def clicks(batch: Batch) -> ExtremePoints:
@@ -136,7 +132,7 @@ def scores(similarity: Tensor, seeds: Seeds, cfg: WalkConfig) -> Tensor:
     sources = [seeds.foreground, seeds.background]
     if (
         seeds.others is not None
-    ):  # with a walk of their own: among hundreds of tokens outside the box they would not count
+    ):  # these walk by themselves: among hundreds of tokens outside the box they would not count
         sources[1:] = [seeds.background & ~seeds.others, seeds.others]
     start = torch.stack([mask / mask.sum(1, keepdim=True).clamp_min(1) for mask in sources], -1)
     arrived = walk_limit(transition, start, BETA) if cfg.limit else walk(transition, start, cfg.hops)

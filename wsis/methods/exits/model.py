@@ -91,10 +91,7 @@ class SelfTeaching(nn.Module):
         return Outputs(self.student(jittered), teacher)
 
     def probability(self, images: Tensor, source: Literal["student", "teacher", "mean"], flip: bool) -> Tensor:
-        """Probabilities float32 [B, C, C] of the objects of crops [B, 3, C, C], of logits that are averaged and enlarged.
-
-        flip: average over the mirrored crop, too.
-        """
+        """Probabilities float32 [B, C, C] of the objects of crops [B, 3, C, C]. flip: also average over the mirrored crop."""
         networks = {"student": [self.student], "teacher": [self.teacher], "mean": [self.student, self.teacher]}
         logits = [network(images) for network in networks[source]]
         if flip:

@@ -11,6 +11,7 @@ raised first, and no operation here is one that autocast lowers.
 import math
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
@@ -32,20 +33,14 @@ def box_masks(boxes: Tensor, size: int, side: int) -> Tensor:
     return y[:, :, None] * x[:, None]
 
 
-def box_tightness(mask: Tensor, box: Tensor) -> Tensor:
-    """How far a mask is from touching all four sides of its box: [B, m, m] twice -> [B], about 0 to 2 (MAL).
-
-    Any cross through the box scores 0 too. In fp32, since lower precisions make ties among the maxima.
-    """
-    mask, box = mask.float(), box.float()
+def box_tightness(mask: Float[Tensor, "B m m"], box: Shaped[Tensor, "B m m"]) -> Float[Tensor, " B"]:
+    """How far a mask is from touching all four sides of its box, about 0 to 2 (MAL); 0 for any cross through the box, too."""
+    mask, box = mask.float(), box.float()  # lower precisions make ties among the maxima
     return squared_dice(mask.amax(1), box.amax(1)) + squared_dice(mask.amax(2), box.amax(2))
 
 
-def point_loss(logits: Tensor, targets: TokenTargets) -> Tensor:
-    """The cross entropy of logits [B, m, m] at the centers of labeled tokens; 0 if there are none.
-
-    It is the mean over the labeled tokens of a crop, then over the crops that have some.
-    """
+def point_loss(logits: Float[Tensor, "B m m"], targets: TokenTargets) -> Float[Tensor, ""]:
+    """The cross entropy at the centers of labeled tokens: its mean in each crop, then over the crops that have some; or 0."""
     grid = math.isqrt(targets.target.shape[1])
     values = interpolate(logits.float()[:, None], (grid, grid), mode="bilinear", align_corners=False).flatten(1)
     error = binary_cross_entropy_with_logits(values, targets.target, reduction="none")

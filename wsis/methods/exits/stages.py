@@ -143,10 +143,7 @@ def ramped(cfg: ExitsConfig, step: int) -> ExitsConfig:
 
 @first_process
 def make_labels(workspace: Workspace) -> Report:
-    """One mask per annotation of the training images, as COCO JSON.
-
-    Report: the masks, those that the generator left empty, and the IoU with the ground truth, beside that of filled boxes.
-    """
+    """One mask per annotation of the training images as COCO JSON. Report: masks, empty ones, IoU of masks and of boxes."""
     cfg, dataset, path = workspace.cfg, workspace.train, workspace.path("pseudo_train.json")
     truth = ground_truths(dataset)
     if not cfg.has_generator:

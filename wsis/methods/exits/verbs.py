@@ -71,13 +71,14 @@ def training_data(dataset: Dataset, cfg: ExitsConfig) -> TrainingData:
 
 @torch.no_grad()
 def targets(model: Exits, batch: Batch, cfg: ExitsConfig) -> TokenTargets:
-    """The labels of the tokens of crops: given by the clicks and the box, or retrieved by the walk; none for MAL.
+    """The labels of the tokens of crops, given by clicks and box or retrieved by the walk; none for MAL.
 
-    The thresholds are `cfg.walk.tau_fg` and `tau_bg`, see `stages.with_thresholds`.
+    For the thresholds in `cfg.walk` see `stages.with_thresholds`.
     """
     if model.extractor is None:
         tokens = (batch.images.shape[-1] // model.generator.student.encoder.patch) ** 2
-        return TokenTargets.none(len(batch.images), tokens, batch.images.device)
+        zeros = torch.zeros(len(batch.images), tokens, device=batch.images.device)
+        return TokenTargets(zeros, zeros > 0, zeros[:, 0] == 0)
     score, seeds = token_scores(model.extractor, batch, cfg)
     return token_targets(seeds, select(score, seeds, cfg.walk))
 
@@ -108,10 +109,7 @@ def explain(model: Exits | None, batch: Batch, cfg: ExitsConfig) -> Trace:
 
 
 def label(model: Exits, batch: Batch, cfg: ExitsConfig) -> list[tuple[Instances, Tensor]]:
-    """The masks of each image, see `pseudo_labels`, and bool [K], for which of them the generator left nothing.
-
-    These become their boxes, since the final model would lose an object without a mask.
-    """
+    """The masks of each image, see `pseudo_labels`, and which of them the generator left empty, bool [K]."""
     probability, images, start = _probability(model, batch, cfg), [], 0
     inside = probability > cfg.mask.threshold
     scores = (probability * inside).flatten(1).sum(1) / inside.flatten(1).sum(1).clamp(min=1)
@@ -120,7 +118,7 @@ def label(model: Exits, batch: Batch, cfg: ExitsConfig) -> list[tuple[Instances,
         windows = [Window.around(box) for box in points.boxes]
         masks = paste(probability[rows], windows, points.boxes, size, cfg.mask.threshold)
         empty = ~masks.flatten(1).any(1)
-        masks[empty] = box_pixels(points.boxes[empty], size)
+        masks[empty] = box_pixels(points.boxes[empty], size)  # the final model would lose an object without a mask
         images.append((Instances.make(masks, points.labels, scores=scores[rows], ids=points.ids), empty))
     return images
 
