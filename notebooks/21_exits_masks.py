@@ -9,8 +9,8 @@
 # %% [markdown]
 # # EXITS: from points to masks
 #
-# A network draws the mask of the one object in a crop, though nobody ever showed it a mask: a box, some labelled tokens
-# and the colors of the picture teach it together.
+# A network predicts the mask of the one object in a crop, though it is never trained on a mask: a box, some labeled tokens and
+# the colors of the image supervise it together.
 #
 # **Before this:** [from four clicks to points](20_exits_points_and_walk.py). **After it:** [the full-scale
 # run](90_full_scale.py). **Time:** at tiny scale about two minutes on a laptop, most of them for two
@@ -43,87 +43,87 @@ from wsis.methods.exits.objective import box_masks, box_tightness, crf_target, o
 plt.rcParams.update(viz.RC)
 
 # %% [markdown]
-# The last chapter ended with labelled tokens: some of the crop are surely object, some surely not, the rest is open. Here
-# they become a mask for every object. The network that draws it, the *generator*, works alone afterwards: labelling needs
-# neither the similarities nor the walk.
+# The last chapter ended with labeled tokens: some of the crop are surely object, some surely not, the rest is open. Here they
+# become a mask for every object. The network that predicts it, the *generator*, works alone afterwards: labeling needs neither
+# the similarities nor the walk.
 #
-# Beside it stands the baseline, MAL {cite:p}`lan2023mal`: the same network, taught by boxes, in this package one function,
-# `exits.mal(cfg)`. Both are trained here; the final model (see below) is left out at tiny scale.
+# Beside it stands the baseline, MAL {cite:p}`lan2023mal`: the same network, supervised by boxes; in this package it is one
+# function, `exits.mal(cfg)`. Both are trained here; the final model (see below) is left out at tiny scale.
 
 # %%
-opened = weak.open_data(data, scale, clicks="extreme_points", seed=seed)
-train, classes = opened.train, opened.train.classes
+datasets = weak.open_data(data, scale, clicks="extreme_points", seed=seed)
+train, classes = datasets.train, datasets.train.classes
 cfg = changed(exits.TINY if scale == "tiny" else exits.FULL, classes=len(classes))
-here = cfg if scale == "full" else changed(cfg, **{"final.schedule.steps": 0})
-configs = {"MAL": exits.mal(here), "EXITS": here}
+base_cfg = cfg if scale == "full" else changed(cfg, **{"final.schedule.steps": 0})
+configs = {"MAL": exits.mal(base_cfg), "EXITS": base_cfg}
 
 # %%
-nets, folders, where = {}, {}, training.make_accelerator(device).device
+nets, folders, dev = {}, {}, training.make_accelerator(device).device
 for name, c in configs.items():
     names = [s.name for s in exits.stages(c)]
     names = tuple(names[: names.index("network") + 1])
-    run = training.chapter_run(exits, c, opened, data, scale, seed, device, only=names)
+    run = training.chapter_run(exits, c, datasets, data, scale, seed, device, only=names)
     folders[name] = run[1]
-    nets[name] = exits.restore(c, folders[name]).to(where).eval()
+    nets[name] = exits.restore(c, folders[name]).to(dev).eval()
     print(f"{name:6} {c.network.steps} steps of {c.network.batch_size} crops:", *names)
-cfg = exits.with_thresholds(here, folders["EXITS"])
+cfg = exits.with_thresholds(base_cfg, folders["EXITS"])
 
 
 # %%
 def batches(images):
-    return [collate(images[i : i + 8]).to(where) for i in range(0, len(images), 8)]
+    return [collate(images[i : i + 8]).to(dev) for i in range(0, len(images), 8)]
 
 
-def label(model, images, c=cfg):  # the masks of each image
-    made = [exits.pseudo_labels(model, batch, c) for batch in batches(images)]
-    return [masks.to("cpu") for masks_of in made for masks in masks_of]
+def label_images(model, images, c=cfg):  # the masks of each image
+    labels = [exits.pseudo_labels(model, batch, c) for batch in batches(images)]
+    return [masks.to("cpu") for masks_of in labels for masks in masks_of]
 
 
 def probabilities(model, images):  # in the crops of all objects
-    made = [exits.explain(model, batch, cfg).steps["probability"] for batch in batches(images)]
-    return torch.cat(made).cpu()
+    maps = [exits.explain(model, batch, cfg).steps["probability"] for batch in batches(images)]
+    return torch.cat(maps).cpu()
 
 
-def shares(masks, true):  # IoU of pairs of masks
+def pair_iou(masks, true):  # IoU of pairs of masks
     return (masks & true).sum((1, 2)) / (masks | true).sum((1, 2))
 
 
-def covered(made, images):  # IoU of each object with the mask that was made for it
-    of = [s.truth[torch.isin(s.truth.ids, s.extreme_points.ids)].masks for s in images]
-    return torch.cat([shares(m.masks, t) for m, t in zip(made, of, strict=True)])
+def object_iou(labels, images):  # IoU of each object with its predicted mask
+    true = [s.truth[torch.isin(s.truth.ids, s.extreme_points.ids)].masks for s in images]
+    return torch.cat([pair_iou(m.masks, t) for m, t in zip(labels, true, strict=True)])
 
 
 # %%
-everyone = {"boxes": None, **nets}
-used = [train[i] for i in range(min(len(train), 160))]
-truth = [s.truth for s in used]
-found = made = {name: label(model, used) for name, model in everyone.items()}
-in_crops = {name: probabilities(model, used) for name, model in nets.items()}
-iou = {name: covered(masks, used) for name, masks in made.items()}
-objects = [(i, k) for i, s in enumerate(used) for k in range(len(s.extreme_points))]
+models = {"boxes": None, **nets}
+samples = [train[i] for i in range(min(len(train), 160))]
+truth = [s.truth for s in samples]
+pseudo = labels = {name: label_images(model, samples) for name, model in models.items()}
+crop_maps = {name: probabilities(model, samples) for name, model in nets.items()}
+iou = {name: object_iou(masks, samples) for name, masks in labels.items()}
+objects = [(i, k) for i, s in enumerate(samples) for k in range(len(s.extreme_points))]
 gain = iou["EXITS"] - iou["boxes"]
-easiest = [objects[j] for j in gain.argsort(descending=True).tolist()]
+ranking = [objects[j] for j in gain.argsort(descending=True).tolist()]
 
 
-def crop_of(sample, k):  # what the generator sees of the k-th object
+def crop_of(sample, k):  # the crop of the k-th object
     e = sample.extreme_points[k : k + 1]
-    alone = sample.truth[sample.truth.ids == e.ids]
-    return object_crop(replace(sample, extreme_points=e, truth=alone), cfg.size.crop)
+    target = sample.truth[sample.truth.ids == e.ids]
+    return object_crop(replace(sample, extreme_points=e, truth=target), cfg.size.crop)
 
 
 # %% [markdown]
-# ## What the generator sees and gives
+# ## What the generator sees and predicts
 #
-# It sees one crop: the box of an object and a margin, stretched to a square. A transformer, its own and not the frozen
-# one, makes tokens of it. Two small heads read them. One makes, on a finer grid, a few dozen
-# *pixel features* $F$; the other turns the mean token into as many numbers, the *prototype* $P$: what the object of this
-# crop looks like. The mask is their product (eq. (a1) of the document):
+# It sees one crop: the box of an object and a margin, stretched to a square. A transformer, its own and not the frozen one,
+# turns it into tokens. Two small heads read them. One computes, on a finer grid, a few dozen *pixel features* $F$; the other
+# turns the mean token into as many numbers, the *prototype* $P$: what the object of this crop looks like. The mask is their
+# product (eq. (a1) of the document):
 #
 # $$M = \sigma\Big(\sum_c P_c\, F_c\Big).$$
 
 # %%
-hero = crop_of(used[easiest[0][0]], easiest[0][1])
-batch = collate([hero]).to(where)
+hero = crop_of(samples[ranking[0][0]], ranking[0][1])
+batch = collate([hero]).to(dev)
 student = nets["EXITS"].network.student
 with torch.no_grad():
     tokens = student.encoder(batch.images)
@@ -141,24 +141,23 @@ _, _, axes = torch.pca_lowrank(tokens[0], q=3)
 colors = (tokens[0] - tokens[0].mean(0)) @ axes
 colors = (colors / colors.abs().amax(0) / 2 + 0.5).unflatten(0, grid).cpu()
 pro, contra = (votes.sum((1, 2)).sort(descending=x).indices[0] for x in (True, False))
-shown = {f"one channel, P = {float(prototype[c]):+.1f}": votes[c] for c in (pro, contra)}
-shown["all votes for it"] = votes.clamp(min=0).sum(0)
-shown["all against it"] = votes.clamp(max=0).sum(0)
+channels = {f"one channel, P = {float(prototype[c]):+.1f}": votes[c] for c in (pro, contra)}
+channels["all votes for it"] = votes.clamp(min=0).sum(0)
+channels["all against it"] = votes.clamp(max=0).sum(0)
 panels = {"crop": hero.image, f"tokens, {grid[0]} x {grid[1]}": colors.numpy()}
-for name, values in {**shown, "both: logits": logits}.items():
+for name, values in {**channels, "both: logits": logits}.items():
     panels[name] = viz.draw_tokens(hero.image, values.flatten(), signed=True)
 panels["mask"] = viz.Map(values=logits.sigmoid(), limits=(0, 1))
 viz.show(panels, size=2, title="A mask is a vote of channels")
 
 # %% [markdown]
-# **Takeaway.** The colors of the tokens are their three main directions: the object already differs from what is
-# around it. A channel with a positive $P$ votes for the object where it fires, one with a negative $P$ against it.
+# **Takeaway.** The colors of the tokens are their three main directions: the object already differs from its surroundings. A
+# channel with a positive $P$ votes for the object where it fires, one with a negative $P$ against it.
 #
-# ## Three teachers
+# ## Three kinds of supervision
 #
-# **The box.** A mask must touch all four sides of its box and not leave it. MAL tests that by projection: the
-# largest value in each row and in each column must be those of the filled box. The truth passes without error, and so do
-# others:
+# **The box.** A mask must touch all four sides of its box and not leave it. MAL tests that by projection: the largest values of
+# the rows and columns must be those of the filled box. The true mask passes without error, and so do others:
 
 # %%
 side = hero.image.shape[-1]
@@ -166,48 +165,48 @@ box = box_masks(hero.extreme_points.boxes, side, side) > 0.5
 y, x = (box[0].any(1 - d).nonzero()[:, 0].float().mean().round().int() for d in (0, 1))
 cross = torch.zeros_like(box)
 cross[:, y - 1 : y + 2], cross[:, :, x - 1 : x + 2] = True, True
-mine = interpolate(logits.sigmoid()[None, None], (side, side), mode="bilinear")[0]
-masks = {"truth": hero.truth.masks, "box": box, "cross": cross & box}
-masks |= {"generator": mine, "nothing": torch.zeros_like(box)}
+prediction = interpolate(logits.sigmoid()[None, None], (side, side), mode="bilinear")[0]
+masks = {"true mask": hero.truth.masks, "box": box, "cross": cross & box}
+masks |= {"generator": prediction, "nothing": torch.zeros_like(box)}
 
 
-def smoothed(crops, crf):  # what the third teacher asks for
-    views = collate(crops).images.to(where)
-    boxes = torch.cat([c.extreme_points.boxes for c in crops]).to(where)
+def smoothed(crops, crf):  # the target of the third term
+    views = collate(crops).images.to(dev)
+    boxes = torch.cat([c.extreme_points.boxes for c in crops]).to(dev)
     frame = box_masks(boxes, side, logits.shape[-1])
     target = crf_target(nets["EXITS"](views, views), views, frame, crf)
     return interpolate(target[None].float(), (side, side))[0].cpu() > 0
 
 
 # %%
-bare = {"xticks": (), "yticks": (), "frame_on": False}
+no_axes = {"xticks": (), "yticks": (), "frame_on": False}
 
 
-def along(ax, mask):  # the largest value of each row, of each column
+def profiles(ax, mask):  # the largest value of each row, of each column
     right, below = ax.inset_axes((1.03, 0, 0.2, 1)), ax.inset_axes((0, -0.23, 1, 0.2))
     right.fill_betweenx(range(side), mask.amax(1), step="mid")
     below.fill_between(range(side), 1 - mask.amax(0), 1, step="mid")
-    right.set(xlim=(0, 1), ylim=(side - 0.5, -0.5), **bare)
-    below.set(ylim=(0, 1), xlim=(-0.5, side - 0.5), **bare)
+    right.set(xlim=(0, 1), ylim=(side - 0.5, -0.5), **no_axes)
+    below.set(ylim=(0, 1), xlim=(-0.5, side - 0.5), **no_axes)
 
 
 figure, axes = plt.subplots(1, len(masks), figsize=(10.4, 2.7), layout="compressed")
 for ax, (name, mask) in zip(axes, masks.items(), strict=True):
     shade = 0.35 + 0.65 * mask[0].float()
     ax.imshow(hero.image.permute(1, 2, 0) / 255 * shade[..., None])
-    along(ax, mask[0].float())
-    ax.set(title=f"{name}\nerror {float(box_tightness(mask, box)):.2f}", **bare)
+    profiles(ax, mask[0].float())
+    ax.set(title=f"{name}\nerror {float(box_tightness(mask, box)):.2f}", **no_axes)
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Blue are the two projections. Truth, box and cross have the same, so their error is the same. Box
-# tightness says where a mask ends, and nothing of what is inside.
+# **Takeaway.** The two projections are drawn in blue. True mask, box and cross have the same projections, so their error is the
+# same. Box tightness says where a mask ends, and nothing of what is inside.
 #
-# **The labelled tokens** say just that, the given ones and the found ones alike. At the center of each, the logit is
-# compared with the label. EXITS asks them first, and the box only where nothing was found.
+# **The labeled tokens** say just that, both the clicked and the retrieved ones. At the center of each, the logit is compared
+# with the label. EXITS uses them first, and the box only where nothing was retrieved.
 #
-# **The colors.** The third teacher is the generator itself: its mask, averaged with that of a slow copy of itself (an
-# average over the steps), and smoothed over neighbors of like color within the box. How do the three pull at a mask?
+# **The colors.** The third source is the generator itself: its mask, averaged with that of a slow copy of itself (an average
+# over the steps), and smoothed over neighbors of similar color within the box. How does each of the three change a mask?
 
 # %%
 TERMS = ("mil", "point", "crf")
@@ -215,30 +214,30 @@ points, no_points = (exits.targets(nets[name], batch, cfg) for name in ("EXITS",
 _, seeds = exits.token_scores(nets["EXITS"].extractor, batch, cfg)
 with torch.no_grad():
     outputs = nets["EXITS"](batch.images, batch.images)
-leaf, boxes = outputs.student.clone().requires_grad_(), hero.extreme_points.boxes.to(where)
+leaf, boxes = outputs.student.clone().requires_grad_(), hero.extreme_points.boxes.to(dev)
 terms = objective(Outputs(leaf, outputs.teacher), batch.images, boxes, points, cfg)
-as_if_empty = objective(Outputs(leaf, outputs.teacher), batch.images, boxes, no_points, cfg)
-terms["mil"] = as_if_empty["mil"]
-pull = [-torch.autograd.grad(terms[k], leaf, retain_graph=True)[0] for k in TERMS]
+box_terms = objective(Outputs(leaf, outputs.teacher), batch.images, boxes, no_points, cfg)
+terms["mil"] = box_terms["mil"]
+grads = [-torch.autograd.grad(terms[k], leaf, retain_graph=True)[0] for k in TERMS]
 
 # %%
-given, of = (seeds.foreground | seeds.background)[0], (points.target[0], points.labeled[0])
+given, known = (seeds.foreground | seeds.background)[0], (points.target[0], points.labeled[0])
 smooth = Instances.make(smoothed([hero], cfg.crf), torch.zeros(1))
-told = (
+goals = (
     viz.draw_boxes(hero.image, hero.extreme_points.boxes),
-    viz.draw_labelled(hero.image, *of, given),
+    viz.draw_labelled(hero.image, *known, given),
     viz.draw_instances(hero.image, smooth),
 )
-felt = [viz.draw_tokens(hero.image, p.flatten() / p.abs().max(), signed=True) for p in pull]
-titles = ("the box", "labelled tokens", "smoothed mask")
-panels = [dict(zip(titles, row, strict=True)) for row in (told, felt)]
-viz.show(panels, rows=("what it says", "where it pulls"), size=2.3, title="Three teachers")
+effects = [viz.draw_tokens(hero.image, p.flatten() / p.abs().max(), signed=True) for p in grads]
+titles = ("the box", "labeled tokens", "smoothed mask")
+panels = [dict(zip(titles, row, strict=True)) for row in (goals, effects)]
+viz.show(panels, rows=("supervision", "gradient"), size=2.3, title="Three kinds of supervision")
 
 # %% [markdown]
 # **Takeaway.** Green is pulled up, orange down. The box pulls at one pixel of each row and column, the highest, wherever that
 # is. Tokens pull around their centers. The smoothed mask pulls everywhere in the box, most at the outline.
 #
-# All three in one function; their weights stand in the settings at the end:
+# One function holds all three; their weights are in the settings at the end:
 #
 # ```{literalinclude} ../../wsis/methods/exits/objective.py
 # :pyobject: objective
@@ -246,121 +245,123 @@ viz.show(panels, rows=("what it says", "where it pulls"), size=2.3, title="Three
 #
 # ## Mean field: colors decide
 #
-# How does smoothing know the outline? Every pixel asks its neighbors and itself how sure they are, and listens only to
-# those of its own color; then again, and again. This is mean field {cite:p}`krahenbuhl2011crf` in its simplest form: nothing
-# to learn, no other rule than that outside of the box nothing is object. Drag to see the iterations.
+# How does smoothing know the outline? Every pixel averages its own probability and those of its neighbors of the same color;
+# then again, and again. This is mean field {cite:p}`krahenbuhl2011crf` in its simplest form: it has nothing to learn, and only
+# one more rule, that nothing outside of the box is object. Drag to see the iterations.
 
 # %%
-last = len(easiest) // 4
-four = [crop_of(used[i], k) for i, k in (easiest[j] for j in (0, last // 12, last // 3, last))]
-true = torch.cat([crop.truth.masks for crop in four])
+last = len(ranking) // 4
+picks = [
+    crop_of(samples[i], k) for i, k in (ranking[j] for j in (0, last // 12, last // 3, last))
+]
+true = torch.cat([crop.truth.masks for crop in picks])
 frames, steps = [], (0, 1, 2, 3, 5, 8, 12, 20, 40, 100)
 for k in steps:
-    masks, panels = smoothed(four, replace(cfg.crf, iterations=k)), {}
-    for n, share in enumerate(shares(masks, true)):
-        panel = viz.draw_overlap(four[n].image, masks[n], true[n])
+    masks, panels = smoothed(picks, replace(cfg.crf, iterations=k)), {}
+    for n, share in enumerate(pair_iou(masks, true)):
+        panel = viz.draw_overlap(picks[n].image, masks[n], true[n])
         panels[f"{n + 1}: IoU {float(share):.2f}"] = panel
     frames.append(viz.show(panels, size=2.3))
 viz.scrub(frames, [f"{k} times" for k in steps], "smoothed", start=0)
 
 # %% [markdown]
-# **Takeaway.** Green is in mask and truth, red in the mask only, blue in the truth only. Most of it happens early. Where
-# object and ground differ in color the outline snaps to it; where they do not, it leaks or shrinks. The result is not
-# a pseudo mask, only what the generator is asked to be a little more like.
+# **Takeaway.** Green is in both masks, red in the smoothed mask only, blue in the true mask only. Most of the change happens
+# early. Where object and ground differ in color the outline snaps to the border; where they do not, it leaks or shrinks. The
+# result is not a pseudo mask, only a target that moves the generator a little.
 #
 # ## Training
 #
-# Both networks see the same pictures for as many steps. Box and colors set in gradually, so that tokens speak first.
+# Both networks see the same images for as many steps. The weights of box and colors rise gradually, so that tokens act first.
 
 # %%
 logs = {name: viz.read_log(folders[name] / "network.csv") for name in ("EXITS", "MAL")}
 logs["MAL"].pop("point")  # it has no tokens
-viz.training_curves(logs, TERMS, title="The errors of the three teachers")
+viz.training_curves(logs, TERMS, title="The three terms of the loss")
 
 # %% [markdown]
-# **Takeaway.** *mil* is the box, the main teacher of MAL; in EXITS it speaks for the few crops in which no token was found.
-# *crf* is the smoothed mask. It never falls to zero, since it moves along with the mask.
+# **Takeaway.** *mil* is the box, the main supervision of MAL; in EXITS it counts for the few crops in which no token was
+# retrieved. *crf* is the smoothed mask. It never falls to zero, since its target moves along with the mask.
 #
 # ## Pseudo masks
 #
-# A trained generator labels whole images: crop an object, take the probability of each pixel, put it back, cut it off at
+# A trained generator labels whole images: crop an object, take the probability of each pixel, paste it back, and cut it off at
 # the box and at a threshold. The objects below are at equal steps from EXITS' best to its worst.
 
 
 # %%
-def around(panel, box):  # the picture around the box of an object
+def zoom_in(panel, box):  # the image around the box of an object
     return viz.zoom(panel, box.view(2, 2) - torch.tensor([[0.5], [1.5]]), room=3)
 
 
-def beside(images, found, i, k, names):  # an object in its picture, and what was made for it
+def compare(images, pseudo, i, k, names):  # an object in its image, and its masks
     s, e = images[i], images[i].extreme_points[k : k + 1]
     true = s.truth.masks[s.truth.ids == e.ids][0]
-    made = [viz.draw_overlap(s.image, found[n][i].masks[k], true) for n in names]
-    return [around(panel, e.boxes) for panel in (viz.draw_extreme_points(s.image, e), *made)]
+    overlays = [viz.draw_overlap(s.image, pseudo[n][i].masks[k], true) for n in names]
+    return [zoom_in(p, e.boxes) for p in (viz.draw_extreme_points(s.image, e), *overlays)]
 
 
-ranked = iou["EXITS"].argsort(descending=True)
-panels = [{} for _ in range(1 + len(made))]
+order = iou["EXITS"].argsort(descending=True)
+panels = [{} for _ in range(1 + len(labels))]
 for place in (0.02, 0.2, 0.4, 0.6, 0.8, 0.98):
-    i, k = objects[int(ranked[int(place * len(ranked))])]
-    for line, panel in zip(panels, beside(used, made, i, k, made), strict=True):
+    i, k = objects[int(order[int(place * len(order))])]
+    for line, panel in zip(panels, compare(samples, labels, i, k, labels), strict=True):
         line[f"{place:.0%} are better"] = panel
-viz.show(panels, rows=("clicks", *made), size=1.6, title="One mask for every annotation")
+viz.show(panels, rows=("clicks", *labels), size=1.6, title="One mask for every annotation")
 
 # %% [markdown]
 # **Takeaway.** About half of a box is not object. Both generators cut most of that away, and both are too round: arms and
 # fins are narrower than a token.
 #
-# How good is that in numbers? Much depends on the threshold. MAL's release takes all above .1; that of EXITS is not
-# published.
+# How good is that in numbers? Much depends on the threshold. MAL's release takes all pixels above .1; the threshold of EXITS is
+# not published.
 
 
 # %%
-def pasted(sample, probability, threshold):  # masks of an image, from those of its crops
+def paste_masks(sample, probability, threshold):  # masks of an image, from those of its crops
     e = sample.extreme_points
-    shown = [Window.around(box) for box in e.boxes]
-    masks = paste(probability, shown, e.boxes, sample.size, threshold)
+    windows = [Window.around(box) for box in e.boxes]
+    masks = paste(probability, windows, e.boxes, sample.size, threshold)
     return Instances.make(masks, e.labels, ids=e.ids)
 
 
 def quality(probability, threshold):
-    parts = probability.split([len(s.extreme_points) for s in used])
-    masks = [pasted(s, p, threshold) for s, p in zip(used, parts, strict=True)]
+    parts = probability.split([len(s.extreme_points) for s in samples])
+    masks = [paste_masks(s, p, threshold) for s, p in zip(samples, parts, strict=True)]
     return 100 * evaluation.iou_by_size(masks, truth)["mIoU"]
 
 
 levels = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-by_level = {name: [quality(in_crops[name], t) for t in levels] for name in nets}
-by_size = {name: evaluation.iou_by_size(masks, truth) for name, masks in made.items()}
+by_level = {name: [quality(crop_maps[name], t) for t in levels] for name in nets}
+by_size = {name: evaluation.iou_by_size(masks, truth) for name, masks in labels.items()}
 
 
 # %%
 def bars(ax, sizes):
-    for i, (name, figures) in enumerate(by_size.items()):
-        at = [x + (i - 1) / 4 for x in range(len(sizes))]
-        heights = [100 * figures[size] for size in sizes]
-        drawn = ax.bar(at, heights, 0.23, color=tints[name], label=name)
-        ax.bar_label(drawn, fmt="%.0f", fontsize=8)
+    for i, (name, scores) in enumerate(by_size.items()):
+        xs = [x + (i - 1) / 4 for x in range(len(sizes))]
+        heights = [100 * scores[size] for size in sizes]
+        handles = ax.bar(xs, heights, 0.23, color=palette[name], label=name)
+        ax.bar_label(handles, fmt="%.0f", fontsize=8)
 
 
 def curves(ax):
     for name, lift in (("EXITS", 0.6), ("MAL", -1.3)):
-        ax.plot(levels, by_level[name], "o-", color=tints[name])
-        for at in (0.1, 0.5):
-            value = by_level[name][levels.index(at)]
-            ax.text(at, value + lift, f"{value:.1f}", ha="center", fontsize=8)
+        ax.plot(levels, by_level[name], "o-", color=palette[name])
+        for t in (0.1, 0.5):
+            value = by_level[name][levels.index(t)]
+            ax.text(t, value + lift, f"{value:.1f}", ha="center", fontsize=8)
 
 
 # %%
-tints = {"boxes": "0.6", "MAL": "#D55E00", "EXITS": "#0072B2"}
+palette = {"boxes": "0.6", "MAL": "#D55E00", "EXITS": "#0072B2"}
 names = {"mIoU": "mean of\nclasses", **{f"mIoU_{s}": s for s in evaluation.SIZES}}
 sizes = [k for k in names if by_size["boxes"][k] == by_size["boxes"][k]]  # no nan
 figure, (a, b) = plt.subplots(1, 2, figsize=(9.6, 3), layout="constrained")
 bars(a, sizes)
 curves(b)
-b.axhline(100 * by_size["boxes"]["mIoU"], color=tints["boxes"])
-for at in (0.1, 0.5):
-    b.axvline(at, color="0.8", linestyle=":", zorder=0)
+b.axhline(100 * by_size["boxes"]["mIoU"], color=palette["boxes"])
+for t in (0.1, 0.5):
+    b.axvline(t, color="0.8", linestyle=":", zorder=0)
 a.set(title="By size of the object", ylabel="IoU (%)", ylim=(0, 95), xticks=range(len(sizes)))
 a.set_xticklabels([names[size] for size in sizes])
 a.legend(loc="upper center", ncols=3)
@@ -368,91 +369,93 @@ b.set(title="By threshold", xlabel="threshold", ylabel="mean of classes (%)")
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Left: COCO's sizes, as far as they occur. Right: after a short training on small crops masks have soft
-# edges, so a threshold of .1 gives little more than the box, in both methods; the tiny preset takes .5. On whole objects
-# EXITS is ahead by less than one would wish.
+# **Takeaway.** Left: COCO's sizes, as far as they occur. Right: after a short training on small crops masks have soft edges, so
+# a threshold of .1 gives little more than the box, in both methods; the tiny preset takes .5. On whole objects EXITS is only
+# slightly ahead.
 #
 # ## Objects in pieces
 #
-# A post in front of a cat makes two half cats. The annotator's clicks are those of the whole: on both halves. That is where
-# they should tell more than a box, and Fig. a2 shows it. Here are scenes in which something stands before every object.
+# A post in front of a cat makes two half cats. The annotator clicks the extreme points of the whole cat, so there are clicks on
+# both halves. That is where they should tell more than a box, and Fig. a2 shows it. Here are scenes in which something stands
+# in front of every object.
 
 
 # %%
 def scenes(count, **settings):  # of a world with other settings, or the validation images
-    base = weak.TINY_WORLD if scale == "tiny" else weak.FULL_WORLD
-    world = World("val", count, seed, replace(base, **settings))
-    chosen, _ = weak.clicked(world if data == "world" else opened.val, "val", "extreme_points")
-    return [chosen[i] for i in range(min(count, len(chosen)))]
+    base = replace(weak.TINY_WORLD if scale == "tiny" else weak.FULL_WORLD, **settings)
+    source = World("val", count, seed, base) if data == "world" else datasets.val
+    source, _ = weak.clicked(source, "val", "extreme_points")
+    return [source[i] for i in range(min(count, len(source)))]
 
 
-cut = scenes(80, occlusion=1.0)
-made = {name: label(model, cut) for name, model in everyone.items()}
-iou = {name: covered(masks, cut) for name, masks in made.items()}
-which = [evaluation.separated(s.truth.masks) for s in cut]
-pieces, only = torch.cat(which), [s.truth[w] for s, w in zip(cut, which, strict=True)]
+halves = scenes(80, occlusion=1.0)
+labels = {name: label_images(model, halves) for name, model in models.items()}
+iou = {name: object_iou(masks, halves) for name, masks in labels.items()}
+flags = [evaluation.separated(s.truth.masks) for s in halves]
+pieces, subset = torch.cat(flags), [s.truth[w] for s, w in zip(halves, flags, strict=True)]
 
 # %%
 rows = []
 for name, values in iou.items():
     row = {"masks": name, "whole: IoU": 100 * float(values[~pieces].mean())}
     row["in pieces: IoU"] = 100 * float(values[pieces].mean())
-    for least in (0.5, 0.75):
-        row[f"recall at {least}"] = 100 * evaluation.recall(made[name], only, iou=least)
+    for level in (0.5, 0.75):
+        row[f"recall at {level}"] = 100 * evaluation.recall(labels[name], subset, iou=level)
     rows.append(row)
 viz.table(rows, f"{int(pieces.sum())} objects in pieces, {int((~pieces).sum())} others (%)")
 
 # %%
-at = [(i, k) for i, s in enumerate(cut) for k in range(len(s.extreme_points))]
-broken = [crop_of(cut[i], k) for (i, k), is_cut in zip(at, pieces, strict=True) if is_cut]
-told, true = [], torch.cat([c.truth.masks for c in broken])
-for n in range(0, len(broken), 32):
-    told.append(exits.targets(nets["EXITS"], collate(broken[n : n + 32]).to(where), cfg))
-target, known = (torch.cat([getattr(p, k) for p in told]).cpu() for k in ("target", "labeled"))
-between = torch.zeros_like(true)
+keys = [(i, k) for i, s in enumerate(halves) for k in range(len(s.extreme_points))]
+crops = [crop_of(halves[i], k) for (i, k), is_cut in zip(keys, pieces, strict=True) if is_cut]
+goals, true = [], torch.cat([c.truth.masks for c in crops])
+for n in range(0, len(crops), 32):
+    goals.append(exits.targets(nets["EXITS"], collate(crops[n : n + 32]).to(dev), cfg))
+target, known = (torch.cat([getattr(p, k) for p in goals]).cpu() for k in ("target", "labeled"))
+gaps = torch.zeros_like(true)
 for d in (1, 2):  # object on both sides in its row or in its column
-    between |= (true.cumsum(d) > 0) & (true.flip(d).cumsum(d).flip(d) > 0) & ~true
-gap = avg_pool2d(between.float(), student.encoder.patch).flatten(1) >= 0.5
-said = {"object": known * target, "background": known * (1 - target), "open": 1.0 * ~known}
-print(f"{int(gap.sum())} tokens between two pieces are labelled:")
-print(*(f"  {name:11}{100 * float(v[gap].mean()):.0f} %" for name, v in said.items()), sep="\n")
+    gaps |= (true.cumsum(d) > 0) & (true.flip(d).cumsum(d).flip(d) > 0) & ~true
+gap = avg_pool2d(gaps.float(), student.encoder.patch).flatten(1) >= 0.5
+shares = {"object": known * target, "background": known * (1 - target), "open": 1.0 * ~known}
+print(f"{int(gap.sum())} tokens between two pieces are labeled:")
+print(*(f"  {k:11}{100 * float(v[gap].mean()):.0f} %" for k, v in shares.items()), sep="\n")
 
 # %%
-lead = torch.where(pieces, iou["EXITS"] - iou["MAL"], torch.nan)
-ranked = lead.argsort()[: int(pieces.sum())]  # nan is last
+gain = torch.where(pieces, iou["EXITS"] - iou["MAL"], torch.nan)
+order = gain.argsort()[: int(pieces.sum())]  # nan is last
 panels = [{} for _ in range(3)]
 for place in (1, 0.75, 0.5, 0.25, 0):
-    j = int(ranked[int(place * (len(ranked) - 1))])
-    for line, panel in zip(panels, beside(cut, made, *at[j], ("MAL", "EXITS")), strict=True):
-        line[f"IoU {round(100 * float(lead[j])):+d}"] = panel
-viz.show(panels, rows=("picture", "MAL", "EXITS"), size=1.8, title="EXITS against MAL")
+    j = int(order[int(place * (len(order) - 1))])
+    row = compare(halves, labels, *keys[j], ("MAL", "EXITS"))
+    for line, panel in zip(panels, row, strict=True):
+        line[f"IoU {round(100 * float(gain[j])):+d}"] = panel
+viz.show(panels, rows=("image", "MAL", "EXITS"), size=1.8, title="EXITS against MAL")
 
 # %% [markdown]
-# **Takeaway.** From the largest gain of EXITS over MAL to its largest loss, at equal steps. Both fill the gap. The claim (C29)
-# is about final models and photographs; in the pseudo masks of this table the clicks bring nothing. The printed lines
-# say why: the walk takes most tokens of the gap for object, since a post is hardly wider than a token of these small
+# **Takeaway.** The columns go from the largest gain of EXITS over MAL to its largest loss, at equal steps. Both fill the gap.
+# The claim (C29) is about final models and photographs; in the pseudo masks of this table the clicks bring nothing. The printed
+# lines show why: the walk takes most tokens of the gap for object, since a post is hardly wider than a token of these small
 # crops and looks like the object on both of its sides.
 #
 # ## Crowded scenes, and failures
 #
-# The failure that the document shows (Fig. a4) is another object of the same class in the box. It looks alike, so the walk
-# goes there, and no click on *this* object says that it is another. Call it a twin when at least 30 % of its mask are
-# in the box, and look at crowded scenes. Beside the IoU stands how much a mask takes of its box outside of the object: of
-# its own class, of other objects, of the ground.
+# The failure that the document shows (Fig. a4) is another object of the same class in the box. It looks similar, so the walk
+# goes there, and no click on *this* object says that it is another. Call it a twin when at least 30 % of its mask are in the
+# box, and look at crowded scenes. Beside the IoU, the table gives how much a mask covers in its box outside of the object:
+# other objects of the class, all other objects, and the ground.
 
 # %%
 crowd = scenes(64, contact=1.0, nested=0.5, occlusion=0.0, objects=(3, 5))
-made = {name: label(model, crowd) for name, model in everyone.items()}
-iou = {name: covered(masks, crowd) for name, masks in made.items()}
+labels = {name: label_images(model, crowd) for name, model in models.items()}
+iou = {name: object_iou(masks, crowd) for name, masks in labels.items()}
 area = [box_pixels(s.extreme_points.boxes, s.size) & ~s.truth.masks for s in crowd]
-alike = [s.truth.labels[:, None] == s.truth.labels for s in crowd]
-twin, what = [], {"its class": [], "other objects": [], "ground": []}
-for s, box, same in zip(crowd, area, alike, strict=True):
+same_class = [s.truth.labels[:, None] == s.truth.labels for s in crowd]
+twin, parts = [], {"its class": [], "other objects": [], "ground": []}
+for s, box, same in zip(crowd, area, same_class, strict=True):
     inside = (box[:, None] & s.truth.masks).sum((2, 3)) / s.truth.masks.sum((1, 2))
     twin.append(((inside >= 0.3) & same).any(1))
-    for name, who in zip(what, (same, ~same, torch.ones_like(same)), strict=True):
-        there = (who[:, :, None, None] & s.truth.masks).any(1)
-        what[name].append(box & (there if name != "ground" else ~there))
+    for name, members in zip(parts, (same, ~same, torch.ones_like(same)), strict=True):
+        region = (members[:, :, None, None] & s.truth.masks).any(1)
+        parts[name].append(box & (region if name != "ground" else ~region))
 twin = torch.cat(twin)
 
 # %%
@@ -460,47 +463,47 @@ rows = []
 for name, values in iou.items():
     row = {"masks": name, "IoU alone": 100 * float(values[~twin].mean())}
     row["with a twin"] = 100 * float(values[twin].mean())
-    for kind, regions in what.items():
-        pairs = list(zip(made[name], regions, strict=True))
-        taken = sum(int((m.masks & region).sum()) for m, region in pairs)
-        row[f"takes of {kind}"] = 100 * taken / sum(int(region.sum()) for region in regions)
+    for kind, regions in parts.items():
+        pairs = list(zip(labels[name], regions, strict=True))
+        overlap = sum(int((m.masks & region).sum()) for m, region in pairs)
+        row[f"takes of {kind}"] = 100 * overlap / sum(int(region.sum()) for region in regions)
     rows.append(row)
 viz.table(rows, f"{int(twin.sum())} objects with a twin, {int((~twin).sum())} without (%)")
 
 # %%
-at = [(i, k) for i, s in enumerate(crowd) for k in range(len(s.extreme_points))]
+keys = [(i, k) for i, s in enumerate(crowd) for k in range(len(s.extreme_points))]
 worst = torch.where(twin, iou["EXITS"], torch.inf).argsort()[:6].tolist()
 panels = [{}, {}]
 for n, j in enumerate(worst, start=1):
-    row = beside(crowd, made, *at[j], ("EXITS",))
+    row = compare(crowd, labels, *keys[j], ("EXITS",))
     for line, panel in zip(panels, row, strict=True):
         line[f"{n}: IoU {float(iou['EXITS'][j]):.2f}"] = panel
-viz.show(panels, rows=("picture", "EXITS"), size=1.6, title="A twin in the box: the worst")
+viz.show(panels, rows=("image", "EXITS"), size=1.6, title="A twin in the box: the worst")
 
 # %% [markdown]
 # **Takeaway.** Red on a twin is the failure of the paper (C30). The table adds two things. Boxes get worse, too, as crowded
-# objects fill less of theirs. And a mask takes more of *any* object than of the ground; what likeness adds is only the
-# difference between a twin and the others.
+# objects fill less of theirs. And a mask covers more of *any* object than of the ground; similarity adds only the difference
+# between a twin and the others.
 #
 # ## The final model
 #
-# The masks leave the method as COCO JSON, one for every annotation, with its id and class. From here on no toolbox can tell
-# them from an annotator's:
+# The masks are written as COCO JSON, one for every annotation, with its id and class. From here on no toolbox can tell them
+# from an annotator's masks:
 
 # %%
 path = folders["EXITS"] / "pseudo_page.json"
-rows = zip(used, found["EXITS"], strict=True)
+rows = zip(samples, pseudo["EXITS"], strict=True)
 count = write_instances(path, rows, classes, train.category_ids)
 print(f"{count} masks; the first of them:")
 for key, value in read_json(path)["annotations"][0].items():
     print(f"  {key:14}{value}")
 for stage in exits.stages(exits.FULL):
-    print(f"{stage.name:12} {stage.artefact or 'figures only'}")
+    print(f"{stage.name:12} {stage.artefact or 'numbers only'}")
 
 # %% [markdown]
 # The last stages are the final model: SOLOv2 on PASCAL VOC, Mask2Former on COCO; Mask R-CNN is there, too. It sees whole images
-# and learns classes, so it needs no click. The whole run, then masks for your own clicks, then for
-# pictures without any:
+# and learns classes, so it needs no click. These are the commands for the whole run, for masks from your own clicks, and for
+# images without any:
 #
 # ```bash
 # python -m wsis train exits --data world --scale tiny --out runs/exits
@@ -510,32 +513,37 @@ for stage in exits.stages(exits.FULL):
 #
 # ## What the tables say
 #
-# AP of the final model as published, ours where it has been run, and in brackets the IoU of its pseudo masks.
-# All rows stand on [the results page](../book/results.md). C29 and C30 are pictures, not tables: they were looked at above.
+# The table has the published AP of the final model, ours where it has been run, and in brackets the IoU of its pseudo masks.
+# All rows are on [the results page](../book/results.md). C29 and C30 are figures, not tables: they are discussed above.
 
 
 # %%
 def ours(row):  # AP of the final model, IoU of its pseudo masks
     ap, masks = row["ours"]["AP"], row["ours"].get("mIoU")
-    said = f" (mIoU {masks['mean']:.1f})" if masks else ""
-    return f"{ap['mean']:.1f} +- {ap['std']:.1f}{said}"
+    text = f" (mIoU {masks['mean']:.1f})" if masks else ""
+    return f"{ap['mean']:.1f} +- {ap['std']:.1f}{text}"
 
 
 results = experiments.read_results(TABLES, Path("../book/results"))
 rows = []
 for t in TABLES:
-    done = {r["name"]: r for r in results[t.id]["rows"] if r["n"]} if t.id in results else {}
+    table = {r["name"]: r for r in results[t.id]["rows"] if r["n"]} if t.id in results else {}
     for r in t.rows if "AP" in t.metrics and t.id != "exits.fig_a1" else ():
-        cells = {"table": t.id, "row": r.name, "published AP": str(r.published.get("AP", "-"))}
-        rows.append({**cells, "tiny": ours(done[r.name]) if r.name in done else None})
+        row = {"table": t.id, "row": r.name, "published AP": str(r.published.get("AP", "-"))}
+        rows.append({**row, "tiny": ours(table[r.name]) if r.name in table else None})
 viz.table(rows)
 
 # %%
 results |= experiments.read_results(TABLES, Path("../book/results"), "full.noise")
 rows = [
-    {"method": row["name"], "what": what, "published": value, "here": row["ours"][what]["mean"]}
+    {
+        "method": row["name"],
+        "quantity": name,
+        "published": value,
+        "here": row["ours"][name]["mean"],
+    }
     for row in results["exits.table_a5"]["rows"]
-    for what, value in row["published"].items()
+    for name, value in row["published"].items()
 ]
 viz.table(rows, "exits.table_a5: hours and parameters; here: rehearsed on one device", digits=2)
 
@@ -546,17 +554,17 @@ viz.table(
 )
 
 # %% [markdown]
-# Where a claim *needs more seeds* here, look at the spread first: final models that learned for minutes differ between seeds by
-# as much as the published rows differ from each other. The claims that end in *m* are ours; they ask the same one step
-# earlier, of the pseudo masks. What still separates this page from the paper is the grid: a crop has a few dozen
-# tokens here, and a thousand there.
+# Where a claim *needs more seeds* here, look at the spread first: final models that were trained for minutes differ between
+# seeds by as much as the published rows differ from each other. The claims that end in *m* are ours; they test the same one
+# step earlier, on the pseudo masks. What still separates this page from the paper is the grid: a crop has a few dozen tokens
+# here, and a thousand there.
 #
 # ```{admonition} Where paper, release and this page differ
 # :class: note
 # - {ref}`fidelity:exits-stem`: how pixels become tokens, with pretrained or with random weights.
 # - {ref}`fidelity:exits-scale`: one grid for small and large objects.
 # - {ref}`fidelity:exits-teacher`: the slow copy starts as a copy.
-# - {ref}`fidelity:exits-mil`: which crops the box teaches, and by what the error is divided.
+# - {ref}`fidelity:exits-mil`: which crops the box supervises, and by what the error is divided.
 # - {ref}`fidelity:exits-point-loss`: how a token's label meets a mask of pixels.
 # - {ref}`fidelity:exits-crf`: mean field in another form, with equal masks.
 # - {ref}`fidelity:exits-mask-threshold`: .1 of MAL's release, or higher.
@@ -592,15 +600,15 @@ for name, mask in {"line": torch.eye(16) * square, "half": half, "all": everythi
     print(f"{name:5} {float(box_tightness(mask, square)):.2f}")
 
 # %% [markdown]
-# A line touches all four sides and leaves none: nothing is wrong with it. The half box is right in its rows and wrong in
-# half of its columns. Box tightness needs somebody else to fill in the rest; in MAL that is the smoothing.
+# A line touches all four sides and crosses none: its error is zero. The half box is right in its rows and wrong in half of its
+# columns. Box tightness needs another term to fill in the rest; in MAL that is the smoothing.
 #
 # ```{solution-end}
 # ```
 #
 # ```{exercise}
 # :label: like-colors
-# *Change one parameter.* `crf.zeta` says how different two colors may be and still listen to each other. What do you
+# *Change one parameter.* `crf.zeta` says how different the colors of two pixels that influence each other may be. What do you
 # expect of the smoothed masks with a tenth of it, and with ten times as much?
 # ```
 #
@@ -609,18 +617,18 @@ for name, mask in {"line": torch.eye(16) * square, "half": half, "all": everythi
 # ```
 
 # %% tags=["solution"]
-some, rows = [crop_of(used[i], k) for i, k in objects[:32]], []
-true = torch.cat([crop.truth.masks for crop in some])
+picks, rows = [crop_of(samples[i], k) for i, k in objects[:32]], []
+true = torch.cat([crop.truth.masks for crop in picks])
 for factor in (0.1, 1, 10):
-    masks = smoothed(some, replace(cfg.crf, zeta=factor * cfg.crf.zeta))
+    masks = smoothed(picks, replace(cfg.crf, zeta=factor * cfg.crf.zeta))
     row = {"zeta": f"{factor * cfg.crf.zeta:g}", "share of crop": float(masks.float().mean())}
-    rows.append({**row, "IoU": float(shares(masks, true).mean())})
+    rows.append({**row, "IoU": float(pair_iou(masks, true).mean())})
 viz.table(rows, digits=3)
 
 # %% [markdown]
-# With little tolerance nobody listens, and the mask stays as it was. With much of it colors no longer count: every pixel
-# follows the majority around it. That trims a mask that is too fat, and may even raise the mean; what is thin, an arm or a
-# tail, goes with it.
+# With little tolerance no pixel has an influence, and the mask stays as it was. With much of it colors no longer count: every
+# pixel follows the majority around it. That trims a mask that is too fat, and may even raise the mean; but thin parts, an arm
+# or a tail, are lost.
 #
 # ```{solution-end}
 # ```
@@ -643,14 +651,14 @@ for source, flip in (
     ("teacher", False),
     ("mean", False),
 ):
-    other = changed(cfg, **{"mask.source": source, "mask.flip": flip})
-    masks = label(nets["EXITS"], used[:40], other)
-    covers = evaluation.iou_by_size(masks, truth[:40])["mIoU"]
-    rows.append({"source": source, "flip": str(flip), "IoU, percent": 100 * covers})
+    variant = changed(cfg, **{"mask.source": source, "mask.flip": flip})
+    masks = label_images(nets["EXITS"], samples[:40], variant)
+    miou = evaluation.iou_by_size(masks, truth[:40])["mIoU"]
+    rows.append({"source": source, "flip": str(flip), "IoU, percent": 100 * miou})
 viz.table(rows)
 
 # %% [markdown]
-# In a short training the slow copy lags behind. A mirror image costs as much time again, and rarely hurts.
+# In a short training the slow copy lags behind. A mirror image doubles the time, and rarely hurts.
 #
 # ```{solution-end}
 # ```
