@@ -33,10 +33,10 @@ def batch():
 
 
 def test_a_quarter_of_the_patches_is_seen():
-    seen, hidden = pretrain_vit.random_split(torch.rand(3, 3, 96, 96), 8, pretrain_vit.VISIBLE_RATE)
-    assert seen.shape == (3, 36)
-    assert torch.equal(torch.cat([seen, hidden], 1).sort(1).values, torch.arange(144).expand(3, -1))
-    assert not torch.equal(seen[0], seen[1])
+    visible, hidden = pretrain_vit.random_split(torch.rand(3, 3, 96, 96), 8, pretrain_vit.VISIBLE_RATE)
+    assert visible.shape == (3, 36)
+    assert torch.equal(torch.cat([visible, hidden], 1).sort(1).values, torch.arange(144).expand(3, -1))
+    assert not torch.equal(visible[0], visible[1])
 
 
 def test_only_hidden_patches_count():
@@ -52,16 +52,16 @@ def test_only_hidden_patches_count():
 def test_the_encoder_does_not_see_hidden_patches(batch):
     torch.manual_seed(0)
     mae = MaskedAutoencoder(build_vit("vit_tiny", "random")).eval()
-    seen, hidden = pretrain_vit.random_split(batch.images, 8, pretrain_vit.VISIBLE_RATE)
+    visible, hidden = pretrain_vit.random_split(batch.images, 8, pretrain_vit.VISIBLE_RATE)
     image_of = torch.zeros(4, 144).scatter(1, hidden, 1.0).view(4, 1, 12, 12)
     blanked = batch.images * (1 - image_of.repeat_interleave(8, 2).repeat_interleave(8, 3))
-    painted = mae.paint(batch.images, seen)
+    painted = mae.paint(batch.images, visible)
     assert painted.shape == (4, 144, 192)
-    torch.testing.assert_close(mae.paint(blanked, seen), painted)
-    assert (mae.paint(batch.images.flip(0), seen) - painted).abs().max() > 1e-3
+    torch.testing.assert_close(mae.paint(blanked, visible), painted)
+    assert (mae.paint(batch.images.flip(0), visible) - painted).abs().max() > 1e-3
 
 
-def test_targets_are_the_patches_normalised(batch):
+def test_targets_are_the_patches_normalized(batch):
     mae = MaskedAutoencoder(build_vit("vit_tiny", "random"))
     ramp = torch.arange(96.0).expand(1, 3, 96, 96) / 96
     target = mae.target(ramp)
@@ -78,10 +78,10 @@ def test_the_center_moves_towards_the_scores():
     torch.testing.assert_close(center, torch.tensor([0.2, 0.4]))
 
 
-def test_centring_undoes_a_prototype_that_all_prefer():
-    said = torch.tensor([[9.0, 0.0], [9.1, 0.0]])
-    wanted = pretrain_vit.sharpened(said, said.mean(0))
-    assert wanted.argmax(1).tolist() == [1, 0]
+def test_centering_undoes_a_prototype_that_all_prefer():
+    scores = torch.tensor([[9.0, 0.0], [9.1, 0.0]])
+    target = pretrain_vit.sharpened(scores, scores.mean(0))
+    assert target.argmax(1).tolist() == [1, 0]
 
 
 def test_the_teacher_follows_and_is_not_trained(batch):
@@ -171,15 +171,15 @@ def test_the_teacher_is_what_is_kept():
     assert pretrain.recipe("vit_tiny_dino").shipped(model) is model.teacher.vit.backbone
 
 
-def test_objectives_without_labels_see_the_same_pictures():
+def test_objectives_without_labels_see_the_same_images():
     mae, dino = (pretrain.recipe(f"vit_tiny_{name}") for name in ("mae", "dino"))
     assert (mae.scenes, mae.counts, mae.augment) == (dino.scenes, dino.counts, dino.augment)
     assert mae.schedule.batch_size == dino.schedule.batch_size
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_supervised", "vgg_tiny"])
-def test_pictures_to_name_have_one_tag(name):
-    """The losses take the one tag of a picture; a second would be ignored in silence."""
+def test_images_to_name_have_one_tag(name):
+    """The losses take the one tag of an image; a second would be ignored in silence."""
     world = World("train", 40, seed=pretrain.SEED, config=pretrain.recipe(name).scenes)
     assert all(world[i].tags.sum() == 1 for i in range(len(world)))
 

@@ -23,17 +23,17 @@ def test_features_have_the_strides_and_channels_they_say(name):
     backbone = build_pyramid(name, "random").eval()
     with torch.no_grad():
         features = backbone(torch.rand(2, 3, 64, 96))
-    found = [tuple(f.shape) for f in features]
-    assert found == [(2, c, 64 // s, 96 // s) for c, s in zip(backbone.channels, backbone.strides, strict=True)]
+    actual = [tuple(f.shape) for f in features]
+    assert actual == [(2, c, 64 // s, 96 // s) for c, s in zip(backbone.channels, backbone.strides, strict=True)]
 
 
 @pytest.mark.parametrize("name", ["vgg16", "hrnet_w48", "resnet50"])
-def test_full_size_trunks(name):
+def test_full_size_backbones(name):
     with torch.device("meta"):
         backbone = build_pyramid(name, "random").eval()
         features = backbone(torch.empty(1, 3, 64, 96))
-    found = [tuple(f.shape[1:]) for f in features]
-    assert found == [(c, 64 // s, 96 // s) for c, s in zip(backbone.channels, backbone.strides, strict=True)]
+    actual = [tuple(f.shape[1:]) for f in features]
+    assert actual == [(c, 64 // s, 96 // s) for c, s in zip(backbone.channels, backbone.strides, strict=True)]
 
 
 @pytest.mark.parametrize("name", ["resnet_tiny", "efficientnet_lite0"])
@@ -41,7 +41,7 @@ def test_output_stride(name):
     assert build_pyramid(name, "random", output_stride=8).strides[-1] == 8
 
 
-def test_images_are_normalised():
+def test_images_are_normalized():
     backbone = build_pyramid("vgg_tiny", "random")
     backbone.network = nn.Identity()
     mean = torch.tensor(IMAGENET_MEAN)[:, None, None].expand(1, 3, 4, 4)
@@ -86,9 +86,9 @@ def package(tmp_path, monkeypatch):
 def test_shipped_weights_are_loaded(package):
     torch.manual_seed(0)
     expected = build_pyramid("vgg_tiny", "random").network.state_dict()
-    found = build_pyramid("vgg_tiny", "shipped").network.state_dict()
-    assert all(torch.equal(v, expected[k].half().to(v.dtype)) for k, v in found.items())
-    assert {v.dtype for v in found.values() if v.is_floating_point()} == {torch.float32}
+    actual = build_pyramid("vgg_tiny", "shipped").network.state_dict()
+    assert all(torch.equal(v, expected[k].half().to(v.dtype)) for k, v in actual.items())
+    assert {v.dtype for v in actual.values() if v.is_floating_point()} == {torch.float32}
 
 
 def test_altered_weights_are_refused(package):

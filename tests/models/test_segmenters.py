@@ -158,9 +158,9 @@ def test_maps_return_to_the_pixels_they_describe():
     target = Target.make(box_mask(64, (8, 16, 24, 32))[:, :40, :48], torch.tensor([0]))
     quarters = quartered(stacked_masks([target.masks], (64, 64)))
     for times in (1, 2):
-        found = at_image_size(quarters, (64, 64), (40, 48), (40 * times, 48 * times)) > 0.5
-        assert found.shape == (1, 40 * times, 48 * times)
-        assert torch.equal(Target.make(found, target.labels).boxes, target.boxes * times)
+        actual = at_image_size(quarters, (64, 64), (40, 48), (40 * times, 48 * times)) > 0.5
+        assert actual.shape == (1, 40 * times, 48 * times)
+        assert torch.equal(Target.make(actual, target.labels).boxes, target.boxes * times)
 
 
 def test_swin_takes_images_of_any_size():
@@ -213,7 +213,7 @@ def test_central_region_is_cut_to_three_by_three():
 
 
 def test_center_is_that_of_mass():
-    """An L: its box is centerd at 24, its mass is lower left."""
+    """An L: its box is centered at 24, its mass is lower left."""
     mask = box_mask(96, (8, 8, 16, 40)) | box_mask(96, (8, 32, 40, 40))
     (y, x) = ((mask[0].nonzero().double().mean(0) + 0.5) / 12).long().tolist()
     owner = cells_of([Target.make(mask, torch.tensor([0]))], 96)[2][0]
@@ -299,10 +299,10 @@ def test_flat_cells_are_row_by_row_and_level_by_level():
 
 def test_peak_is_the_highest_of_its_corner():
     scores = torch.rand(2, 3, 6, 6)
-    kept = peak_scores(scores)
-    assert torch.equal(kept[:, :, 0, 0], scores[:, :, 0, 0])
+    peaks = peak_scores(scores)
+    assert torch.equal(peaks[:, :, 0, 0], scores[:, :, 0, 0])
     highest = max_pool2d(scores, 2, stride=1)
-    assert torch.equal(kept[:, :, 1:, 1:] > 0, scores[:, :, 1:, 1:] == highest)
+    assert torch.equal(peaks[:, :, 1:, 1:] > 0, scores[:, :, 1:, 1:] == highest)
 
 
 def test_identical_masks_of_one_class_decay():
@@ -365,14 +365,14 @@ def test_detection_finds_what_the_maps_say():
 def test_mask_that_is_too_small_for_its_level_is_no_detection():
     model = build_segmenter("solov2", 1, "resnet_tiny", "random").eval()
     model.design = TINY._replace(smallest=(8, 8, 16, 32, 32))
-    for area, found in [(16, False), (17, True)]:
+    for area, actual in [(16, False), (17, True)]:
         logits = [torch.full((1, 1, g, g), -9.0) for g in TINY.grids]
         logits[2][0, 0, 3, 4] = 4.0
         features = torch.full((1, 1, 576), -20.0)
         features[:, :, :area] = 20.0
         kernels = [torch.ones(1, 1, g, g) for g in TINY.grids]
         _, _, scores = model.detect(logits, kernels, features.view(1, 1, 24, 24))
-        assert bool(scores[0, 0] > 0) is found
+        assert bool(scores[0, 0] > 0) is actual
 
 
 # The interface of all three
@@ -403,9 +403,9 @@ def test_predictions_are_scored_masks_of_the_image(name, world):
     if name == "solov2":
         torch.nn.init.constant_(model.cells.score.bias, 0.0)  # else no score reaches the threshold
         torch.nn.init.normal_(model.cells.kernel.weight)
-    found = predict(model, torch.rand(2, 3, 60, 72))
-    assert len(found) == 2
-    for f in found:
+    actual = predict(model, torch.rand(2, 3, 60, 72))
+    assert len(actual) == 2
+    for f in actual:
         assert f.masks.dtype == torch.bool and f.masks.shape == (len(f), 60, 72) and 0 < len(f) <= 100
         assert ((f.scores >= 0) & (f.scores <= 1)).all()
         assert ((f.labels >= 0) & (f.labels < 2)).all() and f.labels.dtype == torch.long

@@ -35,16 +35,18 @@ def images():
 
 def hooked(net, images):
     """The softmax attention [B, heads, T, T] of every layer of the unmodified timm network, not fused."""
-    seen = []
+    hooked_inputs = []
     for block in net.backbone.blocks:
         block.attn.fused_attn = False
-    hooks = [b.attn.attn_drop.register_forward_hook(lambda m, x, y: seen.append(x[0])) for b in net.backbone.blocks]
+    hooks = [
+        b.attn.attn_drop.register_forward_hook(lambda m, x, y: hooked_inputs.append(x[0])) for b in net.backbone.blocks
+    ]
     net.backbone.forward_features((images - net.mean) / net.std)
     for hook in hooks:
         hook.remove()
     for block in net.backbone.blocks:
         block.attn.fused_attn = True
-    return seen
+    return hooked_inputs
 
 
 # Attention
@@ -54,13 +56,13 @@ def hooked(net, images):
 @torch.no_grad()
 def test_attention_is_that_of_timm(tiny, images, layer):
     expected = hooked(tiny, images)[layer - 1].mean(1)[:, 1:, 1:]
-    found = tiny.attention(images, layer)
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
-    assert found.std() > 1e-3  # a uniform matrix would agree with anything
+    actual = tiny.attention(images, layer)
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=0)
+    assert actual.std() > 1e-3  # a uniform matrix would agree with anything
 
 
 @torch.no_grad()
-def test_queries_and_keys_may_be_normalised(images):
+def test_queries_and_keys_may_be_normalized(images):
     torch.manual_seed(0)
     backbone = vit.VisionTransformer(
         img_size=64,
@@ -208,7 +210,7 @@ def test_every_parameter_belongs_to_the_backbone():
 
 
 @pytest.mark.parametrize(
-    ("name", "weights", "stem", "said"),
+    ("name", "weights", "stem", "message"),
     [
         ("vit_huge", "mae", "patch", "vit_tiny, vit_hybrid, vit_lite0, vit_lite0_frozen, vit_small or vit_base"),
         ("vit_lite0", "mae", "patch", "imagenet, random"),
@@ -219,8 +221,8 @@ def test_every_parameter_belongs_to_the_backbone():
         ("vit_tiny", "random", "linear", "patch or conv"),
     ],
 )
-def test_impossible_networks(name, weights, stem, said):
-    with pytest.raises(ConfigError, match=said):
+def test_impossible_networks(name, weights, stem, message):
+    with pytest.raises(ConfigError, match=message):
         build_vit(name, weights, stem)
 
 
@@ -233,12 +235,12 @@ def test_published_checkpoints_exist_in_timm():
     ("weights", "expected"),
     [("in21k", 0.5), ("mae", (0.75 - 0.485) / 0.229), ("timm:vit_base_patch16_224.orig_in21k", 0.5)],
 )
-def test_each_checkpoint_normalises_in_its_own_way(monkeypatch, weights, expected):
+def test_each_checkpoint_normalizes_in_its_own_way(monkeypatch, weights, expected):
     monkeypatch.setattr(vit.timm, "create_model", lambda *a, **o: vit._tiny())
-    net, seen = build_vit("vit_base", weights), []
-    net.backbone.patch_embed.proj.register_forward_pre_hook(lambda m, x: seen.append(x[0]))
+    net, hooked_inputs = build_vit("vit_base", weights), []
+    net.backbone.patch_embed.proj.register_forward_pre_hook(lambda m, x: hooked_inputs.append(x[0]))
     net.embed(torch.full((1, 3, 8, 8), 0.75))
-    torch.testing.assert_close(seen[0][0, 0], torch.full((8, 8), expected))
+    torch.testing.assert_close(hooked_inputs[0][0, 0], torch.full((8, 8), expected))
 
 
 def test_no_network(monkeypatch):
@@ -262,10 +264,10 @@ def package(tmp_path, monkeypatch):
 
 
 def test_shipped_weights_are_loaded(package):
-    found, expected = build_vit("vit_tiny", "mae").backbone.state_dict(), load_file(package)
-    assert all(torch.equal(v, expected[k].float()) for k, v in found.items())
+    actual, expected = build_vit("vit_tiny", "mae").backbone.state_dict(), load_file(package)
+    assert all(torch.equal(v, expected[k].float()) for k, v in actual.items())
     by_path = build_vit("vit_tiny", str(package)).backbone.state_dict()
-    assert all(torch.equal(v, by_path[k]) for k, v in found.items())
+    assert all(torch.equal(v, by_path[k]) for k, v in actual.items())
 
 
 def test_altered_weights_are_refused(package):
@@ -278,9 +280,9 @@ def test_altered_weights_are_refused(package):
 
 def test_a_conv_stem_keeps_everything_else(package):
     plain, conv = build_vit("vit_tiny", "mae").backbone, build_vit("vit_tiny", "mae", "conv").backbone
-    kept = {k: v for k, v in plain.state_dict().items() if not k.startswith("patch_embed.proj")}
-    assert len(kept) == len(plain.state_dict()) - 2
-    assert all(torch.equal(v, conv.state_dict()[k]) for k, v in kept.items())
+    rest = {k: v for k, v in plain.state_dict().items() if not k.startswith("patch_embed.proj")}
+    assert len(rest) == len(plain.state_dict()) - 2
+    assert all(torch.equal(v, conv.state_dict()[k]) for k, v in rest.items())
 
 
 @pytest.mark.parametrize("weights", vit.SHIPPED["vit_tiny"])

@@ -60,13 +60,13 @@ def test_features_have_the_strides_and_channels_they_say(name):
     with torch.device("meta"):
         backbone = build_pyramid(name, "random").eval()
         features = backbone(torch.empty(1, 3, 64, 96))
-    found = [tuple(f.shape) for f in features]
-    assert found == [(1, c, 64 // s, 96 // s) for c, s in zip(backbone.channels, backbone.strides, strict=True)]
+    actual = [tuple(f.shape) for f in features]
+    assert actual == [(1, c, 64 // s, 96 // s) for c, s in zip(backbone.channels, backbone.strides, strict=True)]
     assert backbone.strides == ((2, 4, 8, 16) if name == "vit_tiny" else (4, 8, 16, 32))
 
 
 def test_features_are_those_of_the_pretrained_layers():
-    """The third level is layer 8 of the transformer with the checkpoint's weights, which normalised the images."""
+    """The third level is layer 8 of the transformer with the checkpoint's weights, which normalized the images."""
     vit, backbone, x = (build_vit("vit_tiny", "mae").eval(), build_pyramid("vit_tiny", "mae").eval(), images(32, 48))
     expected = patch_features(vit.run(vit.embed(x), 0, TAPS[2]), x, vit.patch)
     torch.testing.assert_close(backbone(x)[2], expected)

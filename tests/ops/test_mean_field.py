@@ -83,10 +83,10 @@ def test_one_colour_fills_its_box():
 
 def test_one_colour_beyond_the_box_rounds_its_corners():
     box, probability = box_and_mostly_object(64)
-    found = smooth(torch.zeros(1, 3, 64, 64), probability, box)
-    assert not (found & ~box).any()
-    assert found[:, 16:48, 16:48].all()
-    assert 0.85 < found.sum() / box.sum() < 1
+    actual = smooth(torch.zeros(1, 3, 64, 64), probability, box)
+    assert not (actual & ~box).any()
+    assert actual[:, 16:48, 16:48].all()
+    assert 0.85 < actual.sum() / box.sum() < 1
 
 
 def test_two_colours_are_labelled_as_wholes_with_an_exact_edge():
@@ -96,8 +96,8 @@ def test_two_colours_are_labelled_as_wholes_with_an_exact_edge():
     noise = torch.rand(1, 32, 32, generator=torch.Generator().manual_seed(1)) - 0.5
     probability = (0.35 + 0.3 * disc + 0.7 * noise).clamp(0, 1)
     assert ((probability > 0.5) != disc).float().mean() > 0.15
-    found = smooth(image, probability, torch.ones(1, 32, 32, dtype=torch.bool))
-    assert torch.equal(found[0], disc)
+    actual = smooth(image, probability, torch.ones(1, 32, 32, dtype=torch.bool))
+    assert torch.equal(actual[0], disc)
 
 
 def test_nothing_outside_the_box():
@@ -123,8 +123,8 @@ def test_scenes_have_both_labels(name):
 @pytest.mark.parametrize("name", SCENES)
 def test_equals_the_products(name, iterations, kernel):
     settings = SETTINGS | {"kernel": kernel, "iterations": iterations}
-    found, expected = (f(*SCENES[name], **settings) for f in (mean_field, plain_mean_field))
-    assert torch.equal(found, expected)
+    actual, expected = (f(*SCENES[name], **settings) for f in (mean_field, plain_mean_field))
+    assert torch.equal(actual, expected)
 
 
 def test_equals_the_products_in_single_precision():
@@ -135,9 +135,9 @@ def test_equals_the_products_in_single_precision():
 def test_a_box_with_soft_edges_multiplies():
     image, probability, box = SCENES["noisy"]
     soft = nn.functional.avg_pool2d(box.double(), 5, 1, 2)
-    found = smooth(image, probability, soft)
-    assert torch.equal(found, plain_mean_field(image, probability, soft, **SETTINGS))
-    assert not torch.equal(found, smooth(image, probability, soft > 0))
+    actual = smooth(image, probability, soft)
+    assert torch.equal(actual, plain_mean_field(image, probability, soft, **SETTINGS))
+    assert not torch.equal(actual, smooth(image, probability, soft > 0))
 
 
 @pytest.mark.parametrize("size", [(1, 9), (9, 1), (2, 2), (1, 1)])
@@ -165,8 +165,8 @@ def test_epsilon_favours_the_background(monkeypatch):
 
 @pytest.mark.parametrize("name", SCENES)
 def test_the_early_stop_changes_nothing(name):
-    found, expected = (smooth(*SCENES[name], stop_every=n) for n in (1, 0))
-    assert torch.equal(found, expected)
+    actual, expected = (smooth(*SCENES[name], stop_every=n) for n in (1, 0))
+    assert torch.equal(actual, expected)
 
 
 @pytest.mark.parametrize(("stop_every", "most"), [(0, 100), (10, 20), (1, 15)])
@@ -181,8 +181,8 @@ def test_the_early_stop_ends_a_clean_scene(monkeypatch, stop_every, most):
 def test_autocast_does_not_lower_the_precision():
     inputs = noisy(0.05, dtype=torch.float32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = smooth(*inputs)
-    assert torch.equal(found, smooth(*inputs))
+        actual = smooth(*inputs)
+    assert torch.equal(actual, smooth(*inputs))
 
 
 def test_half_precision_is_raised():

@@ -41,16 +41,16 @@ def halves(n, within):
 
 
 def test_rows_and_columns_sum_to_one_and_nothing_is_negative():
-    made = sinkhorn(positive(), 20).dense()
-    assert torch.allclose(made.sum(1), torch.ones(2, 24).double(), atol=1e-6)
-    assert torch.allclose(made.sum(2), torch.ones(2, 24).double(), atol=1e-6)
-    assert torch.allclose(made, made.mT, atol=1e-15)
-    assert (made >= 0).all()
+    matrix = sinkhorn(positive(), 20).dense()
+    assert torch.allclose(matrix.sum(1), torch.ones(2, 24).double(), atol=1e-6)
+    assert torch.allclose(matrix.sum(2), torch.ones(2, 24).double(), atol=1e-6)
+    assert torch.allclose(matrix, matrix.mT, atol=1e-15)
+    assert (matrix >= 0).all()
 
 
 def test_a_transition_matrix_is_a_fixed_point():
-    made = sinkhorn(positive(), 60).dense()
-    assert torch.allclose(sinkhorn(made, 1).dense(), made, atol=1e-12)
+    matrix = sinkhorn(positive(), 60).dense()
+    assert torch.allclose(sinkhorn(matrix, 1).dense(), matrix, atol=1e-12)
 
 
 def test_one_factor_for_each_row_and_its_column_beforehand_changes_nothing():
@@ -71,36 +71,36 @@ def test_one_token_keeps_everything():
 def test_invalid_tokens_have_no_edge_and_the_others_do_as_if_they_were_alone():
     similarity = positive()
     valid = torch.rand(2, 24, generator=torch.Generator().manual_seed(1)) < 0.7
-    made = sinkhorn(similarity, 40, valid).dense()
+    matrix = sinkhorn(similarity, 40, valid).dense()
     for b in range(2):
         rows = valid[b].nonzero()[:, 0]
         alone = sinkhorn(similarity[b, rows][:, rows][None], 40).dense()[0]
-        assert torch.allclose(made[b, rows][:, rows], alone, atol=1e-12)
-    assert made[~valid].abs().max() == made.mT[~valid].abs().max() == 0
+        assert torch.allclose(matrix[b, rows][:, rows], alone, atol=1e-12)
+    assert matrix[~valid].abs().max() == matrix.mT[~valid].abs().max() == 0
 
 
 def test_a_crop_without_a_valid_token_gives_zeros_and_leaves_the_others_alone():
     valid = torch.tensor([[True], [False]]).expand(2, 24)
-    made = sinkhorn(positive(), 20, valid).dense()
-    assert made[1].eq(0).all()
-    assert torch.allclose(made[0], sinkhorn(positive(), 20).dense()[0], atol=1e-12)
+    matrix = sinkhorn(positive(), 20, valid).dense()
+    assert matrix[1].eq(0).all()
+    assert torch.allclose(matrix[0], sinkhorn(positive(), 20).dense()[0], atol=1e-12)
 
 
 def test_halves_that_underflowed_are_computed_in_float32():
     similarity = positive(dtype=torch.float32)
     similarity[similarity < 0.4] = 1e-9  # below the least number that float16 has
     similarity[:, 3] = 1e-9
-    made = sinkhorn(similarity.half(), 40)
-    assert made.matrix.dtype == made.scale.dtype == torch.float32
-    assert torch.allclose(made.dense().sum(1), torch.ones(2, 24), atol=1e-3)
+    transition = sinkhorn(similarity.half(), 40)
+    assert transition.matrix.dtype == transition.scale.dtype == torch.float32
+    assert torch.allclose(transition.dense().sum(1), torch.ones(2, 24), atol=1e-3)
 
 
 def test_a_token_like_nothing_at_all_keeps_to_itself():
     similarity = positive()
     similarity[:, 3] = similarity[:, :, 3] = 0
-    made = sinkhorn(similarity, 60).dense()
-    assert torch.allclose(made.sum(1), torch.ones(2, 24).double(), atol=0.02)
-    assert (made[:, 3, 3] > 0.98).all()
+    matrix = sinkhorn(similarity, 60).dense()
+    assert torch.allclose(matrix.sum(1), torch.ones(2, 24).double(), atol=0.02)
+    assert (matrix[:, 3, 3] > 0.98).all()
 
 
 def test_autocast_changes_nothing():
