@@ -9,17 +9,16 @@
 # %% [markdown]
 # # AttentionShift: from a click to parts
 #
-# One click per object. A learned token looks for the object behind it, its attention becomes a box and a map, and a shift
-# among features finds the parts that a network can learn from.
+# One click per object. A learned token looks for the object under it, its attention becomes a box and a map, and a shift among
+# features finds the parts that a network can learn from.
 #
-# **Before this:** [what a transformer sees](02_vit_features.py). **After it:** [the
-# training](31_attentionshift_training.py). **Time:** at tiny scale some five minutes on a laptop, nearly all of them for the
-# network.
+# **Before this:** [what a transformer sees](02_vit_features.py). **After it:** [the training](31_attentionshift_training.py).
+# **Time:** at tiny scale about five minutes on a laptop, nearly all of them for the network.
 #
 # ```{admonition} A small network, hardly trained
 # :class: warning
-# The release shows its tokens half a million images, this page about a thousand. The pictures show what each step does, not
-# how well the method works.
+# The release trains its tokens on half a million images, this page on about a thousand. The figures show what each step does,
+# not how well the method works.
 # ```
 
 # %% tags=["parameters"]
@@ -54,48 +53,48 @@ from wsis.viz import attentionshift as parts
 plt.rcParams.update(viz.RC)
 
 # %% [markdown]
-# A click says what an object is and where, and nothing of how far it reaches. AttentionShift
-# {cite:p}`liao2023attentionshift` has one idea for the rest: *ask the transformer*. Beside the patches of the picture,
-# learned {term}`point tokens <point token>` go through all layers. Each learns to name one object and its place; doing
-# so, it has to look at the object, and where it looks can be read off.
+# A click says what an object is and where, but not how far it extends. AttentionShift {cite:p}`liao2023attentionshift` has one
+# idea for the rest: *ask the transformer*. Beside the patches of the image, learned {term}`point tokens <point token>` go
+# through all layers. Each learns to predict the class and the place of one object; to do so, it has to attend to the object,
+# and its attention can be read off.
 #
-# What it sees is a rough map. The chapter follows this map through six steps to a handful of points, which teach a mask
-# head in the [next chapter](31_attentionshift_training.py). They are made anew in each step of training, from the features
-# that are being trained; here we stop at the end and look.
+# This attention is a rough map. The chapter follows this map through six steps to a handful of points, which supervise a mask
+# head in the [next chapter](31_attentionshift_training.py). They are computed anew in each step of training, from the features
+# that are being trained; here we look at them after the last step.
 
 # %%
 settings = attentionshift.TINY if scale == "tiny" else attentionshift.FULL
-opened = weak.open_data(data, scale, clicks=settings.clicks, seed=seed)
-train, classes = opened.train, opened.train.classes
+datasets = weak.open_data(data, scale, clicks=settings.clicks, seed=seed)
+train, classes = datasets.train, datasets.train.classes
 cfg = changed(settings, classes=len(classes))
 
 # %%
 _, folder = training.chapter_run(
-    attentionshift, cfg, opened, data, scale, seed, device, only=("network",)
+    attentionshift, cfg, datasets, data, scale, seed, device, only=("network",)
 )
 net = attentionshift.restore(cfg, folder).eval().requires_grad_(False)
 patch = net.encoder.patch
 steps = f"{cfg.network.steps} steps of {cfg.network.batch_size} images"
 
 # %% [markdown]
-# Some dozens of training images at the size of inference, with the true masks of their objects. The truth judges here, and
-# chooses what to show; no label is made with it.
+# We look at some dozens of training images at the size of inference. Their true masks are used to evaluate, and to choose what
+# to show; no label depends on them.
 
 # %%
-some = [train[i] for i in range(min(len(train), 48 if scale == "tiny" else 6))]
-fitted = (cfg.size.test_short, cfg.size.test_long)
-images = [resize(s, short_side(s.size, *fitted)) for s in some if len(s.points)]
+samples = [train[i] for i in range(min(len(train), 48 if scale == "tiny" else 6))]
+limits = (cfg.size.test_short, cfg.size.test_long)
+images = [resize(s, short_side(s.size, *limits)) for s in samples if len(s.points)]
 batch = attentionshift.divisible(collate(images), 2 * patch)
 clicks, size = attentionshift.targets(net, batch, cfg), batch.images.shape[2:]
-of, row = clicks.present.nonzero(as_tuple=True)  # image of each object, and place in it
+img, row = clicks.present.nonzero(as_tuple=True)  # image of each object, and place in it
 
 
-def mask_of(image, id):  # the true mask of an object on the padded picture
+def true_mask(image, id):  # the true mask of an object on the padded image
     mask = images[image].truth.masks[images[image].truth.ids == id][0]
     return pad(mask, (0, size[1] - mask.shape[1], 0, size[0] - mask.shape[0]))
 
 
-true = torch.stack([mask_of(*pair) for pair in zip(of, clicks.ids[of, row], strict=True)])
+true = torch.stack([true_mask(*pair) for pair in zip(img, clicks.ids[img, row], strict=True)])
 true_boxes = true.any(1)[:, None] & true.any(2)[..., None]
 
 
@@ -104,69 +103,70 @@ def iou(a, b):  # of masks [..., H, W]
     return (a & b).sum((-2, -1)) / (a | b).sum((-2, -1)).clamp(min=1)
 
 
-def labelled(c):  # labels of the batch with other settings, from the same features
+def relabel(c):  # the labels of the batch with other settings, from the same features
     torch.manual_seed(seed)
-    return net.label(seen, batch.valid, clicks, c)
+    return net.label(outputs, batch.valid, clicks, c)
 
 
 with torch.no_grad():
-    seen = net.encoder(batch.images)
-    labels, logits, place, scores = labelled(cfg)
-grid, sizes = seen.grid, attentionshift.image_sizes(batch.valid)
+    outputs = net.encoder(batch.images)
+    labels, logits, place, scores = relabel(cfg)
+grid, sizes = outputs.grid, attentionshift.image_sizes(batch.valid)
 tokens = match_tokens(logits, place, clicks, sizes)
-good = iou(box_pixels(labels.boxes, size)[of, row], true_boxes)  # of the boxes
+box_iou = iou(box_pixels(labels.boxes, size)[img, row], true_boxes)  # of the boxes
 
 # %% [markdown]
 # ## From a click to a token
 #
-# Each token says where its object is, and of which class. Clicks and tokens are brought together one to one, at the least
-# cost of both {cite:p}`liao2023attentionshift`; tokens that get no click have to say *nothing here*.
+# Each token predicts where its object is, and its class. Clicks and tokens are matched one to one, at the least total cost of
+# place and class {cite:p}`liao2023attentionshift`; tokens without a click have to predict *nothing here*.
 
 
 # %%
-def said(axes, i):  # all tokens of an image, and those that answer for clicks
-    at = place[i] * sizes[i] - 0.5
-    axes.scatter(*at.T, s=14, c="white", edgecolor="0.2", lw=0.6)
-    mine, xy = at[tokens[i][clicks.present[i]]], clicks.xy[i][clicks.present[i]]
-    axes.plot(*torch.stack([mine, xy]).permute(2, 0, 1), color="white", lw=1.6)
+def token_marks(axes, i):  # all tokens of an image, and those that are matched with clicks
+    places = place[i] * sizes[i] - 0.5
+    axes.scatter(*places.T, s=14, c="white", edgecolor="0.2", lw=0.6)
+    token_xy, xy = places[tokens[i][clicks.present[i]]], clicks.xy[i][clicks.present[i]]
+    axes.plot(*torch.stack([token_xy, xy]).permute(2, 0, 1), color="white", lw=1.6)
 
 
-def asked(i):  # the image, its clicks, its tokens
+def image_panel(i):  # the image, its clicks, its tokens
     points = Points.make(*(v[i][clicks.present[i]] for v in (clicks.xy, clicks.labels)))
-    picture = viz.draw_points(batch.images[i], points)
-    return lambda axes: (picture(axes), said(axes, i))
+    panel = viz.draw_points(batch.images[i], points)
+    return lambda axes: (panel(axes), token_marks(axes, i))
 
 
-busy = clicks.present.sum(1).argsort(descending=True, stable=True)[:4].tolist()
-viz.show({f"image {i}": asked(i) for i in busy}, size=2.6, title="Where tokens say they are")
+picks = clicks.present.sum(1).argsort(descending=True, stable=True)[:4].tolist()
+viz.show({f"image {i}": image_panel(i) for i in picks}, size=2.6, title="Places of the tokens")
 
 # %% [markdown]
-# **Takeaway.** Dots are places that tokens name, crosses are clicks, a line joins a click and its token. Every click gets a
-# token from nearby; those left over are spread around, also over ground. How far, and how often is the class right?
+# **Takeaway.** Dots are the places that tokens predict, crosses are clicks, a line joins a click and its token. Every click
+# gets a token from nearby; the other tokens are spread around, also over ground. How far are the matched tokens, and how often
+# is their class right?
 
 # %%
-picked = tokens.clamp(min=0)[..., None]
-named = logits.take_along_dim(picked, 1).argmax(2)[of, row] == clicks.labels[of, row]
-far = (place.take_along_dim(picked, 1) - clicks.xy / sizes[:, None]).abs().sum(2)[of, row]
-nearest = torch.cdist(clicks.xy / sizes[:, None], place, p=1).amin(2)[of, row]
-row_ = {"objects": len(of), "class is right": float(named.float().mean())}
-row_ |= {"L1 to its token": float(far.mean()), "to the nearest one": float(nearest.mean())}
-viz.table([row_], digits=2, caption=f"after {steps}; distances in sides of the image")
+index = tokens.clamp(min=0)[..., None]
+correct = logits.take_along_dim(index, 1).argmax(2)[img, row] == clicks.labels[img, row]
+error = (place.take_along_dim(index, 1) - clicks.xy / sizes[:, None]).abs().sum(2)[img, row]
+nearest = torch.cdist(clicks.xy / sizes[:, None], place, p=1).amin(2)[img, row]
+summary = {"objects": len(img), "class is right": float(correct.float().mean())}
+summary |= {"L1 to its token": float(error.mean()), "to the nearest one": float(nearest.mean())}
+viz.table([summary], digits=2, caption=f"after {steps}; distances in sides of the image")
 
 # %% [markdown]
-# ## Where a token looks: rollout
+# ## Where a token attends: rollout
 #
 # In each layer a token takes in what it attends to, and keeps half of what it had. Followed back through the last layers,
-# $R_0 = (A_L + I)/2$ and $R_k = R_{k-1}(A_{L-k} + I)/2$: the row of the token in $R_k$ says how much of it stems from each
+# $R_0 = (A_L + I)/2$ and $R_k = R_{k-1}(A_{L-k} + I)/2$: the row of the token in $R_k$ says how much of it comes from each
 # patch $k + 1$ layers before the end. This is the {term}`rollout`. How many layers are best is not known, so there are $K$
 # {term}`candidates <candidate>`.
 #
-# Drag the slider. What lies above the white line becomes the box: large regions above a share of the map's range, then
-# mirrored about the click. (Of all objects the one with the best box.)
+# Drag the slider. What lies above the white line becomes the box: large regions above a share of the map's range, then mirrored
+# about the click. (The figure shows the object with the best box.)
 
 # %%
-maps, boxes = find_candidates(seen, tokens, clicks, cfg)
-i, g = of[good.argmax()], row[good.argmax()]
+maps, boxes = find_candidates(outputs, tokens, clicks, cfg)
+i, g = img[box_iou.argmax()], row[box_iou.argmax()]
 parts.rollout_figure(
     batch.images[i], maps[i, :, g], boxes[i, :, g], int(labels.chosen[i, g]),
     clicks.xy[i, g], threshold=cfg.boxes.threshold,
@@ -174,33 +174,33 @@ parts.rollout_figure(
 
 # %% [markdown]
 # **Takeaway.** At best attention is highest on a part of the object and fades over the rest; often it is highest beside it,
-# where the convolutions below these layers have already carried the object's features. With more layers it spreads. The thin
+# where the convolutions before these layers have already moved the object's features. With more layers it spreads. The thin
 # boxes are the other candidates: the best box has rivals that are much larger.
 #
 # ## Which candidate?
 #
-# {term}`MIL` chooses: a head reads the features in each of the $K$ boxes, and scores class and candidate. It learns from
-# the class alone. Is it a good judge of boxes? Below is the IoU of each candidate with the true box; *mirror* is the
-# published rule, *tight* takes the bounds as they are.
+# {term}`MIL` chooses: a head reads the features in each of the $K$ boxes, and scores class and candidate. It is supervised by
+# the class alone. Does it choose good boxes? Below is the IoU of each candidate with the true box; *mirror* is the published
+# rule, *tight* takes the bounds as they are.
 
 
 # %%
-def overlap(mode, threshold=cfg.boxes.threshold):  # of all candidates with the true box
+def overlap(mode, threshold=cfg.boxes.threshold):  # IoU of all candidates with the true box
     c = changed(cfg, **{"boxes.mode": mode, "boxes.threshold": threshold})
-    boxes = find_candidates(seen, tokens, clicks, c)[1][of, :, row]
+    boxes = find_candidates(outputs, tokens, clicks, c)[1][img, :, row]
     return iou(box_pixels(boxes, size), true_boxes[:, None])
 
 
 # %%
-whole = iou(batch.valid[of], true_boxes).mean()  # of a box that is the whole picture
+full_iou = iou(batch.valid[img], true_boxes).mean()  # for a box that is the whole image
 colors, rows = {"mirror": "#0072B2", "tight": "#D55E00"}, []
 thresholds = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
 for mode in colors:
-    each = overlap(mode)
-    k = labelled(changed(cfg, **{"boxes.mode": mode}))[0].chosen[of, row]
-    taken = (each.mean(), each.gather(1, k[:, None]).mean(), each.amax(1).mean())
+    ious = overlap(mode)
+    k = relabel(changed(cfg, **{"boxes.mode": mode}))[0].chosen[img, row]
+    choices = (ious.mean(), ious.gather(1, k[:, None]).mean(), ious.amax(1).mean())
     by_threshold = [overlap(mode, t).mean() for t in thresholds]
-    rows.append({"layers": each.mean(0), "taken": taken, "threshold": by_threshold})
+    rows.append({"layers": ious.mean(0), "taken": choices, "threshold": by_threshold})
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(10.4, 3), layout="constrained", sharey=True)
@@ -208,34 +208,35 @@ for x, (r, (mode, color)) in enumerate(zip(rows, colors.items(), strict=True)):
     axes[0].plot(range(1, cfg.boxes.layers + 1), r["layers"], "o-", color=color, label=mode)
     axes[1].bar(torch.arange(3) + 0.4 * x - 0.2, r["taken"], 0.38, color=color)
     axes[2].plot(thresholds, r["threshold"], "o-", color=color)
-    axes[x].axhline(float(whole), color="0.5", ls="--", lw=1)
+    axes[x].axhline(float(full_iou), color="0.5", ls="--", lw=1)
 axes[0].set(title="each candidate", xlabel="layers rolled out", ylabel="IoU, true box", ylim=0)
 axes[0].legend()
 names = ["any", "MIL's choice", "the best"]
-axes[1].set(title="which is taken", xticks=range(3), xticklabels=names)
+axes[1].set(title="the choice", xticks=range(3), xticklabels=names)
 axes[2].set(title="all candidates", xlabel="threshold, of the map's range")
 axes[2].axvline(cfg.boxes.threshold, color="0.8", lw=1, zorder=0)
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Left: mirrored boxes are far above the whole picture (dashed), best with one layer, and worse the further
-# attention is rolled out. Middle: MIL takes better ones than chance would, near the best there are, though it learns from
-# the class alone: a box with less ground names its class more surely.
-# Right: attention of so small a network has a high floor. The published threshold, a fifth of the range, is passed by most of
-# the picture; the tiny preset has a higher one (gray line, [decision 11](../book/decisions/11_attention_threshold.md)). It
-# finds the core, and the mirror makes a box of it; tight bounds of a core are too small.
+# **Takeaway.** Left: mirrored boxes are far above a box of the whole image (dashed), best with one layer, and worse the further
+# attention is rolled out. Middle: MIL takes better candidates than chance would, near the best there are, though it is
+# supervised by the class alone: in a box with less ground the class is clearer. Right: attention of so small a network has a
+# high floor. The published threshold, a fifth of the range, is passed by most of the image; the tiny preset has a higher one
+# (gray line, [decision 11](../book/decisions/11_attention_threshold.md)). It finds the core, and the mirror makes a box of it;
+# tight bounds of a core are too small.
 
 # %% [markdown]
 # ## From attention to maps
 #
-# Attention marks a few places. What else is alike? The features of patches sampled where attention is high give a
-# {term}`prototype`, others, where it is low, one of the surroundings. All patches are compared with both by cosine; the most
-# alike give the next prototype. Each patch belongs to the object it is most alike, or to none: *competition*.
+# Attention marks a few places. What else is similar? The features of patches sampled where attention is high give a
+# {term}`prototype`; those of patches where it is low give one of the surroundings. All patches are compared with both by
+# cosine; the most similar ones give the next prototype. Each patch belongs to the most similar object, or to none:
+# *competition*.
 
 # %%
-two = clicks.present.sum(1) > 1
-both = torch.zeros(len(images)).scatter_reduce(0, of, good, "amin", include_self=False) * two
-i = int(both.argmax())
+multi = clicks.present.sum(1) > 1
+lowest = torch.zeros(len(images)).scatter_reduce(0, img, box_iou, "amin", include_self=False)
+i = int((lowest * multi).argmax())
 panels = []
 for g in range(2):
     maps = {"attention": labels.attention[i, g]}
@@ -247,68 +248,69 @@ for g in range(2):
     panels.append(
         {k: viz.draw_heat(batch.images[i], v, limits=(0, 1)) for k, v in maps.items()}
     )
-viz.show(panels, columns=6, size=1.6, title="Two objects of a picture")
+viz.show(panels, columns=6, size=1.6, title="Two objects of an image")
 
 # %% [markdown]
-# **Takeaway.** (The picture whose boxes are best.) From left to right one object: its attention, the cosines after none, one
-# and two refinements, and the two maps that are made of them. Where a cosine is zero, the other object or the background was more alike.
+# **Takeaway.** (This is the image with the best boxes.) From left to right you see one object: its attention, the cosines after
+# zero, one and two refinements, and the two maps that result. Where a cosine is zero, the other object or the background was
+# more similar.
 #
-# Is the refined map better than the attention, and what does competition do? The IoU with the true mask, and the share of
-# *other* objects that the map claims; the last row asks for each object as if it were the only one.
+# Is the refined map better than the attention, and what does competition do? The table has the IoU with the true mask, and the
+# share of *other* objects that the map claims; the last row treats each object as if it were the only one.
 
 # %%
-others = torch.stack([true[of == i].any(0) for i in of]) & ~true
+others = torch.stack([true[img == i].any(0) for i in img]) & ~true
 crowded = others.flatten(1).any(1)
 
 
-def alone(g):  # the maps of the g-th objects, asked for one at a time
-    only = clicks.present & (torch.arange(clicks.present.shape[1]) == g)
-    rest = clicks._replace(present=only), labels.boxes, batch.valid
-    return cosine_maps(seen.features, labels.attention, *rest)[0]
+def single_maps(g):  # the maps of the g-th objects, asked for one at a time
+    present = clicks.present & (torch.arange(clicks.present.shape[1]) == g)
+    rest = clicks._replace(present=present), labels.boxes, batch.valid
+    return cosine_maps(outputs.features, labels.attention, *rest)[0]
 
 
-def judged(name, masks):  # IoU, and what of other objects is claimed
-    claimed = (masks & others).sum((1, 2))[crowded] / others.sum((1, 2))[crowded]
-    values = float(iou(masks, true).mean()), float(claimed.mean())
+def evaluate(name, masks):  # IoU, and the share of other objects that is claimed
+    claims = (masks & others).sum((1, 2))[crowded] / others.sum((1, 2))[crowded]
+    values = float(iou(masks, true).mean()), float(claims.mean())
     return dict(zip(("map", "IoU", "of other objects"), (name, *values), strict=True))
 
 
 # %%
-inside = box_pixels(labels.boxes, size)[of, row]
-single = sum(alone(g) for g in range(clicks.present.shape[1]))
-rows = [judged("the box", inside)]
-rows += [judged("attention", inside & (labels.attention[of, row] >= FOREGROUND))]
+box_masks = box_pixels(labels.boxes, size)[img, row]
+single = sum(single_maps(g) for g in range(clicks.present.shape[1]))
+rows = [evaluate("the box", box_masks)]
+rows += [evaluate("attention", box_masks & (labels.attention[img, row] >= FOREGROUND))]
 for name, maps in (("foreground", labels.foreground), ("foreground, alone", single)):
     high = maps > cfg.mask.positive * maps.amax((2, 3), keepdim=True)
-    rows.append(judged(name, inside & high[of, row]))
-viz.table(rows, digits=2, caption=f"{len(of)} objects, masks within the box")
+    rows.append(evaluate(name, box_masks & high[img, row]))
+viz.table(rows, digits=2, caption=f"{len(img)} objects, masks within the box")
 
 # %% [markdown]
-# Competition is worth it: asked alone, an object claims more of its neighbors. The box decides more than anything
-# after it does: compare its own row with those below.
+# Competition helps: alone, an object claims more of its neighbors. The box matters more than every step after it: compare its
+# own row with those below.
 
 # %% [markdown]
 # ## The key-point shift
 #
-# An object is made of {term}`parts <part>`, and a learner needs points on all of them. Prototypes start at patches spread
-# over the {term}`core` of the foreground, as seeds. Each then moves among the features of the box: patch $i$ goes to the
-# prototype $j$ with the largest weight $\mathrm{softmax}_i(\cos(q_j, x_i) / \theta \tau_j)$, which becomes the weighted
-# mean of its patches. Its {term}`bandwidth` $\tau_j$ is the mean cosine distance to them.
+# An object is made of {term}`parts <part>`, and a network needs points on all of them. Prototypes start at patches spread over
+# the {term}`core` of the foreground, as seeds. Each then moves among the features of the box: patch $i$ goes to the prototype
+# $j$ with the largest weight $\mathrm{softmax}_i(\cos(q_j, x_i) / \theta \tau_j)$, which becomes the weighted mean of its
+# patches. Its {term}`bandwidth` $\tau_j$ is the mean cosine distance to them.
 #
 # Drag the iterations.
 
 # %%
 masks = mask_targets(labels, cfg)[0]
-found_points = labels.key_points.present.sum(2)
-best = int((iou(masks[of, row], true) * found_points[of, row].clamp(max=3)).argmax())
-i, g = int(of[best]), int(row[best])
+point_counts = labels.key_points.present.sum(2)
+best = int((iou(masks[img, row], true) * point_counts[img, row].clamp(max=3)).argmax())
+i, g = int(img[best]), int(row[best])
 history = labels.steps["prototypes"][:, i, g]
-parts.shift_figure(batch.images[i], seen.features[i], history, labels.boxes[i, g])
+parts.shift_figure(batch.images[i], outputs.features[i], history, labels.boxes[i, g])
 
 # %% [markdown]
-# **Takeaway.** Left: each patch has the color of the prototype it is most like. Right: the same patches as directions.
-# An object of this size has hardly more patches than prototypes, so that nearly each has a prototype of its own, and nothing
-# is left to gather: from the first to the last iteration little happens.
+# **Takeaway.** Left: each patch has the color of the most similar prototype. Right: the same patches as directions. An object
+# of this size has hardly more patches than prototypes, so nearly each has a prototype of its own, and nothing is left to
+# cluster: from the first to the last iteration little happens.
 #
 # ## The narrow kernel
 #
@@ -319,33 +321,33 @@ parts.shift_figure(batch.images[i], seen.features[i], history, labels.boxes[i, g
 variants = {f"shift, {t:g}": {"parts.temperature": t} for t in (0.1, 1.0, 10.0)}
 variants["k-means"] = {"parts.shift": "kmeans"}
 variants["k-means, no filter"] = {"parts.shift": "kmeans", "parts.filter": False}
-made = {
-    name: find_parts(seen.features, labels, changed(cfg, **change))
+results = {
+    name: find_parts(outputs.features, labels, changed(cfg, **change))
     for name, change in variants.items()
 }
 
 
-def moved(m):  # cosine of each prototype with its seed, and which are alive
+def seed_cosines(m):  # cosine of each prototype with its seed, and which are alive
     seeds_, ends = m.steps["prototypes"][[0, -1]]
-    return cosine_similarity(seeds_, ends, dim=-1)[of, row], ends.any(-1)[of, row]
+    return cosine_similarity(seeds_, ends, dim=-1)[img, row], ends.any(-1)[img, row]
 
 
 # %%
 names, rows = ("alive", "kept", "merged", "key-points"), []
-number = torch.arange(len(of))[:, None]
-for name, m in made.items():
-    (cosines, alive), present = moved(m), m.key_points.present[of, row]
-    passed = [m.steps[step][of, row] for step in ("filtered", "merged")]
-    counts = [float(v.sum(1).float().mean()) for v in (alive, *passed, present)]
-    x, y = (m.key_points.xy[of, row] + 0.5).long().unbind(-1)
-    on = float(true[number, y, x][present].float().mean())
+number = torch.arange(len(img))[:, None]
+for name, m in results.items():
+    (cosines, alive), present = seed_cosines(m), m.key_points.present[img, row]
+    stages = [m.steps[step][img, row] for step in ("filtered", "merged")]
+    counts = [float(v.sum(1).float().mean()) for v in (alive, *stages, present)]
+    x, y = (m.key_points.xy[img, row] + 0.5).long().unbind(-1)
+    on_object = float(true[number, y, x][present].float().mean())
     line = {"prototypes": name, "cosine with seed": float(cosines[alive].mean())}
-    rows.append(line | dict(zip(names, counts, strict=True)) | {"on the object": on})
+    rows.append(line | dict(zip(names, counts, strict=True)) | {"on the object": on_object})
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9.6, 3), layout="constrained")
-for k, (name, m) in enumerate([*made.items()][:4]):
-    cosines, alive = moved(m)
+for k, (name, m) in enumerate([*results.items()][:4]):
+    cosines, alive = seed_cosines(m)
     ends = cosines[alive].sort().values
     axes[0].plot(ends, torch.linspace(0, 1, len(ends)), label=name)
     counts = [rows[k][n] for n in names]
@@ -358,60 +360,66 @@ axes[0].legend()
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** With the published kernel most prototypes end where they start: a *shift* it hardly is, and the clustering is
-# left to filter and merging. Some do move, as neighbors share much in these features. Wider kernels kill prototypes:
-# one takes the patches of others (*alive*). Few pass the filter with any kernel.
+# **Takeaway.** With the published kernel most prototypes end where they start: it is hardly a *shift*, and the clustering is
+# left to filter and merging. Some do move, as neighbors have similar features. Wider kernels remove prototypes: one takes the
+# patches of others (*alive*). Few pass the filter with any kernel.
 
 # %%
 viz.table(rows, digits=2, caption="means over objects; of key-points, the share on the object")
 
 # %% [markdown]
-# The last column is what a mask head will feel. Without the filter there are many key-points, and most of them lie.
+# The last column is what matters for a mask head. Without the filter there are many key-points, and most of them are wrong.
 
 # %% [markdown]
 # ## Parts, filter, key-points
 #
-# Two steps make a few parts of twenty prototypes. The *filter* keeps a part only if nearly all patches of the whole image
-# that look like it lie in the core: what looks like it elsewhere is ground, or another object. *Merging* makes one of
-# prototypes that are alike. The {term}`key-point <part>` of a part is the patch that is most like it.
+# Two steps turn twenty prototypes into a few parts. The *filter* keeps a part only if nearly all patches of the whole image
+# that look like it are in the core: what looks like it elsewhere is ground, or another object. *Merging* joins prototypes that
+# are similar. The {term}`key-point <part>` of a part is the patch that is most similar to it.
 #
 # Can a cosine tell an object from its ground? Below all patches are compared with the patch under the click.
 
 # %%
-unit = normalize(seen.features.flatten(2), dim=1)
-at = patch_index(clicks.xy, grid)[of, row]
-like = (unit[of, :, at][:, None] @ unit[of])[:, 0]  # [objects, patches]
-on, other = (avg_pool2d(m[:, None].float(), patch).flatten(1) > 0.5 for m in (true, others))
-places = {"of the object": on, "of other objects": other, "of the ground": ~on & ~other}
+unit = normalize(outputs.features.flatten(2), dim=1)
+index = patch_index(clicks.xy, grid)[img, row]
+cosine = (unit[img, :, index][:, None] @ unit[img])[:, 0]  # [objects, patches]
+on_object, on_other = (
+    avg_pool2d(m[:, None].float(), patch).flatten(1) > 0.5 for m in (true, others)
+)
+regions = {
+    "of the object": on_object,
+    "of other objects": on_other,
+    "of the ground": ~on_object & ~on_other,
+}
 
 # %%
 figure, ax = plt.subplots(figsize=(6.4, 2.9), layout="constrained")
 bins, inks = torch.linspace(-0.4, 1, 57), ("#009E73", "#CC79A7", "0.4")
-for (name, mask), ink in zip(places.items(), inks, strict=True):
-    ax.hist(like[mask], bins, density=True, histtype="step", lw=1.8, color=ink, label=name)
+for (name, mask), ink in zip(regions.items(), inks, strict=True):
+    ax.hist(cosine[mask], bins, density=True, histtype="step", lw=1.8, color=ink, label=name)
 ax.axvline(cfg.parts.similarity, color="0.2", ls="--", lw=1)
 ax.set(title="all patches, compared with the click's", xlabel="cosine", yticks=[])
 ax.legend(loc="upper left")
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Patches of the object are alike, which is what the method builds on; the filter's threshold (dashed) is right
-# for them. But some of the ground, and of other objects, lies beyond the line too, and there are many more of those
-# patches. So "what looks like this part" often reaches out of the core, and most prototypes fall out.
+# **Takeaway.** Patches of the object are similar, which the method relies on; the filter's threshold (dashed) is right for
+# them. But some of the ground, and of other objects, is beyond the line too, and there are many more of those patches. So "what
+# looks like this part" often leaves the core, and most prototypes are removed.
 #
-# Two objects, the published shift above, k-means from the same seeds below.
+# Here are two objects, with the published shift above, and k-means from the same seeds below.
 
 # %%
-order = (iou(masks[of, row], true) * found_points[of, row].clamp(max=3)).argsort(
+order = (iou(masks[img, row], true) * point_counts[img, row].clamp(max=3)).argsort(
     descending=True
 )
 times = (0, 1, 3, ITERATIONS)
 panels = []
 for j in order[:2].tolist():
-    i, g = int(of[j]), int(row[j])
-    for m in (made["shift, 0.1"], made["k-means"]):
-        each = m.steps["prototypes"][:, [i], g : g + 1]  # of each iteration
-        maps = {t: part_maps(each[t], seen.features[[i]].flatten(2).mT) for t in times}
+    i, g = int(img[j]), int(row[j])
+    for m in (results["shift, 0.1"], results["k-means"]):
+        ious = m.steps["prototypes"][:, [i], g : g + 1]  # of each iteration
+        maps = {t: part_maps(ious[t], outputs.features[[i]].flatten(2).mT) for t in times}
         maps = {t: v[0, 0].unflatten(1, grid[:2]) for t, v in maps.items()}
         xy = m.key_points.xy[i, g][m.key_points.present[i, g]]
         panels.append(parts.parts_panels(batch.images[i], maps, xy, labels.boxes[i, g]))
@@ -420,34 +428,36 @@ viz.show(panels, rows=names, size=1.8, title="From seeds to key-points")
 
 # %% [markdown]
 # **Takeaway.** Colors are prototypes, rings their best patches, numbers the key-points. Both rows of an object are nearly
-# equal: with a seed on almost each patch it hardly matters how prototypes move. What is kept does: see the last column of
-# the table above, where the filter more than the shift decides how many key-points lie on the object. Whether masks gain
-# from it, as the document reports, three seeds say in the [next chapter](31_attentionshift_training.py).
+# equal: with a seed on almost every patch it hardly matters how prototypes move. It matters which ones are kept: see the last
+# column of the table above, where the filter more than the shift decides how many key-points lie on the object. Whether masks
+# gain from it, as the document reports, is tested with three seeds in the [next chapter](31_attentionshift_training.py).
 #
 # ## What would break this?
 
 
 # %%
-def failed(j):  # the box, the true mask, the key-points
-    i, g = int(of[j]), int(row[j])
-    picture = viz.draw_instances(batch.images[i], Instances.make(true[[j]], torch.zeros(1)))
-    at = labels.key_points.xy[i, g][labels.key_points.present[i, g]]
-    boxed = viz.draw_boxes(picture, labels.boxes[i, g][None], torch.tensor([4]))
-    return viz.draw_points(boxed, Points.make(at, torch.full((len(at),), 2)), size=7)
+def failure_panel(j):  # the box, the true mask, the key-points
+    i, g = int(img[j]), int(row[j])
+    panel = viz.draw_instances(batch.images[i], Instances.make(true[[j]], torch.zeros(1)))
+    xy = labels.key_points.xy[i, g][labels.key_points.present[i, g]]
+    box_panel = viz.draw_boxes(panel, labels.boxes[i, g][None], torch.tensor([4]))
+    return viz.draw_points(box_panel, Points.make(xy, torch.full((len(xy),), 2)), size=7)
 
 
-worst = good.argsort()[:8].tolist()
-kinds = [classes[k] for k in clicks.labels[of, row].tolist()]
-viz.show({f"{kinds[j]} {j}": failed(j) for j in worst}, size=2.3, title="The worst boxes")
+worst = box_iou.argsort()[:8].tolist()
+kinds = [classes[k] for k in clicks.labels[img, row].tolist()]
+viz.show(
+    {f"{kinds[j]} {j}": failure_panel(j) for j in worst}, size=2.3, title="The worst boxes"
+)
 
 # %% [markdown]
-# **Takeaway.** Outlined is the true object, green are key-points. What goes wrong is the attention:
+# **Takeaway.** The true object is outlined, key-points are green. What goes wrong is the attention:
 #
-# - **The mirror of a mistake.** One bright spot far from the click, and the box reaches as far to the other side.
-# - **A neighbor.** Of two alike, side by side, the token of one looks at both.
-# - **Hidden objects.** What stands behind a fence shows little of itself.
+# - **The mirror of a mistake.** After one bright spot far from the click, the box extends as far to the other side.
+# - **A neighbor.** If two similar objects are side by side, the token of one attends to both.
+# - **Hidden objects.** Little is visible of what stands behind a fence.
 #
-# Nothing downstream fixes a wrong box: the object is sought within it, and key-points lie in it, on ground.
+# No later step fixes a wrong box: the object is searched within it, and the key-points are placed in it, on ground.
 #
 # ## Play
 #
@@ -455,9 +465,9 @@ viz.show({f"{kinds[j]} {j}": failed(j) for j in worst}, size=2.3, title="The wor
 
 
 # %%
-def kernel(object, values):  # the pictures of one object's parts, with other settings
-    i, g = of[object], row[object]
-    m = find_parts(seen.features, labels, changed(cfg, **values))
+def kernel(object, values):  # the figures of one object's parts, with other settings
+    i, g = img[object], row[object]
+    m = find_parts(outputs.features, labels, changed(cfg, **values))
     xy, maps = m.key_points.xy[i, g][m.key_points.present[i, g]], m.steps["part_maps"][i, g]
     last = {ITERATIONS: maps.unflatten(1, grid[:2])}
     return parts.parts_panels(batch.images[i], last, xy, labels.boxes[i, g])
@@ -490,16 +500,16 @@ viz.explore(
 # - {ref}`fidelity:attentionshift-zero-patches` and {ref}`fidelity:attentionshift-tau`: what precision decides in the shift.
 # - {ref}`fidelity:attentionshift-merge` and {ref}`fidelity:attentionshift-key-points`: parts, and how many.
 # - {ref}`fidelity:attentionshift-kmeans`: our k-means.
-# - {ref}`fidelity:attentionshift-weights`: from which weights tokens start.
+# - {ref}`fidelity:attentionshift-weights`: from which weights the tokens start.
 # ```
 #
 # ## Settings
 
 # %%
-shown = [
+rows = [
     r for r in sources(cfg) if r["name"].split(".")[0] in ("tokens", "boxes", "refine", "parts")
 ]
-viz.table([{k: r[k] for k in ("name", "value", "unit", "source")} for r in shown])
+viz.table([{k: r[k] for k in ("name", "value", "unit", "source")} for r in rows])
 
 # %% [markdown]
 # ## Exercises
@@ -524,14 +534,14 @@ for t in (0.1, 1.0, 10.0):
 
 # %% [markdown]
 # The share is $e^{-(1 - c) / \theta \tau}$. At 0.1 only what is nearly the same patch counts. At 10 a patch that has nothing in
-# common with the prototype would still count: its mean is that of all patches that it owns.
+# common with the prototype would still count: its mean is that of all patches that belong to it.
 #
 # ```{solution-end}
 # ```
 #
 # ```{exercise}
 # :label: mirror-and-random-clicks
-# *Change one parameter.* The mirror presumes a click in the middle of the box. Let the annotator click anywhere on the object.
+# *Change one parameter.* The mirror assumes a click in the middle of the box. Let the annotator click anywhere on the object.
 # How good are the boxes of both modes then?
 # ```
 #
@@ -542,14 +552,14 @@ for t in (0.1, 1.0, 10.0):
 # %% tags=["solution"]
 rows = []
 for kind in ("box_center", "mask_random"):
-    moved = collate([weak.with_points(s, kind) for s in images])
-    there = attentionshift.targets(net, attentionshift.divisible(moved, 2 * patch), cfg)
-    who = match_tokens(logits, place, there, sizes)
+    click_batch = collate([weak.with_points(s, kind) for s in images])
+    shifted = attentionshift.targets(net, attentionshift.divisible(click_batch, 2 * patch), cfg)
+    matches = match_tokens(logits, place, shifted, sizes)
     for mode in ("mirror", "tight"):
         c = changed(cfg, **{"boxes.mode": mode})
-        boxes = find_candidates(seen, who, there, c)[1][of, :, row]
-        each = iou(box_pixels(boxes, size), true_boxes[:, None])
-        rows.append({"clicks": kind, "box": mode, "IoU, mean candidate": float(each.mean())})
+        boxes = find_candidates(outputs, matches, shifted, c)[1][img, :, row]
+        ious = iou(box_pixels(boxes, size), true_boxes[:, None])
+        rows.append({"clicks": kind, "box": mode, "IoU, mean candidate": float(ious.mean())})
 viz.table(rows, digits=2)
 
 # %% [markdown]
