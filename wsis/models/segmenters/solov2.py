@@ -100,10 +100,8 @@ class SOLOv2(nn.Module):
             return {"focal": focal / (sum(counts) + 1), "dice": DICE_WEIGHT * dice}
 
     def detect(self, logits: Levels, kernels: Levels, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return mask probabilities [B, N, h, w], labels and scores [B, N] by falling score, at most 100 per image.
-
-        The release takes 500 candidates after the mean probability of their masks has entered the score, this method before;
-        with fewer than 500 scores above the threshold that is the same.
+        """Return mask probabilities [B, N, h, w], labels and scores [B, N] by falling score, at most 100 per image. The release
+        takes 500 candidates after their masks' mean probability has entered the score: the same below 500.
         """
         with torch.autocast(features.device.type, enabled=False):
             peaks = flat([peak_scores(x.float().sigmoid()) for x in logits])  # [B, cells, C]
@@ -161,8 +159,7 @@ class MaskHead(nn.Module):
         return self.out(sum(level(feature) for level, feature in zip(self.levels, placed, strict=True)))
 
 
-def block(ins: int, outs: int, size: int = 3) -> nn.Module:
-    """Convolution, group norm, ReLU."""
+def block(ins: int, outs: int, size: int = 3) -> nn.Module:  # convolution, group norm, ReLU
     return Conv2dNormActivation(ins, outs, size, norm_layer=lambda width: nn.GroupNorm(min(32, width // 4), width))
 
 

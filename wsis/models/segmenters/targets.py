@@ -67,11 +67,9 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """How large a segmenter sees images, in pixels; the default leaves them as they are.
-
-    short, long: an image is resized, with its aspect, to the largest size within these limits of its sides, which are
-    drawn from ranges in training and are `TEST_LIMITS` at test time. crop: side of the square of which a random part of
-    the result is taken; 0 takes all.
+    """How large a segmenter sees images, in pixels: as they are, or resized with their aspect to the largest size within
+    limits of the shorter and the longer side, drawn from `short` and `long` in training and `TEST_LIMITS` at test time.
+    crop: side of the square of which a random part of the result is taken; 0 takes all.
     """
 
     short: tuple[float, float] | None = None
