@@ -75,18 +75,18 @@ def test_clicks_are_padded_in_order():
     points = Points.make(
         torch.tensor([[1.0, 2], [3, 4], [5, 6]]), torch.tensor([0, 1, 2]), image=torch.tensor([2, 0, 2])
     )
-    found = pad_points(points, 3)
-    assert found.present.tolist() == [[True, False], [False, False], [True, True]]
-    assert found.xy[2].tolist() == [[1, 2], [5, 6]]
-    assert found.labels[0, 0] == 1
+    result = pad_points(points, 3)
+    assert result.present.tolist() == [[True, False], [False, False], [True, True]]
+    assert result.xy[2].tolist() == [[1, 2], [5, 6]]
+    assert result.labels[0, 0] == 1
 
 
 def test_no_click_at_all():
-    found = pad_points(Points.none(), 2)
-    assert found.xy.shape == (2, 0, 2)
+    result = pad_points(Points.none(), 2)
+    assert result.xy.shape == (2, 0, 2)
 
 
-# what teaches the masks
+# what supervises the masks
 
 
 def test_box_pixels_are_half_open():
@@ -95,8 +95,8 @@ def test_box_pixels_are_half_open():
 
 
 def test_points_without_parts_are_background_and_the_click():
-    found = labels_of(squares([[8, 8, 24, 24]]), [[4, 4, 28, 28]], KeyPoints(*no_key_points()))
-    xy, target, counts = point_targets(found, clicks([[[16.0, 16]]], [[0]]), TINY)
+    result = labels_of(squares([[8, 8, 24, 24]]), [[4, 4, 28, 28]], KeyPoints(*no_key_points()))
+    xy, target, counts = point_targets(result, clicks([[[16.0, 16]]], [[0]]), TINY)
     assert counts[0, 0].any()
     inner = squares([[8, 8, 24, 24]])[0, 0].bool()
     x, y = xy[counts].long().unbind(1)
@@ -111,30 +111,30 @@ def no_key_points(count=2):
 
 def test_key_points_take_the_place_of_sampled_object_points():
     keys = KeyPoints(torch.tensor([[[[10.0, 10], [0, 0]]]]), torch.tensor([[[True, False]]]))
-    found = labels_of(squares([[8, 8, 24, 24]]), [[4, 4, 28, 28]], keys)
-    xy, target, counts = point_targets(found, clicks([[[16.0, 16]]], [[0]]), TINY)
+    result = labels_of(squares([[8, 8, 24, 24]]), [[4, 4, 28, 28]], keys)
+    xy, target, counts = point_targets(result, clicks([[[16.0, 16]]], [[0]]), TINY)
     assert xy[counts & target].tolist() == [[10, 10]]
     assert (counts & ~target).any()
 
 
 def test_absent_objects_have_no_points():
-    found = labels_of(squares([[8, 8, 24, 24]]), [[4, 4, 28, 28]], KeyPoints(*no_key_points()))
-    assert not point_targets(found, clicks([[[16.0, 16]]], [[0]], [[False]]), TINY)[2].any()
+    result = labels_of(squares([[8, 8, 24, 24]]), [[4, 4, 28, 28]], KeyPoints(*no_key_points()))
+    assert not point_targets(result, clicks([[[16.0, 16]]], [[0]], [[False]]), TINY)[2].any()
 
 
 def test_the_baselines_points_are_sure_in_its_own_map():
     attention = torch.linspace(0, 1, 32).expand(1, 1, 32, 32)
-    found = labels_of(attention, [[0, 0, 32, 32]])
-    xy, target, counts = point_targets(found, clicks([[[16.0, 16]]], [[0]]), baseline(TINY))
+    result = labels_of(attention, [[0, 0, 32, 32]])
+    xy, target, counts = point_targets(result, clicks([[[16.0, 16]]], [[0]]), baseline(TINY))
     x = xy[..., 0] / 31
     assert (x[counts & target] > 0.2).all()
     assert (x[counts & ~target] < 0.05).all()
 
 
 def test_points_repeat_for_the_same_generator():
-    found = labels_of(squares([[8, 8, 24, 24]]), [[4, 4, 28, 28]], KeyPoints(*no_key_points()))
+    result = labels_of(squares([[8, 8, 24, 24]]), [[4, 4, 28, 28]], KeyPoints(*no_key_points()))
     at = clicks([[[16.0, 16]]], [[0]])
-    first, second = (torch.manual_seed(3) and point_targets(found, at, TINY)[0] for _ in range(2))
+    first, second = (torch.manual_seed(3) and point_targets(result, at, TINY)[0] for _ in range(2))
     assert torch.equal(first, second)
 
 
@@ -147,8 +147,8 @@ def test_the_baseline_ignores_what_is_between():
 
 
 def test_pseudo_masks_stay_in_their_boxes():
-    found = labels_of(squares([[0, 0, 32, 32]]), [[4, 6, 20, 12]])
-    masks, counts = mask_targets(found, TINY)
+    result = labels_of(squares([[0, 0, 32, 32]]), [[4, 6, 20, 12]])
+    masks, counts = mask_targets(result, TINY)
     assert torch.equal(masks[0, 0], box_pixels(torch.tensor([4.0, 6, 20, 12]), (32, 32)))
     assert counts.all()
 
@@ -165,13 +165,13 @@ def points(xy, target):
 
 
 def test_a_linear_map_is_read_exactly():
-    place = torch.arange(8) * 4 + 1.5  # centres of eight cells in a region of 32 pixels
+    place = torch.arange(8) * 4 + 1.5  # centers of eight cells in a region of 32 pixels
     logits = (0.1 * place).expand(1, 8, 8)
-    found = point_term(logits, *REGION, *points([[7.0, 12.0]], [1]))
-    assert float(found) == pytest.approx(math.log1p(math.exp(-0.7)), abs=1e-6)
+    result = point_term(logits, *REGION, *points([[7.0, 12.0]], [1]))
+    assert float(result) == pytest.approx(math.log1p(math.exp(-0.7)), abs=1e-6)
 
 
-def test_a_point_at_a_cells_centre_reads_that_cell():
+def test_a_point_at_a_cells_center_reads_that_cell():
     logits = torch.randn(1, 8, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
     term = point_term(logits, *REGION, *points([[5.5, 9.5]], [0]))
     term.backward()
@@ -194,7 +194,7 @@ def test_a_sure_and_right_mask_costs_nothing():
     assert float(term) < 1e-6
 
 
-def test_what_does_not_count_teaches_nothing():
+def test_pixels_that_do_not_count_have_no_gradient():
     masks = box_pixels(torch.tensor([[0.0, 0, 16, 32]]), (32, 32))
     logits = torch.zeros(1, 8, 8, requires_grad=True)
     mask_term(logits, *REGION, masks, ~masks).backward()
@@ -204,7 +204,7 @@ def test_what_does_not_count_teaches_nothing():
 
 @pytest.mark.parametrize("classes", [2, 5])
 def test_mil_of_zero_logits(classes):
-    """Every candidate and class alike: the sum over candidates is 1 / C."""
+    """Every candidate and class the same: the sum over candidates is 1 / C."""
     scores = torch.full((3, 7, classes), 1 / (7 * classes))
     expected = -(math.log(1 / classes) + (classes - 1) * math.log(1 - 1 / classes)) / classes
     assert float(mil_term(scores, torch.tensor([0, 1, 1]))) == pytest.approx(expected, rel=1e-5)
@@ -220,7 +220,7 @@ def test_a_token_at_the_click_of_its_class_matches_it():
     assert float(terms["token_class"]) < 0.01
 
 
-def test_images_without_objects_teach_background():
+def test_images_without_objects_supervise_the_background():
     logits = torch.zeros(1, 4, 2, requires_grad=True)
     targets = pad_points(Points.none(), 1)
     terms = token_terms(logits, torch.zeros(1, 4, 2), targets, torch.tensor([[32.0, 32]]))
@@ -232,18 +232,18 @@ def test_images_without_objects_teach_background():
 def test_key_points_are_targets_of_their_objects_class():
     at = clicks([[[1.0, 1], [2, 2]]], [[0, 2]], [[True, True]])
     keys = KeyPoints(torch.tensor([[[[5.0, 5]], [[6.0, 6]]]]), torch.tensor([[[False], [True]]]))
-    found = with_key_points(at, keys, TINY.tokens)
-    more = found.present[0, 2:]
-    assert found.xy[0, 2:][more].tolist() == [[6, 6]]
-    assert found.labels[0, 2:][more].tolist() == [2]
+    result = with_key_points(at, keys, TINY.tokens)
+    more = result.present[0, 2:]
+    assert result.xy[0, 2:][more].tolist() == [[6, 6]]
+    assert result.labels[0, 2:][more].tolist() == [2]
     assert with_key_points(at, keys, replace(TINY.tokens, feedback=False)) is at
 
 
 def test_targets_never_outnumber_tokens():
     at = clicks([[[1.0, 1], [2, 2]]], [[0, 2]])
     keys = KeyPoints(torch.zeros(1, 2, 6, 2), torch.ones(1, 2, 6, dtype=torch.bool))
-    found = with_key_points(at, keys, replace(TINY.tokens, count=5, max_key_points=50))
-    assert found.present.sum() == 5
+    result = with_key_points(at, keys, replace(TINY.tokens, count=5, max_key_points=50))
+    assert result.present.sum() == 5
 
 
 # all of it
@@ -279,11 +279,11 @@ def test_every_image_gives_finite_terms(name, model):
 @pytest.mark.parametrize("name", CASES)
 def test_every_click_gets_a_mask(name, model):
     sample = image(CASES[name])
-    found = attentionshift.pseudo_labels(model.eval(), collate([sample]), SMALL)[0]
-    assert found.ids.tolist() == sample.points.ids.tolist()
+    result = attentionshift.pseudo_labels(model.eval(), collate([sample]), SMALL)[0]
+    assert result.ids.tolist() == sample.points.ids.tolist()
     x, y = sample.points.xy.long().unbind(1)
-    assert found.masks[torch.arange(len(found)), y, x].all()
-    assert found.scores.isfinite().all()
+    assert result.masks[torch.arange(len(result)), y, x].all()
+    assert result.scores.isfinite().all()
 
 
 @pytest.mark.parametrize(
@@ -320,9 +320,9 @@ def test_the_baseline_is_three_switches():
 
 
 def test_predictions_have_the_images_size(model):
-    found = attentionshift.predict(model.eval(), torch.rand(2, 3, 50, 70), SMALL)
-    assert [f.masks.shape[1:] for f in found] == [(50, 70)] * 2
-    assert all(((f.scores >= 0) & (f.scores <= 1)).all() for f in found)
+    result = attentionshift.predict(model.eval(), torch.rand(2, 3, 50, 70), SMALL)
+    assert [f.masks.shape[1:] for f in result] == [(50, 70)] * 2
+    assert all(((f.scores >= 0) & (f.scores <= 1)).all() for f in result)
 
 
 # sizes
@@ -356,8 +356,8 @@ def test_a_smaller_image_keeps_its_clicks():
 
 
 def test_a_mask_has_the_pixel_of_its_click():
-    found = attentionshift.pseudo_labels(None, collate([image([(3.4, 0, 0), (63.4, 63.5, 1)])]), SMALL)[0]
-    assert found.masks.nonzero().tolist() == [[0, 0, 3], [1, 63, 63]]
+    result = attentionshift.pseudo_labels(None, collate([image([(3.4, 0, 0), (63.4, 63.5, 1)])]), SMALL)[0]
+    assert result.masks.nonzero().tolist() == [[0, 0, 3], [1, 63, 63]]
 
 
 @pytest.mark.parametrize("change", [{}, {"parts.shift": "kmeans"}], ids=str)
@@ -388,8 +388,8 @@ def test_measurements_start_at_the_start():
 def test_the_summary_leaves_out_the_start():
     names = ("foreground_background_patches", "inter_class", "intra_class")
     curve = [{"step": s, **dict.fromkeys(names, v)} for s, v in enumerate((9.0, 1.0, 2.0, 3.0, 4.0))]
-    found = summary(curve)
-    assert (found["inter_class"], found["intra_class_early"], found["intra_class_end"]) == (2.5, 1.5, 4.0)
+    result = summary(curve)
+    assert (result["inter_class"], result["intra_class_early"], result["intra_class_end"]) == (2.5, 1.5, 4.0)
 
 
 def test_a_batch_without_points():
@@ -400,5 +400,5 @@ def test_a_batch_without_points():
 
 def test_boxes_as_masks():
     objects = Instances.make(torch.zeros(1, 64, 48, dtype=torch.bool), torch.zeros(1))
-    found = boxed(objects, torch.tensor([[8.0, 10, 30, 20]])).masks
-    assert found[0, 10:20, 8:30].all() and found.sum() == 220
+    result = boxed(objects, torch.tensor([[8.0, 10, 30, 20]])).masks
+    assert result[0, 10:20, 8:30].all() and result.sum() == 220

@@ -214,38 +214,38 @@ def pixels(masks, side):
 
 def test_planted_objects_are_found_and_do_not_overlap():
     scene = planted(4, 24, parts=1, noise=0.03)
-    found = maps_of(scene, 24)
-    high, truth = found[0][0] > 0.35, pixels(scene.masks, 24)
+    result = maps_of(scene, 24)
+    high, truth = result[0][0] > 0.35, pixels(scene.masks, 24)
     iou = (high & truth).sum((1, 2)) / (high | truth).sum((1, 2))
     assert iou.min() > 0.9
     assert not (high & (high.sum(0) > 1)).any()
 
 
-def test_patches_go_to_the_most_alike_object_or_to_none():
+def test_patches_go_to_the_most_similar_object_or_to_none():
     scene = planted(4, 16, parts=1, noise=0.05)
     everywhere = scene._replace(boxes=torch.tensor([[0.0, 0, 256, 256]]).expand(4, 4))
-    found = maps_of(everywhere, 16, attention=attended(scene, 16))[2][:, 0].flatten(2)
-    assert ((found != 0).sum(1) <= 1).all()
-    assert torch.equal(found[-1] > 0.5, scene.masks)
+    result = maps_of(everywhere, 16, attention=attended(scene, 16))[2][:, 0].flatten(2)
+    assert ((result != 0).sum(1) <= 1).all()
+    assert torch.equal(result[-1] > 0.5, scene.masks)
 
 
 def test_foreground_and_background_of_two_directions():
     """S = u^2 and 1 + (1 - u - u^2) / 2 over its maximum, where u is the mask enlarged."""
     scene = planted(1, 12, parts=1, noise=0.0)
-    found = maps_of(scene, 12)
+    result = maps_of(scene, 12)
     u = enlarged(scene.masks.view(1, 1, 12, 12).float(), PATCH)
-    torch.testing.assert_close(found[0], u**2, atol=1e-5, rtol=0)
-    torch.testing.assert_close(found[1], (1 + (1 - u - u**2) / 2) / 1.5, atol=1e-5, rtol=0)
-    torch.testing.assert_close(found[2][-1], scene.masks.view(1, 1, 12, 12).float(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(result[0], u**2, atol=1e-5, rtol=0)
+    torch.testing.assert_close(result[1], (1 + (1 - u - u**2) / 2) / 1.5, atol=1e-5, rtol=0)
+    torch.testing.assert_close(result[2][-1], scene.masks.view(1, 1, 12, 12).float(), atol=1e-5, rtol=0)
 
 
-def test_what_is_alike_beyond_the_box_is_not_the_objects():
+def test_what_is_similar_beyond_the_box_is_not_the_objects():
     scene = planted(2, 16, parts=1, noise=0.0)
     twins = scene.features.clone()
     twins[scene.masks[1]] = scene.directions[1]
-    found = maps_of(scene, 16, features=twins)
-    assert not found[2][:, 0, 0].flatten(1)[:, scene.masks[1]].any()
-    torch.testing.assert_close(found[2][-1, 0].flatten(1), scene.masks.float(), atol=1e-5, rtol=0)
+    result = maps_of(scene, 16, features=twins)
+    assert not result[2][:, 0, 0].flatten(1)[:, scene.masks[1]].any()
+    torch.testing.assert_close(result[2][-1, 0].flatten(1), scene.masks.float(), atol=1e-5, rtol=0)
 
 
 def test_the_scale_of_features_changes_nothing():
@@ -266,12 +266,12 @@ def test_objects_that_do_not_exist_are_zero_and_change_nothing():
     """Without noise the refined maps do not depend on the draws. The first object is as the second, but does not exist."""
     scene, twice = planted(3, 16, parts=1, noise=0.0), [0, 0, 1, 2]
     attention, more = attended(scene, 16), scene._replace(boxes=scene.boxes[twice])
-    found = maps_of(more, 16, attention=attention[twice], present=[False, True, True, True])
+    result = maps_of(more, 16, attention=attention[twice], present=[False, True, True, True])
     alone = maps_of(scene, 16, attention=attention)
-    for a, b in zip((*found[:2], found[2][-1]), (*alone[:2], alone[2][-1]), strict=True):
+    for a, b in zip((*result[:2], result[2][-1]), (*alone[:2], alone[2][-1]), strict=True):
         torch.testing.assert_close(a[:, 1:], b, atol=1e-5, rtol=0)
         assert not a[:, 0].any()
-    assert not found[2][:, :, 0].any()
+    assert not result[2][:, :, 0].any()
 
 
 def test_padding_does_not_enter_a_prototype():
@@ -290,8 +290,8 @@ def test_any_number_of_objects_and_any_map_is_finite(objects, kind):
     attention = torch.rand(objects, 128, 128, generator=seeded())
     features = 0 * scene.features if kind == "zero features" else scene.features
     attention = torch.full_like(attention, 0.3) if kind == "constant" else attention
-    found = maps_of(scene, 8, attention=attention, features=features)
-    assert found[0].shape == found[1].shape == (1, objects, 128, 128)
-    assert found[2].shape == (3, 1, objects, 8, 8)
-    for part in found[:2]:
+    result = maps_of(scene, 8, attention=attention, features=features)
+    assert result[0].shape == result[1].shape == (1, objects, 128, 128)
+    assert result[2].shape == (3, 1, objects, 8, 8)
+    for part in result[:2]:
         assert part.isfinite().all() and (part >= 0).all() and (part <= 1).all()

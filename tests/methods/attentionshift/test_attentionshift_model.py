@@ -41,22 +41,22 @@ def zeroed(*layers):
 
 
 def test_what_the_encoder_gives():
-    seen = Encoder(CFG)(images())
-    assert seen.features.shape == (2, 128, 4, 5)
-    assert [t.shape for t in seen.taps] == [(2, 128, 4, 5)] * 4
-    assert seen.tokens.shape == (2, 5, 128)
-    assert [tuple(part.shape) for pair in seen.layers for part in pair] == [(2, 4, 1 + 20 + 5, 32)] * 14
+    encoded = Encoder(CFG)(images())
+    assert encoded.features.shape == (2, 128, 4, 5)
+    assert [t.shape for t in encoded.taps] == [(2, 128, 4, 5)] * 4
+    assert encoded.tokens.shape == (2, 5, 128)
+    assert [tuple(part.shape) for pair in encoded.layers for part in pair] == [(2, 4, 1 + 20 + 5, 32)] * 14
 
 
 def test_without_tokens_it_is_the_transformer():
     encoder, x = Encoder(CFG).eval(), images()
     encoder.tokens = encoder.positions = nn.Parameter(torch.empty(1, 0, 128))
-    seen, vit = encoder(x), encoder.vit
+    encoded, vit = encoder(x), encoder.vit
     start = vit.embed(x)
-    for tap, layer in zip([*seen.taps, seen.features], (4, 6, 8, 12, 12), strict=True):
+    for tap, layer in zip([*encoded.taps, encoded.features], (4, 6, 8, 12, 12), strict=True):
         expected = vit.run(start, 0, layer)[:, 1:].mT.unflatten(2, (4, 5))
         torch.testing.assert_close(tap, expected)
-    for pair, layer in zip(seen.layers, range(12, 5, -1), strict=True):
+    for pair, layer in zip(encoded.layers, range(12, 5, -1), strict=True):
         torch.testing.assert_close(pair, vit.query_key(vit.run(start, 0, layer - 1), layer))
 
 
@@ -99,9 +99,9 @@ def test_the_images_reach_the_tokens_and_the_tokens_the_patches():
 
 def test_only_queries_and_keys_have_no_gradient():
     encoder = Encoder(CFG)
-    seen = encoder(images())
-    assert not any(part.requires_grad for pair in seen.layers for part in pair)
-    (seen.tokens.sum() + seen.features.square().sum()).backward()
+    encoded = encoder(images())
+    assert not any(part.requires_grad for pair in encoded.layers for part in pair)
+    (encoded.tokens.sum() + encoded.features.square().sum()).backward()
     assert {n for n, p in encoder.named_parameters() if p.grad is None} == {
         "vit.backbone.norm.weight",
         "vit.backbone.norm.bias",
@@ -110,14 +110,14 @@ def test_only_queries_and_keys_have_no_gradient():
 
 def test_attention_is_left_out_on_request():
     encoder, x = Encoder(CFG).eval(), images()
-    seen = encoder(x, attention=False)
-    assert seen.layers == [] and torch.equal(seen.features, encoder(x).features)
+    encoded = encoder(x, attention=False)
+    assert encoded.layers == [] and torch.equal(encoded.features, encoder(x).features)
 
 
 def test_queries_and_keys_are_in_full_precision():
     with torch.autocast("cpu", torch.bfloat16):
-        seen = Encoder(CFG)(images())
-    assert {part.dtype for pair in seen.layers for part in pair} == {torch.float32}
+        encoded = Encoder(CFG)(images())
+    assert {part.dtype for pair in encoded.layers for part in pair} == {torch.float32}
 
 
 def test_stochastic_depth_grows_with_the_layers_and_rests_in_evaluation():
@@ -179,9 +179,9 @@ def test_zero_logits_by_hand():
     scores = head(features, boxes)
     torch.testing.assert_close(scores, torch.full((2, 2, 5, 4), 1 / 20))
     expected = nn.functional.one_hot(torch.tensor([[0, 1], [3, 3]]), 4).float()
-    found = nn.functional.binary_cross_entropy(scores.sum(2), expected)
+    result = nn.functional.binary_cross_entropy(scores.sum(2), expected)
     c = torch.tensor(4.0)
-    torch.testing.assert_close(found, -((1 / c).log() + (c - 1) * (1 - 1 / c).log()) / c)
+    torch.testing.assert_close(result, -((1 / c).log() + (c - 1) * (1 - 1 / c).log()) / c)
 
 
 def test_scores_of_a_class_sum_to_at_most_one():
@@ -260,8 +260,8 @@ def test_masks_are_enlarged_before_or_after_the_convolution():
     maps = model.mask(roi_align(features, boxes, 14, 1 / PATCH, aligned=True)).mT.unflatten(2, (14, 14))
     large = interpolate(maps, scale_factor=2, mode="bicubic", align_corners=True)
     every = nn.functional.conv2d(large, model.classes.weight[:, :, None, None], model.classes.bias)
-    found = model._segment(features, boxes, labels)
-    torch.testing.assert_close(found, every[torch.arange(3), labels], rtol=0, atol=1e-5)
+    result = model._segment(features, boxes, labels)
+    torch.testing.assert_close(result, every[torch.arange(3), labels], rtol=0, atol=1e-5)
 
 
 def test_anchors_lie_at_the_strides_also_on_odd_grids():
@@ -295,11 +295,11 @@ def objects(*counts):
     boxes, labels = [], []
     for count in counts:
         corner = torch.rand(count, 2) * 24
-        made = torch.cat([corner, corner + 6 + torch.rand(count, 2) * 10], 1)
+        corners = torch.cat([corner, corner + 6 + torch.rand(count, 2) * 10], 1)
         if count > 2:
-            made[0] = torch.tensor([0.0, 0.0, 46.0, 40.0])
-            made[1] = torch.tensor([45.0, 39.0, 46.0, 40.0])
-        boxes.append(made)
+            corners[0] = torch.tensor([0.0, 0.0, 46.0, 40.0])
+            corners[1] = torch.tensor([45.0, 39.0, 46.0, 40.0])
+        boxes.append(corners)
         labels.append(torch.arange(count) % 4)
     return boxes, labels
 
@@ -312,13 +312,13 @@ def learn(model, *counts):
 @pytest.mark.parametrize("counts", [(0,), (1,), (12,), (0, 0), (1, 0, 12)], ids=str)
 def test_any_number_of_objects(counts):
     model = detector()
-    found, boxes, _ = learn(model, *counts)
-    terms = detector_terms(found)
+    result, boxes, _ = learn(model, *counts)
+    terms = detector_terms(result)
     assert set(terms) == {"objectness", "proposal_box", "roi_class", "roi_box"}
     assert all(term.isfinite() and term.ndim == 0 for term in terms.values())
-    assert len(found.rois) == len(found.objects) == len(found.mask_logits)
-    assert found.mask_logits.isfinite().all() and found.mask_logits.shape[1:] == (28, 28)
-    (sum(terms.values()) + found.mask_logits.square().sum()).backward()
+    assert len(result.rois) == len(result.objects) == len(result.mask_logits)
+    assert result.mask_logits.isfinite().all() and result.mask_logits.shape[1:] == (28, 28)
+    (sum(terms.values()) + result.mask_logits.square().sum()).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
@@ -330,14 +330,14 @@ def test_the_gradient_reaches_the_features_and_the_taps():
 
 
 def test_an_object_is_found_among_the_regions_and_every_region_holds_its_object():
-    found, boxes, _ = learn(detector(**{"heads.rois": 400}), 2, 0, 3)
-    assert set(found.objects.tolist()) == set(range(5))
-    assert (box_iou(found.rois, torch.cat(boxes))[torch.arange(len(found.rois)), found.objects] >= 0.5).all()
+    result, boxes, _ = learn(detector(**{"heads.rois": 400}), 2, 0, 3)
+    assert set(result.objects.tolist()) == set(range(5))
+    assert (box_iou(result.rois, torch.cat(boxes))[torch.arange(len(result.rois)), result.objects] >= 0.5).all()
 
 
 def test_images_without_objects_have_no_regions_to_mask():
-    found, *_ = learn(detector(), 0, 0)
-    assert found.mask_logits.shape == (0, 28, 28) and detector_terms(found)["roi_box"] == 0
+    result, *_ = learn(detector(), 0, 0)
+    assert result.mask_logits.shape == (0, 28, 28) and detector_terms(result)["roi_box"] == 0
 
 
 def test_terms_of_a_head_that_says_nothing():
@@ -345,19 +345,19 @@ def test_terms_of_a_head_that_says_nothing():
     model, sampled = detector(), []
     zeroed(model.predictor.cls_score, model.predictor.bbox_pred)
     model.predictor.register_forward_hook(lambda m, inputs, out: sampled.append(len(out[0])))
-    found, boxes, _ = learn(model, 3, 2)
-    assert detector_terms(found)["roi_class"].item() == pytest.approx(torch.tensor(5.0).log().item())
-    expected = (1 - generalized_box_iou(found.rois, torch.cat(boxes)[found.objects]).diag()).sum() / sampled[0]
-    torch.testing.assert_close(detector_terms(found)["roi_box"], expected, rtol=0, atol=1e-5)
+    result, boxes, _ = learn(model, 3, 2)
+    assert detector_terms(result)["roi_class"].item() == pytest.approx(torch.tensor(5.0).log().item())
+    expected = (1 - generalized_box_iou(result.rois, torch.cat(boxes)[result.objects]).diag()).sum() / sampled[0]
+    torch.testing.assert_close(detector_terms(result)["roi_box"], expected, rtol=0, atol=1e-5)
 
 
 def test_masks_are_read_where_their_regions_lie():
     model, encoded = detector(), given(2)
     boxes, labels = ([torch.tensor([[16.0, 8, 32, 24]]), torch.zeros(0, 4)], [torch.tensor([1]), torch.zeros(0).long()])
     features = encoded.features.requires_grad_()
-    found = model(encoded, [SIZE] * 2, boxes, labels)
-    own = (found.rois == boxes[0]).all(1).nonzero()[0, 0]
-    (gradient,) = torch.autograd.grad(found.mask_logits[own].square().sum(), features)
+    result = model(encoded, [SIZE] * 2, boxes, labels)
+    same = (result.rois == boxes[0]).all(1).nonzero()[0, 0]
+    (gradient,) = torch.autograd.grad(result.mask_logits[same].square().sum(), features)
     touched = gradient.abs().sum(1) > 0
     assert set(map(tuple, touched.nonzero().tolist())) == {(0, y, x) for y in range(4) for x in range(1, 5)}
 
@@ -366,8 +366,8 @@ def test_masks_of_a_step_are_of_the_matched_class():
     model = detector()
     nn.init.zeros_(model.classes.weight)
     model.classes.bias.data = torch.tensor([10.0, 20, 30, 40])
-    found, _, labels = learn(model, 3, 2)
-    torch.testing.assert_close(found.mask_logits.amax((1, 2)), (torch.cat(labels)[found.objects] + 1) * 10.0)
+    result, _, labels = learn(model, 3, 2)
+    torch.testing.assert_close(result.mask_logits.amax((1, 2)), (torch.cat(labels)[result.objects] + 1) * 10.0)
 
 
 def test_the_sampled_terms_follow_the_seed():
@@ -375,8 +375,8 @@ def test_the_sampled_terms_follow_the_seed():
 
     def step(seed):
         torch.manual_seed(seed)
-        found = model(encoded, [SIZE] * 2, boxes, labels)
-        return [*detector_terms(found).values(), found.rois, found.objects, found.mask_logits]
+        result = model(encoded, [SIZE] * 2, boxes, labels)
+        return [*detector_terms(result).values(), result.rois, result.objects, result.mask_logits]
 
     assert all(torch.equal(a, b) for a, b in zip(step(3), step(3), strict=True))
 
@@ -389,8 +389,8 @@ def test_boxes_keep_their_precision_under_half_precision():
     model, proposed = detector(), []
     model.rpn.register_forward_hook(lambda m, inputs, out: proposed.append(out[0][0]))
     with torch.autocast("cpu", torch.bfloat16):
-        found, *_ = learn(model, 2, 3)
-    assert {t.dtype for t in (*detector_terms(found).values(), found.mask_logits, found.rois)} == {torch.float32}
+        result, *_ = learn(model, 2, 3)
+    assert {t.dtype for t in (*detector_terms(result).values(), result.mask_logits, result.rois)} == {torch.float32}
     assert not torch.equal(proposed[0], proposed[0].bfloat16().float())
 
 
@@ -404,38 +404,38 @@ def detect(model, batch=2):
 def test_detections_are_within_the_image_and_no_more_than_the_cap():
     model = detector()
     model.sampler.detections_per_img = 7
-    for seen in detect(model):
-        assert len(seen["boxes"]) == 7 and seen["masks"].shape == (7, 28, 28)
-        x1, y1, x2, y2 = seen["boxes"].unbind(1)
+    for objects in detect(model):
+        assert len(objects["boxes"]) == 7 and objects["masks"].shape == (7, 28, 28)
+        x1, y1, x2, y2 = objects["boxes"].unbind(1)
         assert min(x1.min(), y1.min()) >= 0 and x2.max() <= SIZE[1] and y2.max() <= SIZE[0]
         assert (x2 > x1).all() and (y2 > y1).all()
-        assert seen["labels"].min() >= 0 and seen["labels"].max() < 4
-        assert torch.equal(seen["scores"], seen["scores"].sort(descending=True)[0])
-        assert seen["masks"].min() >= 0 and seen["masks"].max() <= 1
-        assert not any(part.requires_grad for part in seen.values())
+        assert objects["labels"].min() >= 0 and objects["labels"].max() < 4
+        assert torch.equal(objects["scores"], objects["scores"].sort(descending=True)[0])
+        assert objects["masks"].min() >= 0 and objects["masks"].max() <= 1
+        assert not any(part.requires_grad for part in objects.values())
 
 
 def test_detections_of_one_class_overlap_little():
-    for seen in detect(detector()):
+    for objects in detect(detector()):
         for label in range(4):
-            own = seen["boxes"][seen["labels"] == label]
-            assert (box_iou(own, own).triu(1) <= 0.5 + 1e-6).all()
+            same = objects["boxes"][objects["labels"] == label]
+            assert (box_iou(same, same).triu(1) <= 0.5 + 1e-6).all()
 
 
 def test_nothing_is_detected_below_the_least_score():
     model = detector()
     model.sampler.score_thresh = 1.0
-    for seen in detect(model):
-        assert seen["boxes"].shape == (0, 4) and seen["masks"].shape == (0, 28, 28)
+    for objects in detect(model):
+        assert objects["boxes"].shape == (0, 4) and objects["masks"].shape == (0, 28, 28)
 
 
 def test_masks_of_a_detection_are_of_its_class():
     model = detector()
     nn.init.zeros_(model.classes.weight)
     model.classes.bias.data = torch.tensor([-3.0, -1, 1, 3])
-    seen = detect(model)[0]
-    expected = model.classes.bias[seen["labels"]].sigmoid()
-    torch.testing.assert_close(seen["masks"].amax((1, 2)), expected, rtol=0, atol=1e-5)
+    objects = detect(model)[0]
+    expected = model.classes.bias[objects["labels"]].sigmoid()
+    torch.testing.assert_close(objects["masks"].amax((1, 2)), expected, rtol=0, atol=1e-5)
 
 
 def test_an_image_is_detected_by_itself():

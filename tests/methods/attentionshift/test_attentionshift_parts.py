@@ -51,7 +51,7 @@ def grid_of(scene):
 
 
 def nearest(prototypes, directions):
-    """Cosine of each prototype with the most alike direction."""
+    """Cosine of each prototype with the most similar direction."""
     return (normalize(prototypes, dim=-1) @ directions.T).amax(-1)
 
 
@@ -61,8 +61,8 @@ def nearest(prototypes, directions):
 @pytest.mark.parametrize("window", [1, 5, 11, 99])
 def test_erosion_is_scipys_with_object_beyond_the_border(window):
     masks = torch.rand(2, 3, 24, 17, generator=seeded()) < 0.995
-    wanted = ndimage.binary_erosion(masks.numpy(), np_window(window), border_value=1)
-    assert torch.equal(eroded(masks, window), torch.from_numpy(wanted))
+    expected = ndimage.binary_erosion(masks.numpy(), np_window(window), border_value=1)
+    assert torch.equal(eroded(masks, window), torch.from_numpy(expected))
 
 
 def np_window(window):
@@ -74,7 +74,7 @@ def test_a_core_lies_half_a_window_inside():
     foreground[..., 16:80, 0:64] = 1
     inner = core(foreground, 0.35, 11, PatchGrid(6, 6, PATCH))[0, 0]
     assert torch.equal(inner[1:5, :4], torch.ones(4, 4)) and inner.sum() == 16
-    narrow = core(foreground, 0.35, 17, PatchGrid(6, 6, PATCH))[0, 0]  # 8 px: one of the two centre pixels goes
+    narrow = core(foreground, 0.35, 17, PatchGrid(6, 6, PATCH))[0, 0]  # 8 px: one of the two center pixels goes
     assert narrow[1, 1] == 0.5 and narrow[1, 3] == 0.25 and narrow[1, 0] == 0.5 and narrow[2, 0] == 1
     assert not core(foreground, 1.0, 11, PatchGrid(6, 6, PATCH)).any()
 
@@ -99,16 +99,16 @@ def test_an_object_smaller_than_the_window_has_no_core():
 def test_seeds_stride_through_the_core(number, ranks):
     places = torch.randperm(64, generator=seeded())[:number].sort().values
     inner = torch.zeros(1, 1, 64).index_fill_(2, places, 0.36).view(1, 1, 8, 8)
-    found = seeds(inner, torch.tensor([[[0.0, 0, 128, 128]]]), 0.35, 20, PatchGrid(8, 8, PATCH))
-    assert torch.equal(found[0, 0], places[list(ranks)])
+    result = seeds(inner, torch.tensor([[[0.0, 0, 128, 128]]]), 0.35, 20, PatchGrid(8, 8, PATCH))
+    assert torch.equal(result[0, 0], places[list(ranks)])
 
 
 @pytest.mark.parametrize(
     "box, patch", [([16, 32, 48, 64], 26), ([120, 0, 128, 8], 7), ([127, 127, 128, 128], 63), ([15, 15, 48.5, 48.5], 9)]
 )
-def test_without_a_core_the_centre_of_the_box_is_the_seed(box, patch):
-    found = seeds(torch.zeros(1, 1, 8, 8), torch.tensor([[box]]).float(), 0.35, 20, PatchGrid(8, 8, PATCH))
-    assert (found == patch).all()
+def test_without_a_core_the_center_of_the_box_is_the_seed(box, patch):
+    result = seeds(torch.zeros(1, 1, 8, 8), torch.tensor([[box]]).float(), 0.35, 20, PatchGrid(8, 8, PATCH))
+    assert (result == patch).all()
 
 
 # The shift against a loop
@@ -131,10 +131,10 @@ def looped_shift(x, start, inside, cfg):
             weights.append([v - max(logits) - math.log(total) for v in logits])
         owner = [max(range(len(start)), key=lambda j: weights[j][i]) for i in range(len(x))]
         for j in range(len(start)):
-            own = [i for i in range(len(x)) if owner[i] == j]
-            prototypes[j] = sum((math.exp(weights[j][i]) * x[i] for i in own), torch.zeros_like(x[0]))
-            distance = [1 - cosine(prototypes[j], x[i]) for i in own]
-            tau[j] = max(sum(distance) / len(own), 1e-3) if own else 1.0
+            same = [i for i in range(len(x)) if owner[i] == j]
+            prototypes[j] = sum((math.exp(weights[j][i]) * x[i] for i in same), torch.zeros_like(x[0]))
+            distance = [1 - cosine(prototypes[j], x[i]) for i in same]
+            tau[j] = max(sum(distance) / len(same), 1e-3) if same else 1.0
     return torch.stack(prototypes)
 
 
@@ -144,19 +144,19 @@ def test_equals_a_loop(temperature, noise):
     scene = planted(2, 10, width=12, noise=noise)
     x, start, inside = world(scene, count=5)
     x, cfg = x.double(), changed(CFG, temperature=temperature)
-    found = shift(x, start, inside, cfg)[4, 0]
+    result = shift(x, start, inside, cfg)[4, 0]
     for g in range(2):
-        wanted = looped_shift(x[0], x[0, start[0, g]], inside[0, g], cfg)
-        torch.testing.assert_close(found[g], wanted, atol=1e-9, rtol=0)
+        expected = looped_shift(x[0], x[0, start[0, g]], inside[0, g], cfg)
+        torch.testing.assert_close(result[g], expected, atol=1e-9, rtol=0)
 
 
 @pytest.mark.parametrize("temperature", [0.1, 1.0])
 def test_official_equals_the_plain_form(temperature):
     scene, cfg = planted(3, 12, noise=0.05), changed(CFG, temperature=temperature)
     x, start, inside = world(scene)
-    wanted = plain_shift(x[0], start[0], inside[0], cfg)
-    found = shift(x, start, inside, cfg, official=True)[-1, 0]
-    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
+    expected = plain_shift(x[0], start[0], inside[0], cfg)
+    result = shift(x, start, inside, cfg, official=True)[-1, 0]
+    torch.testing.assert_close(result, expected, atol=1e-5, rtol=0)
 
 
 def test_images_and_objects_are_shifted_by_themselves():
@@ -214,9 +214,9 @@ def test_narrow_kernels_stay_and_wide_ones_converge():
 
 def test_the_scale_of_features_changes_nothing():
     x, start, inside = world(planted(2, 12, noise=0.1))
-    wanted = shift(x, start, inside, CFG)[-1]
+    expected = shift(x, start, inside, CFG)[-1]
     for scale in (2.0**-20, 2.0**20):
-        assert torch.equal(shift(scale * x, start, inside, CFG)[-1] / scale, wanted)
+        assert torch.equal(shift(scale * x, start, inside, CFG)[-1] / scale, expected)
 
 
 def test_renumbering_patches_changes_nothing():
@@ -238,9 +238,9 @@ def test_renumbering_seeds_renumbers_prototypes():
 def test_patches_outside_matter_in_the_release_only(official):
     x, start, inside = world(planted(1, 12, noise=0.1))
     more, outside = torch.randn(1, 500, 64, generator=seeded()), torch.zeros(1, 1, 500, dtype=torch.bool)
-    wanted = shift(x, start, inside, WARM, official)[-1]
+    expected = shift(x, start, inside, WARM, official)[-1]
     moved = shift(torch.cat([x, more], 1), start, torch.cat([inside, outside], 2), WARM, official)[-1]
-    assert torch.allclose(moved, wanted, atol=1e-5) is not official
+    assert torch.allclose(moved, expected, atol=1e-5) is not official
 
 
 def test_one_patch_for_each_prototype_stays_finite():
@@ -293,7 +293,7 @@ def test_shares_of_the_core_count():
     assert not filter_parts(maps, inner, CFG) and filter_parts(maps, inner + 0.25, CFG)
 
 
-def test_parts_that_no_patch_is_alike_to_fall_out():
+def test_parts_that_no_patch_is_similar_to_fall_out():
     maps = torch.tensor([[[[0.7, 0.8], [0.0, 0.0], [0.9, 0.2]]]])
     inner = torch.ones(1, 1, 2)
     assert filter_parts(maps, inner, CFG).tolist() == [[[False, False, True]]]
@@ -313,7 +313,7 @@ def alive(prototypes):
     return prototypes.norm(dim=-1) > 0
 
 
-def test_what_is_alike_becomes_one_mean_of_the_vectors_as_they_are():
+def test_similar_prototypes_become_one_mean_of_the_vectors_as_they_are():
     q = at_angles(0.0, 90.0, 10.0, 95.0) * torch.tensor([1.0, 2, 3, 4])[:, None]
     means, groups = merge(q, alive(q), CFG.merge)
     assert groups.tolist() == [[[True, True, False, False]]]
@@ -324,16 +324,16 @@ def test_what_is_alike_becomes_one_mean_of_the_vectors_as_they_are():
 
 def test_merging_what_is_apart_changes_nothing():
     q = 3 * torch.linalg.qr(torch.randn(8, 8, generator=seeded()))[0][None, None]
-    kept_ = torch.tensor([[[True, False] * 4]])
-    means, groups = merge(q, kept_, CFG.merge)
-    assert torch.equal(groups, kept_)
-    torch.testing.assert_close(means, q * kept_[..., None])
+    present = torch.tensor([[[True, False] * 4]])
+    means, groups = merge(q, present, CFG.merge)
+    assert torch.equal(groups, present)
+    torch.testing.assert_close(means, q * present[..., None])
     assert torch.equal(merge(means, groups, CFG.merge)[0], means)
 
 
 @pytest.mark.parametrize("official", [False, True])
 def test_a_chain_shares_its_middle_in_the_release_only(official):
-    """a and c are alike to b (cosine .88) but not to each other (.54); b comes last."""
+    """a and c are similar to b (cosine .88) but not to each other (.54); b comes last."""
     q = at_angles(0.0, 57.2, 28.6)
     means, groups = merge(q, alive(q), CFG.merge, official)
     assert groups.tolist() == [[[True, True, False]]]
@@ -357,7 +357,7 @@ def test_what_was_not_kept_neither_leads_nor_joins(official):
     torch.testing.assert_close(means[0, 0, 1], (q[0, 0, 1] + q[0, 0, 3]) / 2)
 
 
-def test_everything_is_alike_to_itself():
+def test_everything_is_similar_to_itself():
     q = torch.randn(1, 1, 9, 7, generator=seeded())
     means, groups = merge(q, alive(q), 1.0)
     assert groups.all() and torch.equal(means, q)
@@ -378,32 +378,32 @@ def peaks(*patches, area=(), grid=(4, 6)):
 EVERYWHERE = torch.tensor([[[0.0, 0, 96, 64]]])
 
 
-def found(maps, kept=None, box=EVERYWHERE, most=6):
-    kept = torch.ones(maps.shape[:3], dtype=torch.bool) if kept is None else kept
-    return key_points(maps, kept, box, PatchGrid(4, 6, PATCH), most)
+def result(maps, present=None, box=EVERYWHERE, most=6):
+    present = torch.ones(maps.shape[:3], dtype=torch.bool) if present is None else present
+    return key_points(maps, present, box, PatchGrid(4, 6, PATCH), most)
 
 
 @pytest.mark.parametrize("row, column", [(0, 0), (3, 5), (1, 4)])
-def test_a_key_point_is_the_centre_of_the_patch(row, column):
-    points = found(peaks(6 * row + column))
+def test_a_key_point_is_the_center_of_the_patch(row, column):
+    points = result(peaks(6 * row + column))
     assert points.xy[0, 0, 0].tolist() == [16 * column + 7.5, 16 * row + 7.5] and points.present.all()
 
 
-def test_patches_that_are_equally_alike_give_their_mean():
+def test_patches_that_are_equally_similar_give_their_mean():
     maps = peaks(0)
     maps[..., 9] = 1  # row 1, column 3
-    assert found(maps).xy[0, 0, 0].tolist() == [16 * 1.5 + 7.5, 16 * 0.5 + 7.5]
+    assert result(maps).xy[0, 0, 0].tolist() == [16 * 1.5 + 7.5, 16 * 0.5 + 7.5]
 
 
 def test_larger_parts_come_first_and_equal_ones_in_order():
-    points = found(peaks(10, 11, 12, 13, area=(2, 5, 2, 9)), torch.tensor([[[True, True, True, False]]]))
+    points = result(peaks(10, 11, 12, 13, area=(2, 5, 2, 9)), torch.tensor([[[True, True, True, False]]]))
     assert points.present.tolist() == [[[True, True, True, False]]]
     assert points.xy[0, 0, 0].tolist() == [16 * 5 + 7.5, 16 * 1 + 7.5]
 
 
 def test_only_the_largest_are_visited_and_only_those_in_the_box_are_kept():
     maps = peaks(0, 8, 9, 10, area=(5, 4, 3, 2))
-    points = found(maps, box=torch.tensor([[[16.0, 16, 96, 64]]]), most=3)
+    points = result(maps, box=torch.tensor([[[16.0, 16, 96, 64]]]), most=3)
     assert points.present.tolist() == [[[False, True, True, False]]]
 
 
@@ -412,8 +412,8 @@ def test_only_the_largest_are_visited_and_only_those_in_the_box_are_kept():
     [([24, 24, 25, 25], True), ([25, 24, 40, 40], False), ([16, 16, 24, 40], False), ([24, 24, 24.5, 25], True)],
 )
 def test_a_box_is_half_open(box, inside):
-    """The centre of patch (1, 1) is at 23.5, in edges of pixels 24."""
-    assert found(peaks(7), box=torch.tensor([[box]]).float()).present.item() is inside
+    """The center of patch (1, 1) is at 23.5, in edges of pixels 24."""
+    assert result(peaks(7), box=torch.tensor([[box]]).float()).present.item() is inside
 
 
 # The whole chain
@@ -490,16 +490,16 @@ def test_equals_the_release(noise):
     exec(compile(tree, HEADS, "exec"), theirs)
     scene = planted(3, 20, noise=noise)
     x, start, inside = world(scene)
-    seen = x[0] * inside[0, ..., None]
-    prototypes, maps = theirs["cosine_shift_batch"](x[0][start[0]], seen, x[0], n_shift=10)
+    visible = x[0] * inside[0, ..., None]
+    prototypes, maps = theirs["cosine_shift_batch"](x[0][start[0]], visible, x[0], n_shift=10)
     moved = shift(x, start, inside, CFG, official=True)[-1]
     torch.testing.assert_close(moved[0].flatten(0, 1), prototypes, atol=1e-5, rtol=0)
-    found = part_maps(moved, x)
-    torch.testing.assert_close(found[0].flatten(0, 1), maps, atol=1e-5, rtol=0)
-    passed = filter_parts(found, scene.masks[None].float(), CFG)
+    result = part_maps(moved, x)
+    torch.testing.assert_close(result[0].flatten(0, 1), maps, atol=1e-5, rtol=0)
+    passed = filter_parts(result, scene.masks[None].float(), CFG)
     grid = scene.masks.view(3, 20, 20).float()
     assert torch.equal(passed[0], theirs["filter_maps"](maps.view(3, 20, 20, 20), grid, None)[1])
-    wanted = theirs["merge_maps"]([prototypes.view(3, 20, -1)[g][passed[0, g]] for g in range(3)], 0.85)
+    expected = theirs["merge_maps"]([prototypes.view(3, 20, -1)[g][passed[0, g]] for g in range(3)], 0.85)
     merged, groups = merge(moved, passed, 0.85, official=True)
     for g in range(3):
-        torch.testing.assert_close(merged[0, g][groups[0, g]], torch.stack(list(wanted[g])), atol=1e-5, rtol=0)
+        torch.testing.assert_close(merged[0, g][groups[0, g]], torch.stack(list(expected[g])), atol=1e-5, rtol=0)

@@ -1,4 +1,4 @@
-"""Tokens that learn to find points before a run: what teaches when, and what is shipped."""
+"""Tokens that learn to find points before a run: what supervises them when, and what is shipped."""
 
 import pytest
 import torch
@@ -28,18 +28,18 @@ def test_positions_are_spread_in_rows():
     assert spread(table, 4).flatten().tolist() == [2.5, 4.5, 10.5, 12.5]
 
 
-def test_at_first_only_hidden_patches_teach(learner, batch):
+def test_at_first_only_hidden_patches_are_supervised(learner, batch):
     learner.step.zero_()
     terms = learner(batch)
     assert terms["total"] == terms["hidden"] > 0
 
 
-def test_then_points_teach_and_nothing_is_hidden(learner, batch):
+def test_then_points_are_supervised_and_nothing_is_hidden(learner, batch):
     learner.step.fill_(FIRST)
     terms = learner(batch)
     assert terms["hidden"] == 0
-    wanted = terms["token_class"] + pretrain_points.PLACE * terms["token_place"]
-    assert float(terms["total"]) == pytest.approx(float(wanted), rel=1e-6)
+    expected = terms["token_class"] + pretrain_points.PLACE * terms["token_place"]
+    assert float(terms["total"]) == pytest.approx(float(expected), rel=1e-6)
 
 
 def test_steps_count_in_training_only(learner, batch):
