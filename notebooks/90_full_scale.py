@@ -34,9 +34,8 @@ from wsis.methods import bestie
 # %% [markdown]
 # ## What the scale changes
 #
-# A method has two presets. `FULL` holds the values of the paper, each with the place that it is from; `TINY` is the
-# same algorithm with a smaller network, smaller images and fewer steps. What is not in this table is equal in both,
-# and a test keeps it so.
+# A method has two presets. `FULL` holds the values of the paper, each with its source; `TINY` is the same algorithm with a
+# smaller network, smaller images and fewer steps. What is not in this table is equal in both, and a test ensures that.
 
 # %%
 full, tiny = flatten(bestie.FULL), flatten(bestie.TINY)
@@ -48,12 +47,12 @@ rows = [
 viz.table(rows, caption="BESTIE: what the scale changes")
 
 # %% [markdown]
-# Lengths in pixels shrink with the images: the kernel of the center search, the width of a center's Gaussian, the
-# smallest component. Thresholds, losses and rules do not. (In other methods one constant each does: a threshold of
+# Lengths in pixels shrink with the images: the kernel of the center search, the width of a center's Gaussian, the smallest
+# component. Thresholds, losses and rules do not change. (In two other methods one constant each does: a threshold of
 # AttentionShift and a weight in SimFormer's match, decisions 11 and 13 among the [decisions](../book/decisions/index.md).)
 #
-# A run goes through stages, and each leaves an artefact. A stage whose artefact is there is not run again, so a run
-# that was killed goes on, and one that only changes the last stage shares the others.
+# A run goes through stages, and each leaves an artefact. A stage whose artefact exists is not run again, so a run that was
+# killed resumes, and one that only changes the last stage shares the others.
 
 # %%
 rows = [
@@ -65,23 +64,22 @@ viz.table(rows, caption="the stages of BESTIE")
 # %% [markdown]
 # ## A chapter at full scale
 #
-# A recipe is a file of parameters. The ones that come with the book:
+# A recipe is a file of parameters. These come with the book:
 
 # %%
 for recipe in sorted(Path("recipes").glob("*.yaml")):
     print(f"{recipe}\n{recipe.read_text()}")
 
 # %% [markdown]
-# `data` is a folder in COCO format, with `annotations/instances_train.json`, `annotations/instances_val.json` and the
-# pictures in `images/train` and `images/val`. PASCAL VOC 2012 with SBD becomes such a folder
-# once, by
+# `data` is a folder in COCO format, with `annotations/instances_train.json`, `annotations/instances_val.json` and the images in
+# `images/train` and `images/val`. This command converts PASCAL VOC 2012 with SBD to such a folder, once:
 #
 # ```bash
 # python -m wsis convert voc --voc VOCdevkit/VOC2012 --sbd benchmark_RELEASE/dataset \
 #   --out /data/voc12
 # ```
 #
-# Write your folder into a copy of the recipe, then, in the repository:
+# Write your folder into a copy of the recipe, then run in the repository:
 #
 # ```bash
 # python -m book.execute 12_bestie_training -f notebooks/recipes/bestie-voc.yaml \
@@ -97,8 +95,8 @@ for recipe in sorted(Path("recipes").glob("*.yaml")):
 #   runs/chapter.ipynb runs/bestie-voc.ipynb
 # ```
 #
-# The chapter starts the training as a process of its own, on all GPUs of the machine, shows its lines while it runs,
-# and draws its figures from the files that it leaves.
+# The chapter starts the training as a process of its own, on all GPUs of the machine, shows its output while it runs, and draws
+# its figures from the files that it leaves.
 
 # %% [markdown]
 # ## Only the training
@@ -112,8 +110,8 @@ train = f"-m wsis train bestie --data {data} --scale full --out runs/bestie-full
 print("torchrun", *launch.split()[3:], "\\\n ", train)
 
 # %% [markdown]
-# On several machines each starts the same line, and the first one is the meeting point. `$RANK` counts machines from
-# zero; a cluster's scheduler sets it (`$SLURM_NODEID` under Slurm).
+# On several machines, run the same line on each; all connect to the first one.
+# `$RANK` counts machines from zero; a cluster's scheduler sets it (`$SLURM_NODEID` under Slurm).
 #
 # ```bash
 # torchrun --nnodes=4 --nproc-per-node=8 --node-rank=$RANK \
@@ -122,24 +120,24 @@ print("torchrun", *launch.split()[3:], "\\\n ", train)
 #   --out /shared/runs/bestie-voc --resume
 # ```
 #
-# The batch size of the settings is that of all processes together, so the number of GPUs changes the time and not the
-# training. `--out` must be a folder that all machines see. With `--resume` the line can be repeated as it is when a
-# machine was lost: finished stages stay, the current one goes on from its last checkpoint.
+# The batch size of the settings is that of all processes together, so the number of GPUs changes the time and not the training.
+# `--out` must be a folder that all machines see. With `--resume` the same line can be repeated when a machine was lost:
+# finished stages stay, the current one resumes from its last checkpoint.
 #
 # ## Try it first
 #
-# `--dry-run` builds the network at its true size, takes a few steps on random numbers of the true shape, and says what
-# the run will cost on this machine. Here with one image per step, because this page may have been made without a GPU:
+# `--dry-run` builds the network at its true size, takes a few steps on random numbers of the true shape, and reports what the
+# run will cost on this machine. Here it uses one image per step, because this page may have been built without a GPU:
 
 # %%
 options = ["--dry-run", "--set", "network.batch_size=1"] if scale == "tiny" else []
 command = shlex.split(f"{launch} {train}") + options
-done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-print(done.stdout)
-done.check_returncode()
+process = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+print(process.stdout)
+process.check_returncode()
 
 # %% [markdown]
-# A setting that does not exist is refused before anything is built, with the names that come nearest:
+# A setting that does not exist is rejected before anything is built, with the most similar names:
 
 # %%
 try:
@@ -154,19 +152,19 @@ except ConfigError as error:
 # |---|---|
 # | `run.json` | method, data, seed and all settings: what the run is |
 # | `<stage>.csv` | the loss terms of each logged step |
-# | `<stage>.report.json` | figures of the finished stage, and the minutes it took |
+# | `<stage>.report.json` | numbers of the finished stage, and the minutes it took |
 # | the artefacts above | weights as safetensors, cues as JSON, maps as PNG |
 #
-# From there on nothing knows about the scale: `label` and `predict` take the folder of a run, and `table` runs every
-# row of a published table in this way and writes a file for [the results page](../book/results.md). There the numbers
-# of a full-scale run stand beside the published ones, in a column of their own, with hardware and commit.
+# From there on nothing depends on the scale: `label` and `predict` take the folder of a run, and `table` runs every row of a
+# published table in this way and writes a file for [the results page](../book/results.md). There the numbers of a full-scale
+# run are beside the published ones, in a column of their own, with hardware and commit.
 #
 # ## What would break this?
 #
 # - **Another batch size.** The published learning rates belong to the published batch.
 # - **Other semantic maps.** They decide most of the result, and the authors' maps are not part of the method; compare
 #   the mIoU of your maps before the mAP of your masks. See [fidelity](../book/fidelity.md).
-# - **Weights that did not load.** The run stops, instead of training from random ones as the release does.
+# - **Weights that did not load.** The run stops; the release would train from random ones.
 #
 # ## Exercises
 #
