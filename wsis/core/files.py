@@ -11,9 +11,7 @@ from typing import Any
 
 from wsis.core.errors import DataError, DiskSpaceError
 
-Entry = dict[str, Any]
-"""One entry of a JSON file, such as an image, an annotation or a category of a COCO data set."""
-
+Entry = dict[str, Any]  # of a JSON file, such as an image, an annotation or a category of a COCO data set
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 NOT_WRITABLE = (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)
 

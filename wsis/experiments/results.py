@@ -16,8 +16,7 @@ from wsis.experiments.table import Reports, Row, Settings, Table
 from wsis.experiments.verdicts import Judged, Part, judge
 from wsis.weak.sources import Data
 
-Curves = dict[str, list[Any]]
-"""Rows that were listed during training, by seed."""
+Curves = dict[str, list[Any]]  # rows that were listed during training, by seed
 
 
 class Facts(TypedDict):

@@ -10,8 +10,7 @@ from wsis.methods import method
 from wsis.training.stages import Report
 
 Settings = dict[str, Any]
-Reports = dict[str, Report]
-"""What the stages of a run report, by stage and figure."""
+Reports = dict[str, Report]  # by stage
 
 
 @dataclass(frozen=True)

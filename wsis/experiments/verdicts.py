@@ -18,9 +18,7 @@ from scipy.stats import t
 from wsis.core.config import Scale
 
 Verdict = Literal["holds", "contradicted", "needs seeds", "cannot show", "not run"]
-Values = Mapping[str, Mapping[str, Mapping[int, float]]]
-"""Figures as a table shows them, by metric, row name and seed."""
-
+Values = Mapping[str, Mapping[str, Mapping[int, float]]]  # figures of a table by metric, row name and seed
 MIN_SEEDS = 3
 MAX_SEEDS = 20  # more than anyone will run
 WORST_FIRST: tuple[Verdict, ...] = ("not run", "contradicted", "cannot show", "needs seeds", "holds")

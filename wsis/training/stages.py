@@ -23,8 +23,7 @@ from wsis.training.loop import LoopOptions, StepLoss, TrainingData, train
 from wsis.training.schedule import Schedule
 from wsis.weak.sources import Clicks
 
-Labels = list[Instances] | Tensor
-"""The instances of each image, or class maps, long [B, H, W] of 1..C and 255: one type for each task."""
+Labels = list[Instances] | Tensor  # the instances of each image, or class maps, long [B, H, W] of 1..C and 255
 
 
 class MethodConfig(Settings, Protocol):
