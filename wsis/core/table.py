@@ -17,10 +17,7 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     numeric: tuple[bool, ...]
     caption: str
-
-    @property
-    def note(self) -> str:
-        return NOTE if TINY in self.columns else ""
+    note: str
 
     def _repr_html_(self) -> str:
         gray = {TINY: "opacity:.7;font-style:italic;border-left:1px solid;"}
@@ -62,7 +59,7 @@ def table(rows: Sequence[Mapping[str, object]], caption: str = "", digits: int =
     cells = tuple(tuple(_text(row.get(name), digits) for name in columns) for row in rows)
     values = [[row[name] for row in rows if row.get(name) is not None] for name in columns]
     numeric = tuple(bool(column) and all(type(v) is int or isinstance(v, float) for v in column) for column in values)
-    return Table(tuple(columns), cells, numeric, caption)
+    return Table(tuple(columns), cells, numeric, caption, NOTE if TINY in columns else "")
 
 
 def _text(value: object, digits: int) -> str:

@@ -66,22 +66,18 @@ class FeatureSimilarity:
             inside = inside if valid is None else inside & valid[i].cpu()
             empty = coverage((inside & ~masks.any(0))[None], patch)[0] == 1
             counts = ~objects.crowd.cpu()
-            units = normalize(image.flatten(1).mT, dim=1)
-            self._add(units, object_patches(masks[counts], inside, patch), objects.labels.cpu()[counts], empty)
-
-    def _add(self, units: Tensor, patches: Tensor, labels: Tensor, background: Tensor) -> None:
-        """One image: f [n, D], the patches bool [K, n] of objects of classes [K], and of the background [n]."""
-        filled = patches.any(1)
-        patches, labels = patches[filled], labels[filled]
-        means = _means(units, patches)
-        vectors = torch.stack([normalize(means, dim=1), means])  # [2, K, D]
-        self.sums.index_add_(1, labels, vectors)
-        self.squares.index_add_(1, labels, vectors.square().sum(2))
-        self.counts.index_add_(0, labels, torch.ones_like(labels, dtype=torch.float64))
-        if len(labels) and background.any():
-            behind, foreground = _means(units, torch.stack([background, patches.any(0)]))
-            self.apart += torch.stack([(vectors[0] @ normalize(behind, dim=0)).mean(), behind @ foreground])
-            self.images += 1
+            units, patches = normalize(image.flatten(1).mT, dim=1), object_patches(masks[counts], inside, patch)
+            filled = patches.any(1)
+            patches, labels = patches[filled], objects.labels.cpu()[counts][filled]
+            means = _means(units, patches)
+            vectors = torch.stack([normalize(means, dim=1), means])  # [2, K, D]
+            self.sums.index_add_(1, labels, vectors)
+            self.squares.index_add_(1, labels, vectors.square().sum(2))
+            self.counts.index_add_(0, labels, torch.ones_like(labels, dtype=torch.float64))
+            if len(labels) and empty.any():
+                behind, foreground = _means(units, torch.stack([empty, patches.any(0)]))
+                self.apart += torch.stack([(vectors[0] @ normalize(behind, dim=0)).mean(), behind @ foreground])
+                self.images += 1
 
     def result(self) -> dict[str, float]:
         """The six numbers, in [-1, 1]; nan where the data hold no such pair."""

@@ -60,10 +60,17 @@ def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimize
     blocks = max((_block(name) for name, _ in model.named_parameters()), default=0)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            small = parameter.ndim <= 1 or name.endswith(("token", "tokens", "positions", "pos_embed"))
-            decay = schedule.weight_decay if schedule.decay_all or not small else 0.0
-            groups.setdefault((_rate(name, blocks, schedule), decay), []).append(parameter)
+        if not parameter.requires_grad:
+            continue
+        # torchvision's detectors call the backbone together with its feature pyramid `backbone`; the pyramid is new.
+        if "backbone." not in name or "backbone.pyramid." in name:
+            rate = schedule.lr * schedule.new_lr
+        else:  # the last norm and a backbone without blocks have the rate of the backbone's end
+            level = _block(name) if blocks and "backbone.norm." not in name else blocks + 1
+            rate = schedule.lr * schedule.layer_decay ** (blocks + 1 - level)
+        small = parameter.ndim <= 1 or name.endswith(("token", "tokens", "positions", "pos_embed"))
+        decay = schedule.weight_decay if schedule.decay_all or not small else 0.0
+        groups.setdefault((rate, decay), []).append(parameter)
     parts = [{"params": p, "lr": r, "base_lr": r, "weight_decay": d} for (r, d), p in groups.items()]
     match schedule.optimizer:
         case "sgd":
@@ -78,12 +85,3 @@ def _block(name: str) -> int:
     """The block of a transformer's backbone that a parameter is of, from 1; 0 for patches, positions and other parameters."""
     rest = name.partition("backbone.blocks.")[2]
     return 1 + int(rest.split(".")[0]) if rest else 0
-
-
-def _rate(name: str, blocks: int, schedule: Schedule) -> float:
-    """The learning rate of a parameter; the last norm and a backbone without blocks have that of the backbone's end."""
-    # torchvision's detectors call the backbone together with its feature pyramid `backbone`; the pyramid is new.
-    if "backbone." not in name or "backbone.pyramid." in name:
-        return schedule.lr * schedule.new_lr
-    level = _block(name) if blocks and "backbone.norm." not in name else blocks + 1
-    return schedule.lr * schedule.layer_decay ** (blocks + 1 - level)
