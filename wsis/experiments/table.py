@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wsis.core.config import Scale, changed
+from wsis.core.types import Report
 from wsis.experiments.verdicts import Claim
 from wsis.methods import method
-from wsis.training.stages import Report
 
 Settings = dict[str, Any]
 Reports = dict[str, Report]  # by stage
