@@ -43,7 +43,7 @@ def clicks(xy, labels, present=None):
 
 
 def image(objects, size=SIDE):
-    """A image of noise with clicks at the given places."""
+    """An image of noise with clicks at the given places."""
     generator = torch.Generator().manual_seed(0)
     xy = torch.tensor([o[:2] for o in objects]).float().reshape(-1, 2)
     labels = torch.tensor([o[2] for o in objects], dtype=torch.long)
