@@ -203,10 +203,10 @@ def test_a_mask_that_says_nothing(share):
 
 
 def test_costs_of_pairs_are_the_losses_of_each_pair():
-    logits, wanted = randn(4, 50, seed=1), (randn(3, 50, seed=2) > 0).float()
-    rows, columns = logits.repeat_interleave(3, 0), wanted.repeat(4, 1)
+    logits, wanted = randn(60, 50, seed=1), (randn(3, 50, seed=2) > 0).float()
+    rows, columns = logits.repeat_interleave(3, 0), wanted.repeat(60, 1)
     each = CFG.loss.focal * focal(rows, columns) + CFG.loss.dice * dice(rows.sigmoid(), columns)
-    torch.testing.assert_close(mask_costs(logits, wanted, CFG.loss), each.view(4, 3))
+    torch.testing.assert_close(mask_costs(logits, wanted, CFG.loss), each.view(60, 3))
 
 
 # Matching

@@ -19,6 +19,7 @@ from wsis.methods.simformer.simnet import Comparison
 from wsis.ops.losses import FOCAL_ALPHA, dice, focal
 from wsis.ops.matching import assign
 
+QUERIES_AT_ONCE = 25  # whose costs are computed together, for the sake of memory and caches
 UNSURE = 0.5  # the similarity from which nothing is learned (official code)
 
 
@@ -40,6 +41,8 @@ def objective(outputs: Outputs, targets: Targets, cfg: SimFormerConfig) -> dict[
 
 def mask_costs(logits: Tensor, target: Tensor, cfg: LossConfig) -> Tensor:
     """Weighted `focal` and `dice` of all queries with all targets, by products: [..., N, n], [..., T, n] -> [..., N, T]."""
+    if logits.shape[-2] > QUERIES_AT_ONCE:
+        return torch.cat([mask_costs(part, target, cfg) for part in logits.split(QUERIES_AT_ONCE, -2)], -2)
     p, cost, odds = logits.sigmoid(), softplus(logits), (1 - FOCAL_ALPHA) / FOCAL_ALPHA
     zero = p.square().mul_(cost)
     all_zero = odds * zero.sum(-1, keepdim=True)
