@@ -33,8 +33,8 @@ def covered_patches(masks: Bool[Tensor, "K H W"], patch: int) -> Bool[Tensor, "K
 def box_patches(boxes: Float[Tensor, "*K 4"], grid: PatchGrid) -> Bool[Tensor, "*K n"]:
     """The patches that a box touches, at least one for each box."""
     height, width, patch = grid
-    size = boxes.new_tensor((width, height))
-    low = (boxes[..., :2] / patch).floor().clamp(min=torch.zeros_like(size), max=size - 1)
+    x, y = (boxes[..., :2] / patch).floor().unbind(-1)
+    low = torch.stack((x.clamp(0, width - 1), y.clamp(0, height - 1)), -1)  # no copy to the device, which would wait
     high = torch.maximum((boxes[..., 2:] / patch).ceil(), low + 1)
     column, row = (torch.arange(side, device=boxes.device) for side in (width, height))
     across = (column >= low[..., :1]) & (column < high[..., :1])
