@@ -187,7 +187,7 @@ viz.show(grid, rows=("image", "prediction", "ground truth"), title="Four good on
 # **Takeaway.** These four are chosen for success, to show what is possible: separate objects with names and rough outlines,
 # from nothing but words. The bad ones come below.
 #
-# Each mask has a score, and whoever uses masks must say how sure is sure enough. Drag:
+# Each mask has a score, and the user of the masks must choose how confident is confident enough. Drag:
 
 # %%
 levels, frames = [0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5], []
@@ -262,9 +262,9 @@ grid.append(
 viz.show(grid, rows=("prediction", "ground truth"), title="Four bad ones")
 
 # %% [markdown]
-# **Takeaway.** Look for the usual suspects: neighbors of one class merged into one mask, an object named wrongly, a
-# camouflaged one missed, ground taken for the thing that usually stands on it. Each has a cause that one of the next
-# chapters shows: [cues](10_bestie_cues.py), [labels](11_bestie_labels.py), [training](12_bestie_training.py).
+# **Takeaway.** Look for the usual suspects: neighbors of one class merged into one mask, an object named wrongly, a camouflaged
+# one missed, ground taken for the object that usually stands on it. Each has a cause that one of the next chapters shows:
+# [cues](10_bestie_cues.py), [labels](11_bestie_labels.py), [training](12_bestie_training.py).
 #
 # ## Exercises
 #

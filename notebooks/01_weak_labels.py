@@ -170,7 +170,7 @@ viz.show(panels, columns=3, size=2.9, title=f"One object, three clicks: {where}"
 # **Takeaway.** On a compact object the first two agree. On a bent or cut one they part, and the stored click sits at
 # the edge of whatever piece was nearest. The random click is anywhere: on a paw, a wing, an antenna.
 #
-# That matters to whoever learns from the clicks. In the world we know which part each click hit:
+# That matters for a network that learns from the clicks. In the world we know which part each click hit:
 
 # %%
 scenes = World("val", 200, seed=seed, config=WorldConfig(size=256))
@@ -227,8 +227,8 @@ for key, value in record.items():
     print(f"{key}: {value}")
 
 # %% [markdown]
-# The mask stays in the file, run-length coded, because the evaluation needs it; an annotator who draws none leaves the
-# key out. Reading the file gives the clicks back:
+# The mask stays in the file, run-length coded, because the evaluation needs it; without a drawn mask the key is left out.
+# Reading the file gives the clicks back:
 
 # %%
 stored_dataset = CocoFolder(folder, "val", weak=stored)
@@ -291,7 +291,7 @@ plt.show()
 # **Takeaway.** Random clicks are fragile, because many of them start near an outline. Central clicks survive more shaking, in
 # return for always hitting the same part of an object.
 #
-# A click beside its object is not silently accepted. It stops the reader with a message that says where:
+# A click beside its object is not silently accepted. It raises an error with a message that says where:
 
 # %%
 broken = read_json(stored)

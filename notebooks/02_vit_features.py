@@ -9,8 +9,8 @@
 # %% [markdown]
 # # What a transformer sees
 #
-# Two methods of this book read masks off the attention of a vision transformer. What is in there before they start, and
-# who put it there?
+# Two methods of this book read masks off the attention of a vision transformer. What does it contain before they start, and
+# where does it come from?
 #
 # **Before this:** [weak labels](01_weak_labels.py). **Time:** at tiny scale about two minutes on a laptop.
 
@@ -43,7 +43,7 @@ from wsis.models.vit import PUBLISHED, SHIPPED
 plt.rcParams.update(viz.RC)
 
 # %% [markdown]
-# ## Patches that ask each other
+# ## Patches that attend to each other
 #
 # A vision transformer ([Dosovitskiy et al. 2021](https://arxiv.org/abs/2010.11929)) cuts an image into square *patches* and
 # turns each into a vector, its {term}`token`. In every layer each token compares its *query* with the *keys* of all others; the
@@ -165,7 +165,7 @@ viz.scrub(frames, list(nets), "weights", start=1)
 #
 # ## Three kinds of similarity
 #
-# EXITS takes the mean over the heads. There are two simpler ways to ask how similar two patches are: the cosine of their keys,
+# EXITS takes the mean over the heads. There are two simpler measures of how similar two patches are: the cosine of their keys,
 # and of their tokens. The half of all patches that is most similar to the mark is colored, by rank. Drag through the layers.
 # With a kernel (`make lab`), two more sliders move the mark.
 

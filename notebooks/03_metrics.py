@@ -333,9 +333,9 @@ for name, p in cases.items():
 viz.table(rows, caption="Four sets of predictions of the same objects")
 
 # %% [markdown]
-# Junk of low score is free: mAP asks for an order, not for a decision, so whoever *uses* the masks needs a score
-# threshold and should look at precision there. And a handful of objects of a rare class weighs as much as all those of
-# a common one, because classes are averaged: with few images, mAP is a noisy number.
+# Junk of low score is free: mAP needs an order, not a decision, so *using* the masks requires a score threshold, and precision
+# should be checked there. And a handful of objects of a rare class weighs as much as all those of a common one, because classes
+# are averaged: with few images, mAP is a noisy number.
 #
 # **Void.** Outlines in PASCAL VOC have a band of pixels that belong to no object. Whether predictions may cover it is a matter
 # of convention, and in published numbers it counts against them:

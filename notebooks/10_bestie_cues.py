@@ -37,7 +37,7 @@ from wsis.models import load_weights
 from wsis.ops import components, grouping
 
 # %% [markdown]
-# BESTIE {cite:p}`kim2022bestie` makes instance masks out of {term}`image tags <image tag>`. It asks two questions, and gives
+# BESTIE {cite:p}`kim2022bestie` predicts instance masks from {term}`image tags <image tag>`. It asks two questions, and gives
 # each to a network that can answer it. *Which pixels are cat?* is answered by a {term}`semantic map`. *How many cats, and
 # where?* is answered by {term}`cues <cue>`: points that a network predicts, in place of an annotator's clicks. This chapter is
 # about the second answer.
@@ -121,7 +121,7 @@ viz.show(
 )
 
 # %% [markdown]
-# **Takeaway.** The map is warm where the class is, and that is all it was asked for. One striking object outshines its
+# **Takeaway.** The map is warm where the class is, and that is all it was trained for. One striking object outshines its
 # neighbor, or two neighbors merge into one hill with a single top. The classifier names all classes of these scenes correctly,
 # so its loss is low.
 #

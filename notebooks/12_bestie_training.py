@@ -354,7 +354,7 @@ viz.scrub(frames, [f"step {step}" for step in snapshots], "training", start=len(
 
 # %% [markdown]
 # **Takeaway.** Start at step 0 and go right. Classes begin as noise; then all is background, the cheapest answer; then patches
-# of a class grow, and in them the color wheel opens around a center. Once a hill stands on the center map, a refined label
+# of a class grow, and in them the color wheel opens around a center. Once a hill appears on the center map, a refined label
 # appears, for an object that has no pseudo label. Its number is the confidence that becomes its weight.
 #
 # ## Labels and predictions

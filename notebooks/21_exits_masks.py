@@ -47,8 +47,8 @@ plt.rcParams.update(viz.RC)
 # become a mask for every object. The network that predicts it, the *generator*, works alone afterwards: labeling needs neither
 # the similarities nor the walk.
 #
-# Beside it stands the baseline, MAL {cite:p}`lan2023mal`: the same network, supervised by boxes; in this package it is one
-# function, `exits.mal(cfg)`. Both are trained here; the final model (see below) is left out at tiny scale.
+# The baseline is MAL {cite:p}`lan2023mal`: the same network, supervised by boxes; in this package it is one function,
+# `exits.mal(cfg)`. Both are trained here; the final model (see below) is left out at tiny scale.
 
 # %%
 datasets = weak.open_data(data, scale, clicks="extreme_points", seed=seed)

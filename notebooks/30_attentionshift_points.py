@@ -263,7 +263,7 @@ others = torch.stack([true[img == i].any(0) for i in img]) & ~true
 crowded = others.flatten(1).any(1)
 
 
-def single_maps(g):  # the maps of the g-th objects, asked for one at a time
+def single_maps(g):  # the maps of the g-th objects, one at a time
     present = clicks.present & (torch.arange(clicks.present.shape[1]) == g)
     rest = clicks._replace(present=present), labels.boxes, batch.valid
     return cosine_maps(outputs.features, labels.attention, *rest)[0]
@@ -516,8 +516,8 @@ viz.table([{k: r[k] for k in ("name", "value", "unit", "source")} for r in rows]
 #
 # ```{exercise}
 # :label: width-of-a-kernel
-# *Predict.* A prototype stands on one patch; another patch of the box has a cosine of $c$ with it. What share of the weight of
-# the first does the second get, at the first bandwidth and temperatures 0.1, 1 and 10? Which cosine is needed for a tenth?
+# *Predict.* A prototype is equal to one patch; another patch of the box has a cosine of $c$ with it. What share of the weight
+# of the first does the second get, at the first bandwidth and temperatures 0.1, 1 and 10? Which cosine is needed for a tenth?
 # ```
 #
 # ```{solution-start} width-of-a-kernel

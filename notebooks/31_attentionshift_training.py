@@ -61,7 +61,7 @@ plt.rcParams.update(viz.RC)
 # {term}`pseudo boxes <pseudo box>` and masks from the key-points; the {term}`point tokens <point token>` learn from the
 # key-points, too. All labels are computed anew in every step.
 #
-# Beside it stands the baseline of the paper {cite:p}`liao2023attentionshift`, in this package one function,
+# We compare it with the baseline of the paper {cite:p}`liao2023attentionshift`, in this package one function,
 # `attentionshift.baseline(cfg)`: it has tokens, {term}`rollout` and MIL as before, but masks and points come straight from the
 # attention.
 
@@ -474,7 +474,7 @@ viz.table(
 
 # %% [markdown]
 # At this scale one result holds for all seeds: AttentionShift's pseudo masks are better than the baseline's (C06m). Shift and
-# k-means cannot be told apart, which the [last chapter](30_attentionshift_points.py) explains: an object has hardly more
+# k-means cannot be distinguished, which the [last chapter](30_attentionshift_points.py) explains: an object has hardly more
 # patches than prototypes. And points are worse labels than masks, against C05. They are right more often (the first table of
 # this page), but they are few: many objects here give no key-point at all, and training ends after a few hundred steps where
 # the release takes tens of thousands. That this is the cause is our guess; a longer run would show it.

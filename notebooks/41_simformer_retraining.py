@@ -318,9 +318,9 @@ plt.show()
 # lines are further apart than their bars are long; where they are not, these seeds cannot decide the order. The oracle sees all
 # masks: its line moves because other classes count as novel, not because its training changed.
 #
-# Why does it fall so far? Each step takes the masks of one class away. And the complement says where the novel classes of an
-# image are *together*: if an image shows one of them, that is its mask; if it shows several, they can only be separated by
-# comparing images. The table does not separate these two reasons.
+# Why does it fall so far? Each step removes the masks of one class. And the complement says where the novel classes of an image
+# are *together*: if an image shows one of them, that is its mask; if it shows several, they can only be separated by comparing
+# images. The table does not separate these two reasons.
 
 # %%
 tags = torch.stack([train[i].tags for i in range(min(len(train), 500))])
