@@ -198,7 +198,7 @@ plt.show()
 #
 # Put a walker on a click, and let it hop from token to token with the probabilities in $T$. With $u$ spread evenly over the
 # clicks, the probabilities after $k$ hops are $T^k u$. A second walker starts outside the box. The *score* of a token is the
-# probability of the first minus that of the second; one is an even spread.
+# probability of the first minus that of the second, in units of an even spread.
 #
 # No power of $T$ is ever computed. A hop is a product of $T$ with two columns:
 #
