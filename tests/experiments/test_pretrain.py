@@ -73,15 +73,16 @@ def test_targets_are_the_patches_normalized(batch):
     torch.testing.assert_close(mae.target(batch.images)[:, 14], normal)
 
 
-def test_the_center_moves_towards_the_scores():
-    center = pretrain_vit.moved_center(torch.zeros(2), torch.tensor([[1.0, 3.0], [3.0, 5.0]]))
-    torch.testing.assert_close(center, torch.tensor([0.2, 0.4]))
-
-
-def test_centering_undoes_a_prototype_that_all_prefer():
-    scores = torch.tensor([[9.0, 0.0], [9.1, 0.0]])
-    target = pretrain_vit.sharpened(scores, scores.mean(0))
-    assert target.argmax(1).tolist() == [1, 0]
+@torch.no_grad()
+def test_the_center_is_a_running_mean_and_undoes_what_all_images_prefer(batch, monkeypatch):
+    monkeypatch.setattr(pretrain_vit, "random_view", lambda images: images)
+    torch.manual_seed(0)
+    model = SelfDistillation(build_vit("vit_tiny", "random"))
+    scores = model.teacher(batch.images, 1.0).mean(0)
+    usage = model(batch)["usage"]
+    torch.testing.assert_close(model.center, 0.1 * scores, atol=1e-5, rtol=1e-4)
+    model.center.copy_(scores)
+    assert model(batch)["usage"] > usage
 
 
 def test_the_teacher_follows_and_is_not_trained(batch):

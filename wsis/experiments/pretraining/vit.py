@@ -153,8 +153,8 @@ class SelfDistillation(nn.Module):
                 old.lerp_(new, 1 - TEACHER_MOMENTUM)
             views = [random_view(batch.images) for _ in range(2)]
             scores = self.teacher(torch.cat(views), 1.0)
-            target = sharpened(scores, self.center)
-            self.center.copy_(moved_center(self.center, scores))
+            target = ((scores - self.center) / TEACHER_TEMPERATURE).softmax(-1)
+            self.center.lerp_(scores.mean(0), 1 - CENTER_MOMENTUM)
         prediction = log_softmax(self.student(torch.cat(views[::-1]), KEEP_RATE) / STUDENT_TEMPERATURE, dim=-1)
         mean = target.mean(0)
         return {
@@ -162,16 +162,6 @@ class SelfDistillation(nn.Module):
             "entropy": -(target * (target + 1e-8).log()).sum(-1).mean(),
             "usage": -(mean * (mean + 1e-8).log()).sum(),
         }
-
-
-def sharpened(scores: Tensor, center: Tensor) -> Tensor:
-    """The teacher's probabilities [B, K] from its scores, centered and sharp."""
-    return ((scores - center) / TEACHER_TEMPERATURE).softmax(-1)
-
-
-def moved_center(center: Tensor, scores: Tensor) -> Tensor:
-    """The running mean of the teacher's scores after those of one more batch [B, K]."""
-    return center.lerp(scores.mean(0), 1 - CENTER_MOMENTUM)
 
 
 def random_view(images: Tensor) -> Tensor:
