@@ -43,7 +43,7 @@ def stages(cfg: ExitsConfig) -> list[Stage]:
         steps.append(Stage(name=name, artefact=artefact, run=run, settings=parts, needs=needs, stream=stream))
 
     if cfg.has_extractor:
-        add("extractor", "extractor.safetensors", train_extractor, "extractor warmup size seeds classes")
+        add("extractor", "extractor.safetensors", train_extractor, "extractor warmup size")
         add("thresholds", "thresholds.json", set_thresholds, "walk seeds")
     if cfg.has_generator:
         parts = "supervision size seeds walk generator loss crf network"
