@@ -1,6 +1,6 @@
 """From a drawing to pixels: signed distances of all parts at once, then relief, light, pattern, soft shadow."""
 
-from math import cos, sin
+from math import ceil, cos, floor, sin
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +10,7 @@ from wsis.data.world.shapes import MAX_CORNERS, PARTS, TINTS, Part
 Array = np.ndarray
 PATTERNS = ("plain", "stripes", "spots", "patches")
 _CIRCLE = np.stack([f(np.arange(12) * np.pi / 6) for f in (np.cos, np.sin)])  # [2, 12]
-_DECALS = "eye spot window nose panel lamp muzzle fruit door".split()
+_DECALS = set("eye spot window nose panel lamp muzzle fruit door".split())
 _LENGTHS = {"oval": 5, "limb": 6, "poly": 2 * MAX_CORNERS + 1}  # of the geometry
 _PENUMBRA = 0.11  # width of the shadow's soft edge, in units of the drawing
 
@@ -93,7 +93,7 @@ def posed(parts: list[Part], turn: float = 0.0, flip: bool = False) -> Pose:
 
 def _project(rows: Array, grid: Array) -> Array:
     """Apply affine maps float [P, k, 3] to `grid` [3, n]: float32 [P, k, n]."""
-    return (rows.reshape(-1, 3).astype(np.float32) @ grid).reshape(*rows.shape[:2], grid.shape[1])
+    return (rows.reshape(-1, 3).astype(np.float32) @ grid).reshape(*rows.shape[:2], -1)
 
 
 def _ovals(geometry: Array, grid: Array) -> Array:
@@ -142,7 +142,8 @@ def distances(parts: list[Part], grid: Array) -> Array:
     """Measure the signed distance [P, n] of each part at `grid` [3, n] (x, y, 1), in units; it is negative inside."""
     out = np.empty((len(parts), grid.shape[1]), np.float32)
     for kind, distance in (("oval", _ovals), ("limb", _limbs), ("poly", _polys)):
-        out[[p.kind == kind for p in parts]] = distance(_measures(parts, kind), grid)
+        if rows := [i for i, p in enumerate(parts) if p.kind == kind]:
+            out[rows] = distance(_measures(parts, kind), grid)
     return out
 
 
@@ -172,19 +173,32 @@ def _shade(height: Array, rim: Array, light: Array) -> tuple[Array, Array]:
     return (0.56 + 0.62 * facing) * (0.74 + 0.26 * rim), 0.22 * shine * shine
 
 
+def _layered(alpha: Array, front_first: list[Part]) -> tuple[Array, Array, Array]:
+    """Return the visible share [P, n] of each part and of its relief (decals hide no relief), and what shows through [n]."""
+    weight, relief = np.empty_like(alpha), np.empty_like(alpha)
+    clear, bare = np.ones_like(alpha[0]), np.ones_like(alpha[0])
+    for i, part in enumerate(front_first):
+        np.multiply(alpha[i], clear, out=weight[i])
+        clear -= weight[i]
+        np.multiply(alpha[i], 0.6 if part.name in _DECALS else bare, out=relief[i])
+        if part.name not in _DECALS:
+            bare -= relief[i]
+    return weight, relief, clear
+
+
 def _grid(pose: Pose, n: int, margin: float) -> tuple[Array, int, int]:
     """Return a window's pixels in units of the drawing, float32 [3, h, w] (x, y, 1), and its top and left."""
     unit, x, y = pose.scale * n, pose.x * n, pose.y * n
     w, h = pose.half * n + margin
-    left, top, right, bottom = np.floor(x - w), np.floor(y - h), np.ceil(x + w), np.ceil(y + h)
+    left, top, right, bottom = floor(x - w), floor(y - h), ceil(x + w), ceil(y + h)
     back = _affine(pose.turn, pose.flip).T  # the inverse, as the matrix is orthogonal
     px = ((np.arange(left, right) + 0.5 - x) / unit).astype(np.float32)
     py = ((np.arange(top, bottom) + 0.5 - y) / unit).astype(np.float32)[:, None]
     shift = back @ (pose.low + pose.high) / 2
-    grid = np.ones((3, len(py), px.size), np.float32)
+    grid = np.ones((3, len(py), len(px)), np.float32)
     for row, (a, b), c in zip(grid[:2], back.tolist(), shift.tolist(), strict=True):
         np.add(a * px + c, b * py, out=row)
-    return grid, int(top), int(left)
+    return grid, top, left
 
 
 def render(parts: list[Part], costume: Costume, pose: Pose, light: Array, n: int) -> Sprite:
@@ -194,17 +208,7 @@ def render(parts: list[Part], costume: Costume, pose: Pose, light: Array, n: int
     shape, grid = grid.shape[1:], grid.reshape(3, -1)
     front_first = parts[::-1]
     d = distances(front_first, grid)
-    alpha = np.clip(d * -unit + 0.5, 0, 1)
-    # the visible share of each part and of its relief (decals hide no relief), and what shows through [n]
-    weight, relief = np.empty_like(alpha), np.empty_like(alpha)
-    clear, bare = np.ones_like(alpha[0]), np.ones_like(alpha[0])
-    for i, part in enumerate(front_first):
-        np.multiply(alpha[i], clear, out=weight[i])
-        clear -= weight[i]
-        np.multiply(alpha[i], 0.6 if part.name in _DECALS else bare, out=relief[i])
-        if part.name not in _DECALS:
-            bare -= relief[i]
-
+    weight, relief, clear = _layered(np.clip(d * -unit + 0.5, 0, 1), front_first)
     bulge = np.array([[p.bulge] for p in front_first], np.float32)
     depth = np.clip(d * (-1 / bulge), 0, 1)  # 0 on the rim of a part, 1 from its bulge inwards, where the dome is flat
     rim = np.minimum(2.5 * np.einsum("pn,pn->n", weight, depth), 1)
@@ -213,8 +217,8 @@ def render(parts: list[Part], costume: Costume, pose: Pose, light: Array, n: int
 
     tints = [TINTS.index(p.tint) for p in front_first]
     color = costume.colors[tints].T @ weight
-    coat = np.flatnonzero(np.equal(tints, TINTS.index("coat")))
-    if costume.pattern != "plain" and len(coat):
+    coat = [i for i, p in enumerate(front_first) if p.tint == "coat"]
+    if costume.pattern != "plain" and coat:
         change = costume.colors[TINTS.index("second")] - costume.colors[TINTS.index("coat")]
         color += change[:, None] * (weight[coat].sum(0) * _pattern(costume, grid))
     names = np.array([PARTS.index(p.name) + 1 for p in front_first])
