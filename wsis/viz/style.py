@@ -143,11 +143,12 @@ class Map:
     values: Array
     unit: str = ""
     limits: tuple[float, float] | None = None
+    colormap: str = HEAT
 
     def __call__(self, axes: Axes) -> None:
         values = to_numpy(self.values).astype(np.float64)
         low, high = self.limits or (np.nanmin(values), np.nanmax(values))
-        color_bar(axes, axes.imshow(values, cmap=HEAT, vmin=low, vmax=high), self.unit)
+        color_bar(axes, axes.imshow(values, cmap=self.colormap, vmin=low, vmax=high), self.unit)
 
 
 @contextmanager
