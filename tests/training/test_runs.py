@@ -269,3 +269,18 @@ def test_a_launched_training_has_the_settings_that_were_given(monkeypatch, capsy
     ((values, options),) = started
     assert values[:2] == (attentionshift, changed(cfg, classes=attentionshift.FULL.classes)) and values[4] == tmp_path
     assert options["seed"] == 3 and options["data"] == "photos"
+
+
+def test_chapters_share_nothing_with_runs_of_other_code(monkeypatch, tiny, world):
+    """At tiny scale; a training at full scale outlives a change of the code."""
+    calls = []
+    monkeypatch.setattr(runs, "fit", lambda *args, cache, **options: calls.append((args[4], cache)) or {})
+    monkeypatch.setattr(runs, "launch", lambda *args, **options: None)
+    opened = weak.Data(train=world, val=world, name="world", description="six scenes")
+    for scale in ("tiny", "full"):
+        for digest in ("one", "two", "two"):
+            monkeypatch.setattr(runs, "package_digest", lambda digest=digest: digest)
+            training.chapter_run(bestie, tiny, opened, "world", scale, 0, "cpu")
+    one, two, again, *full = calls
+    assert two == again and one[0] != two[0] and one[1] != two[1]
+    assert len(set(full)) == 1

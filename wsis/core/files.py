@@ -1,11 +1,13 @@
 """Atomic writing of files and folders, and JSON, with errors that name the file and the remedy."""
 
 import errno
+import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,13 @@ from wsis.core.errors import DataError, DiskSpaceError
 Entry = dict[str, Any]  # of a JSON file, such as an image, an annotation or a category of a COCO data set
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 NOT_WRITABLE = (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)
+
+
+@cache
+def package_digest() -> str:
+    """12 hexadecimal digits that change with the source of the package: what was computed by other code has another name."""
+    sources = sorted(Path(__file__).parents[1].rglob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
 
 
 @contextmanager

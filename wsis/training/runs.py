@@ -18,7 +18,7 @@ import torch
 from wsis import __version__
 from wsis.core.config import Scale, fingerprint, flatten, option
 from wsis.core.errors import ConfigError, TrainingError
-from wsis.core.files import atomic, read_json, write_json
+from wsis.core.files import atomic, package_digest, read_json, write_json
 from wsis.core.seeds import seed_of
 from wsis.core.types import Dataset, Report
 from wsis.models.weights import shipped_sums
@@ -75,14 +75,15 @@ def chapter_run(
 ) -> tuple[dict[str, Report], Path]:
     """The run that a chapter of the book shows: the reports of its stages, see `fit`, and its folder.
 
-    The folder lies in build/runs (chapters run in the folder notebooks) and is named by the settings, the data and the
-    seed; stages that another chapter has finished are copied from build/stages. A training of the network at full scale is
-    done first, see `launch`. opened: what `open_data(data, scale, seed=seed)` returned.
+    The folder lies in build/runs (chapters run in the folder notebooks) and is named by the settings, the data, the seed
+    and, but at full scale, the code; stages that another chapter has finished are copied from build/stages. A training of the
+    network at full scale is done first, see `launch`. opened: what `open_data(data, scale, seed=seed)` returned.
     """
-    folder = Path("../build/runs", fingerprint(cfg, opened.description, seed))
+    code = "" if scale == "full" else package_digest()  # hours of training outlive a change of the code
+    folder = Path("../build/runs", fingerprint(cfg, opened.description, seed, code))
     if scale == "full" and (not only or "network" in only):
         launch(method, cfg, folder, data=data, scale=scale, seed=seed, device=device)
-    options = {"seed": seed, "device": device, "cache": Path("../build/stages"), "only": only}
+    options = {"seed": seed, "device": device, "cache": Path("../build/stages", code), "only": only}
     return fit(method, cfg, opened.train, opened.val, folder, data=opened.description, **options), folder
 
 
