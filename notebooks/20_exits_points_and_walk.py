@@ -203,7 +203,7 @@ plt.show()
 # No power of $T$ is ever computed. A hop is a product of $T$ with two columns:
 #
 # ```{literalinclude} ../../wsis/ops/random_walk.py
-# :pyobject: _walked
+# :pyobject: walk_each
 # ```
 #
 # Drag the number of hops. The last position is the *limit*: a walk that never ends, and before each hop returns to its

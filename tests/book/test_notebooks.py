@@ -132,6 +132,18 @@ def test_what_it_takes_from_the_package_exists():
     assert not missing, missing
 
 
+def test_every_listing_exists():
+    """A chapter prints functions of the package by their names."""
+    listing = re.compile(r"literalinclude\} \.\./\.\./(\S+)\n:pyobject: (\S+)")
+    listings = [(name, *found) for name in CHAPTERS for found in listing.findall(text(name))]
+    missing = []
+    for name, path, item in listings:
+        body = ast.parse((execute.ROOT / path).read_text()).body
+        if item not in [n.name for n in body if isinstance(n, (ast.FunctionDef, ast.ClassDef))]:
+            missing.append(f"{name}: {item} is not in {path}")
+    assert listings and not missing, missing
+
+
 def test_every_figure_is_followed_by_what_to_see_in_it():
     offenders = []
     for name in CHAPTERS:
