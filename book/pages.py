@@ -107,23 +107,24 @@ def _text(value: Any) -> str:
 
 def _claims(claims: Iterable[tuple[Result, Judged]]) -> str:
     """Each ordinal claim with the measured difference, its noise and its verdict; of several parts one line for each."""
-    body = ""
+    lines: list[tuple[str, ...]] = [("claim", "", "published", "measured", "noise", "room", "verdict", "on")]
     for run, claim in claims:
         where = f"{run['scale']}, {run['data']}"
-        body += _claim(claim["id"], escape(claim["text"]), escape(str(claim["published"])), claim, where)
-        for part in claim.get("parts", []):
-            body += _claim("", escape(part["comparison"]), "", part, "")
-    titles = ("claim", "", "published", "measured", "noise", "room", "verdict", "on")
-    return _table("<tr>" + "".join(f'<th scope="col">{t}</th>' for t in titles) + "</tr>", body, "claims")
+        lines.append(_claim(claim["id"], escape(claim["text"]), escape(str(claim["published"])), claim, where))
+        lines += [_claim("", escape(part["comparison"]), "", part, "") for part in claim.get("parts", [])]
+    columns = [column for column in zip(*lines, strict=True) if any(column[1:])]  # most tables know of no room
+    titles, *rows = zip(*columns, strict=True)
+    head = "".join(f'<th scope="col">{title}</th>' for title in titles)
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    return _table(f"<tr>{head}</tr>", body, "claims")
 
 
-def _claim(id: str, text: str, published: str, entry: Part, where: str) -> str:
+def _claim(id: str, text: str, published: str, entry: Part, where: str) -> tuple[str, ...]:
     """The line of a claim or of one of its parts; room and noise of a claim of several parts are in the parts' lines."""
     measured = "" if entry["mean"] is None else difference(entry)
     noise, room = ("" if entry[k] is None or "parts" in entry else f"{entry[k]:.1f}" for k in ("noise", "room"))
     verdict = f'<span class="verdict {entry["verdict"].replace(" ", "-")}">{in_words(entry)}</span>'
-    cells = (id, text, published, measured, noise, room, verdict, where)
-    return f'<tr class="{"claim" if id else "part"}">' + "".join(f"<td>{c}</td>" for c in cells) + "</tr>"
+    return id, text, published, measured, noise, room, verdict, where
 
 
 def _provenance(run: Result) -> str:
