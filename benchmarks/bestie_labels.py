@@ -1,4 +1,4 @@
-"""Cases of BESTIE's whole label refinement, run in every training step, and of its inference."""
+"""Cases of BESTIE's labels, targets and losses, discs in every training step, and of its inference."""
 
 import torch
 from torch import Tensor
@@ -19,23 +19,23 @@ CFG = changed(FULL, classes=CLASSES)
 
 def _outputs(size: Size, device: torch.device) -> tuple[Outputs, Tensor]:
     """What a fairly good network says of a scene, and the class maps [B, H, W] that it learned from."""
-    made = scene(size, torch.device("cpu"))
+    discs = scene(size, torch.device("cpu"))
     generator = torch.Generator().manual_seed(1)
-    known = torch.nn.functional.one_hot(made["classes"], CLASSES + 1).permute(0, 3, 1, 2)
+    known = torch.nn.functional.one_hot(discs["classes"], CLASSES + 1).permute(0, 3, 1, 2)
     semantic = 3 * known + 0.5 * torch.randn(known.shape, generator=generator)
-    heat = made["heat"][:, None] * known[:, 1:]
+    heat = discs["heat"][:, None] * known[:, 1:]
     center = 0.9 * heat + 0.02 * torch.randn(heat.shape, generator=generator)
-    maps = (m.contiguous().to(device) for m in (semantic, center, made["offsets"]))
-    return Outputs(*maps), made["classes"].to(device)
+    maps = (m.contiguous().to(device) for m in (semantic, center, discs["offsets"]))
+    return Outputs(*maps), discs["classes"].to(device)
 
 
 def _cues(size: Size, device: torch.device) -> tuple[Tensor, Points, Tensor]:
     """Class maps, a cue in the middle of each disc, and tags of all classes."""
-    made = scene(size, device)
-    y, x = made["centers"].long().unbind(1)
-    labels = (made["classes"][made["image"], y, x] - 1).clamp_min(0)
-    points = Points.make(made["centers"].flip(1), labels, image=made["image"])
-    return made["classes"], points, torch.ones(size.batch, CLASSES, dtype=torch.bool, device=device)
+    discs = scene(size, device)
+    y, x = discs["centers"].long().unbind(1)
+    labels = (discs["classes"][discs["image"], y, x] - 1).clamp_min(0)
+    points = Points.make(discs["centers"].flip(1), labels, image=discs["image"])
+    return discs["classes"], points, torch.ones(size.batch, CLASSES, dtype=torch.bool, device=device)
 
 
 def _points(size: Size, device: torch.device) -> tuple[Points, torch.Size]:
@@ -101,7 +101,7 @@ CASES = [
         prepare=_regression,
         fast=lambda outputs, targets: regression(outputs, targets, FULL),
         plain=reference.weighted_losses,
-        canonical=lambda terms: tuple(terms),
+        canonical=tuple,
     ),
     Case(
         name="label refinement",

@@ -25,7 +25,7 @@ def plain_mean_field(
     low: float = 0.1,
     high: float = 0.9,
 ) -> Tensor:
-    """What `wsis.crf.mean_field` computes, from the formula: products of unfolded probabilities."""
+    """What `wsis.ops.mean_field.mean_field` computes, from the formula: products of unfolded probabilities."""
     batch, _, height, width = image.shape
 
     def windows(maps: Tensor) -> Tensor:  # [B, K, H, W] -> [B, K, kernel^2, H W], zeros outside of the image

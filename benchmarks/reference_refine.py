@@ -1,4 +1,4 @@
-"""BESTIE's label refinement and decoding as plain loops over images, classes, components and regions.
+"""BESTIE's labels, losses and decoding as plain loops over images, classes, components and regions.
 
 Written from the formulas to be obviously right, not fast: what the batched versions have to equal.
 """

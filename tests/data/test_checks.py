@@ -246,6 +246,13 @@ def test_label_png_with_an_unknown_category(folder):
     assert not CocoFolder(folder)[0].true_semantic.any()
 
 
+def test_damaged_categories_are_named(folder):
+    write_label_map(folder / "semantic/train/a.png", torch.zeros(HEIGHT, WIDTH))
+    (folder / "semantic/categories.json").write_text(json.dumps(["sky"]))
+    with pytest.raises(DataError, match=r"categories.json is not a list of .*write it so"):
+        CocoFolder(folder)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -24,6 +24,7 @@ from wsis.data.world import STUFF, World, WorldConfig
 from wsis.evaluation.semantic import MeanIoU, grouped_iou, is_novel, pair_counts
 from wsis.methods.simformer.partners import presence
 from wsis.weak.simulate import with_base_masks
+from wsis.weak.sources import open_data
 
 CONFIG = WorldConfig(size=48, objects=(1, 2), classes=("cat", "fish"))
 CATEGORIES = [{"id": 0, "name": "unlabeled"}, {"id": 9, "name": "sea"}, {"id": 4, "name": "cat"}]
@@ -78,6 +79,9 @@ def test_tags_of_a_json_replace_those_of_the_maps(folder):
     path.write_text(json.dumps(coco))
     data = SemanticFolder(folder, tags=path)
     assert presence(data).tolist() == [[False, False], [True, True]] == [s.tags.tolist() for s in data]
+    described = open_data(str(folder), "tiny", clicks="class_maps", weak=path).description
+    path.write_text(json.dumps({**coco, "info": {"version": "2"}}))
+    assert open_data(str(folder), "tiny", clicks="class_maps", weak=path).description != described
     del coco["images"][1]["tags"]
     path.write_text(json.dumps(coco))
     with pytest.raises(DataError, match="has no tags of a.jpg"):

@@ -202,3 +202,19 @@ def test_photographs_teach_tokens_that_attentionshift_starts_from(tmp_path):
     stored = load_file(path)
     torch.testing.assert_close(model.encoder.tokens.data, stored["encoder.tokens"].float())
     torch.testing.assert_close(model.tokens.place[0].weight.data, stored["place.0.weight"].float())
+
+
+def test_continued_self_distillation_starts_with_both_networks(monkeypatch, tmp_path):
+    """Else the teacher would drift to a student that starts from nothing."""
+
+    def stop(name, model, *rest):
+        raise StopIteration(model)
+
+    monkeypatch.setattr(pretrain, "train", stop)
+    config = WorldConfig(size=96, objects=(1, 2), classes=("cat", "car"))
+    write_dataset(World("train", 2, config=config), tmp_path / "photos", "train")
+    with pytest.raises(StopIteration) as stopped:
+        pretrain.pretrain("vit_tiny_dino", tmp_path, images=tmp_path / "photos/images/train")
+    model = stopped.value.value
+    for student, teacher in zip(model.student.parameters(), model.teacher.parameters(), strict=True):
+        assert torch.equal(student, teacher)

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -22,7 +22,15 @@ NOT_WRITABLE = (PermissionError, NotADirectoryError, IsADirectoryError, FileExis
 def package_digest() -> str:
     """12 hexadecimal digits that change with the source of the package: what was computed by other code has another name."""
     sources = sorted(Path(__file__).parents[1].rglob("*.py"))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
+    return digest(sources)[:12]
+
+
+def digest(paths: Iterable[Path]) -> str:
+    """The sha256 of the contents of files, one after the other, in hexadecimal digits."""
+    total = hashlib.sha256()
+    for path in paths:
+        total.update(path.read_bytes())
+    return total.hexdigest()
 
 
 @contextmanager

@@ -134,7 +134,10 @@ class CocoFolder:
         """Say what the values in semantic/<split> mean as classes; stuff is background."""
         if not self.map_folder.is_dir():
             return None
-        stuff = [c["id"] for c in read_json(names)] if names.exists() else []
+        try:
+            stuff = [c["id"] for c in read_json(names)] if names.exists() else []
+        except (TypeError, KeyError):
+            raise DataError(f'{names} is not a list of {{"id": 1, "name": "person"}}; write it so') from None
         values = dict.fromkeys((i for i in stuff if 0 <= i < IGNORE), BACKGROUND)
         values |= {c: label + 1 for label, c in enumerate(self.category_ids) if 0 < c < IGNORE}
         return value_table(values | {BACKGROUND: BACKGROUND, IGNORE: IGNORE})

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from wsis.core.errors import DataError
@@ -75,5 +75,5 @@ def read_label_map(path: Path | str) -> Tensor:
             return torch.from_numpy(np.array(image, dtype=np.uint8))
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; every image needs its label map") from None
-    except (OSError, SyntaxError, UnidentifiedImageError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} cannot be read as a label map ({error}); write it again") from error

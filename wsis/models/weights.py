@@ -1,6 +1,5 @@
 """Weights: shipped with the package, in a wheel beside it, in files, and timm's; checked, and read without running code."""
 
-import hashlib
 import json
 import re
 from collections.abc import Collection
@@ -14,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from wsis.core.errors import ConfigError, WeightsError
-from wsis.core.files import atomic
+from wsis.core.files import atomic, digest
 
 TIMM = "timm:"
 """How a setting starts that names one of timm's pretrained networks."""
@@ -44,7 +43,7 @@ def shipped_sums(names: Collection[str]) -> dict[str, str]:
 
 
 def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return digest([path])
 
 
 def lite0_weights() -> dict[str, Tensor]:

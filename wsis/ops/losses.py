@@ -1,4 +1,4 @@
-"""Losses that several methods share. Everything is computed row by row, so that the caller chooses the mean."""
+"""Losses that methods share. The caller takes the mean over rows; only `hard_cross_entropy` is a mean itself."""
 
 from typing import Any
 

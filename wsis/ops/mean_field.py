@@ -39,7 +39,7 @@ def mean_field(
     are MAL's. Raises ConfigError if the kernel has no center.
     """
     if kernel % 2 == 0:
-        raise ConfigError(f"crf.kernel={kernel}: the window needs a pixel in its middle; use an odd number")
+        raise ConfigError(f"kernel={kernel}: the window needs a pixel in its middle; use an odd number")
     dtype = torch.promote_types(probability.dtype, torch.float32)
     pairs = _pairwise_kernel(image.to(dtype), kernel // 2, zeta)
     inside = box.to(dtype).flatten()

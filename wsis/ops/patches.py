@@ -60,4 +60,5 @@ def point_patches(points: Float[Tensor, "B P 2"], grid: PatchGrid) -> Bool[Tenso
 
 
 def rows_at(x: Shaped[Tensor, "B n D"], index: Int64[Tensor, " B *k"]) -> Shaped[Tensor, "B *k D"]:
+    """The rows of each x[b] at index[b]."""
     return x.gather(1, index.flatten(1)[..., None].expand(-1, -1, x.shape[-1])).unflatten(1, index.shape[1:])

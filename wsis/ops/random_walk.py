@@ -38,6 +38,7 @@ class Transition(NamedTuple):
         return scale * _product(self.matrix, scale * vectors)
 
     def dense(self) -> Float[Tensor, "B n n"]:
+        """T itself, for figures and tests."""
         return self.scale[:, :, None] * self.matrix * self.scale[:, None]
 
 

@@ -37,7 +37,8 @@ def points_from_masks(masks: Tensor, kind: PointKind, uniform: Tensor | None = N
     if kind == "mask_centroid":
         sums = [owner.bincount(v.double(), minlength=len(masks)) for v in (index % width, index // width)]
         return _nearest_pixel(masks, (torch.stack(sums, -1) / count[:, None]).float())  # exact: integers below 2^53
-    assert uniform is not None
+    if uniform is None:
+        raise ConfigError("points='mask_random' draws by `uniform`: give one number in [0, 1) for each mask")
     # of each mask's n pixels in reading order, the one with number floor(u n)
     rank = torch.minimum((uniform.to(masks.device) * count).long(), count - 1)
     index = index[count.cumsum(0) - count + rank]

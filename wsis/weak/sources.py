@@ -1,12 +1,12 @@
 """What a run learns from and is evaluated on: the embedded world, or a folder in COCO format or with class maps."""
 
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from wsis.core.config import Scale, fingerprint
 from wsis.core.errors import DataError
+from wsis.core.files import digest
 from wsis.core.types import Dataset
 from wsis.data.coco import CocoFolder
 from wsis.data.semantic import SemanticFolder, SemanticWorld
@@ -76,6 +76,8 @@ def open_data(
 def clicked(dataset: Dataset, split: str, clicks: Clicks) -> tuple[Dataset, str]:
     """Return the data set with clicks and, where they were simulated, a note; raises DataError without clicks and masks."""
     assert clicks != "class_maps"  # these are opened as such
+    if len(dataset) == 0:
+        raise DataError(f"the split {split} has no images; add some to its JSON")
     first, words = dataset[0], "extreme points" if clicks == "extreme_points" else "points"
     if getattr(first, words.replace(" ", "_")) is not None:
         return dataset, ""
@@ -108,13 +110,12 @@ def _folder(folder: Path, scale: Scale, weak: Path | None, drop_invalid: bool, h
             continue
         if has_maps:
             dataset, kind = SemanticFolder(folder, split, labels), "class maps"
-            files = dataset.map_paths
+            files = [*dataset.map_paths, *([] if labels is None else [labels])]
         else:
             dataset, kind = CocoFolder(folder, split, labels, drop_invalid=drop_invalid), "images"
             files = sorted({dataset.path, dataset.weak_path})
             notes += [f"left out: {message}" for message in dataset.dropped]
-        digest = hashlib.sha256(b"".join(p.read_bytes() for p in files)).hexdigest()[:8]
-        words.append(f"{split} {len(dataset)} {kind} {digest}")
+        words.append(f"{split} {len(dataset)} {kind} {digest(files)[:8]}")
         splits.append(Cached(dataset) if scale == "tiny" and len(dataset) <= MAX_CACHED else dataset)
     name = folder.resolve().name
     return Data(train=splits[0], val=splits[1], name=name, description=", ".join([name, *words]), notes=tuple(notes))

@@ -397,6 +397,7 @@ def test_the_release_loses_clicks_on_the_border():
     truth = discs([(0, 20), (20, 60)])
     assert len(clicked(truth)) == 2
     assert clicked(truth, cfg=changed(CFG, compat="official")).centers.tolist() == [[20, 60]]
+    assert len(clicked(truth, cfg=changed(CFG, compat="official"), refining=False)) == 2, "labels are one per click"
 
 
 def test_clicks_on_a_predicted_map():
@@ -598,6 +599,13 @@ def test_a_clicked_pixel_belongs_to_its_own_mask_whatever_the_network_says():
     (masks,) = InstanceMap(ids=ids, **rows).unbind(points)
     assert masks.ids.tolist() == [7, 9] and masks.labels.tolist() == [0, 1]
     assert masks.masks.flatten(1).sum(1).tolist() == [11, 1] and masks.masks[1, 3, 2]
+
+
+def test_a_click_between_pixels_counts_for_the_nearest():
+    points = Points.make(torch.tensor([[2.7, 1.2]]), torch.tensor([0]))
+    rows = {"image": points.image, "labels": points.labels, "centers": points.centers, "scores": points.scores}
+    (masks,) = InstanceMap(ids=torch.zeros(1, 4, 6, dtype=torch.long), **rows).unbind(points)
+    assert masks.masks[0].nonzero().tolist() == [[1, 3]]
 
 
 def test_the_release_differs_where_it_says():

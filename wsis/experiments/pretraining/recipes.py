@@ -51,9 +51,8 @@ class Recipe:
     learner: Callable[[int], Any]  # number of classes -> a network that maps a batch to its loss terms
     shipped: Callable[[Any], nn.Module]  # the part of it to save
     scenes: WorldConfig = vit.SCENES
-    quality: Callable[[Any, Dataset], dict[str, float]] = (
-        lambda model, val: {}
-    )  # figures for the card, on scenes of `val`
+    # Figures for the card, on scenes of `val`.
+    quality: Callable[[Any, Dataset], dict[str, float]] = lambda model, val: {}
     val: WorldConfig = vit.SCENES  # the cards of all transformers compare
     counts: tuple[int, int] = (6000, 200)  # of the scenes to train on and to measure on
     augment: Augment | ShortSide = vit.AUGMENT
@@ -67,7 +66,7 @@ def pyramid_learner(name: str, classes: int) -> TagClassifier:
     """Classify by the spatial means of the backbone's last feature, or of all branches of an HRNet."""
     backbone, levels = build_pyramid(name, "random"), slice(1 if name.startswith("hrnet") else -1, None)
 
-    def pool(images: Tensor) -> Tensor:
+    def pool(backbone: nn.Module, images: Tensor) -> Tensor:
         return torch.cat([feature.mean((2, 3)) for feature in backbone(images)[levels]], dim=1)
 
     return TagClassifier(backbone, pool, sum(backbone.channels[levels]), classes)
@@ -120,9 +119,7 @@ RECIPES = {
     "vit_tiny_mae": MAE,
     "vit_tiny_supervised": Recipe(
         source="one object; image tags only",
-        learner=lambda classes: TagClassifier(
-            t := build_vit("vit_tiny", "random"), partial(mean_token, t), t.width, classes
-        ),
+        learner=lambda classes: TagClassifier(t := build_vit("vit_tiny", "random"), mean_token, t.width, classes),
         shipped=lambda model: model.backbone.backbone,
         quality=lambda model, val: vit.quality(model.backbone, val),
         scenes=vit.ONE_OBJECT,
@@ -174,6 +171,8 @@ def pretrain(
     model = plan.learner(len(dataset.classes))
     if images is not None and plan.unlabeled:
         load_weights(plan.shipped(model), shipped(name))
+        if isinstance(model, vit.SelfDistillation):
+            model.student.load_state_dict(model.teacher.state_dict())  # the teacher follows the student
     data, key = TrainingData(dataset=dataset, augment=plan.augment), f"{name} {schedule} {words}"
     model = train(name, model, lambda network, batch, step: network(batch), data, schedule, options, key)
     path = out / f"{name}.safetensors"

@@ -90,9 +90,9 @@ def masked_error(painted: Tensor, target: Tensor, hidden: Tensor) -> Tensor:
 
 
 class TagClassifier(nn.Module):
-    """A linear layer that names the one object of an image. pool: images -> features [B, width], with `backbone`."""
+    """A linear layer that names the one object of an image. pool: (backbone, images) -> features [B, width]."""
 
-    def __init__(self, backbone: nn.Module, pool: Callable[[Tensor], Tensor], width: int, classes: int) -> None:
+    def __init__(self, backbone: nn.Module, pool: Callable[..., Tensor], width: int, classes: int) -> None:
         super().__init__()
         self.backbone, self.pool, self.head = backbone, pool, nn.Linear(width, classes)
 
@@ -100,7 +100,7 @@ class TagClassifier(nn.Module):
         return {"total": cross_entropy(self.logits(batch.images).float(), one_tag(batch), label_smoothing=0.1)}
 
     def logits(self, images: Tensor) -> Tensor:
-        return self.head(self.pool(images))
+        return self.head(self.pool(self.backbone, images))
 
 
 def one_tag(batch: Batch) -> Tensor:

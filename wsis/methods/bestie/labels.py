@@ -45,7 +45,7 @@ class InstanceMap:
         """
         images, ids = [], self.ids.clone()
         if clicks is not None:
-            x, y = clicks.xy.long().unbind(1)
+            x, y = clicks.xy.round().long().unbind(1)
             ids[clicks.image, y, x] = torch.arange(1, len(clicks) + 1, device=ids.device)
         for b in range(len(ids)):
             rows = (self.image == b).nonzero()[:, 0]
@@ -201,7 +201,7 @@ def point_labels(
     A score is the mean class probability; `refining` has full weight, 1, instead.
     """
     outputs = Outputs(*(x.detach().float() for x in outputs))
-    if cfg.compat == "official":  # the release fills its fixed table with zeros, and so loses points on the border
+    if refining and cfg.compat == "official":  # the release's table is filled with zeros: it loses points on the border
         points = points[(points.xy.round() >= 1).all(1)]
     tags = torch.zeros(len(outputs.offset), cfg.classes, dtype=torch.bool, device=outputs.offset.device)
     tags[points.image, points.labels] = True

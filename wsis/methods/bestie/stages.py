@@ -34,14 +34,14 @@ from wsis.training.final_model import fit_segmenter
 from wsis.training.loop import TrainingData
 from wsis.training.stages import Report, Stage, Workspace, first_process, predictions, validation, write_class_maps
 
-MASKS = "pseudo_train.json"
 StageRun = Callable[[Workspace], Report]
 
 
 def stages(cfg: BestieConfig) -> list[Stage]:
     """The stages of `cfg` in order; with points there is no classifier for cues, without steps no final Mask R-CNN."""
     steps: list[Stage] = []
-    everything, classifier = " ".join(vars(cfg)), "classifier classifier_backbone classifier_weights size classes"
+    everything = " ".join(name for name in vars(cfg) if name != "final")
+    classifier = "classifier classifier_backbone classifier_weights size classes"
     semantic = "semantic width bn_momentum semantic_network size classes flip compat loss"
 
     def add(name: str, artefact: str, run: StageRun, settings: str, *needs: str, stream: str = "") -> None:
@@ -56,7 +56,7 @@ def stages(cfg: BestieConfig) -> list[Stage]:
     add("network", "network.safetensors", train_network, everything, *[s.name for s in steps])
     add("evaluation", "", evaluate, everything, "network")
     if cfg.final.steps:
-        add("final", "final.safetensors", train_final, everything, "network", stream="maskrcnn")
+        add("final", "final.safetensors", train_final, f"{everything} final", "network", stream="maskrcnn")
     return steps
 
 
@@ -207,7 +207,13 @@ def evaluate(workspace: Workspace) -> Report:
 
 def train_final(workspace: Workspace) -> Report:
     """A Mask R-CNN that learns the network's masks of the training images (Table 1, daggers). Report: masks, validation mAP."""
-    cfg, s, data, path, report = workspace.cfg, workspace.cfg.semantic, workspace.train, workspace.path(MASKS), {}
+    cfg, s, data, path, report = (
+        workspace.cfg,
+        workspace.cfg.semantic,
+        workspace.train,
+        workspace.path("pseudo_train.json"),
+        {},
+    )
     if workspace.is_first:
         model = restore(cfg, workspace.folder).to(workspace.device).eval()
         rows = ((x, pseudo_labels(model, workspace.batch(x), cfg)[0].to("cpu")) for x in samples(data))

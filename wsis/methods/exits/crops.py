@@ -17,6 +17,7 @@ from torchvision.transforms.v2 import functional as F
 
 from wsis.core.errors import AnnotationError, ConfigError
 from wsis.core.types import Dataset, ExtremePoints, HasExtremePoints, Sample
+from wsis.data.transforms import MIRRORED
 
 # All numbers are those of MAL's official code.
 MARGIN, TEST_MARGIN = 1.2, 0.6  # half boxes, both sides of an axis together
@@ -25,7 +26,6 @@ COLORS = ((F.adjust_brightness, 0.4), (F.adjust_contrast, 0.4), (F.adjust_satura
 HUE = 0.1  # half range about 0
 BLUR = (0.1, 2.0)  # range of the Gaussian's sigma, pixels of the crop
 MIN_SIDE = 2.0  # pixels: boxes to train on are wider and higher
-MIRRORED = [0, 3, 2, 1]  # top, left, bottom, right after a left-right flip
 
 
 class ObjectCrops:

@@ -130,9 +130,8 @@ def scores(similarity: Tensor, seeds: Seeds, cfg: WalkConfig) -> Tensor:
         raise ConfigError(f"similarity {shape} for {batch} crops of {n} tokens: leave out the class token")
     transition = sinkhorn(similarity, ITERATIONS, seeds.valid)
     sources = [seeds.foreground, seeds.background]
-    if (
-        seeds.others is not None
-    ):  # these walk by themselves: among hundreds of tokens outside the box they would not count
+    if seeds.others is not None:
+        # These walk by themselves: among hundreds of tokens outside the box they would not count.
         sources[1:] = [seeds.background & ~seeds.others, seeds.others]
     start = torch.stack([mask / mask.sum(1, keepdim=True).clamp_min(1) for mask in sources], -1)
     arrived = walk_limit(transition, start, BETA) if cfg.limit else walk(transition, start, cfg.hops)

@@ -25,7 +25,7 @@ from wsis.ops.mean_field import mean_field
 
 
 def box_masks(boxes: Tensor, size: int, side: int) -> Tensor:
-    """Half-open boxes xyxy [B, 4] in crops of `size` pixels, as masks resized to `side`: float32 [B, side, side]."""
+    """Boxes xyxy [B, 4] in crops of `size` pixels, as masks resized to `side`: float32 [B, side, side]."""
     center = torch.arange(size, device=boxes.device) + 0.5
     low, high = boxes[..., None].split(2, 1)
     inside = (center >= low) & (center <= high)  # [B, 2, C]

@@ -154,7 +154,8 @@ def make_labels(workspace: Workspace) -> Report:
     for start in range(0, len(dataset), IMAGES_AT_ONCE):
         batch = workspace.batch(*(dataset[i] for i in range(start, min(start + IMAGES_AT_ONCE, len(dataset)))))
         labels += [(masks.to("cpu"), int(empty.sum())) for masks, empty in verbs.label(model, batch, cfg)]
-        boxes += [filled.to("cpu") for filled in verbs.pseudo_labels(None, batch, cfg)]
+        if truth is not None:
+            boxes += [filled.to("cpu") for filled in verbs.pseudo_labels(None, batch, cfg)]
     report = write_masks(workspace, path, [masks for masks, _ in labels]) | {"empty_masks": sum(n for _, n in labels)}
     return report if truth is None else report | {f"box_{k}": v for k, v in iou_by_size(boxes, truth).items()}
 

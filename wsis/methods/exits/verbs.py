@@ -126,7 +126,9 @@ def label(model: Exits, batch: Batch, cfg: ExitsConfig) -> list[tuple[Instances,
 def _annotations(batch: Batch) -> list[tuple[ExtremePoints, tuple[int, int]]]:
     """The clicks of each image, and its (height, width) without padding."""
     if batch.extreme_points is None:
-        raise ValueError("pseudo labels need extreme_points in the batch")
+        raise ValueError(
+            "pseudo labels need extreme_points in the batch; python -m wsis weak SRC.json --extreme --out OUT.json adds them"
+        )
     sizes = [(int(valid.any(1).sum()), int(valid.any(0).sum())) for valid in batch.valid]
     return list(zip(batch.extreme_points, sizes, strict=True))
 

@@ -90,7 +90,7 @@ class SOLOv2(nn.Module):
             owned = owner >= 0
             counts = owned.sum(1).tolist()
             positive = owned.flatten().argsort(descending=True, stable=True)[: sum(counts)]
-            with_none = torch.cat([labels, labels.new_tensor([self.classes])])  # for owner -1
+            with_none = torch.cat([labels, labels.new_full((1,), self.classes)])  # for owner -1
             classes = one_hot(with_none[owner], self.classes + 1)[..., :-1].float()
             focal = sigmoid_focal_loss(flat(logits).float(), classes, reduction="sum")
             rows = flat(kernels).float().flatten(0, 1)[positive].split(counts)
@@ -203,7 +203,7 @@ def assign(targets: list[Target], masks: Tensor, design: Design) -> Tensor:
     area = rows.sum(1)
     x = columns @ (torch.arange(width, device=device) + 0.5) / area / width  # in (0, 1)
     y = rows @ (torch.arange(height, device=device) + 0.5) / area / height
-    reach = SIGMA / 2 * sides / torch.tensor([width, height], device=device)
+    reach = SIGMA / 2 * sides / torch.cat([sides.new_full((1,), side) for side in (width, height)])
     scale = sides.prod(1).sqrt()
     inside = []
     for grid, (low, high) in zip(design.grids, design.ranges, strict=True):
@@ -215,7 +215,7 @@ def assign(targets: list[Target], masks: Tensor, design: Design) -> Tensor:
     claims = torch.where(torch.cat(inside, 1), rank[:, None], count)  # [K, cells]
     best = torch.full((len(targets), claims.shape[1]), count, device=device)
     best.scatter_reduce_(0, image[:, None].expand_as(claims), claims, "amin")
-    return torch.cat([by_area, by_area.new_tensor([-1])])[best]
+    return torch.cat([by_area, by_area.new_full((1,), -1)])[best]
 
 
 def _cells(center: Tensor, reach: Tensor, grid: int) -> Tensor:
