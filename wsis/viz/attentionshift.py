@@ -191,6 +191,7 @@ def _thin(axes: Axes, base: Base, boxes: Tensor) -> None:
 
 
 def _around(image: Tensor, base: Base, box: Tensor) -> Panel:
+    """The box, and a square a little larger, moved into the image."""
     height, width = to_rgb(image).shape[:2]
     low, high = box.detach().cpu().float().view(2, 2)
     size = torch.tensor([width, height])

@@ -17,7 +17,7 @@ VOC = {"seeds.push": 12.0, "loss.point": 0.05, "final.segmenter": "solov2", "fin
 
 
 def on_voc(id: str, title: str, rows: Mapping[str, tuple[Any, ...]], *claims: Claim, upper: str = "") -> Table:
-    """A table on VOC, see `table`; without other settings for tiny scale a row has those of full scale there."""
+    """A table on VOC, see `table`; at tiny scale a row has its third entry, or else its changes, without `VOC`."""
     full = {name: (VOC | changes, numbers, *(tiny or [changes])) for name, (changes, numbers, *tiny) in rows.items()}
     return table(f"exits.{id}", title, METRICS, full, *claims, upper=upper)
 

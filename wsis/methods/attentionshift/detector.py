@@ -141,7 +141,8 @@ class Detector(nn.Module):
         features = self.pyramid({str(i): level for i, level in enumerate(self.levels(encoded.taps))})
         self.rpn.train(targets is not None)  # its mode decides whether there are terms, and nothing else
         proposals, terms = self.rpn(ImageList(encoded.features, sizes), features, targets)
-        return proposals, dict(zip(("objectness", "proposal_box"), terms.values(), strict=False))
+        names = {"loss_objectness": "objectness", "loss_rpn_box_reg": "proposal_box"}
+        return proposals, {names[name]: term for name, term in terms.items()}
 
     def _classify(self, features: Tensor, boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Logits of regions fp32 [R, 1 + C], 0 is background, and deltas of the box of each class fp32 [R, 4 (1 + C)]."""

@@ -16,7 +16,16 @@ from torch import Tensor
 from wsis.data.masks import box_pixels
 from wsis.methods.attentionshift import parts
 from wsis.methods.attentionshift.config import AttentionShiftConfig, TokenConfig
-from wsis.methods.attentionshift.maps import PaddedPoints, boxes_from_maps, cosine_maps, enlarged, grid_of, min_max
+from wsis.methods.attentionshift.maps import (
+    BACKGROUND,
+    FOREGROUND,
+    PaddedPoints,
+    boxes_from_maps,
+    cosine_maps,
+    enlarged,
+    grid_of,
+    min_max,
+)
 from wsis.methods.attentionshift.model import Encoded
 from wsis.ops.matching import assign
 from wsis.ops.patches import box_patches
@@ -28,8 +37,6 @@ PLACE_COST = 10.0  # of the distance, in image sides, beside that of the class i
 NEGATIVE = 0.8  # of the box's maximum: above it the background map is sure (official config)
 # The baseline's points of each object, and the shares of the range within its box from which and up to which they are sure.
 RAW_POINTS, RAW_POSITIVE, RAW_NEGATIVE = 20, 0.2, 0.05  # (official code)
-# The baseline's masks: object from the first share of the range on, background below the second (official code).
-RAW_FOREGROUND, RAW_BACKGROUND = 0.2, 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +74,8 @@ Candidates = tuple[Tensor, Tensor]
 @torch.no_grad()
 def find_candidates(encoded: Encoded, tokens: Tensor, points: PaddedPoints, cfg: AttentionShiftConfig) -> Candidates:
     """The attention of each point's token, from `match_tokens`, rolled out over the last 1..K layers, and a box of each map."""
-    (height, width, patch), n = encoded.grid, encoded.features[0, 0].numel()
+    height, width, patch = encoded.grid
+    n = height * width
     maps = rollout_rows(encoded.layers, tokens.clamp(min=0) + 1 + n)[..., 1 : 1 + n].unflatten(-1, (height, width))
     xy = points.xy[:, None].expand(-1, maps.shape[1], -1, -1)
     boxes = boxes_from_maps(enlarged(maps, patch).flatten(0, 2), xy.flatten(0, 2), cfg.boxes, patch)
@@ -76,12 +84,17 @@ def find_candidates(encoded: Encoded, tokens: Tensor, points: PaddedPoints, cfg:
 
 @torch.no_grad()
 def find_labels(
-    encoded: Encoded, rolled: Candidates, chosen: Tensor, clicks: PaddedPoints, valid: Tensor, cfg: AttentionShiftConfig
+    encoded: Encoded,
+    candidates: Candidates,
+    chosen: Tensor,
+    clicks: PaddedPoints,
+    valid: Tensor,
+    cfg: AttentionShiftConfig,
 ) -> Labels:
     """The labels of all objects, from the candidate `chosen` of each, long [B, G]. valid: bool [B, H, W]."""
     with torch.autocast(valid.device.type, enabled=False):
         features, index = encoded.features.float(), chosen[:, None, :, None]
-        maps, boxes = (c.flatten(3).take_along_dim(index, 1)[:, 0] for c in rolled)
+        maps, boxes = (c.flatten(3).take_along_dim(index, 1)[:, 0] for c in candidates)
         attention = min_max(enlarged(maps.unflatten(-1, encoded.grid[:2]), encoded.grid.patch))
         labels = Labels(boxes=boxes, chosen=chosen, attention=attention, foreground=attention, background=1 - attention)
         if not cfg.refine:
@@ -181,6 +194,6 @@ def mask_targets(labels: Labels, cfg: AttentionShiftConfig) -> tuple[Tensor, Ten
     """
     inside = box_pixels(labels.boxes, labels.foreground.shape[-2:])
     if not cfg.refine:
-        masks = inside & (labels.attention >= RAW_FOREGROUND)
-        return masks, ~inside | masks | (labels.attention < RAW_BACKGROUND)
+        masks = inside & (labels.attention >= FOREGROUND)
+        return masks, ~inside | masks | (labels.attention < BACKGROUND)
     return inside & _above(labels.foreground, cfg.mask.positive), torch.ones_like(inside)

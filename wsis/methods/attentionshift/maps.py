@@ -36,7 +36,7 @@ class PaddedPoints(NamedTuple):
 def pad_points(points: Points | None, images: int) -> PaddedPoints:
     """The points of a batch of `images`, padded to the largest number in one of them; ValueError where there are none."""
     if points is None:
-        raise ValueError("AttentionShift needs points; the batch has none")
+        raise ValueError("AttentionShift needs points; the batch has none: give one click per object in Batch.points")
     split = [points[points.image == i] for i in range(images)]
     fields = [(p.xy, p.labels, p.ids, torch.ones_like(p.labels, dtype=torch.bool)) for p in split]
     return PaddedPoints(*(pad_sequence(list(values), batch_first=True) for values in zip(*fields, strict=True)))

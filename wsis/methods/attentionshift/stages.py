@@ -15,7 +15,7 @@ from torchvision.ops import masks_to_boxes
 from wsis.core.files import read_json, write_json
 from wsis.core.types import Batch, Instances
 from wsis.data.masks import box_pixels
-from wsis.data.transforms import resize, short_side
+from wsis.data.transforms import resize
 from wsis.data.wrappers import ground_truths, samples
 from wsis.evaluation.features import FeatureSimilarity
 from wsis.evaluation.instances import iou_by_size, voc_ap
@@ -87,7 +87,7 @@ def measure(workspace: Workspace, network: nn.Module, step: int) -> None:
     model.eval()
     patch, similarity = model.encoder.patch, FeatureSimilarity(cfg.classes, model.encoder.width)
     for sample in islice(samples(workspace.val), cfg.statistics.images):
-        small = resize(sample, short_side(sample.size, cfg.size.test_short, cfg.size.test_long))
+        small = resize(sample, verbs.inference_size(sample.size, cfg))
         if small.truth is not None:
             images = pad_to_multiple(workspace.batch(small).images, patch)
             similarity.update(model.encoder(images, attention=False).features, [small.truth], patch)
@@ -107,7 +107,7 @@ def make_labels(workspace: Workspace) -> Report:
         for sample in samples(workspace.train):
             (instances,), labels = verbs.label_images(model, workspace.batch(sample), cfg)
             assert labels is not None
-            small = short_side(sample.size, cfg.size.test_short, cfg.size.test_long)
+            small = verbs.inference_size(sample.size, cfg)
             ratio = torch.tensor([sample.size[1] / small[1], sample.size[0] / small[0]] * 2)
             boxes.append(boxed(instances.to("cpu"), labels.boxes[0].cpu() * ratio))
             yield instances

@@ -86,7 +86,10 @@ def label_images(
         small = rescaled(batch, cfg)
         padded = divisible(small, model.multiple)
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(seed_of("labels", batch.image_ids))  # an image always gets the same labels
+            seed = seed_of("labels", batch.image_ids)  # an image always gets the same labels
+            torch.default_generator.manual_seed(seed)
+            if device.type == "cuda":
+                torch.cuda.manual_seed(seed)
             resized = targets(model, padded, cfg)
             labels, _, _, mil_scores = model.label(model.encoder(padded.images), padded.valid, resized, cfg)
         if masks.shape[1]:  # there is a point
@@ -103,7 +106,7 @@ def label_images(
 def predict(model: AttentionShift, images: Float[Tensor, "B 3 H W"], cfg: AttentionShiftConfig) -> list[Instances]:
     """Instances of images in [0, 1], without any label; scores in [0, 1]."""
     size = (images.shape[-2], images.shape[-1])
-    inside = short_side(size, cfg.size.test_short, cfg.size.test_long)
+    inside = inference_size(size, cfg)
     small = interpolate(images, inside, mode="bilinear", align_corners=False, antialias=True)
     encoded = model.encoder(pad_to_multiple(small, model.multiple), attention=False)
     ratio = torch.tensor([size[1] / inside[1], size[0] / inside[0]] * 2, device=images.device)
@@ -112,6 +115,11 @@ def predict(model: AttentionShift, images: Float[Tensor, "B 3 H W"], cfg: Attent
         masks = paste_masks_in_image(objects["masks"][:, None], objects["boxes"] * ratio, size)[:, 0] > 0.5
         instances.append(Instances.make(masks, objects["labels"], scores=objects["scores"]))
     return instances
+
+
+def inference_size(size: tuple[int, int], cfg: AttentionShiftConfig) -> tuple[int, int]:
+    """The (height, width) in pixels at which an image of `size` goes through the network."""
+    return short_side(size, cfg.size.test_short, cfg.size.test_long)
 
 
 def divisible(batch: Batch, multiple: int) -> Batch:
@@ -123,7 +131,7 @@ def divisible(batch: Batch, multiple: int) -> Batch:
 def rescaled(batch: Batch, cfg: AttentionShiftConfig) -> Batch:
     """A batch of whole images at the size of inference."""
     old = (batch.images.shape[-2], batch.images.shape[-1])
-    new = short_side(old, cfg.size.test_short, cfg.size.test_long)
+    new = inference_size(old, cfg)
     images = interpolate(batch.images, new, mode="bilinear", align_corners=False, antialias=True)
     valid = interpolate(batch.valid[:, None].float(), new, mode="nearest-exact")[:, 0] > 0
     points = batch.points

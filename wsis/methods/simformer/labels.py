@@ -12,7 +12,7 @@ from wsis.core.types import BACKGROUND, IGNORE
 from wsis.data.transforms import MEAN_COLOR, short_side
 from wsis.methods.simformer.config import SimFormerConfig
 from wsis.methods.simformer.model import MaskFormer
-from wsis.methods.simformer.pairs import MAP_VALUES
+from wsis.methods.simformer.pairs import shown_values
 from wsis.models.pyramids import STRIDES
 
 CLASSES_AT_ONCE = 16  # whose scores are held at the size of the image
@@ -44,8 +44,7 @@ def find_targets(maps: Tensor, valid: Tensor, tags: Tensor, novel: Sequence[int]
     """
     is_novel = torch.zeros(tags.shape[1], dtype=torch.bool)
     is_novel[list(novel)] = True
-    in_map = torch.zeros(len(maps), MAP_VALUES, dtype=torch.bool, device=maps.device).scatter_(1, maps.flatten(1), True)
-    in_map, tagged = torch.stack([in_map[:, 1 : len(is_novel) + 1], tags.bool()]).cpu().unbind()
+    in_map, tagged = torch.stack([shown_values(maps)[:, 1 : len(is_novel) + 1], tags.bool()]).cpu().unbind()
     with_mask = in_map & ~is_novel
     targets = with_mask | tagged & is_novel
     count = max(int(targets.sum(1).max()), 1)

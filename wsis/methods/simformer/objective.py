@@ -40,7 +40,10 @@ def objective(outputs: Outputs, targets: Targets, cfg: SimFormerConfig) -> dict[
 
 
 def mask_costs(logits: Tensor, target: Tensor, cfg: LossConfig) -> Tensor:
-    """Weighted `focal` and `dice` of all queries with all targets, by products: [..., N, n], [..., T, n] -> [..., N, T]."""
+    """Weighted `focal` and `dice` of all queries with all targets: [..., N, n], [..., T, n] -> [..., N, T].
+
+    By products and in place, so that no gradient flows.
+    """
     if logits.shape[-2] > QUERIES_AT_ONCE:
         return torch.cat([mask_costs(part, target, cfg) for part in logits.split(QUERIES_AT_ONCE, -2)], -2)
     p, cost, odds = logits.sigmoid(), softplus(logits), (1 - FOCAL_ALPHA) / FOCAL_ALPHA

@@ -19,6 +19,12 @@ INSIDE = 0.8  # of the pixels, in the chosen base class (official code)
 MAP_VALUES = 256  # a class map is a byte
 
 
+def shown_values(maps: Tensor) -> Tensor:
+    """Which values each class map has: long [B, ...] -> bool [B, 256]."""
+    shown = torch.zeros(len(maps), MAP_VALUES, dtype=torch.bool, device=maps.device)
+    return shown.scatter_(1, maps.flatten(1), True)
+
+
 class PixelPairs(NamedTuple):
     """The pixels of one training step.
 
@@ -39,17 +45,18 @@ def draw_pairs(batch: Batch, cfg: SimFormerConfig) -> PixelPairs:
     """Draw the pixels at stride 4 at which images are compared; what is of no base class in their maps is unlabeled.
 
     The distillation counts pairs of images that share a novel tag and have two unlabeled pixels or more each. Raises
-    ValueError for an odd number of images.
+    ValueError for an odd number of images, and ConfigError as `sample_points`.
     """
     assert batch.semantic_maps is not None and batch.tags is not None
     if len(batch.images) % 2:
-        raise ValueError(f"{len(batch.images)} images do not make pairs")
+        raise ValueError(
+            f"{len(batch.images)} images do not make pairs; give an even number, images 2 p and 2 p + 1 are one"
+        )
     novel = torch.tensor(cfg.novel, dtype=torch.long).to(batch.images.device, non_blocking=True)
     maps, valid = (x[:, :: STRIDES[0], :: STRIDES[0]].flatten(1) for x in (batch.semantic_maps, batch.valid))
     table = base_values(batch.tags.shape[1], novel)
     base, rest = regions(maps, valid, table)
-    shown = torch.zeros(len(maps), MAP_VALUES, dtype=torch.bool, device=maps.device)
-    shown = shown.scatter_(1, batch.semantic_maps.flatten(1), True) & table
+    shown = shown_values(batch.semantic_maps) & table
     points = sample_mixed(maps, valid, base, shown & swap(shown), cfg.pairs.points)
     drawn = maps.gather(1, points), valid.gather(1, points), base.gather(1, points)
     same, counted = pair_targets(*drawn, cfg.pairs)
@@ -57,7 +64,7 @@ def draw_pairs(batch: Batch, cfg: SimFormerConfig) -> PixelPairs:
         return PixelPairs(novel, points, same, counted)
     unlabeled, inside = sample_points(rest, cfg.pairs.points, valid)
     enough = (batch.tags & swap(batch.tags))[:, novel].any(1) & (inside.sum(1) >= 2)
-    distilled = _both(inside & (enough & swap(enough))[:, None])
+    distilled = _both(inside & enough[:, None])
     return PixelPairs(novel, points, same, counted, unlabeled, distilled)
 
 
@@ -100,8 +107,8 @@ def sample_mixed(maps: Tensor, valid: Tensor, base: Tensor, common: Tensor, coun
     """Draw pixels among which pairs of one class are likely: long [B, count], none twice while there are enough valid ones.
 
     maps: long [B, n]. base: their pixels of base classes. The share `INSIDE` is of a random one of the base classes `common`,
-    bool [B, 256], which both images show, or of all base classes where they share none; the others are of the rest of the
-    image, whatever it shows.
+    bool [B, 256], which both images show (any valid pixels fill up where stride 4 misses it), or of all base classes where they
+    share none; the others are of the rest of the image, whatever it shows.
     """
     noise = torch.rand(len(maps) // 2, MAP_VALUES, device=maps.device).repeat_interleave(2, 0)
     chosen = (common * (1 + noise)).argmax(1, keepdim=True)

@@ -44,8 +44,8 @@ def partners(tags: Tensor, novel: Sequence[int], cfg: PairConfig) -> Callable[[i
 
     def companions(index: int, seed: int) -> tuple[int]:
         generator = Random(seed_of("reference", seed, index))
-        images = candidates(index, generator).nonzero()[:, 0].tolist()
-        return (images[generator.randrange(len(images))] if images else index,)
+        images = candidates(index, generator).nonzero()[:, 0]
+        return (int(images[generator.randrange(len(images))]) if len(images) else index,)
 
     return companions
 
