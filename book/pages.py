@@ -3,9 +3,9 @@
 A results file, book/results/*.json, is one table at one scale on one data set:
     {"table", "scale", "data", "provenance": {},
      "rows": [{"name", "published": {metric: value}, "ours": {metric: {"mean", "std", "values"}}, "n"}],
-     "claims": [{"id", "text", "published", "mean", "low", "high", "verdict"}]}
+     "claims": [{"id", "text", "published", "seeds", "mean", "low", "high", "noise", "needed", "room", "verdict"}]}
 The files of book/results/benchmarks are what `python -m benchmarks` writes.
-No number of the book is typed by hand: it comes from here or is computed on the page.
+No result of the book is typed by hand: it comes from here or is computed on the page.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""How good masks, class maps and features are, in memory and on disk; every figure is a fraction in [0, 1]."""
+"""How good masks, class maps and features are, in memory and on disk; fractions in [0, 1] unless a function says otherwise."""
 
 from wsis.evaluation.coco import coco_ap
 from wsis.evaluation.features import FeatureSimilarity, auc, linear_probe, pair_auc

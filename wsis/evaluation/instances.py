@@ -1,7 +1,7 @@
 """How good masks are: VOC mAP, how well objects are covered, and the quality of cues and pseudo labels.
 
-`voc_ap` follows chainercv's evaluator, which the weakly supervised papers report. Results are fractions in [0, 1], nan
-where there is nothing to measure. Masks of different sizes raise DataError.
+`voc_ap` follows chainercv's evaluator, which the weakly supervised papers report. Results are fractions in [0, 1] or
+counts, nan where there is nothing to measure. Masks of different sizes raise DataError.
 """
 
 import math

@@ -116,7 +116,8 @@ def predict(run: Run, folder: Path, out: Path) -> dict[str, int]:
         assert isinstance(labels, list)
         return {"masks": result_records(labels[0], sample.image_id, ids, sample.file_name)}
 
-    rows = _write(dataset, row, _masks, out, run.key("predict", str(folder)))
+    names = [path.name for path in ImageFolder(folder).paths]
+    rows = _write(dataset, row, _masks, out, run.key("predict", f"{folder} {names}"))
     return {} if rows is None else {"images": len(rows), "masks": len(_masks(rows))}
 
 

@@ -49,7 +49,7 @@ def restore(path: Path, model: nn.Module, optimizer: Optimizer, average: nn.Modu
         raise CheckpointError(f"{path} is truncated or not a checkpoint ({error}); {advice}") from error
     if metadata.get("key") != key:
         raise CheckpointError(
-            f"{path} was written with other settings, data or seed; use another --out, or run again without --resume"
+            f"{path} was written with other settings, data or seed; use another --out, or delete the checkpoints there"
         )
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimizer": {}}
     for name, value in state.items():

@@ -56,7 +56,8 @@ class RandomDataset:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """One training: its true schedule, the batch that was tried, seconds per step, peak memory in bytes."""
+    """One training: its true schedule, the batch that was tried, seconds per step, and the peak memory in bytes, which on a CPU
+    is that of the process so far."""
 
     name: str
     schedule: Schedule
@@ -90,7 +91,7 @@ class TimedWorkspace(Workspace):
             try:
                 return self._few_steps(name, model, loss, data, schedule, batch_size)
             except torch.cuda.OutOfMemoryError:
-                if batch_size < 2 or processes > 1:
+                if batch_size < 2 or (batch_size // 2) % data.group or processes > 1:
                     raise
                 batch_size //= 2
                 torch.cuda.empty_cache()

@@ -33,7 +33,7 @@ Key = tuple[int, int, int]  # of a sample of a batch: its index, the seed of its
 
 @dataclass(frozen=True, kw_only=True)
 class LoopOptions:
-    """Where and how the loop runs; beside the seed, nothing here changes what is learned."""
+    """Where and how the loop runs; beside seed and stream, nothing here changes what is learned."""
 
     accelerator: Accelerator
     seed: int

@@ -157,7 +157,7 @@ def _claim(out: Path, name: str, cfg: MethodConfig, data: str, seed: int, train:
         parts = ", ".join(part for part in facts if stored.get(part) != facts[part])
         wrong = sorted(k for k, v in facts["settings"].items() if before.get(k) != v)
         if parts:
-            remedy = "use another --out, or start it again without --resume"
+            remedy = "use another --out, or delete this folder to start again"
             raise ConfigError(f"{out} holds a run that differs in {parts} {wrong or ''}; {remedy}")
         return
     if path.exists():
