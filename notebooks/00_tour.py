@@ -94,7 +94,7 @@ viz.show(panels, columns=5, size=1.75)
 # and corrects them while it learns. All of this is one call, the same that `python -m wsis train bestie` makes.
 
 # %%
-cfg = changed(bestie.TINY if scale == "tiny" else bestie.FULL, classes=len(classes))
+cfg = changed(getattr(bestie, scale.upper()), classes=len(classes))
 if data != "world" and scale == "tiny":  # photographs are larger than the crops of a tiny run
     cfg = changed(cfg, size__long_side=128, size__test_long_side=128)
 reports, folder = training.chapter_run(bestie, cfg, datasets, data, scale, seed, device)

@@ -48,7 +48,7 @@ from wsis.ops import components, grouping
 # %%
 datasets = weak.open_data(data, scale, seed=seed)
 train, classes = datasets.train, datasets.train.classes
-cfg = changed(bestie.TINY if scale == "tiny" else bestie.FULL, classes=len(classes))
+cfg = changed(getattr(bestie, scale.upper()), classes=len(classes))
 variants = {"CAM": changed(cfg, **{"pam.layers": ()}), "PAM": cfg}
 names = ("classifier", "cues", "activation_maps", "semantic_maps")
 folders, reports = {}, {}

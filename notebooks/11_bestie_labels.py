@@ -47,7 +47,7 @@ from wsis.ops import components, grouping
 # %%
 datasets = weak.open_data(data, scale, seed=seed)
 train, classes = datasets.train, datasets.train.classes
-cfg = changed(bestie.TINY if scale == "tiny" else bestie.FULL, classes=len(classes))
+cfg = changed(getattr(bestie, scale.upper()), classes=len(classes))
 names = ("classifier", "cues", "activation_maps", "semantic_maps", "network")
 stages_of = {cfg: names, changed(cfg, **{"pam.layers": ()}): ("classifier",)}
 folders, reports = [], []

@@ -51,7 +51,7 @@ from wsis.viz.style import draw
 # %%
 datasets = weak.open_data(data, scale, seed=seed)
 classes, val = datasets.train.classes, datasets.val
-cfg = changed(bestie.TINY if scale == "tiny" else bestie.FULL, classes=len(classes))
+cfg = changed(getattr(bestie, scale.upper()), classes=len(classes))
 names = ("classifier", "cues", "activation_maps", "semantic_maps", "network")
 _, folder = training.chapter_run(bestie, cfg, datasets, data, scale, seed, device, only=names)
 net = bestie.restore(cfg, folder).eval()

@@ -52,7 +52,7 @@ plt.rcParams.update(viz.RC)
 # %%
 datasets = weak.open_data(data, scale, clicks="extreme_points", seed=seed)
 train, classes = datasets.train, datasets.train.classes
-cfg = changed(exits.TINY if scale == "tiny" else exits.FULL, classes=len(classes))
+cfg = changed(getattr(exits, scale.upper()), classes=len(classes))
 names = ("extractor", "thresholds")
 reports, folder = training.chapter_run(
     exits, cfg, datasets, data, scale, seed, device, only=names
@@ -368,7 +368,7 @@ viz.table([report], digits=2, caption=f"{datasets.description}, layer {cfg.extra
 
 # %%
 def world_crops(count, **knobs):  # the objects of another world, and their crops
-    base = weak.TINY_WORLD if scale == "tiny" else weak.FULL_WORLD
+    base = weak.WORLDS[scale]
     scenes = World("train", count, seed, replace(base, objects=(1, 2), **knobs))
     clicked_scenes, _ = weak.clicked(scenes, "train", "extreme_points")
     items = ObjectCrops(clicked_scenes, view.size.min_area)

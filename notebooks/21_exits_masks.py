@@ -53,7 +53,7 @@ plt.rcParams.update(viz.RC)
 # %%
 datasets = weak.open_data(data, scale, clicks="extreme_points", seed=seed)
 train, classes = datasets.train, datasets.train.classes
-cfg = changed(exits.TINY if scale == "tiny" else exits.FULL, classes=len(classes))
+cfg = changed(getattr(exits, scale.upper()), classes=len(classes))
 base_cfg = cfg if scale == "full" else changed(cfg, **{"final.schedule.steps": 0})
 configs = {"MAL": exits.mal(base_cfg), "EXITS": base_cfg}
 
@@ -382,7 +382,7 @@ plt.show()
 
 # %%
 def scenes(count, **settings):  # of a world with other settings, or the validation images
-    base = replace(weak.TINY_WORLD if scale == "tiny" else weak.FULL_WORLD, **settings)
+    base = replace(weak.WORLDS[scale], **settings)
     source = World("val", count, seed, base) if data == "world" else datasets.val
     source, _ = weak.clicked(source, "val", "extreme_points")
     return [source[i] for i in range(min(count, len(source)))]

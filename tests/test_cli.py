@@ -35,8 +35,8 @@ FAST = (
 def few_scenes():
     """`--data world` is eight scenes of 64 px."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(data_module, "LENGTHS", {"tiny": (4, 4), "full": (4, 4)})
-    patch.setattr(data_module, "TINY_WORLD", WorldConfig(size=64, objects=(1, 2), classes=("cat", "car")))
+    patch.setattr(data_module, "LENGTHS", dict.fromkeys(("tiny", "small", "full"), (4, 4)))
+    patch.setitem(data_module.WORLDS, "tiny", WorldConfig(size=64, objects=(1, 2), classes=("cat", "car")))
     yield
     patch.undo()
 

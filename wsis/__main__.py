@@ -69,9 +69,9 @@ def world(
 
     from wsis.data import World, write_dataset
     from wsis.data.semantic import SemanticWorld, write_semantic
-    from wsis.weak.sources import TINY_WORLD
+    from wsis.weak.sources import WORLDS
 
-    config = TINY_WORLD if size is None else replace(TINY_WORLD, size=size)
+    config = WORLDS["tiny"] if size is None else replace(WORLDS["tiny"], size=size)
     for split, length in (("train", train), ("val", val)):
         scenes = World(split, length, seed, config)
         write_semantic(SemanticWorld(scenes), out, split) if class_maps else write_dataset(scenes, out, split)

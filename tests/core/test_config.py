@@ -1,4 +1,4 @@
-"""Settings: each has a source, TINY is the same algorithm, misspelt names and wrong values are told."""
+"""Settings: each has a source, SMALL and TINY are the same algorithm, misspelt names and wrong values are told."""
 
 import dataclasses
 import importlib
@@ -53,14 +53,15 @@ def test_cited_keys_are_in_the_bibliography():
     assert cited
 
 
-def test_tiny_is_the_same_algorithm():
+@pytest.mark.parametrize("scale", ["SMALL", "TINY"])
+def test_smaller_scales_are_the_same_algorithm(scale):
     offenders = {}
     for method in METHOD_CONFIGS:
-        full, tiny = flatten(method.FULL), flatten(method.TINY)
+        full, small = flatten(method.FULL), flatten(getattr(method, scale))
         scales = {row["name"] for row in sources(method.FULL) if row["scales"]}
-        differing = {name for name in full if full[name] != tiny[name]}
+        differing = {name for name in full if full[name] != small[name]}
         if not differing or differing - scales:
-            offenders[method.__name__] = sorted(differing - scales) or "TINY is as large as FULL"
+            offenders[method.__name__] = sorted(differing - scales) or f"{scale} is as large as FULL"
     assert not offenders, offenders
 
 
@@ -161,6 +162,8 @@ def test_sources_has_one_row_per_setting():
 
 
 def test_presets_survive_json():
-    presets = [(m.__name__, scale, m.FULL, getattr(m, scale)) for m in METHOD_CONFIGS for scale in ("FULL", "TINY")]
+    presets = [
+        (m.__name__, scale, m.FULL, getattr(m, scale)) for m in METHOD_CONFIGS for scale in ("FULL", "SMALL", "TINY")
+    ]
     offenders = [(name, scale) for name, scale, full, p in presets if changed(full, **flatten(p)) != p]
     assert not offenders, offenders

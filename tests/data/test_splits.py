@@ -11,7 +11,7 @@ from wsis.data.semantic import SemanticWorld
 from wsis.data.splits import ADE20K, ADE_SPLITS, COCO_ORDER, COCO_SPLITS, COCO_STUFF, WORLD_SPLIT, find_split
 from wsis.data.world import STUFF, World
 from wsis.experiments.tables.simformer import TINY_SHARES
-from wsis.weak.sources import TINY_WORLD
+from wsis.weak.sources import WORLDS
 
 # sha256 of the ids in ascending order, joined by spaces
 CHECKSUMS = {
@@ -75,7 +75,7 @@ def test_random_splits_of_one_seed_are_nested_and_of_two_seeds_differ():
 
 
 def test_each_tiny_split_of_table_3_has_one_novel_class_more():
-    classes = SemanticWorld(World(config=TINY_WORLD)).classes
+    classes = SemanticWorld(World(config=WORLDS["tiny"])).classes
     sets = [set(find_split(f"random:{share}:48", classes)) for share in TINY_SHARES.values()]
     assert all(a < b and len(b - a) == 1 for a, b in zip(sets, sets[1:], strict=False))
 
@@ -85,7 +85,7 @@ def test_named_classes_are_novel():
 
 
 @pytest.mark.parametrize("layout", ["coco", "ade"])
-@pytest.mark.parametrize("config", [None, TINY_WORLD])
+@pytest.mark.parametrize("config", [None, WORLDS["tiny"]])
 def test_split_of_the_world_has_novel_things_and_novel_stuff(layout, config):
     classes = SemanticWorld(World(config=config), layout).classes
     novel = {classes[i] for i in find_split(WORLD_SPLIT, classes)}

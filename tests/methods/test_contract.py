@@ -24,7 +24,7 @@ FILES = ("config", "model", "labels", "objective", "verbs", "stages", "__init__"
 SHARED_SETTINGS = ("supervision", "backbone", "weights", "classes", "size", "loss", "network")
 
 every_method = pytest.mark.parametrize("m", [method(name) for name in METHODS], ids=METHODS)
-every_preset = pytest.mark.parametrize("preset", ["FULL", "TINY"])
+every_preset = pytest.mark.parametrize("preset", ["FULL", "SMALL", "TINY"])
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,9 @@
         crop_size: int = paper(416, "official main.py", unit="px", scales=True)
         workers: int = ours(4, "saturates two cores")
 
-`CITE` also holds for the groups of settings inside the class that have none of their own. `scales=True` marks what a tiny
-run may change (sizes, steps, data, backbone). Everything else is the algorithm, which a test holds equal in FULL and TINY.
+`CITE` also holds for the groups of settings inside the class that have none of their own. `scales=True` marks what a smaller
+scale may change (sizes, steps, data, backbone). Everything else is the algorithm, which a test holds equal in FULL, SMALL
+and TINY.
 """
 
 import difflib
@@ -21,7 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from wsis.core.errors import ConfigError
 
-Scale = Literal["tiny", "full"]
+Scale = Literal["tiny", "small", "full"]
 T = TypeVar("T")
 
 

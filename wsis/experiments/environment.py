@@ -55,7 +55,7 @@ def findings() -> Iterator[Finding]:
     import torch
 
     gpus = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
-    yield Finding("ok", "devices", gpus or f"{hardware('cpu')}; no GPU, so --scale tiny")
+    yield Finding("ok", "devices", gpus or f"{hardware('cpu')}; no GPU, so --scale tiny or small")
     yield from weight_files()
     yield from map(imagenet_weights, IMAGENET)
     yield photographs()

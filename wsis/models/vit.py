@@ -40,7 +40,8 @@ SHIPPED = {"vit_tiny": ("mae", "supervised", "dino"), "vit_hybrid": ("points",)}
 """Weights that come with the package, of the networks that no one published."""
 HYBRIDS = {
     "vit_hybrid": ("vgg_tiny", 8),
-    **dict.fromkeys(("vit_lite0", "vit_lite0_frozen"), ("efficientnet_lite0", 16)),
+    "vit_lite0": ("efficientnet_lite0", 16),
+    "vit_lite0_frozen": ("efficientnet_lite0_frozen", 16),
 }
 """The convolutions below a transformer, and their stride, which is its patch; those of vit_lite0_frozen are not trained."""
 OPTIONS = {"num_classes": 0, "dynamic_img_size": True}
@@ -205,9 +206,8 @@ def _untrained(name: str, stem_weights: str = "random") -> ViT:
     convolutions, stride = HYBRIDS[name]
     backbone = _tiny(depth=8, patch=stride)
     pyramid = build_convnet(convolutions, stem_weights, output_stride=stride)
-    if convolutions == "efficientnet_lite0":  # also where a file brings ImageNet's statistics later
+    if convolutions.startswith("efficientnet_lite0"):  # also where a file brings ImageNet's statistics later
         freeze_batch_norm_2d(pyramid.network)
-    pyramid.requires_grad_(name != "vit_lite0_frozen")
     backbone.patch_embed.proj = HybridStem(pyramid.network, pyramid.channels[-1], backbone.embed_dim)
     return ViT(backbone, pyramid.mean.flatten().tolist(), pyramid.std.flatten().tolist())
 

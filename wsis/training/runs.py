@@ -94,7 +94,7 @@ def launch(
 
     cfg: what differs from the preset of `scale` becomes `--set`.
     """
-    preset = flatten(method.FULL if scale == "full" else method.TINY)
+    preset = flatten(getattr(method, scale.upper()))
     changes = {k: v for k, v in flatten(cfg).items() if k not in FROM_DATA and v != preset[k]}
     gpus = max(torch.cuda.device_count(), 1)
     command = (

@@ -52,6 +52,7 @@ class Method(Protocol[C]):
 
     __name__: str
     FULL: C
+    SMALL: C
     TINY: C
 
     # The networks, with pretrained weights where the settings ask for them; and the trained ones of a run folder.

@@ -9,7 +9,7 @@ from wsis.weak.simulate import (
     with_extreme_points,
     with_points,
 )
-from wsis.weak.sources import FULL_WORLD, TINY_WORLD, Data, clicked, open_data
+from wsis.weak.sources import WORLDS, Data, clicked, open_data
 
-__all__ = ["FULL_WORLD", "TINY_WORLD", "Data", "PointKind", "clicked", "extreme_points_from_masks", "open_data"]
+__all__ = ["WORLDS", "Data", "PointKind", "clicked", "extreme_points_from_masks", "open_data"]
 __all__ += ["points_from_masks", "simulate", "simulate_file", "with_base_masks", "with_extreme_points", "with_points"]

@@ -21,9 +21,9 @@ Clicks = PointKind | Literal["extreme_points", "class_maps"]
 # Few and large objects of half the classes: what small networks can tell apart after minutes.
 _CLASSES = ("cat", "fish", "turtle", "butterfly", "flower", "car", "house", "robot")
 _EASY = {"contact": 0.35, "occlusion": 0.1, "nested": 0.0, "camouflage": 0.2}
-TINY_WORLD = WorldConfig(size=96, objects=(1, 3), object_size=(0.28, 0.5), classes=_CLASSES, **_EASY)
-FULL_WORLD = WorldConfig(size=448)
-LENGTHS = {"tiny": (500, 200), "full": (10_000, 1_000)}
+_TINY = WorldConfig(size=96, objects=(1, 3), object_size=(0.28, 0.5), classes=_CLASSES, **_EASY)
+WORLDS: dict[Scale, WorldConfig] = {"tiny": _TINY, "small": replace(_TINY, size=224), "full": WorldConfig(size=448)}
+LENGTHS: dict[Scale, tuple[int, int]] = {"tiny": (500, 200), "small": (500, 200), "full": (10_000, 1_000)}
 LAYOUTS: dict[str, Literal["coco", "ade"]] = {"world": "coco", "world-ade": "ade"}
 MAX_CACHED = 2000  # up to so many small images all are held in memory
 CLICK_SEED = 0  # of the simulated annotator
@@ -92,7 +92,7 @@ def clicked(dataset: Dataset, split: str, clicks: Clicks) -> tuple[Dataset, str]
 
 
 def _world(data: str, scale: Scale, seed: int, has_maps: bool) -> Data:
-    config = TINY_WORLD if scale == "tiny" else FULL_WORLD
+    config = WORLDS[scale]
     worlds = [World(split, n, seed, config) for split, n in zip(("train", "val"), LENGTHS[scale], strict=True)]
     datasets = [SemanticWorld(world, LAYOUTS[data]) for world in worlds] if has_maps else worlds
     train, val = map(Cached, datasets) if scale == "tiny" else datasets

@@ -6,7 +6,7 @@ features in the box --key-point shift--> parts --filter, merge--> key-points -> 
 Labels are made anew in every step from the very features that are trained; tokens exist in training only.
 """
 
-from wsis.methods.attentionshift.config import FULL, TINY, AttentionShiftConfig
+from wsis.methods.attentionshift.config import FULL, SMALL, TINY, AttentionShiftConfig
 from wsis.methods.attentionshift.detector import AttentionShift, image_sizes
 from wsis.methods.attentionshift.stages import stages
 from wsis.methods.attentionshift.verbs import (
@@ -22,5 +22,15 @@ from wsis.methods.attentionshift.verbs import (
     training_data,
 )
 
-__all__ = ["FULL", "TINY", "AttentionShift", "AttentionShiftConfig", "baseline", "build", "divisible", "explain"]
+__all__ = [
+    "FULL",
+    "SMALL",
+    "TINY",
+    "AttentionShift",
+    "AttentionShiftConfig",
+    "baseline",
+    "build",
+    "divisible",
+    "explain",
+]
 __all__ += ["image_sizes", "loss", "predict", "pseudo_labels", "restore", "stages", "targets", "training_data"]

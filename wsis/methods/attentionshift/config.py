@@ -157,3 +157,5 @@ TINY = replace(
     statistics=StatisticsConfig(times=5, images=60),
     network=replace(NETWORK, steps=250, batch_size=4, lr=4e-4, warmup=10),
 )
+
+SMALL = changed(TINY)

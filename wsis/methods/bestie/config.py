@@ -166,3 +166,5 @@ TINY = changed(
     network={"steps": 200, "lr": 3e-3, "warmup": 20},
     semantic_network={"steps": 150, "lr": 3e-3, "warmup": 20},
 )
+
+SMALL = changed(TINY)

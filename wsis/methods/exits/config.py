@@ -162,3 +162,5 @@ TINY = changed(
     final={"segmenter": "solov2", "backbone": "resnet_tiny", "weights": "shipped"},
     **{"final.schedule": {"steps": 200, "batch_size": 8, "lr": 1.5e-3, "new_lr": 1.0, "warmup": 20}},
 )
+
+SMALL = changed(TINY)

@@ -8,9 +8,20 @@ Junjie Chen et al.: Weak-shot Semantic Segmentation via Dual Similarity Transfer
 github.com/bcmi/SimFormer-Weak-Shot-Semantic-Segmentation.
 """
 
-from wsis.methods.simformer.config import FULL, TINY, SimFormerConfig
+from wsis.methods.simformer.config import FULL, SMALL, TINY, SimFormerConfig
 from wsis.methods.simformer.stages import stages
 from wsis.methods.simformer.verbs import build, explain, loss, predict, pseudo_labels, restore, targets, training_data
 
-__all__ = ["FULL", "TINY", "SimFormerConfig", "build", "explain", "loss", "predict", "pseudo_labels", "restore"]
+__all__ = [
+    "FULL",
+    "SMALL",
+    "TINY",
+    "SimFormerConfig",
+    "build",
+    "explain",
+    "loss",
+    "predict",
+    "pseudo_labels",
+    "restore",
+]
 __all__ += ["stages", "targets", "training_data"]

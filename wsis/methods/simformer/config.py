@@ -137,3 +137,5 @@ TINY = SimFormerConfig(
     network=TINY_SCHEDULE,
     final=TINY_SCHEDULE,
 )
+
+SMALL = changed(TINY)
