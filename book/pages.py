@@ -1,7 +1,7 @@
 """Pages made from files: book/results -> book/generated/*.md, which the pages of the book include.
 
 A results file, book/results/*.json, is one table at one scale on one data set:
-    {"table", "scale", "data", "provenance": {},
+    {"table", "scale", "data", "upper", "trivial": {metric: value}, "provenance": {},
      "rows": [{"name", "published": {metric: value}, "ours": {metric: {"mean", "std", "values"}}, "n"}],
      "claims": [{"id", "text", "published", "seeds", "mean", "low", "high", "noise", "needed", "room", "verdict"}]}
 The files of book/results/benchmarks are what `python -m benchmarks` writes.
@@ -19,13 +19,17 @@ from wsis.experiments.results import difference, in_words
 from wsis.experiments.verdicts import Judged, Part, Verdict
 
 KEYS = {"table", "scale", "data", "rows", "claims", "provenance"}
+PROVENANCE = {"seeds", "commit", "hardware"}
 AGAIN = "write it again with python -m wsis table"
 VERDICTS = get_args(Verdict)
+TRIVIAL = "trivial bound"
 Result = dict[str, Any]
 
 
 def load(path: Path) -> Result:
-    """One results file. Raises DataError: not JSON, a key missing, a name that is not the content's."""
+    """One results file. Raises DataError: not JSON, a key missing, a name that is not the content's, numbers of unknown origin,
+    or numbers of the scale small, which stands between the scales, without bounds beside them.
+    """
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
@@ -39,6 +43,12 @@ def load(path: Path) -> Result:
     wrong = [c["verdict"] for c in result["claims"] if c["verdict"] not in VERDICTS]
     if wrong:
         raise DataError(f"{path}: {wrong[0]!r} is not a verdict; the verdicts are {', '.join(VERDICTS)}")
+    numbers = {row["name"] for row in result["rows"] if row["ours"]}
+    unknown = PROVENANCE - result["provenance"].keys() if numbers else ()
+    if unknown:
+        raise DataError(f"{path} has numbers without {', '.join(sorted(unknown))}; {AGAIN}")
+    if result["scale"] == "small" and not (result["upper"] in numbers and result["trivial"]):
+        raise DataError(f"{path} has no upper or no trivial bound; {AGAIN}, with the row of true labels")
     return result
 
 
@@ -69,6 +79,8 @@ def _section(name: str, runs: list[Result]) -> str:
 def _numbers(runs: list[Result]) -> str:
     """Rows by name; a group of columns for what was published and one for each run, the tiny ones in grey."""
     names = list(dict.fromkeys(row["name"] for run in runs for row in run["rows"]))
+    names += [TRIVIAL] * any(run.get("trivial") for run in runs)
+    upper = {run["upper"] for run in runs if run.get("upper")}
     groups = [("published", "published", _cells(runs, "published"))]
     for run in runs:
         seeds = max((row["n"] for row in run["rows"]), default=0)
@@ -83,7 +95,8 @@ def _numbers(runs: list[Result]) -> str:
     body = ""
     for name in names:
         cells = "".join(f'<td class="{s}">{c.get(name, "")}</td>' for s, _, c in columns)
-        body += f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>'
+        words = f"{escape(name)} <small>(upper bound)</small>" if name in upper else escape(name)
+        body += f'<tr><th scope="row">{words}</th>{cells}</tr>'
     return _table(f'<tr><td rowspan="2"></td>{head}</tr><tr>{metrics}</tr>', body, "results")
 
 
@@ -94,6 +107,8 @@ def _cells(runs: list[Result], source: str) -> dict[str, dict[str, str]]:
         for row in run["rows"]:
             for metric, value in row[source].items():
                 cells.setdefault(metric, {})[row["name"]] = _text(value)
+        for metric, value in run.get("trivial", {}).items() if source == "ours" else ():
+            cells.setdefault(metric, {})[TRIVIAL] = f"{value:.1f}"
     return cells
 
 

@@ -34,7 +34,13 @@ RESULT = {
             "verdict": "not run",
         }
     ],
-    "provenance": {"seeds": [0, 1], "versions": {"torch": "2.15.0"}},
+    "provenance": {
+        "seeds": [0, 1],
+        "commit": "abc",
+        "hardware": "a CPU",
+        "minutes": 3.0,
+        "versions": {"torch": "2.15.0"},
+    },
 }
 
 
@@ -79,12 +85,27 @@ def test_benchmarks_page_leaves_blank_what_was_not_timed(tmp_path):
         ({"rows": None}, "misses rows"),
         ({"scale": "full"}, "rename it to bestie.table1.full.world.json"),
         ({"claims": [RESULT["claims"][0] | {"verdict": "good"}]}, "'good' is not a verdict"),
+        ({"provenance": {"commit": "abc", "hardware": "a CPU", "minutes": 3.0}}, "numbers without seeds"),
     ],
 )
 def test_wrong_results_file_is_refused(tmp_path, change, message):
     result = {k: v for k, v in (RESULT | change).items() if v is not None}
     with pytest.raises(DataError, match=message):
         pages.load(store(tmp_path, result))
+
+
+def test_numbers_between_the_scales_need_bounds(tmp_path):
+    bounds = {"scale": "small", "upper": "IAG", "trivial": {"mAP50": 3.21}}
+    name, measured = "bestie.table1.small.world.json", RESULT["rows"][0]["ours"]
+    for wrong in (bounds, bounds | {"upper": "PAM <1>", "trivial": {}}):
+        with pytest.raises(DataError, match="no upper or no trivial bound"):
+            pages.load(store(tmp_path, RESULT | wrong, name))
+    rows = [RESULT["rows"][0], RESULT["rows"][1] | {"ours": measured, "n": 2}]
+    store(tmp_path, RESULT | bounds | {"rows": rows}, name)
+    pages.write(tmp_path, tmp_path / "out")
+    text = (tmp_path / "out" / "results.md").read_text()
+    assert "IAG <small>(upper bound)</small>" in text
+    assert '<th scope="row">trivial bound</th><td class="published"></td><td class="small">3.2</td>' in text
 
 
 def test_truncated_results_file_is_refused(tmp_path):

@@ -236,7 +236,7 @@ class Trainings:
         if len(self.asked) == self.limit:
             raise KeyboardInterrupt
         self.asked.append((seed, cfg.loss.iag, cfg.refine.enabled, cfg.pam.alpha))
-        figures = {"mAP50": 0.1 + 0.2 * cfg.loss.iag + 0.01 * seed, "mIoU": 0.5}
+        figures = {"mAP50": 0.1 + 0.2 * cfg.loss.iag + 0.01 * seed, "mIoU": 0.5, "trivial_mAP50": 0.05}
         return {"evaluation": {**figures, "key": str(out), "minutes": 2.0}}
 
 
@@ -279,7 +279,11 @@ def test_results_file_holds_numbers_claims_and_where_they_come_from(trainings, t
     assert row["ours"]["mAP50"]["values"] == pytest.approx([30, 31, 32])
     assert row["ours"]["mAP50"]["mean"] == pytest.approx(31)
     assert row["ours"]["mAP50"]["std"] == pytest.approx(1)
-    assert row["published"] == {"mAP50": 41.8} and row["also"] == {"evaluation.mIoU": 0.5}
+    assert (
+        row["published"] == {"mAP50": 41.8}
+        and row["also"]["evaluation.mIoU"] == 0.5
+        and result["trivial"] == {"mAP50": 5.0}
+    )
     verdicts = {claim["id"]: claim["verdict"] for claim in result["claims"]}
     assert verdicts == {"C12": "holds", "C13": "needs seeds", "C14": "needs seeds"}
     origin = result["provenance"]
@@ -377,7 +381,7 @@ def test_seed_of_the_world_is_another_world(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "text", "error", "message"),
     [
-        ("r.yaml", "scale: huge", ConfigError, "scale 'huge'; choose tiny or full"),
+        ("r.yaml", "scale: huge", ConfigError, "scale 'huge'; choose tiny, small, full"),
         ("r.json", '{"sede": 1}', ConfigError, "'sede' is no key of a recipe"),
         ("r.yaml", "seed: one", ConfigError, "seed 'one' is not a whole number"),
         ("r.yaml", "- scale", ConfigError, "not a list of"),

@@ -25,7 +25,7 @@ def read_recipe(path: Path | None, **given: Any) -> dict[str, Any]:
         raise ConfigError(f"{path}: {unknown[0]!r} is no key of a recipe; {advice}")
     recipe = DEFAULTS | recipe
     if recipe["scale"] not in get_args(Scale):
-        raise ConfigError(f"{path}: scale {recipe['scale']!r}; choose {' or '.join(get_args(Scale))}")
+        raise ConfigError(f"{path}: scale {recipe['scale']!r}; choose {', '.join(get_args(Scale))}")
     if type(recipe["seed"]) is not int:
         raise ConfigError(f"{path}: seed {recipe['seed']!r} is not a whole number")
     if not isinstance(recipe["settings"], dict):

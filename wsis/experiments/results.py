@@ -62,7 +62,7 @@ class RowResult(TypedDict):
 
 
 class Results(TypedDict):
-    """The content of a results file."""
+    """The content of a results file; `upper` names the row with true labels, `trivial` has what needs no method, by metric."""
 
     table: str
     title: str
@@ -70,6 +70,8 @@ class Results(TypedDict):
     data: str
     metrics: list[str]
     rows: list[RowResult]
+    upper: str
+    trivial: dict[str, float]
     claims: list[Judged]
     provenance: dict[str, Any]
 
@@ -97,6 +99,8 @@ def collect(table: Table, scale: Scale, settings: Settings, runs: Sequence[RowRu
         "data": runs[0].data.name,
         "metrics": list(table.metrics),
         "rows": rows,
+        "upper": table.upper,
+        "trivial": trivial(table, [facts for _, facts in finished]),
         "claims": [judge(claim, values, scale, table.upper) for claim in table.claims],
         "provenance": provenance(table, scale, settings, runs) if finished else {},
     }
@@ -131,6 +135,13 @@ def figures(facts: Facts, table: Table) -> dict[str, float]:
     """The metrics as the table shows them, each of the last report that has it."""
     reported = {name: value for report in facts["reports"].values() for name, value in report.items()}
     return {metric: table.factor * reported[metric] for metric in table.metrics if metric in reported}
+
+
+def trivial(table: Table, facts: Sequence[Facts]) -> dict[str, float]:
+    """The trivial bounds that the stages report beside a metric, as `trivial_<metric>`: means over all runs."""
+    reported = [(name, value) for f in facts for report in f["reports"].values() for name, value in report.items()]
+    values = {metric: [value for name, value in reported if name == f"trivial_{metric}"] for metric in table.metrics}
+    return {metric: table.factor * mean(v) for metric, v in values.items() if v}
 
 
 def other_figures(reports: Mapping[int, Reports], metrics: Sequence[str]) -> tuple[dict[str, float], dict[str, Curves]]:
@@ -174,6 +185,8 @@ def as_text(results: Results) -> str:
             cells[f"{m} published"] = str(row["published"].get(m, ""))
             cells[f"{m} {results['scale']}"] = f"{ours['mean']:.1f} +- {ours['std']:.1f}" if ours else None
         rows.append({**cells, "seeds": row["n"]})
+    if trivial := results["trivial"]:
+        rows.append({"row": "trivial bound"} | {f"{m} {results['scale']}": f"{v:.1f}" for m, v in trivial.items()})
     keys = ("id", "text", "published", "verdict")
     claims = [
         {k: c[k] for k in keys[:3]} | {"measured": difference(c), "verdict": in_words(c)} for c in results["claims"]
