@@ -565,8 +565,25 @@ viz.table(
 )
 
 # %% [markdown]
+# A claim can only be seen if the difference is larger than its noise. Here are the comparisons of Table 1 and of two tables of
+# ours, each with its interval over seeds. The gray band is what even twenty seeds could not tell from zero.
+
+# %%
+shown = [
+    t for t in TABLES if t.id in ("bestie.table1", "bestie.point_cues", "bestie.true_maps")
+]
+viz.room_and_noise(
+    experiments.comparisons(shown, results),
+    title="Differences of the components, and their noise",
+)
+
+# %% [markdown]
 # Where a claim *needs more seeds* or is *contradicted* here, these are the first places to look:
 #
+# - **Cues that merge (C12-C14).** The activation maps have 12 x 12 cells here and 40 x 40 in the
+#   paper. Two objects that touch rarely have two peaks in so few cells, so that "one component, one cue" labels the pair as one
+#   object, and guidance teaches exactly that. The network's report counts these labels (`covers_several`). In our tables
+#   `bestie.point_cues` and `bestie.true_maps` every object has a cue of its own: there guidance has what the paper gives it.
 # - **IAG (C12, C14).** The guided loss divides by few pixels, the other by all pixels and channels, so that its center term has
 #   a far smaller gradient in the shared backbone ({ref}`fidelity:bestie-unguided`). In a short run more of the backbone is then
 #   left for the semantic map: compare the mIoU above, and see in the bars what a better center map could bring here at all. The

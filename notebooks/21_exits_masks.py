@@ -554,6 +554,17 @@ viz.table(
 )
 
 # %% [markdown]
+# What can points bring at most? Here are the hops and the comparison with MAL, each with its interval over seeds. The gray band is
+# what even twenty seeds could not tell from zero; the blue bar is the room between MAL and a segmenter that learns from true masks.
+
+# %%
+shown = [t for t in TABLES if t.id in ("exits.table_a2", "exits.baseline")]
+viz.room_and_noise(
+    experiments.comparisons(shown, results),
+    title="Differences of hops and of points, and their noise",
+)
+
+# %% [markdown]
 # Where a claim *needs more seeds* here, look at the spread first: final models that were trained for minutes differ between
 # seeds by as much as the published rows differ from each other. The claims that end in *m* are ours; they test the same one
 # step earlier, on the pseudo masks. What still separates this page from the paper is the grid: a crop has a few dozen tokens

@@ -473,6 +473,17 @@ viz.table(
 )
 
 # %% [markdown]
+# The comparisons of Tables 1 and 2, each with its interval over seeds. The gray band is what even twenty seeds could not tell from
+# zero.
+
+# %%
+shown = [t for t in TABLES if t.id in ("attentionshift.table1", "attentionshift.table2")]
+viz.room_and_noise(
+    experiments.comparisons(shown, results),
+    title="Differences of the variants, and their noise",
+)
+
+# %% [markdown]
 # At this scale one result holds for all seeds: AttentionShift's pseudo masks are better than the baseline's (C06m). Shift and
 # k-means cannot be distinguished, which the [last chapter](30_attentionshift_points.py) explains: an object has hardly more
 # patches than prototypes. And points are worse labels than masks, against C05. They are right more often (the first table of

@@ -356,6 +356,15 @@ viz.table(
 )
 
 # %% [markdown]
+# The comparisons of Table 2, each with its interval over seeds. The gray band is what even twenty seeds could not tell from zero.
+
+# %%
+shown = [t for t in TABLES if t.id == "simformer.table2"]
+viz.room_and_noise(
+    experiments.comparisons(shown, results), title="Differences of the pairs, and their noise"
+)
+
+# %% [markdown]
 # Here is what these results show, and what not (five seeds each, three of `table1`):
 #
 # - **The second network (C34)** is above the first on some splits and below it on others, by less than the spread over seeds.

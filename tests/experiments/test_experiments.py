@@ -17,7 +17,7 @@ from wsis.data.coco import write_dataset
 from wsis.data.world import World, WorldConfig
 from wsis.experiments import environment, runner
 from wsis.experiments.recipes import read_recipe
-from wsis.experiments.results import as_text, claim_rows, difference, in_words, other_figures, read_results
+from wsis.experiments.results import as_text, claim_rows, comparisons, difference, in_words, other_figures, read_results
 from wsis.experiments.runner import run_table
 from wsis.experiments.tables import TABLES, Row, find
 from wsis.experiments.verdicts import (
@@ -290,6 +290,8 @@ def test_results_file_holds_numbers_claims_and_where_they_come_from(trainings, t
     assert origin["seeds"] == [0, 1, 2] and origin["split"] == "val" and origin["minutes"] == 24
     assert origin["command"].startswith("python -m wsis table bestie.table1 --scale tiny --data world --seeds 3")
     assert set(origin["weights"]) == {"hrnet_tiny", "vgg_tiny", "resnet_tiny"} and origin["versions"]["torch"]
+    drawn = comparisons([TABLE1], {"bestie.table1": result})
+    assert [c["claim"] for c in drawn] == ["C12", "C13", "C14"] and drawn[0]["unresolved"] < drawn[0]["mean"]
     assert "PAM + IAG + refine" in as_text(result) and "holds" in as_text(result)
     assert capsys.readouterr().out.count("mAP50") == 12
 

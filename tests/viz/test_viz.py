@@ -471,3 +471,15 @@ class TestCurves:
         (tmp_path / "empty.csv").write_text("step,total\n")
         with pytest.raises(DataError, match=r"empty\.csv: holds no steps"):
             viz.read_log(tmp_path / "empty.csv")
+
+
+def test_room_and_noise_have_one_line_for_each_comparison():
+    entry = {"mean": 3.0, "low": 1.0, "high": 5.0, "unresolved": 0.5, "room": 8.0, "verdict": "holds"}
+    rows = [{"claim": "C1", "comparison": "a - b > 0"} | entry]
+    rows.append({"claim": "C2", "comparison": "c - d > 0"} | entry | {"room": None, "verdict": "contradicted"})
+    ax = viz.room_and_noise(rows).axes[0]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["C1  a - b > 0", "C2  c - d > 0"]
+    widths = sorted(bar.get_width() for bar in ax.patches)
+    assert widths == [1.0, 1.0, 8.0], "the room is drawn where it is known"
+    intervals = [line for line in ax.lines if len(line.get_xdata()) == 2 and line.get_xdata()[0] == 1.0]
+    assert len({line.get_color() for line in intervals}) == 2, "verdicts have colors"

@@ -13,7 +13,7 @@ from wsis.core.files import read_json
 from wsis.core.table import table as text_table
 from wsis.experiments.environment import weights
 from wsis.experiments.table import Reports, Row, Settings, Table
-from wsis.experiments.verdicts import Judged, Part, judge
+from wsis.experiments.verdicts import MAX_SEEDS, Judged, Part, half_width, judge
 from wsis.weak.sources import Data
 
 Curves = dict[str, list[Any]]  # rows that were listed during training, by seed
@@ -173,6 +173,21 @@ def claim_rows(tables: Sequence[Table], results: Mapping[str, Results]) -> list[
             cells = {"claim": claim.id, "table": table.id, "says": claim.text, "published": claim.published}
             rows.append({**cells, "here": difference(entry), "verdict": in_words(entry)})
     return rows
+
+
+def comparisons(tables: Sequence[Table], results: Mapping[str, Results]) -> list[dict[str, Any]]:
+    """The comparisons of all claims that were run, for `viz.room_and_noise`, each with the claim's id.
+
+    unresolved: half of the interval that the most seeds would leave, in points.
+    """
+    entries = [entry for table in tables if table.id in results for entry in results[table.id]["claims"]]
+    parts = [(entry["id"], part) for entry in entries for part in entry.get("parts", [entry])]
+    measured = [(id, part, part["noise"]) for id, part in parts if part["mean"] is not None]
+    return [
+        {"claim": id, **part, "unresolved": half_width(noise, MAX_SEEDS)}
+        for id, part, noise in measured
+        if noise is not None
+    ]
 
 
 def as_text(results: Results) -> str:

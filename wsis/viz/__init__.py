@@ -4,6 +4,7 @@ This is the only room that imports matplotlib; IPython and ipywidgets are import
 """
 
 from wsis.core.table import table
+from wsis.viz.claims import room_and_noise
 from wsis.viz.curves import read_log, training_curves
 from wsis.viz.exits import draw_labelled, draw_tokens
 from wsis.viz.offsets import draw_heat, draw_magnitude, draw_offsets, offset_to_color
@@ -16,4 +17,4 @@ from wsis.viz.widgets import explore, live
 __all__ = ["RC", "Map", "class_colors", "draw_boxes", "draw_confusion", "draw_extreme_points", "draw_heat"]
 __all__ += ["draw_instances", "draw_labelled", "draw_magnitude", "draw_offsets", "draw_overlap", "draw_points"]
 __all__ += ["draw_precision_recall", "draw_semantic", "draw_tokens", "explore", "instance_colors", "live"]
-__all__ += ["offset_to_color", "read_log", "scrub", "show", "table", "training_curves", "zoom"]
+__all__ += ["offset_to_color", "read_log", "room_and_noise", "scrub", "show", "table", "training_curves", "zoom"]
