@@ -580,16 +580,16 @@ viz.room_and_noise(
 # %% [markdown]
 # Where a claim *needs more seeds* or is *contradicted* here, these are the first places to look:
 #
-# - **Cues that merge (C12-C14).** The activation maps have 12 x 12 cells here and 40 x 40 in the
-#   paper. Two objects that touch rarely have two peaks in so few cells, so that "one component, one cue" labels the pair as one
-#   object, and guidance teaches exactly that. The network's report counts these labels (`covers_several`). In our tables
-#   `bestie.point_cues` and `bestie.true_maps` every object has a cue of its own: there guidance has what the paper gives it.
+# - **Cues that merge (C12-C14).** The activation maps have 12 x 12 cells here and 40 x 40 in the paper. Two objects that touch
+#   rarely have two peaks in so few cells, so that "one component, one cue" labels the pair as one object, and guidance teaches
+#   exactly that. The network's report counts these labels (`covers_several`). In our tables `bestie.point_cues` and
+#   `bestie.true_maps` every object has a cue of its own: there guidance has what the paper gives it.
 # - **IAG (C12, C14).** The guided loss divides by few pixels, the other by all pixels and channels, so that its center term has
 #   a far smaller gradient in the shared backbone ({ref}`fidelity:bestie-unguided`). In a short run more of the backbone is then
-#   left for the semantic map: compare the mIoU above, and see in the bars what a better center map could bring here at all. The
-#   rows of `bestie.balance` were added after seeing this, to look for a cause: a tenth of the weight on center and offset, with
-#   guidance and refinement. A gain there would say that the balance of the losses matters in short runs; without a lighter row
-#   *without* guidance beside it, it cannot show that guidance would then win.
+#   left for the semantic map: compare the mIoU above, and see in the bars what a better center map could bring here at all.
+# - **Units (C12).** In a crop of a quarter of the side a Gaussian covers a larger share of the area, and offsets are shorter. With
+#   the published weights the center term then starves the semantic map, so that the tiny preset scales them. `bestie.units`
+#   compares both.
 # - **Refinement (C13).** It begins when the first hills pass the threshold, late in a short training, and can only add what the
 #   network already sees.
 # - **PAM (C15-C17).** Few and large objects have one peak per component anyway, with or without it.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,29 @@ def test_smaller_scales_are_the_same_algorithm(scale):
         differing = {name for name in full if full[name] != small[name]}
         if not differing or differing - scales:
             offenders[method.__name__] = sorted(differing - scales) or f"{scale} is as large as FULL"
+    assert not offenders, offenders
+
+
+POWERS = {"px": 1, "px²": 2, "1 / px": -1}  # of the images' side
+FIXED = {
+    # Clustered centers hardly change a result: the thresholds stay those of full scale, which are about a pixel.
+    *("bestie.cluster.threshold", "bestie.cluster.area", "bestie.cluster.tolerance")
+}
+
+
+@pytest.mark.parametrize("scale", ["SMALL", "TINY"])
+def test_what_has_a_unit_scales_with_the_image(scale):
+    """To a factor of three, since a length has to stay above the stride of the maps."""
+    offenders = {}
+    for method in METHOD_CONFIGS:
+        preset, rows = getattr(method, scale), sources(method.FULL)
+        values, small, shrink = flatten(method.FULL), flatten(preset), preset.image_side / method.FULL.image_side
+        for name, unit in ((row["name"], row["unit"].partition(" of ")[0].partition(",")[0]) for row in rows):
+            key = f"{method.__name__.split('.')[-1]}.{name}"
+            if unit in POWERS and key not in FIXED and isinstance(values[name], (int, float)) and small[name]:
+                factor = small[name] / values[name] / shrink ** POWERS[unit]
+                if abs(math.log(factor)) > abs(POWERS[unit]) * math.log(3):
+                    offenders[key] = round(factor, 2)
     assert not offenders, offenders
 
 

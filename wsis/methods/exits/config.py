@@ -21,7 +21,7 @@ class SizeConfig:
     """Crops of single objects, and which objects are large enough to train on."""
 
     crop: int = paper(512, "official code", unit="px", scales=True, cite=MAL)
-    min_area: float = paper(2048.0, "official code: larger boxes are trained on", unit="px", scales=True, cite=MAL)
+    min_area: float = paper(2048.0, "official code: larger boxes are trained on", unit="px²", scales=True, cite=MAL)
 
 
 @dataclass(frozen=True, kw_only=True)
