@@ -36,6 +36,8 @@ BESTIE = {
     "network.warmup": 2,
     "semantic_network.steps": 4,
     "semantic_network.batch_size": 4,
+    "loss.center_weight": 200.0,
+    "loss.offset_weight": 0.01,
 }
 EXITS = {
     "warmup.steps": 4,

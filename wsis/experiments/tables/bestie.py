@@ -109,16 +109,18 @@ TRUE_MAPS = one_cue(
 )
 
 # Ours: Table 1 with the weights of the full scale, under which a small crop's center and offset terms starve the semantic map.
-OF_FULL_SCALE = {"loss.center_weight": 200.0, "loss.offset_weight": 0.01}
+TINY_WEIGHTS = {"loss.center_weight": 43.0, "loss.offset_weight": 0.043}
+FULL_WEIGHTS = {"loss.center_weight": 200.0, "loss.offset_weight": 0.01}
+GUIDED = {"refine.enabled": False}
 UNITS = table(
     "bestie.units",
     "guidance when the weights of the losses do not scale with the crop (ours)",
     AP50,
     {
         "PAM": (UNGUIDED,),
-        "PAM + IAG": ({"refine.enabled": False},),
-        "PAM, weights of full scale": (UNGUIDED | OF_FULL_SCALE,),
-        "PAM + IAG, weights of full scale": ({"refine.enabled": False, **OF_FULL_SCALE},),
+        "PAM + IAG": (GUIDED,),
+        "PAM, weights of the other scale": (UNGUIDED | TINY_WEIGHTS, (), UNGUIDED | FULL_WEIGHTS),
+        "PAM + IAG, weights of the other scale": (GUIDED | TINY_WEIGHTS, (), GUIDED | FULL_WEIGHTS),
     },
 )
 
