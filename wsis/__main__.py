@@ -154,14 +154,14 @@ def label(
     """Turn clicks or tags into masks in COCO JSON, or into label PNGs."""
     from wsis import methods
     from wsis.data.coco import CocoFolder
-    from wsis.data.semantic import SemanticFolder
+    from wsis.data.semantic import open_semantic
     from wsis.training import apply
     from wsis.weak import clicked
 
     run = methods.load_run(folder, device)
     clicks, description = run.cfg.clicks, f"{data} {split} {weak}"
     if clicks == "class_maps":
-        counts = apply.class_maps(run, SemanticFolder(data, split, weak), out, description, tags=True)
+        counts = apply.class_maps(run, open_semantic(data, split, weak, drop_invalid), out, description, tags=True)
         return report(f"{out}: {line(counts)}")
     dataset: Any = CocoFolder(data, split, weak, drop_invalid=drop_invalid)
     for message in dataset.dropped:
@@ -204,7 +204,7 @@ def evaluate(
     """Compare masks or label maps with the ground truth."""
     from wsis.core.files import write_json
     from wsis.core.table import table as text_table
-    from wsis.core.types import IGNORE
+    from wsis.core.types import BACKGROUND, IGNORE
     from wsis.data.semantic import read_categories
     from wsis.data.splits import find_split
     from wsis.evaluation import files
@@ -213,9 +213,10 @@ def evaluate(
         if value is not None and metric != owner:
             raise ConfigError(f"--{option} belongs to --metric {owner}; with {metric} leave it out")
     if metric == "semantic":  # classes that occur in neither folder do not count, so all possible values are named
-        classes, ids = read_categories(truth.parent / "categories.json") if split else ((), {})
+        names = [truth.parent / "categories.json", predicted / "categories.json"]  # that of a COCO folder is not there
+        classes, ids = read_categories(names[not names[0].exists()]) if split else ((), ())
         novel = [ids[label] - 1 for label in find_split(split, classes)] if split else None
-        figures = files.semantic_files(predicted, truth, IGNORE - 1, novel)
+        figures = files.semantic_files(predicted, truth, IGNORE - 1, novel, background=BACKGROUND in ids)
     elif metric == "separated":
         figures = files.separated_files(predicted, truth, objects)
     else:

@@ -14,13 +14,21 @@ from scipy.io import savemat
 
 from wsis.core.errors import AnnotationError, DataError
 from wsis.core.types import IGNORE, Sample
-from wsis.data.coco import CocoFolder
+from wsis.data.coco import CocoFolder, write_dataset
 from wsis.data.convert import convert_ade, convert_coco_stuff
 from wsis.data.convert.semantic import DROPPED_COCO
 from wsis.data.label_maps import read_label_map, write_label_map
-from wsis.data.semantic import SemanticFolder, SemanticWorld, read_categories, write_semantic
-from wsis.data.splits import ADE20K, COCO_STUFF
+from wsis.data.semantic import (
+    SemanticFolder,
+    SemanticWorld,
+    WithBackground,
+    open_semantic,
+    read_categories,
+    write_semantic,
+)
+from wsis.data.splits import ADE20K, COCO_STUFF, find_split
 from wsis.data.world import STUFF, World, WorldConfig
+from wsis.evaluation.files import semantic_files
 from wsis.evaluation.semantic import MeanIoU, grouped_iou, is_novel, pair_counts
 from wsis.methods.simformer.partners import presence
 from wsis.weak.simulate import with_base_masks
@@ -45,6 +53,14 @@ def folder(tmp_path):
         write_label_map(tmp_path / f"semantic/train/{name}.png", values)
     (tmp_path / "semantic/categories.json").write_text(json.dumps(CATEGORIES))
     return tmp_path
+
+
+class Listed(list):
+    """Samples as a data set."""
+
+    def __init__(self, samples, classes, category_ids):
+        super().__init__(samples)
+        self.classes, self.category_ids = classes, category_ids
 
 
 def image(class_map, tags=None, classes=3):
@@ -368,3 +384,44 @@ def test_pairs_are_counted_by_hand():
     # base: two classes, never said the same; one class, twice of five
     assert counts[0].tolist() == [[0, 4], [3, 2]]
     assert counts[1].tolist() == [[0, 0], [4, 0]]
+
+
+def test_coco_folder_has_the_class_background(tmp_path):
+    write_dataset(World("train", 3, config=CONFIG), tmp_path, "train")
+    coco, data = CocoFolder(tmp_path), open_semantic(tmp_path, "train")
+    assert data.classes == ("background", *coco.classes) and data.category_ids == (0, *coco.category_ids)
+    assert find_split("random:0.5:0", data.classes) in ((1,), (2,)), "the background is never novel"
+    for plain, sample in zip(coco, data, strict=True):
+        assert torch.equal(sample.true_semantic, plain.true_semantic + 1) and sample.truth is None
+        assert sample.tags.tolist() == [True, *plain.tags.tolist()]
+    description = open_data(str(tmp_path), "small", clicks="class_maps").description
+    assert "train 3 class maps" in description
+
+
+def test_background_is_unlabeled_where_a_tagged_class_has_no_mask():
+    class_map, tags = torch.tensor([[0, 1, 255]], dtype=torch.uint8), torch.tensor([True, False])
+
+    def of(tags):
+        sample = Sample(image=torch.zeros(3, 1, 3), image_id=1, tags=tags, true_semantic=class_map)
+        return WithBackground(Listed([sample], ("cat", "sea"), (4, 9)))[0]
+
+    complete, hidden = of(tags), of(torch.tensor([True, True]))
+    assert complete.true_semantic.tolist() == [[1, 2, 255]] and complete.tags.tolist() == [True, True, False]
+    assert hidden.true_semantic.tolist() == [[255, 2, 255]] and hidden.tags.tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize(("names", "ids"), [(("cat", "background"), (1, 2)), (("cat", "sea"), (0, 1))])
+def test_a_category_in_the_place_of_the_background_is_refused(names, ids):
+    with pytest.raises(DataError, match="of what no mask covers"):
+        WithBackground(Listed([], names, ids))
+
+
+def test_categories_may_name_the_value_0_background(folder):
+    path = folder / "semantic/categories.json"
+    path.write_text(json.dumps([{"id": 0, "name": "background"}, *CATEGORIES[1:]]))
+    data = SemanticFolder(folder)
+    assert data.classes == ("background", "cat", "sea") and data.category_ids == (0, 4, 9)
+    assert data[0].true_semantic.tolist() == [[1, 2, 2], [3, 255, 2]]
+    truth, (novel,) = data.map_paths[0].parent, find_split("names:sea", data.classes)
+    figures = semantic_files(truth, truth, IGNORE - 1, [data.category_ids[novel] - 1], background=True)
+    assert figures["base_mIoU"] == figures["novel_mIoU"] == 1 and len(figures["IoU"]) == IGNORE

@@ -2,7 +2,9 @@
 
     FOLDER/images/<split>/*     FOLDER/semantic/<split>/<stem>.png     FOLDER/semantic/categories.json
 
-A label PNG holds category ids, 1..254; 0 and 255 are pixels without a class, which in class maps are 255.
+A label PNG holds category ids, 1..254; 0 and 255 are pixels without a class, which in class maps are 255. Where
+categories.json has {"id": 0, "name": "background"}, 0 is a class like any other. A folder in COCO format has no
+categories.json; the classes are those of its JSON and the background (`WithBackground`).
 """
 
 from collections.abc import Sequence
@@ -17,11 +19,12 @@ from wsis.core.errors import DataError
 from wsis.core.files import read_json, write_json
 from wsis.core.types import BACKGROUND, IGNORE, Dataset, Sample
 from wsis.data.checks import file_name, read_coco
-from wsis.data.coco import write_dataset
+from wsis.data.coco import CocoFolder, write_dataset
 from wsis.data.coco_json import categories
 from wsis.data.images import ImageFolder
 from wsis.data.label_maps import read_values, value_table
 from wsis.data.masks import tags_from_map
+from wsis.data.splits import BACKGROUND_CLASS
 from wsis.data.world import STUFF, World
 from wsis.data.write import places
 
@@ -44,7 +47,7 @@ class SemanticFolder:
         self.images = ImageFolder(images)
         self.classes, self.category_ids = read_categories(maps.parent / "categories.json")
         values = {c: label for label, c in enumerate(self.category_ids, 1)}
-        self._values = value_table(values | {BACKGROUND: IGNORE, IGNORE: IGNORE})
+        self._values = value_table({BACKGROUND: IGNORE} | values | {IGNORE: IGNORE})
         self.map_paths = [maps / f"{stem}.png" for stem in self.images.stems()]
         if lacking := [path for path in self.map_paths if not path.is_file()]:
             more = f" and {len(lacking) - 1} others do" if len(lacking) > 1 else " does"
@@ -70,12 +73,43 @@ class SemanticFolder:
 
     def _stored_tags(self, path: Path) -> Tensor:
         coco, _ = read_coco(path)
-        if {c["id"] for c in coco["categories"]} - {BACKGROUND} != set(self.category_ids):
+        if {c["id"] for c in coco["categories"]} - {BACKGROUND} != set(self.category_ids) - {BACKGROUND}:
             raise DataError(f"{path} has other categories than semantic/categories.json; tag all classes")
         by_stem = {Path(file_name(i)).stem: i["tags"] for i in coco["images"] if "tags" in i}
         if untagged := [p.name for p in self.images.paths if p.stem not in by_stem]:
             raise DataError(f"{path} has no tags of {untagged[0]}; give every image some, or []")
         return torch.tensor([[c in by_stem[p.stem] for c in self.category_ids] for p in self.images.paths])
+
+
+class WithBackground:
+    """A data set of objects with a class for every pixel: what no mask covers is of the class background, with the id 0.
+
+    The background is unlabeled (255) in images with a tag of a class that no mask shows, since it may hide such objects.
+    Raises DataError if a category has the id 0 or the name background; samples carry no instances.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        if BACKGROUND in dataset.category_ids or BACKGROUND_CLASS in dataset.classes:
+            raise DataError(
+                f"the id 0 and the name {BACKGROUND_CLASS} are of what no mask covers; remove that category, or renumber it"
+            )
+        self.dataset = dataset
+        self.classes, self.category_ids = (BACKGROUND_CLASS, *dataset.classes), (BACKGROUND, *dataset.category_ids)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = replace(self.dataset[index], truth=None, points=None, extreme_points=None)
+        class_map, tags = sample.true_semantic, sample.tags
+        if class_map is None or tags is None:
+            return sample
+        is_complete = not (tags & ~tags_from_map(class_map, len(tags))).any()
+        class_map = torch.where(class_map == IGNORE, IGNORE, class_map + 1)
+        if not is_complete:
+            class_map = torch.where(class_map == 1, IGNORE, class_map)
+        tags = torch.cat([(class_map == 1).any()[None], tags])
+        return replace(sample, true_semantic=class_map.to(torch.uint8), tags=tags)
 
 
 class SemanticWorld:
@@ -105,16 +139,27 @@ class SemanticWorld:
         return Sample(image=scene.image, image_id=index + 1, file_name=name, tags=tags, true_semantic=true_semantic)
 
 
+def open_semantic(
+    folder: Path, split: str, tags: Path | None = None, drop_invalid: bool = False
+) -> SemanticFolder | WithBackground:
+    """Open one split of a folder: `SemanticFolder`, or, where there is a COCO JSON and no categories.json, `WithBackground`."""
+    _, maps, annotations = places(folder, split)
+    if annotations.exists() and not (maps.parent / "categories.json").exists():
+        return WithBackground(CocoFolder(folder, split, tags, drop_invalid=drop_invalid))
+    return SemanticFolder(folder, split, tags)
+
+
 def read_categories(path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Read names and ids of a categories.json by ascending id, without entry 0, "unlabeled"; raises DataError if it is not a
-    list of {"id", "name"}, has no class, ids beyond 254, or an id or a name twice.
+    """Read names and ids of a categories.json by ascending id, without entry 0 unless it is named "background"; raises
+    DataError if it is not a list of {"id", "name"}, has no class, ids beyond 254, or an id or a name twice.
     """
     try:
-        pairs = sorted((int(c["id"]), str(c["name"])) for c in read_json(path) if c["id"] != BACKGROUND)
+        pairs = sorted((int(c["id"]), str(c["name"])) for c in read_json(path))
     except (TypeError, KeyError, ValueError):
         raise DataError(f'{path} is not a list of {{"id": 1, "name": "person"}}; write it so') from None
+    pairs = [(i, name) for i, name in pairs if i != BACKGROUND or name == BACKGROUND_CLASS]
     ids, names = tuple(i for i, _ in pairs), tuple(name for _, name in pairs)
-    if wrong := [f"id {i}" for i in ids if not 0 < i < IGNORE] if ids else ["no class"]:
+    if wrong := [f"id {i}" for i in ids if not 0 <= i < IGNORE] if ids else ["no class"]:
         raise DataError(f"{path} has {wrong[0]}; give each class an id from 1 to 254, as its pixels have")
     if twice := [v for column in (ids, names) for v in column if column.count(v) > 1]:
         raise DataError(f"{path} has {twice[0]!r} twice; ids and names are of one class each")

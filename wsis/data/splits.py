@@ -22,6 +22,8 @@ COCO_SPLITS: dict[str, tuple[int, ...]] = {name: tuple(ids) for name, ids in _PU
 COCO_SPLITS |= {f"S{i}": COCO_ORDER[:count] for i, count in enumerate((43, 51, 59, 68, 76, 85), 4)}
 ADE_SPLITS: dict[str, tuple[int, ...]] = {name: tuple(ids) for name, ids in _PUBLISHED["ade20k"]["splits"].items()}
 ANY_DATA = "for any data there are random:SHARE:SEED and names:A,B,C"
+BACKGROUND_CLASS = "background"
+"""The class of what no mask covers, where it is one; it is never drawn as novel."""
 WORLD_SPLIT = "random:0.25:48"
 """Of the embedded world: objects and stuff are among its novel classes, in both layouts."""
 
@@ -62,9 +64,10 @@ def _published(name: str, classes: Sequence[str]) -> Sequence[int]:
 def _random(name: str, rest: str, classes: Sequence[str]) -> Sequence[int]:
     try:
         share, seed = rest.split(":")
-        count, key = round(float(share) * len(classes)), int(seed)
+        drawable = [i for i, c in enumerate(classes) if c != BACKGROUND_CLASS]
+        count, key = round(float(share) * len(drawable)), int(seed)
     except (ValueError, OverflowError):
         raise ConfigError(f"split={name!r}: write random:SHARE:SEED, as in random:0.25:0") from None
     if not 0 < float(share) < 1:
         raise ConfigError(f"split={name!r}: the share of novel classes must lie between 0 and 1")
-    return sorted(range(len(classes)), key=lambda i: sha256(f"{key}:{classes[i]}".encode()).digest())[:count]
+    return sorted(drawable, key=lambda i: sha256(f"{key}:{classes[i]}".encode()).digest())[:count]

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
+from torch.nn.functional import pad
 
 from wsis.core.errors import DataError
 from wsis.core.files import Entry, read_json
@@ -136,12 +137,18 @@ def _listed(path: Path, true: Entry) -> Records:
 
 
 def semantic_files(
-    predicted: str | Path, truth: str | Path, classes: int, novel: Sequence[int] | None = None
+    predicted: str | Path,
+    truth: str | Path,
+    classes: int,
+    novel: Sequence[int] | None = None,
+    *,
+    background: bool = False,
 ) -> Report:
     """`MeanIoU` over two folders of label PNGs with the same names; with `novel` labels `grouped_iou`.
 
-    The maps have classes 1..`classes`; 0 is background, or with `novel` unlabeled; 255 does not count. Raises DataError for
-    no PNGs, names that differ, unreadable files, and sizes or values that do not fit.
+    The maps have classes 1..`classes`; 0 is background, or with `novel` unlabeled unless `background` says that it is one of
+    the base classes; 255 does not count. Raises DataError for no PNGs, names that differ, unreadable files, and sizes or
+    values that do not fit.
     """
     names = [{p.name for p in Path(folder).glob("*.png")} for folder in (predicted, truth)]
     if not names[1]:
@@ -158,4 +165,9 @@ def semantic_files(
             metric.update(*maps)
         except DataError as error:
             raise DataError(f"{pair[0]} or {pair[1]}: {error}") from error
-    return metric.result() if novel is None else grouped_iou(metric, novel)
+    if novel is None:
+        return metric.result()
+    if background:  # 0 becomes label 0, and every label one more
+        metric.confusion = pad(metric.confusion, (1, 0, 1, 0))
+        novel = [label + 1 for label in novel]
+    return grouped_iou(metric, novel)

@@ -102,7 +102,7 @@ def with_base_masks(sample: Sample, novel: Sequence[int]) -> Sample:
     """
     if sample.true_semantic is None or sample.tags is None:
         lacking = "class map" if sample.true_semantic is None else "tags"
-        raise AnnotationError(f"image {sample.image_id} has no {lacking} to learn from; give semantic/<split>")
+        raise AnnotationError(f"image {sample.image_id} has no {lacking} to learn from; give semantic/<split> or masks")
     table = torch.arange(256, dtype=torch.uint8)
     table[[BACKGROUND, *(label + 1 for label in novel)]] = IGNORE
     return replace(sample, semantic_map=table[sample.true_semantic.long()])

@@ -9,7 +9,7 @@ from wsis.core.errors import DataError
 from wsis.core.files import digest
 from wsis.core.types import Dataset
 from wsis.data.coco import CocoFolder
-from wsis.data.semantic import SemanticFolder, SemanticWorld
+from wsis.data.semantic import SemanticFolder, SemanticWorld, WithBackground, open_semantic
 from wsis.data.world import World, WorldConfig
 from wsis.data.wrappers import Cached, Mapped
 from wsis.data.write import places
@@ -105,16 +105,19 @@ def _folder(folder: Path, scale: Scale, weak: Path | None, drop_invalid: bool, h
     splits, words, notes = [], [], []
     for split, labels in (("train", weak), ("val", None)):
         _, maps, annotations = places(folder, split)
-        if split == "val" and not (maps if has_maps else annotations).exists():
+        if split == "val" and not (annotations.exists() or (has_maps and maps.exists())):
             splits.append(None)
             continue
         if has_maps:
-            dataset, kind = SemanticFolder(folder, split, labels), "class maps"
-            files = [*dataset.map_paths, *([] if labels is None else [labels])]
+            dataset, kind = open_semantic(folder, split, labels, drop_invalid), "class maps"
         else:
             dataset, kind = CocoFolder(folder, split, labels, drop_invalid=drop_invalid), "images"
-            files = sorted({dataset.path, dataset.weak_path})
-            notes += [f"left out: {message}" for message in dataset.dropped]
+        if isinstance(dataset, SemanticFolder):
+            files = [*dataset.map_paths, *([] if labels is None else [labels])]
+        else:
+            coco = dataset.dataset if isinstance(dataset, WithBackground) else dataset
+            files = sorted({coco.path, coco.weak_path})
+            notes += [f"left out: {message}" for message in coco.dropped]
         words.append(f"{split} {len(dataset)} {kind} {digest(files)[:8]}")
         splits.append(Cached(dataset) if scale == "tiny" and len(dataset) <= MAX_CACHED else dataset)
     name = folder.resolve().name
