@@ -19,6 +19,7 @@ from wsis.methods import load_run, simformer
 from wsis.methods.simformer import verbs
 from wsis.methods.simformer.labels import class_scores, pseudo_maps
 from wsis.methods.simformer.model import Outputs
+from wsis.methods.simformer.stages import filled
 from wsis.training import apply as annotate
 from wsis.training import runs
 from wsis.training.loop import order
@@ -62,6 +63,13 @@ def test_a_run_reports_base_and_novel_classes_apart(finished):
     assert list(reports) == ["network", "labels", "final", "evaluation"]
     for stage in ("labels", "evaluation"):
         assert {"mIoU", "base_mIoU", "novel_mIoU", "harmonic_mIoU"} <= set(reports[stage])
+    assert 0 < reports["evaluation"]["trivial_novel_mIoU"] < 1
+
+
+def test_trivial_bound_fills_an_image_with_its_largest_novel_class():
+    truth = torch.tensor([[1, 3, 3], [2, 255, 0]], dtype=torch.uint8)
+    assert filled(truth, (1, 2)).unique().tolist() == [3] and filled(truth, (1,)).unique().tolist() == [2]
+    assert filled(truth, (3,)).unique().tolist() == [IGNORE]
 
 
 def test_pseudo_maps_keep_what_was_annotated(scenes, finished):

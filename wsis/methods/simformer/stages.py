@@ -3,14 +3,16 @@
 network -> labels, class maps of the training images -> final, a plain MaskFormer -> evaluation
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor, nn
 
 from wsis.core.errors import DataError
-from wsis.core.types import Batch, Dataset
+from wsis.core.types import IGNORE, Batch, Dataset
 from wsis.data.wrappers import Mapped, WithPseudoLabels, samples
-from wsis.evaluation.semantic import MeanIoU, grouped_iou
+from wsis.evaluation.semantic import MeanIoU, grouped_iou, is_novel
 from wsis.methods.simformer import verbs
 from wsis.methods.simformer.config import SimFormerConfig
 from wsis.training.schedule import Schedule
@@ -61,13 +63,21 @@ def evaluate(workspace: Workspace) -> Report:
     """IoU of base and novel classes on the validation images; raises DataError where one has no true class map."""
     if workspace.val is None:
         return {}
-    cfg, metric = workspace.cfg, MeanIoU(workspace.cfg.classes + 1)
+    cfg, metric, trivial = workspace.cfg, MeanIoU(workspace.cfg.classes + 1), MeanIoU(workspace.cfg.classes + 1)
     model = verbs.restore(cfg, workspace.folder).to(workspace.device).eval()
     for sample in samples(workspace.val):
         if sample.true_semantic is None:
             raise DataError(f"image {sample.image_id} has no label PNG to compare with")
         metric.update(verbs.predict(model, workspace.batch(sample).images, cfg)[0].cpu(), sample.true_semantic)
-    return numbers(grouped_iou(metric, cfg.novel))
+        trivial.update(filled(sample.true_semantic, cfg.novel), sample.true_semantic)
+    figures = numbers(grouped_iou(metric, cfg.novel))
+    return figures | {"trivial_novel_mIoU": grouped_iou(trivial, cfg.novel)["novel_mIoU"]}
+
+
+def filled(truth: Tensor, novel: Sequence[int]) -> Tensor:
+    """The image [H, W] filled with the largest of its novel classes, 255 where it shows none: tags without any mask."""
+    shown = truth[is_novel(truth, novel)]
+    return torch.full_like(truth, shown.mode().values if len(shown) else IGNORE)
 
 
 def _fit(workspace: Workspace, name: str, cfg: SimFormerConfig, dataset: Dataset, schedule: Schedule) -> Report:
