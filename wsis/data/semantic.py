@@ -23,7 +23,7 @@ from wsis.data.coco import CocoFolder, write_dataset
 from wsis.data.coco_json import categories
 from wsis.data.images import ImageFolder
 from wsis.data.label_maps import read_values, value_table
-from wsis.data.masks import tags_from_map
+from wsis.data.masks import tags_from_labels, tags_from_map
 from wsis.data.splits import BACKGROUND_CLASS
 from wsis.data.world import STUFF, World
 from wsis.data.write import places
@@ -82,13 +82,13 @@ class SemanticFolder:
 
 
 class WithBackground:
-    """A data set of objects with a class for every pixel: what no mask covers is of the class background, with the id 0.
+    """A COCO folder with a class for every pixel: what no mask covers is of the class background, with the id 0.
 
     The background is unlabeled (255) in images with a tag of a class that no mask shows, since it may hide such objects.
     Raises DataError if a category has the id 0 or the name background; samples carry no instances.
     """
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: CocoFolder) -> None:
         if BACKGROUND in dataset.category_ids or BACKGROUND_CLASS in dataset.classes:
             raise DataError(
                 f"the id 0 and the name {BACKGROUND_CLASS} are of what no mask covers; remove that category, or renumber it"
@@ -100,15 +100,20 @@ class WithBackground:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Sample:
-        sample = replace(self.dataset[index], truth=None, points=None, extreme_points=None)
-        class_map, tags = sample.true_semantic, sample.tags
+        sample = self.dataset[index]
+        class_map, tags, truth = sample.true_semantic, sample.tags, sample.truth
+        sample = replace(sample, truth=None, points=None, extreme_points=None)
         if class_map is None or tags is None:
             return sample
-        is_complete = not (tags & ~tags_from_map(class_map, len(tags))).any()
-        class_map = torch.where(class_map == IGNORE, IGNORE, class_map + 1)
-        if not is_complete:
-            class_map = torch.where(class_map == 1, IGNORE, class_map)
-        tags = torch.cat([(class_map == 1).any()[None], tags])
+        shown = tags_from_map(class_map, len(tags))
+        hidden = tags & ~shown  # tagged without a mask; an object under another one has its mask
+        if truth is not None:
+            hidden &= ~tags_from_labels(truth.labels, len(tags))
+        background = IGNORE if hidden.any() else 1
+        class_map = torch.where(
+            class_map == BACKGROUND, background, torch.where(class_map == IGNORE, IGNORE, class_map + 1)
+        )
+        tags = torch.cat([(class_map == 1).any()[None], shown | hidden])
         return replace(sample, true_semantic=class_map.to(torch.uint8), tags=tags)
 
 

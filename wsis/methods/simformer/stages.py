@@ -77,7 +77,7 @@ def evaluate(workspace: Workspace) -> Report:
 def filled(truth: Tensor, novel: Sequence[int]) -> Tensor:
     """The image [H, W] filled with the largest of its novel classes, 255 where it shows none: tags without any mask."""
     shown = truth[is_novel(truth, novel)]
-    return torch.full_like(truth, shown.mode().values if len(shown) else IGNORE)
+    return torch.full_like(truth, int(shown.mode().values) if len(shown) else IGNORE)
 
 
 def _fit(workspace: Workspace, name: str, cfg: SimFormerConfig, dataset: Dataset, schedule: Schedule) -> Report:
