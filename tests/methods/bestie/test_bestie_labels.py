@@ -1,6 +1,7 @@
 """BESTIE's labels on discs whose answer is known: pseudo labels, refinement, clicks, decoding, inference."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,12 +10,21 @@ from hypothesis import strategies as st
 from torch import nn
 
 from wsis.core.config import changed
-from wsis.core.types import IGNORE, Batch, Points
+from wsis.core.types import IGNORE, Batch, Instances, Points, Sample
+from wsis.data.transforms import collate, resize
 from wsis.data.world import World
 from wsis.methods.bestie import FULL, decode, infer, loss, official, predict, pseudo_labels, targets, training_data
-from wsis.methods.bestie.labels import InstanceMap, component_labels, point_labels, refined_labels
+from wsis.methods.bestie.labels import (
+    InstanceMap,
+    component_instances,
+    component_labels,
+    kept_apart,
+    point_labels,
+    refined_labels,
+)
 from wsis.methods.bestie.model import Outputs
 from wsis.methods.bestie.objective import render
+from wsis.weak.simulate import with_points
 
 CFG = changed(FULL, classes=3, sigma=3.0, center_kernel=13, min_area=15)
 NO_CLUSTERS = {"cluster.area": 1000}  # no disc is as large
@@ -612,3 +622,35 @@ def test_the_release_differs_where_it_says():
     cfg = official(FULL)
     assert (cfg.compat, cfg.pam.alpha, cfg.cues.threshold) == ("official", 0.7, 0.7)
     assert [training_data(World(length=0), c).augment.pad_value for c in (FULL, cfg)] == [IGNORE, 0]
+
+
+# Bounds: what the class map alone gives, and true labels in the form of a class map
+
+
+def test_the_trivial_bound_is_one_instance_per_component():
+    truth = discs([(20, 20), (20, 32), (20, 70), (3, 93)], radius=6, labels=[0, 0, 1, 2])
+    found = component_instances(exact(truth).semantic, changed(CFG, min_area=100))
+    assert found.labels.tolist() == [0, 1]  # two discs touch, and what the border cuts is too small
+    assert torch.equal(found.ids > 0, (truth.ids > 0) & (truth.ids < 4))
+    assert found.scores.min() > 0.99
+    assert len(found.unbind()[0]) == 2
+
+
+@pytest.mark.parametrize("shrink", [1.0, 0.35])
+def test_true_maps_with_a_line_between_objects_are_true_labels(shrink):
+    truth = discs([(60, 60), (60, 120), (60, 200)], radius=32, size=(120, 260))
+    masks = truth.ids[0] == torch.arange(1, 4)[:, None, None]
+    image = torch.zeros(3, 120, 260, dtype=torch.uint8)
+    sample = Sample(image=image, image_id=1, truth=Instances.make(masks, truth.labels), tags=tags_of(truth)[0])
+    sample = replace(sample, true_semantic=class_map(truth)[0].to(torch.uint8))
+    sample = with_points(replace(sample, semantic_map=kept_apart(sample)), "mask_centroid")
+    batch = collate([resize(sample, round(260 * shrink))])
+    labels = component_labels(batch.semantic_maps, batch.points, batch.tags, CFG)
+    assert len(labels) == 3
+    assert torch.allclose(labels.centers, batch.points.centers, atol=2)
+
+
+def test_without_objects_there_is_nothing_to_keep_apart():
+    empty = torch.zeros(8, 8, dtype=torch.uint8)
+    sample = Sample(image=torch.zeros(3, 8, 8, dtype=torch.uint8), image_id=1, truth=Instances.none(8, 8))
+    assert torch.equal(kept_apart(replace(sample, true_semantic=empty)), empty)

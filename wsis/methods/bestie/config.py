@@ -5,6 +5,7 @@ from typing import ClassVar, Literal, Self
 
 from wsis.core.config import changed, ours, paper
 from wsis.training.schedule import Schedule
+from wsis.weak.simulate import PointKind
 from wsis.weak.sources import Clicks
 
 
@@ -61,7 +62,9 @@ class LossConfig:
 class SemanticConfig:
     """Where the semantic maps come from: the released maps are not part of any weak chain that we can run."""
 
-    source: Literal["cam", "folder", "truth"] = ours("cam", "the simplest weak chain; truth is an oracle")
+    source: Literal["cam", "folder", "truth", "masks"] = ours(
+        "cam", "the simplest weak chain; truth, masks are oracles"
+    )
     folder: str = ours("", "read with source=folder: class-map PNGs named like the images")
     background: float = ours(0.2, "usual; coarse maps need more", unit="normalized activation", scales=True)
     uncertain: float = ours(0.05, "closer calls are ignored", unit="difference of probabilities")
@@ -96,11 +99,13 @@ class BestieConfig:
     CITE: ClassVar[str] = "kim2022bestie"
 
     supervision: Literal["tags", "points"] = paper("tags", "Table 1 (paper), image-level row")
+    point: PointKind = paper("mask_random", "official code; where clicks are simulated")
     backbone: str = paper("hrnet_w48", "supp. text 2d", scales=True)
     weights: str = paper("imagenet", "official code", scales=True)
     classifier_backbone: str = paper("vgg16", "supp. Fig. 2", scales=True)
     classifier_weights: str = paper("imagenet", "official code", scales=True)
     width: int = paper(256, "official code", unit="channels of the heads", scales=True)
+    classifier_width: int = paper(512, "official code; at most that of the backbone", unit="channels", scales=True)
     bn_momentum: float = paper(0.01, "official code, ResNet-50's decoders", unit="per step", scales=True)
     classes: int = ours(20, "VOC; set from the data", unit="classes", scales=True)
     center_mode: Literal["class_wise", "class_agnostic"] = paper("class_wise", "supp. text 2a")
@@ -130,7 +135,7 @@ class BestieConfig:
 
     @property
     def clicks(self) -> Clicks | None:
-        return "mask_random" if self.supervision == "points" else None
+        return self.point if self.supervision == "points" else None
 
     def for_dry_run(self) -> Self:
         return changed(self, **{"weights": "random", "classifier_weights": "random", "semantic.weights": "random"})

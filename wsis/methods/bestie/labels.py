@@ -15,11 +15,13 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 from torch.nn.functional import pad
 
-from wsis.core.types import IGNORE, Instances, Points
+from wsis.core.types import IGNORE, Instances, Points, Sample
 from wsis.methods.bestie.config import BestieConfig
 from wsis.methods.bestie.model import ClassMaps, Maps, Outputs, Tags
 from wsis.ops import grouping
 from wsis.ops.components import connected_components, table
+
+LINE = 2  # pixels
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,36 @@ def _renumbered(ids: Tensor, chosen: Tensor) -> Tensor:
     """`ids` with the chosen rows numbered 1, 2, ... and all others set to 0."""
     number = torch.cat([chosen.new_zeros(1).long(), chosen.cumsum(0) * chosen])
     return number.index_select(0, ids.flatten()).view(ids.shape)
+
+
+def component_instances(semantic: Maps, cfg: BestieConfig) -> InstanceMap:
+    """Each component of the predicted class map as one instance, which takes neither centers nor offsets; scores are mean
+    class probabilities.
+    """
+    certainty, classes = semantic.softmax(1).max(1)
+    ids, count = connected_components(classes)
+    rows = table(ids, count)
+    large = rows.area >= cfg.min_area
+    ids = _renumbered(ids, large)
+    score = grouping.region_statistics(ids, int(large.sum()), certainty, certainty).mean
+    return InstanceMap(
+        ids, rows.image[large], classes.flatten()[rows.first[large]] - 1, rows.center[large].float(), score
+    )
+
+
+def kept_apart(sample: Sample) -> Tensor:
+    """The true class map, uint8 [H, W], with 255 along the line on which two objects touch: one component, one object.
+
+    The line is `LINE` pixels wide on each side, so that it still divides a map that was shrunk to a third.
+    """
+    truth, true_semantic = sample.truth, sample.true_semantic
+    assert truth is not None and true_semantic is not None
+    if not len(truth):
+        return true_semantic
+    ids = (truth.masks * torch.arange(1, len(truth) + 1)[:, None, None]).amax(0, keepdim=True).float()
+    highest = grouping.max_pool(ids, 2 * LINE + 1)
+    lowest = -grouping.max_pool(-ids.masked_fill(ids == 0, len(truth) + 1), 2 * LINE + 1)
+    return true_semantic.masked_fill(((ids > 0) & (lowest < highest))[0], IGNORE)
 
 
 class Decoded(NamedTuple):

@@ -64,7 +64,7 @@ class Classifier(nn.Module):
             for name in [name for name, module in block.named_children() if isinstance(module, nn.ReLU)]:
                 setattr(block, name, attend)
         deep = self.backbone.channels[-1]
-        width, last = min(deep, 512), attend if 6 in layers else nn.ReLU()
+        width, last = min(deep, cfg.classifier_width), attend if 6 in layers else nn.ReLU()
         blocks = [(nn.Conv2d(inside, width, 3, padding=1), last) for inside in (deep, width, width)]
         self.layer6 = nn.Sequential(*(m for block in blocks for m in block))
         self.head = nn.Conv2d(width, cfg.classes, 1)

@@ -24,7 +24,7 @@ from wsis.data.wrappers import WithPseudoLabels, ground_truths, samples
 from wsis.evaluation import MeanIoU, cue_quality, label_quality, voc_ap
 from wsis.methods.bestie import cues
 from wsis.methods.bestie.config import BestieConfig
-from wsis.methods.bestie.labels import class_probability, decode
+from wsis.methods.bestie.labels import class_probability, component_instances, decode, kept_apart
 from wsis.methods.bestie.model import BestieNet, Classifier, infer
 from wsis.methods.bestie.verbs import build, loss, pseudo_labels, restore, targets, training_data
 from wsis.models.segmenters import predict
@@ -32,7 +32,16 @@ from wsis.models.weights import load_weights
 from wsis.ops.losses import hard_cross_entropy
 from wsis.training.final_model import fit_segmenter
 from wsis.training.loop import TrainingData
-from wsis.training.stages import Report, Stage, Workspace, first_process, predictions, validation, write_class_maps
+from wsis.training.stages import (
+    Report,
+    Stage,
+    Workspace,
+    first_process,
+    numbers,
+    predictions,
+    validation,
+    write_class_maps,
+)
 
 StageRun = Callable[[Workspace], Report]
 
@@ -41,7 +50,7 @@ def stages(cfg: BestieConfig) -> list[Stage]:
     """The stages of `cfg` in order; with points there is no classifier for cues, without steps no final Mask R-CNN."""
     steps: list[Stage] = []
     everything = " ".join(name for name in vars(cfg) if name != "final")
-    classifier = "classifier classifier_backbone classifier_weights size classes"
+    classifier = "classifier classifier_backbone classifier_weights classifier_width size classes"
     semantic = "semantic width bn_momentum semantic_network size classes flip compat loss"
 
     def add(name: str, artefact: str, run: StageRun, settings: str, *needs: str, stream: str = "") -> None:
@@ -124,9 +133,9 @@ def make_activation_maps(workspace: Workspace) -> Report:
             return cues.semantic_map_from_activations(activations, workspace.batch(sample).images, s)[0]
         if s.source == "folder":
             return read_class_map(Path(s.folder) / f"{Path(sample.file_name).stem}.png", sample.size, cfg.classes)
-        if sample.true_semantic is None:
-            raise ConfigError("semantic.source=truth is an oracle and needs data with true masks; use cam")
-        return sample.true_semantic
+        if sample.true_semantic is None or (s.source == "masks" and sample.truth is None):
+            raise ConfigError(f"semantic.source={s.source} is an oracle and needs data with true masks; use cam")
+        return sample.true_semantic if s.source == "truth" else kept_apart(sample)
 
     return _write_maps(workspace, "activation_maps", workspace.train, class_map)
 
@@ -186,13 +195,17 @@ def train_network(workspace: Workspace) -> Report:
 
 @first_process
 def evaluate(workspace: Workspace) -> Report:
-    """mAP of the network's predictions on the validation images, and mIoU of its semantic map."""
-    cfg, class_maps, semantic = workspace.cfg, [], MeanIoU(workspace.cfg.classes + 1)
+    """mAP of the network's predictions on the validation images, and mIoU of its semantic map. trivial_mAP: of one instance for
+    each component of that map.
+    """
+    cfg, class_maps, components = workspace.cfg, [], []
+    semantic = MeanIoU(cfg.classes + 1)
     model = restore(cfg, workspace.folder).to(workspace.device).eval()
 
     def predict_instances(images: Tensor) -> list[Instances]:
         outputs = infer(model, images, cfg)
         class_maps.append(outputs.semantic.argmax(1)[0].cpu())
+        components.append(component_instances(outputs.semantic, cfg).unbind()[0].to("cpu"))
         return decode(outputs, None, cfg).instances.unbind()
 
     pairs = predictions(workspace, predict_instances)
@@ -201,8 +214,9 @@ def evaluate(workspace: Workspace) -> Report:
     for class_map, sample in zip(class_maps, validation(workspace), strict=True):
         assert sample.true_semantic is not None  # data with true objects have it
         semantic.update(class_map, sample.true_semantic)
-    figures = voc_ap(*pairs, cfg.classes)
-    return {k: figures[k] for k in ("mAP25", "mAP50", "mAP70", "mAP75")} | {"mIoU": float(semantic.result()["mIoU"])}
+    parts = (("", pairs[0]), ("trivial_", components))
+    scored = {f"{prefix}{k}": v for prefix, masks in parts for k, v in voc_ap(masks, pairs[1], cfg.classes).items()}
+    return numbers(scored) | {"mIoU": float(semantic.result()["mIoU"])}
 
 
 def train_final(workspace: Workspace) -> Report:
