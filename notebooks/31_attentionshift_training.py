@@ -494,7 +494,7 @@ viz.room_and_noise(
 #
 # This run has one click per animal, 700 images, and no GPU. Its transformer was built on MobileNetV2's ImageNet features; its
 # layers and tokens were first trained on the same images and clicks, to predict hidden patches and then the places of the
-# clicks (`notebooks/recipes/attentionshift-photos.yaml` has the commands, today with EfficientNet-Lite0). One seed:
+# clicks. One seed; `wsis train attentionshift --scale small` is its successor, without pretraining, on EfficientNet-Lite0:
 
 # %%
 path = Path("../book/results/attentionshift.table2.tiny.animals7.json")

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from torch.nn.functional import layer_norm, normalize
 
 from wsis.core.errors import ConfigError, WeightsError
 from wsis.models import build_pyramid, vit
@@ -189,12 +190,27 @@ def test_conv_stem(images):
 
 
 @torch.no_grad()
-def test_layers_on_lite0_see_its_last_feature_at_stride_16(images):
+def test_layers_on_lite0_see_its_features_at_stride_16(images):
     pytest.importorskip(weights_module.LITE0_FILE[0], reason='pip install "wsis[photos]"')
     net, below = build_vit("vit_lite0", "imagenet"), build_pyramid("efficientnet_lite0", "imagenet", output_stride=16)
     stem = net.backbone.patch_embed.proj
-    torch.testing.assert_close(stem.stages((images - net.mean) / net.std)[-1], below(images)[-1])
+    for own, other in zip(stem.stages((images - net.mean) / net.std)[-2:], below(images)[-2:], strict=True):
+        torch.testing.assert_close(own, other)
+        assert own.shape[2:] == (4, 6)
+    assert stem.proj.in_channels == 112 + 320
     assert net(images).shape == (2, 24, 128)
+
+
+@torch.no_grad()
+def test_layers_on_lite0_start_as_small_steps_between_similar_tokens():
+    net = build_vit("vit_lite0", "random")
+    x = torch.randn(1, 50, 128)
+    q, k = net.query_key(x, 3)
+    logits = (q @ k.mT / 32**0.5).mean(1)
+    cosine = normalize(layer_norm(x, [128]), dim=-1)
+    torch.testing.assert_close(logits, 10 * cosine @ cosine.mT, atol=1e-3, rtol=1e-3)
+    step = net.run(x, 2, 3) - x
+    assert 0.05 < step.norm() / x.norm() < 0.5
 
 
 def test_frozen_convolutions_are_not_trained():

@@ -5,6 +5,7 @@ between tokens as EXITS uses it (supp. Sec. A: that of layer 10). Layers count f
 token in front, and n = T - 1 patches in rows from the top left.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from timm.layers.norm_act import freeze_batch_norm_2d
 from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch.nn.functional import layer_norm, linear
 
 from wsis.core.errors import ConfigError
 from wsis.models.convnets import IMAGENET_MEAN, IMAGENET_STD, TRANSFORMERS, Color, build_convnet
@@ -44,6 +45,9 @@ HYBRIDS = {
     "vit_lite0_frozen": ("efficientnet_lite0_frozen", 16),
 }
 """The convolutions below a transformer, and their stride, which is its patch; those of vit_lite0_frozen are not trained."""
+SHARPNESS, MIXING, SMALL = 10.0, 0.2, 0.02
+"""Of layers that start as hops between similar tokens: attention's logit at a cosine of 1, the share of what is attended
+that a layer adds to a token, and the spread of weights that start small."""
 OPTIONS = {"num_classes": 0, "dynamic_img_size": True}
 TOKENS = "encoder."
 """How names start in a file that holds learned tokens beside the transformer (AttentionShift's pretraining)."""
@@ -205,22 +209,46 @@ def _untrained(name: str, stem_weights: str = "random") -> ViT:
         return ViT(_tiny())
     convolutions, stride = HYBRIDS[name]
     backbone = _tiny(depth=8, patch=stride)
-    pyramid = build_convnet(convolutions, stem_weights, output_stride=stride)
-    if convolutions.startswith("efficientnet_lite0"):  # also where a file brings ImageNet's statistics later
-        freeze_batch_norm_2d(pyramid.network)
-    backbone.patch_embed.proj = HybridStem(pyramid.network, pyramid.channels[-1], backbone.embed_dim)
+    pyramid, used = build_convnet(convolutions, stem_weights, output_stride=stride), 1
+    if convolutions.startswith("efficientnet_lite0"):
+        freeze_batch_norm_2d(pyramid.network)  # also where a file brings ImageNet's statistics later
+        start_as_hops(backbone)
+        used = 2  # cosines of its last stage alone hardly tell an object from what is around it
+    backbone.patch_embed.proj = HybridStem(pyramid.network, pyramid.channels[-used:], backbone.embed_dim)
     return ViT(backbone, pyramid.mean.flatten().tolist(), pyramid.std.flatten().tolist())
 
 
 class HybridStem(nn.Module):
-    """The last of a convolutional backbone's features as patches: [B, 3, H, W] -> [B, D, H / patch, W / patch]."""
+    """The last of a convolutional backbone's features as patches: [B, 3, H, W] -> [B, D, H / patch, W / patch].
 
-    def __init__(self, stages: nn.Module, channels: int, width: int) -> None:
+    channels: of the features that are used; several must have one stride, and count alike since each patch is normalized.
+    """
+
+    def __init__(self, stages: nn.Module, channels: Sequence[int], width: int) -> None:
         super().__init__()
-        self.stages, self.proj = stages, nn.Conv2d(channels, width, 1)
+        self.stages, self.proj, self.used = stages, nn.Conv2d(sum(channels), width, 1), len(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.proj(self.stages(x)[-1])
+        last = self.stages(x)[-self.used :]
+        if self.used > 1:
+            last = [layer_norm(f.movedim(1, -1), f.shape[1:2]).movedim(-1, 1) for f in last]
+        return self.proj(torch.cat(last, 1))
+
+
+@torch.no_grad()
+def start_as_hops(backbone: VisionTransformer) -> None:
+    """Let each layer start as a small step from every token to similar ones, for trainings that are too short to learn it.
+
+    Queries and keys are the same rotation, so that attention follows the cosine; values pass unchanged; the rest is small
+    (mimetic initialization: Trockman and Kolter, ICML 2023).
+    """
+    width, heads = backbone.embed_dim, int(backbone.blocks[0].attn.num_heads)  # pyright: ignore
+    scale = (SHARPNESS / (width / heads) ** 0.5) ** 0.5  # of one head's queries, whose squared length is width / heads
+    for block in backbone.blocks:
+        attn, rotation, back = block.attn, *(nn.init.orthogonal_(torch.empty(width, width)) for _ in range(2))  # pyright: ignore
+        attn.qkv.weight.copy_(torch.cat([scale * rotation, scale * rotation, back]))  # pyright: ignore
+        attn.proj.weight.copy_(MIXING * back.T)  # pyright: ignore
+        nn.init.trunc_normal_(block.mlp.fc2.weight, std=SMALL)  # pyright: ignore
 
 
 def _tiny(depth: int = 12, patch: int = 8) -> VisionTransformer:

@@ -19,13 +19,14 @@ from wsis.methods.attentionshift.labels import (
     mask_targets,
     match_tokens,
     point_targets,
+    true_labels,
     with_key_points,
 )
 from wsis.methods.attentionshift.maps import PaddedPoints, pad_points
 from wsis.methods.attentionshift.objective import mask_term, mil_term, point_term, token_terms
 from wsis.methods.attentionshift.parts import KeyPoints
 from wsis.methods.attentionshift.stages import boxed, measured_at, summary
-from wsis.methods.attentionshift.verbs import rescaled
+from wsis.methods.attentionshift.verbs import masks_in_boxes, rescaled, with_owners
 
 SIDE = 64
 SMALL = changed(
@@ -115,6 +116,33 @@ def test_key_points_take_the_place_of_sampled_object_points():
     xy, target, counts = point_targets(result, clicks([[[16.0, 16]]], [[0]]), TINY)
     assert xy[counts & target].tolist() == [[10, 10]]
     assert (counts & ~target).any()
+
+
+def test_the_oracle_learns_from_true_boxes_and_masks():
+    result = labels_of(squares([[8, 8, 24, 24], [0, 0, 8, 8]]), [[4, 4, 28, 28], [0, 0, 9, 9]])
+    owners = torch.zeros(1, 32, 32, dtype=torch.long)
+    owners[0, 10:14, 20:30] = 1  # the second object has no pixel
+    truth = true_labels(result, owners)
+    assert truth.boxes.tolist() == [[[20, 10, 30, 14], [0, 0, 9, 9]]]
+    masks, counts = mask_targets(truth, changed(TINY, **{"mask.supervision": "mask"}))
+    assert torch.equal(masks[0, 0], owners[0] == 1)
+    assert torch.equal(masks[0, 1], squares([[0, 0, 8, 8]])[0, 0].bool())
+    assert counts.all()
+
+
+def test_the_oracle_finds_objects_by_their_ids_small_ones_in_front():
+    masks = torch.zeros(3, SIDE, SIDE, dtype=torch.bool)
+    masks[0, :20, :20], masks[1, :5, :5], masks[2, 40:, 40:] = True, True, True
+    truth = Instances.make(masks, torch.zeros(3, dtype=torch.long), ids=torch.tensor([8, 7, 3]))
+    owners = with_owners(replace(image([(2, 2, 0), (10, 10, 0)]), truth=truth)).semantic_map  # with the ids 7 and 8
+    assert (owners[2, 2], owners[10, 10], owners[50, 50]) == (1, 2, 0)
+
+
+def test_masks_in_given_boxes(model):
+    images, boxes = torch.rand(1, 3, 80, 100), torch.tensor([[10.0, 20, 60, 70], [0, 0, 30, 30]])
+    masks = masks_in_boxes(model, images, boxes, torch.tensor([0, 2]), SMALL)
+    assert masks.shape == (2, 80, 100)
+    assert not (masks & ~box_pixels(boxes + torch.tensor([-3, -3, 3, 3]), (80, 100))).any()
 
 
 def test_absent_objects_have_no_points():

@@ -48,6 +48,15 @@ def test_what_the_encoder_gives():
     assert [tuple(part.shape) for pair in encoded.layers for part in pair] == [(2, 4, 1 + 20 + 5, 32)] * 14
 
 
+def test_tokens_may_start_at_places_all_over_the_image():
+    encoder = Encoder(changed(CFG, **{"tokens.start": "spread", "tokens.count": 9}))
+    table = encoder.vit.backbone.pos_embed[0, 1:]
+    nearest = torch.cdist(encoder.positions[0], table).argmin(1)
+    rows, columns = nearest // 12, nearest % 12
+    assert rows.view(3, 3).diff(dim=0).min() > 1
+    assert columns.view(3, 3).diff(dim=1).min() > 1
+
+
 def test_without_tokens_it_is_the_transformer():
     encoder, x = Encoder(CFG).eval(), images()
     encoder.tokens = encoder.positions = nn.Parameter(torch.empty(1, 0, 128))

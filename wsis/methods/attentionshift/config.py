@@ -15,6 +15,9 @@ class TokenConfig:
     """Learned tokens that look for the object at a point."""
 
     count: int = paper(100, "official code", unit="tokens", scales=True)
+    start: Literal["random", "spread"] = paper(
+        "random", "official code; spread: at places all over the image, which long training finds alone", scales=True
+    )
     feedback: bool = ours(True, "the abstract: iteratively; key-points are targets too. Off in the released VOC config")
     max_key_points: int = paper(50, "official code", unit="key-points fed back per image", scales=True)
 
@@ -23,7 +26,7 @@ class TokenConfig:
 class BoxConfig:
     """From attention maps to one pseudo box per object."""
 
-    layers: int = paper(7, "official code", unit="last layers, one candidate map each")
+    layers: int = paper(7, "official code: of 12 layers", unit="last layers, one candidate map each", scales=True)
     threshold: float = paper(0.2, "official code", unit="of the map's range", scales=True)
     mode: Literal["mirror", "tight"] = paper("mirror", "official code, expand; tight suits random points")
 
@@ -119,6 +122,7 @@ class AttentionShiftConfig:
     loss: LossConfig = LossConfig()
     size: SizeConfig = SizeConfig()
     statistics: StatisticsConfig = StatisticsConfig()
+    oracle: bool = ours(False, "the detector learns from true boxes and masks: what labels can bring at most")
     compat: Literal["clean", "official"] = ours("clean", "official repeats the release's defects, for parity tests")
     network: Schedule = paper(
         NETWORK, "official config: 12 epochs, images four times; of which set is open, here 10,582"
@@ -158,4 +162,24 @@ TINY = replace(
     network=replace(NETWORK, steps=250, batch_size=4, lr=4e-4, warmup=10),
 )
 
-SMALL = changed(TINY)
+# Photographs on the frozen ImageNet features of EfficientNet-Lite0, with no pretraining of the layers.
+SMALL = replace(
+    FULL,
+    classes=7,
+    # Eight layers on two stages. With the true box and attention on the true mask, refined masks of 50 training photographs at
+    # 224 px have a mean IoU of .63, where a filled box has .58; with the last stage alone .59.
+    backbone="vit_lite0_frozen",
+    weights="imagenet",
+    drop_path=0.0,
+    # As many places as the largest numbers of objects need; hundreds of steps do not teach random tokens where to look.
+    tokens=TokenConfig(count=36, start="spread", max_key_points=18),
+    boxes=BoxConfig(layers=5),  # 7 of 12, of 8 layers
+    # 11 and 21 px of the published 600, as shares of 224.
+    parts=PartConfig(erosion=5),
+    mask=MaskConfig(erosion=7),
+    # The taps are at the published shares of the depth; anchors are 16 to 256 px, about the published shares of the image.
+    heads=HeadConfig(taps=(3, 4, 5, 8), pyramid=64, width=64, depth=2, hidden=128, anchor=4, rois=32, proposals=100),
+    size=SizeConfig(short=(192, 224), long=288, test_short=224, test_long=288),
+    statistics=StatisticsConfig(times=2, images=60),
+    network=replace(NETWORK, steps=900, batch_size=4, lr=1e-3, warmup=20),
+)

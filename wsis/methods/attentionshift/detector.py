@@ -20,7 +20,14 @@ from torchvision.ops import FeaturePyramidNetwork, roi_align
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from wsis.methods.attentionshift.config import AttentionShiftConfig, HeadConfig
-from wsis.methods.attentionshift.labels import Labels, find_candidates, find_labels, match_tokens, with_key_points
+from wsis.methods.attentionshift.labels import (
+    Labels,
+    find_candidates,
+    find_labels,
+    match_tokens,
+    true_labels,
+    with_key_points,
+)
 from wsis.methods.attentionshift.maps import PaddedPoints
 from wsis.methods.attentionshift.model import CELLS, Encoded, Encoder, MilHead, TokenHeads, pad_to_multiple
 from wsis.models.pyramids import ViTPyramid
@@ -134,6 +141,11 @@ class Detector(nn.Module):
         parts = zip(boxes, labels, scores, masks.split([len(b) for b in boxes]), strict=True)
         return [{"boxes": b, "labels": k - 1, "scores": s, "masks": m} for b, k, s, m in parts]
 
+    @torch.no_grad()
+    def masks_in(self, encoded: Encoded, boxes: Tensor, labels: Tensor) -> Tensor:
+        """Probabilities [R, 28, 28] within the boxes [R, 4] of one image, of objects of the classes [R] in 0..C-1."""
+        return self._segment(encoded.features, [boxes], labels).sigmoid()
+
     def _propose(
         self, encoded: Encoded, sizes: list[Size], targets: list[dict[str, Tensor]] | None = None
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
@@ -187,12 +199,14 @@ class AttentionShift(nn.Module):
         self.detector = Detector(width, patch, cfg)
         self.multiple = 2 * patch  # pixels that have to divide the sides of images, for the detector's pyramid
 
-    def forward(self, images: Tensor, valid: Tensor, clicks: PaddedPoints) -> Outputs:
-        """images: [B, 3, H, W] in [0, 1]. valid: bool [B, H, W], False on padding."""
+    def forward(self, images: Tensor, valid: Tensor, clicks: PaddedPoints, owners: Tensor | None = None) -> Outputs:
+        """images: [B, 3, H, W] in [0, 1]. valid: bool [B, H, W], False on padding. owners: of an oracle, see `true_labels`."""
         images = pad_to_multiple(images, self.multiple)
         valid = pad_to_multiple(valid, self.multiple, "constant")
         encoded, sizes, present = self.encoder(images), image_sizes(valid), clicks.present
         labels, logits, places, scores = self.label(encoded, valid, clicks, self.cfg)
+        if owners is not None:
+            labels = true_labels(labels, pad_to_multiple(owners, self.multiple, "constant"))
         targets = with_key_points(clicks, labels.key_points, self.cfg.tokens)
         counts = present.sum(1).tolist()
         boxes, classes = labels.boxes[present].split(counts), clicks.labels[present].split(counts)

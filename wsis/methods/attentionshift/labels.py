@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
+from torchvision.ops import masks_to_boxes
 
 from wsis.data.masks import box_pixels
 from wsis.methods.attentionshift import parts
@@ -102,6 +103,22 @@ def find_labels(
         foreground, background, cosine = cosine_maps(features, attention, clicks, boxes, valid)
         labels = replace(labels, foreground=foreground, background=background, steps={"cosine": cosine})
         return labels if cfg.parts.shift == "none" else find_parts(features, labels, cfg)
+
+
+@torch.no_grad()
+def true_labels(labels: Labels, owners: Tensor) -> Labels:
+    """True boxes and masks in place of estimated ones: an oracle. owners: [B, H, W], k on the object of click k - 1, else 0.
+
+    An object without a pixel keeps its estimates.
+    """
+    numbers = torch.arange(1, labels.boxes.shape[1] + 1, device=owners.device)
+    masks = owners[:, None] == numbers[:, None, None]
+    known = masks.flatten(2).any(-1)
+    boxes, maps = labels.boxes.clone(), masks.float()
+    boxes[known] = masks_to_boxes(masks[known]) + boxes.new_tensor([0, 0, 1, 1])
+    foreground = maps.where(known[..., None, None], labels.foreground)
+    background = (1 - maps).where(known[..., None, None], labels.background)
+    return replace(labels, boxes=boxes, foreground=foreground, background=background, key_points=None)
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from timm.layers.drop import DropPath
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import interpolate, pad
 from torchvision.ops import MLP, roi_align
 
 from wsis.core.errors import ConfigError
@@ -63,6 +63,9 @@ class Encoder(nn.Module):
             raise ConfigError(f"{layers}: {cfg.backbone} has {depth} layers")
         drawn = (nn.init.trunc_normal_(torch.empty(1, cfg.tokens.count, self.width), std=0.02) for _ in range(2))
         self.tokens, self.positions = (nn.Parameter(values) for values in drawn)
+        table = self.vit.backbone.pos_embed
+        if cfg.tokens.start == "spread" and table is not None:
+            self.positions = nn.Parameter(spread(table.detach(), cfg.tokens.count))
         if cfg.drop_path:
             rates = torch.linspace(0, cfg.drop_path, depth).tolist()
             for block, rate in zip(self.vit.backbone.blocks, rates, strict=True):
@@ -88,6 +91,13 @@ class Encoder(nn.Module):
         features = patch_features(x, images, self.patch)
         grid = PatchGrid(features.shape[2], features.shape[3], self.patch)
         return Encoded(grid, features, [taps[t] for t in self.taps], x[:, before:], layers[::-1])
+
+
+def spread(table: Tensor, count: int) -> Tensor:
+    """Positions [1, count, D] spread over the image in rows, from a table of patches' positions [1, 1 + side^2, D]."""
+    side, rows = round((table.shape[1] - 1) ** 0.5), int(count**0.5)
+    places = table[:, 1:].mT.unflatten(2, (side, side))
+    return interpolate(places, (rows, -(-count // rows)), mode="area").flatten(2).mT[:, :count].clone()
 
 
 class TokenHeads(nn.Module):

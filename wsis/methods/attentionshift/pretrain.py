@@ -7,7 +7,7 @@ point each, and `vit_lite0_points` those of your own clicked images, on the froz
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, layer_norm
+from torch.nn.functional import layer_norm
 
 from wsis.core.config import changed
 from wsis.core.types import Batch
@@ -15,7 +15,7 @@ from wsis.data.transforms import ShortSide
 from wsis.methods.attentionshift.config import TINY
 from wsis.methods.attentionshift.detector import image_sizes
 from wsis.methods.attentionshift.maps import pad_points
-from wsis.methods.attentionshift.model import Encoder, TokenHeads
+from wsis.methods.attentionshift.model import Encoder, TokenHeads, spread
 from wsis.methods.attentionshift.objective import token_terms
 from wsis.methods.attentionshift.verbs import divisible
 from wsis.models.pyramids import build_pyramid
@@ -77,10 +77,3 @@ class PointFinder(nn.Module):
         terms["hidden"] = (error * hidden).sum() / hidden.sum().clamp(min=1)
         total = torch.where(first, terms["hidden"], terms["token_class"] + PLACE * terms["token_place"])
         return {**terms, "total": total}
-
-
-def spread(table: Tensor, count: int) -> Tensor:
-    """Positions [1, count, D] spread over the image in rows, from a table of patches' positions [1, 1 + side^2, D]."""
-    side, rows = round((table.shape[1] - 1) ** 0.5), int(count**0.5)
-    places = table[:, 1:].mT.unflatten(2, (side, side))
-    return interpolate(places, (rows, -(-count // rows)), mode="area").flatten(2).mT[:, :count].clone()

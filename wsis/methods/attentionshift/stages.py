@@ -23,7 +23,7 @@ from wsis.methods.attentionshift import verbs
 from wsis.methods.attentionshift.config import AttentionShiftConfig
 from wsis.methods.attentionshift.detector import AttentionShift
 from wsis.methods.attentionshift.model import pad_to_multiple
-from wsis.training.stages import Report, Stage, Workspace, first_process, numbers, predictions, write_masks
+from wsis.training.stages import Report, Stage, Workspace, first_process, numbers, predictions, validation, write_masks
 
 Curve = list[dict[str, float]]
 CURVE = "similarity.json"
@@ -32,9 +32,10 @@ CURVE = "similarity.json"
 def stages(cfg: AttentionShiftConfig) -> list[Stage]:
     """The stages of `cfg` in order."""
     every, network = tuple(vars(cfg)), ("network",)
+    labels = Stage(name="labels", artefact="pseudo_train.json", run=make_labels, settings=every, needs=network)
     return [
         Stage(name="network", artefact="network.safetensors", run=train_network, settings=every),
-        Stage(name="labels", artefact="pseudo_train.json", run=make_labels, settings=every, needs=network),
+        *([] if cfg.oracle else [labels]),  # the oracle's are the true masks
         Stage(name="evaluation", artefact="", run=evaluate, settings=every, needs=network),
     ]
 
@@ -99,8 +100,11 @@ def measure(workspace: Workspace, network: nn.Module, step: int) -> None:
 @first_process
 @torch.no_grad()
 def make_labels(workspace: Workspace) -> Report:
-    """One mask per point as COCO JSON. Report: their number and, with the ground truth, the IoU of the masks and boxes."""
-    cfg, boxes = workspace.cfg, []
+    """One mask per point as COCO JSON. Report: their number and, with the ground truth, the IoU of the masks and boxes.
+
+    trivial: the whole image for each object.
+    """
+    cfg, boxes, whole = workspace.cfg, [], []
     model = verbs.restore(cfg, workspace.folder).to(workspace.device).eval()
 
     def masks() -> Iterator[Instances]:
@@ -110,6 +114,7 @@ def make_labels(workspace: Workspace) -> Report:
             small = verbs.inference_size(sample.size, cfg)
             ratio = torch.tensor([sample.size[1] / small[1], sample.size[0] / small[0]] * 2)
             boxes.append(boxed(instances.to("cpu"), labels.boxes[0].cpu() * ratio))
+            whole.append(replace(boxes[-1], masks=torch.ones_like(boxes[-1].masks)))
             yield instances
 
     report = write_masks(workspace, workspace.path("pseudo_train.json"), masks())
@@ -117,8 +122,14 @@ def make_labels(workspace: Workspace) -> Report:
     if truth is None:
         return report
     truth = [t[t.masks.flatten(1).any(1)] for t in truth]
-    bounds = [boxed(t, masks_to_boxes(t.masks) + torch.tensor([0, 0, 1, 1])) for t in truth]
-    return report | {"box_IoU": iou_by_size(boxes, bounds)["mIoU"]}
+    bounds = [boxed(t, bounds_of(t)) for t in truth]
+    trivial = {f"trivial_{name}": iou_by_size(whole, t)["mIoU"] for name, t in (("mIoU", truth), ("box_IoU", bounds))}
+    return report | {"box_IoU": iou_by_size(boxes, bounds)["mIoU"]} | trivial
+
+
+def bounds_of(instances: Instances) -> Tensor:
+    """The boxes [K, 4] of masks that have a pixel, half-open."""
+    return masks_to_boxes(instances.masks) + torch.tensor([0, 0, 1, 1])
 
 
 def boxed(instances: Instances, boxes: Tensor) -> Instances:
@@ -128,11 +139,21 @@ def boxed(instances: Instances, boxes: Tensor) -> Instances:
 
 @first_process
 def evaluate(workspace: Workspace) -> Report:
-    """VOC mask AP on the validation images, all of the area under the curve; `_11point` as the release counts."""
+    """VOC mask AP on the validation images, all of the area under the curve; `_11point` as the release counts.
+
+    mIoU_in_boxes: of the masks that the network makes where boxes and classes are the true ones, trivial: of filled boxes.
+    """
     cfg = workspace.cfg
     model = verbs.restore(cfg, workspace.folder).to(workspace.device).eval()
     pair = predictions(workspace, lambda images: verbs.predict(model, images, cfg))
     if pair is None:
         return {}
     older = voc_ap(*pair, cfg.classes, interpolation="11point_released" if cfg.compat == "official" else "11point")
-    return numbers(voc_ap(*pair, cfg.classes) | {f"{name}_11point": value for name, value in older.items()})
+    report = numbers(voc_ap(*pair, cfg.classes) | {f"{name}_11point": value for name, value in older.items()})
+    truth, given = [t[t.masks.flatten(1).any(1)] for t in pair[1]], []
+    for sample, true in zip(validation(workspace), truth, strict=True):
+        inside = bounds_of(true).to(workspace.device), true.labels.to(workspace.device)
+        masks = verbs.masks_in_boxes(model, workspace.batch(sample).images, *inside, cfg)
+        given.append(replace(true, masks=masks.to("cpu")))
+    filled = iou_by_size([boxed(t, bounds_of(t)) for t in truth], truth)["mIoU"]
+    return report | {"mIoU_in_boxes": iou_by_size(given, truth)["mIoU"], "trivial_mIoU_in_boxes": filled}

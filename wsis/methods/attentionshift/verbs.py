@@ -10,8 +10,9 @@ from torch.nn.functional import interpolate
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from wsis.core.config import changed
+from wsis.core.errors import AnnotationError
 from wsis.core.seeds import seed_of
-from wsis.core.types import Batch, Dataset, Instances, Trace
+from wsis.core.types import IGNORE, Batch, Dataset, Instances, Sample, Trace
 from wsis.data.transforms import ShortSide, short_side
 from wsis.methods.attentionshift.config import BASELINE, AttentionShiftConfig
 from wsis.methods.attentionshift.detector import AttentionShift, of_class
@@ -44,8 +45,27 @@ def restore(cfg: AttentionShiftConfig, folder: Path) -> AttentionShift:
 
 
 def training_data(dataset: Dataset, cfg: AttentionShiftConfig) -> TrainingData:
-    """Whole images at a random size, mirrored at random."""
-    return TrainingData(dataset=dataset, augment=ShortSide(short=cfg.size.short, long=cfg.size.long, flip=FLIP))
+    """Whole images at a random size, mirrored at random; for the oracle with the true masks as a map."""
+    augment = ShortSide(short=cfg.size.short, long=cfg.size.long, flip=FLIP)
+    if not cfg.oracle:
+        return TrainingData(dataset=dataset, augment=augment)
+    return TrainingData(dataset=dataset, augment=lambda s, seed: with_owners(augment(s, seed)), annotates=True)
+
+
+def with_owners(sample: Sample) -> Sample:
+    """Give the sample a map of the number of the click, from 1, on whose true object each pixel lies; small objects in front.
+
+    Objects and clicks are matched by their ids; raises AnnotationError without masks.
+    """
+    if sample.truth is None or sample.points is None:
+        raise AnnotationError(f"image {sample.image_id} has no masks; the oracle needs them beside the clicks")
+    owners = torch.zeros(sample.size, dtype=torch.uint8)
+    number = {int(k): i for i, k in enumerate(sample.points.ids, 1)}
+    masks, ids = sample.truth.masks, sample.truth.ids
+    for row in masks.flatten(1).sum(1).argsort(descending=True).tolist():
+        if int(ids[row]) in number:
+            owners[masks[row]] = number[int(ids[row])]
+    return replace(sample, semantic_map=owners)
 
 
 def targets(model: nn.Module | None, batch: Batch, cfg: AttentionShiftConfig) -> PaddedPoints:
@@ -55,7 +75,8 @@ def targets(model: nn.Module | None, batch: Batch, cfg: AttentionShiftConfig) ->
 
 def loss(model: nn.Module, batch: Batch, targets: PaddedPoints, cfg: AttentionShiftConfig) -> dict[str, Tensor]:
     """The objective's token_class, token_place, mil, objectness, proposal_box, roi_class, roi_box, mask and total."""
-    return objective(model(batch.images, batch.valid, targets), targets, cfg)
+    owners = None if batch.semantic_maps is None or not cfg.oracle else batch.semantic_maps % IGNORE  # 255 on padding
+    return objective(model(batch.images, batch.valid, targets, owners), targets, cfg)
 
 
 def pseudo_labels(model: AttentionShift | None, batch: Batch, cfg: AttentionShiftConfig) -> list[Instances]:
@@ -115,6 +136,20 @@ def predict(model: AttentionShift, images: Float[Tensor, "B 3 H W"], cfg: Attent
         masks = paste_masks_in_image(objects["masks"][:, None], objects["boxes"] * ratio, size)[:, 0] > 0.5
         instances.append(Instances.make(masks, objects["labels"], scores=objects["scores"]))
     return instances
+
+
+@torch.no_grad()
+def masks_in_boxes(
+    model: AttentionShift, images: Tensor, boxes: Tensor, labels: Tensor, cfg: AttentionShiftConfig
+) -> Tensor:
+    """Masks bool [K, H, W] of objects of one image [1, 3, H, W] whose boxes [K, 4] and classes [K] are given."""
+    size = (images.shape[-2], images.shape[-1])
+    inside = inference_size(size, cfg)
+    small = interpolate(images, inside, mode="bilinear", align_corners=False, antialias=True)
+    encoded = model.encoder(pad_to_multiple(small, model.multiple), attention=False)
+    ratio = torch.tensor([inside[1] / size[1], inside[0] / size[0]] * 2, device=images.device)
+    masks = model.detector.masks_in(encoded, boxes * ratio, labels)
+    return paste_masks_in_image(masks[:, None], boxes, size)[:, 0] > 0.5
 
 
 def inference_size(size: tuple[int, int], cfg: AttentionShiftConfig) -> tuple[int, int]:
