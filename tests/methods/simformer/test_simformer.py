@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from wsis.__main__ import main
-from wsis.core.config import changed
+from wsis.core.config import changed, flatten, option
 from wsis.core.errors import ConfigError, DataError
+from wsis.core.files import read_json
 from wsis.core.types import IGNORE
+from wsis.data.coco import write_dataset
 from wsis.data.images import ImageFolder
-from wsis.data.label_maps import read_label_map
-from wsis.data.semantic import SemanticFolder, SemanticWorld, write_semantic
+from wsis.data.label_maps import read_label_map, write_label_map
+from wsis.data.semantic import SemanticFolder, SemanticWorld, open_semantic, write_semantic
 from wsis.data.transforms import collate
 from wsis.data.world import World, WorldConfig
 from wsis.methods import load_run, simformer
@@ -195,6 +197,29 @@ def test_a_batch_without_tags_is_refused(scenes):
     batch = collate([with_base_masks(scenes[i], cfg.novel) for i in (0, 1)])
     with pytest.raises(ValueError, match="tags"):
         simformer.targets(simformer.build(cfg), replace(batch, tags=None), cfg)
+
+
+def test_coco_folder_from_the_command_line(tmp_path, monkeypatch):
+    """Its background is the value 0 of the label PNGs, and counts in the evaluation."""
+    monkeypatch.chdir(tmp_path)
+    config = WorldConfig(size=SIDE, objects=(1, 2), classes=("cat", "car"))
+    for split in ("train", "val"):
+        write_dataset(World(split, 4, config=config), tmp_path / "data", split)
+    changes = {k: v for k, v in flatten(FAST).items() if v != flatten(simformer.TINY)[k]} | {"split": "names:car"}
+    options = [option(k, v) for k, v in changes.items()]
+    assert main(["train", "simformer", "--data", "data", "--device", "cpu", "--out", "run", *options]) == 0
+    assert main(shlex.split("label run --data data --device cpu --out labels")) == 0
+    assert main(shlex.split("predict run --images data/images/val --device cpu --out maps")) == 0
+    truth = open_semantic(tmp_path / "data", "val")
+    assert load_run(tmp_path / "run", "cpu").classes == truth.classes == ("background", "cat", "car")
+    for sample in (truth[i] for i in range(len(truth))):
+        (tmp_path / "truth").mkdir(exist_ok=True)
+        path = tmp_path / "truth" / sample.file_name
+        write_label_map(path, sample.true_semantic - 1)
+        background = sample.true_semantic == 1
+        assert not read_label_map(tmp_path / "labels" / sample.file_name)[background].any()
+    assert main(shlex.split("evaluate labels truth --metric semantic --split names:car --out figures.json")) == 0
+    assert read_json(tmp_path / "figures.json")["base_mIoU"] > 0.9
 
 
 def test_from_the_command_line(scenes, finished, tmp_path):
