@@ -17,7 +17,16 @@ from wsis.models import build_pyramid
 from wsis.models.pyramids import STRIDES, Backbone
 from wsis.models.segmenters import build_segmenter, predict, restore_segmenter, solov2
 from wsis.models.segmenters.mask2former import FULL as MASK2FORMER
-from wsis.models.segmenters.solov2 import FULL, TINY, assign, flat, matrix_nms, peak_scores, quartered, with_coordinates
+from wsis.models.segmenters.solov2 import (
+    DESIGNS,
+    FULL,
+    assign,
+    flat,
+    matrix_nms,
+    peak_scores,
+    quartered,
+    with_coordinates,
+)
 from wsis.models.segmenters.targets import JsonMasks, Target, View, Window, at_image_size, stacked_masks
 from wsis.models.weights import save_weights
 from wsis.training.final_model import fit_segmenter, segmenter_loss
@@ -26,6 +35,7 @@ from wsis.training.stages import Workspace
 
 SCENES = WorldConfig(size=64, objects=(1, 2), classes=("cat", "car"))
 NAMES = ["solov2", "maskrcnn", "mask2former"]
+TINY = DESIGNS["tiny"]
 WHOLE = Window((64, 64), (0, 0), (64, 64), False)
 
 
@@ -100,6 +110,27 @@ def test_view_keeps_the_aspect_within_both_limits():
     assert len({h for h, _ in sizes}) > 10
     assert view.at_test(300, 400).size == (800, 1067)
     assert view.at_test(300, 900).size == (444, 1333)
+
+
+def test_a_scaled_view_sees_the_same_shares():
+    view = View(short=(640, 800), crop=1024).scaled(0.25)
+    assert (view.short, view.long, view.crop) == ((160, 200), (333.25, 333.25), 256)
+    assert view.at_test(300, 400).size == (200, 267)
+    assert View().scaled(0.25).short is None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_photographs_are_seen_at_256_pixels_by_a_network_between_both_others(name):
+    with torch.device("meta"):
+        counts = [
+            sum(p.numel() for p in build_segmenter(name, 2, backbone, "random").parameters())
+            - sum(p.numel() for p in Backbone(backbone, "random").parameters())
+            for backbone in ("resnet_tiny", "efficientnet_lite0", "resnet50")
+        ]
+        model = build_segmenter(name, 2, "efficientnet_lite0", "random")
+    assert counts == sorted(counts)
+    seen = model.view.at_test(600, 800).size[0] if model.view.short else model.detector.transform.min_size[0]
+    assert seen == 256
 
 
 def test_large_scale_jitter_stays_within_its_square():

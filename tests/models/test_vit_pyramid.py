@@ -8,7 +8,7 @@ from wsis.core.errors import ConfigError
 from wsis.core.types import Batch, Points
 from wsis.methods import bestie
 from wsis.models import build_pyramid
-from wsis.models.pyramids import TAPS, ViTPyramid, patch_features
+from wsis.models.pyramids import TAPS, TEMPERATURE, ViTPyramid, build_tokens, patch_features
 from wsis.models.vit import build_vit
 from wsis.training.schedule import Schedule, make_optimizer
 
@@ -124,3 +124,34 @@ def test_the_pretrained_weights_of_bestie_are_in_the_group_of_the_backbone():
     old = {id(p) for group in groups if group["lr"] == 1 for p in group["params"]}
     assert {id(p) for p in model.backbone.network.vit.parameters()} <= old
     assert not {id(p) for p in model.decoder.parameters()} & old
+
+
+def test_convolutional_features_as_tokens():
+    model, images = build_tokens("resnet_tiny", "random").eval(), torch.rand(2, 3, 64, 96)
+    features = model.backbone(images)
+    sixteen, thirty_two = (torch.nn.functional.normalize(f) for f in features[-2:])
+    tokens = model.features(images)
+    torch.testing.assert_close(tokens[:, 7, : sixteen.shape[1]], sixteen[:, :, 1, 1])
+    assert tokens.shape == (2, 24, sixteen.shape[1] + thirty_two.shape[1])
+    torch.testing.assert_close(tokens.norm(dim=2), torch.full((2, 24), 2**0.5))
+    assert model(images).shape == (2, 24, model.width)
+
+
+def test_cosine_of_tokens_is_their_similarity():
+    model, images = build_tokens("resnet_tiny", "random").eval(), torch.rand(1, 3, 64, 64)
+    similarity, features = model.attention(images, 10), model.features(images)
+    torch.testing.assert_close(similarity.sum(2), torch.ones(1, 16))
+    cosine = torch.cosine_similarity(features[0, 3], features[0], dim=-1)
+    torch.testing.assert_close(similarity[0, 3].log().diff(), cosine.diff() / TEMPERATURE, atol=1e-4, rtol=1e-3)
+
+
+def test_tokens_of_a_frozen_network_are_compared_as_they_are():
+    model = build_tokens("efficientnet_lite0_frozen", "random")
+    assert {n for n, p in model.named_parameters() if p.requires_grad} == {"project.weight", "project.bias"}
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in model.modules())
+
+
+def test_tokens_need_two_strides():
+    with pytest.raises(ConfigError, match="vgg_tiny has no features at strides 16 and 32"):
+        build_tokens("vgg_tiny", "random")
+    assert build_tokens("vit_tiny", "random").patch == 8

@@ -16,6 +16,7 @@ from timm.models.vgg import VGG
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
+from wsis.core.config import Scale
 from wsis.core.errors import ConfigError
 from wsis.models.weights import LITE0, TIMM, lite0_weights, load_weights, shipped, timm_network, timm_source
 
@@ -90,6 +91,11 @@ class SwinStages(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         return [norm(f).permute(0, 3, 1, 2) for norm, f in zip(self.norms, self.stages(x), strict=True)]
+
+
+def scale_of(backbone: str) -> Scale:
+    """The scale that a backbone is for, which decides the size of a segmenter on it."""
+    return "tiny" if backbone.endswith("_tiny") else "small" if "lite0" in backbone else "full"
 
 
 def build_convnet(name: str, weights: str, output_stride: int = 32) -> Pyramid:

@@ -1,20 +1,28 @@
 """Any backbone by its name, as features of rising stride.
 
 Of a plain vision transformer four layers are brought from one stride to four. Layers and strides are those of
-AttentionShift's detector (official code); BESTIE has them in AttentionShift's supp. Table 3.
+AttentionShift's detector (official code); BESTIE has them in AttentionShift's supp. Table 3. The other way round, the features
+of a convolutional network are brought to one stride as tokens.
 """
 
+from typing import Literal
+
+import torch
 from timm.layers.norm_act import freeze_batch_norm_2d
 from torch import Tensor, nn
+from torch.nn.functional import interpolate, normalize
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
+from wsis.core.errors import ConfigError
 from wsis.models.convnets import TRANSFORMERS, Pyramid, build_convnet
 from wsis.models.vit import ViT, build_vit
 
 STRIDES = (4, 8, 16, 32)
 TAPS = (4, 6, 8, 12)
 """Layers that are read, counted from 1, of twelve; of fewer layers those at the same shares of the depth."""
+TEMPERATURE = 0.15
+"""Of the cosine of convolutional features (ours): on training crops .3 retrieved more points, of which fewer were right."""
 
 
 def build_pyramid(name: str, weights: str, output_stride: int = 32) -> Pyramid:
@@ -25,6 +33,49 @@ def build_pyramid(name: str, weights: str, output_stride: int = 32) -> Pyramid:
     p = network.vit.patch
     none = (0.0,) * 3, (1.0,) * 3  # the network normalizes
     return Pyramid(network, [network.vit.width] * 4, [p // 4, p // 2, p, 2 * p], *none)
+
+
+class ConvTokens(nn.Module):
+    """A convolutional network in the place of a `ViT`. Its features at strides 16 and 32, each of length 1 and side by side,
+    say how similar tokens are; what heads read is a new linear map of them. Batch norm is frozen: batches of crops are small.
+
+    Call: float [B, 3, H, W] in [0, 1], H and W multiples of 32 -> tokens [B, n, D]. Attributes: patch (pixels), width D.
+    """
+
+    patch, width = 16, 128
+
+    def __init__(self, pyramid: Pyramid) -> None:
+        super().__init__()
+        pyramid.network = freeze_batch_norm_2d(pyramid.network)
+        self.backbone, self.levels = pyramid, [pyramid.strides.index(stride) for stride in (self.patch, 2 * self.patch)]
+        self.project = nn.Linear(sum(pyramid.channels[level] for level in self.levels), self.width)
+
+    def features(self, images: Tensor) -> Tensor:
+        grid, levels = [side // self.patch for side in images.shape[-2:]], self.backbone(images)
+        parts = [normalize(interpolate(levels[i], grid, mode="bilinear", align_corners=False)) for i in self.levels]
+        return torch.cat(parts, 1).flatten(2).mT
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.features(images)
+        return self.project(
+            features * (features.shape[2] / len(self.levels)) ** 0.5
+        )  # of mean square 1, as after a norm
+
+    def attention(self, images: Tensor, layer: int = 0) -> Tensor:
+        """Return the softmax of cosine / `TEMPERATURE` of tokens, fp32 [B, n, n]; as `ViT.attention`, but without layers."""
+        tokens = normalize(self.features(images).float(), dim=-1)
+        with torch.autocast(images.device.type, enabled=False):
+            return (tokens @ tokens.mT / TEMPERATURE).softmax(-1)
+
+
+def build_tokens(name: str, weights: str, stem: Literal["patch", "conv"] = "patch") -> ViT | ConvTokens:
+    """Build the backbone `name`: `build_vit`, or the tokens of `build_convnet`; ConfigError without strides of 16 and 32."""
+    if name in TRANSFORMERS:
+        return build_vit(name, weights, stem)
+    pyramid = build_convnet(name, weights)
+    if not {ConvTokens.patch, 2 * ConvTokens.patch} <= {*pyramid.strides}:
+        raise ConfigError(f"{name} has no features at strides 16 and 32; choose another convolutional backbone")
+    return ConvTokens(pyramid)
 
 
 class Backbone(nn.Module):

@@ -17,7 +17,8 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from wsis.core.errors import ConfigError
 from wsis.methods.exits.config import ExitsConfig
-from wsis.models.vit import ViT, build_vit
+from wsis.models.pyramids import ConvTokens, build_tokens
+from wsis.models.vit import ViT
 
 UPSAMPLE = 4  # times the token grid: masks of 128 pixels a side at full size, as in MAL's losses (official code)
 
@@ -50,7 +51,7 @@ class MaskDecoder(nn.Module):
 class Generator(nn.Module):
     """The mask of the object that a crop shows. Call: [B, 3, H, W] in [0, 1] -> logits, see `MaskDecoder`."""
 
-    def __init__(self, encoder: ViT) -> None:
+    def __init__(self, encoder: ViT | ConvTokens) -> None:
         super().__init__()
         self.encoder, self.decoder = encoder, MaskDecoder(encoder.width)
 
@@ -101,9 +102,9 @@ class SelfTeaching(nn.Module):
 
 
 class Extractor(nn.Module):
-    """The transformer whose attention is the similarity of tokens, and the head [B, 3, H, W] -> [B, n] of its warm-up."""
+    """The network that says how similar tokens are, and the head [B, 3, H, W] -> [B, n] of its warm-up."""
 
-    def __init__(self, encoder: ViT, layer: int) -> None:
+    def __init__(self, encoder: ViT | ConvTokens, layer: int) -> None:
         super().__init__()
         self.encoder, self.head, self.layer = encoder, nn.Linear(encoder.width, 1), layer
 
@@ -112,7 +113,7 @@ class Extractor(nn.Module):
 
     @torch.no_grad()
     def similarity(self, images: Tensor) -> Tensor:
-        """The attention between the tokens at the chosen layer, fp32 [B, n, n], positive; see `ViT.attention`."""
+        """The similarity of tokens, fp32 [B, n, n], positive: see `ViT.attention` and `ConvTokens.attention`."""
         return self.encoder.attention(images, self.layer)
 
 
@@ -143,10 +144,10 @@ class Exits(nn.Module):
 
 def build_extractor(cfg: ExitsConfig) -> Extractor:
     """The extractor with its pretrained encoder and a random head."""
-    return Extractor(build_vit(cfg.extractor.backbone, cfg.extractor.weights), cfg.extractor.layer)
+    return Extractor(build_tokens(cfg.extractor.backbone, cfg.extractor.weights), cfg.extractor.layer)
 
 
 def build_teaching(cfg: ExitsConfig) -> SelfTeaching:
     """The generator, with its pretrained encoder and a random decoder, and its teacher, as they are trained."""
     generator = cfg.generator
-    return SelfTeaching(Generator(build_vit(generator.backbone, generator.weights, generator.stem)), generator.ema)
+    return SelfTeaching(Generator(build_tokens(generator.backbone, generator.weights, generator.stem)), generator.ema)

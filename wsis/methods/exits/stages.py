@@ -56,7 +56,7 @@ def stages(cfg: ExitsConfig) -> list[Stage]:
 
 
 def train_extractor(workspace: Workspace) -> Report:
-    """The pretrained transformer, warmed up on boxes so that it separates objects from what surrounds them."""
+    """The pretrained extractor, warmed up on boxes so that it separates objects from what surrounds them."""
     cfg = workspace.cfg
     model, data = build_extractor(cfg), verbs.training_data(workspace.train, cfg)
 
@@ -82,7 +82,7 @@ def set_thresholds(workspace: Workspace) -> Report:
     if workspace.is_first:
         write_json(workspace.path("thresholds.json"), taus)
     walk = changed(walk, **taus)
-    return {**taus, **quality([(select(scores, seeds, walk), truth) for scores, seeds, truth in scored])}
+    return {**taus, **quality([(select(scores, seeds, walk), seeds.open, truth) for scores, seeds, truth in scored])}
 
 
 def with_thresholds(cfg: ExitsConfig, folder: Path) -> ExitsConfig:
@@ -106,16 +106,21 @@ def true_tokens(crops: list[Sample], patch: int) -> Tensor | None:
     return covered_patches(torch.cat(masks), patch) if len(masks) == len(crops) else None
 
 
-def quality(retrieved: list[tuple[Retrieved, Tensor | None]]) -> dict[str, float]:
-    """The share of crops that retrieve nothing; tokens per crop, and precision with the ground truth, of both kinds."""
-    empty = torch.cat([r.empty for r, _ in retrieved]).float().mean()
-    figures, truths = {"empty": float(empty)}, [truth for _, truth in retrieved if truth is not None]
+def quality(retrieved: list[tuple[Retrieved, Tensor, Tensor | None]]) -> dict[str, float]:
+    """The share of crops that retrieve nothing, and of both kinds the tokens per crop; with the ground truth precision, and
+    recall among the tokens that were open.
+    """
+    empty = torch.cat([r.empty for r, _, _ in retrieved]).float().mean()
+    figures, truths = {"empty": float(empty)}, [truth for *_, truth in retrieved if truth is not None]
+    opened = torch.cat([open_tokens for _, open_tokens, _ in retrieved]).cpu()
     for kind in ("foreground", "background"):
-        tokens = torch.cat([getattr(r, kind) for r, _ in retrieved]).cpu()
+        tokens = torch.cat([getattr(r, kind) for r, *_ in retrieved]).cpu()
         figures[f"{kind}_tokens"] = float(tokens.sum(1).float().mean())
         if len(truths) == len(retrieved):
-            right = tokens & (torch.cat(truths) if kind == "foreground" else ~torch.cat(truths))
-            figures[f"{kind}_precision"] = float(right.sum() / tokens.sum().clamp(min=1))
+            of_kind = torch.cat(truths) if kind == "foreground" else ~torch.cat(truths)
+            right = (tokens & of_kind).sum()
+            figures[f"{kind}_precision"] = float(right / tokens.sum().clamp(min=1))
+            figures[f"{kind}_recall"] = float(right / (opened & of_kind).sum().clamp(min=1))
     return figures
 
 
@@ -143,7 +148,7 @@ def ramped(cfg: ExitsConfig, step: int) -> ExitsConfig:
 
 @first_process
 def make_labels(workspace: Workspace) -> Report:
-    """One mask per annotation of the training images as COCO JSON. Report: masks, empty ones, IoU of masks and of boxes."""
+    """One mask per annotation of the training images as COCO JSON. Report: masks, empty ones, IoU, that of boxes (trivial)."""
     cfg, dataset, path = workspace.cfg, workspace.train, workspace.path("pseudo_train.json")
     truth = ground_truths(dataset)
     if not cfg.has_generator:
@@ -157,7 +162,7 @@ def make_labels(workspace: Workspace) -> Report:
         if truth is not None:
             boxes += [filled.to("cpu") for filled in verbs.pseudo_labels(None, batch, cfg)]
     report = write_masks(workspace, path, [masks for masks, _ in labels]) | {"empty_masks": sum(n for _, n in labels)}
-    return report if truth is None else report | {f"box_{k}": v for k, v in iou_by_size(boxes, truth).items()}
+    return report if truth is None else report | {f"trivial_{k}": v for k, v in iou_by_size(boxes, truth).items()}
 
 
 def train_final(workspace: Workspace) -> Report:

@@ -27,7 +27,7 @@ SEGMENTERS = {"solov2": SOLOv2, "mask2former": Mask2Former, "maskrcnn": MaskRCNN
 
 
 def build_segmenter(name: Name, classes: int, backbone: str, weights: str) -> Segmenter:
-    """Build a segmenter at its published size, or small on a backbone whose name ends in `_tiny`; ConfigError for other names.
+    """Build a segmenter at the scale of its backbone, see `convnets.scale_of`; ConfigError for other names.
 
     Only the backbone has weights to start from (see `build_pyramid`, also for errors); its batch norm is frozen unless
     they are "random".

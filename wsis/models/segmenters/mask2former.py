@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from wsis.core.types import Instances
+from wsis.models.convnets import scale_of
 from wsis.models.pyramids import Backbone
-from wsis.models.segmenters.targets import Size, Target, Terms, View, at_image_size, size_of, stacked_masks
+from wsis.models.segmenters.targets import SMALL, Size, Target, Terms, View, at_image_size, size_of, stacked_masks
 
 TERMS = ("cross_entropy", "mask", "dice")  # weights 2, 5, 5; each summed over the decoder's layers
 DETECTIONS = 100  # per image
@@ -26,7 +27,11 @@ class Design(NamedTuple):
 
 # Large-scale jitter: the longer side becomes .1 to 2 times 1,024, of which a square of 1,024 is seen.
 FULL = Design(View(short=(2048, 2048), long=(102.4, 2048), crop=1024), 256, 8, (1024, 2048), (6, 9), 100, 112 * 112)
-TINY = Design(View(), 64, 4, (128, 128), (2, 3), 20, 32 * 32)
+DESIGNS = {
+    "full": FULL,
+    "small": Design(FULL.view.scaled(SMALL), 128, 8, (256, 512), (3, 5), 50, 64 * 64),
+    "tiny": Design(View(), 64, 4, (128, 128), (2, 3), 20, 32 * 32),
+}
 
 
 class Encoder(nn.Module):
@@ -41,11 +46,11 @@ class Encoder(nn.Module):
 
 
 class Mask2Former(nn.Module):
-    """Mask2Former at its published size, or small on a backbone whose name ends in `_tiny`."""
+    """Mask2Former at the scale of its backbone, see `scale_of`."""
 
     def __init__(self, classes: int, backbone: str, weights: str) -> None:
         super().__init__()
-        design = TINY if backbone.endswith("_tiny") else FULL
+        design = DESIGNS[scale_of(backbone)]
         self.view, self.classes = design.view, classes
         self.network: Any = _library_network(design, classes)
         pixels = self.network.model.pixel_level_module

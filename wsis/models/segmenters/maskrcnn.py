@@ -7,29 +7,31 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.models.detection.rpn import AnchorGenerator
 
 from wsis.core.types import Instances
+from wsis.models.convnets import scale_of
 from wsis.models.pyramids import FeatureNetwork
-from wsis.models.segmenters.targets import Target, Terms, View
+from wsis.models.segmenters.targets import SMALL, Target, Terms, View
 
-SHORT_SIDE = {False: 800, True: 128}  # pixels, by whether the backbone is a tiny one
-WIDTH = {False: 256, True: 64}  # channels of the pyramid and of the heads
+SHORT_SIDE = {"full": 800, "small": round(SMALL * 800), "tiny": 128}  # pixels, by the scale of the backbone
+WIDTH = {"full": 256, "small": 128, "tiny": 64}  # channels of the pyramid and of the heads
+BOXES = {"full": 512, "small": 256, "tiny": 128}  # per image, for the loss
 ANCHORS = (32, 64, 128, 256, 512)  # pixels at a short side of 800
 
 
 class MaskRCNN(nn.Module):
-    """torchvision's detector with its settings on a backbone of this package; all sizes are smaller on a tiny one."""
+    """torchvision's detector with its settings on a backbone of this package, whose scale decides all sizes."""
 
     view = View()  # the detector resizes by itself
 
     def __init__(self, classes: int, backbone: str, weights: str) -> None:
         super().__init__()
-        tiny = backbone.endswith("_tiny")
-        side, width = SHORT_SIDE[tiny], WIDTH[tiny]
+        scale = scale_of(backbone)
+        side, width = SHORT_SIDE[scale], WIDTH[scale]
         network = FeatureNetwork(backbone, weights, width)
         self.detector = Detector(
             network,
             min_size=side,
             max_size=round(side * 5 / 3),
-            box_batch_size_per_image=128 if tiny else 512,
+            box_batch_size_per_image=BOXES[scale],
             image_mean=network.backbone.mean.flatten().tolist(),
             image_std=network.backbone.std.flatten().tolist(),
             rpn_anchor_generator=AnchorGenerator(tuple((a * side / 800,) for a in ANCHORS), ((0.5, 1.0, 2.0),) * 5),

@@ -15,8 +15,9 @@ from torch.nn.functional import interpolate, max_pool2d, one_hot
 from torchvision.ops import Conv2dNormActivation, sigmoid_focal_loss
 
 from wsis.core.types import Instances
+from wsis.models.convnets import scale_of
 from wsis.models.pyramids import FeatureNetwork
-from wsis.models.segmenters.targets import Size, Target, Terms, View, at_image_size, size_of, stacked_masks
+from wsis.models.segmenters.targets import SMALL, Size, Target, Terms, View, at_image_size, size_of, stacked_masks
 from wsis.ops.losses import squared_dice
 
 SIGMA = 0.2  # share of an object's box: the region around its center whose cells answer for it
@@ -42,18 +43,28 @@ class Design(NamedTuple):
 
 # Short sides of 640 to 800 are those of the 3x schedule; the 1x schedule has 800 alone.
 FULL = Design(View(short=(640, 800)), 256, 512, 4, 256, (40, 36, 24, 16, 12))
-# The same shares of a small image; fewer cells, since it holds fewer objects.
-TINY = Design(View(), 64, 64, 2, 64, (12, 10, 8, 6, 4))._replace(
-    ranges=tuple((a * TINY_SIDE, b * TINY_SIDE) for a, b in RANGES), smallest=tuple(s * TINY_SIDE**2 for s in STRIDES)
-)
+
+
+def scaled(design: Design, share: float) -> Design:
+    """The design for objects whose sides are a share of those at full scale."""
+    ranges = tuple((a * share, b * share) for a, b in RANGES)
+    return design._replace(ranges=ranges, smallest=tuple(s * share**2 for s in STRIDES))
+
+
+# Smaller images hold fewer objects: fewer cells.
+DESIGNS = {
+    "full": FULL,
+    "small": scaled(Design(FULL.view.scaled(SMALL), 64, 128, 2, 64, (20, 18, 12, 8, 6)), SMALL),
+    "tiny": scaled(Design(View(), 64, 64, 2, 64, (12, 10, 8, 6, 4)), TINY_SIDE),
+}
 
 
 class SOLOv2(nn.Module):
-    """SOLOv2 at its published size, or small on a backbone whose name ends in `_tiny`."""
+    """SOLOv2 at the scale of its backbone, see `scale_of`."""
 
     def __init__(self, classes: int, backbone: str, weights: str) -> None:
         super().__init__()
-        self.design = TINY if backbone.endswith("_tiny") else FULL
+        self.design = DESIGNS[scale_of(backbone)]
         self.view, self.classes = self.design.view, classes
         self.network = FeatureNetwork(backbone, weights, self.design.width)
         self.cells = CellHead(self.design, classes)

@@ -1,7 +1,7 @@
 """What supervises a segmenter: masks of a COCO JSON, at the size at which it sees the image; and the way back to pixels."""
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -20,6 +20,7 @@ from wsis.data.wrappers import Subset, samples
 Size = tuple[int, int]  # (height, width) in pixels
 Terms = dict[str, Tensor]  # of a loss
 TEST_LIMITS = (800, 1333)  # pixels, of the shorter and of the longer side at test time (COCO's convention)
+SMALL = 256 / 800  # share of these sizes that the segmenters see on a backbone for small photographs
 
 
 class Target(NamedTuple):
@@ -68,13 +69,14 @@ class Window(NamedTuple):
 @dataclass(frozen=True, kw_only=True)
 class View:
     """How large a segmenter sees images, in pixels: as they are, or resized with their aspect to the largest size within
-    limits of the shorter and the longer side, drawn from `short` and `long` in training and `TEST_LIMITS` at test time.
+    limits of the shorter and the longer side, drawn from `short` and `long` in training and `test` at test time.
     crop: side of the square of which a random part of the result is taken; 0 takes all.
     """
 
     short: tuple[float, float] | None = None
     long: tuple[float, float] = (1333, 1333)
     crop: int = 0
+    test: tuple[float, float] = TEST_LIMITS
 
     def draw(self, height: int, width: int) -> Window:
         """Draw a random window of an image, mirrored with probability 1/2, from torch's global generator."""
@@ -87,8 +89,13 @@ class View:
         return Window(resized, corner, (resized[0] - room[0], resized[1] - room[1]), flip < 0.5)
 
     def at_test(self, height: int, width: int) -> Window:
-        resized = short_side((height, width), *TEST_LIMITS) if self.short else (height, width)
+        resized = short_side((height, width), *self.test) if self.short else (height, width)
         return Window(resized, (0, 0), resized, False)
+
+    def scaled(self, share: float) -> Self:
+        """Return the view with all sizes at a share."""
+        pairs = {n: tuple(share * v for v in getattr(self, n)) for n in ("short", "long", "test") if getattr(self, n)}
+        return replace(self, **pairs, crop=round(share * self.crop))
 
 
 class JsonMasks:
