@@ -24,9 +24,9 @@ from wsis.evaluation.instances import iou_by_size
 from wsis.methods import exits, load_run
 from wsis.methods.exits import verbs
 from wsis.methods.exits.crops import ObjectCrops, object_crop
-from wsis.methods.exits.labels import TokenTargets, other_clicks
+from wsis.methods.exits.labels import Retrieved, TokenTargets, other_clicks
 from wsis.methods.exits.model import build_extractor, build_teaching
-from wsis.methods.exits.stages import ramped, training_crops, true_tokens
+from wsis.methods.exits.stages import quality, ramped, training_crops, true_tokens
 from wsis.models import segmenters
 from wsis.models.vit import ViT
 from wsis.models.weights import save_weights
@@ -64,6 +64,15 @@ def test_every_stage_reports(folder):
     assert all(0 <= found["thresholds"][f"foreground_{name}"] <= 1 for name in ("precision", "recall"))
     assert 0 <= found["labels"]["mIoU"] <= 1
     assert "AP50" in found["evaluation"]
+
+
+def test_quality_of_retrieved_points():
+    """Four tokens, one of them labeled from the start: of two object tokens one is found, with one of the background."""
+    retrieved = Retrieved(*(torch.tensor([row]) > 0 for row in ([1, 0, 1, 0], [0, 0, 0, 0])), torch.tensor([False]))
+    is_open, truth = torch.tensor([[True, True, True, False]]), torch.tensor([[True, True, False, True]])
+    found = quality([(retrieved, is_open, truth)])
+    assert found["foreground_precision"] == found["foreground_recall"] == 0.5
+    assert found["background_precision"] == found["background_recall"] == found["empty"] == 0
 
 
 def test_boxes_alone_need_no_extractor():
