@@ -101,7 +101,7 @@ class BestieNet(nn.Module):
         self.decoder = (HighResolutionHeads if high_resolution else PanopticDeepLab)(self.backbone, cfg.width, channels)
         for m in self.decoder.modules():
             if isinstance(m, nn.Conv2d):
-                nn.init.normal_(m.weight, std=0.001)  # center maps start near 0, and refinement begins by itself
+                nn.init.normal_(m.weight, std=cfg.init)  # center maps start near 0, and refinement begins by itself
                 if m.bias is not None:
                     nn.init.zeros_(m.bias)
             elif isinstance(m, nn.BatchNorm2d):

@@ -51,7 +51,7 @@ def stages(cfg: BestieConfig) -> list[Stage]:
     steps: list[Stage] = []
     everything = " ".join(name for name in vars(cfg) if name != "final")
     classifier = "classifier classifier_backbone classifier_weights classifier_width size classes"
-    semantic = "semantic width bn_momentum semantic_network size classes flip compat loss"
+    semantic = "semantic width init bn_momentum semantic_network size classes flip compat loss"
 
     def add(name: str, artefact: str, run: StageRun, settings: str, *needs: str, stream: str = "") -> None:
         parts = tuple(settings.split())
