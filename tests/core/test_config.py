@@ -82,7 +82,13 @@ def test_what_has_a_unit_scales_with_the_image(scale):
         values, small, shrink = flatten(method.FULL), flatten(preset), preset.image_side / method.FULL.image_side
         for name, unit in ((row["name"], row["unit"].partition(" of ")[0].partition(",")[0]) for row in rows):
             key = f"{method.__name__.split('.')[-1]}.{name}"
-            if unit in POWERS and key not in FIXED and isinstance(values[name], (int, float)) and small[name]:
+            if (
+                unit in POWERS
+                and key not in FIXED
+                and isinstance(values[name], (int, float))
+                and values[name]
+                and small[name]
+            ):
                 factor = small[name] / values[name] / shrink ** POWERS[unit]
                 if abs(math.log(factor)) > abs(POWERS[unit]) * math.log(3):
                     offenders[key] = round(factor, 2)
