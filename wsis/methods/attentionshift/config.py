@@ -173,7 +173,9 @@ SMALL = replace(
     drop_path=0.0,
     # As many places as the largest numbers of objects need; hundreds of steps do not teach random tokens where to look.
     tokens=TokenConfig(count=36, start="spread", max_key_points=18),
-    boxes=BoxConfig(layers=5),  # 7 of 12, of 8 layers
+    # 7 of 12 layers, of 8. After 200 steps boxes of 94 training objects have a mean IoU of .38 at the published .2, .42 at .4 and .5,
+    # .40 at .6 of the range: attention on so few patches is smoother.
+    boxes=BoxConfig(layers=5, threshold=0.5),
     # 11 and 21 px of the published 600, as shares of 224.
     parts=PartConfig(erosion=5),
     mask=MaskConfig(erosion=7),
