@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from wsis.core.errors import DataError, DiskSpaceError
-from wsis.core.files import atomic, read_json, write_json
+from wsis.core.files import atomic, read_json, write_json, writing
 
 
 def names(folder):
@@ -78,6 +78,22 @@ def test_a_full_disk_within_safetensors(tmp_path):
         save_file({"a": torch.zeros(1)}, temporary)
 
 
+def test_a_disk_that_fills_while_a_file_grows(tmp_path):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("this system has no /dev/full")
+    with (
+        pytest.raises(DiskSpaceError, match="x.csv: no space left"),
+        writing(tmp_path / "x.csv"),
+        open("/dev/full", "a") as f,
+    ):
+        f.write("1,2")
+
+
+def test_an_error_of_a_worker_is_one_line():
+    worker = "Caught DataError in DataLoader worker process 0.\nOriginal Traceback ...\nwsis.core.errors.DataError: a.jpg: 3\n"
+    assert str(DataError(worker)) == "a.jpg: 3" == str(DataError("a.jpg: 3"))
+
+
 def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
@@ -85,7 +101,7 @@ def test_a_place_that_cannot_be_written(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b'{"a": 1', "line 1, column 8"), (b"\xff\xfe{}", "byte 0"), (b"", "line 1, column 1")]
+    ("content", "message"), [(b'{"a": 1', "line 1, column 8"), (b"\x89PNG", "byte 0"), (b"", "line 1, column 1")]
 )
 def test_broken_json(tmp_path, content, message):
     path = tmp_path / "x.json"

@@ -279,3 +279,81 @@ def test_near_object_counts_pixels_in_both_directions():
     grid = torch.stack(torch.meshgrid(torch.arange(9.0), torch.arange(9.0), indexing="xy"), -1).reshape(1, 81, 2)
     near = near_object(mask, grid, tolerance=2).reshape(9, 9)
     assert near[2:7, 2:7].all() and near.sum() == 25
+
+
+def test_nulls_and_whole_floats_are_read(folder):
+    data = example()
+    data["images"][0] |= {"tags": None, "width": float(WIDTH)}
+    data["annotations"][0] |= {"id": 1.0, "point": None, "extreme_points": None, "iscrowd": None, "bbox": None}
+    data["annotations"][1] |= {"segmentation": None, "category_id": 2.0}
+    data["categories"][0]["supercategory"] = None
+    write(folder, data)
+    sample = CocoFolder(folder)[0]
+    assert sample.truth.ids.tolist() == [1, 3, 4] and sample.points is None and sample.tags.all()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_read(folder, encoding):
+    path = folder / "annotations/instances_train.json"
+    path.write_text(path.read_text(), encoding=encoding)
+    assert len(CocoFolder(folder)) == 2
+
+
+@pytest.mark.parametrize("section", ["images", "annotations", "categories"])
+@pytest.mark.parametrize("value", [2**127, -(2**63)])
+def test_ids_beyond_64_bits(folder, section, value):
+    changed(folder, section, 0, id=value)
+    with pytest.raises(DataError, match=f"{section[:5]}.* id {value} has more than 64 bits; number the entries"):
+        CocoFolder(folder)
+
+
+def test_numbers_beyond_all_bounds(folder):
+    changed(folder, "annotations", 0, bbox=[1, 2, 3, 10**400])
+    with pytest.raises(DataError, match="annotation 1: bbox .* give four numbers"):
+        CocoFolder(folder)
+    changed(folder, "annotations", 2, segmentation={"size": [HEIGHT, WIDTH], "counts": [10**30]})
+    with pytest.raises(DataError, match="annotation 3: run length with counts"):
+        CocoFolder(folder)
+
+
+def test_a_json_without_images(folder):
+    write(folder, {"images": [], "annotations": [], "categories": []})
+    with pytest.raises(DataError, match="instances_train.json lists no images; add some"):
+        CocoFolder(folder)
+
+
+@pytest.mark.parametrize("annotated", [True, False])
+def test_a_group_with_the_name_of_its_category_is_left_out(folder, annotated):
+    data = example()
+    data["annotations"] = data["annotations"][:1] if annotated else []
+    data["categories"] = [{"id": 0, "name": "dog", "supercategory": "none"}, *data["categories"]]
+    write(folder, data)
+    opened = CocoFolder(folder)
+    assert opened.category_ids == (2, 5) and opened.classes == ("cat", "dog")
+    assert opened.dropped[0].endswith("category 0 has no object, and the name 'dog' of category 5")
+    data["annotations"] = [{"id": i, "image_id": 7, "category_id": c, "point": [1, 1]} for i, c in enumerate((0, 5))]
+    write(folder, data)
+    with pytest.raises(DataError, match="is named 'dog'; give each its own name"):
+        CocoFolder(folder)
+
+
+def test_two_pictures_with_one_name(folder):
+    changed(folder, "images", 1, file_name="a.png")
+    with pytest.raises(DataError, match="two images share a name but for the suffix, a.png and a.png"):
+        CocoFolder(folder)
+
+
+def test_pictures_that_the_json_does_not_list(folder):
+    Image.new("RGB", (5, 4)).save(folder / "images/train/c.png")
+    assert CocoFolder(folder).dropped[0].startswith(f"1 files of {folder / 'images/train'} that ")
+
+
+@pytest.mark.parametrize("value", [0, 255, 1203])
+def test_category_ids_that_no_label_png_holds(folder, value):
+    data = example()
+    data["categories"].append({"id": value, "name": "cow"})
+    write(folder, data)
+    assert CocoFolder(folder).classes.count("cow") == 1
+    (folder / "semantic/train").mkdir(parents=True)
+    with pytest.raises(DataError, match=f"category id {value} cannot stand in .*; give ids from 1 to 254"):
+        CocoFolder(folder)

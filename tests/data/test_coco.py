@@ -14,7 +14,9 @@ from pycocotools.coco import COCO
 from tests.data.coco_example import HEIGHT, WIDTH, changed, example, make, write
 from wsis.core.errors import DataError
 from wsis.core.types import IGNORE, ExtremePoints, Instances, Points, Sample
-from wsis.data.coco import CocoFolder, write_dataset
+from wsis.data.coco import CocoFolder, find_records, write_dataset
+from wsis.data.coco_json import annotation_records, instances_json
+from wsis.data.images import ImageFolder
 from wsis.data.label_maps import write_label_map
 from wsis.weak.files import simulate_file
 
@@ -239,3 +241,76 @@ def test_photographs_are_read_as_pycocotools_reads_them(name, tmp_path):
         for mask, annotation in zip(sample.truth.masks, annotations, strict=True):
             assert np.array_equal(mask.numpy(), reference.annToMask(annotation))
         assert len(sample.points) == (~sample.truth.crowd).sum()
+
+
+def test_ids_from_0_are_ids(tmp_path):
+    """Clicks, masks and their ids survive writing, and clicks are simulated as for any other id."""
+
+    class FromZero(Two):
+        def __getitem__(self, index):
+            sample = super().__getitem__(index)
+            rows = [replace(rows, ids=rows.ids - 1) for rows in (sample.truth, sample.points, sample.extreme_points)]
+            return replace(sample, truth=rows[0], points=rows[1], extreme_points=rows[2])
+
+    write_dataset(FromZero(), tmp_path, "train")
+    assert [s.truth.ids.tolist() for s in CocoFolder(tmp_path)] == [[0, 1], [2, 3]]
+    assert [s.points.ids.tolist() for s in CocoFolder(tmp_path)] == [
+        (s.points.ids - 1).tolist() for s in map(Two().__getitem__, range(2))
+    ]
+    without = annotation_records(Instances.make(torch.ones(2, 3, 4), torch.zeros(2)), 1)
+    assert [a["id"] for a in instances_json([], without, [])["annotations"]] == [1, 2]
+
+
+@pytest.fixture
+def frames(tmp_path):
+    """A split with pictures of one name in two folders, whose ids are not in the order of the names."""
+    names = ["right/f.jpg", "left/f.jpg"]
+    for name in names:
+        (tmp_path / "store" / name).parent.mkdir(parents=True)
+        Image.new("RGB", (WIDTH, HEIGHT), "red").save(tmp_path / "store" / name)
+    for folder in ("images", "annotations"):
+        (tmp_path / "d" / folder).mkdir(parents=True)
+    (tmp_path / "d/images/train").symlink_to("../../store")
+    images = [{"id": i, "coco_url": f"{n}", "height": HEIGHT, "width": WIDTH} for i, n in enumerate(names, 3)]
+    images = [{**image, "file_name": name} for image, name in zip(images, names, strict=True)]
+    write(tmp_path / "d", {**example(), "images": images, "annotations": []})
+    return tmp_path / "d"
+
+
+def test_pictures_are_matched_to_their_records_by_their_path(frames, monkeypatch):
+    def ids(folder):
+        images = ImageFolder(folder)
+        assert find_records(images)
+        return {s.file_name: s.image_id for s in images}
+
+    assert ids(frames / "images/train") == {"left/f.jpg": 4, "right/f.jpg": 3}
+    assert ids(frames / "images/train/left") == {"left/f.jpg": 4}
+    monkeypatch.chdir(frames / "images")
+    assert ids(Path("train/left")) == {"left/f.jpg": 4}
+    plain = ImageFolder(frames.parent / "store")
+    assert find_records(plain) == [] and [s.image_id for s in plain] == [1, 2]
+
+
+def test_lvis_records_without_file_name_are_matched(folder):
+    data = example()
+    for image in data["images"]:
+        image["coco_url"] = f"http://host/train2017/{image.pop('file_name')}"
+    write(folder, data)
+    images = ImageFolder(folder / "images/train")
+    assert find_records(images) and {s.file_name: s.image_id for s in images} == {"a.png": 7, "b.png": 9}
+
+
+def test_maps_of_pictures_with_one_name_are_their_own(frames):
+    for value, side in ((5, "left"), (2, "right")):
+        write_label_map(frames / "semantic/train" / side / "f.png", torch.full((HEIGHT, WIDTH), value))
+    assert {s.file_name: int(s.true_semantic[0, 0]) for s in CocoFolder(frames)} == {"left/f.jpg": 2, "right/f.jpg": 1}
+
+
+def test_pictures_that_would_be_written_to_one_file(tmp_path):
+    class Twins(Two):
+        def __getitem__(self, index):
+            return replace(super().__getitem__(index), file_name=("a.jpg", "a.png")[index])
+
+    with pytest.raises(DataError, match="two images would be named a.png"):
+        write_dataset(Twins(), tmp_path, "train")
+    assert not list((tmp_path / "images").iterdir())

@@ -102,7 +102,7 @@ def test_tags_of_a_json_replace_those_of_the_maps(folder):
     path.write_text(json.dumps(coco))
     with pytest.raises(DataError, match="has no tags of a.jpg"):
         SemanticFolder(folder, tags=path)
-    path.write_text(json.dumps({**coco, "categories": CATEGORIES[1:2], "images": []}))
+    path.write_text(json.dumps({**coco, "categories": CATEGORIES[1:2], "images": coco["images"][1:]}))
     with pytest.raises(DataError, match="other categories"):
         SemanticFolder(folder, tags=path)
 
@@ -117,6 +117,13 @@ def test_folder_with_two_pictures_for_one_map(folder):
     write_picture(folder / "images/train/a.png", 2, 3)
     with pytest.raises(DataError, match="two images share a name"):
         SemanticFolder(folder)
+
+
+def test_maps_lie_in_the_subfolders_of_their_pictures(folder):
+    for kind, name in (("images", "b.jpg"), ("semantic", "b.png")):
+        (folder / kind / "train/sub").mkdir()
+        (folder / kind / "train" / name).rename(folder / kind / "train/sub" / name)
+    assert [s.file_name for s in SemanticFolder(folder)] == ["a.jpg", "sub/b.jpg"]
 
 
 def test_folder_without_pictures(folder):
@@ -153,6 +160,7 @@ def test_unreadable_picture(folder):
         ({"id": 1, "name": "cat"}, "is not a list of"),
         ([{"id": 255, "name": "cat"}], "has id 255"),
         ([{"id": 0, "name": "unlabeled"}], "has no class"),
+        ([{"id": 0, "name": "cat"}, {"id": 1, "name": "sea"}], "has id 0; give each class an id from 1 to 254"),
         ([{"id": 1, "name": "cat"}, {"id": 1, "name": "sea"}], "has 1 twice"),
         ([{"id": 1, "name": "cat"}, {"id": 2, "name": "cat"}], "has 'cat' twice"),
     ],

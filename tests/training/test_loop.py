@@ -407,3 +407,13 @@ def test_companions_are_chosen_as_steps_come(options):
     data = TrainingData(dataset=Toy(), augment=PLAIN, companions=companions, group=2)
     next(iter(batches(data, SCHEDULE, options, start=0)))
     assert len(chosen) < SCHEDULE.steps * SCHEDULE.batch_size // 2
+
+
+def test_a_mistake_met_in_a_worker_is_one_line(options):
+    class Broken(Toy):
+        def __getitem__(self, index):
+            raise DataError(f"image {index}.jpg cannot be read")
+
+    data = TrainingData(dataset=Broken(), augment=PLAIN)
+    with pytest.raises(DataError, match=r"^image \d.jpg cannot be read$"):
+        next(iter(batches(data, SCHEDULE, dataclasses.replace(options, workers=1), 0)))

@@ -284,3 +284,14 @@ def test_chapters_share_nothing_with_runs_of_other_code(monkeypatch, tiny, world
     one, two, again, *full = calls
     assert two == again and one[0] != two[0] and one[1] != two[1]
     assert len(set(full)) == 1
+
+
+def test_more_classes_than_a_class_map_holds_are_refused_at_the_door(tiny, world, tmp_path):
+    class Many(Without):
+        classes = tuple(map(str, range(255)))
+
+    data = Many(world)
+    data.classes = Many.classes
+    with pytest.raises(ConfigError, match="255 classes, and BESTIE's class maps hold 254"):
+        start(tiny, data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -14,7 +14,6 @@ from pycocotools import mask as coco_mask
 from wsis.core.errors import AnnotationError, ConfigError, DataError
 from wsis.core.types import Instances, Sample
 from wsis.data.masks import encode_masks, tags_from_labels
-from wsis.weak import clicked
 from wsis.weak.files import simulate, simulate_file
 from wsis.weak.simulate import (
     extreme_points_from_masks,
@@ -331,8 +330,3 @@ def test_a_sample_without_masks_cannot_be_clicked():
 def test_random_points_need_their_draws():
     with pytest.raises(ConfigError, match="one number in"):
         points_from_masks(torch.ones(1, 2, 2, dtype=torch.bool), "mask_random")
-
-
-def test_a_split_without_images_is_named():
-    with pytest.raises(DataError, match="split train has no images"):
-        clicked([], "train", "mask_random")

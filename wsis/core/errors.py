@@ -4,6 +4,10 @@
 class WsisError(Exception):
     """Base of every error that a user can fix; the command line prints it without a traceback."""
 
+    def __init__(self, message: str = "") -> None:
+        # A loader's worker passes its error on as the text of a traceback, whose last line is "<type>: <message>".
+        super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].rstrip())
+
 
 class DataError(WsisError):
     """A data set on disk is unreadable or contradicts itself: image, JSON, ids, masks, label maps."""

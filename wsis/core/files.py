@@ -34,19 +34,10 @@ def digest(paths: Iterable[Path]) -> str:
 
 
 @contextmanager
-def atomic(path: Path | str) -> Iterator[Path]:
-    """A temporary path for a file or a folder, which takes the place of `path` at the end, or vanishes on an error.
-
-    Raises DiskSpaceError if the disk or the quota is full, and DataError if the place cannot be written to.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")  # the suffix stays: writers choose the format by it
+def writing(path: Path | str) -> Iterator[None]:
+    """Raise DiskSpaceError if the disk or the quota is full, and DataError if `path` cannot be written to."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        if temporary.is_dir() and path.is_dir():
-            shutil.rmtree(path)
-        os.replace(temporary, path)
+        yield
     except Exception as error:
         # safetensors wraps the system's error in its own and keeps only the text
         if getattr(error, "errno", None) in DISK_FULL or "No space left" in str(error):
@@ -54,6 +45,22 @@ def atomic(path: Path | str) -> Iterator[Path]:
         if isinstance(error, NOT_WRITABLE):
             raise DataError(f"{path} cannot be written ({error.strerror}); choose another place") from error
         raise
+
+
+@contextmanager
+def atomic(path: Path | str) -> Iterator[Path]:
+    """A temporary path for a file or a folder, which takes the place of `path` at the end, or vanishes on an error; raises
+    what `writing` raises.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")  # the suffix stays: writers choose the format by it
+    try:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            if temporary.is_dir() and path.is_dir():
+                shutil.rmtree(path)
+            os.replace(temporary, path)
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary)
@@ -75,7 +82,7 @@ def write_json(path: Path | str, value: Any, indent: int | None = None) -> None:
 def read_json(path: Path | str) -> Any:
     """The content of a JSON file; raises DataError if it is missing, unreadable, or not JSON (with line and column)."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_bytes())  # in UTF-8, -16 or -32, with a byte order mark or without
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; check the folder and the split") from None
     except OSError as error:

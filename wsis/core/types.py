@@ -13,6 +13,7 @@ from torch import Tensor
 
 IGNORE = 255
 BACKGROUND = 0
+NO_ID = torch.iinfo(torch.long).min  # the id of what has none: no file may hold it, and 0 is an id like any other
 
 Report = dict[str, Any]
 """Figures by their names: plain values for JSON, or tensors with one value per class."""
@@ -45,19 +46,19 @@ class Instances(Rows):
     masks: Tensor  # bool [K, H, W]
     labels: Tensor  # int64 [K] in 0..C-1
     scores: Tensor  # float32 [K] in [0, 1], 1 for annotations
-    ids: Tensor  # int64 [K], the annotation ids where they are known, else 0
+    ids: Tensor  # int64 [K], the annotation ids where they are known, else NO_ID
     crowd: Tensor  # bool [K], COCO's iscrowd
 
     @classmethod
     def make(
         cls, masks: Tensor, labels: Tensor, *, scores: Column = None, ids: Column = None, crowd: Column = None
     ) -> Self:
-        """Fill in what is not given: scores 1, ids 0, no crowds."""
+        """Fill in what is not given: scores 1, no ids, no crowds."""
         return cls(
             masks=masks.bool(),
             labels=labels.long(),
             scores=_column(scores, 1, labels).float(),
-            ids=_column(ids, 0, labels).long(),
+            ids=_column(ids, NO_ID, labels).long(),
             crowd=_column(crowd, 0, labels).bool(),
         )
 
@@ -74,19 +75,19 @@ class Points(Rows):
     labels: Tensor  # int64 [N] in 0..C-1
     scores: Tensor  # float32 [N] in [0, 1], 1 for clicks
     image: Tensor  # int64 [N], the index within the batch, all 0 for one image
-    ids: Tensor  # int64 [N], annotation ids or 0
+    ids: Tensor  # int64 [N], annotation ids or NO_ID
 
     @classmethod
     def make(
         cls, xy: Tensor, labels: Tensor, *, scores: Column = None, image: Column = None, ids: Column = None
     ) -> Self:
-        """Fill in what is not given: scores 1, image 0, ids 0."""
+        """Fill in what is not given: scores 1, image 0, no ids."""
         return cls(
             xy=xy.float().reshape(len(labels), 2),
             labels=labels.long(),
             scores=_column(scores, 1, labels).float(),
             image=_column(image, 0, labels).long(),
-            ids=_column(ids, 0, labels).long(),
+            ids=_column(ids, NO_ID, labels).long(),
         )
 
     @classmethod

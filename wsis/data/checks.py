@@ -1,6 +1,5 @@
 """What is checked when a COCO JSON is opened; each message names the file, the id, the value and a remedy."""
 
-import math
 from pathlib import Path
 
 import torch
@@ -13,6 +12,7 @@ from wsis.data.masks import run_total
 WEAK_KEYS = ("point", "extreme_points")
 SECTIONS = {"images": "image", "annotations": "annotation", "categories": "category"}
 REFERENCES = {"categories": ("name",), "images": ("width", "height"), "annotations": ("image_id", "category_id")}
+INTEGERS = ("id", "image_id", "category_id", "width", "height")
 SIDES = (("top", 1, 1), ("left", 0, 1), ("bottom", 1, -1), ("right", 0, -1))  # with their axis and sign
 
 
@@ -20,11 +20,11 @@ def read_coco(path: Path | str, drop_invalid: bool = False) -> tuple[Entry, list
     """Read a COCO JSON whose structure, ids, shapes and weak labels are sound; also return messages of what was dropped.
 
     drop_invalid: leave out annotations with an unusable shape (COCO and LVIS hold a few) instead of raising. Raises DataError
-    if the file is not COCO, has duplicate or dangling ids, or unusable shapes; AnnotationError if a weak label is outside its
-    image, in the wrong order, or of a class that is not there.
+    if the file is not COCO, has no image, duplicate or dangling ids, or unusable shapes; AnnotationError if a weak label is
+    outside its image, in the wrong order, or of a class that is not there.
     """
     coco, usable, dropped = read_json(path), [], []
-    images, categories = _check_structure(coco, path)
+    images, categories = _check_structure(coco, path, dropped)
     for annotation in coco["annotations"]:
         where = f"{path}: annotation {annotation['id']}"
         for key, known in (("image_id", images), ("category_id", categories)):
@@ -40,7 +40,14 @@ def read_coco(path: Path | str, drop_invalid: bool = False) -> tuple[Entry, list
         if problem := _click_problem(annotation, image["height"], image["width"]):
             raise AnnotationError(f"{where}: {problem}")
         usable.append(annotation)
-    return {**coco, "annotations": usable}, dropped
+    sections = {"images": images, "categories": categories}
+    return {**coco, **{name: list(rows.values()) for name, rows in sections.items()}, "annotations": usable}, dropped
+
+
+def plain_entry(entry: Entry) -> Entry:
+    """Return an entry of a JSON without its nulls, which mean the same as no key, and with ids and sizes such as 3.0 as 3."""
+    whole = {k: int(v) for k in INTEGERS if isinstance(v := entry.get(k), float) and v.is_integer()}
+    return {k: v for k, v in entry.items() if v is not None} | whole
 
 
 def file_name(image: Entry) -> str:
@@ -48,8 +55,8 @@ def file_name(image: Entry) -> str:
     return image.get("file_name") or image.get("coco_url", "").rsplit("/", 1)[-1]
 
 
-def _check_structure(coco: object, path: Path | str) -> tuple[dict[int, Entry], dict[int, Entry]]:
-    """Return the images and the categories by their ids."""
+def _check_structure(coco: object, path: Path | str, dropped: list[str]) -> tuple[dict[int, Entry], dict[int, Entry]]:
+    """Return the images and the categories by their ids; the annotations of `coco` become plain entries."""
     if isinstance(coco, list):
         raise DataError(f"{path} is a list (COCO results?), not a COCO data set; it needs {', '.join(SECTIONS)}")
     sections: Entry = coco if isinstance(coco, dict) else {}
@@ -57,18 +64,17 @@ def _check_structure(coco: object, path: Path | str) -> tuple[dict[int, Entry], 
         raise DataError(f"{path} is not a COCO JSON: no list named {', '.join(missing)}; export it as instances")
     by_id: dict[str, dict[int, Entry]] = {section: {} for section in SECTIONS}
     for section, kind in SECTIONS.items():
+        sections[section] = [plain_entry(e) if isinstance(e, dict) else e for e in sections[section]]
         for i, entry in enumerate(sections[section]):
             if not isinstance(entry, dict) or type(entry.get("id")) is not int:
                 raise DataError(f"{path}: {section}[{i}] has no integer id ({str(entry)[:60]}); number the entries")
+            if abs(entry["id"]) >= 2**63:
+                raise DataError(f"{path}: {kind} id {entry['id']} has more than 64 bits; number the entries")
             if entry["id"] in by_id[section]:
                 raise DataError(f"{path}: {kind} id {entry['id']} occurs twice; give each {kind} its own id")
             by_id[section][entry["id"]] = entry
-    names: set[object] = {""}
-    for category in sections["categories"]:
-        name = category.get("name")
-        if not isinstance(name, str) or name in names:
-            raise DataError(f"{path}: category {category['id']} is named {name!r}; give each its own name")
-        names.add(name)
+    if not by_id["images"]:
+        raise DataError(f"{path} lists no images; add some, or export it again")
     for image in sections["images"]:
         where, tags = f"{path}: image {image['id']}", image.get("tags", [])
         for side in ("width", "height"):
@@ -80,7 +86,33 @@ def _check_structure(coco: object, path: Path | str) -> tuple[dict[int, Entry], 
             raise AnnotationError(f"{where}: tags {tags!r} are not a list of category ids; write [1, 3]")
         if unknown := [t for t in tags if type(t) is not int or t not in by_id["categories"]]:
             raise AnnotationError(f"{where}: tag {unknown[0]!r} is no category id; add the category or remove the tag")
+    dropped += [f"{path}: {message}" for message in _drop_groups(by_id["categories"], sections)]
+    names: set[object] = {""}
+    for category in by_id["categories"].values():
+        name = category.get("name")
+        if not isinstance(name, str) or name in names:
+            raise DataError(f"{path}: category {category['id']} is named {name!r}; give each its own name")
+        names.add(name)
     return by_id["images"], by_id["categories"]
+
+
+def _drop_groups(categories: dict[int, Entry], sections: Entry) -> list[str]:
+    """Remove categories that have no annotation and the name of another, as Roboflow exports groups; say which."""
+    used = {str(a.get("category_id")) for a in sections["annotations"]}
+    used |= {str(tag) for image in sections["images"] for tag in image.get("tags", [])}
+
+    def rank(category: Entry) -> tuple[bool, bool, bool]:
+        group = category.get("supercategory")
+        return str(category["id"]) in used, group == category.get("name"), group != "none"
+
+    members = {str(c.get("name")): c["id"] for c in sorted(categories.values(), key=rank)}  # the last one counts
+    names = {i: str(c.get("name")) for i, c in categories.items() if str(i) not in used}
+    groups = {i: name for i, name in names.items() if members[name] != i}
+    for i in groups:
+        del categories[i]
+    return [
+        f"category {i} has no object, and the name {name!r} of category {members[name]}" for i, name in groups.items()
+    ]
 
 
 def shape_problem(annotation: Entry, height: int, width: int) -> str | None:
@@ -110,7 +142,9 @@ def _run_length_problem(shape: Entry, height: int, width: int) -> str | None:
     size, counts = shape.get("size"), shape.get("counts")
     if size != [height, width]:
         return f"run length of size {size}, its image is [{height}, {width}] (height, width); encode it again"
-    if not isinstance(counts, str) and not (isinstance(counts, list) and all(type(c) is int for c in counts)):
+    if not isinstance(counts, str) and not (
+        isinstance(counts, list) and all(type(c) is int and abs(c) < 2**31 for c in counts)
+    ):
         return f"run length with counts {str(counts)[:40]}; they are a list of integers or COCO's text"
     if (total := run_total(counts)) == height * width:
         return None
@@ -150,7 +184,7 @@ def _click_problem(annotation: Entry, height: int, width: int) -> str | None:
 def _are_numbers(values: object, length: int) -> bool:
     if not isinstance(values, list) or len(values) != length:
         return False
-    return all(isinstance(v, (int, float)) and math.isfinite(v) for v in values)
+    return all(isinstance(v, (int, float)) and abs(v) < 2**53 for v in values)  # which infinity and NaN are not
 
 
 def near_object(masks: Tensor, points: Tensor, tolerance: int = 1) -> Tensor:

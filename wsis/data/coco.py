@@ -4,7 +4,8 @@
     FOLDER/semantic/<split>/*.png
 
 Weak labels are `point` [x, y] and `extreme_points` (top, left, bottom, right) of an annotation and `tags` (category ids)
-of an image; coordinates are pixels with centers at integers. Images are never turned by their EXIF orientation.
+of an image; coordinates are pixels with centers at integers. For images with an EXIF
+orientation see `read_image`.
 """
 
 from collections import defaultdict
@@ -18,8 +19,8 @@ from wsis.core.errors import AnnotationError, DataError
 from wsis.core.files import Entry, read_json
 from wsis.core.types import BACKGROUND, IGNORE, Dataset, ExtremePoints, Instances, Points, Sample
 from wsis.data.checks import WEAK_KEYS, file_name, near_object, read_coco, replace_weak_labels
-from wsis.data.coco_json import annotation_records, categories, image_record
-from wsis.data.images import read_image
+from wsis.data.coco_json import Records, annotation_records, categories, image_record
+from wsis.data.images import ImageFolder, list_files, map_name, map_names, read_image
 from wsis.data.label_maps import read_values, value_table
 from wsis.data.masks import decode_masks, paint_semantic, tags_from_labels
 from wsis.data.wrappers import samples
@@ -60,6 +61,11 @@ class CocoFolder:
             if not (path := self.image_folder / file_name(record)).is_file():
                 where = f"{self.path}: image {record['id']}"
                 raise DataError(f"{where}: {path} does not exist; add it or the right path")
+        names = records_by_name(self.images, self.path)
+        if others := [name for name in list_files(self.image_folder) if name not in names]:
+            self.dropped.append(
+                f"{len(others)} files of {self.image_folder} that {self.path} does not list: {others[0]}"
+            )
         self._values = self._map_values(self.map_folder.parent / "categories.json")
 
     def __len__(self) -> int:
@@ -68,7 +74,7 @@ class CocoFolder:
     def __getitem__(self, index: int) -> Sample:
         record = self.images[index]
         path, (height, width) = self.image_folder / file_name(record), (record["height"], record["width"])
-        image = read_image(path)
+        image = read_image(path, (height, width))
         if image.shape[-2:] != (height, width):
             size = f"{image.shape[2]} x {image.shape[1]}"
             raise DataError(f"{path} is {size}, but {self.path} says {width} x {height}; fix either")
@@ -134,20 +140,51 @@ class CocoFolder:
         """Say what the values in semantic/<split> mean as classes; stuff is background."""
         if not self.map_folder.is_dir():
             return None
+        if wrong := [i for i in self.category_ids if not 0 < i < IGNORE]:
+            where = f"{self.path}: category id {wrong[0]}"
+            raise DataError(f"{where} cannot stand in {self.map_folder}; give ids from 1 to 254, or move that folder")
         try:
             stuff = [c["id"] for c in read_json(names)] if names.exists() else []
         except (TypeError, KeyError):
             raise DataError(f'{names} is not a list of {{"id": 1, "name": "person"}}; write it so') from None
         values = dict.fromkeys((i for i in stuff if 0 <= i < IGNORE), BACKGROUND)
-        values |= {c: label + 1 for label, c in enumerate(self.category_ids) if 0 < c < IGNORE}
+        values |= {c: label + 1 for label, c in enumerate(self.category_ids)}
         return value_table(values | {BACKGROUND: BACKGROUND, IGNORE: IGNORE})
 
     def _true_semantic(self, record: Entry, truth: Instances | None) -> Tensor | None:
-        path = self.map_folder / f"{Path(file_name(record)).stem}.png"
+        path = self.map_folder / map_name(file_name(record))
         if self._values is not None and path.exists():
             size = (record["height"], record["width"])
             return read_values(path, size, self._values, "no category id; add it to the JSON or categories.json")
-        return None if truth is None or len(self.classes) >= IGNORE - 1 else paint_semantic(truth)
+        return None if truth is None or len(self.classes) >= IGNORE else paint_semantic(truth)
+
+
+def records_by_name(images: Records, path: Path) -> dict[str, Entry]:
+    """Return the records of a COCO JSON by the names of their files; raises DataError if two share one but for the suffix."""
+    records = {Path(file_name(image)).as_posix(): image for image in images}
+    map_names(map(file_name, images), path)
+    return records
+
+
+def find_records(images: ImageFolder) -> Records:
+    """Give images the records of the data set that they lie in (X/images/<split>, or a folder in it, with
+    X/annotations/instances_<split>.json), and return its categories; none where there is no such JSON.
+
+    Links are looked at as they stand and as what they point to. Raises DataError for an image that the JSON does not list.
+    """
+    for folder in (images.folder.absolute(), images.folder.resolve()):
+        for split in (folder, *folder.parents):
+            path = split.parent.parent / "annotations" / f"instances_{split.name}.json"
+            if split.parent.name == "images" and path.exists():
+                coco, _ = read_coco(path, drop_invalid=True)
+                records, inner = records_by_name(coco["images"], path), folder.relative_to(split)
+                names = {name: (inner / name).as_posix() for name in images.names}
+                if unknown := [name for name in names if names[name] not in records]:
+                    where = f"{images.folder / unknown[0]} is not among the images of {path}"
+                    raise DataError(f"{where}; add it there, or move it elsewhere")
+                images.records = {name: {**records[n], "file_name": n} for name, n in names.items()}
+                return coco["categories"]
+    return []
 
 
 def write_dataset(dataset: Dataset, folder: Path | str, split: str) -> None:
@@ -163,7 +200,7 @@ def write_dataset(dataset: Dataset, folder: Path | str, split: str) -> None:
 
 
 def _split_entry(sample: Sample, category_ids: Sequence[int]) -> ImageEntry:
-    name = f"{Path(sample.file_name).stem or f'{sample.image_id:06d}'}.png"
+    name = map_name(sample.file_name or f"{sample.image_id:06d}")
     record, values = {**image_record(sample), "file_name": name}, None
     if sample.true_semantic is not None:
         table = torch.full((256,), 256)  # what is no class fails in write_label_map
@@ -176,6 +213,6 @@ def _split_entry(sample: Sample, category_ids: Sequence[int]) -> ImageEntry:
     for key, labels in (("point", sample.points), ("extreme_points", sample.extreme_points)):
         clicks = {} if labels is None else dict(zip(labels.ids.tolist(), labels.xy.tolist(), strict=True))
         for annotation in annotations:
-            if annotation["id"] and annotation["id"] in clicks:
+            if annotation.get("id") in clicks:
                 annotation[key] = clicks[annotation["id"]]
     return ImageEntry(name, sample.image, values, record, annotations)

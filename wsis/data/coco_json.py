@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from wsis.core.files import Entry, write_json
-from wsis.core.types import Instances, Sample
+from wsis.core.types import NO_ID, Instances, Sample
 from wsis.data.masks import coco_mask, encode_masks
 
 Records = list[Entry]
@@ -22,8 +22,8 @@ def image_record(sample: Sample) -> Entry:
 
 
 def annotation_records(instances: Instances, image_id: int, category_ids: Sequence[int] | None = None) -> Records:
-    """Describe one image's instances as COCO annotations; masks without a pixel are left out. `id` is 0 where an instance
-    has none; the category is `category_ids[label]`, by default label + 1.
+    """Describe one image's instances as COCO annotations; masks without a pixel are left out, and so is the
+    `id` of an instance that has none; the category is `category_ids[label]`, by default label + 1.
     """
     rles = encode_masks(instances.masks)
     boxes, areas = (coco_mask.toBbox(rles).tolist(), coco_mask.area(rles).tolist()) if rles else ([], [])
@@ -32,7 +32,8 @@ def annotation_records(instances: Instances, image_id: int, category_ids: Sequen
     for rle, box, area, i, label, crowd, score in zip(rles, boxes, areas, *columns, strict=True):
         if area:
             category = label + 1 if category_ids is None else category_ids[label]
-            references = {"id": i, "image_id": image_id, "category_id": category, "segmentation": rle}
+            references = {} if i == NO_ID else {"id": i}
+            references |= {"image_id": image_id, "category_id": category, "segmentation": rle}
             annotations.append(references | {"area": area, "bbox": box, "iscrowd": crowd, "score": round(score, 6)})
     return annotations
 
@@ -48,8 +49,8 @@ def result_records(
 
 def instances_json(images: Records, annotations: Records, categories: Records) -> Entry:
     """Assemble a COCO data set; annotations keep their ids if all are known and unique, else they count from 1."""
-    ids = {a["id"] for a in annotations}
-    if len(ids) < len(annotations) or 0 in ids:
+    ids = {a.get("id") for a in annotations}
+    if len(ids) < len(annotations) or None in ids:
         annotations = [{**a, "id": i} for i, a in enumerate(annotations, 1)]
     return {"images": images, "annotations": annotations, "categories": categories}
 

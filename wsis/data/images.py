@@ -1,57 +1,142 @@
-"""Images of any 8-bit kind as tensors, and a plain folder of them."""
+"""Images of any 8-bit kind as tensors, a plain folder of them, and the records that a data set has of them."""
 
+import os
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import Tensor
 
 from wsis.core.errors import DataError
+from wsis.core.files import Entry
+from wsis.core.report import report
 from wsis.core.types import Sample
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")  # others are opened to see what they are
 EIGHT_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
+TURN = Image.Transpose
+UPRIGHT = {
+    2: TURN.FLIP_LEFT_RIGHT,
+    3: TURN.ROTATE_180,
+    4: TURN.FLIP_TOP_BOTTOM,
+    5: TURN.TRANSPOSE,
+    6: TURN.ROTATE_270,
+    7: TURN.TRANSVERSE,
+    8: TURN.ROTATE_90,
+}
+"""What makes an image upright, by its EXIF orientation."""
 
 
-def read_image(path: Path | str) -> Tensor:
-    """Read an image as RGB, uint8 [3, H, W]; raises DataError if it is missing, unreadable, or above 8 bits per channel."""
+def read_image(path: Path | str, size: tuple[int, int] | None = None) -> Tensor:
+    """Read an image as RGB, uint8 [3, H, W], turned upright by its EXIF orientation, as viewers and labeling tools show it.
+
+    size: (height, width) that its annotations were made for; where only the pixels as stored have it, they are not turned.
+    Raises DataError if the image is missing, unreadable, above 8 bits per channel, or one of several in its file.
+    """
     try:
         with Image.open(path) as image:
             if image.mode not in EIGHT_BIT:
                 raise DataError(f"{path} has mode {image.mode}; save it with 8 bits per channel")
-            pixels = np.array(image.convert("RGB"))
+            # an MPO is a JPEG of a camera with a preview
+            if image.format != "MPO" and (pages := getattr(image, "n_frames", 1)) > 1:
+                raise DataError(f"{path} holds {pages} images; save each as a file of its own")
+            rgb = image.convert("RGB")
+            turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; put the image there or remove its entry") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} cannot be read as an image ({error}); it may be truncated: copy it again") from error
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    if turn is not None:
+        turned = rgb.transpose(turn)
+        if size is None or rgb.size != size[::-1] or turned.size == rgb.size:
+            _report_turned(Path(path).parent)
+            rgb = turned
+    return torch.from_numpy(np.array(rgb)).permute(2, 0, 1).contiguous()
+
+
+@cache
+def _report_turned(folder: Path) -> None:
+    remedy = "if they were annotated as stored, remove the tag (exiftool -Orientation= FILES)"
+    report(f"images in {folder} have an EXIF orientation and are turned upright; {remedy}")
+
+
+def map_names(names: Iterable[str], where: Path) -> dict[str, str]:
+    """Return the label PNG of each image, both as paths within their folders: left/a.jpg has left/a.png.
+
+    Raises DataError if two images would share one.
+    """
+    maps: dict[str, str] = {}
+    for name in names:
+        key = map_name(name)
+        if key in maps:
+            raise DataError(f"{where}: two images share a name but for the suffix, {maps[key]} and {name}; rename one")
+        maps[key] = name
+    return {name: key for key, name in maps.items()}
+
+
+def map_name(name: str) -> str:
+    """Return the path of an image's label PNG within the folder of label PNGs; it has the subfolders of the image's path."""
+    path = Path(name)
+    return Path(*[part for part in path.parts if part not in (path.anchor, "..")]).with_suffix(".png").as_posix()
 
 
 class ImageFolder:
-    """The images of a folder by name; `image_id` counts from 1. Raises DataError for none or, on reading, an unreadable one."""
+    """The images of a folder and its subfolders by name, which is `file_name`; `image_id` counts from 1.
+
+    `records`, by name, are those of a data set, which then say the file name, the id and the size. Files that are no images are
+    reported. Raises DataError for no images or, on reading, for an unreadable one.
+    """
 
     classes: tuple[str, ...] = ()
     category_ids: tuple[int, ...] = ()
 
     def __init__(self, folder: Path | str):
-        self.folder = Path(folder)
+        self.folder, self.records = Path(folder), dict[str, Entry]()
         if not self.folder.is_dir():
             raise DataError(f"{self.folder} is not a folder; give the folder that holds the images")
-        self.paths = sorted(p for p in self.folder.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != ".")
-        if not self.paths:
+        files = list_files(self.folder)
+        self.names = [name for name in files if _is_image(self.folder / name)]
+        if not self.names:
             raise DataError(f"{self.folder} holds no image; known suffixes are {', '.join(SUFFIXES)}")
+        if others := sorted(set(files) - set(self.names)):
+            words = f"{others[0]} and {len(others) - 1} others" if len(others) > 1 else others[0]
+            report(f"left out of {self.folder}: {words}, no images that can be read; save images as JPEG or PNG")
 
-    def stems(self) -> list[str]:
-        """Return the names without their suffixes; a DataError says if two images share one."""
-        stems = [path.stem for path in self.paths]
-        if len(set(stems)) < len(stems):
-            raise DataError(f"{self.folder}: two images share a name but for the suffix; rename one")
-        return stems
+    @property
+    def paths(self) -> list[Path]:
+        return [self.folder / name for name in self.names]
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.names)
 
     def __getitem__(self, index: int) -> Sample:
-        path = self.paths[index]
-        return Sample(image=read_image(path), image_id=range(len(self))[index] + 1, file_name=path.name)
+        name = self.names[index]
+        record = self.records.get(name, {})
+        image = read_image(self.folder / name, (record["height"], record["width"]) if record else None)
+        image_id = record.get("id", range(len(self))[index] + 1)
+        return Sample(image=image, image_id=image_id, file_name=record.get("file_name", name))
+
+
+def list_files(folder: Path) -> list[str]:
+    """List the files of a folder and its subfolders, also linked ones, by their paths within it; hidden ones are left out."""
+    names = []
+    for place, folders, files in os.walk(folder, followlinks=True):
+        here = os.path.realpath(place)
+        # a link to a folder above would never end
+        inner = [d for d in folders if not Path(here).is_relative_to(os.path.realpath(os.path.join(place, d)))]
+        folders[:] = [d for d in inner if d[0] != "."]
+        names += [Path(place, f).relative_to(folder).as_posix() for f in files if f[0] != "."]
+    return sorted(names)
+
+
+def _is_image(path: Path) -> bool:
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    try:
+        with Image.open(path):
+            return True
+    except Exception:  # whatever a decoder says of a file that is none of its own
+        return False

@@ -1,6 +1,6 @@
 """Data sets whose every pixel has one class: a folder, and the embedded world.
 
-    FOLDER/images/<split>/*     FOLDER/semantic/<split>/<stem>.png     FOLDER/semantic/categories.json
+    FOLDER/images/<split>/*     FOLDER/semantic/<split>/<name>.png     FOLDER/semantic/categories.json
 
 A label PNG holds category ids, 1..254; 0 and 255 are pixels without a class, which in class maps are 255. Where
 categories.json has {"id": 0, "name": "background"}, 0 is a class like any other. A folder in COCO format has no
@@ -21,7 +21,7 @@ from wsis.core.types import BACKGROUND, IGNORE, Dataset, Sample
 from wsis.data.checks import file_name, read_coco
 from wsis.data.coco import CocoFolder, write_dataset
 from wsis.data.coco_json import categories
-from wsis.data.images import ImageFolder
+from wsis.data.images import ImageFolder, map_name, map_names, read_image
 from wsis.data.label_maps import read_values, value_table
 from wsis.data.masks import tags_from_labels, tags_from_map
 from wsis.data.splits import BACKGROUND_CLASS
@@ -31,6 +31,8 @@ from wsis.data.write import places
 # The embedded world in the manner of ADE20K: one list by name, kinds of ground as one class, some pixels without any
 MERGED = {"sand": "ground", "rock": "ground"}
 UNLABELED = "brick"
+# Names that a list may give to the value 0 of pixels without a class
+NO_CLASS = ("unlabeled", "unlabelled", "unknown", "void", "ignore", "none", "other")
 
 
 class SemanticFolder:
@@ -48,7 +50,7 @@ class SemanticFolder:
         self.classes, self.category_ids = read_categories(maps.parent / "categories.json")
         values = {c: label for label, c in enumerate(self.category_ids, 1)}
         self._values = value_table({BACKGROUND: IGNORE} | values | {IGNORE: IGNORE})
-        self.map_paths = [maps / f"{stem}.png" for stem in self.images.stems()]
+        self.map_paths = [maps / name for name in map_names(self.images.names, images).values()]
         if lacking := [path for path in self.map_paths if not path.is_file()]:
             more = f" and {len(lacking) - 1} others do" if len(lacking) > 1 else " does"
             raise DataError(f"{lacking[0]}{more} not exist; every image needs its label PNG")
@@ -58,10 +60,13 @@ class SemanticFolder:
         return len(self.images)
 
     def __getitem__(self, index: int) -> Sample:
-        sample = self.images[index]
-        class_map = self._class_map(index, sample.size)
+        class_map, path = self._class_map(index), self.images.folder / self.images.names[index]
+        image = read_image(path, (class_map.shape[0], class_map.shape[1]))
+        if image.shape[1:] != class_map.shape:
+            class_map = self._class_map(index, (image.shape[1], image.shape[2]))  # says so
         tags = tags_from_map(class_map, len(self.classes)) if self._tags is None else self._tags[index]
-        return replace(sample, true_semantic=class_map, tags=tags)
+        name, image_id = self.images.names[index], range(len(self))[index] + 1
+        return Sample(image=image, image_id=image_id, file_name=name, true_semantic=class_map, tags=tags)
 
     def tags(self, index: int) -> Tensor:
         """Return the tags of one image, bool [C], without reading the image."""
@@ -75,10 +80,11 @@ class SemanticFolder:
         coco, _ = read_coco(path)
         if {c["id"] for c in coco["categories"]} - {BACKGROUND} != set(self.category_ids) - {BACKGROUND}:
             raise DataError(f"{path} has other categories than semantic/categories.json; tag all classes")
-        by_stem = {Path(file_name(i)).stem: i["tags"] for i in coco["images"] if "tags" in i}
-        if untagged := [p.name for p in self.images.paths if p.stem not in by_stem]:
+        tags = {map_name(file_name(image)): image["tags"] for image in coco["images"] if "tags" in image}
+        keys = list(map(map_name, self.images.names))
+        if untagged := [name for name, key in zip(self.images.names, keys, strict=True) if key not in tags]:
             raise DataError(f"{path} has no tags of {untagged[0]}; give every image some, or []")
-        return torch.tensor([[c in by_stem[p.stem] for c in self.category_ids] for p in self.images.paths])
+        return torch.tensor([[c in tags[key] for c in self.category_ids] for key in keys])
 
 
 class WithBackground:
@@ -92,6 +98,10 @@ class WithBackground:
         if BACKGROUND in dataset.category_ids or BACKGROUND_CLASS in dataset.classes:
             raise DataError(
                 f"the id 0 and the name {BACKGROUND_CLASS} are of what no mask covers; remove that category, or renumber it"
+            )
+        if len(dataset.classes) > IGNORE - 2 or not all(0 < i < IGNORE for i in dataset.category_ids):
+            raise DataError(
+                f"{dataset.path}: label PNGs hold category ids from 1 to 254, of 253 classes and the background"
             )
         self.dataset = dataset
         self.classes, self.category_ids = (BACKGROUND_CLASS, *dataset.classes), (BACKGROUND, *dataset.category_ids)
@@ -155,17 +165,20 @@ def open_semantic(
 
 
 def read_categories(path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Read names and ids of a categories.json by ascending id, without entry 0 unless it is named "background"; raises
-    DataError if it is not a list of {"id", "name"}, has no class, ids beyond 254, or an id or a name twice.
+    """Read names and ids of a categories.json by ascending id; an entry 0 counts if it is named "background", and not if it
+    is named "unlabeled" or the like. Raises DataError if the file is not a list of {"id", "name"}, has no class, an entry 0
+    of another name, ids beyond 254, or an id or a name twice.
     """
     try:
         pairs = sorted((int(c["id"]), str(c["name"])) for c in read_json(path))
     except (TypeError, KeyError, ValueError):
         raise DataError(f'{path} is not a list of {{"id": 1, "name": "person"}}; write it so') from None
-    pairs = [(i, name) for i, name in pairs if i != BACKGROUND or name == BACKGROUND_CLASS]
+    pairs = [(i, name) for i, name in pairs if i != BACKGROUND or name.lower() not in NO_CLASS]
     ids, names = tuple(i for i, _ in pairs), tuple(name for _, name in pairs)
-    if wrong := [f"id {i}" for i in ids if not 0 <= i < IGNORE] if ids else ["no class"]:
-        raise DataError(f"{path} has {wrong[0]}; give each class an id from 1 to 254, as its pixels have")
+    wrong = [f"id {i}" for i, n in pairs if not 0 < i < IGNORE and (i, n) != (BACKGROUND, BACKGROUND_CLASS)]
+    if wrong or not pairs:
+        remedy = f"give each class an id from 1 to 254, and its pixels; 0 is for {BACKGROUND_CLASS} or {NO_CLASS[0]}"
+        raise DataError(f"{path} has {wrong[0] if wrong else 'no class'}; {remedy}")
     if twice := [v for column in (ids, names) for v in column if column.count(v) > 1]:
         raise DataError(f"{path} has {twice[0]!r} twice; ids and names are of one class each")
     return names, ids

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from wsis.core.types import Dataset, Instances, Points, Sample
+from wsis.data.images import map_name
 from wsis.data.label_maps import read_class_map
 
 
@@ -61,7 +62,7 @@ class Cached(Mapped):
 
 
 class WithPseudoLabels(Mapped):
-    """A data set whose samples carry class maps, `<stem of the image>.png` in the folder `maps`, and cues where given: rows
+    """A data set whose samples carry class maps, see `map_name`, in the folder `maps`, and cues where given: rows
     x, y, label, score by image id, as in cues.json.
     """
 
@@ -70,7 +71,7 @@ class WithPseudoLabels(Mapped):
         self.maps, self.cues = maps, cues
 
     def _labelled(self, sample: Sample) -> Sample:
-        path = self.maps / f"{Path(sample.file_name).stem}.png"
+        path = self.maps / map_name(sample.file_name)
         sample = replace(sample, semantic_map=read_class_map(path, sample.size, len(self.classes)))
         if self.cues is None:
             return sample

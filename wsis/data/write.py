@@ -15,6 +15,7 @@ from wsis.core.files import Entry, atomic, write_json
 from wsis.core.report import report
 from wsis.data.checks import file_name, read_coco
 from wsis.data.coco_json import Records, instances_json
+from wsis.data.images import map_name
 from wsis.data.label_maps import write_label_map
 
 
@@ -52,6 +53,8 @@ def write_split(
         images.mkdir()
         maps.mkdir()
         for entry in tqdm(entries, desc=f"writing {split}", total=total, disable=None):
+            if (images / entry.name).exists():
+                raise DataError(f"{images_place}: two images would be named {entry.name}; rename one")
             if isinstance(entry.image, Path):
                 _link_or_copy(entry.image, images / entry.name)
             else:
@@ -59,7 +62,7 @@ def write_split(
                     pixels = entry.image.permute(1, 2, 0).numpy()
                     Image.fromarray(pixels).save(temporary, format="PNG", compress_level=1)
             if entry.values is not None:
-                write_label_map(maps / f"{Path(entry.name).stem}.png", entry.values)
+                write_label_map(maps / map_name(entry.name), entry.values)
             records.append(entry.record)
             annotations += entry.annotations
         path.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """Evaluation of what is on disk. All is checked first, and each error names the file, the record and the remedy."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,9 +10,12 @@ from torch.nn.functional import pad
 
 from wsis.core.errors import DataError
 from wsis.core.files import Entry, read_json
-from wsis.core.types import Instances, Report
-from wsis.data.checks import read_coco, shape_problem
+from wsis.core.report import report
+from wsis.core.types import BACKGROUND, IGNORE, NO_ID, Instances, Report
+from wsis.data.checks import plain_entry, read_coco, shape_problem
+from wsis.data.coco import records_by_name
 from wsis.data.coco_json import Records
+from wsis.data.images import list_files
 from wsis.data.label_maps import read_label_map
 from wsis.data.masks import compressed, decode_masks
 from wsis.evaluation.coco import coco_eval
@@ -27,6 +31,7 @@ def _pair(predicted: str | Path, truth: str | Path) -> tuple[Records, Entry]:
     records = records.get("annotations") if isinstance(records, dict) else records
     if not isinstance(records, list):
         raise DataError(f"{predicted}: neither a list of COCO results nor a COCO data set with annotations")
+    records = [plain_entry(row) if isinstance(row, dict) else row for row in records]
     for name, rows in ((predicted, records), (truth, true["annotations"])):
         for i, row in enumerate(rows):
             if problem := _problem(row, images, categories):
@@ -38,9 +43,9 @@ def _problem(record: object, images: dict[int, Entry], categories: set[int]) -> 
     if not isinstance(record, dict):
         return f"{str(record)[:40]} is no COCO result; give image_id, category_id, segmentation, score"
     image, category, score = record.get("image_id"), record.get("category_id"), record.get("score", 1)
-    if image not in images:
+    if type(image) is not int or image not in images:
         return f"image_id {image} is not in the truth; evaluate on the split that was predicted"
-    if category not in categories:
+    if type(category) is not int or category not in categories:
         return f"category_id {category} is not in the truth, which has {str(sorted(categories))[:60]}"
     if not isinstance(score, (int, float)) or not math.isfinite(score):
         return f"score {score!r} is not a finite number"
@@ -88,7 +93,7 @@ def _decode(records: Records, true: Entry) -> Iterator[Instances]:
             decode_masks([r["segmentation"] for r in rows], image["height"], image["width"]),
             torch.tensor([label[r["category_id"]] for r in rows]),
             scores=torch.tensor([r.get("score", 1.0) for r in rows]),
-            ids=torch.tensor([r.get("id", 0) for r in rows]),
+            ids=torch.tensor([r.get("id", NO_ID) for r in rows]),
             crowd=torch.tensor([r.get("iscrowd", 0) for r in rows]),
         )
 
@@ -120,14 +125,16 @@ def separated_files(predicted: str | Path, truth: str | Path, objects: str | Pat
 
 def _listed(path: Path, true: Entry) -> Records:
     rows, records = read_json(path), []
-    images = {Path(i["file_name"]).name: i for i in true["images"]}
+    named = records_by_name(true["images"], Path("the truth"))
+    base = Counter(Path(name).name for name in named)
+    images = {Path(name).name: image for name, image in named.items() if base[Path(name).name] == 1} | named
     categories = {c["name"]: c["id"] for c in true["categories"]}
     for k, row in enumerate(rows if isinstance(rows, list) else [None]):
         if not isinstance(row, list) or len(row) < 3:
             raise DataError(f"{path}: row {k} is not [file name, class name, ..., run length]; convert the list again")
         if row[0] not in images or row[1] not in categories:
-            named = f"{row[0]!r} or {row[1]!r}"
-            raise DataError(f"{path}: row {k}: {named} is not in the truth; give the truth it was made for")
+            what = f"{row[0]!r} or {row[1]!r}"
+            raise DataError(f"{path}: row {k}: {what} is not in the truth, or not once; give the truth it was made for")
         image = images[row[0]]
         record = {"segmentation": row[-1], "image_id": image["id"], "category_id": categories[row[1]]}
         if problem := shape_problem(record, image["height"], image["width"]):
@@ -147,24 +154,34 @@ def semantic_files(
     """`MeanIoU` over two folders of label PNGs with the same names; with `novel` labels `grouped_iou`.
 
     The maps have classes 1..`classes`; 0 is background, or with `novel` unlabeled unless `background` says that it is one of
-    the base classes; 255 does not count. Raises DataError for no PNGs, names that differ, unreadable files, and sizes or
-    values that do not fit.
+    the base classes; 255 does not count. Reports predicted classes that the truth never has. Raises DataError for no PNGs,
+    names that differ, unreadable files, sizes or values that do not fit, and a folder with the values 0 and 255 alone: masks
+    of one class, stored in another way.
     """
-    names = [{p.name for p in Path(folder).glob("*.png")} for folder in (predicted, truth)]
+    names = [{n for n in list_files(Path(folder)) if n.endswith(".png")} for folder in (predicted, truth)]
     if not names[1]:
         raise DataError(f"{truth}: no label PNGs in this folder; give the folder of the true label maps")
     for folder, missing in ((predicted, names[1] - names[0]), (truth, names[0] - names[1])):
         if missing:
             first = min(missing)
             raise DataError(f"{folder}: {len(missing)} label maps of the other folder are missing, first {first}")
-    metric = MeanIoU(classes + 1)
+    metric, values = MeanIoU(classes + 1), torch.zeros(2, IGNORE + 1, dtype=torch.long)
     for name in sorted(names[1]):
         pair = Path(predicted) / name, Path(truth) / name
         maps = [read_label_map(path) for path in pair]
+        values += torch.stack([m.flatten().bincount(minlength=IGNORE + 1) for m in maps])
         try:
             metric.update(*maps)
         except DataError as error:
             raise DataError(f"{pair[0]} or {pair[1]}: {error}") from error
+    for folder, counts in zip((predicted, truth), values, strict=True):
+        if counts.nonzero()[:, 0].tolist() == [BACKGROUND, IGNORE]:
+            raise DataError(
+                f"{folder}: the label maps hold 0 and 255 alone, and 255 is no class; write its pixels as 1"
+            )
+    alien = ((values[0] > 0) & (values[1] == 0)).nonzero()[:, 0].tolist()
+    if alien := [v for v in alien if v not in (BACKGROUND, IGNORE)]:
+        report(f"{predicted} has the classes {alien}, which {truth} never has; each counts as an IoU of 0")
     if novel is None:
         return metric.result()
     if background:  # 0 becomes label 0, and every label one more

@@ -6,7 +6,7 @@ number of processes. Processes other than the first return nothing.
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,14 @@ from tqdm import tqdm
 from wsis.core.config import fingerprint
 from wsis.core.errors import DataError
 from wsis.core.files import read_json, write_json, write_text
+from wsis.core.report import report
 from wsis.core.types import IGNORE, Batch, Dataset, Instances, Sample
+from wsis.data.coco import find_records
 from wsis.data.coco_json import Records, annotation_records, categories, image_record, instances_json, result_records
-from wsis.data.images import ImageFolder
+from wsis.data.images import ImageFolder, map_name, map_names
 from wsis.data.label_maps import write_label_map
 from wsis.data.semantic import write_categories
 from wsis.data.transforms import collate
-from wsis.data.wrappers import Mapped
 from wsis.training.stages import Method, method_name
 from wsis.weak.simulate import with_base_masks
 
@@ -116,13 +117,12 @@ def predict(run: Run, folder: Path, out: Path) -> dict[str, int]:
         assert isinstance(labels, list)
         return {"masks": result_records(labels[0], sample.image_id, ids, sample.file_name)}
 
-    names = [path.name for path in ImageFolder(folder).paths]
-    rows = _write(dataset, row, _masks, out, run.key("predict", f"{folder} {names}"))
+    rows = _write(dataset, row, _masks, out, run.key("predict", f"{folder} {dataset.names}"))
     return {} if rows is None else {"images": len(rows), "masks": len(_masks(rows))}
 
 
 def class_maps(run: Run, dataset: Dataset, out: Path, description: str, *, tags: bool) -> dict[str, int]:
-    """Class maps as label PNGs `out/<stem>.png` with category ids, beside a categories.json; existing ones stay.
+    """Class maps as label PNGs in `out`, see `map_name`, with category ids, beside a categories.json; existing ones stay.
 
     tags: what a second network would learn from, base classes as annotated and tagged novel ones as predicted, in place of
     a prediction without any label. description: of the data. Raises DataError if `out` holds class maps of another run or
@@ -131,7 +131,7 @@ def class_maps(run: Run, dataset: Dataset, out: Path, description: str, *, tags:
     if tags:
         run.check_classes(dataset)
     if isinstance(dataset, ImageFolder):
-        dataset.stems()
+        map_names(dataset.names, dataset.folder)
     state, key, note = PartialState(), run.key("class maps", description), out / "run.key"
     if note.exists() and note.read_text() != key:
         raise DataError(f"{out} holds class maps of another run or of other data; choose another folder")
@@ -143,7 +143,7 @@ def class_maps(run: Run, dataset: Dataset, out: Path, description: str, *, tags:
     table[1 : len(run.classes) + 1] = torch.tensor(run.category_ids, dtype=torch.uint8)
     for index in _share(len(dataset), state):
         sample = dataset[index]
-        path = out / f"{Path(sample.file_name).stem}.png"
+        path = out / map_name(sample.file_name)
         if path.exists():
             continue
         if tags:
@@ -157,26 +157,19 @@ def class_maps(run: Run, dataset: Dataset, out: Path, description: str, *, tags:
     return {"images": len(dataset)} if state.is_main_process else {}
 
 
-def identified(folder: Path, run: Run) -> tuple[Dataset, tuple[int, ...]]:
+def identified(folder: Path, run: Run) -> tuple[ImageFolder, tuple[int, ...]]:
     """The images of a folder, and the category id of each class.
 
-    In a data set (X/images/<split> with X/annotations/instances_<split>.json) the ids are those of the JSON, whose masks
-    can then evaluate the predictions; DataError for an image that it does not know. Elsewhere images count from 1 in the
-    order of their names, with the run's categories.
+    In a data set, see `find_records`, the ids are those of its JSON, whose masks can then evaluate the predictions. Elsewhere
+    images count from 1 in the order of their names, with the run's categories.
     """
-    dataset, place = ImageFolder(folder), folder.resolve()
-    path = place.parents[1] / "annotations" / f"instances_{place.name}.json"
-    if place.parent.name != "images" or not path.exists():
-        return dataset, run.category_ids
-    coco = read_json(path)
-    by_file = {image["file_name"]: image["id"] for image in coco["images"]}
-    unknown = [p.name for p in dataset.paths if p.name not in by_file]
-    if unknown:
-        raise DataError(f"{folder / unknown[0]} is not among the images of {path}; add it there, or move it elsewhere")
-    by_name = {category["name"]: category["id"] for category in coco["categories"]}
-    known = all(name in by_name for name in run.classes)
-    ids = tuple(by_name[name] for name in run.classes) if known else run.category_ids
-    return Mapped(dataset, lambda sample: replace(sample, image_id=by_file[sample.file_name])), ids
+    dataset = ImageFolder(folder)
+    known = find_records(dataset)
+    by_name = {category["name"]: category["id"] for category in known}
+    if known and (lacking := [name for name in run.classes if name not in by_name]):
+        report(f"the data set of {folder} has no class {', '.join(lacking)}; predictions have the run's category ids")
+        by_name = {}
+    return dataset, tuple(by_name[name] for name in run.classes) if by_name else run.category_ids
 
 
 def _masks(rows: list[Row]) -> Records:

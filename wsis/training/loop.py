@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from wsis.core.errors import ConfigError, TrainingError
+from wsis.core.files import write_text, writing
 from wsis.core.seeds import seed_of
 from wsis.core.types import Batch, Dataset, Sample
 from wsis.data.transforms import collate
@@ -181,11 +182,10 @@ class Log:
         self.path, self.name, self.began = options.folder / f"{name}.csv", name, time.perf_counter()
         self.rows: list[tuple[int, float, float, tuple[int, ...], dict[str, Tensor]]] = []
         if self.is_first:
-            options.folder.mkdir(parents=True, exist_ok=True)
             # What came after the checkpoint will be computed again.
             lines = self.path.read_text().splitlines(keepends=True) if start and self.path.exists() else []
             before = [line for line in lines[1:] if int(line.split(",", 1)[0]) < start]
-            self.path.write_text("".join(lines[:1] + before))
+            write_text(self.path, "".join(lines[:1] + before))
 
     def add(self, step: int, lr: float, image_ids: tuple[int, ...], terms: dict[str, Tensor]) -> None:
         seconds = time.perf_counter() - self.began
@@ -203,7 +203,7 @@ class Log:
                     f"{self.name}: {bad} at step {step}, images {list(image_ids)}; {advice}, usually helps"
                 )
         if self.is_first:
-            with self.path.open("a", newline="") as file:
+            with writing(self.path), self.path.open("a", newline="") as file:
                 rows = csv.writer(file)
                 if file.tell() == 0:
                     rows.writerow(["step", "seconds", "lr", *names])

@@ -13,6 +13,7 @@ from wsis.core.config import Settings
 from wsis.core.files import atomic
 from wsis.core.types import IGNORE, Batch, Dataset, Instances, Report, Sample, Trace
 from wsis.data.coco_json import write_instances
+from wsis.data.images import map_name
 from wsis.data.label_maps import write_label_map
 from wsis.data.transforms import collate
 from wsis.data.wrappers import ground_truths, samples
@@ -162,7 +163,7 @@ def write_masks(workspace: Workspace, path: Path, masks: Iterable[Instances]) ->
 def write_class_maps(
     workspace: Workspace, folder: str, maps: Iterable[Tensor], unlabeled: int = IGNORE
 ) -> MeanIoU | None:
-    """Write one class map per training image as `<stem>.png`; compare them with the true ones where all are known.
+    """Write one class map per training image by its `map_name`; compare them with the true ones where all are known.
 
     unlabeled: the class that pixels with 255 count as; by default they miss their true class.
     """
@@ -170,8 +171,8 @@ def write_class_maps(
     with atomic(workspace.path(folder)) as temporary:
         temporary.mkdir(parents=True)
         for sample, class_map in zip(samples(workspace.train), maps, strict=True):
-            class_map = class_map.to("cpu", torch.uint8)
-            write_label_map(temporary / f"{Path(sample.file_name).stem}.png", class_map)
+            class_map = class_map.cpu()
+            write_label_map(temporary / map_name(sample.file_name), class_map)
             if sample.true_semantic is not None:
                 metric.update(torch.where(class_map == IGNORE, unlabeled, class_map), sample.true_semantic)
             known &= sample.true_semantic is not None

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from wsis.core.errors import AnnotationError, ConfigError
-from wsis.core.types import BACKGROUND, IGNORE, ExtremePoints, Instances, Points, Sample
+from wsis.core.types import BACKGROUND, IGNORE, NO_ID, ExtremePoints, Instances, Points, Sample
 
 PointKind = Literal["box_center", "mask_centroid", "mask_random"]
 
@@ -70,7 +70,7 @@ def uniform_by_id(image_id: int, ids: Tensor, seed: int) -> Tensor:
 
 def click(truth: Instances, image_id: int, kind: PointKind, seed: int = 0) -> Points:
     """Click once on each true object but crowds and empty masks."""
-    numbers = torch.where(truth.ids > 0, truth.ids, torch.arange(1, len(truth) + 1, device=truth.ids.device))
+    numbers = torch.where(truth.ids != NO_ID, truth.ids, torch.arange(1, len(truth) + 1, device=truth.ids.device))
     use = ~truth.crowd & truth.masks.flatten(1).any(1)
     truth = truth[use]
     xy = points_from_masks(truth.masks, kind, uniform_by_id(image_id, numbers[use], seed))

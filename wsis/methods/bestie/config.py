@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
 from wsis.core.config import changed, ours, paper
+from wsis.core.errors import ConfigError
+from wsis.core.types import IGNORE
 from wsis.training.schedule import Schedule
 from wsis.weak.simulate import PointKind
 from wsis.weak.sources import Clicks
@@ -143,6 +145,9 @@ class BestieConfig:
         return changed(self, **{"weights": "random", "classifier_weights": "random", "semantic.weights": "random"})
 
     def for_classes(self, names: tuple[str, ...]) -> Self:
+        if len(names) >= IGNORE:
+            remedy = "merge some, or train a method without class maps (exits, attentionshift)"
+            raise ConfigError(f"the data has {len(names)} classes, and BESTIE's class maps hold {IGNORE - 1}; {remedy}")
         return changed(self, classes=len(names))
 
 

@@ -18,6 +18,7 @@ from wsis.core.errors import ConfigError, DataError
 from wsis.core.files import read_json, write_json
 from wsis.core.types import Batch, Dataset, Instances, Sample
 from wsis.data.coco_json import write_instances
+from wsis.data.images import map_name
 from wsis.data.label_maps import read_class_map
 from wsis.data.transforms import Augment
 from wsis.data.wrappers import WithPseudoLabels, ground_truths, samples
@@ -132,7 +133,7 @@ def make_activation_maps(workspace: Workspace) -> Report:
             activations = cues.image_maps(plain, sample, cfg, s.scales)
             return cues.semantic_map_from_activations(activations, workspace.batch(sample).images, s)[0]
         if s.source == "folder":
-            return read_class_map(Path(s.folder) / f"{Path(sample.file_name).stem}.png", sample.size, cfg.classes)
+            return read_class_map(Path(s.folder) / map_name(sample.file_name), sample.size, cfg.classes)
         if sample.true_semantic is None or (s.source == "masks" and sample.truth is None):
             raise ConfigError(f"semantic.source={s.source} is an oracle and needs data with true masks; use cam")
         return sample.true_semantic if s.source == "truth" else kept_apart(sample)

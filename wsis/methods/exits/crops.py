@@ -16,7 +16,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from wsis.core.errors import AnnotationError, ConfigError
-from wsis.core.types import Dataset, ExtremePoints, HasExtremePoints, Sample
+from wsis.core.types import NO_ID, Dataset, ExtremePoints, HasExtremePoints, Sample
 from wsis.data.transforms import MIRRORED
 
 # All numbers are those of MAL's official code.
@@ -73,7 +73,7 @@ class ObjectCrops:
         points, truth = sample.extreme_points[row : row + 1], sample.truth
         others = sample.extreme_points[torch.arange(len(sample.extreme_points)) != row]
         if truth is not None:
-            truth = truth[(truth.ids == points.ids) & (points.ids > 0)]
+            truth = truth[(truth.ids == points.ids) & (points.ids != NO_ID)]
         return replace(sample, extreme_points=points, other_extreme_points=others, truth=truth)
 
 
