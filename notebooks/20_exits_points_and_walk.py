@@ -256,7 +256,7 @@ by_hops = {}
 for k in (*range(1, 9), "limit"):
     variant = changed(view.walk, limit=True) if k == "limit" else changed(view.walk, hops=k)
     variant, result = retrieve(labels.scores(affinity, seeds, variant), variant)
-    by_hops[k] = {"tau": variant.tau_fg, **quality([(result, truth)])}
+    by_hops[k] = {"tau": variant.tau_fg, **quality([(result, seeds.open, truth)])}
 
 
 # %%
@@ -331,7 +331,7 @@ by_layer = {"after the warm-up": {}, "as pretrained": {}}
 for rows, model in zip(by_layer.values(), (net, pretrained), strict=True):
     for layer, shares in layer_affinities(batch.images, model):
         result = retrieve(labels.scores(shares, seeds, view.walk))[1]
-        rows[layer] = quality([(result, truth)])
+        rows[layer] = quality([(result, seeds.open, truth)])
 figure, axes = plt.subplots(1, 2, figsize=(8.4, 2.9), layout="constrained", sharey=True)
 for ax, (name, rows) in zip(axes, by_layer.items(), strict=True):
     plot(ax, "precision", rows)
@@ -391,7 +391,7 @@ total = len(pieces[pieces > 0].unique())
 shares = {k: len(pieces[m & (pieces > 0)].unique()) / total for k, m in labeled_tokens.items()}
 row = {"objects": len(cuts), "pieces": total, **{f"with {k}": v for k, v in shares.items()}}
 viz.table(
-    [row | quality([(cut_selection, cut_true)])],
+    [row | quality([(cut_selection, cut_seeds.open, cut_true)])],
     digits=2,
     caption="Pieces with a label, retrieved tokens",
 )
@@ -560,7 +560,7 @@ for push in sorted(pushes):
     s = labels.find_seeds(clicks, batch.valid, patch, push)
     result = labels.select(labels.scores(affinity, s, walk), s, walk)
     share = float((s.foreground & truth).sum() / s.foreground.sum())
-    rows.append({"push": push, "clicks on the object": share, **quality([(result, truth)])})
+    rows.append({"push": push, "clicks on the object": share, **quality([(result, s.open, truth)])})
 viz.table(rows, digits=2)
 
 # %% [markdown]
