@@ -345,7 +345,8 @@ def test_two_pictures_with_one_name(folder):
 
 def test_pictures_that_the_json_does_not_list(folder):
     Image.new("RGB", (5, 4)).save(folder / "images/train/c.png")
-    assert CocoFolder(folder).dropped[0].startswith(f"1 files of {folder / 'images/train'} that ")
+    message = f"c.png in {folder / 'images/train'}, which {folder / 'annotations/instances_train.json'} does not list"
+    assert CocoFolder(folder).dropped == [message]
 
 
 @pytest.mark.parametrize("value", [0, 255, 1203])

@@ -433,3 +433,10 @@ def test_categories_may_name_the_value_0_background(folder):
     truth, (novel,) = data.map_paths[0].parent, find_split("names:sea", data.classes)
     figures = semantic_files(truth, truth, IGNORE - 1, [data.category_ids[novel] - 1], background=True)
     assert figures["base_mIoU"] == figures["novel_mIoU"] == 1 and len(figures["IoU"]) == IGNORE
+
+
+def test_label_maps_without_any_class_are_refused(folder):
+    for name in ("a", "b"):
+        write_label_map(folder / f"semantic/train/{name}.png", torch.tensor([[0, 255, 255], [0, 0, 0]]))
+    with pytest.raises(DataError, match="no image shows a class; label PNGs hold category ids from 1 to 254"):
+        presence(SemanticFolder(folder))

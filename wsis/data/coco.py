@@ -20,7 +20,7 @@ from wsis.core.files import Entry, read_json
 from wsis.core.types import BACKGROUND, IGNORE, Dataset, ExtremePoints, Instances, Points, Sample
 from wsis.data.checks import WEAK_KEYS, file_name, near_object, read_coco, replace_weak_labels
 from wsis.data.coco_json import Records, annotation_records, categories, image_record
-from wsis.data.images import ImageFolder, list_files, map_name, map_names, read_image
+from wsis.data.images import ImageFolder, first_of, list_files, map_name, map_names, read_image
 from wsis.data.label_maps import read_values, value_table
 from wsis.data.masks import decode_masks, paint_semantic, tags_from_labels
 from wsis.data.wrappers import samples
@@ -63,9 +63,7 @@ class CocoFolder:
                 raise DataError(f"{where}: {path} does not exist; add it or the right path")
         names = records_by_name(self.images, self.path)
         if others := [name for name in list_files(self.image_folder) if name not in names]:
-            self.dropped.append(
-                f"{len(others)} files of {self.image_folder} that {self.path} does not list: {others[0]}"
-            )
+            self.dropped.append(f"{first_of(others)} in {self.image_folder}, which {self.path} does not list")
         self._values = self._map_values(self.map_folder.parent / "categories.json")
 
     def __len__(self) -> int:

@@ -1,7 +1,7 @@
 """Images of any 8-bit kind as tensors, a plain folder of them, and the records that a data set has of them."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -102,8 +102,9 @@ class ImageFolder:
         if not self.names:
             raise DataError(f"{self.folder} holds no image; known suffixes are {', '.join(SUFFIXES)}")
         if others := sorted(set(files) - set(self.names)):
-            words = f"{others[0]} and {len(others) - 1} others" if len(others) > 1 else others[0]
-            report(f"left out of {self.folder}: {words}, no images that can be read; save images as JPEG or PNG")
+            report(
+                f"left out of {self.folder}: {first_of(others)}, no images that can be read; save images as JPEG or PNG"
+            )
 
     @property
     def paths(self) -> list[Path]:
@@ -118,6 +119,11 @@ class ImageFolder:
         image = read_image(self.folder / name, (record["height"], record["width"]) if record else None)
         image_id = record.get("id", range(len(self))[index] + 1)
         return Sample(image=image, image_id=image_id, file_name=record.get("file_name", name))
+
+
+def first_of(names: Sequence[str]) -> str:
+    """Name the first, and count the others."""
+    return f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else names[0]
 
 
 def list_files(folder: Path) -> list[str]:

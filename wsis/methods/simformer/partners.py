@@ -8,6 +8,7 @@ from random import Random
 import torch
 from torch import Tensor
 
+from wsis.core.errors import DataError
 from wsis.core.seeds import seed_of
 from wsis.core.types import Dataset, HasTags
 from wsis.methods.simformer.config import PairConfig
@@ -55,5 +56,7 @@ def presence(dataset: Dataset) -> Tensor:
     none = torch.zeros(
         len(dataset.classes), dtype=torch.bool
     )  # crops of an image without tags report that it lacks them
-    rows = (dataset.tags(i) if isinstance(dataset, HasTags) else dataset[i].tags for i in range(len(dataset)))
+    rows = [dataset.tags(i) if isinstance(dataset, HasTags) else dataset[i].tags for i in range(len(dataset))]
+    if rows and all(row is not None and not row.any() for row in rows):
+        raise DataError("no image shows a class; label PNGs hold category ids from 1 to 254, and 255 is no class")
     return torch.stack([none if row is None else row for row in rows])
