@@ -560,7 +560,9 @@ for push in sorted(pushes):
     s = labels.find_seeds(clicks, batch.valid, patch, push)
     result = labels.select(labels.scores(affinity, s, walk), s, walk)
     share = float((s.foreground & truth).sum() / s.foreground.sum())
-    rows.append({"push": push, "clicks on the object": share, **quality([(result, s.open, truth)])})
+    rows.append(
+        {"push": push, "clicks on the object": share, **quality([(result, s.open, truth)])}
+    )
 viz.table(rows, digits=2)
 
 # %% [markdown]
