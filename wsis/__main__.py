@@ -25,10 +25,16 @@ app.add_typer(convert, name="convert")
 
 DATA = "world, or a folder in COCO format; for simformer a folder with class maps"
 POINTS = Literal["box_center", "mask_centroid", "mask_random"]
+TOOL = Literal["labelme", "label-studio", "cvat", "via", "coco"]
+MASKS = Literal["coco", "polygons", "labelme", "yolo"]
 METRIC = Literal["coco", "voc", "pseudo", "separated", "semantic"]
 Out = Annotated[Path, Option(help="File or folder to write.")]
 Device = Annotated[str, Option(help="auto, cpu or cuda.")]
 DropInvalid = Annotated[bool, Option("--drop-invalid", help="Leave out annotations with unusable shapes.")]
+Format = Annotated[
+    MASKS,
+    Option(help="COCO JSON with run lengths or polygons, or a folder with labelme's JSON or YOLO's text per image."),
+]
 Settings = Annotated[list[str] | None, Option("--set", metavar="KEY=VALUE", help="Change a setting (repeatable).")]
 Workers = Annotated[int, Option(help="Processes that load images.")]
 WeakFile = Annotated[Path | None, Option(help="COCO JSON whose weak labels replace those of the data.")]
@@ -150,8 +156,9 @@ def label(
     weak: WeakFile = None,
     drop_invalid: DropInvalid = False,
     device: Device = "auto",
+    format: Format = "coco",
 ) -> None:
-    """Turn clicks or tags into masks in COCO JSON, or into label PNGs."""
+    """Turn clicks, boxes or tags into masks in COCO JSON or another format, or into label PNGs."""
     from wsis import methods
     from wsis.data.coco import CocoFolder
     from wsis.data.semantic import open_semantic
@@ -161,15 +168,17 @@ def label(
     run = methods.load_run(folder, device)
     clicks, description = run.cfg.clicks, f"{data} {split} {weak}"
     if clicks == "class_maps":
+        check_format(format)
         counts = apply.class_maps(run, open_semantic(data, split, weak, drop_invalid), out, description, tags=True)
         return report(f"{out}: {line(counts)}")
-    dataset: Any = CocoFolder(data, split, weak, drop_invalid=drop_invalid)
+    dataset: Any = CocoFolder(data, split, weak, drop_invalid=drop_invalid, boxes=clicks == "boxes")
+    images = dataset.image_folder
     for message in dataset.dropped:
         report(f"left out: {message}")
     if clicks:
         dataset, note = clicked(dataset, split, clicks)
         report(note or f"{clicks.replace('_', ' ')} of {weak or data}")
-    report(f"{out}: {line(apply.label(run, dataset, out, description))}")
+    report(f"{out}: {line(apply.label(run, dataset, out, description, format, images))}")
 
 
 @app.command()
@@ -178,17 +187,19 @@ def predict(
     images: Annotated[Path, Option(metavar="DIR", help="A folder of images.")],
     out: Out,
     device: Device = "auto",
+    format: Format = "coco",
 ) -> None:
-    """Predict scored masks in COCO results format, or label PNGs, for images without labels."""
+    """Predict scored masks in COCO results or another format, or label PNGs, for images without labels."""
     from wsis import methods
     from wsis.data.images import ImageFolder
     from wsis.training import apply
 
     run = methods.load_run(folder, device)
     if run.cfg.clicks == "class_maps":
+        check_format(format)
         counts = apply.class_maps(run, ImageFolder(images), out, str(images), tags=False)
     else:
-        counts = apply.predict(run, images, out)
+        counts = apply.predict(run, images, out, format)
     report(f"{out}: {line(counts)}")
 
 
@@ -267,6 +278,22 @@ def pretrain(
     report(pretrain(name, out, steps, scenes, images))
 
 
+@app.command("import")
+def import_(
+    format: Annotated[
+        TOOL, Argument(metavar="FORMAT", help="labelme, label-studio, cvat, via or coco (keypoints, boxes).")
+    ],
+    source: Annotated[Path, Argument(metavar="SRC", help="The export: a JSON, CVAT's XML, or labelme's folder.")],
+    out: Out,
+    images: Annotated[Path | None, Option(metavar="DIR", help="Folder of the pictures (default: that of SRC).")] = None,
+    split: str = "train",
+) -> None:
+    """Turn clicks, boxes, masks and tags of an annotation tool into a folder that `train` reads."""
+    from wsis.data.convert.readers import import_annotations
+
+    report(f"{out}: {line(import_annotations(format, source, out, images, split))}")
+
+
 @convert.command("voc")
 def convert_voc(
     voc: Annotated[Path, Option(help="Folder VOCdevkit/VOC2012.")],
@@ -293,6 +320,11 @@ def convert_ade(source: Source, out: Target) -> None:
     from wsis.data.convert import convert_ade
 
     report(f"{out}: {line(convert_ade(source, out))} images")
+
+
+def check_format(format: MASKS) -> None:
+    if format != "coco":
+        raise ConfigError(f"--format {format} is for masks of objects, but this run makes label PNGs; leave it out")
 
 
 def settings(pairs: list[str] | None) -> dict[str, str]:

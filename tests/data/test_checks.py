@@ -75,7 +75,7 @@ MISTAKES = [
     ("annotations", 1, {"category_id": 3}, "annotation 2: category_id 3 does not exist; add the category"),
     ("annotations", 0, {"bbox": [2, 3, 0, 6]}, r"annotation 1: bbox \[2, 3, 0, 6\] has no area; .*drop_invalid"),
     ("annotations", 0, {"bbox": [2, 3, 6]}, r"annotation 1: bbox \[2, 3, 6\] is not \[x, y, width, height\]"),
-    ("annotations", 0, {"segmentation": []}, "annotation 1: segmentation .* draw it or drop the key"),
+    ("annotations", 1, {"segmentation": []}, "annotation 2: segmentation .* draw it or drop the key"),
     ("annotations", 0, {"segmentation": "abc"}, "annotation 1: segmentation abc is neither"),
     ("annotations", 0, {"segmentation": [[1, 2, 3, 4]]}, "annotation 1: polygon with 2 points; it needs 3"),
     ("annotations", 0, {"segmentation": [[1, 2, 3, 4, 5, 6, 7]]}, "annotation 1: polygon with 7 numbers.*pairs"),
@@ -120,7 +120,7 @@ SQUARE = [[5, 3], [2, 5], [5, 8], [11, 5]]
 WEAK_MISTAKES = [
     ("images", 0, {"tags": [5, 6]}, "image 7: tag 6 is no category id; add the category or remove the tag"),
     ("images", 0, {"tags": "dog"}, "image 7: tags 'dog' are not a list"),
-    ("annotations", 0, {"point": [30, 5]}, r"annotation 1: point \[30, 5\] is outside its image of 30 x 20; click"),
+    ("annotations", 0, {"point": [31, 5]}, r"annotation 1: point \[31, 5\] is outside its image of 30 x 20; click"),
     ("annotations", 0, {"point": [5, -1]}, r"annotation 1: point \[5, -1\] is outside"),
     ("annotations", 0, {"point": [5]}, r"annotation 1: point \[5\] is not \[x, y\]"),
     ("annotations", 0, {"point": [5, float("nan")]}, r"annotation 1: point \[5, nan\] is not \[x, y\]"),

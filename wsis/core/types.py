@@ -34,6 +34,9 @@ class Rows:
     def to(self, device: torch.device | str) -> Self:
         return type(self)(**{name: values.to(device) for name, values in vars(self).items()})
 
+    def cat(self, other: Self) -> Self:
+        return type(self)(**{k: torch.cat([v, getattr(other, k)]) for k, v in vars(self).items()})
+
 
 def _column(values: Column, default: int, labels: Tensor) -> Tensor:
     return torch.full_like(labels, default) if values is None else values

@@ -1,6 +1,7 @@
 """What is checked when a COCO JSON is opened; each message names the file, the id, the value and a remedy."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,19 +10,21 @@ from wsis.core.errors import AnnotationError, DataError
 from wsis.core.files import Entry, read_json
 from wsis.data.masks import run_total
 
-WEAK_KEYS = ("point", "extreme_points")
+WEAK_KEYS, SHAPE_KEYS = ("point", "extreme_points"), ("bbox", "segmentation")
 SECTIONS = {"images": "image", "annotations": "annotation", "categories": "category"}
 REFERENCES = {"categories": ("name",), "images": ("width", "height"), "annotations": ("image_id", "category_id")}
 INTEGERS = ("id", "image_id", "category_id", "width", "height")
+LEAVE_OUT = "leave it out with --drop-invalid (drop_invalid=True)"
 SIDES = (("top", 1, 1), ("left", 0, 1), ("bottom", 1, -1), ("right", 0, -1))  # with their axis and sign
 
 
-def read_coco(path: Path | str, drop_invalid: bool = False) -> tuple[Entry, list[str]]:
+def read_coco(path: Path | str, drop_invalid: bool = False, shapes: bool = True) -> tuple[Entry, list[str]]:
     """Read a COCO JSON whose structure, ids, shapes and weak labels are sound; also return messages of what was dropped.
 
-    drop_invalid: leave out annotations with an unusable shape (COCO and LVIS hold a few) instead of raising. Raises DataError
-    if the file is not COCO, has no image, duplicate or dangling ids, or unusable shapes; AnnotationError if a weak label is
-    outside its image, in the wrong order, or of a class that is not there.
+    drop_invalid: leave out unusable shapes (COCO and LVIS hold a few) and clicks instead of raising, and annotations of which
+    nothing is left. shapes: otherwise boxes and masks are neither looked at nor returned. Raises DataError if the file is not
+    COCO, has no image, duplicate or dangling ids, or unusable shapes; AnnotationError if a weak label is outside its image, in
+    the wrong order, or of a class that is not there.
     """
     coco, usable, dropped = read_json(path), [], []
     images, categories = _check_structure(coco, path, dropped)
@@ -31,15 +34,20 @@ def read_coco(path: Path | str, drop_invalid: bool = False) -> tuple[Entry, list
             value = annotation.get(key)
             if type(value) is not int or value not in known:
                 raise DataError(f"{where}: {key} {value!r} does not exist; add the {key[:-3]} or fix the id")
-        image = images[annotation["image_id"]]
-        if problem := shape_problem(annotation, image["height"], image["width"]):
-            if not drop_invalid:
-                raise DataError(f"{where}: {problem}")
-            dropped.append(f"{where}: {problem}")
-            continue
-        if problem := _click_problem(annotation, image["height"], image["width"]):
-            raise AnnotationError(f"{where}: {problem}")
-        usable.append(annotation)
+        size = images[annotation["image_id"]]["height"], images[annotation["image_id"]]["width"]
+        annotation = with_clicks(annotation, categories[annotation["category_id"]])
+        if not shapes:
+            annotation = {k: v for k, v in annotation.items() if k not in SHAPE_KEYS}
+        for problem_of, keys, error in RULES:
+            if problem := problem_of(annotation, *size):
+                if not drop_invalid:
+                    raise error(f"{where}: {problem}")
+                dropped.append(f"{where}: {problem}")
+                annotation = {k: v for k, v in annotation.items() if k not in keys}
+                if not any(annotation.get(k) is not None for k in (*SHAPE_KEYS, *WEAK_KEYS)):
+                    break
+        else:
+            usable.append(annotation)
     sections = {"images": images, "categories": categories}
     return {**coco, **{name: list(rows.values()) for name, rows in sections.items()}, "annotations": usable}, dropped
 
@@ -115,13 +123,37 @@ def _drop_groups(categories: dict[int, Entry], sections: Entry) -> list[str]:
     ]
 
 
+def with_clicks(annotation: Entry, category: Entry) -> Entry:
+    """Return an annotation with clicks as the exports of annotation tools write them as `point` or `extreme_points`.
+
+    A click is a single visible keypoint of COCO, or a polygon of one point; four keypoints whose category names them top, left,
+    bottom and right are extreme points. A box without area and an empty segmentation then only say that there is no shape.
+    """
+    shape, keypoints, box = (annotation.get(key, ()) for key in ("segmentation", "keypoints", "bbox"))
+    names, four, clicks = category.get("keypoints"), [side for side, _, _ in SIDES], dict[str, Any]()
+    if _are_numbers(keypoints, 3) and keypoints[2] > 0:
+        clicks["point"] = keypoints[:2]
+    elif isinstance(shape, list) and len(shape) == 1 and _are_numbers(shape[0], 2):
+        clicks["point"], shape = shape[0], []
+    elif isinstance(names, list) and sorted(map(str, names)) == sorted(four) and _are_numbers(keypoints, 12):
+        places = [3 * names.index(side) for side in four if all(keypoints[2::3])]
+        clicks |= {"extreme_points": [keypoints[i : i + 2] for i in places]} if places else {}
+    annotation = {**clicks, **annotation}
+    clicked = any(key in annotation for key in WEAK_KEYS)
+    has_area = _are_numbers(box, 4) and min(box[2:]) > 0
+    empty = ["segmentation"] if shape in ([], {}) and (clicked or has_area) else []
+    if clicked and (box == [] or (_are_numbers(box, 4) and not has_area)):
+        empty.append("bbox")
+    return {k: v for k, v in annotation.items() if k not in empty}
+
+
 def shape_problem(annotation: Entry, height: int, width: int) -> str | None:
     """Say what is wrong with an annotation's box or mask, and the remedy; None if they are sound or missing."""
     box, shape = annotation.get("bbox"), annotation.get("segmentation")
     if box is not None and not _are_numbers(box, 4):
         return f"bbox {box} is not [x, y, width, height]; give four numbers or leave it out"
     if box is not None and (box[2] <= 0 or box[3] <= 0):
-        return f"bbox {box} has no area; remove the annotation, or open the set with drop_invalid=True"
+        return f"bbox {box} has no area; remove the annotation, write a `point` [x, y] if it is a click, or {LEAVE_OUT}"
     if "segmentation" not in annotation:
         return None
     if isinstance(shape, dict):
@@ -134,7 +166,7 @@ def shape_problem(annotation: Entry, height: int, width: int) -> str | None:
         if len(polygon) % 2:
             return f"polygon with {len(polygon)} numbers: x and y come in pairs; add or remove one"
         if len(polygon) < 6:
-            return f"polygon with {len(polygon) // 2} points; it needs 3, or open the set with drop_invalid=True"
+            return f"polygon with {len(polygon) // 2} points; it needs 3, or {LEAVE_OUT}"
     return None
 
 
@@ -165,8 +197,10 @@ def _click_problem(annotation: Entry, height: int, width: int) -> str | None:
     for name, click in clicks:
         if not _are_numbers(click, 2):
             return f"{name} {click} is not [x, y]; give two finite numbers"
-        if not (0 <= click[0] < width and 0 <= click[1] < height):
-            return f"{name} {click} is outside its image of {width} x {height}; click again, x first"
+        # some tools put the border of the image at x = width: up to a pixel beside it counts for the nearest pixel
+        if not (-1 < click[0] <= width and -1 < click[1] <= height):
+            remedy = f"click again, x first, see whether it belongs to another image, or {LEAVE_OUT}"
+            return f"{name} {click} is outside its image of {width} x {height}; {remedy}"
     if four is None:
         return None
     if any(len(set(values)) == 1 for values in zip(*four, strict=True)):
@@ -187,6 +221,9 @@ def _are_numbers(values: object, length: int) -> bool:
     return all(isinstance(v, (int, float)) and abs(v) < 2**53 for v in values)  # which infinity and NaN are not
 
 
+RULES = ((shape_problem, SHAPE_KEYS, DataError), (_click_problem, WEAK_KEYS, AnnotationError))
+
+
 def near_object(masks: Tensor, points: Tensor, tolerance: int = 1) -> Tensor:
     """Say whether points float [K, P, 2] lie on their object, bool [K, H, W], or at most `tolerance` pixels (in x and in
     y) beside it: bool [K, P]. Points are (x, y) pixels with pixel centers at integers.
@@ -200,9 +237,13 @@ def near_object(masks: Tensor, points: Tensor, tolerance: int = 1) -> Tensor:
     return masks[row, y, x].flatten(2).any(-1)
 
 
-def replace_weak_labels(coco: Entry, path: Path | str, weak_path: Path | str) -> Entry:
-    """Return `coco` with the weak labels of another COCO JSON; raises AnnotationError if their images or ids differ."""
-    weak, _ = read_coco(weak_path, drop_invalid=True)
+def replace_weak_labels(
+    coco: Entry, path: Path | str, weak_path: Path | str, drop_invalid: bool = False
+) -> tuple[Entry, list[str]]:
+    """Return `coco` with the weak labels of another COCO JSON, and messages of those that were dropped, see `read_coco`;
+    raises AnnotationError if their images or ids differ.
+    """
+    weak, dropped = read_coco(weak_path, drop_invalid, shapes=False)
     for section, keys in REFERENCES.items():
         known = {entry["id"]: entry for entry in coco[section]}
         for entry in weak[section]:
@@ -219,4 +260,4 @@ def replace_weak_labels(coco: Entry, path: Path | str, weak_path: Path | str) ->
     ids, keys = {a["id"] for a in coco["annotations"]}, ("id", "image_id", "category_id", *WEAK_KEYS)
     added = [{k: a[k] for k in keys if k in a} for a in weak["annotations"] if a["id"] not in ids]
     annotations = relabelled("annotations", WEAK_KEYS) + added
-    return {**coco, "images": relabelled("images", ("tags",)), "annotations": annotations}
+    return {**coco, "images": relabelled("images", ("tags",)), "annotations": annotations}, dropped

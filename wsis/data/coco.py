@@ -18,7 +18,7 @@ from torch import Tensor
 from wsis.core.errors import AnnotationError, DataError
 from wsis.core.files import Entry, read_json
 from wsis.core.types import BACKGROUND, IGNORE, Dataset, ExtremePoints, Instances, Points, Sample
-from wsis.data.checks import WEAK_KEYS, file_name, near_object, read_coco, replace_weak_labels
+from wsis.data.checks import LEAVE_OUT, WEAK_KEYS, file_name, near_object, read_coco, replace_weak_labels
 from wsis.data.coco_json import Records, annotation_records, categories, image_record
 from wsis.data.images import ImageFolder, first_of, list_files, map_name, map_names, read_image
 from wsis.data.label_maps import read_values, value_table
@@ -33,26 +33,36 @@ class CocoFolder:
     """One split of a data set in COCO format; labels are 0..C-1 in the order of the category ids.
 
     weak: a COCO JSON whose weak labels replace those of the data set. Annotations are matched by id; new ids are objects
-    without a mask. Without instances_<split>.json it describes the whole split. drop_invalid: leave out annotations with an
-    unusable shape; `dropped` then has their messages. Raises the errors of `checks.read_coco`; pixels are checked on reading.
+    without a mask. Without instances_<split>.json it describes the whole split. drop_invalid: leave out unusable shapes and
+    clicks; `dropped` then has their messages. boxes: objects without extreme points get the middles of the sides of their
+    `bbox`, which span the same box. Raises the errors of `checks.read_coco`; pixels are checked on reading.
     """
 
     def __init__(
-        self, folder: Path | str, split: str = "train", weak: Path | str | None = None, *, drop_invalid: bool = False
+        self,
+        folder: Path | str,
+        split: str = "train",
+        weak: Path | str | None = None,
+        *,
+        drop_invalid: bool = False,
+        boxes: bool = False,
     ) -> None:
-        self.drop_invalid = drop_invalid
+        self.drop_invalid, self.boxes = drop_invalid, boxes
         self.image_folder, self.map_folder, self.path = places(Path(folder), split)
         self.weak_path = Path(weak) if weak else self.path
         if weak and not self.path.exists():
             self.path = self.weak_path
         coco, self.dropped = read_coco(self.path, drop_invalid)
         if self.weak_path != self.path:
-            coco = replace_weak_labels(coco, self.path, self.weak_path)
+            coco, dropped = replace_weak_labels(coco, self.path, self.weak_path, drop_invalid)
+            self.dropped += dropped
         in_order = sorted(coco["categories"], key=lambda c: c["id"])
         self.classes = tuple(c["name"] for c in in_order)
         self.category_ids = tuple(c["id"] for c in in_order)
         self._label = {c: i for i, c in enumerate(self.category_ids)}
         self.images = coco["images"]
+        if boxes:
+            coco["annotations"] = [self._boxed(a) for a in coco["annotations"]]
         self._annotations = defaultdict(list)
         for annotation in coco["annotations"]:
             self._annotations[annotation["image_id"]].append(annotation)
@@ -95,6 +105,29 @@ class CocoFolder:
         clicks = self._clicks(self.images[index], truth, "extreme_points")
         return None if clicks is None else ExtremePoints(**clicks)
 
+    def objects(self, key: str) -> tuple[int, int, int]:
+        """Count the objects with clicks of the kind `key`, those with a mask instead, and those with neither."""
+        objects = [a for annotations in self._annotations.values() for a in annotations if not a.get("iscrowd")]
+        clicked = sum(a.get(key) is not None for a in objects)
+        drawn = sum(a.get(key) is None and "segmentation" in a for a in objects)
+        return clicked, drawn, len(objects) - clicked - drawn
+
+    def absent_classes(self) -> list[str]:
+        """Name the classes that neither an annotation nor a tag of an image has."""
+        present = {a["category_id"] for annotations in self._annotations.values() for a in annotations}
+        present |= {tag for record in self.images for tag in record.get("tags", ())}
+        return [name for name, i in zip(self.classes, self.category_ids, strict=True) if i not in present]
+
+    def _boxed(self, annotation: Entry) -> Entry:
+        if annotation.get("extreme_points") is not None or "bbox" not in annotation or annotation.get("iscrowd"):
+            return annotation
+        x, y, width, height = annotation["bbox"]
+        # the last pixels of a box are those that it still covers, and boxes of extreme points end behind theirs
+        right, bottom = x + max(width - 1, 0), y + max(height - 1, 0)
+        middle = ((x + right) / 2, (y + bottom) / 2)
+        sides = [[middle[0], y], [x, middle[1]], [middle[0], bottom], [right, middle[1]]]
+        return {**annotation, "extreme_points": sides}
+
     def _labels(self, category_ids: Sequence[int]) -> Tensor:
         return torch.tensor([self._label[i] for i in category_ids], dtype=torch.long)
 
@@ -112,7 +145,7 @@ class CocoFolder:
         filled = truth.masks.flatten(1).any(1)
         if not filled.all() and not self.drop_invalid:
             where = f"{self.path}: annotation {truth.ids[~filled][0]}"
-            raise DataError(f"{where}: its mask has no pixel; remove it, or open the set with drop_invalid=True")
+            raise DataError(f"{where}: its mask has no pixel; remove it, or {LEAVE_OUT}")
         return truth[filled]
 
     def _clicks(self, record: Entry, truth: Instances | None, key: str) -> dict[str, Tensor] | None:
@@ -123,8 +156,12 @@ class CocoFolder:
         ids = torch.tensor([a["id"] for a in clicked], dtype=torch.long)
         xy = torch.tensor([a[key] for a in clicked], dtype=torch.float32)
         xy = xy.reshape(-1, 2) if key == "point" else xy.reshape(-1, 4, 2)
-        xy = xy.minimum(torch.tensor([record["width"] - 1.0, record["height"] - 1.0]))
-        if truth is not None and len(clicked):
+        size, of_box = torch.tensor([record["width"], record["height"]]), self.boxes and key == "extreme_points"
+        if of_box and len(outside := ((xy.amax(1) <= -1) | (xy.amin(1) >= size)).any(1).nonzero()):
+            where = f"{self.path}: annotation {ids[outside[0, 0]]}: bbox {clicked[outside[0, 0]].get('bbox')}"
+            raise AnnotationError(f"{where} is outside its image of {size[0]} x {size[1]}; is it of another image?")
+        xy = xy.clamp(min=0).minimum(size - 1.0)
+        if truth is not None and len(clicked) and not of_box:
             click, row = (ids[:, None] == truth.ids).nonzero(as_tuple=True)
             pairs = xy.reshape(len(clicked), -1, 2)[click]
             near = near_object(truth.masks[row], pairs, CLICK_TOLERANCE)

@@ -22,6 +22,7 @@ from wsis.core.report import report
 from wsis.core.types import IGNORE, Batch, Dataset, Instances, Sample
 from wsis.data.coco import find_records
 from wsis.data.coco_json import Records, annotation_records, categories, image_record, instances_json, result_records
+from wsis.data.export import Format, check_place, write_masks
 from wsis.data.images import ImageFolder, map_name, map_names
 from wsis.data.label_maps import write_label_map
 from wsis.data.semantic import write_categories
@@ -65,8 +66,11 @@ class Run:
 Row = dict[str, Any]
 
 
-def label(run: Run, dataset: Dataset, out: Path, description: str = "") -> dict[str, int]:
-    """Weak labels -> masks in COCO JSON; image ids are kept, and with clicks the ids of the annotations.
+def label(
+    run: Run, dataset: Dataset, out: Path, description: str = "", format: Format = "coco", folder: Path | None = None
+) -> dict[str, int]:
+    """Weak labels -> masks in COCO JSON, or another format of `data.export` (images: in `folder`); image ids are kept, and
+    with clicks the ids of the annotations.
 
     With tags these are the objects that the network detects among the image's tags; with points one mask per click, which
     contains at least the clicked pixel; with extreme points one mask per four clicks. description: of the data; a killed
@@ -75,6 +79,7 @@ def label(run: Run, dataset: Dataset, out: Path, description: str = "") -> dict[
     is empty and dropped. Raises DataError for classes other than those that the run was trained on.
     """
     run.check_classes(dataset)
+    check_place(out, format)
     ids = dataset.category_ids
 
     def row(sample: Sample) -> Row:
@@ -83,10 +88,11 @@ def label(run: Run, dataset: Dataset, out: Path, description: str = "") -> dict[
         clicks = [] if sample.extreme_points is None else sample.extreme_points.ids.tolist()
         return {"image": image_record(sample), "masks": records, "objects": len({*masks, *clicks})}
 
-    def content(rows: list[Row]) -> object:
-        return instances_json([r["image"] for r in rows], _masks(rows), categories(run.classes, ids))
+    def write(rows: list[Row]) -> None:
+        images, names = [r["image"] for r in rows], categories(run.classes, ids)
+        write_masks(out, format, images, _masks(rows), names, folder, lambda m: instances_json(images, m, names))
 
-    rows = _write(dataset, row, content, out, run.key("label", description))
+    rows = _write(dataset, row, write, out, run.key("label", description))
     if rows is None:
         return {}
     masks = _masks(rows)
@@ -105,19 +111,26 @@ def pseudo_instances(run: Run, sample: Sample) -> Instances:
     return labels[0]
 
 
-def predict(run: Run, folder: Path, out: Path) -> dict[str, int]:
-    """Images -> scored masks in COCO results format, each with its `file_name`; for the ids see `identified`.
+def predict(run: Run, folder: Path, out: Path, format: Format = "coco") -> dict[str, int]:
+    """Images -> scored masks in COCO results format, each with its `file_name`, or in another format of `data.export`; for the
+    ids see `identified`.
 
     Returns the numbers of images and masks. Raises DataError for no folder, no image, or one that cannot be read.
     """
+    check_place(out, format)
     dataset, ids = identified(folder, run)
 
     def row(sample: Sample) -> Row:
         labels = run.method.predict(run.model, run.batch(sample).images, run.cfg)
         assert isinstance(labels, list)
-        return {"masks": result_records(labels[0], sample.image_id, ids, sample.file_name)}
+        masks = result_records(labels[0], sample.image_id, ids, sample.file_name)
+        return {"image": image_record(sample), "masks": masks}
 
-    rows = _write(dataset, row, _masks, out, run.key("predict", f"{folder} {dataset.names}"))
+    def write(rows: list[Row]) -> None:
+        names = categories(run.classes, ids)
+        write_masks(out, format, [r["image"] for r in rows], _masks(rows), names, folder, lambda masks: masks)
+
+    rows = _write(dataset, row, write, out, run.key("predict", f"{folder} {dataset.names}"))
     return {} if rows is None else {"images": len(rows), "masks": len(_masks(rows))}
 
 
@@ -177,9 +190,9 @@ def _masks(rows: list[Row]) -> Records:
 
 
 def _write(
-    dataset: Dataset, row: Callable[[Sample], Row], content: Callable[[list[Row]], object], out: Path, key: str
+    dataset: Dataset, row: Callable[[Sample], Row], write: Callable[[list[Row]], None], out: Path, key: str
 ) -> list[Row] | None:
-    """Write the `content` of the rows of all images, in order, as JSON; return the rows in the first process.
+    """Write the rows of all images, in order, and return them in the first process.
 
     An unfinished call leaves its rows in a folder, and a call with the same key starts from them.
     """
@@ -198,7 +211,7 @@ def _write(
     if not state.is_main_process:
         return None
     rows = [read_json(path) for path in paths]
-    write_json(out, content(rows))
+    write(rows)
     shutil.rmtree(folder)
     return rows
 

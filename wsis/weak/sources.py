@@ -1,13 +1,17 @@
 """What a run learns from and is evaluated on: the embedded world, or a folder in COCO format or with class maps."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
+
+import torch
 
 from wsis.core.config import Scale, fingerprint
 from wsis.core.errors import DataError
 from wsis.core.files import digest
-from wsis.core.types import Dataset
+from wsis.core.types import Dataset, Instances, Sample
 from wsis.data.coco import CocoFolder
 from wsis.data.semantic import SemanticFolder, SemanticWorld, WithBackground, open_semantic
 from wsis.data.world import World, WorldConfig
@@ -15,8 +19,8 @@ from wsis.data.wrappers import Cached, Mapped
 from wsis.data.write import places
 from wsis.weak.simulate import PointKind, with_extreme_points, with_points
 
-Clicks = PointKind | Literal["extreme_points", "class_maps"]
-"""What a method learns from, where it is not tags: clicks, or a class for every pixel."""
+Clicks = PointKind | Literal["extreme_points", "boxes", "class_maps"]
+"""What a method learns from, where it is not tags: clicks, boxes, or a class for every pixel."""
 
 # Few and large objects of half the classes: what small networks can tell apart after minutes.
 _CLASSES = ("cat", "fish", "turtle", "butterfly", "flower", "car", "house", "robot")
@@ -64,7 +68,7 @@ def open_data(
     if data == "world" or (has_maps and data in LAYOUTS):
         opened = _world(data, scale, seed, has_maps)
     else:
-        opened = _folder(Path(data), scale, weak, drop_invalid, has_maps)
+        opened = _folder(Path(data), scale, weak, drop_invalid, clicks)
     if clicks is None or has_maps:
         return opened
     train, note = clicked(opened.train, "train", clicks)
@@ -74,19 +78,45 @@ def open_data(
 
 
 def clicked(dataset: Dataset, split: str, clicks: Clicks) -> tuple[Dataset, str]:
-    """Return the data set with clicks and, where they were simulated, a note; raises DataError without clicks and masks."""
+    """Return the data set with clicks, simulated for objects that have a mask instead, and a note that says so.
+
+    Raises DataError if no object has either.
+    """
     assert clicks != "class_maps"  # these are opened as such
-    first, words = dataset[0], "extreme points" if clicks == "extreme_points" else "points"
-    if getattr(first, words.replace(" ", "_")) is not None:
-        return dataset, ""
-    if first.truth is None:
-        where = f"image {first.image_id} of the split {split} has neither {words} nor masks"
+    if clicks == "extreme_points" or clicks == "boxes":
+        field, words, simulate = "extreme_points", clicks.replace("_", " "), with_extreme_points
+    else:
+        field, words, simulate = "points", "points", partial(with_points, kind=clicks, seed=CLICK_SEED)
+    source = dataset.dataset if isinstance(dataset, Cached) else dataset
+    if isinstance(source, CocoFolder):
+        given, drawn, bare = source.objects(field.removesuffix("s") if field == "points" else field)
+    else:
+        given, bare = int(getattr(dataset[0], field) is not None), 0
+        drawn = int(not given and dataset[0].truth is not None)
+    if not given and not drawn:
         remedy = "annotate them for every object, or choose another supervision"
-        raise DataError(f"the method learns from {words}, but {where}; {remedy}")
-    note = f"{words} of {split} simulated from the masks"
-    if clicks == "extreme_points":
-        return Mapped(dataset, with_extreme_points), note
-    return Mapped(dataset, lambda s: with_points(s, clicks, CLICK_SEED)), f"{note} ({clicks}, seed {CLICK_SEED})"
+        if clicks == "extreme_points" and isinstance(source, CocoFolder):
+            remedy += "; EXITS learns from boxes with --set supervision=boxes"
+        raise DataError(
+            f"the method learns from {words}, but the split {split} has neither {words} nor masks; {remedy}"
+        )
+    notes = [f"{bare} objects of {split} have neither {words} nor masks, and nothing learns from them"] if bare else []
+    if drawn:
+        how = f" ({clicks}, seed {CLICK_SEED})" if field == "points" else ""
+        where = f" for {drawn} of {given + drawn} objects" if given else ""
+        notes = [f"{field.replace('_', ' ')} of {split} simulated from the masks{where}{how}", *notes]
+        dataset = Mapped(dataset, partial(_completed, field=field, simulate=simulate))
+    return dataset, "; ".join(notes)
+
+
+def _completed(sample: Sample, field: str, simulate: Callable[[Sample], Sample]) -> Sample:
+    """Add the clicks of true objects that have none."""
+    given, truth = getattr(sample, field), sample.truth
+    if truth is None:
+        truth = Instances.none(*sample.size)
+    lacking = replace(sample, truth=truth if given is None else truth[~torch.isin(truth.ids, given.ids)])
+    added = getattr(simulate(lacking), field)
+    return replace(sample, **{field: added if given is None else given.cat(added)})
 
 
 def _world(data: str, scale: Scale, seed: int, has_maps: bool) -> Data:
@@ -99,8 +129,8 @@ def _world(data: str, scale: Scale, seed: int, has_maps: bool) -> Data:
     return Data(train=train, val=val, name=data, description=f"{kind}, {lengths}, seed {seed}, {fingerprint(config)}")
 
 
-def _folder(folder: Path, scale: Scale, weak: Path | None, drop_invalid: bool, has_maps: bool) -> Data:
-    splits, words, notes = [], [], []
+def _folder(folder: Path, scale: Scale, weak: Path | None, drop_invalid: bool, clicks: Clicks | None) -> Data:
+    splits, words, notes, has_maps = [], [], [], clicks == "class_maps"
     for split, labels in (("train", weak), ("val", None)):
         _, maps, annotations = places(folder, split)
         if split == "val" and not (annotations.exists() or (has_maps and maps.exists())):
@@ -109,13 +139,16 @@ def _folder(folder: Path, scale: Scale, weak: Path | None, drop_invalid: bool, h
         if has_maps:
             dataset, kind = open_semantic(folder, split, labels, drop_invalid), "class maps"
         else:
-            dataset, kind = CocoFolder(folder, split, labels, drop_invalid=drop_invalid), "images"
+            dataset = CocoFolder(folder, split, labels, drop_invalid=drop_invalid, boxes=clicks == "boxes")
+            kind = "images"
         if isinstance(dataset, SemanticFolder):
             files = [*dataset.map_paths, *([] if labels is None else [labels])]
         else:
             coco = dataset.dataset if isinstance(dataset, WithBackground) else dataset
             files = sorted({coco.path, coco.weak_path})
             notes += [f"left out: {message}" for message in coco.dropped]
+            if split == "train" and (absent := coco.absent_classes()):
+                notes.append(f"no image of train has the class {', '.join(absent)}, and nothing learns it")
         words.append(f"{split} {len(dataset)} {kind} {digest(files)[:8]}")
         splits.append(Cached(dataset) if scale == "tiny" and len(dataset) <= MAX_CACHED else dataset)
     name = folder.resolve().name

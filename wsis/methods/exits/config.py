@@ -127,7 +127,7 @@ class ExitsConfig:
 
     @property
     def clicks(self) -> Clicks:
-        return "extreme_points"
+        return self.supervision
 
     @property
     def image_side(self) -> int:

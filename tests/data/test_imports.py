@@ -1,0 +1,195 @@
+"""Exports of annotation tools become folders that `CocoFolder` reads; each tool's export is written here by hand."""
+
+import base64
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from wsis.core.errors import AnnotationError, DataError
+from wsis.core.files import read_json
+from wsis.data.coco import CocoFolder
+from wsis.data.convert.readers import READERS, _brush, import_annotations
+
+WIDTH, HEIGHT = 40, 30
+
+
+@pytest.fixture
+def place(tmp_path):
+    for name in ("a.jpg", "b.png"):
+        Image.new("RGB", (WIDTH, HEIGHT), (90, 120, 60)).save(tmp_path / name)
+    return tmp_path
+
+
+def labelme_json(shapes, **values):
+    named = [{"label": "cup", "group_id": None, **shape} for shape in shapes]
+    content = {"shapes": named, "imagePath": "a.jpg", "imageWidth": WIDTH, "imageHeight": HEIGHT}
+    return json.dumps(content | values)
+
+
+def read(place, format, name, text):
+    """Import an export, and return its annotations with the class in place of the ids."""
+    (place / name).write_text(text)
+    import_annotations(format, place / name, place / "out")
+    dataset, coco = CocoFolder(place / "out"), read_json(place / "out/annotations/instances_train.json")
+    assert [dataset[i].image.shape[1:] for i in range(len(dataset))] == [(HEIGHT, WIDTH)] * len(dataset)
+    names = {c["id"]: c["name"] for c in coco["categories"]}
+    keys = ("point", "extreme_points", "bbox", "segmentation")
+    return [{"class": names[a["category_id"]]} | {k: a[k] for k in keys if k in a} for a in coco["annotations"]]
+
+
+def test_labelme_points_groups_and_shapes(place):
+    sides = [[20.9, 5.2], [10, 15], [20, 25], [30, 15]]
+    shapes = [
+        {"shape_type": "point", "points": [[3.7, 4.2]]},
+        *({"shape_type": "point", "points": [xy], "group_id": 1} for xy in sides),
+        {"shape_type": "rectangle", "points": [[12, 20], [2, 10]], "label": "plate"},
+        {"shape_type": "polygon", "points": [[2, 3], [12, 3], [12, 9], [2, 9]]},
+    ]
+    cups = read(place, "labelme", "a.json", labelme_json(shapes))
+    assert cups[0] == {"class": "cup", "point": [3, 4]}
+    assert cups[1] == {"class": "cup", "extreme_points": [[20, 5], [10, 15], [20, 25], [30, 15]]}
+    assert cups[2] == {"class": "plate", "bbox": [2, 10, 10, 10]}
+    assert cups[3] == {"class": "cup", "segmentation": [[2, 3, 12, 3, 12, 9, 2, 9]], "bbox": [2.0, 3.0, 10.0, 6.0]}
+
+
+def test_labelme_masks_and_flags(place):
+    png = io.BytesIO()
+    Image.fromarray(np.full((4, 5), 255, dtype=np.uint8)).save(png, format="PNG")
+    mask = {"shape_type": "mask", "points": [[6, 7], [10, 10]], "mask": base64.b64encode(png.getvalue()).decode()}
+    assert read(place, "labelme", "a.json", labelme_json([mask], flags={"indoors": True}))[0]["bbox"] == [6, 7, 5, 4]
+    assert CocoFolder(place / "out").classes == ("cup", "indoors")
+    assert CocoFolder(place / "out")[0].tags.tolist() == [True, True]
+
+
+def test_clicks_on_the_border_count_for_the_last_pixel(place):
+    shape = {"shape_type": "point", "points": [[WIDTH, HEIGHT]]}
+    assert read(place, "labelme", "a.json", labelme_json([shape]))[0]["point"] == [WIDTH - 1, HEIGHT - 1]
+
+
+def test_label_studio_percent_uploads_and_choices(place):
+    def result(kind, **value):
+        return {"id": "x", "type": kind, "original_width": WIDTH, "original_height": HEIGHT, "value": value}
+
+    results = [
+        result("keypointlabels", x=50, y=50, width=1, keypointlabels=["cup"]),
+        result("rectanglelabels", x=25, y=10, width=50, height=20, rotation=0, rectanglelabels=["cup"]),
+        result("polygonlabels", points=[[10, 10], [50, 10], [50, 50]], polygonlabels=["plate"]),
+        {"type": "choices", "value": {"choices": ["plate"]}},
+    ]
+    task = {"id": 1, "data": {"image": "/data/upload/1/0a1b2c3d-a.jpg"}, "annotations": [{"result": results}]}
+    objects = read(place, "label-studio", "export.json", json.dumps([task]))
+    assert objects[0] == {"class": "cup", "point": [20, 15]}
+    assert objects[1] == {"class": "cup", "bbox": [10.0, 3.0, 20.0, 6.0]}
+    assert objects[2]["segmentation"] == [[4.0, 3.0, 20.0, 3.0, 20.0, 15.0]]
+
+
+def test_label_studio_brush():
+    """8 values of 8 bits; lengths of 3, 4, 8 and 16 bits: 5 times 255, then the list 1, 2, 3."""
+    bits = f"{8:032b}{7:05b}" + "".join(f"{n - 1:04b}" for n in (3, 4, 8, 16))
+    bits += "1" + "00" + f"{4:03b}" + f"{255:08b}" + "0" + "00" + f"{2:03b}" + "".join(f"{v:08b}" for v in (1, 2, 3))
+    bits += "0" * (-len(bits) % 8)
+    data = [int(bits[i : i + 8], 2) for i in range(0, len(bits), 8)]
+    assert _brush(data).tolist() == [255] * 5 + [1, 2, 3]
+
+
+def test_cvat_points_boxes_masks_and_tags(place):
+    text = f"""<annotations><image id="0" name="a.jpg" width="{WIDTH}" height="{HEIGHT}">
+        <points label="cup" points="3.5,4.5"/>
+        <points label="cup" points="30,15;20,25;10,15;20,5"/>
+        <box label="plate" xtl="2" ytl="3" xbr="12" ybr="9"/>
+        <polygon label="cup" points="2,3;12,3;12,9"/>
+        <mask label="cup" rle="1, 2, 3" left="5" top="6" width="3" height="2"/>
+        <tag label="indoors"/></image>
+        <image id="1" name="b.png" width="{WIDTH}" height="{HEIGHT}"/></annotations>"""
+    objects = read(place, "cvat", "annotations.xml", text)
+    assert objects[0]["point"] == [3, 4]
+    assert objects[1]["extreme_points"] == [[20, 5], [10, 15], [20, 25], [30, 15]]
+    assert objects[2] == {"class": "plate", "bbox": [2, 3, 10, 6]}
+    assert objects[3]["segmentation"] == [[2, 3, 12, 3, 12, 9]]
+    assert objects[4]["bbox"] == [6, 6, 2, 1]
+    assert [len(image["tags"]) for image in read_json(place / "out/annotations/instances_train.json")["images"]] == [
+        3,
+        0,
+    ]
+
+
+@pytest.mark.parametrize("project", [False, True])
+def test_via_points_and_rectangles(place, project):
+    regions = [
+        {"shape_attributes": {"name": "point", "cx": 3, "cy": 4}, "region_attributes": {"kind": "cup"}},
+        {
+            "shape_attributes": {"name": "rect", "x": 2, "y": 3, "width": 10, "height": 6},
+            "region_attributes": {"class": {"plate": True}, "note": ""},
+        },
+    ]
+    content = {"a.jpg123": {"filename": "a.jpg", "size": 123, "regions": regions}}
+    objects = read(place, "via", "via.json", json.dumps({"_via_img_metadata": content} if project else content))
+    assert objects == [{"class": "cup", "point": [3, 4]}, {"class": "plate", "bbox": [2, 3, 10, 6]}]
+
+
+def test_coco_keypoints(place):
+    image = {"id": 7, "file_name": "a.jpg", "width": WIDTH, "height": HEIGHT}
+    click = {"id": 3, "image_id": 7, "category_id": 2, "bbox": [3, 4, 0, 0], "segmentation": [], "keypoints": [3, 4, 2]}
+    coco = {"images": [image], "annotations": [click], "categories": [{"id": 2, "name": "cup"}]}
+    assert read(place, "coco", "person_keypoints.json", json.dumps(coco)) == [{"class": "cup", "point": [3, 4]}]
+
+
+@pytest.mark.parametrize("format", sorted(READERS))
+@pytest.mark.parametrize("text", ["[1]", "{}", '{"a": 3}', "<html/>", '[{"data": {}, "annotations": [{}]}]'])
+def test_exports_of_another_kind_are_named(place, format, text):
+    (place / "export.json").write_text(text)
+    with pytest.raises(DataError, match="export"):
+        import_annotations(format, place / "export.json", place / "out")
+    assert not (place / "out").exists()
+
+
+POINT = {"shape_type": "point", "points": [[3, 4]]}
+MISTAKES = [
+    ([{**POINT, "points": [[90, 4]]}], {}, r"a.json: shape 0: click \[90, 4\] is outside its picture of 40 x 30"),
+    ([{**POINT, "label": ""}], {}, "shape 0 has no class"),
+    ([{**POINT, "group_id": 1}] * 3, {}, "3 clicks on one object"),
+    ([{"shape_type": "rectangle", "points": [[50, 3], [60, 9]]}], {}, "has no area in its picture"),
+    ([{"shape_type": "polygon", "points": [[50, 3], [60, 9], [50, 9]]}], {}, "its mask has no pixel in its picture"),
+    ([{"shape_type": "polygon", "points": [[2, 3], [6, 9]]}], {}, "a polygon of 2 points"),
+    ([POINT], {"imagePath": "c.jpg"}, "no picture .*c.jpg in .*--images"),
+    ([POINT], {"imageWidth": 99}, "was drawn on 99 x 30, but .*a.jpg is 40 x 30; is it another picture"),
+    ([POINT], {"imageWidth": HEIGHT, "imageHeight": WIDTH}, "EXIF"),
+]
+
+
+@pytest.mark.parametrize(("shapes", "values", "message"), MISTAKES)
+def test_shapes_of_another_picture(place, shapes, values, message):
+    (place / "a.json").write_text(labelme_json(shapes, **values))
+    with pytest.raises(DataError, match=message):
+        import_annotations("labelme", place / "a.json", place / "out")
+    assert not (place / "out").exists()
+
+
+def test_two_pictures_of_one_name(place):
+    for folder in ("one", "two"):
+        (place / "set" / folder).mkdir(parents=True)
+        (place / "set" / folder / "a.json").write_text(labelme_json([POINT]))
+        (place / "set" / folder / "a.jpg").write_bytes((place / "a.jpg").read_bytes())
+    with pytest.raises(DataError, match="both of a picture named a.jpg; rename one"):
+        import_annotations("labelme", place / "set", place / "out")
+
+
+def test_shapes_that_are_not_read_are_said(place, capsys):
+    assert len(read(place, "labelme", "a.json", labelme_json([POINT, {"shape_type": "line", "points": []}]))) == 1
+    assert "left out: " in capsys.readouterr().out
+
+
+def test_an_import_does_not_replace_a_split(place):
+    read(place, "labelme", "a.json", labelme_json([POINT]))
+    with pytest.raises(DataError, match="exists already"):
+        import_annotations("labelme", place / "a.json", place / "out")
+
+
+def test_four_clicks_on_a_line(place):
+    line = [{**POINT, "points": [[x, 4]], "group_id": 1} for x in (3, 5, 7, 9)]
+    (place / "a.json").write_text(labelme_json(line))
+    with pytest.raises(AnnotationError, match="span no box"):
+        import_annotations("labelme", place / "a.json", place / "out")
