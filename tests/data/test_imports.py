@@ -193,3 +193,14 @@ def test_four_clicks_on_a_line(place):
     (place / "a.json").write_text(labelme_json(line))
     with pytest.raises(AnnotationError, match="span no box"):
         import_annotations("labelme", place / "a.json", place / "out")
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_photograph_on_its_side_is_read_as_it_was_shown(place, stored):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (HEIGHT, WIDTH)).save(place / "a.jpg", exif=exif)
+    sides = {"imageWidth": HEIGHT, "imageHeight": WIDTH} if stored else {}
+    (place / "a.json").write_text(labelme_json([POINT], **sides))
+    import_annotations("labelme", place / "a.json", place / "out")
+    assert CocoFolder(place / "out")[0].size == ((WIDTH, HEIGHT) if stored else (HEIGHT, WIDTH))

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from PIL import Image
 
 from wsis.core.errors import AnnotationError, DataError
 from wsis.core.files import Entry
 from wsis.core.report import report
 from wsis.data.coco_json import categories
-from wsis.data.images import SUFFIXES
+from wsis.data.images import SUFFIXES, read_image
 from wsis.data.masks import coco_mask, compressed, encode_masks
 from wsis.data.write import ImageEntry, places, write_split
 
@@ -105,11 +104,8 @@ def _files(pictures: Sequence[Picture], images: Path) -> list[Path]:
 
 
 def _size(picture: Picture, path: Path) -> tuple[int, int]:
-    try:
-        with Image.open(path) as image:
-            size = image.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} cannot be read as an image ({error}); copy it again") from error
+    height, width = read_image(path, picture.size and (picture.size[1], picture.size[0])).shape[1:]
+    size = (width, height)
     if picture.size and picture.size != size:
         sizes = "{} x {}, but {} is {} x {}".format(*picture.size, path, *size)
         remedy = "turn the pixels by the EXIF orientation" if picture.size == size[::-1] else "is it another picture?"
