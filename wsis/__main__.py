@@ -260,7 +260,8 @@ def table(
     from wsis.experiments.tables import find
 
     options = {"settings": settings(set_), "device": device, "workers": workers, "drop_invalid": drop_invalid}
-    for one in find(id):
+    tables = find(id)
+    for one in (t for t in tables if scale in t.scales or len(tables) == 1):
         report(f"\n{as_text(run_table(one, scale, data, range(seeds), out, folder, **options))}\n")
 
 

@@ -13,7 +13,7 @@ from itertools import product
 from pathlib import Path
 
 from wsis.core.config import Scale, changed, fingerprint
-from wsis.core.errors import DataError
+from wsis.core.errors import ConfigError, DataError
 from wsis.core.files import read_json, write_json
 from wsis.core.report import is_first_process, report
 from wsis.experiments.environment import commit, hardware, versions
@@ -42,8 +42,11 @@ def run_table(
 
     seeds: outermost, so that a sweep that stops early has all rows of the first seeds. settings: changes of every row,
     before its own. data is not read for a table that is measured on random numbers. Raises DataError if there is no split
-    val to measure on, and whatever a run raises; the rows before it are stored.
+    val to measure on, ConfigError for a scale that the table does not have, and whatever a run raises; the rows before it are
+    stored.
     """
+    if scale not in table.scales:
+        raise ConfigError(f"{table.id} has no rows at scale {scale}; choose {' or '.join(table.scales)}")
     commit()  # of the code that is loaded now, whatever happens to the checkout during a long sweep
     settings = settings or {}
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from wsis.core.config import Scale, changed
 from wsis.core.types import Report
 from wsis.experiments.verdicts import Claim
 from wsis.methods import method
 
+BUT_SMALL: tuple[Scale, ...] = ("tiny", "full")
 Settings = dict[str, Any]
 Reports = dict[str, Report]  # by stage
 
@@ -37,6 +38,7 @@ class Table:
     rows: tuple[Row, ...]
     claims: tuple[Claim, ...]
     factor: float = 100.0
+    scales: tuple[Scale, ...] = get_args(Scale)  # those whose networks have what the rows change
     upper: str = ""  # the row with true labels, which no other can be expected to surpass
     measure: Callable[[Any, str], Reports] | None = None  # (settings, device) -> reports, in place of a training
 
