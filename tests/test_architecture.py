@@ -20,7 +20,7 @@ def test_contracts_on_imports_are_kept():
 
 def test_ten_rooms_and_a_door():
     graph = diagram.imports()
-    assert len(graph) == 11 and graph["core"] == set() and graph["viz"] == {"core"}
+    assert len(graph) == 11 and graph["core"] == set() and graph["viz"] == {"core", "data"}
 
 
 def test_floors_and_arrows_of_a_small_house():

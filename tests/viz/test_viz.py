@@ -55,7 +55,7 @@ def texts(axes: plt.Axes) -> list[str]:
     return [t.get_text() for t in axes.texts]
 
 
-BOOK_ONLY = {"plotly", "ipywidgets", "IPython"}
+BOOK_ONLY = {"plotly", "anywidget", "ipywidgets", "traitlets", "IPython"}
 
 
 def imported(nodes: Iterable[ast.AST]) -> set[str]:

@@ -184,7 +184,7 @@ def _run_length_problem(shape: Entry, height: int, width: int) -> str | None:
     return f"run length {state}, but its image has {height * width}; encode it again"
 
 
-def _click_problem(annotation: Entry, height: int, width: int) -> str | None:
+def click_problem(annotation: Entry, height: int, width: int) -> str | None:
     """Say what is wrong with an annotation's `point` or `extreme_points`, and the remedy; None if nothing is."""
     point, four = annotation.get("point"), annotation.get("extreme_points")
     is_list = isinstance(four, list) and all(isinstance(p, list) and len(p) == 2 for p in four)
@@ -221,7 +221,7 @@ def _are_numbers(values: object, length: int) -> bool:
     return all(isinstance(v, (int, float)) and abs(v) < 2**53 for v in values)  # which infinity and NaN are not
 
 
-RULES = ((shape_problem, SHAPE_KEYS, DataError), (_click_problem, WEAK_KEYS, AnnotationError))
+RULES = ((shape_problem, SHAPE_KEYS, DataError), (click_problem, WEAK_KEYS, AnnotationError))
 
 
 def near_object(masks: Tensor, points: Tensor, tolerance: int = 1) -> Tensor:

@@ -96,3 +96,15 @@ def tags_from_labels(labels: Tensor, num_classes: int) -> Tensor:
 def tags_from_map(class_map: Tensor, num_classes: int) -> Tensor:
     """Say which classes have a pixel in a class map uint8 [H, W]: bool [C]; 0 and 255 are no classes."""
     return torch.bincount(class_map.flatten(), minlength=256)[1 : num_classes + 1] > 0
+
+
+def sample_mask(segmentation: Segmentation, size: tuple[int, int], y: Tensor, x: Tensor) -> Tensor:
+    """Read a mask of an image of `size` (H, W) at rows y int64 [h] and columns x int64 [w], bool [h, w], without decoding
+    its other pixels.
+    """
+    height, width = size
+    counts = compressed(segmentation, height, width)["counts"]
+    runs = _parse(counts if isinstance(counts, str) else counts.decode("ascii"))
+    assert runs is not None  # `checks.shape_problem` has looked
+    ends = torch.from_numpy(runs).cumsum(0)
+    return torch.searchsorted(ends, x * height + y[:, None], right=True) % 2 == 1

@@ -1,9 +1,10 @@
 """Figures for the book: drawn for a static page first, opaque, legible, with the same colors everywhere.
 
-This is the only room that imports matplotlib; IPython and ipywidgets are imported when a page asks for them.
+This is the only room that imports matplotlib; IPython, ipywidgets and anywidget are imported when a page asks for them.
 """
 
 from wsis.core.table import table
+from wsis.viz.canvas import Annotator, annotate
 from wsis.viz.claims import room_and_noise
 from wsis.viz.curves import read_log, training_curves
 from wsis.viz.exits import draw_labelled, draw_tokens
@@ -14,7 +15,17 @@ from wsis.viz.scrub import scrub
 from wsis.viz.style import RC, Map, class_colors, instance_colors, show
 from wsis.viz.widgets import explore, live
 
-__all__ = ["RC", "Map", "class_colors", "draw_boxes", "draw_confusion", "draw_extreme_points", "draw_heat"]
+__all__ = [
+    "RC",
+    "Annotator",
+    "Map",
+    "annotate",
+    "class_colors",
+    "draw_boxes",
+    "draw_confusion",
+    "draw_extreme_points",
+    "draw_heat",
+]
 __all__ += ["draw_instances", "draw_labelled", "draw_magnitude", "draw_offsets", "draw_overlap", "draw_points"]
 __all__ += ["draw_precision_recall", "draw_semantic", "draw_tokens", "explore", "instance_colors", "live"]
 __all__ += ["offset_to_color", "read_log", "room_and_noise", "scrub", "show", "table", "training_curves", "zoom"]

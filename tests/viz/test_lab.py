@@ -1,0 +1,89 @@
+"""Marked slow: the canvas and the sliders in a real JupyterLab, with a real kernel, in a real browser."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("websocket")
+pytest.importorskip("anywidget")
+
+from tests.viz.browser import browser, jupyter_lab
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+WIDTH, HEIGHT = 400, 300
+CELLS = [
+    'from wsis import viz\ncanvas = viz.annotate("photos", "labels.json", ["cat", "dog"])\ncanvas',
+    "import numpy as np\n"
+    'viz.explore(lambda tau: viz.show({"a": viz.Map(np.eye(9) * tau, limits=(0, 9))}), tau=[1, 5, 9])',
+]
+SLIDER = ".jupyter-widgets .noUi-handle"
+
+
+@pytest.fixture
+def page(tmp_path):
+    if not CHROMIUM:
+        pytest.skip("no chromium is installed")
+    (tmp_path / "photos").mkdir()
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    pixels = np.stack([x * 255 / WIDTH, y * 255 / HEIGHT, 0 * x + 120], 2).astype(np.uint8)
+    for name in ("a.png", "b.png"):
+        Image.fromarray(pixels).save(tmp_path / "photos" / name)
+    with jupyter_lab(tmp_path, CELLS) as address, browser(CHROMIUM, tmp_path / "profile") as page:
+        page.size(1280, 1100)
+        page.send("Page.navigate", url=address)
+        page.wait("!!document.querySelector('.jp-Notebook .jp-CodeCell') && !!window.jupyterapp")
+        page.wait("document.querySelectorAll('[data-status=idle]').length > 0 || document.readyState === 'complete'")
+        page.wait("jupyterapp.commands.execute('notebook:run-all-cells').then(() => true)")
+        yield page
+
+
+def look(page, name):
+    """Keep a picture of the page where somebody wants to see it."""
+    if folder := os.environ.get("WSIS_SCREENSHOTS"):
+        page.picture(Path(folder) / f"{name}.png")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_person_clicks_in_jupyterlab_and_moves_a_slider(page, tmp_path):
+    canvas = ".wsis-canvas canvas"
+    objects = "document.querySelectorAll('.wsis-canvas ol li').length"
+    page.wait(f"document.querySelector('{canvas}')?.clientWidth > 200")
+    page.wait("document.querySelector('.wsis-canvas [role=status]').textContent.includes('Click each object')")
+
+    page.click(canvas, 0.25, 0.5)
+    page.wait(f"{objects} === 1")
+    page.press("2")  # the class dog; JupyterLab would make the cell a heading
+    page.wait("document.querySelectorAll('.wsis-canvas .classes [aria-pressed=true]')[0].value === '2'")
+    page.click(canvas, 0.75, 0.25)
+    page.wait(f"{objects} === 2")
+    page.press("z", control=True)
+    page.wait(f"{objects} === 1")
+    page.press("ArrowRight")
+    page.press("ArrowDown")
+    page.press("Enter")
+    page.wait(f"{objects} === 2")
+    look(page, "clicked")
+    page.press("s", control=True)
+    page.wait("document.querySelector('.wsis-canvas [role=status]').textContent.startsWith('saved in')")
+
+    coco = json.loads((tmp_path / "labels.json").read_text())
+    mouse, keyboard = coco["annotations"]
+    assert np.abs(np.subtract(mouse["point"], [99.5, 149.5])).max() <= 1 and mouse["category_id"] == 1
+    assert np.abs(np.subtract(keyboard["point"], [299.5 + 8, 74.5 + 8])).max() <= 1.5 and keyboard["category_id"] == 2
+    page.press("PageDown")
+    page.wait("document.querySelector('.wsis-canvas .name').textContent === 'b.png'")
+    assert page.run(f"{objects} === 0 && document.querySelectorAll('.jp-Cell').length === 2")
+
+    page.wait(f"!!document.querySelector('{SLIDER}')")
+    picture = "[...document.querySelectorAll('.jp-OutputArea-output img')].at(-1)?.src"
+    before = page.wait(picture)
+    page.run(f"document.querySelector('{SLIDER}').focus()")
+    page.press("ArrowRight")
+    page.wait(f"{picture} !== {json.dumps(before)}")
+    look(page, "slider")

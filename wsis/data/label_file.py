@@ -1,0 +1,269 @@
+"""A folder of images and the COCO JSON of its labels, open for changes by hand."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from copy import deepcopy
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wsis.core.errors import AnnotationError, DataError
+from wsis.core.files import Entry, read_json, write_json
+from wsis.core.types import Instances
+from wsis.data.checks import SIDES, click_problem, file_name, near_object, read_coco, shape_problem
+from wsis.data.coco_json import Records, annotation_records, categories
+from wsis.data.images import ImageFolder
+from wsis.data.masks import Segmentation, compressed, decode_masks
+
+CLICKS = {"point": 1, "extreme_points": 4, "bbox": 2}
+"""How many clicks each label of an object takes: one, the four extremes in any order, two opposite corners of a box."""
+SLIP = 0.1  # of a box's side; a click that lies this much inside another's extreme is moved out to it
+XY = Sequence[float]
+
+
+class LabelFile:
+    """Labels of the images of a folder, in the COCO JSON that `CocoFolder` reads; what is there already is kept.
+
+    An image has an entry in the JSON as soon as it has a label; its `file_name` is relative to the folder. classes: names
+    of classes, which are added to those of the JSON. Raises DataError if the JSON is not sound, the folder has no image,
+    or there is no class.
+    """
+
+    def __init__(self, images: Path | str, path: Path | str, classes: Sequence[str] = ()) -> None:
+        self.folder, self.path = Path(images), Path(path)
+        self._coco: Entry = {"images": [], "annotations": [], "categories": []}
+        if self.path.exists():
+            read_coco(self.path)  # what is unsound raises; what is changed and written is the file as it stands
+            self._coco = read_json(self.path)
+        self._stamp, self.unsaved = self._state_on_disk(), False
+        known = {c["name"] for c in self._coco["categories"]}
+        if isinstance(classes, str) or len(set(classes)) < len(classes) or not all(classes):
+            raise DataError(f"classes {classes!r} are not a list of different names; write ['cat', 'dog']")
+        first = max((c["id"] for c in self._coco["categories"]), default=0) + 1
+        new = [name for name in classes if name not in known]
+        self.categories: Records = [*self._coco["categories"], *categories(new, range(first, first + len(new)))]
+        if not self.categories:
+            raise DataError(f"{self.path} has no class yet; name them: classes=['cat', 'dog']")
+        self._records = {file_name(record): record for record in self._coco["images"]}
+        if len(self._records) < len(self._coco["images"]):
+            raise DataError(f"{self.path}: two images have the same file; keep one of them")
+        here = [name for name in self._records if (self.folder / name).is_file()]
+        self.missing = len(self._records) - len(here)  # images of the JSON that are not in the folder; they are kept
+        self.names = here + [p.name for p in ImageFolder(self.folder).paths if p.name not in self._records]
+        self._annotations: dict[int, Records] = defaultdict(list)
+        for annotation in self._coco["annotations"]:
+            self._annotations[annotation["image_id"]].append(annotation)
+        self._past: list[tuple[str, Entry | None, Records]] = []
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def annotations(self, name: str) -> Records:
+        """The annotations of an image, which the caller does not change."""
+        return self._annotations[self._records[name]["id"]] if name in self._records else []
+
+    def tags(self, name: str) -> list[int]:
+        """The category ids of an image's tags; without any those of its objects."""
+        objects = sorted({a["category_id"] for a in self.annotations(name)})
+        return list(self._records.get(name, {}).get("tags", objects))
+
+    def image_id(self, name: str) -> int | None:
+        """The id of an image that the JSON has."""
+        return self._records[name]["id"] if name in self._records else None
+
+    def check_size(self, name: str, size: tuple[int, int]) -> None:
+        """Raise DataError if an image of `size` (height, width) has another one in the JSON."""
+        said = self._records.get(name, {"height": size[0], "width": size[1]})
+        if (said["height"], said["width"]) != size:
+            is_there = f"{said['width']} x {said['height']}"
+            raise DataError(f"{name} is {size[1]} x {size[0]}, but {self.path} says {is_there}; fix either")
+
+    def put(self, name: str, size: tuple[int, int], label: Entry, annotation_id: int | None = None) -> int:
+        """Give an image of `size` (height, width) an object, or one of its objects another label; return its id.
+
+        label: keys of an annotation. A click has to be in the image and on the object's mask. Raises AnnotationError.
+        """
+        image_id = self._records[name]["id"] if name in self._records else self._free("images")
+        old = next((a for a in self.annotations(name) if a["id"] == annotation_id), None)
+        new = (old or {"id": self._free("annotations"), "image_id": image_id}) | label
+        problem = click_problem(new, *size) or shape_problem(new, *size)
+        if problem or (problem := _beside_mask(new, size, label)):
+            raise AnnotationError(f"{self.path.name}: {problem}")
+        self._remember(name)
+        height, width = size
+        record = {"id": image_id, "file_name": name, "width": width, "height": height}
+        record = self._records.setdefault(name, record)
+        rows = self._annotations[image_id]
+        self._annotations[image_id] = [new if a is old else a for a in rows] + ([new] if old is None else [])
+        if "tags" in record and new["category_id"] not in record["tags"]:
+            record["tags"].append(new["category_id"])
+        return new["id"]
+
+    def accept(self, name: str, size: tuple[int, int], mask: Entry, annotation_id: int | None = None) -> int:
+        """Make a mask that a run proposed (an annotation or a COCO result) the mask of an object; return its id.
+
+        The pixels of the object's clicks belong to its mask, and a box that it has already stays.
+        """
+        old: Entry = next((a for a in self.annotations(name) if a["id"] == annotation_id), {})
+        decoded = decode_masks([mask["segmentation"]], *size)
+        clicks = torch.tensor(_clicks(old)).reshape(-1, 2).round().long()
+        decoded[0, clicks[:, 1], clicks[:, 0]] = True
+        rows = annotation_records(Instances.make(decoded, torch.zeros(1)), 0, [mask["category_id"]])
+        if not rows:
+            raise AnnotationError("the mask has no pixel; click the object again")
+        keys = {"category_id", "segmentation", "area", "bbox", "iscrowd"} - ({"bbox"} & old.keys())
+        return self.put(name, size, {key: rows[0][key] for key in keys}, annotation_id)
+
+    def remove(self, name: str, annotation_id: int) -> None:
+        self._remember(name)
+        image_id = self._records[name]["id"]
+        self._annotations[image_id] = [a for a in self._annotations[image_id] if a["id"] != annotation_id]
+
+    def toggle_tag(self, name: str, size: tuple[int, int], category_id: int) -> None:
+        """Add a tag to an image of `size` (height, width), or take it away; a class that has an object keeps its tag."""
+        tags = self.tags(name)
+        if category_id in tags and any(a["category_id"] == category_id for a in self.annotations(name)):
+            raise AnnotationError("the image has an object of this class; remove the object first")
+        self._remember(name)
+        record = {"id": self._free("images"), "file_name": name, "width": size[1], "height": size[0]}
+        record = self._records.setdefault(name, record)
+        record["tags"] = sorted({*tags} ^ {category_id})
+
+    def undo(self) -> str | None:
+        """Take the last change back, and return the name of its image; None if there is none."""
+        if not self._past:
+            return None
+        name, record, annotations = self._past.pop()
+        self._annotations[self._records[name]["id"]] = annotations
+        if record is None:
+            del self._records[name]
+        else:
+            self._records[name] = record
+        self.unsaved = True
+        return name
+
+    @property
+    def changes(self) -> int:
+        """How many changes `undo` can take back."""
+        return len(self._past)
+
+    def save(self, path: Path | str | None = None) -> None:
+        """Write the JSON, whole or not at all; raises DataError if another program changed it since it was read."""
+        target = Path(path) if path else self.path
+        if path is None and self._state_on_disk() != self._stamp:
+            raise DataError(f"{target} was changed by another program; open it again, or save under another name")
+        place = {a["id"]: i for i, a in enumerate(self._coco["annotations"])}
+        annotations = [a for r in self._records.values() for a in self._annotations[r["id"]]]
+        annotations.sort(key=lambda a: place.get(a["id"], len(place)))
+        changed = {"annotations": annotations, "images": list(self._records.values()), "categories": self.categories}
+        write_json(target, self._coco | changed)
+        if path is None:
+            self._stamp, self.unsaved = self._state_on_disk(), False
+
+    def _state_on_disk(self) -> tuple[int, int] | None:
+        return (s.st_mtime_ns, s.st_size) if self.path.exists() and (s := self.path.stat()) else None
+
+    def _free(self, section: str) -> int:
+        used = self._records.values() if section == "images" else (a for r in self._annotations.values() for a in r)
+        # an id that was given back by `undo` may return; one that the file has never does
+        return max((e["id"] for e in (*used, *self._coco[section])), default=0) + 1
+
+    def _remember(self, name: str) -> None:
+        self._past.append((name, deepcopy(self._records.get(name)), list(self.annotations(name))))
+        self.unsaved = True
+
+
+def label_of(kind: str, clicks: Sequence[XY]) -> dict[str, Any]:
+    """Turn the clicks (x, y) that `CLICKS` asks for into keys of an annotation; raises AnnotationError if they do not fit."""
+    xy = [[round(x), round(y)] for x, y in clicks]
+    if kind == "point":
+        return {"point": xy[0]}
+    if kind == "extreme_points":
+        return {"extreme_points": sides(xy)}
+    (left, top), (right, bottom) = ([side(values) for values in zip(*xy, strict=True)] for side in (min, max))
+    box = [left, top, right - left + 1, bottom - top + 1]
+    return {"bbox": box, "area": box[2] * box[3], "iscrowd": 0}
+
+
+def sides(clicks: Sequence[list[int]]) -> list[list[int]]:
+    """Sort four clicks (x, y) into top, left, bottom, right.
+
+    Where another click lies a little farther out than the one of a side, that one is moved out. Raises AnnotationError if
+    a click lies far inside the box of the others.
+    """
+    edges = [min(sign * p[axis] for p in clicks) * sign for _, axis, sign in SIDES]
+    lengths = [max(values) - min(values) for values in zip(*clicks, strict=True)]
+
+    def gaps(order: Sequence[list[int]]) -> list[int]:
+        return [abs(p[axis] - edge) for p, edge, (_, axis, _) in zip(order, edges, SIDES, strict=True)]
+
+    order = min(permutations(clicks), key=lambda order: sum(gaps(order)))
+    for click, gap, (side, axis, _) in zip(order, gaps(order), SIDES, strict=True):
+        if gap > max(1, SLIP * lengths[axis]):
+            raise AnnotationError(
+                f"no click is on the {side}: {click} is {gap} px inside; click the four extremes again"
+            )
+    pairs = zip(order, edges, SIDES, strict=True)
+    return [[edge, p[1]] if axis == 0 else [p[0], edge] for p, edge, (_, axis, _) in pairs]
+
+
+def _beside_mask(annotation: Entry, size: tuple[int, int], label: Entry) -> str | None:
+    """Say whether a new click is off the mask that its object has."""
+    if not (clicks := _clicks(label)) or not annotation.get("segmentation"):
+        return None
+    mask = decode_masks([annotation["segmentation"]], *size)
+    if near_object(mask, torch.tensor([clicks], dtype=torch.float32)).all():
+        return None
+    return "the click is off the mask of its object; remove the object, or click on its mask"
+
+
+def _clicks(annotation: Entry) -> list[XY]:
+    point = annotation.get("point")
+    return [*(annotation.get("extreme_points") or ()), *([] if point is None else [point])]
+
+
+def run_length(segmentation: Segmentation, size: tuple[int, int]) -> Entry:
+    """A mask in the one form that is compared and written: a compressed run length as text."""
+    run = compressed(segmentation, *size)
+    counts = run["counts"]
+    return {"size": list(size), "counts": counts if isinstance(counts, str) else counts.decode("ascii")}
+
+
+class ProposedMasks:
+    """Masks that a run proposes, from a COCO data set (`label`) or COCO results (`predict`), by the name of their image.
+
+    Classes are matched to `wanted` categories by name, or by id in results. Raises DataError for a class that is not there.
+    """
+
+    def __init__(self, path: Path | str, wanted: Records) -> None:
+        content = read_json(path)
+        self._by_name, self._by_id = defaultdict(list), defaultdict(list)
+        names, ids = {}, {c["id"]: c["id"] for c in wanted}
+        if isinstance(content, dict):
+            content, _ = read_coco(path)
+            names = {i["id"]: file_name(i) for i in content["images"]}
+            by_name = {c["name"]: c["id"] for c in wanted}
+            ids = {c["id"]: by_name.get(c["name"]) for c in content["categories"]}
+        rows = content["annotations"] if isinstance(content, dict) else content
+        for i, row in enumerate(rows if isinstance(rows, list) else [None]):
+            if not isinstance(row, dict) or not {"image_id", "category_id"} <= row.keys():
+                raise DataError(f"{path}: record {i} is no COCO result; give what label or predict wrote")
+            if not row.get("segmentation"):
+                continue  # a data set may mix masks with clicks; there is nothing to propose
+            if ids.get(row["category_id"]) is None:
+                raise DataError(
+                    f"{path}: record {i}: category {row['category_id']} is no class here; add it to classes"
+                )
+            name = names.get(row["image_id"]) or row.get("file_name")
+            rows_of = self._by_name[name] if name else self._by_id[row["image_id"]]
+            rows_of.append({**row, "category_id": ids[row["category_id"]]})
+
+    def of(self, name: str, size: tuple[int, int], image_id: int | None = None) -> Records:
+        """The masks of one image of `size` (height, width); raises DataError for one of another size."""
+        rows = self._by_name.get(name) or self._by_id.get(image_id, [])
+        for row in rows:
+            if problem := shape_problem({"segmentation": row["segmentation"]}, *size):
+                raise DataError(f"mask of {name}: {problem}")
+        return [{**row, "segmentation": run_length(row["segmentation"], size)} for row in rows]
