@@ -67,7 +67,8 @@ class LabelFile:
     def tags(self, name: str) -> list[int]:
         """The category ids of an image's tags; without any those of its objects."""
         objects = sorted({a["category_id"] for a in self.annotations(name)})
-        return list(self._records.get(name, {}).get("tags", objects))
+        said = self._records.get(name, {}).get("tags")
+        return list(objects if said is None else said)
 
     def image_id(self, name: str) -> int | None:
         """The id of an image that the JSON has."""
@@ -97,7 +98,7 @@ class LabelFile:
         record = self._records.setdefault(name, record)
         rows = self._annotations[image_id]
         self._annotations[image_id] = [new if a is old else a for a in rows] + ([new] if old is None else [])
-        if "tags" in record and new["category_id"] not in record["tags"]:
+        if record.get("tags") is not None and new["category_id"] not in record["tags"]:
             record["tags"].append(new["category_id"])
         return new["id"]
 
