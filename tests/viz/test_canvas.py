@@ -212,11 +212,11 @@ class TestMasks:
         assert written(canvas)["annotations"][0]["area"] == 15 * 9
         assert [o["open"] for o in viz.annotate(*places, masks=path).state["objects"]] == [False]
 
-    def test_number_of_the_topmost_mask_is_at_each_pixel_of_the_view(self, canvas, places):
+    def test_number_of_the_topmost_mask_is_at_each_pixel_of_the_view(self, places):
         polygon = [[0, 0, 59, 0, 59, 39, 0, 39]]
         rows = [{"id": 1, "image_id": 1, "category_id": 2, "segmentation": run_length(5, 5, 20, 14)}]
         rows += [{"id": 2, "image_id": 1, "category_id": 2, "segmentation": polygon}]
-        canvas = viz.annotate(*places, masks=self.proposed(places, rows))
+        canvas = viz.annotate(*places, ["cat"], masks=self.proposed(places, rows))
 
         def numbers():
             return np.asarray(Image.open(io.BytesIO(canvas.overlay)))[..., 0]
@@ -228,7 +228,7 @@ class TestMasks:
         assert canvas.state["view"] == [4, 4, 20, 16]
         np.testing.assert_array_equal(numbers(), shown[4:20, 4:24])
 
-    def test_masks_that_do_not_fit_are_refused(self, canvas, places):
+    def test_masks_that_do_not_fit_are_refused(self, places):
         row = {"id": 1, "image_id": 1, "category_id": 3, "segmentation": run_length(5, 5, 20, 14)}
         path = self.proposed(places, [row], categories=[{"id": 3, "name": "cow"}])
         with pytest.raises(DataError, match="category 3 is no class here"):

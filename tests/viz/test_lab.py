@@ -38,7 +38,7 @@ def page(tmp_path):
         page.send("Page.navigate", url=address)
         page.wait("!!document.querySelector('.jp-Notebook .jp-CodeCell') && !!window.jupyterapp")
         page.wait("document.querySelectorAll('[data-status=idle]').length > 0 || document.readyState === 'complete'")
-        page.wait("jupyterapp.commands.execute('notebook:run-all-cells').then(() => true)")
+        page.run("void jupyterapp.commands.execute('notebook:run-all-cells')")  # they run for a while
         yield page
 
 
