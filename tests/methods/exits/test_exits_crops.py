@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from torchvision.transforms.v2 import functional as F
 
 from wsis.core.errors import AnnotationError, ConfigError
-from wsis.core.types import ExtremePoints, Instances, Sample
+from wsis.core.types import NO_ID, ExtremePoints, Instances, Sample
 from wsis.data.transforms import collate
 from wsis.methods.exits import crops as crops_module
 from wsis.methods.exits.crops import ObjectCrops, Window, jitter, object_crop, paste, random_crop, to_crop
@@ -453,7 +453,7 @@ def test_a_data_set_that_knows_its_extreme_points_is_not_read(three):
 
 def test_objects_without_ids_have_no_known_truth(three):
     sample = three.samples[0]
-    unknown = torch.zeros_like(sample.truth.ids)
+    unknown = torch.full_like(sample.truth.ids, NO_ID)
     sample = replace(
         sample, truth=replace(sample.truth, ids=unknown), extreme_points=replace(sample.extreme_points, ids=unknown)
     )
