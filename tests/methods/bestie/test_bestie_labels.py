@@ -627,7 +627,7 @@ def test_the_release_differs_where_it_says():
 # Bounds: what the class map alone gives, and true labels in the form of a class map
 
 
-def test_the_trivial_bound_is_one_instance_per_component():
+def test_each_component_may_be_one_instance():
     truth = discs([(20, 20), (20, 32), (20, 70), (3, 93)], radius=6, labels=[0, 0, 1, 2])
     found = component_instances(exact(truth).semantic, changed(CFG, min_area=100))
     assert found.labels.tolist() == [0, 1]  # two discs touch, and what the border cuts is too small

@@ -196,10 +196,11 @@ def train_network(workspace: Workspace) -> Report:
 
 @first_process
 def evaluate(workspace: Workspace) -> Report:
-    """mAP of the network's predictions on the validation images, and mIoU of its semantic map. trivial_mAP: of one instance for
-    each component of that map.
+    """mAP of the network's predictions on the validation images, and mIoU of its semantic map.
+
+    components_mAP: of one instance for each component of that map. trivial_mAP: of the whole image for each of its true tags.
     """
-    cfg, class_maps, components = workspace.cfg, [], []
+    cfg, class_maps, components, whole = workspace.cfg, [], [], []
     semantic = MeanIoU(cfg.classes + 1)
     model = restore(cfg, workspace.folder).to(workspace.device).eval()
 
@@ -215,7 +216,10 @@ def evaluate(workspace: Workspace) -> Report:
     for class_map, sample in zip(class_maps, validation(workspace), strict=True):
         assert sample.true_semantic is not None  # data with true objects have it
         semantic.update(class_map, sample.true_semantic)
-    parts = (("", pairs[0]), ("trivial_", components))
+        assert sample.truth is not None
+        labels = sample.truth.labels.unique()
+        whole.append(Instances.make(torch.ones(len(labels), *sample.size, dtype=torch.bool), labels))
+    parts = (("", pairs[0]), ("components_", components), ("trivial_", whole))
     scored = {f"{prefix}{k}": v for prefix, masks in parts for k, v in voc_ap(masks, pairs[1], cfg.classes).items()}
     return numbers(scored) | {"mIoU": float(semantic.result()["mIoU"])}
 
