@@ -34,14 +34,19 @@ class LabelFile:
     def __init__(self, images: Path | str, path: Path | str, classes: Sequence[str] = ()) -> None:
         self.folder, self.path = Path(images), Path(path)
         self._coco: Entry = {"images": [], "annotations": [], "categories": []}
+        self._groups: Records = []  # categories that `read_coco` takes for none; they stay in the file
         if self.path.exists():
-            read_coco(self.path)  # what is unsound raises; what is changed and written is the file as it stands
-            self._coco = read_json(self.path)
+            stored = read_json(self.path)
+            # a file whose labels were all taken back is sound here, though no data set
+            emptied = isinstance(stored, dict) and stored.get("images") == stored.get("annotations") == []
+            self._coco = stored if emptied else read_coco(self.path)[0]
+            used = {c["id"] for c in self._coco["categories"]}
+            self._groups = [c for c in stored["categories"] if c["id"] not in used]
         self._stamp, self.unsaved = self._state_on_disk(), False
         known = {c["name"] for c in self._coco["categories"]}
         if isinstance(classes, str) or len(set(classes)) < len(classes) or not all(classes):
             raise DataError(f"classes {classes!r} are not a list of different names; write ['cat', 'dog']")
-        first = max((c["id"] for c in self._coco["categories"]), default=0) + 1
+        first = max((c["id"] for c in (*self._coco["categories"], *self._groups)), default=0) + 1
         new = [name for name in classes if name not in known]
         self.categories: Records = [*self._coco["categories"], *categories(new, range(first, first + len(new)))]
         if not self.categories:
@@ -51,7 +56,7 @@ class LabelFile:
             raise DataError(f"{self.path}: two images have the same file; keep one of them")
         here = [name for name in self._records if (self.folder / name).is_file()]
         self.missing = len(self._records) - len(here)  # images of the JSON that are not in the folder; they are kept
-        self.names = here + [p.name for p in ImageFolder(self.folder).paths if p.name not in self._records]
+        self.names = here + [name for name in ImageFolder(self.folder).names if name not in self._records]
         self._annotations: dict[int, Records] = defaultdict(list)
         for annotation in self._coco["annotations"]:
             self._annotations[annotation["image_id"]].append(annotation)
@@ -74,12 +79,15 @@ class LabelFile:
         """The id of an image that the JSON has."""
         return self._records[name]["id"] if name in self._records else None
 
+    def size(self, name: str) -> tuple[int, int] | None:
+        """The (height, width) that the JSON has of an image."""
+        return (r["height"], r["width"]) if (r := self._records.get(name)) else None
+
     def check_size(self, name: str, size: tuple[int, int]) -> None:
         """Raise DataError if an image of `size` (height, width) has another one in the JSON."""
-        said = self._records.get(name, {"height": size[0], "width": size[1]})
-        if (said["height"], said["width"]) != size:
-            is_there = f"{said['width']} x {said['height']}"
-            raise DataError(f"{name} is {size[1]} x {size[0]}, but {self.path} says {is_there}; fix either")
+        if (said := self.size(name) or size) != size:
+            there = f"{self.path} says {said[1]} x {said[0]}"
+            raise DataError(f"{name} is {size[1]} x {size[0]}, but {there}; fix either")
 
     def put(self, name: str, size: tuple[int, int], label: Entry, annotation_id: int | None = None) -> int:
         """Give an image of `size` (height, width) an object, or one of its objects another label; return its id.
@@ -158,8 +166,8 @@ class LabelFile:
         place = {a["id"]: i for i, a in enumerate(self._coco["annotations"])}
         annotations = [a for r in self._records.values() for a in self._annotations[r["id"]]]
         annotations.sort(key=lambda a: place.get(a["id"], len(place)))
-        changed = {"annotations": annotations, "images": list(self._records.values()), "categories": self.categories}
-        write_json(target, self._coco | changed)
+        changed = {"annotations": annotations, "images": list(self._records.values())}
+        write_json(target, self._coco | changed | {"categories": [*self.categories, *self._groups]})
         if path is None:
             self._stamp, self.unsaved = self._state_on_disk(), False
 

@@ -117,7 +117,7 @@ class Annotator:
         self.index, self.clicks, self.chosen = index, [], None
         self._image, self._size, self._proposals, self._problem = Image.new("RGB", (1, 1), "white"), (1, 1), [], ""
         try:
-            pixels = read_image(self.labels.folder / self.name)
+            pixels = read_image(self.labels.folder / self.name, self.labels.size(self.name))
             self._size = pixels.shape[-2], pixels.shape[-1]
             self._image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
             self.labels.check_size(self.name, self._size)
