@@ -37,9 +37,12 @@ def page(tmp_path):
         page.size(1280, 1100)
         page.send("Page.navigate", url=address)
         page.wait("!!document.querySelector('.jp-Notebook .jp-CodeCell') && !!window.jupyterapp")
-        page.wait("document.querySelectorAll('[data-status=idle]').length > 0 || document.readyState === 'complete'")
+        page.wait("jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.connectionStatus === 'connected'")
         page.run("void jupyterapp.commands.execute('notebook:run-all-cells')")  # they run for a while
-        yield page
+        try:
+            yield page
+        finally:
+            look(page, "last")
 
 
 def look(page, name):
@@ -53,7 +56,7 @@ def look(page, name):
 def test_a_person_clicks_in_jupyterlab_and_moves_a_slider(page, tmp_path):
     canvas = ".wsis-canvas canvas"
     objects = "document.querySelectorAll('.wsis-canvas ol li').length"
-    page.wait(f"document.querySelector('{canvas}')?.clientWidth > 200")
+    page.wait(f"document.querySelector('{canvas}')?.clientWidth > 200", 240)
     page.wait("document.querySelector('.wsis-canvas [role=status]').textContent.includes('Click each object')")
 
     page.click(canvas, 0.25, 0.5)

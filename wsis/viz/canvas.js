@@ -27,7 +27,7 @@ const STYLE = `
 .wsis-canvas kbd { font: 11px/1 ui-monospace, monospace; color: var(--quiet); border: 1px solid var(--line);
   border-radius: 3px; padding: 2px 4px; background: none }
 .wsis-canvas .classes, .wsis-canvas .objects { max-height: 8.5em; overflow: auto; padding: 3px; margin: -3px -3px 5px }
-.wsis-canvas .name { min-width: 0; max-width: 100%; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; font-weight: 600 }
+.wsis-canvas .name { flex: 1 1 8em; min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; font-weight: 600 }
 .wsis-canvas input { font: inherit; color: inherit; background: var(--page); width: 4.6em; min-height: 32px; padding: 3px 6px;
   border: 1px solid var(--line); border-radius: 6px; font-variant-numeric: tabular-nums }
 .wsis-canvas .stage { background: var(--jp-layout-color2, #f0f1f3); border-radius: 6px; display: flex; justify-content: center }
@@ -43,6 +43,7 @@ const STYLE = `
 .wsis-canvas dl { display: grid; grid-template-columns: max-content 1fr; gap: 4px 12px; margin: 8px 0; font-size: 13px }
 .wsis-canvas dd { margin: 0 }
 .wsis-canvas [hidden] { display: none }
+@media (max-width: 600px) { .wsis-canvas .name { order: 1; flex-basis: 100% } }
 @media (pointer: coarse) { .wsis-canvas button, .wsis-canvas ol button { min-height: 40px } }
 `;
 
@@ -109,7 +110,7 @@ function render({ model, el }) {
   // with this attribute JupyterLab keeps its own shortcuts away from what has the focus
   const root = element("div", { className: "wsis-canvas", "data-lm-suppress-shortcuts": "true" },
     element("style", { textContent: STYLE }),
-    element("div", { className: "row" }, previous, number, count, next, name, element("span", { className: "space" }), undo, save),
+    element("div", { className: "row" }, previous, number, count, next, name, undo, save),
     element("div", { className: "row" }, tools, element("span", { className: "space" }), zoomOut, zoomIn, whole),
     classes, stage, element("div", { className: "status" }, said, at), actions, objects, help);
   el.replaceChildren(root);
@@ -169,7 +170,7 @@ function render({ model, el }) {
       const [r, g, b, open, chosen] = looks[n - 1];
       const border = x < edge || y < edge || x >= width - edge || y >= height - edge
         || numbers[i - edge] !== n || numbers[i + edge] !== n || numbers[i - edge * width] !== n || numbers[i + edge * width] !== n;
-      const stripe = open && ((x + y) / (4 * edge)) % 2 < 1;
+      const stripe = open && ((x + y) / (6 * edge)) % 2 < 1;
       const alpha = border ? 255 : (chosen ? 150 : 90) * (stripe ? 0.45 : 1);
       data.data.set(border && chosen ? [255, 255, 255, 255] : [r, g, b, alpha], 4 * i);
     }
