@@ -19,7 +19,7 @@ WIDTH, HEIGHT = 400, 300
 CELLS = [
     'from wsis import viz\ncanvas = viz.annotate("photos", "labels.json", ["cat", "dog"])\ncanvas',
     "import numpy as np\n"
-    'viz.explore(lambda tau: viz.show({"a": viz.Map(np.eye(9) * tau, limits=(0, 9))}), tau=[1, 5, 9])',
+    'viz.explore(lambda tau: viz.show({"a": viz.Map(values=np.eye(9) * tau, limits=(0, 9))}), tau=[1, 5, 9])',
 ]
 SLIDER = ".jupyter-widgets .noUi-handle"
 
@@ -34,12 +34,16 @@ def page(tmp_path):
     for name in ("a.png", "b.png"):
         Image.fromarray(pixels).save(tmp_path / "photos" / name)
     with jupyter_lab(tmp_path, CELLS) as address, browser(CHROMIUM, tmp_path / "profile") as page:
-        page.size(1280, 1100)
-        page.send("Page.navigate", url=address)
-        page.wait("!!document.querySelector('.jp-Notebook .jp-CodeCell') && !!window.jupyterapp")
-        page.wait("jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.connectionStatus === 'connected'")
-        page.run("void jupyterapp.commands.execute('notebook:run-all-cells')")  # they run for a while
         try:
+            page.size(1280, 1100)
+            page.send("Emulation.setFocusEmulationEnabled", enabled=True)  # a headless window has no focus of its own
+            page.send("Page.navigate", url=address)
+            page.wait("!!document.querySelector('.jp-Notebook .jp-CodeCell') && !!window.jupyterapp")
+            page.run("jupyterapp.shell.activateById([...jupyterapp.shell.widgets('main')][0].id)")
+            page.wait(
+                "jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.connectionStatus === 'connected'"
+            )
+            page.run("void jupyterapp.commands.execute('notebook:run-all-cells')")  # they run for a while
             yield page
         finally:
             look(page, "last")
