@@ -406,8 +406,7 @@ viz.table(
 # Novel animals are found nearly as well as by the network that has their masks, by all rows but *self-pair*, where a batch has
 # half as many images. So there is little room for pairs and for a second network, and a single seed does not show what they
 # bring. The reason is the background: where it is annotated, base masks leave nothing but the novel animal, and the complement
-# says what its mask would say: the class maps of the training images have a novel mIoU of 94 %. Scenes and COCO-Stuff are harder,
-# since several novel classes share what is left.
+# says what its mask would say. Scenes and COCO-Stuff are harder, since several novel classes share what is left.
 #
 # ```{admonition} Where paper, release and this page differ
 # :class: note

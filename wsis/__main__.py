@@ -1,6 +1,5 @@
 """The command line: each verb is a function whose signature lists its options; `-h` after a verb explains them."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -8,9 +7,9 @@ from typing import Annotated, Any, Literal
 import typer
 from typer import Argument, Option
 
-from wsis.core.config import Scale, changed
+from wsis.core.config import Scale, changed, read_options
 from wsis.core.errors import ConfigError, WsisError
-from wsis.core.report import is_first_process, report
+from wsis.core.report import is_first_process, line, report
 
 # Verbs import what they need themselves, since `--help` should not wait for torch.
 
@@ -31,10 +30,7 @@ METRIC = Literal["coco", "voc", "pseudo", "separated", "semantic"]
 Out = Annotated[Path, Option(help="File or folder to write.")]
 Device = Annotated[str, Option(help="auto, cpu or cuda.")]
 DropInvalid = Annotated[bool, Option("--drop-invalid", help="Leave out annotations with unusable shapes.")]
-Format = Annotated[
-    MASKS,
-    Option(help="COCO JSON with run lengths or polygons, or a folder with labelme's JSON or YOLO's text per image."),
-]
+Format = Annotated[MASKS, Option(help="COCO JSON (run lengths or polygons), or a folder with a file for each image.")]
 Settings = Annotated[list[str] | None, Option("--set", metavar="KEY=VALUE", help="Change a setting (repeatable).")]
 Workers = Annotated[int, Option(help="Processes that load images.")]
 WeakFile = Annotated[Path | None, Option(help="COCO JSON whose weak labels replace those of the data.")]
@@ -130,7 +126,7 @@ def train(
 
     chosen = read_recipe(recipe, scale=scale, data=data, seed=seed, device=device)
     package = find_method(method)
-    cfg = changed(getattr(package, chosen["scale"].upper()), **chosen["settings"] | settings(set_))
+    cfg = changed(getattr(package, chosen["scale"].upper()), **chosen["settings"] | read_options(set_))
     if dry_run:
         return report(estimate(package, cfg, chosen["device"], workers))
     if out is None:
@@ -215,19 +211,13 @@ def evaluate(
     """Compare masks or label maps with the ground truth."""
     from wsis.core.files import write_json
     from wsis.core.table import table as text_table
-    from wsis.core.types import BACKGROUND, IGNORE
-    from wsis.data.semantic import read_categories
-    from wsis.data.splits import find_split
     from wsis.evaluation import files
 
     for option, value, owner in (("split", split, "semantic"), ("objects", objects, "separated")):
         if value is not None and metric != owner:
             raise ConfigError(f"--{option} belongs to --metric {owner}; with {metric} leave it out")
-    if metric == "semantic":  # classes that occur in neither folder do not count, so all possible values are named
-        names = [truth.parent / "categories.json", predicted / "categories.json"]  # that of a COCO folder is not there
-        classes, ids = read_categories(names[not names[0].exists()]) if split else ((), ())
-        novel = [ids[label] - 1 for label in find_split(split, classes)] if split else None
-        figures = files.semantic_files(predicted, truth, IGNORE - 1, novel, background=BACKGROUND in ids)
+    if metric == "semantic":
+        figures = files.split_files(predicted, truth, split) if split else files.semantic_files(predicted, truth)
     elif metric == "separated":
         figures = files.separated_files(predicted, truth, objects)
     else:
@@ -259,7 +249,7 @@ def table(
     from wsis.experiments.runner import run_table
     from wsis.experiments.tables import find
 
-    options = {"settings": settings(set_), "device": device, "workers": workers, "drop_invalid": drop_invalid}
+    options = {"settings": read_options(set_), "device": device, "workers": workers, "drop_invalid": drop_invalid}
     tables = find(id)
     for one in (t for t in tables if scale in t.scales or len(tables) == 1):
         report(f"\n{as_text(run_table(one, scale, data, range(seeds), out, folder, **options))}\n")
@@ -281,9 +271,7 @@ def pretrain(
 
 @app.command("import")
 def import_(
-    format: Annotated[
-        TOOL, Argument(metavar="FORMAT", help="labelme, label-studio, cvat, via or coco (keypoints, boxes).")
-    ],
+    format: Annotated[TOOL, Argument(metavar="FORMAT", help="labelme, label-studio, cvat, via or coco.")],
     source: Annotated[Path, Argument(metavar="SRC", help="The export: a JSON, CVAT's XML, or labelme's folder.")],
     out: Out,
     images: Annotated[Path | None, Option(metavar="DIR", help="Folder of the pictures (default: that of SRC).")] = None,
@@ -326,18 +314,6 @@ def convert_ade(source: Source, out: Target) -> None:
 def check_format(format: MASKS) -> None:
     if format != "coco":
         raise ConfigError(f"--format {format} is for masks of objects, but this run makes label PNGs; leave it out")
-
-
-def settings(pairs: list[str] | None) -> dict[str, str]:
-    """`["a.b=1"]` as `{"a.b": "1"}`, which `config.changed` reads; ConfigError for a pair without `=`."""
-    for wrong in (pair for pair in pairs or [] if "=" not in pair):
-        raise ConfigError(f"--set {wrong}: write it as key=value")
-    return dict(pair.split("=", 1) for pair in pairs or [])
-
-
-def line(figures: dict[str, Any]) -> str:
-    plain = {k: v for k, v in figures.items() if k != "key"}
-    return ", ".join(f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {json.dumps(v)}" for k, v in plain.items())
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ and TINY.
 import difflib
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import Field, asdict, field, fields, is_dataclass, replace
 from typing import Any, ClassVar, Literal, Protocol, TypeGuard, TypeVar, get_type_hints
 
@@ -62,6 +62,13 @@ def flatten(config: Settings, prefix: str = "") -> dict[str, Any]:
 def option(name: str, value: object) -> str:
     """A setting as the command line takes it, which `changed` reads back: `--set=size.short=[96, 128]`."""
     return f"--set={name}={value if isinstance(value, str) else json.dumps(value)}"
+
+
+def read_options(pairs: Sequence[str] | None) -> dict[str, str]:
+    """`["a.b=1"]`, as after `--set`, as `{"a.b": "1"}`, which `changed` reads; ConfigError for a pair without `=`."""
+    for wrong in (pair for pair in pairs or [] if "=" not in pair):
+        raise ConfigError(f"--set {wrong}: write it as key=value")
+    return dict(pair.split("=", 1) for pair in pairs or [])
 
 
 def changed(config: S, **values: object) -> S:

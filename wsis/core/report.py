@@ -1,6 +1,8 @@
 """What a command tells its user, once, however many processes run it."""
 
+import json
 import os
+from collections.abc import Mapping
 
 
 def is_first_process() -> bool:
@@ -11,3 +13,9 @@ def is_first_process() -> bool:
 def report(*words: object) -> None:
     if is_first_process():
         print(*words, flush=True)
+
+
+def line(figures: Mapping[str, object]) -> str:
+    """Figures as one line, without the key of the stage."""
+    plain = {k: v for k, v in figures.items() if k != "key"}
+    return ", ".join(f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {json.dumps(v)}" for k, v in plain.items())

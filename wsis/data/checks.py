@@ -1,7 +1,6 @@
 """What is checked when a COCO JSON is opened; each message names the file, the id, the value and a remedy."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -130,7 +129,7 @@ def with_clicks(annotation: Entry, category: Entry) -> Entry:
     bottom and right are extreme points. A box without area and an empty segmentation then only say that there is no shape.
     """
     shape, keypoints, box = (annotation.get(key, ()) for key in ("segmentation", "keypoints", "bbox"))
-    names, four, clicks = category.get("keypoints"), [side for side, _, _ in SIDES], dict[str, Any]()
+    names, four, clicks = category.get("keypoints"), [side for side, _, _ in SIDES], Entry()
     if _are_numbers(keypoints, 3) and keypoints[2] > 0:
         clicks["point"] = keypoints[:2]
     elif isinstance(shape, list) and len(shape) == 1 and _are_numbers(shape[0], 2):

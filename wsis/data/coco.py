@@ -4,8 +4,7 @@
     FOLDER/semantic/<split>/*.png
 
 Weak labels are `point` [x, y] and `extreme_points` (top, left, bottom, right) of an annotation and `tags` (category ids)
-of an image; coordinates are pixels with centers at integers. For images with an EXIF
-orientation see `read_image`.
+of an image; coordinates are pixels with centers at integers. For images with an EXIF orientation see `read_image`.
 """
 
 from collections import defaultdict

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from copy import deepcopy
 from itertools import permutations
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -15,7 +14,7 @@ from wsis.core.types import Instances
 from wsis.data.checks import SIDES, click_problem, file_name, near_object, read_coco, shape_problem
 from wsis.data.coco_json import Records, annotation_records, categories
 from wsis.data.images import ImageFolder
-from wsis.data.masks import Segmentation, compressed, decode_masks
+from wsis.data.masks import decode_masks, run_length
 
 CLICKS = {"point": 1, "extreme_points": 4, "bbox": 2}
 """How many clicks each label of an object takes: one, the four extremes in any order, two opposite corners of a box."""
@@ -184,7 +183,7 @@ class LabelFile:
         self.unsaved = True
 
 
-def label_of(kind: str, clicks: Sequence[XY]) -> dict[str, Any]:
+def label_of(kind: str, clicks: Sequence[XY]) -> Entry:
     """Turn the clicks (x, y) that `CLICKS` asks for into keys of an annotation; raises AnnotationError if they do not fit."""
     xy = [[round(x), round(y)] for x, y in clicks]
     if kind == "point":
@@ -233,13 +232,6 @@ def _clicks(annotation: Entry) -> list[XY]:
     return [*(annotation.get("extreme_points") or ()), *([] if point is None else [point])]
 
 
-def run_length(segmentation: Segmentation, size: tuple[int, int]) -> Entry:
-    """A mask in the one form that is compared and written: a compressed run length as text."""
-    run = compressed(segmentation, *size)
-    counts = run["counts"]
-    return {"size": list(size), "counts": counts if isinstance(counts, str) else counts.decode("ascii")}
-
-
 class ProposedMasks:
     """Masks that a run proposes, from a COCO data set (`label`) or COCO results (`predict`), by the name of their image.
 
@@ -275,4 +267,4 @@ class ProposedMasks:
         for row in rows:
             if problem := shape_problem({"segmentation": row["segmentation"]}, *size):
                 raise DataError(f"mask of {name}: {problem}")
-        return [{**row, "segmentation": run_length(row["segmentation"], size)} for row in rows]
+        return [{**row, "segmentation": run_length(row["segmentation"], *size)} for row in rows]

@@ -48,6 +48,12 @@ def compressed(segmentation: Segmentation, height: int, width: int) -> Entry:
     return segmentation
 
 
+def run_length(segmentation: Segmentation, height: int, width: int) -> Entry:
+    """Turn one COCO segmentation of any kind into the form that is compared and written, as of `encode_masks`."""
+    counts = compressed(segmentation, height, width)["counts"]
+    return {"size": [height, width], "counts": counts if isinstance(counts, str) else counts.decode("ascii")}
+
+
 def run_total(counts: list[int] | str) -> int | None:
     """Count the pixels of a run length; None if it is cut within a number, or a run is negative. Check it before decoding:
     pycocotools fills what a short run length leaves open with whatever is in memory.
@@ -103,8 +109,7 @@ def sample_mask(segmentation: Segmentation, size: tuple[int, int], y: Tensor, x:
     its other pixels.
     """
     height, width = size
-    counts = compressed(segmentation, height, width)["counts"]
-    runs = _parse(counts if isinstance(counts, str) else counts.decode("ascii"))
+    runs = _parse(run_length(segmentation, height, width)["counts"])
     assert runs is not None  # `checks.shape_problem` has looked
     ends = torch.from_numpy(runs).cumsum(0)
     return torch.searchsorted(ends, x * height + y[:, None], right=True) % 2 == 1

@@ -18,6 +18,8 @@ from wsis.data.coco_json import Records
 from wsis.data.images import list_files
 from wsis.data.label_maps import read_label_map
 from wsis.data.masks import compressed, decode_masks
+from wsis.data.semantic import read_categories
+from wsis.data.splits import find_split
 from wsis.evaluation.coco import coco_eval
 from wsis.evaluation.instances import iou_by_size, recall, separated, voc_ap
 from wsis.evaluation.semantic import MeanIoU, grouped_iou
@@ -143,20 +145,30 @@ def _listed(path: Path, true: Entry) -> Records:
     return records
 
 
+def split_files(predicted: Path, truth: Path, split: str) -> Report:
+    """`semantic_files` with the novel classes of a split, see `find_split`; the names of the classes are those of the truth's
+    categories.json, or, since a COCO folder has none, of the predictions'.
+    """
+    names = [folder / "categories.json" for folder in (truth.parent, predicted)]
+    classes, ids = read_categories(names[not names[0].exists()])
+    novel = [ids[label] - 1 for label in find_split(split, classes)]
+    return semantic_files(predicted, truth, novel=novel, background=BACKGROUND in ids)
+
+
 def semantic_files(
     predicted: str | Path,
     truth: str | Path,
-    classes: int,
+    classes: int = IGNORE - 1,
     novel: Sequence[int] | None = None,
     *,
     background: bool = False,
 ) -> Report:
     """`MeanIoU` over two folders of label PNGs with the same names; with `novel` labels `grouped_iou`.
 
-    The maps have classes 1..`classes`; 0 is background, or with `novel` unlabeled unless `background` says that it is one of
-    the base classes; 255 does not count. Reports predicted classes that the truth never has. Raises DataError for no PNGs,
-    names that differ, unreadable files, sizes or values that do not fit, and a folder with the values 0 and 255 alone: masks
-    of one class, stored in another way.
+    The maps have classes 1..`classes`, by default all possible ones, since what occurs in neither folder does not count; 0 is
+    background, or with `novel` unlabeled unless `background` says that it is one of the base classes; 255 does not count.
+    Reports predicted classes that the truth never has. Raises DataError for no PNGs, names that differ, unreadable files, sizes
+    or values that do not fit, and a folder with the values 0 and 255 alone: masks of one class, stored in another way.
     """
     names = [{n for n in list_files(Path(folder)) if n.endswith(".png")} for folder in (predicted, truth)]
     if not names[1]:

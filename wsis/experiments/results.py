@@ -182,11 +182,10 @@ def comparisons(tables: Sequence[Table], results: Mapping[str, Results]) -> list
     """
     entries = [entry for table in tables if table.id in results for entry in results[table.id]["claims"]]
     parts = [(entry["id"], part) for entry in entries for part in entry.get("parts", [entry])]
-    measured = [(id, part, part["noise"]) for id, part in parts if part["mean"] is not None]
     return [
         {"claim": id, **part, "unresolved": half_width(noise, MAX_SEEDS)}
-        for id, part, noise in measured
-        if noise is not None
+        for id, part in parts
+        if (noise := part["noise"]) is not None
     ]
 
 

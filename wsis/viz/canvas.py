@@ -4,27 +4,22 @@
 knows nothing else. anywidget carries both ways; it is imported when the canvas is shown.
 """
 
-import io
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 
 from wsis.core.errors import AnnotationError, DataError, WsisError
 from wsis.core.files import Entry
 from wsis.data.images import read_image
 from wsis.data.label_file import CLICKS, LabelFile, ProposedMasks, label_of
-from wsis.data.masks import Segmentation, coco_mask, compressed, sample_mask
+from wsis.viz.canvas_view import draw_view, encode_numbers, number_masks, object_at
 from wsis.viz.style import CLASS_COLORS
 
-SHOWN = 1600  # pixels of the longer side that the page gets; the view of a larger image is scaled down
-LOSSLESS = 640  # up to this size a view is sent as PNG, larger ones as JPEG
 CLOSEST = 16  # pixels of the shorter side of the closest view
 TOOLS = {"point": "Point", "extreme_points": "Extreme points", "bbox": "Box", "tags": "Tags", "select": "Select"}
-View = tuple[int, int, int, int]  # left, top, width, height in pixels of the image
 
 
 class Annotator:
@@ -126,35 +121,16 @@ class Annotator:
         except WsisError as error:
             self._problem = str(error)
             self._say(self._problem, error=True)
-        self._view = (0, 0, *self._size[::-1])
+        self._view = (0, 0, self._size[1], self._size[0])
         self._draw()
 
     def _draw(self) -> None:
         """Make the two images of the view: its colors, and the number of the topmost mask at each pixel (red + 256 green)."""
-        left, top, width, height = self._view
-        scale = min(1, SHOWN / max(width, height))
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        box = (left, top, left + width, top + height)
-        image = self._image.resize(size, Image.Resampling.LANCZOS, box=box, reducing_gap=2.0)
-        kind = {"format": "PNG"} if max(size) <= LOSSLESS else {"format": "JPEG", "quality": 90}
-        self.picture = _encoded(image, **kind)
         self._objects = self._list_objects()
-        x, y = (
-            (start + (torch.arange(n) + 0.5) * side / n).long()
-            for start, n, side in zip((left, top), size, (width, height), strict=True)
-        )
-        numbers = torch.zeros(size[1], size[0], dtype=torch.int32)
-        drawn = [(number, o) for number, o in enumerate(self._objects, 1) if o["segmentation"]]
-        extents = {number: _extent(o["segmentation"], self._size) for number, o in drawn}
-        for number, o in sorted(drawn, key=lambda pair: -extents[pair[0]][4]):  # smaller ones lie on top
-            x0, y0, x1, y1, _ = extents[number]
-            rows, columns = (y >= y0) & (y < y1), (x >= x0) & (x < x1)
-            part = sample_mask(o["segmentation"], self._size, y[rows], x[columns])
-            inside = rows.nonzero(), columns.nonzero()[:, 0]
-            numbers[inside] = torch.where(part, number, numbers[inside])
-        self._numbers = numbers
-        channels = torch.stack([numbers % 256, numbers // 256, torch.zeros_like(numbers)], 2).to(torch.uint8)
-        self.overlay = _encoded(Image.fromarray(channels.numpy()), format="PNG") if drawn else b""
+        masks = [o["segmentation"] for o in self._objects]
+        self.picture, shape = draw_view(self._image, self._view)
+        self._numbers = number_masks(masks, self._size, self._view, shape)
+        self.overlay = encode_numbers(self._numbers) if any(masks) else b""
 
     def _list_objects(self) -> list[Entry]:
         """The annotations of the image, each with the proposed mask of its id, and the other proposed masks."""
@@ -208,7 +184,7 @@ class Annotator:
         if not (0 <= x < width and 0 <= y < height):
             raise AnnotationError(f"the click ({x}, {y}) is outside the image of {width} x {height}; click on it")
         if self.tool == "select":
-            self.chosen = self._at(x, y, reach)
+            self.chosen = object_at((x, y), self._objects, self._numbers, self._view, reach)
         if self.tool not in CLICKS:
             return
         self._check_image()
@@ -221,30 +197,6 @@ class Annotator:
         if chosen:
             self._clicked_again.add((self.name, chosen["key"]))
             self.chosen, self.tool = None, "select"
-
-    def _at(self, x: int, y: int, reach: float) -> str | None:
-        """The key of the object with a mark near a pixel, else of the topmost mask, else of the smallest box around it."""
-
-        def distance(o: Entry) -> float:
-            marks = [o["point"]] if "point" in o else []
-            return min(
-                (max(abs(x - px), abs(y - py)) for px, py in [*marks, *o.get("extreme_points", ())]), default=1e9
-            )
-
-        def box_area(o: Entry) -> float:
-            left, top, width, height = o.get("bbox", (0, 0, 0, 0))
-            return width * height if 0 <= x - left < width and 0 <= y - top < height else 1e18
-
-        if not self._objects:
-            return None
-        nearest, smallest = min(self._objects, key=distance), min(self._objects, key=box_area)
-        if distance(nearest) <= reach:
-            return nearest["key"]
-        (left, top, width, height), (rows, columns) = self._view, self._numbers.shape
-        row, column = (y - top) * rows // height, (x - left) * columns // width
-        if 0 <= row < rows and 0 <= column < columns and (number := int(self._numbers[row, column])):
-            return self._objects[number - 1]["key"]
-        return smallest["key"] if box_area(smallest) < 1e18 else None
 
     def _undo(self) -> None:
         if self.clicks:
@@ -346,7 +298,7 @@ class Annotator:
                 for name in ("picture", "overlay", "state"):
                     canvas.set_trait(name, getattr(self, name))
 
-    def _repr_mimebundle_(self, **options: Any) -> Any:
+    def _repr_mimebundle_(self, **options: object) -> object:
         return self.widget._repr_mimebundle_(**options)
 
 
@@ -365,16 +317,3 @@ def annotate(
 
 def _annotation_id(chosen: Entry | None) -> int | None:
     return int(chosen["key"][1:]) if chosen and chosen["key"][0] == "a" else None
-
-
-def _encoded(image: Image.Image, **options: Any) -> bytes:
-    memory = io.BytesIO()
-    image.save(memory, **options)
-    return memory.getvalue()
-
-
-def _extent(segmentation: Segmentation, size: tuple[int, int]) -> tuple[int, int, int, int, int]:
-    """The box of a mask, xyxy half-open, and its number of pixels."""
-    run = compressed(segmentation, *size)
-    x, y, width, height = (int(v) for v in coco_mask.toBbox(run))
-    return x, y, x + width, y + height, int(coco_mask.area(run))

@@ -1,8 +1,6 @@
 """The tables of BESTIE. Numbers and claims: the supplementary document. Ids are stable; files and pages use them."""
 
-from typing import Any
-
-from wsis.experiments.table import BUT_SMALL, Table, table
+from wsis.experiments.table import BUT_SMALL, Settings, Table, table
 from wsis.experiments.verdicts import Claim, best, greater, order, similar
 
 AP50 = ("mAP50",)
@@ -73,7 +71,7 @@ CUES = {f"threshold {t}": ({"cues.threshold": t},) for t in (0.3, 0.5, 0.7)}
 C20 = Claim("C20", "within half a point of each other", ".1", similar("mAP50", CUES, 0.5))
 CUE_THRESHOLD = table("bestie.cue_threshold", "the score above which a peak is a cue", AP50, CUES, C20)
 
-ON_POINTS: dict[str, Any] = {"supervision": "points"}
+ON_POINTS: Settings = {"supervision": "points"}
 UPPER = "true masks"  # ours
 LABELS = {
     "tags": ({}, (53.5, 41.8, 24.2)),
@@ -93,7 +91,7 @@ COMPONENTS = {
 ORACLE = ON_POINTS | {"semantic.source": "truth"}
 
 
-def one_cue(name: str, title: str, label: str, changes: dict[str, Any]) -> Table:
+def one_cue(name: str, title: str, label: str, changes: Settings) -> Table:
     """The rows and claims of Table 1 with other cues; label: of the claims."""
     rows = {row: (components | changes,) for row, components in COMPONENTS.items()}
     orders = {

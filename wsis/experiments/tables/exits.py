@@ -14,8 +14,6 @@ from wsis.experiments.verdicts import Claim, greater
 METRICS = ("AP", "AP50", "AP75", "mIoU")
 VOC = {"seeds.push": 12.0, "loss.point": 0.05, "final.segmenter": "solov2", "final.backbone": "resnet50"}
 """Tables a1-a4 and Fig. a1 are on VOC 2012 with SOLOv2; at tiny scale every row has the segmenter of the preset."""
-OF_TRANSFORMERS = BUT_SMALL
-"""The frozen convolutions of the scale small have no layer to choose, no warm-up, and one kind of weights."""
 
 
 def on_voc(id: str, title: str, rows: Mapping[str, tuple[Any, ...]], *claims: Claim, **values: Any) -> Table:
@@ -40,7 +38,7 @@ TABLE_A1 = on_voc(
         "layer 12": ({"extractor.layer": 12}, (40.4, 66.8, 41.8)),
     },
     *claims("C21", "10 >= 8, 10 > all", "+.8, +.9 AP", ("layer 10", "layer 8"), ("layer 10", "all layers")),
-    scales=OF_TRANSFORMERS,
+    scales=BUT_SMALL,  # whose frozen convolutions have no layer to choose, no warm-up, and one kind of weights
 )
 
 FAR_ABOVE = (("3 hops", "4 hops"), ("3 hops", "limit"), ("4 hops", "1 hop"), ("limit", "1 hop"))
@@ -67,7 +65,7 @@ TABLE_A3 = on_voc(
         "8 epochs": ({}, (37.3,)),
     },
     *claims("C24", "8 >= 4 > 0 epochs", "+.3, +1.0 AP", ("8 epochs", "4 epochs"), ("4 epochs", "0 epochs")),
-    scales=OF_TRANSFORMERS,
+    scales=BUT_SMALL,
 )
 
 DEIT, DINO = "supervised (DeiT)", "self-distilled (DINO)"
@@ -80,7 +78,7 @@ TABLE_A4 = on_voc(
         DINO: ({"extractor.weights": "dino"}, (34.7, 62.0, 33.9)),
     },
     *claims("C25", "MAE > DeiT > DINO", "+1.5 AP", ("MAE", DEIT), (DEIT, DINO)),
-    scales=OF_TRANSFORMERS,
+    scales=BUT_SMALL,
 )
 
 # Hours and millions; both methods have the convolutional stem that the published parameters imply.

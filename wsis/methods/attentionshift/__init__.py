@@ -22,15 +22,15 @@ from wsis.methods.attentionshift.verbs import (
     training_data,
 )
 
-__all__ = [
-    "FULL",
-    "SMALL",
-    "TINY",
-    "AttentionShift",
-    "AttentionShiftConfig",
-    "baseline",
-    "build",
-    "divisible",
+__all__ = ["FULL", "SMALL", "TINY", "AttentionShift", "AttentionShiftConfig", "baseline", "build", "divisible"]
+__all__ += [
     "explain",
+    "image_sizes",
+    "loss",
+    "predict",
+    "pseudo_labels",
+    "restore",
+    "stages",
+    "targets",
+    "training_data",
 ]
-__all__ += ["image_sizes", "loss", "predict", "pseudo_labels", "restore", "stages", "targets", "training_data"]

@@ -13,12 +13,13 @@ from wsis.core.config import changed
 from wsis.core.errors import AnnotationError
 from wsis.core.seeds import seed_of
 from wsis.core.types import IGNORE, Batch, Dataset, Instances, Sample, Trace
+from wsis.data.masks import paint_semantic
 from wsis.data.transforms import ShortSide, short_side
 from wsis.methods.attentionshift.config import BASELINE, AttentionShiftConfig
 from wsis.methods.attentionshift.detector import AttentionShift, of_class
 from wsis.methods.attentionshift.labels import Labels, mask_targets
 from wsis.methods.attentionshift.maps import PaddedPoints, pad_points
-from wsis.methods.attentionshift.model import pad_to_multiple
+from wsis.methods.attentionshift.model import Encoded, pad_to_multiple
 from wsis.methods.attentionshift.objective import objective
 from wsis.models.weights import load_weights
 from wsis.ops.patches import PatchGrid, patch_index
@@ -59,13 +60,10 @@ def with_owners(sample: Sample) -> Sample:
     """
     if sample.truth is None or sample.points is None:
         raise AnnotationError(f"image {sample.image_id} has no masks; the oracle needs them beside the clicks")
-    owners = torch.zeros(sample.size, dtype=torch.uint8)
-    number = {int(k): i for i, k in enumerate(sample.points.ids, 1)}
-    masks, ids = sample.truth.masks, sample.truth.ids
-    for row in masks.flatten(1).sum(1).argsort(descending=True).tolist():
-        if int(ids[row]) in number:
-            owners[masks[row]] = number[int(ids[row])]
-    return replace(sample, semantic_map=owners)
+    if len(sample.points) >= IGNORE:
+        raise AnnotationError(f"image {sample.image_id} has {len(sample.points)} clicks; the oracle takes {IGNORE - 1}")
+    row, click = (sample.truth.ids[:, None] == sample.points.ids).nonzero(as_tuple=True)
+    return replace(sample, semantic_map=paint_semantic(Instances.make(sample.truth.masks[row], click)))
 
 
 def targets(model: nn.Module | None, batch: Batch, cfg: AttentionShiftConfig) -> PaddedPoints:
@@ -127,10 +125,7 @@ def label_images(
 def predict(model: AttentionShift, images: Float[Tensor, "B 3 H W"], cfg: AttentionShiftConfig) -> list[Instances]:
     """Instances of images in [0, 1], without any label; scores in [0, 1]."""
     size = (images.shape[-2], images.shape[-1])
-    inside = inference_size(size, cfg)
-    small = interpolate(images, inside, mode="bilinear", align_corners=False, antialias=True)
-    encoded = model.encoder(pad_to_multiple(small, model.multiple), attention=False)
-    ratio = torch.tensor([size[1] / inside[1], size[0] / inside[0]] * 2, device=images.device)
+    encoded, inside, ratio = encode(model, images, cfg)
     instances = []
     for objects in model.detector.detect(encoded, [inside] * len(images)):
         masks = paste_masks_in_image(objects["masks"][:, None], objects["boxes"] * ratio, size)[:, 0] > 0.5
@@ -143,13 +138,20 @@ def masks_in_boxes(
     model: AttentionShift, images: Tensor, boxes: Tensor, labels: Tensor, cfg: AttentionShiftConfig
 ) -> Tensor:
     """Masks bool [K, H, W] of objects of one image [1, 3, H, W] whose boxes [K, 4] and classes [K] are given."""
+    encoded, _, ratio = encode(model, images, cfg)
+    masks = model.detector.masks_in(encoded, boxes / ratio, labels)
+    return paste_masks_in_image(masks[:, None], boxes, (images.shape[-2], images.shape[-1]))[:, 0] > 0.5
+
+
+def encode(model: AttentionShift, images: Tensor, cfg: AttentionShiftConfig) -> tuple[Encoded, tuple[int, int], Tensor]:
+    """Images [B, 3, H, W] through the encoder, the (height, width) in pixels at which they went, and how many times larger they
+    are themselves, for boxes xyxy: float [4].
+    """
     size = (images.shape[-2], images.shape[-1])
     inside = inference_size(size, cfg)
     small = interpolate(images, inside, mode="bilinear", align_corners=False, antialias=True)
     encoded = model.encoder(pad_to_multiple(small, model.multiple), attention=False)
-    ratio = torch.tensor([inside[1] / size[1], inside[0] / size[0]] * 2, device=images.device)
-    masks = model.detector.masks_in(encoded, boxes * ratio, labels)
-    return paste_masks_in_image(masks[:, None], boxes, size)[:, 0] > 0.5
+    return encoded, inside, torch.tensor([size[1] / inside[1], size[0] / inside[0]] * 2, device=images.device)
 
 
 def inference_size(size: tuple[int, int], cfg: AttentionShiftConfig) -> tuple[int, int]:

@@ -10,17 +10,5 @@ from wsis.methods.bestie.model import infer
 from wsis.methods.bestie.stages import stages
 from wsis.methods.bestie.verbs import build, explain, loss, predict, pseudo_labels, restore, targets, training_data
 
-__all__ = [
-    "FULL",
-    "SMALL",
-    "TINY",
-    "BestieConfig",
-    "InstanceMap",
-    "build",
-    "decode",
-    "explain",
-    "infer",
-    "loss",
-    "official",
-]
-__all__ += ["predict", "pseudo_labels", "restore", "stages", "targets", "training_data"]
+__all__ = ["FULL", "SMALL", "TINY", "BestieConfig", "InstanceMap", "build", "decode", "explain", "infer", "loss"]
+__all__ += ["official", "predict", "pseudo_labels", "restore", "stages", "targets", "training_data"]

@@ -226,19 +226,14 @@ def evaluate(workspace: Workspace) -> Report:
 
 def train_final(workspace: Workspace) -> Report:
     """A Mask R-CNN that learns the network's masks of the training images (Table 1, daggers). Report: masks, validation mAP."""
-    cfg, s, data, path, report = (
-        workspace.cfg,
-        workspace.cfg.semantic,
-        workspace.train,
-        workspace.path("pseudo_train.json"),
-        {},
-    )
+    cfg, data, path = workspace.cfg, workspace.train, workspace.path("pseudo_train.json")
+    report: Report = {}
     if workspace.is_first:
         model = restore(cfg, workspace.folder).to(workspace.device).eval()
         rows = ((x, pseudo_labels(model, workspace.batch(x), cfg)[0].to("cpu")) for x in samples(data))
         report["pseudo_masks"] = write_instances(path, rows, data.classes, data.category_ids)
     workspace.options.accelerator.wait_for_everyone()
-    segmenter = fit_segmenter(workspace, "maskrcnn", path, cfg.final, s.backbone, s.weights)
+    segmenter = fit_segmenter(workspace, "maskrcnn", path, cfg.final, cfg.semantic.backbone, cfg.semantic.weights)
     pairs = predictions(workspace, lambda images: predict(segmenter, images)) if workspace.is_first else None
     figures = {} if pairs is None else voc_ap(*pairs, cfg.classes)
     return report | {name: value for name, value in figures.items() if name != "AP"}

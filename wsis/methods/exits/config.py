@@ -173,7 +173,7 @@ SMALL = changed(
     # 500 crops know the rate of empty ones to a point. Nothing of a frozen extractor is to be warmed up.
     **{"extractor.backbone": "efficientnet_lite0_frozen", "extractor.weights": "imagenet", "warmup.steps": 0},
     **{"walk.crops": 500},
-    # Frozen, since a step is then three times cheaper and new layers may learn fast. Ramps and average are shorter with the
+    # Frozen, since a step is then much cheaper and new layers may learn fast. Ramps and average are shorter with the
     # training, whose mean masks are not as timid as the published threshold of .1 presumes.
     **{"generator.backbone": "efficientnet_lite0_frozen", "generator.weights": "imagenet", "generator.ema": 0.98},
     **{"loss.mil_ramp": 20, "loss.crf_ramp": 40, "mask.threshold": 0.5},

@@ -12,16 +12,5 @@ from wsis.methods.simformer.config import FULL, SMALL, TINY, SimFormerConfig
 from wsis.methods.simformer.stages import stages
 from wsis.methods.simformer.verbs import build, explain, loss, predict, pseudo_labels, restore, targets, training_data
 
-__all__ = [
-    "FULL",
-    "SMALL",
-    "TINY",
-    "SimFormerConfig",
-    "build",
-    "explain",
-    "loss",
-    "predict",
-    "pseudo_labels",
-    "restore",
-]
-__all__ += ["stages", "targets", "training_data"]
+__all__ = ["FULL", "SMALL", "TINY", "SimFormerConfig", "build", "explain", "loss", "predict", "pseudo_labels"]
+__all__ += ["restore", "stages", "targets", "training_data"]

@@ -146,7 +146,7 @@ SMALL = SimFormerConfig(
     backbone="efficientnet_lite0_frozen",
     # A quarter of the width and half of the layers, for few classes; queries for more of them than a photograph shows.
     decoder=DecoderConfig(width=64, queries=40, layers=3, heads=4, feedforward=256),
-    loss=LossConfig(matching=0.1),  # with it the oracle learns classes in 150 steps, with 1 in 250 (decision 13)
+    loss=LossConfig(matching=0.1),  # with it the oracle learns classes sooner (decision 13)
     pairs=PairConfig(points=50),  # the fewest of supp. Table 1, of maps with an eighth of the cells
     # A share of the crop, as published: shorter sides of half to one and a half crops, longer ones of four at most.
     size=SizeConfig(crop=224, short=tuple(range(112, 337, 32)), long=896, test_short=224, test_long=896),
