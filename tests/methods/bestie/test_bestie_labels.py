@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from wsis.core.config import changed
+from wsis.core.errors import ConfigError
 from wsis.core.types import IGNORE, Batch, Instances, Points, Sample
 from wsis.data.transforms import collate, resize
 from wsis.data.world import World
@@ -24,6 +25,7 @@ from wsis.methods.bestie.labels import (
 )
 from wsis.methods.bestie.model import Outputs
 from wsis.methods.bestie.objective import render
+from wsis.methods.bestie.stages import stages, true_cues
 from wsis.weak.simulate import with_points
 
 CFG = changed(FULL, classes=3, sigma=3.0, center_kernel=13, min_area=15)
@@ -654,3 +656,16 @@ def test_without_objects_there_is_nothing_to_keep_apart():
     empty = torch.zeros(8, 8, dtype=torch.uint8)
     sample = Sample(image=torch.zeros(3, 8, 8, dtype=torch.uint8), image_id=1, truth=Instances.none(8, 8))
     assert torch.equal(kept_apart(replace(sample, true_semantic=empty)), empty)
+
+
+def test_true_cues_are_one_per_object_and_need_neither_classifier_nor_points():
+    world = World("train", 4, 0)
+    for sample in (world[i] for i in range(4)):
+        cues = true_cues(sample)
+        x, y = cues.xy.long().unbind(1)
+        assert len(cues) == len(sample.truth) and (cues.scores == 1).all()
+        assert sample.truth.masks[torch.arange(len(cues)), y, x].all()
+    names = [s.name for s in stages(changed(FULL, **{"cues.source": "truth"}))]
+    assert "cues" in names and "classifier" not in names
+    with pytest.raises(ConfigError, match="oracle"):
+        true_cues(replace(world[0], truth=None))

@@ -88,7 +88,7 @@ COMPONENTS = {
     "guidance, refinement": {},
     "refinement": {"loss.iag": False},
 }
-ORACLE = ON_POINTS | {"semantic.source": "truth"}
+ORACLE: Settings = {"cues.source": "truth", "semantic.source": "truth"}
 
 
 def one_cue(name: str, title: str, label: str, changes: Settings) -> Table:
@@ -109,7 +109,10 @@ POINT_CUES = one_cue(
     "bestie.point_cues", "components where every object has one cue: points (ours)", "ours2.", ON_POINTS
 )
 TRUE_MAPS = one_cue(
-    "bestie.true_maps", "components with points and true class maps, an oracle (ours)", "ours3.", ORACLE
+    "bestie.true_maps",
+    "components where every object has one cue, in true class maps: an oracle (ours)",
+    "ours3.",
+    ORACLE,
 )
 
 # Ours: Table 1 with the weights of the full scale, under which a small crop's center and offset terms starve the semantic map.

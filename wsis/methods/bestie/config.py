@@ -23,6 +23,7 @@ class PamConfig:
 class CueConfig:
     """Peaks of the class activation maps as instance cues."""
 
+    source: Literal["peaks", "truth"] = ours("peaks", "the method; truth is an oracle: one pixel of each true object")
     threshold: float = paper(0.5, "supp. text; official code 0.7", unit="probability")
     kernel: int = paper(15, "official code", unit="px", scales=True)
 

@@ -16,7 +16,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from wsis.core.config import changed
 from wsis.core.errors import ConfigError, DataError
 from wsis.core.files import read_json, write_json
-from wsis.core.types import Batch, Dataset, Instances, Sample
+from wsis.core.types import Batch, Dataset, Instances, Points, Sample
 from wsis.data.coco_json import write_instances
 from wsis.data.images import map_name
 from wsis.data.label_maps import read_class_map
@@ -43,12 +43,13 @@ from wsis.training.stages import (
     validation,
     write_class_maps,
 )
+from wsis.weak.simulate import click
 
 StageRun = Callable[[Workspace], Report]
 
 
 def stages(cfg: BestieConfig) -> list[Stage]:
-    """The stages of `cfg` in order; with points there is no classifier for cues, without steps no final Mask R-CNN."""
+    """The stages of `cfg` in order; only peaks need a classifier, only tags need cues, only steps make a final Mask R-CNN."""
     steps: list[Stage] = []
     everything = " ".join(name for name in vars(cfg) if name != "final")
     classifier = "classifier classifier_backbone classifier_weights classifier_width size classes"
@@ -59,8 +60,9 @@ def stages(cfg: BestieConfig) -> list[Stage]:
         steps.append(Stage(name=name, artefact=artefact, run=run, settings=parts, needs=needs, stream=stream))
 
     if cfg.supervision == "tags":
-        add("classifier", "classifier.safetensors", train_classifier, f"{classifier} pam")
-        add("cues", "cues.json", make_cues, "cues", "classifier")
+        if cfg.cues.source == "peaks":
+            add("classifier", "classifier.safetensors", train_classifier, f"{classifier} pam")
+        add("cues", "cues.json", make_cues, "cues", *[s.name for s in steps])
     add("activation_maps", "activation_maps", make_activation_maps, f"{classifier} semantic")
     add("semantic_maps", "semantic_maps", make_semantic_maps, semantic, "activation_maps")
     add("network", "network.safetensors", train_network, everything, *[s.name for s in steps])
@@ -105,14 +107,18 @@ def train_classifier(workspace: Workspace) -> Report:
 @first_process
 def make_cues(workspace: Workspace) -> Report:
     """Cues of every training image. Report: precision and recall against the true objects, if known."""
-    cfg, device, rows, strong = workspace.cfg, workspace.device, {}, []
-    model = Classifier(changed(cfg, classifier_weights="random"))
-    load_weights(model, workspace.path("classifier.safetensors"))
-    model.to(device).eval()
+    cfg, device, rows, strong, model = workspace.cfg, workspace.device, {}, [], None
+    if cfg.cues.source == "peaks":
+        model = Classifier(changed(cfg, classifier_weights="random"))
+        load_weights(model, workspace.path("classifier.safetensors"))
+        model.to(device).eval()
     for sample in samples(workspace.train):
-        assert sample.tags is not None
-        maps = cues.image_maps(model, sample, cfg)
-        points = cues.extract_cues(maps, sample.tags[None].to(device), cfg.cues).to("cpu")
+        if model is None:
+            points = true_cues(sample)
+        else:
+            assert sample.tags is not None
+            maps = cues.image_maps(model, sample, cfg)
+            points = cues.extract_cues(maps, sample.tags[None].to(device), cfg.cues).to("cpu")
         columns = (points.xy.tolist(), points.labels.tolist(), points.scores.tolist())
         rows[str(sample.image_id)] = [[*xy, label, score] for xy, label, score in zip(*columns, strict=True)]
         strong.append(points[points.scores > cfg.cues.threshold])
@@ -120,6 +126,13 @@ def make_cues(workspace: Workspace) -> Report:
     truth = ground_truths(workspace.train)
     quality = {} if truth is None else cue_quality(strong, truth)
     return {"cues": sum(map(len, rows.values()))} | {f"cue_{name}": value for name, value in quality.items()}
+
+
+def true_cues(sample: Sample) -> Points:
+    """One pixel of each true object, at random: cues as good as they can be."""
+    if sample.truth is None:
+        raise ConfigError("cues.source=truth is an oracle and needs data with true masks; use peaks")
+    return click(sample.truth, sample.image_id, "mask_random")
 
 
 def make_activation_maps(workspace: Workspace) -> Report:
