@@ -12,7 +12,8 @@ from PIL import Image
 pytest.importorskip("websocket")
 pytest.importorskip("anywidget")
 
-from tests.viz.browser import browser, jupyter_lab
+from book.browser import browser
+from tests.viz.lab import jupyter_lab
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 WIDTH, HEIGHT = 400, 300

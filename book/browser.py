@@ -1,11 +1,9 @@
-"""A headless chromium, driven over its DevTools protocol, and a JupyterLab to look at."""
+"""A headless chromium, driven over its DevTools protocol."""
 
 import base64
 import json
-import os
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +11,6 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-ROOT = Path(__file__).parents[2]
 KEYS = {"Enter": 13, "Backspace": 8, "ArrowRight": 39, "ArrowDown": 40, "ArrowLeft": 37, "PageDown": 34}
 
 
@@ -43,12 +40,13 @@ class Page:
         import websocket
 
         self._socket, self._count = websocket.create_connection(address, timeout=90), 0
+        self.events: list[dict[str, Any]] = []  # what the page reported by itself
 
     def send(self, method: str, **params: Any) -> dict[str, Any]:
         self._count += 1
         self._socket.send(json.dumps({"id": self._count, "method": method, "params": params}))
         while (answer := json.loads(self._socket.recv())).get("id") != self._count:
-            pass
+            self.events.append(answer)
         if "error" in answer:
             raise RuntimeError(f"{method}: {answer['error']}")
         return answer["result"]
@@ -89,8 +87,14 @@ class Page:
         for kind in ("keyDown", "keyUp"):
             self.send("Input.dispatchKeyEvent", type=kind, **more)
 
-    def picture(self, path: Path) -> None:
-        path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot", format="png")["data"]))
+    def picture(self, path: Path, *, whole: bool = False) -> None:
+        """Save the window, or the whole page, as PNG."""
+        options = {"format": "png", "captureBeyondViewport": whole}
+        if whole:
+            height = min(self.run("document.documentElement.scrollHeight"), 16_000)
+            width = self.run("innerWidth")
+            options["clip"] = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
+        path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot", **options)["data"]))
 
 
 @contextmanager
@@ -109,8 +113,10 @@ def process(arguments: list[Any], **options: Any) -> Iterator[None]:
 
 @contextmanager
 def browser(program: str, profile: Path) -> Iterator[Page]:
+    """A new page of a browser that reaches nothing but this computer."""
     port = free_port()
     flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-allow-origins=*"]
+    flags += ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
     flags += ["--disable-dev-shm-usage", f"--user-data-dir={profile}", f"--remote-debugging-port={port}"]
     with process([program, *flags, "about:blank"]):
 
@@ -119,25 +125,3 @@ def browser(program: str, profile: Path) -> Iterator[Page]:
                 return next(t["webSocketDebuggerUrl"] for t in json.load(answer) if t["type"] == "page")
 
         yield Page(wait_for(page))
-
-
-@contextmanager
-def jupyter_lab(folder: Path, cells: list[str]) -> Iterator[str]:
-    """The address of a JupyterLab that runs in `folder` and shows a notebook of these cells."""
-    notebook = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": []}
-    notebook["metadata"] = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    empty = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
-    notebook["cells"] = [{**empty, "id": f"cell{i}", "source": source} for i, source in enumerate(cells)]
-    (folder / "page.ipynb").write_text(json.dumps(notebook))
-    port, own = free_port(), {f"JUPYTER_{k}_DIR": str(folder / f".{k}") for k in ("CONFIG", "DATA", "RUNTIME")}
-    options = ["--no-browser", f"--ServerApp.port={port}", "--IdentityProvider.token=key", "--allow-root"]
-    options += ["--ServerApp.port_retries=0", "--LabApp.expose_app_in_browser=True", "--LabApp.news_url=None"]
-    environment = {**os.environ, **own, "PYTHONPATH": str(ROOT)}
-    with process([sys.executable, "-m", "jupyterlab", *options], cwd=folder, env=environment):
-
-        def ready() -> bool:
-            with urlopen(f"http://127.0.0.1:{port}/api/status?token=key") as answer:
-                return answer.status == 200
-
-        wait_for(ready)
-        yield f"http://127.0.0.1:{port}/lab/tree/page.ipynb?token=key"
