@@ -25,8 +25,8 @@ from wsis.methods.attentionshift.labels import (
 from wsis.methods.attentionshift.maps import PaddedPoints, pad_points
 from wsis.methods.attentionshift.objective import mask_term, mil_term, point_term, token_terms
 from wsis.methods.attentionshift.parts import KeyPoints
-from wsis.methods.attentionshift.stages import boxed, measured_at, summary
-from wsis.methods.attentionshift.verbs import masks_in_boxes, rescaled, with_owners
+from wsis.methods.attentionshift.stages import boxed, measured_at, on_objects, summary
+from wsis.methods.attentionshift.verbs import label_images, masks_in_boxes, rescaled, with_owners
 
 SIDE = 64
 SMALL = changed(
@@ -122,12 +122,34 @@ def test_the_oracle_learns_from_true_boxes_and_masks():
     result = labels_of(squares([[8, 8, 24, 24], [0, 0, 8, 8]]), [[4, 4, 28, 28], [0, 0, 9, 9]])
     owners = torch.zeros(1, 32, 32, dtype=torch.long)
     owners[0, 10:14, 20:30] = 1  # the second object has no pixel
-    truth = true_labels(result, owners)
+    truth = true_labels(result, owners[:, None] == torch.arange(1, 3)[:, None, None])
     assert truth.boxes.tolist() == [[[20, 10, 30, 14], [0, 0, 9, 9]]]
     masks, counts = mask_targets(truth, changed(TINY, **{"mask.supervision": "mask"}))
     assert torch.equal(masks[0, 0], owners[0] == 1)
     assert torch.equal(masks[0, 1], squares([[0, 0, 8, 8]])[0, 0].bool())
     assert counts.all()
+
+
+def test_the_oracle_of_boxes_keeps_the_rest(model):
+    batch = collate(
+        [replace(image([(10, 10, 0), (40, 40, 1)]), semantic_map=torch.zeros(SIDE, SIDE, dtype=torch.uint8))]
+    )
+    batch.semantic_maps[0, 4:20, 8:32] = 1  # the second object has no pixel
+    (_, plain), (_, known) = (label_images(model, batch, changed(SMALL, oracle=o)) for o in ("none", "boxes"))
+    assert known.boxes[0].tolist() == [[8, 4, 32, 20], plain.boxes[0, 1].tolist()]
+    assert torch.equal(known.attention, plain.attention)
+    assert not known.foreground[0, 0, 32:].any()
+
+
+def test_key_points_on_their_objects():
+    masks = torch.zeros(2, 20, 40, dtype=torch.bool)
+    masks[0, :, :10], masks[1, 10:] = True, True
+    truth = Instances.make(masks, torch.zeros(2, dtype=torch.long), ids=torch.tensor([5, 3]))
+    xy = torch.tensor([[[[1.0, 7], [6, 2], [0, 0]], [[2, 2], [9, 9], [0, 0]]]])  # of an image of half the size
+    points = KeyPoints(xy, torch.tensor([[[True, True, False], [True, False, False]]]))
+    ratio, ids = torch.full((4,), 2.0), torch.tensor([3, 5])
+    assert on_objects(points, ratio, ids, truth).tolist() == [True, False, True]
+    assert not len(on_objects(points, ratio, ids, None))
 
 
 def test_the_oracle_finds_objects_by_their_ids_small_ones_in_front():

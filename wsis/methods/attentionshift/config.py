@@ -122,7 +122,10 @@ class AttentionShiftConfig:
     loss: LossConfig = LossConfig()
     size: SizeConfig = SizeConfig()
     statistics: StatisticsConfig = StatisticsConfig()
-    oracle: bool = ours(False, "the detector learns from true boxes and masks: what labels can bring at most")
+    oracle: Literal["none", "boxes", "masks"] = ours(
+        "none",
+        "boxes: parts are sought in true boxes; masks: the detector learns true ones, what labels can bring at most",
+    )
     compat: Literal["clean", "official"] = ours("clean", "official repeats the release's defects, for parity tests")
     network: Schedule = paper(
         NETWORK, "official config: 12 epochs, images four times; of which set is open, here 10,582"

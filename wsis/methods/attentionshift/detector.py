@@ -25,6 +25,7 @@ from wsis.methods.attentionshift.labels import (
     find_candidates,
     find_labels,
     match_tokens,
+    true_boxes,
     true_labels,
     with_key_points,
 )
@@ -200,13 +201,12 @@ class AttentionShift(nn.Module):
         self.multiple = 2 * patch  # pixels that have to divide the sides of images, for the detector's pyramid
 
     def forward(self, images: Tensor, valid: Tensor, clicks: PaddedPoints, owners: Tensor | None = None) -> Outputs:
-        """images: [B, 3, H, W] in [0, 1]. valid: bool [B, H, W], False on padding. owners: of an oracle, see `true_labels`."""
+        """images: [B, 3, H, W] in [0, 1]. valid: bool [B, H, W], False on padding. owners: see `label`."""
         images = pad_to_multiple(images, self.multiple)
         valid = pad_to_multiple(valid, self.multiple, "constant")
         encoded, sizes, present = self.encoder(images), image_sizes(valid), clicks.present
-        labels, logits, places, scores = self.label(encoded, valid, clicks, self.cfg)
-        if owners is not None:
-            labels = true_labels(labels, pad_to_multiple(owners, self.multiple, "constant"))
+        owners = None if owners is None else pad_to_multiple(owners, self.multiple, "constant")
+        labels, logits, places, scores = self.label(encoded, valid, clicks, self.cfg, owners)
         targets = with_key_points(clicks, labels.key_points, self.cfg.tokens)
         counts = present.sum(1).tolist()
         boxes, classes = labels.boxes[present].split(counts), clicks.labels[present].split(counts)
@@ -215,15 +215,30 @@ class AttentionShift(nn.Module):
         return Outputs(labels, logits, places, scores, targets, sizes, detection)
 
     def label(
-        self, encoded: Encoded, valid: Tensor, clicks: PaddedPoints, cfg: AttentionShiftConfig
+        self,
+        encoded: Encoded,
+        valid: Tensor,
+        clicks: PaddedPoints,
+        cfg: AttentionShiftConfig,
+        owners: Tensor | None = None,
     ) -> tuple[Labels, Tensor, Tensor, Tensor]:
-        """Labels and, with a gradient, logits and places of tokens and scores of candidates. valid: bool [B, H, W]."""
+        """Labels and, with a gradient, logits and places of tokens and scores of candidates. valid: bool [B, H, W].
+
+        owners: of an oracle, [B, H, W], k on the true object of click k - 1, else 0.
+        """
         logits, places = self.tokens(encoded.tokens)
         tokens = match_tokens(logits, places, clicks, image_sizes(valid))
-        candidates = find_candidates(encoded, tokens, clicks, cfg)
-        scores = self.mil(encoded.features, candidates[1].transpose(1, 2))
+        maps, boxes = find_candidates(encoded, tokens, clicks, cfg)
+        scores = self.mil(encoded.features, boxes.transpose(1, 2))
         chosen = of_class(scores.detach(), clicks.labels).argmax(2)
-        return find_labels(encoded, candidates, chosen, clicks, valid, cfg), logits, places, scores
+        numbers = torch.arange(1, boxes.shape[2] + 1, device=boxes.device)[:, None, None]
+        truth = None if owners is None else owners[:, None] == numbers
+        if truth is not None and cfg.oracle == "boxes":
+            boxes = true_boxes(boxes, truth)
+        labels = find_labels(encoded, (maps, boxes), chosen, clicks, valid, cfg)
+        if truth is not None and cfg.oracle == "masks":
+            labels = true_labels(labels, truth)
+        return labels, logits, places, scores
 
 
 def image_sizes(valid: Tensor) -> Tensor:

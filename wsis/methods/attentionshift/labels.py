@@ -106,18 +106,20 @@ def find_labels(
 
 
 @torch.no_grad()
-def true_labels(labels: Labels, owners: Tensor) -> Labels:
-    """True boxes and masks in place of estimated ones: an oracle. owners: [B, H, W], k on the object of click k - 1, else 0.
-
-    An object without a pixel keeps its estimates.
-    """
-    numbers = torch.arange(1, labels.boxes.shape[1] + 1, device=owners.device)
-    masks = owners[:, None] == numbers[:, None, None]
+def true_boxes(boxes: Tensor, masks: Tensor) -> Tensor:
+    """Boxes [B, K, G, 4], those of objects whose true masks, bool [B, G, H, W], have a pixel replaced by the true ones."""
     known = masks.flatten(2).any(-1)
-    boxes, maps = labels.boxes.clone(), masks.float()
-    boxes[known] = masks_to_boxes(masks[known]) + boxes.new_tensor([0, 0, 1, 1])
-    foreground = maps.where(known[..., None, None], labels.foreground)
-    background = (1 - maps).where(known[..., None, None], labels.background)
+    bounds = boxes.new_zeros(*known.shape, 4)
+    bounds[known] = masks_to_boxes(masks[known]) + boxes.new_tensor([0, 0, 1, 1])
+    return bounds[:, None].where(known[:, None, :, None], boxes)
+
+
+@torch.no_grad()
+def true_labels(labels: Labels, masks: Tensor) -> Labels:
+    """True boxes and masks, bool [B, G, H, W], in place of estimates; an object without a pixel keeps its own."""
+    known, maps = masks.flatten(2).any(-1)[..., None, None], masks.float()
+    foreground, background = maps.where(known, labels.foreground), (1 - maps).where(known, labels.background)
+    boxes = true_boxes(labels.boxes[:, None], masks)[:, 0]
     return replace(labels, boxes=boxes, foreground=foreground, background=background, key_points=None)
 
 

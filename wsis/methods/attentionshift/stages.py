@@ -23,6 +23,8 @@ from wsis.methods.attentionshift import verbs
 from wsis.methods.attentionshift.config import AttentionShiftConfig
 from wsis.methods.attentionshift.detector import AttentionShift
 from wsis.methods.attentionshift.model import pad_to_multiple
+from wsis.methods.attentionshift.parts import KeyPoints
+from wsis.ops.patches import PatchGrid, patch_index
 from wsis.training.stages import Report, Stage, Workspace, first_process, numbers, predictions, validation, write_masks
 
 Curve = list[dict[str, float]]
@@ -35,7 +37,7 @@ def stages(cfg: AttentionShiftConfig) -> list[Stage]:
     labels = Stage(name="labels", artefact="pseudo_train.json", run=make_labels, settings=every, needs=network)
     return [
         Stage(name="network", artefact="network.safetensors", run=train_network, settings=every),
-        *([] if cfg.oracle else [labels]),  # the oracle's are the true masks
+        *([labels] if cfg.oracle != "masks" else []),  # of this oracle they are the true masks
         Stage(name="evaluation", artefact="", run=evaluate, settings=every, needs=network),
     ]
 
@@ -102,19 +104,25 @@ def measure(workspace: Workspace, network: nn.Module, step: int) -> None:
 def make_labels(workspace: Workspace) -> Report:
     """One mask per point as COCO JSON. Report: their number and, with the ground truth, the IoU of the masks and boxes.
 
-    trivial: the whole image for each object.
+    trivial: for each object the whole image, or its box where an oracle knows it. parts: the number of an object's, and the
+    share of all key-points that lie on their object.
     """
-    cfg, boxes, whole = workspace.cfg, [], []
+    cfg, boxes, whole, parts, hits = workspace.cfg, [], [], [], []
     model = verbs.restore(cfg, workspace.folder).to(workspace.device).eval()
 
     def masks() -> Iterator[Instances]:
         for sample in samples(workspace.train):
-            (instances,), labels = verbs.label_images(model, workspace.batch(sample), cfg)
+            known = verbs.with_owners(sample) if cfg.oracle == "boxes" else sample
+            (instances,), labels = verbs.label_images(model, workspace.batch(known), cfg)
             assert labels is not None
             small = verbs.inference_size(sample.size, cfg)
             ratio = torch.tensor([sample.size[1] / small[1], sample.size[0] / small[0]] * 2)
             boxes.append(boxed(instances.to("cpu"), labels.boxes[0].cpu() * ratio))
-            whole.append(replace(boxes[-1], masks=torch.ones_like(boxes[-1].masks)))
+            every = torch.ones_like(boxes[-1].masks) if cfg.oracle == "none" else boxes[-1].masks
+            whole.append(replace(boxes[-1], masks=every))
+            if labels.key_points is not None:
+                parts.append(labels.steps["merged"][0].sum(-1).cpu())
+                hits.append(on_objects(labels.key_points, ratio, instances.ids.cpu(), sample.truth))
             yield instances
 
     report = write_masks(workspace, workspace.path("pseudo_train.json"), masks())
@@ -124,7 +132,22 @@ def make_labels(workspace: Workspace) -> Report:
     truth = [t[t.masks.flatten(1).any(1)] for t in truth]
     bounds = [boxed(t, bounds_of(t)) for t in truth]
     trivial = {f"trivial_{name}": iou_by_size(whole, t)["mIoU"] for name, t in (("mIoU", truth), ("box_IoU", bounds))}
-    return report | {"box_IoU": iou_by_size(boxes, bounds)["mIoU"]} | trivial
+    found = {"parts": parts, "key_points_on_object": hits}
+    means = {name: float(torch.cat(values).float().mean()) for name, values in found.items() if values}
+    return report | numbers({"box_IoU": iou_by_size(boxes, bounds)["mIoU"]} | trivial | means)
+
+
+def on_objects(points: KeyPoints, ratio: Tensor, ids: Tensor, truth: Instances | None) -> Tensor:
+    """Which key-points of one image lie on their object, those of objects with a true mask: bool [K].
+
+    ratio: [4], how many times larger the image is than that of the points, for xyxy. ids: long [G] of the objects.
+    """
+    if truth is None:
+        return torch.zeros(0, dtype=torch.bool)
+    row, number = (ids[:, None] == truth.ids).nonzero(as_tuple=True)
+    grid = PatchGrid(truth.masks.shape[1], truth.masks.shape[2], 1)
+    pixel = patch_index((points.xy[0].cpu() + 0.5) * ratio[:2] - 0.5, grid)[row]
+    return truth.masks[number].flatten(1).gather(1, pixel)[points.present[0].cpu()[row]]
 
 
 def bounds_of(instances: Instances) -> Tensor:

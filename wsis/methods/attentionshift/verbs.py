@@ -46,9 +46,9 @@ def restore(cfg: AttentionShiftConfig, folder: Path) -> AttentionShift:
 
 
 def training_data(dataset: Dataset, cfg: AttentionShiftConfig) -> TrainingData:
-    """Whole images at a random size, mirrored at random; for the oracle with the true masks as a map."""
+    """Whole images at a random size, mirrored at random; for an oracle with the true masks as a map."""
     augment = ShortSide(short=cfg.size.short, long=cfg.size.long, flip=FLIP)
-    if not cfg.oracle:
+    if cfg.oracle == "none":
         return TrainingData(dataset=dataset, augment=augment)
     return TrainingData(dataset=dataset, augment=lambda s, seed: with_owners(augment(s, seed)), annotates=True)
 
@@ -73,8 +73,14 @@ def targets(model: nn.Module | None, batch: Batch, cfg: AttentionShiftConfig) ->
 
 def loss(model: nn.Module, batch: Batch, targets: PaddedPoints, cfg: AttentionShiftConfig) -> dict[str, Tensor]:
     """The objective's token_class, token_place, mil, objectness, proposal_box, roi_class, roi_box, mask and total."""
-    owners = None if batch.semantic_maps is None or not cfg.oracle else batch.semantic_maps % IGNORE  # 255 on padding
-    return objective(model(batch.images, batch.valid, targets, owners), targets, cfg)
+    return objective(model(batch.images, batch.valid, targets, owners(batch, cfg)), targets, cfg)
+
+
+def owners(batch: Batch, cfg: AttentionShiftConfig) -> Tensor | None:
+    """What an oracle knows: the map of `with_owners`, long [B, H, W], where the batch has it."""
+    return (
+        None if batch.semantic_maps is None or cfg.oracle == "none" else batch.semantic_maps % IGNORE
+    )  # 255 on padding
 
 
 def pseudo_labels(model: AttentionShift | None, batch: Batch, cfg: AttentionShiftConfig) -> list[Instances]:
@@ -110,7 +116,8 @@ def label_images(
             if device.type == "cuda":
                 torch.cuda.manual_seed(seed)
             resized = targets(model, padded, cfg)
-            labels, _, _, mil_scores = model.label(model.encoder(padded.images), padded.valid, resized, cfg)
+            encoded, truth = model.encoder(padded.images), owners(padded, cfg)
+            labels, _, _, mil_scores = model.label(encoded, padded.valid, resized, cfg, truth)
         if masks.shape[1]:  # there is a point
             pseudo = mask_targets(labels, cfg)[0][..., : small.images.shape[-2], : small.images.shape[-1]]
             masks = interpolate(pseudo.float(), (height, width), mode="bilinear", align_corners=False) > 0.5
@@ -161,8 +168,9 @@ def inference_size(size: tuple[int, int], cfg: AttentionShiftConfig) -> tuple[in
 
 def divisible(batch: Batch, multiple: int) -> Batch:
     """The batch with sides that are multiples of `multiple`, see `pad_to_multiple`."""
-    valid = pad_to_multiple(batch.valid, multiple, "constant")
-    return replace(batch, images=pad_to_multiple(batch.images, multiple), valid=valid)
+    valid, maps = pad_to_multiple(batch.valid, multiple, "constant"), batch.semantic_maps
+    maps = None if maps is None else pad_to_multiple(maps, multiple, "constant")
+    return replace(batch, images=pad_to_multiple(batch.images, multiple), valid=valid, semantic_maps=maps)
 
 
 def rescaled(batch: Batch, cfg: AttentionShiftConfig) -> Batch:
@@ -171,8 +179,10 @@ def rescaled(batch: Batch, cfg: AttentionShiftConfig) -> Batch:
     new = inference_size(old, cfg)
     images = interpolate(batch.images, new, mode="bilinear", align_corners=False, antialias=True)
     valid = interpolate(batch.valid[:, None].float(), new, mode="nearest-exact")[:, 0] > 0
-    points = batch.points
+    points, maps = batch.points, batch.semantic_maps
+    if maps is not None:
+        maps = interpolate(maps[:, None].float(), new, mode="nearest-exact")[:, 0].long()
     if points is not None:
         ratio = torch.tensor([new[1] / old[1], new[0] / old[0]], device=images.device)
         points = replace(points, xy=(points.xy + 0.5) * ratio - 0.5)
-    return replace(batch, images=images, valid=valid, points=points)
+    return replace(batch, images=images, valid=valid, points=points, semantic_maps=maps)
