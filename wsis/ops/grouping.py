@@ -144,27 +144,32 @@ def _chunk(device: torch.device) -> int:
     return 2**18 if device.type == "cpu" else 2**25
 
 
-def find_spots(offsets: Tensor, component_ids: Tensor, threshold: float) -> tuple[Tensor, ComponentTable]:
-    """Regions of a component, connected by sides, where |offset| < threshold pixels: ids, 0 = none, and their table."""
+def find_spots(offsets: Offsets, ids: Ids, threshold: float) -> tuple[Ids, ComponentTable]:
+    """Ids and table of the regions of a component, joined by sides, of short offsets."""
     dy, dx = offsets.float().unbind(1)
     near = dy.square() + dx.square() < threshold**2
-    spots, count = connected_components(component_ids.masked_fill(~near, 0), connectivity=4)
+    spots, count = connected_components(ids.masked_fill(~near, 0), connectivity=4)
     return spots, table(spots, count)
 
 
 @torch.no_grad()
 def cluster_centers(
-    offsets: Offsets, component_ids: Ids, threshold: float = 2.5, area: int = 21, tolerance: float = 3
+    offsets: Offsets,
+    component_ids: Ids,
+    threshold: float = 2.5,  # px, above all lengths of a spot
+    area: int = 21,  # px², of the spot of an exact field
+    tolerance: float = 3,  # px², above all differences from it
 ) -> Centers:
-    """Centers of spots where the offsets vanish: |offset| < threshold pixels, with about the area of an exact zero.
+    """Centers of spots where the offsets vanish, found by their length and their area.
 
-    A spot never crosses a component nor leaves the foreground. area: pixels of the spot of an exact field (21 for 2.5), from
-    which a spot differs by less than `tolerance`. Centers are centroids truncated to integers. BESTIE, supp. 1 and Fig. 1.
+    A spot never crosses a component nor leaves the foreground. Centers are centroids cut to
+    integers. BESTIE, supp. 1 and Fig. 1.
     """
-    _, rows = find_spots(offsets, component_ids, threshold)
-    _, position, image, first = (column[(rows.area - area).abs() < tolerance] for column in rows)
-    score, clustered = torch.ones(len(first), device=offsets.device), torch.ones_like(first, dtype=torch.bool)
-    return Centers(component_ids.flatten()[first] - 1, image, position.float(), score, clustered)
+    _, spots = find_spots(offsets, component_ids, threshold)
+    right = (spots.area - area).abs() < tolerance
+    _, position, image, first = (column[right] for column in spots)
+    component, certain = component_ids.flatten()[first] - 1, torch.ones_like(first)
+    return Centers(component, image, position.float(), certain.float(), certain.bool())
 
 
 @torch.no_grad()

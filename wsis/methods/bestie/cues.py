@@ -55,12 +55,12 @@ def normalized(maps: Maps) -> Maps:
 def extract_cues(maps: Maps, tags: Tags, cfg: CueConfig) -> Points:
     """The local maxima of activation maps in [0, 1] as instance cues (supp. Listing 2).
 
-    After a 3 x 3 mean, a cue is above `MIN_SCORE` and the highest of its `kernel` x `kernel` pixels; a class keeps `MAX_CUES`.
+    A cue is the highest of `kernel` x `kernel` smoothed pixels, and above `MIN_SCORE`.
     """
-    smooth = avg_pool2d(maps, 3, 1, 1)
-    peak = (smooth == max_pool(smooth, cfg.kernel)) & (smooth > MIN_SCORE) & tags[:, :, None, None]
+    smooth = avg_pool2d(maps, 3, 1, 1) * tags[:, :, None, None]
+    peak = (smooth == max_pool(smooth, cfg.kernel)) & (smooth > MIN_SCORE)
     values = (smooth * peak).flatten(2)
-    scores, pixels = values.topk(min(MAX_CUES, values.shape[-1]), dim=-1)  # [B, C, MAX_CUES]
+    scores, pixels = values.topk(min(MAX_CUES, values.shape[-1]), dim=-1)  # [B, C, cues]
     image, label, rank = (scores > 0).nonzero(as_tuple=True)
     pixel, width = pixels[image, label, rank], maps.shape[-1]
     xy = torch.stack((pixel % width, pixel // width), dim=1)

@@ -87,18 +87,23 @@ def count_cues(classes: ClassMaps, points: Points, threshold: float) -> tuple[Cl
     return ids, cues.scatter_add_(0, ids[points.image, y, x] * hit, hit.long())
 
 
-def component_labels(classes: ClassMaps, points: Points, tags: Tags, cfg: BestieConfig) -> InstanceMap:
-    """The components of the semantic map that hold exactly one cue of their class (supp. Listing 4).
+def component_labels(
+    classes: ClassMaps,  # 255 = ignore
+    points: Points,  # those that score more than `cues.threshold` count
+    tags: Tags,
+    cfg: BestieConfig,
+) -> InstanceMap:
+    """The components that hold exactly one cue of their class (supp. Listing 4).
 
-    classes: 255 = ignore. Cues at or below `cues.threshold` do not count. The center is the truncated centroid, not the cue.
+    The center is the truncated centroid, not the cue.
     """
     classes = tagged(classes, tags)
     ids, cues = count_cues(classes, points, cfg.cues.threshold)
     rows = table(ids, len(cues) - 1)
     accepted = (cues[1:] == 1) & (rows.area >= cfg.min_area)
-    image, labels, centers = rows.image[accepted], classes.flatten()[rows.first[accepted]] - 1, rows.center[accepted]
-    scores = torch.ones(len(labels), device=ids.device)
-    return InstanceMap(_renumbered(ids, accepted), image, labels, centers.float(), scores)
+    _, center, image, first = (column[accepted] for column in rows)
+    labels, scores = classes.flatten()[first] - 1, torch.ones(len(first), device=ids.device)
+    return InstanceMap(_renumbered(ids, accepted), image, labels, center.float(), scores)
 
 
 def _renumbered(ids: Tensor, chosen: Tensor) -> Tensor:
@@ -198,30 +203,42 @@ def decode(
 
 
 @torch.no_grad()
-def refined_labels(outputs: Outputs, semantic_maps: ClassMaps | None, tags: Tags, cfg: BestieConfig) -> InstanceMap:
-    """Instance labels from the network's own maps (supp. Listing 5); scores are center score x class probability.
+def refined_labels(
+    outputs: Outputs,
+    semantic_maps: ClassMaps | None,  # the foreground; None takes the predicted one
+    tags: Tags,
+    cfg: BestieConfig,
+) -> InstanceMap:
+    """Labels from the network's own maps (Listing 5); scores: center x class probability.
 
-    semantic_maps: the foreground; None, or `refine.foreground = "prediction"`, takes the predicted one. Components of more than
-    `refine.max_instances` centers are left out. A region whose center was grouped elsewhere gets the component's centroid.
+    A region whose center was grouped elsewhere gets the component's centroid.
     """
     classes = None
     if semantic_maps is not None and cfg.refine.foreground == "labels":
         classes = tagged(semantic_maps, tags)
     decoded = decode(outputs, tags, cfg, classes=classes, refining=True)
-    instances, statistics, component = decoded.instances, decoded.statistics, decoded.centers.component
+    instances, statistics = decoded.instances, decoded.statistics
+    holds_center = statistics.max >= cfg.refine.threshold
+    score = torch.where(holds_center, statistics.max * statistics.mean, statistics.mean)
+    centroids = decoded.centroids[decoded.centers.component]
+    centers = torch.where(holds_center[:, None], statistics.position, centroids)
+    # A center without a pixel would only draw its Gaussian.
+    valid = (statistics.area > 0) & (crowd(decoded, cfg) <= cfg.refine.max_instances)
+    ids = _renumbered(instances.ids, valid)
+    rows = (instances.image, instances.labels, centers, score.clamp(0, 1))
+    return InstanceMap(ids, *(values[valid] for values in rows))
+
+
+def crowd(decoded: Decoded, cfg: BestieConfig) -> Int64[Tensor, " N"]:
+    """For each center the number of centers in its component."""
+    component = decoded.centers.component
     sizes = torch.zeros(len(decoded.centroids), dtype=torch.long, device=component.device)
     if cfg.compat == "official":  # the largest number that won a pixel counts, not the number of centers
         number = (component[:, None] == component).tril().sum(1)
-        sizes.scatter_reduce_(0, component, number * (statistics.area > 0), "amax")
+        sizes.scatter_reduce_(0, component, number * (decoded.statistics.area > 0), "amax")
     else:
         sizes.scatter_add_(0, component, torch.ones_like(component))
-    # A center without a pixel would only draw its Gaussian.
-    valid = (statistics.area > 0) & (sizes[component] <= cfg.refine.max_instances)
-    holds_center = statistics.max >= cfg.refine.threshold
-    score = torch.where(holds_center, statistics.max * statistics.mean, statistics.mean)
-    centers = torch.where(holds_center[:, None], statistics.position, decoded.centroids[component])
-    rows = (instances.image, instances.labels, centers, score.clamp(0, 1))
-    return InstanceMap(_renumbered(instances.ids, valid), *(values[valid] for values in rows))
+    return sizes[component]
 
 
 @torch.no_grad()

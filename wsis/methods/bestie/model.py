@@ -29,9 +29,10 @@ Tags = Bool[Tensor, "B C"]
 
 
 class PeakAttention(nn.Module):
-    r"""Keep what is close to the peak: :math:`y = x` where :math:`x \ge \alpha \max_{yx} x`, else 0 (Listing 1).
+    r"""Keep what is near the peak: :math:`y = x` where :math:`x \ge \alpha \max x`, else 0.
 
-    It takes the place of a ReLU, in training and in inference; the maximum is per image and channel.
+    It takes the place of a ReLU, in training and in inference; the maximum is per image and
+    channel (supp. Listing 1).
     """
 
     def __init__(self, alpha: float) -> None:

@@ -27,10 +27,15 @@ class Targets(NamedTuple):
     weight: Float[Tensor, "B 1 H W"]
 
 
-def render(instances: InstanceMap, cfg: BestieConfig, centers: Maps | None = None) -> Targets:
-    """The center, offset and weight maps of instances (supp. Listing 4). centers: the center map, where clicks give it."""
-    ids, columns = instances.ids, torch.column_stack((instances.centers, instances.scores)).T
-    y, x, weight = (values.index_select(0, ids.flatten()).view(ids.shape) for values in pad(columns, (1, 0)))
+def render(
+    instances: InstanceMap,
+    cfg: BestieConfig,
+    centers: Maps | None = None,  # the center map, where clicks give it
+) -> Targets:
+    """The center, offset and weight maps of instances (supp. Listing 4)."""
+    ids, columns = instances.ids, torch.column_stack((instances.centers, instances.scores))
+    flat, columns = ids.flatten(), pad(columns.T, (1, 0))  # the first column: no instance
+    y, x, weight = (values.index_select(0, flat).view(ids.shape) for values in columns)
     row, column = (torch.arange(size, device=ids.device) for size in ids.shape[-2:])
     offset = torch.stack((y - row[:, None], x - column), dim=1) * (ids > 0)[:, None]
     if centers is None:
@@ -48,17 +53,17 @@ def center_map(rows: InstanceMap | Points, shape: torch.Size, cfg: BestieConfig)
 
 
 def guided(error: Maps, weight: Float[Tensor, "B 1 H W"]) -> Float[Tensor, ""]:
-    """The sum of weight * error, divided by the number of pixels with a weight; 0 where no pixel has one."""
+    """The sum of weight * error over the number of pixels with a weight; 0 without one."""
     return (weight * error).sum() / (weight > 0).sum().clamp_min(1)
 
 
-def regression(outputs: Outputs, targets: Targets, cfg: BestieConfig) -> tuple[Tensor, Tensor]:
+def regression(out: Outputs, targets: Targets, cfg: BestieConfig) -> tuple[Tensor, Tensor]:
     """Center (squared) and offset (absolute) terms for one set of targets.
 
-    Without guidance they are the mean over pixels and channels (the release), or over pixels only, at the scale of guidance.
+    Without guidance: the mean over pixels and channels (the release), or over pixels only.
     """
-    center = mse_loss(outputs.center, targets.center, reduction="none")
-    offset = l1_loss(outputs.offset, targets.offset, reduction="none")
+    center = mse_loss(out.center, targets.center, reduction="none")
+    offset = l1_loss(out.offset, targets.offset, reduction="none")
     if cfg.loss.iag:
         return guided(center, targets.weight), guided(offset, targets.weight)
     if cfg.loss.unguided_norm == "matched":
@@ -67,18 +72,20 @@ def regression(outputs: Outputs, targets: Targets, cfg: BestieConfig) -> tuple[T
 
 
 def objective(
-    outputs: Outputs, semantic_maps: ClassMaps, pseudo: Targets, refined: Targets | None, cfg: BestieConfig
+    outputs: Outputs,
+    semantic_maps: ClassMaps,  # 255 = ignore
+    pseudo: Targets,
+    refined: Targets | None,  # None counts the pseudo labels alone, as the release does
+    cfg: BestieConfig,
 ) -> dict[str, Tensor]:
-    """All terms and their weighted total (supp. Listing 6).
-
-    semantic_maps: 255 = ignore. refined: their terms are averaged with the pseudo ones; None repeats those (the release).
-    """
+    """All terms and their weighted total (supp. Listing 6)."""
     fraction, count_ignored = cfg.loss.hard_fraction, cfg.compat == "official"
     center, offset = regression(outputs, pseudo, cfg)
     semantic = hard_cross_entropy(outputs.semantic, semantic_maps, fraction, count_ignored)
     terms = {"semantic": semantic, "center": center, "offset": offset}
     if refined is not None:
-        terms["refined_center"], terms["refined_offset"] = regression(outputs, refined, cfg)
-        center, offset = (center + terms["refined_center"]) / 2, (offset + terms["refined_offset"]) / 2
+        again = regression(outputs, refined, cfg)
+        terms["refined_center"], terms["refined_offset"] = again
+        center, offset = (center + again[0]) / 2, (offset + again[1]) / 2
     total = semantic + cfg.loss.center_weight * center + cfg.loss.offset_weight * offset
     return terms | {"total": total}
