@@ -70,6 +70,34 @@ def is_novel(class_map: Tensor, novel: Sequence[int]) -> Tensor:
     return torch.isin(class_map.long() - 1, torch.tensor(novel, dtype=torch.long, device=class_map.device))
 
 
+def covered(masks: Tensor, class_map: Tensor, novel: Sequence[int]) -> Tensor:
+    """How well some masks, bool [N, H, W], cover the region of each class in a map [H, W]; 0 and 255 are no class.
+
+    Returns float [R, 3] for R regions: 1 where the class is novel, the best IoU of any mask, and that of the whole image.
+    """
+    known = (class_map > 0) & (class_map != IGNORE)
+    values = class_map[known].unique()
+    regions = (class_map[known] == values[:, None]).float()
+    drawn = torch.cat([masks, torch.ones_like(masks[:1])])[:, known].float()
+    common = regions @ drawn.mT
+    iou = common / (regions.sum(1, keepdim=True) + drawn.sum(1) - common)
+    return torch.stack([is_novel(values, novel).float(), iou[:, :-1].amax(1), iou[:, -1]], 1)
+
+
+def proposal_recall(regions: Tensor, levels: Sequence[float] = (0.5, 0.75)) -> Report:
+    """The share of regions (rows of `covered`) that reach an IoU: "base_recall50", "novel_recall75" ...
+
+    Those that the whole image reaches are `trivial_` the same. Fractions, nan where there is no such region.
+    """
+    figures = {}
+    for kind, name in enumerate(("base", "novel")):
+        for level in levels:
+            found, trivial = (regions[regions[:, 0] == kind, 1:] >= level).float().mean(0).tolist()
+            key = f"{name}_recall{100 * level:.0f}"
+            figures |= {key: found, f"trivial_{key}": trivial}
+    return figures
+
+
 def pair_counts(predicted_same: Tensor, class_map: Tensor, novel: Sequence[int]) -> Tensor:
     """Confusion counts of same-class predictions, bool [J, J], for pairs of pixels: two base ones, and two novel ones.
 

@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate, pad
 from wsis.core.types import BACKGROUND, IGNORE
 from wsis.data.transforms import MEAN_COLOR, short_side
 from wsis.methods.simformer.config import SimFormerConfig
-from wsis.methods.simformer.model import MaskFormer
+from wsis.methods.simformer.model import MaskFormer, Outputs
 from wsis.methods.simformer.pairs import shown_values
 from wsis.models.pyramids import STRIDES
 
@@ -96,14 +96,27 @@ def best_classes(network: MaskFormer, images: Tensor, cfg: SimFormerConfig) -> T
     return best
 
 
+@torch.no_grad()
+def proposed_masks(network: MaskFormer, images: Tensor, cfg: SimFormerConfig) -> Tensor:
+    """Where each proposal is more likely than not, whatever its class: bool [B, N, H, W] at the size of the images."""
+    size = short_side((images.shape[2], images.shape[3]), cfg.size.test_short, cfg.size.test_long)
+    outputs, padded = _propose(network, images, size)
+    masks = interpolate(outputs.masks[-1], padded, mode="bilinear", align_corners=False)[..., : size[0], : size[1]]
+    return interpolate(masks, images.shape[2:], mode="bilinear", align_corners=False) > 0
+
+
 def _small_scores(network: MaskFormer, images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Scores at `size`, to which the images are resized, padded to whole cells of the coarsest feature meanwhile."""
+    """Scores at `size`, to which the images are resized."""
+    outputs, padded = _propose(network, images, size)
+    return semantic_scores(outputs.logits[-1], outputs.masks[-1], padded)[..., : size[0], : size[1]]
+
+
+def _propose(network: MaskFormer, images: Tensor, size: tuple[int, int]) -> tuple[Outputs, tuple[int, int]]:
+    """The proposals for images at `size`, which are padded to whole cells of the coarsest feature, and the padded size."""
     small = interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
     mean = images.new_tensor(MEAN_COLOR)[:, None, None] / 255
     down, right = (-side % STRIDES[-1] for side in size)
-    outputs = network(pad(small - mean, (0, right, 0, down)) + mean)
-    scores = semantic_scores(outputs.logits[-1], outputs.masks[-1], (size[0] + down, size[1] + right))
-    return scores[..., : size[0], : size[1]]
+    return network(pad(small - mean, (0, right, 0, down)) + mean), (size[0] + down, size[1] + right)
 
 
 def pseudo_maps(scores: Tensor, known: Tensor, tags: Tensor, cfg: SimFormerConfig) -> Tensor:

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from wsis.core.errors import DataError
 from wsis.core.types import IGNORE, Batch, Dataset
 from wsis.data.wrappers import Mapped, WithPseudoLabels, samples
-from wsis.evaluation.semantic import MeanIoU, grouped_iou, is_novel
+from wsis.evaluation.semantic import MeanIoU, covered, grouped_iou, is_novel, proposal_recall
 from wsis.methods.simformer import verbs
 from wsis.methods.simformer.config import SimFormerConfig
+from wsis.methods.simformer.labels import proposed_masks
 from wsis.training.schedule import Schedule
 from wsis.training.stages import Report, Stage, Workspace, first_process, numbers, write_class_maps
 from wsis.weak.simulate import with_base_masks
@@ -60,17 +61,24 @@ def train_final(workspace: Workspace) -> Report:
 
 @first_process
 def evaluate(workspace: Workspace) -> Report:
-    """IoU of base and novel classes on the validation images; raises DataError where one has no true class map."""
+    """IoU of base and novel classes on the validation images, and how many of their regions any proposal covers.
+
+    Raises DataError where an image has no true class map.
+    """
     if workspace.val is None:
         return {}
     cfg, metric, trivial = workspace.cfg, MeanIoU(workspace.cfg.classes + 1), MeanIoU(workspace.cfg.classes + 1)
     model = verbs.restore(cfg, workspace.folder).to(workspace.device).eval()
+    regions = []
     for sample in samples(workspace.val):
         if sample.true_semantic is None:
             raise DataError(f"image {sample.image_id} has no label PNG to compare with")
-        metric.update(verbs.predict(model, workspace.batch(sample).images, cfg)[0].cpu(), sample.true_semantic)
+        images = workspace.batch(sample).images
+        metric.update(verbs.predict(model, images, cfg)[0].cpu(), sample.true_semantic)
+        masks = proposed_masks(model.network, images, cfg)[0].cpu()
+        regions.append(covered(masks, sample.true_semantic, cfg.novel))
         trivial.update(filled(sample.true_semantic, cfg.novel), sample.true_semantic)
-    figures = numbers(grouped_iou(metric, cfg.novel))
+    figures = numbers(grouped_iou(metric, cfg.novel) | proposal_recall(torch.cat(regions)))
     return figures | {"trivial_novel_mIoU": grouped_iou(trivial, cfg.novel)["novel_mIoU"]}
 
 
