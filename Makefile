@@ -7,16 +7,19 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help test book lab lint bench clean
+.PHONY: help test book check-book lab lint bench clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 test: $(READY)  ## run the tests (ARGS="-k metrics" chooses some, ARGS="-m slow" the long ones)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 book: $(READY)  ## execute the chapters and build the book into _build/html
 	$(BIN)/python -m book.build
+
+check-book: $(READY)  ## look at every built page in a browser without a network (needs chromium)
+	$(BIN)/python -m book.check
 
 lab: $(READY)  ## open the chapters as notebooks in JupyterLab on this computer
 	JUPYTER_CONFIG_PATH=$(CURDIR)/.jupyter $(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=. \

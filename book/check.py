@@ -1,8 +1,8 @@
-"""Look at every built page in a browser that has no network: python -m book.check (make check-book).
+"""Look at every built page in a browser that has no network: python -m book.check [PAGE ...] (make check-book).
 
-At 1280 and at 390 px, light and dark: no request leaves the computer, the console shows no error, formulas are set, nothing is
-wider than the window, no line of code is cut on a desktop, and pictures, controls and scrolled regions can be read and reached
-without a mouse. Prints one line for each finding and fails on any.
+At 1280 and at 390 px, light and dark: no request leaves the computer, the console shows no error, formulas are set, figures
+drawn, nothing is wider than the window, no line of code is cut on a desktop, and axe finds nothing serious that would keep
+someone from reading. Prints one line for each finding and fails on any.
 """
 
 import functools
@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -26,23 +27,20 @@ THEMES = ("light", "dark")
 LOOK = """(() => {
   const seen = e => e.offsetParent !== null && e.getClientRects().length;
   const all = s => [...document.querySelectorAll(s)].filter(seen);
-  const words = e => (e.getAttribute('aria-label') || e.getAttribute('alt') || e.title || e.innerText || '').trim();
-  const name = e => e.tagName.toLowerCase() + (e.className ? '.' + String(e.className).split(' ')[0] : '');
-  const short = e => name(e) + ' ' + e.innerText.slice(0, 40).replace(/\\s+/g, ' ');
+  const short = e => e.tagName.toLowerCase() + ' ' + e.innerText.slice(0, 60).replace(/\\s+/g, ' ');
   const outside = e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest('pre, .wide, .text_html');
-  const scrolled = e => e.scrollWidth > e.clientWidth + 1;
-  const scrolls = e => scrolled(e) && /auto|scroll/.test(getComputedStyle(e).overflowX);
-  const reached = e => e.tabIndex >= 0 || e.querySelector('a, button, input, [tabindex]');
+  const wide = document.documentElement.scrollWidth > innerWidth + 1 ? all('.bd-article *').filter(outside) : [];
+  const cut = innerWidth > 1000 ? all('.bd-article pre').filter(e => e.scrollWidth > e.clientWidth + 1) : [];
   return {
-    'wider than the window': document.documentElement.scrollWidth > innerWidth + 1 ? all('.bd-article *').filter(outside)
-      .slice(0, 3).map(short) : [],
-    'code is cut': innerWidth > 1000 ? all('.bd-article pre').filter(scrolled).map(short) : [],
+    'wider than the window': wide.slice(0, 3).map(short),
+    'code is cut': cut.map(short),
     'a formula is not set': all('.bd-article .math').filter(e => !e.querySelector('mjx-container')).map(short),
-    'a picture without words': all('.bd-article img').filter(e => !words(e)).map(e => e.src.slice(0, 60)),
-    'a control without a name': all('input, button, summary, select').filter(e => !words(e) && !e.labels?.length).map(name),
-    'a scrolled region that keys do not reach': all('.bd-article *').filter(e => scrolls(e) && !reached(e)).map(short),
+    'a figure was not drawn': all('.wsis-plotly').filter(e => !e.querySelector('.js-plotly-plot')).map(short),
   };
 })()"""
+AXE = """axe.run(document, {resultTypes: ['violations']}).then(r => r.violations
+  .filter(v => ['serious', 'critical'].includes(v.impact))
+  .flatMap(v => v.nodes.slice(0, 3).map(n => v.id + ' ' + n.html.slice(0, 90))))"""
 
 
 @contextmanager
@@ -68,7 +66,9 @@ def findings(page: Page, address: str, doc: str, width: int, theme: str) -> list
     page.wait("document.readyState === 'complete' && !!document.querySelector('.bd-article')")
     page.run(f"document.documentElement.dataset.theme = '{theme}', document.documentElement.dataset.mode = '{theme}'")
     page.run("window.MathJax?.startup?.promise")
+    page.run(files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8"))
     found = [f"{what}: {where}" for what, places in page.run(LOOK).items() for where in dict.fromkeys(places)]
+    found += [f"axe: {violation}" for violation in page.run(AXE)]
     for event in page.events:
         found += _reported(event, address)
     return found
@@ -87,31 +87,33 @@ def _reported(event: dict[str, Any], address: str) -> list[str]:
     return []
 
 
-def check(site: Path, docs: list[str]) -> list[str]:
-    """All findings on the pages of `site`, one line each."""
+def check(site: Path, docs: list[str]) -> Iterator[str]:
+    """All findings on the pages of `site`, one line each. WSIS_SCREENSHOTS names a folder for pictures of the pages."""
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:
         raise SystemExit("no chromium was found; on Debian and Ubuntu: apt install chromium")
-    lines, folder = [], os.environ.get("WSIS_SCREENSHOTS")
+    folder = os.environ.get("WSIS_SCREENSHOTS")
     with tempfile.TemporaryDirectory() as profile, served(site) as address, browser(program, Path(profile)) as page:
         for domain in ("Network", "Runtime", "Log", "Page"):
             page.send(f"{domain}.enable")
         for doc in docs:
             for width, theme in ((w, t) for w in WIDTHS for t in THEMES):
-                lines += [f"{doc} at {width} px, {theme}: {f}" for f in findings(page, address, doc, width, theme)]
+                yield from (f"{doc} at {width} px, {theme}: {f}" for f in findings(page, address, doc, width, theme))
                 if folder:
                     page.picture(Path(folder) / f"{doc.replace('/', '_')}_{width}_{theme}.png", whole=True)
-    return lines
 
 
 def main() -> None:
     """Check the built book; exits 1 with what is wrong."""
-    docs = [d for d in documents() if (SITE / f"{d}.html").exists()]
+    docs = [d for d in sys.argv[1:] or documents() if (SITE / f"{d}.html").exists()]
     if not docs:
-        raise SystemExit("no book is built; run make book first")
-    lines = check(SITE, docs)
-    print("\n".join([*lines, f"{len(docs)} pages, {len(lines)} findings"]))
-    sys.exit(bool(lines))
+        raise SystemExit("no such page is built; run make book first")
+    count = 0
+    for line in check(SITE, docs):
+        count += 1
+        print(line, flush=True)
+    print(f"{len(docs)} pages, {count} findings")
+    sys.exit(bool(count))
 
 
 if __name__ == "__main__":
