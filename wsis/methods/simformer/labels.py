@@ -58,10 +58,14 @@ def find_targets(maps: Tensor, valid: Tensor, tags: Tensor, novel: Sequence[int]
 
 
 def semantic_scores(logits: Tensor, masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """Sums over queries of class times mask probability (MaskFormer): [B, N, K + 1], [B, N, h, w] -> [B, K, *size]."""
+    """Sums over queries of class times mask probability (MaskFormer).
+
+    [B, N, K + 1], [B, N, h, w] -> [B, K, *size]
+    """
     with torch.autocast(masks.device.type, enabled=False):
-        probability = interpolate(masks.float(), size, mode="bilinear", align_corners=False).sigmoid()
-        return torch.einsum("bnk,bnhw->bkhw", logits.float().softmax(-1)[..., :-1], probability)
+        large = interpolate(masks.float(), size, mode="bilinear", align_corners=False)
+        classes = logits.float().softmax(-1)[..., :-1]  # without "no object"
+        return torch.einsum("bnk,bnhw->bkhw", classes, large.sigmoid())
 
 
 @torch.no_grad()
@@ -120,10 +124,10 @@ def _propose(network: MaskFormer, images: Tensor, size: tuple[int, int]) -> tupl
 
 
 def pseudo_maps(scores: Tensor, known: Tensor, tags: Tensor, cfg: SimFormerConfig) -> Tensor:
-    """Class maps to learn from, long [B, H, W]: `known` where it is a base class, novel classes as predicted.
+    """Class maps to learn from, long [B, H, W]: `known` base classes, predicted novel ones.
 
-    scores: [B, K, H, W]. tags: bool [B, K]. A pixel that is predicted as anything but a novel class with a tag stays 255; with
-    `pseudo.present_only` only tagged classes compete.
+    scores: [B, K, H, W]. tags: bool [B, K]. A pixel that is predicted as anything but a
+    novel class with a tag stays 255; with `pseudo.present_only` others do not compete.
     """
     if cfg.pseudo.present_only:
         scores = scores.masked_fill(~tags[:, :, None, None], -torch.inf)

@@ -25,17 +25,20 @@ UNSURE = 0.5  # the similarity from which nothing is learned (official code)
 
 def objective(outputs: Outputs, targets: Targets, cfg: SimFormerConfig) -> dict[str, Tensor]:
     """The terms, their weighted sum `total`, and `ignored` of `complement_loss`."""
-    weights, matched = cfg.loss, match(outputs.logits, outputs.masks, targets, cfg.loss)
-    terms = {"label": class_loss(outputs.logits, matched, targets, weights)}
-    terms["focal"], terms["dice"] = mask_loss(outputs.masks, matched, targets)
-    total = terms["label"] + weights.focal * terms["focal"] + weights.dice * terms["dice"]
-    if cfg.unmasked and weights.complement:
-        terms["complement"], terms["ignored"] = complement_loss(outputs.masks, matched, targets, weights)
-        total = total + weights.complement * terms["complement"]
-    if outputs.comparison is not None:
-        terms["similarity"] = similarity_loss(outputs.comparison)
-        terms["distillation"] = distillation_loss(outputs, outputs.comparison, cfg.pairs)
-        total = total + weights.similarity * terms["similarity"] + weights.distillation * terms["distillation"]
+    w, masks, compared = cfg.loss, outputs.masks, outputs.comparison
+    matched = match(outputs.logits, masks, targets, w)
+    terms = {"label": class_loss(outputs.logits, matched, targets, w)}
+    terms["focal"], terms["dice"] = mask_loss(masks, matched, targets)
+    total = terms["label"] + w.focal * terms["focal"] + w.dice * terms["dice"]
+    if cfg.unmasked and w.complement:
+        learned = complement_loss(masks, matched, targets, w)
+        terms["complement"], terms["ignored"] = learned
+        total = total + w.complement * terms["complement"]
+    if compared is not None:
+        terms["similarity"] = similarity_loss(compared)
+        terms["distillation"] = distillation_loss(outputs, compared, cfg.pairs)
+        total = total + w.similarity * terms["similarity"]
+        total = total + w.distillation * terms["distillation"]
     return {**terms, "total": total}
 
 
@@ -57,18 +60,19 @@ def mask_costs(logits: Tensor, target: Tensor, cfg: LossConfig) -> Tensor:
 
 @torch.no_grad()
 def match(logits: Tensor, masks: Tensor, targets: Targets, weights: LossConfig) -> Tensor:
-    """The query of each target, long [L, B, T], -1 where the target is not present; no query has two.
+    """The query of each target, long [L, B, T], -1 where there is none; no query has two.
 
-    The cost is minus the probability of the class, plus the weighted `mask_costs` at stride 4 of known masks, also of one that
-    vanishes there. Errors as of `assign`.
+    The cost is minus the probability of the class, plus the weighted `mask_costs` of known
+    masks at stride 4, also of one that vanishes there. Errors as of `assign`.
     """
     labels = targets.labels[:, None].expand(*logits.shape[:3], -1)
     small = interpolate(targets.masks, masks.shape[-2:], mode="nearest").flatten(2)
     with torch.autocast(masks.device.type, enabled=False):
         # Layer by layer, since all at once would take many times the memory, and longer.
-        costs = torch.stack([mask_costs(layer.float().flatten(2), small, weights) for layer in masks])
+        rows = [mask_costs(layer.float().flatten(2), small, weights) for layer in masks]
     known = (weights.matching * targets.has_mask)[:, None]
-    cost = known * costs - logits.float().softmax(-1).gather(3, labels)
+    probability = logits.float().softmax(-1).gather(3, labels)
+    cost = known * torch.stack(rows) - probability
     present = targets.present.expand(len(logits), -1, -1)
     return assign(cost.flatten(0, 1), present.flatten(0, 1)).view_as(present)
 
@@ -103,11 +107,11 @@ def mask_loss(masks: Tensor, matched: Tensor, targets: Targets) -> tuple[Tensor,
 
 
 def complement_loss(masks: Tensor, matched: Tensor, targets: Targets, cfg: LossConfig) -> tuple[Tensor, Tensor]:
-    """The largest logit of an image's novel queries should say which pixels its base masks leave: loss and `ignored`.
+    """The largest logit of the novel queries should say which pixels base masks leave.
 
-    The logit `cfg.complement_floor` joins each maximum: where it wins nothing is learned, since pixels of no class at all need
-    not be novel. The loss is the mean over images with a novel class and a pixel that base masks leave; `ignored` is the
-    fraction of these pixels where the floor wins, mean over the layers.
+    Nothing is learned where `cfg.complement_floor` is larger: pixels may be of no class.
+    The loss is a mean over images with a novel class and a pixel that base masks leave;
+    `ignored` is the fraction of these pixels where the floor wins, mean over the layers.
     """
     loss, ignored = masks.new_zeros(2, dtype=torch.float32).unbind()
     if not len(targets.unmasked):
@@ -117,43 +121,56 @@ def complement_loss(masks: Tensor, matched: Tensor, targets: Targets, cfg: LossC
     pixels = targets.left & counted.bool()[:, None, None]
     floor = torch.full(pixels.shape, cfg.complement_floor, device=masks.device)
     for logits in matched_masks(masks, matched, targets.unmasked, pixels.shape[1:]):
-        union = floor.scatter_reduce(0, image[:, None, None].expand_as(logits), logits, "amax")
+        index = image[:, None, None].expand_as(logits)
+        union = floor.scatter_reduce(0, index, logits, "amax")
         rows = union.flatten(1)
         each = cfg.focal * focal(rows, target) + cfg.dice * dice(rows.sigmoid(), target)
         loss = loss + (each * counted).sum() / (counted.sum() + 1e-5)
-        ignored = ignored + (pixels & (union.detach() <= floor)).sum() / pixels.sum().clamp(min=1)
+        unlearned = (pixels & (union.detach() <= floor)).sum()
+        ignored = ignored + unlearned / pixels.sum().clamp(min=1)
     return loss, ignored / len(masks)
 
 
 def similarity_loss(comparison: Comparison) -> Tensor:
     """Balanced cross entropy of SimNet's logits over the pairs that have a target."""
     pairs, logits, weights, _ = comparison
-    each = binary_cross_entropy_with_logits(logits, pairs.same.float(), weights, reduction="none")
+    target = pairs.same.float()
+    each = binary_cross_entropy_with_logits(logits, target, weights, reduction="none")
     return _mean(each, pairs.counted)
 
 
 def distillation_loss(outputs: Outputs, comparison: Comparison, cfg: PairConfig) -> Tensor:
-    """The scores of unlabeled pixels should be as similar as SimNet says; 0 where nothing is distilled."""
+    """Scores of unlabeled pixels should be as similar as SimNet says; 0 where none are."""
     pairs, logits, _, teacher = comparison
     if teacher is None or pairs.unlabeled is None or pairs.distilled is None:
         return logits.new_zeros(())
     with torch.autocast(teacher.device.type, enabled=False):
-        scores = student_scores(outputs.logits[-1], outputs.masks[-1], pairs.unlabeled, pairs.novel)
-        return _mean(distill(teacher, cosine_similarity(scores, swap(scores)), cfg.form), pairs.distilled)
+        proposals = outputs.logits[-1], outputs.masks[-1]
+        scores = student_scores(*proposals, pairs.unlabeled, pairs.novel)
+        student = cosine_similarity(scores, swap(scores))
+        return _mean(distill(teacher, student, cfg.form), pairs.distilled)
 
 
 def distill(teacher: Tensor, student: Tensor, form: str) -> Tensor:
-    """The loss of each similarity in [0, 1]: cross entropy clamped to [.01, .99], or weighted by how sure the teacher is."""
+    """The loss of each similarity in [0, 1].
+
+    Cross entropy clamped to [.01, .99], or weighted by how sure the teacher is.
+    """
     if form == "ce":
         t, s = teacher.clamp(0.01, 0.99), student.clamp(0.01, 0.99)
         return -t * s.log() - (1 - t) * (1 - s).log()
     confidence = teacher - UNSURE
-    return -confidence.relu() * (1 + student).log() - (-confidence).relu() * (2 - student).log()
+    attract, repel = confidence.relu(), (-confidence).relu()
+    return -attract * (1 + student).log() - repel * (2 - student).log()
 
 
 def student_scores(logits: Tensor, masks: Tensor, points: Tensor, novel: Tensor) -> Tensor:
-    """`semantic_scores` of novel classes at some pixels: [B, N, K + 1], [B, N, h, w], [B, J] -> [B, J, classes]."""
-    return at_points(masks.float(), points).sigmoid() @ logits.float().softmax(-1)[..., novel]
+    """`semantic_scores` of novel classes at some pixels.
+
+    [B, N, K + 1], [B, N, h, w], [B, J] -> [B, J, classes]
+    """
+    probability = logits.float().softmax(-1)[..., novel]
+    return at_points(masks.float(), points).sigmoid() @ probability
 
 
 def cosine_similarity(a: Tensor, b: Tensor) -> Tensor:

@@ -103,12 +103,18 @@ def sample_points(region: Tensor, count: int, valid: Tensor) -> tuple[Tensor, Te
     return points, region.gather(1, points)
 
 
-def sample_mixed(maps: Tensor, valid: Tensor, base: Tensor, common: Tensor, count: int) -> Tensor:
-    """Draw pixels among which pairs of one class are likely: long [B, count], none twice while there are enough valid ones.
+def sample_mixed(
+    maps: Tensor,  # long [B, n]
+    valid: Tensor,  # bool [B, n]
+    base: Tensor,  # bool [B, n], pixels of base classes
+    common: Tensor,  # bool [B, 256], base classes that both images show
+    count: int,
+) -> Tensor:
+    """Draw pixels among which pairs of one class are likely: long [B, count].
 
-    maps: long [B, n]. base: their pixels of base classes. The share `INSIDE` is of a random one of the base classes `common`,
-    bool [B, 256], which both images show (any valid pixels fill up where stride 4 misses it), or of all base classes where they
-    share none; the others are of the rest of the image, whatever it shows.
+    The share `INSIDE` is of a random common class (any valid pixels fill up where stride 4
+    misses it), or of all base classes where there is none; the others are of the rest,
+    whatever it shows. None is drawn twice while there are enough valid ones.
     """
     noise = torch.rand(len(maps) // 2, MAP_VALUES, device=maps.device).repeat_interleave(2, 0)
     chosen = (common * (1 + noise)).argmax(1, keepdim=True)
@@ -119,15 +125,22 @@ def sample_mixed(maps: Tensor, valid: Tensor, base: Tensor, common: Tensor, coun
     return torch.cat([first, others], 1)
 
 
-def pair_targets(values: Tensor, valid: Tensor, base: Tensor, cfg: PairConfig) -> tuple[Tensor, Tensor]:
-    """Which pairs are of one class, and which have a target: bool [B, J, J] twice, from what the maps say at the pixels.
+def pair_targets(
+    values: Tensor,  # long [B, J], what the maps say at the pixels
+    valid: Tensor,  # bool [B, J]
+    base: Tensor,  # bool [B, J], which pixels are of a base class
+    cfg: PairConfig,
+) -> tuple[Tensor, Tensor]:
+    """Which pairs are of one class, and which have a target: bool [B, J, J] twice.
 
-    cfg.labeled: with "either", one of the two pixels has to be of a base class, so pixels of novel classes appear in pairs of
-    two classes only; with "both" they appear in none.
+    With `labeled` "either", one of the two pixels has to be of a base class, so pixels of
+    novel classes appear in pairs of two classes only; with "both" they appear in none.
     """
+    same = values[:, :, None] == swap(values)[:, None]
+    if cfg.labeled == "both":
+        return same, _both(base)
     either = base[:, :, None] | swap(base)[:, None]
-    known = _both(base) if cfg.labeled == "both" else either & _both(valid)
-    return values[:, :, None] == swap(values)[:, None], known
+    return same, either & _both(valid)
 
 
 def at_points(features: Tensor, points: Tensor) -> Tensor:

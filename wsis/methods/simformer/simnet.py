@@ -49,16 +49,18 @@ class Block(nn.Module):
 
 
 class SimNet(nn.Module):
-    """a, b [P, J, D], pixels of two images -> fp32 logits [P, J, J] that pixel i of a and pixel j of b are of one class.
+    """Whether pixel i of a and pixel j of b are of one class: [P, J, D] twice -> [P, J, J].
 
-    It is not symmetric: f(a, b) is not f(b, a), and both are trained. batch: normalize by these pairs, as in training.
+    The logits are fp32. It is not symmetric: f(a, b) is not f(b, a), and both are trained.
+    batch: normalize by these pairs, as in training.
     """
 
-    counts: Tensor  # of pairs of one class and of two, in the last steps of training; the newest step first
+    counts: Tensor  # of pairs of one class and of two in the last steps, the newest first
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(Block(width if i else 2 * width, width) for i in range(BLOCKS))
+        widths = (2 * width, *[width] * (BLOCKS - 1))
+        self.blocks = nn.ModuleList(Block(inside, width) for inside in widths)
         self.head = nn.Linear(width, 2)
         self.register_buffer("counts", torch.zeros(STEPS, 2))
         self.counts[0] = 1

@@ -54,8 +54,10 @@ def make_labels(workspace: Workspace) -> Report:
 
 def train_final(workspace: Workspace) -> Report:
     """A plain MaskFormer from the start, on the class maps that the first network made."""
-    cfg, maps = verbs.plain(workspace.cfg), WithPseudoLabels(workspace.train, workspace.path(MAPS))
-    dataset = Mapped(maps, lambda sample: replace(sample, true_semantic=sample.semantic_map))  # in place of the truth
+    cfg = verbs.plain(workspace.cfg)
+    maps = WithPseudoLabels(workspace.train, workspace.path(MAPS))
+    # Crops read their tags from what takes the place of the truth.
+    dataset = Mapped(maps, lambda s: replace(s, true_semantic=s.semantic_map))
     return _fit(workspace, "final", cfg, dataset, cfg.final)
 
 
