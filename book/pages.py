@@ -14,6 +14,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, get_args
 
+from book.glance import glance
 from wsis.core.errors import DataError
 from wsis.experiments.results import difference, in_words
 from wsis.experiments.verdicts import Judged, Part, Verdict
@@ -53,13 +54,14 @@ def load(path: Path) -> Result:
 
 
 def write(results: Path, out: Path) -> None:
-    """Write the generated pages of all results files into `out`: results.md, benchmarks.md."""
+    """Write the generated pages of all results files into `out`: glance.md, results.md, benchmarks.md."""
     out.mkdir(parents=True, exist_ok=True)
     tables: dict[str, list[Result]] = {}
     for path in sorted(results.glob("*.json")):
         result = load(path)
         tables.setdefault(result["table"], []).append(result)
     sections = [_section(name, runs) for name, runs in tables.items()]
+    (out / "glance.md").write_text(glance(run for runs in tables.values() for run in runs), encoding="utf-8")
     (out / "results.md").write_text("\n".join(sections) or "No table has been run yet.\n", encoding="utf-8")
     reports = sorted((results / "benchmarks").glob("*.json"))
     text = "\n".join(_benchmark(json.loads(p.read_text(encoding="utf-8"))) for p in reports)

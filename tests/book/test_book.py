@@ -6,6 +6,7 @@ import pytest
 
 from book import build, execute, pages
 from wsis.core.errors import ConfigError, DataError
+from wsis.experiments import find
 
 RESULT = {
     "table": "bestie.table1",
@@ -169,3 +170,16 @@ def test_check_of_the_site_names_each_fault(tmp_path):
         "c.html shows a traceback",
         "c.html shows a path of this computer",
     ]
+
+
+def test_claims_at_a_glance_show_what_was_published_measured_and_possible(tmp_path):
+    measured = {"mean": -2.0, "low": -3.0, "high": -1.0, "noise": 0.4, "room": 12.0, "seeds": 3}
+    claim = RESULT["claims"][0] | measured | {"verdict": "contradicted", "comparison": "mAP50: PAM + IAG - PAM > 0"}
+    pages.write(tmp_path, tmp_path / "out")
+    blank = (tmp_path / "out" / "glance.md").read_text()
+    store(tmp_path, RESULT | {"claims": [claim]})
+    pages.write(tmp_path, tmp_path / "out")
+    text = (tmp_path / "out" / "glance.md").read_text()
+    assert "published +9.9, room +12.0, measured -2.0 [-3.0, -1.0]" in text, "the published rows of the table give +9.9"
+    assert "<b>1</b> are contradicted" in text and "<b>0</b> are contradicted" in blank
+    assert all(f'href="#{table.id}"' in blank for table in find("all") if table.claims), "what was not run is said"

@@ -1,0 +1,172 @@
+"""All claims at a glance: one line for each comparison, what was published beside what was measured.
+
+book/generated/glance.md opens the results page: tiles that count the verdicts, then a plot for each method. A mark stands at
+the published difference, a point with its interval at ours, in the color of the verdict; a pale bar is the room, beyond which
+no method can get: the row with true labels minus the baseline.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from html import escape
+from typing import Any, get_args
+
+from wsis.experiments import find
+from wsis.experiments.results import in_words
+from wsis.experiments.table import Table
+from wsis.experiments.verdicts import Claim, Comparison, Judged, Part, Verdict, judge
+from wsis.methods import METHODS
+
+WIDTH, HEIGHT, FARTHEST = 240, 22, 30.0  # px, px, points
+EXPLAINED: dict[Verdict, str] = {
+    "holds": "of the measured claims hold",
+    "contradicted": "are contradicted",
+    "needs seeds": "need more seeds",
+    "cannot show": "cannot be seen at this size",
+    "not run": "were not run",
+}
+Result = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One comparison at one scale; `first`: of its claim."""
+
+    table: Table
+    entry: Judged
+    part: Part
+    published: float | None  # points
+    where: str
+    first: bool
+
+
+def glance(results: Iterable[Result]) -> str:
+    """The top of the results page as Markdown."""
+    stored: dict[str, list[Result]] = {}
+    for result in results:
+        stored.setdefault(result["table"], []).append(result)
+    sections, counts = [], dict.fromkeys(get_args(Verdict), 0)
+    for method in METHODS:
+        lines = [
+            line
+            for table in find("all")
+            if table.id.startswith(f"{method}.")
+            for line in _lines(table, stored.get(table.id, []))
+        ]
+        for line in lines:
+            counts[line.entry["verdict"]] += line.first
+        sections.append(_section(method, lines))
+    tiles = "".join(f'<li class="tile {_css(v)}"><b>{n}</b> {EXPLAINED[v]}</li>' for v, n in counts.items())
+    buttons = "".join(
+        f'<label><input type="radio" name="method" id="show-{m}"{" checked" * (m == "all")}> {_title(m)}</label>'
+        for m in ("all", *METHODS)
+    )
+    legend = "".join(f"<span>{mark} {words}</span>" for mark, words in LEGEND.items())
+    parts = [f'<ul class="tiles">{tiles}</ul>', f'<fieldset class="methods"><legend>Show</legend>{buttons}</fieldset>']
+    parts.append(f'<p class="key">{legend}</p>')
+    return f'```{{raw}} html\n<div class="glance">{"".join([*parts, *sections])}</div>\n```\n'
+
+
+def _lines(table: Table, results: list[Result]) -> Iterator[Line]:
+    """The comparisons of a table's claims, as they were judged in each results file; not run where there is none."""
+    for claim in table.claims:
+        judged = [(r["scale"], e) for r in results for e in r["claims"] if e["id"] == claim.id]
+        ran = [(where, entry) for where, entry in judged if entry["verdict"] != "not run"]
+        for where, entry in ran or [("", judge(claim, {}, "full"))]:
+            parts = entry.get("parts", [entry])
+            for i, part in enumerate(parts):
+                yield Line(table, entry, part, _published(table, claim, part), where, i == 0)
+
+
+def _published(table: Table, claim: Claim, part: Part) -> float | None:
+    """What the paper's numbers make of a comparison."""
+    found: Comparison | None = next((c for c in claim.comparisons if c.text == part["comparison"]), None)
+    rows = {row.name: row.published for row in table.rows}
+    cells = [rows[row].get(metric) for metric, row in found.cells] if found else [None]
+    return found.measure(*cells) if found and all(isinstance(v, (int, float)) for v in cells) else None
+
+
+def _section(method: str, lines: list[Line]) -> str:
+    """The plot of one method: its lines on one axis."""
+    values = [abs(v) for line in lines for v in (line.published, line.part["mean"]) if v is not None]
+    far = min(FARTHEST, 1.2 * max([2.0, *values]))
+    rows = "".join(_row(line, far) for line in lines)
+    ticks = _svg("".join(_tick(v, far) for v in _round_numbers(far)), f"axis from {-far:.0f} to {far:.0f} points")
+    head = "".join(f'<th scope="col">{title}</th>' for title in ("verdict", "claim", f"points{ticks}", "at"))
+    return (
+        f'<section class="{method}"><h2 class="at-a-glance">{_title(method)}</h2><table class="table claims-plot">'
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></section>"
+    )
+
+
+def _row(line: Line, far: float) -> str:
+    several = len(line.entry.get("parts", [])) > 1
+    verdict = f'<span class="verdict {_css(line.part["verdict"])}">{in_words(line.part)}</span>'
+    words = (
+        f'<a href="#{line.table.id}">{escape(line.entry["id"])}</a> {escape(line.entry["text"])}' if line.first else ""
+    )
+    words += f'<small class="part">{escape(line.part["comparison"])}</small>' if several else ""
+    style = ' class="more"' if not line.first else ""
+    return f"<tr{style}><td>{verdict}</td><td>{words}</td><td>{_plot(line, far)}</td><td>{line.where}</td></tr>"
+
+
+def _plot(line: Line, far: float) -> str:
+    """Room, zero, published mark and measured interval of one line."""
+    x, part, shapes, words = _scale(far), line.part, [], []
+    middle = HEIGHT / 2
+    if part["room"] is not None:
+        left, right = sorted((x(0), x(part["room"])))
+        shapes.append(f'<rect class="room" x="{left:.1f}" y="3" width="{right - left:.1f}" height="{HEIGHT - 6}"/>')
+        words.append(f"room {part['room']:+.1f}")
+    shapes.append(f'<line class="zero" x1="{x(0):.1f}" x2="{x(0):.1f}" y1="0" y2="{HEIGHT}"/>')
+    if part["mean"] is not None and part["low"] is not None and part["high"] is not None:
+        span = f'x1="{x(part["low"]):.1f}" x2="{x(part["high"]):.1f}" y1="{middle}" y2="{middle}"'
+        shapes.append(f'<line class="ours {_css(part["verdict"])}" {span}/>')
+        shapes.append(f'<circle class="ours {_css(part["verdict"])}" cx="{x(part["mean"]):.1f}" cy="{middle}" r="4"/>')
+        words.append(f"measured {part['mean']:+.1f} [{part['low']:+.1f}, {part['high']:+.1f}]")
+    if line.published is not None:
+        px = x(line.published)
+        shapes.append(f'<path class="published" d="M{px:.1f},{middle - 6} l5,6 l-5,6 l-5,-6 z"/>')
+        words.insert(0, f"published {line.published:+.1f}")
+    return _svg("".join(shapes), ", ".join(words) or "no number")
+
+
+def _scale(far: float) -> Callable[[float], float]:
+    """Points to pixels; what is farther stands at the end."""
+    return lambda value: WIDTH / 2 + max(-1.0, min(1.0, value / far)) * (WIDTH / 2 - 8)
+
+
+def _round_numbers(far: float) -> list[float]:
+    step = next(s for s in (1, 2, 5, 10, 20) if far / s < 4)
+    return [step * k for k in range(-math.floor(far / step), math.floor(far / step) + 1)]
+
+
+def _tick(value: float, far: float) -> str:
+    return f'<text x="{_scale(far)(value):.1f}" y="15" text-anchor="middle">{value:+g}</text>'.replace("+0<", "0<")
+
+
+def _svg(shapes: str, words: str) -> str:
+    size = f'viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}"'
+    return f'<svg {size} role="img" aria-label="{escape(words)}"><title>{escape(words)}</title>{shapes}</svg>'
+
+
+def _css(verdict: Verdict) -> str:
+    return verdict.replace(" ", "-")
+
+
+def _title(method: str) -> str:
+    names = {"bestie": "BESTIE", "exits": "EXITS", "attentionshift": "AttentionShift", "simformer": "SimFormer"}
+    return names.get(method, "all methods")
+
+
+def _mark(shape: str) -> str:
+    return f'<svg viewBox="0 0 24 14" width="24" height="14" aria-hidden="true">{shape}</svg>'
+
+
+LEGEND = {
+    _mark('<path class="published" d="M12,1 l5,6 l-5,6 l-5,-6 z"/>'): "published",
+    _mark('<line class="ours" x1="2" x2="22" y1="7" y2="7"/><circle class="ours" cx="12" cy="7" r="4"/>'): (
+        "ours, with the 95 % interval over seeds"
+    ),
+    _mark('<rect class="room" x="2" y="2" width="20" height="10"/>'): "room: true labels minus the baseline",
+}
