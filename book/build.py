@@ -17,7 +17,7 @@ from urllib.parse import unquote
 import yaml
 from papermill.exceptions import PapermillExecutionError
 
-from book import diagram, execute, pages
+from book import diagram, drawings, execute, pages
 from book.execute import NOTEBOOKS, ROOT
 
 BOOK = ROOT / "book"
@@ -125,6 +125,7 @@ def main() -> None:
     names = chapters()
     pages.write(BOOK / "results", BOOK / "generated")
     diagram.write(BOOK / "generated")
+    drawings.write(BOOK / "generated")
     run_chapters(names)
     run_sphinx()
     problems = check_site(SITE, documents())

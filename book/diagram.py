@@ -12,6 +12,10 @@ PACKAGE = Path(__file__).resolve().parent.parent / "wsis"
 DOOR = "__main__"
 WIDTH, FLOOR, BOX, HEIGHT = 600, 96, 150, 46  # px
 FONT = "font-family='system-ui, sans-serif'"
+TIP = (
+    "<marker id='tip' viewBox='0 0 8 8' refX='5' refY='4' markerWidth='7' markerHeight='7' orient='auto'>"
+    "<path d='M0,0 L8,4 L0,8 z' fill='#666'/></marker>"
+)
 
 
 def imports(package: Path = PACKAGE) -> dict[str, set[str]]:
@@ -71,12 +75,10 @@ def svg(graph: dict[str, set[str]]) -> str:
             f"stroke='#0072B2'/><text x='{x:.0f}' y='{y + 6:.0f}' text-anchor='middle' font-size='19' {FONT} "
             f"fill='#111'>{escape(room)}</text>"
         )
-    tip = "<marker id='tip' viewBox='0 0 8 8' refX='5' refY='4' markerWidth='7' markerHeight='7' orient='auto'>"
-    tip += "<path d='M0,0 L8,4 L0,8 z' fill='#666'/></marker>"
     height = FLOOR * top + HEIGHT + 24
     head = f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {height}' width='{WIDTH}' height='{height}'>"
     return "\n".join(
-        [head, f"<defs>{tip}</defs>", "<rect width='100%' height='100%' fill='white'/>", *shapes, "</svg>\n"]
+        [head, f"<defs>{TIP}</defs>", "<rect width='100%' height='100%' fill='white'/>", *shapes, "</svg>\n"]
     )
 
 

@@ -25,6 +25,7 @@ EXPLAINED: dict[Verdict, str] = {
     "cannot show": "cannot be seen at this size",
     "not run": "were not run",
 }
+TITLES = {"bestie": "BESTIE", "exits": "EXITS", "attentionshift": "AttentionShift", "simformer": "SimFormer"}
 Result = Mapping[str, Any]
 
 
@@ -57,9 +58,10 @@ def glance(results: Iterable[Result]) -> str:
             counts[line.entry["verdict"]] += line.first
         sections.append(_section(method, lines))
     tiles = "".join(f'<li class="tile {_css(v)}"><b>{n}</b> {EXPLAINED[v]}</li>' for v, n in counts.items())
+    names = {"all": "all methods", **TITLES}
     buttons = "".join(
-        f'<label><input type="radio" name="method" id="show-{m}"{" checked" * (m == "all")}> {_title(m)}</label>'
-        for m in ("all", *METHODS)
+        f'<label><input type="radio" name="method" id="show-{key}"{" checked" * (key == "all")}> {name}</label>'
+        for key, name in names.items()
     )
     legend = "".join(f"<span>{mark} {words}</span>" for mark, words in LEGEND.items())
     parts = [f'<ul class="tiles">{tiles}</ul>', f'<fieldset class="methods"><legend>Show</legend>{buttons}</fieldset>']
@@ -94,7 +96,7 @@ def _section(method: str, lines: list[Line]) -> str:
     ticks = _svg("".join(_tick(v, far) for v in _round_numbers(far)), f"axis from {-far:.0f} to {far:.0f} points")
     head = "".join(f'<th scope="col">{title}</th>' for title in ("verdict", "claim", f"points{ticks}", "at"))
     return (
-        f'<section class="{method}"><h2 class="at-a-glance">{_title(method)}</h2><table class="table claims-plot">'
+        f'<section class="{method}"><h2 class="at-a-glance">{TITLES[method]}</h2><table class="table claims-plot">'
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></section>"
     )
 
@@ -152,11 +154,6 @@ def _svg(shapes: str, words: str) -> str:
 
 def _css(verdict: Verdict) -> str:
     return verdict.replace(" ", "-")
-
-
-def _title(method: str) -> str:
-    names = {"bestie": "BESTIE", "exits": "EXITS", "attentionshift": "AttentionShift", "simformer": "SimFormer"}
-    return names.get(method, "all methods")
 
 
 def _mark(shape: str) -> str:

@@ -14,16 +14,19 @@ from html import escape
 from pathlib import Path
 from typing import Any, get_args
 
-from book.glance import glance
+from book.glance import TITLES, glance
+from wsis.core import sources
 from wsis.core.errors import DataError
 from wsis.experiments.results import difference, in_words
 from wsis.experiments.verdicts import Judged, Part, Verdict
+from wsis.methods import METHODS, method
 
 KEYS = {"table", "scale", "data", "rows", "claims", "provenance"}
 PROVENANCE = {"seeds", "commit", "hardware"}
 AGAIN = "write it again with python -m wsis table"
 VERDICTS = get_args(Verdict)
 TRIVIAL = "trivial bound"
+SCALES = ("full", "small", "tiny")
 Result = dict[str, Any]
 
 
@@ -54,7 +57,7 @@ def load(path: Path) -> Result:
 
 
 def write(results: Path, out: Path) -> None:
-    """Write the generated pages of all results files into `out`: glance.md, results.md, benchmarks.md."""
+    """Write the generated pages of all results files into `out`: glance.md, results.md, benchmarks.md; settings.md."""
     out.mkdir(parents=True, exist_ok=True)
     tables: dict[str, list[Result]] = {}
     for path in sorted(results.glob("*.json")):
@@ -63,9 +66,25 @@ def write(results: Path, out: Path) -> None:
     sections = [_section(name, runs) for name, runs in tables.items()]
     (out / "glance.md").write_text(glance(run for runs in tables.values() for run in runs), encoding="utf-8")
     (out / "results.md").write_text("\n".join(sections) or "No table has been run yet.\n", encoding="utf-8")
+    (out / "settings.md").write_text("\n".join(map(_settings, METHODS)), encoding="utf-8")
     reports = sorted((results / "benchmarks").glob("*.json"))
     text = "\n".join(_benchmark(json.loads(p.read_text(encoding="utf-8"))) for p in reports)
     (out / "benchmarks.md").write_text(text or "No benchmark has been run yet.\n", encoding="utf-8")
+
+
+def _settings(name: str) -> str:
+    """The settings of a method at every scale, with the source of the full one; below it a blank cell is the same value."""
+    module = method(name)
+    full, *others = ({row["name"]: row for row in sources(getattr(module, scale.upper()))} for scale in SCALES)
+    lines = [f"({name}-settings)=\n## {TITLES[name]}\n", f"| setting | {' | '.join(SCALES)} | unit | source |"]
+    lines.append("|---" * (len(SCALES) + 3) + "|")
+    for key, row in full.items():
+        values = [row["value"], *(other[key]["value"] * (other[key]["value"] != row["value"]) for other in others)]
+        cells = " | ".join(f"`{value}`" if value else "" for value in values)
+        paper, _, place = row["source"].partition(", ")
+        source = f"{{cite:t}}`{paper}`, {place}" if place and " " not in paper and ":" not in paper else row["source"]
+        lines.append(f"| `{key}` | {cells} | {row['unit']} | {source.replace('*', chr(92) + '*')} |")
+    return "\n".join(lines) + "\n"
 
 
 def _section(name: str, runs: list[Result]) -> str:
