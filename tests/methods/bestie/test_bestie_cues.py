@@ -7,7 +7,7 @@ from torch import nn
 from wsis.core.config import changed
 from wsis.core.types import IGNORE
 from wsis.methods.bestie import FULL
-from wsis.methods.bestie.cues import activation_maps, extract_cues, semantic_map_from_activations
+from wsis.methods.bestie.cues import activation_maps, extract_cues, semantic_map_from_activations, walked
 
 CUES = changed(FULL, **{"cues.kernel": 5}).cues
 ALL = torch.ones(1, 2, dtype=torch.bool)
@@ -170,3 +170,24 @@ def test_sharpened_maps_follow_the_colors():
     class_map = semantic_map_from_activations(values, image, sharpening)[0]
     assert class_map[:, :11].float().mean() > 0.95
     assert class_map[:, 14:].float().mean() < 0.05
+
+
+class Halves(nn.Module):
+    """Tokens of 16 px that are similar within the left and the right half of the image alone."""
+
+    patch = 16
+
+    def attention(self, images, layer):
+        right = torch.arange(images.shape[-1] // self.patch) >= images.shape[-1] // self.patch // 2
+        side = right.expand(images.shape[-2] // self.patch, -1).flatten()
+        return (side[:, None] == side).float()[None]
+
+
+def test_walked_activations_fill_what_looks_alike():
+    peak = torch.zeros(1, 2, 64, 128)
+    peak[0, 0, 20:30, 20:30] = 1
+    out = walked(peak, torch.zeros(1, 3, 64, 128), Halves())
+    assert out.shape == peak.shape
+    assert out[0, 0, :, :56].min() > 0.99
+    assert out[0, 0, :, 72:].max() < 0.01
+    assert not out[0, 1].any()

@@ -28,6 +28,7 @@ from wsis.methods.bestie.config import BestieConfig
 from wsis.methods.bestie.labels import class_probability, component_instances, decode, kept_apart
 from wsis.methods.bestie.model import BestieNet, Classifier, infer
 from wsis.methods.bestie.verbs import build, loss, pseudo_labels, restore, targets, training_data
+from wsis.models.pyramids import build_tokens
 from wsis.models.segmenters import predict
 from wsis.models.weights import load_weights
 from wsis.ops.losses import hard_cross_entropy
@@ -137,14 +138,18 @@ def true_cues(sample: Sample) -> Points:
 
 def make_activation_maps(workspace: Workspace) -> Report:
     """A first class map of every training image: from a classifier without peak attention, of a folder, or the true one."""
-    cfg, s, plain = workspace.cfg, workspace.cfg.semantic, None
-    if s.source == "cam":
+    cfg, s, plain, tokens = workspace.cfg, workspace.cfg.semantic, None, None
+    if s.source in ("cam", "walk"):
         plain = fit_classifier(workspace, "activation_maps", changed(cfg, pam={"layers": ()}), save=False)
+    if s.source == "walk":
+        tokens = build_tokens(s.backbone, s.weights).to(workspace.device).eval()
 
     def class_map(sample: Sample) -> Tensor:
         if plain is not None:
-            activations = cues.image_maps(plain, sample, cfg, s.scales)
-            return cues.semantic_map_from_activations(activations, workspace.batch(sample).images, s)[0]
+            activations, images = cues.image_maps(plain, sample, cfg, s.scales), workspace.batch(sample).images
+            if tokens is not None:
+                activations = cues.walked(activations, images, tokens)
+            return cues.semantic_map_from_activations(activations, images, s)[0]
         if s.source == "folder":
             return read_class_map(Path(s.folder) / map_name(sample.file_name), sample.size, cfg.classes)
         if sample.true_semantic is None or (s.source == "masks" and sample.truth is None):
@@ -164,7 +169,7 @@ def make_semantic_maps(workspace: Workspace) -> Report:
         assert batch.semantic_maps is not None
         return {"total": hard_cross_entropy(logits, batch.semantic_maps, cfg.loss.hard_fraction)}
 
-    if s.retrain and s.source == "cam":
+    if s.retrain and s.source in ("cam", "walk"):
         model, data = BestieNet(changed(cfg, backbone=s.backbone, weights=s.weights)), training_data(first, cfg)
         model = workspace.fit("semantic_maps", model, semantic_loss, data, cfg.semantic_network, save=False)
 
