@@ -127,8 +127,10 @@ class ViT(nn.Module):
 
 
 def mean_affinity(q: Tensor, k: Tensor) -> Tensor:
-    """Return the attention between any two tokens, mean over the heads, fp32 [B, T, T], from q and k [B, heads, T, d]: softmax
-    of q k^T / sqrt(d) over the T tokens of a row. One head is in memory at a time.
+    """Return the attention between any two tokens, mean over the heads, fp32 [B, T, T].
+
+    It is the softmax of q k^T / sqrt(d) over the tokens of a row, q and k [B, heads, T, d].
+    One head is in memory at a time.
     """
     total = torch.zeros(len(q), q.shape[2], q.shape[2], device=q.device)
     for one_q, one_k in zip(q.float().unbind(1), k.float().unbind(1), strict=True):

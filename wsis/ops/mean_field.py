@@ -57,14 +57,16 @@ def mean_field(
 def _step(state: Tensor, pairs: Pairs, gate: Tensor, clip: tuple[float, float]) -> Tensor:
     r"""One iteration in logit form, without the products. state: [2, N], gate: log b [N].
 
-    With :math:`x = \log p_1 / p_0` and :math:`y = \log p_0`, whose sums over the window are X and :math:`Y = \log a_0`:
-    :math:`x' = X + \log b + \log\sigma(Y - \log \epsilon)` and :math:`y = \log\sigma(-x)`.
+    With :math:`x = \log p_1 / p_0` and :math:`y = \log p_0`, whose sums over the window are
+    X and :math:`Y = \log a_0`: :math:`x' = X + \log b + \log\sigma(Y - \log \epsilon)` and
+    :math:`y = \log\sigma(-x)`.
     """
     sums = state.clone()  # over the window, where k of a pixel with itself is 1
     for shift, weights in pairs:
         sums[..., :-shift].addcmul_(weights, state[..., shift:])
         sums[..., shift:].addcmul_(weights, state[..., :-shift])
-    logit = sums[0].add_(gate).add_(logsigmoid(sums[1].sub_(math.log(EPSILON)))).clamp_(*clip)
+    enough = logsigmoid(sums[1].sub_(math.log(EPSILON)))
+    logit = sums[0].add_(gate).add_(enough).clamp_(*clip)
     return torch.stack((logit, logsigmoid(-logit)))
 
 

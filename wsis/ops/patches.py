@@ -42,6 +42,14 @@ def box_patches(boxes: Float[Tensor, "*K 4"], grid: PatchGrid) -> Bool[Tensor, "
     return (down[..., :, None] & across[..., None, :]).flatten(-2)
 
 
+def center_patches(boxes: Float[Tensor, "B 4"], grid: PatchGrid) -> Bool[Tensor, "B n"]:
+    """The patches whose center is in a box, its border included."""
+    x0, y0, x1, y1 = boxes[..., None].unbind(1)
+    column, row = ((torch.arange(n, device=boxes.device) + 0.5) * grid.patch for n in (grid.width, grid.height))
+    across, down = (column >= x0) & (column <= x1), (row >= y0) & (row <= y1)
+    return (down[:, :, None] & across[:, None]).flatten(1)
+
+
 def patch_index(points: Float[Tensor, "*K 2"], grid: PatchGrid) -> Int64[Tensor, "*K"]:
     """The patch that holds each point; for a point outside the grid, the nearest one."""
     height, width, patch = grid

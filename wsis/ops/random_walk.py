@@ -19,6 +19,8 @@ from torch import Tensor
 
 from wsis.core.errors import ConfigError
 
+Graph, Spread, Tokens = Float[Tensor, "B n n"], Float[Tensor, "B n k"], Bool[Tensor, "B n"]
+
 # The least similarity: Sinkhorn's scaling exists, and is unique, where every entry is positive.
 EPSILON = 1e-12
 
@@ -29,15 +31,15 @@ class Transition(NamedTuple):
     scale: 0 at tokens that do not take part, whose rows and columns of T are 0.
     """
 
-    matrix: Float[Tensor, "B n n"]
+    matrix: Graph
     scale: Float[Tensor, "B n"]
 
-    def apply(self, vectors: Float[Tensor, "B n k"]) -> Float[Tensor, "B n k"]:
+    def apply(self, vectors: Spread) -> Spread:
         """T @ vectors. T is symmetric: this is one hop forward as well as backward."""
         scale = self.scale[..., None]
         return scale * _product(self.matrix, scale * vectors)
 
-    def dense(self) -> Float[Tensor, "B n n"]:
+    def dense(self) -> Graph:
         """T itself, for figures and tests."""
         return self.scale[:, :, None] * self.matrix * self.scale[:, None]
 
@@ -48,31 +50,32 @@ def _product(matrix: Tensor, vectors: Tensor) -> Tensor:
         return (vectors.mT @ matrix).mT
 
 
-def sinkhorn(
-    similarity: Float[Tensor, "B n n"], iterations: int, valid: Bool[Tensor, "B n"] | None = None
-) -> Transition:
-    """Make the similarity symmetric, raise it to at least 1e-12, and scale rows and columns until each sums to 1.
+def sinkhorn(similarity: Graph, iterations: int, valid: Tokens | None = None) -> Transition:
+    """Make the similarity symmetric, and scale rows and columns until each sums to 1.
 
-    valid: tokens that take part, by default all. Raises ConfigError for no iterations.
+    It is raised to at least 1e-12. valid: tokens that take part, by default all. Raises
+    ConfigError for no iterations.
     """
     if iterations < 1:
-        raise ConfigError(f"iterations={iterations}: Sinkhorn needs at least 1; 20 bring sums to 1 within 1e-6")
+        raise ConfigError(f"iterations={iterations}: use 1 or more; 20 are exact to 1e-6")
     similarity = similarity.to(torch.promote_types(similarity.dtype, torch.float32))
-    matrix = (similarity + similarity.mT).clamp_min_(EPSILON)  # the scale takes up the factor of 2
+    matrix = (similarity + similarity.mT).clamp_min_(EPSILON)  # half of it is in the scale
     valid = torch.ones_like(matrix[:, 0]) if valid is None else valid.to(matrix.dtype)
     scale, tiny = valid, torch.finfo(matrix.dtype).tiny
     for _ in range(iterations):
-        # 0 / tiny where no token takes part; the root damps a scale that would otherwise swing between two solutions
-        scale = (scale / _product(matrix, scale[..., None])[..., 0].clamp_min(tiny)).sqrt()
+        # The root damps a scale that would otherwise swing between two solutions; without
+        # any token 0 is divided by `tiny`.
+        sums = _product(matrix, scale[..., None])[..., 0]
+        scale = (scale / sums.clamp_min(tiny)).sqrt()
     return Transition(matrix, scale)
 
 
-def walk(transition: Transition, start: Float[Tensor, "B n k"], hops: int) -> Float[Tensor, "B n k"]:
+def walk(transition: Transition, start: Spread, hops: int) -> Spread:
     """T^hops @ start: where a walk from the distributions in the columns is after `hops` steps; sums over tokens stay."""
     return walk_each(transition, start, hops)[-1]
 
 
-def walk_each(transition: Transition, start: Float[Tensor, "B n k"], hops: int) -> Float[Tensor, "stages B n k"]:
+def walk_each(transition: Transition, start: Spread, hops: int) -> Float[Tensor, "s B n k"]:
     """All hops + 1 stages of `walk`, from the start on."""
     if hops < 0:
         raise ConfigError(f"hops={hops}: a walk has 0 hops or more")
@@ -82,7 +85,7 @@ def walk_each(transition: Transition, start: Float[Tensor, "B n k"], hops: int) 
     return torch.stack(stages)
 
 
-def walk_limit(transition: Transition, start: Float[Tensor, "B n k"], beta: float) -> Float[Tensor, "B n k"]:
+def walk_limit(transition: Transition, start: Spread, beta: float) -> Spread:
     r"""The walk that never ends and returns to its start with probability 1 - beta before each hop; sums over tokens stay.
 
     :math:`(1 - \beta)(I - \beta T)^{-1} u = (1 - \beta) \sum_k \beta^k T^k u`, the fixed point of :math:`y = \beta T y +

@@ -16,7 +16,7 @@ from wsis.core.errors import ConfigError
 from wsis.core.types import Batch, ExtremePoints
 from wsis.methods.exits.config import ExitsConfig, WalkConfig
 from wsis.methods.exits.model import Extractor
-from wsis.ops.patches import PatchGrid, box_patches, covered_patches, point_patches
+from wsis.ops.patches import PatchGrid, box_patches, center_patches, covered_patches, point_patches
 from wsis.ops.random_walk import sinkhorn, walk, walk_limit
 
 ITERATIONS = 20  # of Sinkhorn's scaling, ours: rows then sum to 1 within 1e-6 on 1,024 tokens
@@ -78,22 +78,27 @@ def find_seeds(points: ExtremePoints, valid: Tensor, patch: int, push: float, ot
     height, width = valid.shape[-2:]
     if height != width or width % patch:
         raise ConfigError(f"a crop of {width} x {height} px: make it square, its side a multiple of {patch} px")
-    grid, usable = PatchGrid(height // patch, width // patch, patch), covered_patches(valid, patch)
-    foreground = point_patches(pushed(points.xy, push).clamp(0, width - 1), grid) & usable
-    low, high = points.boxes[..., None].split(2, 1)
-    center = torch.arange(patch / 2, width, patch, device=valid.device)
-    x, y = ((center >= low) & (center <= high)).unbind(1)
-    in_box = (y[:, :, None] & x[:, None]).flatten(1)
-    outside = ~box_patches(points.boxes, grid) & usable & ~foreground
-    background = torch.where(outside.any(1, keepdim=True), outside, ~in_box & usable & ~foreground)
+    grid = PatchGrid(height // patch, width // patch, patch)
+    seeds = own_seeds(points, covered_patches(valid, patch), grid, push)
     if others is None:
-        return Seeds(foreground, background, in_box, usable)
-    others = others & in_box & usable & ~foreground
-    return Seeds(foreground, background | others, in_box, usable, others)
+        return seeds
+    others = others & seeds.in_box & seeds.valid & ~seeds.foreground
+    return seeds._replace(background=seeds.background | others, others=others)
+
+
+def own_seeds(points: ExtremePoints, valid: Tensor, grid: PatchGrid, push: float) -> Seeds:
+    """What the clicks of the object itself label; valid: bool [B, n], tokens of the image."""
+    clicked = pushed(points.xy, push).clamp(0, grid.width * grid.patch - 1)
+    foreground = point_patches(clicked, grid) & valid
+    rest = valid & ~foreground
+    in_box = center_patches(points.boxes, grid)
+    outside = ~box_patches(points.boxes, grid) & rest
+    background = torch.where(outside.any(1, keepdim=True), outside, ~in_box & rest)
+    return Seeds(foreground, background, in_box, valid)
 
 
 def pushed(xy: Tensor, push: float) -> Tensor:
-    """Clicks [B, 4, 2] moved by `push` pixels toward the center of their box, at most up to it (supp. text)."""
+    """Clicks [B, 4, 2], `push` pixels nearer to the center of their box, at most in it."""
     toward = (xy.amin(1, keepdim=True) + xy.amax(1, keepdim=True)) / 2 - xy
     distance = toward.norm(dim=-1, keepdim=True)
     return xy + toward * (push / distance.clamp_min(1e-6)).clamp_max(1)
@@ -119,33 +124,43 @@ def token_scores(extractor: Extractor, batch: Batch, cfg: ExitsConfig) -> tuple[
 
 @torch.no_grad()
 def scores(similarity: Tensor, seeds: Seeds, cfg: WalkConfig) -> Tensor:
-    """Who a token belongs to: what reaches it from the clicks minus what reaches it from the background (Sec. H).
+    """What reaches a token from the clicks minus what reaches it from outside (Sec. H).
 
-    similarity: [B, n, n]. Returns [B, n], positive on the object; 0 at invalid tokens and in crops that lack seeds of either
-    kind. The clicks together send as much as the background. The unit, unpublished, is an even spread over valid tokens.
+    similarity: [B, n, n]. Returns [B, n], positive on the object; 0 at invalid tokens, and
+    in crops that lack seeds of either kind. The unit, unpublished, is an even spread.
     """
     batch, n = seeds.valid.shape
-    if similarity.shape != (batch, n, n):
-        shape = list(similarity.shape)
-        raise ConfigError(f"similarity {shape} for {batch} crops of {n} tokens: leave out the class token")
-    transition = sinkhorn(similarity, ITERATIONS, seeds.valid)
+    given = list(similarity.shape)
+    if given != [batch, n, n]:
+        raise ConfigError(f"similarity {given}, {n} tokens: leave out the class token")
+    transition, start = sinkhorn(similarity, ITERATIONS, seeds.valid), _starts(seeds)
+    if cfg.limit:
+        arrived = walk_limit(transition, start, BETA)
+    else:
+        arrived = walk(transition, start, cfg.hops)
+    difference = arrived[..., 0] - arrived[..., 1:].amax(-1)
+    decided = seeds.foreground.any(1) & seeds.background.any(1)
+    return difference * seeds.valid.sum(1, keepdim=True) * (decided[:, None] & seeds.valid)
+
+
+def _starts(seeds: Seeds) -> Tensor:
+    """Where walkers start, as distributions [B, n, 2 or 3]: the clicks together send as much as the background."""
     sources = [seeds.foreground, seeds.background]
     if seeds.others is not None:
         # These walk by themselves: among hundreds of tokens outside the box they would not count.
         sources[1:] = [seeds.background & ~seeds.others, seeds.others]
-    start = torch.stack([mask / mask.sum(1, keepdim=True).clamp_min(1) for mask in sources], -1)
-    arrived = walk_limit(transition, start, BETA) if cfg.limit else walk(transition, start, cfg.hops)
-    difference = arrived[..., 0] - arrived[..., 1:].amax(-1)
-    decided = seeds.foreground.any(1, keepdim=True) & seeds.background.any(1, keepdim=True)
-    return difference * seeds.valid.sum(1, keepdim=True) * (decided & seeds.valid)
+    return torch.stack([mask / mask.sum(1, keepdim=True).clamp_min(1) for mask in sources], -1)
 
 
 @torch.no_grad()
 def select(score: Tensor, seeds: Seeds, cfg: WalkConfig) -> Retrieved:
-    """Open tokens whose score [B, n] is above tau_fg, or below -tau_bg (Sec. H); a negative tau raises a ConfigError."""
+    """Open tokens with a score [B, n] above tau_fg, or below -tau_bg (Sec. H).
+
+    A negative tau raises a ConfigError.
+    """
     for name, tau in (("tau_fg", cfg.tau_fg), ("tau_bg", cfg.tau_bg)):
         if not tau >= 0:
-            raise ConfigError(f"walk.{name}={tau}: a threshold is 0 or more; inf retrieves nothing")
+            raise ConfigError(f"walk.{name}={tau}: use 0 or more; inf retrieves nothing")
     foreground = seeds.open & (score > cfg.tau_fg)
     background = seeds.open & (score < -cfg.tau_bg)
     return Retrieved(foreground, background, ~(foreground | background).any(1))

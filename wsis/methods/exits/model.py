@@ -24,9 +24,10 @@ UPSAMPLE = 4  # times the token grid: masks of 128 pixels a side at full size, a
 
 
 class MaskDecoder(nn.Module):
-    """Features of each pixel, compared with a prototype of the crop (eq. (a1)); both are a third as wide as tokens.
+    """Features of each pixel, compared with a prototype of the crop (eq. (a1)).
 
-    Call: tokens [B, h w, D], grid (h, w) -> logits of one mask, fp32 [B, 4 h, 4 w].
+    Both are a third as wide as tokens. Call: tokens [B, h w, D], grid (h, w) -> logits of
+    one mask, fp32 [B, 4 h, 4 w].
     """
 
     def __init__(self, width: int) -> None:
@@ -39,12 +40,13 @@ class MaskDecoder(nn.Module):
 
         upsample = nn.Upsample(scale_factor=UPSAMPLE, mode="bilinear")
         self.pixels = nn.Sequential(*convolutions(width), upsample, *convolutions(inner))
-        self.prototype = nn.Sequential(nn.Linear(width, inner), nn.ReLU(), nn.Linear(inner, inner))
+        first, second = nn.Linear(width, inner), nn.Linear(inner, inner)
+        self.prototype = nn.Sequential(first, nn.ReLU(), second)
 
     def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
         prototype = self.prototype(tokens.mean(1))
         pixels = self.pixels(tokens.mT.unflatten(2, grid))
-        with torch.autocast(tokens.device.type, enabled=False):  # bf16 would make ties among large logits
+        with torch.autocast(tokens.device.type, enabled=False):  # bf16 would make ties
             return torch.einsum("bchw,bc->bhw", pixels.float(), prototype.float())
 
 
@@ -102,7 +104,10 @@ class SelfTeaching(nn.Module):
 
 
 class Extractor(nn.Module):
-    """The network that says how similar tokens are, and the head [B, 3, H, W] -> [B, n] of its warm-up."""
+    """The network that says how similar tokens are.
+
+    Call: the head of its warm-up, images [B, 3, H, W] in [0, 1] -> logits [B, n].
+    """
 
     def __init__(self, encoder: ViT | ConvTokens, layer: int) -> None:
         super().__init__()
@@ -113,7 +118,7 @@ class Extractor(nn.Module):
 
     @torch.no_grad()
     def similarity(self, images: Tensor) -> Tensor:
-        """The similarity of tokens, fp32 [B, n, n], positive: see `ViT.attention` and `ConvTokens.attention`."""
+        """Positive fp32 [B, n, n]: `ViT.attention` or `ConvTokens.attention`."""
         return self.encoder.attention(images, self.layer)
 
 

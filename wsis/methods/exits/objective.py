@@ -13,7 +13,8 @@ import math
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
+from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
+from torch.nn.functional import interpolate
 
 from wsis.core.types import Batch
 from wsis.methods.exits.config import CrfConfig, ExitsConfig
@@ -22,6 +23,8 @@ from wsis.methods.exits.model import UPSAMPLE, Outputs
 from wsis.models.convnets import IMAGENET_STD
 from wsis.ops.losses import squared_dice
 from wsis.ops.mean_field import mean_field
+
+Masks = Float[Tensor, "B m m"]
 
 
 def box_masks(boxes: Tensor, size: int, side: int) -> Tensor:
@@ -33,17 +36,23 @@ def box_masks(boxes: Tensor, size: int, side: int) -> Tensor:
     return y[:, :, None] * x[:, None]
 
 
-def box_tightness(mask: Float[Tensor, "B m m"], box: Shaped[Tensor, "B m m"]) -> Float[Tensor, " B"]:
-    """How far a mask is from touching all four sides of its box, about 0 to 2 (MAL); 0 for any cross through the box, too."""
+def box_tightness(mask: Masks, box: Shaped[Tensor, "B m m"]) -> Float[Tensor, " B"]:
+    """How far a mask is from touching the four sides of its box, about 0 to 2 (MAL).
+
+    It is 0 for any cross through the box, too.
+    """
     mask, box = mask.float(), box.float()  # lower precisions make ties among the maxima
     return squared_dice(mask.amax(1), box.amax(1)) + squared_dice(mask.amax(2), box.amax(2))
 
 
-def point_loss(logits: Float[Tensor, "B m m"], targets: TokenTargets) -> Float[Tensor, ""]:
-    """The cross entropy at the centers of labeled tokens: its mean in each crop, then over the crops that have some; or 0."""
-    grid = math.isqrt(targets.target.shape[1])
-    values = interpolate(logits.float()[:, None], (grid, grid), mode="bilinear", align_corners=False).flatten(1)
-    error = binary_cross_entropy_with_logits(values, targets.target, reduction="none")
+def point_loss(logits: Masks, targets: TokenTargets) -> Float[Tensor, ""]:
+    """The cross entropy at the centers of labeled tokens.
+
+    Its mean in each crop, then over the crops that have some; 0 if none has.
+    """
+    grid = [math.isqrt(targets.target.shape[1])] * 2
+    values = interpolate(logits.float()[:, None], grid, mode="bilinear")
+    error = cross_entropy(values.flatten(1), targets.target, reduction="none")
     count = targets.labeled.sum(1)
     each = (targets.labeled * error).sum(1) / count.clamp_min(1)
     return each.sum() / (count > 0).sum().clamp_min(1)
@@ -51,9 +60,13 @@ def point_loss(logits: Float[Tensor, "B m m"], targets: TokenTargets) -> Float[T
 
 @torch.no_grad()
 def crf_target(outputs: Outputs, images: Tensor, box: Tensor, cfg: CrfConfig) -> Tensor:
-    """The mean of both masks, smoothed in the box [B, m, m] by the colors that the student sees (MAL): bool [B, m, m]."""
-    small = interpolate(images.float(), box.shape[-2:], mode="bilinear", align_corners=False)
-    colors = torch.stack([c / std for c, std in zip(small.unbind(1), IMAGENET_STD, strict=True)], 1)
+    """The mean of both masks, smoothed in the box by the student's colors (MAL).
+
+    images: [B, 3, C, C] in [0, 1]. box, result: [B, m, m].
+    """
+    colors = interpolate(images.float(), box.shape[-2:], mode="bilinear")
+    channels = zip(colors.unbind(1), IMAGENET_STD, strict=True)
+    colors = torch.stack([channel / std for channel, std in channels], 1)
     mean = (outputs.student.float().sigmoid() + outputs.teacher.float().sigmoid()) / 2
     return mean_field(colors, mean, box, zeta=cfg.zeta, iterations=cfg.iterations)
 
@@ -63,18 +76,17 @@ def objective(
 ) -> dict[str, Tensor]:
     """The terms mil, point and crf, and their weighted sum, total.
 
-    images: [B, 3, C, C] in [0, 1], the view that the student sees. boxes: [B, 4] xyxy, pixels of the crop. Box tightness
-    counts in crops that retrieved nothing and is divided by B, since a rare term is to stay rare (ours, unpublished).
+    images: [B, 3, C, C] in [0, 1], the view that the student sees. boxes: [B, 4] xyxy,
+    pixels of the crop. Box tightness counts in crops that retrieved nothing and is divided
+    by B, since a rare term is to stay rare (ours, unpublished).
     """
     mask = outputs.student.float().sigmoid()
     box = box_masks(boxes.float(), images.shape[-1], mask.shape[-1])
-    terms = {
-        "mil": (targets.empty * box_tightness(mask, box)).mean(),
-        "point": point_loss(outputs.student, targets),
-        "crf": squared_dice(mask, crf_target(outputs, images, box, cfg.crf).float()).mean(),
-    }
-    terms["total"] = cfg.loss.mil * terms["mil"] + cfg.loss.point * terms["point"] + cfg.loss.crf * terms["crf"]
-    return terms
+    mil = (targets.empty * box_tightness(mask, box)).mean()
+    point = point_loss(outputs.student, targets)
+    crf = squared_dice(mask, crf_target(outputs, images, box, cfg.crf).float()).mean()
+    total = cfg.loss.mil * mil + cfg.loss.point * point + cfg.loss.crf * crf
+    return {"mil": mil, "point": point, "crf": crf, "total": total}
 
 
 def warmup_loss(logits: Tensor, batch: Batch) -> dict[str, Tensor]:

@@ -109,17 +109,22 @@ def explain(model: Exits | None, batch: Batch, cfg: ExitsConfig) -> Trace:
 
 
 def label(model: Exits, batch: Batch, cfg: ExitsConfig) -> list[tuple[Instances, Tensor]]:
-    """The masks of each image, see `pseudo_labels`, and which of them the generator left empty, bool [K]."""
-    probability, images, start = _probability(model, batch, cfg), [], 0
-    inside = probability > cfg.mask.threshold
-    scores = (probability * inside).flatten(1).sum(1) / inside.flatten(1).sum(1).clamp(min=1)
-    for points, size in _annotations(batch):
-        rows = slice(start, start := start + len(points))
+    """The masks of each image, see `pseudo_labels`, and which the generator left empty.
+
+    These, bool [K], become filled boxes: the final model would lose what has no mask.
+    """
+    annotations, images = _annotations(batch), []
+    counts = [len(points) for points, _ in annotations]
+    crops = _probability(model, batch, cfg).split(counts)
+    for probability, (points, size) in zip(crops, annotations, strict=True):
         windows = [Window.around(box) for box in points.boxes]
-        masks = paste(probability[rows], windows, points.boxes, size, cfg.mask.threshold)
+        masks = paste(probability, windows, points.boxes, size, cfg.mask.threshold)
         empty = ~masks.flatten(1).any(1)
-        masks[empty] = box_pixels(points.boxes[empty], size)  # the final model would lose an object without a mask
-        images.append((Instances.make(masks, points.labels, scores=scores[rows], ids=points.ids), empty))
+        masks[empty] = box_pixels(points.boxes[empty], size)
+        inside = probability > cfg.mask.threshold
+        scores = (probability * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)
+        found = Instances.make(masks, points.labels, scores=scores, ids=points.ids)
+        images.append((found, empty))
     return images
 
 
