@@ -46,16 +46,41 @@ plt.rcParams.update(viz.RC)
 # ## Patches that attend to each other
 #
 # A vision transformer ([Dosovitskiy et al. 2021](https://arxiv.org/abs/2010.11929)) cuts an image into square *patches* and
-# turns each into a vector, its {term}`token`. In every layer each token compares its *query* with the *keys* of all others; the
-# softmax of these products is its {term}`attention`, a row of numbers that says which tokens it attends to. One more token, the
-# *class token*, belongs to no patch.
+# turns each into a vector, its {term}`token`. One more token, the *class token*, belongs to no patch. Then come its layers, in
+# which tokens exchange what they know.
+#
+# ```{admonition} Attention
+# :class: tip
+# In each layer a linear map makes three vectors of every token: a *query* (what it looks for), a *key* (what it offers) and a
+# *value* (what it hands over). The query of one token is multiplied with the keys of all; a softmax makes the products shares
+# that sum to one. These shares are the {term}`attention` of that token, one row of a square matrix. It takes the values of the
+# others in these shares and adds them to itself. Several *heads* do that side by side, each with maps of its own, so that one
+# can look for color and another for what is near. Nothing in it knows where a token is: positions are added at the input.
+# ```
+#
+# For the queries $Q$ and keys $K$ of a head, vectors of length $d$, the attention is
+# $A = \mathrm{softmax}(Q K^\top / \sqrt d)$, row by row. Its mean over the heads is what EXITS reads; no value is needed for it:
+#
+# ```{literalinclude} ../../wsis/models/vit.py
+# :pyobject: mean_affinity
+# ```
 #
 # Nobody trains attention to find objects. But a patch of a cat has reasons to attend to the rest of the cat, and two methods
 # build on that: [EXITS](20_exits_points_and_walk.py) lets an annotator's points spread along the attention of one layer, and
-# AttentionShift {cite:p}`liao2023attentionshift` multiplies the attention of all layers into a *rollout*. Their networks are
-# large; here is also one that is small enough for a laptop.
+# [AttentionShift](30_attentionshift_points.py) {cite:p}`liao2023attentionshift` follows it through all layers.
+#
+# ```{admonition} Attention rollout
+# :class: tip
+# One layer's attention says from where a token takes something *in this layer*; but what it takes there had itself been mixed in
+# the layers below. Rollout ([Abnar and Zuidema 2020](https://arxiv.org/abs/2005.00928)) follows that back. A token keeps itself
+# and adds what it attends to, so count both as half: $(A + I) / 2$ is how a layer mixes. The product of these matrices, from the
+# last layer down to the first, says how much of each input patch is in a token at the end. A row of the product is a map over
+# the image. It needs no training and no gradient, and it blurs: each factor spreads a little more.
+# ```
+#
+# The networks of the papers are large; here is also one that is small enough for a laptop.
 
-# %%
+# %% tags=["hide-input"]
 torch.manual_seed(seed)
 sizes = {name: build_vit(name, "random") for name in ("vit_tiny", *reversed(PUBLISHED))}
 rows = []
@@ -80,7 +105,7 @@ viz.table(rows, caption="The same network in three sizes")
 # Weights that ship with the package have a card. The rest of this page compares those that are listed here with untrained
 # weights, `random`.
 
-# %%
+# %% tags=["hide-input"]
 name, cards = "vit_tiny" if scale == "tiny" else "vit_base", {}
 for kind in SHIPPED[name] if scale == "tiny" else PUBLISHED[name]:
     card = resources.files("wsis.models") / "shipped" / f"{name}_{kind}.json"
@@ -97,6 +122,8 @@ torch.manual_seed(seed)
 torch_device, first = training.make_accelerator(device).device, next(iter(cards))
 nets = {kind: build_vit(name, kind).to(torch_device).eval() for kind in ("random", *cards)}
 net, layers = nets[first], range(1, nets[first].depth + 1)
+
+# %% tags=["hide-input"]
 palette = dict(zip(("mean color", *nets), ("0.2", "0.6", "C0", "C1", "C2", "C3"), strict=False))
 side = 24 * net.patch
 resized = Augment(square=side, crop=side, scale=(1, 1), flip=0, shift=0, color_probability=0)
@@ -111,7 +138,7 @@ batch = collate([sample]).images.to(torch_device)
 # size of the training images; for others it is resampled like an image. Show the network an empty image, and only positions are
 # left:
 
-# %%
+# %% tags=["hide-input"]
 position_maps = {}
 for grid in (net.backbone.patch_embed.grid_size[0], 24):
     position = net.embed(net.mean.expand(1, 3, grid * net.patch, grid * net.patch))[0, 1:]
@@ -138,21 +165,27 @@ viz.show({"an image and its patches": patches, **panels}, size=2.9)
 # ## What does a patch attend to?
 #
 # Each layer has several *heads*, which attend independently. Here is one patch, on the wall of the house (the orange mark), and
-# what it attends to everywhere in the network. The slider changes how the network was trained; the parameter `data` of this
+# what it attends to in every second layer. The slider changes how the network was trained; the parameter `data` of this
 # chapter changes the image.
 
 # %%
+heads = net.head_attention(batch, layer=6)  # one image: [1, heads, patches, patches]
+print(f"{heads.shape[1]} heads, {heads.shape[2]} x {heads.shape[3]} patches")
+
+# %% tags=["hide-input"]
 row, column, frames = 9, 10, []
+shown = layers[1::2]
 for n in nets.values():
-    maps = torch.cat([n.head_attention(batch, k)[:, :, 24 * row + column] for k in layers])
-    figure, axes = plt.subplots(net.heads, net.depth, figsize=(11, 3.6), layout="compressed")
+    maps = torch.cat([n.head_attention(batch, k)[:, :, 24 * row + column] for k in shown])
+    size = (8.6, 1.25 * net.heads + 0.3)
+    figure, axes = plt.subplots(net.heads, len(shown), figsize=size, layout="compressed")
     for ax, values in zip(axes.flat, maps.transpose(0, 1).flatten(0, 1).cpu(), strict=True):
         heatmap = ax.imshow(24**2 * values.view(24, 24), vmin=0, vmax=6)
         ax.plot(column, row, "s", ms=4, mfc="none", color="#D55E00", mew=1.3)
         ax.set(xticks=[], yticks=[], frame_on=False)
-    for k in layers:
-        axes[0, k - 1].set_title(f"layer {k}", fontsize=8.5)
-    figure.supylabel("heads", fontsize=8.5)
+    for ax, k in zip(axes[0], shown, strict=True):
+        ax.set_title(f"layer {k}", fontsize=9)
+    figure.supylabel("heads", fontsize=9)
     figure.colorbar(heatmap, ax=axes, extend="max", label="times an equal share", pad=0.01)
     frames.append(figure)
     plt.close(figure)
@@ -169,10 +202,8 @@ viz.scrub(frames, list(nets), "weights", start=1)
 # and of their tokens. The half of all patches that is most similar to the mark is colored, by rank. Drag through the layers.
 # With a kernel (`make lab`), two more sliders move the mark.
 
+
 # %%
-names = "attention", "cosine of keys", "cosine of tokens"
-
-
 def cosines(vectors):  # [B, n, d] -> [B, n, n]
     vectors = normalize(vectors, dim=-1)
     return vectors @ vectors.mT
@@ -181,11 +212,14 @@ def cosines(vectors):  # [B, n, d] -> [B, n, n]
 def similarities(net, x, layer):  # three times [B, n, n], from the input of the layer
     query, key = net.query_key(x, layer)
     keys, tokens = key.transpose(1, 2).flatten(2), net.run(x, layer - 1, layer)
-    attention = mean_affinity(query, key)[:, 1:, 1:]
+    attention = mean_affinity(query, key)[:, 1:, 1:]  # without the class token
     return attention, cosines(keys[:, 1:]), cosines(tokens[:, 1:])
 
 
-# %%
+# %% tags=["hide-input"]
+names = "attention", "cosine of keys", "cosine of tokens"
+
+
 def overlay(values, xy):
     rank = values.argsort().argsort().cpu() / (len(values) - 1)
     tokens = viz.draw_tokens(sample.image, rank, limits=(0.5, 1), unit="rank")
@@ -198,7 +232,6 @@ def overlays(net, layer, row, column):
     return {k: overlay(m[0, 24 * row + column], xy) for k, m in zip(names, maps, strict=True)}
 
 
-# %%
 def compare(layer, row=row, column=column):
     panels = [overlays(n, layer, row, column) for n in nets.values()]
     return viz.show(panels, rows=list(nets), size=1.8)
@@ -220,7 +253,7 @@ widget
 # None of this needs a changed network. The package computes queries and keys alone, one head at a time. Is that the attention
 # which the network itself uses? We compare our result with what hooks record in its own code:
 
-# %%
+# %% tags=["hide-input"]
 reference, hooks = [], []
 for block in net.backbone.blocks:
     block.attn.fused_attn = False  # the fused kernel never forms the matrix
@@ -240,7 +273,7 @@ print(f"the largest attention is {max(a.max() for a in reference):.2f}")
 # What is not needed is not run: no values and no MLP in the layer that is read, and no layer after it. For the layer that EXITS
 # reads this saves:
 
-# %%
+# %% tags=["hide-input"]
 exits_layer, rows = exits.FULL.extractor.layer, []
 for size, network in sizes.items():
     block = network.backbone.blocks[exits_layer - 1]
@@ -264,7 +297,7 @@ viz.table(rows, caption=f"The attention of layer {exits_layer}")
 # equally far apart. There the rival is the mean color.
 
 
-# %%
+# %% tags=["hide-input"]
 def patch_map(maps):  # int [B, H, W] -> the id that fills half of a patch [B, n], else -1
     share = avg_pool2d(one_hot(maps.long()).permute(0, 3, 1, 2).float(), net.patch).flatten(2)
     return share.argmax(1).where(share.amax(1) > 0.5, -1)
@@ -287,7 +320,7 @@ def by_color(images):
 # the tokens of some scenes, names what is in the patches of others. One probe names things (cat, boat), the other one
 # surfaces (grass, brick).
 
-# %%
+# %% tags=["hide-input"]
 count, split_at = 130, 90  # scenes; probes are fitted to the first ones and tested on the rest
 scenes, images, objects = load_scenes(count)
 objects, colors = objects[split_at:], by_color(images[split_at:])
@@ -301,7 +334,6 @@ targets = {"things": values.where(is_thing, -1)}
 targets["surfaces"] = (values - len(CLASSES)).where(~is_thing, -1)
 
 
-# %%
 def split(x, valid):  # the valid patches: of the scenes to fit, and of those to evaluate
     return x[:split_at][valid[:split_at]], x[split_at:][valid[split_at:]]
 
@@ -313,7 +345,6 @@ def probe(tokens, target):  # the share of patches that the probe names right
     return (predicted == truth).float().mean().item()
 
 
-# %%
 results = defaultdict(list)  # one number for each layer
 for kind, n in nets.items():
     x = n.embed(images)
@@ -326,7 +357,7 @@ for kind, n in nets.items():
             results[kind, measure].append(pair_auc(values, objects, level))
 
 
-# %%
+# %% tags=["hide-input"]
 def curves(ax, measure, title, baseline, label):
     for kind in nets:
         ax.plot(layers, results[kind, measure], "o-", ms=3, c=palette[kind], label=kind)
@@ -353,7 +384,7 @@ plt.show()
 # Nearness is not cheating: a method that spreads points through a box gains by it. But it is available without a network. Now
 # the probes:
 
-# %%
+# %% tags=["hide-input"]
 figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained", sharey=True)
 for ax, (measure, target_map) in zip(axes, targets.items(), strict=True):
     raw = probe(pixel_unshuffle(images, net.patch).flatten(2).mT, target_map)
@@ -373,7 +404,7 @@ plt.show()
 # And how much without knowing which patch asks? Each dot is a head: the share of the variance of its attention that is
 # explained by the mean over all images, and by the mean over all patches that ask.
 
-# %%
+# %% tags=["hide-input"]
 figure, axes = plt.subplots(1, 2, figsize=(9.5, 3), layout="constrained", sharey=True)
 for place, (kind, n) in enumerate(nets.items()):
     for k in layers:
@@ -397,7 +428,7 @@ plt.show()
 # **Color and texture.** The {term}`world` has knobs. `camouflage` gives objects the color of the ground, `texture` can be
 # turned off. What remains of the similarity of tokens?
 
-# %%
+# %% tags=["hide-input"]
 variants = {"as trained": {}, "camouflage": {"camouflage": 1}, "no texture": {"texture": 0}}
 examples, scores = {}, {}
 for variant, knobs in variants.items():
@@ -409,7 +440,6 @@ for variant, knobs in variants.items():
         scores[variant][kind] = pair_auc(cosines(tokens), variant_objects, level)
 
 
-# %%
 def lines(ax):
     for kind in scores["as trained"]:
         style = "--" if kind == "mean color" else "o-"

@@ -19,7 +19,9 @@ from torch import Tensor
 
 from wsis.core.errors import ConfigError
 
-Graph, Spread, Tokens = Float[Tensor, "B n n"], Float[Tensor, "B n k"], Bool[Tensor, "B n"]
+Graph = Float[Tensor, "B n n"]
+Spread = Float[Tensor, "B n k"]
+Tokens = Bool[Tensor, "B n"]
 
 # The least similarity: Sinkhorn's scaling exists, and is unique, where every entry is positive.
 EPSILON = 1e-12
@@ -63,8 +65,7 @@ def sinkhorn(similarity: Graph, iterations: int, valid: Tokens | None = None) ->
     valid = torch.ones_like(matrix[:, 0]) if valid is None else valid.to(matrix.dtype)
     scale, tiny = valid, torch.finfo(matrix.dtype).tiny
     for _ in range(iterations):
-        # The root damps a scale that would otherwise swing between two solutions; without
-        # any token 0 is divided by `tiny`.
+        # Without the root the scale would swing between two solutions; tiny: of no token
         sums = _product(matrix, scale[..., None])[..., 0]
         scale = (scale / sums.clamp_min(tiny)).sqrt()
     return Transition(matrix, scale)

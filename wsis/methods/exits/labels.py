@@ -87,7 +87,7 @@ def find_seeds(points: ExtremePoints, valid: Tensor, patch: int, push: float, ot
 
 
 def own_seeds(points: ExtremePoints, valid: Tensor, grid: PatchGrid, push: float) -> Seeds:
-    """What the clicks of the object itself label; valid: bool [B, n], tokens of the image."""
+    """What the object's own clicks and box label; valid: bool [B, n], see `Seeds`."""
     clicked = pushed(points.xy, push).clamp(0, grid.width * grid.patch - 1)
     foreground = point_patches(clicked, grid) & valid
     rest = valid & ~foreground
@@ -130,14 +130,10 @@ def scores(similarity: Tensor, seeds: Seeds, cfg: WalkConfig) -> Tensor:
     in crops that lack seeds of either kind. The unit, unpublished, is an even spread.
     """
     batch, n = seeds.valid.shape
-    given = list(similarity.shape)
-    if given != [batch, n, n]:
-        raise ConfigError(f"similarity {given}, {n} tokens: leave out the class token")
-    transition, start = sinkhorn(similarity, ITERATIONS, seeds.valid), _starts(seeds)
-    if cfg.limit:
-        arrived = walk_limit(transition, start, BETA)
-    else:
-        arrived = walk(transition, start, cfg.hops)
+    if similarity.shape != (batch, n, n):
+        raise ConfigError(f"{[*similarity.shape]}, {n} tokens: leave out the class token")
+    graph, start = sinkhorn(similarity, ITERATIONS, seeds.valid), _starts(seeds)
+    arrived = walk_limit(graph, start, BETA) if cfg.limit else walk(graph, start, cfg.hops)
     difference = arrived[..., 0] - arrived[..., 1:].amax(-1)
     decided = seeds.foreground.any(1) & seeds.background.any(1)
     return difference * seeds.valid.sum(1, keepdim=True) * (decided[:, None] & seeds.valid)
@@ -154,10 +150,7 @@ def _starts(seeds: Seeds) -> Tensor:
 
 @torch.no_grad()
 def select(score: Tensor, seeds: Seeds, cfg: WalkConfig) -> Retrieved:
-    """Open tokens with a score [B, n] above tau_fg, or below -tau_bg (Sec. H).
-
-    A negative tau raises a ConfigError.
-    """
+    """Open tokens with a score above tau_fg or below -tau_bg (Sec. H), both 0 or more."""
     for name, tau in (("tau_fg", cfg.tau_fg), ("tau_bg", cfg.tau_bg)):
         if not tau >= 0:
             raise ConfigError(f"walk.{name}={tau}: use 0 or more; inf retrieves nothing")

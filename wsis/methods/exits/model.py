@@ -26,8 +26,7 @@ UPSAMPLE = 4  # times the token grid: masks of 128 pixels a side at full size, a
 class MaskDecoder(nn.Module):
     """Features of each pixel, compared with a prototype of the crop (eq. (a1)).
 
-    Both are a third as wide as tokens. Call: tokens [B, h w, D], grid (h, w) -> logits of
-    one mask, fp32 [B, 4 h, 4 w].
+    Call: tokens [B, h w, D], grid (h, w) -> logits of one mask, fp32 [B, 4 h, 4 w].
     """
 
     def __init__(self, width: int) -> None:
@@ -104,10 +103,7 @@ class SelfTeaching(nn.Module):
 
 
 class Extractor(nn.Module):
-    """The network that says how similar tokens are.
-
-    Call: the head of its warm-up, images [B, 3, H, W] in [0, 1] -> logits [B, n].
-    """
+    """The network that says how similar tokens are, and the head [B, 3, H, W] -> [B, n] of its warm-up."""
 
     def __init__(self, encoder: ViT | ConvTokens, layer: int) -> None:
         super().__init__()
@@ -118,7 +114,7 @@ class Extractor(nn.Module):
 
     @torch.no_grad()
     def similarity(self, images: Tensor) -> Tensor:
-        """Positive fp32 [B, n, n]: `ViT.attention` or `ConvTokens.attention`."""
+        """The similarity of tokens, fp32 [B, n, n], positive: see `ViT.attention` and `ConvTokens.attention`."""
         return self.encoder.attention(images, self.layer)
 
 

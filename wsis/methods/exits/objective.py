@@ -37,19 +37,13 @@ def box_masks(boxes: Tensor, size: int, side: int) -> Tensor:
 
 
 def box_tightness(mask: Masks, box: Shaped[Tensor, "B m m"]) -> Float[Tensor, " B"]:
-    """How far a mask is from touching the four sides of its box, about 0 to 2 (MAL).
-
-    It is 0 for any cross through the box, too.
-    """
+    """How far a mask is from touching all sides of its box, 0 to 2 (MAL); 0 for a cross."""
     mask, box = mask.float(), box.float()  # lower precisions make ties among the maxima
     return squared_dice(mask.amax(1), box.amax(1)) + squared_dice(mask.amax(2), box.amax(2))
 
 
 def point_loss(logits: Masks, targets: TokenTargets) -> Float[Tensor, ""]:
-    """The cross entropy at the centers of labeled tokens.
-
-    Its mean in each crop, then over the crops that have some; 0 if none has.
-    """
+    """Cross entropy at the centers of labeled tokens: mean in crops, then over them."""
     grid = [math.isqrt(targets.target.shape[1])] * 2
     values = interpolate(logits.float()[:, None], grid, mode="bilinear")
     error = cross_entropy(values.flatten(1), targets.target, reduction="none")
@@ -60,13 +54,9 @@ def point_loss(logits: Masks, targets: TokenTargets) -> Float[Tensor, ""]:
 
 @torch.no_grad()
 def crf_target(outputs: Outputs, images: Tensor, box: Tensor, cfg: CrfConfig) -> Tensor:
-    """The mean of both masks, smoothed in the box by the student's colors (MAL).
-
-    images: [B, 3, C, C] in [0, 1]. box, result: [B, m, m].
-    """
-    colors = interpolate(images.float(), box.shape[-2:], mode="bilinear")
-    channels = zip(colors.unbind(1), IMAGENET_STD, strict=True)
-    colors = torch.stack([channel / std for channel, std in channels], 1)
+    """The mean of both masks, smoothed in the box [B, m, m] by the colors that the student sees (MAL): bool [B, m, m]."""
+    small = interpolate(images.float(), box.shape[-2:], mode="bilinear", align_corners=False)
+    colors = torch.stack([c / std for c, std in zip(small.unbind(1), IMAGENET_STD, strict=True)], 1)
     mean = (outputs.student.float().sigmoid() + outputs.teacher.float().sigmoid()) / 2
     return mean_field(colors, mean, box, zeta=cfg.zeta, iterations=cfg.iterations)
 

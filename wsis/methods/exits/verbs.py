@@ -109,10 +109,7 @@ def explain(model: Exits | None, batch: Batch, cfg: ExitsConfig) -> Trace:
 
 
 def label(model: Exits, batch: Batch, cfg: ExitsConfig) -> list[tuple[Instances, Tensor]]:
-    """The masks of each image, see `pseudo_labels`, and which the generator left empty.
-
-    These, bool [K], become filled boxes: the final model would lose what has no mask.
-    """
+    """The masks of each image, see `pseudo_labels`; bool [K], which were empty."""
     annotations, images = _annotations(batch), []
     counts = [len(points) for points, _ in annotations]
     crops = _probability(model, batch, cfg).split(counts)
@@ -120,7 +117,7 @@ def label(model: Exits, batch: Batch, cfg: ExitsConfig) -> list[tuple[Instances,
         windows = [Window.around(box) for box in points.boxes]
         masks = paste(probability, windows, points.boxes, size, cfg.mask.threshold)
         empty = ~masks.flatten(1).any(1)
-        masks[empty] = box_pixels(points.boxes[empty], size)
+        masks[empty] = box_pixels(points.boxes[empty], size)  # or the final model loses it
         inside = probability > cfg.mask.threshold
         scores = (probability * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)
         found = Instances.make(masks, points.labels, scores=scores, ids=points.ids)
