@@ -40,7 +40,7 @@ LOOK = """(() => {
 })()"""
 AXE = """axe.run(document, {resultTypes: ['violations']}).then(r => r.violations
   .filter(v => ['serious', 'critical'].includes(v.impact))
-  .flatMap(v => v.nodes.slice(0, 3).map(n => v.id + ' ' + n.html.slice(0, 90))))"""
+  .flatMap(v => v.nodes.slice(0, 3).map(n => [v.id, n.html.slice(0, 90), n.any[0]?.message].join(' '))))"""
 
 
 @contextmanager

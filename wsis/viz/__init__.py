@@ -1,6 +1,7 @@
 """Figures for the book: drawn for a static page first, opaque, legible, with the same colors everywhere.
 
-This is the only room that imports matplotlib; IPython, ipywidgets and anywidget are imported when a page asks for them.
+This is the only room that imports matplotlib; IPython, ipywidgets, anywidget and plotly are imported when a page asks for
+them.
 """
 
 from wsis.core.table import table
@@ -10,6 +11,7 @@ from wsis.viz.curves import read_log, training_curves
 from wsis.viz.exits import draw_labelled, draw_tokens
 from wsis.viz.offsets import draw_heat, draw_magnitude, draw_offsets, offset_to_color
 from wsis.viz.overlay import draw_boxes, draw_extreme_points, draw_instances, draw_points, draw_semantic, zoom
+from wsis.viz.plots import interactive, magnitude_surface, similarity_plot
 from wsis.viz.scores import draw_confusion, draw_overlap, draw_precision_recall
 from wsis.viz.scrub import scrub
 from wsis.viz.style import RC, Map, class_colors, instance_colors, show
@@ -27,5 +29,14 @@ __all__ = [
     "draw_heat",
 ]
 __all__ += ["draw_instances", "draw_labelled", "draw_magnitude", "draw_offsets", "draw_overlap", "draw_points"]
-__all__ += ["draw_precision_recall", "draw_semantic", "draw_tokens", "explore", "instance_colors", "live"]
-__all__ += ["offset_to_color", "read_log", "room_and_noise", "scrub", "show", "table", "training_curves", "zoom"]
+__all__ += [
+    "draw_precision_recall",
+    "draw_semantic",
+    "draw_tokens",
+    "explore",
+    "instance_colors",
+    "interactive",
+    "live",
+]
+__all__ += ["magnitude_surface", "offset_to_color", "read_log", "room_and_noise", "scrub", "show", "similarity_plot"]
+__all__ += ["table", "training_curves", "zoom"]
