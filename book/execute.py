@@ -117,7 +117,7 @@ def _finish(notebook: NotebookNode, values: dict[str, Any], minutes: float) -> N
     for cell in notebook.cells:
         if cell.cell_type == "markdown":  # in notebooks/ a link leads to a source, in the book to a page
             cell.source = re.sub(r"\]\((\d\w+)\.py", r"](\1.ipynb", cell.source)
-            cell.source = cell.source.replace("](../book/", "](../")
+            cell.source = re.sub(r"(\]\(|\{image\} )\.\./book/", r"\1../", cell.source)
     install = nbformat.v4.new_code_cell(INSTALL, metadata={"tags": ["remove-cell"]}, id="install")
     notebook.cells.insert(1, install)
 

@@ -28,18 +28,17 @@ import torch
 from matplotlib import pyplot as plt
 
 from wsis import evaluation, training, viz, weak
-from wsis.core import IGNORE, Points, changed, read_json, sources
+from wsis.core import IGNORE, Points, changed, read_json
 from wsis.data import WithPseudoLabels, collate
 from wsis.methods import bestie
 from wsis.methods.bestie import cues, labels, model
-from wsis.methods.bestie.cues import image_maps
 from wsis.methods.bestie.objective import render
 from wsis.models import load_weights
 from wsis.ops import components, grouping
 
 # %% [markdown]
 # From the last chapter we have {term}`cues <cue>`, which say how many objects of a class there are and about where. They
-# do not say which pixels. That is the job of a {term}`semantic map`, and it too must come from nothing but
+# do not say which pixels belong to them. That is the job of a {term}`semantic map`, and it too must come from nothing but
 # {term}`image tags <image tag>`.
 #
 # The run resumes where the last chapter stopped: finished {term}`stages <stage>` are taken from disk.
@@ -49,147 +48,139 @@ datasets = weak.open_data(data, scale, seed=seed)
 train, classes = datasets.train, datasets.train.classes
 cfg = changed(getattr(bestie, scale.upper()), classes=len(classes))
 names = ("classifier", "cues", "activation_maps", "semantic_maps", "network")
-stages_of = {cfg: names, changed(cfg, **{"pam.layers": ()}): ("classifier",)}
-folders, reports = [], []
-for variant, only in stages_of.items():
-    report_and_folder = training.chapter_run(
-        bestie, variant, datasets, data, scale, seed, device, only=only
-    )
-    reports.append(report_and_folder[0])
-    folders.append(report_and_folder[1])
-(folder, other), report = folders, reports[0]
+reports, folder = training.chapter_run(
+    bestie, cfg, datasets, data, scale, seed, device, only=names
+)
 net = bestie.restore(cfg, folder).eval()
+points = read_json(folder / "cues.json")
+stored = WithPseudoLabels(train, folder / "semantic_maps", points)
+samples = [stored[i] for i in range(min(len(train), 200))]
+truth = [s.truth for s in samples]
 
 # %% [markdown]
 # ## The weak semantic map
 #
-# A plain classifier, applied to the image at several sizes, gives a first class map: each pixel takes the class with the most
-# evidence, or background, where no class beats a constant. Such a map knows the place of objects and nothing of their outline.
-# So neighboring pixels of similar color are made to agree, step after step, which pulls the borders of the map to the borders
-# in the image. At full scale a segmentation network is then trained on these maps and predicts new ones for the same images;
-# minutes are too few for that step, and at tiny scale it is left out.
+# The plain classifier of the last chapter is applied to the image at several sizes, and each pixel takes the class with the most
+# evidence, or background where no class beats a constant $b$:
+#
+# $$\hat c(p) = \arg\max\, \{\, b,\; A_1(p),\; \dots,\; A_C(p) \,\}.$$
+#
+# Such a map knows the place of objects and nothing of their outline. So neighboring pixels of similar color are made to agree,
+# which pulls the borders of the map to borders in the image. At full scale a segmentation network is then trained on these maps
+# and predicts better ones for the same images.
 
-# %%
-stored = WithPseudoLabels(train, folder / "semantic_maps", read_json(folder / "cues.json"))
-samples = [stored[i] for i in range(min(len(train), 200))]
-truth = [s.truth for s in samples]
-plain = model.Classifier(changed(cfg, classifier_weights="random", pam={"layers": ()}))
+# %% tags=["hide-input"]
+plain_cfg = changed(cfg, **{"pam.layers": ()})
+_, other = training.chapter_run(
+    bestie, plain_cfg, datasets, data, scale, seed, device, only=("classifier",)
+)
+plain = model.Classifier(changed(plain_cfg, classifier_weights="random"))
 load_weights(plain.eval(), other / "classifier.safetensors")
-cam_samples, cam_settings = [], changed(cfg.semantic, sharpen=0, uncertain=0.0)
+cam_samples, settings = [], changed(cfg.semantic, sharpen=0, uncertain=0.0)
 for sample in samples:
-    heat = image_maps(plain, sample, cfg, cam_settings.scales)
-    image = collate([sample]).images
-    class_map = cues.semantic_map_from_activations(heat, image, cam_settings)[0]
+    heat = cues.image_maps(plain, sample, cfg, settings.scales)
+    images = collate([sample]).images
+    class_map = cues.semantic_map_from_activations(heat, images, settings)[0]
     cam_samples.append(replace(sample, semantic_map=class_map.byte()))
 oracle = [replace(s, semantic_map=s.true_semantic) for s in samples]
 sample_sets = {"CAM": cam_samples, "weak map": samples, "oracle": oracle}
-
-# %%
-multi = [i for i, t in enumerate(truth) if len(t) > 1]
-panels = []
+multi, panels = [i for i, t in enumerate(truth) if len(t) > 1], []
 for i in multi[:3]:
     row = {"ground truth": viz.draw_instances(samples[i].image, truth[i])}
     for kind, group in sample_sets.items():
         row[kind] = viz.draw_semantic(group[i].semantic_map, image=samples[i].image)
     panels.append(row)
-viz.show(panels, size=2.5, title="The same images, three class maps")
+viz.show(panels, size=2.1, title="The same images, three class maps")
 
 # %% [markdown]
-# **Takeaway.** The first map is a blob around what is typical of a class. The second follows the outlines of the image,
-# sometimes the wrong ones, and leaves open (hatched) what is too close to call. Neither tells two touching objects apart. Nor
-# does the third, which is the ground truth: for that we have the cues.
+# **Takeaway.** The map of the classifier alone is a blob around what is typical of a class. The weak map follows outlines of the
+# image, sometimes the wrong ones, and leaves open (hatched) what is too close to call. Neither of them tells two touching
+# objects apart. Nor does the third one, which is the ground truth: for that we have the cues.
 #
-# How much does the quality of the map matter? The *oracle* takes the true class map, with the same cues and the same rule. It
-# is not a result of the method, but shows what better maps would bring:
-
-# %%
-pseudo, rows = {}, []
-for kind, group in sample_sets.items():
-    pseudo_labels = [bestie.pseudo_labels(None, collate([s]), cfg)[0] for s in group]
-    meter = evaluation.MeanIoU(len(classes) + 1)
-    for s in group:
-        meter.update(s.semantic_map * (s.semantic_map != IGNORE), s.true_semantic)
-    metrics = {
-        "mIoU": float(meter.result()["mIoU"]),
-        **evaluation.label_quality(pseudo_labels, truth),
-    }
-    rows.append({"map": kind, **metrics})
-    pseudo[kind] = pseudo_labels
-viz.table(
-    rows, digits=2, caption=f"{len(samples)} training images: their maps, their pseudo labels"
-)
-
-# %% [markdown]
-# A pseudo label counts as right (`true_positive`) when it overlaps an object by at least one half. It may still cover a second
-# one: `covers_several` counts the labels, right or wrong, with half or more of two objects of their class. The weak map here is
-# that of the whole run; this is its report:
-
-# %%
-viz.table([{k: round(report["semantic_maps"][k], 3) for k in ("mIoU", "minutes")}], digits=3)
-
-# %% [markdown]
 # ## One component, one cue
 #
-# Here is the rule that turns both into labels (Listing 4). Cut the map of each class into connected
-# {term}`components <component>`. A component that holds *exactly one* cue of its class is very likely one object: accept it as
-# a whole. If it holds none, or more than one, we do not know and give no label.
+# Now both come together (Listing 4). Cut the map of each class into connected {term}`components <component>`. A component $K$ of
+# class $c$ that holds *exactly one* cue of its class,
+#
+# $$\bigl|\{\, p \in K : p \text{ is a cue of class } c \,\}\bigr| = 1,$$
+#
+# is very likely one object, and is accepted as a whole. If it holds none, or more than one, we do not know, and give no label.
 #
 # ```{literalinclude} ../../wsis/methods/bestie/labels.py
 # :pyobject: component_labels
 # ```
-
+#
+# The verb `pseudo_labels` without a network applies this rule. How much does the class map matter for it? The *oracle* takes the
+# true class map with the same cues; it is not a result of the method, but shows what better maps would bring.
+# A label is right (`true_positive`) when its IoU with an object is at least one half, and `covers_several` counts the labels,
+# right or wrong, with half or more of two objects.
 
 # %%
-def strong_cues(sample):
-    return sample.points[sample.points.scores > cfg.cues.threshold]
+pseudo, rows = {}, []
+for kind, group in sample_sets.items():
+    pseudo[kind] = [bestie.pseudo_labels(None, collate([s]), cfg)[0] for s in group]
+    meter = evaluation.MeanIoU(len(classes) + 1)
+    for s in group:
+        meter.update(s.semantic_map * (s.semantic_map != IGNORE), s.true_semantic)
+    row = {"map": kind, "mIoU": float(meter.result()["mIoU"])}
+    rows.append(row | evaluation.label_quality(pseudo[kind], truth))
+viz.table(rows, digits=2, caption=f"{len(samples)} training images")
 
 
-def verdict(sample):  # the verdict on each pixel: 1 several cues, 2 no cue, 3 accepted
+# %% tags=["hide-input"]
+def verdict(sample):  # of each pixel: 1 several cues, 2 no cue, 3 accepted
     class_map = labels.tagged(sample.semantic_map[None].long(), sample.tags[None])
-    ids, cues = labels.count_cues(class_map, sample.points, cfg.cues.threshold)
-    status = torch.where(cues == 1, 3, torch.where(cues == 0, 2, 1))
+    ids, found = labels.count_cues(class_map, sample.points, cfg.cues.threshold)
+    status = torch.where(found == 1, 3, torch.where(found == 0, 2, 1))
     return status[ids[0]] * (ids[0] > 0)
 
 
-# %%
 maps = [verdict(s) for s in samples]
-sizes = [m.flatten().bincount(minlength=4)[1:] for m in maps]  # pixels of each verdict
-share = torch.stack(sizes).minimum(torch.stack(sizes)[:, 2:])  # beside an accepted region
+sizes = torch.stack([m.flatten().bincount(minlength=4)[1:] for m in maps])
+share = sizes.minimum(sizes[:, 2:])  # pixels of a verdict, beside an accepted region
 mixed = [*share[:, 0].topk(2).indices.tolist(), *share[:, 1].topk(2).indices.tolist()]
 panels = [{}, {}]
 for i in mixed:
     sample = samples[i]
-    status = viz.draw_semantic(maps[i], ("several cues", "no cue", "accepted"), sample.image)
+    names = ("several cues", "no cue", "accepted")
+    status = viz.draw_semantic(maps[i], names, sample.image)
+    strong = sample.points[sample.points.scores > cfg.cues.threshold]
     panels[0][f"scene {i}"] = viz.draw_instances(sample.image, truth[i])
-    panels[1][f"scene {i}"] = viz.draw_points(status, strong_cues(sample))
-viz.show(panels, rows=("ground truth", "components"), title="Accepted, or left alone")
+    panels[1][f"scene {i}"] = viz.draw_points(status, strong)
+rows = ("ground truth", "components")
+viz.show(panels, rows=rows, size=2.1, one_legend=True, title="Accepted, or left alone")
 
 # %% [markdown]
-# **Takeaway.** Green components become labels. Orange ones are most often objects that touch, blue ones lack a cue, or have it
-# just beside them. Leaving them unlabeled costs little: in the loss, *unlabeled* will not mean *background*.
+# **Takeaway.** Green components become labels. Orange ones are most often objects that touch; blue ones lack a cue, or have it
+# just beside them. To leave them unlabeled costs little, since in the loss *unlabeled* will not mean *background*. What costs
+# is a green component of two objects, and better maps do not prevent it: see `covers_several` of the oracle.
 #
-# ## What the network predicts
+# ## Instances as geometry
 #
-# An instance cannot be a class, since nobody knows how many there will be. So it becomes geometry. Each accepted object
-# is drawn into three maps: a {term}`center map` with a little hill at its centroid, an {term}`offset map` in which
-# every pixel points to that centroid, and a {term}`weight map` that says where anything is known at all.
+# A network cannot predict an instance as a class, since nobody knows how many instances there will be. So each accepted object
+# $k$ becomes geometry, in three maps around its centroid $m_k$. A {term}`center map` has a little hill at the centroid, an
+# {term}`offset map` points from every pixel to the centroid, and a {term}`weight map` says where anything is known at all:
+#
+# $$C_c(p) = \max_k e^{-\lVert p - m_k \rVert^2 / 2 \sigma^2}, \qquad O(p) = m_k - p, \qquad W(p) = 1
+# \quad \text{for } p \in K_k.$$
+#
+# ```{literalinclude} ../../wsis/methods/bestie/objective.py
+# :pyobject: render
+# ```
 
 # %%
 rule_labels = pseudo["weak map"]
 counts = evaluation.quality_by_image(rule_labels, truth)
-i = int(
-    (2 * counts["true_positive"] + (counts["missed"] > 0)).argmax()
-)  # right labels, and a missed object
-image = samples[i].image
+i = int((2 * counts["true_positive"] + (counts["missed"] > 0)).argmax())
 trace = bestie.explain(None, collate([samples[i]]), cfg)
 center, offset, weight = (value[0] for value in trace.steps.values())
 panels = {
-    "pseudo labels": viz.draw_instances(image, rule_labels[i], classes),
-    "center map": viz.draw_heat(image, center.amax(0), limits=(0, 1)),
+    "pseudo labels": viz.draw_instances(samples[i].image, rule_labels[i], classes),
+    "center map": viz.draw_heat(samples[i].image, center.amax(0), limits=(0, 1)),
     "offset map": viz.draw_offsets(offset, weight[0] > 0),
     "weight map": viz.Map(values=weight[0], limits=(0, 1)),
 }
-viz.show(panels, size=2.5, title="Instances as geometry")
+viz.show(panels, size=2.1, title="Instances as geometry")
 
 # %% [markdown]
 # **Takeaway.** Read the color wheel as a compass: hue is the direction to the center, and it turns once around each
@@ -197,28 +188,21 @@ viz.show(panels, size=2.5, title="Instances as geometry")
 #
 # ## Center clustering: centers without a center map
 #
-# Now take a network that was trained on such maps ([the next chapter](12_bestie_training.py) does it) and look at a new image.
-# Its hills may be too low, or missing. But every object also has a second signature. At its center the offset is zero, and just
-# around it nearly so: the *length* of the offsets, the {term}`magnitude map`, has a small dark hole there. {term}`Center
-# clustering <center clustering>` (Listing 3) looks for holes of the right size.
-
-
-# %%
-def find_spots(offset, foreground, threshold):  # spots of short offsets, their table
-    ids, table = grouping.find_spots(offset[None], foreground[None].long(), threshold)
-    return ids[0], table
-
-
-def is_center(table, k=cfg.cluster):
-    return (table.area - k.area).abs() < k.tolerance
-
-
-def areas(ax, table):
-    for (y, x), area, right in zip(table.center, table.area, is_center(table), strict=True):
-        color = "#007A55" if right else "#C04000"
-        above = y - 2 - area**0.5 / 2
-        ax.text(x, above, int(area), color=color, ha="center", va="bottom", weight="bold")
-
+# Take a network that was trained on such maps ([the next chapter](12_bestie_training.py) does it), and look at a new image.
+# Its hills may be too low, or missing. But every object has a second signature: at its center the offset is zero, so that the
+# *length* of the offsets, the {term}`magnitude map` $\lVert O(p) \rVert$, has a small hole there.
+# {term}`Center clustering <center clustering>` (Listing 3) looks for holes of the right size. A *spot* is a connected region of
+# $\{p : \lVert O(p) \rVert < t\}$, and it is a center if it has about the area of a hole in an exact field,
+#
+# $$\bigl|\,|\text{spot}| - a\,\bigr| < \delta, \qquad a = \bigl|\{\, q \in \mathbb{Z}^2 : \lVert q \rVert < t \,\}\bigr|.$$
+#
+# ```{literalinclude} ../../wsis/ops/grouping.py
+# :pyobject: find_spots
+# ```
+#
+# ```{literalinclude} ../../wsis/ops/grouping.py
+# :pyobject: cluster_centers
+# ```
 
 # %%
 val_samples = [datasets.val[i] for i in range(min(len(datasets.val), 100))]
@@ -231,14 +215,25 @@ clusters = [
 ]
 
 
-def score_of(i):  # a score: objects with a center in their middle, minus all other centers
-    middle = torch.stack([m.nonzero().float().mean(0) for m in val_samples[i].truth.masks])
-    near = torch.cdist(clusters[i].position, middle) < 6
-    return int(near.any(0).sum()) - int((~near.any(1)).sum())
+# %% tags=["hide-input"]
+def find_spots(offset, inside, threshold=cfg.cluster.threshold):
+    ids, table = grouping.find_spots(offset[None], inside[None].long(), threshold)
+    right = (table.area - cfg.cluster.area).abs() < cfg.cluster.tolerance
+    return ids[0], table, right
 
 
-# %%
-example = max(range(len(val_samples)), key=lambda i: (score_of(i), int(foreground[i].sum())))
+def middles(sample):
+    return torch.stack([m.nonzero().float().mean(0) for m in sample.truth.masks])
+
+
+def score_of(i):  # objects with a center in their middle, and one accident to show
+    near = torch.cdist(clusters[i].position, middles(val_samples[i])) < 6
+    accidents = (~find_spots(outputs[i].offset[0], foreground[i])[2]).sum()
+    score = 2 * int(near.any(0).sum() - (~near.any(1)).sum())
+    return score + 3 * bool(1 <= accidents <= 2), int(foreground[i].sum())
+
+
+example = max(range(len(clusters)), key=score_of)
 image, objects = val_samples[example].image, val_samples[example].truth
 number = torch.arange(1, len(objects) + 1)[:, None, None]
 ids = (objects.masks * number).amax(0, keepdim=True)  # of the topmost object
@@ -250,111 +245,154 @@ true_map = bestie.InstanceMap(
     scores=objects.scores,
 )
 offset, interior = outputs[example].offset[0], foreground[example]
-fields = {"exact": (render(true_map, cfg).offset[0], ids[0] > 0), "network": (offset, interior)}
+exact = (render(true_map, cfg).offset[0], ids[0] > 0)
+fields = {"exact": exact, "network": (offset, interior)}
 
 
-# %%
-def draw_spots(ax, radius, field, only=False):
-    spot_ids, table = find_spots(*field, radius)
-    dark = torch.cat([torch.tensor([False]), is_center(table) | (not only)])[spot_ids]
-    ax.imshow(0.88 + 0.12 * ~field[1] - 0.63 * dark, cmap="gray", vmin=0, vmax=1)
-    areas(ax, table)
+# %% tags=["hide-input"]
+def write_area(ax, center, area, ok):  # above its spot
+    (y, x), color = center, "#007A55" if ok else "#C04000"
+    look = {"ha": "center", "va": "bottom", "weight": "bold", "color": color}
+    ax.text(x, y - 2 - area**0.5 / 2, int(area), **look)
 
 
-# %%
+def draw_spots(ax, field, threshold):
+    spot_ids, table, right = find_spots(*field, threshold)
+    gray = 0.88 + 0.12 * ~field[1] - 0.63 * (spot_ids > 0)
+    ax.imshow(gray, cmap="gray", vmin=0, vmax=1)
+    for center, area, ok in zip(table.center, table.area, right, strict=True):
+        write_area(ax, center, area, ok)
+
+
 panels, limit = [], cfg.cluster.threshold
 for field in fields.values():
     position = grouping.cluster_centers(field[0][None], field[1][None].long()).position
     clicks = Points.make(position.flip(1), torch.zeros(len(position)))
     row = {
-        "1  offset map": viz.draw_offsets(*field),
-        "2  magnitude map": viz.draw_magnitude(*field, threshold=limit),
-        f"3  below {limit} px": lambda ax, f=field: draw_spots(ax, limit, f),
-        f"4  about {cfg.cluster.area} px": lambda ax, f=field: draw_spots(
-            ax, limit, f, only=True
-        ),
-        "5  centers": viz.draw_points(image, clicks),
+        "offset map": viz.draw_offsets(*field),
+        "magnitude map": viz.draw_magnitude(*field, threshold=limit),
+        f"spots below {limit} px": lambda ax, f=field: draw_spots(ax, f, limit),
+        "centers": viz.draw_points(image, clicks),
     }
     panels.append(row)
 viz.show(panels, rows=list(fields), size=2, title="Center clustering, step by step")
 
 # %% [markdown]
-# **Takeaway.** With exact offsets (upper row) each object has one spot, and all spots have the same area, even where two
-# objects touch. The network of this page, after its few minutes, predicts the lower row: spots are smeared, and the area
-# (green: accepted, red: rejected) tells the clean ones from the others.
+# **Takeaway.** With exact offsets (upper row) each object has one spot, and all spots have the same area. The network of
+# this page, after its few minutes, predicts the lower row: where its offsets are good, the spot has nearly that area (green);
+# an accident has another one, and is rejected (red).
 #
-# Why should an area tell a center from an accident? Drag the threshold, and watch the areas.
+# The magnitude map of the network can be looked at as a landscape, upside down, so that short offsets are high. Centers are
+# islands in a sea, whose level is the threshold.
 
-# %%
+# %% tags=["hide-input"]
+spot_ids, table, right = find_spots(offset, interior)
+depth, last = 4 * limit, [size - 1 for size in interior.shape]
+height = -offset.norm(dim=0).clamp_max(depth).numpy()
+slopes = plt.get_cmap("viridis")(-height / depth)
+slopes[~interior.numpy()] = 0  # transparent
+islands = torch.zeros(*interior.shape, 4)
+for spot, ok in enumerate(right.tolist(), 1):
+    color = (0, 0.48, 0.33, 1) if ok else (0.8, 0.3, 0, 1)
+    islands[spot_ids == spot] = torch.tensor(color)
+axes = (torch.arange(size) for size in interior.shape)
+y, x = (axis.numpy() for axis in torch.meshgrid(*axes, indexing="ij"))
+figure = plt.figure(figsize=(8, 4))
+ax = figure.add_axes((0, 0, 1, 1), projection="3d", computed_zorder=False)
+look = {"rstride": 1, "cstride": 1, "shade": False, "lw": 0, "antialiased": False}
+ax.plot_surface(x, y, height, facecolors=slopes, zorder=1, **look)
+water = torch.full((2, 2), -limit).numpy()
+corner = (x[:: last[0], :: last[1]], y[:: last[0], :: last[1]])
+ax.plot_surface(*corner, water, color="#56b4e9", alpha=0.35, zorder=2)
+ax.plot_surface(x, y, height.clip(-limit), facecolors=islands.numpy(), zorder=3, **look)
+ax.set(xlim=(0, last[1]), ylim=(last[0], 0), zlim=(-depth, 0), xticks=[], yticks=[])
+ax.set_zlabel("- offset length (px)")
+ax.view_init(elev=35, azim=-75)
+ax.set_box_aspect((1, 1, 0.35), zoom=1.35)
+plt.close(figure)
+surface = viz.magnitude_surface(offset, interior, threshold=limit)
+surface.update_scenes(zaxis_autorange="reversed")  # short offsets are high
+(y, x), top = table.center[right].T.tolist(), [-0.52] * int(right.sum())
+look = {"mode": "markers", "marker": {"color": "#007A55", "size": 4}, "name": "center"}
+surface.add_scatter3d(x=x, y=y, z=top, **look)
+words = "The magnitude map as a landscape; the spots of the right size are marked"
+viz.interactive(surface, figure, words)
+
+# %% [markdown]
+# **Takeaway.** Turn it. The summits above the plane are the spots, and those of the right size are marked in green: they become
+# centers. The slopes show why the size can be known beforehand: around a center the offset grows by one pixel per pixel, so that
+# all summits are equally steep.
+#
+# Drag the threshold and watch the areas.
+
+# %% tags=["hide-input"]
 frames, radii = [], (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0)
 for radius in radii:
     row = {}
     for name, field in fields.items():
         row[f"{name}: magnitude"] = viz.draw_magnitude(*field, threshold=radius)
-        row[f"{name}: areas"] = lambda ax, f=field, r=radius: draw_spots(ax, r, f)
-    frames.append(viz.show(row, size=2.3))
-viz.scrub(frames, [f"{radius} px" for radius in radii], "threshold", start=radii.index(2.5))
+        row[f"{name}: areas"] = lambda ax, f=field, r=radius: draw_spots(ax, f, r)
+    frames.append(viz.show(row, size=2.1))
+viz.scrub(frames, [f"{r} px" for r in radii], "threshold", start=radii.index(2.5))
 
 # %% [markdown]
-# **Takeaway.** On the left all areas grow equally: they depend on the threshold and on nothing else. So the area of a good
-# center is known beforehand, and green (the published area) appears at one position of the slider only. On the right every spot
-# grows in its own way, and neighbors merge.
+# **Takeaway.** On the left all areas grow equally: they depend on the threshold and on nothing else. Green (the published area)
+# appears at one position of the slider only. On the right every spot grows in its own way, and neighbors merge.
 #
-# ## Why that area?
-#
-# If all offsets were exact, the spot would be the pixels within 2.5 pixels of the center: a disc on a grid, and one can count
-# them. The count is what Listing 3 asks for. The tolerance around it decides how much noise is accepted; we can measure how
-# much by adding noise to the offsets of a perfect disc.
+# How much noise does the tolerance accept? We can measure it by adding noise to the offsets of a perfect disc.
 
-# %%
+# %% tags=["hide-input"]
 y, x = torch.meshgrid(torch.arange(41.0), torch.arange(41.0), indexing="ij")
 perfect = torch.stack((20 - y, 20 - x))
 disc = perfect.norm(dim=0) < 16
 disc_ids, _ = components.connected_components(disc.long().repeat(200, 1, 1))
 levels, random = [k / 10 for k in range(0, 21)], torch.Generator().manual_seed(seed)
-rate = []
+rate, pairs = [], []
 for level in levels:
     noise = level * torch.randn(200, 2, 41, 41, generator=random)
     center = grouping.cluster_centers(perfect + noise, disc_ids)
     near = (center.position - 20).norm(dim=1) < 3
     rate.append(len(center.image[near].unique()) / 200)
-
-# %%
-pairs = []
 for d in range(1, 13):
-    right = perfect + torch.tensor([0, d])[:, None, None]
-    nearest = torch.where(perfect.norm(dim=0) < right.norm(dim=0), perfect, right)
-    merged_table = find_spots(nearest, nearest.norm(dim=0) < 16, cfg.cluster.threshold)[1]
-    pairs += [(d, area) for area in merged_table.area.tolist()]
+    shifted = perfect + torch.tensor([0, d])[:, None, None]
+    nearest = torch.where(perfect.norm(dim=0) < shifted.norm(dim=0), perfect, shifted)
+    merged = find_spots(nearest, nearest.norm(dim=0) < 16)[1]
+    pairs += [(d, area) for area in merged.area.tolist()]
 grid = torch.cartesian_prod(*[torch.arange(-3, 4.0)] * 2)
-near = grid.norm(dim=1) < cfg.cluster.threshold
-
-# %%
-figure, (a, b, c) = plt.subplots(1, 3, figsize=(10.4, 3.1), layout="constrained")
-a.scatter(*grid.T, c=near, cmap="Blues", vmin=-0.3, s=90, edgecolors="0.5")
-a.add_patch(plt.Circle((0, 0), cfg.cluster.threshold, fill=False, color="#D55E00"))
+near = grid.norm(dim=1) < limit
+figure, (a, b, c) = plt.subplots(1, 3, figsize=(9, 2.9), layout="constrained")
+a.scatter(*grid.T, c=near, cmap="Blues", vmin=-0.3, s=70, edgecolors="0.5")
+a.add_patch(plt.Circle((0, 0), limit, fill=False, color="#D55E00"))
 a.set(title=f"{int(near.sum())} pixels of a perfect center", aspect="equal")
 b.plot(levels, rate, color="#0072B2")
-b.set(title="Noise hides centers", xlabel="noise (px)", ylabel="share found", ylim=(0, 1.03))
+b.set(title="Noise hides centers", xlabel="noise (px)", ylabel="share found")
+b.set_ylim(0, 1.03)
 c.scatter(*zip(*pairs, strict=True), color="#0072B2")
 low, high = (cfg.cluster.area + side * cfg.cluster.tolerance for side in (-1, 1))
 c.axhspan(low, high, alpha=0.2)
-c.set(title="Two centers merge", xlabel="distance (px)", ylabel="area of spots", ylim=(0, 45))
+c.set(title="Two centers merge", xlabel="distance (px)", ylabel="area of spots")
+c.set_ylim(0, 45)
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Left: the disc on the grid. Middle: a filter so strict that noise of a single pixel hides most centers. This is
-# a feature: early in training, when offsets are noise, clustering returns nothing instead of inventing objects. Right: two
-# exact centers are separated down to a distance of about twice the threshold; if they are closer, their spot is too large
-# (above the band) and both are lost.
+# **Takeaway.** Left: the disc on the grid. Middle: the filter is so strict that noise of a single pixel hides most centers.
+# Early in training, when offsets are noise, clustering thus returns nothing instead of inventing objects. Right: two exact
+# centers are told apart down to a distance of about twice the threshold; if they are closer, their common spot is too large
+# (above the band), and both are lost.
 #
 # ## Grouping: every pixel votes
 #
-# Once the centers are known, masks are simple. Each pixel $p$ points to $p + O(p)$ and joins the center nearest to the place
-# where it lands, among the centers of its own component.
+# Once the centers $m_1, m_2, \dots$ are known, masks are simple. Each pixel votes for the place to which its offset points, and
+# joins the nearest center, among those of its own component:
+#
+# $$\mathrm{id}(p) = \arg\min_k \lVert p + O(p) - m_k \rVert.$$
+#
+# `decode` does all of it: components, centers from both sources, votes, and a score for each instance.
 
 # %%
 instances = bestie.decode(outputs[example], None, cfg).instances
+
+# %% tags=["hide-input"]
 grid_points = torch.zeros_like(interior)
 grid_points[1::4, 1::4] = True
 y, x = (interior & grid_points & (instances.ids[0] > 0)).nonzero(as_tuple=True)
@@ -364,45 +402,46 @@ colors = viz.instance_colors(len(instances))[instances.ids[0, y, x] - 1]
 
 def votes(ax):
     ax.imshow(image.permute(1, 2, 0).float() / 255 * 0.4 + 0.6)
-    ax.quiver(x, y, dx, dy, color=colors, angles="xy", scale_units="xy", scale=1, width=0.007)
+    look = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.007}
+    ax.quiver(x, y, dx, dy, color=colors, **look)
 
 
 def landings(ax):
     ax.imshow(torch.where(interior, 0.9, 1.0), cmap="gray", vmin=0, vmax=1)
     ax.scatter(x + dx, y + dy, c=colors, s=6)
-    ax.scatter(*instances.centers.flip(1).T, marker="*", s=130, c="white", edgecolors="black")
+    look = {"marker": "*", "s": 130, "c": "white", "edgecolors": "black"}
+    ax.scatter(*instances.centers.flip(1).T, **look)
 
 
-# %%
 panels = {
     "votes": votes,
     "where they land, and the centers": landings,
     "nearest center": viz.draw_instances(image, instances.unbind()[0], classes),
 }
-viz.show(panels, size=3.2, title="Each pixel points to its object")
+viz.show(panels, size=2.8, title="Each pixel points to its object")
 
 # %% [markdown]
 # **Takeaway.** Arrows of one object meet in a small cloud, whatever the shape of the object. Where two clouds overlap,
 # pixels go to the wrong object; the border between two objects is as sharp as the votes are.
 #
-# ## How close may two centers be?
-#
 # Most centers still come from the center map: a pixel above a threshold that is the highest within a window. A window has a
 # price. Here are two hills, one a little lower than the other; drag them apart and see when the lower one is found.
 
-# %%
+# %% tags=["hide-input"]
 a, k, positions = 0.9, cfg.center_kernel, torch.arange(96.0)
-limit = k // 2 + cfg.sigma * float((-2 * torch.tensor(a).log()).sqrt())
+reach = k // 2 + cfg.sigma * float((-2 * torch.tensor(a).log()).sqrt())
 frames, distances = [], range(2, 31, 2)
 for d in distances:
-    high, low = (torch.exp(-((positions - c) ** 2) / (2 * cfg.sigma**2)) for c in (30, 30 + d))
+    gap = torch.stack([positions - 30, positions - 30 - d])
+    high, low = torch.exp(-(gap**2) / (2 * cfg.sigma**2))
     heat = torch.maximum(high, a * low)[None, None]
-    peaks = grouping.find_centers(heat, torch.ones(1, 1, 96).long(), cfg.center_threshold, k)
-    figure, ax = plt.subplots(figsize=(7, 2.6), layout="constrained")
+    whole = torch.ones(1, 1, 96).long()
+    peaks = grouping.find_centers(heat, whole, cfg.center_threshold, k)
+    figure, ax = plt.subplots(figsize=(7, 2.4), layout="constrained")
     ax.fill_between(positions, heat[0, 0], alpha=0.3)
     ax.plot(peaks.position[:, 1], peaks.score, "v", color="#D55E00", markersize=12)
     ax.axvspan(30 - k // 2, 30 + k // 2, color="0.5", alpha=0.15)
-    ax.set(title=f"{len(peaks.score)} found; both beyond {limit:.1f} px", xlim=(5, 75))
+    ax.set(title=f"{len(peaks.score)} found; both beyond {reach:.1f} px", xlim=(5, 75))
     frames.append(figure)
     plt.close(figure)
 viz.scrub(frames, [f"{d} px" for d in distances], "distance", start=3)
@@ -411,56 +450,60 @@ viz.scrub(frames, [f"{d} px" for d in distances], "distance", start=3)
 # **Takeaway.** The gray band is the window around the higher hill. It is not enough that the lower top leaves the band:
 # as long as the higher hill's *slope* at the edge of the window is above it, no pixel of the lower hill is a maximum.
 # With window $k$, width $\sigma$ and heights $1$ and $a$ both survive when
-#
-# $$d > \lfloor k/2 \rfloor + \sigma \sqrt{2 \ln (1/a)}.$$
-#
-# This is the first failure of Fig. 6, *close centers*, and the reason to have a second source of centers.
+# $d > \lfloor k/2 \rfloor + \sigma \sqrt{2 \ln (1/a)}$. This is one reason to have a second source of centers.
 #
 # ## The network corrects its labels
 #
-# Now everything is in place for Listing 5. While the network trains, its own outputs are decoded: centers, clustering,
-# grouping, inside the components of the class map. What comes out is a *refined label*, weighted by the network's confidence.
-# Components that the rule had to reject, because two objects touched or a cue was missing, get a second chance. Below are the
-# training images that gain most.
+# Now everything is in place for Listing 5. While the network trains, its own outputs are decoded inside the components of the
+# class map. What comes out is a *refined label*, and components that the rule had to reject, because two objects touched or a cue
+# was missing, get a second chance. Each refined label has a weight between 0 and 1, the height of its center times the mean
+# probability of its class, so that the network learns from it as strongly as it is sure of it:
+#
+# $$W(p) = C_c(m_k) \cdot \frac{1}{|K_k|} \sum_{q \in K_k} P(c \mid q) \quad \text{for } p \in K_k.$$
+#
+# ```{literalinclude} ../../wsis/methods/bestie/labels.py
+# :pyobject: refined_labels
+# ```
 
 # %%
-refined_labels = []
+refined = []
 for sample in samples:
     batch = collate([sample])
     with torch.no_grad():
         out = bestie.infer(net, batch.images, cfg)
-    refined = labels.refined_labels(out, batch.semantic_maps, batch.tags, cfg)
-    refined_labels.append(refined.unbind()[0])
-before, after = (evaluation.quality_by_image(v, truth) for v in (rule_labels, refined_labels))
-right, wrong = (after[key] - before[key] for key in ("true_positive", "false_positive"))
-rows = {"pseudo labels": rule_labels, "refined labels": refined_labels}
-viz.table([{"": name, **evaluation.label_quality(v, truth)} for name, v in rows.items()])
+    found = labels.refined_labels(out, batch.semantic_maps, batch.tags, cfg)
+    refined.append(found.unbind()[0])
+rows = []
+for name, found in (("pseudo labels", rule_labels), ("refined labels", refined)):
+    rows.append({"": name, **evaluation.label_quality(found, truth)})
+viz.table(rows)
 
-# %%
+# %% tags=["hide-input"]
+before, after = (evaluation.quality_by_image(v, truth) for v in (rule_labels, refined))
+right, wrong = (after[key] - before[key] for key in ("true_positive", "false_positive"))
 panels = [{}, {}, {}]
 for i in (right - wrong).argsort(descending=True, stable=True)[:4].tolist():
     image, title = samples[i].image, f"scene {i}"
     panels[0][title] = viz.draw_instances(image, truth[i])
     panels[1][title] = viz.draw_instances(image, rule_labels[i])
-    panels[2][title] = viz.draw_instances(image, refined_labels[i])
+    panels[2][title] = viz.draw_instances(image, refined[i])
 names = ("ground truth", "pseudo labels", "refined labels")
-viz.show(panels, rows=names, size=2.3, title="A second look at the same images")
+viz.show(panels, rows=names, size=2.1, title="A second look at the same images")
 
 # %% [markdown]
-# **Takeaway.** Second row: two objects that the rule took for one, and bare ones that it rejected. Third row: they are
-# separate, each with the confidence that becomes its weight in the loss. No label ever showed the network that there are two;
-# it learned what one object looks like where the rule was right.
+# **Takeaway.** These are the training images that gain most. Second row: pairs that the rule took for one object, and objects
+# that it rejected. Third row: they are separate, each with the confidence that becomes its weight in the loss. No label ever
+# showed the network that there are two; it learned what one object looks like where the rule was right.
 #
 # ## What would break this?
 #
 # - **A wrong class map.** Refined labels live inside the components of the map, which is also the target of the semantic
 #   output: what the map gets wrong is never corrected ({ref}`fidelity:bestie-refine-foreground`).
-# - **One cue on two objects.** The rule accepts it, and the pair becomes one label with full weight. The oracle row of the
-#   table above shows how much of this better maps cannot fix.
+# - **One cue on two objects.** The rule accepts it, and the pair becomes one label with full weight.
 # - **Hollow and bent objects.** The centroid of a ring lies outside the ring, where neither the center map nor the
 #   clustering ever looks.
 # - **Crowds of one class.** A component with more than a handful of centers is left out of the refined labels.
-# - **Smooth errors.** The area check catches noise from pixel to pixel. A whole field of offsets with a bias to one side keeps
+# - **Smooth errors.** The area catches noise from pixel to pixel. A whole field of offsets with a bias to one side keeps
 #   its spot, at the wrong place.
 #
 # ```{admonition} Where paper, release and this page differ
@@ -472,22 +515,6 @@ viz.show(panels, rows=names, size=2.3, title="A second look at the same images")
 # - {ref}`fidelity:bestie-crowded-components`: what a crowd is.
 # ```
 #
-# ## Settings
-
-# %%
-groups = (
-    "semantic",
-    "cluster",
-    "refine",
-    "sigma",
-    "center_kernel",
-    "min_area",
-    "center_threshold",
-)
-settings = [r for r in sources(cfg) if r["name"].split(".")[0] in groups]
-viz.table([{k: r[k] for k in ("name", "value", "unit", "source")} for r in settings])
-
-# %% [markdown]
 # ## Exercises
 #
 # ```{exercise}
@@ -502,10 +529,8 @@ viz.table([{k: r[k] for k in ("name", "value", "unit", "source")} for r in setti
 
 # %% tags=["solution"]
 distance = torch.cartesian_prod(*[torch.arange(-9, 10.0)] * 2).norm(dim=1)
-for radius in (1.5, 2.5, 3.5, 4.5):
-    print(
-        f"{radius} px: {int((distance < radius).sum())} pixels, pi r^2 = {torch.pi * radius**2:.1f}"
-    )
+for r in (1.5, 2.5, 3.5, 4.5):
+    print(f"{r} px: {int((distance < r).sum())} pixels, pi r^2 = {torch.pi * r**2:.1f}")
 
 # %% [markdown]
 # ```{solution-end}
@@ -524,12 +549,13 @@ for radius in (1.5, 2.5, 3.5, 4.5):
 # %% tags=["solution"]
 random, rows = torch.Generator().manual_seed(seed), []
 noise = torch.randn(200, 2, 41, 41, generator=random)
+noisy = perfect + 0.75 * noise
 for tolerance in (2, cfg.cluster.tolerance, 2 * cfg.cluster.tolerance, 12):
-    good = grouping.cluster_centers(perfect + 0.75 * noise, disc_ids, tolerance=tolerance)
+    good = grouping.cluster_centers(noisy, disc_ids, tolerance=tolerance)
     near = (good.position - 20).norm(dim=1) < 3
     false = grouping.cluster_centers(3 * noise, disc_ids, tolerance=tolerance)
     share, extra = len(good.image[near].unique()) / 200, len(false.image) / 200
-    rows.append({"tolerance": tolerance, "share found": share, "false per field": extra})
+    rows.append({"tolerance": tolerance, "found": share, "false per field": extra})
 viz.table(rows, digits=2)
 
 # %% [markdown]
@@ -547,20 +573,16 @@ viz.table(rows, digits=2)
 # ```
 
 # %% tags=["solution"]
-place = torch.stack(torch.meshgrid(torch.arange(41.0), torch.arange(41.0), indexing="ij"))
+place = torch.cartesian_prod(torch.arange(41.0), torch.arange(41.0)).T.view(2, 41, 41)
 field = perfect + 4 * torch.randn(2, 41, 41, generator=random)
 position = torch.tensor([[20.0, 14], [20, 26], [9, 20]])
 table_of_all = torch.cdist((place + field).flatten(1).T, position)
 expected = (table_of_all.argmin(1) + 1).view(41, 41) * disc
 zeros = torch.zeros(3, dtype=torch.long)
 centers = grouping.Centers(zeros, zeros, position, torch.ones(3), zeros.bool())
-print(
-    "equal:",
-    bool((grouping.group_pixels(field[None], disc[None].long(), centers)[0] == expected).all()),
-)
-print(
-    f"table: {table_of_all.numel()} numbers for {disc.numel()} pixels and {len(position)} centers"
-)
+grouped = grouping.group_pixels(field[None], disc[None].long(), centers)[0]
+print("equal:", bool((grouped == expected).all()))
+print(f"a table of {table_of_all.numel()} numbers for {disc.numel()} pixels")
 
 # %% [markdown]
 # ```{solution-end}

@@ -140,6 +140,14 @@ def test_run_takes_parameters_and_leaves_a_page(chapter, tmp_path):
     assert str(tmp_path) not in (tmp_path / "out.ipynb").read_text(), "no path of this computer"
 
 
+def test_links_and_drawings_of_a_page_lead_from_its_own_folder(chapter):
+    notebook = execute.read(chapter)
+    notebook.cells[0].source = "# Title\n\n[a](01_a.py) [b](../book/b.md)\n\n```{image} ../book/generated/c.svg\n```"
+    execute._finish(notebook, {"scale": "tiny"}, 1.0)
+    found = notebook.cells[0].source
+    assert "[a](01_a.ipynb) [b](../b.md)" in found and "{image} ../generated/c.svg" in found
+
+
 @pytest.mark.parametrize(
     ("source", "closed"),
     [
