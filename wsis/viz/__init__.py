@@ -12,6 +12,7 @@ from wsis.viz.exits import draw_labelled, draw_tokens
 from wsis.viz.offsets import draw_heat, draw_magnitude, draw_offsets, offset_to_color
 from wsis.viz.overlay import draw_boxes, draw_extreme_points, draw_instances, draw_points, draw_semantic, zoom
 from wsis.viz.plots import interactive, magnitude_surface, similarity_plot
+from wsis.viz.recording import record
 from wsis.viz.scores import draw_confusion, draw_overlap, draw_precision_recall
 from wsis.viz.scrub import scrub
 from wsis.viz.style import RC, Map, class_colors, instance_colors, show
@@ -39,4 +40,4 @@ __all__ += [
     "live",
 ]
 __all__ += ["magnitude_surface", "offset_to_color", "read_log", "room_and_noise", "scrub", "show", "similarity_plot"]
-__all__ += ["table", "training_curves", "zoom"]
+__all__ += ["record", "table", "training_curves", "zoom"]
