@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from PIL import Image
 
 from wsis.__main__ import main
 from wsis.core.config import changed
@@ -359,3 +360,28 @@ def test_attentionshift_labels_every_click(place, scenes):
     truth = json.loads((scenes / "annotations" / "instances_val.json").read_text())["annotations"]
     found = json.loads(out.read_text())["annotations"]
     assert {a["id"] for a in found} == {a["id"] for a in truth if not a["iscrowd"]}
+
+
+def test_commands_say_what_comes_next(clicked, scenes, place, capsys):
+    def following():
+        return [
+            line.partition("python -m wsis ")[2] for line in capsys.readouterr().out.splitlines() if "next, " in line
+        ]
+
+    extra = "--set supervision=points --set semantic.source=truth --resume"
+    capsys.readouterr()
+    assert wsis("train bestie --data", scenes, f"{FAST} {extra} --out", clicked) == 0
+    label, predict = following()
+    assert wsis(label.replace("masks.json", str(place / "next.json"))) == 0
+    assert wsis(predict.replace("FOLDER", str(scenes / "images" / "val")), "--out", place / "found.json") == 0
+    coco = {
+        "categories": [{"id": 1, "name": "cup"}],
+        "images": [{"id": 1, "file_name": "a.png", "width": 64, "height": 64}],
+    }
+    write_json(
+        place / "boxes.json", coco | {"annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [2, 2, 9, 9]}]}
+    )
+    Image.new("RGB", (64, 64)).save(place / "a.png")
+    capsys.readouterr()
+    assert wsis("import coco", place / "boxes.json", "--out", place / "boxed") == 0
+    assert "train exits --set supervision=boxes --scale small" in following()[0]

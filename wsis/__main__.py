@@ -9,7 +9,7 @@ from typer import Argument, Option
 
 from wsis.core.config import Scale, changed, read_options
 from wsis.core.errors import ConfigError, WsisError
-from wsis.core.report import is_first_process, line, report
+from wsis.core.report import is_first_process, line, report, report_next
 
 # Verbs import what they need themselves, since `--help` should not wait for torch.
 
@@ -26,6 +26,8 @@ DATA = "world, or a folder in COCO format; for simformer a folder with class map
 POINTS = Literal["box_center", "mask_centroid", "mask_random"]
 TOOL = Literal["labelme", "label-studio", "cvat", "via", "coco"]
 MASKS = Literal["coco", "polygons", "labelme", "yolo"]
+LEARNERS = {"extreme_points": "exits", "masks": "exits", "boxes": "exits --set supervision=boxes"}
+LEARNERS |= {"point": "attentionshift", "tags": "bestie"}  # what learns from each kind of label
 METRIC = Literal["coco", "voc", "pseudo", "separated", "semantic"]
 Out = Annotated[Path, Option(help="File or folder to write.")]
 Device = Annotated[str, Option(help="auto, cpu or cuda.")]
@@ -78,6 +80,8 @@ def world(
         scenes = World(split, length, seed, config)
         write_semantic(SemanticWorld(scenes), out, split) if class_maps else write_dataset(scenes, out, split)
         report(f"{out}: {length} scenes of {config.size} px in the split {split}")
+    method = "simformer" if class_maps else "exits"
+    report_next(f"train {method} --data {out} --out runs/{method}", "a network that learns from them")
 
 
 @app.command()
@@ -141,6 +145,12 @@ def train(
     reports = fit(package, cfg, opened.train, opened.val, out, only=tuple(stage or ()), **options)
     for name, figures in reports.items():
         report(f"{name}: {line(figures)}")
+    if stage:
+        return
+    made = ("maps", "maps") if cfg.clicks == "class_maps" else ("masks.json", "predictions.json")
+    if chosen["data"] != "world":
+        report_next(f"label {out} --data {chosen['data']} --split train --out {made[0]}", "masks of these images")
+    report_next(f"predict {out} --images FOLDER --out {made[1]}", "masks of other images")
 
 
 @app.command()
@@ -168,13 +178,15 @@ def label(
         counts = apply.class_maps(run, open_semantic(data, split, weak, drop_invalid), out, description, tags=True)
         return report(f"{out}: {line(counts)}")
     dataset: Any = CocoFolder(data, split, weak, drop_invalid=drop_invalid, boxes=clicks == "boxes")
-    images = dataset.image_folder
+    images, labels = dataset.image_folder, dataset.weak_path
     for message in dataset.dropped:
         report(f"left out: {message}")
     if clicks:
         dataset, note = clicked(dataset, split, clicks)
         report(note or f"{clicks.replace('_', ' ')} of {weak or data}")
     report(f"{out}: {line(apply.label(run, dataset, out, description, format, images))}")
+    if format == "coco":
+        report(f'next, to see them in a notebook: wsis.viz.annotate("{images}", "{labels}", masks="{out}")')
 
 
 @app.command()
@@ -280,7 +292,10 @@ def import_(
     """Turn clicks, boxes, masks and tags of an annotation tool into a folder that `train` reads."""
     from wsis.data.convert.readers import import_annotations
 
-    report(f"{out}: {line(import_annotations(format, source, out, images, split))}")
+    counts = import_annotations(format, source, out, images, split)
+    report(f"{out}: {line(counts)}")
+    if method := next((m for kind, m in LEARNERS.items() if counts[kind]), None):
+        report_next(f"train {method} --scale small --data {out} --out runs/mine", "masks from these labels")
 
 
 @convert.command("voc")

@@ -15,6 +15,11 @@ def report(*words: object) -> None:
         print(*words, flush=True)
 
 
+def report_next(command: str, purpose: str) -> None:
+    """Tell the user which command comes next, as it would be typed, and what for."""
+    report(f"next, {purpose}: python -m wsis {command}")
+
+
 def line(figures: Mapping[str, object]) -> str:
     """Figures as one line, without the key of the stage."""
     plain = {k: v for k, v in figures.items() if k != "key"}
