@@ -321,7 +321,7 @@ viz.interactive(surface, figure, words)
 # %% [markdown]
 # **Takeaway.** Turn it. The summits above the plane are the spots, and those of the right size are marked in green: they become
 # centers. The slopes show why the size can be known beforehand: around a center the offset grows by one pixel per pixel, so that
-# all summits are equally steep.
+# all good summits have the same shape.
 #
 # Drag the threshold and watch the areas.
 
