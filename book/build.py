@@ -17,12 +17,11 @@ from urllib.parse import unquote
 import yaml
 from papermill.exceptions import PapermillExecutionError
 
-from book import diagram, drawings, execute, pages
+from book import diagram, drawings, execute, pages, photographs
 from book.execute import NOTEBOOKS, ROOT
 
 BOOK = ROOT / "book"
 SITE = ROOT / "_build" / "html"
-TINY = {"scale": "tiny"}
 PAGE_LIMIT = 8e6  # bytes of one HTML page: a phone must open it
 MAX_CHAPTERS = 4  # at a time; each takes about 1.5 GB of memory
 
@@ -85,7 +84,7 @@ def run_chapter(name: str) -> tuple[Path | None, str]:
     """The executed notebook of one chapter, None if a cell failed, and what to say of it."""
     started = time.perf_counter()
     try:
-        notebook, ran = execute.cached(name, TINY)
+        notebook, ran = execute.cached(name, {})
     except (PapermillExecutionError, TimeoutError, RuntimeError) as error:
         return None, f"FAILED\n{error}"
     return notebook, f"{time.perf_counter() - started:.0f} s" if ran else "unchanged"
@@ -127,6 +126,7 @@ def main() -> None:
     diagram.write(BOOK / "generated")
     drawings.write(BOOK / "generated")
     run_chapters(names)
+    photographs.write(BOOK / "chapters" / "60_your_data.ipynb", BOOK / "generated" / "photographs.png")
     run_sphinx()
     problems = check_site(SITE, documents())
     if problems:

@@ -146,7 +146,7 @@ def _key(name: str, parameters: dict[str, Any]) -> str:
     digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
     package = [p for p in (ROOT / "wsis").rglob("*") if p.is_file() and "__pycache__" not in p.parts]
     shipped = [*(ROOT / "book" / "results").glob("*.json"), *(NOTEBOOKS / "recipes").glob("*.yaml")]
-    own = [NOTEBOOKS / f"{name}.py", Path(__file__), ROOT / "constraints.txt"]
+    own = [*NOTEBOOKS.glob(f"{name}.*"), Path(__file__), ROOT / "constraints.txt"]
     for path in sorted([*package, *shipped, *own]):
         digest.update(os.path.relpath(path, ROOT).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:12]

@@ -1,10 +1,14 @@
 """What book/ does with notebooks, results files and the built pages."""
 
+import base64
+import io
 import json
 
+import nbformat
 import pytest
+from PIL import Image
 
-from book import build, execute, pages
+from book import build, execute, pages, photographs
 from wsis.core.errors import ConfigError, DataError
 from wsis.experiments import find
 
@@ -191,3 +195,14 @@ def test_claims_at_a_glance_show_what_was_published_measured_and_possible(tmp_pa
     assert "published +9.9, room +12.0, measured -2.0 [-3.0, -1.0]" in text, "the published rows of the table give +9.9"
     assert "<b>1</b> are contradicted" in text and "<b>0</b> are contradicted" in blank
     assert all(f'href="#{table.id}"' in blank for table in find("all") if table.claims), "what was not run is said"
+
+
+def test_picture_of_the_readme_is_that_of_the_tagged_cell(tmp_path):
+    memory = io.BytesIO()
+    Image.new("RGB", (2000, 1000), "green").save(memory, "PNG")
+    data = {"image/png": base64.b64encode(memory.getvalue()).decode()}
+    cells = [nbformat.v4.new_code_cell("1"), nbformat.v4.new_code_cell("2", metadata={"tags": [photographs.CELL]})]
+    cells[1].outputs = [nbformat.v4.new_output("display_data", data)]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "a.ipynb")
+    photographs.write(tmp_path / "a.ipynb", tmp_path / "a.png")
+    assert Image.open(tmp_path / "a.png").size == (1000, 500)
