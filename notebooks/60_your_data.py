@@ -273,9 +273,9 @@ viz.show(panels, columns=2, size=3.2, title="Photographs that nobody has clicked
 # viz.annotate(folder / "images" / "train", clicks, masks=masks_json)
 # ```
 #
-# An accepted mask becomes the mask of its object in the JSON, and the next training learns from it together with the
-# clicks. This is the loop that pays in practice: click on thirty photographs, train, accept what is right, click again
-# where it is not, and let `predict` propose masks for the next hundred.
+# An accepted mask becomes the mask of its object in the JSON, which is then a data set for any detector; another click
+# replaces the old one for the next training. This is the loop that pays in practice: click on some photographs, train,
+# accept what is right, click again where it is not, and let `predict` propose masks for those that follow.
 #
 # ## What would break this?
 #

@@ -11,6 +11,7 @@ import jupytext
 import pytest
 
 from book import execute
+from wsis.data.checks import read_coco
 
 CHAPTERS = sorted(p.stem for p in execute.NOTEBOOKS.glob("*.py"))
 PARAMETERS = {"scale": "tiny", "data": "world", "seed": 0, "device": "auto"}
@@ -174,6 +175,12 @@ def test_links_lead_to_chapters_and_pages():
     links = [(name, link) for name in CHAPTERS for link in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", text(name))]
     offenders = [(name, link) for name, link in links if not (execute.NOTEBOOKS / link).exists()]
     assert not offenders, f"link to a .py beside it or to ../book/...: {offenders}"
+
+
+def test_the_clicks_on_the_photographs_are_sound():
+    coco, dropped = read_coco(execute.NOTEBOOKS / "60_your_data.json")
+    assert len(coco["images"]) == 10 and not dropped
+    assert all({"point", "extreme_points"} <= annotation.keys() for annotation in coco["annotations"])
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
