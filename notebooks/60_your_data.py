@@ -247,23 +247,22 @@ title = "From clicks to masks, and to a network"
 viz.show(grid, rows=tuple(rows), size=2.2, title=title)
 
 # %% [markdown]
-# **Takeaway.** The masks follow the outlines of coat, cat and coins, though the clicks gave no more than four points of
-# each. Where a mask is wrong, color or texture misled it: the dark lower half of the cup looks like its saucer. The last
-# row knows the photographs, but gets no clicks. It finds the right things with rougher outlines, and sometimes takes
-# several coins for one object: telling neighbors of one class apart is what a segmenter of this kind learns last.
+# **Takeaway.** The masks of the third row follow the outlines of coat, cat and coins, though four points of each is all
+# that was given. Where they are wrong, color misled them: the dark lower half of the cup looks like its saucer. The last
+# row is the segmenter's, from the photographs alone. It finds the same things, but takes several coins for one object: to
+# tell neighbors of one class apart is what such a network learns last, and the training of this page is short.
 
 # %% tags=["hide-input"]
 panels = {}
 for sample in first(ImageFolder(others), 4):
     panels[sample.file_name] = sample.image
-    found = segment(sample)
-    name = f"{len(found)} objects in {sample.file_name}"
-    panels[name] = viz.draw_instances(sample.image, found, run.classes)
+    found = viz.draw_instances(sample.image, segment(sample), run.classes)
+    panels[f"found in {sample.file_name}"] = found
 viz.show(panels, columns=2, size=3.2, title="Photographs that nobody has clicked on")
 
 # %% [markdown]
-# **Takeaway.** The segmenter finds the same motorcycle from another place, and coins of the same series that it has never
-# seen. That is as far as ten photographs carry: it has one motorcycle, one cup and one cat to go by.
+# **Takeaway.** The segmenter finds the motorcycle from another place, and all coins of a row that it has never seen, though
+# again not one by one. That is as far as ten photographs carry: it has one motorcycle, one cup and one cat to go by.
 #
 # ## Look at the masks, and click again
 #
@@ -341,8 +340,8 @@ text = sorted(place.rglob("*.txt"))[0]
 print(text.name, text.read_text()[:90], "...")
 
 # %% [markdown]
-# A line is an object: the number of its class, and the corners of its polygon as shares of the image's width and height.
-# YOLO has no holes, so that a mask with one is cut.
+# A line is an object: the number of its class, and the corners of its polygon as shares of the image's width and height. A
+# polygon has no holes, so that the outline of a hole is joined to the outer one by a line that is walked twice.
 #
 # ```{solution-end}
 # ```
