@@ -15,7 +15,7 @@ from PIL import Image
 
 CELL = "from-clicks-to-masks"  # the tag of the cell
 WIDEST = 1000  # pixels
-COLORS = 128
+COLORS = 256
 
 
 def write(notebook: Path, out: Path) -> None:
@@ -30,4 +30,4 @@ def write(notebook: Path, out: Path) -> None:
     )
     image = Image.open(io.BytesIO(base64.b64decode(figure))).convert("RGB")
     image.thumbnail((WIDEST, WIDEST))
-    image.quantize(COLORS).save(out, optimize=True)
+    image.quantize(COLORS, Image.Quantize.FASTOCTREE).save(out, optimize=True)  # keeps the colors of small areas
