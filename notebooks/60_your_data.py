@@ -172,7 +172,7 @@ package = methods.method(method)
 preset, short = getattr(package, scale.upper()), {}
 if (data, method, scale) == ("photographs", "exits", "small"):
     short = {"network.steps": 60, "network.batch_size": 4, "network.warmup": 10}
-    short["final.schedule"] = {"steps": 150, "batch_size": 2, "lr": 2e-3}
+    short["final.schedule"] = {"steps": 150, "batch_size": 2, "warmup": 10, "lr": 2e-3}
 cfg = changed(preset, classes=len(canvas.labels.categories), **short)
 
 # %%
