@@ -358,7 +358,7 @@ presets = {
     "this crop": (cfg.loss, "#0072B2"),
     "the paper's crop": (bestie.FULL.loss, "#D55E00"),
 }
-figure, axes = plt.subplots(1, 2, figsize=(9, 2.7), layout="constrained", sharey=True)
+figure, axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained", sharey=True)
 for ax, step in zip(axes, steps, strict=True):
     for k, (name, (loss, color)) in enumerate(presets.items()):
         weights = (1.0, loss.center_weight, loss.offset_weight)
@@ -367,7 +367,8 @@ for ax, step in zip(axes, steps, strict=True):
         ax.bar(place, heights, 0.34, label=f"weights of {name}", color=color)
     ax.set(title=f"step {step}", xticks=range(3), xticklabels=MAPS, yscale="log")
 axes[0].set_ylabel("gradient in the backbone")
-axes[1].legend()
+handles = axes[0].get_legend_handles_labels()
+figure.legend(*handles, loc="outside lower center", ncols=2)
 plt.show()
 
 # %% [markdown]
@@ -538,7 +539,7 @@ viz.room_and_noise(shown, title=f"{len(shown)} comparisons: {title}")
 # nothing but labels, teaches exactly that. Without guidance labels count for less, since their errors are averaged over all
 # pixels and classes ({ref}`fidelity:bestie-unguided`), and more of the backbone is left for the semantic map. Guidance trusts
 # its labels: they may be incomplete, but they must be precise. Where every object has a cue of its own, labels of pairs are
-# rare, and the lines named *ours* show what guidance is worth then.
+# rare, and the lines named *ours*, once those tables have been run, show what guidance is worth then.
 #
 # ## On photographs: which stage loses what
 #
