@@ -151,7 +151,7 @@ def test_tokens_of_a_frozen_network_are_compared_as_they_are():
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in model.modules())
 
 
-def test_tokens_need_two_strides():
-    with pytest.raises(ConfigError, match="vgg_tiny has no features at strides 16 and 32"):
-        build_tokens("vgg_tiny", "random")
-    assert build_tokens("vit_tiny", "random").patch == 8
+def test_tokens_have_the_stride_of_the_last_feature_but_one():
+    patches = {name: build_tokens(name, "random").patch for name in ("vgg_tiny", "resnet_tiny", "vit_tiny")}
+    assert patches == {"vgg_tiny": 8, "resnet_tiny": 16, "vit_tiny": 8}
+    assert build_tokens("vgg_tiny", "random")(torch.rand(1, 3, 40, 24)).shape == (1, 15, 128)

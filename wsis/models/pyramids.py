@@ -14,7 +14,6 @@ from torch.nn.functional import interpolate, normalize
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from wsis.core.errors import ConfigError
 from wsis.models.convnets import TRANSFORMERS, Pyramid, build_convnet
 from wsis.models.vit import ViT, build_vit
 
@@ -36,30 +35,30 @@ def build_pyramid(name: str, weights: str, output_stride: int = 32) -> Pyramid:
 
 
 class ConvTokens(nn.Module):
-    """A convolutional network in the place of a `ViT`. Its features at strides 16 and 32, each of length 1 and side by side,
-    say how similar tokens are; what heads read is a new linear map of them. Batch norm is frozen: batches of crops are small.
+    """A convolutional network in the place of a `ViT`. Its last two features, each of length 1 and side by side, say how
+    similar tokens are; what heads read is a new linear map of them. Batch norm is frozen: batches of crops are small.
 
-    Call: float [B, 3, H, W] in [0, 1], H and W multiples of 32 -> tokens [B, n, D]. Attributes: patch (pixels), width D.
+    Call: float [B, 3, H, W] in [0, 1], H and W multiples of the last stride -> tokens [B, n, D]. Attributes: patch (pixels,
+    the stride of the last feature but one), width D.
     """
 
-    patch, width = 16, 128
+    width = 128
 
     def __init__(self, pyramid: Pyramid) -> None:
         super().__init__()
         pyramid.network = freeze_batch_norm_2d(pyramid.network)
-        self.backbone, self.levels = pyramid, [pyramid.strides.index(stride) for stride in (self.patch, 2 * self.patch)]
-        self.project = nn.Linear(sum(pyramid.channels[level] for level in self.levels), self.width)
+        self.backbone, self.patch = pyramid, pyramid.strides[-2]
+        self.project = nn.Linear(sum(pyramid.channels[-2:]), self.width)
 
     def features(self, images: Tensor) -> Tensor:
-        grid, levels = [side // self.patch for side in images.shape[-2:]], self.backbone(images)
-        parts = [normalize(interpolate(levels[i], grid, mode="bilinear", align_corners=False)) for i in self.levels]
+        levels = self.backbone(images)[-2:]
+        grid = levels[0].shape[-2:]
+        parts = [normalize(interpolate(level, grid, mode="bilinear", align_corners=False)) for level in levels]
         return torch.cat(parts, 1).flatten(2).mT
 
     def forward(self, images: Tensor) -> Tensor:
         features = self.features(images)
-        return self.project(
-            features * (features.shape[2] / len(self.levels)) ** 0.5
-        )  # of mean square 1, as after a norm
+        return self.project(features * (features.shape[2] / 2) ** 0.5)  # of mean square 1, as after a norm
 
     def attention(self, images: Tensor, layer: int = 0) -> Tensor:
         """Return the softmax of cosine / `TEMPERATURE` of tokens, fp32 [B, n, n]; as `ViT.attention`, but without layers."""
@@ -69,13 +68,8 @@ class ConvTokens(nn.Module):
 
 
 def build_tokens(name: str, weights: str, stem: Literal["patch", "conv"] = "patch") -> ViT | ConvTokens:
-    """Build the backbone `name`: `build_vit`, or the tokens of `build_convnet`; ConfigError without strides of 16 and 32."""
-    if name in TRANSFORMERS:
-        return build_vit(name, weights, stem)
-    pyramid = build_convnet(name, weights)
-    if not {ConvTokens.patch, 2 * ConvTokens.patch} <= {*pyramid.strides}:
-        raise ConfigError(f"{name} has no features at strides 16 and 32; choose another convolutional backbone")
-    return ConvTokens(pyramid)
+    """Build the backbone `name`: `build_vit`, or the tokens of `build_convnet`."""
+    return build_vit(name, weights, stem) if name in TRANSFORMERS else ConvTokens(build_convnet(name, weights))
 
 
 class Backbone(nn.Module):
