@@ -293,8 +293,7 @@ plt.show()
 # %% [markdown]
 # **Takeaway.** The bars are means over all objects, and the scene is the one with the largest difference. Compare gray and
 # orange over *unlabeled*: the network had learned to see these objects, from others of their kind, and is now trained to ignore
-# them. That is {term}`semantic drift`. Labeled objects fade, too, since both share the same features, and refinement has little
-# left to work with.
+# them. That is {term}`semantic drift`. Labeled objects fade, too, since both share the same features.
 #
 # ## Watch it learn
 #
@@ -331,9 +330,9 @@ for state in snapshots.values():
 viz.scrub(frames, [f"step {k}" for k in snapshots], "training", start=len(frames) - 1)
 
 # %% [markdown]
-# **Takeaway.** Start at step 0 and go right. Classes begin as noise; then all is background, the cheapest answer; then patches
+# **Takeaway.** Go from step 0 to the right. Classes begin as noise; then all is background, the cheapest answer; then patches
 # of a class grow, and in them the color wheel opens around a center. Once a hill on the center map is high enough, a refined
-# label appears, for an object that may have no pseudo label. Its number is the confidence that becomes its weight.
+# label appears; its number is the confidence that becomes its weight.
 #
 # ## Losses that have a unit
 #
@@ -393,8 +392,7 @@ rows = ("ground truth", "predicted")
 viz.show(panels, rows=rows, size=2.1, title="From good to bad")
 
 # %% [markdown]
-# **Takeaway.** The images are sorted by objects right minus objects wrong or missed, and taken at equal steps, so the row is a
-# fair sample.
+# **Takeaway.** The images are sorted by objects right minus objects wrong or missed, and taken at equal steps: a fair sample.
 #
 # Which map causes the remaining errors? Replace each by the true map, one at a time, and measure again ({term}`mAP` has
 # [its own chapter](03_metrics.py)).
@@ -479,9 +477,8 @@ viz.table(rows, f"{len(samples)} training images")
 #
 # ## Where it fails
 #
-# Fig. 6 of the document names four failures, and the page looks for them in its own validation images. *Close centers* shows
-# the two nearest objects of one class of which one was missed. The other rows show the image that gains most from one true
-# map, compared with what the other true maps bring.
+# Fig. 6 of the document names four failures, and the page looks for them in its own validation images: the two nearest objects
+# of one class of which one was missed, and the images that gain most from one true map, compared with the others.
 
 # %% tags=["hide-input"]
 center_distance = []
@@ -510,10 +507,9 @@ for i, name, cure in cases.values():
 viz.show(panels, rows=list(cases), size=2.1, title="How BESTIE fails")
 
 # %% [markdown]
-# **Takeaway.** The last column replaces the map in question by the true one, in the first row all three. *Close centers*: two
-# hills within one window, of which one survives, or one hill for both. *Noisy center map*: a hill too many or too low. *Noisy
-# offset map*: votes that land at the neighbor's. *Noisy semantic map*: a wrong class or half an object, which no grouping can
-# fix.
+# **Takeaway.** The last column replaces the map in question by the true one, in the first row all three. *Close centers*: of
+# two hills within one window one survives. *Noisy center map*: a hill too many or too low. *Noisy offset map*: votes that land at
+# the neighbor's. *Noisy semantic map*: a wrong class or half an object, which no grouping can fix.
 #
 # ## What guidance brings, and what hides it
 #
@@ -564,15 +560,14 @@ for r in results["bestie.supervision"]["rows"] if results else []:
 viz.table(rows, "seven animals, small scale")
 
 # %% [markdown]
-# Read it from left to right. With true masks nearly every object has a right label, so that the rest of its mAP50 is lost by
-# the network. With class maps from a classifier most objects are lost before the network sees anything: a few labels cover
-# several objects, and the other losses are class maps whose *outline* is too far from the object's. The last column takes each
-# component of the predicted class map for one instance. Where it is the higher one, centers and offsets were not learned
-# well enough in so few steps to improve on that.
+# Read it from left to right. With true masks nearly every object has a right label, so that what its mAP50 misses is lost by
+# the network. With class maps from a classifier most objects are lost before the network sees anything: few labels cover
+# several objects, so that it is the *outline* of the class maps that is not good enough. The last column takes each component
+# of the predicted class map for one instance. Where it is the higher one, centers and offsets were not learned well enough
+# in so few steps to improve on that.
 #
-# The best rows of the paper, marked by a dagger, take one more step: a Mask R-CNN {cite:p}`he2017maskrcnn` is trained on the
-# masks that BESTIE finds in the *training* images, where the known tags prevent wrong classes. It is the last stage, and is
-# left out unless it gets steps (`--set final.steps=60000`).
+# The best rows of the paper take one more step: a Mask R-CNN {cite:p}`he2017maskrcnn` is trained on the masks that BESTIE finds
+# in the *training* images. This last stage is left out unless it gets steps (`--set final.steps=60000`).
 #
 # ```{admonition} Where paper, release and this page differ
 # :class: note
