@@ -100,7 +100,7 @@ viz.show(panels, columns=5, size=1.7, title="The photographs to learn from")
 # **Takeaway.** Ten photographs of six classes are very few. Whatever is learned from them knows these coins and this
 # motorcycle, not coins and motorcycles.
 #
-# For photographs of yours, make a folder with another one in it, and give its path as `data` in the first cell:
+# For photographs of yours, make a folder with another one in it, and give its full path as `data` in the first cell:
 #
 # ```text
 # mine/images/train/    the photographs to click on, JPEG or PNG, of any size
@@ -115,8 +115,9 @@ viz.show(panels, columns=5, size=1.7, title="The photographs to learn from")
 # come back.
 
 # %%
-# with a folder of yours, the names of your classes
 classes = ["person", "cat", "cup", "coin", "motorcycle", "rocket"]
+if data != "photographs":
+    classes = []  # the names of yours, as long as the JSON has none
 canvas = viz.annotate(folder / "images" / "train", clicks, classes)
 
 # %% tags=["hide-input"]
@@ -197,7 +198,7 @@ viz.table(minutes, "what was trained, and how long it took")
 
 # %%
 run = methods.load_run(run_folder, device)
-masks_json = folder / "masks.json"
+masks_json = run_folder / "masks.json"
 print(apply.label(run, opened.train, masks_json))
 coco = COCO(masks_json)
 mask = coco.annToMask(coco.loadAnns(coco.getAnnIds())[0])
@@ -211,7 +212,7 @@ print(mask.shape, mask.dtype, int(mask.sum()), "pixels")
 # %%
 others = folder / "images" / "val"
 others = others if others.exists() else folder / "images" / "train"
-print(apply.predict(run, others, folder / "predictions.json"))
+print(apply.predict(run, others, run_folder / "predictions.json"))
 
 
 # %% tags=["hide-input", "from-clicks-to-masks"]
@@ -333,8 +334,7 @@ print(f"a disk     {torch.pi / 4:.2f}")
 # ```
 
 # %% tags=["solution"]
-place = folder / "yolo"
-shutil.rmtree(place, ignore_errors=True)
+place = Path(tempfile.mkdtemp()) / "yolo"
 apply.label(run, opened.train, place, format="yolo", folder=folder / "images" / "train")
 text = sorted(place.rglob("*.txt"))[0]
 print(text.name, text.read_text()[:90], "...")
