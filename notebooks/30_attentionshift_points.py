@@ -1,5 +1,11 @@
 # ---
 # jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -14,12 +20,6 @@
 #
 # **Before this:** [what a transformer sees](02_vit_features.py). **After it:** [the training](31_attentionshift_training.py).
 # **Time:** at tiny scale about five minutes on a laptop, nearly all of them for the network.
-#
-# ```{admonition} A small network, hardly trained
-# :class: warning
-# The release trains its tokens on half a million images, this page on about a thousand. The figures show what each step does,
-# not how well the method works.
-# ```
 
 # %% tags=["parameters"]
 scale = "tiny"
@@ -28,17 +28,22 @@ seed = 0
 device = "auto"
 
 # %%
+from dataclasses import replace
+
 import torch
 from matplotlib import pyplot as plt
 from torch.nn.functional import avg_pool2d, cosine_similarity, normalize, pad
+from torchvision.ops import masks_to_boxes
 
 from wsis import training, viz, weak
-from wsis.core import Instances, Points, changed, sources
-from wsis.data import collate, resize, short_side
+from wsis.core import Instances, Points, changed
+from wsis.data import World, collate, resize, short_side
+from wsis.data.world import PARTS
 
 # %%
 from wsis.methods import attentionshift
 from wsis.methods.attentionshift.labels import (
+    Labels,
     box_pixels,
     find_candidates,
     find_parts,
@@ -53,17 +58,25 @@ from wsis.viz import attentionshift as parts
 plt.rcParams.update(viz.RC)
 
 # %% [markdown]
+# ```{image} ../book/generated/method_attentionshift.svg
+# :alt: AttentionShift from clicks, over attention and features of a transformer, to boxes, maps and parts, and to a detector.
+# :width: 480px
+# ```
+#
+# *AttentionShift in one drawing, dashed where one thing supervises another. This chapter leads down to the parts, the next one
+# from there to instances.*
+#
 # A click says what an object is and where, but not how far it extends. AttentionShift {cite:p}`liao2023attentionshift` has one
 # idea for the rest: *ask the transformer*. Beside the patches of the image, learned {term}`point tokens <point token>` go
 # through all layers. Each learns to predict the class and the place of one object; to do so, it has to attend to the object,
 # and its attention can be read off.
 #
-# This attention is a rough map. The chapter follows this map through six steps to a handful of points, which supervise a mask
-# head in the [next chapter](31_attentionshift_training.py). They are computed anew in each step of training, from the features
-# that are being trained; here we look at them after the last step.
+# This attention is a rough map. The chapter follows it through six steps to a handful of points, which supervise a mask head in
+# the [next chapter](31_attentionshift_training.py). All steps are computed anew in each step of training, from the features that
+# are being trained; here we look at them after the last one. These lines open the data, simulate the annotator, and train.
 
 # %%
-settings = attentionshift.TINY if scale == "tiny" else attentionshift.FULL
+settings = getattr(attentionshift, scale.upper())
 datasets = weak.open_data(data, scale, clicks=settings.clicks, seed=seed)
 train, classes = datasets.train, datasets.train.classes
 cfg = changed(settings, classes=len(classes))
@@ -77,10 +90,11 @@ patch = net.encoder.patch
 steps = f"{cfg.network.steps} steps of {cfg.network.batch_size} images"
 
 # %% [markdown]
-# We look at some dozens of training images at the size of inference. Their true masks are used to evaluate, and to choose what
-# to show; no label depends on them.
+# We look at some dozens of training images at the size of inference. Their true masks are used to judge on this page, and to
+# choose what to show; no label depends on them. (The release trains its tokens on half a million images, this page on about a
+# thousand: look at what each step does more than at how well it does it.)
 
-# %%
+# %% tags=["hide-input"]
 samples = [train[i] for i in range(min(len(train), 48 if scale == "tiny" else 6))]
 limits = (cfg.size.test_short, cfg.size.test_long)
 images = [resize(s, short_side(s.size, *limits)) for s in samples if len(s.points)]
@@ -97,32 +111,51 @@ def true_mask(image, id):  # the true mask of an object on the padded image
 true = torch.stack([true_mask(*pair) for pair in zip(img, clicks.ids[img, row], strict=True)])
 true_boxes = true.any(1)[:, None] & true.any(2)[..., None]
 
-
 # %%
+with torch.no_grad():
+    outputs = net.encoder(batch.images)  # features, attention of the last layers, tokens
+    torch.manual_seed(seed)
+    labels, logits, place, scores = net.label(outputs, batch.valid, clicks, cfg)
+grid, sizes = outputs.grid, attentionshift.image_sizes(batch.valid)
+tokens = match_tokens(logits, place, clicks, sizes)
+print(f"{len(img)} objects in {len(images)} images of {grid.height} x {grid.width} patches")
+
+
+# %% tags=["hide-input"]
 def iou(a, b):  # of masks [..., H, W]
     return (a & b).sum((-2, -1)) / (a | b).sum((-2, -1)).clamp(min=1)
 
 
 def relabel(c):  # the labels of the batch with other settings, from the same features
     torch.manual_seed(seed)
-    return net.label(outputs, batch.valid, clicks, c)
+    with torch.no_grad():
+        return net.label(outputs, batch.valid, clicks, c)
 
 
-with torch.no_grad():
-    outputs = net.encoder(batch.images)
-    labels, logits, place, scores = relabel(cfg)
-grid, sizes = outputs.grid, attentionshift.image_sizes(batch.valid)
-tokens = match_tokens(logits, place, clicks, sizes)
 box_iou = iou(box_pixels(labels.boxes, size)[img, row], true_boxes)  # of the boxes
 
 # %% [markdown]
-# ## From a click to a token
+# ## Step 1: from a click to a token
 #
 # Each token predicts where its object is, and its class. Clicks and tokens are matched one to one, at the least total cost of
-# place and class {cite:p}`liao2023attentionshift`; tokens without a click have to predict *nothing here*.
+# class and place; tokens without a click have to predict *nothing here*.
+#
+# ```{admonition} Matching one to one
+# :class: tip
+# Several predictions, several targets, and a table of costs for each pair: which assignment of one prediction to each target has
+# the least sum? The *Hungarian algorithm* finds it exactly, in a time that grows with the cube of their number. Networks that
+# predict sets are trained so: the order of their outputs is free, each learns from the target that is assigned to it, and two of
+# them cannot claim the same one.
+# ```
+#
+# The cost is a focal loss of the class plus the distance in shares of the image:
+#
+# ```{literalinclude} ../../wsis/methods/attentionshift/labels.py
+# :pyobject: match_tokens
+# ```
 
 
-# %%
+# %% tags=["hide-input"]
 def token_marks(axes, i):  # all tokens of an image, and those that are matched with clicks
     places = place[i] * sizes[i] - 0.5
     axes.scatter(*places.T, s=14, c="white", edgecolor="0.2", lw=0.6)
@@ -144,7 +177,7 @@ viz.show({f"image {i}": image_panel(i) for i in picks}, size=2.6, title="Places 
 # gets a token from nearby; the other tokens are spread around, also over ground. How far are the matched tokens, and how often
 # is their class right?
 
-# %%
+# %% tags=["hide-input"]
 index = tokens.clamp(min=0)[..., None]
 correct = logits.take_along_dim(index, 1).argmax(2)[img, row] == clicks.labels[img, row]
 error = (place.take_along_dim(index, 1) - clicks.xy / sizes[:, None]).abs().sum(2)[img, row]
@@ -154,17 +187,21 @@ summary |= {"L1 to its token": float(error.mean()), "to the nearest one": float(
 viz.table([summary], digits=2, caption=f"after {steps}; distances in sides of the image")
 
 # %% [markdown]
-# ## Where a token attends: rollout
+# ## Step 2: where a token attends
 #
 # In each layer a token takes in what it attends to, and keeps half of what it had. Followed back through the last layers,
 # $R_0 = (A_L + I)/2$ and $R_k = R_{k-1}(A_{L-k} + I)/2$: the row of the token in $R_k$ says how much of it comes from each
 # patch $k + 1$ layers before the end. This is the {term}`rollout`. How many layers are best is not known, so there are $K$
 # {term}`candidates <candidate>`.
 #
+# ```{literalinclude} ../../wsis/methods/attentionshift/labels.py
+# :pyobject: find_candidates
+# ```
+#
 # Drag the slider. What lies above the white line becomes the box: large regions above a share of the map's range, then mirrored
 # about the click. (The figure shows the object with the best box.)
 
-# %%
+# %% tags=["hide-input"]
 maps, boxes = find_candidates(outputs, tokens, clicks, cfg)
 i, g = img[box_iou.argmax()], row[box_iou.argmax()]
 parts.rollout_figure(
@@ -177,21 +214,20 @@ parts.rollout_figure(
 # where the convolutions before these layers have already moved the object's features. With more layers it spreads. The thin
 # boxes are the other candidates: the best box has rivals that are much larger.
 #
-# ## Which candidate?
+# ## Step 3: which candidate?
 #
 # {term}`MIL` chooses: a head reads the features in each of the $K$ boxes, and scores class and candidate. It is supervised by
 # the class alone. Does it choose good boxes? Below is the IoU of each candidate with the true box; *mirror* is the published
 # rule, *tight* takes the bounds as they are.
 
 
-# %%
+# %% tags=["hide-input"]
 def overlap(mode, threshold=cfg.boxes.threshold):  # IoU of all candidates with the true box
     c = changed(cfg, **{"boxes.mode": mode, "boxes.threshold": threshold})
     boxes = find_candidates(outputs, tokens, clicks, c)[1][img, :, row]
     return iou(box_pixels(boxes, size), true_boxes[:, None])
 
 
-# %%
 full_iou = iou(batch.valid[img], true_boxes).mean()  # for a box that is the whole image
 colors, rows = {"mirror": "#0072B2", "tight": "#D55E00"}, []
 thresholds = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
@@ -202,7 +238,7 @@ for mode in colors:
     by_threshold = [overlap(mode, t).mean() for t in thresholds]
     rows.append({"layers": ious.mean(0), "taken": choices, "threshold": by_threshold})
 
-# %%
+
 figure, axes = plt.subplots(1, 3, figsize=(10.4, 3), layout="constrained", sharey=True)
 for x, (r, (mode, color)) in enumerate(zip(rows, colors.items(), strict=True)):
     axes[0].plot(range(1, cfg.boxes.layers + 1), r["layers"], "o-", color=color, label=mode)
@@ -226,14 +262,18 @@ plt.show()
 # tight bounds of a core are too small.
 
 # %% [markdown]
-# ## From attention to maps
+# ## Step 4: from attention to maps
 #
 # Attention marks a few places. What else is similar? The features of patches sampled where attention is high give a
 # {term}`prototype`; those of patches where it is low give one of the surroundings. All patches are compared with both by
 # cosine; the most similar ones give the next prototype. Each patch belongs to the most similar object, or to none:
 # *competition*.
+#
+# ```{literalinclude} ../../wsis/methods/attentionshift/maps.py
+# :pyobject: refined
+# ```
 
-# %%
+# %% tags=["hide-input"]
 multi = clicks.present.sum(1) > 1
 lowest = torch.zeros(len(images)).scatter_reduce(0, img, box_iou, "amin", include_self=False)
 i = int((lowest * multi).argmax())
@@ -258,7 +298,7 @@ viz.show(panels, columns=6, size=1.6, title="Two objects of an image")
 # Is the refined map better than the attention, and what does competition do? The table has the IoU with the true mask, and the
 # share of *other* objects that the map claims; the last row treats each object as if it were the only one.
 
-# %%
+# %% tags=["hide-input"]
 others = torch.stack([true[img == i].any(0) for i in img]) & ~true
 crowded = others.flatten(1).any(1)
 
@@ -275,7 +315,6 @@ def evaluate(name, masks):  # IoU, and the share of other objects that is claime
     return dict(zip(("map", "IoU", "of other objects"), (name, *values), strict=True))
 
 
-# %%
 box_masks = box_pixels(labels.boxes, size)[img, row]
 single = sum(single_maps(g) for g in range(clicks.present.shape[1]))
 rows = [evaluate("the box", box_masks)]
@@ -290,16 +329,66 @@ viz.table(rows, digits=2, caption=f"{len(img)} objects, masks within the box")
 # own row with those below.
 
 # %% [markdown]
-# ## The key-point shift
+# ## Step 5: the key-point shift
 #
 # An object is made of {term}`parts <part>`, and a network needs points on all of them. Prototypes start at patches spread over
 # the {term}`core` of the foreground, as seeds. Each then moves among the features of the box: patch $i$ goes to the prototype
 # $j$ with the largest weight $\mathrm{softmax}_i(\cos(q_j, x_i) / \theta \tau_j)$, which becomes the weighted mean of its
-# patches. Its {term}`bandwidth` $\tau_j$ is the mean cosine distance to them.
+# patches. Its {term}`bandwidth` $\tau_j$ is the mean cosine distance to them. The ten lines that do it:
 #
-# Drag the iterations.
+# ```{literalinclude} ../../wsis/methods/attentionshift/parts.py
+# :start-at: "logits = similarity"
+# :end-at: "history.append(q)"
+# :dedent: 8
+# ```
+#
+# Look first at features where parts *do* exist. The {term}`world` knows which part each pixel belongs to. Give every kind of part
+# a direction of its own, mix in the surroundings of a patch and some noise, and the shift has something to find. Above, the
+# published temperature $\theta = 0.1$; below, a kernel that is ten times as wide.
 
-# %%
+# %% tags=["hide-input"]
+world = weak.WORLDS[scale] if scale != "full" else weak.WORLDS["tiny"]
+one_car = replace(world, size=384, objects=(1, 1), object_size=(0.55, 0.7), occlusion=0.0)
+one_car = replace(one_car, contact=0.0, nested=0.0, classes=("car",))
+scene = World("train", 1, seed, one_car).scene(0)
+ground = (scene.stuff_map + len(PARTS)) * (scene.instance_map == 0)
+kinds = torch.nn.functional.one_hot(scene.part_map + ground).movedim(2, 0).float()
+torch.manual_seed(seed)
+known = torch.einsum("khw,kd->dhw", avg_pool2d(kinds, 16), torch.randn(len(kinds), 64))
+known += (
+    0.7 * torch.randn(64, 1, 1) * avg_pool2d(scene.masks.float(), 16)
+)  # what all parts share
+known += 0.6 * torch.randn(known.shape)
+mask, box = (
+    scene.masks[None].float(),
+    masks_to_boxes(scene.masks)[None] + torch.tensor([0, 0, 1, 1]),
+)
+maps = {"attention": mask, "foreground": mask, "background": 1 - mask}
+exact = Labels(boxes=box, chosen=torch.zeros(1, 1).long(), **maps)
+panels = []
+for temperature in (0.1, 1.0):
+    c = changed(attentionshift.FULL, **{"parts.temperature": temperature})
+    found = find_parts(known[None], exact, c)
+    moved = {t: found.steps["prototypes"][t] for t in (0, 2, ITERATIONS)}
+    cosines = {t: part_maps(q, known.flatten(1).mT[None])[0, 0] for t, q in moved.items()}
+    cosines = {t: v.unflatten(1, known.shape[1:]) for t, v in cosines.items()}
+    xy = found.key_points.xy[0, 0][found.key_points.present[0, 0]]
+    panels.append(parts.parts_panels(scene.image, cosines, xy, box[0, 0]))
+viz.show(
+    panels,
+    rows=("published kernel", "ten times as wide"),
+    size=2.1,
+    title="A shift that finds parts",
+)
+
+# %% [markdown]
+# **Takeaway.** Colors are prototypes, rings their best patches, numbers the key-points. With the wide kernel prototypes that
+# start on one part become one, and what is left is the car as one would take it apart: wheels, windows, lamps, body. With the
+# published kernel each keeps to the patches that are nearly equal to its own; there merging and the filter have to do the work.
+#
+# Now the features of the network that was trained on this page. Drag the iterations.
+
+# %% tags=["hide-input"]
 masks = mask_targets(labels, cfg)[0]
 point_counts = labels.key_points.present.sum(2)
 best = int((iou(masks[img, row], true) * point_counts[img, row].clamp(max=3)).argmax())
@@ -317,7 +406,7 @@ parts.shift_figure(batch.images[i], outputs.features[i], history, labels.boxes[i
 # How far do they move? With the published temperature $\theta = 0.1$ a patch at a cosine distance of one bandwidth weighs
 # $e^{-10}$ of one that is the same. A prototype that starts at a patch hardly sees any other. Here are wider kernels.
 
-# %%
+# %% tags=["hide-input"]
 variants = {f"shift, {t:g}": {"parts.temperature": t} for t in (0.1, 1.0, 10.0)}
 variants["k-means"] = {"parts.shift": "kmeans"}
 variants["k-means, no filter"] = {"parts.shift": "kmeans", "parts.filter": False}
@@ -332,7 +421,6 @@ def seed_cosines(m):  # cosine of each prototype with its seed, and which are al
     return cosine_similarity(seeds_, ends, dim=-1)[img, row], ends.any(-1)[img, row]
 
 
-# %%
 names, rows = ("alive", "kept", "merged", "key-points"), []
 number = torch.arange(len(img))[:, None]
 for name, m in results.items():
@@ -344,7 +432,7 @@ for name, m in results.items():
     line = {"prototypes": name, "cosine with seed": float(cosines[alive].mean())}
     rows.append(line | dict(zip(names, counts, strict=True)) | {"on the object": on_object})
 
-# %%
+
 figure, axes = plt.subplots(1, 2, figsize=(9.6, 3), layout="constrained")
 for k, (name, m) in enumerate([*results.items()][:4]):
     cosines, alive = seed_cosines(m)
@@ -371,15 +459,19 @@ viz.table(rows, digits=2, caption="means over objects; of key-points, the share 
 # The last column is what matters for a mask head. Without the filter there are many key-points, and most of them are wrong.
 
 # %% [markdown]
-# ## Parts, filter, key-points
+# ## Step 6: filter, merging, key-points
 #
 # Two steps turn twenty prototypes into a few parts. The *filter* keeps a part only if nearly all patches of the whole image
 # that look like it are in the core: what looks like it elsewhere is ground, or another object. *Merging* joins prototypes that
 # are similar. The {term}`key-point <part>` of a part is the patch that is most similar to it.
 #
+# ```{literalinclude} ../../wsis/methods/attentionshift/parts.py
+# :pyobject: filter_parts
+# ```
+#
 # Can a cosine tell an object from its ground? Below all patches are compared with the patch under the click.
 
-# %%
+# %% tags=["hide-input"]
 unit = normalize(outputs.features.flatten(2), dim=1)
 index = patch_index(clicks.xy, grid)[img, row]
 cosine = (unit[img, :, index][:, None] @ unit[img])[:, 0]  # [objects, patches]
@@ -391,8 +483,6 @@ regions = {
     "of other objects": on_other,
     "of the ground": ~on_object & ~on_other,
 }
-
-# %%
 figure, ax = plt.subplots(figsize=(6.4, 2.9), layout="constrained")
 bins, inks = torch.linspace(-0.4, 1, 57), ("#009E73", "#CC79A7", "0.4")
 for (name, mask), ink in zip(regions.items(), inks, strict=True):
@@ -409,7 +499,7 @@ plt.show()
 #
 # Here are two objects, with the published shift above, and k-means from the same seeds below.
 
-# %%
+# %% tags=["hide-input"]
 order = (iou(masks[img, row], true) * point_counts[img, row].clamp(max=3)).argsort(
     descending=True
 )
@@ -430,12 +520,12 @@ viz.show(panels, rows=names, size=1.8, title="From seeds to key-points")
 # **Takeaway.** Colors are prototypes, rings their best patches, numbers the key-points. Both rows of an object are nearly
 # equal: with a seed on almost every patch it hardly matters how prototypes move. It matters which ones are kept: see the last
 # column of the table above, where the filter more than the shift decides how many key-points lie on the object. Whether masks
-# gain from it, as the document reports, is tested with three seeds in the [next chapter](31_attentionshift_training.py).
+# gain from it, as the document reports, is tested over seeds in the [next chapter](31_attentionshift_training.py).
 #
 # ## What would break this?
 
 
-# %%
+# %% tags=["hide-input"]
 def failure_panel(j):  # the box, the true mask, the key-points
     i, g = int(img[j]), int(row[j])
     panel = viz.draw_instances(batch.images[i], Instances.make(true[[j]], torch.zeros(1)))
@@ -464,7 +554,7 @@ viz.show(
 # With a kernel, choose an object and a kernel; in the book each slider moves alone.
 
 
-# %%
+# %% tags=["hide-input"]
 def kernel(object, values):  # the figures of one object's parts, with other settings
     i, g = img[object], row[object]
     m = find_parts(outputs.features, labels, changed(cfg, **values))
@@ -473,7 +563,6 @@ def kernel(object, values):  # the figures of one object's parts, with other set
     return parts.parts_panels(batch.images[i], last, xy, labels.boxes[i, g])
 
 
-# %%
 def play(object, **kernel_settings):
     values = {f"parts.{name}": value for name, value in kernel_settings.items()}
     figure, axes = plt.subplots(1, 3, figsize=(8, 2.8), layout="constrained")
@@ -503,13 +592,7 @@ viz.explore(
 # - {ref}`fidelity:attentionshift-weights`: from which weights the tokens start.
 # ```
 #
-# ## Settings
-
-# %%
-rows = [
-    r for r in sources(cfg) if r["name"].split(".")[0] in ("tokens", "boxes", "refine", "parts")
-]
-viz.table([{k: r[k] for k in ("name", "value", "unit", "source")} for r in rows])
+# The published value of every setting, and ours, are on the page of [all settings](../book/settings.md).
 
 # %% [markdown]
 # ## Exercises
