@@ -24,7 +24,7 @@ device = "auto"
 import torch
 
 from wsis import evaluation, training, viz, weak
-from wsis.core import Instances, changed, flatten, read_json
+from wsis.core import Instances, changed, read_json
 from wsis.data import WithPseudoLabels, World, WorldConfig, collate, result_records
 from wsis.methods import bestie, load_run
 
@@ -35,7 +35,7 @@ from wsis.methods import bestie, load_run
 # draw. Each method of this book makes do with less. Look at what the annotator gives in each of the four panels, and
 # at what is missing.
 
-# %%
+# %% tags=["hide-input"]
 datasets = weak.open_data(data, scale, seed=seed)
 if data == "world":
     world = World("val", 60, config=WorldConfig(size=256))
@@ -49,13 +49,12 @@ image, truth = sample.image, sample.truth
 novel = int(truth.labels[-1])
 base = truth[truth.labels != novel]
 tags = ", ".join(names[i] for i in sample.tags.nonzero()[:, 0])
-
-# %%
+some_masks = viz.draw_instances(image, base, names)
 panels = {
     f"image tags: {tags}": image,
     "one point per object": viz.draw_points(image, sample.points),
     "four extreme points per object": viz.draw_extreme_points(image, sample.extreme_points),
-    f"masks of some classes, and a tag: {names[novel]}": viz.draw_instances(image, base, names),
+    f"masks of some classes, and a tag: {names[novel]}": some_masks,
 }
 viz.show(panels, columns=2, size=3.5)
 
@@ -75,12 +74,12 @@ viz.show(panels, columns=2, size=3.5)
 #
 # These are training images of the embedded {term}`world`, with their complete annotation: the line above each.
 
-# %%
+# %% tags=["hide-input"]
 classes, panels = datasets.train.classes, {}
-for i in range(10):
+for i in range(8):
     tags = datasets.train[i].tags.nonzero()[:, 0]
     panels[f"{i}: {', '.join(classes[t] for t in tags)}"] = datasets.train[i].image
-viz.show(panels, columns=5, size=1.75)
+viz.show(panels, columns=4, size=2)
 
 # %% [markdown]
 # **Takeaway.** No position, no number: two robots and one robot have the same label. Whatever this page knows about places, at
@@ -94,16 +93,18 @@ viz.show(panels, columns=5, size=1.75)
 # and corrects them while it learns. All of this is one call, the same that `python -m wsis train bestie` makes.
 
 # %%
+datasets = weak.open_data(data, scale, seed=seed)
 cfg = changed(getattr(bestie, scale.upper()), classes=len(classes))
-if data != "world" and scale == "tiny":  # photographs are larger than the crops of a tiny run
+if data != "world" and scale == "tiny":  # photographs are larger than the crops
     cfg = changed(cfg, size__long_side=128, size__test_long_side=128)
 reports, folder = training.chapter_run(bestie, cfg, datasets, data, scale, seed, device)
 
-# %%
+# %% tags=["hide-input"]
 rows = []
 for stage, report in list(reports.items())[:-1]:
     numbers = {k: v for k, v in report.items() if k not in ("key", "minutes")}
-    words = [f"{k} {v:.2f}" if isinstance(v, float) else f"{k} {v}" for k, v in numbers.items()]
+    floats = {k: f"{v:.2f}" for k, v in numbers.items() if isinstance(v, float)}
+    words = [f"{k} {v}" for k, v in (numbers | floats).items()]
     row = {"stage": stage, "minutes": report["minutes"], "result": ", ".join(words)}
     rows.append(row)
 viz.table(rows, digits=2, caption=datasets.description)
@@ -114,25 +115,37 @@ viz.table(rows, digits=2, caption=datasets.description)
 #
 # ## From words to masks, step by step
 #
+# The run has left its cues and semantic maps in a folder. With them each training image becomes labels, by the rule that the
+# paper's supplement prints as Listing 4: a connected region of the semantic map is an object if exactly one cue of its class
+# lies on it. In the package this is
+#
+# ```{literalinclude} ../../wsis/methods/bestie/labels.py
+# :pyobject: component_labels
+# ```
+
+# %%
+cues = read_json(folder / "cues.json")
+pseudo_labeled = WithPseudoLabels(datasets.train, folder / "semantic_maps", cues)
+batch = collate([pseudo_labeled[0]])
+labels = bestie.pseudo_labels(None, batch, cfg)[0].labels
+print("image 0 has pseudo labels of:", *(classes[label] for label in labels))
+
+# %% [markdown]
 # Here are four training images: the two with the best labels, one from the middle of the list, and the worst. From left to
 # right you see where the first classifier points, what the second one covers, and the pseudo labels that remain when the two
 # are combined.
 
-# %%
-pseudo_labeled = WithPseudoLabels(
-    datasets.train, folder / "semantic_maps", read_json(folder / "cues.json")
-)
+# %% tags=["hide-input"]
 several = [pseudo_labeled[i] for i in range(120) if len(datasets.train[i].truth) > 1]
 pseudo = [bestie.pseudo_labels(None, collate([s]), cfg)[0] for s in several]
 q = evaluation.quality_by_image(pseudo, [s.truth for s in several])
 balance = q["true_positive"] - q["false_positive"]
 order = balance.argsort(descending=True, stable=True).tolist()
-
-# %%
 grid, picks = [], (*order[:2], order[len(order) // 2], order[-1])
 for i in picks:
     s = several[i]
-    panels = {"cues": viz.draw_points(s.image, s.points[s.points.scores > cfg.cues.threshold])}
+    strong = s.points[s.points.scores > cfg.cues.threshold]
+    panels = {"cues": viz.draw_points(s.image, strong)}
     panels["semantic map"] = viz.draw_semantic(s.semantic_map, image=s.image)
     panels["pseudo labels"] = viz.draw_instances(s.image, pseudo[i])
     panels["true masks (never shown)"] = viz.draw_instances(s.image, s.truth)
@@ -169,18 +182,23 @@ predictions = []
 for s in samples:
     images = collate([s]).images.to(next(run.model.parameters()).device)
     predictions.append(bestie.predict(run.model, images, run.cfg)[0].to("cpu"))
+
+# %% tags=["hide-input"]
 confident = [g[g.scores > 0.2] for g in predictions]
 q = evaluation.quality_by_image(confident, [s.truth for s in samples])
 balance = q["true_positive"] - q["false_positive"] - q["missed"]
 order = balance.argsort(descending=True, stable=True).tolist()
-
-# %%
 best = order[:4]
+truths = [s.truth for s in samples]
+
+
+def panels_of(masks, scenes):  # a panel for each scene
+    drawn = {i: viz.draw_instances(samples[i].image, masks[i], classes) for i in scenes}
+    return {f"scene {i}": panel for i, panel in drawn.items()}
+
+
 grid = [{f"scene {i}": samples[i].image for i in best}]
-grid.append({str(i): viz.draw_instances(samples[i].image, confident[i], classes) for i in best})
-grid.append(
-    {str(i): viz.draw_instances(samples[i].image, samples[i].truth, classes) for i in best}
-)
+grid += [panels_of(confident, best), panels_of(truths, best)]
 viz.show(grid, rows=("image", "prediction", "ground truth"), title="Four good ones")
 
 # %% [markdown]
@@ -189,43 +207,33 @@ viz.show(grid, rows=("image", "prediction", "ground truth"), title="Four good on
 #
 # Each mask has a score, and the user of the masks must choose how confident is confident enough. Drag:
 
-# %%
+# %% tags=["hide-input"]
 levels, frames = [0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5], []
 examples = [order[len(order) * k // 4] for k in range(4)]
 for level in levels:
-    masks = {i: predictions[i][predictions[i].scores > level] for i in examples}
-    panels = {
-        f"scene {i}": viz.draw_instances(samples[i].image, masks[i], classes) for i in examples
-    }
-    frames.append(viz.show(panels, size=3, columns=2))
+    masks = [g[g.scores > level] for g in predictions]
+    frames.append(viz.show(panels_of(masks, examples), size=3, columns=2))
 viz.scrub(frames, [f"score > {level}" for level in levels], "confident enough", start=3)
 
 # %% [markdown]
 # **Takeaway.** A low threshold finds more, and invents more. [Metrics](03_metrics.py) shows how average precision sums up all
 # thresholds in one number. Here are these numbers, on all validation images:
 
-# %%
+# %% tags=["hide-input"]
 numbers = reports["evaluation"]
 row = {k: 100 * numbers[k] for k in ("mAP25", "mAP50", "mAP70", "mAP75", "mIoU")}
-viz.table([{"data": datasets.name, "scale": scale, **row}], caption=f"{len(val)} images, in %")
+row = {"data": datasets.name, "scale": scale, **row}
+viz.table([row], caption=f"{len(val)} images, in %")
 
 # %% [markdown]
 # ## What *tiny* means
 #
 # It means the same algorithm as in the paper, with everything shrunk that can be shrunk. So these numbers say whether the
 # mechanism works, and must not be compared with published ones.
-
-# %%
-names = ("backbone", "classifier_backbone", "size.crop", "classifier.steps", "network.steps")
-names += ("network.batch_size", "classifier_weights", "semantic.retrain")
-full, here = flatten(bestie.FULL), flatten(cfg)
-rows = [
-    {"setting": n, "in the paper's run": str(full[n]), "on this page": str(here[n])}
-    for n in names
-]
-viz.table(rows)
-
-# %% [markdown]
+# How far each setting was shrunk stands among [all settings](../book/settings.md). At the scale `small` the same algorithm runs on
+# photographs, with features of a network that was pretrained on ImageNet; what it reaches there is on [the results
+# page](../book/results.md).
+#
 # The full run needs one changed word, `scale`, a data set, and GPUs: [the full-scale run](90_full_scale.py).
 #
 # ## Take it home
@@ -234,7 +242,8 @@ viz.table(rows)
 # `python -m wsis predict` write files full of these:
 
 # %%
-record = result_records(predictions[order[0]], samples[order[0]].image_id, run.category_ids)[0]
+image_id = samples[order[0]].image_id
+record = result_records(predictions[order[0]], image_id, run.category_ids)[0]
 record["segmentation"]["counts"] = record["segmentation"]["counts"][:40] + "..."
 for key, value in record.items():
     print(f"{key}: {value}")
@@ -251,14 +260,9 @@ for key, value in record.items():
 #
 # Look at the other end of the list.
 
-# %%
+# %% tags=["hide-input"]
 worst = order[::-1][:4]
-grid = [
-    {f"scene {i}": viz.draw_instances(samples[i].image, confident[i], classes) for i in worst}
-]
-grid.append(
-    {str(i): viz.draw_instances(samples[i].image, samples[i].truth, classes) for i in worst}
-)
+grid = [panels_of(confident, worst), panels_of(truths, worst)]
 viz.show(grid, rows=("prediction", "ground truth"), title="Four bad ones")
 
 # %% [markdown]
@@ -278,7 +282,6 @@ viz.show(grid, rows=("prediction", "ground truth"), title="Four bad ones")
 # ```
 
 # %% tags=["solution"]
-truths = [s.truth for s in samples]
 for level in levels:
     q = evaluation.label_quality([g[g.scores > level] for g in predictions], truths)
     right, wrong = q["true_positive"], q["false_positive"]

@@ -54,6 +54,8 @@ viz.show({f"scene {i}": world[i].image for i in indices}, columns=3, size=3)
 
 # %%
 scene = World("val", 200, seed=seed, config=WorldConfig(size=256)).scene(18)
+
+# %% tags=["hide-input"]
 names = (*world.classes, *STUFF)
 panels = {
     "what the camera sees": scene.image,
@@ -72,9 +74,10 @@ viz.show(panels, columns=2, size=3.6, title="One image and three exact maps")
 # Each difficulty is one number of `WorldConfig`, mostly a probability. Move the slider to turn them up one at a time, and
 # follow one column: its first object stays the same.
 
-# %%
-easy = {"contact": 0, "occlusion": 0, "nested": 0, "camouflage": 0, "context": 1, "texture": 1}
-hard = {"contact": 1, "occlusion": 1, "nested": 1, "camouflage": 1, "context": 0, "texture": 0}
+# %% tags=["hide-input"]
+knobs = ("contact", "occlusion", "nested", "camouflage", "context", "texture")
+hard = dict(zip(knobs, (1, 1, 1, 1, 0, 0), strict=True))
+easy = {name: 1 - value for name, value in hard.items()}
 frames, labels = [], ["all easy", *(f"{name} = {value}" for name, value in hard.items())]
 for label in labels:
     knobs = {**easy, label.split()[0]: hard[label.split()[0]]} if "=" in label else easy
@@ -103,6 +106,8 @@ samples = [s for s in samples if len(s.truth) and not s.truth.crowd.any()]
 sample = dataset[26] if data == "world" else max(samples, key=lambda s: len(s.truth))
 sample = weak.with_extreme_points(weak.with_points(sample, "mask_random", seed=3))
 image, classes = sample.image, dataset.classes
+
+# %% tags=["hide-input"]
 tags = ", ".join(classes[i] for i in sample.tags.nonzero()[:, 0])
 panels = {
     f"image tags: {tags}": image,
@@ -117,9 +122,16 @@ viz.show(panels, columns=2, size=3.6, title="The same scene, four times annotate
 # *how large*, exactly: they span the box. Only masks say which pixels, and everything between is what a method must
 # find out by itself.
 #
+# The simulated annotator is a few lines each. This one looks for the first and last row and column of a mask, and clicks in the
+# middle of what it finds there:
+#
+# ```{literalinclude} ../../wsis/weak/simulate.py
+# :pyobject: extreme_points_from_masks
+# ```
+#
 # Here is what the annotation studies measured:
 
-# %%
+# %% tags=["hide-input"]
 seconds = {
     "tags, per image": (20.0, "Bearman et al. 2016"),
     "a point per class, per image": (22.1, "Bearman et al. 2016"),
@@ -128,8 +140,6 @@ seconds = {
     "box by its corners, per object": (35.0, "Papadopoulos et al. 2017"),
     "outline, per object": (79.0, "Lin et al. 2014"),
 }
-
-# %%
 _, ax = plt.subplots(figsize=(7.6, 2.6), layout="constrained")
 heights, colors = [s for s, _ in seconds.values()], ["C0"] * 3 + ["C1"] * 3
 bars = ax.barh(list(seconds), heights, color=colors)
@@ -150,7 +160,7 @@ plt.show()
 # one could also take the centroid of the mask, or any pixel of it. Where the first two fall beside the object, the
 # nearest pixel of it is clicked. Look at what happens to objects that are hollow, bent, or cut.
 
-# %%
+# %% tags=["hide-input"]
 kinds = ("box_center", "mask_centroid", "mask_random")
 clicks = {k: [weak.with_points(s, k, seed=3).points.xy for s in samples] for k in kinds}
 corners = [weak.extreme_points_from_masks(s.truth.masks) for s in samples]
@@ -159,7 +169,8 @@ distances = torch.cat([(a - b).norm(dim=1) for a, b in pairs])
 rows = torch.tensor([(i, k) for i, s in enumerate(samples) for k in range(len(s.truth))])
 panels = {}
 for i, k in rows[distances.argsort(descending=True)[:6]].tolist():
-    triple = Points.make(torch.stack([clicks[kind][i][k] for kind in kinds]), torch.arange(3))
+    xy = torch.stack([clicks[kind][i][k] for kind in kinds])
+    triple = Points.make(xy, torch.arange(3))
     object_ = viz.draw_instances(samples[i].image, samples[i].truth[[k]], fill=0.3)
     name = f"{classes[samples[i].truth.labels[k]]}, scene {i}"
     panels[name] = viz.zoom(viz.draw_points(object_, triple, size=14), corners[i][k])
@@ -172,16 +183,15 @@ viz.show(panels, columns=3, size=2.9, title=f"One object, three clicks: {where}"
 #
 # That matters for a network that learns from the clicks. In the world we know which part each click hit:
 
-# %%
+# %% tags=["hide-input"]
 scenes = World("val", 200, seed=seed, config=WorldConfig(size=256))
 parts = torch.stack([scenes.scene(i).part_map for i in range(120)])
 index = torch.cat([torch.full((len(world[i].truth),), i) for i in range(120)])
 hits = {}
 for kind in kinds:
-    x, y = torch.cat([weak.with_points(world[i], kind).points.xy for i in range(120)]).long().T
+    xy = [weak.with_points(world[i], kind).points.xy for i in range(120)]
+    x, y = torch.cat(xy).long().T
     hits[kind] = parts[index, y, x].bincount(minlength=len(PARTS) + 1)[1:] / len(x)
-
-# %%
 top = torch.stack(list(hits.values())).amax(0).argsort(descending=True)[:14].tolist()
 _, ax = plt.subplots(figsize=(8, 2.7), layout="constrained")
 for i, (kind, share) in enumerate(hits.items()):
@@ -199,7 +209,7 @@ plt.show()
 # And annotators vary: another one, or the same one tomorrow, clicks the same object elsewhere. The seed of `mask_random`
 # simulates that. Drag it:
 
-# %%
+# %% tags=["hide-input"]
 frames = []
 for annotator in range(10):
     points = weak.with_points(sample, "mask_random", seed=annotator).points
@@ -246,12 +256,17 @@ print(len(stored_dataset), "images read back, each click on its pixel")
 
 # %%
 augment = Augment(crop=224, long_side=None, contrast=0.3)
+crop = augment(sample, seed=0)
+print(f"{len(crop.points)} points and {len(crop.extreme_points)} boxes are left")
+
+# %% tags=["hide-input"]
 frames = []
 for k in range(8):
     crop = augment(sample, seed=k)
     masks = viz.draw_instances(crop.image, crop.truth, classes, by_class=True, fill=0.3)
     four = viz.draw_extreme_points(crop.image, crop.extreme_points)
-    panels = {"masks and points": viz.draw_points(masks, crop.points), "extreme points": four}
+    points = viz.draw_points(masks, crop.points)
+    panels = {"masks and points": points, "extreme points": four}
     frames.append(viz.show(panels, size=3.7))
 viz.scrub(frames, [f"crop {k}" for k in range(8)], "augmentation")
 
@@ -272,7 +287,7 @@ viz.scrub(frames, [f"crop {k}" for k in range(8)], "augmentation")
 # A simulated annotator is polite. It finds camouflaged things, never names a dog a cat, never clicks twice, and its hand does
 # not shake. Let it shake: add noise to each click and count how many clicks are still on their object.
 
-# %%
+# %% tags=["hide-input"]
 noise = torch.arange(0, 13, 1.0)
 generator = torch.Generator().manual_seed(seed)
 _, ax = plt.subplots(figsize=(6.4, 2.9), layout="constrained")
@@ -282,7 +297,7 @@ for kind, color in zip(kinds, viz.class_colors(3), strict=True):
         jitter = noise[:, None] * torch.randn(len(xy), len(noise), 2, generator=generator)
         on_object += near_object(s.truth.masks, xy[:, None] + jitter, tolerance=0).sum(0)
     ax.plot(noise, 100 * on_object / len(rows), label=kind, color=color)
-ax.set(title="A shaking hand leaves the object", xlabel="standard deviation of the hand, px")
+ax.set(title="A shaking hand leaves the object", xlabel="spread of the hand, px")
 ax.set(ylabel="% still on the object", ylim=(0, 102))
 ax.legend()
 plt.show()
@@ -340,7 +355,8 @@ print(f"mean {shares.mean():.2f}, from {shares.min():.2f} to {shares.max():.2f}"
 for occlusion in (0.0, 1.0):
     hidden = World("val", 60, seed=seed, config=WorldConfig(size=256, occlusion=occlusion))
     masks = [s.truth.masks for s in hidden]
-    a, b = (torch.cat([weak.points_from_masks(m, kind) for m in masks]) for kind in kinds[:2])
+    points = ([weak.points_from_masks(m, kind) for m in masks] for kind in kinds[:2])
+    a, b = map(torch.cat, points)
     print(f"occlusion {occlusion:g}: {(a - b).norm(dim=1).mean():.1f} px apart on average")
 
 # %% [markdown]
@@ -371,7 +387,8 @@ for s, center in zip(samples, clicks["box_center"], strict=True):
     deepest = torch.stack([index % masks.shape[2], index // masks.shape[2]], 1).float()
     jitter = 8 * torch.randn(len(masks), 20, 2, generator=generator)
     for name, xy in (("box_center", center), ("deepest", deepest)):
-        on_object[name] += near_object(masks, xy[:, None] + jitter, tolerance=0).sum().item()
+        hits = near_object(masks, xy[:, None] + jitter, tolerance=0)
+        on_object[name] += hits.sum().item()
 for name, count in on_object.items():
     print(f"{name}: {100 * count / (20 * len(rows)):.0f} % on the object")
 

@@ -41,7 +41,7 @@ plt.rcParams.update(viz.RC)
 # \cup T|$: the pixels that both have, divided by those that either has. Below, the prediction is the true mask, moved to the
 # right. Green counts for it; red and blue count against it.
 
-# %%
+# %% tags=["hide-input"]
 world = World("val", 200, seed=seed, config=WorldConfig(size=256))
 sample = world[24]
 image, truth, classes = sample.image, sample.truth, world.classes
@@ -65,7 +65,7 @@ viz.show(panels, size=2.4, title="Both (green), only predicted (red), only true 
 # second one for an object that already has one, one that swallows two dogs, a right mask with the wrong class, half a bird, and
 # a cat where there is none.
 
-# %%
+# %% tags=["hide-input"]
 bird, small_bird, dog, small_dog, robot = truth.masks
 thin = ~(max_pool2d((~bird)[None].float(), 7, 1, 3)[0] > 0)
 half = small_bird & (torch.arange(256) < small_bird.any(0).nonzero().float().mean())
@@ -84,10 +84,18 @@ viz.show(dict(zip(("ground truth", "predictions"), overlays, strict=True)), size
 #
 # The rule of PASCAL VOC {cite:p}`everingham2010voc` goes through the predictions from the highest score to the lowest. Each one
 # is assigned to the object *of its own class* with which its IoU is highest. It is right if the IoU reaches the threshold and
-# the object is still free. If the object is taken, it is a duplicate and wrong: there is no second choice.
+# the object is still free. If the object is taken, it is a duplicate and wrong: there is no second choice. The rule in code, for all
+# images at once; what comes out is sorted by score:
+#
+# ```{literalinclude} ../../wsis/evaluation/instances.py
+# :pyobject: assign
+# ```
 
 # %%
 matching = matches(predicted, truth, threshold=0.5)
+print(*matching._fields)
+
+# %% tags=["hide-input"]
 rows, panels = [], {}
 for k, target, iou, right in zip(*(v.tolist() for v in matching), strict=True):
     name, score = classes[predicted.labels[k]], predicted.scores[k].item()
@@ -96,7 +104,8 @@ for k, target, iou, right in zip(*(v.tolist() for v in matching), strict=True):
     iou_text = f"{iou:.2f}" if target >= 0 else "none"
     rows.append({"prediction": f"{name} {score:.2f}", "IoU": iou_text, "verdict": verdict})
     true = truth.masks[target] if target >= 0 else torch.zeros_like(blob)
-    panels[f"{name} {score:.2f}: {verdict}"] = viz.draw_overlap(image, predicted.masks[k], true)
+    title = f"{name} {score:.2f}: {verdict}"
+    panels[title] = viz.draw_overlap(image, predicted.masks[k], true)
 viz.show(panels, columns=4, size=2.3, title="Each prediction and its object")
 
 # %% [markdown]
@@ -114,7 +123,7 @@ viz.table(rows, caption="In order of falling score")
 # another class, some objects are predicted twice. Scores are higher where the mask moved less, as with a decent network. The
 # parameter `data` replaces the scenes by a folder in COCO format.
 
-# %%
+# %% tags=["hide-input"]
 source = World("val", 60, seed=seed) if data == "world" else CocoFolder(data, "val")
 scenes = [s for s in (source[i] for i in range(min(60, len(source)))) if len(s.truth)]
 total, truths, predictions = len(source.classes), [s.truth for s in scenes], []
@@ -133,9 +142,19 @@ for t in truths:
 # %% [markdown]
 # For one class, take all its predictions in all images, in order of falling score. After each, *precision* is the share of
 # right ones so far, *recall* the share of the objects that were matched so far. The area under this curve, made monotone first,
-# is the *average precision*; the older rule reads the curve at eleven recalls instead. Drag the IoU that counts as right:
+# is the *average precision*; the older rule reads the curve at eleven recalls instead:
+#
+# $$\mathrm{AP} = \sum_k (r_k - r_{k-1}) \max_{j \ge k} p_j,$$
+#
+# with recall $r_k$ and precision $p_k$ after $k$ predictions.
+#
+# ```{literalinclude} ../../wsis/evaluation/instances.py
+# :pyobject: average_precision
+# ```
+#
+# Drag the IoU that counts as right:
 
-# %%
+# %% tags=["hide-input"]
 counts = torch.cat([t.labels for t in truths]).bincount()
 label = int(counts.argmax())
 subset = [p[p.labels == label] for p in predictions]
@@ -181,7 +200,7 @@ viz.table(rows, caption="The same predictions under two rules, in %")
 # Now consider a single, systematic fault: all masks are perfect, and all are moved by a few pixels, as after a careless
 # rescaling. Drag, and compare what you see on the left with the metrics on the right:
 
-# %%
+# %% tags=["hide-input"]
 shifts, first_truths = range(0, 13), truths[:30]
 example = max(scenes, key=lambda s: len(s.truth))
 curves = {name: [] for name in ("mAP25", "mAP50", "mAP75", "COCO AP")}
@@ -191,8 +210,6 @@ for shift in shifts:
     curves["COCO AP"].append(evaluation.coco_ap(shifted, first_truths, total)["AP"])
     for name in ("mAP25", "mAP50", "mAP75"):
         curves[name].append(voc[name])
-
-# %%
 frames, whole = [], example.truth.masks.any(0)
 for shift in shifts:
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
@@ -226,9 +243,9 @@ result = metric.result()
 print({w: f"{v:.2f}" for w, v in zip(class_names, result["IoU"][present], strict=True)})
 print(f"mIoU {result['mIoU']:.2f}, pixel accuracy {result['pixel_accuracy']:.2f}")
 
-# %%
+# %% tags=["hide-input"]
 figure, axes = plt.subplots(1, 3, figsize=(8.4, 2.9), layout="constrained")
-for ax, values, name in zip(axes, (true, guess), ("ground truth", "prediction"), strict=False):
+for ax, values, name in ((axes[0], true, "ground truth"), (axes[1], guess, "prediction")):
     viz.draw_semantic(values, classes, image)(ax)
     ax.set_title(name)
     ax.set_axis_off()
@@ -254,7 +271,7 @@ cues = Points.make(xy, torch.cat([truth.labels[[0, 2, 4]], truth.labels[[0, 1]]]
 quality = evaluation.cue_quality([cues], [truth])
 print("precision {precision:.2f}, recall {recall:.2f}".format(**quality))
 
-# %%
+# %% tags=["hide-input"]
 levels = torch.linspace(0.1, 0.95, 18)
 qualities = [
     evaluation.label_quality(predictions, truths, iou=float(level)) for level in levels
@@ -264,7 +281,8 @@ viz.draw_points(viz.draw_instances(image, truth, fill=0.3), cues, classes)(left)
 left.set_title("five cues for five objects")
 left.set_axis_off()
 for name, color in zip(qualities[0], ("C2", "C1", "C0", "C3"), strict=True):
-    right.plot(levels, [f[name] for f in qualities], label=name.replace("_", " "), color=color)
+    curve = [f[name] for f in qualities]
+    right.plot(levels, curve, label=name.replace("_", " "), color=color)
 right.set(title="pseudo labels", xlabel="IoU that counts as right", ylabel="labels")
 right.legend()
 plt.show()
@@ -286,7 +304,7 @@ plt.show()
 #
 # **Small objects.** Here are the same few pixels of shift for objects of three sizes:
 
-# %%
+# %% tags=["hide-input"]
 objects = sorted((m for t in truths for m in t.masks), key=lambda m: m.sum() / m.numel())
 third = len(objects) // 3
 _, ax = plt.subplots(figsize=(6.4, 2.9), layout="constrained")
@@ -307,7 +325,7 @@ plt.show()
 #
 # **Junk and rare classes.** Some changes mAP does not see, and some it overrates:
 
-# %%
+# %% tags=["hide-input"]
 rare = int(counts.where(counts > 0, counts.max()).argmin())
 quota = int(counts[rare])  # as many objects as the rarest class has
 junk, no_rare, no_common = [], [], []
@@ -320,8 +338,6 @@ for p in predictions:
     keep = (p.labels != label) | (quota <= 0)
     quota -= int((~keep).sum())
     no_common.append(p[keep])
-
-# %%
 cases = {"as above": predictions, "with as many junk masks, of lowest score": junk}
 cases[f"rarest class lost: {source.classes[rare]}"] = no_rare
 cases[f"about as many lost of the commonest: {source.classes[label]}"] = no_common
@@ -329,7 +345,8 @@ rows = []
 for name, p in cases.items():
     quality = evaluation.label_quality(p, truths)
     row = {"predictions": name, "mAP50": 100 * voc_ap(p, truths, total)["mAP50"]}
-    rows.append(row | {"right": quality["true_positive"], "wrong": quality["false_positive"]})
+    counted = {"right": quality["true_positive"], "wrong": quality["false_positive"]}
+    rows.append(row | counted)
 viz.table(rows, caption="Four sets of predictions of the same objects")
 
 # %% [markdown]
@@ -340,7 +357,7 @@ viz.table(rows, caption="Four sets of predictions of the same objects")
 # **Void.** Outlines in PASCAL VOC have a band of pixels that belong to no object. Whether predictions may cover it is a matter
 # of convention, and in published numbers it counts against them:
 
-# %%
+# %% tags=["hide-input"]
 voids = []
 for t in truths:
     solid = t.masks[:, None].float()
@@ -349,7 +366,8 @@ for t in truths:
 true_interiors = [
     Instances.make(t.masks & ~v, t.labels) for t, v in zip(truths, voids, strict=True)
 ]
-interiors = [replace(g, masks=g.masks & ~v) for g, v in zip(predictions, voids, strict=True)]
+pairs = zip(predictions, voids, strict=True)
+interiors = [replace(g, masks=g.masks & ~v) for g, v in pairs]
 for counts_against, masks in ((True, predictions), (False, interiors)):
     ap = voc_ap(masks, true_interiors, total)
     print(f"void counts: {counts_against}", {n: f"{100 * ap[n]:.1f}" for n in names})
@@ -374,7 +392,8 @@ square = torch.zeros(1, 90, 200, dtype=torch.bool)
 square[:, :, 20:110] = True
 for shift in (30, 45):
     shifted = square.roll(shift, 2)
-    print(shift / 90, intersection(square, shifted).item() / (square | shifted).sum().item())
+    common = intersection(square, shifted).item()
+    print(shift / 90, common / (square | shifted).sum().item())
 
 # %% [markdown]
 # ```{solution-end}
@@ -393,9 +412,8 @@ for shift in (30, 45):
 
 # %% tags=["solution"]
 ten = voc_ap(predictions, truths, total, [0.5 + 0.05 * i for i in range(10)])["AP"]
-print(
-    f"VOC rule {100 * ten.nanmean():.2f}, COCO {100 * evaluation.coco_ap(predictions, truths, total)['AP']:.2f}"
-)
+coco = evaluation.coco_ap(predictions, truths, total)["AP"]
+print(f"VOC rule {100 * ten.nanmean():.2f}, COCO {100 * coco:.2f}")
 
 # %% [markdown]
 # ```{solution-end}

@@ -11,7 +11,8 @@
 #
 # One parameter turns every chapter of this book, and every command, into the run of the paper: `scale`.
 #
-# **Before this:** [the tour](00_tour.py). Reading needs nothing; running needs GPUs and the data.
+# **Before this:** [the tour](00_tour.py). Reading needs nothing; running needs GPUs and the data. **Time:** this page itself
+# takes a minute, as it only tries what a long run would do.
 
 # %% tags=["parameters"]
 scale = "tiny"
@@ -20,41 +21,45 @@ seed = 0
 device = "auto"
 
 # %%
+import re
 import shlex
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
 
 from wsis import viz
-from wsis.core import ConfigError, changed, flatten
+from wsis.core import ConfigError, changed, flatten, read_json
 from wsis.methods import bestie
 
 # %% [markdown]
 # ## What the scale changes
 #
-# A method has two presets. `FULL` holds the values of the paper, each with its source; `TINY` is the same algorithm with a
-# smaller network, smaller images and fewer steps. What is not in this table is equal in both, and a test ensures that.
+# A method has three presets. `FULL` holds the values of the paper, each with its source. `SMALL` is the same algorithm on
+# photographs and two processor cores, with a pretrained backbone that learns no more; `TINY` is the same on the scenes of this
+# book, with a smaller network and fewer steps. What is not in this table is equal in all three, and a test ensures that.
 
-# %%
-full, tiny = flatten(bestie.FULL), flatten(bestie.TINY)
+# %% tags=["hide-input"]
+full, small, tiny = (flatten(preset) for preset in (bestie.FULL, bestie.SMALL, bestie.TINY))
 rows = [
-    {"setting": k, "full": str(v), "at tiny scale": str(tiny[k])}
+    {"setting": k, "full": str(v), "small": str(small[k]), "tiny": str(tiny[k])}
     for k, v in full.items()
-    if v != tiny[k]
+    if not v == tiny[k] == small[k]
 ]
 viz.table(rows, caption="BESTIE: what the scale changes")
 
 # %% [markdown]
 # Lengths in pixels shrink with the images: the kernel of the center search, the width of a center's Gaussian, the smallest
 # component. Thresholds, losses and rules do not change. (In two other methods one constant each does: a threshold of
-# AttentionShift and a weight in SimFormer's match, decisions 11 and 13 among the [decisions](../book/decisions/index.md).)
+# AttentionShift and a weight in SimFormer's match, decisions 11 and 13 among the [decisions](../book/decisions/index.md).) The
+# same for the other methods is among [all settings](../book/settings.md).
 #
 # A run goes through stages, and each leaves an artefact. A stage whose artefact exists is not run again, so a run that was
 # killed resumes, and one that only changes the last stage shares the others.
 
-# %%
+# %% tags=["hide-input"]
 rows = [
     {"stage": s.name, "leaves": s.artefact, "needs": ", ".join(s.needs)}
     for s in bestie.stages(bestie.FULL)
@@ -64,11 +69,11 @@ viz.table(rows, caption="the stages of BESTIE")
 # %% [markdown]
 # ## A chapter at full scale
 #
-# A recipe is a file of parameters. These come with the book:
+# A recipe is a file of parameters. The book comes with one for each method and data set; this one is BESTIE's for PASCAL VOC:
 
 # %%
-for recipe in sorted(Path("recipes").glob("*.yaml")):
-    print(f"{recipe}\n{recipe.read_text()}")
+print(*sorted(p.name for p in Path("recipes").glob("*.yaml")))
+print("\n" + Path("recipes/bestie-voc.yaml").read_text())
 
 # %% [markdown]
 # `data` is a folder in COCO format, with `annotations/instances_train.json`, `annotations/instances_val.json` and the images in
@@ -97,6 +102,35 @@ for recipe in sorted(Path("recipes").glob("*.yaml")):
 #
 # The chapter starts the training as a process of its own, on all GPUs of the machine, shows its output while it runs, and draws
 # its figures from the files that it leaves.
+#
+# What would papermill fill? With `--prepare-only` it does all but the running: it puts the parameters of the recipe into the
+# notebook, in a cell of their own right below the chapter's defaults, and leaves every other cell without an output.
+
+# %%
+work = Path(tempfile.mkdtemp())
+to_notebook = f"jupytext --quiet --to ipynb -o {work}/chapter.ipynb 12_bestie_training.py"
+fill_in = "papermill --prepare-only --no-progress-bar -f recipes/bestie-voc.yaml"
+for command in (to_notebook, f"{fill_in} {work}/chapter.ipynb {work}/bestie-voc.ipynb"):
+    words = [sys.executable, "-m", *shlex.split(command)]
+    subprocess.run(words, check=True, stderr=subprocess.DEVNULL)
+cells = read_json(work / "bestie-voc.ipynb")["cells"]
+injected = [c for c in cells if "injected-parameters" in c["metadata"].get("tags", [])]
+print("".join(injected[0]["source"]))
+
+# %% [markdown]
+# These are the figures and tables that stand empty in it, in order. After the run each is about PASCAL VOC:
+
+# %% tags=["hide-input"]
+rows, section = [], ""
+for cell in cells:
+    text = "".join(cell["source"])
+    section = (re.findall(r"^## (.*)", text, re.M) or [section])[-1]
+    shows = re.findall(r"viz\.(show|scrub|table|training_curves|room_and_noise)\(", text)
+    if cell["cell_type"] == "code" and shows and "solution" not in cell["metadata"]["tags"]:
+        titles = re.findall(r'title="([^"]+)"', text)
+        kind = "table" if shows[-1] == "table" else "figure"
+        rows.append({"section": section, "shows": kind, "title": ", ".join(titles)})
+viz.table(rows, "12_bestie_training: cells that a run would fill")
 
 # %% [markdown]
 # ## Only the training
@@ -105,7 +139,8 @@ for recipe in sorted(Path("recipes").glob("*.yaml")):
 
 # %%
 gpus = max(torch.cuda.device_count(), 1)
-launch = f"{shlex.quote(sys.executable)} -m torch.distributed.run --standalone --nproc-per-node={gpus}"
+python = shlex.quote(sys.executable)
+launch = f"{python} -m torch.distributed.run --standalone --nproc-per-node={gpus}"
 train = f"-m wsis train bestie --data {data} --scale full --out runs/bestie-full"
 print("torchrun", *launch.split()[3:], "\\\n ", train)
 
@@ -132,7 +167,8 @@ print("torchrun", *launch.split()[3:], "\\\n ", train)
 # %%
 options = ["--dry-run", "--set", "network.batch_size=1"] if scale == "tiny" else []
 command = shlex.split(f"{launch} {train}") + options
-process = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+process = subprocess.run(command, text=True, **streams)
 print(process.stdout)
 process.check_returncode()
 

@@ -78,7 +78,8 @@ def assign(predicted: Iterable[Instances], truth: Iterable[Instances]) -> Assign
         raise DataError("there are no images to evaluate")
     columns = [torch.cat(column).cpu().numpy() for column in zip(*rows, strict=True)]
     order = np.argsort(-columns[1], kind="stable")
-    return Assignment(*(column[order] for column in columns), true=torch.cat(true).cpu().numpy())
+    objects = torch.cat(true).cpu().numpy()
+    return Assignment(*(column[order] for column in columns), true=objects)
 
 
 class Matches(NamedTuple):
@@ -98,11 +99,16 @@ def matches(predicted: Instances, truth: Instances, threshold: float = 0.5) -> M
     return Matches(order, *(torch.from_numpy(v) for v in (target, rows.iou, rows.right(threshold)[0])))
 
 
-def average_precision(right: np.ndarray, positives: int, interpolation: Interpolation = "area") -> float:
-    """Average precision of detections in order of falling score: bool [N] of hits, number of true objects.
+def average_precision(
+    right: np.ndarray,  # bool [N], hits in order of falling score
+    positives: int,  # true objects
+    interpolation: Interpolation = "area",
+) -> float:
+    """Average precision of detections.
 
-    "area": all of the area under the precision envelope. "11point": the mean precision at recalls 0, .1, ... 1; "_released":
-    at inexact ones, just above .3, .6 and .7, which a recall of exactly that misses.
+    "area": all of the area under the precision envelope. "11point": the mean precision at
+    recalls 0, .1, ... 1; "_released": at inexact ones, just above .3, .6 and .7, which a
+    recall of exactly that misses.
     """
     if positives == 0:
         return math.nan
@@ -112,8 +118,9 @@ def average_precision(right: np.ndarray, positives: int, interpolation: Interpol
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     if interpolation == "area":
         return float((np.diff(recalls) * envelope[1:]).sum())
-    points = np.linspace(0, 1, 11) - 1e-9 if interpolation == "11point" else np.arange(0, 1.1, 0.1)
-    return float(np.append(envelope, 0.0)[np.searchsorted(recalls, points)].mean())
+    exact, released = np.linspace(0, 1, 11) - 1e-9, np.arange(0, 1.1, 0.1)
+    place = np.searchsorted(recalls, exact if interpolation == "11point" else released)
+    return float(np.append(envelope, 0.0)[place].mean())
 
 
 def voc_ap(

@@ -46,11 +46,11 @@ def points_from_masks(masks: Tensor, kind: PointKind, uniform: Tensor | None = N
 
 
 def extreme_points_from_masks(masks: Tensor) -> Tensor:
-    """Return the top, left, bottom and right pixel of each mask: bool [K, H, W] -> float32 [K, 4, 2], (x, y).
+    """The top, left, bottom and right pixel of masks: bool [K, H, W] -> [K, 4, 2], (x, y).
 
-    Where several pixels are equally extreme, it is the middle one (of two, the first) of their longest run (of equally
-    long ones, the first): a click is always on the object. The parts of an object count together. Raises AnnotationError if
-    a mask has no pixel.
+    Where several are equally extreme, it is the middle one (of two, the first) of their
+    longest run (of equally long ones, the first), so a click is always on the object. The
+    parts of an object count together. Raises AnnotationError if a mask has no pixel.
     """
     (top, bottom), (left, right) = _extents(masks)
     k = torch.arange(len(masks), device=masks.device)
