@@ -267,7 +267,8 @@ for s in scenes:
 recall = evaluation.proposal_recall(torch.cat(regions))
 
 # %% [markdown]
-# `simformer.transfer`, a table of ours, has the same over seeds, with an oracle that learns from masks of all classes:
+# The trivial bound beside it takes the whole image for the only proposal. `simformer.transfer`, a table of ours, compares networks
+# in this way over seeds, among them an oracle that learns from masks of all classes; where it was run, its rows follow:
 
 # %% tags=["hide-input"]
 RESULTS = Path("../book/results")
@@ -493,9 +494,8 @@ title = "Differences that the parts make, and their noise"
 viz.room_and_noise(experiments.comparisons(shown, results), title=title)
 
 # %% [markdown]
-# **Takeaway.** The complement makes the masks of novel classes, by far more than the noise. What pairs of pixels add to it is
-# smaller than these seeds can resolve, and so is the choice of pairs for SimNet. All rows are on [the results
-# page](../book/results.md).
+# **Takeaway.** The complement makes the masks of novel classes, by far more than the noise. What pairs of pixels add to it would
+# take more seeds to see, and so would the choice of pairs for SimNet. All rows are on [the results page](../book/results.md).
 #
 # ## On photographs
 #
