@@ -148,7 +148,8 @@ viz.show(panels, columns=4, size=2.2, title="Six proposals, and the prediction o
 
 # %% [markdown]
 # **Takeaway.** These are the six proposals that win the most pixels of one validation image: of those with two large novel classes
-# the best one (the worst stand at the end of this page). The network was never trained on a mask of a novel class.
+# the best one (the worst stand at the end of this page). The network was never trained on a mask of a novel
+# class. Two novel queries may claim the same pixels; the sum over all, class times mask, decides.
 #
 # ## Matching
 #
