@@ -118,9 +118,9 @@ for place in (0.02, 0.2, 0.4, 0.6, 0.8, 0.98):
 viz.show(panels, rows=("clicks", *pseudo), size=1.6, title="One mask for every annotation")
 
 # %% [markdown]
-# **Takeaway.** Objects are at equal steps from EXITS' best to its worst. Green is right, red is too much, blue is missing. About
-# half of a box is not object; both generators cut most of that away without having seen a mask, and both are too round: arms
-# and fins are narrower than a token.
+# **Takeaway.** Objects are at equal steps from EXITS' best to its worst. Green is right, orange is too much, blue is missing.
+# About half of a box is not object; both generators cut much of that away without having seen a mask, and both are too round:
+# arms and fins are narrower than a token.
 #
 # ## The generator
 #
@@ -520,7 +520,7 @@ for n, j in enumerate(worst, start=1):
 viz.show(panels, rows=("image", "EXITS"), size=1.6, title="A twin in the box: the worst")
 
 # %% [markdown]
-# **Takeaway.** Red on a twin is the failure of the paper. The table adds two things. Boxes get worse, too, as crowded objects
+# **Takeaway.** Orange on a twin is the failure of the paper. The table adds two things. Boxes get worse, too, as crowded objects
 # fill less of theirs. And a mask covers more of *any* object than of the ground; similarity adds only the difference between a
 # twin and the others.
 #
