@@ -477,7 +477,7 @@ viz.show(panels, rows=("image", "MAL", "EXITS"), size=1.8, title="EXITS against 
 
 # %% [markdown]
 # **Takeaway.** The columns go from the largest gain of EXITS over MAL to its largest loss, at equal steps. Both fill the gap, and
-# neither is as good here as on whole objects. The printed line says why: hardly a token of the gap is known to be background,
+# neither is as good here as on whole objects. The printed line says why: few tokens of the gap are known to be background,
 # since a post is hardly wider than a token of these small crops, which shows some of the object, too. The claim of the document
 # is about final models and photographs.
 #
