@@ -156,7 +156,7 @@ TINY = replace(
     weights="points",
     drop_path=0.0,
     tokens=TokenConfig(count=12, max_key_points=2),
-    boxes=BoxConfig(threshold=0.75),
+    boxes=BoxConfig(layers=5, threshold=0.75),
     parts=PartConfig(erosion=5),
     mask=MaskConfig(erosion=9),
     heads=HeadConfig(taps=(3, 4, 5, 8), pyramid=64, width=64, depth=2, hidden=128, anchor=4, rois=32, proposals=100),
