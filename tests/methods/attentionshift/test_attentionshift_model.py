@@ -45,7 +45,8 @@ def test_what_the_encoder_gives():
     assert encoded.features.shape == (2, 128, 4, 5)
     assert [t.shape for t in encoded.taps] == [(2, 128, 4, 5)] * 4
     assert encoded.tokens.shape == (2, 5, 128)
-    assert [tuple(part.shape) for pair in encoded.layers for part in pair] == [(2, 4, 1 + 20 + 5, 32)] * 14
+    shapes = [tuple(part.shape) for pair in encoded.layers for part in pair]
+    assert shapes == [(2, 4, 1 + 20 + 5, 32)] * 2 * CFG.boxes.layers
 
 
 def test_tokens_may_start_at_places_all_over_the_image():
