@@ -15,7 +15,7 @@ from wsis.methods.attentionshift.objective import detector_terms
 from wsis.ops.patches import PatchGrid
 from wsis.training.schedule import Schedule, make_optimizer
 
-TRUNK = {"backbone": "vit_tiny", "weights": "random", "heads.taps": (4, 6, 8, 12), "tokens.count": 5}
+TRUNK = {"backbone": "vit_tiny", "weights": "random", "heads.taps": (4, 6, 8, 12), "boxes.layers": 7, "tokens.count": 5}
 HEADS = {"heads.depth": 1, "heads.width": 32, "heads.hidden": 16, "heads.pyramid": 16}
 CFG = changed(TINY, classes=4, **TRUNK, **HEADS, **{"heads.rois": 16, "heads.proposals": 20})
 WIDTH, PATCH, GRID = 8, 8, (5, 6)  # of the detector's features here
@@ -45,8 +45,7 @@ def test_what_the_encoder_gives():
     assert encoded.features.shape == (2, 128, 4, 5)
     assert [t.shape for t in encoded.taps] == [(2, 128, 4, 5)] * 4
     assert encoded.tokens.shape == (2, 5, 128)
-    shapes = [tuple(part.shape) for pair in encoded.layers for part in pair]
-    assert shapes == [(2, 4, 1 + 20 + 5, 32)] * 2 * CFG.boxes.layers
+    assert [tuple(part.shape) for pair in encoded.layers for part in pair] == [(2, 4, 1 + 20 + 5, 32)] * 14
 
 
 def test_tokens_may_start_at_places_all_over_the_image():
