@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from benchmarks.measure import Case, Size
+from wsis.core.masks import RunLengths
 from wsis.core.types import ExtremePoints, Sample
 from wsis.methods.exits.crops import Window, object_crop, paste
 
@@ -104,7 +105,11 @@ def plain_paste(
     return torch.stack(masks)
 
 
+def pixels(masks: RunLengths | Tensor) -> tuple[Tensor]:
+    return (masks.decode() if isinstance(masks, RunLengths) else masks.cpu(),)
+
+
 CASES = [
     Case(name="EXITS crops", prepare=_objects, fast=fast_crops, plain=plain_crops, canonical=tuple),
-    Case(name="EXITS pasted masks", prepare=_masks, fast=paste, plain=plain_paste),
+    Case(name="EXITS pasted masks", prepare=_masks, fast=paste, plain=plain_paste, canonical=pixels),
 ]

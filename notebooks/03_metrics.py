@@ -21,7 +21,6 @@ seed = 0
 device = "auto"
 
 # %%
-from dataclasses import replace
 
 import torch
 from matplotlib import pyplot as plt
@@ -30,7 +29,7 @@ from torch.nn.functional import max_pool2d
 from wsis import evaluation, viz, weak
 from wsis.core import Instances, Points
 from wsis.data import CocoFolder, World, WorldConfig, paint_semantic
-from wsis.evaluation import intersection, matches, voc_ap
+from wsis.evaluation import matches, voc_ap
 
 plt.rcParams.update(viz.RC)
 
@@ -50,7 +49,7 @@ robot = truth.masks[-1]
 panels = {}
 for shift in (0, 4, 10, 24):
     shifted = robot.roll(shift, 1)
-    iou = intersection(shifted[None], robot[None]).item() / (shifted | robot).sum().item()
+    iou = (shifted & robot).sum().item() / (shifted | robot).sum().item()
     crops = [v[..., top:bottom, left:right] for v in (image, shifted, robot)]
     panels[f"moved by {shift} px: IoU {iou:.2f}"] = viz.draw_overlap(*crops)
 viz.show(panels, size=2.4, title="Both (green), only predicted (red), only true (blue)")
@@ -367,7 +366,7 @@ true_interiors = [
     Instances.make(t.masks & ~v, t.labels) for t, v in zip(truths, voids, strict=True)
 ]
 pairs = zip(predictions, voids, strict=True)
-interiors = [replace(g, masks=g.masks & ~v) for g, v in pairs]
+interiors = [Instances.make(g.masks & ~v, g.labels, scores=g.scores) for g, v in pairs]
 for counts_against, masks in ((True, predictions), (False, interiors)):
     ap = voc_ap(masks, true_interiors, total)
     print(f"void counts: {counts_against}", {n: f"{100 * ap[n]:.1f}" for n in names})
@@ -392,7 +391,7 @@ square = torch.zeros(1, 90, 200, dtype=torch.bool)
 square[:, :, 20:110] = True
 for shift in (30, 45):
     shifted = square.roll(shift, 2)
-    common = intersection(square, shifted).item()
+    common = (square & shifted).sum().item()
     print(shift / 90, common / (square | shifted).sum().item())
 
 # %% [markdown]

@@ -13,10 +13,10 @@ from wsis.__main__ import main
 from wsis.core.config import changed
 from wsis.core.errors import DataError
 from wsis.core.files import write_json
+from wsis.core.masks import RunLengths
 from wsis.core.types import Instances
 from wsis.data.coco import CocoFolder
 from wsis.data.label_maps import write_label_map
-from wsis.data.masks import decode_masks
 from wsis.data.world import WorldConfig
 from wsis.experiments import environment
 from wsis.methods import bestie, load_run
@@ -156,7 +156,7 @@ def test_label_from_clicks_gives_every_click_its_mask(clicked, scenes, place):
     points = {a["id"]: a["point"] for a in clicks["annotations"]}
     for annotation in masks["annotations"]:
         x, y = map(int, points[annotation["id"]])
-        assert decode_masks([annotation["segmentation"]], *sizes[annotation["image_id"]])[0, y, x]
+        assert RunLengths.read([annotation["segmentation"]], sizes[annotation["image_id"]]).decode()[0, y, x]
     assert masks["categories"] == clicks["categories"]
     assert [i["id"] for i in masks["images"]] == [i["id"] for i in clicks["images"]]
     assert wsis("evaluate", place / "pseudo.json", source, "--metric coco") == 0, "its masks are sound"

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from wsis.data.masks import encode_masks
+from wsis.core.masks import RunLengths
 
 HEIGHT, WIDTH = 20, 30
 
@@ -15,7 +15,7 @@ HEIGHT, WIDTH = 20, 30
 def run_length(top, left, bottom, right):
     mask = torch.zeros(1, HEIGHT, WIDTH, dtype=torch.bool)
     mask[0, top:bottom, left:right] = True
-    return encode_masks(mask)[0]
+    return RunLengths.of(mask).entries[0]
 
 
 def plain_counts(rle):

@@ -15,10 +15,11 @@ from pycocotools.coco import COCO
 
 from wsis.core.errors import DataError, DiskSpaceError
 from wsis.core.files import atomic, read_json, write_json
+from wsis.core.masks import RunLengths, run_total
 from wsis.core.types import IGNORE, Instances, Sample
 from wsis.data.coco_json import annotation_records, instances_json, result_records, write_instances
 from wsis.data.label_maps import PALETTE, read_label_map, write_label_map
-from wsis.data.masks import decode_masks, encode_masks, paint_semantic, run_total
+from wsis.data.masks import paint_semantic
 
 
 @st.composite
@@ -32,14 +33,14 @@ def mask_stacks(draw):
 @given(mask_stacks())
 @settings(max_examples=150, deadline=None)
 def test_masks_survive_encoding(masks):
-    rles = json.loads(json.dumps(encode_masks(masks)))
-    assert torch.equal(decode_masks(rles, *masks.shape[1:]), masks)
+    rles = json.loads(json.dumps(RunLengths.of(masks).entries))
+    assert torch.equal(RunLengths.read(rles, tuple(masks.shape[1:])).decode(), masks)
 
 
 @given(mask_stacks())
 @settings(max_examples=100, deadline=None)
 def test_encoding_is_that_of_pycocotools(masks):
-    for mask, rle in zip(masks, encode_masks(masks), strict=True):
+    for mask, rle in zip(masks, RunLengths.of(masks).entries, strict=True):
         reference = coco_mask.encode(np.asfortranarray(mask.numpy().astype(np.uint8)))
         assert rle == {"size": reference["size"], "counts": reference["counts"].decode()}
         assert np.array_equal(coco_mask.decode(rle), mask.numpy())
@@ -48,13 +49,13 @@ def test_encoding_is_that_of_pycocotools(masks):
 @given(mask_stacks())
 @settings(max_examples=150, deadline=None)
 def test_runs_of_compressed_and_plain_counts_cover_the_mask(masks):
-    for mask, rle in zip(masks, encode_masks(masks), strict=True):
+    for mask, rle in zip(masks, RunLengths.of(masks).entries, strict=True):
         assert run_total(rle["counts"]) == mask.numel()
         flat = mask.T.flatten().int()
         edges = torch.cat([torch.tensor([0]), flat.diff().nonzero()[:, 0] + 1, torch.tensor([len(flat)])])
         plain = ([0] if flat[0] else []) + edges.diff().tolist()
         assert run_total(plain) == mask.numel()
-        same = decode_masks([{"size": list(mask.shape), "counts": plain}], *mask.shape)
+        same = RunLengths.read([{"size": list(mask.shape), "counts": plain}], tuple(mask.shape)).decode()
         assert torch.equal(same[0], mask)
 
 
@@ -66,7 +67,7 @@ def test_damaged_run_lengths_have_no_total(counts):
 def test_polygons_decode_as_in_pycocotools():
     polygons = [[1.5, 1, 8, 2.5, 6, 7], [10, 1, 14, 1, 14, 5, 10, 5]]
     merged = coco_mask.merge(coco_mask.frPyObjects(polygons, 10, 16))
-    assert np.array_equal(decode_masks([polygons], 10, 16)[0].numpy(), coco_mask.decode(merged))
+    assert np.array_equal(RunLengths.read([polygons], (10, 16)).decode()[0].numpy(), coco_mask.decode(merged))
 
 
 @pytest.fixture

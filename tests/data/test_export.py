@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from wsis.core.errors import DataError
+from wsis.core.masks import RunLengths
 from wsis.data.convert.readers import import_annotations
 from wsis.data.export import check_place, joined, parts, write_masks
-from wsis.data.masks import decode_masks, encode_masks
 
 HEIGHT, WIDTH = 24, 32
 CLASSES = [{"id": 4, "name": "cup"}, {"id": 9, "name": "plate"}]
@@ -28,12 +28,12 @@ def masks():
 
 
 def records(drawn, image_id=1):
-    runs = enumerate(encode_masks(drawn))
+    runs = enumerate(RunLengths.of(drawn).entries)
     return [{"id": i + 1, "image_id": image_id, "category_id": 9, "segmentation": run} for i, run in runs]
 
 
 def of_rings(rings):
-    return decode_masks([[ring.ravel().tolist() for ring in rings]], HEIGHT, WIDTH)[0]
+    return RunLengths.read([[ring.ravel().tolist() for ring in rings]], (HEIGHT, WIDTH)).decode()[0]
 
 
 @pytest.mark.parametrize("number", range(4))
@@ -53,7 +53,7 @@ def written(tmp_path, format):
 
 def test_coco_with_polygons(tmp_path):
     rows = json.loads(written(tmp_path, "polygons").read_text())["masks"]
-    assert torch.equal(decode_masks([r["segmentation"] for r in rows], HEIGHT, WIDTH), masks()[:2])
+    assert torch.equal(RunLengths.read([r["segmentation"] for r in rows], (HEIGHT, WIDTH)).decode(), masks()[:2])
 
 
 def test_yolo_has_a_line_for_each_object(tmp_path):
@@ -75,7 +75,7 @@ def test_labelme_is_read_again(tmp_path):
     import_annotations("labelme", written(tmp_path, "labelme"), tmp_path / "again")
     coco = json.loads((tmp_path / "again/annotations/instances_train.json").read_text())
     segmentations = [a["segmentation"] for a in coco["annotations"]]
-    assert torch.equal(decode_masks(segmentations, HEIGHT, WIDTH), masks()[:2])
+    assert torch.equal(RunLengths.read(segmentations, (HEIGHT, WIDTH)).decode(), masks()[:2])
 
 
 def test_two_images_of_one_stem(tmp_path):

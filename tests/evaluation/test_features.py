@@ -206,8 +206,9 @@ class TestWhatCounts:
         assert measured(features, truth)["foreground_background"] > 0.5
 
     def test_a_touched_patch_is_no_background(self):
-        truth = painted([[1, 0, 0]], [0])
-        truth.masks[0, 0, -1] = True
+        masks = painted([[1, 0, 0]], [0]).masks
+        masks[0, 0, -1] = True
+        truth = Instances.make(masks, torch.zeros(1))
         features = planted([[1, 0, 2]], [[1, 0], [0, 1], [0, 1]])[None]
         assert measured(features, [truth])["foreground_background"] == pytest.approx(0)
 

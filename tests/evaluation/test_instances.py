@@ -14,18 +14,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from wsis.core.errors import DataError
+from wsis.core.masks import RunLengths
 from wsis.core.types import Instances, Points
-from wsis.data.masks import encode_masks
-from wsis.evaluation import (
-    MeanIoU,
-    coco_ap,
-    cue_quality,
-    intersection,
-    label_quality,
-    matches,
-    quality_by_image,
-    voc_ap,
-)
+from wsis.evaluation import MeanIoU, coco_ap, cue_quality, label_quality, matches, quality_by_image, voc_ap
 from wsis.evaluation.files import coco_ap_files, semantic_files, voc_ap_files
 
 
@@ -71,11 +62,6 @@ def boxes_to_masks(boxes: np.ndarray, size: int = 40) -> torch.Tensor:
     for mask, (x, y, w, h) in zip(masks, boxes, strict=True):
         mask[y : y + max(h, 1), x : x + max(w, 1)] = True
     return masks
-
-
-def test_intersection_counts_common_pixels_exactly():
-    a, b = torch.rand(3, 700, 600) > 0.5, torch.rand(4, 700, 600) > 0.5  # more pixels than are taken at once
-    assert torch.equal(intersection(a, b), (a[:, None] & b).sum((2, 3)).double())
 
 
 def test_matches_go_to_the_surest_prediction_of_the_class_and_keep_their_rows():
@@ -269,7 +255,7 @@ def rows_and_scores(instances_of_images: list[Instances]) -> list[tuple[dict, fl
     out = []
     for i, item in enumerate(instances_of_images):
         for code, label, score in zip(
-            encode_masks(item.masks), item.labels.tolist(), item.scores.tolist(), strict=True
+            RunLengths.of(item.masks).entries, item.labels.tolist(), item.scores.tolist(), strict=True
         ):
             out.append(({"image_id": i + 7, "category_id": label * 2 + 1, "segmentation": code}, score))
     return out

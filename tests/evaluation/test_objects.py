@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from wsis.core.errors import DataError
+from wsis.core.masks import RunLengths
 from wsis.core.types import Instances
 from wsis.data.coco_json import annotation_records, categories, instances_json, result_records
 from wsis.data.label_maps import write_label_map
@@ -64,8 +65,8 @@ def test_pieces_count_only_if_they_are_large():
         (0, 0, 20, 20),
         [(0, 0, 20, 20), (20, 20, 40, 40)],  # they touch at a corner
     )
-    assert separated(masks).tolist() == [True, False, False, False]
-    assert separated(masks[:0]).tolist() == []
+    assert separated(RunLengths.of(masks)).tolist() == [True, False, False, False]
+    assert separated(RunLengths.of(masks[:0])).tolist() == []
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import wsis.methods
+from wsis.core.masks import RunLengths
 from wsis.core.types import Instances, Trace
 from wsis.data.transforms import collate
 from wsis.data.wrappers import Mapped
@@ -55,6 +56,8 @@ def flat(result):
     """All tensors of a result."""
     if isinstance(result, torch.Tensor):
         return [result]
+    if isinstance(result, RunLengths):
+        return [result.decode()]
     parts = result if isinstance(result, (list, tuple)) else vars(result).values()
     return [tensor for part in parts for tensor in flat(part)]
 

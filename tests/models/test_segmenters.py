@@ -7,6 +7,7 @@ import torch
 from torch.nn.functional import max_pool2d
 
 from wsis.core.errors import ConfigError, DataError
+from wsis.core.masks import RunLengths
 from wsis.core.types import Instances
 from wsis.data.coco_json import write_instances
 from wsis.data.transforms import collate
@@ -187,8 +188,9 @@ def test_maps_return_to_the_pixels_they_describe():
     target = Target.make(box_mask(64, (8, 16, 24, 32))[:, :40, :48], torch.tensor([0]))
     quarters = quartered(stacked_masks([target.masks], (64, 64)))
     for times in (1, 2):
-        actual = at_image_size(quarters, (64, 64), (40, 48), (40 * times, 48 * times)) > 0.5
-        assert actual.shape == (1, 40 * times, 48 * times)
+        size = (40 * times, 48 * times)
+        (part,) = at_image_size(quarters, (64, 64), (40, 48), size, 0.5)
+        actual = RunLengths.encode([part._replace(pixels=part.pixels > 0.5)], size).decode()
         assert torch.equal(Target.make(actual, target.labels).boxes, target.boxes * times)
 
 

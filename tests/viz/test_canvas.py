@@ -10,9 +10,9 @@ from PIL import Image
 
 from wsis import viz
 from wsis.core.errors import DataError
+from wsis.core.masks import RunLengths
 from wsis.data.coco import CocoFolder
 from wsis.data.label_file import sides
-from wsis.data.masks import decode_masks, encode_masks
 
 HEIGHT, WIDTH = 40, 60
 
@@ -53,7 +53,7 @@ def written(canvas):
 def run_length(top, left, bottom, right):
     mask = torch.zeros(1, HEIGHT, WIDTH, dtype=torch.bool)
     mask[0, top:bottom, left:right] = True
-    return encode_masks(mask)[0]
+    return RunLengths.of(mask).entries[0]
 
 
 class TestClicks:
@@ -195,7 +195,7 @@ class TestMasks:
         row = {"id": 1, "image_id": 1, "category_id": 2, "segmentation": run_length(5, 5, 20, 14)}
         canvas = viz.annotate(*places, masks=self.proposed(places, [row]))
         do(canvas, ("choose", "a1"), ("accept",))
-        mask = decode_masks([written(canvas)["annotations"][0]["segmentation"]], HEIGHT, WIDTH)
+        mask = RunLengths.read([written(canvas)["annotations"][0]["segmentation"]], (HEIGHT, WIDTH)).decode()
         assert mask[0, 35, 50] and mask.sum() == 15 * 9 + 1
         do(canvas, ("choose", "a1"), ("again",), ("click", 30, 30))
         assert "off the mask" in canvas.state["message"]
@@ -227,7 +227,7 @@ class TestMasks:
         def numbers():
             return np.asarray(Image.open(io.BytesIO(canvas.overlay)))[..., 0]
 
-        shown = decode_masks([polygon], HEIGHT, WIDTH)[0].numpy() * 2
+        shown = RunLengths.read([polygon], (HEIGHT, WIDTH)).decode()[0].numpy() * 2
         shown[5:20, 5:14] = 1
         np.testing.assert_array_equal(numbers(), shown)
         do(canvas, ("view", [4, 4, 20, 16]))

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from wsis.core.errors import AnnotationError, ConfigError, DataError
+from wsis.core.masks import RunLengths
 from wsis.core.types import Instances, Sample
-from wsis.data.masks import encode_masks, tags_from_labels
+from wsis.data.masks import tags_from_labels
 from wsis.weak.files import simulate, simulate_file
 from wsis.weak.simulate import (
     extreme_points_from_masks,
@@ -79,7 +80,7 @@ def test_extreme_points_span_the_box_of_pycocotools(masks):
     xy = extreme_points_from_masks(masks)
     low, high = xy.amin(1), xy.amax(1) + 1
     torch.testing.assert_close(
-        torch.cat([low, high - low], 1).double(), torch.tensor(coco_mask.toBbox(encode_masks(masks)))
+        torch.cat([low, high - low], 1).double(), torch.tensor(coco_mask.toBbox(RunLengths.of(masks).entries))
     )
 
 
@@ -220,7 +221,7 @@ def coco(masks, crowd=()):
     """A COCO data set with one image that has these masks, ids from 11."""
     annotations = [
         {"id": 11 + i, "image_id": 5, "category_id": 3, "segmentation": rle, "iscrowd": int(i in crowd), "note": "x"}
-        for i, rle in enumerate(encode_masks(masks))
+        for i, rle in enumerate(RunLengths.of(masks).entries)
     ]
     image = {"id": 5, "file_name": "a.png", "height": masks.shape[1], "width": masks.shape[2], "licence": 4}
     return {

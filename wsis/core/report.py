@@ -2,7 +2,12 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
 
 
 def is_first_process() -> bool:
@@ -18,6 +23,11 @@ def report(*words: object) -> None:
 def report_next(command: str, purpose: str) -> None:
     """Tell the user which command comes next, as it would be typed, and what for."""
     report(f"next, {purpose}: python -m wsis {command}")
+
+
+def progress(items: Iterable[T], words: str, total: int | None = None) -> Iterable[T]:
+    """Show a bar with the time left while `items` are gone through, in a terminal, unless it takes no longer than a moment."""
+    return tqdm(items, words, total, disable=None if is_first_process() else True, leave=False, delay=2)
 
 
 def line(figures: Mapping[str, object]) -> str:

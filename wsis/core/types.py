@@ -11,6 +11,8 @@ from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor
 
+from wsis.core.masks import RunLengths
+
 IGNORE = 255
 BACKGROUND = 0
 NO_ID = torch.iinfo(torch.long).min  # the id of what has none: no file may hold it, and 0 is an id like any other
@@ -35,7 +37,10 @@ class Rows:
         return type(self)(**{name: values.to(device) for name, values in vars(self).items()})
 
     def cat(self, other: Self) -> Self:
-        return type(self)(**{k: torch.cat([v, getattr(other, k)]) for k, v in vars(self).items()})
+        columns = {name: (values, getattr(other, name)) for name, values in vars(self).items()}
+        return type(self)(
+            **{k: v.cat(w) if isinstance(v, RunLengths) else torch.cat([v, w]) for k, (v, w) in columns.items()}
+        )
 
 
 def _column(values: Column, default: int, labels: Tensor) -> Tensor:
@@ -46,7 +51,7 @@ def _column(values: Column, default: int, labels: Tensor) -> Tensor:
 class Instances(Rows):
     """The objects of one image, whose masks may overlap."""
 
-    masks: Tensor  # bool [K, H, W]
+    runs: RunLengths  # the masks of K objects
     labels: Tensor  # int64 [K] in 0..C-1
     scores: Tensor  # float32 [K] in [0, 1], 1 for annotations
     ids: Tensor  # int64 [K], the annotation ids where they are known, else NO_ID
@@ -54,20 +59,31 @@ class Instances(Rows):
 
     @classmethod
     def make(
-        cls, masks: Tensor, labels: Tensor, *, scores: Column = None, ids: Column = None, crowd: Column = None
+        cls,
+        masks: Tensor | RunLengths,
+        labels: Tensor,
+        *,
+        scores: Column = None,
+        ids: Column = None,
+        crowd: Column = None,
     ) -> Self:
-        """Fill in what is not given: scores 1, no ids, no crowds."""
+        """Take masks [K, H, W] or run lengths, and fill in what is not given: scores 1, no ids, no crowds."""
         return cls(
-            masks=masks.bool(),
+            runs=masks if isinstance(masks, RunLengths) else RunLengths.of(masks.bool()),
             labels=labels.long(),
             scores=_column(scores, 1, labels).float(),
             ids=_column(ids, NO_ID, labels).long(),
             crowd=_column(crowd, 0, labels).bool(),
         )
 
+    @property
+    def masks(self) -> Tensor:
+        """The masks bool [K, H, W], decoded each time: for images of usual size."""
+        return self.runs.decode().to(self.labels.device)
+
     @classmethod
     def none(cls, height: int, width: int) -> Self:
-        return cls.make(torch.zeros(0, height, width, dtype=torch.bool), torch.zeros(0, dtype=torch.long))
+        return cls.make(RunLengths([], (height, width)), torch.zeros(0, dtype=torch.long))
 
 
 @dataclass(frozen=True, kw_only=True)

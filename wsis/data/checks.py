@@ -4,10 +4,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from wsis.core.errors import AnnotationError, DataError
 from wsis.core.files import Entry, read_json
-from wsis.data.masks import run_total
+from wsis.core.masks import RunLengths, run_total
 
 WEAK_KEYS, SHAPE_KEYS = ("point", "extreme_points"), ("bbox", "segmentation")
 SECTIONS = {"images": "image", "annotations": "annotation", "categories": "category"}
@@ -234,6 +235,15 @@ def near_object(masks: Tensor, points: Tensor, tolerance: int = 1) -> Tensor:
     y = (y + reach[:, None]).clamp(0, height - 1)  # [K, P, T, 1]
     row = torch.arange(len(masks), device=masks.device)[:, None, None, None]
     return masks[row, y, x].flatten(2).any(-1)
+
+
+def near_masks(runs: RunLengths, points: Tensor, tolerance: int = 1) -> Tensor:
+    """`near_object` of K masks, each in its own box."""
+    near, edge = [torch.zeros(0, points.shape[1], dtype=torch.bool)], tolerance + 1
+    for part, xy in zip(runs.parts(), points, strict=True):
+        around = pad(part.pixels, [edge] * 4)
+        near.append(near_object(around[None], (xy.round() - part.corner + edge)[None], tolerance))
+    return torch.cat(near)
 
 
 def replace_weak_labels(

@@ -16,12 +16,13 @@ from torch import Tensor
 
 from wsis.core.errors import AnnotationError, DataError
 from wsis.core.files import Entry, read_json
+from wsis.core.masks import RunLengths
 from wsis.core.types import BACKGROUND, IGNORE, Dataset, ExtremePoints, Instances, Points, Sample
-from wsis.data.checks import LEAVE_OUT, WEAK_KEYS, file_name, near_object, read_coco, replace_weak_labels
+from wsis.data.checks import LEAVE_OUT, WEAK_KEYS, file_name, near_masks, read_coco, replace_weak_labels
 from wsis.data.coco_json import Records, annotation_records, categories, image_record
 from wsis.data.images import ImageFolder, first_of, list_files, map_name, map_names, read_image
 from wsis.data.label_maps import read_values, value_table
-from wsis.data.masks import decode_masks, paint_semantic, tags_from_labels
+from wsis.data.masks import paint_semantic, tags_from_labels
 from wsis.data.wrappers import samples
 from wsis.data.write import ImageEntry, places, write_split
 
@@ -139,12 +140,12 @@ class CocoFolder:
         if "segmentation" not in self._present or (annotations and not drawn):
             return None
         truth = Instances.make(
-            decode_masks([a["segmentation"] for a in drawn], record["height"], record["width"]),
+            RunLengths.read([a["segmentation"] for a in drawn], (record["height"], record["width"])),
             self._labels([a["category_id"] for a in drawn]),
             ids=torch.tensor([a["id"] for a in drawn], dtype=torch.long),
             crowd=torch.tensor([bool(a.get("iscrowd")) for a in drawn], dtype=torch.bool),
         )
-        filled = truth.masks.flatten(1).any(1)
+        filled = truth.runs.areas > 0
         if not filled.all() and not self.drop_invalid:
             where = f"{self.path}: annotation {truth.ids[~filled][0]}"
             raise DataError(f"{where}: its mask has no pixel; remove it, or {LEAVE_OUT}")
@@ -166,7 +167,7 @@ class CocoFolder:
         if truth is not None and len(clicked) and not of_box:
             click, row = (ids[:, None] == truth.ids).nonzero(as_tuple=True)
             pairs = xy.reshape(len(clicked), -1, 2)[click]
-            near = near_object(truth.masks[row], pairs, CLICK_TOLERANCE)
+            near = near_masks(truth.runs[row], pairs, CLICK_TOLERANCE)
             if not near.all():
                 k, p = (~near).nonzero()[0].tolist()
                 where = f"{self.weak_path}: annotation {ids[click][k]}: {key} {pairs[k, p].tolist()}"

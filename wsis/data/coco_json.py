@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import torch
+
 from wsis.core.files import Entry, write_json
 from wsis.core.types import NO_ID, Instances, Sample
-from wsis.data.masks import coco_mask, encode_masks
 
 Records = list[Entry]
 
@@ -25,11 +26,11 @@ def annotation_records(instances: Instances, image_id: int, category_ids: Sequen
     """Describe one image's instances as COCO annotations; masks without a pixel are left out, and so is the
     `id` of an instance that has none; the category is `category_ids[label]`, by default label + 1.
     """
-    rles = encode_masks(instances.masks)
-    boxes, areas = (coco_mask.toBbox(rles).tolist(), coco_mask.area(rles).tolist()) if rles else ([], [])
+    runs = instances.runs
+    boxes = torch.cat([runs.boxes[:, :2], runs.boxes[:, 2:] - runs.boxes[:, :2]], 1).float().tolist()
     columns = [v.tolist() for v in (instances.ids, instances.labels, instances.crowd.int(), instances.scores)]
     annotations = []
-    for rle, box, area, i, label, crowd, score in zip(rles, boxes, areas, *columns, strict=True):
+    for rle, box, area, i, label, crowd, score in zip(runs.entries, boxes, runs.areas.tolist(), *columns, strict=True):
         if area:
             category = label + 1 if category_ids is None else category_ids[label]
             references = {} if i == NO_ID else {"id": i}

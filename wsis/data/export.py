@@ -11,8 +11,8 @@ from scipy.spatial import KDTree
 
 from wsis.core.errors import DataError
 from wsis.core.files import Entry, atomic, write_json, write_text
+from wsis.core.masks import RunLengths
 from wsis.data.coco_json import Records
-from wsis.data.masks import coco_mask
 
 Format = Literal["coco", "polygons", "labelme", "yolo"]
 Ring = np.ndarray
@@ -61,9 +61,8 @@ def write_masks(
 
 def parts(record: Entry) -> list[Ring]:
     """The outlines of the parts of a mask that hang together, the holes of each joined to it by a line that is walked twice."""
-    mask: Any = coco_mask.decode(record["segmentation"])
-    x, y, width, height = (int(v) for v in coco_mask.toBbox(record["segmentation"]))
-    part = np.pad(mask[y : y + height, x : x + width], 1).astype(float)
+    (y, x, pixels), *_ = RunLengths([record["segmentation"]], record["segmentation"]["size"]).parts()
+    part = np.pad(pixels.numpy(), 1).astype(float)
     # between a pixel and its neighbor beside the mask the line passes in the middle: its pixels are those of the mask
     filled: Any = contour_generator(z=part, fill_type=FillType.OuterOffset).filled(0.5, 2.0)
     outlines = []

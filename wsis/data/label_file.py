@@ -10,11 +10,11 @@ import torch
 
 from wsis.core.errors import AnnotationError, DataError
 from wsis.core.files import Entry, read_json, write_json
+from wsis.core.masks import RunLengths, run_length
 from wsis.core.types import Instances
-from wsis.data.checks import SIDES, click_problem, file_name, near_object, read_coco, shape_problem
+from wsis.data.checks import SIDES, click_problem, file_name, near_masks, read_coco, shape_problem
 from wsis.data.coco_json import Records, annotation_records, categories
 from wsis.data.images import ImageFolder
-from wsis.data.masks import decode_masks, run_length
 
 CLICKS = {"point": 1, "extreme_points": 4, "bbox": 2}
 """How many clicks each label of an object takes: one, the four extremes in any order, two opposite corners of a box."""
@@ -115,10 +115,10 @@ class LabelFile:
         The pixels of the object's clicks belong to its mask, and a box that it has already stays.
         """
         old: Entry = next((a for a in self.annotations(name) if a["id"] == annotation_id), {})
-        decoded = decode_masks([mask["segmentation"]], *size)
-        clicks = torch.tensor(_clicks(old)).reshape(-1, 2).round().long()
-        decoded[0, clicks[:, 1], clicks[:, 0]] = True
-        rows = annotation_records(Instances.make(decoded, torch.zeros(1)), 0, [mask["category_id"]])
+        runs = RunLengths.read([mask["segmentation"]], size)
+        for click in torch.tensor(_clicks(old)).reshape(-1, 1, 2).round().long():
+            runs = runs.with_pixels(click)
+        rows = annotation_records(Instances.make(runs, torch.zeros(1)), 0, [mask["category_id"]])
         if not rows:
             raise AnnotationError("the mask has no pixel; click the object again")
         keys = {"category_id", "segmentation", "area", "bbox", "iscrowd"} - ({"bbox"} & old.keys())
@@ -221,8 +221,8 @@ def _beside_mask(annotation: Entry, size: tuple[int, int], label: Entry) -> str 
     """Say whether a new click is off the mask that its object has."""
     if not (clicks := _clicks(label)) or not annotation.get("segmentation"):
         return None
-    mask = decode_masks([annotation["segmentation"]], *size)
-    if near_object(mask, torch.tensor([clicks], dtype=torch.float32)).all():
+    runs = RunLengths.read([annotation["segmentation"]], size)
+    if near_masks(runs, torch.tensor([clicks], dtype=torch.float32)).all():
         return None
     return "the click is off the mask of its object; remove the object, or click on its mask"
 

@@ -10,6 +10,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from wsis.core.errors import DataError
+from wsis.core.masks import RunLengths
 from wsis.core.types import IGNORE, Batch, ExtremePoints, Points, Sample
 
 MEAN_COLOR = (124, 116, 104)
@@ -148,13 +149,16 @@ def collate(samples: Sequence[Sample]) -> Batch:
     height, width = (max(s.size[i] for s in samples) for i in (0, 1))
     images = torch.tensor(MEAN_COLOR, dtype=torch.uint8)[:, None, None].repeat(len(samples), 1, height, width)
     valid = torch.zeros(len(samples), height, width, dtype=torch.bool)
-    maps = torch.full(valid.shape, IGNORE, dtype=torch.long)
     for i, sample in enumerate(samples):
         h, w = sample.size
         images[i, :, :h, :w] = sample.image
         valid[i, :h, :w] = True if sample.valid is None else sample.valid
-        if sample.semantic_map is not None:
-            maps[i, :h, :w] = sample.semantic_map
+
+    def class_maps(values: list[Tensor]) -> Tensor:
+        maps = torch.full(valid.shape, IGNORE, dtype=torch.long)
+        for i, value in enumerate(values):
+            maps[i, : value.shape[0], : value.shape[1]] = value
+        return maps
 
     def stacked(name: str, stack: Callable[[list], T]) -> T | None:
         values = [getattr(s, name) for s in samples]
@@ -169,7 +173,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         valid=valid,
         tags=stacked("tags", torch.stack),
         points=stacked("points", Points.batch),
-        semantic_maps=stacked("semantic_map", lambda _: maps),
+        semantic_maps=stacked("semantic_map", class_maps),
         extreme_points=stacked("extreme_points", list[ExtremePoints]),
         other_extreme_points=stacked("other_extreme_points", list[ExtremePoints]),
         jittered=stacked("jittered", lambda images: torch.stack(images).float().div_(255)),
@@ -188,7 +192,7 @@ def _moved(sample: Sample, image: Change, masks: Change, clicks: Change) -> Samp
         if (values := getattr(sample, name)) is not None:
             fields[name] = masks(values[None])[0]
     if sample.truth is not None:
-        fields["truth"] = replace(sample.truth, masks=masks(sample.truth.masks))
+        fields["truth"] = replace(sample.truth, runs=RunLengths.of(masks(sample.truth.masks)))
     for name in ("points", "extreme_points"):
         if (values := getattr(sample, name)) is not None:
             fields[name] = replace(values, xy=clicks(values.xy))
@@ -216,5 +220,5 @@ def _visible(sample: Sample) -> Sample:
         if (clicks := getattr(sample, name)) is not None:
             fields[name] = clicks[((clicks.xy >= -0.5) & (clicks.xy < limit)).flatten(1).all(1)]
     if sample.truth is not None:
-        fields["truth"] = sample.truth[sample.truth.masks.flatten(1).any(1)]
+        fields["truth"] = sample.truth[sample.truth.runs.areas > 0]
     return replace(sample, **fields)

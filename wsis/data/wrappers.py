@@ -7,13 +7,14 @@ from pathlib import Path
 
 import torch
 
+from wsis.core.report import progress
 from wsis.core.types import Dataset, Instances, Points, Sample
 from wsis.data.images import map_name
 from wsis.data.label_maps import read_class_map
 
 
 def samples(dataset: Dataset) -> Iterator[Sample]:
-    return (dataset[i] for i in range(len(dataset)))
+    return (dataset[i] for i in progress(range(len(dataset)), "images"))
 
 
 def ground_truths(dataset: Dataset) -> list[Instances] | None:

@@ -8,11 +8,10 @@ from typing import NamedTuple
 
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from wsis.core.errors import DataError
 from wsis.core.files import Entry, atomic, write_json
-from wsis.core.report import report
+from wsis.core.report import progress, report
 from wsis.data.checks import file_name, read_coco
 from wsis.data.coco_json import Records, instances_json
 from wsis.data.images import map_name
@@ -52,7 +51,7 @@ def write_split(
     with atomic(images_place) as images, atomic(maps_place) as maps:
         images.mkdir()
         maps.mkdir()
-        for entry in tqdm(entries, desc=f"writing {split}", total=total, disable=None):
+        for entry in progress(entries, f"writing {split}", total):
             if (images / entry.name).exists():
                 raise DataError(f"{images_place}: two images would be named {entry.name}; rename one")
             if isinstance(entry.image, Path):

@@ -5,7 +5,6 @@ from wsis.evaluation.features import FeatureSimilarity, auc, linear_probe, pair_
 from wsis.evaluation.instances import (
     SIZES,
     cue_quality,
-    intersection,
     iou_by_size,
     label_quality,
     matches,
@@ -17,5 +16,5 @@ from wsis.evaluation.instances import (
 from wsis.evaluation.semantic import MeanIoU, covered, grouped_iou, is_novel, pair_counts, proposal_recall
 
 __all__ = ["SIZES", "FeatureSimilarity", "MeanIoU", "auc", "coco_ap", "covered", "cue_quality", "grouped_iou"]
-__all__ += ["intersection", "iou_by_size", "is_novel", "label_quality", "linear_probe", "matches", "pair_auc"]
+__all__ += ["iou_by_size", "is_novel", "label_quality", "linear_probe", "matches", "pair_auc"]
 __all__ += ["pair_counts", "proposal_recall", "quality_by_image", "recall", "separated", "voc_ap"]

@@ -11,7 +11,6 @@ from pycocotools.cocoeval import COCOeval
 
 from wsis.core.types import Instances
 from wsis.data.coco_json import Records
-from wsis.data.masks import encode_masks
 from wsis.evaluation.instances import check_sizes
 
 
@@ -22,7 +21,7 @@ def coco_ap(predicted: Iterable[Instances], truth: Iterable[Instances], num_clas
     """
     rows, targets, images = [], [], []
     for image, (p, t) in enumerate(zip(predicted, truth, strict=True)):
-        check_sizes(p.masks, t.masks, image)
+        check_sizes(p.runs, t.runs, image)
         rows += _records(p, image)
         targets += _records(t, image)
         images.append(image)
@@ -33,7 +32,7 @@ def _records(instances: Instances, image: int) -> Records:
     columns = (c.tolist() for c in (instances.labels, instances.scores, instances.crowd.long()))
     return [
         {"image_id": image, "segmentation": mask, "category_id": label, "score": score, "iscrowd": crowd}
-        for mask, label, score, crowd in zip(encode_masks(instances.masks), *columns, strict=True)
+        for mask, label, score, crowd in zip(instances.runs.entries, *columns, strict=True)
     ]
 
 

@@ -10,14 +10,14 @@ from torch.nn.functional import pad
 
 from wsis.core.errors import DataError
 from wsis.core.files import Entry, read_json
-from wsis.core.report import report
+from wsis.core.masks import RunLengths, compressed
+from wsis.core.report import progress, report
 from wsis.core.types import BACKGROUND, IGNORE, NO_ID, Instances, Report
 from wsis.data.checks import plain_entry, read_coco, shape_problem
 from wsis.data.coco import records_by_name
 from wsis.data.coco_json import Records
 from wsis.data.images import list_files
 from wsis.data.label_maps import read_label_map
-from wsis.data.masks import compressed, decode_masks
 from wsis.data.semantic import read_categories
 from wsis.data.splits import find_split
 from wsis.evaluation.coco import coco_eval
@@ -90,9 +90,9 @@ def _decode(records: Records, true: Entry) -> Iterator[Instances]:
     by_image: dict[int, Records] = {image["id"]: [] for image in true["images"]}
     for record in records:
         by_image[record["image_id"]].append(record)
-    for image, rows in zip(true["images"], by_image.values(), strict=True):
+    for image, rows in zip(progress(true["images"], "images"), by_image.values(), strict=True):
         yield Instances.make(
-            decode_masks([r["segmentation"] for r in rows], image["height"], image["width"]),
+            RunLengths.read([r["segmentation"] for r in rows], (image["height"], image["width"])),
             torch.tensor([label[r["category_id"]] for r in rows]),
             scores=torch.tensor([r.get("score", 1.0) for r in rows]),
             ids=torch.tensor([r.get("id", NO_ID) for r in rows]),
@@ -118,7 +118,7 @@ def separated_files(predicted: str | Path, truth: str | Path, objects: str | Pat
     """
     records, true = _pair(predicted, truth)
     if objects is None:
-        targets = [t[separated(t.masks) & ~t.crowd] for t in _decode(true["annotations"], true)]
+        targets = [t[separated(t.runs) & ~t.crowd] for t in _decode(true["annotations"], true)]
     else:
         targets = list(_decode(_listed(Path(objects), true), true))
     figure = recall(_decode(records, true), targets)
@@ -178,7 +178,7 @@ def semantic_files(
             first = min(missing)
             raise DataError(f"{folder}: {len(missing)} label maps of the other folder are missing, first {first}")
     metric, values = MeanIoU(classes + 1), torch.zeros(2, IGNORE + 1, dtype=torch.long)
-    for name in sorted(names[1]):
+    for name in progress(sorted(names[1]), "images"):
         pair = Path(predicted) / name, Path(truth) / name
         maps = [read_label_map(path) for path in pair]
         values += torch.stack([m.flatten().bincount(minlength=IGNORE + 1) for m in maps])

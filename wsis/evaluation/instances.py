@@ -14,32 +14,25 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from wsis.core.errors import DataError
+from wsis.core.masks import RunLengths
 from wsis.core.types import Instances, Points, Report
 from wsis.ops.components import connected_components
 
-PIXELS_AT_ONCE = 1 << 18  # bounds the float copy of the masks in `intersection`
 SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, float("inf"))}  # COCO's, pixels
 Interpolation = Literal["area", "11point", "11point_released"]
 
 
-def intersection(a: Tensor, b: Tensor) -> Tensor:
-    """Common pixels of each pair of masks, bool [K, H, W] and [G, H, W] -> float64 [K, G], exact."""
-    pairs = zip(a.flatten(1).split(PIXELS_AT_ONCE, 1), b.flatten(1).split(PIXELS_AT_ONCE, 1), strict=True)
-    zero = torch.zeros(len(a), len(b), dtype=torch.float64, device=a.device)
-    return sum(((x.float() @ y.float().T).double() for x, y in pairs), zero)
-
-
-def overlap(predicted: Tensor, true: Tensor, image: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+def overlap(predicted: RunLengths, true: RunLengths, image: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     """IoU of each predicted mask with each true one, and the shares of both that they have in common: float64 [K, G] each."""
     check_sizes(predicted, true, image)
-    common, area, of_true = intersection(predicted, true), predicted.flatten(1).sum(1)[:, None], true.flatten(1).sum(1)
-    return common / (area + of_true - common).clamp(min=1), common / area.clamp(min=1), common / of_true.clamp(min=1)
+    return predicted.overlaps(true), predicted.overlaps(true, measure=True), true.overlaps(predicted, measure=True).T
 
 
-def check_sizes(predicted: Tensor, true: Tensor, image: int) -> None:
-    sizes = tuple(predicted.shape[1:]), tuple(true.shape[1:])
-    if sizes[0] != sizes[1]:
-        raise DataError(f"image {image}: predicted masks are {sizes[0]}, true ones {sizes[1]}; resize the prediction")
+def check_sizes(predicted: RunLengths, true: RunLengths, image: int) -> None:
+    if predicted.size != true.size:
+        raise DataError(
+            f"image {image}: predicted masks are {predicted.size}, true ones {true.size}; resize the prediction"
+        )
 
 
 class Assignment(NamedTuple):
@@ -65,7 +58,7 @@ class Assignment(NamedTuple):
 def assign(predicted: Iterable[Instances], truth: Iterable[Instances]) -> Assignment:
     rows, true, first = [], [], 0
     for image, (p, t) in enumerate(zip(predicted, truth, strict=True)):
-        iou, share, cover = overlap(p.masks, t.masks, image)
+        iou, share, cover = overlap(p.runs, t.runs, image)
         same = p.labels[:, None] == t.labels
         # One column more, for no object; of equal overlaps the first object has it.
         best = pad(iou.where(same & ~t.crowd, -1.0), (0, 1), value=-1.0).max(1)
@@ -178,25 +171,23 @@ def iou_by_size(pseudo: Iterable[Instances], truth: Iterable[Instances]) -> dict
     rows = []
     for image, (p, t) in enumerate(zip(pseudo, truth, strict=True)):
         t = t[~t.crowd]
-        iou = overlap(p.masks, t.masks, image)[0].where(p.ids[:, None] == t.ids, 0.0)
+        iou = overlap(p.runs, t.runs, image)[0].where(p.ids[:, None] == t.ids, 0.0)
         best = pad(iou, (0, 0, 0, 1)).amax(0)  # one row more, of a lost mask
-        rows.append(torch.stack([best, t.labels, t.masks.flatten(1).sum(1)], 1).double().cpu())
+        rows.append(torch.stack([best, t.labels, t.runs.areas], 1).double().cpu())
     iou, label, area = torch.cat(rows).unbind(1) if rows else torch.zeros(3, 0)
     of_class = [iou[label == c].mean() for c in label.unique()]
     figures = {"mIoU": float(torch.stack(of_class).mean()) if of_class else math.nan}
     return figures | {f"mIoU_{n}": float(iou[(area > low) & (area <= high)].mean()) for n, (low, high) in SIZES.items()}
 
 
-def separated(masks: Tensor, least: float = 0.1) -> Tensor:
-    """Which masks, bool [K, H, W], lie in two or more pieces that each have `least` of the mask's area: bool [K]."""
-    if not len(masks):
-        return torch.zeros(0, dtype=torch.bool, device=masks.device)
-    ids, count = connected_components(masks.long())
-    area = torch.bincount(ids.flatten(), minlength=count + 1)[1:]
-    owner = torch.zeros(count, dtype=torch.long, device=ids.device)
-    owner[ids[masks] - 1] = masks.nonzero()[:, 0]
-    large = area >= least * masks.flatten(1).sum(1)[owner]
-    return torch.bincount(owner[large], minlength=len(masks)) >= 2
+def separated(masks: RunLengths, least: float = 0.1) -> Tensor:
+    """Which of K masks lie in two or more pieces that each have `least` of the mask's area: bool [K]."""
+    flags = []
+    for part in masks.parts():
+        ids, count = connected_components(part.pixels[None].long())
+        area = torch.bincount(ids.flatten(), minlength=count + 1)[1:]
+        flags.append(int((area >= least * area.sum()).sum()) >= 2)
+    return torch.tensor(flags, dtype=torch.bool)
 
 
 def recall(
@@ -205,12 +196,12 @@ def recall(
     """The share of objects that some prediction of their class with `score` or more covers with `iou` or more.
 
     The measure of Separated-COCO and Occluded-COCO (Zhan et al., BMVC 2022); one prediction may serve several objects.
-    objects: of each image only those to find, such as `truth[separated(truth.masks)]`.
+    objects: of each image only those to find, such as `truth[separated(truth.runs)]`.
     """
     hits = total = 0
     for image, (p, t) in enumerate(zip(predicted, objects, strict=True)):
         p = p[p.scores >= score]
-        good = (p.labels[:, None] == t.labels) & (overlap(p.masks, t.masks, image)[0] >= iou)
+        good = (p.labels[:, None] == t.labels) & (overlap(p.runs, t.runs, image)[0] >= iou)
         hits += int(good.any(0).sum())
         total += len(t)
     return hits / total if total else math.nan
@@ -225,13 +216,11 @@ def cue_quality(points: Iterable[Points], truth: Iterable[Instances]) -> dict[st
     right = cues = objects = 0
     for p, t in zip(points, truth, strict=True):
         x, y = p.xy.round().long().unbind(1)
-        height, width = t.masks.shape[1:]
-        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        on = t.masks[:, y.clamp(0, height - 1), x.clamp(0, width - 1)].T & inside[:, None]  # [N, K]
-        on &= p.labels[:, None] == t.labels
+        on = torch.stack([part.holds(y, x) for part in t.runs.parts()], 1) if len(t) else x.new_zeros(len(x), 0).bool()
+        on &= p.labels[:, None] == t.labels  # [N, K]
         on_object = on & ~t.crowd
         hit = on_object.any(1)
-        area = torch.where(on_object, t.masks.flatten(1).sum(1), height * width + 1)
+        area = torch.where(on_object, t.runs.areas, math.prod(t.runs.size) + 1)
         right += len(area[hit].argmin(1).unique()) if hit.any() else 0
         cues += int((hit | ~on.any(1)).sum())
         objects += int((~t.crowd).sum())

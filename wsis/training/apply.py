@@ -5,28 +5,29 @@ number of processes. Processes other than the first return nothing.
 """
 
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
 from torch import Tensor, nn
-from tqdm import tqdm
+from torch.nn.functional import interpolate
 
 from wsis.core.config import fingerprint
 from wsis.core.errors import DataError
 from wsis.core.files import read_json, write_json, write_text
-from wsis.core.report import report
-from wsis.core.types import IGNORE, Batch, Dataset, Instances, Sample
+from wsis.core.report import progress, report
+from wsis.core.types import BACKGROUND, IGNORE, Batch, Dataset, Instances, Sample
 from wsis.data.coco import find_records
 from wsis.data.coco_json import Records, annotation_records, categories, image_record, instances_json, result_records
 from wsis.data.export import Format, check_place, write_masks
 from wsis.data.images import ImageFolder, map_name, map_names
 from wsis.data.label_maps import write_label_map
 from wsis.data.semantic import write_categories
-from wsis.data.transforms import collate
+from wsis.data.transforms import collate, resize
+from wsis.ops.enlarge import resized
 from wsis.training.stages import Method, method_name
 from wsis.weak.simulate import with_base_masks
 
@@ -48,9 +49,14 @@ class Run:
     def name(self) -> str:
         return method_name(self.method)
 
+    def view(self, sample: Sample) -> Sample:
+        """The sample as the method gets it: without the truth, and no longer than `largest_side`."""
+        sample = replace(sample, truth=None, true_semantic=None)
+        return resize(sample, self.cfg.largest_side) if max(sample.size) > self.cfg.largest_side else sample
+
     def batch(self, sample: Sample) -> Batch:
         # A run without a network has no parameters; its method says what is missing.
-        return collate([sample]).to(next(self.model.parameters(), torch.empty(0)).device)
+        return collate([self.view(sample)]).to(next(self.model.parameters(), torch.empty(0)).device)
 
     def key(self, verb: str, data: str) -> str:
         return fingerprint(verb, self.name, self.cfg, self.data, self.seed, data)
@@ -108,7 +114,19 @@ def pseudo_instances(run: Run, sample: Sample) -> Instances:
     """The masks that a run makes of one sample's weak labels, see `label`."""
     labels = run.method.pseudo_labels(run.model, run.batch(sample), run.cfg)
     assert isinstance(labels, list)
-    return labels[0]
+    runs = labels[0].runs
+    if runs.size != sample.size:
+        runs = resized(runs, sample.size)
+        if run.cfg.supervision == "points" and sample.points is not None:
+            runs = runs.with_pixels(sample.points.xy.round().long())
+    return replace(labels[0], runs=runs)
+
+
+def predicted_instances(run: Run, sample: Sample) -> Instances:
+    """The masks that a run finds in an image without any label."""
+    labels = run.method.predict(run.model, run.batch(sample).images, run.cfg)
+    assert isinstance(labels, list)
+    return replace(labels[0], runs=resized(labels[0].runs, sample.size))
 
 
 def predict(run: Run, folder: Path, out: Path, format: Format = "coco") -> dict[str, int]:
@@ -121,9 +139,7 @@ def predict(run: Run, folder: Path, out: Path, format: Format = "coco") -> dict[
     dataset, ids = identified(folder, run)
 
     def row(sample: Sample) -> Row:
-        labels = run.method.predict(run.model, run.batch(sample).images, run.cfg)
-        assert isinstance(labels, list)
-        masks = result_records(labels[0], sample.image_id, ids, sample.file_name)
+        masks = result_records(predicted_instances(run, sample), sample.image_id, ids, sample.file_name)
         return {"image": image_record(sample), "masks": masks}
 
     def write(rows: list[Row]) -> None:
@@ -160,14 +176,23 @@ def class_maps(run: Run, dataset: Dataset, out: Path, description: str, *, tags:
         if path.exists():
             continue
         if tags:
-            batch = run.batch(with_base_masks(sample, run.cfg.novel))
-            maps = run.method.pseudo_labels(run.model, batch, run.cfg)
+            sample = with_base_masks(sample, run.cfg.novel)
+            maps = run.method.pseudo_labels(run.model, run.batch(sample), run.cfg)
         else:
             maps = run.method.predict(run.model, run.batch(sample).images, run.cfg)
         assert isinstance(maps, Tensor)
-        write_label_map(path, table[maps[0].cpu()])
+        write_label_map(path, table[_whole(maps[0].cpu(), sample).int()])
     state.wait_for_everyone()
     return {"images": len(dataset)} if state.is_main_process else {}
+
+
+def _whole(class_map: Tensor, sample: Sample) -> Tensor:
+    """A class map of the view of a sample at its own size, with the classes that were given there."""
+    if class_map.shape == sample.size:
+        return class_map
+    whole = interpolate(class_map[None, None].to(torch.uint8), sample.size, mode="nearest-exact")[0, 0]
+    known = sample.semantic_map
+    return whole if known is None else torch.where((known == BACKGROUND) | (known == IGNORE), whole, known)
 
 
 def identified(folder: Path, run: Run) -> tuple[ImageFolder, tuple[int, ...]]:
@@ -216,7 +241,6 @@ def _write(
     return rows
 
 
-def _share(length: int, state: PartialState) -> tqdm:
+def _share(length: int, state: PartialState) -> Iterable[int]:
     """This process's share of the indices, with a progress bar in the first one."""
-    indices = range(state.process_index, length, state.num_processes)
-    return tqdm(indices, disable=None if state.is_main_process else True, leave=False)
+    return progress(range(state.process_index, length, state.num_processes), "images")

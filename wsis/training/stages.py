@@ -38,6 +38,10 @@ class MethodConfig(Settings, Protocol):
     def clicks(self) -> Clicks | None: ...  # what the method needs of every object; None if tags of images are enough
     @property
     def image_side(self) -> int: ...  # pixels of a training image's side
+    @property
+    def largest_side(
+        self,
+    ) -> int: ...  # pixels of the longer side up to which `label` and `predict` take images as they are
     def for_classes(self, names: tuple[str, ...]) -> Self: ...  # for data with these classes
     def for_dry_run(self) -> Self: ...  # with weights that need no download, for random images of any classes
 

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from wsis.core.files import Entry
-from wsis.data.masks import Segmentation, coco_mask, compressed, sample_mask
+from wsis.core.masks import Segmentation, coco_mask, compressed, sample_mask
 
 SHOWN = 1600  # pixels of the longer side that the page gets; the view of a larger image is scaled down
 LOSSLESS = 640  # up to this size a view is sent as PNG, larger ones as JPEG

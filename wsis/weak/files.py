@@ -6,9 +6,10 @@ from pathlib import Path
 import torch
 
 from wsis.core.files import Entry, write_json
+from wsis.core.masks import RunLengths
+from wsis.core.report import progress
 from wsis.core.types import Instances
 from wsis.data.checks import read_coco
-from wsis.data.masks import decode_masks
 from wsis.weak.simulate import PointKind, click, click_extremes
 
 
@@ -26,9 +27,9 @@ def simulate(
     images, labels = coco["images"], defaultdict(dict)
     if tags:
         images = [{**image, "tags": sorted({a["category_id"] for a in by_image[image["id"]]})} for image in images]
-    for image in images if points or extreme else ():
+    for image in progress(images, "images") if points or extreme else ():
         drawn = [a for a in by_image[image["id"]] if "segmentation" in a and not a.get("iscrowd")]
-        masks = decode_masks([a["segmentation"] for a in drawn], image["height"], image["width"])
+        masks = RunLengths.read([a["segmentation"] for a in drawn], (image["height"], image["width"]))
         ids = torch.tensor([a["id"] for a in drawn], dtype=torch.long)
         truth, clicks = Instances.make(masks, torch.zeros_like(ids), ids=ids), {}
         if points:

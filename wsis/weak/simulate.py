@@ -71,16 +71,18 @@ def uniform_by_id(image_id: int, ids: Tensor, seed: int) -> Tensor:
 def click(truth: Instances, image_id: int, kind: PointKind, seed: int = 0) -> Points:
     """Click once on each true object but crowds and empty masks."""
     numbers = torch.where(truth.ids != NO_ID, truth.ids, torch.arange(1, len(truth) + 1, device=truth.ids.device))
-    use = ~truth.crowd & truth.masks.flatten(1).any(1)
-    truth = truth[use]
-    xy = points_from_masks(truth.masks, kind, uniform_by_id(image_id, numbers[use], seed))
-    return Points.make(xy, truth.labels, ids=truth.ids)
+    use = ~truth.crowd & (truth.runs.areas > 0)
+    truth, uniform = truth[use], uniform_by_id(image_id, numbers[use], seed)
+    rows = zip(truth.runs.parts(), uniform, strict=True)
+    xy = [points_from_masks(part.pixels[None], kind, u[None]) + part.corner for part, u in rows]
+    return Points.make(torch.cat([torch.zeros(0, 2), *xy]), truth.labels, ids=truth.ids)
 
 
 def click_extremes(truth: Instances) -> ExtremePoints:
     """Click four times on each true object but crowds, and lines and single pixels, whose clicks would span no box."""
-    truth = truth[~truth.crowd & truth.masks.flatten(1).any(1)]
-    xy = extreme_points_from_masks(truth.masks)
+    truth = truth[~truth.crowd & (truth.runs.areas > 0)]
+    clicks = [extreme_points_from_masks(part.pixels[None]) + part.corner for part in truth.runs.parts()]
+    xy = torch.cat([torch.zeros(0, 4, 2), *clicks])
     spans = (xy.amax(1) > xy.amin(1)).all(1)
     return ExtremePoints(xy=xy[spans], labels=truth.labels[spans], ids=truth.ids[spans])
 
@@ -103,9 +105,9 @@ def with_base_masks(sample: Sample, novel: Sequence[int]) -> Sample:
     if sample.true_semantic is None or sample.tags is None:
         lacking = "class map" if sample.true_semantic is None else "tags"
         raise AnnotationError(f"image {sample.image_id} has no {lacking} to learn from; give semantic/<split> or masks")
-    table = torch.arange(256, dtype=torch.uint8)
+    table = torch.arange(256, dtype=torch.uint8)  # an index of 32 bits is half of what `long` takes
     table[[BACKGROUND, *(label + 1 for label in novel)]] = IGNORE
-    return replace(sample, semantic_map=table[sample.true_semantic.long()])
+    return replace(sample, semantic_map=table[sample.true_semantic.int()])
 
 
 def _truth(sample: Sample) -> Instances:

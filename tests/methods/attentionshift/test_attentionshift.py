@@ -162,7 +162,7 @@ def test_the_oracle_finds_objects_by_their_ids_small_ones_in_front():
 
 def test_masks_in_given_boxes(model):
     images, boxes = torch.rand(1, 3, 80, 100), torch.tensor([[10.0, 20, 60, 70], [0, 0, 30, 30]])
-    masks = masks_in_boxes(model, images, boxes, torch.tensor([0, 2]), SMALL)
+    masks = masks_in_boxes(model, images, boxes, torch.tensor([0, 2]), SMALL).decode()
     assert masks.shape == (2, 80, 100)
     assert not (masks & ~box_pixels(boxes + torch.tensor([-3, -3, 3, 3]), (80, 100))).any()
 

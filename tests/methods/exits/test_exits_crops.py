@@ -481,7 +481,7 @@ def round_trip(sample, size=SIZE, mirrored=False):
     windows = [Window.around(box) for box in sample.extreme_points.boxes]
     if mirrored:
         probability, windows = probability.flip(-1), [replace(w, mirrored=True) for w in windows]
-    return paste(probability, windows, sample.extreme_points.boxes, sample.size, 0.5)
+    return paste(probability, windows, sample.extreme_points.boxes, sample.size, 0.5).decode()
 
 
 def iou(a, b):
@@ -518,7 +518,7 @@ def test_pasting_is_interpolation_to_the_window_cut_to_the_image():
     probability = torch.rand(2, 16, 16, generator=generator)
     windows = [Window(-7, 5, 33, 40), Window(10, -30, 31, 64)]
     boxes = torch.tensor([[-3.0, 10, 28, 35], [12, -20, 27, 64]])
-    pasted = paste(probability, windows, boxes, (44, 30), 0.4)
+    pasted = paste(probability, windows, boxes, (44, 30), 0.4).decode()
     for k, (w, (x0, y0, x1, y1)) in enumerate(zip(windows, boxes.int().tolist(), strict=True)):
         canvas = torch.zeros(144, 130)
         stretched = interpolate(probability[k, None, None], (w.y1 - w.y0, w.x1 - w.x0), mode="bilinear")
@@ -530,21 +530,21 @@ def test_pasting_is_interpolation_to_the_window_cut_to_the_image():
 
 def test_a_mask_ends_at_its_box():
     windows = [Window(0, 0, 20, 20)]
-    pasted = paste(torch.ones(1, 8, 8), windows, torch.tensor([[3.0, 4, 9, 11]]), (20, 20), 0.5)
+    pasted = paste(torch.ones(1, 8, 8), windows, torch.tensor([[3.0, 4, 9, 11]]), (20, 20), 0.5).decode()
     assert torch.equal(pasted[0], box_mask(20, 20, (3, 4, 9, 11)))
 
 
 def test_boxes_between_pixels_hold_the_pixels_whose_centers_they_hold():
     """From 3.4 on lies the centre of pixel 3, at 3.5 from the image's edge; from 3.6 on that of pixel 4."""
     box = torch.tensor([[3.4, 3.6, 8.4, 8.6]])
-    pasted = paste(torch.ones(1, 8, 8), [Window.around(box[0])], box, (20, 20), 0.5)
+    pasted = paste(torch.ones(1, 8, 8), [Window.around(box[0])], box, (20, 20), 0.5).decode()
     assert torch.equal(pasted[0], box_mask(20, 20, (3, 4, 8, 9)))
 
 
 def test_boxes_beyond_the_border_keep_what_is_in_the_image():
     box = torch.tensor([[-10.0, -10, 5, 6], [30, 5, 40, 9], [-9, -9, 99, 99]])
     windows = [Window.around(b) for b in box]
-    pasted = paste(torch.ones(3, 8, 8), windows, box, (20, 20), 0.5)
+    pasted = paste(torch.ones(3, 8, 8), windows, box, (20, 20), 0.5).decode()
     assert torch.equal(pasted[0], box_mask(20, 20, (0, 0, 5, 6)))
     assert not pasted[1].any() and pasted[2].all()
 
@@ -557,7 +557,7 @@ def test_a_box_beyond_the_border_can_be_cropped():
 
 
 def test_no_objects_give_no_masks():
-    assert paste(torch.zeros(0, 8, 8), [], torch.zeros(0, 4), (20, 30), 0.5).shape == (0, 20, 30)
+    assert paste(torch.zeros(0, 8, 8), [], torch.zeros(0, 4), (20, 30), 0.5).decode().shape == (0, 20, 30)
 
 
 def test_windows_and_probabilities_belong_together():

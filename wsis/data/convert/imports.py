@@ -10,22 +10,20 @@ from math import floor
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import torch
-
 from wsis.core.errors import AnnotationError, DataError
 from wsis.core.files import Entry
+from wsis.core.masks import coco_mask, compressed
 from wsis.core.report import report
 from wsis.data.coco_json import categories
 from wsis.data.images import SUFFIXES, read_image
-from wsis.data.masks import coco_mask, compressed, encode_masks
 from wsis.data.write import ImageEntry, places, write_split
 
 SHAPES = {"point": "point", "extreme_points": "extreme_points", "boxes": "bbox", "masks": "segmentation"}
 
 
 class Shape(NamedTuple):
-    """What was drawn at once: clicks [[x, y], ...], a box [x, y, width, height], a polygon [[x, y], ...] or a mask [H, W] of
-    booleans. Shapes of one class and one `group` describe one object.
+    """What was drawn at once: clicks [[x, y], ...], a box [x, y, width, height], a polygon [[x, y], ...] or a mask as
+    a run length. Shapes of one class and one `group` describe one object.
     """
 
     where: str  # for messages
@@ -148,8 +146,8 @@ def _annotation(shapes: list[Shape], width: int, height: int) -> Entry:
     if short := [p for p in drawn["polygon"] if len(p) < 3]:
         raise AnnotationError(f"{where}: a polygon of {len(short[0])} points; it needs three")
     polygons: Any = [[v for xy in polygon for v in xy] for polygon in drawn["polygon"]]
-    runs = encode_masks(torch.from_numpy(drawn["mask"][0])[None]) if drawn["mask"] else []
-    if len(drawn["mask"]) + bool(polygons) > 1:
+    runs: list[Entry] = drawn["mask"]
+    if len(runs) + bool(polygons) > 1:
         raise AnnotationError(f"{where}: several masks of one object; draw it once")
     if polygons or runs:
         segmentation = polygons or runs[0]

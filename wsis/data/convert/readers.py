@@ -11,13 +11,14 @@ from urllib.parse import unquote
 from xml.etree import ElementTree
 
 import numpy as np
+import torch
 from PIL import Image
 
 from wsis.core.errors import DataError
 from wsis.core.files import Entry, read_json
+from wsis.core.masks import Part, encode_part, run_length
 from wsis.data.checks import file_name, read_coco
 from wsis.data.convert.imports import Picture, Shape, import_pictures, left_out
-from wsis.data.masks import decode_masks
 
 Corners = list[list[float]]
 CLASS_ATTRIBUTES = ("class", "label", "name", "category", "type", "object")  # VIA's users name it as they like
@@ -109,7 +110,7 @@ def label_studio(source: Path) -> list[Picture]:
             elif kind in ("polygonlabels", "polygon"):
                 shape = ("polygon", [[x * width, y * height] for x, y in value["points"]])
             elif kind in ("brushlabels", "brush") and value.get("format") == "rle":
-                shape = ("mask", _brush(value["rle"]).reshape(size[1], size[0], 4)[..., 3] > 0)
+                shape = ("mask", _pasted(_brush(value["rle"]).reshape(size[1], size[0], 4)[..., 3] > 0, 0, 0, size))
             elif kind in ("ellipselabels", "ellipse") and not value.get("rotation"):
                 radii = value["radiusX"] * width, value["radiusY"] * height
                 shape = ("box", _round(value["x"] * width, value["y"] * height, *radii))
@@ -211,7 +212,7 @@ def coco(source: Path) -> list[Picture]:
         kinds += [("clicks", clicks)] if clicks else []
         kinds += [("box", entry["bbox"])] if "bbox" in entry else []
         if isinstance(segmentation := entry.get("segmentation"), dict):
-            kinds.append(("mask", decode_masks([segmentation], height, width)[0].numpy()))
+            kinds.append(("mask", run_length(segmentation, height, width)))
         kinds += [("polygon", np.reshape(p, (-1, 2)).tolist()) for p in segmentation or () if isinstance(p, list)]
         if not kinds or entry.get("iscrowd"):
             left_out(where, "a crowd" if entry.get("iscrowd") else "an object of several keypoints")
@@ -269,12 +270,11 @@ def _turned(box: list[float], degrees: float, pivot: list[float]) -> tuple[Any, 
     return ("polygon", (offsets @ np.array([[cos, sin], [-sin, cos]]) + pivot).tolist())
 
 
-def _pasted(part: np.ndarray, left: int, top: int, size: tuple[int, int]) -> np.ndarray:
-    """A mask bool [H, W] of `size` (W, H) that holds a smaller one at a place; what reaches beyond is cut off."""
-    mask = np.zeros((size[1], size[0]), dtype=bool)
-    target = mask[max(top, 0) : top + part.shape[0], max(left, 0) : left + part.shape[1]]
-    target[:] = part[max(-top, 0) :, max(-left, 0) :][: target.shape[0], : target.shape[1]]
-    return mask
+def _pasted(part: np.ndarray, left: int, top: int, size: tuple[int, int]) -> Entry:
+    """The run length of a mask of `size` (W, H) that holds a smaller one at a place; what reaches beyond is cut off."""
+    width, height = size
+    part = part[max(-top, 0) : max(height - top, 0), max(-left, 0) : max(width - left, 0)]
+    return encode_part(Part(max(top, 0), max(left, 0), torch.from_numpy(part)), (height, width))
 
 
 def _brush(data: list[int]) -> np.ndarray:

@@ -132,6 +132,10 @@ class AttentionShiftConfig:
     )
 
     @property
+    def largest_side(self) -> int:
+        return 4096
+
+    @property
     def image_side(self) -> int:
         return self.size.short[-1]
 

@@ -5,16 +5,16 @@ Reports compare with the ground truth where there is one; no loss reads it.
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import reduce
 from itertools import islice
 from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import masks_to_boxes
 
 from wsis.core.files import read_json, write_json
 from wsis.core.types import Batch, Instances
-from wsis.data.masks import box_pixels
+from wsis.data.masks import filled_boxes
 from wsis.data.transforms import resize
 from wsis.data.wrappers import ground_truths, samples
 from wsis.evaluation.features import FeatureSimilarity
@@ -113,23 +113,27 @@ def make_labels(workspace: Workspace) -> Report:
     def masks() -> Iterator[Instances]:
         for sample in samples(workspace.train):
             known = verbs.with_owners(sample) if cfg.oracle == "boxes" else sample
-            (instances,), labels = verbs.label_images(model, workspace.batch(known), cfg)
-            assert labels is not None
             small = verbs.inference_size(sample.size, cfg)
             ratio = torch.tensor([sample.size[1] / small[1], sample.size[0] / small[0]] * 2)
-            boxes.append(boxed(instances.to("cpu"), labels.boxes[0].cpu() * ratio))
-            every = torch.ones_like(boxes[-1].masks) if cfg.oracle == "none" else boxes[-1].masks
-            whole.append(replace(boxes[-1], masks=every))
-            if labels.key_points is not None:
-                parts.append(labels.steps["merged"][0].sum(-1).cpu())
-                hits.append(on_objects(labels.key_points, ratio, instances.ids.cpu(), sample.truth))
-            yield instances
+            found, filled = [], []
+            for group in verbs.click_groups(workspace.batch(known), cfg):
+                (instances,), labels = verbs.label_images(model, group, cfg)
+                assert labels is not None
+                found.append(instances)
+                filled.append(boxed(instances.to("cpu"), labels.boxes[0].cpu() * ratio))
+                if labels.key_points is not None:
+                    parts.append(labels.steps["merged"][0].sum(-1).cpu())
+                    hits.append(on_objects(labels.key_points, ratio, instances.ids.cpu(), sample.truth))
+            boxes.append(reduce(Instances.cat, filled))
+            frame = torch.tensor([[0.0, 0, *sample.size[::-1]]]).expand(len(boxes[-1]), 4)
+            whole.append(boxed(boxes[-1], frame) if cfg.oracle == "none" else boxes[-1])
+            yield reduce(Instances.cat, found)
 
     report = write_masks(workspace, workspace.path("pseudo_train.json"), masks())
     truth = ground_truths(workspace.train)
     if truth is None:
         return report
-    truth = [t[t.masks.flatten(1).any(1)] for t in truth]
+    truth = [t[t.runs.areas > 0] for t in truth]
     bounds = [boxed(t, bounds_of(t)) for t in truth]
     trivial = {f"trivial_{name}": iou_by_size(whole, t)["mIoU"] for name, t in (("mIoU", truth), ("box_IoU", bounds))}
     found = {"parts": parts, "key_points_on_object": hits}
@@ -145,19 +149,21 @@ def on_objects(points: KeyPoints, ratio: Tensor, ids: Tensor, truth: Instances |
     if truth is None:
         return torch.zeros(0, dtype=torch.bool)
     row, number = (ids[:, None] == truth.ids).nonzero(as_tuple=True)
-    grid = PatchGrid(truth.masks.shape[1], truth.masks.shape[2], 1)
-    pixel = patch_index((points.xy[0].cpu() + 0.5) * ratio[:2] - 0.5, grid)[row]
-    return truth.masks[number].flatten(1).gather(1, pixel)[points.present[0].cpu()[row]]
+    (height, width), here = truth.runs.size, points.present[0].cpu()[row]
+    pixel = patch_index((points.xy[0].cpu() + 0.5) * ratio[:2] - 0.5, PatchGrid(height, width, 1))[row]
+    parts = zip(truth.runs[number].parts(), pixel, here, strict=True)
+    hits = [part.holds(at[known] // width, at[known] % width) for part, at, known in parts]
+    return torch.cat([torch.zeros(0, dtype=torch.bool), *hits])
 
 
 def bounds_of(instances: Instances) -> Tensor:
     """The boxes [K, 4] of masks that have a pixel, half-open."""
-    return masks_to_boxes(instances.masks) + torch.tensor([0, 0, 1, 1])
+    return instances.runs.boxes.float()
 
 
 def boxed(instances: Instances, boxes: Tensor) -> Instances:
     """Objects with boxes [K, 4] as their masks."""
-    return replace(instances, masks=box_pixels(boxes, instances.masks.shape[1:]))
+    return replace(instances, runs=filled_boxes(boxes, instances.runs.size))
 
 
 @first_process
@@ -173,10 +179,10 @@ def evaluate(workspace: Workspace) -> Report:
         return {}
     older = voc_ap(*pair, cfg.classes, interpolation="11point_released" if cfg.compat == "official" else "11point")
     report = numbers(voc_ap(*pair, cfg.classes) | {f"{name}_11point": value for name, value in older.items()})
-    truth, given = [t[t.masks.flatten(1).any(1)] for t in pair[1]], []
+    truth, given = [t[t.runs.areas > 0] for t in pair[1]], []
     for sample, true in zip(validation(workspace), truth, strict=True):
         inside = bounds_of(true).to(workspace.device), true.labels.to(workspace.device)
         masks = verbs.masks_in_boxes(model, workspace.batch(sample).images, *inside, cfg)
-        given.append(replace(true, masks=masks.to("cpu")))
+        given.append(replace(true, runs=masks))
     filled = iou_by_size([boxed(t, bounds_of(t)) for t in truth], truth)["mIoU"]
     return report | {"mIoU_in_boxes": iou_by_size(given, truth)["mIoU"], "trivial_mIoU_in_boxes": filled}

@@ -1,16 +1,18 @@
 """The verbs of AttentionShift. Labels are made anew in every step from the very features that are trained."""
 
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
-from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from wsis.core.config import changed
 from wsis.core.errors import AnnotationError
+from wsis.core.masks import RunLengths
 from wsis.core.seeds import seed_of
 from wsis.core.types import IGNORE, Batch, Dataset, Instances, Sample, Trace
 from wsis.data.masks import paint_semantic
@@ -22,7 +24,7 @@ from wsis.methods.attentionshift.maps import PaddedPoints, pad_points
 from wsis.methods.attentionshift.model import Encoded, pad_to_multiple
 from wsis.methods.attentionshift.objective import objective
 from wsis.models.weights import load_weights
-from wsis.ops.patches import PatchGrid, patch_index
+from wsis.ops.enlarge import enlarged, pasted
 from wsis.training.loop import TrainingData
 
 FLIP = 0.5  # the probability that a training image is mirrored (official config)
@@ -46,11 +48,20 @@ def restore(cfg: AttentionShiftConfig, folder: Path) -> AttentionShift:
 
 
 def training_data(dataset: Dataset, cfg: AttentionShiftConfig) -> TrainingData:
-    """Whole images at a random size, mirrored at random; for an oracle with the true masks as a map."""
-    augment = ShortSide(short=cfg.size.short, long=cfg.size.long, flip=FLIP)
-    if cfg.oracle == "none":
-        return TrainingData(dataset=dataset, augment=augment)
-    return TrainingData(dataset=dataset, augment=lambda s, seed: with_owners(augment(s, seed)), annotates=True)
+    """Whole images at a random size, mirrored at random; for an oracle with the true masks as a map.
+
+    Of more clicks than there are tokens an image shows as many, at random.
+    """
+    shown = ShortSide(short=cfg.size.short, long=cfg.size.long, flip=FLIP)
+
+    def augment(sample: Sample, seed: int) -> Sample:
+        sample = shown(sample, seed)
+        if sample.points is not None and len(sample.points) > cfg.tokens.count:
+            order = torch.randperm(len(sample.points), generator=torch.Generator().manual_seed(seed))
+            sample = replace(sample, points=sample.points[order[: cfg.tokens.count]])
+        return sample if cfg.oracle == "none" else with_owners(sample)
+
+    return TrainingData(dataset=dataset, augment=augment, annotates=cfg.oracle != "none")
 
 
 def with_owners(sample: Sample) -> Sample:
@@ -63,7 +74,7 @@ def with_owners(sample: Sample) -> Sample:
     if len(sample.points) >= IGNORE:
         raise AnnotationError(f"image {sample.image_id} has {len(sample.points)} clicks; the oracle takes {IGNORE - 1}")
     row, click = (sample.truth.ids[:, None] == sample.points.ids).nonzero(as_tuple=True)
-    return replace(sample, semantic_map=paint_semantic(Instances.make(sample.truth.masks[row], click)))
+    return replace(sample, semantic_map=paint_semantic(Instances.make(sample.truth.runs[row], click)))
 
 
 def targets(model: nn.Module | None, batch: Batch, cfg: AttentionShiftConfig) -> PaddedPoints:
@@ -88,7 +99,21 @@ def pseudo_labels(model: AttentionShift | None, batch: Batch, cfg: AttentionShif
 
     Scores are those of the chosen candidate. Raises ValueError where the batch has no points.
     """
-    return label_images(model, batch, cfg)[0]
+    groups = [label_images(model, group, cfg)[0] for group in click_groups(batch, cfg)]
+    return [reduce(Instances.cat, image) for image in zip(*groups, strict=True)]
+
+
+def click_groups(batch: Batch, cfg: AttentionShiftConfig) -> Iterator[Batch]:
+    """The batch with at most as many clicks in an image as there are tokens, in order, until all had their turn; with an
+    oracle's map, which numbers the clicks, the batch as it is.
+    """
+    points, count = batch.points, cfg.tokens.count
+    if points is None or not len(points) or batch.semantic_maps is not None:
+        yield batch
+        return
+    number = (points.image[:, None] == points.image).tril(-1).sum(1)  # of each click in its image
+    for group in range(int(number.max()) // count + 1):
+        yield replace(batch, points=points[number // count == group])
 
 
 def explain(model: AttentionShift | None, batch: Batch, cfg: AttentionShiftConfig) -> Trace:
@@ -105,7 +130,7 @@ def label_images(
 ) -> tuple[list[Instances], Labels | None]:
     """The pseudo labels of a batch and, with a model, what they are made of, at the size of inference."""
     clicks, (height, width), device = targets(model, batch, cfg), batch.images.shape[-2:], batch.images.device
-    masks = torch.zeros(*clicks.present.shape, height, width, dtype=torch.bool, device=device)
+    pseudo = torch.zeros(*clicks.present.shape, 1, 1, dtype=torch.bool, device=device)
     scores, labels = torch.ones_like(clicks.xy[..., 0]), None
     if model is not None:
         small = rescaled(batch, cfg)
@@ -118,14 +143,17 @@ def label_images(
             resized = targets(model, padded, cfg)
             encoded, truth = model.encoder(padded.images), owners(padded, cfg)
             labels, _, _, mil_scores = model.label(encoded, padded.valid, resized, cfg, truth)
-        if masks.shape[1]:  # there is a point
+        if pseudo.shape[1]:  # there is a point
             pseudo = mask_targets(labels, cfg)[0][..., : small.images.shape[-2], : small.images.shape[-1]]
-            masks = interpolate(pseudo.float(), (height, width), mode="bilinear", align_corners=False) > 0.5
         scores = of_class(mil_scores, clicks.labels).amax(2)
-    clicked = patch_index(clicks.xy.round(), PatchGrid(height, width, 1))[..., None]
-    masks = masks.flatten(2).scatter(2, clicked, True).view_as(masks)
-    rows = zip(masks, clicks.labels, scores, clicks.ids, clicks.present, strict=True)
-    return [Instances.make(m[p], label[p], scores=s[p], ids=i[p]) for m, label, s, i, p in rows], labels
+    pixels = clicks.xy.round().long().clamp(min=0).minimum(torch.tensor([width - 1, height - 1], device=device))
+    instances = []
+    for maps, xy, label, score, ids, p in zip(
+        pseudo, pixels, clicks.labels, scores, clicks.ids, clicks.present, strict=True
+    ):
+        runs = enlarged(maps[p], (height, width), 0.5).with_pixels(xy[p])
+        instances.append(Instances.make(runs, label[p], scores=score[p], ids=ids[p]))
+    return instances, labels
 
 
 @torch.no_grad()
@@ -135,19 +163,19 @@ def predict(model: AttentionShift, images: Float[Tensor, "B 3 H W"], cfg: Attent
     encoded, inside, ratio = encode(model, images, cfg)
     instances = []
     for objects in model.detector.detect(encoded, [inside] * len(images)):
-        masks = paste_masks_in_image(objects["masks"][:, None], objects["boxes"] * ratio, size)[:, 0] > 0.5
-        instances.append(Instances.make(masks, objects["labels"], scores=objects["scores"]))
+        runs = pasted(objects["masks"], objects["boxes"] * ratio, size)
+        instances.append(Instances.make(runs, objects["labels"], scores=objects["scores"]))
     return instances
 
 
 @torch.no_grad()
 def masks_in_boxes(
     model: AttentionShift, images: Tensor, boxes: Tensor, labels: Tensor, cfg: AttentionShiftConfig
-) -> Tensor:
-    """Masks bool [K, H, W] of objects of one image [1, 3, H, W] whose boxes [K, 4] and classes [K] are given."""
+) -> RunLengths:
+    """Masks of K objects of one image [1, 3, H, W] whose boxes [K, 4] and classes [K] are given."""
     encoded, _, ratio = encode(model, images, cfg)
     masks = model.detector.masks_in(encoded, boxes / ratio, labels)
-    return paste_masks_in_image(masks[:, None], boxes, (images.shape[-2], images.shape[-1]))[:, 0] > 0.5
+    return pasted(masks, boxes, (images.shape[-2], images.shape[-1]))
 
 
 def encode(model: AttentionShift, images: Tensor, cfg: AttentionShiftConfig) -> tuple[Encoded, tuple[int, int], Tensor]:

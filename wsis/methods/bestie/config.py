@@ -139,6 +139,10 @@ class BestieConfig:
     final: Schedule = ours(FINAL, "the usual 1x schedule; 0 steps leave this optional stage out")
 
     @property
+    def largest_side(self) -> int:
+        return 1024  # all maps are held at this size
+
+    @property
     def image_side(self) -> int:
         return self.size.crop
 

@@ -15,7 +15,9 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 from torch.nn.functional import pad
 
+from wsis.core.masks import Part, RunLengths
 from wsis.core.types import IGNORE, Instances, Points, Sample
+from wsis.data.masks import paint
 from wsis.methods.bestie.config import BestieConfig
 from wsis.methods.bestie.model import ClassMaps, Maps, Outputs, Tags
 from wsis.ops import grouping
@@ -53,12 +55,13 @@ class InstanceMap:
             rows = (self.image == b).nonzero()[:, 0]
             if clicks is None:
                 rows = rows[self.scores[rows].argsort(descending=True, stable=True)]
-            masks = ids[b] == (rows + 1)[:, None, None]
+            parts = (Part(0, 0, ids[b] == row + 1) for row in rows.tolist())
+            runs = RunLengths.encode(parts, (ids.shape[1], ids.shape[2]))
             if clicks is None:
-                filled = masks.flatten(1).any(1)
-                masks, rows = masks[filled], rows[filled]
+                filled = runs.areas > 0
+                runs, rows = runs[filled], rows[filled.to(rows.device)]
             annotations = None if clicks is None else clicks.ids[rows]
-            images.append(Instances.make(masks, self.labels[rows], scores=self.scores[rows], ids=annotations))
+            images.append(Instances.make(runs, self.labels[rows], scores=self.scores[rows], ids=annotations))
         return images
 
 
@@ -136,7 +139,7 @@ def kept_apart(sample: Sample) -> Tensor:
     assert truth is not None and true_semantic is not None
     if not len(truth):
         return true_semantic
-    ids = (truth.masks * torch.arange(1, len(truth) + 1)[:, None, None]).amax(0, keepdim=True).float()
+    ids = paint(truth.runs, range(1, len(truth) + 1)).float()[None]
     highest = grouping.max_pool(ids, 2 * LINE + 1)
     lowest = -grouping.max_pool(-ids.masked_fill(ids == 0, len(truth) + 1), 2 * LINE + 1)
     return true_semantic.masked_fill(((ids > 0) & (lowest < highest))[0], IGNORE)

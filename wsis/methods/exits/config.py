@@ -130,6 +130,10 @@ class ExitsConfig:
         return self.supervision
 
     @property
+    def largest_side(self) -> int:
+        return 4096
+
+    @property
     def image_side(self) -> int:
         return self.size.crop
 

@@ -16,7 +16,9 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from wsis.core.errors import AnnotationError, ConfigError
+from wsis.core.masks import Part, RunLengths
 from wsis.core.types import NO_ID, Dataset, ExtremePoints, HasExtremePoints, Sample
+from wsis.data.masks import covered
 from wsis.data.transforms import MIRRORED
 
 # All numbers are those of MAL's official code.
@@ -152,7 +154,7 @@ def object_crop(sample: Sample, size: int, window: Window | None = None) -> Samp
         file_name=sample.file_name,
         extreme_points=to_crop(points, window, size),
         other_extreme_points=None if others is None else to_crop(others, window, size),
-        truth=None if truth is None else replace(truth, masks=masks[1:]),
+        truth=None if truth is None else replace(truth, runs=RunLengths.of(masks[1:])),
         valid=masks[0],
     )
 
@@ -196,28 +198,27 @@ def jitter(image: Tensor, chance: Sequence[float]) -> Tensor:
 
 def paste(
     probability: Tensor, windows: Sequence[Window], boxes: Tensor, size: tuple[int, int], threshold: float
-) -> Tensor:
-    """Masks of crops in their image, bool [K, H, W]: where the probability, interpolated at pixel centers, is high enough.
+) -> RunLengths:
+    """The masks of K crops in their image, each as of `paste_part`. probability: float [K, S, S]. boxes: float [K, 4]."""
+    crops = zip(probability, windows, boxes.tolist(), strict=True)
+    return RunLengths.encode((paste_part(*crop, size, threshold) for crop in crops), size)
 
-    probability: float [K, S, S], to be above `threshold`. boxes: float [K, 4] xyxy; a mask holds only pixels whose center is
-    in its box. size: (H, W). Windows and boxes may reach beyond the image.
+
+def paste_part(
+    probability: Tensor, window: Window, box: Sequence[float], size: tuple[int, int], threshold: float
+) -> Part:
+    """The mask of a crop in its image: where the probability, interpolated at pixel centers, is high enough.
+
+    probability: float [S, S], to be above `threshold`. box: xyxy; the mask holds only pixels whose center is in it. size:
+    (H, W). Window and box may reach beyond the image.
     """
-    masks = torch.zeros(len(probability), *size, dtype=torch.bool, device=probability.device)
-    # Object by object, each in its box: with whole images at once most of what is looked up lies outside the boxes.
-    for mask, crop, window, box in zip(masks, probability.float(), windows, boxes.tolist(), strict=True):
-        x, y = (_centers(box[i], box[i + 2], size[1 - i]) for i in (0, 1))
-        columns, rows = (torch.arange(s.start, s.stop, device=crop.device) + 0.5 for s in (x, y))
-        # grid_sample measures from -1 to 1 over the crop
-        across = (columns - window.x0) * 2 / (window.x1 - window.x0) - 1
-        down = (rows - window.y0) * 2 / (window.y1 - window.y0) - 1
-        across = -across if window.mirrored else across
-        grid = torch.stack(torch.broadcast_tensors(across, down[:, None]), -1)
-        value = grid_sample(crop[None, None], grid[None], padding_mode="border", align_corners=False)
-        mask[y, x] = value[0, 0] > threshold
-    return masks
-
-
-def _centers(low: float, high: float, side: int) -> slice:
-    """The pixels 0..side - 1 of an axis whose centers lie between two sides of a box."""
-    start = min(max(0, math.ceil(low - 0.5)), side)
-    return slice(start, max(start, min(side, math.ceil(high - 0.5))))
+    x, y = (covered(box[i], box[i + 2], size[1 - i]) for i in (0, 1))
+    columns, rows = (torch.arange(s.start, s.stop, device=probability.device) + 0.5 for s in (x, y))
+    # grid_sample measures from -1 to 1 over the crop
+    across = (columns - window.x0) * 2 / (window.x1 - window.x0) - 1
+    down = (rows - window.y0) * 2 / (window.y1 - window.y0) - 1
+    across = -across if window.mirrored else across
+    grid = torch.stack(torch.broadcast_tensors(across, down[:, None]), -1)
+    crop = probability.float()[None, None]
+    value = grid_sample(crop, grid[None], padding_mode="border", align_corners=False)
+    return Part(y.start, x.start, value[0, 0] > threshold)

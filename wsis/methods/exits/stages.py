@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from wsis.core.config import changed
 from wsis.core.errors import ConfigError
 from wsis.core.files import read_json, write_json
+from wsis.core.report import progress
 from wsis.core.seeds import seed_of
 from wsis.core.types import Batch, Sample
 from wsis.data.wrappers import ground_truths
@@ -156,7 +157,7 @@ def make_labels(workspace: Workspace) -> Report:
             raise ConfigError("final.masks=truth is the upper bound and needs data with true masks; use pseudo")
         return {"masks": write_masks(workspace, path, truth)["masks"]}
     model, labels, boxes = verbs.load(cfg, workspace.folder, "network").to(workspace.device), [], []
-    for start in range(0, len(dataset), IMAGES_AT_ONCE):
+    for start in progress(range(0, len(dataset), IMAGES_AT_ONCE), "labels"):
         batch = workspace.batch(*(dataset[i] for i in range(start, min(start + IMAGES_AT_ONCE, len(dataset)))))
         labels += [(masks.to("cpu"), int(empty.sum())) for masks, empty in verbs.label(model, batch, cfg)]
         if truth is not None:
@@ -180,6 +181,6 @@ def evaluate(workspace: Workspace) -> Report:
     if pair is None:
         return {}
     predicted, truth = pair
-    pieces = [objects[separated(objects.masks)] for objects in truth]
+    pieces = [objects[separated(objects.runs)] for objects in truth]
     figures = coco_ap(predicted, truth, workspace.cfg.classes) | {"separated_recall": recall(predicted, pieces)}
     return numbers(figures) | {"separated": sum(map(len, pieces))}

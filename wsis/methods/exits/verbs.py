@@ -4,8 +4,10 @@ crop of an object --frozen transformer--> similarity --Sinkhorn, a few hops--> t
 crop --generator, supervised by these tokens and by itself--> pseudo mask --as if annotated--> instance segmenter
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -14,10 +16,11 @@ from torch import Tensor, nn
 
 from wsis.core.config import changed
 from wsis.core.errors import ConfigError
+from wsis.core.masks import RunLengths
 from wsis.core.types import Batch, Dataset, ExtremePoints, Instances, Sample, Trace
-from wsis.data.masks import box_pixels
+from wsis.data.masks import filled_boxes
 from wsis.methods.exits.config import ExitsConfig
-from wsis.methods.exits.crops import ObjectCrops, Window, object_crop, paste, random_crop
+from wsis.methods.exits.crops import ObjectCrops, Window, object_crop, paste_part, random_crop
 from wsis.methods.exits.labels import TokenTargets, clicks, select, token_scores, token_targets
 from wsis.methods.exits.model import Exits, build_extractor, build_teaching
 from wsis.methods.exits.objective import objective
@@ -98,31 +101,43 @@ def pseudo_labels(model: Exits | None, batch: Batch, cfg: ExitsConfig) -> list[I
     if model is not None:
         return [masks for masks, _ in label(model, batch, cfg)]
     images = _annotations(batch)
-    return [Instances.make(box_pixels(points.boxes, size), points.labels, ids=points.ids) for points, size in images]
+    return [Instances.make(filled_boxes(points.boxes, size), points.labels, ids=points.ids) for points, size in images]
 
 
 def explain(model: Exits | None, batch: Batch, cfg: ExitsConfig) -> Trace:
     """The filled boxes [K, 4], or the generator's probabilities in the crops [K, C, C], of all images."""
     if model is None:
         return Trace({"boxes": torch.cat([points.boxes for points, _ in _annotations(batch)])})
-    return Trace({"probability": _probability(model, batch, cfg)})
+    side, weight = cfg.size.crop, next(model.generator.parameters())
+    return Trace({"probability": torch.cat([weight.new_zeros(0, side, side), *_probabilities(model, batch, cfg)])})
 
 
 def label(model: Exits, batch: Batch, cfg: ExitsConfig) -> list[tuple[Instances, Tensor]]:
     """The masks of each image, see `pseudo_labels`; bool [K], which were empty."""
-    annotations, images = _annotations(batch), []
-    counts = [len(points) for points, _ in annotations]
-    crops = _probability(model, batch, cfg).split(counts)
-    for probability, (points, size) in zip(crops, annotations, strict=True):
-        windows = [Window.around(box) for box in points.boxes]
-        masks = paste(probability, windows, points.boxes, size, cfg.mask.threshold)
-        empty = ~masks.flatten(1).any(1)
-        masks[empty] = box_pixels(points.boxes[empty], size)  # or the final model loses it
+    images, crops = [], _scored(model, batch, cfg)
+    for points, size in _annotations(batch):
+        rows, empty = [], []
+        for box in points.boxes:
+            probability, score = next(crops)
+            window, threshold = Window.around(box), cfg.mask.threshold
+            part = paste_part(probability, window, box.tolist(), size, threshold)
+            empty.append(not part.pixels.any())
+            if empty[-1]:  # or the final model loses it
+                part = part._replace(pixels=part.pixels.logical_not())
+            rows.append((part, score))
+        runs = RunLengths.encode((part for part, _ in rows), size)
+        scores = points.xy.new_tensor([score for _, score in rows])
+        found = Instances.make(runs, points.labels, scores=scores, ids=points.ids)
+        images.append((found, torch.tensor(empty, dtype=torch.bool)))
+    return images
+
+
+def _scored(model: Exits, batch: Batch, cfg: ExitsConfig) -> Iterator[tuple[Tensor, float]]:
+    """The generator's probability in each crop, and its mean within the mask."""
+    for probability in _probabilities(model, batch, cfg):
         inside = probability > cfg.mask.threshold
         scores = (probability * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)
-        found = Instances.make(masks, points.labels, scores=scores, ids=points.ids)
-        images.append((found, empty))
-    return images
+        yield from zip(probability, scores.tolist(), strict=True)
 
 
 def _annotations(batch: Batch) -> list[tuple[ExtremePoints, tuple[int, int]]]:
@@ -136,18 +151,20 @@ def _annotations(batch: Batch) -> list[tuple[ExtremePoints, tuple[int, int]]]:
 
 
 @torch.no_grad()
-def _probability(model: Exits, batch: Batch, cfg: ExitsConfig) -> Tensor:
-    """The generator's probabilities in the crops of all objects, float32 [K, C, C], where its weights are."""
-    crops, side, mask = [], cfg.size.crop, cfg.mask
+def _probabilities(model: Exits, batch: Batch, cfg: ExitsConfig) -> Iterator[Tensor]:
+    """The generator's probabilities in the crops of all objects, a few at a time, float32 [n, C, C], where its weights are."""
+    crops = _crops(batch, cfg.size.crop)
+    while some := list(islice(crops, CROPS_AT_ONCE)):
+        images = torch.stack(some).float().div_(255)
+        yield model.generator.probability(images, cfg.mask.source, cfg.mask.flip)
+
+
+def _crops(batch: Batch, side: int) -> Iterator[Tensor]:
     for image, (points, (height, width)) in zip(batch.images, _annotations(batch), strict=True):
         # The images were 8 bits and are so again without loss: crops are resized in whole levels, as in training.
         whole = Sample(image=(image[:, :height, :width] * 255).round().to(torch.uint8), image_id=0)
-        crops += [object_crop(replace(whole, extreme_points=points[i : i + 1]), side).image for i in range(len(points))]
-    parts = [next(model.generator.parameters()).new_zeros(0, side, side)]
-    for start in range(0, len(crops), CROPS_AT_ONCE):
-        images = torch.stack(crops[start : start + CROPS_AT_ONCE]).float().div_(255)
-        parts.append(model.generator.probability(images, mask.source, mask.flip))
-    return torch.cat(parts)
+        for i in range(len(points)):
+            yield object_crop(replace(whole, extreme_points=points[i : i + 1]), side).image
 
 
 @torch.no_grad()

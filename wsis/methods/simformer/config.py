@@ -97,6 +97,10 @@ class SimFormerConfig:
     final: Schedule = paper(SCHEDULE, "official config: as the first; 0 steps = no second network")
 
     @property
+    def largest_side(self) -> int:
+        return 1024  # the scores of all classes are held at this size
+
+    @property
     def image_side(self) -> int:
         return self.size.crop
 

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from wsis.core.masks import RunLengths, Size
 from wsis.core.types import Instances
 from wsis.models.convnets import scale_of
 from wsis.models.pyramids import Backbone
-from wsis.models.segmenters.targets import SMALL, Size, Target, Terms, View, at_image_size, size_of, stacked_masks
+from wsis.models.segmenters.targets import SMALL, Target, Terms, View, at_image_size, size_of, stacked_masks
 
 TERMS = ("cross_entropy", "mask", "dice")  # weights 2, 5, 5; each summed over the decoder's layers
 DETECTIONS = 100  # per image
@@ -93,10 +94,13 @@ class Mask2Former(nn.Module):
         probability = classes.float().softmax(-1)[:, :-1].flatten()
         scores, best = probability.topk(min(DETECTIONS, len(probability)))
         query, labels = best // self.classes, best % self.classes
-        logits = at_image_size(masks.float(), padded, resized, size)[query]
-        inside = logits > 0
-        mean = (logits.sigmoid() * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)
-        return Instances.make(inside, labels, scores=scores * mean)
+        parts, means = [], []
+        for part in at_image_size(masks.float(), padded, resized, size, 0):
+            inside = part.pixels > 0
+            parts.append(part._replace(pixels=inside))
+            means.append((part.pixels.sigmoid() * inside).sum() / inside.sum().clamp(min=1))
+        runs = RunLengths.encode((parts[i] for i in query.tolist()), size)
+        return Instances.make(runs, labels, scores=scores * torch.stack(means)[query])
 
 
 def _library_network(design: Design, classes: int) -> nn.Module:

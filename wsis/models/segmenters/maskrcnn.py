@@ -5,11 +5,13 @@ from torchvision.models.detection import MaskRCNN as Detector
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.rpn import AnchorGenerator
+from torchvision.models.detection.transform import resize_boxes
 
 from wsis.core.types import Instances
 from wsis.models.convnets import scale_of
 from wsis.models.pyramids import FeatureNetwork
-from wsis.models.segmenters.targets import SMALL, Target, Terms, View
+from wsis.models.segmenters.targets import SMALL, Target, Terms, View, size_of
+from wsis.ops.enlarge import pasted
 
 SHORT_SIDE = {"full": 800, "small": round(SMALL * 800), "tiny": 128}  # pixels, by the scale of the backbone
 WIDTH = {"full": 256, "small": 128, "tiny": 64}  # channels of the pyramid and of the heads
@@ -45,5 +47,15 @@ class MaskRCNN(nn.Module):
         if targets is not None:
             boxed = [{"boxes": t.boxes, "labels": t.labels + 1, "masks": t.masks} for t in targets]
             return self.detector(images, boxed)
-        detections = self.detector(images)
-        return [Instances.make(d["masks"][:, 0] > 0.5, d["labels"] - 1, scores=d["scores"]) for d in detections]
+        return [self.detect(image) for image in images]
+
+    def detect(self, image: Tensor) -> Instances:
+        """The objects of an image [3, H, W]. The detector's own call holds all masks at the size of the image."""
+        detector, size = self.detector, size_of(image)
+        resized, _ = detector.transform([image])
+        features = detector.backbone(resized.tensors)
+        proposals, _ = detector.rpn(resized, features)
+        (found,), _ = detector.roi_heads(features, proposals, resized.image_sizes)
+        boxes = resize_boxes(found["boxes"], list(resized.image_sizes[0]), list(size))
+        runs = pasted(found["masks"][:, 0], boxes, size)
+        return Instances.make(runs, found["labels"] - 1, scores=found["scores"])

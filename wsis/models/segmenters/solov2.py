@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool2d, one_hot
 from torchvision.ops import Conv2dNormActivation, sigmoid_focal_loss
 
+from wsis.core.masks import RunLengths, Size
 from wsis.core.types import Instances
 from wsis.models.convnets import scale_of
 from wsis.models.pyramids import FeatureNetwork
-from wsis.models.segmenters.targets import SMALL, Size, Target, Terms, View, at_image_size, size_of, stacked_masks
+from wsis.models.segmenters.targets import SMALL, Target, Terms, View, at_image_size, size_of, stacked_masks
 from wsis.ops.losses import squared_dice
 
 SIGMA = 0.2  # share of an object's box: the region around its center whose cells answer for it
@@ -79,8 +80,9 @@ class SOLOv2(nn.Module):
         batch = stack([w.image(i) for w, i in zip(windows, images, strict=True)])
         for masks, labels, scores, window, image in zip(*self.detect(*self.maps(batch)), windows, images, strict=True):
             high = scores > FINAL_SCORE
-            full = at_image_size(masks[high], size_of(batch), window.size, size_of(image)) > MASK
-            instances.append(Instances.make(full, labels[high], scores=scores[high]))
+            parts = at_image_size(masks[high], size_of(batch), window.size, size_of(image), MASK)
+            runs = RunLengths.encode((p._replace(pixels=p.pixels > MASK) for p in parts), size_of(image))
+            instances.append(Instances.make(runs, labels[high], scores=scores[high]))
         return instances
 
     def maps(self, batch: Tensor) -> tuple[Levels, Levels, Tensor]:

@@ -1,6 +1,7 @@
 """What supervises a segmenter: masks of a COCO JSON, at the size at which it sees the image; and the way back to pixels."""
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -11,13 +12,13 @@ from torch.nn.functional import interpolate
 from torchvision.ops import masks_to_boxes
 
 from wsis.core.errors import DataError
+from wsis.core.masks import Part, RunLengths, Size
 from wsis.core.types import Batch, Dataset
 from wsis.data.checks import read_coco
-from wsis.data.masks import decode_masks
 from wsis.data.transforms import short_side
 from wsis.data.wrappers import Subset, samples
+from wsis.ops.enlarge import enlarge
 
-Size = tuple[int, int]  # (height, width) in pixels
 Terms = dict[str, Tensor]  # of a loss
 TEST_LIMITS = (800, 1333)  # pixels, of the shorter and of the longer side at test time (COCO's convention)
 SMALL = 256 / 800  # share of these sizes that the segmenters see on a backbone for small photographs
@@ -68,9 +69,9 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """How large a segmenter sees images, in pixels: as they are, or resized with their aspect to the largest size within
-    limits of the shorter and the longer side, drawn from `short` and `long` in training and `test` at test time.
-    crop: side of the square of which a random part of the result is taken; 0 takes all.
+    """How large a segmenter sees images, in pixels: as they are, at test time up to `test`, or resized with their aspect to
+    the largest size within limits of the shorter and the longer side: drawn from `short` and `long` in training, `test` at
+    test time. crop: side of the square of which a random part of the result is taken; 0 takes all.
     """
 
     short: tuple[float, float] | None = None
@@ -89,7 +90,8 @@ class View:
         return Window(resized, corner, (resized[0] - room[0], resized[1] - room[1]), flip < 0.5)
 
     def at_test(self, height: int, width: int) -> Window:
-        resized = short_side((height, width), *self.test) if self.short else (height, width)
+        large = min(height, width) > self.test[0] or max(height, width) > self.test[1]
+        resized = short_side((height, width), *self.test) if self.short or large else (height, width)
         return Window(resized, (0, 0), resized, False)
 
     def scaled(self, share: float) -> Self:
@@ -131,9 +133,10 @@ class JsonMasks:
     def target(self, image_id: int, window: Window) -> Target:
         """Return the objects of one image in a window of it, on the CPU."""
         rows = self.annotations[image_id]
-        masks = decode_masks([r["segmentation"] for r in rows], *self.size[image_id])
+        runs = RunLengths.read([r["segmentation"] for r in rows], self.size[image_id])
+        masks = [window.masks(runs[i : i + 1].decode()) for i in range(len(runs))]  # one at the size of the image
         labels = torch.tensor([self.label[r["category_id"]] for r in rows], dtype=torch.long)
-        return Target.make(window.masks(masks), labels)
+        return Target.make(torch.cat([torch.zeros(0, *window.size, dtype=torch.bool), *masks]), labels)
 
     def examples(self, batch: Batch, view: View) -> tuple[list[Tensor], list[Target]]:
         """Return random views of a batch's images, float [3, h, w] without padding, and their targets. Sizes are those of the
@@ -160,10 +163,10 @@ def size_of(image: Tensor) -> Size:
     return image.shape[-2], image.shape[-1]
 
 
-def at_image_size(maps: Tensor, padded: Size, resized: Size, size: Size) -> Tensor:
-    """Bring maps [K, h, w] of an image that fills `resized` of `padded` to its own size, bilinearly: [K, *size]."""
-    full = interpolate(maps[:, None], padded, mode="bilinear", align_corners=False)
-    full = full[..., : resized[0], : resized[1]]
-    if resized != size:
-        full = interpolate(full, size, mode="bilinear", align_corners=False)
-    return full[:, 0]
+def at_image_size(maps: Tensor, padded: Size, resized: Size, size: Size, threshold: float) -> Iterator[Part]:
+    """Bring maps [K, h, w] of an image that fills `resized` of `padded` to its own size, bilinearly, one after the other, where
+    they are above `threshold`: see `enlarge`.
+    """
+    for values in maps[:, None, None]:
+        whole = interpolate(values, padded, mode="bilinear", align_corners=False)
+        yield enlarge(whole[0, 0, : resized[0], : resized[1]], size, threshold)

@@ -1,0 +1,98 @@
+"""Runs on large photographs: masks at the size of the photograph, and memory that does not grow with objects x pixels."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.measure import _peak_bytes
+from wsis.core.config import changed
+from wsis.core.types import ExtremePoints, Points, Sample
+from wsis.data.label_maps import read_label_map
+from wsis.methods import method
+from wsis.training.apply import Run, class_maps, predicted_instances, pseudo_instances
+
+CPU = torch.device("cpu")
+SEGMENTERS = ("solov2", "mask2former", "maskrcnn")
+SETTINGS = {
+    "bestie": ("bestie", {"supervision": "points"}),
+    "attentionshift": ("attentionshift", {}),
+    **{f"exits {name}": ("exits", {"final.segmenter": name, "size.crop": 32}) for name in SEGMENTERS},
+}
+every_run = pytest.mark.parametrize("name", list(SETTINGS))
+
+
+def run_of(name, **settings):
+    """A run whose networks have random weights."""
+    package, changes = SETTINGS.get(name, (name, {}))
+    m = method(package)
+    cfg = changed(m.TINY.for_classes(("cup", "plate")).for_dry_run(), **changes, **settings)
+    torch.manual_seed(0)
+    return Run(
+        method=m,
+        cfg=cfg,
+        classes=("cup", "plate"),
+        category_ids=(1, 2),
+        model=m.build(cfg).eval(),
+        folder=Path("run"),
+        data="",
+        seed=0,
+    )
+
+
+def photograph(height, width, columns, rows):
+    """A photograph with clicks on a grid, and four clicks around each."""
+    x = (torch.arange(columns) + 0.5) * width / columns
+    y = (torch.arange(rows) + 0.5) * height / rows
+    xy = torch.cartesian_prod(x, y).floor()
+    reach = torch.tensor([[0, -4], [-4, 0], [0, 4], [4, 0]])
+    labels, ids = torch.arange(len(xy)) % 2, torch.arange(len(xy))
+    image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    four = ExtremePoints(xy=(xy[:, None] + reach).clamp(min=0), labels=labels, ids=ids)
+    tags = torch.ones(2, dtype=torch.bool)
+    return Sample(image=image, image_id=1, tags=tags, points=Points.make(xy, labels, ids=ids), extreme_points=four)
+
+
+@every_run
+def test_masks_have_the_size_of_a_photograph_beyond_the_largest_side(name):
+    run = run_of(name)
+    sample = photograph(30, run.cfg.largest_side + 50, 40, 2)
+    for find in (pseudo_instances, predicted_instances):
+        with torch.no_grad():
+            assert find(run, sample).runs.size == sample.size
+    labels = pseudo_instances(run, sample)
+    assert len(labels) == 80 and torch.equal(labels.ids, sample.points.ids)
+    xy = sample.points.xy.long()
+    assert all(p.holds(y[None], x[None]) for p, (x, y) in zip(labels.runs.parts(), xy, strict=True)) or "exits" in name
+
+
+@every_run
+def test_memory_is_that_of_the_photograph_and_not_of_its_objects(name):
+    """400 objects on 1,200 x 1,600 pixels: masks of booleans at the size of the image are 768 MB, of numbers 3,072."""
+    run, sample = run_of(name), photograph(1200, 1600, 20, 20)
+    for find in (pseudo_instances, predicted_instances):
+        peak = _peak_bytes(lambda: find(run, sample), CPU)  # noqa: B023
+        assert peak < 500e6, f"{find.__name__}: {peak / 1e6:.0f} MB"
+
+
+def test_class_maps_have_the_size_of_the_photograph(tmp_path):
+    run = run_of("simformer", novel=(1,))
+    sample = photograph(20, run.cfg.largest_side + 50, 2, 2)
+    truth = torch.zeros(sample.size, dtype=torch.uint8)
+    truth[:, ::2] = 1  # finer than what the network sees
+    sample = replace(sample, true_semantic=truth, file_name="a.jpg")
+
+    class One:
+        classes, category_ids = run.classes, run.category_ids
+
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            return sample
+
+    for tags in (False, True):
+        class_maps(run, One(), tmp_path / str(tags), "", tags=tags)
+        assert read_label_map(tmp_path / str(tags) / "a.png").shape == sample.size
+    assert (read_label_map(tmp_path / "True" / "a.png")[:, ::2] == 1).all()

@@ -1,0 +1,195 @@
+"""Masks of one image as COCO run lengths, which grow with the outlines of objects and not with the pixels of the image.
+
+Pixels are decoded one object at a time, and only in its box: a photograph of 48 Mpx with 1,000 objects would be 48 GB.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from pycocotools import mask
+from torch import Tensor
+
+from wsis.core.files import Entry
+
+coco_mask: Any = mask  # its declared types refuse entries of a JSON
+Segmentation = Entry | list[list[float]]
+"""COCO's ways to store a mask: a run length, whose `counts` are numbers or text, or polygons."""
+Size = tuple[int, int]  # (height, width) in pixels
+
+
+class Part(NamedTuple):
+    """Pixels bool [h, w] of a mask, which has none elsewhere, and the row and column of the first of them in the image."""
+
+    row: int
+    column: int
+    pixels: Tensor
+
+    @property
+    def corner(self) -> Tensor:
+        """The first pixel as float32 [2], (x, y)."""
+        return torch.tensor([self.column, self.row], dtype=torch.float32)
+
+    def holds(self, y: Tensor, x: Tensor) -> Tensor:
+        """Whether pixels of the image, int64 [N] rows and columns, are in the mask: bool [N]."""
+        y, x, (height, width) = y - self.row, x - self.column, self.pixels.shape
+        inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        inside[inside.clone()] = self.pixels[y[inside], x[inside]]
+        return inside
+
+
+class RunLengths:
+    """K masks of an image of `size`, each a compressed run length {"size", "counts": text}. Indexed as a tensor of K rows."""
+
+    def __init__(self, entries: Sequence[Entry], size: Size) -> None:
+        self.entries, self.size = list(entries), size
+
+    @classmethod
+    def encode(cls, parts: Iterable[Part], size: Size) -> Self:
+        return cls([encode_part(part, size) for part in parts], size)
+
+    @classmethod
+    def of(cls, masks: Tensor) -> Self:
+        """Encode masks bool [K, H, W]."""
+        return cls.encode((Part(0, 0, mask) for mask in masks), (masks.shape[1], masks.shape[2]))
+
+    @classmethod
+    def read(cls, segmentations: Iterable[Segmentation], size: Size) -> Self:
+        """Take COCO segmentations of any kind that passed `checks.shape_problem`."""
+        return cls([run_length(segmentation, *size) for segmentation in segmentations], size)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, index: Tensor | slice) -> Self:
+        if isinstance(index, slice):
+            return type(self)(self.entries[index], self.size)
+        rows = index.nonzero()[:, 0] if index.dtype == torch.bool else index
+        return type(self)([self.entries[i] for i in rows.tolist()], self.size)
+
+    def to(self, device: torch.device | str) -> Self:  # run lengths are text
+        return self
+
+    def cat(self, other: Self) -> Self:
+        return type(self)(self.entries + other.entries, self.size)
+
+    def decode(self) -> Tensor:
+        """All pixels at once: bool [K, H, W]."""
+        if not self.entries:
+            return torch.zeros(0, *self.size, dtype=torch.bool)
+        masks = coco_mask.decode(self.entries)  # [H, W, K], y fastest
+        return torch.from_numpy(masks.transpose(2, 1, 0)).view(torch.bool).transpose(1, 2).contiguous()
+
+    def parts(self) -> Iterator[Part]:
+        """The pixels of each mask within its box, one mask after the other."""
+        for entry, box in zip(self.entries, self.boxes.tolist(), strict=True):
+            yield decode_part(entry, self.size, *box)
+
+    @property
+    def areas(self) -> Tensor:
+        """Pixels of each mask, int64 [K]."""
+        return torch.tensor([int(coco_mask.area(entry)) for entry in self.entries], dtype=torch.long)
+
+    @property
+    def boxes(self) -> Tensor:
+        """The box of each mask, xyxy and half-open, int64 [K, 4]; zeros for a mask without a pixel."""
+        boxes = torch.tensor(np.array([coco_mask.toBbox(e) for e in self.entries])).reshape(-1, 4).long()
+        return torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
+
+    def overlaps(self, other: Self, measure: bool = False) -> Tensor:
+        """IoU of each mask with each of `other`, or with `measure` the share of it that they have in common: float64 [K, G]."""
+        if not self.entries or not other.entries:
+            return torch.zeros(len(self), len(other), dtype=torch.float64)
+        return torch.from_numpy(coco_mask.iou(self.entries, other.entries, [int(measure)] * len(other)))
+
+    def with_pixels(self, xy: Tensor) -> Self:
+        """Each mask together with its pixel, int64 [K, 2], (x, y)."""
+        height, width = self.size
+        pixels = []
+        for x, y in xy.tolist():
+            counts = [x * height + y, 1, height * width - x * height - y - 1]
+            pixels.append(coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width))
+        pairs = zip(self.entries, pixels, strict=True)
+        return type(self)([as_text(coco_mask.merge([entry, pixel])) for entry, pixel in pairs], self.size)
+
+
+def compressed(segmentation: Segmentation, height: int, width: int) -> Entry:
+    """Turn one COCO segmentation of any kind into a compressed run length, in which the parts of the object are joined."""
+    if isinstance(segmentation, list):
+        return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+    if isinstance(segmentation["counts"], list):
+        return coco_mask.frPyObjects(segmentation, height, width)
+    return segmentation
+
+
+def run_length(segmentation: Segmentation, height: int, width: int) -> Entry:
+    """Turn one COCO segmentation of any kind into the form that is compared and written."""
+    return as_text(compressed(segmentation, height, width))
+
+
+def as_text(entry: Entry) -> Entry:
+    """A compressed run length with its `counts` as text, as JSON needs it."""
+    counts = entry["counts"]
+    return {"size": list(entry["size"]), "counts": counts if isinstance(counts, str) else counts.decode("ascii")}
+
+
+def encode_part(part: Part, size: Size) -> Entry:
+    """The run length of a mask in its image of `size`."""
+    (height, width), (rows, columns) = size, part.pixels.shape
+    lines = np.zeros((columns, rows + 2), dtype=bool)  # column after column, as the runs go, and none beyond its ends
+    lines[:, 1:-1] = part.pixels.cpu().numpy().T
+    column, row = np.nonzero(lines[:, 1:] != lines[:, :-1])
+    ends = (part.column + column) * height + part.row + row  # first pixels of runs and behind them, in turn
+    starts, stops = ends[::2], ends[1::2]
+    joined = stops[:-1] == starts[1:]  # from the bottom of a column to the top of the next one
+    ends = np.stack([starts[np.append(True, ~joined)[: len(starts)]], stops[np.append(~joined, True)[: len(stops)]]], 1)
+    counts = np.diff(ends.ravel(), prepend=0, append=height * width)
+    counts = counts[:-1] if counts[-1] == 0 else counts
+    return as_text(coco_mask.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width))
+
+
+def decode_part(entry: Entry, size: Size, left: int, top: int, right: int, bottom: int) -> Part:
+    """The pixels of a mask in a box that holds it, half-open."""
+    runs, height = parse_runs(entry["counts"]), size[0]
+    assert runs is not None  # `checks.shape_problem` has looked
+    total = (right - left) * height
+    ends = np.clip(runs.cumsum() - left * height, 0, total)
+    flat = np.repeat(np.arange(len(runs)) % 2 == 1, np.diff(ends, prepend=0))
+    return Part(top, left, torch.from_numpy(flat.reshape(-1, height)[:, top:bottom].T.copy()))
+
+
+def run_total(counts: list[int] | str) -> int | None:
+    """Count the pixels of a run length; None if it is cut within a number, or a run is negative. Check it before decoding:
+    pycocotools fills what a short run length leaves open with whatever is in memory.
+    """
+    runs = np.array(counts, dtype=np.int64) if isinstance(counts, list) else parse_runs(counts)
+    return None if runs is None or (runs < 0).any() else int(runs.sum())
+
+
+def parse_runs(text: str) -> np.ndarray | None:
+    """Read COCO's text: a number is letters of 5 bits with one for "more follow"; from the third on, less the last but one."""
+    codes = np.frombuffer(text.encode("utf-8"), dtype=np.uint8).astype(np.int64) - 48
+    if len(codes) == 0 or (codes < 0).any() or (codes > 63).any() or codes[-1] & 32:
+        return None
+    last = (codes & 32) == 0
+    starts = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
+    lengths = np.diff(np.append(starts, len(codes)))
+    if lengths.max() > 7:  # more than 35 bits: no image is that large
+        return None
+    shift = 5 * (np.arange(len(codes)) - np.repeat(starts, lengths))
+    values = np.add.reduceat((codes & 31) << shift, starts)
+    values -= np.where((codes[last] & 16) != 0, np.left_shift(1, 5 * lengths), 0)
+    for start in (1, 2):
+        values[start::2] = np.cumsum(values[start::2])
+    return values
+
+
+def sample_mask(segmentation: Segmentation, size: Size, y: Tensor, x: Tensor) -> Tensor:
+    """Read a mask of an image of `size` (H, W) at rows y int64 [h] and columns x int64 [w], bool [h, w], without decoding
+    its other pixels.
+    """
+    runs = parse_runs(run_length(segmentation, *size)["counts"])
+    assert runs is not None  # `checks.shape_problem` has looked
+    ends = torch.from_numpy(runs).cumsum(0)
+    return torch.searchsorted(ends, x * size[0] + y[:, None], right=True) % 2 == 1
