@@ -102,6 +102,8 @@ def weak(
     kinds = {"points": points, "extreme": extreme, "tags": tags}
     counts = simulate_file(source, out, **kinds, seed=seed, drop_invalid=drop_invalid)
     report(f"{out}: " + ", ".join(f"{n} {kind.replace('_', ' ')}" for kind, n in counts.items()))
+    method = "attentionshift" if points else "exits" if extreme else "bestie"
+    report_next(f"train {method} --data DIR --weak {out} --out runs/{method}", "DIR being the folder of the images")
 
 
 @app.command()
@@ -209,6 +211,9 @@ def predict(
     else:
         counts = apply.predict(run, images, out, format)
     report(f"{out}: {line(counts)}")
+    if format == "coco":
+        metric = "semantic" if run.cfg.clicks == "class_maps" else "coco"
+        report_next(f"evaluate {out} TRUTH --metric {metric}", "where the truth is known")
 
 
 @app.command()
