@@ -57,6 +57,16 @@ def test_stage_learns_from_the_masks_that_the_network_makes(world, tiny, options
     assert len(predict(again, collate([world[0]]).images)) == 1
 
 
+def test_masks_are_those_of_torchvisions_call(world):
+    torch.manual_seed(0)
+    model = build_segmenter("maskrcnn", 2, "resnet_tiny", "random").eval()
+    images = collate([world[0]]).images[:, :, :50]  # which the detector sees larger
+    with torch.no_grad():
+        (found,), (whole,) = predict(model, images), model.detector(list(images))
+    assert len(found) and torch.equal(found.masks, whole["masks"][:, 0] > 0.5)
+    assert torch.equal(found.labels, whole["labels"] - 1) and torch.equal(found.scores, whole["scores"])
+
+
 def test_full_model_is_torchvisions():
     from torchvision.models.detection import maskrcnn_resnet50_fpn
 

@@ -1,5 +1,16 @@
 """Tensors in, tensors out: the operations that methods share. The shapes in their signatures are checked in tests."""
 
-from wsis.ops import components, grouping, losses, matching, mean_field, pamr, patches, random_walk, rollout
+from wsis.ops import components, enlarge, grouping, losses, matching, mean_field, pamr, patches, random_walk, rollout
 
-__all__ = ["components", "grouping", "losses", "matching", "mean_field", "pamr", "patches", "random_walk", "rollout"]
+__all__ = [
+    "components",
+    "enlarge",
+    "grouping",
+    "losses",
+    "matching",
+    "mean_field",
+    "pamr",
+    "patches",
+    "random_walk",
+    "rollout",
+]

@@ -452,3 +452,23 @@ def test_boxes_as_masks():
     objects = Instances.make(torch.zeros(1, 64, 48, dtype=torch.bool), torch.zeros(1))
     result = boxed(objects, torch.tensor([[8.0, 10, 30, 20]])).masks
     assert result[0, 10:20, 8:30].all() and result.sum() == 220
+
+
+MANY = [(x, y, (x + y) % 3) for y in range(3, 63, 10) for x in range(3, 63, 8)]  # 48 clicks for 20 tokens
+
+
+def test_more_clicks_than_tokens_take_turns(model):
+    """Every click gets its mask, in order; those of the first turn are what they are alone, and one image may need fewer."""
+    model.eval()
+    together = attentionshift.pseudo_labels(model, collate([image(MANY), image(MANY[:30])]), SMALL)
+    (first,) = attentionshift.pseudo_labels(model, collate([image(MANY[:20])]), SMALL)
+    (alone,) = attentionshift.pseudo_labels(model, collate([image(MANY)]), SMALL)
+    assert [labels.ids.tolist() for labels in together] == [list(range(7, 55)), list(range(7, 37))]
+    assert torch.equal(alone.masks[:20], first.masks) and len(alone) == 48
+    assert all(mask[y, x] for mask, (x, y, _) in zip(alone.masks, MANY, strict=True))
+
+
+def test_a_step_shows_as_many_clicks_as_there_are_tokens():
+    data = attentionshift.training_data([image(MANY)], SMALL)
+    first, again, other = (data[0, seed, 0].points.ids.tolist() for seed in (1, 1, 2))
+    assert len({*first}) == 20 and first == again != other
