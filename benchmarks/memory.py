@@ -1,37 +1,59 @@
 """python -m benchmarks.memory [--quick] [--out FILE]: peak memory of `weak`, `label`, `predict` and `evaluate` against the
 pixels and the objects of one photograph.
 
-Every command is a process of its own, whose resident memory counts from torch's import on (`doctor` shows what that takes).
-The runs are trained for a few steps on drawn scenes: what a network finds does not matter here. Exit 1 beyond LIMIT.
+Each call is a process of its own, forked after the imports: its resident memory has what torch and the package take, which
+the first row shows. Networks are tiny ones with random weights, and what they find does not matter. Exit 1 beyond LIMIT.
 """
 
 import argparse
 import math
 import os
-import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import torch
 from PIL import Image, ImageDraw
 
+from wsis.core.config import changed
 from wsis.core.files import Entry, write_json
 from wsis.core.table import table
+from wsis.data.coco import CocoFolder
+from wsis.data.semantic import WithBackground
+from wsis.data.wrappers import Mapped
+from wsis.evaluation.files import coco_ap_files
+from wsis.methods import method
+from wsis.training.apply import Run, class_maps, label, predict
+from wsis.weak import simulate_file
+from wsis.weak.simulate import with_extreme_points, with_points
 
 LIMIT = 2000  # MB
 SIZES = [(4000, 3000, 100), (4000, 3000, 1000), (8000, 6000, 100), (8000, 6000, 1000)]  # width, height, objects
 QUICK = [(2000, 1500, 100)]
 CLASSES = ("cup", "plate")
-EXITS = "warmup.steps=1 network.steps=1 walk.crops=5 size.min_area=4 final.schedule.steps=2"
-SETTINGS = {
-    "bestie": "supervision=points semantic.source=truth classifier.steps=1 network.steps=2",
-    "exits solov2": EXITS,
-    "exits mask2former": f"{EXITS} final.segmenter=mask2former",
-    "exits maskrcnn": f"{EXITS} final.segmenter=maskrcnn",
-    "attentionshift": "network.steps=1",
-    "simformer": "split=names:plate network.steps=1 final.steps=1",
+SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "bestie": ("bestie", {"supervision": "points"}),
+    "attentionshift": ("attentionshift", {}),
+    "exits solov2": ("exits", {"final.segmenter": "solov2"}),
+    "exits mask2former": ("exits", {"final.segmenter": "mask2former"}),
+    "exits maskrcnn": ("exits", {"final.segmenter": "maskrcnn"}),
+    "simformer": ("simformer", {"split": "names:plate"}),
 }
+
+
+def untrained(name: str, classes: tuple[str, ...] = CLASSES, **settings: Any) -> Run:
+    """A run of `SETTINGS` whose tiny networks have random weights."""
+    package, changes = SETTINGS[name]
+    m = method(package)
+    cfg = changed(m.TINY, **changes, **settings).for_classes(classes).for_dry_run()
+    torch.manual_seed(0)
+    ids = tuple(range(1, len(classes) + 1))
+    where = {"folder": Path(name), "data": "", "seed": 0}
+    return Run(method=m, cfg=cfg, classes=classes, category_ids=ids, model=m.build(cfg).eval(), **where)
 
 
 def write_data(folder: Path, width: int, height: int, objects: int) -> None:
@@ -57,39 +79,50 @@ def write_data(folder: Path, width: int, height: int, objects: int) -> None:
         write_json(folder / "annotations" / f"instances_{split}.json", content)
 
 
-def run(*words: str | Path) -> dict[str, float]:
-    """Run a command of the command line: its seconds and its largest resident memory in MB."""
+def measure(call: Callable[[], object]) -> dict[str, float]:
+    """Seconds and largest resident memory in MB of a call in a process of its own."""
     start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "wsis", *map(str, words)], stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
+    if not (child := os.fork()):
+        call()
+        os._exit(0)
+    _, status, usage = os.wait4(child, 0)
     if status:
-        raise SystemExit(f"python -m wsis {' '.join(map(str, words))} failed")
+        raise SystemExit("the call failed")
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return {"MB": round(usage.ru_maxrss / unit), "seconds": round(time.perf_counter() - start, 1)}
 
 
+def calls(data: Path, out: Path) -> dict[str, Callable[[], object]]:
+    """What the commands do with a data set, by their names."""
+    truth, images = data / "annotations" / "instances_val.json", data / "images" / "val"
+    found: dict[str, Callable[[], object]] = {
+        "weak": partial(simulate_file, truth, out / "weak.json", points="mask_random", extreme=True),
+        "evaluate": partial(coco_ap_files, truth, truth),
+    }
+
+    def applied(name: str, verb: str) -> None:
+        folder, place = CocoFolder(data, "val"), out / f"{name}.{verb}"
+        if name == "simformer":
+            whole = WithBackground(folder)
+            class_maps(untrained(name, whole.classes), whole, place, "", tags=verb == "label")
+        elif verb == "predict":
+            predict(untrained(name), images, place)
+        else:
+            label(untrained(name), Mapped(folder, lambda s: with_extreme_points(with_points(s))), place)
+
+    found |= {f"{verb} {name}": partial(applied, name, verb) for name in SETTINGS for verb in ("label", "predict")}
+    return found
+
+
 def rows(folder: Path, sizes: list[tuple[int, int, int]]) -> list[Entry]:
-    """Train the runs, and measure each command on each photograph."""
-    write_data(folder / "small", 160, 120, 6)
-    for name, settings in SETTINGS.items():
-        options = [word for setting in settings.split() for word in ("--set", setting)]
-        words = ("--data", folder / "small", "--scale", "tiny", "--device", "cpu", "--out", folder / name)
-        run("train", name.split()[0], *words, *options)
-    measured = []
+    """Measure each call on each photograph."""
+    measured = [{"call": "imports", "Mpx": 0, "objects": 0, **measure(lambda: None)}]
     for width, height, objects in sizes:
-        data, out = folder / f"{width}x{height}x{objects}", folder / f"{width}x{height}x{objects}.out"
-        write_data(data, width, height, objects)
-        truth = data / "annotations" / "instances_val.json"
-        commands = {"weak": ("weak", truth, "--points", "mask_random", "--extreme", "--out", out / "weak.json")}
-        commands["evaluate"] = ("evaluate", truth, truth, "--metric", "coco")
-        for name in SETTINGS:
-            commands[f"label {name}"] = ("label", folder / name, "--data", data, "--out", out / f"label {name}")
-            images = ("--images", data / "images" / "val", "--out", out / f"predict {name}")
-            commands[f"predict {name}"] = ("predict", folder / name, *images)
-        for name, words in commands.items():
-            row = {"command": name, "Mpx": width * height / 1e6, "objects": objects, **run(*words)}
-            print(row, flush=True)
-            measured.append(row)
+        data = folder / f"{width}x{height}x{objects}"
+        measure(partial(write_data, data, width, height, objects))  # this process stays small
+        for name, call in calls(data, data / "out").items():
+            measured.append({"call": name, "Mpx": width * height / 1e6, "objects": objects, **measure(call)})
+            print(*measured[-1].values(), flush=True)
     return measured
 
 

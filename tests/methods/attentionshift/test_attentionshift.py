@@ -468,7 +468,17 @@ def test_more_clicks_than_tokens_take_turns(model):
     assert all(mask[y, x] for mask, (x, y, _) in zip(alone.masks, MANY, strict=True))
 
 
+class Crowded:
+    classes, category_ids = ("a", "b", "c"), (1, 2, 3)
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return image(MANY)
+
+
 def test_a_step_shows_as_many_clicks_as_there_are_tokens():
-    data = attentionshift.training_data([image(MANY)], SMALL)
+    data = attentionshift.training_data(Crowded(), SMALL)
     first, again, other = (data[0, seed, 0].points.ids.tolist() for seed in (1, 1, 2))
     assert len({*first}) == 20 and first == again != other
