@@ -26,7 +26,7 @@ from wsis.methods.attentionshift.maps import PaddedPoints, pad_points
 from wsis.methods.attentionshift.objective import mask_term, mil_term, point_term, token_terms
 from wsis.methods.attentionshift.parts import KeyPoints
 from wsis.methods.attentionshift.stages import boxed, measured_at, on_objects, summary
-from wsis.methods.attentionshift.verbs import label_images, masks_in_boxes, rescaled, with_owners
+from wsis.methods.attentionshift.verbs import label_groups, masks_in_boxes, rescaled, with_owners
 
 SIDE = 64
 SMALL = changed(
@@ -135,7 +135,7 @@ def test_the_oracle_of_boxes_keeps_the_rest(model):
         [replace(image([(10, 10, 0), (40, 40, 1)]), semantic_map=torch.zeros(SIDE, SIDE, dtype=torch.uint8))]
     )
     batch.semantic_maps[0, 4:20, 8:32] = 1  # the second object has no pixel
-    (_, plain), (_, known) = (label_images(model, batch, changed(SMALL, oracle=o)) for o in ("none", "boxes"))
+    (_, plain), (_, known) = (next(label_groups(model, batch, changed(SMALL, oracle=o))) for o in ("none", "boxes"))
     assert known.boxes[0].tolist() == [[8, 4, 32, 20], plain.boxes[0, 1].tolist()]
     assert torch.equal(known.attention, plain.attention)
     assert not known.foreground[0, 0, 32:].any()

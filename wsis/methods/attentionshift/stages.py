@@ -116,8 +116,7 @@ def make_labels(workspace: Workspace) -> Report:
             small = verbs.inference_size(sample.size, cfg)
             ratio = torch.tensor([sample.size[1] / small[1], sample.size[0] / small[0]] * 2)
             found, filled = [], []
-            for group in verbs.click_groups(workspace.batch(known), cfg):
-                (instances,), labels = verbs.label_images(model, group, cfg)
+            for (instances,), labels in verbs.label_groups(model, workspace.batch(known), cfg):
                 assert labels is not None
                 found.append(instances)
                 filled.append(boxed(instances.to("cpu"), labels.boxes[0].cpu() * ratio))

@@ -99,49 +99,56 @@ def pseudo_labels(model: AttentionShift | None, batch: Batch, cfg: AttentionShif
 
     Scores are those of the chosen candidate. Raises ValueError where the batch has no points.
     """
-    groups = [label_images(model, group, cfg)[0] for group in click_groups(batch, cfg)]
+    groups = [masks for masks, _ in label_groups(model, batch, cfg)]
     return [reduce(Instances.cat, image) for image in zip(*groups, strict=True)]
-
-
-def click_groups(batch: Batch, cfg: AttentionShiftConfig) -> Iterator[Batch]:
-    """The batch with at most as many clicks in an image as there are tokens, in order, until all had their turn; with an
-    oracle's map, which numbers the clicks, the batch as it is.
-    """
-    points, count = batch.points, cfg.tokens.count
-    if points is None or not len(points) or batch.semantic_maps is not None:
-        yield batch
-        return
-    number = (points.image[:, None] == points.image).tril(-1).sum(1)  # of each click in its image
-    for group in range(int(number.max()) // count + 1):
-        yield replace(batch, points=points[number // count == group])
 
 
 def explain(model: AttentionShift | None, batch: Batch, cfg: AttentionShiftConfig) -> Trace:
     """The clicks and, with a model, every map on the way to the pseudo labels, at the size of inference."""
-    labels, steps = label_images(model, batch, cfg)[1], {"clicks": targets(model, batch, cfg).xy}
+    (_, labels), *_ = label_groups(model, batch, cfg)
+    steps = {"clicks": targets(model, batch, cfg).xy}
     if labels is not None:
         steps |= {name: value for name, value in vars(labels).items() if isinstance(value, Tensor)} | labels.steps
     return Trace(steps)
 
 
 @torch.no_grad()
-def label_images(
+def label_groups(
     model: AttentionShift | None, batch: Batch, cfg: AttentionShiftConfig
+) -> Iterator[tuple[list[Instances], Labels | None]]:
+    """The pseudo labels of a batch and, with a model, what they are made of, at the size of inference.
+
+    There are at most as many clicks in an image as there are tokens at a time, in order, until all had their turn; with an
+    oracle's map, which numbers the clicks, all at once. Raises ValueError where the batch has no points.
+    """
+    targets(model, batch, cfg)
+    assert batch.points is not None
+    image, small, encoded = batch.points.image, batch, None
+    if model is not None:
+        small = rescaled(batch, cfg)
+        encoded = model.encoder(divisible(small, model.multiple).images)
+    turn = (image[:, None] == image).tril(-1).sum(1) // cfg.tokens.count  # of each click
+    turn *= owners(batch, cfg) is None
+    for number in range(int(turn.max()) + 1 if len(turn) else 1):
+        group, inside = (replace(b, points=b.points[turn == number]) for b in (batch, small) if b.points is not None)
+        yield label_images(model, group, inside, encoded, cfg)
+
+
+def label_images(
+    model: AttentionShift | None, batch: Batch, small: Batch, encoded: Encoded | None, cfg: AttentionShiftConfig
 ) -> tuple[list[Instances], Labels | None]:
-    """The pseudo labels of a batch and, with a model, what they are made of, at the size of inference."""
+    """`label_groups` of one group. small: the batch at the size of inference. encoded: its features; None without a model."""
     clicks, (height, width), device = targets(model, batch, cfg), batch.images.shape[-2:], batch.images.device
     pseudo = torch.zeros(*clicks.present.shape, 1, 1, dtype=torch.bool, device=device)
     scores, labels = torch.ones_like(clicks.xy[..., 0]), None
-    if model is not None:
-        small = rescaled(batch, cfg)
+    if model is not None and encoded is not None:
         padded = divisible(small, model.multiple)
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             seed = seed_of("labels", batch.image_ids)  # an image always gets the same labels
             torch.default_generator.manual_seed(seed)
             if device.type == "cuda":
                 torch.cuda.manual_seed(seed)
-            resized = targets(model, padded, cfg)
-            encoded, truth = model.encoder(padded.images), owners(padded, cfg)
+            resized, truth = targets(model, padded, cfg), owners(padded, cfg)
             labels, _, _, mil_scores = model.label(encoded, padded.valid, resized, cfg, truth)
         if pseudo.shape[1]:  # there is a point
             pseudo = mask_targets(labels, cfg)[0][..., : small.images.shape[-2], : small.images.shape[-1]]
