@@ -103,7 +103,8 @@ def weak(
     counts = simulate_file(source, out, **kinds, seed=seed, drop_invalid=drop_invalid)
     report(f"{out}: " + ", ".join(f"{n} {kind.replace('_', ' ')}" for kind, n in counts.items()))
     method = "attentionshift" if points else "exits" if extreme else "bestie"
-    report_next(f"train {method} --data DIR --weak {out} --out runs/{method}", "a network that learns from them (DIR: the data set)")
+    words = f"train {method} --data DIR --weak {out} --out runs/{method}"
+    report_next(words, "a network that learns from them (DIR: the data set)")
 
 
 @app.command()
