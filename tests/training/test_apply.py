@@ -48,11 +48,12 @@ def test_masks_have_the_size_of_a_photograph_beyond_the_largest_side(name):
 
 @every_run
 def test_memory_is_that_of_the_photograph_and_not_of_its_objects(name):
-    """120 objects on 900 x 1,200 pixels: masks of booleans at the size of the image are 130 MB, of numbers 518."""
+    """120 objects on 900 x 1,200 pixels: all masks at the size of the image are 130 MB and 518 as numbers; a network
+    itself takes up to 420."""
     run, sample = run_of(name), photograph(900, 1200, 12, 10)
     for find in (pseudo_instances, predicted_instances):
         peak = _peak_bytes(lambda: find(run, sample), CPU)  # noqa: B023
-        assert peak < 250e6, f"{find.__name__}: {peak / 1e6:.0f} MB"
+        assert peak < 500e6, f"{find.__name__}: {peak / 1e6:.0f} MB"
 
 
 def test_class_maps_have_the_size_of_the_photograph(tmp_path):
