@@ -383,8 +383,9 @@ viz.show(
 
 # %% [markdown]
 # **Takeaway.** Colors are prototypes, rings their best patches, numbers the key-points. With the wide kernel prototypes that
-# start on one part become one, and what is left is the car as one would take it apart: wheels, windows, lamps, body. With the
-# published kernel each keeps to the patches that are nearly equal to its own; there merging and the filter have to do the work.
+# start on one part become one, and key-points stand on what one would take a car apart into: wheels, windows, body. Those that
+# slide off to the ground are left to the filter. With the published kernel each prototype keeps to the patches that are nearly
+# equal to its own; there merging and the filter have to do the work.
 #
 # Now the features of the network that was trained on this page. Drag the iterations.
 

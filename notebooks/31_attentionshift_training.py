@@ -494,8 +494,9 @@ if not found:
     print("python -m wsis table attentionshift.bounds --scale small --data FOLDER")
 
 # %% [markdown]
-# In true boxes the mask head, which has seen a few points of each object, loses to a filled box, while the pseudo masks
-# themselves do not: what a longer training would have to bring is a mask head, not better labels.
+# The columns say which stage loses what: `mIoU_in_boxes` judges the mask head alone, whose trivial bound is a filled box;
+# `mIoU` and `box_IoU` judge the pseudo labels; and the upper bound is what this network learns in as many steps when no label is
+# wrong.
 #
 # ## Failures
 #
