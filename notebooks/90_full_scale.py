@@ -127,7 +127,7 @@ for cell in cells:
     section = (re.findall(r"^## (.*)", text, re.M) or [section])[-1]
     shows = re.findall(r"viz\.(show|scrub|table|training_curves|room_and_noise)\(", text)
     if cell["cell_type"] == "code" and shows and "solution" not in cell["metadata"]["tags"]:
-        titles = re.findall(r'(?:title|caption) ?= ?"([^"]+)"', text)
+        titles = re.findall(r'(?:title|caption) ?= ?"([^"]{3,})"', text)
         kind = "table" if shows[-1] == "table" else "figure"
         rows.append({"section": section, "shows": kind, "title": ", ".join(titles)})
 viz.table(rows, "12_bestie_training: cells that a run would fill")
