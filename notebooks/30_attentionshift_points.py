@@ -33,7 +33,6 @@ from dataclasses import replace
 import torch
 from matplotlib import pyplot as plt
 from torch.nn.functional import avg_pool2d, cosine_similarity, normalize, pad
-from torchvision.ops import masks_to_boxes
 
 from wsis import training, viz, weak
 from wsis.core import Instances, Points, changed
@@ -359,10 +358,8 @@ known += (
     0.7 * torch.randn(64, 1, 1) * avg_pool2d(scene.masks.float(), 16)
 )  # what all parts share
 known += 0.6 * torch.randn(known.shape)
-mask, box = (
-    scene.masks[None].float(),
-    masks_to_boxes(scene.masks)[None] + torch.tensor([0, 0, 1, 1]),
-)
+mask, (y, x) = scene.masks[None].float(), scene.masks[0].nonzero().mT
+box = torch.stack([x.min(), y.min(), x.max() + 1, y.max() + 1])[None, None].float()
 maps = {"attention": mask, "foreground": mask, "background": 1 - mask}
 exact = Labels(boxes=box, chosen=torch.zeros(1, 1).long(), **maps)
 panels = []

@@ -112,7 +112,6 @@ def explain(model: AttentionShift | None, batch: Batch, cfg: AttentionShiftConfi
     return Trace(steps)
 
 
-@torch.no_grad()
 def label_groups(
     model: AttentionShift | None, batch: Batch, cfg: AttentionShiftConfig
 ) -> Iterator[tuple[list[Instances], Labels | None]]:
@@ -126,7 +125,8 @@ def label_groups(
     image, small, encoded = batch.points.image, batch, None
     if model is not None:
         small = rescaled(batch, cfg)
-        encoded = model.encoder(divisible(small, model.multiple).images)
+        with torch.no_grad():
+            encoded = model.encoder(divisible(small, model.multiple).images)
     turn = (image[:, None] == image).tril(-1).sum(1) // cfg.tokens.count  # of each click
     turn *= owners(batch, cfg) is None
     for number in range(int(turn.max()) + 1 if len(turn) else 1):
@@ -134,6 +134,7 @@ def label_groups(
         yield label_images(model, group, inside, encoded, cfg)
 
 
+@torch.no_grad()
 def label_images(
     model: AttentionShift | None, batch: Batch, small: Batch, encoded: Encoded | None, cfg: AttentionShiftConfig
 ) -> tuple[list[Instances], Labels | None]:
