@@ -106,3 +106,10 @@ def test_no_masks(size):
     runs = RunLengths([], size)
     assert runs.decode().shape == (0, *size) and runs.boxes.shape == (0, 4) and not len(runs.areas)
     assert runs.overlaps(RunLengths.of(torch.ones(2, *size))).shape == (0, 2)
+
+
+def test_rows_are_chosen_by_numbers_by_a_list_and_by_truth():
+    masks = torch.rand(4, 5, 6, generator=torch.Generator().manual_seed(0)) > 0.5
+    runs = RunLengths.of(masks)
+    for index in (torch.tensor([2, 0]), [2, 0], torch.tensor([True, False, True, False]), slice(1, 3), []):
+        assert torch.equal(runs[index].decode(), masks[index])

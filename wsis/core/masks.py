@@ -62,9 +62,10 @@ class RunLengths:
     def __len__(self) -> int:
         return len(self.entries)
 
-    def __getitem__(self, index: Tensor | slice) -> Self:
+    def __getitem__(self, index: Tensor | slice | list[int]) -> Self:
         if isinstance(index, slice):
             return type(self)(self.entries[index], self.size)
+        index = torch.as_tensor(index)
         rows = index.nonzero()[:, 0] if index.dtype == torch.bool else index
         return type(self)([self.entries[i] for i in rows.tolist()], self.size)
 
