@@ -514,8 +514,8 @@ viz.show(panels, rows=list(cases), size=2.1, title="How BESTIE fails")
 # ## What guidance brings, and what hides it
 #
 # The paper's Table 1 adds guidance and refinement one by one. Two tables of ours repeat it with one cue for every object: from
-# clicks (`bestie.point_cues`), and from clicks in true class maps (`bestie.true_maps`, an oracle). Here are all their
-# comparisons that were run, each as a difference in mAP50 with its interval over seeds. The gray band is what even twenty seeds
+# clicks (`bestie.point_cues`), and from one pixel of each object in true class maps (`bestie.true_maps`, an oracle). Here are all
+# their comparisons that were run, each as a difference in mAP50 with its interval over seeds. The gray band is what even twenty seeds
 # could not tell from zero.
 
 # %% tags=["hide-input"]
@@ -560,11 +560,11 @@ for r in results["bestie.supervision"]["rows"] if results else []:
 viz.table(rows, "seven animals, small scale")
 
 # %% [markdown]
-# Read it from left to right. With true masks nearly every object has a right label, so that what its mAP50 misses is lost by
-# the network. With class maps from a classifier most objects are lost before the network sees anything: few labels cover
-# several objects, so that it is the *outline* of the class maps that is not good enough. The last column takes each component
-# of the predicted class map for one instance. Where it is the higher one, centers and offsets were not learned well enough
-# in so few steps to improve on that.
+# Read it from left to right. The class maps come from a classifier's activations, which a random walk spreads between similar
+# patches ([decision 6](../book/decisions/06_semantic_maps.md)); from them and one click for each object the network gets most of
+# the way to the upper bound. What is missing is lost in two places. The *outlines* of the class maps leave a part of the objects
+# without a right label, while hardly a label covers two. And the last column takes each component of the predicted class map for
+# one instance: where it is the higher one, centers and offsets were not learned well enough in so few steps to improve on that.
 #
 # The best rows of the paper take one more step: a Mask R-CNN {cite:p}`he2017maskrcnn` is trained on the masks that BESTIE finds
 # in the *training* images. This last stage is left out unless it gets steps (`--set final.steps=60000`).
