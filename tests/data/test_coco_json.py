@@ -202,3 +202,10 @@ def test_a_place_that_is_a_file_is_named(tmp_path):
     (tmp_path / "a").touch()
     with pytest.raises(DataError, match="b.json cannot be written .*choose another place"):
         write_json(tmp_path / "a" / "b.json", 1)
+
+
+def test_records_may_be_changed_without_changing_the_instances(instances):
+    before = [dict(entry) for entry in instances.runs.entries]
+    for record in (*annotation_records(instances, 1), *result_records(instances, 1)):
+        record["segmentation"]["counts"] = "cut"
+    assert instances.runs.entries == before

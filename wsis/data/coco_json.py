@@ -34,7 +34,8 @@ def annotation_records(instances: Instances, image_id: int, category_ids: Sequen
         if area:
             category = label + 1 if category_ids is None else category_ids[label]
             references = {} if i == NO_ID else {"id": i}
-            references |= {"image_id": image_id, "category_id": category, "segmentation": rle}
+            references |= {"image_id": image_id, "category_id": category}
+            references["segmentation"] = {**rle}  # the caller's own: a changed run length would change the instance
             annotations.append(references | {"area": area, "bbox": box, "iscrowd": crowd, "score": round(score, 6)})
     return annotations
 
