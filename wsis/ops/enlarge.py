@@ -50,8 +50,9 @@ def enlarge(
     (row, top, bottom, down), (column, left, right, across) = lines
     first = int(top[0])
     values = values[first : int(bottom[-1]) + 1]
-    values = values[:, left] * (1 - across) + values[:, right] * across
-    values = values[top - first] * (1 - down)[:, None] + values[bottom - first] * down[:, None]
+    # in place, since an object may fill the image
+    values = values[:, left].mul_(1 - across).add_(values[:, right].mul_(across))
+    values = values[top - first].mul_((1 - down)[:, None]).add_(values[bottom - first].mul_(down[:, None]))
     return Part(row, column, values)
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from wsis.core.masks import RunLengths, Size
+from wsis.core.masks import RunLengths, Size, encode_part
 from wsis.core.types import Instances
 from wsis.models.convnets import scale_of
 from wsis.models.pyramids import Backbone
@@ -94,12 +94,12 @@ class Mask2Former(nn.Module):
         probability = classes.float().softmax(-1)[:, :-1].flatten()
         scores, best = probability.topk(min(DETECTIONS, len(probability)))
         query, labels = best // self.classes, best % self.classes
-        parts, means = [], []
+        entries, means = [], []
         for part in at_image_size(masks.float(), padded, resized, size, 0):
             inside = part.pixels > 0
-            parts.append(part._replace(pixels=inside))
-            means.append((part.pixels.sigmoid() * inside).sum() / inside.sum().clamp(min=1))
-        runs = RunLengths.encode((parts[i] for i in query.tolist()), size)
+            entries.append(encode_part(part._replace(pixels=inside), size))
+            means.append(part.pixels.sigmoid_().mul_(inside).sum() / inside.sum().clamp(min=1))
+        runs = RunLengths(entries, size)[query]
         return Instances.make(runs, labels, scores=scores * torch.stack(means)[query])
 
 
