@@ -7,7 +7,8 @@ const STYLE = `
   font: 14px/1.4 var(--jp-ui-font-family, system-ui, sans-serif);
   color: var(--ink); background: var(--page); max-width: 1000px; padding: 4px; box-sizing: border-box }
 .wsis-canvas * { box-sizing: border-box }
-.wsis-canvas .row { display: flex; flex-wrap: wrap; gap: 6px; align-items: center; margin: 0 0 8px }
+/* not "row", which the theme of a page may style */
+.wsis-canvas .tools-row { display: flex; flex-wrap: wrap; gap: 6px; align-items: center; margin: 0 0 8px }
 .wsis-canvas .space { flex: 1 }
 .wsis-canvas button { font: inherit; color: inherit; background: var(--page); border: 1px solid var(--line);
   border-radius: 6px; min-height: 32px; padding: 3px 10px; cursor: pointer; display: inline-flex; gap: 6px; align-items: center }
@@ -92,17 +93,17 @@ function render({ model, el }) {
   const tools = element("div", { className: "joined", role: "group", "aria-label": "Kind of label" });
   const zoomOut = button("−", "Zoom out (-)", () => zoom(1 / 1.5)), zoomIn = button("+", "Zoom in (+)", () => zoom(1.5));
   const whole = button("Fit", "Whole image (F)", () => look([0, 0, ...state.size]));
-  const classes = element("div", { className: "row classes", role: "group", "aria-label": "Class" });
+  const classes = element("div", { className: "tools-row classes", role: "group", "aria-label": "Class" });
   const canvas = element("canvas", { tabIndex: 0, role: "application", "aria-roledescription": "image to click on" });
   const stage = element("div", { className: "stage" }, canvas);
   const said = element("span", { role: "status", "aria-live": "polite" });
   const at = element("span", { className: "at" });
-  const objects = element("ol", { className: "row objects", "aria-label": "Objects of the image" });
+  const objects = element("ol", { className: "tools-row objects", "aria-label": "Objects of the image" });
   const accept = button("Accept", "Accept the mask (A)", () => send("accept"), { className: "main" });
   const again = button("Click again", "Give it another click (C)", () => (send("again"), canvas.focus()));
   const remove = button("Remove", "Remove the object (Delete)", () => send("remove"));
   const following = button("Next mask", "Next mask without an answer (N)", () => send("next"));
-  const actions = element("div", { className: "row", role: "group", "aria-label": "The chosen object" });
+  const actions = element("div", { className: "tools-row", role: "group", "aria-label": "The chosen object" });
   actions.append(accept, again, remove, following);
   const keys = element("dl", {}, ...KEYS.flatMap(([k, does]) => [
     element("dt", {}, element("kbd", { textContent: k })), element("dd", { textContent: does })]));
@@ -110,8 +111,8 @@ function render({ model, el }) {
   // with this attribute JupyterLab keeps its own shortcuts away from what has the focus
   const root = element("div", { className: "wsis-canvas", "data-lm-suppress-shortcuts": "true" },
     element("style", { textContent: STYLE }),
-    element("div", { className: "row" }, previous, number, count, next, name, undo, save),
-    element("div", { className: "row" }, tools, element("span", { className: "space" }), zoomOut, zoomIn, whole),
+    element("div", { className: "tools-row" }, previous, number, count, next, name, undo, save),
+    element("div", { className: "tools-row" }, tools, element("span", { className: "space" }), zoomOut, zoomIn, whole),
     classes, stage, element("div", { className: "status" }, said, at), actions, objects, help);
   el.replaceChildren(root);
 
