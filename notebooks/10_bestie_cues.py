@@ -39,6 +39,7 @@ from wsis.ops import components, grouping
 # %% [markdown]
 # ```{image} ../book/generated/method_bestie.svg
 # :alt: BESTIE as a drawing: a classifier gives cues and class maps, these give labels, and labels train the instance network
+# :width: 480px
 # ```
 #
 # *BESTIE {cite:p}`kim2022bestie` predicts instance masks, and all the supervision that it needs is one list of

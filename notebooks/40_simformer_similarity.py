@@ -16,7 +16,7 @@
 #
 # ```{image} ../book/generated/method_simformer.svg
 # :alt: SimFormer as a drawing, from class maps and tags by way of proposals, complement and pairs of pixels to a class map
-# :width: 100%
+# :width: 480px
 # ```
 #
 # *SimFormer in one drawing: what is given, which networks learn from it, and by which losses.*
