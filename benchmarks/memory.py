@@ -1,17 +1,19 @@
 """python -m benchmarks.memory [--quick] [--out FILE]: peak memory of `weak`, `label`, `predict` and `evaluate` against the
 pixels and the objects of one photograph.
 
-Each call is a process of its own, forked after the imports: its resident memory has what torch and the package take, which
-the first row shows. Networks are tiny ones with random weights, and what they find does not matter. Exit 1 beyond LIMIT.
+Each call is a process of its own, whose resident memory has what torch and the package take; the first row shows that.
+Networks are tiny ones with random weights, and what they find does not matter. Exit 1 beyond LIMIT.
 """
 
 import argparse
 import math
-import os
+import multiprocessing
+import resource
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -81,45 +83,52 @@ def write_data(folder: Path, width: int, height: int, objects: int) -> None:
 
 def measure(call: Callable[[], object]) -> dict[str, float]:
     """Seconds and largest resident memory in MB of a call in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as process:
+        return process.submit(_measured, call).result()
+
+
+def _measured(call: Callable[[], object]) -> dict[str, float]:
     start = time.perf_counter()
-    if not (child := os.fork()):
-        call()
-        os._exit(0)
-    _, status, usage = os.wait4(child, 0)
-    if status:
-        raise SystemExit("the call failed")
+    call()
     unit = 2**20 if sys.platform == "darwin" else 2**10
-    return {"MB": round(usage.ru_maxrss / unit), "seconds": round(time.perf_counter() - start, 1)}
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    return {"MB": round(memory), "seconds": round(time.perf_counter() - start, 1)}
+
+
+def nothing() -> None:
+    """What the imports take."""
+
+
+def applied(name: str, verb: str, data: Path, out: Path) -> None:
+    """`label` or `predict` of a run."""
+    folder, place = CocoFolder(data, "val"), out / f"{name}.{verb}"
+    if name == "simformer":
+        whole = WithBackground(folder)
+        class_maps(untrained(name, whole.classes), whole, place, "", tags=verb == "label")
+    elif verb == "predict":
+        predict(untrained(name), data / "images" / "val", place)
+    else:
+        label(untrained(name), Mapped(folder, lambda s: with_extreme_points(with_points(s))), place)
 
 
 def calls(data: Path, out: Path) -> dict[str, Callable[[], object]]:
     """What the commands do with a data set, by their names."""
-    truth, images = data / "annotations" / "instances_val.json", data / "images" / "val"
+    truth = data / "annotations" / "instances_val.json"
     found: dict[str, Callable[[], object]] = {
         "weak": partial(simulate_file, truth, out / "weak.json", points="mask_random", extreme=True),
         "evaluate": partial(coco_ap_files, truth, truth),
     }
-
-    def applied(name: str, verb: str) -> None:
-        folder, place = CocoFolder(data, "val"), out / f"{name}.{verb}"
-        if name == "simformer":
-            whole = WithBackground(folder)
-            class_maps(untrained(name, whole.classes), whole, place, "", tags=verb == "label")
-        elif verb == "predict":
-            predict(untrained(name), images, place)
-        else:
-            label(untrained(name), Mapped(folder, lambda s: with_extreme_points(with_points(s))), place)
-
-    found |= {f"{verb} {name}": partial(applied, name, verb) for name in SETTINGS for verb in ("label", "predict")}
-    return found
+    verbs = [(verb, name) for name in SETTINGS for verb in ("label", "predict")]
+    return found | {f"{verb} {name}": partial(applied, name, verb, data, out) for verb, name in verbs}
 
 
 def rows(folder: Path, sizes: list[tuple[int, int, int]]) -> list[Entry]:
     """Measure each call on each photograph."""
-    measured = [{"call": "imports", "Mpx": 0, "objects": 0, **measure(lambda: None)}]
+    measured = [{"call": "imports", "Mpx": 0, "objects": 0, **measure(nothing)}]
     for width, height, objects in sizes:
         data = folder / f"{width}x{height}x{objects}"
-        measure(partial(write_data, data, width, height, objects))  # this process stays small
+        write_data(data, width, height, objects)
         for name, call in calls(data, data / "out").items():
             measured.append({"call": name, "Mpx": width * height / 1e6, "objects": objects, **measure(call)})
             print(*measured[-1].values(), flush=True)
