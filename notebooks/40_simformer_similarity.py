@@ -264,7 +264,7 @@ regions = []
 for s in scenes:
     images = collate([s]).images.to(accelerator.device)
     found = proposed_masks(net.network, images, cfg)[0].cpu()
-    regions.append(evaluation.covered(found, s.true_semantic, cfg.novel))
+    regions.append(evaluation.region_coverage(found, s.true_semantic, cfg.novel))
 recall = evaluation.proposal_recall(torch.cat(regions))
 
 # %% [markdown]

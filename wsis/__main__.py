@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 import typer
 from typer import Argument, Option
 
+from wsis.core import next_step
 from wsis.core.config import Scale, changed, read_options
 from wsis.core.errors import ConfigError, WsisError
-from wsis.core.report import is_first_process, line, report, report_next
+from wsis.core.report import is_first_process, one_line, report
 
 # Verbs import what they need themselves, since `--help` should not wait for torch.
 
@@ -26,8 +27,6 @@ DATA = "world, or a folder in COCO format; for simformer a folder with class map
 POINTS = Literal["box_center", "mask_centroid", "mask_random"]
 TOOL = Literal["labelme", "label-studio", "cvat", "via", "coco"]
 MASKS = Literal["coco", "polygons", "labelme", "yolo"]
-LEARNERS = {"extreme_points": "exits", "masks": "exits", "boxes": "exits --set supervision=boxes"}
-LEARNERS |= {"point": "attentionshift", "tags": "bestie"}  # what learns from each kind of label
 METRIC = Literal["coco", "voc", "pseudo", "separated", "semantic"]
 Out = Annotated[Path, Option(help="File or folder to write.")]
 Device = Annotated[str, Option(help="auto, cpu or cuda.")]
@@ -80,8 +79,7 @@ def world(
         scenes = World(split, length, seed, config)
         write_semantic(SemanticWorld(scenes), out, split) if class_maps else write_dataset(scenes, out, split)
         report(f"{out}: {length} scenes of {config.size} px in the split {split}")
-    method = "simformer" if class_maps else "exits"
-    report_next(f"train {method} --data {out} --out runs/{method}", "a network that learns from them")
+    next_step.after_world(out, class_maps)
 
 
 @app.command()
@@ -102,9 +100,7 @@ def weak(
     kinds = {"points": points, "extreme": extreme, "tags": tags}
     counts = simulate_file(source, out, **kinds, seed=seed, drop_invalid=drop_invalid)
     report(f"{out}: " + ", ".join(f"{n} {kind.replace('_', ' ')}" for kind, n in counts.items()))
-    method = "attentionshift" if points else "exits" if extreme else "bestie"
-    words = f"train {method} --data DIR --weak {out} --out runs/{method}"
-    report_next(words, "a network that learns from them (DIR: the data set)")
+    next_step.after_weak(out, bool(points), extreme)
 
 
 @app.command()
@@ -147,13 +143,9 @@ def train(
     options = {"data": opened.description, "seed": chosen["seed"], "device": chosen["device"], "workers": workers}
     reports = fit(package, cfg, opened.train, opened.val, out, only=tuple(stage or ()), **options)
     for name, figures in reports.items():
-        report(f"{name}: {line(figures)}")
-    if stage:
-        return
-    made = ("maps", "maps") if cfg.clicks == "class_maps" else ("masks.json", "predictions.json")
-    if chosen["data"] != "world":
-        report_next(f"label {out} --data {chosen['data']} --split train --out {made[0]}", "masks of these images")
-    report_next(f"predict {out} --images FOLDER --out {made[1]}", "masks of other images")
+        report(f"{name}: {one_line(figures)}")
+    if not stage:
+        next_step.after_train(out, chosen["data"], cfg.clicks == "class_maps")
 
 
 @app.command()
@@ -170,6 +162,7 @@ def label(
     """Turn clicks, boxes or tags into masks in COCO JSON or another format, or into label PNGs."""
     from wsis import methods
     from wsis.data.coco import CocoFolder
+    from wsis.data.export import check_maps
     from wsis.data.semantic import open_semantic
     from wsis.training import apply
     from wsis.weak import clicked
@@ -177,9 +170,9 @@ def label(
     run = methods.load_run(folder, device)
     clicks, description = run.cfg.clicks, f"{data} {split} {weak}"
     if clicks == "class_maps":
-        check_format(format)
+        check_maps(format)
         counts = apply.class_maps(run, open_semantic(data, split, weak, drop_invalid), out, description, tags=True)
-        return report(f"{out}: {line(counts)}")
+        return report(f"{out}: {one_line(counts)}")
     dataset: Any = CocoFolder(data, split, weak, drop_invalid=drop_invalid, boxes=clicks == "boxes")
     images, labels = dataset.image_folder, dataset.weak_path
     for message in dataset.dropped:
@@ -187,9 +180,9 @@ def label(
     if clicks:
         dataset, note = clicked(dataset, split, clicks)
         report(note or f"{clicks.replace('_', ' ')} of {weak or data}")
-    report(f"{out}: {line(apply.label(run, dataset, out, description, format, images))}")
+    report(f"{out}: {one_line(apply.label(run, dataset, out, description, format, images))}")
     if format == "coco":
-        report(f'next, to see them in a notebook: wsis.viz.annotate("{images}", "{labels}", masks="{out}")')
+        next_step.after_label(out, images, labels)
 
 
 @app.command()
@@ -202,19 +195,19 @@ def predict(
 ) -> None:
     """Predict scored masks in COCO results or another format, or label PNGs, for images without labels."""
     from wsis import methods
+    from wsis.data.export import check_maps
     from wsis.data.images import ImageFolder
     from wsis.training import apply
 
     run = methods.load_run(folder, device)
     if run.cfg.clicks == "class_maps":
-        check_format(format)
+        check_maps(format)
         counts = apply.class_maps(run, ImageFolder(images), out, str(images), tags=False)
     else:
         counts = apply.predict(run, images, out, format)
-    report(f"{out}: {line(counts)}")
+    report(f"{out}: {one_line(counts)}")
     if format == "coco":
-        metric = "semantic" if run.cfg.clicks == "class_maps" else "coco"
-        report_next(f"evaluate {out} TRUTH --metric {metric}", "where the truth is known")
+        next_step.after_predict(out, run.cfg.clicks == "class_maps")
 
 
 @app.command()
@@ -231,16 +224,7 @@ def evaluate(
     from wsis.core.table import table as text_table
     from wsis.evaluation import files
 
-    for option, value, owner in (("split", split, "semantic"), ("objects", objects, "separated")):
-        if value is not None and metric != owner:
-            raise ConfigError(f"--{option} belongs to --metric {owner}; with {metric} leave it out")
-    if metric == "semantic":
-        figures = files.split_files(predicted, truth, split) if split else files.semantic_files(predicted, truth)
-    elif metric == "separated":
-        figures = files.separated_files(predicted, truth, objects)
-    else:
-        measures = {"coco": files.coco_ap_files, "voc": files.voc_ap_files, "pseudo": files.pseudo_files}
-        figures = measures[metric](predicted, truth)
+    figures = files.measure(metric, predicted, truth, objects=objects, split=split)
     figures = {k: v for k, v in figures.items() if isinstance(v, float) and v == v}
     report(repr(text_table([{"metric": k, "percent": 100 * v} for k, v in figures.items() if k != "objects"])))
     if "objects" in figures:
@@ -299,9 +283,8 @@ def import_(
     from wsis.data.convert.readers import import_annotations
 
     counts = import_annotations(format, source, out, images, split)
-    report(f"{out}: {line(counts)}")
-    if method := next((m for kind, m in LEARNERS.items() if counts[kind]), None):
-        report_next(f"train {method} --scale small --data {out} --out runs/mine", "masks from these labels")
+    report(f"{out}: {one_line(counts)}")
+    next_step.after_import(out, counts)
 
 
 @convert.command("voc")
@@ -313,7 +296,7 @@ def convert_voc(
     """PASCAL VOC 2012, with SBD or without."""
     from wsis.data.convert import convert_voc
 
-    report(f"{out}: {line(convert_voc(voc, out, sbd))} images")
+    report(f"{out}: {one_line(convert_voc(voc, out, sbd))} images")
 
 
 @convert.command("coco-stuff")
@@ -321,7 +304,7 @@ def convert_coco_stuff(source: Source, out: Target) -> None:
     """COCO-Stuff-10K, version 1.0."""
     from wsis.data.convert import convert_coco_stuff
 
-    report(f"{out}: {line(convert_coco_stuff(source, out))} images")
+    report(f"{out}: {one_line(convert_coco_stuff(source, out))} images")
 
 
 @convert.command("ade")
@@ -329,12 +312,7 @@ def convert_ade(source: Source, out: Target) -> None:
     """ADE20K as in the scene parsing challenge."""
     from wsis.data.convert import convert_ade
 
-    report(f"{out}: {line(convert_ade(source, out))} images")
-
-
-def check_format(format: MASKS) -> None:
-    if format != "coco":
-        raise ConfigError(f"--format {format} is for masks of objects, but this run makes label PNGs; leave it out")
+    report(f"{out}: {one_line(convert_ade(source, out))} images")
 
 
 if __name__ == "__main__":

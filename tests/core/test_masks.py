@@ -60,7 +60,7 @@ def test_areas_overlaps_and_pixels_are_those_of_the_masks(masks, data):
     either, area = (masks[:, None] | others).sum((2, 3)), masks.sum((1, 2))
     assert torch.equal(runs.areas, area)
     assert torch.equal(runs.overlaps(RunLengths.of(others)), common / either.clamp(min=1))
-    assert torch.equal(runs.overlaps(RunLengths.of(others), measure=True), common / area.clamp(min=1)[:, None])
+    assert torch.equal(runs.overlaps(RunLengths.of(others), share=True), common / area.clamp(min=1)[:, None])
     y, x = torch.arange(-1, masks.shape[1] + 1), torch.zeros(masks.shape[1] + 2, dtype=torch.long)
     for part, mask in zip(runs.parts(), masks, strict=True):
         assert part.holds(y, x).tolist() == [False, *mask[:, 0].tolist(), False]

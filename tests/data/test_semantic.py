@@ -29,7 +29,7 @@ from wsis.data.semantic import (
 from wsis.data.splits import ADE20K, COCO_STUFF, find_split
 from wsis.data.world import STUFF, World, WorldConfig
 from wsis.evaluation.files import semantic_files
-from wsis.evaluation.semantic import MeanIoU, covered, grouped_iou, is_novel, pair_counts, proposal_recall
+from wsis.evaluation.semantic import MeanIoU, grouped_iou, is_novel, pair_counts, proposal_recall, region_coverage
 from wsis.methods.simformer.partners import presence
 from wsis.weak.simulate import with_base_masks
 from wsis.weak.sources import open_data
@@ -399,12 +399,12 @@ def test_regions_are_covered_by_the_best_of_all_masks():
     masks = torch.zeros(2, 2, 4, dtype=torch.bool)
     masks[0, 0, :2] = True  # half of the one
     masks[1, :, 1:] = True  # the other with two pixels too many, and what does not count
-    regions = covered(masks, class_map, (1,))
+    regions = region_coverage(masks, class_map, (1,))
     assert torch.allclose(regions, torch.tensor([[0, 1 / 2, 4 / 7], [1, 3 / 5, 3 / 7]]))
     recall = proposal_recall(regions)
     assert recall["base_recall50"] == recall["novel_recall50"] == recall["trivial_base_recall50"] == 1
     assert recall["novel_recall75"] == recall["trivial_novel_recall50"] == 0 and len(recall) == 8
-    assert covered(masks, torch.full((2, 4), 255), (1,)).shape == (0, 3)
+    assert region_coverage(masks, torch.full((2, 4), 255), (1,)).shape == (0, 3)
 
 
 def test_coco_folder_has_the_class_background(tmp_path):

@@ -98,11 +98,11 @@ class RunLengths:
         boxes = torch.tensor(np.array([coco_mask.toBbox(e) for e in self.entries])).reshape(-1, 4).long()
         return torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
 
-    def overlaps(self, other: Self, measure: bool = False) -> Tensor:
-        """IoU of each mask with each of `other`, or with `measure` the share of it that they have in common: float64 [K, G]."""
+    def overlaps(self, other: Self, share: bool = False) -> Tensor:
+        """IoU of each mask with each of `other`, or with `share` how much of it lies in the other: float64 [K, G]."""
         if not self.entries or not other.entries:
             return torch.zeros(len(self), len(other), dtype=torch.float64)
-        return torch.from_numpy(coco_mask.iou(self.entries, other.entries, [int(measure)] * len(other)))
+        return torch.from_numpy(coco_mask.iou(self.entries, other.entries, [int(share)] * len(other)))
 
     def with_pixels(self, xy: Tensor) -> Self:
         """Each mask together with its pixel, int64 [K, 2], (x, y)."""

@@ -20,17 +20,12 @@ def report(*words: object) -> None:
         print(*words, flush=True)
 
 
-def report_next(command: str, purpose: str) -> None:
-    """Tell the user which command comes next, as it would be typed, and what for."""
-    report(f"next, {purpose}: python -m wsis {command}")
-
-
 def progress(items: Iterable[T], words: str, total: int | None = None) -> Iterable[T]:
     """Show a bar with the time left while `items` are gone through, in a terminal, unless it takes no longer than a moment."""
     return tqdm(items, words, total, disable=None if is_first_process() else True, leave=False, delay=2)
 
 
-def line(figures: Mapping[str, object]) -> str:
+def one_line(figures: Mapping[str, object]) -> str:
     """Figures as one line, without the key of the stage."""
     plain = {k: v for k, v in figures.items() if k != "key"}
     return ", ".join(f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {json.dumps(v)}" for k, v in plain.items())

@@ -9,7 +9,7 @@ import numpy as np
 from contourpy import FillType, contour_generator
 from scipy.spatial import KDTree
 
-from wsis.core.errors import DataError
+from wsis.core.errors import ConfigError, DataError
 from wsis.core.files import Entry, atomic, write_json, write_text
 from wsis.core.masks import RunLengths
 from wsis.data.coco_json import Records
@@ -25,6 +25,12 @@ def check_place(out: Path, format: Format) -> None:
         raise DataError(
             f"{out} is not an empty folder, and {format} writes one file for each image; choose another --out"
         )
+
+
+def check_maps(format: Format) -> None:
+    """Raise ConfigError for a format of objects where a run makes class maps."""
+    if format != "coco":
+        raise ConfigError(f"--format {format} is for masks of objects, but this run makes label PNGs; leave it out")
 
 
 def write_masks(

@@ -18,7 +18,7 @@ def box_pixels(boxes: Tensor, size: tuple[int, ...] | torch.Size) -> Tensor:
     return rows[..., :, None] & columns[..., None, :]
 
 
-def covered(low: float, high: float, side: int) -> slice:
+def pixels_between(low: float, high: float, side: int) -> slice:
     """The pixels 0..side - 1 of an axis whose centers lie between two sides of a box, half-open."""
     start = min(max(0, math.ceil(low - 0.5)), side)
     return slice(start, max(start, min(side, math.ceil(high - 0.5))))
@@ -28,7 +28,7 @@ def filled_boxes(boxes: Tensor, size: tuple[int, int]) -> RunLengths:
     """The masks of `box_pixels`, of boxes [K, 4], as run lengths."""
     parts = []
     for left, top, right, bottom in boxes.tolist():
-        rows, columns = covered(top, bottom, size[0]), covered(left, right, size[1])
+        rows, columns = pixels_between(top, bottom, size[0]), pixels_between(left, right, size[1])
         filled = torch.ones(rows.stop - rows.start, columns.stop - columns.start, dtype=torch.bool)
         parts.append(Part(rows.start, columns.start, filled))
     return RunLengths.encode(parts, size)

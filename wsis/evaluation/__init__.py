@@ -13,8 +13,8 @@ from wsis.evaluation.instances import (
     separated,
     voc_ap,
 )
-from wsis.evaluation.semantic import MeanIoU, covered, grouped_iou, is_novel, pair_counts, proposal_recall
+from wsis.evaluation.semantic import MeanIoU, grouped_iou, is_novel, pair_counts, proposal_recall, region_coverage
 
-__all__ = ["SIZES", "FeatureSimilarity", "MeanIoU", "auc", "coco_ap", "covered", "cue_quality", "grouped_iou"]
+__all__ = ["SIZES", "FeatureSimilarity", "MeanIoU", "auc", "coco_ap", "cue_quality", "grouped_iou"]
 __all__ += ["iou_by_size", "is_novel", "label_quality", "linear_probe", "matches", "pair_auc"]
-__all__ += ["pair_counts", "proposal_recall", "quality_by_image", "recall", "separated", "voc_ap"]
+__all__ += ["pair_counts", "proposal_recall", "quality_by_image", "recall", "region_coverage", "separated", "voc_ap"]

@@ -4,11 +4,12 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch.nn.functional import pad
 
-from wsis.core.errors import DataError
+from wsis.core.errors import ConfigError, DataError
 from wsis.core.files import Entry, read_json
 from wsis.core.masks import RunLengths, compressed
 from wsis.core.report import progress, report
@@ -200,3 +201,22 @@ def semantic_files(
         metric.confusion = pad(metric.confusion, (1, 0, 1, 0))
         novel = [label + 1 for label in novel]
     return grouped_iou(metric, novel)
+
+
+def measure(
+    metric: Literal["coco", "voc", "pseudo", "separated", "semantic"],
+    predicted: Path,
+    truth: Path,
+    *,
+    objects: Path | None = None,
+    split: str | None = None,
+) -> Report:
+    """Compare files or folders by one of the metrics above; ConfigError for an option of another metric."""
+    for option, value, owner in (("split", split, "semantic"), ("objects", objects, "separated")):
+        if value is not None and metric != owner:
+            raise ConfigError(f"--{option} belongs to --metric {owner}; with {metric} leave it out")
+    if metric == "semantic":
+        return split_files(predicted, truth, split) if split else semantic_files(predicted, truth)
+    if metric == "separated":
+        return {**separated_files(predicted, truth, objects)}
+    return {**{"coco": coco_ap_files, "voc": voc_ap_files, "pseudo": pseudo_files}[metric](predicted, truth)}

@@ -25,7 +25,7 @@ Interpolation = Literal["area", "11point", "11point_released"]
 def overlap(predicted: RunLengths, true: RunLengths, image: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     """IoU of each predicted mask with each true one, and the shares of both that they have in common: float64 [K, G] each."""
     check_sizes(predicted, true, image)
-    return predicted.overlaps(true), predicted.overlaps(true, measure=True), true.overlaps(predicted, measure=True).T
+    return predicted.overlaps(true), predicted.overlaps(true, share=True), true.overlaps(predicted, share=True).T
 
 
 def check_sizes(predicted: RunLengths, true: RunLengths, image: int) -> None:

@@ -70,7 +70,7 @@ def is_novel(class_map: Tensor, novel: Sequence[int]) -> Tensor:
     return torch.isin(class_map.long() - 1, torch.tensor(novel, dtype=torch.long, device=class_map.device))
 
 
-def covered(masks: Tensor, class_map: Tensor, novel: Sequence[int]) -> Tensor:
+def region_coverage(masks: Tensor, class_map: Tensor, novel: Sequence[int]) -> Tensor:
     """How well some masks, bool [N, H, W], cover the region of each class in a map [H, W]; 0 and 255 are no class.
 
     Returns float [R, 3] for R regions: 1 where the class is novel, the best IoU of any mask, and that of the whole image.
@@ -85,7 +85,7 @@ def covered(masks: Tensor, class_map: Tensor, novel: Sequence[int]) -> Tensor:
 
 
 def proposal_recall(regions: Tensor, levels: Sequence[float] = (0.5, 0.75)) -> Report:
-    """The share of regions (rows of `covered`) that reach an IoU: "base_recall50", "novel_recall75" ...
+    """The share of regions (rows of `region_coverage`) that reach an IoU: "base_recall50", "novel_recall75" ...
 
     Those that the whole image reaches are `trivial_` the same. Fractions, nan where there is no such region.
     """

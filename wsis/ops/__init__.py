@@ -2,15 +2,5 @@
 
 from wsis.ops import components, enlarge, grouping, losses, matching, mean_field, pamr, patches, random_walk, rollout
 
-__all__ = [
-    "components",
-    "enlarge",
-    "grouping",
-    "losses",
-    "matching",
-    "mean_field",
-    "pamr",
-    "patches",
-    "random_walk",
-    "rollout",
-]
+__all__ = ["components", "enlarge", "grouping", "losses", "matching", "mean_field", "pamr", "patches"]
+__all__ += ["random_walk", "rollout"]

@@ -39,9 +39,7 @@ class MethodConfig(Settings, Protocol):
     @property
     def image_side(self) -> int: ...  # pixels of a training image's side
     @property
-    def largest_side(
-        self,
-    ) -> int: ...  # pixels of the longer side up to which `label` and `predict` take images as they are
+    def largest_side(self) -> int: ...  # pixels; `label` and `predict` shrink longer images to it
     def for_classes(self, names: tuple[str, ...]) -> Self: ...  # for data with these classes
     def for_dry_run(self) -> Self: ...  # with weights that need no download, for random images of any classes
 

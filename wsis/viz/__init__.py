@@ -18,26 +18,9 @@ from wsis.viz.scrub import scrub
 from wsis.viz.style import RC, Map, class_colors, instance_colors, show
 from wsis.viz.widgets import explore, live
 
-__all__ = [
-    "RC",
-    "Annotator",
-    "Map",
-    "annotate",
-    "class_colors",
-    "draw_boxes",
-    "draw_confusion",
-    "draw_extreme_points",
-    "draw_heat",
-]
-__all__ += ["draw_instances", "draw_labelled", "draw_magnitude", "draw_offsets", "draw_overlap", "draw_points"]
-__all__ += [
-    "draw_precision_recall",
-    "draw_semantic",
-    "draw_tokens",
-    "explore",
-    "instance_colors",
-    "interactive",
-    "live",
-]
-__all__ += ["magnitude_surface", "offset_to_color", "read_log", "room_and_noise", "scrub", "show", "similarity_plot"]
-__all__ += ["record", "table", "training_curves", "zoom"]
+__all__ = ["RC", "Annotator", "Map", "annotate", "class_colors", "draw_boxes", "draw_confusion"]
+__all__ += ["draw_extreme_points", "draw_heat", "draw_instances", "draw_labelled", "draw_magnitude"]
+__all__ += ["draw_offsets", "draw_overlap", "draw_points", "draw_precision_recall", "draw_semantic"]
+__all__ += ["draw_tokens", "explore", "instance_colors", "interactive", "live", "magnitude_surface"]
+__all__ += ["offset_to_color", "read_log", "record", "room_and_noise", "scrub", "show", "similarity_plot"]
+__all__ += ["table", "training_curves", "zoom"]

@@ -20,6 +20,7 @@ from wsis.core.types import Instances, Points
 from wsis.viz import style
 from wsis.viz.offsets import draw_heat
 from wsis.viz.overlay import draw_boxes, draw_instances, draw_points, outline_box, zoom
+from wsis.viz.plots import by_step
 from wsis.viz.scrub import scrub
 from wsis.viz.style import Base, Panel, class_colors, draw, panel, show, styled, to_numpy, to_rgb
 
@@ -142,9 +143,7 @@ def similarity_curves(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> 
         figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.1), layout="constrained")
         for ax, (name, words) in zip(axes, STATISTICS.items(), strict=True):
             for method in dict.fromkeys(row["method"] for row in rows):
-                measured = [row for row in rows if row["method"] == method and not np.isnan(row[name])]
-                steps = sorted({row["step"] for row in measured})
-                values = [[row[name] for row in measured if row["step"] == step] for step in steps]
+                steps, values = by_step(rows, method, name)
                 line = ax.plot(steps, [np.mean(v) for v in values], "o-", ms=3.5, lw=1.8, label=method)[0]
                 low, high = ([edge(v) for v in values] for edge in (min, max))
                 ax.fill_between(steps, low, high, color=line.get_color(), alpha=0.18, linewidth=0)

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from wsis.core.files import Entry
-from wsis.core.masks import Segmentation, coco_mask, compressed, sample_mask
+from wsis.core.masks import RunLengths, Segmentation, sample_mask
 
 SHOWN = 1600  # pixels of the longer side that the page gets; the view of a larger image is scaled down
 LOSSLESS = 640  # up to this size a view is sent as PNG, larger ones as JPEG
@@ -37,10 +37,13 @@ def number_masks(
     sides = zip((top, left), shape, (height, width), strict=True)
     y, x = ((start + (torch.arange(n) + 0.5) * side / n).long() for start, n, side in sides)
     numbers = torch.zeros(shape, dtype=torch.int32)
-    drawn = [(number, mask, _extent(mask, size)) for number, mask in enumerate(masks, 1) if mask]
-    for number, mask, (x0, y0, x1, y1, _) in sorted(drawn, key=lambda row: -row[2][4]):
+    drawn = [(number, mask) for number, mask in enumerate(masks, 1) if mask]
+    runs = RunLengths.read([mask for _, mask in drawn], size)
+    boxes = runs.boxes.tolist()
+    for i in runs.areas.argsort(descending=True, stable=True).tolist():
+        number, (x0, y0, x1, y1) = drawn[i][0], boxes[i]
         rows, columns = (y >= y0) & (y < y1), (x >= x0) & (x < x1)
-        part = sample_mask(mask, size, y[rows], x[columns])
+        part = sample_mask(runs.entries[i], size, y[rows], x[columns])
         inside = rows.nonzero(), columns.nonzero()[:, 0]
         numbers[inside] = torch.where(part, number, numbers[inside])
     return numbers
@@ -83,10 +86,3 @@ def _encoded(image: Image.Image, **options: str | int) -> bytes:
     memory = io.BytesIO()
     image.save(memory, **options)  # pyright: ignore[reportArgumentType]
     return memory.getvalue()
-
-
-def _extent(segmentation: Segmentation, size: tuple[int, int]) -> tuple[int, int, int, int, int]:
-    """The box of a mask, xyxy half-open, and its number of pixels."""
-    run = compressed(segmentation, *size)
-    x, y, width, height = (int(v) for v in coco_mask.toBbox(run))
-    return x, y, x + width, y + height, int(coco_mask.area(run))

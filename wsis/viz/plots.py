@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from wsis.viz.style import GREEN, VERMILION, Array, to_numpy
+from wsis.viz.style import BLUE, GREEN, VERMILION, Array, to_numpy
 from wsis.viz.widgets import live
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ PAGE = """<figure class="wsis-plotly" style="margin:1em 0">
 }})(document.currentScript.parentElement)</script>
 </figure>"""
 DPI = 110
-BLUE, MARGIN = "#0072B2", {"l": 0, "r": 0, "t": 10, "b": 0}  # px
+MARGIN = {"l": 0, "r": 0, "t": 10, "b": 0}  # px
 
 
 def interactive(figure: "PlotlyFigure", picture: Figure, words: str) -> Any:
@@ -85,6 +85,13 @@ def magnitude_surface(offsets: Array, labelled: Array, *, threshold: float = 2.5
     return go.Figure([field, plane], {"scene": scene, "height": 440, "margin": MARGIN})
 
 
+def by_step(rows: Sequence[Mapping[str, Any]], method: str, key: str) -> tuple[list[int], list[list[float]]]:
+    """The steps at which a statistic of a method was measured, and its values of all seeds at each of them."""
+    measured = [row for row in rows if row["method"] == method and not np.isnan(row[key])]
+    steps = sorted({row["step"] for row in measured})
+    return steps, [[row[key] for row in measured if row["step"] == step] for step in steps]
+
+
 def similarity_plot(rows: Sequence[Mapping[str, Any]], statistics: Mapping[str, str]) -> "PlotlyFigure":
     """The curves of `attentionshift.similarity_curves` on common axes, to be hovered: means over seeds with their bands.
 
@@ -97,9 +104,7 @@ def similarity_plot(rows: Sequence[Mapping[str, Any]], statistics: Mapping[str, 
     methods = list(dict.fromkeys(row["method"] for row in rows))
     for column, key in enumerate(statistics, 1):
         for method, color in zip(methods, (BLUE, VERMILION, GREEN), strict=False):
-            measured = [row for row in rows if row["method"] == method and not np.isnan(row[key])]
-            steps = sorted({row["step"] for row in measured})
-            values = [[row[key] for row in measured if row["step"] == step] for step in steps]
+            steps, values = by_step(rows, method, key)
             band = [*(max(v) for v in values), *(min(v) for v in values[::-1])]
             name, first = {"legendgroup": method, "name": method}, column == 1
             fill = {"fill": "toself", "fillcolor": color, "opacity": 0.18, "mode": "none", "hoverinfo": "skip"}

@@ -88,10 +88,8 @@ def loss(model: nn.Module, batch: Batch, targets: PaddedPoints, cfg: AttentionSh
 
 
 def owners(batch: Batch, cfg: AttentionShiftConfig) -> Tensor | None:
-    """What an oracle knows: the map of `with_owners`, long [B, H, W], where the batch has it."""
-    return (
-        None if batch.semantic_maps is None or cfg.oracle == "none" else batch.semantic_maps % IGNORE
-    )  # 255 on padding
+    """What an oracle knows: the map of `with_owners`, long [B, H, W], 0 on padding, where the batch has it."""
+    return None if batch.semantic_maps is None or cfg.oracle == "none" else batch.semantic_maps % IGNORE
 
 
 def pseudo_labels(model: AttentionShift | None, batch: Batch, cfg: AttentionShiftConfig) -> list[Instances]:

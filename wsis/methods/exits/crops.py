@@ -18,7 +18,7 @@ from torchvision.transforms.v2 import functional as F
 from wsis.core.errors import AnnotationError, ConfigError
 from wsis.core.masks import Part, RunLengths
 from wsis.core.types import NO_ID, Dataset, ExtremePoints, HasExtremePoints, Sample
-from wsis.data.masks import covered
+from wsis.data.masks import pixels_between
 from wsis.data.transforms import MIRRORED
 
 # All numbers are those of MAL's official code.
@@ -212,7 +212,7 @@ def paste_part(
     probability: float [S, S], to be above `threshold`. box: xyxy; the mask holds only pixels whose center is in it. size:
     (H, W). Window and box may reach beyond the image.
     """
-    x, y = (covered(box[i], box[i + 2], size[1 - i]) for i in (0, 1))
+    x, y = (pixels_between(box[i], box[i + 2], size[1 - i]) for i in (0, 1))
     columns, rows = (torch.arange(s.start, s.stop, device=probability.device) + 0.5 for s in (x, y))
     # grid_sample measures from -1 to 1 over the crop
     across = (columns - window.x0) * 2 / (window.x1 - window.x0) - 1

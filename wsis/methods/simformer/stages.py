@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from wsis.core.errors import DataError
 from wsis.core.types import IGNORE, Batch, Dataset
 from wsis.data.wrappers import Mapped, WithPseudoLabels, samples
-from wsis.evaluation.semantic import MeanIoU, covered, grouped_iou, is_novel, proposal_recall
+from wsis.evaluation.semantic import MeanIoU, grouped_iou, is_novel, proposal_recall, region_coverage
 from wsis.methods.simformer import verbs
 from wsis.methods.simformer.config import SimFormerConfig
 from wsis.methods.simformer.labels import proposed_masks
@@ -78,7 +78,7 @@ def evaluate(workspace: Workspace) -> Report:
         images = workspace.batch(sample).images
         metric.update(verbs.predict(model, images, cfg)[0].cpu(), sample.true_semantic)
         masks = proposed_masks(model.network, images, cfg)[0].cpu()
-        regions.append(covered(masks, sample.true_semantic, cfg.novel))
+        regions.append(region_coverage(masks, sample.true_semantic, cfg.novel))
         trivial.update(filled(sample.true_semantic, cfg.novel), sample.true_semantic)
     figures = numbers(grouped_iou(metric, cfg.novel) | proposal_recall(torch.cat(regions)))
     return figures | {"trivial_novel_mIoU": grouped_iou(trivial, cfg.novel)["novel_mIoU"]}
