@@ -65,21 +65,30 @@ def svg(graph: dict[str, set[str]]) -> str:
             place[room] = (WIDTH * (i + 0.5) / len(row), FLOOR * (top - floor) + HEIGHT / 2 + 12)
     for a, b in sorted(reduced(graph)):
         (x0, y0), (x1, y1) = place[a], place[b]
-        y0, y1 = y0 + HEIGHT / 2, y1 - HEIGHT / 2 - 5
-        bend = (y1 - y0) / 2
-        path = f"M{x0:.0f},{y0:.0f} C{x0:.0f},{y0 + bend:.0f} {x1:.0f},{y1 - bend:.0f} {x1:.0f},{y1:.0f}"
-        shapes.append(f"<path d='{path}' fill='none' stroke='#666' stroke-width='1.6' marker-end='url(#tip)'/>")
+        shapes.append(arrow(x0, y0 + HEIGHT / 2, x1, y1 - HEIGHT / 2 - 5))
     for room, (x, y) in place.items():
         shapes.append(
             f"<rect x='{x - BOX / 2:.0f}' y='{y - HEIGHT / 2:.0f}' width='{BOX}' height='{HEIGHT}' rx='7' fill='#E6F0F7' "
             f"stroke='#0072B2'/><text x='{x:.0f}' y='{y + 6:.0f}' text-anchor='middle' font-size='19' {FONT} "
             f"fill='#111'>{escape(room)}</text>"
         )
-    height = FLOOR * top + HEIGHT + 24
-    head = f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {height}' width='{WIDTH}' height='{height}'>"
-    return "\n".join(
-        [head, f"<defs>{TIP}</defs>", "<rect width='100%' height='100%' fill='white'/>", *shapes, "</svg>\n"]
-    )
+    return page(WIDTH, FLOOR * top + HEIGHT + 24, shapes, "The rooms of the package and what they import")
+
+
+def arrow(x0: float, y0: float, x1: float, y1: float, dash: str = "") -> str:
+    """An arrow between two places: straight on a level, else it leaves and arrives upright."""
+    bend = (y1 - y0) / 2
+    curve = f"C{x0:.0f},{y0 + bend:.0f} {x1:.0f},{y1 - bend:.0f} {x1:.0f},{y1:.0f}" if bend else f"L{x1:.0f},{y1:.0f}"
+    look = f"fill='none' stroke='#666' stroke-width='1.6'{dash} marker-end='url(#tip)'"
+    return f"<path d='M{x0:.0f},{y0:.0f} {curve}' {look}/>"
+
+
+def page(width: float, height: float, shapes: list[str], title: str) -> str:
+    """A drawing of `width` x `height` px on white."""
+    size = f"viewBox='0 0 {width:.0f} {height:.0f}' width='{width:.0f}' height='{height:.0f}'"
+    head = f"<svg xmlns='http://www.w3.org/2000/svg' {size} role='img'><title>{escape(title)}</title>"
+    ground = "<rect width='100%' height='100%' fill='white'/>"
+    return "\n".join([head, f"<defs>{TIP}</defs>", ground, *shapes, "</svg>\n"])
 
 
 def write(out: Path) -> None:

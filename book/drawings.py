@@ -1,6 +1,6 @@
 """One drawing for each method: what it sees, trains and makes, from top to bottom: book/generated/method_<name>.svg.
 
-Boxes are data (gray), networks (blue, thick where they are trained), labels (green) and losses (orange); they have the names of
+Boxes are data (gray), networks (blue, with a thick line), labels (green) and losses (orange); they have the names of
 the package's verbs and stages. A dashed arrow is supervision.
 """
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from book.diagram import FONT, TIP
+from book.diagram import FONT, arrow, page
 
 COLUMN, ROW, BOX, HEIGHT, SIZE = 198, 88, 160, 54, 14.5  # px
 FILLS = {"data": ("#F0F0F0", "#666"), "net": ("#E6F0F7", "#0072B2"), "label": ("#E5F5EE", "#009E73")}
@@ -120,13 +120,7 @@ def svg(drawing: Drawing) -> str:
         first, kind, second = words.split()
         shapes.append(_arrow(places[first], places[second], dashed=kind == "-->"))
     shapes += [_box(box) for box in drawing.boxes.values()]
-    width = 3 * COLUMN
-    height = max(y for _, y in places.values()) + HEIGHT / 2 + 8
-    size = f"viewBox='0 0 {width} {height:.0f}' width='{width}' height='{height:.0f}'"
-    head = f"<svg xmlns='http://www.w3.org/2000/svg' {size} role='img'><title>{escape(drawing.title)}</title>"
-    return "\n".join(
-        [head, f"<defs>{TIP}</defs>", "<rect width='100%' height='100%' fill='white'/>", *shapes, "</svg>\n"]
-    )
+    return page(3 * COLUMN, max(y for _, y in places.values()) + HEIGHT / 2 + 8, shapes, drawing.title)
 
 
 def _box(box: Box) -> str:
@@ -147,14 +141,10 @@ def _arrow(start: tuple[float, float], end: tuple[float, float], *, dashed: bool
     if y0 == y1:
         side = 1 if x1 > x0 else -1
         x0, x1 = x0 + side * BOX / 2, x1 - side * (BOX / 2 + 5)
-        path = f"M{x0:.0f},{y0:.0f} L{x1:.0f},{y1:.0f}"
     else:
         down = 1 if y1 > y0 else -1
         y0, y1 = y0 + down * HEIGHT / 2, y1 - down * (HEIGHT / 2 + 5)
-        bend = (y1 - y0) / 2
-        path = f"M{x0:.0f},{y0:.0f} C{x0:.0f},{y0 + bend:.0f} {x1:.0f},{y1 - bend:.0f} {x1:.0f},{y1:.0f}"
-    dash = " stroke-dasharray='6 4'" if dashed else ""
-    return f"<path d='{path}' fill='none' stroke='#666' stroke-width='1.6'{dash} marker-end='url(#tip)'/>"
+    return arrow(x0, y0, x1, y1, " stroke-dasharray='6 4'" if dashed else "")
 
 
 def write(out: Path) -> None:
