@@ -11,7 +11,7 @@
 #
 # From a list of words per image to a mask per object: one method, run from start to end on this page.
 #
-# **Before this:** nothing. **Time:** ten minutes to read; at tiny scale about two minutes to run on a laptop, most of them for
+# **Before this:** nothing. **Time:** ten minutes to read; at tiny scale some minutes to run on a laptop, most of them for
 # three small networks that are trained before your eyes.
 
 # %% tags=["parameters"]
@@ -110,8 +110,9 @@ for stage, report in list(reports.items())[:-1]:
 viz.table(rows, digits=2, caption=datasets.description)
 
 # %% [markdown]
-# The last column compares the result with the true masks. Training never reads them; you may, to see where a chain of small
-# errors begins.
+# The last column compares each result with the truth: `tag_mAP` says how well the tags are predicted, `mIoU` how well the
+# semantic maps overlap with the true ones ([Metrics](03_metrics.py) explains both), and the counts in the last row say how
+# many pseudo labels are right. Training never reads the true masks; you may, to see where a chain of small errors begins.
 #
 # ## From words to masks, step by step
 #
@@ -131,12 +132,14 @@ labels = bestie.pseudo_labels(None, batch, cfg)[0].labels
 print("image 0 has pseudo labels of:", *(classes[label] for label in labels))
 
 # %% [markdown]
-# Here are four training images: the two with the best labels, one from the middle of the list, and the worst. From left to
-# right you see where the first classifier points, what the second one covers, and the pseudo labels that remain when the two
-# are combined.
+# Here are four training images with several objects: the two with the best labels, one from the middle of the list, and the
+# worst. From left to right you see where the first classifier points, what the second one covers (hatched where it is
+# undecided), and the pseudo labels that remain when the two are combined. Colors stand for classes in the first two columns,
+# and for single objects in the last two.
 
 # %% tags=["hide-input"]
-several = [pseudo_labeled[i] for i in range(120) if len(datasets.train[i].truth) > 1]
+numbers = [i for i in range(120) if len(datasets.train[i].truth) > 1]
+several = [pseudo_labeled[i] for i in numbers]
 pseudo = [bestie.pseudo_labels(None, collate([s]), cfg)[0] for s in several]
 q = evaluation.quality_by_image(pseudo, [s.truth for s in several])
 balance = q["true_positive"] - q["false_positive"]
@@ -150,17 +153,19 @@ for i in picks:
     panels["pseudo labels"] = viz.draw_instances(s.image, pseudo[i])
     panels["true masks (never shown)"] = viz.draw_instances(s.image, s.truth)
     grid.append(panels)
-viz.show(grid, rows=[f"image {i}" for i in picks])
+viz.show(grid, rows=[f"image {numbers[i]}" for i in picks])
 
 # %% [markdown]
-# **Takeaway.** A region with exactly one cue becomes a label. A region without one, or with two, becomes nothing: BESTIE would
-# rather say *unknown* than be wrong, and its loss ignores these pixels. Compare the third column with the fourth: what is
-# labeled is often right, and much is not labeled.
+# **Takeaway.** A region with exactly one cue becomes a label. Compare the third column with the fourth: the labels lie on the
+# right objects, with ragged outlines, and parts such as legs and fins are missing. In the last image the labels miss much of
+# each object. Other images have regions without a cue, or with two. These become nothing: BESTIE would rather say *unknown*
+# than be wrong, and its loss ignores their pixels. The table above counts what that costs: many objects are without a right
+# label.
 #
 # ## Learning from labels with gaps
 #
-# A network learns three maps from these labels: the class of each pixel, how near it is to the center of an object, and the way
-# to that center. Its own predictions fill the gaps during training; the two *refined* terms below are the losses on them.
+# A network learns three maps from these labels: the class of each pixel, how near it is to the center of an object, and the
+# way to that center. Its own predictions fill the gaps during training; the *refined* term below is the loss on them.
 
 # %%
 log = viz.read_log(folder / "network.csv")
@@ -168,8 +173,8 @@ terms = ("semantic", "center", "refined_center", "total")
 viz.training_curves({"network": log}, terms, title="The loss of the network", window=10)
 
 # %% [markdown]
-# **Takeaway.** The refined term is zero at first, when the network is sure of nothing. Then it joins in: from there on, part of
-# the supervision comes from the network itself.
+# **Takeaway.** The refined term is zero at first, as long as the network is sure of no center. Then it joins in: from there
+# on, part of the supervision comes from the network itself.
 #
 # ## Images it has never seen
 #
@@ -205,7 +210,8 @@ viz.show(grid, rows=("image", "prediction", "ground truth"), title="Four good on
 # **Takeaway.** These four are chosen for success, to show what is possible: separate objects with names and rough outlines,
 # from nothing but words. The bad ones come below.
 #
-# Each mask has a score, and the user of the masks must choose how confident is confident enough. Drag:
+# Each mask has a score, and the user of the masks must choose how confident is confident enough. Here are four scenes from all
+# over the list, from the best one downwards. Drag:
 
 # %% tags=["hide-input"]
 levels, frames = [0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5], []
@@ -216,8 +222,9 @@ for level in levels:
 viz.scrub(frames, [f"score > {level}" for level in levels], "confident enough", start=3)
 
 # %% [markdown]
-# **Takeaway.** A low threshold finds more, and invents more. [Metrics](03_metrics.py) shows how average precision sums up all
-# thresholds in one number. Here are these numbers, on all validation images:
+# **Takeaway.** In these four scenes the lowest thresholds add a turtle, and the highest one leaves nothing. What a low
+# threshold invents elsewhere is counted in the first exercise. [Metrics](03_metrics.py) shows how average precision sums up
+# all thresholds in one number. Here are these numbers, on all validation images:
 
 # %% tags=["hide-input"]
 numbers = reports["evaluation"]
@@ -238,7 +245,8 @@ viz.table([row], caption=f"{len(val)} images, in %")
 #
 # ## Take it home
 #
-# Masks leave in COCO format, so any detector can be trained on them. This is one of them; `python -m wsis label` and
+# Masks leave in COCO format, so that a detector which reads COCO can be trained on them. This is one of them;
+# `python -m wsis label` and
 # `python -m wsis predict` write files full of these:
 
 # %%
@@ -266,9 +274,9 @@ grid = [panels_of(confident, worst), panels_of(truths, worst)]
 viz.show(grid, rows=("prediction", "ground truth"), title="Four bad ones")
 
 # %% [markdown]
-# **Takeaway.** Look for the usual suspects: neighbors of one class merged into one mask, an object named wrongly, a camouflaged
-# one missed, ground taken for the object that usually stands on it. Each has a cause that one of the next chapters shows:
-# [cues](10_bestie_cues.py), [labels](11_bestie_labels.py), [training](12_bestie_training.py).
+# **Takeaway.** Neighbors of one class are merged into one mask, objects behind a fence or reeds are missed, and so is a cat in
+# plain sight. The next chapters look for the causes, stage by stage: [cues](10_bestie_cues.py), [labels](11_bestie_labels.py),
+# [training](12_bestie_training.py).
 #
 # ## Exercises
 #
@@ -298,8 +306,7 @@ for level in levels:
 #
 # ```{solution-start} tour-cues
 # :class: dropdown
-# Hardly anything changes: where the semantic map covers something, the classifier is sure. The supplement reports the same for
-# VOC.
+# Hardly anything changes. The supplement reports the same for VOC.
 # ```
 
 # %% tags=["solution"]

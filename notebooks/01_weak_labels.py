@@ -11,8 +11,8 @@
 #
 # What an annotator gives when nobody draws outlines, how it is stored, and how it travels with its image.
 #
-# **Before this:** nothing; [the tour](00_tour.py) shows where it leads. **Time:** under a minute on a laptop, the same
-# at every scale.
+# **Before this:** nothing; [the tour](00_tour.py) shows where it leads. **Time:** some minutes on a laptop, the same at every
+# scale.
 
 # %% tags=["parameters"]
 scale = "tiny"
@@ -42,7 +42,8 @@ plt.rcParams.update(viz.RC)
 # package draws them: a {term}`world` of picture-book scenes, lit and textured, the same for everyone and never downloaded.
 
 # %%
-world = Cached(World("val", 200, seed=seed, config=WorldConfig(size=256)))
+drawn = World("val", 200, seed=seed, config=WorldConfig(size=256))
+world = Cached(drawn)
 indices = (18, 24, 26, 49, 23, 35)
 viz.show({f"scene {i}": world[i].image for i in indices}, columns=3, size=3)
 
@@ -53,7 +54,7 @@ viz.show({f"scene {i}": world[i].image for i in indices}, columns=3, size=3)
 # A scene knows more than any annotator would mark: every object, every *part* of it, and every surface behind it.
 
 # %%
-scene = World("val", 200, seed=seed, config=WorldConfig(size=256)).scene(18)
+scene = drawn.scene(18)
 
 # %% tags=["hide-input"]
 names = (*world.classes, *STUFF)
@@ -66,13 +67,13 @@ panels = {
 viz.show(panels, columns=2, size=3.6, title="One image and three exact maps")
 
 # %% [markdown]
-# **Takeaway.** The instance map tells the two cats behind the fence apart; the semantic map does not. No method of this
-# book trains on any of these maps: they serve the simulated annotator, and the evaluation.
+# **Takeaway.** The instance map tells the two cats behind the fence apart; the semantic map does not. These maps serve the
+# simulated annotator, and the evaluation. Only SimFormer trains on a piece of them: on the masks of its base classes.
 #
 # ### The knobs
 #
-# Each difficulty is one number of `WorldConfig`, mostly a probability. Move the slider to turn them up one at a time, and
-# follow one column: its first object stays the same.
+# Each difficulty is one number of `WorldConfig`, mostly a probability. Move the slider to make one of them hard at a time, and
+# follow one column. In the second one the dog keeps its place all the way.
 
 # %% tags=["hide-input"]
 knobs = ("contact", "occlusion", "nested", "camouflage", "context", "texture")
@@ -89,9 +90,10 @@ for label in labels:
 viz.scrub(frames, labels, "knob", start=1)
 
 # %% [markdown]
-# **Takeaway.** `contact` makes two objects one region of the semantic map; `occlusion` makes one object several
-# regions; `nested` puts a second object into the first one's box; `camouflage` takes away color as a clue, `context`
-# the surroundings. Each breaks a different method, which is why they are separate.
+# **Takeaway.** `contact` makes two objects one region of the semantic map; `occlusion` makes one object several regions;
+# `nested` puts a second object into the first one's box; `camouflage` takes away color as a clue. Without `context` an object
+# may be anywhere, so the surroundings are no clue either, and without `texture` all surfaces are smooth. The knobs are
+# separate, so that a method can be tried against one difficulty at a time.
 #
 # ## Four ways to say where things are
 #
@@ -178,14 +180,14 @@ where = "box center (orange), mask centroid (blue), random pixel (green)"
 viz.show(panels, columns=3, size=2.9, title=f"One object, three clicks: {where}")
 
 # %% [markdown]
-# **Takeaway.** On a compact object the first two agree. On a bent or cut one they part, and the stored click sits at
-# the edge of whatever piece was nearest. The random click is anywhere: on a paw, a wing, an antenna.
+# **Takeaway.** These are the objects on which the first two clicks are farthest apart. Where something in front cuts the
+# object, they may fall beside it, and the stored click sits at the edge of the piece that was nearest. A thin part, such as a
+# trunk or a mast, moves the center of the box, but hardly the centroid. The random click is anywhere on the object.
 #
 # That matters for a network that learns from the clicks. In the world we know which part each click hit:
 
 # %% tags=["hide-input"]
-scenes = World("val", 200, seed=seed, config=WorldConfig(size=256))
-parts = torch.stack([scenes.scene(i).part_map for i in range(120)])
+parts = torch.stack([drawn.scene(i).part_map for i in range(120)])
 index = torch.cat([torch.full((len(world[i].truth),), i) for i in range(120)])
 hits = {}
 for kind in kinds:
@@ -257,7 +259,7 @@ print(len(stored_dataset), "images read back, each click on its pixel")
 # %%
 augment = Augment(crop=224, long_side=None, contrast=0.3)
 crop = augment(sample, seed=0)
-print(f"{len(crop.points)} points and {len(crop.extreme_points)} boxes are left")
+print(f"left: points {len(crop.points)}, boxes {len(crop.extreme_points)}")
 
 # %% tags=["hide-input"]
 frames = []
@@ -271,8 +273,9 @@ for k in range(8):
 viz.scrub(frames, [f"crop {k}" for k in range(8)], "augmentation")
 
 # %% [markdown]
-# **Takeaway.** An object that loses one of its four extreme points loses all, since three span no box. One that loses its point
-# becomes a mask without a label. And the tags stay, even where the crop has cut the object away.
+# **Takeaway.** An object that loses one of its four extreme points loses all, since three span no box. One that loses its
+# point is visible and has no label. What lies beyond the image is filled with gray. The tags, which are not drawn here, stay,
+# even where the crop has cut the object away.
 #
 # ```{admonition} Fidelity
 # :class: note
@@ -303,8 +306,8 @@ ax.legend()
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Random clicks are fragile, because many of them start near an outline. Central clicks survive more shaking, in
-# return for always hitting the same part of an object.
+# **Takeaway.** Random clicks leave their object sooner: many of them start near an outline. Central clicks survive more
+# shaking, in return for always hitting the same part of an object.
 #
 # A click beside its object is not silently accepted. It raises an error with a message that says where:
 
@@ -396,4 +399,4 @@ for name, count in on_object.items():
 # ```{solution-end}
 # ```
 #
-# **Next:** [how good is a mask?](03_metrics.py)
+# **Next:** [what a transformer sees](02_vit_features.py), or first [how good is a mask?](03_metrics.py)

@@ -12,7 +12,7 @@
 # Two methods of this book read masks off the attention of a vision transformer. What does it contain before they start, and
 # where does it come from?
 #
-# **Before this:** [weak labels](01_weak_labels.py). **Time:** at tiny scale about two minutes on a laptop.
+# **Before this:** [weak labels](01_weak_labels.py). **Time:** at tiny scale some minutes on a laptop.
 
 # %% tags=["parameters"]
 scale = "tiny"
@@ -159,8 +159,9 @@ panels = {title: viz.Map(values=values, **options) for title, values in position
 viz.show({"an image and its patches": patches, **panels}, size=2.9)
 
 # %% [markdown]
-# **Takeaway.** Neighbors have similar positions. A larger image gets a finer grid over the same places, so the network works at
-# other sizes too. Remember how strong this pattern is: it comes back as a failure.
+# **Takeaway.** Neighbors have similar positions. A larger image gets a finer grid over the same places, so the network works
+# at other sizes too. The pattern is strong, and it comes back as a failure at the end of this page: heads that follow
+# positions rather than the image.
 #
 # ## What does a patch attend to?
 #
@@ -192,9 +193,10 @@ for n in nets.values():
 viz.scrub(frames, list(nets), "weights", start=1)
 
 # %% [markdown]
-# **Takeaway.** Without training a patch attends to all others, hardly more to one than to another. With `mae` the heads divide
-# the work: some find the house, some what has the color of the wall, some a band at the height of the mark. A few point
-# elsewhere, at the sky for instance, as if the mark did not matter.
+# **Takeaway.** Without training a patch attends to all others, in most heads hardly more to one than to another. With `mae`
+# the heads divide the work: some find the house, some its wall alone, some a band at the height of the mark. A few point
+# elsewhere, at the sky for instance, as if the mark did not matter. With `supervised` many heads look at a few patches far
+# from the mark, and with `dino` late heads look at the sky.
 #
 # ## Three kinds of similarity
 #
@@ -244,9 +246,10 @@ else:
 widget
 
 # %% [markdown]
-# **Takeaway.** Tokens of the untrained network find the color of the mark, wherever it is: patches of one color are similar
-# before anything is learned. `mae` adds *where*: what is similar stays together, and the wall comes out as one piece. `dino`,
-# in a middle layer, finds wall and roof, the whole house! Attention changes from layer to layer much more than the tokens do.
+# **Takeaway.** Tokens of the untrained network find colors like that of the mark, wherever they are, on the sand too: patches
+# of one color are similar before anything is learned. `mae` adds *where*: what is similar stays together, and the wall comes
+# out as one piece. In a middle layer the attention and the keys of `dino` find wall and roof, nearly the whole house.
+# Attention changes from layer to layer much more than the tokens do.
 #
 # ## The same numbers, and fewer of them
 #
@@ -376,12 +379,12 @@ plt.show()
 
 # %% [markdown]
 # **Takeaway.** On all pairs the attention of `mae` looks impressive, until it is compared with the dashed line: *near* is a
-# better answer than that of any layer of any network here. On level pairs attention is hardly better than color, and jumps from
-# layer to layer; tokens of `mae` are steady, and above it. `dino`, the winner of the figure, is as good as mean color: that
-# house was green. `supervised` has not learned what belongs together. And the layer that suits a large network need not be the
-# best of a tiny one.
+# better answer than that of any layer of any network here. On level pairs attention is mostly below color, and jumps from
+# layer to layer; tokens of `mae` are steady, and above it. The tokens of `dino`, whose picture of the house looked best, are
+# no better than mean color: one picture is not a measurement. Tokens and keys of `supervised` hardly say what belongs
+# together. The attention of `mae` is best in a middle layer, before the one that EXITS reads in a large network.
 #
-# Nearness is not cheating: a method that spreads points through a box gains by it. But it is available without a network. Now
+# Nearness is not cheating: a method that spreads points through a box may use it. But it is available without a network. Now
 # the probes:
 
 # %% tags=["hide-input"]
@@ -394,9 +397,9 @@ axes[0].legend()
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Only training on tags gives the names of things, and after minutes of training few patches are named right.
-# Surfaces are easy: even random layers make them readable, `mae` more so, and `supervised` has discarded what its tags never
-# mention. *What is it* and *what belongs together* are different lessons, and no network here has learned both.
+# **Takeaway.** Training on tags gives the names of things more than any other, and even so most patches are named wrong.
+# Surfaces are easier: even random layers make them readable, `mae` more so. `supervised`, whose tags never mention them, reads
+# them worst. *What is it* and *what belongs together* are different lessons, and no network here has learned both.
 #
 # ## What would break this?
 #
@@ -421,9 +424,9 @@ plt.show()
 
 # %% [markdown]
 # **Takeaway.** Left: much of what the heads of `mae` do is position, most of all in late layers. (A little remains by chance,
-# as the mean is over few images.) Right: the heads of `supervised`, and late ones of `dino`, send every patch to the same few
-# places; look at them again in the slider of heads. Large networks do the same with a few patches, which they use to take notes
-# ([Darcet et al. 2024](https://arxiv.org/abs/2309.16588)).
+# as the mean is over few images.) Right: most heads of `supervised`, and late ones of `dino`, send every patch to the same
+# places; look at them again in the slider of heads. Something related is known of large networks, which use a few patches of
+# the background as a store for their own computations ([Darcet et al. 2024](https://arxiv.org/abs/2309.16588)).
 #
 # **Color and texture.** The {term}`world` has knobs. `camouflage` gives objects the color of the ground, `texture` can be
 # turned off. What remains of the similarity of tokens?
@@ -459,8 +462,8 @@ lines(axes[3])
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Part of what every network knows is color, so camouflage hurts all of them, and `dino` most. Without texture
-# `mae` gets better, not worse: it reads areas and edges, and grain only disturbs it.
+# **Takeaway.** Camouflage hurts every network, and `dino` most: part of what they know is color. Without texture `mae` gets a
+# little better, and the others get worse. These are a few dozen scenes of one seed, so small steps of a line mean little.
 #
 # **Little training.** These weights come from minutes of training. Compare them with each other, not with published ones. With
 # `scale="full"` this page compares published weights.
@@ -487,8 +490,8 @@ for kind, n in nets.items():
     print(kind, ", ".join(f"{measure} {value:.2f}" for measure, value in values))
 
 # %% [markdown]
-# Cosines do no better than guessing: the head of one cat is at least as similar to the head of the other as to its own paws.
-# Similarity finds parts of a kind, not objects. Another clue is needed to tell twins apart, such as a box.
+# Cosines do no better than guessing: a patch of one cat is as similar to the other cat as to its own. Similarity finds what is
+# of one kind, not what is one object. Another clue is needed to tell twins apart, such as a box.
 #
 # ```{solution-end}
 # ```
@@ -508,15 +511,13 @@ no_positions = copy.deepcopy(nets[first])
 no_positions.backbone.pos_embed.zero_()
 for kind, n in ((first, nets[first]), ("without positions", no_positions)):
     maps = similarities(n, n.run(n.embed(images[split_at:]), 0, exits_layer - 1), exits_layer)
-    attention, tokens = (
-        pair_auc(maps[0], objects, distance > 0),
-        pair_auc(maps[2], objects, level),
-    )
+    attention = pair_auc(maps[0], objects, distance > 0)
+    tokens = pair_auc(maps[2], objects, level)
     print(f"{kind}: attention {attention:.2f} on all pairs, tokens {tokens:.2f} on level pairs")
 
 # %% [markdown]
-# Nearness is lost, and with it most of what attention scored. Tokens hardly notice: what they know beyond nearness does not
-# come from the table.
+# Nearness is lost, and with it most of what attention scored above one half. Tokens hardly notice: what they know beyond
+# nearness does not come from the table.
 #
 # ```{solution-end}
 # ```
@@ -543,8 +544,8 @@ for measure, matrix in (("last layer", attention), ("rollout", rollout)):
     print(f"{measure}: all pairs {values[0]:.2f}, level pairs {values[1]:.2f}")
 
 # %% [markdown]
-# No. Each factor blurs, and the places to which all heads point gain from layer to layer, until the rows are similar. Look at a
-# rollout before you use it.
+# No: here the product is no better than guessing. Each factor is an average over tokens, so the rows of the product become
+# more and more similar, whatever the image shows. Look at a rollout before you use it.
 #
 # ```{solution-end}
 # ```

@@ -21,7 +21,6 @@ seed = 0
 device = "auto"
 
 # %%
-
 import torch
 from matplotlib import pyplot as plt
 from torch.nn.functional import max_pool2d
@@ -37,8 +36,8 @@ plt.rcParams.update(viz.RC)
 # ## Two masks, one number
 #
 # A predicted mask $P$ and a true one $T$ are compared by *intersection over union*, $\mathrm{IoU}(P, T) = |P \cap T| \, / \, |P
-# \cup T|$: the pixels that both have, divided by those that either has. Below, the prediction is the true mask, moved to the
-# right. Green counts for it; red and blue count against it.
+# \cup T|$: the pixels that both have, divided by those that either has. Below, the prediction is the true mask, moved to
+# the right. Green counts for it; orange and blue count against it.
 
 # %% tags=["hide-input"]
 world = World("val", 200, seed=seed, config=WorldConfig(size=256))
@@ -52,7 +51,7 @@ for shift in (0, 4, 10, 24):
     iou = (shifted & robot).sum().item() / (shifted | robot).sum().item()
     crops = [v[..., top:bottom, left:right] for v in (image, shifted, robot)]
     panels[f"moved by {shift} px: IoU {iou:.2f}"] = viz.draw_overlap(*crops)
-viz.show(panels, size=2.4, title="Both (green), only predicted (red), only true (blue)")
+viz.show(panels, size=2.4, title="Both (green), only predicted (orange), only true (blue)")
 
 # %% [markdown]
 # **Takeaway.** IoU is strict. A mask that looks nearly right to the eye has lost a good part of its score, and one that covers
@@ -79,7 +78,8 @@ overlays = [viz.draw_instances(image, i, classes) for i in (truth, predicted)]
 viz.show(dict(zip(("ground truth", "predictions"), overlays, strict=True)), size=3.9)
 
 # %% [markdown]
-# **Takeaway.** Count for yourself before reading on: how many of the seven are right?
+# **Takeaway.** Two predictions lie on the left bird, so that one of their names is hidden behind the other. Count for yourself
+# before reading on: how many of the seven are right?
 #
 # The rule of PASCAL VOC {cite:p}`everingham2010voc` goes through the predictions from the highest score to the lowest. Each one
 # is assigned to the object *of its own class* with which its IoU is highest. It is right if the IoU reaches the threshold and
@@ -151,6 +151,7 @@ for t in truths:
 # :pyobject: average_precision
 # ```
 #
+# In the figure each dot is a prediction, the shaded area is the average precision, and the squares are the eleven readings.
 # Drag the IoU that counts as right:
 
 # %% tags=["hide-input"]
@@ -171,12 +172,12 @@ for threshold, ap in zip(thresholds, aps, strict=True):
 viz.scrub(frames, [f"{t:g}" for t in thresholds], "IoU threshold", start=1)
 
 # %% [markdown]
-# **Takeaway.** Each wrong prediction is a step down, each right one a step to the right. A stricter threshold turns
-# right ones into wrong ones; recalls that are never reached cost their whole width.
+# **Takeaway.** Each wrong prediction is a step down, each right one a step to the right. A stricter threshold turns right ones
+# into wrong ones. Recalls that are never reached count as precision zero.
 #
-# The mean over the classes that occur is *mAP*, written with its threshold: mAP50 asks for an IoU of at least a half.
-# COCO's AP {cite:p}`lin2014coco` averages over ten thresholds from 0.5 to 0.95, reads the curve at 101 recalls, and
-# knows crowds and sizes. `wsis` computes both, the second through `pycocotools`:
+# The mean over the classes that occur is *mAP*, written with its threshold: mAP50 asks for an IoU of at least a half. COCO's
+# AP {cite:p}`lin2014coco` averages over ten thresholds from 0.5 to 0.95, reads the curve at 101 recalls, and knows crowds and
+# sizes (an AP is `nan` where no object has that size). `wsis` computes both, the second through `pycocotools`:
 
 # %%
 area, points = (
@@ -185,12 +186,8 @@ area, points = (
 names = ("mAP25", "mAP50", "mAP70", "mAP75")
 rows = [{"rule": "VOC, area", **{n: 100 * area[n] for n in names}}]
 rows.append({"rule": "VOC, 11 points", **{n: 100 * points[n] for n in names}})
-print(
-    {
-        name: f"{100 * value:.1f}"
-        for name, value in evaluation.coco_ap(predictions, truths, total).items()
-    }
-)
+coco = evaluation.coco_ap(predictions, truths, total)
+print({name: f"{100 * value:.1f}" for name, value in coco.items()})
 viz.table(rows, caption="The same predictions under two rules, in %")
 
 # %% [markdown]
@@ -211,26 +208,26 @@ for shift in shifts:
         curves[name].append(voc[name])
 frames, whole = [], example.truth.masks.any(0)
 for shift in shifts:
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 3.4), layout="constrained")
     viz.draw_overlap(example.image, whole.roll(shift, 1), whole)(left)
     left.set_axis_off()
     for name, values in curves.items():
         right.plot(shifts, [100 * v for v in values], label=name)
     right.axvline(shift, color="0.6", linewidth=1)
     right.set(xlabel="shift of all masks, px", ylabel="%", title="each at its own pace")
-    right.legend(loc="upper right")
+    right.legend(loc="upper left", bbox_to_anchor=(1, 1))
     plt.close(figure)
     frames.append(figure)
 viz.scrub(frames, [f"{s} px" for s in shifts], "shift", start=3)
 
 # %% [markdown]
-# **Takeaway.** mAP75 and COCO's AP react to single pixels, mAP25 hardly at all. So mAP25 asks whether objects are
-# *found*, mAP75 whether they are *outlined*: two methods may well swap places between them.
+# **Takeaway.** mAP75 and COCO's AP react to single pixels; mAP25 forgives the first few. So mAP25 asks whether objects are
+# *found*, mAP75 whether they are *outlined*, and one method may win by the first and lose by the second.
 #
 # ## Pixels without objects: mean IoU
 #
-# A semantic map has no objects to match. Here pixels are counted instead: a confusion matrix has a row for each true
-# class, and the IoU of a class is its diagonal cell over its row and column together.
+# A semantic map has no objects to match. Here pixels are counted instead: a confusion matrix has a row for each true class,
+# and the IoU of a class is its diagonal cell over its row and column together. In the picture each row is divided by its sum.
 
 # %%
 guess, true = paint_semantic(predicted).long(), sample.true_semantic.long()
@@ -254,14 +251,14 @@ plt.show()
 
 # %% [markdown]
 # **Takeaway.** Two dogs in one region are no mistake here, and the one with the wrong class is a mistake twice: it is missing
-# from its row and an intruder in another column. A class that only the prediction has counts as zero. Pixel accuracy stays high
-# whatever happens, because most pixels are background.
+# from its row and an intruder in another column. A class that only the prediction has counts as zero. Pixel accuracy is high
+# all the same, because most pixels are background.
 #
 # ## Labels before training: cues and pseudo labels
 #
-# Weakly supervised methods fail early, in their labels. So this book measures these, too, with the same matching: a *cue* (a
-# predicted point) is right if it lies on an object of its class that has no better cue; a *pseudo label* is right if its IoU
-# reaches the threshold.
+# The labels of a weakly supervised method are guesses themselves. So this book measures these, too, with the same matching: a
+# *cue* (a predicted point) is right if it lies on an object of its class that has no better cue; a *pseudo label* is right if
+# its IoU reaches the threshold.
 
 # %%
 clicks = weak.points_from_masks(truth.masks, "mask_centroid")
@@ -275,28 +272,29 @@ levels = torch.linspace(0.1, 0.95, 18)
 qualities = [
     evaluation.label_quality(predictions, truths, iou=float(level)) for level in levels
 ]
-figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.3), layout="constrained")
+figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 3.3), layout="constrained")
 viz.draw_points(viz.draw_instances(image, truth, fill=0.3), cues, classes)(left)
 left.set_title("five cues for five objects")
 left.set_axis_off()
 for name, color in zip(qualities[0], ("C2", "C1", "C0", "C3"), strict=True):
     curve = [f[name] for f in qualities]
     right.plot(levels, curve, label=name.replace("_", " "), color=color)
-right.set(title="pseudo labels", xlabel="IoU that counts as right", ylabel="labels")
-right.legend()
+right.set(title="pseudo labels", xlabel="IoU that counts as right", ylabel="count")
+right.legend(loc="upper left", bbox_to_anchor=(1, 1))
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Left: two cues on one bird count once, one hits nothing, and two objects have none. Right: the same masks are
-# mostly right or mostly wrong, depending on the threshold, so a count without its IoU says nothing. A label that *covers
-# several* holds half or more of two objects: it may well count as right, for the larger of them.
+# **Takeaway.** Left: two cues on one bird count once, one hits nothing, and two objects have none. Right: the damaged masks
+# from above, taken as pseudo labels, are mostly right or mostly wrong, depending on the threshold, so a count without its IoU
+# says nothing. A label that *covers several* holds half or more of each of two objects; it may well count as right, for the
+# larger of them. None of these masks does.
 #
 # ```{admonition} Fidelity
 # :class: note
-# {ref}`bestie-model-selection <fidelity:bestie-model-selection>`: a metric that chooses the weights is no longer a
-# measurement on that set. The release of BESTIE evaluates often and reports the best; this book reports the last.
-# {ref}`bestie-semantic-source <fidelity:bestie-semantic-source>`: mIoU is reported for every semantic map that a method
-# starts from, because it decides most of the result.
+# {ref}`bestie-model-selection <fidelity:bestie-model-selection>`: a metric that chooses the weights is no longer a measurement
+# on that set. The release of BESTIE evaluates often and reports the best; this book reports the last.
+# {ref}`bestie-semantic-source <fidelity:bestie-semantic-source>`: mIoU is reported for every semantic map that a method starts
+# from, because the result depends on it.
 # ```
 #
 # ## What would break this?
@@ -354,7 +352,8 @@ viz.table(rows, caption="Four sets of predictions of the same objects")
 # are averaged: with few images, mAP is a noisy number.
 #
 # **Void.** Outlines in PASCAL VOC have a band of pixels that belong to no object. Whether predictions may cover it is a matter
-# of convention, and in published numbers it counts against them:
+# of convention, and in published numbers it counts against them. Here the outlines of the true masks become such a band, and
+# the same predictions are evaluated by both conventions:
 
 # %% tags=["hide-input"]
 voids = []

@@ -65,9 +65,9 @@ truth = [s.truth for s in samples]
 #
 # $$\hat c(p) = \arg\max\, \{\, b,\; A_1(p),\; \dots,\; A_C(p) \,\}.$$
 #
-# Such a map knows the place of objects and nothing of their outline. So neighboring pixels of similar color are made to agree,
-# which pulls the borders of the map to borders in the image. At full scale a segmentation network is then trained on these maps
-# and predicts better ones for the same images.
+# Such a map knows the place of objects and nothing of their outline. So neighboring pixels of similar color are made to
+# agree, which pulls the borders of the map to borders in the image. At full scale a segmentation network is then trained on
+# these maps, and its predictions for the same images take their place.
 
 # %% tags=["hide-input"]
 plain_cfg = changed(cfg, **{"pam.layers": ()})
@@ -151,9 +151,10 @@ rows = ("ground truth", "components")
 viz.show(panels, rows=rows, size=2.1, one_legend=True, title="Accepted, or left alone")
 
 # %% [markdown]
-# **Takeaway.** Green components become labels. Orange ones are most often objects that touch; blue ones lack a cue, or have it
-# just beside them. To leave them unlabeled costs little, since in the loss *unlabeled* will not mean *background*. What costs
-# is a green component of two objects, and better maps do not prevent it: see `covers_several` of the oracle.
+# **Takeaway.** Green components become labels. An orange one has several cues, because objects touch or because one object
+# has more than one peak; a blue one has no cue, or has it just outside. Both stay unlabeled, and in the loss *unlabeled* will
+# not mean *background*. What does harm is a green component of two objects, and better maps do not prevent it: see
+# `covers_several` of the oracle.
 #
 # ## Instances as geometry
 #
@@ -278,9 +279,10 @@ for field in fields.values():
 viz.show(panels, rows=list(fields), size=2, title="Center clustering, step by step")
 
 # %% [markdown]
-# **Takeaway.** With exact offsets (upper row) each object has one spot, and all spots have the same area. The network of
-# this page, after its few minutes, predicts the lower row: where its offsets are good, the spot has nearly that area (green);
-# an accident has another one, and is rejected (red).
+# **Takeaway.** With exact offsets (upper row) each object has one spot, and all spots have the same area. The network of this
+# page, after its short training, predicts the lower row: where its offsets are good, the spot has nearly that area (green).
+# All other spots are rejected (red): an accident at the rim of an object, and also a true center around which the offsets are
+# not good enough.
 #
 # The magnitude map of the network can be looked at as a landscape, upside down, so that short offsets are high. Centers are
 # islands in a sea, whose level is the threshold.
@@ -336,8 +338,8 @@ for radius in radii:
 viz.scrub(frames, [f"{r} px" for r in radii], "threshold", start=radii.index(2.5))
 
 # %% [markdown]
-# **Takeaway.** On the left all areas grow equally: they depend on the threshold and on nothing else. Green (the published area)
-# appears at one position of the slider only. On the right every spot grows in its own way, and neighbors merge.
+# **Takeaway.** On the left all areas grow equally: they depend on the threshold and on nothing else, and the published area
+# (green) appears at one position of the slider only. On the right every spot grows in its own way, and neighbors merge.
 #
 # How much noise does the tolerance accept? We can measure it by adding noise to the offsets of a perfect disc.
 
@@ -376,9 +378,9 @@ plt.show()
 
 # %% [markdown]
 # **Takeaway.** Left: the disc on the grid. Middle: the filter is so strict that noise of a single pixel hides most centers.
-# Early in training, when offsets are noise, clustering thus returns nothing instead of inventing objects. Right: two exact
-# centers are told apart down to a distance of about twice the threshold; if they are closer, their common spot is too large
-# (above the band), and both are lost.
+# Early in training, when offsets are little more than noise, clustering thus seldom invents objects (an exercise below counts
+# how often). Right: two exact centers are told apart down to a distance of about twice the threshold; if they are closer,
+# their common spot is too large (above the band), and both are lost.
 #
 # ## Grouping: every pixel votes
 #
@@ -387,7 +389,8 @@ plt.show()
 #
 # $$\mathrm{id}(p) = \arg\min_k \lVert p + O(p) - m_k \rVert.$$
 #
-# `decode` does all of it: components, centers from both sources, votes, and a score for each instance.
+# `decode` does all of it: components, centers, votes, and a score for each instance. Peaks of the center map come first; a
+# clustered center joins them where its component has no peak nearby ({ref}`fidelity:bestie-merge-gates`).
 
 # %%
 instances = bestie.decode(outputs[example], None, cfg).instances
@@ -421,11 +424,11 @@ panels = {
 viz.show(panels, size=2.8, title="Each pixel points to its object")
 
 # %% [markdown]
-# **Takeaway.** Arrows of one object meet in a small cloud, whatever the shape of the object. Where two clouds overlap,
-# pixels go to the wrong object; the border between two objects is as sharp as the votes are.
+# **Takeaway.** Arrows of one object meet in a small cloud near its center. If two clouds overlapped, pixels would go to the
+# wrong object; the border between two objects is as sharp as the votes are.
 #
-# Most centers still come from the center map: a pixel above a threshold that is the highest within a window. A window has a
-# price. Here are two hills, one a little lower than the other; drag them apart and see when the lower one is found.
+# A peak of the center map is a pixel above a threshold that is the highest within a window. A window has a price. Here are
+# two hills, one a little lower than the other; drag them apart and see when the lower one is found.
 
 # %% tags=["hide-input"]
 a, k, positions = 0.9, cfg.center_kernel, torch.arange(96.0)
@@ -441,16 +444,18 @@ for d in distances:
     ax.fill_between(positions, heat[0, 0], alpha=0.3)
     ax.plot(peaks.position[:, 1], peaks.score, "v", color="#D55E00", markersize=12)
     ax.axvspan(30 - k // 2, 30 + k // 2, color="0.5", alpha=0.15)
-    ax.set(title=f"{len(peaks.score)} found; both beyond {reach:.1f} px", xlim=(5, 75))
+    title = f"centers found: {len(peaks.score)}; by the formula two from {reach:.1f} px on"
+    ax.set(title=title, xlim=(5, 75), ylim=(0, 1.15), xlabel="pixel")
     frames.append(figure)
     plt.close(figure)
 viz.scrub(frames, [f"{d} px" for d in distances], "distance", start=3)
 
 # %% [markdown]
-# **Takeaway.** The gray band is the window around the higher hill. It is not enough that the lower top leaves the band:
-# as long as the higher hill's *slope* at the edge of the window is above it, no pixel of the lower hill is a maximum.
-# With window $k$, width $\sigma$ and heights $1$ and $a$ both survive when
-# $d > \lfloor k/2 \rfloor + \sigma \sqrt{2 \ln (1/a)}$. This is one reason to have a second source of centers.
+# **Takeaway.** The gray band is the window around the higher hill. It is not enough that the lower top leaves the band: as
+# long as the higher hill's *slope* at the edge of the window is above it, no pixel of the lower hill is a maximum. With
+# window $k$, width $\sigma$ and heights $1$ and $a$ both survive when $d > \lfloor k/2 \rfloor + \sigma \sqrt{2 \ln (1/a)}$.
+# Clustering does not help with such neighbors, since it adds no center near a peak: it is for components whose hills are too
+# low.
 #
 # ## The network corrects its labels
 #
@@ -492,8 +497,10 @@ viz.show(panels, rows=names, size=2.1, title="A second look at the same images")
 
 # %% [markdown]
 # **Takeaway.** These are the training images that gain most. Second row: pairs that the rule took for one object, and objects
-# that it rejected. Third row: they are separate, each with the confidence that becomes its weight in the loss. No label ever
-# showed the network that there are two; it learned what one object looks like where the rule was right.
+# that it rejected. Third row: pairs are separate and rejected objects have a label, each with the confidence that becomes its
+# weight in the loss. No pseudo label of these images showed the network that there are two; it can have learned what one
+# object looks like from images where the rule was right. The table counts over all images and shows the price: with the right
+# labels the wrong ones increase, too.
 #
 # ## What would break this?
 #
@@ -559,6 +566,8 @@ for tolerance in (2, cfg.cluster.tolerance, 2 * cfg.cluster.tolerance, 12):
 viz.table(rows, digits=2)
 
 # %% [markdown]
+# A wider tolerance finds more of the noisy centers and accepts more accidents.
+#
 # ```{solution-end}
 # ```
 #

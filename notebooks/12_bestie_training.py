@@ -13,7 +13,7 @@
 # it fails.
 #
 # **Before this:** [from cues to labels](11_bestie_labels.py). **After it:** [the full-scale run](90_full_scale.py).
-# **Time:** at tiny scale about two minutes on a laptop, if the chapters before this one were run there.
+# **Time:** at tiny scale two to three minutes on a laptop, if the chapters before this one were run there.
 
 # %% tags=["parameters"]
 scale = "tiny"
@@ -205,8 +205,9 @@ title = "What each term of the loss sees"
 viz.show([goals, errors], rows=("target", "error"), size=1.9, title=title)
 
 # %% [markdown]
-# **Takeaway.** Below *semantic* only the hardest pixels are left, most of them along outlines. The other errors are always dark
-# outside of labeled objects. The refined labels light up more of the image, as strongly as the network is sure of them.
+# **Takeaway.** Below *semantic* only the hardest pixels are left, many of them along outlines. The other errors are always
+# dark outside of labeled objects. The refined labels (right) include an object without a pseudo label; their error is scaled
+# by how sure the network is of them.
 #
 # What does the network learn where there is no label? The gradient shows it exactly: with guidance, and without, where every
 # pixel counts and the target of an unlabeled pixel is *no center here*.
@@ -226,8 +227,8 @@ viz.show(panels, size=2.1, title="Gradient of the center loss")
 
 # %% [markdown]
 # **Takeaway.** With guidance the gradient outside of the labels is zero, not small: the object that the labels missed is left
-# alone. Without it that object has a gradient, too: the network sees something there, its labels say that there is nothing, and
-# the labels win.
+# alone. Without it that object has a gradient, too: the network sees something there, its labels say that there is nothing,
+# and each step lowers the center map a little.
 #
 # ## Semantic drift, in slow motion
 #
@@ -291,9 +292,10 @@ for ax, kind in zip(axes[2:], ("with IAG", "without"), strict=True):
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** The bars are means over all objects, and the scene is the one with the largest difference. Compare gray and
-# orange over *unlabeled*: the network had learned to see these objects, from others of their kind, and is now trained to ignore
-# them. That is {term}`semantic drift`. Labeled objects fade, too, since both share the same features.
+# **Takeaway.** A bar is the highest value of the center map inside an object, as a mean over the objects of these images; the
+# scene is the one with the largest difference. Compare gray and orange over *unlabeled*: the network had learned to see these
+# objects, from others of their kind, and is now trained to ignore them. That is {term}`semantic drift`. Labeled objects fade,
+# too; they look like the others.
 #
 # ## Watch it learn
 #
@@ -371,9 +373,9 @@ figure.legend(*handles, loc="outside lower center", ncols=2)
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** The axis is logarithmic. With the weights of the paper's crop the center term pulls harder and the offset term
-# hardly at all, so that the center map uses the backbone before the semantic map has learned its classes. The table
-# `bestie.units` on [the results page](../book/results.md) compares both choices by their masks.
+# **Takeaway.** The axis is logarithmic. The center term pulls harder than the semantic one with either choice, and much
+# harder with the weights of the paper's crop, under which the offset term hardly counts. What this does to the masks is
+# another question: the table `bestie.units` on [the results page](../book/results.md) is for it.
 #
 # ## On new images
 #
@@ -392,7 +394,9 @@ rows = ("ground truth", "predicted")
 viz.show(panels, rows=rows, size=2.1, title="From good to bad")
 
 # %% [markdown]
-# **Takeaway.** The images are sorted by objects right minus objects wrong or missed, and taken at equal steps: a fair sample.
+# **Takeaway.** The images are sorted by objects right minus objects wrong or missed; the page shows the best one and those
+# after one, two and three quarters of the way down. Masks are rounder than the objects, and touching objects can end in one
+# mask.
 #
 # Which map causes the remaining errors? Replace each by the true map, one at a time, and measure again ({term}`mAP` has
 # [its own chapter](03_metrics.py)).
@@ -445,9 +449,10 @@ left.invert_yaxis()
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Left: the longer a bar beyond the first one, the more errors its map causes; the last bar shows what decoding
-# loses with perfect maps. Right: a good score would rise with the overlap. Crosses far to the right are the costly errors,
-# confident and wrong; those at the bottom have the wrong class or lie on no object.
+# **Takeaway.** Left: the longer a bar beyond the first one, the more errors its map causes, and none causes more than the
+# semantic map; the last bar shows what decoding loses with perfect maps. Right: a good score would rise with the overlap.
+# Crosses far to the right are the costly errors, confident and wrong; those at the bottom have the wrong class or lie on no
+# object. Components without a center have scores near zero.
 #
 # ## A click in place of a tag
 #
@@ -471,14 +476,16 @@ for name, made in label_sets.items():
 viz.table(rows, f"{len(samples)} training images")
 
 # %% [markdown]
-# By the rule alone, clicks may even label fewer objects, since every touching pair now has two clicks and is rejected. After
-# refinement they label most objects, because none is missed for lack of a center. Clicks do not fix the outline, which
-# still comes from the same class map. To train with them, give `clicks` to `training.fit`, and `clicks="points"` to `open_data`.
+# By the rule alone, clicks may even label fewer objects, since every touching pair now has two clicks and is rejected. With
+# refinement each click has a label. More objects are right than with tags, and more labels are wrong, since clicks do not fix
+# the outline, which still comes from the same class map. To train with them, give `clicks` to `training.fit`, and
+# `clicks="points"` to `open_data`.
 #
 # ## Where it fails
 #
-# Fig. 6 of the document names four failures, and the page looks for them in its own validation images: the two nearest objects
-# of one class of which one was missed, and the images that gain most from one true map, compared with the others.
+# Fig. 6 of the document names four failures, and the page looks for them in its own validation images: the two nearest
+# objects of one class of which at least one was missed, and the images that gain most from one true map, compared with the
+# others.
 
 # %% tags=["hide-input"]
 center_distance = []
@@ -507,9 +514,10 @@ for i, name, cure in cases.values():
 viz.show(panels, rows=list(cases), size=2.1, title="How BESTIE fails")
 
 # %% [markdown]
-# **Takeaway.** The last column replaces the map in question by the true one, in the first row all three. *Close centers*: of
-# two hills within one window one survives. *Noisy center map*: a hill too many or too low. *Noisy offset map*: votes that land at
-# the neighbor's. *Noisy semantic map*: a wrong class or half an object, which no grouping can fix.
+# **Takeaway.** The last column replaces the map in question by the true one, in the first row all three. *Close centers*: two
+# neighbors that the maps of the network do not resolve, while true maps tell them apart. *Noisy center map*: a hill too many
+# or too low. *Noisy offset map*: votes that land at the neighbor's, or offsets so poor that clustering finds no center.
+# *Noisy semantic map*: a wrong class or a part of an object, which no grouping can fix.
 #
 # ## What guidance brings, and what hides it
 #
@@ -527,15 +535,15 @@ title = ", ".join(f"{verdict}: {count}" for verdict, count in verdicts.items())
 viz.room_and_noise(shown, title=f"{len(shown)} comparisons: {title}")
 
 # %% [markdown]
-# **Takeaway.** C12 to C14 are the paper's own comparisons, with tags; lines named *ours* have one cue per object. A line right of
-# zero supports the paper, and one left of it contradicts it.
+# **Takeaway.** C12 to C14 are the paper's own comparisons, with tags; lines named *ours*, if those tables have been run, have
+# one cue per object. A line right of zero supports the paper, one left of it contradicts it, and one that crosses zero leaves
+# the question open.
 #
-# Why can guidance look bad with tags? Because of cues that merge. Two objects that touch often share one cue
-# ([chapter 10](10_bestie_cues.py) counts them), the rule then labels the pair as *one* object, and guidance, which looks at
-# nothing but labels, teaches exactly that. Without guidance labels count for less, since their errors are averaged over all
-# pixels and classes ({ref}`fidelity:bestie-unguided`), and more of the backbone is left for the semantic map. Guidance trusts
-# its labels: they may be incomplete, but they must be precise. Where every object has a cue of its own, labels of pairs are
-# rare, and the lines named *ours*, once those tables have been run, show what guidance is worth then.
+# Why can guidance look bad with tags? We suspect cues that merge. Two objects that touch often share one cue
+# ([chapter 10](10_bestie_cues.py) counts them), the rule then labels the pair as *one* object, and guidance, which looks at nothing but
+# labels, teaches exactly that. Without guidance labels count for less, since their errors are averaged over all pixels and
+# classes ({ref}`fidelity:bestie-unguided`). Guidance trusts its labels: they may be incomplete, but they must be precise.
+# Where every object has a cue of its own, labels of pairs should be rare: the lines named *ours* test the suspicion.
 #
 # ## On photographs: which stage loses what
 #
@@ -551,6 +559,7 @@ for r in results["bestie.supervision"]["rows"] if results else []:
         right, missed = stage["pseudo_true_positive"], stage["pseudo_missed"]
         row = {
             "labels from": r["name"],
+            "seeds": r["n"],
             "mIoU of class maps": 100 * r["also"]["semantic_maps.mIoU"],
         }
         row["% of objects labeled"] = 100 * right / (right + missed)
@@ -560,11 +569,12 @@ for r in results["bestie.supervision"]["rows"] if results else []:
 viz.table(rows, "seven animals, small scale")
 
 # %% [markdown]
-# Read it from left to right. The class maps come from a classifier's activations, which a random walk spreads between similar
-# patches ([decision 6](../book/decisions/06_semantic_maps.md)); from them and one click for each object the network gets most of
-# the way to the upper bound. What is missing is lost in two places. The *outlines* of the class maps leave a part of the objects
-# without a right label, while hardly a label covers two. And the last column takes each component of the predicted class map for
-# one instance: where it is the higher one, centers and offsets were not learned well enough in so few steps to improve on that.
+# Read it from left to right. In the row of points the class maps come from a classifier's activations, which a random walk
+# spreads between similar patches ([decision 6](../book/decisions/06_semantic_maps.md)), and the cues are one click for each
+# object. From these maps and clicks most objects get no right label, and few of the labels cover two objects; even so, mAP50
+# comes most of the way to the upper bound. The last column takes each component of the predicted class map for one instance.
+# Where it is the higher one, grouping by centers and offsets has not improved on that. From a single seed, small differences
+# say nothing.
 #
 # The best rows of the paper take one more step: a Mask R-CNN {cite:p}`he2017maskrcnn` is trained on the masks that BESTIE finds
 # in the *training* images. This last stage is left out unless it gets steps (`--set final.steps=60000`).

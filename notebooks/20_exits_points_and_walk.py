@@ -12,8 +12,8 @@
 # Four clicks on the rim of an object, a network that knows what looks similar, and a short random walk: together they label a
 # good part of a box.
 #
-# **Before this:** [what a transformer sees](02_vit_features.py). **After it:** [from points to
-# masks](21_exits_masks.py). **Time:** at tiny scale about two minutes on a laptop.
+# **Before this:** [what a transformer sees](02_vit_features.py). **After it:** [from points to masks](21_exits_masks.py).
+# **Time:** at tiny scale less than two minutes on two cores.
 
 # %% tags=["parameters"]
 scale = "tiny"
@@ -91,8 +91,9 @@ print(f"{len(crops)} crops of {cfg.size.crop} px, {side} x {side} tokens each")
 # %% [markdown]
 # ## Step 1: clicks become seeds
 #
-# A click is worth nothing if its token shows mostly ground, so clicks first move a little toward the center of the box. The tokens
-# they end in are *object*. Tokens outside the box are *background*: nothing of the object can be there. All others are *open*.
+# A click misleads if its token shows mostly ground, so clicks first move a little toward the center of the box (the *push*).
+# The tokens they end in are *object*. Tokens outside the box are *background*: nothing of the object can be there. All others
+# are *open*.
 #
 # ```{literalinclude} ../../wsis/methods/exits/labels.py
 # :pyobject: own_seeds
@@ -138,8 +139,8 @@ for i in (inner, border):
 viz.show(panels, size=2.8, title="From four clicks to seeds")
 
 # %% [markdown]
-# **Takeaway.** A box alone gives all that is gray; the clicks add what is green. Where the window leaves the image, the crop
-# shows it mirrored, and the tokens there (hatched) are ignored.
+# **Takeaway.** A box alone gives the gray tokens, which are background; the clicks add the green ones. Where the window
+# leaves the image, the crop shows it mirrored, and the tokens there (hatched) are ignored.
 #
 # ## Step 2: what looks similar
 #
@@ -174,8 +175,8 @@ for i, top, row in zip(picks, tops, rows, strict=True):
 viz.show(panels, size=2, title="What looks like the clicked token")
 
 # %% [markdown]
-# **Takeaway.** One is an even spread. A click lights up its *part* (a shell, some petals, the roof of a car), and little ground.
-# A part is not yet an object.
+# **Takeaway.** A value of one is what every token would have if the similarity were spread evenly. A click lights up a *part*
+# (of the shell, some petals, the cabin of the car), and little ground. A part is not yet an object.
 #
 # ## Step 3: a fair exchange
 #
@@ -214,8 +215,9 @@ axes[2].set(title="farthest sum from one", xlabel="iteration", box_aspect=1, xti
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Before scaling, some tokens receive more than their share at the expense of others. After scaling, all receive the
-# same. Every iteration reduces the error by a fixed factor, down to rounding.
+# **Takeaway.** Before scaling, some tokens receive more than their share at the expense of others. After scaling, all receive
+# the same. On the logarithmic axis the error falls along nearly a straight line: every iteration reduces it by about the same
+# factor, until rounding ends it.
 #
 # ## Step 4: the walk
 #
@@ -259,9 +261,11 @@ names = [*(f"{k} hop{'s' * (k != 1)}" for k in range(9)), "limit"]
 viz.scrub(frames, names, "walk", start=cfg.walk.hops)
 
 # %% [markdown]
-# **Takeaway.** After one hop the object is patchy: a click reaches what looks like itself. After two or three hops its parts
-# are connected, since one part leads to the next. From then on every hop evens out what is left, and the difference fades. The
-# limit is a mixture of all hops, in which the first weigh most. (This is the crop where it works best; many others follow.)
+# **Takeaway.** The first hop already reaches most of this object, and little ground. With further hops the walker from the
+# clicks goes on to what resembles the tokens it has reached, and both walkers spread more and more evenly: the difference
+# fades, and with it the contrast of object and ground. The limit is a mixture of walks of all lengths, in which the short
+# ones weigh most, so the clicks still stand out. The colors end at the largest score after the hops of the preset, and larger
+# values look alike. (This is the crop with the largest contrast; others follow.)
 #
 # ## Step 5: retrieval
 #
@@ -272,8 +276,9 @@ viz.scrub(frames, names, "walk", start=cfg.walk.hops)
 # :pyobject: select
 # ```
 #
-# The value of $\tau$ is unpublished, but the share of crops in which nothing is retrieved is published, and that determines it: a
-# crop is empty if its largest score is at most $\tau$, so $\tau$ is a quantile of these.
+# The value of $\tau$ is unpublished, but the share of crops in which nothing is retrieved is published, and that determines
+# it: a crop is empty if its largest score, positive or negative, is at most $\tau$, so $\tau$ is a quantile of these largest
+# scores.
 
 # %%
 tau = labels.threshold(labels.peak(score, seeds), cfg.walk.empty_rate)
@@ -291,9 +296,10 @@ for label, i in sorted(firsts.items())[:8]:
 viz.show(panels, size=2.4, title="What four clicks retrieve")
 
 # %% [markdown]
-# **Takeaway.** This is the first crop of each class, not the best. Large green dots are clicks, light green is retrieved object,
-# orange retrieved background. The dots stop at many outlines that no box could know. Errors occur where something else stands
-# in the box, and at the outline, where tokens are half one and half the other. In a few crops nothing passes the threshold.
+# **Takeaway.** This is the first crop of each class, not the best. Large green dots are clicks, light green is retrieved
+# object, orange retrieved background. The dots stop at many outlines that no box could know. Some lie beside the object,
+# often at its outline, where tokens are half one and half the other. Something else in the box misleads as well: one click on
+# the house is pushed onto the robot. In a few crops, such as that of the house, nothing passes the threshold.
 #
 # A walk does not depend on distance, so it also reaches *objects in pieces*. A post in front of a cat makes two half cats, and a
 # rule that asks for one connected region loses one of them. In the next world something cuts every object.
@@ -324,20 +330,21 @@ for i in (right - 3 * wrong.sum(1)).topk(5).indices.tolist():
 viz.show(panels, rows=("the object", "points"), size=2.1, title="Objects in pieces")
 
 # %% [markdown]
-# **Takeaway.** Object tokens are found on several sides of the occluder, which itself mostly stays open. These are the clearest
-# cases; thin pieces share their tokens with what is around them.
+# **Takeaway.** Tokens on several sides of a rail are labeled as object, and most of the rail stays open. These five crops are
+# the clearest cases. Even here some dots lie on a rail, and thin pieces share their tokens with what is around them.
 #
 # ## What a hop needs
 #
-# In the paper three hops are far better than one (Table a2). Why should they be? A symmetric $T$ with rows that sum to one
-# fades in *modes*: $T^k u = \sum_m \lambda_m^k (v_m^\top u)\, v_m$, with $\lambda_1 = 1$ for the even spread. With every hop the
-# slowest of the others, $v_2$, makes up more of what is left. So hops help if what fades last is the difference between object and
-# ground, and hurt if it is something else, such as near the rim against far from it.
+# In the paper three hops are far better than one (Table a2 of its supplementary document). Why should they be? A symmetric
+# $T$ with rows that sum to one fades in *modes*: $T^k u = \sum_m \lambda_m^k (v_m^\top u)\, v_m$, with $\lambda_1 = 1$ for
+# the even spread. With every hop the slowest of the others, $v_2$, makes up more of what is left. So hops help if what fades
+# last is the difference between object and ground, and hurt if it is something else, such as near the rim against far from
+# it.
 #
 # Here are four similarities on the same crops and the same seeds: that of this page, that of a small transformer without a
-# warm-up in the published layer, color alone, and an *oracle* that links each token to its eight neighbors, a thousand times
-# more strongly where both are object or both are ground. The measure is the AUC: how often an open token of the object has a higher score than an
-# open token of the ground in its crop.
+# warm-up in the published layer, color alone, and an *oracle* that knows the true masks and links each token to its eight
+# neighbors, a thousand times more strongly where both are object or both are ground. The measure is the AUC: how often an
+# open token of the object has a higher score than an open token of the ground in its crop.
 
 
 # %% tags=["hide-input"]
@@ -385,7 +392,7 @@ colors = dict(zip(graphs, ("#0072B2", "#D55E00", "0.4", "#009E73"), strict=False
 for name, values in by_hops.items():
     axes[0].plot(hops, values, "o-", color=colors[name], label=name)
 axes[0].set(title="AUC in the box", xlabel="hops", xticks=hops)
-axes[0].legend(fontsize=7)
+axes[0].legend(fontsize=7, handlelength=1, labelspacing=0.2)
 for ax, (name, g) in zip(axes[1:], graphs.items(), strict=True):
     mode = slow_mode(g, example)
     viz.draw_tokens(crops[example].image, mode / mode.abs().max(), signed=True)(ax)
@@ -393,14 +400,14 @@ for ax, (name, g) in zip(axes[1:], graphs.items(), strict=True):
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** With the oracle the mode that fades last *is* the object, and every hop helps. In the transformer it is top against
-# bottom: one slow mode that has nothing to do with the object, and every hop makes the order worse. The extractor of this page
-# lies between. Its order hardly changes, and what the hops bring is reach: the table says that each retrieves more of the
-# object, at some cost in precision. So a hop needs a similarity in which the parts of an object are connected with each other,
-# and with the ground only weakly.
+# **Takeaway.** With the oracle the mode that fades last *is* the object, and every hop helps. In the transformer it is top
+# against bottom, which has nothing to do with this fish, and every hop makes the order worse. The extractor of this page lies
+# between: in this crop its slow mode is not the object either, yet over all crops its order hardly changes. What the hops
+# bring is reach. The table says that each retrieves more of the object, at some cost in precision. The oracle shows what a
+# hop would need: the parts of an object connected with each other, and with the ground only weakly.
 #
-# On photographs the convolutions of the preset `small`, which learned ImageNet and are frozen, have such a similarity: there more
-# hops do help. These are the figures of the preset's hops on the [photographs of seven animals](../book/results.md):
+# The preset `small` has frozen convolutions that learned ImageNet. This is what three hops retrieve with them on the
+# [photographs of seven animals](../book/results.md): less of the object than above, and more of it right.
 
 # %% tags=["hide-input"]
 photos = experiments.read_results(TABLES, Path("../book/results"), "small.animals7")
@@ -414,8 +421,8 @@ viz.table([{k: row["also"][f"thresholds.{k}"] for k in keys}], digits=2)
 # ## What it cannot do
 #
 # **Tell two of a kind apart.** If another object of the class reaches into the box, the walk cannot know that there are two:
-# similar parts attract it alike. The document shows it (Fig. a4), and suggests a fix: the neighbor has been clicked, too. With
-# `seeds.other_objects` its clicks are background. Here is a world of such pairs.
+# similar parts attract it alike. The supplementary document shows it (Fig. a4), and suggests a fix: the neighbor has been
+# clicked, too. With `seeds.other_objects` its clicks are background. Here is a world of such pairs.
 
 
 # %% tags=["hide-input"]
@@ -439,7 +446,8 @@ for switch, rivals in (("without", None), ("with", others)):
     taken, kept = (float(m.target[mask].mean()) for mask in (twins & s.in_box & s.valid, true))
     results[switch] = s, m
     print(
-        f"{switch:8} other_objects: taken for object {taken:.0%} of the neighbor, {kept:.0%} of it"
+        f"{switch:8} other_objects: labeled as object {taken:.0%} of the neighbor,"
+        f" {kept:.0%} of the object"
     )
 (s, before), (_, after) = results.values()
 repaired = ((before.target - after.target) * (twins & s.in_box)).sum(1)
@@ -453,9 +461,9 @@ names = ("clicks", "without", "with other_objects")
 viz.show(panels, rows=names, size=2.1, title="Two of a kind")
 
 # %% [markdown]
-# **Takeaway.** Second row: the other one is taken for a part, and will be in the mask. Third row: it is background or open now.
-# These five are the best; the printed shares say that the object itself loses points, too, as the walk from the neighbor also
-# reaches this similar object. The switch is off by default.
+# **Takeaway.** Second row: parts of the other one are labeled as object. Third row: most of them are background or open now.
+# These five are the clearest cases, and the switch has a price: the printed shares say that the object itself loses many of
+# its points, too, as the walk from the neighbor also reaches this similar object. The switch is off by default.
 #
 # **Repair a wrong click.** A click beside the object labels ground as object and moves the box. **Fill thin and bent objects**:
 # the push moves a click toward the center of the box, which may lie off the object. **Work without an outside**: in a crop that
@@ -489,9 +497,9 @@ pushes = [factor * cfg.seeds.push for factor in (1.0, 0.0, 0.5, 2.0, 4.0)]
 viz.explore(play, crop=[example, *picks[:3]], hops=[*taus], push=pushes, slip=[0, 1, 2])
 
 # %% [markdown]
-# **Takeaway.** With more hops more is retrieved, around the object, too. Without a push the clicks sit on the rim, on tokens that are
-# half ground, and less is retrieved; a long push does no harm to an object as compact as the first. One slipped click weakens
-# the score, but three others outvote it.
+# **Takeaway.** With more hops more is retrieved, around the object, too. Without a push the clicks sit on the rim, on tokens
+# that are half ground, and the score is weaker; a long push does no harm to an object as compact as this one. One slipped
+# click changes little here, with three others in place.
 #
 # ```{admonition} Where paper, release and this page differ
 # :class: note
@@ -523,8 +531,9 @@ for k, state in enumerate(random_walk.walk_each(rooms, torch.tensor([[[1.0], [0.
     print(f"{k} hops: {room - other:.4f}, (p - q)^k = {(2 * p - 1) ** k:.4f}")
 
 # %% [markdown]
-# Each hop multiplies the difference by $p - q$, the second eigenvalue of this $T$, so it shrinks exponentially; a fixed threshold
-# soon retrieves nothing. The document does not say whether $\tau$ was set anew in each row of Table a2.
+# Each hop multiplies the difference by $p - q$, the second eigenvalue of this $T$, so it shrinks exponentially; a fixed
+# threshold soon retrieves nothing. The supplementary document does not say whether $\tau$ was set anew in each row of Table
+# a2.
 #
 # ```{solution-end}
 # ```

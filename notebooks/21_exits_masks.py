@@ -13,7 +13,7 @@
 # the colors of the image supervise it together.
 #
 # **Before this:** [from four clicks to points](20_exits_points_and_walk.py). **After it:** [the full-scale
-# run](90_full_scale.py). **Time:** at tiny scale about three minutes on a laptop, most of them for two networks.
+# run](90_full_scale.py). **Time:** at tiny scale about three minutes on two cores, most of them for two networks.
 
 # %% tags=["parameters"]
 scale = "tiny"
@@ -118,15 +118,16 @@ for place in (0.02, 0.2, 0.4, 0.6, 0.8, 0.98):
 viz.show(panels, rows=("clicks", *pseudo), size=1.6, title="One mask for every annotation")
 
 # %% [markdown]
-# **Takeaway.** Objects are at equal steps from EXITS' best to its worst. Green is right, orange is too much, blue is missing.
-# About half of a box is not object; both generators cut much of that away without having seen a mask, and both are too round:
-# arms and fins are narrower than a token.
+# **Takeaway.** The objects are at about equal steps from EXITS' best to its worst. Green is right, orange is too much, blue
+# is missing. Both generators cut off corners of the box without having seen a mask, and both are too round: they miss tips,
+# such as ears, and fill bays, such as those around a tail. What stands in front of an object is filled, too.
 #
 # ## The generator
 #
-# It sees one crop. A network of its own, not the frozen one, turns it into tokens, and two small heads read them. One computes,
-# on a finer grid, a few dozen *pixel features* $F$; the other turns the mean token into as many numbers, the *prototype* $P$: what
-# the object of this crop looks like. The mask is their product (eq. (a1) of the document):
+# It sees one crop. A network of its own, not the frozen one, turns it into tokens, and two small heads read them. One
+# computes, on a finer grid, a few dozen *pixel features* $F$; the other turns the mean token into as many numbers, the
+# *prototype* $P$: what the object of this crop looks like. The mask is their product (eq. (a1) of the supplementary
+# document):
 #
 # $$M = \sigma\Big(\sum_c P_c\, F_c\Big).$$
 #
@@ -168,8 +169,9 @@ panels["mask"] = viz.Map(values=logits.sigmoid(), limits=(0, 1))
 viz.show(panels, size=2, title="A mask is a vote of channels")
 
 # %% [markdown]
-# **Takeaway.** The colors of the tokens are their three main directions: the object already differs from its surroundings. A
-# channel votes for the object where $P_c F_c$ is positive (green) and against it where it is negative (orange).
+# **Takeaway.** The colors of the tokens are their three main directions: most tokens of the object already differ from their
+# surroundings. A channel votes for the object where $P_c F_c$ is positive (green) and against it where it is negative
+# (orange).
 #
 # ## Supervision 1: the box
 #
@@ -224,11 +226,11 @@ plt.show()
 #
 # ## Supervision 2: labeled tokens
 #
-# The tokens say just that. At the center of each labeled token $i \in P$, clicked or retrieved, the logit is compared with the
-# label $y_i$ by cross entropy; open tokens do not count. EXITS uses them in every crop, and the box only where nothing was
-# retrieved.
+# The labeled tokens say just that. At the center of each token $i \in P$ that is a seed or retrieved, the logit is compared
+# with the label $y_i$ by cross entropy; open tokens do not count. EXITS uses them in every crop, and the box only where
+# nothing was retrieved.
 #
-# $$L_\text{point} = -\frac{1}{|P|} \sum_{i \in P} y_i \log M_i + (1 - y_i) \log (1 - M_i).$$
+# $$L_\text{point} = -\frac{1}{|P|} \sum_{i \in P} \big(y_i \log M_i + (1 - y_i) \log (1 - M_i)\big).$$
 #
 # ```{literalinclude} ../../wsis/methods/exits/objective.py
 # :pyobject: point_loss
@@ -289,8 +291,9 @@ for k in steps:
 viz.scrub(frames, [f"{k} times" for k in steps], "smoothed", start=0)
 
 # %% [markdown]
-# **Takeaway.** Most of the change happens early. Where object and ground differ in color the outline snaps to the border; where
-# they do not, it leaks or shrinks. The result is not a pseudo mask, only a target that moves the generator a little.
+# **Takeaway.** The four crops are of the quarter in which EXITS gains most over the boxes. The first iterations change the
+# masks most, and each later one less. The outline moves toward borders of color, but much that is too much (orange) stays.
+# The result is not a pseudo mask, only a target that moves the generator a little.
 #
 # ## The objective
 #
@@ -304,7 +307,8 @@ viz.scrub(frames, [f"{k} times" for k in steps], "smoothed", start=0)
 # :pyobject: objective
 # ```
 #
-# What does each term want of a mask? Here is the gradient of each, in one crop.
+# What does each term want of a mask? Here is the gradient of each, in one crop. (That of the box is MAL's: in EXITS the box
+# does not count in this crop, where tokens were retrieved.)
 
 # %% tags=["hide-input"]
 TERMS = ("mil", "point", "crf")
@@ -331,11 +335,11 @@ viz.show(panels, rows=("supervision", "gradient"), size=2.3, title="Three kinds 
 
 # %% [markdown]
 # **Takeaway.** Green is pulled up, orange down. The box pulls at one pixel of each row and column, the highest, wherever that
-# is. Tokens pull around their centers. The smoothed mask pulls everywhere in the box, most at the outline.
+# is. Tokens pull around their centers. The smoothed mask pulls most at the outline, and weakly elsewhere.
 #
 # ## Training
 #
-# The weights of box and colors rise gradually, so that tokens act first.
+# The weights of box and colors rise gradually, so that tokens act first. The curves show the terms without their weights.
 
 # %%
 logs = {name: viz.read_log(folders[name] / "network.csv") for name in ("EXITS", "MAL")}
@@ -344,7 +348,8 @@ viz.training_curves(logs, TERMS, title="The three terms of the loss")
 
 # %% [markdown]
 # **Takeaway.** *mil* is the box, the main supervision of MAL; in EXITS it counts for the few crops in which no token was
-# retrieved. *crf* is the smoothed mask. It never falls to zero, since its target moves along with the mask.
+# retrieved. *crf* is the smoothed mask. Its target moves along with the mask, so a low value does not say that the mask is
+# right.
 #
 # ## From the generator to pseudo masks
 #
@@ -355,9 +360,9 @@ viz.training_curves(logs, TERMS, title="The three terms of the loss")
 # :pyobject: label
 # ```
 #
-# How good is that in numbers? The gray bars need no network, they are the boxes. The green ones are a bound for points: what
-# comes out if *every* token is labeled right and its square painted. The threshold matters, too: MAL's release takes a low one
-# (dotted line); that of EXITS is not published.
+# How good is that in numbers? The gray bars need no network, they are the boxes. The green ones are a yardstick for points:
+# what comes out if *every* token is labeled right and its square painted. The threshold matters, too: MAL's release takes a
+# low one (dotted line); that of EXITS is not published.
 
 
 # %% tags=["hide-input"]
@@ -416,18 +421,16 @@ b.set(
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Left: both generators are well above the boxes, and far below what right tokens would allow. Right: after a short
-# training masks have soft edges, so a low threshold gives little more than the box; this page takes the dashed one.
-#
-# That is what points can bring at most. MAL is far above the boxes without any, since box and colors alone cut off the corners; what
-# is left for clicks and walk lies between its bar and the green one, and a walk with errors gets a part of it. A generator with
-# its soft masks would stay below the green bar even with all labels right.
+# **Takeaway.** Left: both generators are well above the boxes, and well below the squares of right tokens. MAL gets there
+# without any points, from box and colors alone; what is left for clicks and walk lies between its bar and the green one, and
+# EXITS gets a small part of it. Right: a low threshold gives little more than the box, and this page takes the dashed one. It
+# suits EXITS, while MAL would be best at a higher one: with each at its own best threshold, the two are closer than the bars.
 #
 # ## What it cannot do at this size
 #
 # **Objects in pieces.** The annotator clicks the extreme points of the whole cat, also if a post cuts it in two, so there are
-# clicks on both halves. That is where they should tell more than a box, and Fig. a2 of the document shows it (C29). Here are
-# scenes in which something stands in front of every object.
+# clicks on both halves. There they should tell more than a box, and Fig. a2 of the supplementary document shows it (claim C29
+# of the [results](../book/results.md)). Here are scenes in which something stands in front of every object.
 
 
 # %% tags=["hide-input"]
@@ -476,14 +479,14 @@ for place in (1, 0.75, 0.5, 0.25, 0):
 viz.show(panels, rows=("image", "MAL", "EXITS"), size=1.8, title="EXITS against MAL")
 
 # %% [markdown]
-# **Takeaway.** The columns go from the largest gain of EXITS over MAL to its largest loss, at equal steps. Both fill the gap, and
-# neither is as good here as on whole objects. The printed line says why: few tokens of the gap are known to be background,
-# since a post is hardly wider than a token of these small crops, which shows some of the object, too. The claim of the document
-# is about final models and photographs.
+# **Takeaway.** The columns go from the largest gain of EXITS over MAL to its largest loss, at equal steps. Both fill the gap,
+# and neither is as good here as on whole objects. The printed line says that the points do not tell EXITS to leave it out:
+# most tokens of the gap are labeled as object, and few as background. The claim of the document is about final models and
+# photographs.
 #
-# **Another object of the class in the box.** It looks similar, so the walk goes there, and no click on *this* object says that it
-# is another (Fig. a4, C30). Call it a twin when at least 30 % of its mask are in the box, and look at crowded scenes. Beside the
-# IoU, the table gives how much a mask covers in its box outside of the object.
+# **Another object of the class in the box.** It looks similar, so the walk goes there, and no click on *this* object says
+# that it is another (Fig. a4, claim C30). Call it a twin when at least 30 % of its mask is in the box, and look at crowded
+# scenes. Beside the IoU, the table gives how much a mask covers in its box outside of the object.
 
 # %% tags=["hide-input"]
 crowd = scenes(64, contact=1.0, nested=0.5, occlusion=0.0, objects=(3, 5))
@@ -520,9 +523,10 @@ for n, j in enumerate(worst, start=1):
 viz.show(panels, rows=("image", "EXITS"), size=1.6, title="A twin in the box: the worst")
 
 # %% [markdown]
-# **Takeaway.** Orange on a twin is the failure of the paper. The table adds two things. Boxes get worse, too, as crowded objects
-# fill less of theirs. And a mask covers more of *any* object than of the ground; similarity adds only the difference between a
-# twin and the others.
+# **Takeaway.** Orange on a twin is the failure that the paper reports. The table adds two things. With a twin the filled
+# boxes are worse by about as much as the masks, so the lower IoU alone does not show this failure. And a mask covers more of
+# *any* object than of the ground: similarity can explain no more than the difference between objects of its class and the
+# others.
 #
 # ## The final model
 #
@@ -550,8 +554,9 @@ for key, value in read_json(path)["annotations"][0].items():
 #
 # ## What holds
 #
-# On photographs of seven animals, with the preset `small`, the points pay: EXITS' pseudo masks are better than MAL's, and so is
-# the segmenter that learns from them. The first row fills the boxes, the last one is the same segmenter with true masks.
+# On photographs of seven animals, with the preset `small`, the pseudo masks of EXITS are better than MAL's in the runs of
+# this table, and so is the segmenter that learns from them. The column of seeds says how many runs that rests on; a single
+# one has no interval. The first row fills the boxes, the last one is the same segmenter with true masks.
 
 # %% tags=["hide-input"]
 photos = experiments.read_results(TABLES, Path("../book/results"), "small.animals7")
@@ -564,9 +569,10 @@ caption = "Seven animals: mIoU of the pseudo masks, AP of the final model"
 viz.table([{k: row.get(k) for k in ("labels", "seeds", "mIoU", "AP")} for row in rows], caption)
 
 # %% [markdown]
-# The world of this page is harder to read. The figure has the hops of Table a2 and the comparison with MAL, which is ours. Each
-# difference has its interval over seeds. The gray band is what even twenty seeds could not tell from zero; the blue bar is the
-# {term}`room` between MAL and a segmenter that learns from true masks. All rows are on the [results page](../book/results.md).
+# On the drawn scenes of this page the differences are less clear. The figure has the hops of Table a2 and the comparison with
+# MAL, which is ours. Each difference has its interval over seeds. The gray band is what even twenty seeds could not tell from
+# zero; the blue bar is the {term}`room` between MAL and a segmenter that learns from true masks. All rows are on the [results
+# page](../book/results.md).
 
 # %% tags=["hide-input"]
 results = experiments.read_results(TABLES, Path("../book/results"))
@@ -577,9 +583,9 @@ for verdict, count in Counter(c["verdict"] for c in compared).items():
 viz.room_and_noise(compared, title="Differences of hops and of points, and their noise")
 
 # %% [markdown]
-# **Takeaway.** An interval to the right of zero is a comparison that holds, one to the left contradicts it, and one that crosses
-# zero needs more seeds. The claims that end in *m* are ours: they ask the same one step earlier, of the pseudo masks, since a
-# segmenter that is trained for minutes adds noise of its own.
+# **Takeaway.** An interval to the right of zero is a comparison that holds, one to the left contradicts it, and one that
+# crosses zero needs more seeds; the line above the figure counts them. The claims that end in *m* are ours: they ask the same
+# one step earlier, of the pseudo masks, since a segmenter that is trained for minutes adds noise of its own.
 #
 # ```{admonition} Where paper, release and this page differ
 # :class: note
@@ -642,7 +648,7 @@ viz.table(rows, digits=3)
 # %% [markdown]
 # With little tolerance no pixel has an influence, and the mask stays as it was. With much of it colors no longer count: every
 # pixel follows the majority around it. That trims a mask that is too fat, and may even raise the mean; but thin parts, an arm
-# or a tail, are lost.
+# or a tail, can get lost.
 #
 # ```{solution-end}
 # ```
@@ -672,7 +678,7 @@ for source, flip in (
 viz.table(rows)
 
 # %% [markdown]
-# In a short training the slow copy lags behind. A mirror image doubles the time, and rarely hurts.
+# In a short training the slow copy lags behind. The mirror image adds a little here, for a second pass through the network.
 #
 # ```{solution-end}
 # ```

@@ -19,7 +19,7 @@
 # features finds the parts that a network can learn from.
 #
 # **Before this:** [what a transformer sees](02_vit_features.py). **After it:** [the training](31_attentionshift_training.py).
-# **Time:** at tiny scale about five minutes on a laptop, nearly all of them for the network.
+# **Time:** at tiny scale some minutes, nearly all of them for the network.
 
 # %% tags=["parameters"]
 scale = "tiny"
@@ -90,8 +90,8 @@ steps = f"{cfg.network.steps} steps of {cfg.network.batch_size} images"
 
 # %% [markdown]
 # We look at some dozens of training images at the size of inference. Their true masks are used to judge on this page, and to
-# choose what to show; no label depends on them. (The release trains its tokens on half a million images, this page on about a
-# thousand: look at what each step does more than at how well it does it.)
+# choose what to show; no label depends on them. (This page trains for much less time than the release, and a smaller network:
+# look at what each step does more than at how well it does it.)
 
 # %% tags=["hide-input"]
 samples = [train[i] for i in range(min(len(train), 48 if scale == "tiny" else 6))]
@@ -209,9 +209,9 @@ parts.rollout_figure(
 )  # fmt: skip
 
 # %% [markdown]
-# **Takeaway.** At best attention is highest on a part of the object and fades over the rest; often it is highest beside it,
-# where the convolutions before these layers have already moved the object's features. With more layers it spreads. The thin
-# boxes are the other candidates: the best box has rivals that are much larger.
+# **Takeaway.** In this best case attention is highest on a part of the object and fades over the rest. With more layers it
+# spreads, and in the last frame it is highest beside the object. The thin boxes are the other candidates: the chosen box has
+# rivals that are wider or flatter.
 #
 # ## Step 3: which candidate?
 #
@@ -245,6 +245,7 @@ for x, (r, (mode, color)) in enumerate(zip(rows, colors.items(), strict=True)):
     axes[2].plot(thresholds, r["threshold"], "o-", color=color)
     axes[x].axhline(float(full_iou), color="0.5", ls="--", lw=1)
 axes[0].set(title="each candidate", xlabel="layers rolled out", ylabel="IoU, true box", ylim=0)
+axes[0].set_xticks(range(1, cfg.boxes.layers + 1))
 axes[0].legend()
 names = ["any", "MIL's choice", "the best"]
 axes[1].set(title="the choice", xticks=range(3), xticklabels=names)
@@ -253,12 +254,13 @@ axes[2].axvline(cfg.boxes.threshold, color="0.8", lw=1, zorder=0)
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Left: mirrored boxes are far above a box of the whole image (dashed), best with one layer, and worse the further
-# attention is rolled out. Middle: MIL takes better candidates than chance would, near the best there are, though it is
-# supervised by the class alone: in a box with less ground the class is clearer. Right: attention of so small a network has a
-# high floor. The published threshold, a fifth of the range, is passed by most of the image; the tiny preset has a higher one
-# (gray line, [decision 11](../book/decisions/11_attention_threshold.md)). It finds the core, and the mirror makes a box of it;
-# tight bounds of a core are too small.
+# **Takeaway.** Left: mirrored boxes are far above a box of the whole image (dashed), best with one layer, and mostly worse
+# the further attention is rolled out. Middle: MIL takes better candidates than a random choice (*any*) would, though it is
+# supervised by the class alone; it reaches about half of what the best choice would add, and always taking one layer would do
+# as well here. Right: at the published threshold, a fifth of the range, both kinds of boxes overlap little with the true one.
+# Mirrored boxes get better with the threshold, and the tiny preset has a higher one (gray line, [decision
+# 11](../book/decisions/11_attention_threshold.md)): what is above it is small, and the mirror makes a box of it, while its
+# tight bounds are smaller than the object.
 
 # %% [markdown]
 # ## Step 4: from attention to maps
@@ -290,9 +292,10 @@ for g in range(2):
 viz.show(panels, columns=6, size=1.6, title="Two objects of an image")
 
 # %% [markdown]
-# **Takeaway.** (This is the image with the best boxes.) From left to right you see one object: its attention, the cosines after
-# zero, one and two refinements, and the two maps that result. Where a cosine is zero, the other object or the background was
-# more similar.
+# **Takeaway.** (Of the images with several objects this is the one whose worse box is best.) Each row is one object. From
+# left to right you see its attention, the cosines after zero, one and two refinements, and the two maps that result. Where a
+# cosine is zero, the other object or the background was more similar. The maps cover the objects, though attention is highest
+# beside them, and some of the ground next to them.
 #
 # Is the refined map better than the attention, and what does competition do? The table has the IoU with the true mask, and the
 # share of *other* objects that the map claims; the last row treats each object as if it were the only one.
@@ -324,8 +327,8 @@ for name, maps in (("foreground", labels.foreground), ("foreground, alone", sing
 viz.table(rows, digits=2, caption=f"{len(img)} objects, masks within the box")
 
 # %% [markdown]
-# Competition helps: alone, an object claims more of its neighbors. The box matters more than every step after it: compare its
-# own row with those below.
+# Competition does what it should: alone, an object claims more of its neighbors. The IoU with the object itself hardly
+# depends on it. Compare the first row with the others, too: in the mean no map in the box is better than the box.
 
 # %% [markdown]
 # ## Step 5: the key-point shift
@@ -354,9 +357,8 @@ ground = (scene.stuff_map + len(PARTS)) * (scene.instance_map == 0)
 kinds = torch.nn.functional.one_hot(scene.part_map + ground).movedim(2, 0).float()
 torch.manual_seed(seed)
 known = torch.einsum("khw,kd->dhw", avg_pool2d(kinds, 16), torch.randn(len(kinds), 64))
-known += (
-    0.7 * torch.randn(64, 1, 1) * avg_pool2d(scene.masks.float(), 16)
-)  # what all parts share
+shared = 0.7 * torch.randn(64, 1, 1)  # by all parts
+known += shared * avg_pool2d(scene.masks.float(), 16)
 known += 0.6 * torch.randn(known.shape)
 mask, (y, x) = scene.masks[None].float(), scene.masks[0].nonzero().mT
 box = torch.stack([x.min(), y.min(), x.max() + 1, y.max() + 1])[None, None].float()
@@ -395,9 +397,10 @@ history = labels.steps["prototypes"][:, i, g]
 parts.shift_figure(batch.images[i], outputs.features[i], history, labels.boxes[i, g])
 
 # %% [markdown]
-# **Takeaway.** Left: each patch has the color of the most similar prototype. Right: the same patches as directions. An object
-# of this size has hardly more patches than prototypes, so nearly each has a prototype of its own, and nothing is left to
-# cluster: from the first to the last iteration little happens.
+# **Takeaway.** Left: each patch has the color of the most similar prototype. Right: the same patches and prototypes, in the
+# two directions in which features of this object vary most. The core of an object of this size has hardly more patches than
+# there are prototypes, so that seeds fill it patch by patch and little is left to cluster: from the first to the last
+# iteration hardly a patch changes its prototype.
 #
 # ## The narrow kernel
 #
@@ -454,7 +457,8 @@ plt.show()
 viz.table(rows, digits=2, caption="means over objects; of key-points, the share on the object")
 
 # %% [markdown]
-# The last column is what matters for a mask head. Without the filter there are many key-points, and most of them are wrong.
+# The last column is what matters for a mask head. Without the filter there are about three times as many key-points, and
+# about the same share of them is on the object. In every row more than half of them are beside it.
 
 # %% [markdown]
 # ## Step 6: filter, merging, key-points
@@ -491,9 +495,10 @@ ax.legend(loc="upper left")
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Patches of the object are similar, which the method relies on; the filter's threshold (dashed) is right for
-# them. But some of the ground, and of other objects, is beyond the line too, and there are many more of those patches. So "what
-# looks like this part" often leaves the core, and most prototypes are removed.
+# **Takeaway.** (Each curve has the same area, whatever the number of its patches.) Nearly all patches of the object are
+# beyond the filter's threshold (dashed): they are similar, which the method relies on. But some of the ground, and of other
+# objects, is beyond the line too. So "what looks like this part" often leaves the core, and the filter removes most
+# prototypes.
 #
 # Here are two objects, with the published shift above, and k-means from the same seeds below.
 
@@ -506,8 +511,8 @@ panels = []
 for j in order[:2].tolist():
     i, g = int(img[j]), int(row[j])
     for m in (results["shift, 0.1"], results["k-means"]):
-        ious = m.steps["prototypes"][:, [i], g : g + 1]  # of each iteration
-        maps = {t: part_maps(ious[t], outputs.features[[i]].flatten(2).mT) for t in times}
+        moved = m.steps["prototypes"][:, [i], g : g + 1]  # of each iteration
+        maps = {t: part_maps(moved[t], outputs.features[[i]].flatten(2).mT) for t in times}
         maps = {t: v[0, 0].unflatten(1, grid[:2]) for t, v in maps.items()}
         xy = m.key_points.xy[i, g][m.key_points.present[i, g]]
         panels.append(parts.parts_panels(batch.images[i], maps, xy, labels.boxes[i, g]))
@@ -515,10 +520,11 @@ names = ["shift", "k-means"] * 2
 viz.show(panels, rows=names, size=1.8, title="From seeds to key-points")
 
 # %% [markdown]
-# **Takeaway.** Colors are prototypes, rings their best patches, numbers the key-points. Both rows of an object are nearly
-# equal: with a seed on almost every patch it hardly matters how prototypes move. It matters which ones are kept: see the last
-# column of the table above, where the filter more than the shift decides how many key-points lie on the object. Whether masks
-# gain from it, as the document reports, is tested over seeds in the [next chapter](31_attentionshift_training.py).
+# **Takeaway.** Colors are prototypes, rings their best patches, numbers the key-points. The shift leaves the rings at their
+# seeds; k-means moves some of them outward, to the means of larger regions. The key-points of the two are not the same, but
+# the table above says that they are as many, and as often on the object. The filter changes their number much more than the
+# kind of shift does. Whether masks gain from the shift, as the document reports, is tested over seeds in the [next
+# chapter](31_attentionshift_training.py).
 #
 # ## What would break this?
 
@@ -539,13 +545,13 @@ viz.show(
 )
 
 # %% [markdown]
-# **Takeaway.** The true object is outlined, key-points are green. What goes wrong is the attention:
+# **Takeaway.** The true object is outlined, the pseudo box is blue, key-points are green. Three things are common here:
 #
-# - **The mirror of a mistake.** After one bright spot far from the click, the box extends as far to the other side.
-# - **A neighbor.** If two similar objects are side by side, the token of one attends to both.
+# - **The mirror of a mistake.** One bright spot far from the click is enough: the box extends as far to the other side.
+# - **A neighbor.** Another object is beside this one, and the box reaches to it, or over it.
 # - **Hidden objects.** Little is visible of what stands behind a fence.
 #
-# No later step fixes a wrong box: the object is searched within it, and the key-points are placed in it, on ground.
+# No later step fixes a wrong box: the object is searched within it, and the key-points are placed in it, often on ground.
 #
 # ## Play
 #
@@ -563,7 +569,7 @@ def kernel(object, values):  # the figures of one object's parts, with other set
 
 def play(object, **kernel_settings):
     values = {f"parts.{name}": value for name, value in kernel_settings.items()}
-    figure, axes = plt.subplots(1, 3, figsize=(8, 2.8), layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(8, 3.1), layout="constrained")
     for ax, (name, panel) in zip(axes, kernel(object, values).items(), strict=True):
         (panel(ax), ax.set(title=name, xticks=[], yticks=[], frame_on=False))
     return (plt.close(figure), figure)[1]
@@ -644,5 +650,7 @@ for kind in ("box_center", "mask_random"):
 viz.table(rows, digits=2)
 
 # %% [markdown]
+# Mirrored boxes lose by it, and are still far above the tight ones, which hardly depend on the click.
+#
 # ```{solution-end}
 # ```

@@ -86,10 +86,10 @@ for name, c in configs.items():
 # %% [markdown]
 # ## What supervises the mask head
 #
-# Two kinds of labels can be made from the maps of the last chapter. A *mask*: the {term}`foreground map` above a
-# threshold, within the pseudo box. Or *points*: the key-points are object, and a few pixels, drawn at random where the
-# background map is high, are not. About the rest of the box points say nothing. The baseline makes both from the
-# attention alone.
+# Two kinds of labels can be made from the maps of the last chapter. A *mask*: the {term}`foreground map` above a threshold,
+# within the pseudo box. Or *points*: the key-points are object, and a few pixels, drawn at random where the background map is
+# high, are not; an object without key-points keeps its click and pixels drawn from its foreground. About the rest of the box
+# points say nothing. The baseline makes both from the attention alone.
 #
 # We label some training images as a step of training does. The true masks only show which labels are right.
 #
@@ -182,8 +182,9 @@ viz.show(rows, rows=KINDS, size=1.85, title="Two kinds of labels")
 
 # %% [markdown]
 # **Takeaway.** In the masks green is right, orange is a wrong object, blue a missed one. Circles are *object* points and
-# crosses *background* points; orange ones are wrong. A mask labels every pixel in its box, so a wrong map gives hundreds of
-# wrong labels; points label only a few. Crosses are easy, since most of a box is background. What counts are the circles:
+# crosses *background* points; orange ones are wrong. A mask labels nearly every pixel in its box, so a wrong map gives
+# hundreds of wrong labels; points label only a few. Crosses are easy, since most of a box is background. What counts are the
+# circles:
 
 
 # %% tags=["hide-input"]
@@ -204,9 +205,9 @@ for name, label_set in label_sets.items():
 viz.table(rows, f"labels within the pseudo boxes of {len(true)} objects, mean of an object")
 
 # %% [markdown]
-# The column *object: right* measures the quality of the labels; its chance level, the share of a box that is object, is *it,
-# filled* in the last table. Points enter the loss by a cross entropy at just these places, where the predicted mask is read
-# between its cells:
+# The column *object: right* measures the quality of the labels. Pixels drawn at random from the boxes would be right as often
+# as a box is object; the IoU of the filled box, *it, filled* in the last table, is of about that size. Points enter the loss
+# by a cross entropy at just these places, where the predicted mask is read between its cells:
 #
 # ```{literalinclude} ../../wsis/methods/attentionshift/objective.py
 # :pyobject: point_term
@@ -289,9 +290,9 @@ viz.show(rows, size=2, title="Targets of the tokens, and what tokens attend to")
 
 # %% [markdown]
 # **Takeaway.** Left: targets are vermilion, with a line to the matched token; small dots are the places that all tokens
-# predict. Each stays in a region of its own. A key-point beside the object sends a token there, too: feedback repeats the
-# parts, right or wrong. Right: the attention of three tokens of one object. Where these maps are similar, tokens predict places
-# but do not yet attend to parts.
+# predict. A key-point beside the object sends a token there, too: feedback repeats the parts, right or wrong. Right: the
+# attention of three tokens of one object. Where these maps are much alike, as in most rows here, tokens predict places but do
+# not yet attend to parts.
 
 # %% tags=["hide-input"]
 rows = []
@@ -351,14 +352,15 @@ for place in (0.02, 0.2, 0.4, 0.6, 0.8, 0.98):
 viz.show(rows, rows=STEPS, size=1.6, title="Pseudo masks of AttentionShift from best to worst")
 
 # %% [markdown]
-# **Takeaway.** Read a column downwards. Where attention is on the object, similarity fills the object, up to the box. Where it
-# is beside it, refinement makes a clean map of the wrong thing: it finds what is similar to the attended patches, not to the
-# click.
+# **Takeaway.** Read a column downwards. Where attention touches the object, similarity fills the object, and often what lies
+# beside it, up to the border of the box. Where attention is beside the object, refinement makes a clean map of the wrong
+# thing: it finds what is similar to the attended patches, not to the click.
 #
 # ## From attention to a mask
 #
-# Here are all steps for one object, as in Fig. 3 of the document: the candidates with a frame around the chosen one, the map of
-# cosine similarity, the pseudo mask, and the prediction of the detector, which sees no click.
+# Here are all steps for one object, as in Fig. 3 of the document: the candidates with a frame around the chosen one, the map
+# of cosine similarity, the pseudo mask, and the prediction of the detector, which sees no click. It is a good case: of the
+# tenth of objects with the best labels, the one that the detector finds best.
 
 
 # %% tags=["hide-input"]
@@ -388,7 +390,8 @@ viz.show(panels, columns=6, size=1.65, title="From attention to a mask")
 # ## Predictions
 #
 # At inference clicks, tokens and maps are gone; a transformer with a detector is left. These are its results on validation
-# scenes:
+# scenes. AP is counted in both ways that PASCAL VOC has had: as the area under the curve of precision over recall, and as the
+# mean of the precision at eleven recalls.
 
 # %% tags=["hide-input"]
 scenes, predicted, rows = [val[i] for i in range(min(len(val), 100))], {}, []
@@ -421,8 +424,8 @@ viz.show(rows, rows=("ground truth", *nets), size=1.75, title="Predictions witho
 
 # %% [markdown]
 # **Takeaway.** Each scene shows as many of the most confident predictions as it has objects, starting with AttentionShift's
-# best scene. The detector can be no better than its boxes: a box over two objects supervises them as one. The AP above is that
-# of minutes of training and cannot be compared with the published one.
+# best scene. Many masks are as wide as a box, several lie on one object while others have none, and confidences are low. The
+# AP above is that of minutes of training and cannot be compared with the published one.
 #
 # ## How the features change
 #
@@ -448,13 +451,15 @@ viz.interactive(viz.similarity_plot(curves, parts.STATISTICS), picture, words)
 
 # %% [markdown]
 # **Takeaway.** At step 0 both networks are the same, so the curves start together. Bands are the range of seeds. Where they
-# overlap, this size decides nothing; hover to read the values. They need not agree with the claims, either: key-points can
-# separate object and background only if they lie on objects, and the first table says how many do.
+# overlap, as they do at nearly every step, this size decides nothing; hover to read the values. The curves need not agree
+# with the claims, either: key-points can separate object and background only if they lie on objects, and the first table says
+# how many do.
 #
 # ## What holds
 #
-# The published comparisons of Tables 1 and 2, each with its interval over seeds. The gray band is what even twenty seeds could
-# not tell from zero; numbers, verdicts and their provenance are on the [results page](../book/results.md).
+# The published comparisons of Tables 1 and 2, each with its interval over seeds. K-Means* is k-means with the filter, K-Means
+# without it. The gray band is what even twenty seeds could not tell from zero; numbers, verdicts and their provenance are on
+# the [results page](../book/results.md).
 
 
 # %% tags=["hide-input"]
@@ -466,17 +471,17 @@ viz.room_and_noise(
 )
 
 # %% [markdown]
-# AttentionShift's pseudo masks are better than the baseline's (C06m), which is the heart of the method: similarity fills the
-# object where attention marks a few places of it. Shift and k-means cannot be told apart on these features, and the [last
-# chapter](30_attentionshift_points.py) shows why: an object has hardly more patches than prototypes. Points are worse labels than
-# masks here, against C05. They are right more often (the first table of this page), but they are few: many objects give no
-# key-point at all, and training ends after some hundred steps where the release takes tens of thousands. That this is the cause
-# is our guess; a longer run would show it.
+# AttentionShift's pseudo masks are better than the baseline's (C06m), which is the heart of the method. Shift and k-means
+# with the filter cannot be told apart, and the [last chapter](30_attentionshift_points.py) suggests a reason: the core of an
+# object has hardly more patches than there are prototypes. At mAP75 all are near zero, so that C01 cannot be judged at this
+# size. Points are worse labels than masks here, against C05. They are right more often (the first table of this page), but
+# they are few: many objects give no key-point at all, and training ends after some hundred steps where the release takes tens
+# of thousands. That this is the cause is our guess; a longer run would show it.
 #
 # ## On photographs
 #
-# At the scale small the same method learns from one click on each of some thousand animals, on features of photographs. The
-# *upper bound* is the same network, trained on true boxes and masks.
+# At the scale `small` the same method learns from one click on each animal, on features of photographs. The *upper bound* is
+# the same network, trained on true boxes and masks.
 
 # %% tags=["hide-input"]
 bounds = [experiments.find("attentionshift.bounds")[0]]
@@ -491,12 +496,13 @@ for result in found.values():
         viz.table([*rows, trivial], "validation photographs; mIoU, box_IoU: pseudo labels (%)")
     )
 if not found:
+    print("Not measured yet; this command does it:")
     print("python -m wsis table attentionshift.bounds --scale small --data FOLDER")
 
 # %% [markdown]
-# The columns say which stage loses what: `mIoU_in_boxes` judges the mask head alone, whose trivial bound is a filled box;
-# `mIoU` and `box_IoU` judge the pseudo labels; and the upper bound is what this network learns in as many steps when no label is
-# wrong.
+# The columns of this table say which stage loses what: `mIoU_in_boxes` judges the mask head alone, whose trivial bound is a
+# filled box; `mIoU` and `box_IoU` judge the pseudo labels; and the upper bound is what this network learns in as many steps
+# when no label is wrong.
 #
 # ## Failures
 #
@@ -542,11 +548,11 @@ for name, mask in label_iou.items():
 viz.table(rows, f"mean IoU (%); {int(twin.sum())} of {len(true)} objects have a twin")
 
 # %% [markdown]
-# If a mask is below the filled box, its map was no help. Then look at the row of lifts. If it is near 1 or below in all layers,
-# tokens have learned *where* from positions and not from what they attend to; refinement, parts and feedback all depend on that
-# attention. If some layers are well above 1 and the chosen one is not, the choice is the cause. All this is after minutes of
-# training of a small transformer; the published run has twelve epochs, and starts from one trained on photographs. The same
-# tables are worth reading after a full-scale run.
+# If masks are not above the filled box, as here in the mean, their maps were no help. Then look at the rows of lifts. If they
+# are near 1 or below in all layers, tokens have learned *where* from positions and not from what they attend to; refinement,
+# parts and feedback all depend on that attention. If some layers are well above 1 and the chosen one is not, the choice is at
+# fault. All this is after minutes of training of a small transformer; the published run has twelve epochs, and starts from
+# one trained on photographs. The same tables are worth reading after a full-scale run.
 #
 # ```{admonition} Where paper, release and this page differ
 # :class: note
@@ -598,8 +604,8 @@ for value, region in (
 #
 # ```{exercise}
 # :label: unfiltered-points
-# *Change one parameter.* `parts.filter=False` keeps the parts that extend beyond the core of their object. How many more points
-# does an object get, and how many do you expect to be right?
+# *Change one parameter.* `parts.filter=False` keeps the parts that extend beyond the core of their object. How many points does
+# an object get then, and which share of them do you expect to be right?
 # ```
 #
 # ```{solution-start} unfiltered-points
@@ -616,8 +622,10 @@ for kind in (True, False):
 viz.table(rows)
 
 # %% [markdown]
-# Every part that is left after merging gives a point, up to six. A part that is similar to something outside of its object is
-# no better than a guess; the [last chapter](30_attentionshift_points.py) counts such points for several kernels.
+# Every part that is left after merging gives a point, up to six. Still there are not more points in all: with the filter many
+# objects have no part, and they keep their click and pixels of their foreground instead. A part that is similar to something
+# outside of its object is no better than a guess; the [last chapter](30_attentionshift_points.py) counts key-points for
+# several kernels.
 #
 # ```{solution-end}
 # ```

@@ -12,7 +12,7 @@
 # Masks for some classes, image tags for the others, and in the end a class for every pixel.
 #
 # **Before this:** [what a weak label is](01_weak_labels.py). **After it:** [a second network, and more novel
-# classes](41_simformer_retraining.py). **Time:** at tiny scale about three minutes on a laptop, most of them for one network.
+# classes](41_simformer_retraining.py). **Time:** at tiny scale some minutes, most of them for one network.
 #
 # ```{image} ../book/generated/method_simformer.svg
 # :alt: SimFormer as a drawing, from class maps and tags by way of proposals, complement and pairs of pixels to a class map
@@ -147,9 +147,9 @@ panels["ground truth"] = viz.draw_semantic(scene.true_semantic, classes)
 viz.show(panels, columns=4, size=2.2, title="Six proposals, and the prediction of all")
 
 # %% [markdown]
-# **Takeaway.** These are the six proposals that win the most pixels of one validation image: of those with two large novel classes
-# the best one (the worst stand at the end of this page). The network was never trained on a mask of a novel
-# class. Two novel queries may claim the same pixels; the sum over all, class times mask, decides.
+# **Takeaway.** These are the six proposals that win the most pixels of one validation image: of those with two large novel
+# classes the best one (the worst stand at the end of this page). The network was never trained on a mask of a novel class.
+# Novel queries may claim the same pixels, as those of wood and grass do here; the sum over all, class times mask, decides.
 #
 # ## Matching
 #
@@ -188,8 +188,9 @@ for ax, name in zip(figure.axes[len(rows[0]) :], rows[1], strict=False):
 figure
 
 # %% [markdown]
-# **Takeaway.** Each column is a class of one training image. The mask of a query is pulled toward that of its target. Where the
-# target is only a name, nothing yet says where the mask should be. This gap the next three steps fill.
+# **Takeaway.** Each column is a class of one training image; the masks are those of the trained network. The mask of a query
+# is pulled toward that of its target. Where the target is only a name, matching does not say where the mask should be. This
+# gap the complement and the pairs of pixels fill.
 #
 # ## The objective
 #
@@ -210,8 +211,8 @@ terms = ("label", "dice", "complement", "similarity")
 viz.training_curves({"SimFormer": log}, terms, title="Training")
 
 # %% [markdown]
-# **Takeaway.** All four fall. *label* is the loss on the classes of all proposals; *dice*, on the masks of base classes, takes
-# longer. Both are sums over the decoder's layers, hence above one.
+# **Takeaway.** All four fall. *label* is the loss on the classes of all proposals; *dice*, on the masks of base classes,
+# takes longer. The first three are sums over the layers of the decoder, so that they can be far above one.
 #
 # ## The complement
 #
@@ -296,14 +297,15 @@ viz.table(
 )
 
 # %% [markdown]
-# So proposals do transfer: a good part of the novel regions has a proposal that fits, far more than the whole image would fit,
-# though fewer than of the base regions.
+# So a good part of the novel regions has a proposal that fits, far more than the whole image would fit, though fewer than of
+# the base regions. The page does not show how many of them are due to the transfer from base masks and how many to the
+# complement; the table over seeds has a row without it.
 #
 # ## Pairs of pixels
 #
 # The complement says where the novel classes of an image are *together*. To tell them apart, images are compared. Each has a
-# partner that shares exactly one novel class with it, so that two open pixels which look alike are of that class. From both,
-# pixels are drawn, most of them of one base class that both show, so that there are enough pairs of one class:
+# partner that shares exactly one novel class with it, so that two open pixels which look alike are probably of that class.
+# From both, pixels are drawn, most of them of one base class that both show, so that there are enough pairs of one class:
 #
 # ```{literalinclude} ../../wsis/methods/simformer/pairs.py
 # :pyobject: sample_mixed
@@ -342,8 +344,9 @@ figure.legend(loc="outside lower right", ncols=3)
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** A cross has the color of its base class; pixels without a mask share one more color. The green block are the pairs
-# of the common class. Of the gray ones, two pixels without a mask, nobody knows what they are: SimNet will be asked.
+# **Takeaway.** A cross has the color of its base class; pixels without a mask share one more color. The green block holds the
+# pairs of the common class. The gray ones are pairs of two pixels without a mask, of which nobody knows what they are: SimNet
+# will be asked.
 #
 # ## SimNet
 #
@@ -391,9 +394,10 @@ for index, name in pixels:
 viz.scrub(frames, [name for _, name in pixels], "pixel of")
 
 # %% [markdown]
-# **Takeaway.** Proposal and SimNet answer different questions: where this *thing* is, and which pixels look like its *class*. For
-# a pixel of a base class SimNet lights up over the class, and over things that look like it. For novel classes it had no labels
-# of what belongs together: the map may be pale, or light up over other things, too.
+# **Takeaway.** Proposal and SimNet answer different questions: where this *thing* is, and which pixels look like its *class*.
+# For the pixel of a base class SimNet lights up over the class. For the pixels of the novel classes its maps are empty, and
+# even the neighbors of the pixel are *two classes*: in training it had no labels of what belongs together there. The
+# strongest proposal at the pixel of grass is that of wood.
 #
 # ## Distillation
 #
@@ -479,9 +483,10 @@ for name, simnet in {"of the network": net.simnet, **dict(simnets.items())}.item
 viz.table(rows, f"{len(scenes)} validation images; 50 is chance")
 
 # %% [markdown]
-# Trained as published, SimNet learns that pixels without a mask are never similar to others, and its distillation pushes their
-# scores apart. Without those pairs it predicts *one class* for pixels of one novel class, and often for those of two; on balance
-# it is right more often. The release has the same rule, with 128 base classes; we do not know what SimNet predicts there.
+# Trained as published, SimNet hardly ever says *one class* of two novel pixels: it saw pixels without a mask in pairs of two
+# classes only, and its distillation pushes their scores apart. Without those pairs it predicts *one class* for most pixels of
+# one novel class, and often for those of two; on balance it is right more often. The release has the same rule, with 128 base
+# classes; we do not know what SimNet predicts there.
 #
 # ## What each part brings
 #
@@ -495,8 +500,9 @@ title = "Differences that the parts make, and their noise"
 viz.room_and_noise(experiments.comparisons(shown, results), title=title)
 
 # %% [markdown]
-# **Takeaway.** The complement makes the masks of novel classes, by far more than the noise. What pairs of pixels add to it would
-# take more seeds to see, and so would the choice of pairs for SimNet. All rows are on [the results page](../book/results.md).
+# **Takeaway.** The complement makes the masks of novel classes, by far more than the noise. (*images in pairs* draws the
+# images by twos, as for pairs of pixels, but compares nothing.) What pairs of pixels add to it would take more seeds to see,
+# and so would the choice of pairs for SimNet. All rows are on [the results page](../book/results.md).
 #
 # ## On photographs
 #
@@ -537,7 +543,8 @@ viz.show(rows, rows=titles, size=1.9, title=title, one_legend=True)
 
 # %% [markdown]
 # **Takeaway.** These are the images with the lowest share of correct novel pixels. Small novel things break into pieces of
-# several classes, or become a base class of their surroundings. Base classes in the same images are mostly right.
+# several classes, or become a base class, as turtles do that are taken for fish or a robot. Base classes in the same images
+# are mostly right.
 #
 # ```{admonition} Where paper, release and this page differ
 # :class: note

@@ -11,9 +11,9 @@
 #
 # From a folder of photographs to masks in COCO format and a network that draws them by itself, with four clicks an object.
 #
-# **Before this:** [EXITS](20_exits_points_and_walk.py) explains what is trained here, though you can begin with this page.
-# **Time:** at most two minutes on two cores for the photographs of this page, and about a quarter of an hour for a folder
-# of yours. Clicking comes on top.
+# **Before this:** [EXITS](20_exits_points_and_walk.py) explains what is trained here, though you can begin with this
+# page. **Time:** less than two minutes on two cores for the photographs of this page, and more for a folder of yours,
+# whose trainings have more steps. Clicking comes on top.
 
 # %% tags=["parameters"]
 scale = "small"
@@ -46,9 +46,9 @@ plt.rcParams.update(viz.RC)
 # %% [markdown]
 # ## Ten photographs
 #
-# Packages of this environment carry photographs inside: scikit-image most of them, matplotlib one. Seven are taken as they
-# are, and a picture of coins is cut into four parts. Three parts are for training, so that there are ten photographs with a
-# handful of objects each; the fourth is kept aside, together with the second view of a stereo pair.
+# Packages of this environment carry photographs inside: scikit-image most of them, matplotlib one. Seven are taken as
+# they are, and a picture of coins is cut into four parts. Three parts are for training, so that there are ten
+# photographs with one to six objects each; the fourth is kept aside, together with the second view of a stereo pair.
 #
 # | photograph | by | license |
 # |---|---|---|
@@ -97,8 +97,8 @@ panels = {photo.file_name: photo.image for photo in first(photographs, 10)}
 viz.show(panels, columns=5, size=1.7, title="The photographs to learn from")
 
 # %% [markdown]
-# **Takeaway.** Ten photographs of six classes are very few. Whatever is learned from them knows these coins and this
-# motorcycle, not coins and motorcycles.
+# **Takeaway.** Ten photographs of six classes are very few. Expect what is learned from them to know these coins and
+# this motorcycle, rather than coins and motorcycles.
 #
 # For photographs of yours, make a folder with another one in it, and give its full path as `data` in the first cell:
 #
@@ -136,7 +136,7 @@ if data == "photographs":
     scratch = Path(tempfile.mkdtemp()) / "clicks.json"
     blank = viz.annotate(folder / "images" / "train", scratch, classes)
     recorded = [step for name in shown for step in steps(name)]
-    output = viz.record(blank, recorded, "click", start=10)
+    output = viz.record(blank, recorded, "click", start=22)  # amid the third coin
 output if data == "photographs" else canvas
 
 # %% [markdown]
@@ -165,8 +165,8 @@ for key, value in labels["annotations"][0].items():
 # A third network, the *segmenter*, is trained on the generator's masks as if a person had drawn them. It is the one that
 # needs no clicks.
 #
-# The preset `small` is made for some hundred photographs. Ten are learned in fewer steps, so the page shortens both
-# trainings; a folder of yours is trained with the preset as it is.
+# The preset `small` is made for some hundred photographs. For ten the page shortens both trainings; a folder of yours
+# is trained with the preset as it is.
 
 # %%
 package = methods.method(method)
@@ -248,10 +248,10 @@ title = "From clicks to masks, and to a network"
 viz.show(grid, rows=tuple(rows), size=2.2, title=title)
 
 # %% [markdown]
-# **Takeaway.** The masks of the third row follow the outlines of coat, cat and coins, though four points of each is all
-# that was given. Where they are wrong, color misled them: the dark lower half of the cup looks like its saucer. The last
-# row is the segmenter's, from the photographs alone. It finds the same things, but takes several coins for one object: to
-# tell neighbors of one class apart is what such a network learns last, and the training of this page is short.
+# **Takeaway.** The masks of the third row follow the outlines of the coins closely and those of the man and the cat
+# roughly, though four points of each is all that was given. The mask of the cup is wrong: it leaves out the lower half,
+# which has the color of the saucer, and takes a piece of the spoon. The last row is the segmenter's, from the
+# photographs alone. It finds the same things, but takes a whole row of coins for one object.
 
 # %% tags=["hide-input"]
 panels = {}
@@ -262,8 +262,9 @@ for sample in first(ImageFolder(others), 4):
 viz.show(panels, columns=2, size=3.2, title="Photographs that nobody has clicked on")
 
 # %% [markdown]
-# **Takeaway.** The segmenter finds the motorcycle from another place, and all coins of a row that it has never seen, though
-# again not one by one. That is as far as ten photographs carry: it has one motorcycle, one cup and one cat to go by.
+# **Takeaway.** The segmenter finds the motorcycle from another place, with some of the garage around it, and something
+# of each of the coins that it has never seen, though with holes, and again not one by one. It had one motorcycle and three
+# pictures of coins to learn from, in a short training.
 #
 # ## Look at the masks, and click again
 #
@@ -274,8 +275,8 @@ viz.show(panels, columns=2, size=3.2, title="Photographs that nobody has clicked
 # ```
 #
 # An accepted mask becomes the mask of its object in the JSON, which is then a data set for any detector; another click
-# replaces the old one for the next training. This is the loop that pays in practice: click on some photographs, train,
-# accept what is right, click again where it is not, and let `predict` propose masks for those that follow.
+# replaces the old one for the next training. So one can work in a loop: click on some photographs, train, accept what
+# is right, click again where it is not, and let `predict` propose masks for those that follow.
 #
 # ## What would break this?
 #
@@ -285,8 +286,8 @@ viz.show(panels, columns=2, size=3.2, title="Photographs that nobody has clicked
 #   wires of a lattice mast, have no edge that it could stop at.
 # - **Thin and tiny objects.** A mask is drawn on a grid that is coarser than the crop; spokes and whiskers fall between its
 #   cells. Objects smaller than `size.min_area` are not learned from, and get masks all the same.
-# - **Too few photographs.** With one example of a class the segmenter knows it by heart. The masks of `label` suffer less,
-#   since they start from clicks.
+# - **Too few photographs.** With one example of a class the segmenter may learn that one by heart. The masks of `label`
+#   depend less on it, since they start from clicks.
 #
 # ## Other labels, other methods
 #
@@ -300,8 +301,8 @@ viz.show(panels, columns=2, size=3.2, title="Photographs that nobody has clicked
 #
 # ```{exercise}
 # :label: your-data-boxes
-# How much do the four clicks know before anything is learned? Compare the generator's masks of the coins with the filled
-# boxes of their clicks: which share of its box does a mask cover? What is the share of a disk in its box?
+# What do the masks know that a box does not? Compare the generator's masks of the coins with the filled boxes of their
+# clicks: which share of its box does a mask cover? What is the share of a disk in its box?
 # ```
 #
 # ```{solution-start} your-data-boxes
@@ -318,8 +319,8 @@ for name, values in shares.items():
 print(f"a disk     {torch.pi / 4:.2f}")
 
 # %% [markdown]
-# Coins are disks, and their masks cover about that share; nobody told the generator so. A box around a person is covered
-# less, and differently in every pose, which is why boxes alone make poor masks.
+# Coins are disks, and their masks cover about that share; nobody told the generator so. The masks of other classes
+# cover other shares of their boxes, while a filled box always covers all of it.
 #
 # ```{solution-end}
 # ```

@@ -12,7 +12,7 @@
 # One parameter turns every chapter of this book, and every command, into the run of the paper: `scale`.
 #
 # **Before this:** [the tour](00_tour.py). Reading needs nothing; running needs GPUs and the data. **Time:** this page itself
-# takes a minute, as it only tries what a long run would do.
+# takes some minutes, as it only tries what a long run would do.
 
 # %% tags=["parameters"]
 scale = "tiny"
@@ -38,8 +38,9 @@ from wsis.methods import bestie
 # ## What the scale changes
 #
 # A method has three presets. `FULL` holds the values of the paper, each with its source. `SMALL` is the same algorithm on
-# photographs and two processor cores, with a pretrained backbone that learns no more; `TINY` is the same on the scenes of this
-# book, with a smaller network and fewer steps. What is not in this table is equal in all three, and a test ensures that.
+# photographs and two processor cores, with a pretrained backbone that learns no more; `TINY` is the same on the scenes of
+# this book, with a smaller network and fewer steps. What is not in this table is equal in all three; a test ensures that
+# presets differ only in settings that are marked to depend on the scale.
 
 # %% tags=["hide-input"]
 full, small, tiny = (flatten(preset) for preset in (bestie.FULL, bestie.SMALL, bestie.TINY))
@@ -52,9 +53,9 @@ viz.table(rows, caption="BESTIE: what the scale changes")
 
 # %% [markdown]
 # Lengths in pixels shrink with the images: the kernel of the center search, the width of a center's Gaussian, the smallest
-# component. Thresholds, losses and rules do not change. (In two other methods one constant each does: a threshold of
-# AttentionShift and a weight in SimFormer's match, decisions 11 and 13 among the [decisions](../book/decisions/index.md).) The
-# same for the other methods is among [all settings](../book/settings.md).
+# component. Steps, batches and learning rates follow the time that there is. Weights of losses and thresholds of maps were
+# chosen again where a small network needs others, and at the scale `small` semantic maps come from another source. The rest
+# of the algorithm is the same. What the other methods change is among [all settings](../book/settings.md).
 #
 # A run goes through stages, and each leaves an artefact. A stage whose artefact exists is not run again, so a run that was
 # killed resumes, and one that only changes the last stage shares the others.
@@ -91,8 +92,8 @@ print("\n" + Path("recipes/bestie-voc.yaml").read_text())
 #   -o runs/bestie-voc.ipynb
 # ```
 #
-# This is papermill with one addition: a parameter that the chapter does not have is an error, where papermill would
-# ignore it and run the defaults for a day. Papermill itself works as well, on a notebook:
+# This is papermill with one addition: a parameter that the chapter does not have is an error, where papermill would ignore it
+# and run the defaults. Papermill itself works as well, on a notebook:
 #
 # ```bash
 # jupytext --to ipynb -o runs/chapter.ipynb notebooks/12_bestie_training.py
@@ -162,14 +163,14 @@ print("torchrun", *launch.split()[3:], "\\\n ", train)
 # ## Try it first
 #
 # `--dry-run` builds the network at its true size, takes a few steps on random numbers of the true shape, and reports what the
-# run will cost on this machine. Here it uses one image per step, because this page may have been built without a GPU:
+# run will cost on this machine. Here the instance network gets one image per step, because this page may have been built
+# without a GPU:
 
 # %%
 options = ["--dry-run", "--set", "network.batch_size=1"] if scale == "tiny" else []
 command = shlex.split(f"{launch} {train}") + options
-streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-process = subprocess.run(command, text=True, **streams)
-print(process.stdout)
+process = subprocess.run(command, text=True, capture_output=True)
+print(process.stdout or process.stderr)
 process.check_returncode()
 
 # %% [markdown]
@@ -197,10 +198,10 @@ except ConfigError as error:
 #
 # ## What would break this?
 #
-# - **Another batch size.** The published learning rates belong to the published batch.
-# - **Other semantic maps.** They decide most of the result, and the authors' maps are not part of the method; compare
-#   the mIoU of your maps before the mAP of your masks. See [fidelity](../book/fidelity.md).
-# - **Weights that did not load.** The run stops; the release would train from random ones.
+# - **Another batch size.** The published learning rates belong to the published batch. - **Other semantic maps.** The network
+# learns from them, and the authors' maps are not part of the method; compare the mIoU of your maps before the mAP of your
+# masks. See [fidelity](../book/fidelity.md). - **Weights that did not load.** The run stops; the release would train from
+# random ones.
 #
 # ## Exercises
 #

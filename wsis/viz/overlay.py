@@ -62,8 +62,18 @@ def _outline(axes: Axes, mask: np.ndarray, color: np.ndarray) -> None:
 def _label(axes: Axes, x: float, y: float, text: str, color: np.ndarray) -> None:
     ink = "black" if color @ (0.299, 0.587, 0.114) > 0.5 else "white"  # by luma
     box = {"boxstyle": "round,pad=0.18,rounding_size=0.3", "facecolor": color, "edgecolor": "white", "linewidth": 0.6}
-    height = abs(np.diff(axes.get_ylim())[0])
-    axes.text(x, max(y, 0.06 * height), text, color=ink, fontsize=7, ha="center", va="bottom", bbox=box, clip_on=True)
+    width, height = (abs(high - low) for low, high in (axes.get_xlim(), axes.get_ylim()))
+    axes.text(
+        np.clip(x, 0.06 * width, 0.94 * width),
+        max(y, 0.06 * height),
+        text,
+        color=ink,
+        fontsize=7,
+        ha="center",
+        va="bottom",
+        bbox=box,
+        clip_on=True,
+    )
 
 
 @panel

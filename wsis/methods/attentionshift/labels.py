@@ -54,17 +54,22 @@ class Labels:
 
 
 @torch.no_grad()
-def match_tokens(logits: Tensor, places: Tensor, targets: PaddedPoints, sizes: Tensor) -> Tensor:
-    """The token of each point: one-to-one, least cost of class and place; long [B, G], -1 where there is no point.
+def match_tokens(
+    logits: Tensor,  # [B, P, C]
+    places: Tensor,  # [B, P, 2] in (0, 1)
+    targets: PaddedPoints,
+    sizes: Tensor,  # [B, 2], (width, height) of the image without padding
+) -> Tensor:
+    """The token of each point: one-to-one, least cost of class and place.
 
-    logits: [B, P, C]. places: [B, P, 2] in (0, 1). sizes: [B, 2], (width, height) of the image without padding. Raises
-    ConfigError where an image has more points than there are tokens.
+    Long [B, G], -1 where there is no point. Raises ConfigError where an image has more
+    points than there are tokens.
     """
-    probability = logits.float().sigmoid()
-    positive = FOCAL_ALPHA * (1 - probability) ** FOCAL_GAMMA * -(probability + 1e-12).log()
-    negative = (1 - FOCAL_ALPHA) * probability**FOCAL_GAMMA * -(1 - probability + 1e-12).log()
-    class_cost = (positive - negative).take_along_dim(targets.labels[:, None], 2)  # [B, P, G]
-    distance = torch.cdist(places.float(), targets.xy / sizes[:, None], p=1)
+    p = logits.float().sigmoid()
+    positive = FOCAL_ALPHA * (1 - p) ** FOCAL_GAMMA * -(p + 1e-12).log()
+    negative = (1 - FOCAL_ALPHA) * p**FOCAL_GAMMA * -(1 - p + 1e-12).log()
+    class_cost = (positive - negative).take_along_dim(targets.labels[:, None], 2)
+    distance = torch.cdist(places.float(), targets.xy / sizes[:, None], p=1)  # [B, P, G]
     return assign(class_cost + PLACE_COST * distance, targets.present)
 
 
@@ -73,13 +78,20 @@ Candidates = tuple[Tensor, Tensor]
 
 
 @torch.no_grad()
-def find_candidates(encoded: Encoded, tokens: Tensor, points: PaddedPoints, cfg: AttentionShiftConfig) -> Candidates:
-    """The attention of each point's token, from `match_tokens`, rolled out over the last 1..K layers, and a box of each map."""
+def find_candidates(
+    encoded: Encoded,
+    tokens: Tensor,  # as `match_tokens` returns them
+    points: PaddedPoints,
+    cfg: AttentionShiftConfig,
+) -> Candidates:
+    """The attention of each point's token over the last 1..K layers, and a box of each map."""
     height, width, patch = encoded.grid
     n = height * width
-    maps = rollout_rows(encoded.layers, tokens.clamp(min=0) + 1 + n)[..., 1 : 1 + n].unflatten(-1, (height, width))
+    rows = rollout_rows(encoded.layers, tokens.clamp(min=0) + 1 + n)
+    maps = rows[..., 1 : 1 + n].unflatten(-1, (height, width))
     xy = points.xy[:, None].expand(-1, maps.shape[1], -1, -1)
-    boxes = boxes_from_maps(enlarged(maps, patch).flatten(0, 2), xy.flatten(0, 2), cfg.boxes, patch)
+    flat = enlarged(maps, patch).flatten(0, 2)
+    boxes = boxes_from_maps(flat, xy.flatten(0, 2), cfg.boxes, patch)
     return maps, boxes.view(*maps.shape[:3], 4)
 
 
@@ -207,9 +219,11 @@ def _sampled(positive: Tensor, negative: Tensor, clicks: PaddedPoints, count: in
 
 @torch.no_grad()
 def mask_targets(labels: Labels, cfg: AttentionShiftConfig) -> tuple[Tensor, Tensor]:
-    """Pseudo masks and where they count, bool [B, G, H, W]: what "mask" supervision gives the mask head (supp. Table 2).
+    """Pseudo masks and where they count, bool [B, G, H, W].
 
-    Within the box, the baseline's are attention above a share of its range; foreground above a share of its maximum else.
+    This is what "mask" supervision gives the mask head (supp. Table 2). Within the box, the
+    baseline's are attention above a share of its range; foreground above a share of its
+    maximum else.
     """
     inside = box_pixels(labels.boxes, labels.foreground.shape[-2:])
     if not cfg.refine:

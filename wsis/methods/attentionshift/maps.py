@@ -148,10 +148,16 @@ def _pixels(mask: Tensor, valid: Tensor) -> Tensor:
     return (down.unflatten(3, (width, -1)).sum(4) * valid[:, None]).flatten(2).float()
 
 
-def refined(features: Tensor, weights: Tensor, inside: Tensor, valid: Tensor) -> list[Tensor]:
-    """The cosine of all patches [B, n, D] with each prototype, from `weights` and after each refinement: [B, R, n] each.
+def refined(
+    features: Tensor,  # [B, n, D] of all patches
+    weights: Tensor,  # [B, R, n] of patches, which give the first prototypes
+    inside: Tensor,  # bool [B, R, n], where cosines count
+    valid: Tensor,  # bool [B, n]
+) -> list[Tensor]:
+    """The cosine of all patches with each prototype, first and after each refinement.
 
-    It counts `inside`, bool [B, R, n]; only the first refinement looks for similar patches beyond. valid: bool [B, n].
+    Returns [B, R, n] each; only the first refinement looks for similar patches beyond
+    `inside`.
     """
     unit = normalize(features, dim=-1)
     similarity = normalize(weights @ features, dim=-1) @ unit.mT

@@ -56,17 +56,27 @@ def detector_terms(detection: Detection) -> dict[str, Tensor]:
     }
 
 
-def point_term(logits: Tensor, rois: Tensor, objects: Tensor, xy: Tensor, target: Tensor, counts: Tensor) -> Tensor:
-    """Cross entropy of mask logits read at labeled pixels, mean over those within their region (supp. Table 2, point).
+def point_term(
+    logits: Tensor,  # [R, m, m]
+    rois: Tensor,  # [R, 4] pixels
+    objects: Tensor,  # long [R], which of N each holds
+    xy: Tensor,  # this and the others are `point_targets` of N
+    target: Tensor,
+    counts: Tensor,
+) -> Tensor:
+    """Cross entropy of mask logits read at labeled pixels (supp. Table 2, point).
 
-    logits: [R, m, m]. rois: [R, 4] pixels. objects: long [R], which of N each holds. The others are `point_targets` of N.
+    It is the mean over the pixels that lie within their region.
     """
     low, high = rois[:, None, :2], rois[:, None, 2:]
-    place = (xy[objects] + 0.5 - low) / (high - low).clamp(min=1e-6)  # pixel centers are at integers
+    # pixel centers are at integers
+    place = (xy[objects] + 0.5 - low) / (high - low).clamp(min=1e-6)
     counts = counts[objects] & ((place >= 0) & (place <= 1)).all(-1)
     grid = (2 * place - 1)[:, None].clamp(-1, 1)
-    read = F.grid_sample(logits[:, None].float(), grid, padding_mode="border", align_corners=False)[:, 0, 0]
-    each = F.binary_cross_entropy_with_logits(read, target[objects].float(), reduction="none")
+    logits = logits[:, None].float()
+    read = F.grid_sample(logits, grid, padding_mode="border", align_corners=False)[:, 0, 0]
+    target = target[objects].float()
+    each = F.binary_cross_entropy_with_logits(read, target, reduction="none")
     return (each * counts).sum() / counts.sum().clamp(min=1)
 
 

@@ -126,12 +126,16 @@ def part_maps(prototypes: Tensor, features: Tensor) -> Tensor:
 
 
 def filter_parts(maps: Tensor, core: Tensor, cfg: PartConfig) -> Tensor:
-    """Parts with at least 85 % of the patches above `cfg.similarity` in the core [B, G, n]: [B, G, m, n] -> bool [B, G, m]."""
+    """Parts with at least 85 % of the patches above `cfg.similarity` in the core [B, G, n].
+
+    Cosines [B, G, m, n] -> bool [B, G, m].
+    """
     if not cfg.filter:
         return maps.amax(-1) > 0
     similar = (maps > cfg.similarity).float()
     number = similar.sum(-1)
-    return ((similar * core[:, :, None]).sum(-1) / number.clamp_min(1) >= MIN_INSIDE) & (number > 0)
+    share = (similar * core[:, :, None]).sum(-1) / number.clamp_min(1)
+    return (share >= MIN_INSIDE) & (number > 0)
 
 
 def merge(prototypes: Tensor, present: Tensor, threshold: float, official: bool = False) -> tuple[Tensor, Tensor]:

@@ -123,11 +123,16 @@ def _propose(network: MaskFormer, images: Tensor, size: tuple[int, int]) -> tupl
     return network(pad(small - mean, (0, right, 0, down)) + mean), (size[0] + down, size[1] + right)
 
 
-def pseudo_maps(scores: Tensor, known: Tensor, tags: Tensor, cfg: SimFormerConfig) -> Tensor:
+def pseudo_maps(
+    scores: Tensor,  # [B, K, H, W]
+    known: Tensor,  # long [B, H, W]
+    tags: Tensor,  # bool [B, K]
+    cfg: SimFormerConfig,
+) -> Tensor:
     """Class maps to learn from, long [B, H, W]: `known` base classes, predicted novel ones.
 
-    scores: [B, K, H, W]. tags: bool [B, K]. A pixel that is predicted as anything but a
-    novel class with a tag stays 255; with `pseudo.present_only` others do not compete.
+    A pixel that is predicted as anything but a novel class with a tag stays 255; with
+    `pseudo.present_only` others do not compete.
     """
     if cfg.pseudo.present_only:
         scores = scores.masked_fill(~tags[:, :, None, None], -torch.inf)

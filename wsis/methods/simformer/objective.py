@@ -116,7 +116,8 @@ def complement_loss(masks: Tensor, matched: Tensor, targets: Targets, cfg: LossC
     loss, ignored = masks.new_zeros(2, dtype=torch.float32).unbind()
     if not len(targets.unmasked):
         return loss, ignored
-    image, target = targets.unmasked // targets.labels.shape[1], targets.left.flatten(1).float()
+    image = targets.unmasked // targets.labels.shape[1]
+    target = targets.left.flatten(1).float()
     counted = torch.zeros_like(target[:, 0]).index_fill(0, image, 1) * target.amax(1)
     pixels = targets.left & counted.bool()[:, None, None]
     floor = torch.full(pixels.shape, cfg.complement_floor, device=masks.device)

@@ -116,8 +116,8 @@ def sample_mixed(
     misses it), or of all base classes where there is none; the others are of the rest,
     whatever it shows. None is drawn twice while there are enough valid ones.
     """
-    noise = torch.rand(len(maps) // 2, MAP_VALUES, device=maps.device).repeat_interleave(2, 0)
-    chosen = (common * (1 + noise)).argmax(1, keepdim=True)
+    noise = torch.rand(len(maps) // 2, MAP_VALUES, device=maps.device)
+    chosen = (common * (1 + noise.repeat_interleave(2, 0))).argmax(1, keepdim=True)
     region = torch.where(common.any(1, keepdim=True), maps == chosen, base) & valid
     first, _ = sample_points(region, round(INSIDE * count), valid)
     left = valid.scatter(1, first, False)

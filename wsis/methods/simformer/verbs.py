@@ -26,7 +26,10 @@ def build(cfg: SimFormerConfig) -> SimFormer:
 
 
 def plain(cfg: SimFormerConfig) -> SimFormerConfig:
-    """`cfg` as MaskFormer itself, which is the second network: every class has masks, and there is no other loss."""
+    """`cfg` as MaskFormer itself, which is the second network.
+
+    Every class has masks, and there is no other loss.
+    """
     return changed(cfg, masks="all")
 
 
