@@ -8,7 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsis.core.errors import ConfigError
-from wsis.ops.random_walk import Transition, sinkhorn, walk, walk_each, walk_limit
+from wsis.ops.random_walk import (
+    Transition,
+    grid_transition,
+    neighbors,
+    offsets,
+    path,
+    path_maximum,
+    sinkhorn,
+    walk,
+    walk_each,
+    walk_limit,
+)
 
 
 def positive(n=24, batch=2, seed=0, dtype=torch.float64):
@@ -224,3 +235,83 @@ def test_a_walk_that_never_returns_has_no_limit(beta):
 def test_negative_hops_are_refused():
     with pytest.raises(ConfigError, match="hops=-1"):
         walk(blocks(2, 2), torch.ones(1, 4, 1), -1)
+
+
+# --- on a grid
+
+
+def drawn(*shape, seed=0):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def dense_affinity(affinity, radius):
+    """[B, n, n] of the affinities to near cells, symmetric, 1 on the diagonal: cell by cell."""
+    batch, _, height, width = affinity.shape
+    matrix = torch.eye(height * width).double().repeat(batch, 1, 1)
+    for number, (dy, dx) in enumerate(offsets(radius)):
+        for y, x in ((y, x) for y in range(height - dy) for x in range(width) if 0 <= x + dx < width):
+            i, j = y * width + x, (y + dy) * width + x + dx
+            matrix[:, i, j] = matrix[:, j, i] = affinity[:, number, y, x]
+    return matrix
+
+
+@pytest.mark.parametrize(("radius", "cells"), [(1.0, 1), (1.5, 9), (2.5, 21), (5, 69), (10, 305)])
+def test_offsets_are_half_of_the_lattice_points_of_a_disc(radius, cells):
+    found = offsets(radius)
+    assert 2 * len(found) + 1 == cells
+    assert len({*found, *((-y, -x) for y, x in found)}) == cells - 1
+
+
+@pytest.mark.parametrize("size", [(6, 7), (2, 9), (1, 1), (3, 2)])
+def test_walk_on_a_grid_is_the_dense_walk(size):
+    affinity, maps = drawn(2, len(offsets(5)), *size), drawn(2, 3, *size, seed=1)
+    transition = grid_transition(affinity, 5)
+    matrix = dense_affinity(affinity, 5)
+    matrix = matrix / matrix.sum(2, keepdim=True)
+    assert torch.allclose(transition.dense(), matrix, atol=1e-12)
+    expected = torch.linalg.matrix_power(matrix, 8) @ maps.flatten(2).mT
+    assert torch.allclose(walk(transition, maps, 8).flatten(2).mT, expected, rtol=0, atol=1e-12)
+
+
+def test_rows_of_a_grid_sum_to_one_and_fixed_cells_keep_their_value():
+    fixed = drawn(1, 6, 6, seed=2) > 0.5
+    transition = grid_transition(drawn(1, len(offsets(3)), 6, 6), 3, fixed)
+    assert torch.allclose(transition.dense().sum(2), torch.ones(1, 36).double(), atol=1e-12)
+    maps = drawn(1, 2, 6, 6, seed=3)
+    walked = walk(transition, maps, 50)
+    kept = fixed[:, None].expand_as(maps)
+    assert torch.equal(walked[kept], maps[kept]) and not torch.equal(walked, maps)
+
+
+def test_what_is_in_a_block_of_a_grid_stays_in_it():
+    left = (torch.arange(8) < 4).expand(1, 8, 8).double()
+    same = torch.stack([(left == other).double() for other in neighbors(left, 3)], 1)
+    walked = walk(grid_transition(same, 3), left[:, None], 100)
+    assert torch.allclose(walked[:, 0], left, atol=1e-12)
+
+
+def test_neighbors_of_a_grid_are_those_at_the_offsets():
+    maps = torch.arange(12).view(1, 3, 4)
+    for (dy, dx), seen in zip(offsets(3), neighbors(maps, 3, -1), strict=True):
+        for y, x in ((y, x) for y in range(3) for x in range(4)):
+            inside = y + dy < 3 and 0 <= x + dx < 4
+            assert seen[0, y, x] == (maps[0, y + dy, x + dx] if inside else -1)
+
+
+def test_path_is_the_cells_near_the_line_and_the_same_backwards():
+    assert path((0, 3)) == ((0, 0), (0, 1), (0, 2), (0, 3))
+    assert set(path((2, -2))) == {(0, 0), (0, -1), (1, 0), (1, -1), (1, -2), (2, -1), (2, -2)}
+    for y, x in offsets(10):
+        cells = path((y, x))
+        assert {(y - a, x - b) for a, b in cells} == set(cells) and {(0, 0), (y, x)} <= set(cells)
+
+
+def test_maximum_on_a_path_agrees_with_brute_force():
+    maps = drawn(2, 7, 9)
+    found = path_maximum(maps, 5)
+    for number, (dy, dx) in enumerate(offsets(5)):
+        for y, x in ((y, x) for y in range(7 - dy) for x in range(9) if 0 <= x + dx < 9):
+            line = [(a, b) for a in range(dy + 1) for b in range(-abs(dx), abs(dx) + 1) if 0 <= b * dx <= dx * dx]
+            near = [(a, b) for a, b in line if abs(dx * a - dy * b) / math.hypot(dy, dx) < 1 - 1e-9]
+            expected = torch.stack([maps[:, y + a, x + b] for a, b in near if dx or b == 0]).amax(0)
+            assert torch.equal(found[:, number, y, x], expected)

@@ -1,27 +1,39 @@
-"""From similarity to transition to scores: Sinkhorn scaling of a graph of tokens, and random walks on it.
+"""From similarity to transition to scores: random walks between all tokens of an image, or near cells of a grid.
 
     T = D S D, S = A + A^T         sinkhorn (Sinkhorn and Knopp, 1967; the symmetric form: Knight et al., 2014)
-    T^k u                          walk (EXITS supp. Table a2)
+    T^k u                          walk (EXITS supp. Table a2; IRN; RIB; RETAB)
     (1 - beta) (I - beta T)^-1 u   walk_limit (EXITS supp. eq. (a2))
+    T = diag(A 1)^-1 A             grid_transition (IRN, RETAB)
 
 Scaled until every row and every column sums to 1, similarity is the transition matrix T of a random walk that forgets
 only slowly where it began: what reaches a token from a seed says how related the two are. No power and no inverse is
 formed. All of it runs in float32 or float64, also under autocast, because softmaxed attention is too small for half
 precision.
+
+On a grid each cell has an affinity to those nearer than a radius only. It is held as one map for each offset, so that time and
+memory grow with the cells, not with their square.
 """
 
 import math
+from collections import deque
+from collections.abc import Iterator
+from functools import cache
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
+from torch.nn.functional import pad
 
 from wsis.core.errors import ConfigError
 
 Graph = Float[Tensor, "B n n"]
 Spread = Float[Tensor, "B n k"]
 Tokens = Bool[Tensor, "B n"]
+Affinity = Float[
+    Tensor, "B o h w"
+]  # of each cell to that at each of the `offsets`; not read where that is outside the grid
+Offset = tuple[int, int]  # (y, x)
 
 # The least similarity: Sinkhorn's scaling exists, and is unique, where every entry is positive.
 EPSILON = 1e-12
@@ -44,6 +56,37 @@ class Transition(NamedTuple):
     def dense(self) -> Graph:
         """T itself, for figures and tests."""
         return self.scale[:, :, None] * self.matrix * self.scale[:, None]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.matrix.dtype
+
+
+class GridTransition(NamedTuple):
+    """The transition matrix T of a walk on a grid, whose rows sum to 1: a hop makes each cell's value a mean of near ones.
+
+    radius: of the `offsets`. total: the sum of a cell's affinities, with 1 for itself. fixed: cells that keep their value.
+    """
+
+    affinity: Affinity
+    radius: float
+    total: Float[Tensor, "B 1 h w"]
+    fixed: Bool[Tensor, "B h w"] | None
+
+    def apply(self, maps: Float[Tensor, "B k h w"]) -> Float[Tensor, "B k h w"]:
+        """T @ maps."""
+        means = _sums(self.affinity, self.radius, maps).div_(self.total)
+        return means if self.fixed is None else torch.where(self.fixed[:, None], maps, means)
+
+    def dense(self) -> Graph:
+        """T itself, its cells in raster order, for figures and tests."""
+        batch, _, height, width = self.affinity.shape
+        cells = torch.eye(height * width, dtype=self.dtype, device=self.affinity.device).unflatten(1, (height, width))
+        return self.apply(cells.expand(batch, -1, -1, -1)).flatten(2).mT
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.affinity.dtype
 
 
 def _product(matrix: Tensor, vectors: Tensor) -> Tensor:
@@ -71,19 +114,25 @@ def sinkhorn(similarity: Graph, iterations: int, valid: Tokens | None = None) ->
     return Transition(matrix, scale)
 
 
-def walk(transition: Transition, start: Spread, hops: int) -> Spread:
-    """T^hops @ start: where a walk from the distributions in the columns is after `hops` steps; sums over tokens stay."""
-    return walk_each(transition, start, hops)[-1]
+def walk(transition: Transition | GridTransition, start: Tensor, hops: int) -> Tensor:
+    """T^hops @ start: where a walk from the distributions in the columns is after `hops` steps; sums over tokens stay.
+
+    start: [B, n, k]; of a grid maps [B, k, h, w], of which each hop takes means.
+    """
+    return deque(_stages(transition, start, hops), maxlen=1)[0]
 
 
-def walk_each(transition: Transition, start: Spread, hops: int) -> Float[Tensor, "s B n k"]:
-    """All hops + 1 stages of `walk`, from the start on."""
+def walk_each(transition: Transition | GridTransition, start: Tensor, hops: int) -> Tensor:
+    """All hops + 1 stages of `walk`, from the start on, stacked as the first dimension."""
+    return torch.stack(list(_stages(transition, start, hops)))
+
+
+def _stages(transition: Transition | GridTransition, stage: Tensor, hops: int) -> Iterator[Tensor]:
     if hops < 0:
         raise ConfigError(f"hops={hops}: a walk has 0 hops or more")
-    stages = [start.to(transition.matrix.dtype)]
+    yield (stage := stage.to(transition.dtype))
     for _ in range(hops):
-        stages.append(transition.apply(stages[-1]))
-    return torch.stack(stages)
+        yield (stage := transition.apply(stage))
 
 
 def walk_limit(transition: Transition, start: Spread, beta: float) -> Spread:
@@ -101,3 +150,70 @@ def walk_limit(transition: Transition, start: Spread, beta: float) -> Spread:
     for _ in range(iterations):
         y = start.lerp(transition.apply(y), beta)
     return y
+
+
+@cache
+def offsets(radius: float) -> tuple[Offset, ...]:
+    """From a cell to those nearer than `radius`, one of each pair of opposite ones: those that follow it in raster order."""
+    reach = math.ceil(radius)
+    return tuple(
+        (y, x) for y in range(reach) for x in range(1 - reach, reach) if (y, x) > (0, 0) and y**2 + x**2 < radius**2
+    )
+
+
+@cache
+def path(offset: Offset) -> tuple[Offset, ...]:
+    """The cells nearer than 1 to the straight line from a cell to that at `offset`, both ends included (IRN, official code)."""
+    (y, x), step = offset, -1 if offset[1] < 0 else 1
+    cells = ((a, b) for a in range(y + 1) for b in range(0, x + step, step))
+    return tuple((a, b) for a, b in cells if (x * a - y * b) ** 2 < y**2 + x**2)
+
+
+class Shifts:
+    """Maps [..., h, w] as seen from each cell toward an offset of at most `radius` downwards and to both sides.
+
+    fill: the value outside of the grid.
+    """
+
+    def __init__(self, maps: Tensor, radius: float, fill: float = 0) -> None:
+        self.size, self.reach = maps.shape[-2:], math.ceil(radius) - 1
+        self.padded = pad(maps, (self.reach, self.reach, 0, self.reach), value=fill)
+
+    def __getitem__(self, offset: Offset) -> Tensor:
+        (height, width), (y, x) = self.size, offset
+        return self.padded[..., y : y + height, self.reach + x : self.reach + x + width]
+
+
+def neighbors(maps: Shaped[Tensor, "*c h w"], radius: float, fill: float = 0) -> Iterator[Tensor]:
+    """For each of the `offsets` the maps of the cells there, of the same shape; `fill` outside of the grid."""
+    shifts = Shifts(maps, radius, fill)
+    return (shifts[offset] for offset in offsets(radius))
+
+
+def path_maximum(maps: Float[Tensor, "B h w"], radius: float) -> Affinity:
+    """The highest value on the `path` from each cell to that at each of the `offsets`; values are at least 0."""
+    shifts = Shifts(maps, radius)
+    highest = []
+    for offset in offsets(radius):
+        first, *rest = (shifts[cell] for cell in path(offset))
+        for value in rest:
+            first = torch.maximum(first, value)
+        highest.append(first)
+    return torch.stack(highest, 1)
+
+
+def grid_transition(affinity: Affinity, radius: float, fixed: Bool[Tensor, "B h w"] | None = None) -> GridTransition:
+    """The walk on a grid whose cells have symmetric affinities of at least 0 to near ones, and 1 to themselves."""
+    affinity = affinity.to(torch.promote_types(affinity.dtype, torch.float32))
+    return GridTransition(affinity, radius, _sums(affinity, radius, torch.ones_like(affinity[:, :1])), fixed)
+
+
+def _sums(affinity: Tensor, radius: float, maps: Tensor) -> Tensor:
+    """For each cell the sum over near ones, itself among them, of affinity times value."""
+    (height, width), sums = maps.shape[-2:], maps.clone()
+    for (y, x), weight in zip(offsets(radius), affinity.split(1, 1), strict=True):
+        here = (..., slice(max(height - y, 0)), slice(max(-x, 0), max(width - max(x, 0), 0)))
+        there = (..., slice(y, None), slice(max(x, 0), max(width + min(x, 0), 0)))
+        sums[here].addcmul_(weight[here], maps[there])
+        sums[there].addcmul_(weight[here], maps[here])
+    return sums
