@@ -20,7 +20,12 @@ WIDTH, HEIGHT = 400, 300
 CELLS = [
     'from wsis import viz\ncanvas = viz.annotate("photos", "labels.json", ["cat", "dog"])\ncanvas',
     "import numpy as np\n"
-    'viz.explore(lambda tau: viz.show({"a": viz.Map(values=np.eye(9) * tau, limits=(0, 9))}), tau=[1, 5, 9])',
+    "def figure(pixel, tau):\n"
+    "    values = np.eye(9) * tau\n"
+    "    values[pixel[0][1]] = 4\n"
+    '    return viz.show({"a": viz.Map(values=values, limits=(0, 9))})\n\n'
+    'clicks = viz.Clicks(np.full((9, 9, 3), 200, dtype=np.uint8), {"top": [(4, 0)]})\n'
+    "viz.explore(figure, pixel=clicks, tau=[1, 5, 9])",
 ]
 SLIDER = ".jupyter-widgets .noUi-handle"
 
@@ -58,7 +63,7 @@ def look(page, name):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_person_clicks_in_jupyterlab_and_moves_a_slider(page, tmp_path):
+def test_a_person_clicks_in_jupyterlab_and_moves_a_slider_and_a_mark(page, tmp_path):
     canvas = ".wsis-canvas canvas"
     objects = "document.querySelectorAll('.wsis-canvas ol li').length"
     page.wait(f"document.querySelector('{canvas}')?.clientWidth > 200", 240)
@@ -95,3 +100,8 @@ def test_a_person_clicks_in_jupyterlab_and_moves_a_slider(page, tmp_path):
     page.press("ArrowRight")
     page.wait(f"{picture} !== {json.dumps(before)}")
     look(page, "slider")
+    before = page.run(picture)
+    page.click(".wsis-canvas.bare canvas", 0.5, 0.75)
+    page.wait(f"{picture} !== {json.dumps(before)}")
+    page.wait("document.querySelector('.wsis-canvas.bare canvas').ariaLabel.endsWith('x 4, y 6')")
+    look(page, "mark")

@@ -21,7 +21,7 @@ def test_page_has_a_picture_with_words_and_the_figure_as_data():
     offsets, labelled = np.stack([10.0 - y, 15.0 - x]), np.hypot(y - 10, x - 15) < 8
     figure = viz.magnitude_surface(offsets, labelled, threshold=2.5)
     html = viz.interactive(figure, viz.show({"": viz.draw_magnitude(offsets, labelled)}), 'a "funnel" </script>').data
-    assert 'alt="a &quot;funnel&quot; &lt;/script&gt;"' in html and "data:image/png;base64," in html
+    assert 'alt="a &quot;funnel&quot; &lt;/script&gt;"' in html and "data:image/webp;base64," in html
     surface, plane = embedded(html)["data"]
     assert surface["type"] == plane["type"] == "surface"
 

@@ -409,6 +409,38 @@ class TestWidgets:
         widget.children[0].value = 0.2
         assert {type(figure) for figure in shown} == {Figure}
 
+    def test_with_a_person_a_click_on_the_image_shows_the_figure_of_that_pixel(self, monkeypatch, image):
+        interaction = pytest.importorskip("ipywidgets.widgets.interaction")
+        monkeypatch.setattr("wsis.viz.widgets.live", lambda: True)
+        shown = []
+        monkeypatch.setattr(interaction, "display", shown.append)
+        clicks = viz.Clicks(image, {"corner": [(0, 0)]})
+        widget = viz.explore(lambda pixel, tau: f"{pixel} {tau}", pixel=clicks, tau=[0.1, 0.2])
+        widget.children[0]._handle_custom_msg({"do": "click", "xy": [3, 4], "start": [3, 4]}, [])
+        widget.children[1].value = 0.2
+        assert shown == ["[[0, 0]] 0.1", "[[3, 4]] 0.1", "[[3, 4]] 0.2"]
+        assert widget.children[0].state["objects"][0]["point"] == [3, 4]
+
+    def test_without_a_kernel_places_are_frames_and_what_has_one_value_is_held(self, image):
+        calls = []
+
+        def picture(pixel, tau):
+            calls.append((pixel, tau))
+            return viz.show({"a": image}, size=1)
+
+        places = {"left": [(1, 2)], "right": torch.tensor([[5.0, 2.0]])}
+        tags = Tags(viz.explore(picture, pixel=viz.Clicks(image, places), tau=[0.1]).data).found
+        assert [s["aria-label"] for s in tags["input"]] == ["pixel (tau = 0.1)"]
+        assert [i["data-label"] for i in tags["img"]] == ["left", "right"]
+        assert calls == [([[1, 2]], 0.1), ([[5, 2]], 0.1)]
+
+    def test_the_nearest_extreme_point_is_dragged_while_each_stays_on_its_side(self, image):
+        clicks = viz.Clicks(image, {"all": [(4, 0), (0, 4), (4, 7), (7, 4)]})
+        clicks.receive({"do": "click", "xy": [2, 3], "start": [1, 4]})
+        assert clicks.value == [[4, 0], [2, 3], [4, 7], [7, 4]] and not clicks.state["error"]
+        clicks.receive({"do": "click", "xy": [6, 3], "start": [2, 3]})  # no longer left of the others
+        assert clicks.value[1] == [2, 3] and "left" in clicks.state["message"] and clicks.state["error"]
+
 
 class TestTables:
     def test_tiny_stands_apart_and_says_so(self):

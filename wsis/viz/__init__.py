@@ -16,9 +16,9 @@ from wsis.viz.recording import record
 from wsis.viz.scores import draw_confusion, draw_overlap, draw_precision_recall
 from wsis.viz.scrub import scrub
 from wsis.viz.style import RC, Map, class_colors, instance_colors, show
-from wsis.viz.widgets import explore, live
+from wsis.viz.widgets import Clicks, explore, live
 
-__all__ = ["RC", "Annotator", "Map", "annotate", "class_colors", "draw_boxes", "draw_confusion"]
+__all__ = ["RC", "Annotator", "Clicks", "Map", "annotate", "class_colors", "draw_boxes", "draw_confusion"]
 __all__ += ["draw_extreme_points", "draw_heat", "draw_instances", "draw_labelled", "draw_magnitude"]
 __all__ += ["draw_offsets", "draw_overlap", "draw_points", "draw_precision_recall", "draw_semantic"]
 __all__ += ["draw_tokens", "explore", "instance_colors", "interactive", "live", "magnitude_surface"]

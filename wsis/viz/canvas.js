@@ -43,7 +43,8 @@ const STYLE = `
 .wsis-canvas summary { cursor: pointer; color: var(--quiet); width: max-content }
 .wsis-canvas dl { display: grid; grid-template-columns: max-content 1fr; gap: 4px 12px; margin: 8px 0; font-size: 13px }
 .wsis-canvas dd { margin: 0 }
-.wsis-canvas [hidden] { display: none }
+.wsis-canvas [hidden], .wsis-canvas.bare > :is(.tools-row, details) { display: none }
+.wsis-canvas.bare { width: 320px; max-width: 100% }
 @media (max-width: 600px) { .wsis-canvas .name { order: 1; flex-basis: 100% } }
 @media (pointer: coarse) { .wsis-canvas button, .wsis-canvas ol button { min-height: 40px } }
 `;
@@ -67,6 +68,7 @@ const HINTS = {
   bbox: "Drag a box around an object, or click two opposite corners.",
   tags: "Choose the classes that the image shows.",
   select: "Choose an object or a mask, in the image or in the list.",
+  move: "Click, or drag the mark; also arrows, Enter.",
 };
 const KINDS = { point: "point", extreme_points: "extreme points", bbox: "box" };
 
@@ -121,6 +123,7 @@ function render({ model, el }) {
   let view = state.view, cross = [view[2] / 2 - 0.5, view[3] / 2 - 0.5].map(Math.round), press = null, turn = 0;
   let classNames = "", lastPicture = null, lastOverlay = null, image = -1;
 
+  const moves = () => state.tool === "move";  // the marks of an image: a figure asks about them, and nothing is labeled
   const toPage = ([x, y]) => [((x + 0.5 - view[0]) / view[2]) * canvas.clientWidth, ((y + 0.5 - view[1]) / view[3]) * canvas.clientHeight];
   const toImage = (px, py) => [view[0] + (px / canvas.clientWidth) * view[2] - 0.5, view[1] + (py / canvas.clientHeight) * view[3] - 0.5];
   const inside = ([x, y]) => [Math.min(Math.max(Math.round(x), 0), state.size[0] - 1), Math.min(Math.max(Math.round(y), 0), state.size[1] - 1)];
@@ -203,7 +206,7 @@ function render({ model, el }) {
     context.drawImage(shown.bitmap, left, top, wide, high);
     if (shown.tint) context.drawImage(shown.tint, left, top, wide, high);
     for (const o of state.objects) drawObject(context, o);
-    const pending = press?.box ? [press.from] : state.clicks;
+    const pending = press?.drag ? [moves() ? inside(cross) : press.from] : state.clicks;
     if (state.tool === "bbox" && pending.length) drawBox(context, pending[0], inside(cross), colorOf(state.category), true);
     for (const click of pending) mark(context, toPage(click), colorOf(state.category), "ring");
     if (document.activeElement === canvas || canvas.matches(":hover")) drawCross(context);
@@ -264,6 +267,12 @@ function render({ model, el }) {
   // ---- words and buttons ---------------------------------------------------------------------------------------------
   function describe() {
     const chosen = state.objects.find((o) => o.key === state.chosen), open = state.objects.filter((o) => o.open).length;
+    const left = state.needed > 1 && state.clicks.length ? ` ${state.clicks.length} of ${state.needed} clicks.` : "";
+    const words = state.message || (open && state.tool === "select" ? `${open} proposed masks wait for an answer.` : HINTS[state.tool] + left);
+    if (said.textContent !== words) said.textContent = words;
+    said.className = state.error ? "error" : "";
+    canvas.style.touchAction = ["bbox", "move"].includes(state.tool) || view[2] < state.size[0] ? "none" : "pan-y";
+    if (root.classList.toggle("bare", moves())) return canvas.setAttribute("aria-label", state.name);
     number.max = state.count;
     if (document.activeElement !== number) number.value = state.index + 1;
     count.textContent = `of ${state.count.toLocaleString("en")}`;
@@ -282,12 +291,7 @@ function render({ model, el }) {
     classes.setAttribute("aria-label", tags ? "Tags of the image" : "Class of the next object");
     for (const b of classes.children)
       b.setAttribute("aria-pressed", tags ? state.tags.includes(+b.value) : +b.value === state.category);
-    const left = state.needed > 1 && state.clicks.length ? ` ${state.clicks.length} of ${state.needed} clicks.` : "";
-    const words = state.message || (open && state.tool === "select" ? `${open} proposed masks wait for an answer.` : HINTS[state.tool] + left);
-    if (said.textContent !== words) said.textContent = words;
-    said.className = state.error ? "error" : "";
     canvas.setAttribute("aria-label", `Image ${state.index + 1} of ${state.count}, ${state.name}: ${state.objects.length} objects`);
-    canvas.style.touchAction = state.tool === "bbox" || view[2] < state.size[0] ? "none" : "pan-y";
     accept.hidden = !chosen?.open;
     again.hidden = remove.hidden = !chosen;
     following.hidden = !open;
@@ -325,7 +329,7 @@ function render({ model, el }) {
 
   // ---- the hand ------------------------------------------------------------------------------------------------------
   const reach = () => (12 / canvas.clientWidth) * view[2];
-  const click = (xy) => send("click", { xy: inside(xy), reach: reach() });
+  const click = (xy, from = xy) => send("click", { xy: inside(xy), ...(moves() ? { start: inside(from) } : { reach: reach() }) });
   const place = (event) => toImage(...((r) => [event.clientX - r.left, event.clientY - r.top])(canvas.getBoundingClientRect()));
 
   function moveTo(xy, spoken = false) {
@@ -355,28 +359,30 @@ function render({ model, el }) {
     if (event.button) return;
     canvas.focus({ preventScroll: true });
     const from = inside(place(event));
-    press = { from, view, x: event.clientX, y: event.clientY, box: state.tool === "bbox" && !state.clicks.length, moved: false };
+    const drag = moves() || (state.tool === "bbox" && !state.clicks.length);
+    press = { from, view, x: event.clientX, y: event.clientY, drag, moved: false };
     canvas.setPointerCapture(event.pointerId);
     moveTo(from);
   };
   canvas.onpointermove = (event) => {
     if (press) press.moved ||= Math.hypot(event.clientX - press.x, event.clientY - press.y) > 8;
-    if (press?.moved && !press.box && view[2] < state.size[0]) {
+    if (press?.moved && !press.drag && view[2] < state.size[0]) {
       const [dx, dy] = [event.clientX - press.x, event.clientY - press.y];
       look([press.view[0] - (dx / canvas.clientWidth) * view[2], press.view[1] - (dy / canvas.clientHeight) * view[3], view[2], view[3]]);
     } else moveTo(place(event));
   };
   canvas.onpointerup = (event) => {
     if (!press) return;
-    const { from, moved, box } = press;
+    const { from, moved, drag } = press;
     press = null;
-    if (!moved || box) click(from);
-    if (moved && box) click(place(event));
+    if (moves()) return click(moved ? place(event) : from, from);
+    if (!moved || drag) click(from);
+    if (moved && drag) click(place(event));
   };
   canvas.onpointercancel = () => (press = null);
   canvas.onpointerleave = canvas.onblur = canvas.onfocus = draw;
   canvas.addEventListener("wheel", (event) => {
-    if (!event.ctrlKey) return;
+    if (!event.ctrlKey || moves()) return;
     event.preventDefault();
     zoom(event.deltaY < 0 ? 1.25 : 0.8, place(event));
   }, { passive: false });
@@ -413,9 +419,11 @@ function render({ model, el }) {
     if (event.target === number || event.altKey) return;
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     let act = event.target === canvas && ON_CANVAS[key];
-    if (event.ctrlKey || event.metaKey) act = { z: () => send("undo"), s: () => send("save") }[key];
-    else if (/^[0-9]$/.test(key)) act = () => chooseClass((+key + 9) % 10);
-    else act ||= ANYWHERE[key] || (TOOL_KEYS[key] && (() => send("tool", { value: TOOL_KEYS[key] })));
+    if (!moves()) {
+      if (event.ctrlKey || event.metaKey) act = { z: () => send("undo"), s: () => send("save") }[key];
+      else if (/^[0-9]$/.test(key)) act = () => chooseClass((+key + 9) % 10);
+      else act ||= ANYWHERE[key] || (TOOL_KEYS[key] && (() => send("tool", { value: TOOL_KEYS[key] })));
+    }
     if (!act) return;
     event.preventDefault();
     act(event);

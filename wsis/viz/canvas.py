@@ -1,6 +1,6 @@
 """Clicking in the notebook: one image at a time, with its points, extreme points, boxes and tags, and proposed masks.
 
-`Annotator` is plain Python: a message of the page goes in, `state` and two images come out. `canvas.js` draws them and
+A `Canvas` is plain Python: a message of the page goes in, `state` and two images come out. `canvas.js` draws them and
 knows nothing else. anywidget carries both ways; it is imported when the canvas is shown.
 """
 
@@ -22,7 +22,72 @@ CLOSEST = 16  # pixels of the shorter side of the closest view
 TOOLS = {"point": "Point", "extreme_points": "Extreme points", "bbox": "Box", "tags": "Tags", "select": "Select"}
 
 
-class Annotator:
+class Canvas:
+    """What a page draws and answers. value: what `explore` hands to a figure, where it does."""
+
+    picture, overlay = b"", b""
+    value: Any = None
+    _message, _is_error = "", False
+
+    @property
+    def state(self) -> Entry:
+        """What the page draws beside the two images; all coordinates are (x, y) pixels of the image."""
+        raise NotImplementedError
+
+    @property
+    def _verbs(self) -> dict[object, Callable[..., None]]:
+        """What answers the messages of the page, by their `do`."""
+        raise NotImplementedError
+
+    def receive(self, message: Entry) -> None:
+        """Do what the page asks for; what does not work is said in `state`, and nothing changes."""
+        self._say("")
+        try:
+            values = {key: value for key, value in message.items() if key != "do"}
+            if message.get("do") not in self._verbs:
+                raise ValueError("no such verb")
+            self._verbs[message["do"]](**values)
+        except WsisError as error:
+            self._say(str(error), error=True)
+        except (TypeError, ValueError, OverflowError) as error:
+            self._say(f"the page sent {str(message)[:80]}, which makes no sense ({error}); reload it", error=True)
+        self._refresh()
+        self._sync()
+
+    def _refresh(self) -> None:
+        """Follow what a message changed."""
+
+    def _say(self, message: str, error: bool = False) -> None:
+        self._message, self._is_error = message, error
+
+    @cached_property
+    def widget(self) -> Any:
+        """The canvas as a widget of Jupyter."""
+        import anywidget
+        from ipywidgets import ValueWidget
+        from traitlets import Bytes, Dict
+
+        class Widget(anywidget.AnyWidget, ValueWidget):
+            _esm = Path(__file__).with_name("canvas.js")
+            picture, overlay, state = (trait.tag(sync=True) for trait in (Bytes(), Bytes(), Dict()))
+
+        canvas = Widget(picture=self.picture, overlay=self.overlay, state=self.state, value=self.value)
+        canvas.on_msg(lambda _, message, buffers: self.receive(message))
+        return canvas
+
+    def _sync(self) -> None:
+        """Tell the widget, if it is shown, what changed; all in one message."""
+        if (canvas := self.__dict__.get("widget")) is not None:
+            with canvas.hold_sync():
+                for name in ("picture", "overlay", "state"):
+                    canvas.set_trait(name, getattr(self, name))
+            canvas.value = self.value  # last: a figure may take its time
+
+    def _repr_mimebundle_(self, **options: object) -> object:
+        return self.widget._repr_mimebundle_(**options)
+
+
+class Annotator(Canvas):
     """A canvas on the images of a folder that writes weak labels into a COCO JSON; see `annotate`."""
 
     def __init__(self, labels: LabelFile, masks: ProposedMasks | None = None) -> None:
@@ -31,7 +96,6 @@ class Annotator:
         self.index, self.category = 0, labels.categories[0]["id"]
         self.clicks: list[list[int]] = []  # (x, y), of an object that still needs some
         self.chosen: str | None = None  # the key of an object
-        self.picture, self.overlay = b"", b""
         self._clicked_again: set[tuple[str, str]] = set()  # proposed masks that were answered by another click
         self._say(f"{labels.missing} images of the JSON are not in the folder; they are kept" if labels.missing else "")
         self._open(0)
@@ -41,10 +105,9 @@ class Annotator:
         """The file name of the image that is shown."""
         return self.labels.names[self.index]
 
-    def receive(self, message: Entry) -> None:
-        """Do what the page asks for; what does not work is said in `state`, and nothing changes."""
-        self._say("")
-        verbs: dict[object, Callable[..., None]] = {
+    @property
+    def _verbs(self) -> dict[object, Callable[..., None]]:
+        return {
             "click": self._click,
             "undo": self._undo,
             "escape": self._escape,
@@ -59,17 +122,6 @@ class Annotator:
             "view": self._zoom,
             "save": self.save,
         }
-        try:
-            values = {key: value for key, value in message.items() if key != "do"}
-            if message.get("do") not in verbs:
-                raise ValueError("no such verb")
-            verbs[message["do"]](**values)
-        except WsisError as error:
-            self._say(str(error), error=True)
-        except (TypeError, ValueError, OverflowError) as error:
-            self._say(f"the page sent {str(message)[:80]}, which makes no sense ({error}); reload it", error=True)
-        self._refresh()
-        self._sync()
 
     def save(self) -> None:
         """Write the JSON; raises DataError if it cannot be written, or was changed by another program."""
@@ -79,7 +131,6 @@ class Annotator:
 
     @property
     def state(self) -> Entry:
-        """What the page draws beside the two images; all coordinates are (x, y) pixels of the image."""
         categories, height, width = self.labels.categories, *self._size
         return {
             "index": self.index,
@@ -165,9 +216,6 @@ class Annotator:
             self._draw()
         if self.chosen not in {o["key"] for o in self._objects}:
             self.chosen = None
-
-    def _say(self, message: str, error: bool = False) -> None:
-        self._message, self._is_error = message, error
 
     def _check_image(self) -> None:
         """Raise DataError if the image cannot be labeled."""
@@ -276,30 +324,6 @@ class Annotator:
         w, h = max(closest, min(w, width)), max(closest, min(h, height))
         self._view = (max(0, min(x, width - w)), max(0, min(y, height - h)), w, h)
         self._draw()
-
-    @cached_property
-    def widget(self) -> Any:
-        """The canvas as a widget of Jupyter."""
-        import anywidget
-        from traitlets import Bytes, Dict
-
-        class Canvas(anywidget.AnyWidget):
-            _esm = Path(__file__).with_name("canvas.js")
-            picture, overlay, state = (trait.tag(sync=True) for trait in (Bytes(), Bytes(), Dict()))
-
-        canvas = Canvas(picture=self.picture, overlay=self.overlay, state=self.state)
-        canvas.on_msg(lambda _, message, buffers: self.receive(message))
-        return canvas
-
-    def _sync(self) -> None:
-        """Tell the widget, if it is shown, what changed; all in one message."""
-        if (canvas := self.__dict__.get("widget")) is not None:
-            with canvas.hold_sync():
-                for name in ("picture", "overlay", "state"):
-                    canvas.set_trait(name, getattr(self, name))
-
-    def _repr_mimebundle_(self, **options: object) -> object:
-        return self.widget._repr_mimebundle_(**options)
 
 
 def annotate(

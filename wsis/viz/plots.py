@@ -1,7 +1,5 @@
 """A plotly figure on a page: one that can be turned and asked where scripts run, a picture of the same elsewhere."""
 
-import base64
-import io
 import json
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -10,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from wsis.viz.scrub import data_address, to_image
 from wsis.viz.style import BLUE, GREEN, VERMILION, Array, to_numpy
 from wsis.viz.widgets import live
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 # The script lies beside the pages (book/offline.py) and is loaded once, by pages that have such a figure.
 PAGE = """<figure class="wsis-plotly" style="margin:1em 0">
-<img src="data:image/png;base64,{picture}" alt="{words}" style="max-width:100%;height:auto">
+<img src="{picture}" alt="{words}" style="max-width:100%;height:auto">
 <div style="height:{height}px;display:none"></div>
 <script type="application/json">{figure}</script>
 <script>(place => {{
@@ -39,7 +38,6 @@ PAGE = """<figure class="wsis-plotly" style="margin:1em 0">
   }}).catch(() => {{}});
 }})(document.currentScript.parentElement)</script>
 </figure>"""
-DPI = 110
 MARGIN = {"l": 0, "r": 0, "t": 10, "b": 0}  # px
 
 
@@ -52,13 +50,11 @@ def interactive(figure: "PlotlyFigure", picture: Figure, words: str) -> Any:
         return figure
     from IPython.display import HTML
 
-    buffer = io.BytesIO()
-    picture.savefig(buffer, dpi=DPI, facecolor="white")
     data = json.loads(figure.to_json() or "{}")
     data["layout"].pop("template", None)  # 6 kB that say nothing new
     text = json.dumps(data).replace("</", "<\\/")
-    encoded = base64.b64encode(buffer.getvalue()).decode()
-    return HTML(PAGE.format(picture=encoded, words=escape(words), figure=text, height=figure.layout.height or 420))
+    address = data_address(to_image(picture))
+    return HTML(PAGE.format(picture=address, words=escape(words), figure=text, height=figure.layout.height or 420))
 
 
 def magnitude_surface(offsets: Array, labelled: Array, *, threshold: float = 2.5, floor: float = 0.3) -> "PlotlyFigure":

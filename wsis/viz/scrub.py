@@ -47,7 +47,7 @@ def scrub(frames: Sequence[Any], labels: Sequence[str], name: str, start: int = 
     """
     from IPython.display import HTML
 
-    images = [_image(frame) for frame in frames]
+    images = [to_image(frame) for frame in frames]
     sizes = {image.size for image in images}
     if len(labels) != len(images) or len(sizes) != 1 or not 0 <= start < len(images):
         raise ValueError(
@@ -61,7 +61,7 @@ def scrub(frames: Sequence[Any], labels: Sequence[str], name: str, start: int = 
     style += "image-rendering:pixelated;" if enlarged else ""
     name, words = escape(name), [escape(label) for label in labels]
     tags = (
-        f'<img src="{_data(image)}" alt="{name}: {label}" data-label="{label}" class="dark-light" '
+        f'<img src="{data_address(image)}" alt="{name}: {label}" data-label="{label}" class="dark-light" '
         f'style="{style}display:{"block" if i == start else "none"}">'
         for i, (image, label) in enumerate(zip(images, words, strict=True))
     )
@@ -69,7 +69,8 @@ def scrub(frames: Sequence[Any], labels: Sequence[str], name: str, start: int = 
     return HTML(PAGE.format(**text, width=width, last=len(images) - 1))
 
 
-def _image(frame: Any) -> Image.Image:
+def to_image(frame: Any) -> Image.Image:
+    """An image ([3, H, W] or [H, W, 3], uint8 or float) or a figure, no wider than a page needs."""
     if isinstance(frame, Figure):
         memory = io.BytesIO()
         frame.savefig(memory, format="png", dpi=DPI, facecolor=RC["figure.facecolor"])
@@ -81,8 +82,8 @@ def _image(frame: Any) -> Image.Image:
     return image
 
 
-def _data(image: Image.Image) -> str:
-    """A data address: exact where the image is small or has few colors, of high quality otherwise."""
+def data_address(image: Image.Image) -> str:
+    """An image as the address of an `img`: exact where the image is small or has few colors, of high quality otherwise."""
     memory = io.BytesIO()
     exact = image.width < SMALLEST or image.getcolors(256) is not None
     image.save(memory, format="WEBP", lossless=exact, quality=100 if exact else 85, method=4)
