@@ -276,7 +276,7 @@ def import_(
     format: Annotated[TOOL, Argument(metavar="FORMAT", help="labelme, label-studio, cvat, via or coco.")],
     source: Annotated[Path, Argument(metavar="SRC", help="The export: a JSON, CVAT's XML, or labelme's folder.")],
     out: Out,
-    images: Annotated[Path | None, Option(metavar="DIR", help="Folder of the pictures (default: that of SRC).")] = None,
+    images: Annotated[Path | None, Option(metavar="DIR", help="Folder of the images (default: that of SRC).")] = None,
     split: str = "train",
 ) -> None:
     """Turn clicks, boxes, masks and tags of an annotation tool into a folder that `train` reads."""

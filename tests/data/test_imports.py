@@ -110,10 +110,7 @@ def test_cvat_points_boxes_masks_and_tags(place):
     assert objects[2] == {"class": "plate", "bbox": [2, 3, 10, 6]}
     assert objects[3]["segmentation"] == [[2, 3, 12, 3, 12, 9]]
     assert objects[4]["bbox"] == [6, 6, 2, 1]
-    assert [len(image["tags"]) for image in read_json(place / "out/annotations/instances_train.json")["images"]] == [
-        3,
-        0,
-    ]
+    assert len(read_json(place / "out/annotations/instances_train.json")["images"][0]["tags"]) == 3
 
 
 @pytest.mark.parametrize("project", [False, True])
@@ -148,33 +145,70 @@ def test_exports_of_another_kind_are_named(place, format, text):
 
 POINT = {"shape_type": "point", "points": [[3, 4]]}
 MISTAKES = [
-    ([{**POINT, "points": [[90, 4]]}], {}, r"a.json: shape 0: click \[90, 4\] is outside its picture of 40 x 30"),
+    ([{**POINT, "points": [[90, 4]]}], {}, r"a.json: shape 0: click \[90, 4\] is outside its image of 40 x 30"),
     ([{**POINT, "label": ""}], {}, "shape 0 has no class"),
     ([{**POINT, "group_id": 1}] * 3, {}, "3 clicks on one object"),
-    ([{"shape_type": "rectangle", "points": [[50, 3], [60, 9]]}], {}, "has no area in its picture"),
-    ([{"shape_type": "polygon", "points": [[50, 3], [60, 9], [50, 9]]}], {}, "its mask has no pixel in its picture"),
+    ([{"shape_type": "rectangle", "points": [[50, 3], [60, 9]]}], {}, "has no area in its image"),
+    ([{"shape_type": "polygon", "points": [[50, 3], [60, 9], [50, 9]]}], {}, "its mask has no pixel in its image"),
     ([{"shape_type": "polygon", "points": [[2, 3], [6, 9]]}], {}, "a polygon of 2 points"),
-    ([POINT], {"imagePath": "c.jpg"}, "no picture .*c.jpg in .*--images"),
-    ([POINT], {"imageWidth": 99}, "was drawn on 99 x 30, but .*a.jpg is 40 x 30; is it another picture"),
+    ([POINT], {"imagePath": "c.jpg"}, "no image .*c.jpg in .*--images"),
+    ([POINT], {"imageWidth": 99}, "was drawn on 99 x 30, but .*a.jpg is 40 x 30; is it another image"),
     ([POINT], {"imageWidth": HEIGHT, "imageHeight": WIDTH}, "EXIF"),
 ]
 
 
 @pytest.mark.parametrize(("shapes", "values", "message"), MISTAKES)
-def test_shapes_of_another_picture(place, shapes, values, message):
+def test_shapes_of_another_image(place, shapes, values, message):
     (place / "a.json").write_text(labelme_json(shapes, **values))
     with pytest.raises(DataError, match=message):
         import_annotations("labelme", place / "a.json", place / "out")
     assert not (place / "out").exists()
 
 
-def test_two_pictures_of_one_name(place):
+def test_images_of_one_name_keep_their_folders(place):
     for folder in ("one", "two"):
         (place / "set" / folder).mkdir(parents=True)
         (place / "set" / folder / "a.json").write_text(labelme_json([POINT]))
         (place / "set" / folder / "a.jpg").write_bytes((place / "a.jpg").read_bytes())
-    with pytest.raises(DataError, match="both of a picture named a.jpg; rename one"):
-        import_annotations("labelme", place / "set", place / "out")
+    import_annotations("labelme", place / "set", place / "out")
+    dataset = CocoFolder(place / "out")
+    assert [dataset[i].file_name for i in range(2)] == ["one/a.jpg", "two/a.jpg"]
+
+
+@pytest.mark.parametrize(("name", "remedy"), [("a.jpg", "keep one of the two"), ("a.png", "rename .*a.jpg or .*a.png")])
+def test_two_images_of_one_name(place, name, remedy):
+    Image.new("RGB", (WIDTH, HEIGHT)).save(place / "a.png")
+    for i, path in enumerate(("a.jpg", name)):
+        (place / f"{i}.json").write_text(labelme_json([POINT], imagePath=path))
+    with pytest.raises(DataError, match=f"0.json and .*1.json are both of an image named a; {remedy}"):
+        import_annotations("labelme", place, place / "out")
+
+
+@pytest.mark.parametrize("images", ["out/images/train", "linked"])
+def test_images_that_are_in_place_stay_there(place, images):
+    photos = place / "out/images/train"
+    photos.mkdir(parents=True)
+    (place / "a.jpg").rename(photos / "a.jpg")
+    (place / "linked").symlink_to(photos)
+    (place / "export.json").write_text(labelme_json([POINT]))
+    import_annotations("labelme", place / "export.json", place / "out", place / images)
+    assert [path.name for path in photos.iterdir()] == ["a.jpg"]
+    assert CocoFolder(place / "out")[0].points.xy.tolist() == [[3, 4]]
+
+
+def test_images_in_place_elsewhere_are_not_replaced(place):
+    (place / "out/images/train").mkdir(parents=True)
+    (place / "a.json").write_text(labelme_json([POINT]))
+    with pytest.raises(DataError, match="out/images/train exists already; choose another --out"):
+        import_annotations("labelme", place / "a.json", place / "out")
+
+
+def test_images_that_nobody_has_looked_at_are_left_out(place, capsys):
+    (place / "b.json").write_text(labelme_json([], imagePath="b.png"))
+    (place / "a.json").write_text(labelme_json([POINT]))
+    import_annotations("labelme", place, place / "out")
+    assert len(CocoFolder(place / "out")) == 1
+    assert "left out: b.png, without a shape or a tag" in capsys.readouterr().out
 
 
 def test_shapes_that_are_not_read_are_said(place, capsys):

@@ -54,6 +54,7 @@ def write_split(
         for entry in progress(entries, f"writing {split}", total):
             if (images / entry.name).exists():
                 raise DataError(f"{images_place}: two images would be named {entry.name}; rename one")
+            (images / entry.name).parent.mkdir(parents=True, exist_ok=True)
             if isinstance(entry.image, Path):
                 _link_or_copy(entry.image, images / entry.name)
             else:

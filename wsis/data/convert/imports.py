@@ -1,21 +1,22 @@
 """Exports of annotation tools as one split that `CocoFolder` reads; `python -m wsis import` calls it.
 
-A reader of `readers.py` turns an export into pictures with shapes. Coordinates in annotation tools are continuous, with the
+A reader of `readers.py` turns an export into images with shapes. Coordinates in annotation tools are continuous, with the
 pixel (i, j) between i and i + 1: a click counts for the pixel that it lies in, boxes and polygons are COCO's.
 """
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from math import floor
+from os.path import abspath
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from wsis.core.errors import AnnotationError, DataError
-from wsis.core.files import Entry
+from wsis.core.files import Entry, write_json
 from wsis.core.masks import coco_mask, compressed
 from wsis.core.report import report
-from wsis.data.coco_json import categories
-from wsis.data.images import SUFFIXES, read_image
+from wsis.data.coco_json import categories, instances_json
+from wsis.data.images import SUFFIXES, first_of, map_name, read_image
 from wsis.data.write import ImageEntry, places, write_split
 
 SHAPES = {"point": "point", "extreme_points": "extreme_points", "boxes": "bbox", "masks": "segmentation"}
@@ -33,8 +34,8 @@ class Shape(NamedTuple):
     group: object = None
 
 
-class Picture(NamedTuple):
-    """An annotated picture: its file has one of the `names`; `size` is (width, height) where the export says it."""
+class AnnotatedImage(NamedTuple):
+    """An annotated image: its file has one of the `names`; `size` is (width, height) where the export says it."""
 
     where: str
     names: tuple[str, ...]
@@ -43,88 +44,114 @@ class Picture(NamedTuple):
     tags: list[str]
 
 
-def import_pictures(pictures: Sequence[Picture], images: Path, out: Path, split: str = "train") -> dict[str, int]:
-    """Write pictures, whose files are below the folder `images`, as a split of the folder `out`; return what it holds.
+def import_images(annotated: Sequence[AnnotatedImage], images: Path, out: Path, split: str = "train") -> dict[str, int]:
+    """Write images, whose files are below the folder `images`, as a split of the folder `out`; return what it holds.
+
+    Subfolders stay. Where `images` is out/images/<split>, or a folder in it, the JSON alone is written. Images without a shape
+    or a tag are left out, since exports list those that nobody has looked at, too.
 
     Raises DataError if a file is missing, two have one name or another size, or the split exists; AnnotationError for a shape
-    without a class, or outside its picture.
+    without a class, or outside its image.
     """
-    if taken := [p for p in places(out, split)[::-1] if p.exists()]:
-        raise DataError(f"{taken[0]} exists already; choose another folder, or delete it")
-    if not pictures:
-        raise DataError(f"the export for {out} has no pictures; annotate some and export again")
-    for shape in (s for p in pictures for s in p.shapes):
+    folder, maps, path = places(out, split)
+    in_place = folder.exists() and images.resolve().is_relative_to(folder.resolve())
+    if taken := [p for p in (path, maps, *(() if in_place else (folder,))) if p.exists()]:
+        raise DataError(f"{taken[0]} exists already; choose another --out, or move it elsewhere")
+    for shape in (s for a in annotated for s in a.shapes):
         if not isinstance(shape.label, str) or not shape.label:
             raise AnnotationError(f"{shape.where} has no class; choose one in the tool and export again")
-    files = _files(pictures, images)
-    names = sorted({s.label for p in pictures for s in p.shapes} | {tag for p in pictures for tag in p.tags})
+    if bare := [a.names[-1] for a in annotated if not (a.shapes or a.tags)]:
+        report(f"left out: {first_of(bare)}, without a shape or a tag")
+    annotated = [a for a in annotated if a.shapes or a.tags]
+    if not annotated:
+        raise DataError(f"the export for {out} has no annotated images; annotate some and export again")
+    files = _files(annotated, images, in_place)
+    inner = images.resolve().relative_to(folder.resolve()) if in_place else Path()
+    names = sorted({s.label for a in annotated for s in a.shapes} | {tag for a in annotated for tag in a.tags})
     ids = {name: i for i, name in enumerate(names, 1)}
-    tagged, entries, count = any(p.tags for p in pictures), [], 0
-    for number, (picture, path) in enumerate(zip(pictures, files, strict=True), 1):
-        width, height = _size(picture, path)
-        record: Entry = {"id": number, "file_name": path.name, "width": width, "height": height}
+    tagged, entries, count = any(a.tags for a in annotated), [], 0
+    for number, (image, file) in enumerate(zip(annotated, files, strict=True), 1):
+        width, height = _size(image, file)
+        name = (inner / _name(file, images)).as_posix()
+        record: Entry = {"id": number, "file_name": name, "width": width, "height": height}
         if tagged:  # then every image needs them
-            record["tags"] = sorted({ids[name] for name in (*picture.tags, *(s.label for s in picture.shapes))})
+            record["tags"] = sorted({ids[name] for name in (*image.tags, *(s.label for s in image.shapes))})
         annotations = []
-        for shapes in _objects(picture):
+        for shapes in _objects(image):
             count += 1
             references = {"id": count, "image_id": number, "category_id": ids[shapes[0].label], "iscrowd": 0}
             annotations.append(references | _annotation(shapes, width, height))
-        entries.append(ImageEntry(path.name, path, None, record, annotations))
-    write_split(out, split, entries, categories(names), len(entries))
+        entries.append(ImageEntry(name, file, None, record, annotations))
     objects = [a for entry in entries for a in entry.annotations]
+    if in_place:
+        write_json(path, instances_json([entry.record for entry in entries], objects, categories(names)))
+    else:
+        write_split(out, split, entries, categories(names), len(entries))
     counts = {"images": len(entries), "objects": len(objects)}
     counts |= {name: sum(key in a for a in objects) for name, key in SHAPES.items()}
     return counts | {"tags": sum(len(entry.record.get("tags", ())) for entry in entries)}
 
 
-def _files(pictures: Sequence[Picture], images: Path) -> list[Path]:
+def _files(annotated: Sequence[AnnotatedImage], images: Path, in_place: bool) -> list[Path]:
     if not images.is_dir():
-        raise DataError(f"{images} is not a folder; name the folder of the pictures with --images")
+        raise DataError(f"{images} is not a folder; name the folder of the images with --images")
     by_name, files, owners = defaultdict(list), [], {}
     for path in sorted(images.rglob("*")):
         if path.suffix.lower() in SUFFIXES and path.is_file():
             by_name[path.name].append(path)
-    for picture in pictures:
-        direct = [images / name for name in picture.names if (images / name).is_file()]
-        found = direct[:1] or [p for name in picture.names for p in by_name[Path(name).name]]
+    for image in annotated:
+        direct = [
+            p for name in image.names if (p := images / name).is_file() and (not in_place or _is_below(p, images))
+        ]
+        found = direct[:1] or [p for name in image.names for p in by_name[Path(name).name]]
         if not found:
-            remedy = "name the folder of the pictures with --images"
-            raise DataError(f"{picture.where}: no picture {picture.names[0]} in {images}; {remedy}")
+            remedy = "name the folder of the images with --images"
+            raise DataError(f"{image.where}: no image {image.names[0]} in {images}; {remedy}")
         if len(found) > 1:
-            raise DataError(f"{picture.where}: it may be {found[0]} or {found[1]}; rename one, or narrow --images")
-        if found[0].name in owners:
-            others = f"{owners[found[0].name]} and {picture.where}"
-            raise DataError(f"{others} are both of a picture named {found[0].name}; rename one of the two pictures")
-        owners[found[0].name] = picture.where
+            raise DataError(f"{image.where}: it may be {found[0]} or {found[1]}; rename one, or narrow --images")
+        key = map_name(_name(found[0], images))  # `CocoFolder` wants names to differ in more than the suffix
+        if key in owners:
+            path, other = owners[key]
+            remedy = "keep one of the two" if path == found[0] else f"rename {path} or {found[0]}"
+            raise DataError(f"{other} and {image.where} are both of an image named {Path(key).stem}; {remedy}")
+        owners[key] = found[0], image.where
         files += found
     return files
 
 
-def _size(picture: Picture, path: Path) -> tuple[int, int]:
-    height, width = read_image(path, picture.size and (picture.size[1], picture.size[0])).shape[1:]
+def _is_below(path: Path, folder: Path) -> bool:
+    return Path(abspath(path)).is_relative_to(abspath(folder))
+
+
+def _name(path: Path, folder: Path) -> str:
+    """The path of a file within a folder, or its name if it lies elsewhere."""
+    return Path(abspath(path)).relative_to(abspath(folder)).as_posix() if _is_below(path, folder) else path.name
+
+
+def _size(image: AnnotatedImage, path: Path) -> tuple[int, int]:
+    height, width = read_image(path, image.size and (image.size[1], image.size[0])).shape[1:]
     size = (width, height)
-    if picture.size and picture.size != size:
-        sizes = "{} x {}, but {} is {} x {}".format(*picture.size, path, *size)
-        remedy = "turn the pixels by the EXIF orientation" if picture.size == size[::-1] else "is it another picture?"
-        raise DataError(f"{picture.where} was drawn on {sizes}; {remedy}")
+    if image.size and image.size != size:
+        sizes = "{} x {}, but {} is {} x {}".format(*image.size, path, *size)
+        remedy = "turn the pixels by the EXIF orientation" if image.size == size[::-1] else "is it another image?"
+        raise DataError(f"{image.where} was drawn on {sizes}; {remedy}")
     return size
 
 
-def _objects(picture: Picture) -> Iterator[list[Shape]]:
+def _objects(image: AnnotatedImage) -> Iterator[list[Shape]]:
     objects = defaultdict(list)
-    for i, shape in enumerate(picture.shapes):
+    for i, shape in enumerate(image.shapes):
         objects[i if shape.group is None else (shape.label, shape.group)].append(shape)
     return iter(objects.values())
 
 
 def _annotation(shapes: list[Shape], width: int, height: int) -> Entry:
     """The `point` or `extreme_points`, `bbox`, `segmentation` and `area` of one object."""
-    where, size, annotation = shapes[0].where, f"its picture of {width} x {height}", {}
+    where, size, annotation = shapes[0].where, f"its image of {width} x {height}", {}
     drawn = {kind: [s.value for s in shapes if s.kind == kind] for kind in ("clicks", "box", "polygon", "mask")}
     clicks = [click for value in drawn["clicks"] for click in value]
     if outside := [c for c in clicks if not (-1 < c[0] < width + 1 and -1 < c[1] < height + 1)]:
-        raise AnnotationError(f"{where}: click {outside[0]} is outside {size}; is it of another picture?")
+        raise AnnotationError(f"{where}: click {outside[0]} is outside {size}; is it of another image?")
     clicks = [[min(max(floor(x), 0), width - 1), min(max(floor(y), 0), height - 1)] for x, y in clicks]
     if len(clicks) == 1:
         annotation["point"] = clicks[0]
@@ -153,7 +180,7 @@ def _annotation(shapes: list[Shape], width: int, height: int) -> Entry:
         segmentation = polygons or runs[0]
         run = compressed(segmentation, height, width)
         if not coco_mask.area(run):
-            raise AnnotationError(f"{where}: its mask has no pixel in {size}; is it of another picture?")
+            raise AnnotationError(f"{where}: its mask has no pixel in {size}; is it of another image?")
         annotation |= {"segmentation": segmentation, "area": float(coco_mask.area(run))}
         annotation = {"bbox": coco_mask.toBbox(run).tolist()} | annotation
     return annotation

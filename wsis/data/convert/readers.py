@@ -5,6 +5,7 @@ import io
 import math
 import re
 from collections.abc import Callable
+from os.path import abspath
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -18,7 +19,7 @@ from wsis.core.errors import DataError
 from wsis.core.files import Entry, read_json
 from wsis.core.masks import Part, encode_part, run_length
 from wsis.data.checks import file_name, read_coco
-from wsis.data.convert.imports import Picture, Shape, import_pictures, left_out
+from wsis.data.convert.imports import AnnotatedImage, Shape, import_images, left_out
 
 Corners = list[list[float]]
 CLASS_ATTRIBUTES = ("class", "label", "name", "category", "type", "object")  # VIA's users name it as they like
@@ -28,26 +29,26 @@ UPLOAD = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio writes before the nam
 def import_annotations(
     format: str, source: Path, out: Path, images: Path | None = None, split: str = "train"
 ) -> dict[str, int]:
-    """Write an export as a split of the folder `out`, and return what it holds; see `imports.import_pictures`.
+    """Write an export as a split of the folder `out`, and return what it holds; see `imports.import_images`.
 
-    images: the folder of the pictures, by default that of the export. Raises DataError if the export is of another kind.
+    images: the folder of the images, by default that of the export. Raises DataError if the export is of another kind.
     """
     if not source.exists():
         raise DataError(f"{source} does not exist; check the path")
     try:
-        pictures = READERS[format](source)
+        annotated = READERS[format](source)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OSError) as error:
         kind = f"{type(error).__name__}: {error}"
         raise DataError(f"{source} is not as {format} exports it ({kind}); see python -m wsis import -h") from error
-    return import_pictures(pictures, images or (source if source.is_dir() else source.parent), out, split)
+    return import_images(annotated, images or (source if source.is_dir() else source.parent), out, split)
 
 
-def labelme(source: Path) -> list[Picture]:
-    """One JSON a picture; shapes of one group_id are one object, and flags that are set are tags."""
+def labelme(source: Path) -> list[AnnotatedImage]:
+    """One JSON an image; shapes of one group_id are one object, and flags that are set are tags."""
     paths = sorted(source.rglob("*.json")) if source.is_dir() else [source]
     if not paths:
         raise DataError(f"{source} holds no JSON of labelme; give the folder where they are")
-    pictures = []
+    images = []
     for path in paths:
         content, shapes = read_json(path), []
         if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
@@ -72,15 +73,15 @@ def labelme(source: Path) -> list[Picture]:
                 continue
             shapes.append(Shape(where, entry["label"], *shape, group=entry.get("group_id")))
         name = content["imagePath"].replace("\\", "/")
-        beside = str((path.parent / name).resolve())
+        beside = abspath(path.parent / name)
         tags = [flag for flag, is_set in (content.get("flags") or {}).items() if is_set]
-        pictures.append(Picture(str(path), (beside, name), size, shapes, tags))
-    return pictures
+        images.append(AnnotatedImage(str(path), (beside, name), size, shapes, tags))
+    return images
 
 
-def label_studio(source: Path) -> list[Picture]:
+def label_studio(source: Path) -> list[AnnotatedImage]:
     """The export "JSON", with coordinates in percent; choices are tags."""
-    tasks, pictures = read_json(source), []
+    tasks, images = read_json(source), []
     if not isinstance(tasks, list) or not all(isinstance(t, dict) and "data" in t for t in tasks):
         raise DataError(f"{source} is not Label Studio's: no list of tasks with `data`; export as JSON, not JSON-MIN")
     for task in tasks:
@@ -99,7 +100,7 @@ def label_studio(source: Path) -> list[Picture]:
                 left_out(here, kind)
                 continue
             if result.get("image_rotation"):
-                raise DataError(f"{here} was drawn on a rotated picture; rotate the file, or draw it unrotated")
+                raise DataError(f"{here} was drawn on a rotated image; rotate the file, or draw it unrotated")
             size = (result["original_width"], result["original_height"])
             width, height = (side / 100 for side in size)
             if kind in ("keypointlabels", "keypoint"):
@@ -121,11 +122,11 @@ def label_studio(source: Path) -> list[Picture]:
         address = task["data"].get("image") or next((v for v in task["data"].values() if isinstance(v, str)), "")
         name = unquote(address).split("?d=")[-1].split("?")[0].rsplit("://", 1)[-1].lstrip("/")
         names = (name, Path(name).name, UPLOAD.sub("", Path(name).name))
-        pictures.append(Picture(where, names, size, shapes, tags))
-    return pictures
+        images.append(AnnotatedImage(where, names, size, shapes, tags))
+    return images
 
 
-def cvat(source: Path) -> list[Picture]:
+def cvat(source: Path) -> list[AnnotatedImage]:
     """The export "CVAT for images": points of one or four clicks, boxes, polygons, masks and tags."""
     try:
         root = ElementTree.parse(source).getroot()
@@ -133,7 +134,7 @@ def cvat(source: Path) -> list[Picture]:
         raise DataError(f"{source} is not XML ({error}); give annotations.xml of CVAT for images 1.1") from error
     if root.tag != "annotations" or root.find("track") is not None:
         raise DataError(f"{source} is not of CVAT for images; export the task as CVAT for images 1.1, not for video")
-    pictures = []
+    images = []
     for image in root.iter("image"):
         where, shapes, tags = f"{source}: image {image.attrib['name']}", [], []
         size = (int(image.attrib["width"]), int(image.attrib["height"]))
@@ -162,13 +163,13 @@ def cvat(source: Path) -> list[Picture]:
                 left_out(here, element.tag)
                 continue
             shapes.append(Shape(here, field["label"], *shape))
-        pictures.append(Picture(where, (image.attrib["name"],), size, shapes, tags))
-    return pictures
+        images.append(AnnotatedImage(where, (image.attrib["name"],), size, shapes, tags))
+    return images
 
 
-def via(source: Path) -> list[Picture]:
+def via(source: Path) -> list[AnnotatedImage]:
     """A project or annotations of VIA 2 or 1 as JSON; the class is the attribute of a region, or that named class, label."""
-    content, pictures = read_json(source), []
+    content, images = read_json(source), []
     content = content.get("_via_img_metadata", content) if isinstance(content, dict) else content
     if not isinstance(content, dict) or not all(isinstance(v, dict) and "filename" in v for v in content.values()):
         raise DataError(
@@ -195,11 +196,11 @@ def via(source: Path) -> list[Picture]:
                 left_out(here, kind)
                 continue
             shapes.append(Shape(here, _via_class(region["region_attributes"], here), *shape))
-        pictures.append(Picture(where, (entry["filename"],), None, shapes, []))
-    return pictures
+        images.append(AnnotatedImage(where, (entry["filename"],), None, shapes, []))
+    return images
 
 
-def coco(source: Path) -> list[Picture]:
+def coco(source: Path) -> list[AnnotatedImage]:
     """A COCO JSON whose clicks are keypoints, see `checks.with_clicks`, or with boxes and masks."""
     content, _ = read_coco(source)
     names = {category["id"]: category["name"] for category in content["categories"]}
@@ -219,7 +220,7 @@ def coco(source: Path) -> list[Picture]:
             continue
         shapes[image] += [Shape(where, names[entry["category_id"]], *kind, group=entry["id"]) for kind in kinds]
     return [
-        Picture(
+        AnnotatedImage(
             f"{source}: image {i['id']}",
             (file_name(i),),
             sizes[i["id"]],
@@ -230,7 +231,7 @@ def coco(source: Path) -> list[Picture]:
     ]
 
 
-READERS: dict[str, Callable[[Path], list[Picture]]] = {
+READERS: dict[str, Callable[[Path], list[AnnotatedImage]]] = {
     "labelme": labelme,
     "label-studio": label_studio,
     "cvat": cvat,
