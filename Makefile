@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help test book check-book lab lint bench clean
+.PHONY: help test book check-book pdf lab lint bench clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ book: $(READY)  ## execute the chapters and build the book into _build/html
 
 check-book: $(READY)  ## look at every built page in a browser without a network (needs chromium)
 	$(BIN)/python -m book.check
+
+pdf: $(READY)  ## print the book into _build/wsis.pdf, after make book (needs chromium)
+	$(BIN)/python -m book.pdf
 
 lab: $(READY)  ## open the chapters as notebooks in JupyterLab on this computer
 	JUPYTER_CONFIG_PATH=$(CURDIR)/.jupyter $(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=. \

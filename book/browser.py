@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shutil
 import socket
 import subprocess
 import time
@@ -39,7 +40,7 @@ class Page:
     def __init__(self, address: str) -> None:
         import websocket
 
-        self._socket, self._count = websocket.create_connection(address, timeout=90), 0
+        self._socket, self._count = websocket.create_connection(address, timeout=600), 0
         self.events: list[dict[str, Any]] = []  # what the page reported by itself
 
     def send(self, method: str, **params: Any) -> dict[str, Any]:
@@ -95,6 +96,14 @@ class Page:
             width = self.run("innerWidth")
             options["clip"] = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
         path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot", **options)["data"]))
+
+
+def chromium() -> str:
+    """The program. Stops with what to install where there is none."""
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        raise SystemExit("no chromium was found; on Debian and Ubuntu: apt install chromium")
+    return program
 
 
 @contextmanager

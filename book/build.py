@@ -90,12 +90,11 @@ def run_chapter(name: str) -> tuple[Path | None, str]:
     return notebook, f"{time.perf_counter() - started:.0f} s" if ran else "unchanged"
 
 
-def run_sphinx() -> None:
-    """HTML into _build/html, from nothing: a build of changed pages would not repeat older warnings."""
-    shutil.rmtree(ROOT / "_build", ignore_errors=True)
+def run_sphinx(*options: str) -> None:
+    """HTML into _build/html, or what `options` say."""
     jupyter_book = Path(sys.executable).with_name("jupyter-book")
-    options = ["--config", "_config.yml", "--path-output", ".", "-W", "-n", "--keep-going"]
-    done = subprocess.run([jupyter_book, "build", "book", *options], cwd=ROOT)
+    always = ["--config", "_config.yml", "--path-output", ".", "-W", "-n", "--keep-going"]
+    done = subprocess.run([jupyter_book, "build", "book", *always, *options], cwd=ROOT)
     if done.returncode:
         raise SystemExit("Sphinx found problems, see above")
 
@@ -115,6 +114,9 @@ def check_site(site: Path, expected: list[str]) -> list[str]:
             local = not re.match(r"[a-z]+:|//|javascript", link)
             if local and not (page.parent / unquote(link)).resolve().exists():
                 problems.append(f"{name} links to {link}, which does not exist")
+        for published in set(re.findall(r'(?:/blob/gh-pages|urlpath=lab/tree)/([^"]+)"', text)):
+            if not (site / published).exists():
+                problems.append(f"{name} launches {published}, which is not among the pages")
     return problems
 
 
@@ -126,7 +128,9 @@ def main() -> None:
     diagram.write(BOOK / "generated")
     drawings.write(BOOK / "generated")
     run_chapters(names)
+    pages.write_run_times(BOOK / "chapters", BOOK / "generated")
     photographs.write(BOOK / "chapters" / "60_your_data.ipynb", BOOK / "generated" / "photographs.png")
+    shutil.rmtree(ROOT / "_build", ignore_errors=True)  # a build of changed pages would not repeat older warnings
     run_sphinx()
     problems = check_site(SITE, documents())
     if problems:

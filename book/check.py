@@ -1,13 +1,12 @@
 """Look at every built page in a browser that has no network: python -m book.check [PAGE ...] (make check-book).
 
 At 1280 and at 390 px, light and dark: no request leaves the computer, the console shows no error, formulas are set, figures
-drawn, nothing is wider than the window, no line of code is cut on a desktop, and axe finds nothing serious that would keep
-someone from reading. Prints one line for each finding and fails on any.
+drawn, definitions shown, nothing is wider than the window, no line of code is cut on a desktop, and axe finds nothing serious
+that would keep someone from reading. Prints one line for each finding and fails on any.
 """
 
 import functools
 import os
-import shutil
 import sys
 import tempfile
 import threading
@@ -18,7 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from book.browser import Page, browser
+from book.browser import Page, browser, chromium
 from book.build import SITE, documents
 
 WIDTHS = (1280, 390)  # px
@@ -31,9 +30,12 @@ LOOK = """(() => {
   const outside = e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest('pre, .wide, .text_html');
   const wide = document.documentElement.scrollWidth > innerWidth + 1 ? all('.bd-article *').filter(outside) : [];
   const cut = innerWidth > 1000 ? all('.bd-article pre').filter(e => e.scrollWidth > e.clientWidth + 1) : [];
+  const terms = all('.bd-article a[aria-describedby^=definition]').slice(0, 1);
+  terms.forEach(e => e.focus());
   return {
     'wider than the window': wide.slice(0, 3).map(short),
     'code is cut': cut.map(short),
+    'a definition does not show': document.querySelector('.definition:popover-open') ? [] : terms.map(short),
     'a formula is not set': all('.bd-article .math').filter(e => !e.querySelector('mjx-container')).map(short),
     'a figure was not drawn': all('.wsis-plotly').filter(e => !e.querySelector('.js-plotly-plot')).map(short),
   };
@@ -89,9 +91,7 @@ def _reported(event: dict[str, Any], address: str) -> list[str]:
 
 def check(site: Path, docs: list[str]) -> Iterator[str]:
     """All findings on the pages of `site`, one line each. WSIS_SCREENSHOTS names a folder for pictures of the pages."""
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if program is None:
-        raise SystemExit("no chromium was found; on Debian and Ubuntu: apt install chromium")
+    program = chromium()
     folder = os.environ.get("WSIS_SCREENSHOTS")
     with tempfile.TemporaryDirectory() as profile, served(site) as address, browser(program, Path(profile)) as page:
         for domain in ("Network", "Runtime", "Log", "Page"):

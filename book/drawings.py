@@ -1,14 +1,18 @@
 """One drawing for each method: what it sees, trains and makes, from top to bottom: book/generated/method_<name>.svg.
 
 Boxes are data (gray), networks (blue, with a thick line), labels (green) and losses (orange); they have the names of
-the package's verbs and stages. A dashed arrow is supervision.
+the package's verbs and stages. A dashed arrow is supervision. icon.svg is what a browser shows beside a page's title.
 """
 
 from dataclasses import dataclass
 from html import escape
+from math import degrees
 from pathlib import Path
 
+import numpy as np
+
 from book.diagram import FONT, arrow, page
+from wsis.data.world.drawings import fish
 
 COLUMN, ROW, BOX, HEIGHT, SIZE = 198, 88, 160, 54, 14.5  # px
 FILLS = {"data": ("#F0F0F0", "#666"), "net": ("#E6F0F7", "#0072B2"), "label": ("#E5F5EE", "#009E73")}
@@ -147,7 +151,23 @@ def _arrow(start: tuple[float, float], end: tuple[float, float], *, dashed: bool
     return arrow(x0, y0, x1, y1, " stroke-dasharray='6 4'" if dashed else "")
 
 
+def icon() -> str:
+    """A fish of the embedded world as its mask, and a click on it. The mask has no lines: they lie within other parts."""
+    shapes = []
+    for part in fish(np.random.default_rng(0)):
+        if part.kind == "oval":
+            x, y, rx, ry, turn = part.geometry
+            place = f"cx='{x:.2f}' cy='{y:.2f}' rx='{rx:.2f}' ry='{ry:.2f}'"
+            shapes.append(f"<ellipse {place} transform='rotate({degrees(turn):.0f} {x:.2f} {y:.2f})'/>")
+        elif part.kind == "poly":
+            shapes.append(f"<polygon points='{' '.join(f'{v:.2f}' for v in part.geometry[1:])}'/>")
+    mask = f"<g fill='#0072B2' stroke='#0072B2' stroke-width='.1' stroke-linejoin='round'>{''.join(shapes)}</g>"
+    click = "<circle r='.2' fill='#fff'/><circle r='.13' fill='#D55E00'/>"
+    return f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='-1.15 -1 2 2'>{mask}{click}</svg>\n"
+
+
 def write(out: Path) -> None:
-    """The drawings of all methods."""
+    """The drawings of all methods, and the icon."""
+    (out / "icon.svg").write_text(icon(), encoding="utf-8")
     for name, drawing in DRAWINGS.items():
         (out / f"method_{name}.svg").write_text(svg(drawing), encoding="utf-8")

@@ -23,6 +23,7 @@ import yaml
 from nbformat import NotebookNode
 
 from wsis.core.errors import ConfigError
+from wsis.experiments.environment import hardware
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
@@ -32,7 +33,9 @@ INSTALL = """\
 import importlib.util
 
 if importlib.util.find_spec("wsis") is None:
-    %pip install -q "wsis[book] @ git+https://github.com/wsis/wsis"
+    !git clone -q --depth 1 https://github.com/wsis/wsis
+    %cd -q wsis/notebooks
+    %pip install -q "..[book]"
 """
 
 
@@ -88,8 +91,7 @@ def run(
         execution_timeout=cell_limit,
         extra_arguments=["--IPKernelApp.log_level=40"],  # only errors on the terminal
     )
-    minutes = (time.perf_counter() - started) / 60
-    _finish(done, values, minutes)
+    _finish(done, values, time.perf_counter() - started)
     nbformat.write(done, out)
     return done
 
@@ -99,10 +101,8 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _finish(notebook: NotebookNode, values: dict[str, Any], minutes: float) -> None:
-    """Make the executed notebook a page: what ran stands under the title, times and paths of papermill go."""
-    import torch
-
+def _finish(notebook: NotebookNode, values: dict[str, Any], seconds: float) -> None:
+    """Make the executed notebook a page: what ran, and how long, stands under the title; papermill's marks go."""
     notebook.metadata.pop("papermill", None)
     notebook.metadata.pop("jupytext", None)
     for cell in notebook.cells:
@@ -110,10 +110,12 @@ def _finish(notebook: NotebookNode, values: dict[str, Any], minutes: float) -> N
         tags = cell.metadata.get("tags", [])
         if {"parameters", "injected-parameters"} & set(tags):
             cell.metadata["tags"] = [*tags, "remove-cell"]
-    cuda = torch.cuda.is_available() and values.get("device") != "cpu"
-    device = torch.cuda.get_device_name() if cuda else f"CPU, {cores()} cores"
     ran = ", ".join(f"{k} `{v}`" for k, v in values.items() if k != "device")
-    notebook.cells[0].source += f"\n\n*This page was run with {ran} ({device}) in {_duration(minutes)}.*\n"
+    threads = int(os.environ.get("OMP_NUM_THREADS", cores()))
+    on = hardware(values.get("device", "auto"))
+    notebook.metadata["run"] = {"with": ran, "seconds": round(seconds, 1), "threads": threads, "on": on}
+    note = f"*This page was run with {ran} in {_duration(seconds)} ([run times](../book/run_times.md)).*"
+    notebook.cells[0].source += f"\n\n{note}\n"
     for cell in notebook.cells:
         if cell.cell_type == "markdown":  # in notebooks/ a link leads to a source, in the book to a page
             cell.source = re.sub(r"\]\((\d\w+)\.py", r"](\1.ipynb", cell.source)
@@ -122,8 +124,8 @@ def _finish(notebook: NotebookNode, values: dict[str, Any], minutes: float) -> N
     notebook.cells.insert(1, install)
 
 
-def _duration(minutes: float) -> str:
-    return f"{minutes:.1f} minutes" if minutes >= 1 else f"{minutes * 60:.0f} seconds"
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.0f} seconds"
 
 
 def cached(name: str, parameters: dict[str, Any]) -> tuple[Path, bool]:

@@ -1,4 +1,4 @@
-"""Pages made from files: book/results -> book/generated/*.md, which the pages of the book include.
+"""Pages made from files: book/results and executed chapters -> book/generated/*.md, which the pages of the book include.
 
 A results file, book/results/*.json, is one table at one scale on one data set:
     {"table", "scale", "data", "upper", "trivial": {metric: value}, "provenance": {},
@@ -9,10 +9,14 @@ No result of the book is typed by hand: it comes from here or is computed on the
 """
 
 import json
+import re
+import textwrap
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 from typing import Any, get_args
+
+import yaml
 
 from book.glance import TITLES, glance
 from wsis.core import sources
@@ -57,19 +61,74 @@ def load(path: Path) -> Result:
 
 
 def write(results: Path, out: Path) -> None:
-    """Write the generated pages of all results files into `out`: glance.md, results.md, benchmarks.md; settings.md."""
+    """Write the generated pages of all results files, the settings and the citations into `out`."""
     out.mkdir(parents=True, exist_ok=True)
     tables: dict[str, list[Result]] = {}
     for path in sorted(results.glob("*.json")):
         result = load(path)
         tables.setdefault(result["table"], []).append(result)
-    sections = [_section(name, runs) for name, runs in tables.items()]
-    (out / "glance.md").write_text(glance(run for runs in tables.values() for run in runs), encoding="utf-8")
-    (out / "results.md").write_text("\n".join(sections) or "No table has been run yet.\n", encoding="utf-8")
-    (out / "settings.md").write_text("\n".join(map(_settings, METHODS)), encoding="utf-8")
     reports = sorted((results / "benchmarks").glob("*.json"))
-    text = "\n".join(_benchmark(json.loads(p.read_text(encoding="utf-8"))) for p in reports)
-    (out / "benchmarks.md").write_text(text or "No benchmark has been run yet.\n", encoding="utf-8")
+    benchmarks = "\n".join(_benchmark(json.loads(p.read_text(encoding="utf-8"))) for p in reports)
+    sections = "\n".join(_section(name, runs) for name, runs in tables.items())
+    every = [run for runs in tables.values() for run in runs]
+    made = {
+        "glance": glance(every),
+        "results": sections or "No table has been run yet.\n",
+        "table_times": _table_times(every),
+        "cite": _citations(),
+        "settings": "\n".join(map(_settings, METHODS)),
+        "benchmarks": benchmarks or "No benchmark has been run yet.\n",
+    }
+    for name, text in made.items():
+        (out / f"{name}.md").write_text(text, encoding="utf-8")
+
+
+def write_run_times(chapters: Path, out: Path) -> None:
+    """run_times.md: how long each executed chapter took."""
+    runs = [(p, json.loads(p.read_text(encoding="utf-8"))["metadata"]["run"]) for p in sorted(chapters.glob("*.ipynb"))]
+    lines = ["| chapter | with | seconds | threads | on |", "|---|---|--:|--:|---|"]
+    for path, run in runs:
+        cells = (f"[](chapters/{path.name})", run["with"], f"{run['seconds']:.0f}", str(run["threads"]), run["on"])
+        lines.append(f"| {' | '.join(cells)} |")
+    lines.append(f"| *together* | | {sum(run['seconds'] for _, run in runs):.0f} | | |")
+    (out / "run_times.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _table_times(results: Iterable[Result]) -> str:
+    """How long the runs behind each results file took; not every file tells."""
+    lines = ["| table | scale | data | seeds | minutes | on |", "|---|---|---|--:|--:|---|"]
+    for result in results:
+        run = result["provenance"]
+        if "minutes" in run:
+            place = f"[{result['table']}](#{result['table']}) | {result['scale']} | {result['data']}"
+            lines.append(f"| {place} | {len(run['seeds'])} | {run['minutes']:.0f} | {run['hardware']} |")
+    return "\n".join(lines) + "\n"
+
+
+def _citations() -> str:
+    """BibTeX of the package, from CITATION.cff, and of the paper of each method, from references.bib."""
+    root = Path(__file__).resolve().parent
+    facts = yaml.safe_load((root.parent / "CITATION.cff").read_text(encoding="utf-8"))
+    authors = " and ".join(f"{{{author['name']}}}" for author in facts["authors"])
+    fields = {
+        "author": authors,
+        "title": f"{{{facts['title']}}}",
+        "version": facts["version"],
+        "url": facts["repository-code"],
+    }
+    lines = [f"  {name:<9} = {{{value}}}," for name, value in fields.items()]
+    entries = {"The package": "\n".join(["@software{wsis,", *lines, "}"])}
+    bibliography = (root / "references.bib").read_text(encoding="utf-8")
+    for name in METHODS:
+        found = re.search(rf"^@\w+{{{method(name).FULL.CITE},.*?^}}", bibliography, re.M | re.S)
+        entries[TITLES[name]] = found.group() if found else ""
+    sections = []
+    for title, entry in entries.items():
+        short = [
+            textwrap.fill(line, 88, subsequent_indent=15 * " ", break_long_words=False) for line in entry.split("\n")
+        ]
+        sections.append("\n".join([f"## {title}\n", "```bibtex", *short, "```\n"]))
+    return "\n".join(sections)
 
 
 def _settings(name: str) -> str:

@@ -7,12 +7,11 @@
 # ---
 
 # %% [markdown]
-# # The ten-minute tour
+# # The tour
 #
 # From a list of words per image to a mask per object: one method, run from start to end on this page.
 #
-# **Before this:** nothing. **Time:** ten minutes to read; at tiny scale some minutes to run on a laptop, most of them for
-# three small networks that are trained before your eyes.
+# **Before this:** nothing. Three small networks are trained before your eyes.
 
 # %% tags=["parameters"]
 scale = "tiny"

@@ -11,8 +11,7 @@
 #
 # What an annotator gives when nobody draws outlines, how it is stored, and how it travels with its image.
 #
-# **Before this:** nothing; [the tour](00_tour.py) shows where it leads. **Time:** some minutes on a laptop, the same at every
-# scale.
+# **Before this:** nothing; [the tour](00_tour.py) shows where it leads.
 
 # %% tags=["parameters"]
 scale = "tiny"

@@ -12,7 +12,7 @@
 # Two methods of this book read masks off the attention of a vision transformer. What does it contain before they start, and
 # where does it come from?
 #
-# **Before this:** [weak labels](01_weak_labels.py). **Time:** at tiny scale some minutes on a laptop.
+# **Before this:** [weak labels](01_weak_labels.py).
 
 # %% tags=["parameters"]
 scale = "tiny"

@@ -11,8 +11,7 @@
 #
 # How a pile of predicted masks becomes one number, step by step, and what that number does not see.
 #
-# **Before this:** nothing. [Weak labels](01_weak_labels.py) introduces the images. **Time:** under a minute on a laptop, the
-# same at every scale.
+# **Before this:** nothing. [Weak labels](01_weak_labels.py) introduces the images.
 
 # %% tags=["parameters"]
 scale = "tiny"

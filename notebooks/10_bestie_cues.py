@@ -11,8 +11,7 @@
 #
 # How a classifier that was only told *what* is in an image learns to point at the objects, one by one.
 #
-# **Before this:** [weak labels](01_weak_labels.py). **After it:** [from cues to labels](11_bestie_labels.py). **Time:**
-# at tiny scale about two minutes on a laptop, most of them for two small classifiers.
+# **Before this:** [weak labels](01_weak_labels.py). **After it:** [from cues to labels](11_bestie_labels.py).
 
 # %% tags=["parameters"]
 scale = "tiny"

@@ -12,8 +12,7 @@
 # A class map says which pixels, a cue says how many: together they make instance labels, and a network that is trained on the
 # easy ones labels the hard ones itself.
 #
-# **Before this:** [from tags to cues](10_bestie_cues.py). **After it:** [training](12_bestie_training.py). **Time:** at
-# tiny scale about two minutes on a laptop, most of them for the network.
+# **Before this:** [from tags to cues](10_bestie_cues.py). **After it:** [training](12_bestie_training.py).
 
 # %% tags=["parameters"]
 scale = "tiny"

@@ -13,7 +13,6 @@
 # it fails.
 #
 # **Before this:** [from cues to labels](11_bestie_labels.py). **After it:** [the full-scale run](90_full_scale.py).
-# **Time:** at tiny scale two to three minutes on a laptop, if the chapters before this one were run there.
 
 # %% tags=["parameters"]
 scale = "tiny"

@@ -13,7 +13,6 @@
 # good part of a box.
 #
 # **Before this:** [what a transformer sees](02_vit_features.py). **After it:** [from points to masks](21_exits_masks.py).
-# **Time:** at tiny scale less than two minutes on two cores.
 
 # %% tags=["parameters"]
 scale = "tiny"

@@ -13,7 +13,7 @@
 # the colors of the image supervise it together.
 #
 # **Before this:** [from four clicks to points](20_exits_points_and_walk.py). **After it:** [the full-scale
-# run](90_full_scale.py). **Time:** at tiny scale about three minutes on two cores, most of them for two networks.
+# run](90_full_scale.py).
 
 # %% tags=["parameters"]
 scale = "tiny"

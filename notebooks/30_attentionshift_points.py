@@ -19,7 +19,6 @@
 # features finds the parts that a network can learn from.
 #
 # **Before this:** [what a transformer sees](02_vit_features.py). **After it:** [the training](31_attentionshift_training.py).
-# **Time:** at tiny scale some minutes, nearly all of them for the network.
 
 # %% tags=["parameters"]
 scale = "tiny"

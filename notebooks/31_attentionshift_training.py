@@ -19,8 +19,8 @@
 # during its training.
 #
 # **Before this:** [from a click to parts](30_attentionshift_points.py). **After it:** [the full-scale
-# run](90_full_scale.py). **Time:** at tiny scale some minutes on a laptop, nearly all of them for two networks; one of
-# them is taken from the chapter before, if that was run there.
+# run](90_full_scale.py). Of the two networks, one is taken from the chapter before, if that
+# was run there.
 
 # %% tags=["parameters"]
 scale = "tiny"

@@ -12,7 +12,7 @@
 # Masks for some classes, image tags for the others, and in the end a class for every pixel.
 #
 # **Before this:** [what a weak label is](01_weak_labels.py). **After it:** [a second network, and more novel
-# classes](41_simformer_retraining.py). **Time:** at tiny scale some minutes, most of them for one network.
+# classes](41_simformer_retraining.py).
 #
 # ```{image} ../book/generated/method_simformer.svg
 # :alt: SimFormer as a drawing, from class maps and tags by way of proposals, complement and pairs of pixels to a class map

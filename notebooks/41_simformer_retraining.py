@@ -12,8 +12,7 @@
 # The predictions of the first network on its own training images supervise a second one, which sees masks of all classes.
 #
 # **Before this:** [what masks tell about other classes](40_simformer_similarity.py). **After it:** [the full-scale
-# run](90_full_scale.py). **Time:** at tiny scale some minutes, for three networks; the network of the last chapter is loaded,
-# if it was run there.
+# run](90_full_scale.py). The network of the last chapter is loaded, if it was run there.
 
 # %% tags=["parameters"]
 scale = "tiny"

@@ -12,8 +12,7 @@
 # From a folder of photographs to masks in COCO format and a network that draws them by itself, with four clicks an object.
 #
 # **Before this:** [EXITS](20_exits_points_and_walk.py) explains what is trained here, though you can begin with this
-# page. **Time:** less than two minutes on two cores for the photographs of this page, and more for a folder of yours,
-# whose trainings have more steps. Clicking comes on top.
+# page. A folder of yours takes longer than the photographs here, since its trainings have more steps.
 
 # %% tags=["parameters"]
 scale = "small"

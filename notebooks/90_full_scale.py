@@ -11,8 +11,8 @@
 #
 # One parameter turns every chapter of this book, and every command, into the run of the paper: `scale`.
 #
-# **Before this:** [the tour](00_tour.py). Reading needs nothing; running needs GPUs and the data. **Time:** this page itself
-# takes some minutes, as it only tries what a long run would do.
+# **Before this:** [the tour](00_tour.py). Reading needs nothing; running needs GPUs and the data. This page itself only tries
+# what a long run would do.
 
 # %% tags=["parameters"]
 scale = "tiny"

@@ -5,3 +5,33 @@ function reachable() {
 }
 addEventListener("load", reachable);
 addEventListener("resize", reachable);
+
+// The definition of a term shows below it, on hover, on focus and at the first touch; the second one follows the link.
+function define(box) {
+  let timer, touched;
+  const open = () => box.matches(":popover-open");
+  const hide = () => open() && box.hidePopover();
+  const later = () => (timer = setTimeout(hide, 200)); // the pointer may go from the term to its definition
+  const stay = () => clearTimeout(timer);
+  function show(link) {
+    stay();
+    if (!open()) box.showPopover();
+    const { left, top, bottom } = link.getBoundingClientRect();
+    const above = bottom + box.offsetHeight > innerHeight && top > box.offsetHeight;
+    box.style.left = scrollX + Math.max(8, Math.min(left, document.documentElement.clientWidth - box.offsetWidth - 8)) + "px";
+    box.style.top = scrollY + (above ? top - box.offsetHeight : bottom) + "px";
+  }
+  for (const link of document.querySelectorAll(`.bd-article a[href$="glossary.html#${box.id.replace("definition-", "")}"]`)) {
+    link.setAttribute("aria-describedby", box.id);
+    link.addEventListener("pointerenter", (e) => e.pointerType === "touch" || show(link));
+    link.addEventListener("pointerleave", later);
+    link.addEventListener("focus", () => show(link));
+    link.addEventListener("blur", later);
+    link.addEventListener("pointerdown", (e) => (touched = e.pointerType === "touch" && !open()));
+    link.addEventListener("click", (e) => touched && (e.preventDefault(), show(link)));
+  }
+  box.addEventListener("pointerenter", stay);
+  box.addEventListener("pointerleave", later);
+  addEventListener("keydown", (e) => e.key === "Escape" && hide());
+}
+addEventListener("load", () => document.querySelectorAll(".definition").forEach(define));

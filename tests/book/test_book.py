@@ -3,14 +3,18 @@
 import base64
 import io
 import json
+import re
 
 import nbformat
 import pytest
 from PIL import Image
+from pybtex.database import parse_string
+from sphinx.cmd.build import build_main
 
 from book import build, execute, pages, photographs
 from wsis.core.errors import ConfigError, DataError
 from wsis.experiments import find
+from wsis.methods import METHODS, method
 
 RESULT = {
     "table": "bestie.table1",
@@ -139,6 +143,11 @@ def test_run_takes_parameters_and_leaves_a_page(chapter, tmp_path):
     printed = [c.outputs[0].text for c in notebook.cells if c.get("outputs")]
     assert printed == ["tiny 5\n"]
     assert "seed `4`" in notebook.cells[0].source
+    pages.write_run_times(tmp_path, tmp_path)
+    assert (
+        f"| [](chapters/out.ipynb) | scale `tiny`, seed `4` | {notebook.metadata['run']['seconds']:.0f} | "
+        in (tmp_path / "run_times.md").read_text()
+    ), "the build says how long it took"
     hidden = [c for c in notebook.cells if "remove-cell" in c.metadata.get("tags", [])]
     assert [c.source.split()[0] for c in hidden] == ["import", "scale", "#"], "install, defaults, injected"
     assert str(tmp_path) not in (tmp_path / "out.ipynb").read_text(), "no path of this computer"
@@ -176,12 +185,40 @@ def test_key_follows_the_source_and_the_parameters(chapter, tmp_path):
 def test_check_of_the_site_names_each_fault(tmp_path):
     (tmp_path / "a.html").write_text('<a href="b.html">b</a> <a href="https://x.org">x</a> <a href="#here">y</a>')
     (tmp_path / "c.html").write_text(f"Traceback (most recent call last) in {build.ROOT}/x.py")
+    (tmp_path / "e.html").write_text('<a href="https://x.org/w/blob/gh-pages/_sources/e.ipynb">Colab</a>')
     assert build.check_site(tmp_path, ["a", "d"]) == [
         "d.html was not built",
         "a.html links to b.html, which does not exist",
         "c.html shows a traceback",
         "c.html shows a path of this computer",
+        "e.html launches _sources/e.ipynb, which is not among the pages",
     ]
+
+
+def test_a_page_holds_the_definitions_of_the_terms_that_it_uses(tmp_path):
+    (tmp_path / "conf.py").write_text("extensions = ['book.definitions']\nhtml_theme = 'basic'")
+    terms = "\n\n   ".join(
+        ("mask\n      All pixels of an :term:`object`.", "object\n      A thing.", "cue\n      A point.")
+    )
+    (tmp_path / "glossary.rst").write_text(f"Terms\n=====\n\n.. glossary::\n\n   {terms}\n")
+    (tmp_path / "index.rst").write_text(
+        "Page\n====\n\nA :term:`mask`, and :term:`another <mask>`.\n\n.. toctree::\n\n   glossary\n"
+    )
+    assert build_main(["-q", "-W", str(tmp_path), str(tmp_path / "out")]) == 0
+    page = (tmp_path / "out" / "index.html").read_text()
+    boxes = re.findall(r'id="definition-([^"]+)"', page)
+    assert boxes == ["term-mask"], "once for each term, and none of other terms"
+    definition = page[page.index("definition-term-mask") :]
+    assert "All pixels of an" in definition and "<a " not in definition[: definition.index("</p>")], "no link is in it"
+    assert "definition-" not in (tmp_path / "out" / "glossary.html").read_text()
+
+
+def test_each_citation_is_the_entry_that_bibtex_reads():
+    blocks = re.findall(r"```bibtex\n(.*?)```", pages._citations(), re.S)
+    entries = [parse_string(block, "bibtex").entries for block in blocks]
+    keys = [key for entry in entries for key in entry]
+    assert keys == ["wsis", *(method(name).FULL.CITE for name in METHODS)]
+    assert max(len(line) for block in blocks for line in block.splitlines()) <= 92, "no line of code is cut"
 
 
 def test_claims_at_a_glance_show_what_was_published_measured_and_possible(tmp_path):
