@@ -17,7 +17,7 @@ from urllib.parse import unquote
 import yaml
 from papermill.exceptions import PapermillExecutionError
 
-from book import diagram, drawings, execute, pages, photographs
+from book import diagram, drawings, execute, pages, pictures
 from book.execute import NOTEBOOKS, ROOT
 
 BOOK = ROOT / "book"
@@ -129,7 +129,7 @@ def main() -> None:
     drawings.write(BOOK / "generated")
     run_chapters(names)
     pages.write_run_times(BOOK / "chapters", BOOK / "generated")
-    photographs.write(BOOK / "chapters" / "60_your_data.ipynb", BOOK / "generated" / "photographs.png")
+    pictures.write(BOOK / "chapters", BOOK / "generated")
     shutil.rmtree(ROOT / "_build", ignore_errors=True)  # a build of changed pages would not repeat older warnings
     run_sphinx()
     problems = check_site(SITE, documents())

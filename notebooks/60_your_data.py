@@ -214,7 +214,7 @@ others = others if others.exists() else folder / "images" / "train"
 print(apply.predict(run, others, run_folder / "predictions.json"))
 
 
-# %% tags=["hide-input", "from-clicks-to-masks"]
+# %% tags=["hide-input", "photographs"]
 def segment(sample, least=0.3):  # what the segmenter is rather sure of
     batch = run.batch(sample)
     found = run.method.predict(run.model, batch.images, run.cfg)[0].to("cpu")

@@ -11,7 +11,7 @@ from PIL import Image
 from pybtex.database import parse_string
 from sphinx.cmd.build import build_main
 
-from book import build, execute, pages, photographs
+from book import build, execute, pages, pictures
 from wsis.core.errors import ConfigError, DataError
 from wsis.experiments import find
 from wsis.methods import METHODS, method
@@ -234,12 +234,13 @@ def test_claims_at_a_glance_show_what_was_published_measured_and_possible(tmp_pa
     assert all(f'href="#{table.id}"' in blank for table in find("all") if table.claims), "what was not run is said"
 
 
-def test_picture_of_the_readme_is_that_of_the_tagged_cell(tmp_path):
+def test_pictures_of_the_readme_are_those_of_tagged_cells(tmp_path):
     memory = io.BytesIO()
-    Image.new("RGB", (2000, 1000), "green").save(memory, "PNG")
+    Image.new("RGB", (2200, 1000), "green").save(memory, "PNG")
     data = {"image/png": base64.b64encode(memory.getvalue()).decode()}
-    cells = [nbformat.v4.new_code_cell("1"), nbformat.v4.new_code_cell("2", metadata={"tags": [photographs.CELL]})]
-    cells[1].outputs = [nbformat.v4.new_output("display_data", data)]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "a.ipynb")
-    photographs.write(tmp_path / "a.ipynb", tmp_path / "a.png")
-    assert Image.open(tmp_path / "a.png").size == (1000, 500)
+    for name, chapter in pictures.CELLS.items():
+        cells = [nbformat.v4.new_code_cell("1"), nbformat.v4.new_code_cell("2", metadata={"tags": [name]})]
+        cells[1].outputs = [nbformat.v4.new_output("display_data", data)]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / f"{chapter}.ipynb")
+    pictures.write(tmp_path, tmp_path)
+    assert [Image.open(tmp_path / f"{name}.png").size for name in pictures.CELLS] == [(1100, 500)] * 2

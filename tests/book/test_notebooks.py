@@ -17,7 +17,7 @@ CHAPTERS = sorted(p.stem for p in execute.NOTEBOOKS.glob("*.py"))
 PARAMETERS = {"scale": "tiny", "data": "world", "seed": 0, "device": "auto"}
 OTHERS = {"60_your_data": PARAMETERS | {"scale": "small", "data": "photographs", "method": "exits"}}
 IMPORTS = {"wsis", "torch", "matplotlib", "numpy", "PIL", "skimage", "pycocotools"} | set(sys.stdlib_module_names)
-IMPORTS |= {"IPython", "myst_nb"}
+IMPORTS |= {"IPython", "myst_nb", "plotly"}
 FIGURES = {"show", "scrub", "explore", "record", "training_curves"}  # of wsis.viz
 LINES, FOLDED, PLOT_LINES = 15, 40, 6  # of a cell, of one that the page folds, of a function
 
