@@ -67,6 +67,7 @@ def findings(page: Page, address: str, doc: str, width: int, theme: str) -> list
     page.send("Page.navigate", url=f"{address}/{doc}.html")
     page.wait("document.readyState === 'complete' && !!document.querySelector('.bd-article')")
     page.run(f"document.documentElement.dataset.theme = '{theme}', document.documentElement.dataset.mode = '{theme}'")
+    page.run("document.getAnimations().forEach(a => a.finish())")  # colors on their way have a contrast of their own
     page.run("window.MathJax?.startup?.promise")
     page.run(files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8"))
     found = [f"{what}: {where}" for what, places in page.run(LOOK).items() for where in dict.fromkeys(places)]
@@ -96,6 +97,7 @@ def check(site: Path, docs: list[str]) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as profile, served(site) as address, browser(program, Path(profile)) as page:
         for domain in ("Network", "Runtime", "Log", "Page"):
             page.send(f"{domain}.enable")
+        page.send("Emulation.setFocusEmulationEnabled", enabled=True)
         for doc in docs:
             for width, theme in ((w, t) for w in WIDTHS for t in THEMES):
                 yield from (f"{doc} at {width} px, {theme}: {f}" for f in findings(page, address, doc, width, theme))

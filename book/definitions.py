@@ -32,7 +32,7 @@ def add_definitions(app: Sphinx, page: str, template: str, context: dict[str, An
     links = (link.get("refuri", "").partition("#") for link in doctree.findall(nodes.reference))
     for mark in dict.fromkeys(mark for file, _, mark in links if file.endswith(f"{GLOSSARY}.html")):
         if mark in definitions(app):
-            box = f'<div class="definition" id="definition-{mark}" role="tooltip" popover="manual">'
+            box = f'<div class="definition" id="definition-{mark}" role="tooltip" popover="auto">'
             context["body"] += f"{box}{definitions(app)[mark]}</div>\n"
 
 

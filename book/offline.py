@@ -41,7 +41,14 @@ def copy(source: Path, target: Path) -> None:
         shutil.copy(source, target)
 
 
+def write_one_page(app: Sphinx) -> None:
+    """Let the builder of one page (book/pdf.py) write all that HTML can: extensions that name it hide those that do not."""
+    handlers = app.registry.translation_handlers
+    handlers["singlehtml"] = handlers["html"] | handlers.get("singlehtml", {})
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
+    app.connect("builder-inited", write_one_page)
     app.connect("html-page-context", without_thebe, priority=900)
     app.connect("build-finished", add_scripts)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -7,11 +7,11 @@ addEventListener("load", reachable);
 addEventListener("resize", reachable);
 
 // The definition of a term shows below it, on hover, on focus and at the first touch; the second one follows the link.
+// The browser hides it at Escape, at a click elsewhere and when another one shows.
 function define(box) {
   let timer, touched;
   const open = () => box.matches(":popover-open");
-  const hide = () => open() && box.hidePopover();
-  const later = () => (timer = setTimeout(hide, 200)); // the pointer may go from the term to its definition
+  const later = () => (timer = setTimeout(() => open() && box.hidePopover(), 200)); // the pointer may go from the term to its definition
   const stay = () => clearTimeout(timer);
   function show(link) {
     stay();
@@ -24,7 +24,7 @@ function define(box) {
   for (const link of document.querySelectorAll(`.bd-article a[href$="glossary.html#${box.id.replace("definition-", "")}"]`)) {
     link.setAttribute("aria-describedby", box.id);
     link.addEventListener("pointerenter", (e) => e.pointerType === "touch" || show(link));
-    link.addEventListener("pointerleave", later);
+    link.addEventListener("pointerleave", (e) => e.pointerType === "touch" || later());
     link.addEventListener("focus", () => show(link));
     link.addEventListener("blur", later);
     link.addEventListener("pointerdown", (e) => (touched = e.pointerType === "touch" && !open()));
@@ -32,6 +32,5 @@ function define(box) {
   }
   box.addEventListener("pointerenter", stay);
   box.addEventListener("pointerleave", later);
-  addEventListener("keydown", (e) => e.key === "Escape" && hide());
 }
 addEventListener("load", () => document.querySelectorAll(".definition").forEach(define));
