@@ -40,9 +40,9 @@ plt.rcParams.update(viz.RC)
 # %% [markdown]
 # ## Four runs
 #
-# Each method opens the data with its own kind of labels. BESTIE learns from {term}`tags <tag>`, AttentionShift from one click on
-# each object, EXITS from four, and SimFormer from masks of its {term}`base classes <base class>` with tags of the others. The
-# images are the same. A run that a chapter has finished is not repeated.
+# Each method opens the data with its own kind of labels. BESTIE learns from {term}`tags <image tag>`, AttentionShift from one
+# click on each object, EXITS from four, and SimFormer from masks of its {term}`base classes <base class>` with tags of the
+# others. The images are the same. A run that a chapter has finished is not repeated.
 
 # %%
 METHODS = {

@@ -7,7 +7,7 @@ addEventListener("load", reachable);
 addEventListener("resize", reachable);
 
 // The definition of a term shows below it, on hover, on focus and at the first touch; the second one follows the link.
-// The browser hides it at Escape, at a click elsewhere and when another one shows.
+// The browser hides it at a click elsewhere and when another one shows.
 function define(box) {
   let timer, touched;
   const open = () => box.matches(":popover-open");
@@ -30,6 +30,7 @@ function define(box) {
     link.addEventListener("pointerdown", (e) => (touched = e.pointerType === "touch" && !open()));
     link.addEventListener("click", (e) => touched && (e.preventDefault(), show(link)));
   }
+  addEventListener("keydown", (e) => e.key === "Escape" && open() && box.hidePopover());
   box.addEventListener("pointerenter", stay);
   box.addEventListener("pointerleave", later);
 }

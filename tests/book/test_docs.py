@@ -52,6 +52,12 @@ def test_citations_are_in_the_bibliography():
     assert cited and cited - BIB == set()
 
 
+def test_terms_are_in_the_glossary():
+    glossary = re.findall(r"^([^\s`#].*)\n    ", TEXTS["book/glossary.md"], re.M)
+    used = [(name, re.sub(r".*<(.*)>", r"\1", words)) for name, words in mentions(r"\{term\}`([^`]+)`")]
+    assert glossary and [use for use in used if use[1] not in glossary] == []
+
+
 def test_fidelity_labels_and_headings_agree():
     assert FIDELITY and [label for label, heading in FIDELITY if label != heading] == []
 
