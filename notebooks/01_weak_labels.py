@@ -297,7 +297,7 @@ for kind, color in zip(kinds, viz.class_colors(3), strict=True):
     on_object = torch.zeros(len(noise))
     for s, xy in zip(samples, clicks[kind], strict=True):
         jitter = noise[:, None] * torch.randn(len(xy), len(noise), 2, generator=generator)
-        on_object += near_object(s.truth.masks, xy[:, None] + jitter, tolerance=0).sum(0)
+        on_object += near_object(s.truth.runs, xy[:, None] + jitter, tolerance=0).sum(0)
     ax.plot(noise, 100 * on_object / len(rows), label=kind, color=color)
 ax.set(title="A shaking hand leaves the object", xlabel="spread of the hand, px")
 ax.set(ylabel="% still on the object", ylim=(0, 102))
@@ -389,7 +389,7 @@ for s, center in zip(samples, clicks["box_center"], strict=True):
     deepest = torch.stack([index % masks.shape[2], index // masks.shape[2]], 1).float()
     jitter = 8 * torch.randn(len(masks), 20, 2, generator=generator)
     for name, xy in (("box_center", center), ("deepest", deepest)):
-        hits = near_object(masks, xy[:, None] + jitter, tolerance=0)
+        hits = near_object(s.truth.runs, xy[:, None] + jitter, tolerance=0)
         on_object[name] += hits.sum().item()
 for name, count in on_object.items():
     print(f"{name}: {100 * count / (20 * len(rows)):.0f} % on the object")

@@ -9,6 +9,7 @@ from PIL import Image
 
 from tests.data.coco_example import HEIGHT, WIDTH, changed, example, make, run_length, write
 from wsis.core.errors import AnnotationError, DataError
+from wsis.core.masks import RunLengths
 from wsis.data.checks import near_object
 from wsis.data.coco import CocoFolder
 from wsis.data.label_maps import write_label_map
@@ -277,7 +278,7 @@ def test_near_object_counts_pixels_in_both_directions():
     mask = torch.zeros(1, 9, 9, dtype=torch.bool)
     mask[0, 4, 4] = True
     grid = torch.stack(torch.meshgrid(torch.arange(9.0), torch.arange(9.0), indexing="xy"), -1).reshape(1, 81, 2)
-    near = near_object(mask, grid, tolerance=2).reshape(9, 9)
+    near = near_object(RunLengths.of(mask), grid, tolerance=2).reshape(9, 9)
     assert near[2:7, 2:7].all() and near.sum() == 25
 
 

@@ -443,13 +443,6 @@ class TestWidgets:
 
 
 class TestTables:
-    def test_tiny_stands_apart_and_says_so(self):
-        table = viz.table([{"method": "a", "tiny": 1.0, "published": 29.3}])
-        assert table.columns == ("method", "published", "tiny")
-        cells = Tags(table._repr_html_()).found["td"]
-        assert ["opacity" in c["style"] for c in cells] == [False, False, True]
-        assert "not comparable" in table._repr_html_() and "not comparable" in repr(table)
-
     def test_what_was_not_run_reads_so(self):
         assert viz.table([{"a": None, "b": float("nan")}, {"b": 1.25}]).rows == (("not run",) * 2, ("not run", "1.2"))
 

@@ -28,11 +28,11 @@ class Part(NamedTuple):
 
     @property
     def corner(self) -> Tensor:
-        """The first pixel as float32 [2], (x, y)."""
+        """The first pixel, float32 [2], (x, y)."""
         return torch.tensor([self.column, self.row], dtype=torch.float32)
 
     def holds(self, y: Tensor, x: Tensor) -> Tensor:
-        """Whether pixels of the image, int64 [N] rows and columns, are in the mask: bool [N]."""
+        """Whether pixels of the image, int64 rows and columns of any shape, are in the mask: bool of that shape."""
         y, x, (height, width) = y - self.row, x - self.column, self.pixels.shape
         inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
         inside[inside.clone()] = self.pixels[y[inside], x[inside]]
@@ -84,8 +84,11 @@ class RunLengths:
 
     def parts(self) -> Iterator[Part]:
         """The pixels of each mask within its box, one mask after the other."""
-        for entry, box in zip(self.entries, self.boxes.tolist(), strict=True):
-            yield decode_part(entry, self.size, *box)
+        height = self.size[0]
+        for entry, (left, top, right, bottom) in zip(self.entries, self.boxes.tolist(), strict=True):
+            ends = np.clip(_runs(entry).cumsum() - left * height, 0, (right - left) * height)
+            columns = np.repeat(np.arange(len(ends)) % 2 == 1, np.diff(ends, prepend=0)).reshape(-1, height)
+            yield Part(top, left, torch.from_numpy(columns[:, top:bottom].T.copy()))
 
     @property
     def areas(self) -> Tensor:
@@ -106,58 +109,32 @@ class RunLengths:
 
     def with_pixels(self, xy: Tensor) -> Self:
         """Each mask together with its pixel, int64 [K, 2], (x, y)."""
-        height, width = self.size
-        pixels = []
-        for x, y in xy.tolist():
-            counts = [x * height + y, 1, height * width - x * height - y - 1]
-            pixels.append(coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width))
-        pairs = zip(self.entries, pixels, strict=True)
-        return type(self)([as_text(coco_mask.merge([entry, pixel])) for entry, pixel in pairs], self.size)
-
-
-def compressed(segmentation: Segmentation, height: int, width: int) -> Entry:
-    """Turn one COCO segmentation of any kind into a compressed run length, in which the parts of the object are joined."""
-    if isinstance(segmentation, list):
-        return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-    if isinstance(segmentation["counts"], list):
-        return coco_mask.frPyObjects(segmentation, height, width)
-    return segmentation
+        pixels = [encode_part(Part(y, x, torch.ones(1, 1)), self.size) for x, y in xy.tolist()]
+        joined = [coco_mask.merge(pair) for pair in zip(self.entries, pixels, strict=True)]
+        return self.read(joined, self.size)
 
 
 def run_length(segmentation: Segmentation, height: int, width: int) -> Entry:
-    """Turn one COCO segmentation of any kind into the form that is compared and written."""
-    return as_text(compressed(segmentation, height, width))
-
-
-def as_text(entry: Entry) -> Entry:
-    """A compressed run length with its `counts` as text, as JSON needs it."""
-    counts = entry["counts"]
-    return {"size": list(entry["size"]), "counts": counts if isinstance(counts, str) else counts.decode("ascii")}
+    """Turn one COCO segmentation of any kind into a compressed run length as text, in which the parts of the object are
+    joined: the form that is compared and written.
+    """
+    if isinstance(segmentation, list):
+        segmentation = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+    elif isinstance(segmentation["counts"], list):
+        segmentation = coco_mask.frPyObjects(segmentation, height, width)
+    counts = segmentation["counts"]
+    return {"size": list(segmentation["size"]), "counts": counts if isinstance(counts, str) else counts.decode("ascii")}
 
 
 def encode_part(part: Part, size: Size) -> Entry:
     """The run length of a mask in its image of `size`."""
     (height, width), (rows, columns) = size, part.pixels.shape
-    lines = np.zeros((columns, rows + 2), dtype=bool)  # column after column, as the runs go, and none beyond its ends
-    lines[:, 1:-1] = part.pixels.cpu().numpy().T
-    column, row = np.nonzero(lines[:, 1:] != lines[:, :-1])
-    ends = (part.column + column) * height + part.row + row  # first pixels of runs and behind them, in turn
-    starts, stops = ends[::2], ends[1::2]
-    joined = stops[:-1] == starts[1:]  # from the bottom of a column to the top of the next one
-    ends = np.stack([starts[np.append(True, ~joined)[: len(starts)]], stops[np.append(~joined, True)[: len(stops)]]], 1)
-    counts = np.diff(ends.ravel(), prepend=0, append=height * width)
+    whole = np.zeros((columns, height), dtype=bool)  # columns of the image, one after the other, as the runs go
+    whole[:, part.row : part.row + rows] = part.pixels.cpu().numpy().T
+    ends = np.flatnonzero(np.diff(whole.ravel(), prepend=False, append=False)) + part.column * height
+    counts = np.diff(ends, prepend=0, append=height * width).tolist()
     counts = counts[:-1] if counts[-1] == 0 else counts
-    return as_text(coco_mask.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width))
-
-
-def decode_part(entry: Entry, size: Size, left: int, top: int, right: int, bottom: int) -> Part:
-    """The pixels of a mask in a box that holds it, half-open."""
-    runs, height = parse_runs(entry["counts"]), size[0]
-    assert runs is not None  # `checks.shape_problem` has looked
-    total = (right - left) * height
-    ends = np.clip(runs.cumsum() - left * height, 0, total)
-    flat = np.repeat(np.arange(len(runs)) % 2 == 1, np.diff(ends, prepend=0))
-    return Part(top, left, torch.from_numpy(flat.reshape(-1, height)[:, top:bottom].T.copy()))
+    return run_length({"size": [height, width], "counts": counts}, height, width)
 
 
 def run_total(counts: list[int] | str) -> int | None:
@@ -186,11 +163,15 @@ def parse_runs(text: str) -> np.ndarray | None:
     return values
 
 
+def _runs(entry: Entry) -> np.ndarray:
+    runs = parse_runs(entry["counts"])
+    assert runs is not None  # `checks.shape_problem` has looked
+    return runs
+
+
 def sample_mask(segmentation: Segmentation, size: Size, y: Tensor, x: Tensor) -> Tensor:
     """Read a mask of an image of `size` (H, W) at rows y int64 [h] and columns x int64 [w], bool [h, w], without decoding
     its other pixels.
     """
-    runs = parse_runs(run_length(segmentation, *size)["counts"])
-    assert runs is not None  # `checks.shape_problem` has looked
-    ends = torch.from_numpy(runs).cumsum(0)
+    ends = torch.from_numpy(_runs(run_length(segmentation, *size))).cumsum(0)
     return torch.searchsorted(ends, x * size[0] + y[:, None], right=True) % 2 == 1

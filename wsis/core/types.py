@@ -20,6 +20,7 @@ NO_ID = torch.iinfo(torch.long).min  # the id of what has none: no file may hold
 Report = dict[str, Any]
 """Figures by their names: plain values for JSON, or tensors with one value per class."""
 Column = Tensor | None
+Masks = Tensor | RunLengths
 
 
 class Rows:
@@ -38,9 +39,8 @@ class Rows:
 
     def cat(self, other: Self) -> Self:
         columns = {name: (values, getattr(other, name)) for name, values in vars(self).items()}
-        return type(self)(
-            **{k: v.cat(w) if isinstance(v, RunLengths) else torch.cat([v, w]) for k, (v, w) in columns.items()}
-        )
+        joined = {k: v.cat(w) if isinstance(v, RunLengths) else torch.cat([v, w]) for k, (v, w) in columns.items()}
+        return type(self)(**joined)
 
 
 def _column(values: Column, default: int, labels: Tensor) -> Tensor:
@@ -59,13 +59,7 @@ class Instances(Rows):
 
     @classmethod
     def make(
-        cls,
-        masks: Tensor | RunLengths,
-        labels: Tensor,
-        *,
-        scores: Column = None,
-        ids: Column = None,
-        crowd: Column = None,
+        cls, masks: Masks, labels: Tensor, *, scores: Column = None, ids: Column = None, crowd: Column = None
     ) -> Self:
         """Take masks [K, H, W] or run lengths, and fill in what is not given: scores 1, no ids, no crowds."""
         return cls(

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from wsis.core.errors import AnnotationError, DataError
 from wsis.core.files import Entry, read_json
@@ -118,9 +117,7 @@ def _drop_groups(categories: dict[int, Entry], sections: Entry) -> list[str]:
     groups = {i: name for i, name in names.items() if members[name] != i}
     for i in groups:
         del categories[i]
-    return [
-        f"category {i} has no object, and the name {name!r} of category {members[name]}" for i, name in groups.items()
-    ]
+    return [f"category {i} has no object, and the name {n!r} of category {members[n]}" for i, n in groups.items()]
 
 
 def with_clicks(annotation: Entry, category: Entry) -> Entry:
@@ -174,9 +171,8 @@ def _run_length_problem(shape: Entry, height: int, width: int) -> str | None:
     size, counts = shape.get("size"), shape.get("counts")
     if size != [height, width]:
         return f"run length of size {size}, its image is [{height}, {width}] (height, width); encode it again"
-    if not isinstance(counts, str) and not (
-        isinstance(counts, list) and all(type(c) is int and abs(c) < 2**31 for c in counts)
-    ):
+    are_runs = isinstance(counts, list) and all(type(c) is int and abs(c) < 2**31 for c in counts)
+    if not are_runs and not isinstance(counts, str):
         return f"run length with counts {str(counts)[:40]}; they are a list of integers or COCO's text"
     if (total := run_total(counts)) == height * width:
         return None
@@ -189,9 +185,8 @@ def click_problem(annotation: Entry, height: int, width: int) -> str | None:
     point, four = annotation.get("point"), annotation.get("extreme_points")
     is_list = isinstance(four, list) and all(isinstance(p, list) and len(p) == 2 for p in four)
     if four is not None and (not is_list or len(four) != 4):
-        return (
-            f"extreme_points {str(four)[:80]} are not four [x, y]: top, left, bottom, right; a corner may occur twice"
-        )
+        remedy = "top, left, bottom, right; a corner may occur twice"
+        return f"extreme_points {str(four)[:80]} are not four [x, y]: {remedy}"
     clicks = [] if point is None else [("point", point)]
     clicks += [(f"{side} extreme point", p) for (side, _, _), p in zip(SIDES, four or (), strict=False)]
     for name, click in clicks:
@@ -224,26 +219,15 @@ def _are_numbers(values: object, length: int) -> bool:
 RULES = ((shape_problem, SHAPE_KEYS, DataError), (click_problem, WEAK_KEYS, AnnotationError))
 
 
-def near_object(masks: Tensor, points: Tensor, tolerance: int = 1) -> Tensor:
-    """Say whether points float [K, P, 2] lie on their object, bool [K, H, W], or at most `tolerance` pixels (in x and in
+def near_object(masks: RunLengths, points: Tensor, tolerance: int = 1) -> Tensor:
+    """Say whether points float [K, P, 2] lie on their object, one of K masks, or at most `tolerance` pixels (in x and in
     y) beside it: bool [K, P]. Points are (x, y) pixels with pixel centers at integers.
     """
-    height, width = masks.shape[-2:]
-    reach = torch.arange(-tolerance, tolerance + 1, device=masks.device)
-    x, y = (points.round().long()[..., None, None, :]).unbind(-1)  # [K, P, 1, 1]
-    x = (x + reach[None, :]).clamp(0, width - 1)  # [K, P, 1, T]
-    y = (y + reach[:, None]).clamp(0, height - 1)  # [K, P, T, 1]
-    row = torch.arange(len(masks), device=masks.device)[:, None, None, None]
-    return masks[row, y, x].flatten(2).any(-1)
-
-
-def near_masks(runs: RunLengths, points: Tensor, tolerance: int = 1) -> Tensor:
-    """`near_object` of K masks, each in its own box."""
-    near, edge = [torch.zeros(0, points.shape[1], dtype=torch.bool)], tolerance + 1
-    for part, xy in zip(runs.parts(), points, strict=True):
-        around = pad(part.pixels, [edge] * 4)
-        near.append(near_object(around[None], (xy.round() - part.corner + edge)[None], tolerance))
-    return torch.cat(near)
+    reach, last = torch.arange(-tolerance, tolerance + 1), torch.tensor(masks.size[::-1]) - 1
+    around = points.round().long()[:, :, None] + torch.cartesian_prod(reach, reach)
+    x, y = around.clamp(min=0).minimum(last).unbind(-1)  # [K, P, T]
+    near = [part.holds(y[k], x[k]).any(1) for k, part in enumerate(masks.parts())]
+    return torch.stack(near) if near else torch.zeros(points.shape[:2], dtype=torch.bool)
 
 
 def replace_weak_labels(

@@ -18,7 +18,7 @@ from wsis.core.errors import AnnotationError, DataError
 from wsis.core.files import Entry, read_json
 from wsis.core.masks import RunLengths
 from wsis.core.types import BACKGROUND, IGNORE, Dataset, ExtremePoints, Instances, Points, Sample
-from wsis.data.checks import LEAVE_OUT, WEAK_KEYS, file_name, near_masks, read_coco, replace_weak_labels
+from wsis.data.checks import LEAVE_OUT, WEAK_KEYS, file_name, near_object, read_coco, replace_weak_labels
 from wsis.data.coco_json import Records, annotation_records, categories, image_record
 from wsis.data.images import ImageFolder, first_of, list_files, map_name, map_names, read_image
 from wsis.data.label_maps import read_values, value_table
@@ -167,7 +167,7 @@ class CocoFolder:
         if truth is not None and len(clicked) and not of_box:
             click, row = (ids[:, None] == truth.ids).nonzero(as_tuple=True)
             pairs = xy.reshape(len(clicked), -1, 2)[click]
-            near = near_masks(truth.runs[row], pairs, CLICK_TOLERANCE)
+            near = near_object(truth.runs[row], pairs, CLICK_TOLERANCE)
             if not near.all():
                 k, p = (~near).nonzero()[0].tolist()
                 where = f"{self.weak_path}: annotation {ids[click][k]}: {key} {pairs[k, p].tolist()}"

@@ -12,7 +12,7 @@ from wsis.core.errors import AnnotationError, DataError
 from wsis.core.files import Entry, read_json, write_json
 from wsis.core.masks import RunLengths, run_length
 from wsis.core.types import Instances
-from wsis.data.checks import SIDES, click_problem, file_name, near_masks, read_coco, shape_problem
+from wsis.data.checks import SIDES, click_problem, file_name, near_object, read_coco, shape_problem
 from wsis.data.coco_json import Records, annotation_records, categories
 from wsis.data.images import ImageFolder
 
@@ -222,7 +222,7 @@ def _beside_mask(annotation: Entry, size: tuple[int, int], label: Entry) -> str 
     if not (clicks := _clicks(label)) or not annotation.get("segmentation"):
         return None
     runs = RunLengths.read([annotation["segmentation"]], size)
-    if near_masks(runs, torch.tensor([clicks], dtype=torch.float32)).all():
+    if near_object(runs, torch.tensor([clicks], dtype=torch.float32)).all():
         return None
     return "the click is off the mask of its object; remove the object, or click on its mask"
 

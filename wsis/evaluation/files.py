@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 
 from wsis.core.errors import ConfigError, DataError
 from wsis.core.files import Entry, read_json
-from wsis.core.masks import RunLengths, compressed
+from wsis.core.masks import RunLengths, run_length
 from wsis.core.report import progress, report
 from wsis.core.types import BACKGROUND, IGNORE, NO_ID, Instances, Report
 from wsis.data.checks import plain_entry, read_coco, shape_problem
@@ -70,7 +70,7 @@ def coco_ap_files(predicted: str | Path, truth: str | Path) -> dict[str, float]:
         return [
             {"score": 1, "iscrowd": 0}
             | {name: row[name] for name in names if name in row}
-            | {"segmentation": compressed(row["segmentation"], *sizes[row["image_id"]])}
+            | {"segmentation": run_length(row["segmentation"], *sizes[row["image_id"]])}
             for row in rows
         ]
 

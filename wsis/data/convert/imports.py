@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from wsis.core.errors import AnnotationError, DataError
 from wsis.core.files import Entry, write_json
-from wsis.core.masks import coco_mask, compressed
+from wsis.core.masks import coco_mask, run_length
 from wsis.core.report import report
 from wsis.data.coco_json import categories, instances_json
 from wsis.data.images import SUFFIXES, first_of, map_name, read_image
@@ -178,7 +178,7 @@ def _annotation(shapes: list[Shape], width: int, height: int) -> Entry:
         raise AnnotationError(f"{where}: several masks of one object; draw it once")
     if polygons or runs:
         segmentation = polygons or runs[0]
-        run = compressed(segmentation, height, width)
+        run = run_length(segmentation, height, width)
         if not coco_mask.area(run):
             raise AnnotationError(f"{where}: its mask has no pixel in {size}; is it of another image?")
         annotation |= {"segmentation": segmentation, "area": float(coco_mask.area(run))}
