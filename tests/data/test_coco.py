@@ -259,7 +259,7 @@ def test_ids_from_0_are_ids(tmp_path):
     assert [s.points.ids.tolist() for s in CocoFolder(tmp_path)] == [
         (s.points.ids - 1).tolist() for s in map(Two().__getitem__, range(2))
     ]
-    without = annotation_records(Instances.make(torch.ones(2, 3, 4), torch.zeros(2)), 1)
+    without = annotation_records(Instances.make(torch.ones(2, 3, 4), torch.zeros(2)), 1, (1,))
     assert [a["id"] for a in instances_json([], without, [])["annotations"]] == [1, 2]
 
 

@@ -93,12 +93,8 @@ def test_annotation_has_box_area_and_category(instances):
     assert [r["score"] for r in records] == [0.5, 1.0, 0.25]
 
 
-def test_categories_count_from_one_by_default(instances):
-    assert [r["category_id"] for r in result_records(instances, 3)] == [1, 3, 2]
-
-
 def test_no_instances_give_no_records():
-    assert annotation_records(Instances.none(4, 5), 1) == []
+    assert annotation_records(Instances.none(4, 5), 1, (1, 2, 3)) == []
 
 
 @pytest.mark.parametrize(("ids", "expected"), [([5, 9], [5, 9]), ([5, 5], [1, 2]), ([0, 9], [0, 9])])
@@ -109,8 +105,8 @@ def test_annotation_ids_stay_where_they_are_unique(ids, expected):
 
 def test_files_load_in_pycocotools(tmp_path, instances):
     sample = Sample(image=torch.zeros(3, 6, 8, dtype=torch.uint8), image_id=3, file_name="a.png")
-    assert write_instances(tmp_path / "gt.json", [(sample, instances)], ("a", "b", "c")) == 3
-    write_json(tmp_path / "dt.json", result_records(instances, 3, file_name="a.png"))
+    assert write_instances(tmp_path / "gt.json", [(sample, instances)], ("a", "b", "c"), (1, 2, 3)) == 3
+    write_json(tmp_path / "dt.json", result_records(instances, 3, (1, 2, 3), "a.png"))
     truth = COCO(str(tmp_path / "gt.json"))
     found = truth.loadRes(str(tmp_path / "dt.json"))
     for data in (truth, found):
@@ -206,6 +202,6 @@ def test_a_place_that_is_a_file_is_named(tmp_path):
 
 def test_records_may_be_changed_without_changing_the_instances(instances):
     before = [dict(entry) for entry in instances.runs.entries]
-    for record in (*annotation_records(instances, 1), *result_records(instances, 1)):
+    for record in (*annotation_records(instances, 1, (1, 2, 3)), *result_records(instances, 1, (1, 2, 3))):
         record["segmentation"]["counts"] = "cut"
     assert instances.runs.entries == before

@@ -312,7 +312,7 @@ def test_coco_stuff_is_converted(coco_stuff, tmp_path, capsys):
     assert data.classes == COCO_STUFF and data[0].true_semantic.tolist() == [[255, 1, 171], [80, 81, 82]]
     assert read_label_map(data.map_paths[0]).tolist() == [[255, 1, 171], [80, 81, 82]]
     assert [s.file_name for s in SemanticFolder(out, "val")] == ["COCO_train2014_000000000002.jpg"]
-    picture = data.images.paths[0]
+    picture = data.images.folder / data.images.names[0]
     assert os.path.samefile(picture, coco_stuff / "images" / picture.name)
 
 

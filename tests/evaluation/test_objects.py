@@ -90,9 +90,9 @@ def files(tmp_path):
     truth = objects([(0, 0, 20, 20), (40, 0, 60, 20)], (0, 60, 20, 80))
     image = {"id": 7, "file_name": "a.png", "width": 128, "height": 128}
     (tmp_path / "truth.json").write_text(
-        json.dumps(instances_json([image], annotation_records(truth, 7), categories(["cat"])))
+        json.dumps(instances_json([image], annotation_records(truth, 7, (1,)), categories(["cat"])))
     )
-    (tmp_path / "found.json").write_text(json.dumps(result_records(truth[:1], 7)))
+    (tmp_path / "found.json").write_text(json.dumps(result_records(truth[:1], 7, (1,))))
     return tmp_path
 
 
@@ -101,7 +101,7 @@ def test_files_choose_the_objects_in_pieces(files):
 
 
 def test_files_take_a_list_of_objects(files):
-    whole = annotation_records(objects((0, 60, 20, 80)), 7)[0]["segmentation"]
+    whole = annotation_records(objects((0, 60, 20, 80)), 7, (1,))[0]["segmentation"]
     (files / "list.json").write_text(json.dumps([["a.png", "cat", [0, 60, 20, 20], whole]]))
     found = separated_files(files / "found.json", files / "truth.json", files / "list.json")
     assert found == {"separated_recall": 0.0, "objects": 1.0}

@@ -50,7 +50,7 @@ def masks(world, tmp_path_factory):
     """The true masks of all scenes but the second, as a COCO JSON."""
     path = tmp_path_factory.mktemp("json") / "masks.json"
     rows = [(s, s.truth if i != 1 else Instances.none(*s.size)) for i, s in enumerate(world)]
-    write_instances(path, rows, world.classes)
+    write_instances(path, rows, world.classes, world.category_ids)
     return JsonMasks(path, world.classes)
 
 
@@ -153,7 +153,7 @@ def test_images_without_a_mask_are_left_out(world, masks):
 
 
 def test_json_of_other_classes_is_refused(world, tmp_path):
-    write_instances(tmp_path / "masks.json", [(world[0], world[0].truth)], ("dog", "car"))
+    write_instances(tmp_path / "masks.json", [(world[0], world[0].truth)], ("dog", "car"), (1, 2))
     with pytest.raises(DataError, match="categories are not cat, car"):
         JsonMasks(tmp_path / "masks.json", world.classes)
 
@@ -162,7 +162,7 @@ def test_json_of_another_size_is_refused(world, tmp_path):
     from wsis.data.transforms import resize
 
     small = resize(world[0], 32)
-    write_instances(tmp_path / "masks.json", [(small, small.truth)], world.classes)
+    write_instances(tmp_path / "masks.json", [(small, small.truth)], world.classes, world.category_ids)
     with pytest.raises(DataError, match=r"is \(32, 32\) .* \(64, 64\) in the data set"):
         JsonMasks(tmp_path / "masks.json", world.classes).subset(world)
 

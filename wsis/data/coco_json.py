@@ -22,9 +22,9 @@ def image_record(sample: Sample) -> Entry:
     return {"id": sample.image_id, "file_name": sample.file_name, "width": width, "height": height}
 
 
-def annotation_records(instances: Instances, image_id: int, category_ids: Sequence[int] | None = None) -> Records:
-    """Describe one image's instances as COCO annotations; masks without a pixel are left out, and so is the
-    `id` of an instance that has none; the category is `category_ids[label]`, by default label + 1.
+def annotation_records(instances: Instances, image_id: int, category_ids: Sequence[int]) -> Records:
+    """Describe one image's instances as COCO annotations with the category `category_ids[label]`; masks without a pixel are
+    left out, and so is the `id` of an instance that has none.
     """
     runs = instances.runs
     boxes = torch.cat([runs.boxes[:, :2], runs.boxes[:, 2:] - runs.boxes[:, :2]], 1).float().tolist()
@@ -32,17 +32,14 @@ def annotation_records(instances: Instances, image_id: int, category_ids: Sequen
     annotations = []
     for rle, box, area, i, label, crowd, score in zip(runs.entries, boxes, runs.areas.tolist(), *columns, strict=True):
         if area:
-            category = label + 1 if category_ids is None else category_ids[label]
             references = {} if i == NO_ID else {"id": i}
-            references |= {"image_id": image_id, "category_id": category}
+            references |= {"image_id": image_id, "category_id": category_ids[label]}
             references["segmentation"] = {**rle}  # the caller's own: a changed run length would change the instance
             annotations.append(references | {"area": area, "bbox": box, "iscrowd": crowd, "score": round(score, 6)})
     return annotations
 
 
-def result_records(
-    instances: Instances, image_id: int, category_ids: Sequence[int] | None = None, file_name: str = ""
-) -> Records:
+def result_records(instances: Instances, image_id: int, category_ids: Sequence[int], file_name: str = "") -> Records:
     """Describe one image's instances as COCO results, with `file_name` where given; empty masks are left out."""
     keys = ("image_id", "category_id", "segmentation", "score")
     extra = {"file_name": file_name} if file_name else {}
@@ -58,10 +55,7 @@ def instances_json(images: Records, annotations: Records, categories: Records) -
 
 
 def write_instances(
-    path: Path | str,
-    predictions: Iterable[tuple[Sample, Instances]],
-    classes: Sequence[str],
-    category_ids: Sequence[int] | None = None,
+    path: Path, predictions: Iterable[tuple[Sample, Instances]], classes: Sequence[str], category_ids: Sequence[int]
 ) -> int:
     """Write the masks of many images as one COCO data set, whole or not at all, and return the number of annotations."""
     images, annotations = [], []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from wsis.core.errors import DataError
@@ -17,17 +17,7 @@ from wsis.core.types import Sample
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")  # others are opened to see what they are
 EIGHT_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
-TURN = Image.Transpose
-UPRIGHT = {
-    2: TURN.FLIP_LEFT_RIGHT,
-    3: TURN.ROTATE_180,
-    4: TURN.FLIP_TOP_BOTTOM,
-    5: TURN.TRANSPOSE,
-    6: TURN.ROTATE_270,
-    7: TURN.TRANSVERSE,
-    8: TURN.ROTATE_90,
-}
-"""What makes an image upright, by its EXIF orientation."""
+TURNED = range(2, 9)  # EXIF orientations
 
 
 def read_image(path: Path | str, size: tuple[int, int] | None = None) -> Tensor:
@@ -44,16 +34,15 @@ def read_image(path: Path | str, size: tuple[int, int] | None = None) -> Tensor:
             if image.format != "MPO" and (pages := getattr(image, "n_frames", 1)) > 1:
                 raise DataError(f"{path} holds {pages} images; save each as a file of its own")
             rgb = image.convert("RGB")
-            turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+            if image.getexif().get(ExifTags.Base.Orientation) in TURNED:
+                upright = ImageOps.exif_transpose(image).convert("RGB")
+                if size is None or rgb.size != size[::-1] or upright.size == rgb.size:
+                    _report_turned(Path(path).parent)
+                    rgb = upright
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; put the image there or remove its entry") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} cannot be read as an image ({error}); it may be truncated: copy it again") from error
-    if turn is not None:
-        turned = rgb.transpose(turn)
-        if size is None or rgb.size != size[::-1] or turned.size == rgb.size:
-            _report_turned(Path(path).parent)
-            rgb = turned
     return torch.from_numpy(np.array(rgb)).permute(2, 0, 1).contiguous()
 
 
@@ -102,13 +91,8 @@ class ImageFolder:
         if not self.names:
             raise DataError(f"{self.folder} holds no image; known suffixes are {', '.join(SUFFIXES)}")
         if others := sorted(set(files) - set(self.names)):
-            report(
-                f"left out of {self.folder}: {first_of(others)}, no images that can be read; save images as JPEG or PNG"
-            )
-
-    @property
-    def paths(self) -> list[Path]:
-        return [self.folder / name for name in self.names]
+            remedy = "save images as JPEG or PNG"
+            report(f"left out of {self.folder}: {first_of(others)}, no images that can be read; {remedy}")
 
     def __len__(self) -> int:
         return len(self.names)

@@ -125,5 +125,6 @@ def _entry(image: Path, read: Callable[[str], Maps]) -> ImageEntry:
         if labels.shape != sample.size:
             sizes = f"{list(sample.size)} (height, width), its {kind} map {list(labels.shape)}"
             raise DataError(f"{image} is {sizes}; unpack both again")
-    annotations = annotation_records(instances_of_maps(ids, classes, image.stem), sample.image_id)
+    instances = instances_of_maps(ids, classes, image.stem)
+    annotations = annotation_records(instances, sample.image_id, range(1, len(VOC_CLASSES) + 1))
     return ImageEntry(image.name, image, classes, image_record(sample), annotations)
