@@ -200,10 +200,9 @@ class TestOverlay:
         assert where >= {tuple(p) for p in xy[0].tolist()}
 
     def test_boxes_are_half_open(self, image):
-        axes = drawn(viz.draw_boxes(image, torch.tensor([[2, 3, 10, 8]]), torch.tensor([1]), CLASSES))
+        axes = drawn(viz.draw_boxes(image, torch.tensor([[2, 3, 10, 8]]), torch.tensor([1])))
         (box,) = axes.patches
         assert box.get_bbox().extents.tolist() == [1.5, 2.5, 9.5, 7.5]
-        assert texts(axes) == ["dog"]
 
     def test_class_map_has_class_colors_and_names_what_occurs(self):
         class_map = torch.zeros(24, 32, dtype=torch.uint8)
@@ -223,31 +222,33 @@ class TestOffsets:
         offsets = torch.full((2, 4, 4), 3.0)
         labelled = torch.zeros(4, 4, dtype=torch.bool)
         labelled[0, 0] = True
-        picture = viz.offset_to_color(offsets, labelled)
+        picture = viz.offset_to_color(offsets, labelled.numpy(), 3)
         np.testing.assert_allclose(picture[1:], 1, atol=1e-3)
         assert picture[0, 0].min() < 0.8
 
     def test_hue_is_the_direction(self):
         angles = np.linspace(0, 2 * np.pi, 8, endpoint=False)
         offsets = np.stack([-np.sin(angles), np.cos(angles)])[:, None]
-        lab = oklab(viz.offset_to_color(0.2 * offsets, radius=1.0))[0]
+        lab = oklab(viz.offset_to_color(0.2 * offsets, True, 1.0))[0]
         hue = np.arctan2(lab[:, 2], lab[:, 1])
         np.testing.assert_allclose(np.cos(hue - angles), 1, atol=0.01)
 
     def test_longer_is_darker_and_more_colorful_up_to_the_radius(self):
         offsets = np.stack([np.zeros(4), np.array([1.0, 2.0, 4.0, 8.0])])[:, None]
-        lab = oklab(viz.offset_to_color(offsets, radius=4.0))[0]
+        lab = oklab(viz.offset_to_color(offsets, True, 4.0))[0]
         chroma = np.hypot(lab[:, 1], lab[:, 2])
         assert (np.diff(lab[:3, 0]) < -0.02).all() and (np.diff(chroma[:3]) > 0.02).all()
         np.testing.assert_allclose(lab[2], lab[3])
 
     def test_no_offsets_at_all_is_white(self):
-        np.testing.assert_allclose(viz.offset_to_color(torch.zeros(2, 4, 4)), 1, atol=1e-3)
-        drawn(viz.draw_offsets(torch.zeros(2, 4, 4)))
+        axes = drawn(viz.draw_offsets(torch.zeros(2, 4, 4), torch.ones(4, 4)))
+        np.testing.assert_allclose(axes.images[0].get_array(), 1, atol=1e-3)
 
-    def test_wheel_says_the_radius(self):
-        axes = drawn(viz.draw_offsets(torch.full((2, 4, 4), 3.0), radius=20))
-        assert axes.child_axes[0].get_title() == "20 px"
+    def test_wheel_says_the_longest_labelled_offset(self):
+        offsets, labelled = torch.full((2, 4, 4), 12.0), torch.zeros(4, 4)
+        offsets[:, 0, 0], labelled[0] = 20 / 2**0.5, 1
+        offsets[:, 3, 3] = 99
+        assert drawn(viz.draw_offsets(offsets, labelled)).child_axes[0].get_title() == "20 px"
 
     def test_magnitude_is_the_length(self):
         axes = drawn(viz.draw_magnitude(torch.tensor([3.0, 4.0])[:, None, None].expand(2, 5, 6)))
@@ -470,10 +471,6 @@ class TestCurves:
         columns = viz.read_log(log)
         assert list(columns) == ["step", "seconds", "lr", "center", "total"]
         np.testing.assert_array_equal(columns["total"], 2.0 * np.arange(50))
-
-    def test_terms_come_first_and_the_total_last(self, log):
-        figure = viz.training_curves({"a": viz.read_log(log)})
-        assert [a.get_title() for a in figure.axes] == ["center", "total"]
 
     def test_line_is_the_mean_of_the_last_steps(self, log):
         figure = viz.training_curves({"a": viz.read_log(log)}, ["center"], window=4)

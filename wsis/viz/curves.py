@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from wsis.core.errors import DataError
 from wsis.viz.style import headline, styled
 
-NOT_A_TERM = ("step", "seconds", "lr", "total")
+Log = dict[str, np.ndarray]
 
 
-def read_log(path: str | Path) -> dict[str, np.ndarray]:
+def read_log(path: str | Path) -> Log:
     """The columns of a run's log: step, seconds, lr and the loss terms, float64 [steps] each.
 
     Raises DataError for a missing or empty file, or a value that is no number (with its line).
@@ -36,19 +36,15 @@ def read_log(path: str | Path) -> dict[str, np.ndarray]:
     return dict(zip(lines[0], np.array(rows).T, strict=True))
 
 
-def training_curves(
-    logs: Mapping[str, Mapping[str, np.ndarray]], terms: Sequence[str] = (), *, title: str = "", window: int = 20
-) -> Figure:
-    """Loss terms over the steps, one plot per term (by default all), one line per run.
+def training_curves(logs: Mapping[str, Log], terms: Sequence[str], *, title: str = "", window: int = 20) -> Figure:
+    """Loss terms over the steps, one plot per term, one line per run.
 
     logs: {name of the run: what `read_log` returned}. window: rows of the running mean drawn over the pale raw values.
     """
-    columns = dict.fromkeys(name for log in logs.values() for name in log)
-    names = list(terms) or [*(n for n in columns if n not in NOT_A_TERM), *(n for n in columns if n == "total")]
-    size = (2.9 * len(names) + 0.4, 2.7)
     with styled():
-        figure, axes = plt.subplots(1, len(names), figsize=size, squeeze=False, layout="constrained")
-        for ax, term in zip(axes[0], names, strict=True):
+        size = (2.9 * len(terms) + 0.4, 2.7)
+        figure, axes = plt.subplots(1, len(terms), figsize=size, squeeze=False, layout="constrained")
+        for ax, term in zip(axes[0], terms, strict=True):
             for run, log in ((run, log) for run, log in logs.items() if term in log):
                 line = ax.plot(log["step"], _running_mean(log[term], window), label=run, linewidth=1.8)[0]
                 ax.plot(log["step"], log[term], color=line.get_color(), alpha=0.2, linewidth=0.8, zorder=0)

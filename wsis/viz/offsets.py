@@ -23,31 +23,22 @@ def oklab_to_rgb(lab: np.ndarray) -> np.ndarray:
     return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
 
 
-def offset_to_color(offsets: Array, labelled: Array | None = None, radius: float | None = None) -> np.ndarray:
-    """Offset field [2, H, W] (dy, dx in pixels) -> image float [H, W, 3]: hue is direction, saturation is length.
-
-    labelled: bool [H, W], white elsewhere; by default where the offset is not zero. radius: the length in pixels of full
-    saturation, by default the longest labelled offset.
+def offset_to_color(offsets: Array, labelled: np.ndarray, radius: float) -> np.ndarray:
+    """Offset field [2, H, W] (dy, dx in pixels) -> image float [H, W, 3]: hue is direction, saturation is length, full at
+    `radius` pixels; white where not labelled, bool [H, W].
     """
     dy, dx = to_numpy(offsets).astype(np.float64)
-    known, full = _extent(offsets, labelled, radius)
-    share = (np.hypot(dy, dx) / full).clip(0, 1) ** 0.7 * known  # the root lifts short offsets off the white
+    share = (np.hypot(dy, dx) / radius).clip(0, 1) ** 0.7 * labelled  # the root lifts short offsets off the white
     angle = np.arctan2(-dy, dx)  # counter-clockwise from the right, as y runs down
     lightness, chroma = 1 - 0.36 * share, 0.17 * share  # one lightness per length: no direction looks brighter
     return oklab_to_rgb(np.stack([lightness, chroma * np.cos(angle), chroma * np.sin(angle)], -1))
 
 
-def _extent(offsets: Array, labelled: Array | None, radius: float | None) -> tuple[np.ndarray, float]:
-    """Which pixels are labelled, and the length of full saturation."""
-    length = np.hypot(*to_numpy(offsets).astype(np.float64))
-    known = length > 0 if labelled is None else to_numpy(labelled).astype(bool)
-    return known, radius or max(float(length[known].max(initial=0)), 1e-9)
-
-
 @panel
-def draw_offsets(axes: Axes, offsets: Array, labelled: Array | None = None, radius: float | None = None) -> None:
-    """`offset_to_color` as a panel, with the color wheel that explains it; white is unlabelled."""
-    known, full = _extent(offsets, labelled, radius)
+def draw_offsets(axes: Axes, offsets: Array, labelled: Array) -> None:
+    """`offset_to_color` as a panel, with the color wheel that explains it, up to the longest labelled offset."""
+    known = to_numpy(labelled).astype(bool)
+    full = max(float(np.hypot(*to_numpy(offsets).astype(np.float64))[known].max(initial=0)), 1e-9)
     axes.imshow(offset_to_color(offsets, known, full))
     if known.any() and not known.all():
         axes.contour(known.astype(float), [0.5], colors="0.55", linewidths=0.7)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
@@ -16,18 +15,13 @@ from matplotlib.patheffects import withStroke
 from wsis.core.types import BACKGROUND, IGNORE, ExtremePoints, Instances, Points
 from wsis.viz.style import Array, Base, class_colors, draw, frame, instance_colors, legend, panel, to_numpy, to_rgb
 
+Names = Sequence[str]
 HALO = [withStroke(linewidth=3, foreground="white")]
 
 
 @panel
 def draw_instances(
-    axes: Axes,
-    image: Array,
-    instances: Instances,
-    classes: Sequence[str] = (),
-    *,
-    by_class: bool = False,
-    fill: float = 0.5,
+    axes: Axes, image: Array, instances: Instances, classes: Names = (), *, by_class: bool = False, fill: float = 0.5
 ) -> None:
     """Filled masks with outlines, named by their class (where names are given) and by their score if it is below 1.
 
@@ -39,11 +33,9 @@ def draw_instances(
     for mask, color in zip(masks, colors, strict=True):
         painted[mask] = (1 - fill) * painted[mask] + fill * color
     axes.imshow(painted)
-    for mask, color in zip(masks, colors, strict=True):
+    for mask, color, label, score in zip(masks, colors, labels, instances.scores.tolist(), strict=True):
         _outline(axes, mask, color)
-    for i, (mask, color) in enumerate(zip(masks, colors, strict=True)):
-        score = float(instances.scores[i])
-        words = [classes[int(labels[i])]] if classes else []
+        words = [classes[label]] if classes else []
         words += [f"{score:.2f}".lstrip("0")] if score < 1 else []
         if words and mask.any():
             rows, columns = mask.nonzero()
@@ -63,21 +55,12 @@ def _label(axes: Axes, x: float, y: float, text: str, color: np.ndarray) -> None
     ink = "black" if color @ (0.299, 0.587, 0.114) > 0.5 else "white"  # by luma
     box = {"boxstyle": "round,pad=0.18,rounding_size=0.3", "facecolor": color, "edgecolor": "white", "linewidth": 0.6}
     width, height = (abs(high - low) for low, high in (axes.get_xlim(), axes.get_ylim()))
-    axes.text(
-        np.clip(x, 0.06 * width, 0.94 * width),
-        max(y, 0.06 * height),
-        text,
-        color=ink,
-        fontsize=7,
-        ha="center",
-        va="bottom",
-        bbox=box,
-        clip_on=True,
-    )
+    look: dict[str, Any] = {"color": ink, "fontsize": 7, "ha": "center", "va": "bottom", "bbox": box, "clip_on": True}
+    axes.text(np.clip(x, 0.06 * width, 0.94 * width), max(y, 0.06 * height), text, **look)
 
 
 @panel
-def draw_points(axes: Axes, base: Base, points: Points, classes: Sequence[str] = (), *, size: float = 10) -> None:
+def draw_points(axes: Axes, base: Base, points: Points, classes: Names = (), *, size: float = 10) -> None:
     """Clicks or cues as crosses in their classes' colors, with a legend; cues of low score are smaller. size: in points."""
     draw(axes, base)
     xy, labels, scores = (to_numpy(v) for v in (points.xy, points.labels, points.scores))
@@ -91,23 +74,19 @@ def draw_points(axes: Axes, base: Base, points: Points, classes: Sequence[str] =
 
 
 @panel
-def draw_extreme_points(axes: Axes, base: Base, clicked: ExtremePoints, classes: Sequence[str] = ()) -> None:
+def draw_extreme_points(axes: Axes, base: Base, clicked: ExtremePoints, classes: Names = ()) -> None:
     """The four clicks of each object as `draw_points` draws them, and the box that they span."""
-    low, high = clicked.xy.amin(1), clicked.xy.amax(1) + 1
-    clicks = Points.make(clicked.xy, clicked.labels[:, None].expand(-1, 4).reshape(-1))
-    draw_points(draw_boxes(base, torch.cat([low, high], 1), clicked.labels), clicks, classes)(axes)
+    clicks = Points.make(clicked.xy, clicked.labels.repeat_interleave(4))
+    draw_points(draw_boxes(base, clicked.boxes, clicked.labels), clicks, classes)(axes)
 
 
 @panel
-def draw_boxes(axes: Axes, base: Base, boxes: Array, labels: Array | None = None, classes: Sequence[str] = ()) -> None:
-    """Boxes, xyxy half-open pixels [K, 4], in the colors of their classes (else one each), with names."""
+def draw_boxes(axes: Axes, base: Base, boxes: Array, labels: Array | None = None) -> None:
+    """Boxes, xyxy half-open pixels [K, 4], in the colors of their classes, else one each."""
     draw(axes, base)
-    kinds = None if labels is None else to_numpy(labels)
-    colors = instance_colors(len(boxes)) if kinds is None else class_colors(80)[kinds % 80]
-    for i, ((x0, y0, x1, y1), color) in enumerate(zip(to_numpy(boxes), colors, strict=True)):
-        outline_box(axes, (x0, y0, x1, y1), ec=color, lw=1.8, path_effects=HALO)
-        if kinds is not None and classes:
-            _label(axes, x0, y0, classes[int(kinds[i])], color)
+    colors = instance_colors(len(boxes)) if labels is None else class_colors(80)[to_numpy(labels) % 80]
+    for box, color in zip(to_numpy(boxes), colors, strict=True):
+        outline_box(axes, box, ec=color, lw=1.8, path_effects=HALO)
 
 
 def outline_box(axes: Axes, box: Sequence[float], **look: Any) -> None:
@@ -118,7 +97,7 @@ def outline_box(axes: Axes, box: Sequence[float], **look: Any) -> None:
 
 @panel
 def draw_semantic(
-    axes: Axes, class_map: Array, classes: Sequence[str] = (), image: Array | None = None, *, fill: float = 0.62
+    axes: Axes, class_map: Array, classes: Names = (), image: Array | None = None, *, fill: float = 0.62
 ) -> None:
     """A class map [H, W] with a legend of what occurs; 0 = background (the image, or white), 255 = no label (hatched).
 

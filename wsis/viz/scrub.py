@@ -4,13 +4,13 @@ import base64
 import io
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from wsis.viz.style import RC, to_rgb
+from wsis.viz.style import RC, Array, to_rgb
 
 if TYPE_CHECKING:
     from IPython.display import HTML
@@ -38,7 +38,7 @@ PAGE = """<figure class="wsis-scrub" style="margin:1em 0">
 </figure>"""
 
 
-def scrub(frames: Sequence[Any], labels: Sequence[str], name: str, start: int = 0) -> "HTML":
+def scrub(frames: Sequence[Array | Figure], labels: Sequence[str], name: str, start: int = 0) -> "HTML":
     """One image at a time, chosen by a range slider with mouse, touch or arrow keys; a static page is enough.
 
     frames: images ([3, H, W] or [H, W, 3], uint8 or float) or matplotlib figures, all of one size, else ValueError. labels:
@@ -50,10 +50,9 @@ def scrub(frames: Sequence[Any], labels: Sequence[str], name: str, start: int = 
     images = [to_image(frame) for frame in frames]
     sizes = {image.size for image in images}
     if len(labels) != len(images) or len(sizes) != 1 or not 0 <= start < len(images):
-        raise ValueError(
-            f"scrub {name!r}: {len(images)} frames of sizes {sorted(sizes)}, {len(labels)} labels, start {start}; give "
-            "frames of one size, a label for each, and a start among them"
-        )
+        given = f"{len(images)} frames of sizes {sorted(sizes)}, {len(labels)} labels, start {start}"
+        remedy = "give frames of one size, a label for each, and a start among them"
+        raise ValueError(f"scrub {name!r}: {given}; {remedy}")
     width = sizes.pop()[0]
     enlarged = width < SMALLEST and not isinstance(frames[0], Figure)
     width = SMALLEST if enlarged else width
@@ -69,7 +68,7 @@ def scrub(frames: Sequence[Any], labels: Sequence[str], name: str, start: int = 
     return HTML(PAGE.format(**text, width=width, last=len(images) - 1))
 
 
-def to_image(frame: Any) -> Image.Image:
+def to_image(frame: Array | Figure) -> Image.Image:
     """An image ([3, H, W] or [H, W, 3], uint8 or float) or a figure, no wider than a page needs."""
     if isinstance(frame, Figure):
         memory = io.BytesIO()

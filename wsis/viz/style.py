@@ -26,16 +26,14 @@ Base = Tensor | np.ndarray | Panel  # an image, or what draws itself
 HEAT = "viridis"
 # The seven colors of Okabe and Ito, then always the color that is farthest from all before it for normal, red-blind and
 # green-blind eyes. A test repeats the search.
-CLASS_COLORS = tuple(
-    f"#{color}"
-    for color in """
+_COLORS = """
 e69f00 56b4e9 009e73 d55e00 0072b2 cc79a7 f0e442 8f2000 70efdf 0000ff 7080ff 305070 1040af 60cf8f 307060 af4000
 8fcfff 8fef9f df00cf efbf40 0060ff 80bfbf ef6070 8f508f df8030 609fff 8f708f 704040 af4050 50dfbf 3080cf ff9f70
 70208f 509fbf bf30af 7020cf 9f8050 8f2070 207030 80408f ef8f60 cfdf70 cf8f9f 1070cf ef70cf 9fdfff bf4070 80bfff
 80df9f 609fdf 20dfdf 00cfdf 608fef 70efbf 20af80 9f3000 9f70af cfcf80 8f7040 efcf00 8f8020 bf00ef 60cfaf 40afcf
 809f40 8f6080 10bf50 ff708f 9f0050 50afff efaf10 7040bf 8030df ef209f bf40df 9f2080 af3030 8f2030 af1050 9f7060
-""".split()
-)
+"""
+CLASS_COLORS = tuple(f"#{color}" for color in _COLORS.split())
 ORANGE, SKY, GREEN, VERMILION, BLUE, PURPLE, YELLOW = CLASS_COLORS[:7]
 INSTANCE_COLORS = 12
 
@@ -95,10 +93,9 @@ def panel(drawing: Callable[Concatenate[Axes, P], None]) -> Callable[P, Panel]:
     def later(*args: P.args, **kwargs: P.kwargs) -> Panel:
         return lambda axes: drawing(axes, *args, **kwargs)
 
-    _, *shown = signature(drawing).parameters.values()
-    later.__dict__["__signature__"] = signature(drawing).replace(
-        parameters=shown, return_annotation=Panel
-    )  # for `help`
+    own = signature(drawing)
+    _, *shown = own.parameters.values()
+    later.__dict__["__signature__"] = own.replace(parameters=shown, return_annotation=Panel)  # for `help`
     return later
 
 
