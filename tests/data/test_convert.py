@@ -344,13 +344,13 @@ def test_instance_of_sbd_without_a_category(voc, sbd, out):
 
 def test_unknown_class_in_a_png(voc, out):
     write_png(voc / "SegmentationClass" / f"{VAL}.png", np.full((SIDE, SIDE), 21, dtype=np.uint8))
-    with pytest.raises(DataError, match=f"SegmentationClass/{VAL}.png: class 21 is none of VOC's"):
+    with pytest.raises(DataError, match=f"SegmentationClass/{VAL}.png: class 21 is none of 0..20; unpack"):
         convert_voc(voc, out)
 
 
 def test_unknown_class_in_a_mat(voc, sbd, out):
     write_mat(sbd / "inst" / f"{SBD_ONLY}.mat", np.ones((SIDE, SIDE), dtype=np.uint8), [33])
-    with pytest.raises(DataError, match=f"{SBD_ONLY}.mat: class 33 is none of VOC's"):
+    with pytest.raises(DataError, match=f"{SBD_ONLY}.mat: class 33 is none of 0..20; unpack"):
         convert_voc(voc, out, sbd)
 
 

@@ -22,9 +22,8 @@ Ring = np.ndarray
 def check_place(out: Path, format: Format) -> None:
     """Refuse, before the work, to write where files of images are already; raises DataError."""
     if format in ("labelme", "yolo") and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
-        raise DataError(
-            f"{out} is not an empty folder, and {format} writes one file for each image; choose another --out"
-        )
+        reason = f"and {format} writes one file for each image"
+        raise DataError(f"{out} is not an empty folder, {reason}; choose another --out")
 
 
 def check_maps(format: Format) -> None:

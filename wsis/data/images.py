@@ -105,7 +105,7 @@ class ImageFolder:
         return Sample(image=image, image_id=image_id, file_name=record.get("file_name", name))
 
 
-def first_of(names: Sequence[str]) -> str:
+def first_of(names: Sequence[object]) -> str:
     """Name the first, and count the others."""
     return f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else names[0]
 

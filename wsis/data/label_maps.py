@@ -14,6 +14,10 @@ from wsis.core.files import atomic
 from wsis.core.types import IGNORE
 
 UNKNOWN = -1
+_HUES = [(0.55 + 0.618034 * i, (0.58, 0.44, 0.72)[i % 3]) for i in range(1, IGNORE)]  # by the golden angle
+_COLORS = [(0.12, 0.13, 0.16), *(colorsys.hls_to_rgb(h, l, 0.62) for h, l in _HUES), (0.88, 0.88, 0.86)]
+PALETTE = [round(255 * channel) for color in _COLORS for channel in color]
+"""768 numbers, RGB for 0..255: background dark, ignore light gray."""
 
 
 def value_table(values: Mapping[int, int]) -> Tensor:
@@ -45,14 +49,12 @@ def read_class_map(path: Path, size: tuple[int, int], classes: int) -> Tensor:
     return read_values(path, size, table, f"no class; class maps hold 0, 1..{classes} and {IGNORE}")
 
 
-def palette() -> list[int]:
-    """Return 768 numbers, RGB for 0..255: background dark, ignore light gray, classes by the golden angle of hue."""
-    hues = ((0.55 + 0.618034 * i, (0.58, 0.44, 0.72)[i % 3]) for i in range(1, IGNORE))
-    colors = [(0.12, 0.13, 0.16), *(colorsys.hls_to_rgb(h, l, 0.62) for h, l in hues), (0.88, 0.88, 0.86)]
-    return [round(255 * channel) for color in colors for channel in color]
-
-
-PALETTE = palette()
+def known_classes(values: Tensor, classes: int, path: Path, remedy: str) -> Tensor:
+    """Return a class map of 0, 1..`classes` and 255 as uint8; raises DataError for any other value, with the `remedy`."""
+    wrong = values[((values < 0) | (values > classes)) & (values != IGNORE)]
+    if len(wrong):
+        raise DataError(f"{path}: class {wrong[0]} is none of 0..{classes}; {remedy}")
+    return values.to(torch.uint8)
 
 
 def write_label_map(path: Path | str, label_map: Tensor) -> None:

@@ -52,9 +52,7 @@ def paint(runs: RunLengths, values: Iterable[int]) -> Tensor:
 
 def tags_from_labels(labels: Tensor, num_classes: int) -> Tensor:
     """Say which classes occur among labels int64 [K] in 0..C-1: bool [C]."""
-    tags = torch.zeros(num_classes, dtype=torch.bool, device=labels.device)
-    tags[labels] = True
-    return tags
+    return torch.bincount(labels, minlength=num_classes) > 0
 
 
 def tags_from_map(class_map: Tensor, num_classes: int) -> Tensor:

@@ -21,7 +21,7 @@ from wsis.core.types import BACKGROUND, IGNORE, Dataset, Sample
 from wsis.data.checks import file_name, read_coco
 from wsis.data.coco import CocoFolder, write_dataset
 from wsis.data.coco_json import categories
-from wsis.data.images import ImageFolder, map_name, map_names, read_image
+from wsis.data.images import ImageFolder, first_of, map_name, map_names, read_image
 from wsis.data.label_maps import read_values, value_table
 from wsis.data.masks import tags_from_labels, tags_from_map
 from wsis.data.splits import BACKGROUND_CLASS
@@ -52,8 +52,7 @@ class SemanticFolder:
         self._values = value_table({BACKGROUND: IGNORE} | values | {IGNORE: IGNORE})
         self.map_paths = [maps / name for name in map_names(self.images.names, images).values()]
         if lacking := [path for path in self.map_paths if not path.is_file()]:
-            more = f" and {len(lacking) - 1} others do" if len(lacking) > 1 else " does"
-            raise DataError(f"{lacking[0]}{more} not exist; every image needs its label PNG")
+            raise DataError(f"missing: {first_of(lacking)}; every image needs its label PNG")
         self._tags = None if tags is None else self._stored_tags(Path(tags))
 
     def __len__(self) -> int:
@@ -96,13 +95,11 @@ class WithBackground:
 
     def __init__(self, dataset: CocoFolder) -> None:
         if BACKGROUND in dataset.category_ids or BACKGROUND_CLASS in dataset.classes:
-            raise DataError(
-                f"the id 0 and the name {BACKGROUND_CLASS} are of what no mask covers; remove that category, or renumber it"
-            )
+            taken = f"the id 0 and the name {BACKGROUND_CLASS} are of what no mask covers"
+            raise DataError(f"{taken}; remove that category, or renumber it")
         if len(dataset.classes) > IGNORE - 2 or not all(0 < i < IGNORE for i in dataset.category_ids):
-            raise DataError(
-                f"{dataset.path}: label PNGs hold category ids from 1 to 254, of 253 classes and the background"
-            )
+            limit = "label PNGs hold category ids from 1 to 254, of 253 classes and the background"
+            raise DataError(f"{dataset.path}: {limit}")
         self.dataset = dataset
         self.classes, self.category_ids = (BACKGROUND_CLASS, *dataset.classes), (BACKGROUND, *dataset.category_ids)
 
@@ -120,9 +117,8 @@ class WithBackground:
         if truth is not None:
             hidden &= ~tags_from_labels(truth.labels, len(tags))
         background = IGNORE if hidden.any() else 1
-        class_map = torch.where(
-            class_map == BACKGROUND, background, torch.where(class_map == IGNORE, IGNORE, class_map + 1)
-        )
+        classes = torch.where(class_map == IGNORE, IGNORE, class_map + 1)
+        class_map = torch.where(class_map == BACKGROUND, background, classes)
         tags = torch.cat([(class_map == 1).any()[None], shown | hidden])
         return replace(sample, true_semantic=class_map.to(torch.uint8), tags=tags)
 
@@ -154,9 +150,7 @@ class SemanticWorld:
         return Sample(image=scene.image, image_id=index + 1, file_name=name, tags=tags, true_semantic=true_semantic)
 
 
-def open_semantic(
-    folder: Path, split: str, tags: Path | None = None, drop_invalid: bool = False
-) -> SemanticFolder | WithBackground:
+def open_semantic(folder: Path, split: str, tags: Path | None, drop_invalid: bool) -> SemanticFolder | WithBackground:
     """Open one split of a folder: `SemanticFolder`, or, where there is a COCO JSON and no categories.json, `WithBackground`."""
     _, maps, annotations = places(folder, split)
     if annotations.exists() and not (maps.parent / "categories.json").exists():

@@ -12,6 +12,7 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 from torch import Tensor
+from torchvision.ops import masks_to_boxes
 
 from wsis.core.errors import AnnotationError, ConfigError
 from wsis.core.types import BACKGROUND, IGNORE, NO_ID, ExtremePoints, Instances, Points, Sample
@@ -28,7 +29,7 @@ def points_from_masks(masks: Tensor, kind: PointKind, uniform: Tensor | None = N
     if kind not in get_args(PointKind):
         raise ConfigError(f"points={kind!r}: choose one of {', '.join(get_args(PointKind))}")
     if kind == "box_center":
-        (top, bottom), (left, right) = _extents(masks)
+        left, top, right, bottom = _extents(masks)
         return _nearest_pixel(masks, torch.stack([left + right, top + bottom], -1) / 2)
     _check_filled(masks)
     width = masks.shape[-1]
@@ -52,7 +53,7 @@ def extreme_points_from_masks(masks: Tensor) -> Tensor:
     longest run (of equally long ones, the first), so a click is always on the object. The
     parts of an object count together. Raises AnnotationError if a mask has no pixel.
     """
-    (top, bottom), (left, right) = _extents(masks)
+    left, top, right, bottom = _extents(masks)
     k = torch.arange(len(masks), device=masks.device)
     rows = [torch.stack([_middle(masks[k, y]), y], -1) for y in (top, bottom)]
     columns = [torch.stack([x, _middle(masks[k, :, x])], -1) for x in (left, right)]
@@ -129,11 +130,10 @@ def _check_filled(masks: Tensor) -> None:
         raise AnnotationError(f"mask {int(empty[0])} of {len(masks)} has no pixel to click on; leave the object out")
 
 
-def _extents(masks: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Return the first and the last row, and the first and the last column, of each mask: int64 [K]."""
+def _extents(masks: Tensor) -> tuple[Tensor, ...]:
+    """Return the first column, the first row, the last column and the last row of each mask: int64 [K]."""
     _check_filled(masks)
-    lines = (masks.any(2).byte(), masks.any(1).byte())
-    return [(v.argmax(1), v.shape[1] - 1 - v.flip(1).argmax(1)) for v in lines]
+    return masks_to_boxes(masks).long().unbind(1)
 
 
 def _middle(lines: Tensor) -> Tensor:

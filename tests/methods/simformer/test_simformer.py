@@ -210,7 +210,7 @@ def test_coco_folder_from_the_command_line(tmp_path, monkeypatch):
     assert main(["train", "simformer", "--data", "data", "--device", "cpu", "--out", "run", *options]) == 0
     assert main(shlex.split("label run --data data --device cpu --out labels")) == 0
     assert main(shlex.split("predict run --images data/images/val --device cpu --out maps")) == 0
-    truth = open_semantic(tmp_path / "data", "val")
+    truth = open_semantic(tmp_path / "data", "val", None, False)
     assert load_run(tmp_path / "run", "cpu").classes == truth.classes == ("background", "cat", "car")
     for sample in (truth[i] for i in range(len(truth))):
         (tmp_path / "truth").mkdir(exist_ok=True)

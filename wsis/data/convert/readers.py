@@ -172,9 +172,7 @@ def via(source: Path) -> list[AnnotatedImage]:
     content, images = read_json(source), []
     content = content.get("_via_img_metadata", content) if isinstance(content, dict) else content
     if not isinstance(content, dict) or not all(isinstance(v, dict) and "filename" in v for v in content.values()):
-        raise DataError(
-            f"{source} is not of VIA 2: its entries have no `filename`; save the project, or export as JSON"
-        )
+        raise DataError(f"{source} is not of VIA 2: its entries have no `filename`; save the project or export as JSON")
     for entry in content.values():
         where, shapes, regions = f"{source}: {entry['filename']}", [], entry.get("regions") or []
         for i, region in enumerate(regions.values() if isinstance(regions, dict) else regions):
@@ -188,10 +186,8 @@ def via(source: Path) -> list[AnnotatedImage]:
                 corners = zip(field["all_points_x"], field["all_points_y"], strict=True)
                 shape = ("polygon", [list(xy) for xy in corners])
             elif kind in ("circle", "ellipse") and not field.get("theta"):
-                shape = (
-                    "box",
-                    _round(field["cx"], field["cy"], field.get("rx", field.get("r")), field.get("ry", field.get("r"))),
-                )
+                radii = field.get("rx", field.get("r")), field.get("ry", field.get("r"))
+                shape = ("box", _round(field["cx"], field["cy"], *radii))
             else:
                 left_out(here, kind)
                 continue
@@ -219,25 +215,15 @@ def coco(source: Path) -> list[AnnotatedImage]:
             left_out(where, "a crowd" if entry.get("iscrowd") else "an object of several keypoints")
             continue
         shapes[image] += [Shape(where, names[entry["category_id"]], *kind, group=entry["id"]) for kind in kinds]
-    return [
-        AnnotatedImage(
-            f"{source}: image {i['id']}",
-            (file_name(i),),
-            sizes[i["id"]],
-            shapes[i["id"]],
-            [names[t] for t in i.get("tags", ())],
-        )
-        for i in content["images"]
-    ]
+    images = []
+    for i in content["images"]:
+        where, tags = f"{source}: image {i['id']}", [names[t] for t in i.get("tags", ())]
+        images.append(AnnotatedImage(where, (file_name(i),), sizes[i["id"]], shapes[i["id"]], tags))
+    return images
 
 
-READERS: dict[str, Callable[[Path], list[AnnotatedImage]]] = {
-    "labelme": labelme,
-    "label-studio": label_studio,
-    "cvat": cvat,
-    "via": via,
-    "coco": coco,
-}
+Reader = Callable[[Path], list[AnnotatedImage]]
+READERS: dict[str, Reader] = {"labelme": labelme, "label-studio": label_studio, "cvat": cvat, "via": via, "coco": coco}
 
 
 def _via_class(attributes: Entry, where: str) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor
 from wsis.core.errors import DataError
 from wsis.core.types import BACKGROUND, IGNORE
 from wsis.data.images import read_image
-from wsis.data.label_maps import read_label_map
+from wsis.data.label_maps import known_classes, read_label_map
 from wsis.data.semantic import write_categories
 from wsis.data.splits import ADE20K, COCO_STUFF
 from wsis.data.write import ImageEntry, write_missing
@@ -64,6 +64,7 @@ def convert_ade(source: Path | str, out: Path | str) -> dict[str, int]:
 def _convert(splits: Splits, read: Reader, out: Path, classes: Sequence[str], counts: dict[str, int]) -> dict[str, int]:
     def entry(image: Path, labels: Path) -> ImageEntry:
         class_map, size = read(labels), read_image(image).shape[1:]
+        class_map = class_map.masked_fill(class_map == BACKGROUND, IGNORE)  # both lists store 0 for no class
         if class_map.shape != size:
             raise DataError(f"{labels} is {list(class_map.shape)} (height, width), its image {list(size)}")
         return ImageEntry(image.name, image, class_map)
@@ -74,21 +75,13 @@ def _convert(splits: Splits, read: Reader, out: Path, classes: Sequence[str], co
 
 
 def _read_coco_stuff(path: Path) -> Tensor:
-    """Read the class map uint8 [H, W] of a .mat: stored 1 is no class (255), 2..172 are the classes 1..171."""
+    """Read a class map [H, W] of 0..171 from a .mat, where it is stored as 1..172."""
     try:
         values = torch.from_numpy(loadmat(path, variable_names=["S"])["S"].astype(int)) - 1
     except Exception as error:  # scipy lets any type through, depending on where a file is damaged
         raise DataError(f"{path} is not as COCO-Stuff's labels are ({error!r}); unpack it again") from error
-    return _known(values, len(COCO_STUFF), path, COCO_REMEDY)
+    return known_classes(values, len(COCO_STUFF), path, COCO_REMEDY)
 
 
 def _read_ade(path: Path) -> Tensor:
-    """Read the class map uint8 [H, W] of a label PNG: stored 0 is no class (255)."""
-    return _known(read_label_map(path).long(), len(ADE20K), path, ADE_REMEDY)
-
-
-def _known(values: Tensor, classes: int, path: Path, remedy: str) -> Tensor:
-    wrong = values[(values < 0) | (values > classes)]
-    if len(wrong):
-        raise DataError(f"{path}: class {wrong[0]} is none of 0..{classes}; {remedy}")
-    return values.masked_fill(values == BACKGROUND, IGNORE).to(torch.uint8)
+    return known_classes(read_label_map(path), len(ADE20K), path, ADE_REMEDY)

@@ -20,19 +20,17 @@ from wsis.core.report import report
 from wsis.core.types import BACKGROUND, IGNORE, Instances, Sample
 from wsis.data.coco_json import annotation_records, categories, image_record
 from wsis.data.images import read_image
-from wsis.data.label_maps import read_label_map
+from wsis.data.label_maps import known_classes, read_label_map
 from wsis.data.write import ImageEntry, write_missing
 
-_CLASSES = """
-    aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep sofa
-    train tvmonitor
-"""
-VOC_CLASSES = tuple(_CLASSES.split())
+_THINGS = "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant"
+VOC_CLASSES = (*_THINGS.split(), "sheep", "sofa", "train", "tvmonitor")
 VAL, TRAIN, TRAINAUG = 1449, 1464, 10582  # images in published work
 VOC_REMEDY = "give the folder VOCdevkit/VOC2012 of the unpacked VOCtrainval_11-May-2012.tar"
 SBD_REMEDY = "give the folder benchmark_RELEASE/dataset of the unpacked benchmark.tgz"
 NAME = re.compile(r"\d{4}_\d{6}")
 
+_known = partial(known_classes, classes=len(VOC_CLASSES), remedy="unpack it again")
 Maps = tuple[Tensor, Tensor]
 """uint8 [H, W]: instances 0, 1.. and 255 = void, classes 0, 1..20 and 255 = void."""
 
@@ -93,7 +91,7 @@ def _listed(voc: Path, split: str) -> list[str]:
 
 def _read_voc(voc: Path, name: str) -> Maps:
     path = voc / "SegmentationClass" / f"{name}.png"
-    return read_label_map(voc / "SegmentationObject" / path.name), _known_classes(read_label_map(path), path)
+    return read_label_map(voc / "SegmentationObject" / path.name), _known(read_label_map(path), path=path)
 
 
 def _read_sbd(sbd: Path, name: str) -> Maps:
@@ -107,14 +105,7 @@ def _read_sbd(sbd: Path, name: str) -> Maps:
         classes = table[ids]
     except Exception as error:  # scipy lets any type through, depending on where a file is damaged
         raise DataError(f"{path} is not as SBD's labels are ({error!r}); unpack it again") from error
-    return ids.to(torch.uint8), _known_classes(classes, path)
-
-
-def _known_classes(classes: Tensor, path: Path) -> Tensor:
-    unknown = classes[((classes < 0) | (classes > len(VOC_CLASSES))) & (classes != IGNORE)]
-    if len(unknown):
-        raise DataError(f"{path}: class {unknown[0]} is none of VOC's 0..20 and 255; unpack it again")
-    return classes.to(torch.uint8)
+    return ids.to(torch.uint8), _known(classes, path=path)
 
 
 def _entry(image: Path, read: Callable[[str], Maps]) -> ImageEntry:
