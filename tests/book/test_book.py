@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import shutil
 
 import nbformat
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 from pybtex.database import parse_string
 from sphinx.cmd.build import build_main
 
-from book import build, execute, pages, pictures
+from book import build, execute, pages, pdf, pictures
 from wsis.core.errors import ConfigError, DataError
 from wsis.experiments import find
 from wsis.methods import METHODS, method
@@ -211,6 +212,17 @@ def test_a_page_holds_the_definitions_of_the_terms_that_it_uses(tmp_path):
     definition = page[page.index("definition-term-mask") :]
     assert "All pixels of an" in definition and "<a " not in definition[: definition.index("</p>")], "no link is in it"
     assert "definition-" not in (tmp_path / "out" / "glossary.html").read_text()
+
+
+@pytest.mark.skipif(not (shutil.which("chromium") or shutil.which("google-chrome")), reason="chromium is not installed")
+def test_a_page_is_printed_whole(tmp_path):
+    (tmp_path / "a.html").write_text('<article class="bd-article" style="height: 3000px">A</article>')
+    pdf.print_page(tmp_path, "a", tmp_path / "a.pdf")
+    printed = (tmp_path / "a.pdf").read_bytes()
+    assert printed.startswith(b"%PDF") and printed.rstrip().endswith(b"%%EOF")
+    assert len(re.findall(rb"/Type /Page\b", printed)) == 3, (
+        "3000 px fill two pages of A4 at this scale and begin a third"
+    )
 
 
 def test_each_citation_is_the_entry_that_bibtex_reads():
