@@ -20,8 +20,11 @@ import yaml
 
 from book.glance import TITLES, glance
 from wsis.core import sources
+from wsis.core.config import option
 from wsis.core.errors import DataError
+from wsis.experiments import find
 from wsis.experiments.results import difference, in_words
+from wsis.experiments.table import Row, Table
 from wsis.experiments.verdicts import Judged, Part, Verdict
 from wsis.methods import METHODS, method
 
@@ -74,6 +77,7 @@ def write(results: Path, out: Path) -> None:
     made = {
         "glance": glance(every),
         "results": sections or "No table has been run yet.\n",
+        "promptable": "\n".join(_promptable(t, tables.get(t.id, [])) for t in find("all") if "promptable." in t.id),
         "table_times": _table_times(every),
         "cite": _citations(),
         "settings": "\n".join(map(_settings, METHODS)),
@@ -154,6 +158,33 @@ def _section(name: str, runs: list[Result]) -> str:
         parts.append(_raw(_claims(claims)))
     parts += [_raw(_provenance(run)) for run in runs]
     return "\n".join(parts)
+
+
+def _promptable(table: Table, runs: list[Result]) -> str:
+    """Methods and promptable models with the same labels: IoU and cost from each results file, blank where it has none."""
+    parts = []
+    for run in runs or [{}]:
+        stored = {row["name"]: row for row in run.get("rows", [])}
+        where = f"{run['scale']}, {run['data']}" if run else "not run"
+        heads = (f"mIoU ({where})", "seconds per object", "GB", "command")
+        head = f"<tr><td></td>{''.join(f'<th scope=col>{escape(title)}</th>' for title in heads)}</tr>"
+        body = "".join(_prompted(table, row, stored.get(row.name, {})) for row in table.rows)
+        parts.append(_raw(_table(head, body, "results")))
+    return "\n".join(parts)
+
+
+def _prompted(table: Table, row: Row, stored: Result) -> str:
+    """The line of a row, with the command that makes its masks."""
+    also, value, method = stored.get("also", {}), stored.get("ours", {}).get("mIoU"), table.method_of(row)
+    costs = [(also.get("labels.seconds_per_object"), ".2f"), (also.get("labels.memory_gb"), ".1f")]
+    cells = ["" if value is None else _text(value), *("" if n is None else format(n, style) for n, style in costs)]
+    if method == "promptable":
+        name = f"{row.changes['model']}:{row.changes['checkpoint']} --prompt {row.changes['prompt']}"
+        command = f"label {name} --data DIR --split train --out masks.json"
+    else:
+        command = " ".join([f"train {method}", *(option(k, v) for k, v in row.changes.items()), "--data DIR --out RUN"])
+    line = "".join(f"<td>{cell}</td>" for cell in (*cells, f"<code>python -m wsis {escape(command)}</code>"))
+    return f'<tr><th scope="row">{escape(row.name)}</th>{line}</tr>'
 
 
 def _numbers(runs: list[Result]) -> str:

@@ -27,6 +27,7 @@ DATA = "world, or a folder in COCO format; for simformer a folder with class map
 POINTS = Literal["box_center", "mask_centroid", "mask_random"]
 TOOL = Literal["labelme", "label-studio", "cvat", "via", "coco"]
 MASKS = Literal["coco", "polygons", "labelme", "yolo"]
+PROMPT = Literal["point", "extreme_points", "extreme_box", "box"]
 METRIC = Literal["coco", "voc", "pseudo", "separated", "semantic"]
 Out = Annotated[Path, Option(help="File or folder to write.")]
 Device = Annotated[str, Option(help="auto, cpu or cuda.")]
@@ -150,24 +151,28 @@ def train(
 
 @app.command()
 def label(
-    folder: RunFolder,
+    folder: Annotated[
+        str, Argument(metavar="RUN|MODEL:CHECKPOINT", help="A finished run, or sam, sam2 or sam3:FOLDER.")
+    ],
     data: Annotated[Path, Option(metavar="DIR", help="A folder in COCO format or with class maps.")],
     out: Out,
     split: str = "val",
     weak: WeakFile = None,
     drop_invalid: DropInvalid = False,
+    prompt: Annotated[PROMPT | None, Option(help="What a MODEL is prompted with (default: point).")] = None,
     device: Device = "auto",
     format: Format = "coco",
 ) -> None:
     """Turn clicks, boxes or tags into masks in COCO JSON or another format, or into label PNGs."""
     from wsis import methods
+    from wsis.baselines import promptable
     from wsis.data.coco import CocoFolder
     from wsis.data.export import check_maps
     from wsis.data.semantic import open_semantic
     from wsis.training import apply
     from wsis.weak import clicked
 
-    run = methods.load_run(folder, device)
+    run = promptable.load_run(folder, prompt, device) or methods.load_run(Path(folder), device)
     clicks, description = run.cfg.clicks, f"{data} {split} {weak}"
     if clicks == "class_maps":
         check_maps(format)

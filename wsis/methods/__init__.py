@@ -1,4 +1,4 @@
-"""The four methods, one package each with the same files and the same verbs, and finished runs of them."""
+"""The four methods, one package each with the same files and the same verbs, and finished runs of them and of baselines."""
 
 import importlib
 from pathlib import Path
@@ -11,17 +11,19 @@ from wsis.training.loop import make_accelerator
 from wsis.training.stages import Method
 
 METHODS = ("bestie", "exits", "attentionshift", "simformer")
+BASELINES = ("promptable",)
+"""Files of `wsis.baselines` whose verbs fill rows of tables."""
 
 
 def method(name: str) -> Method:
-    """The package of a method.
+    """The package of a method, or the file of a baseline.
 
     Raises:
         ConfigError: there is no such method.
     """
-    if name not in METHODS:
+    if name not in METHODS + BASELINES:
         raise ConfigError(f"no method {name!r}; choose one of {', '.join(METHODS)}")
-    return importlib.import_module(f"wsis.methods.{name}")  # type: ignore[return-value]
+    return importlib.import_module(f"wsis.{'methods' if name in METHODS else 'baselines'}.{name}")  # type: ignore[return-value]
 
 
 def load_run(folder: Path, device: str = "auto") -> Run:

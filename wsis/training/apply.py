@@ -38,7 +38,7 @@ class Run:
 
     method: Method
     cfg: Any
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  # none where the method labels objects of any class
     category_ids: tuple[int, ...]  # the COCO id of each class in the training data
     model: nn.Module
     folder: Path
@@ -62,7 +62,7 @@ class Run:
         return fingerprint(verb, self.name, self.cfg, self.data, self.seed, data)
 
     def check_classes(self, dataset: Dataset) -> None:
-        if tuple(dataset.classes) != self.classes:
+        if self.classes and tuple(dataset.classes) != self.classes:
             here, there = ", ".join(self.classes), ", ".join(dataset.classes)
             raise DataError(
                 f"{self.folder} knows the classes {here}, the data has {there}; use the categories of the run"
@@ -95,7 +95,7 @@ def label(
         return {"image": image_record(sample), "masks": records, "objects": len({*masks, *clicks})}
 
     def write(rows: list[Row]) -> None:
-        images, names = [r["image"] for r in rows], categories(run.classes, ids)
+        images, names = [r["image"] for r in rows], categories(dataset.classes, ids)
         write_masks(out, format, images, _masks(rows), names, folder, lambda m: instances_json(images, m, names))
 
     rows = _write(dataset, row, write, out, run.key("label", description))

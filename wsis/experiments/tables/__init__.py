@@ -2,11 +2,11 @@
 
 from wsis.core.errors import ConfigError
 from wsis.experiments.table import Row, Table
-from wsis.experiments.tables import attentionshift, bestie, exits, simformer
+from wsis.experiments.tables import attentionshift, bestie, exits, promptable, simformer
 
 __all__ = ["TABLES", "Row", "Table", "find"]
 
-TABLES = (*bestie.TABLES, *exits.TABLES, *attentionshift.TABLES, *simformer.TABLES)
+TABLES = (*bestie.TABLES, *exits.TABLES, *attentionshift.TABLES, *simformer.TABLES, *promptable.TABLES)
 
 
 def find(name: str) -> list[Table]:

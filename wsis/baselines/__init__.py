@@ -1,0 +1,1 @@
+"""Methods of others, beside which the four stand in tables: each a file with the verbs that its rows need."""
