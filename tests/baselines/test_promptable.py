@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 from book import pages
 from wsis.__main__ import main
@@ -193,6 +194,22 @@ def test_a_checkpoint_that_is_not_here_says_what_to_download(tmp_path):
 def test_a_checkpoint_of_another_model_is_refused(checkpoints, other):
     with pytest.raises(WeightsError, match="SamModel"):
         build(changed(promptable.FULL, checkpoint=str(checkpoints / other)))
+
+
+def test_published_files_of_sam3_hold_the_tracker_beside_a_detector(checkpoints, tmp_path):
+    """One file and one configuration for both, in which the tracker has the backbone of the detector."""
+    shutil.copytree(checkpoints / "sam3", tmp_path / "sam3")
+    path, config = tmp_path / "sam3" / "model.safetensors", tmp_path / "sam3" / "config.json"
+    weights = load_file(path)
+    parts = {"detector_model.vision_encoder.backbone", "tracker_neck", "tracker_model"}
+    assert all(any(key.startswith(part) for key in weights) for part in parts), (
+        "transformers writes the published names"
+    )
+    save_file({"detector_model.other": torch.ones(1)} | weights, path, {"format": "pt"})
+    config.write_text(json.dumps({"model_type": "sam3_video", "tracker_config": json.loads(config.read_text())}))
+    cfg, batch = settings(checkpoints, "sam3"), collate([sample(3)])
+    found, expected = (pseudo_labels(build(c), batch, c)[0] for c in (changed(cfg, checkpoint=str(path.parent)), cfg))
+    assert found.runs.entries == expected.runs.entries and torch.equal(found.scores, expected.scores)
 
 
 def test_a_run_folder_is_none_of_them(tmp_path):
