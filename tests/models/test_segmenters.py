@@ -16,7 +16,7 @@ from wsis.data.wrappers import Cached
 from wsis.evaluation import coco_ap
 from wsis.models import build_pyramid
 from wsis.models.pyramids import STRIDES, Backbone
-from wsis.models.segmenters import build_segmenter, predict, restore_segmenter, solov2
+from wsis.models.segmenters import build_segmenter, predict, restore_segmenter, segmenter_terms, solov2
 from wsis.models.segmenters.mask2former import FULL as MASK2FORMER
 from wsis.models.segmenters.solov2 import (
     DESIGNS,
@@ -30,7 +30,6 @@ from wsis.models.segmenters.solov2 import (
 )
 from wsis.models.segmenters.targets import JsonMasks, Target, View, Window, at_image_size, stacked_masks
 from wsis.models.weights import save_weights
-from wsis.training.final_model import fit_segmenter, segmenter_loss
 from wsis.training.schedule import Schedule
 from wsis.training.stages import Workspace
 
@@ -446,7 +445,7 @@ def test_predictions_are_scored_masks_of_the_image(name, world):
 def test_fit_trains_on_a_json_and_its_weights_restore(name, world, masks, options):
     workspace = Workspace(cfg=None, train=world, val=None, folder=options.folder, options=options)
     schedule = Schedule(steps=1, batch_size=2, lr=1e-3)
-    model = fit_segmenter(workspace, name, masks.path, schedule, "resnet_tiny", "shipped")
+    model = workspace.fit_segmenter(name, masks.path, schedule, "resnet_tiny", "shipped")
     assert (options.folder / "final.csv").exists() and not model.training
     save_weights(options.folder / "weights.safetensors", model)
     again = restore_segmenter(name, 2, "resnet_tiny", "shipped", options.folder / "weights.safetensors").eval()
@@ -456,8 +455,8 @@ def test_fit_trains_on_a_json_and_its_weights_restore(name, world, masks, option
 
 
 def test_total_is_the_sum_of_the_terms(world, masks):
-    batch = collate([world[0], world[2]])
-    terms = segmenter_loss(masks, View())(build_segmenter("solov2", 2, "resnet_tiny", "random"), batch, 0)
+    examples = masks.examples(collate([world[0], world[2]]), View())
+    terms = segmenter_terms(build_segmenter("solov2", 2, "resnet_tiny", "random"), *examples)
     assert set(terms) == {"focal", "dice", "total"}
     torch.testing.assert_close(terms["total"], terms["focal"] + terms["dice"])
 
@@ -479,11 +478,11 @@ def test_learns_two_scenes_by_heart(name, world, masks):
     torch.manual_seed(0)
     model = build_segmenter(name, 2, "resnet_tiny", "shipped").train()
     samples = [world[0], world[2]]
-    batch, loss = collate(samples), segmenter_loss(masks, View())
+    batch = collate(samples)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
-    for step in range(150):
+    for _ in range(150):
         optimizer.zero_grad()
-        loss(model, batch, step)["total"].backward()
+        segmenter_terms(model, *masks.examples(batch, View()))["total"].backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
         optimizer.step()
     assert coco_ap(predict(model.eval(), batch.images), [s.truth for s in samples], 2)["AP50"] > 0.9

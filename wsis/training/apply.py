@@ -32,7 +32,7 @@ from wsis.training.stages import Method, method_name
 from wsis.weak.simulate import with_base_masks
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Run:
     """A finished run, ready to label and predict."""
 
@@ -64,9 +64,7 @@ class Run:
     def check_classes(self, dataset: Dataset) -> None:
         if self.classes and tuple(dataset.classes) != self.classes:
             here, there = ", ".join(self.classes), ", ".join(dataset.classes)
-            raise DataError(
-                f"{self.folder} knows the classes {here}, the data has {there}; use the categories of the run"
-            )
+            raise DataError(f"{self.folder} knows the classes {here}, the data has {there}; use those of the run")
 
 
 Row = dict[str, Any]
@@ -75,14 +73,12 @@ Row = dict[str, Any]
 def label(
     run: Run, dataset: Dataset, out: Path, description: str = "", format: Format = "coco", folder: Path | None = None
 ) -> dict[str, int]:
-    """Weak labels -> masks in COCO JSON, or another format of `data.export` (images: in `folder`); image ids are kept, and
-    with clicks the ids of the annotations.
+    """Weak labels -> masks in COCO JSON, or another format of `data.export` (images: in `folder`); the ids of images, and with
+    clicks of annotations, are kept. With clicks there is one mask for each, see `Method.pseudo_labels`.
 
-    With tags these are the objects that the network detects among the image's tags; with points one mask per click, which
-    contains at least the clicked pixel; with extreme points one mask per four clicks. description: of the data; a killed
-    call with another one starts anew. Returns images, masks, with points `only_click`: masks of the clicked pixel alone,
-    with extreme points `without_mask`: annotations that have no clicks (lines and single pixels span no box), or whose mask
-    is empty and dropped. Raises DataError for classes other than those that the run was trained on.
+    description: of the data; a killed call with another one starts anew. Returns images, masks, with points `only_click`: masks
+    of the clicked pixel alone, with extreme points `without_mask`: annotations without clicks (lines and single pixels span no
+    box), or whose mask is empty and dropped. Raises DataError for classes other than those that the run was trained on.
     """
     run.check_classes(dataset)
     check_place(out, format)
@@ -202,9 +198,8 @@ def identified(folder: Path, run: Run) -> tuple[ImageFolder, tuple[int, ...]]:
     images count from 1 in the order of their names, with the run's categories.
     """
     dataset = ImageFolder(folder)
-    known = find_records(dataset)
-    by_name = {category["name"]: category["id"] for category in known}
-    if known and (lacking := [name for name in run.classes if name not in by_name]):
+    by_name = {category["name"]: category["id"] for category in find_records(dataset)}
+    if by_name and (lacking := [name for name in run.classes if name not in by_name]):
         report(f"the data set of {folder} has no class {', '.join(lacking)}; predictions have the run's category ids")
         by_name = {}
     return dataset, tuple(by_name[name] for name in run.classes) if by_name else run.category_ids

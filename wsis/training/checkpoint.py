@@ -48,18 +48,16 @@ def restore(path: Path, model: nn.Module, optimizer: Optimizer, average: nn.Modu
         advice = f"delete it to resume from {others[-1].name}" if others else "delete it to start again"
         raise CheckpointError(f"{path} is truncated or not a checkpoint ({error}); {advice}") from error
     if metadata.get("key") != key:
-        raise CheckpointError(
-            f"{path} was written with other settings, data or seed; use another --out, or delete the checkpoints there"
-        )
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimizer": {}}
-    for name, value in state.items():
-        part, _, rest = name.partition(".")
-        parts[part][rest] = value
-    model.load_state_dict(parts["model"])
+        raise CheckpointError(f"{path} is of other settings, data or seed; use another --out, or delete it")
+
+    def part(name: str) -> dict[str, Tensor]:
+        return {k.removeprefix(name): v for k, v in state.items() if k.startswith(name)}
+
+    model.load_state_dict(part("model."))
     if average is not None:
-        average.load_state_dict(parts["average"])
+        average.load_state_dict(part("average."))
     slots: dict[int, dict[str, Tensor]] = {}
-    for name, value in parts["optimizer"].items():
+    for name, value in part("optimizer.").items():
         index, slot = name.split(".", 1)
         slots.setdefault(int(index), {})[slot] = value
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -6,6 +6,7 @@ import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate.utils import broadcast_object_list
@@ -75,45 +76,36 @@ class Cost:
         return row | {"peak GB": self.memory / 1e9, "hours": self.hours}
 
 
-@dataclass(frozen=True, kw_only=True)
-class TimedWorkspace(Workspace):
-    """A workspace whose trainings stop after a few steps and are timed."""
+def few_steps(
+    name: str, model: nn.Module, loss: StepLoss, data: TrainingData, schedule: Schedule, options: LoopOptions
+) -> tuple[nn.Module, Cost]:
+    """Train for a few steps and time them, with fewer images where a whole batch does not fit."""
+    device, processes, starts = options.accelerator.device.type, options.accelerator.num_processes, []
+    gpu, warmup, timed, batch_size = device == "cuda", WARMUP_STEPS[device], TIMED_STEPS[device], schedule.batch_size
+    if not gpu:
+        batch_size = min(batch_size, CPU_BATCH * processes)
 
-    costs: list[Cost]
+    def timed_loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
+        starts.append(now(gpu))
+        return loss(network, batch, step)
 
-    def train_model(
-        self, name: str, model: nn.Module, loss: StepLoss, data: TrainingData, schedule: Schedule
-    ) -> nn.Module:
-        processes, batch_size = self.options.accelerator.num_processes, schedule.batch_size
-        if self.device.type == "cpu":
-            batch_size = min(batch_size, CPU_BATCH * processes)
-        while True:
-            try:
-                return self._few_steps(name, model, loss, data, schedule, batch_size)
-            except torch.cuda.OutOfMemoryError:
-                if batch_size < 2 or (batch_size // 2) % data.group or processes > 1:
-                    raise
-                batch_size //= 2
-                torch.cuda.empty_cache()
-
-    def _few_steps(
-        self, name: str, model: nn.Module, loss: StepLoss, data: TrainingData, schedule: Schedule, batch_size: int
-    ) -> nn.Module:
-        gpu, starts = self.device.type == "cuda", []
-        warmup, timed = WARMUP_STEPS[self.device.type], TIMED_STEPS[self.device.type]
-
-        def timed_loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
-            starts.append(now(gpu))
-            return loss(network, batch, step)
-
+    while True:
+        starts.clear()
         if gpu:
             torch.cuda.reset_peak_memory_stats()
-        short = replace(schedule, steps=warmup + timed, batch_size=batch_size)
-        model = train(name, model, timed_loss, data, short, self.options, "")
-        seconds = (now(gpu) - starts[warmup]) / timed
-        memory = torch.cuda.max_memory_allocated() if gpu else peak_memory()
-        self.costs.append(Cost(name=name, schedule=schedule, batch_size=batch_size, seconds=seconds, memory=memory))
-        return model
+        try:
+            short = replace(schedule, steps=warmup + timed, batch_size=batch_size)
+            model = train(name, model, timed_loss, data, short, options, "")
+            break
+        except torch.cuda.OutOfMemoryError:
+            if batch_size < 2 or (batch_size // 2) % data.group or processes > 1:
+                raise
+            batch_size //= 2
+            torch.cuda.empty_cache()
+    seconds = (now(gpu) - starts[warmup]) / timed
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    memory = torch.cuda.max_memory_allocated() if gpu else peak
+    return model, Cost(name=name, schedule=schedule, batch_size=batch_size, seconds=seconds, memory=memory)
 
 
 def now(gpu: bool) -> float:
@@ -122,21 +114,22 @@ def now(gpu: bool) -> float:
     return time.perf_counter()
 
 
-def peak_memory() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
-
-
 def measure(
     method: Method[C], cfg: C, device: str = "auto", workers: int = 0, stages: tuple[str, ...] = ()
 ) -> list[Cost]:
     """What the trainings of a method cost, of all stages or of some."""
     cfg, accelerator, costs = cfg.for_dry_run(), make_accelerator(device), []
     dataset = RandomDataset(cfg.image_side, cfg.classes)
+
+    def timed(*training: Any) -> nn.Module:
+        model, cost = few_steps(*training[:-1])  # without the key
+        costs.append(cost)
+        return model
+
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(broadcast_object_list([temporary])[0])  # all processes use that of the first
         options = LoopOptions(accelerator=accelerator, seed=0, folder=folder, resume=False, workers=workers)
-        workspace = TimedWorkspace(cfg=cfg, train=dataset, val=dataset, folder=folder, options=options, costs=costs)
+        workspace = Workspace(cfg=cfg, train=dataset, val=dataset, folder=folder, options=options, train_model=timed)
         for stage in method.stages(cfg):
             if not stages or stage.name in stages:
                 stage.run(workspace)

@@ -111,23 +111,16 @@ def batches(data: TrainingData, schedule: Schedule, options: LoopOptions, start:
     steps = order(data, schedule.batch_size, options.seed, start, schedule.steps)
     # Keys come one batch at a time, since choosing companions takes a while.
     shares = ([key for group in groups[rank::processes] for key in group] for groups in steps)
-    pin = options.accelerator.device.type == "cuda"
-    workers = options.workers
-    return DataLoader(data, batch_sampler=shares, collate_fn=collate, num_workers=workers, pin_memory=pin)  # pyright: ignore
+    loading = {"num_workers": options.workers, "pin_memory": options.accelerator.device.type == "cuda"}
+    return DataLoader(data, batch_sampler=shares, collate_fn=collate, **loading)  # pyright: ignore
 
 
 def train(
-    name: str,
-    model: nn.Module,
-    step_loss: StepLoss,
-    data: TrainingData,
-    schedule: Schedule,
-    options: LoopOptions,
-    key: str,
+    name: str, model: nn.Module, loss: StepLoss, data: TrainingData, schedule: Schedule, options: LoopOptions, key: str
 ) -> nn.Module:
     """Train `model` and return it (its average where the schedule keeps one), in eval mode.
 
-    name: of the checkpoints and the log in `options.folder`. step_loss: (model, batch, step) -> terms with `total`. key:
+    name: of the checkpoints and the log in `options.folder`. loss: (model, batch, step) -> terms with `total`. key:
     fingerprint of everything that decides the result. Raises TrainingError if a loss is not finite (the step, the images,
     the term), CheckpointError as `checkpoint.restore`, and ConfigError if there are no images or the batch cannot be shared.
     """
@@ -147,14 +140,13 @@ def train(
         start = checkpoint.restore(last[-1], model, optimizer, average, key)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     log = Log(options, name, start)
-    hidden = None if log.is_first else True
-    progress = tqdm(total=schedule.steps, initial=start, desc=name, disable=hidden, leave=False)
+    progress = tqdm(total=schedule.steps, initial=start, desc=name, disable=not log.is_first or None, leave=False)
     for step, batch in enumerate(batches(data, schedule, options, start), start):
         torch.manual_seed(seed_of(options.seed, stream, step, accelerator.process_index))
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * learning_rate(schedule, step)
         with accelerator.autocast():
-            terms = step_loss(wrapped, batch.to(accelerator.device), step)
+            terms = loss(wrapped, batch.to(accelerator.device), step)
         optimizer.zero_grad(set_to_none=True)
         accelerator.backward(terms["total"])
         if schedule.clip:
@@ -196,12 +188,9 @@ class Log:
         names = list(self.rows[0][4])
         values = torch.stack([torch.stack([row[4][n].float() for n in names]) for row in self.rows]).tolist()
         for (step, _, _, image_ids, _), losses in zip(self.rows, values, strict=True):
-            bad = ", ".join(f"{n}={v}" for n, v in zip(names, losses, strict=True) if not math.isfinite(v))
-            if bad:
-                advice = "nothing was saved after the last checkpoint. A lower learning rate, or a look at these images"
-                raise TrainingError(
-                    f"{self.name}: {bad} at step {step}, images {list(image_ids)}; {advice}, usually helps"
-                )
+            if bad := ", ".join(f"{n}={v}" for n, v in zip(names, losses, strict=True) if not math.isfinite(v)):
+                advice = "nothing was saved after the last checkpoint; lower the learning rate, or look at these images"
+                raise TrainingError(f"{self.name}: {bad} at step {step}, images {list(image_ids)}; {advice}")
         if self.is_first:
             with writing(self.path), self.path.open("a", newline="") as file:
                 rows = csv.writer(file)

@@ -1,4 +1,4 @@
-"""What the four methods share beside the loop: their verbs, the stages of a run, and what most stages do."""
+"""What the four methods share beside the loop: their verbs, the stages of a run, and what these see."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,11 +19,14 @@ from wsis.data.transforms import collate
 from wsis.data.wrappers import ground_truths, samples
 from wsis.evaluation.instances import iou_by_size
 from wsis.evaluation.semantic import MeanIoU
+from wsis.models.segmenters import Name, build_segmenter, segmenter_terms
+from wsis.models.segmenters.targets import JsonMasks, Terms
 from wsis.models.weights import save_weights
 from wsis.training.loop import LoopOptions, StepLoss, TrainingData, train
 from wsis.training.schedule import Schedule
 from wsis.weak.sources import Clicks
 
+Predict = Callable[[Tensor], list[Instances]]
 Labels = list[Instances] | Tensor  # the instances of each image, or class maps, long [B, H, W] of 1..C and 255
 
 
@@ -101,7 +104,7 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Workspace:
-    """What a stage sees of its run: the settings, the data, where to write and how to train."""
+    """What a stage sees of its run, the settings, the data and where to write, and what several stages do."""
 
     cfg: Any
     train: Dataset
@@ -109,6 +112,7 @@ class Workspace:
     folder: Path
     options: LoopOptions
     key: str = ""
+    train_model: Callable[..., nn.Module] = train  # or what a dry run does in its place
 
     @property
     def device(self) -> torch.device:
@@ -125,15 +129,10 @@ class Workspace:
         self, name: str, model: nn.Module, loss: StepLoss, data: TrainingData, schedule: Schedule, *, save: bool = True
     ) -> nn.Module:
         """Train `model`, save it as `<name>.safetensors` if asked to, and return it in eval mode; errors as of `loop.train`."""
-        model = self.train_model(name, model, loss, data, schedule)
+        model = self.train_model(name, model, loss, data, schedule, self.options, self.key)
         if save:
             self.save(name, model)
         return model
-
-    def train_model(
-        self, name: str, model: nn.Module, loss: StepLoss, data: TrainingData, schedule: Schedule
-    ) -> nn.Module:
-        return train(name, model, loss, data, schedule, self.options, self.key)
 
     def save(self, name: str, model: nn.Module) -> None:
         if self.is_first:
@@ -141,6 +140,53 @@ class Workspace:
 
     def batch(self, *images: Sample) -> Batch:
         return collate(list(images)).to(self.device)
+
+    def fit_segmenter(self, name: Name, path: Path, schedule: Schedule, backbone: str, weights: str) -> nn.Module:
+        """Train a segmenter on the masks of a COCO JSON of the training images, as `final`, without images that have none."""
+        masks = JsonMasks(path, tuple(self.train.classes))
+        model = build_segmenter(name, len(self.train.classes), backbone, weights)
+        # There is no augmentation here: the loss resizes and flips images together with the masks that it reads.
+        data = TrainingData(dataset=masks.subset(self.train), augment=lambda sample, seed: sample)
+
+        def loss(network: nn.Module, batch: Batch, step: int) -> Terms:
+            return segmenter_terms(network, *masks.examples(batch, model.view))
+
+        return self.fit("final", model, loss, data, schedule)
+
+    def write_masks(self, path: Path, masks: Iterable[Instances]) -> Report:
+        """Write one `Instances` per training image as COCO JSON; report their number, and their IoU where it is known."""
+        dataset, stored = self.train, [m.to("cpu") for m in masks]
+        rows = zip(samples(dataset), stored, strict=True)
+        report: Report = {"masks": write_instances(path, rows, dataset.classes, dataset.category_ids)}
+        truth = ground_truths(dataset)
+        return report if truth is None else report | iou_by_size(stored, truth)
+
+    def write_class_maps(self, folder: str, maps: Iterable[Tensor], unlabeled: int = IGNORE) -> MeanIoU | None:
+        """Write one class map per training image by its `map_name`; compare them with the true ones where all are known.
+
+        unlabeled: the class that pixels with 255 count as; by default they miss their true class.
+        """
+        metric, known = MeanIoU(self.cfg.classes + 1), True
+        with atomic(self.path(folder)) as temporary:
+            temporary.mkdir(parents=True)
+            for sample, class_map in zip(samples(self.train), maps, strict=True):
+                class_map = class_map.cpu()
+                write_label_map(temporary / map_name(sample.file_name), class_map)
+                if sample.true_semantic is not None:
+                    metric.update(torch.where(class_map == IGNORE, unlabeled, class_map), sample.true_semantic)
+                known &= sample.true_semantic is not None
+        return metric if known else None
+
+    def predictions(self, predict: Predict) -> tuple[list[Instances], list[Instances]] | None:
+        """What `predict` makes of each validation image [1, 3, H, W], and its true objects; None where these are not known."""
+        truth = None if self.val is None else ground_truths(self.val)
+        if truth is None:
+            return None
+        with torch.no_grad():
+            return [predict(self.batch(sample).images)[0].to("cpu") for sample in self.validation()], truth
+
+    def validation(self) -> Iterator[Sample]:
+        return iter(()) if self.val is None else samples(self.val)
 
 
 def first_process(run: Callable[[Workspace], Report]) -> Callable[[Workspace], Report]:
@@ -151,49 +197,6 @@ def first_process(run: Callable[[Workspace], Report]) -> Callable[[Workspace], R
         return run(workspace) if workspace.is_first else {}
 
     return guarded
-
-
-def write_masks(workspace: Workspace, path: Path, masks: Iterable[Instances]) -> Report:
-    """Write one `Instances` per training image as COCO JSON; report their number, and their IoU where it is known."""
-    dataset, stored = workspace.train, [m.to("cpu") for m in masks]
-    rows = zip(samples(dataset), stored, strict=True)
-    report: Report = {"masks": write_instances(path, rows, dataset.classes, dataset.category_ids)}
-    truth = ground_truths(dataset)
-    return report if truth is None else report | iou_by_size(stored, truth)
-
-
-def write_class_maps(
-    workspace: Workspace, folder: str, maps: Iterable[Tensor], unlabeled: int = IGNORE
-) -> MeanIoU | None:
-    """Write one class map per training image by its `map_name`; compare them with the true ones where all are known.
-
-    unlabeled: the class that pixels with 255 count as; by default they miss their true class.
-    """
-    metric, known = MeanIoU(workspace.cfg.classes + 1), True
-    with atomic(workspace.path(folder)) as temporary:
-        temporary.mkdir(parents=True)
-        for sample, class_map in zip(samples(workspace.train), maps, strict=True):
-            class_map = class_map.cpu()
-            write_label_map(temporary / map_name(sample.file_name), class_map)
-            if sample.true_semantic is not None:
-                metric.update(torch.where(class_map == IGNORE, unlabeled, class_map), sample.true_semantic)
-            known &= sample.true_semantic is not None
-    return metric if known else None
-
-
-def predictions(
-    workspace: Workspace, predict: Callable[[Tensor], list[Instances]]
-) -> tuple[list[Instances], list[Instances]] | None:
-    """What `predict` makes of each validation image [1, 3, H, W], and its true objects; None where these are not known."""
-    truth = None if workspace.val is None else ground_truths(workspace.val)
-    if truth is None:
-        return None
-    with torch.no_grad():
-        return [predict(workspace.batch(sample).images)[0].to("cpu") for sample in validation(workspace)], truth
-
-
-def validation(workspace: Workspace) -> Iterator[Sample]:
-    return iter(()) if workspace.val is None else samples(workspace.val)
 
 
 def numbers(figures: Mapping[str, object]) -> dict[str, float]:

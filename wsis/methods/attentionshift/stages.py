@@ -25,7 +25,7 @@ from wsis.methods.attentionshift.detector import AttentionShift
 from wsis.methods.attentionshift.model import pad_to_multiple
 from wsis.methods.attentionshift.parts import KeyPoints
 from wsis.ops.patches import PatchGrid, patch_index
-from wsis.training.stages import Report, Stage, Workspace, first_process, numbers, predictions, validation, write_masks
+from wsis.training.stages import Report, Stage, Workspace, first_process, numbers
 
 Curve = list[dict[str, float]]
 CURVE = "similarity.json"
@@ -128,7 +128,7 @@ def make_labels(workspace: Workspace) -> Report:
             whole.append(boxed(boxes[-1], frame) if cfg.oracle == "none" else boxes[-1])
             yield reduce(Instances.cat, found)
 
-    report = write_masks(workspace, workspace.path("pseudo_train.json"), masks())
+    report = workspace.write_masks(workspace.path("pseudo_train.json"), masks())
     truth = ground_truths(workspace.train)
     if truth is None:
         return report
@@ -173,13 +173,13 @@ def evaluate(workspace: Workspace) -> Report:
     """
     cfg = workspace.cfg
     model = verbs.restore(cfg, workspace.folder).to(workspace.device).eval()
-    pair = predictions(workspace, lambda images: verbs.predict(model, images, cfg))
+    pair = workspace.predictions(lambda images: verbs.predict(model, images, cfg))
     if pair is None:
         return {}
     older = voc_ap(*pair, cfg.classes, interpolation="11point_released" if cfg.compat == "official" else "11point")
     report = numbers(voc_ap(*pair, cfg.classes) | {f"{name}_11point": value for name, value in older.items()})
     truth, given = [t[t.runs.areas > 0] for t in pair[1]], []
-    for sample, true in zip(validation(workspace), truth, strict=True):
+    for sample, true in zip(workspace.validation(), truth, strict=True):
         inside = bounds_of(true).to(workspace.device), true.labels.to(workspace.device)
         masks = verbs.masks_in_boxes(model, workspace.batch(sample).images, *inside, cfg)
         given.append(replace(true, runs=masks))

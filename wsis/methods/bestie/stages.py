@@ -32,18 +32,8 @@ from wsis.models.pyramids import build_tokens
 from wsis.models.segmenters import predict
 from wsis.models.weights import load_weights
 from wsis.ops.losses import hard_cross_entropy
-from wsis.training.final_model import fit_segmenter
 from wsis.training.loop import TrainingData
-from wsis.training.stages import (
-    Report,
-    Stage,
-    Workspace,
-    first_process,
-    numbers,
-    predictions,
-    validation,
-    write_class_maps,
-)
+from wsis.training.stages import Report, Stage, Workspace, first_process, numbers
 from wsis.weak.simulate import click
 
 StageRun = Callable[[Workspace], Report]
@@ -91,7 +81,7 @@ def train_classifier(workspace: Workspace) -> Report:
     model, logits, tags = fit_classifier(workspace, "classifier", workspace.cfg, save=True), [], []
     if workspace.val is None:
         return {}
-    for sample in validation(workspace):
+    for sample in workspace.validation():
         batch = workspace.batch(cues.classifier_input(sample, workspace.cfg))
         assert batch.tags is not None
         with torch.no_grad():
@@ -189,7 +179,7 @@ def _write_maps(workspace: Workspace, folder: str, dataset: Dataset, class_map: 
     """Write the maps in the first process; compare them with the true ones, ignored pixels as background."""
     if not workspace.is_first:
         return {}
-    metric = write_class_maps(workspace, folder, map(class_map, samples(dataset)), unlabeled=0)
+    metric = workspace.write_class_maps(folder, map(class_map, samples(dataset)), unlabeled=0)
     return {} if metric is None else {"mIoU": float(metric.result()["mIoU"])}
 
 
@@ -228,10 +218,10 @@ def evaluate(workspace: Workspace) -> Report:
         components.append(component_instances(outputs.semantic, cfg).unbind()[0].to("cpu"))
         return decode(outputs, None, cfg).instances.unbind()
 
-    pairs = predictions(workspace, predict_instances)
+    pairs = workspace.predictions(predict_instances)
     if pairs is None:
         return {}
-    for class_map, sample in zip(class_maps, validation(workspace), strict=True):
+    for class_map, sample in zip(class_maps, workspace.validation(), strict=True):
         assert sample.true_semantic is not None  # data with true objects have it
         semantic.update(class_map, sample.true_semantic)
         assert sample.truth is not None
@@ -251,7 +241,7 @@ def train_final(workspace: Workspace) -> Report:
         rows = ((x, pseudo_labels(model, workspace.batch(x), cfg)[0].to("cpu")) for x in samples(data))
         report["pseudo_masks"] = write_instances(path, rows, data.classes, data.category_ids)
     workspace.options.accelerator.wait_for_everyone()
-    segmenter = fit_segmenter(workspace, "maskrcnn", path, cfg.final, cfg.semantic.backbone, cfg.semantic.weights)
-    pairs = predictions(workspace, lambda images: predict(segmenter, images)) if workspace.is_first else None
+    segmenter = workspace.fit_segmenter("maskrcnn", path, cfg.final, cfg.semantic.backbone, cfg.semantic.weights)
+    pairs = workspace.predictions(lambda images: predict(segmenter, images)) if workspace.is_first else None
     figures = {} if pairs is None else voc_ap(*pairs, cfg.classes)
     return report | {name: value for name, value in figures.items() if name != "AP"}

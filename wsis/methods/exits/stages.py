@@ -27,9 +27,8 @@ from wsis.methods.exits.labels import Retrieved, peak, select, threshold, token_
 from wsis.methods.exits.model import Exits, build_extractor, build_teaching
 from wsis.methods.exits.objective import warmup_loss
 from wsis.ops.patches import covered_patches
-from wsis.training.final_model import fit_segmenter
 from wsis.training.loop import order
-from wsis.training.stages import Report, Stage, Workspace, first_process, numbers, predictions, write_masks
+from wsis.training.stages import Report, Stage, Workspace, first_process, numbers
 
 CALIBRATION_BATCH = 32  # crops at a time
 IMAGES_AT_ONCE = 8
@@ -155,21 +154,21 @@ def make_labels(workspace: Workspace) -> Report:
     if not cfg.has_generator:
         if truth is None:
             raise ConfigError("final.masks=truth is the upper bound and needs data with true masks; use pseudo")
-        return {"masks": write_masks(workspace, path, truth)["masks"]}
+        return {"masks": workspace.write_masks(path, truth)["masks"]}
     model, labels, boxes = verbs.load(cfg, workspace.folder, "network").to(workspace.device), [], []
     for start in progress(range(0, len(dataset), IMAGES_AT_ONCE), "labels"):
         batch = workspace.batch(*(dataset[i] for i in range(start, min(start + IMAGES_AT_ONCE, len(dataset)))))
         labels += [(masks.to("cpu"), int(empty.sum())) for masks, empty in verbs.label(model, batch, cfg)]
         if truth is not None:
             boxes += [filled.to("cpu") for filled in verbs.pseudo_labels(None, batch, cfg)]
-    report = write_masks(workspace, path, [masks for masks, _ in labels]) | {"empty_masks": sum(n for _, n in labels)}
+    report = workspace.write_masks(path, [masks for masks, _ in labels]) | {"empty_masks": sum(n for _, n in labels)}
     return report if truth is None else report | {f"trivial_{k}": v for k, v in iou_by_size(boxes, truth).items()}
 
 
 def train_final(workspace: Workspace) -> Report:
     """The final model: any instance segmenter, trained on the pseudo masks as if they were annotated."""
     final, path = workspace.cfg.final, workspace.path("pseudo_train.json")
-    fit_segmenter(workspace, final.segmenter, path, final.schedule, final.backbone, final.weights)
+    workspace.fit_segmenter(final.segmenter, path, final.schedule, final.backbone, final.weights)
     return {}
 
 
@@ -177,7 +176,7 @@ def train_final(workspace: Workspace) -> Report:
 def evaluate(workspace: Workspace) -> Report:
     """COCO mask AP of the final model on the validation images, and its recall of the objects in pieces."""
     model = verbs.load(workspace.cfg, workspace.folder, "final").to(workspace.device)
-    pair = predictions(workspace, partial(verbs.predict, model, cfg=workspace.cfg))
+    pair = workspace.predictions(partial(verbs.predict, model, cfg=workspace.cfg))
     if pair is None:
         return {}
     predicted, truth = pair

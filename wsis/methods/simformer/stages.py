@@ -17,7 +17,7 @@ from wsis.methods.simformer import verbs
 from wsis.methods.simformer.config import SimFormerConfig
 from wsis.methods.simformer.labels import proposed_masks
 from wsis.training.schedule import Schedule
-from wsis.training.stages import Report, Stage, Workspace, first_process, numbers, write_class_maps
+from wsis.training.stages import Report, Stage, Workspace, first_process, numbers
 from wsis.weak.simulate import with_base_masks
 
 NETWORK, MAPS, FINAL = "network.safetensors", "pseudo_train", "final.safetensors"
@@ -48,7 +48,7 @@ def make_labels(workspace: Workspace) -> Report:
     model = verbs.load_network(cfg, workspace.path(NETWORK)).to(workspace.device).eval()
     given = (with_base_masks(sample, cfg.unmasked) for sample in samples(workspace.train))
     maps = (verbs.pseudo_labels(model, workspace.batch(sample), cfg)[0] for sample in given)
-    metric = write_class_maps(workspace, MAPS, maps)
+    metric = workspace.write_class_maps(MAPS, maps)
     return {} if metric is None else numbers(grouped_iou(metric, cfg.novel))
 
 

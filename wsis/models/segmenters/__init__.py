@@ -1,6 +1,6 @@
 """Fully supervised segmenters: the last stage, trained on the masks that a method made.
 
-    masks of any method, as COCO JSON --fit_segmenter--> SOLOv2 | Mask2Former | Mask R-CNN --predict--> scored masks
+    masks of any method, as COCO JSON --Workspace.fit_segmenter--> SOLOv2 | Mask2Former | Mask R-CNN --predict--> scored masks
 
 All three have the same call: `network(images, targets)` gives the weighted terms of the loss, and `network(images)` the
 scored masks of each image. images: a list of float [3, h, w] in [0, 1], of any sizes.
@@ -19,6 +19,7 @@ from wsis.core.types import Instances
 from wsis.models.segmenters.mask2former import Mask2Former
 from wsis.models.segmenters.maskrcnn import MaskRCNN
 from wsis.models.segmenters.solov2 import SOLOv2
+from wsis.models.segmenters.targets import Target, Terms
 from wsis.models.weights import load_weights
 
 Name = Literal["solov2", "mask2former", "maskrcnn"]
@@ -44,6 +45,12 @@ def restore_segmenter(name: Name, classes: int, backbone: str, weights: str, pat
         freeze_batch_norm_2d(model)  # as in training: a frozen norm has other state
     load_weights(model, path)
     return model
+
+
+def segmenter_terms(model: nn.Module, images: list[Tensor], targets: list[Target]) -> Terms:
+    """Return the terms of the loss on images, float [3, h, w], and their targets, with their sum as `total`."""
+    terms = model(images, targets)
+    return {**terms, "total": torch.stack(list(terms.values())).sum()}
 
 
 @torch.no_grad()
