@@ -6,24 +6,18 @@ from functools import partial
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
-from wsis.core.config import changed
 from wsis.core.errors import ConfigError
-from wsis.data.coco import write_dataset
 from wsis.data.transforms import collate
-from wsis.data.world import World, WorldConfig
+from wsis.data.world import World
 from wsis.experiments.pretraining import recipes as pretrain
 from wsis.experiments.pretraining import vit as pretrain_vit
 from wsis.experiments.pretraining.vit import MaskedAutoencoder, SelfDistillation
-from wsis.methods import attentionshift
 from wsis.models import build_pyramid
 from wsis.models.vit import build_vit
-from wsis.models.weights import LITE0_FILE, sha256
+from wsis.models.weights import sha256
 from wsis.training.loop import LoopOptions
-
-CLICKED = "vit_lite0_points"
 
 
 @pytest.fixture(scope="module")
@@ -188,33 +182,3 @@ def test_images_to_name_have_one_tag(name):
 def test_unknown_weights():
     with pytest.raises(ConfigError, match="vit_tiny_mae"):
         pretrain.recipe("vit_tiny_clip")
-
-
-def test_photographs_teach_tokens_that_attentionshift_starts_from(tmp_path):
-    pytest.importorskip(LITE0_FILE[0], reason='pip install "wsis[photos]"')
-    config = WorldConfig(size=48, objects=(1, 2), classes=("cat", "car"))
-    write_dataset(World("train", 3, config=config), tmp_path / "photos", "train")
-    card = pretrain.pretrain(CLICKED, tmp_path, steps=1, images=tmp_path / "photos")
-    assert card["classes"] == 2
-    path = tmp_path / f"{CLICKED}.safetensors"
-    start = {"backbone": "vit_lite0", "weights": str(path), "tokens.count": 24}
-    model = attentionshift.build(changed(attentionshift.TINY, classes=2, **start))
-    stored = load_file(path)
-    torch.testing.assert_close(model.encoder.tokens.data, stored["encoder.tokens"].float())
-    torch.testing.assert_close(model.tokens.place[0].weight.data, stored["place.0.weight"].float())
-
-
-def test_continued_self_distillation_starts_with_both_networks(monkeypatch, tmp_path):
-    """Else the teacher would drift to a student that starts from nothing."""
-
-    def stop(name, model, *rest):
-        raise StopIteration(model)
-
-    monkeypatch.setattr(pretrain, "train", stop)
-    config = WorldConfig(size=96, objects=(1, 2), classes=("cat", "car"))
-    write_dataset(World("train", 2, config=config), tmp_path / "photos", "train")
-    with pytest.raises(StopIteration) as stopped:
-        pretrain.pretrain("vit_tiny_dino", tmp_path, images=tmp_path / "photos/images/train")
-    model = stopped.value.value
-    for student, teacher in zip(model.student.parameters(), model.teacher.parameters(), strict=True):
-        assert torch.equal(student, teacher)

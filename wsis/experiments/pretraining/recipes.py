@@ -1,8 +1,6 @@
 """The "ImageNet" of the tiny networks: scenes of the embedded world, of a seed that no run uses.
 
-    python -m wsis pretrain vgg_tiny                                        writes weights (fp16) and their card
-    python -m wsis pretrain vit_tiny_mae --images photos --out adapted      continues from the shipped ones on your images
-    python -m wsis pretrain vit_lite0_points --images FOLDER --out adapted  learns from your own clicks; FOLDER: COCO
+    python -m wsis pretrain vgg_tiny    writes weights (fp16) and their card
 
 vgg_tiny, hrnet_tiny and resnet_tiny learn from image tags, with one object per image; the objectives of the transformers
 are in `wsis.experiments.pretraining.vit` and `wsis.methods.attentionshift.pretrain`.
@@ -22,8 +20,7 @@ from torch import Tensor, nn
 from wsis.core.errors import ConfigError
 from wsis.core.files import write_json
 from wsis.core.types import Dataset, Sample
-from wsis.data.images import ImageFolder
-from wsis.data.transforms import Augment, ShortSide, collate, resize, short_side
+from wsis.data.transforms import Augment, ShortSide, collate
 from wsis.data.world import World, WorldConfig
 from wsis.data.wrappers import Cached, Mapped
 from wsis.experiments.pretraining import vit
@@ -31,11 +28,10 @@ from wsis.experiments.pretraining.vit import MaskedAutoencoder, SelfDistillation
 from wsis.methods.attentionshift import pretrain as points
 from wsis.models.pyramids import build_pyramid
 from wsis.models.vit import build_vit
-from wsis.models.weights import load_weights, save_weights, sha256, shipped
+from wsis.models.weights import save_weights, sha256
 from wsis.training.loop import LoopOptions, TrainingData, make_accelerator, train
 from wsis.training.schedule import Schedule
 from wsis.weak.simulate import with_points
-from wsis.weak.sources import open_data
 
 SEED = 90_210
 SIZE = 64
@@ -58,8 +54,6 @@ class Recipe:
     augment: Augment | ShortSide = vit.AUGMENT
     schedule: Schedule = vit.SCHEDULE
     annotate: Callable[[Sample], Sample] = lambda sample: sample  # adds the weak labels
-    unlabeled: bool = False  # images without labels may replace the scenes
-    clicked: bool = False  # clicked images have to
 
 
 def pyramid_learner(name: str, classes: int) -> TagClassifier:
@@ -101,19 +95,9 @@ MAE = Recipe(
     learner=lambda classes: MaskedAutoencoder(build_vit("vit_tiny", "random")),
     shipped=lambda model: model.vit.backbone,
     quality=lambda model, val: vit.quality(model.vit, val),
-    unlabeled=True,
 )
 # An autoencoder encodes a quarter of the tokens, the others half: half as many steps cost about the same.
 SHORT = replace(vit.SCHEDULE, steps=vit.SCHEDULE.steps // 2)
-POINTS = Recipe(
-    source="one to three objects; one point each, and what hidden patches hold",
-    learner=points.PointFinder,
-    shipped=lambda model: nn.ModuleDict({"encoder": model.encoder, "place": model.heads.place}),  # they know no classes
-    counts=(4000, 0),
-    augment=points.AUGMENT,
-    schedule=points.SCHEDULE,
-    annotate=lambda sample: with_points(sample, "box_center"),
-)
 RECIPES = {
     **{name: _pyramid(name) for name in PYRAMIDS},
     "vit_tiny_mae": MAE,
@@ -131,15 +115,15 @@ RECIPES = {
         learner=lambda classes: SelfDistillation(build_vit("vit_tiny", "random")),
         schedule=SHORT,
     ),
-    "vit_hybrid_points": POINTS,
-    "vit_lite0_points": replace(
-        POINTS,
-        source="one point for each object, and what hidden patches hold",
-        # ImageNet's features are better than what few images would make of them.
-        learner=partial(points.PointFinder, backbone="vit_lite0_frozen", stem="imagenet", first=200, tokens=24),
-        augment=ShortSide(short=(160,), long=256, flip=0.5),
-        schedule=replace(points.SCHEDULE, steps=600, batch_size=8),
-        clicked=True,
+    "vit_hybrid_points": Recipe(
+        source="one to three objects; one point each, and what hidden patches hold",
+        learner=points.PointFinder,
+        # The heads of the classes, which are those of the scenes, stay behind.
+        shipped=lambda model: nn.ModuleDict({"encoder": model.encoder, "place": model.heads.place}),
+        counts=(4000, 0),
+        augment=points.AUGMENT,
+        schedule=points.SCHEDULE,
+        annotate=lambda sample: with_points(sample, "box_center"),
     ),
 }
 
@@ -151,34 +135,25 @@ def recipe(name: str) -> Recipe:
     return RECIPES[name]
 
 
-def pretrain(
-    name: str, out: Path, steps: int | None = None, scenes: int | None = None, images: Path | None = None
-) -> dict[str, Any]:
+def pretrain(name: str, out: Path, steps: int | None = None, scenes: int | None = None) -> dict[str, Any]:
     """Train the network `name`, write `<name>.safetensors` and `<name>.json` to `out`, and return the card.
 
-    steps, scenes: in place of those of the recipe. images: a folder of images in place of scenes, on which the shipped
-    weights continue to learn without any label. For vit_lite0_points a folder in COCO format, with clicks or with masks
-    from which they are simulated. Resumes from the last checkpoint in `out/.<name>`.
-
-    Raises:
-        ConfigError: an unknown name; images for a network that learns from tags, none where they are needed.
+    steps, scenes: in place of those of the recipe. Resumes from the last checkpoint in `out/.<name>`. Raises ConfigError for an
+    unknown name.
     """
     began, plan = time.perf_counter(), recipe(name)
-    schedule = replace(plan.schedule, steps=steps or plan.schedule.steps)
-    dataset, words = _data(name, plan, scenes or plan.counts[0], images)
+    schedule, count = replace(plan.schedule, steps=steps or plan.schedule.steps), scenes or plan.counts[0]
+    dataset = Cached(Mapped(World("train", count, seed=SEED, config=plan.scenes), plan.annotate))
+    words = f"{count} scenes of the embedded world with {plan.source}"
     options = LoopOptions(accelerator=make_accelerator("auto"), seed=SEED, folder=out / f".{name}", resume=True)
     torch.manual_seed(SEED)
     model = plan.learner(len(dataset.classes))
-    if images is not None and plan.unlabeled:
-        load_weights(plan.shipped(model), shipped(name))
-        if isinstance(model, vit.SelfDistillation):
-            model.student.load_state_dict(model.teacher.state_dict())  # the teacher follows the student
     data, key = TrainingData(dataset=dataset, augment=plan.augment), f"{name} {schedule} {words}"
     model = train(name, model, lambda network, batch, step: network(batch), data, schedule, options, key)
     path = out / f"{name}.safetensors"
     save_weights(path, plan.shipped(model), half=True)
     card = {
-        "command": f"python -m wsis pretrain {name}" + ("" if images is None else f" --images {images.name}"),
+        "command": f"python -m wsis pretrain {name}",
         "trained_on": words,
         **plan.quality(model, Cached(World("val", plan.counts[1], seed=SEED, config=plan.val))),
         "classes": len(dataset.classes),
@@ -192,21 +167,3 @@ def pretrain(
     }
     write_json(out / f"{name}.json", card, indent=2)
     return card
-
-
-def _data(name: str, plan: Recipe, count: int, images: Path | None) -> tuple[Dataset, str]:
-    """What to learn from, and words for it."""
-    if images is None:
-        if plan.clicked:
-            raise ConfigError(f"{name} learns from your images: name a folder in COCO format with --images")
-        scenes = Mapped(World("train", count, seed=SEED, config=plan.scenes), plan.annotate)
-        return Cached(scenes), f"{count} scenes of the embedded world with {plan.source}"
-    if plan.clicked:
-        opened = open_data(str(images), "tiny", clicks="box_center", drop_invalid=True)
-        return opened.train, f"{len(opened.train)} images of {opened.name}; {plan.source}"
-    if not plan.unlabeled:
-        able = " and ".join(other for other, recipe in RECIPES.items() if recipe.unlabeled)
-        raise ConfigError(f"{name} learns from labels; only {able} learn from images alone")
-    # About the size of the scenes.
-    dataset = Cached(Mapped(ImageFolder(images), lambda s: resize(s, short_side(s.size, vit.SIZE, 2 * vit.SIZE))))
-    return dataset, f"the scenes, then {len(dataset)} images without labels"

@@ -2,7 +2,7 @@
 
 The release trains its tokens over half a million images, and the tiny preset starts where that would have got to:
 `python -m wsis pretrain vit_hybrid_points` trains tokens to find class and place of the objects of other scenes, from one
-point each, and `vit_lite0_points` those of your own clicked images, on the frozen convolutions of EfficientNet-Lite0.
+point each.
 """
 
 import torch
@@ -25,38 +25,34 @@ from wsis.training.schedule import Schedule
 AUGMENT = ShortSide(short=(64,), long=128, flip=0.5)
 SCHEDULE = Schedule(1500, 16, "adamw", 5e-4, "poly", betas=(0.9, 0.98), weight_decay=0.05, warmup=40, clip=1.0)
 HIDDEN = 0.5  # of the patches
-FIRST = 500
-"""Steps in which the hidden patches alone are supervised: attention learns to look near before it learns to find."""
+FIRST = 500  # steps with hidden patches alone: attention learns to look near before it learns to find
 PLACE = 2.0  # weight of a token's place; at the published 10 the classes wait for long
 
 
 class PointFinder(nn.Module):
     """Learned tokens that find points, among patches of which some are hidden. Call: a batch with points -> terms.
 
-    The layers start as those of vit_tiny_mae, the tokens at places spread over the image. In the `first` steps only hidden
-    patches are supervised, by the features of the convolutions below with the weights `stem`. They show the mean of the tokens,
-    which thus share what these patches learn of attention.
+    The layers start as those of vit_tiny_mae, the tokens at places spread over the image. In the first steps only hidden
+    patches are supervised, by the features of the convolutions below. They show the mean of the tokens, which thus share what
+    these patches learn of attention.
     """
 
     step: Tensor
 
-    def __init__(
-        self, classes: int, *, backbone: str = "vit_hybrid", stem: str = "shipped", first: int = FIRST, tokens: int = 12
-    ) -> None:
+    def __init__(self, classes: int) -> None:
         super().__init__()
-        self.first = first
-        self.cfg = changed(TINY, classes=classes, backbone=backbone, weights="random", **{"tokens.count": tokens})
-        self.encoder = Encoder(self.cfg)
+        cfg = changed(TINY, classes=classes, weights="random")
+        self.encoder = Encoder(cfg)
         self.register_buffer("step", torch.zeros((), dtype=torch.long))
         transformer = self.encoder.vit.backbone
         fresh, mae = transformer.state_dict(), build_vit("vit_tiny", "mae").backbone.state_dict()
         shared = {k: v for k, v in mae.items() if k in fresh and not k.startswith("patch_embed")}
         transformer.load_state_dict(fresh | shared)
         assert transformer.pos_embed is not None
-        self.encoder.positions = nn.Parameter(spread(transformer.pos_embed.detach(), tokens))
-        self.heads = TokenHeads(self.encoder.width, self.cfg)
-        convolutions, stride = HYBRIDS[backbone]
-        self.teacher = build_pyramid(convolutions, stem, output_stride=stride).eval().requires_grad_(False)
+        self.encoder.positions = nn.Parameter(spread(transformer.pos_embed.detach(), cfg.tokens.count))
+        self.heads = TokenHeads(self.encoder.width, cfg)
+        convolutions, stride = HYBRIDS[cfg.backbone]
+        self.teacher = build_pyramid(convolutions, "shipped", output_stride=stride).eval().requires_grad_(False)
         transformer.patch_embed.proj.stages.load_state_dict(self.teacher.network.state_dict())
         self.reconstruct = nn.Linear(self.encoder.width, self.teacher.channels[-1])
 
@@ -65,7 +61,7 @@ class PointFinder(nn.Module):
         with torch.no_grad():
             target = self.teacher.eval()(batch.images)[-1].flatten(2).mT
             target = layer_norm(target.float(), target.shape[-1:])
-        first = self.step < self.first
+        first = self.step < FIRST
         self.step += self.training
         hidden = first & (torch.rand(target.shape[:2], device=target.device) < HIDDEN)
         encoded = self.encoder(batch.images, attention=False, hidden=hidden)
