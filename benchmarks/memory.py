@@ -27,7 +27,7 @@ from wsis.core.table import table
 from wsis.data.coco import CocoFolder
 from wsis.data.semantic import WithBackground
 from wsis.data.wrappers import Mapped
-from wsis.evaluation.files import coco_ap_files
+from wsis.evaluation import files
 from wsis.methods import method
 from wsis.training.apply import Run, class_maps, label, predict
 from wsis.weak import simulate_file
@@ -117,7 +117,7 @@ def calls(data: Path, out: Path) -> dict[str, Callable[[], object]]:
     truth = data / "annotations" / "instances_val.json"
     found: dict[str, Callable[[], object]] = {
         "weak": partial(simulate_file, truth, out / "weak.json", points="mask_random", extreme=True),
-        "evaluate": partial(coco_ap_files, truth, truth),
+        "evaluate": partial(files.measure, "coco", truth, truth),
     }
     verbs = [(verb, name) for name in SETTINGS for verb in ("label", "predict")]
     return found | {f"{verb} {name}": partial(applied, name, verb, data, out) for verb, name in verbs}

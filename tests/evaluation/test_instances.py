@@ -17,7 +17,7 @@ from wsis.core.errors import DataError
 from wsis.core.masks import RunLengths
 from wsis.core.types import Instances, Points
 from wsis.evaluation import MeanIoU, coco_ap, cue_quality, label_quality, matches, quality_by_image, voc_ap
-from wsis.evaluation.files import coco_ap_files, semantic_files, voc_ap_files
+from wsis.evaluation.files import measure, semantic
 
 
 def strip(start: int, stop: int, width: int = 20) -> torch.Tensor:
@@ -246,7 +246,7 @@ class TestCoco:
         coco = COCO(tmp_path / "truth.json")
         run = COCOeval(coco, coco.loadRes(str(tmp_path / "found.json")), "segm")
         run.evaluate(), run.accumulate(), run.summarize()
-        ours, files = (coco_ap(predicted, truth, 3), coco_ap_files(tmp_path / "found.json", tmp_path / "truth.json"))
+        ours, files = (coco_ap(predicted, truth, 3), measure("coco", tmp_path / "found.json", tmp_path / "truth.json"))
         assert [*ours.values()][:3] == pytest.approx(run.stats[:3])
         assert [*files.values()][:4] == pytest.approx(run.stats[:4])
 
@@ -289,13 +289,13 @@ class TestFiles:
         predicted, truth = random_scene(5)
         truth = [*truth, Instances.none(40, 40)]
         found = [row | {"score": s} for row, s in rows_and_scores(predicted)]
-        by_file = voc_ap_files(*pair(found, as_json(truth)))
+        by_file = measure("voc", *pair(found, as_json(truth)))
         in_memory = voc_ap([*predicted, Instances.none(40, 40)], truth, 3)
         torch.testing.assert_close(by_file["AP"], in_memory["AP"], equal_nan=True)
 
     def test_annotation_file_without_scores_is_a_prediction(self, pair):
         truth = as_json(random_scene(5)[1])
-        assert voc_ap_files(*pair(truth, truth))["mAP75"] == 1
+        assert measure("voc", *pair(truth, truth))["mAP75"] == 1
 
     def test_polygons_and_plain_counts_are_read(self, pair):
         truth = {
@@ -304,7 +304,7 @@ class TestFiles:
             "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[0, 0, 2, 0, 2, 4, 0, 4]]}],
         }
         found = [{"image_id": 1, "category_id": 1, "segmentation": {"size": [4, 4], "counts": [0, 8, 8]}, "score": 0.5}]
-        assert voc_ap_files(*pair(found, truth))["mAP75"] == 1
+        assert measure("voc", *pair(found, truth))["mAP75"] == 1
 
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -324,24 +324,24 @@ class TestFiles:
         predicted, truth = random_scene(5)
         found = [row | {"score": s} for row, s in rows_and_scores(predicted)]
         with pytest.raises(DataError, match=rf"predicted\.json: record 0: .*{message}"):
-            coco_ap_files(*pair([found[0] | change, *found[1:]], as_json(truth)))
+            measure("coco", *pair([found[0] | change, *found[1:]], as_json(truth)))
 
     def test_results_of_boxes_are_refused(self, pair):
         box = {"image_id": 7, "category_id": 1, "bbox": [0, 0, 5, 5], "score": 0.5}
         with pytest.raises(DataError, match="record 0: there is no segmentation"):
-            coco_ap_files(*pair([box], as_json(random_scene(5)[1])))
+            measure("coco", *pair([box], as_json(random_scene(5)[1])))
 
     @pytest.mark.parametrize("content", ["{", "[1, 2", '{"images": []}', "3"])
     def test_files_that_are_not_coco_are_named(self, pair, content):
         truth = as_json(random_scene(5)[1])
         with pytest.raises(DataError, match=r"predicted\.json"):
-            coco_ap_files(*pair(content, truth))
+            measure("coco", *pair(content, truth))
         with pytest.raises(DataError, match=r"truth\.json"):
-            coco_ap_files(*pair([], content))
+            measure("coco", *pair([], content))
 
     def test_missing_file_is_named(self, tmp_path):
         with pytest.raises(DataError, match=r"nowhere\.json"):
-            coco_ap_files(tmp_path / "a.json", tmp_path / "nowhere.json")
+            measure("coco", tmp_path / "a.json", tmp_path / "nowhere.json")
 
 
 class TestMeanIoU:
@@ -401,30 +401,31 @@ class TestSemanticFiles:
         return tmp_path / "predicted", tmp_path / "truth"
 
     def test_equal_folders_are_perfect(self, folders):
-        assert semantic_files(*folders, 2)["mIoU"] == 1
+        assert semantic(*folders)["mIoU"] == 1
 
     def test_missing_map_is_named(self, folders):
         (folders[0] / "b.png").unlink()
         with pytest.raises(DataError, match=r"predicted.*missing, first b\.png"):
-            semantic_files(*folders, 2)
+            semantic(*folders)
 
-    def test_value_beyond_the_classes_is_named(self, folders):
-        with pytest.raises(DataError, match=r"truth/a\.png: .*class map holds 2"):
-            semantic_files(*folders, 1)
+    def test_maps_of_two_sizes_are_named(self, folders):
+        Image.fromarray(np.zeros((2, 3), np.uint8)).save(folders[1] / "a.png")
+        with pytest.raises(DataError, match=r"truth/a\.png: class maps differ in size"):
+            semantic(*folders)
 
     def test_color_image_is_refused(self, folders):
         Image.new("RGB", (2, 2)).save(folders[0] / "a.png")
         with pytest.raises(DataError, match=r"predicted/a\.png.*8-bit PNG"):
-            semantic_files(*folders, 2)
+            semantic(*folders)
 
     def test_truncated_png_is_named(self, folders):
         (folders[0] / "a.png").write_bytes((folders[1] / "a.png").read_bytes()[:40])
         with pytest.raises(DataError, match=r"predicted/a\.png cannot be read"):
-            semantic_files(*folders, 2)
+            semantic(*folders)
 
     def test_empty_folder_is_refused(self, tmp_path):
         with pytest.raises(DataError, match="no label PNGs"):
-            semantic_files(tmp_path, tmp_path, 1)
+            semantic(tmp_path, tmp_path)
 
 
 class TestLabelQuality:

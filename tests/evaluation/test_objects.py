@@ -11,7 +11,7 @@ from wsis.core.masks import RunLengths
 from wsis.core.types import Instances
 from wsis.data.coco_json import annotation_records, categories, instances_json, result_records
 from wsis.data.label_maps import write_label_map
-from wsis.evaluation.files import coco_ap_files, pseudo_files, semantic_files, separated_files
+from wsis.evaluation.files import measure, semantic
 from wsis.evaluation.instances import iou_by_size, recall, separated
 
 
@@ -97,13 +97,13 @@ def files(tmp_path):
 
 
 def test_files_choose_the_objects_in_pieces(files):
-    assert separated_files(files / "found.json", files / "truth.json") == {"separated_recall": 1.0, "objects": 1.0}
+    assert measure("separated", files / "found.json", files / "truth.json") == {"separated_recall": 1.0, "objects": 1.0}
 
 
 def test_files_take_a_list_of_objects(files):
     whole = annotation_records(objects((0, 60, 20, 80)), 7, (1,))[0]["segmentation"]
     (files / "list.json").write_text(json.dumps([["a.png", "cat", [0, 60, 20, 20], whole]]))
-    found = separated_files(files / "found.json", files / "truth.json", files / "list.json")
+    found = measure("separated", files / "found.json", files / "truth.json", objects=files / "list.json")
     assert found == {"separated_recall": 0.0, "objects": 1.0}
 
 
@@ -113,15 +113,15 @@ def test_files_take_a_list_of_objects(files):
 def test_a_wrong_row_is_named(files, row):
     (files / "list.json").write_text(json.dumps([row]))
     with pytest.raises(DataError, match="row 0"):
-        separated_files(files / "found.json", files / "truth.json", files / "list.json")
+        measure("separated", files / "found.json", files / "truth.json", objects=files / "list.json")
 
 
 def test_files_of_pseudo_masks_are_matched_by_id(files):
     truth = json.loads((files / "truth.json").read_text())
     (files / "pseudo.json").write_text(json.dumps({**truth, "annotations": truth["annotations"][:1]}))
-    assert pseudo_files(files / "pseudo.json", files / "truth.json")["mIoU"] == 0.5
+    assert measure("pseudo", files / "pseudo.json", files / "truth.json")["mIoU"] == 0.5
     with pytest.raises(DataError, match="without ids"):
-        pseudo_files(files / "found.json", files / "truth.json")
+        measure("pseudo", files / "found.json", files / "truth.json")
 
 
 def test_ids_from_0_are_matched(files):
@@ -129,7 +129,7 @@ def test_ids_from_0_are_matched(files):
     for i, annotation in enumerate(truth["annotations"]):
         annotation["id"] = i
     (files / "truth.json").write_text(json.dumps(truth))
-    assert pseudo_files(files / "truth.json", files / "truth.json")["mIoU"] == 1
+    assert measure("pseudo", files / "truth.json", files / "truth.json")["mIoU"] == 1
 
 
 @pytest.mark.parametrize("wrong", [{"image_id": [7]}, {"category_id": None}, {"score": None}, {"segmentation": None}])
@@ -137,10 +137,10 @@ def test_results_of_wrong_types_are_named(files, wrong):
     results = json.loads((files / "found.json").read_text())
     (files / "found.json").write_text(json.dumps([{**results[0], **wrong}]))
     if "score" in wrong:  # absent: a score of 1
-        assert coco_ap_files(files / "found.json", files / "truth.json")
+        assert measure("coco", files / "found.json", files / "truth.json")
         return
     with pytest.raises(DataError, match="record 0"):
-        coco_ap_files(files / "found.json", files / "truth.json")
+        measure("coco", files / "found.json", files / "truth.json")
 
 
 def test_a_name_in_two_folders_needs_its_folder(files):
@@ -151,11 +151,11 @@ def test_a_name_in_two_folders_needs_its_folder(files):
     (files / "truth.json").write_text(json.dumps(truth))
     run = truth["annotations"][0]["segmentation"]
     (files / "list.json").write_text(json.dumps([["left/a.png", "cat", run]]))
-    found = separated_files(files / "found.json", files / "truth.json", files / "list.json")
+    found = measure("separated", files / "found.json", files / "truth.json", objects=files / "list.json")
     assert found == {"separated_recall": 1.0, "objects": 1.0}
     (files / "list.json").write_text(json.dumps([["a.png", "cat", run]]))
     with pytest.raises(DataError, match="not in the truth, or not once"):
-        separated_files(files / "found.json", files / "truth.json", files / "list.json")
+        measure("separated", files / "found.json", files / "truth.json", objects=files / "list.json")
 
 
 @pytest.fixture
@@ -166,17 +166,17 @@ def maps(tmp_path):
 
 
 def test_label_maps_of_subfolders_are_compared(maps):
-    assert semantic_files(maps / "found", maps / "truth", 254)["mIoU"] == 1
+    assert semantic(maps / "found", maps / "truth")["mIoU"] == 1
 
 
 @pytest.mark.parametrize("side", ["found", "truth"])
 def test_masks_of_0_and_255_are_no_label_maps(maps, side):
     write_label_map(maps / side / "left/a.png", torch.tensor([[0, 255, 255]]))
     with pytest.raises(DataError, match=f"{side}: the label maps hold 0 and 255 alone"):
-        semantic_files(maps / "found", maps / "truth", 254)
+        semantic(maps / "found", maps / "truth")
 
 
 def test_predicted_classes_that_never_occur_are_reported(maps, capsys):
     write_label_map(maps / "found/left/a.png", torch.tensor([[0, 1, 7]]))
-    semantic_files(maps / "found", maps / "truth", 254)
+    semantic(maps / "found", maps / "truth")
     assert "has the classes [7]" in capsys.readouterr().out

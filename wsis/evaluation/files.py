@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -26,7 +26,7 @@ from wsis.evaluation.instances import iou_by_size, recall, separated, voc_ap
 from wsis.evaluation.semantic import MeanIoU, grouped_iou
 
 
-def _pair(predicted: str | Path, truth: str | Path) -> tuple[Records, Entry]:
+def _pair(predicted: Path, truth: Path) -> tuple[Records, Entry]:
     """The records of the prediction, checked against the ground truth, and the ground truth."""
     true, _ = read_coco(truth)
     images, categories = {i["id"]: i for i in true["images"]}, {c["id"] for c in true["categories"]}
@@ -57,12 +57,7 @@ def _problem(record: object, images: dict[int, Entry], categories: set[int]) -> 
     return shape_problem({"segmentation": record["segmentation"]}, images[image]["height"], images[image]["width"])
 
 
-def coco_ap_files(predicted: str | Path, truth: str | Path) -> dict[str, float]:
-    """COCO mask AP of a results list, or of a COCO data set (score 1 where it has none).
-
-    Raises DataError for an unreadable file, an unknown image or category id, and a mask of another size than its image.
-    """
-    records, true = _pair(predicted, truth)
+def _coco_ap(records: Records, true: Entry) -> dict[str, float]:
     sizes = {image["id"]: (image["height"], image["width"]) for image in true["images"]}
 
     def encoded(rows: Records, *keys: str) -> Records:
@@ -79,12 +74,6 @@ def coco_ap_files(predicted: str | Path, truth: str | Path) -> dict[str, float]:
     return coco_eval(list(sizes), categories, encoded(records), encoded(true["annotations"], "area"))
 
 
-def voc_ap_files(predicted: str | Path, truth: str | Path) -> Report:
-    """`voc_ap` of the files that `coco_ap_files` takes, with its errors; labels are in the order of the categories."""
-    records, true = _pair(predicted, truth)
-    return voc_ap(_decode(records, true), _decode(true["annotations"], true), len(true["categories"]))
-
-
 def _decode(records: Records, true: Entry) -> Iterator[Instances]:
     """One `Instances` per image of the ground truth; only one image is in memory at a time."""
     label = {category["id"]: i for i, category in enumerate(true["categories"])}
@@ -99,31 +88,6 @@ def _decode(records: Records, true: Entry) -> Iterator[Instances]:
             ids=torch.tensor([r.get("id", NO_ID) for r in rows]),
             crowd=torch.tensor([r.get("iscrowd", 0) for r in rows]),
         )
-
-
-def pseudo_files(predicted: str | Path, truth: str | Path) -> dict[str, float]:
-    """`iou_by_size` of two files, by annotation id; raises DataError as `coco_ap_files`, and for predictions without ids."""
-    records, true = _pair(predicted, truth)
-    if not all("id" in record for record in records):
-        raise DataError(f"{predicted}: masks without ids; give what python -m wsis label wrote, or use --metric coco")
-    return iou_by_size(_decode(records, true), _decode(true["annotations"], true))
-
-
-def separated_files(predicted: str | Path, truth: str | Path, objects: str | Path | None = None) -> dict[str, float]:
-    """Recall of objects in pieces, see `recall`, and their number, by the files that `coco_ap_files` takes.
-
-    objects: a JSON list of rows [file name of the image, class name, ..., run length] of the objects to find, as the lists
-    of Separated-COCO and Occluded-COCO have them (published as pickles, which can run code and are not read here: convert
-    them once, where you trust them). By default the objects of the truth whose mask lies in two or more large pieces.
-    Raises DataError as `coco_ap_files`, and for a row of the list with an image or a class that is not in the truth.
-    """
-    records, true = _pair(predicted, truth)
-    if objects is None:
-        targets = [t[separated(t.runs) & ~t.crowd] for t in _decode(true["annotations"], true)]
-    else:
-        targets = list(_decode(_listed(Path(objects), true), true))
-    figure = recall(_decode(records, true), targets)
-    return {"separated_recall": figure, "objects": float(sum(map(len, targets)))}
 
 
 def _listed(path: Path, true: Entry) -> Records:
@@ -146,58 +110,40 @@ def _listed(path: Path, true: Entry) -> Records:
     return records
 
 
-def split_files(predicted: Path, truth: Path, split: str) -> Report:
-    """`semantic_files` with the novel classes of a split, see `find_split`; the names of the classes are those of the truth's
-    categories.json, or, since a COCO folder has none, of the predictions'.
+def semantic(predicted: Path, truth: Path, split: str | None = None) -> Report:
+    """`MeanIoU` over two folders of label PNGs with the same names; with a `split`, see `find_split`, `grouped_iou`.
+
+    The maps have any classes from 1 to 254, since what occurs in neither folder does not count; 0 is background, or with a
+    split unlabeled unless the categories name it; 255 does not count. The names of the classes are those of the truth's
+    categories.json, or, since a COCO folder has none, of the predictions'. Reports predicted classes that the truth never has.
     """
-    names = [folder / "categories.json" for folder in (truth.parent, predicted)]
-    classes, ids = read_categories(names[not names[0].exists()])
-    novel = [ids[label] - 1 for label in find_split(split, classes)]
-    return semantic_files(predicted, truth, novel=novel, background=BACKGROUND in ids)
-
-
-def semantic_files(
-    predicted: str | Path,
-    truth: str | Path,
-    classes: int = IGNORE - 1,
-    novel: Sequence[int] | None = None,
-    *,
-    background: bool = False,
-) -> Report:
-    """`MeanIoU` over two folders of label PNGs with the same names; with `novel` labels `grouped_iou`.
-
-    The maps have classes 1..`classes`, by default all possible ones, since what occurs in neither folder does not count; 0 is
-    background, or with `novel` unlabeled unless `background` says that it is one of the base classes; 255 does not count.
-    Reports predicted classes that the truth never has. Raises DataError for no PNGs, names that differ, unreadable files, sizes
-    or values that do not fit, and a folder with the values 0 and 255 alone: masks of one class, stored in another way.
-    """
-    names = [{n for n in list_files(Path(folder)) if n.endswith(".png")} for folder in (predicted, truth)]
+    names = [{n for n in list_files(folder) if n.endswith(".png")} for folder in (predicted, truth)]
     if not names[1]:
         raise DataError(f"{truth}: no label PNGs in this folder; give the folder of the true label maps")
     for folder, missing in ((predicted, names[1] - names[0]), (truth, names[0] - names[1])):
         if missing:
             first = min(missing)
             raise DataError(f"{folder}: {len(missing)} label maps of the other folder are missing, first {first}")
-    metric, values = MeanIoU(classes + 1), torch.zeros(2, IGNORE + 1, dtype=torch.long)
+    metric, values = MeanIoU(IGNORE), torch.zeros(2, IGNORE + 1, dtype=torch.long)
     for name in progress(sorted(names[1]), "images"):
-        pair = Path(predicted) / name, Path(truth) / name
-        maps = [read_label_map(path) for path in pair]
+        maps = [read_label_map(folder / name) for folder in (predicted, truth)]
         values += torch.stack([m.flatten().bincount(minlength=IGNORE + 1) for m in maps])
         try:
             metric.update(*maps)
         except DataError as error:
-            raise DataError(f"{pair[0]} or {pair[1]}: {error}") from error
+            raise DataError(f"{predicted / name} or {truth / name}: {error}") from error
     for folder, counts in zip((predicted, truth), values, strict=True):
         if counts.nonzero()[:, 0].tolist() == [BACKGROUND, IGNORE]:
-            raise DataError(
-                f"{folder}: the label maps hold 0 and 255 alone, and 255 is no class; write its pixels as 1"
-            )
+            raise DataError(f"{folder}: the label maps hold 0 and 255 alone, and 255 is no class; write it as 1")
     alien = ((values[0] > 0) & (values[1] == 0)).nonzero()[:, 0].tolist()
     if alien := [v for v in alien if v not in (BACKGROUND, IGNORE)]:
         report(f"{predicted} has the classes {alien}, which {truth} never has; each counts as an IoU of 0")
-    if novel is None:
+    if split is None:
         return metric.result()
-    if background:  # 0 becomes label 0, and every label one more
+    own = truth.parent / "categories.json"
+    classes, ids = read_categories(own if own.exists() else predicted / "categories.json")
+    novel = [ids[label] - 1 for label in find_split(split, classes)]
+    if BACKGROUND in ids:  # 0 becomes label 0, and every label one more
         metric.confusion = pad(metric.confusion, (1, 0, 1, 0))
         novel = [label + 1 for label in novel]
     return grouped_iou(metric, novel)
@@ -211,12 +157,33 @@ def measure(
     objects: Path | None = None,
     split: str | None = None,
 ) -> Report:
-    """Compare files or folders by one of the metrics above; ConfigError for an option of another metric."""
+    """Compare masks, a COCO results list or data set (score 1 where it has none), or folders of label PNGs with the truth.
+
+    coco, voc: average precision; labels are in the order of the categories. pseudo: `iou_by_size` by annotation id. separated:
+    `recall` of objects in pieces, and their number. semantic: see `semantic`, also for `split`.
+
+    objects: a JSON list of rows [file name of the image, class name, ..., run length] of the objects to find, as the lists
+    of Separated-COCO and Occluded-COCO have them (published as pickles, which can run code and are not read here: convert
+    them once, where you trust them). By default the objects of the truth whose mask lies in two or more large pieces.
+
+    Raises DataError for an unreadable file, an unknown image, category or class, a mask of another size than its image, pseudo
+    masks without ids and label maps that differ in names or sizes; ConfigError for an option of another metric.
+    """
     for option, value, owner in (("split", split, "semantic"), ("objects", objects, "separated")):
         if value is not None and metric != owner:
             raise ConfigError(f"--{option} belongs to --metric {owner}; with {metric} leave it out")
     if metric == "semantic":
-        return split_files(predicted, truth, split) if split else semantic_files(predicted, truth)
+        return semantic(predicted, truth, split)
+    records, true = _pair(predicted, truth)
+    if metric == "coco":
+        return _coco_ap(records, true)
+    found, real = _decode(records, true), _decode(true["annotations"], true)
+    if metric == "voc":
+        return voc_ap(found, real, len(true["categories"]))
     if metric == "separated":
-        return {**separated_files(predicted, truth, objects)}
-    return {**{"coco": coco_ap_files, "voc": voc_ap_files, "pseudo": pseudo_files}[metric](predicted, truth)}
+        listed = objects and _decode(_listed(objects, true), true)
+        targets = list(listed or (t[separated(t.runs) & ~t.crowd] for t in real))
+        return {"separated_recall": recall(found, targets), "objects": float(sum(map(len, targets)))}
+    if not all("id" in record for record in records):
+        raise DataError(f"{predicted}: masks without ids; give what python -m wsis label wrote, or use --metric coco")
+    return iou_by_size(found, real)

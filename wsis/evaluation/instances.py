@@ -22,7 +22,7 @@ SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, float("
 Interpolation = Literal["area", "11point", "11point_released"]
 
 
-def overlap(predicted: RunLengths, true: RunLengths, image: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+def overlap(predicted: RunLengths, true: RunLengths, image: int) -> tuple[Tensor, Tensor, Tensor]:
     """IoU of each predicted mask with each true one, and the shares of both that they have in common: float64 [K, G] each."""
     check_sizes(predicted, true, image)
     return predicted.overlaps(true), predicted.overlaps(true, share=True), true.overlaps(predicted, share=True).T
@@ -30,9 +30,7 @@ def overlap(predicted: RunLengths, true: RunLengths, image: int = 0) -> tuple[Te
 
 def check_sizes(predicted: RunLengths, true: RunLengths, image: int) -> None:
     if predicted.size != true.size:
-        raise DataError(
-            f"image {image}: predicted masks are {predicted.size}, true ones {true.size}; resize the prediction"
-        )
+        raise DataError(f"image {image}: masks are {predicted.size}, true ones {true.size}; resize the prediction")
 
 
 class Assignment(NamedTuple):
@@ -156,9 +154,9 @@ def label_quality(pseudo: Iterable[Instances], truth: Iterable[Instances], iou: 
     return {**counts, "covers_several": int((rows.covered > 1).sum())}
 
 
-def quality_by_image(pseudo: Iterable[Instances], truth: Iterable[Instances], iou: float = 0.5) -> dict[str, Tensor]:
+def quality_by_image(pseudo: Iterable[Instances], truth: Iterable[Instances]) -> dict[str, Tensor]:
     """`label_quality` of each image by itself, int64 [images] for each name."""
-    rows = [label_quality([p], [t], iou) for p, t in zip(pseudo, truth, strict=True)]
+    rows = [label_quality([p], [t]) for p, t in zip(pseudo, truth, strict=True)]
     return {name: torch.tensor([row[name] for row in rows]) for name in (rows[0] if rows else ())}
 
 
@@ -180,28 +178,26 @@ def iou_by_size(pseudo: Iterable[Instances], truth: Iterable[Instances]) -> dict
     return figures | {f"mIoU_{n}": float(iou[(area > low) & (area <= high)].mean()) for n, (low, high) in SIZES.items()}
 
 
-def separated(masks: RunLengths, least: float = 0.1) -> Tensor:
-    """Which of K masks lie in two or more pieces that each have `least` of the mask's area: bool [K]."""
+def separated(masks: RunLengths) -> Tensor:
+    """Which of K masks lie in two or more pieces that each have a tenth of the mask's area: bool [K]."""
     flags = []
     for part in masks.parts():
         ids, count = connected_components(part.pixels[None].long())
         area = torch.bincount(ids.flatten(), minlength=count + 1)[1:]
-        flags.append(int((area >= least * area.sum()).sum()) >= 2)
+        flags.append(int((area >= 0.1 * area.sum()).sum()) >= 2)
     return torch.tensor(flags, dtype=torch.bool)
 
 
-def recall(
-    predicted: Iterable[Instances], objects: Iterable[Instances], score: float = 0.3, iou: float = 0.75
-) -> float:
-    """The share of objects that some prediction of their class with `score` or more covers with `iou` or more.
+def recall(predicted: Iterable[Instances], objects: Iterable[Instances]) -> float:
+    """The share of objects that some prediction of their class with a score of .3 or more covers with an IoU of .75 or more.
 
     The measure of Separated-COCO and Occluded-COCO (Zhan et al., BMVC 2022); one prediction may serve several objects.
     objects: of each image only those to find, such as `truth[separated(truth.runs)]`.
     """
     hits = total = 0
     for image, (p, t) in enumerate(zip(predicted, objects, strict=True)):
-        p = p[p.scores >= score]
-        good = (p.labels[:, None] == t.labels) & (overlap(p.runs, t.runs, image)[0] >= iou)
+        p = p[p.scores >= 0.3]
+        good = (p.labels[:, None] == t.labels) & (overlap(p.runs, t.runs, image)[0] >= 0.75)
         hits += int(good.any(0).sum())
         total += len(t)
     return hits / total if total else math.nan

@@ -84,14 +84,14 @@ def region_coverage(masks: Tensor, class_map: Tensor, novel: Sequence[int]) -> T
     return torch.stack([is_novel(values, novel).float(), iou[:, :-1].amax(1), iou[:, -1]], 1)
 
 
-def proposal_recall(regions: Tensor, levels: Sequence[float] = (0.5, 0.75)) -> Report:
-    """The share of regions (rows of `region_coverage`) that reach an IoU: "base_recall50", "novel_recall75" ...
+def proposal_recall(regions: Tensor) -> Report:
+    """The share of regions (rows of `region_coverage`) that reach an IoU of .5 or .75: "base_recall50", "novel_recall75" ...
 
     Those that the whole image reaches are `trivial_` the same. Fractions, nan where there is no such region.
     """
     figures = {}
     for kind, name in enumerate(("base", "novel")):
-        for level in levels:
+        for level in (0.5, 0.75):
             found, trivial = (regions[regions[:, 0] == kind, 1:] >= level).float().mean(0).tolist()
             key = f"{name}_recall{100 * level:.0f}"
             figures |= {key: found, f"trivial_{key}": trivial}
