@@ -14,32 +14,22 @@ SIZES = [Size(pixels=128, batch=2, instances=1), Size(pixels=128, batch=8, insta
 SETTINGS = vars(CrfConfig())
 
 
-def plain_mean_field(
-    image: Tensor,
-    probability: Tensor,
-    box: Tensor,
-    *,
-    zeta: float,
-    iterations: int,
-    kernel: int = 3,
-    low: float = 0.1,
-    high: float = 0.9,
-) -> Tensor:
+def plain_mean_field(image: Tensor, probability: Tensor, box: Tensor, *, zeta: float, iterations: int) -> Tensor:
     """What `wsis.ops.mean_field.mean_field` computes, from the formula: products of unfolded probabilities."""
     batch, _, height, width = image.shape
 
-    def windows(maps: Tensor) -> Tensor:  # [B, K, H, W] -> [B, K, kernel^2, H W], zeros outside of the image
-        return unfold(maps, kernel, padding=kernel // 2).view(batch, maps.shape[1], kernel**2, -1)
+    def windows(maps: Tensor) -> Tensor:  # [B, K, H, W] -> [B, K, 9, H W], zeros outside of the image
+        return unfold(maps, 3, padding=1).view(batch, maps.shape[1], 9, -1)
 
     exists = windows(torch.ones_like(image[:, :1]))
     distance = (windows(image) - image.flatten(2)[:, :, None]).square().sum(1, keepdim=True)
     k = (-distance / (2 * zeta**2)).exp() * exists
-    p = (probability * box).clamp(low, high)
+    p = (probability * box).clamp(0.1, 0.9)
     for _ in range(iterations):
         logs = torch.stack((1 - p, p), 1).log()
         background, foreground = (k * windows(logs)).sum(2).exp().view(batch, 2, height, width).unbind(1)
         foreground = foreground * box
-        p = (foreground / (EPSILON + background + foreground)).clamp(low, high)
+        p = (foreground / (EPSILON + background + foreground)).clamp(0.1, 0.9)
     return p > 0.5
 
 

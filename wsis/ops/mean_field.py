@@ -7,10 +7,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from wsis.core.errors import ConfigError
-
 Pairs = list[tuple[int, Tensor]]
 EPSILON = 1e-6  # favors the background where both products are tiny (official code)
+LOW, HIGH = 0.1, 0.9  # of the clip (official code)
+LATER = ((0, 1), (1, -1), (1, 0), (1, 1))  # (down, right): the later half of a window of 3 x 3 pixels
+STOP_EVERY = 10  # iterations
 
 
 @torch.no_grad()
@@ -18,38 +19,28 @@ def mean_field(
     image: Float[Tensor, "B 3 H W"],
     probability: Float[Tensor, "B H W"],
     box: Float[Tensor, "B H W"] | Bool[Tensor, "B H W"],
-    *,
     zeta: float,
     iterations: int,
-    kernel: int = 3,
-    low: float = 0.1,
-    high: float = 0.9,
-    stop_every: int = 10,
 ) -> Bool[Tensor, "B H W"]:
     r"""Whether each pixel of a box belongs to its object. Computes in float32, or in float64 where `probability` is.
 
-    An iteration multiplies, for l = 0 background, 1 object, the probabilities in the kernel x kernel window around i,
+    An iteration multiplies, for l = 0 background, 1 object, the probabilities in the 3 x 3 window around i,
     :math:`a_l(i) = \prod_j p_l(j)^{k_{ij}}` with :math:`k_{ij} = \exp(-|I_i - I_j|^2 / 2 \zeta^2)` (j = i included), and
     sets :math:`p_1 = \mathrm{clip}(b\, a_1 / (\epsilon + a_0 + b\, a_1))`. There is no unary term but the start, clip(b p):
     this is a smoothing gated by color.
 
     image: in the units of zeta (the release: [0, 1] divided by ImageNet's standard deviations). probability: of the object.
-    box: b, in [0, 1]. low, high: of the clip, about .5. stop_every: on a CPU, every so many iterations the loop ends if the
-    last one changed nothing, with the same result; 0 never looks, and neither does a GPU, which would have to wait. Defaults
-    are MAL's. Raises ConfigError if the kernel has no center.
+    box: b, in [0, 1]. On a CPU the loop looks now and then whether the last iteration changed nothing, and then ends with the
+    same result; a GPU would have to wait for it.
     """
-    if kernel % 2 == 0:
-        raise ConfigError(f"kernel={kernel}: the window needs a pixel in its middle; use an odd number")
     dtype = torch.promote_types(probability.dtype, torch.float32)
-    pairs = _pairwise_kernel(image.to(dtype), kernel // 2, zeta)
-    inside = box.to(dtype).flatten()
-    p = (probability.to(dtype).flatten() * inside).clamp(low, high)
+    pairs, inside = _pairwise_kernel(image.to(dtype), zeta), box.to(dtype).flatten()
+    p = (probability.to(dtype).flatten() * inside).clamp(LOW, HIGH)
     state, gate = torch.stack((p.logit(), (1 - p).log())), inside.log()
-    clip = math.log(low / (1 - low)), math.log(high / (1 - high))
-    look = stop_every if image.device.type == "cpu" else 0
+    clip = math.log(LOW / (1 - LOW)), math.log(HIGH / (1 - HIGH))
     for i in range(1, iterations + 1):
         previous, state = state, _step(state, pairs, gate, clip)
-        if look and i % look == 0 and torch.equal(previous, state):
+        if image.device.type == "cpu" and i % STOP_EVERY == 0 and torch.equal(previous, state):
             break
     return (state[0] > 0).view(box.shape)
 
@@ -70,16 +61,15 @@ def _step(state: Tensor, pairs: Pairs, gate: Tensor, clip: tuple[float, float]) 
     return torch.stack((logit, logsigmoid(-logit)))
 
 
-def _pairwise_kernel(image: Tensor, reach: int, zeta: float) -> Pairs:
+def _pairwise_kernel(image: Tensor, zeta: float) -> Pairs:
     """k of each pixel with the later half of its window, as (shift, weights [N - shift]); weights are 0 outside the image.
 
     All B H W = N pixels stand in one row, where a neighbor is a shift away.
     """
     batch, _, height, width = image.shape
-    down, across = min(reach, height - 1), min(reach, width - 1)
     pairs = []
-    for dy in range(down + 1):
-        for dx in range(-across if dy else 1, across + 1):
+    for dy, dx in LATER:
+        if dy < height and abs(dx) < width:
             here, there = slice(max(0, -dx), width - max(0, dx)), slice(max(0, dx), width - max(0, -dx))
             difference = image[:, :, : height - dy, here] - image[:, :, dy:, there]
             weights = image.new_zeros(batch, height, width)

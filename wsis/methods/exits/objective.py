@@ -58,7 +58,7 @@ def crf_target(outputs: Outputs, images: Tensor, box: Tensor, cfg: CrfConfig) ->
     small = interpolate(images.float(), box.shape[-2:], mode="bilinear", align_corners=False)
     colors = torch.stack([c / std for c, std in zip(small.unbind(1), IMAGENET_STD, strict=True)], 1)
     mean = (outputs.student.float().sigmoid() + outputs.teacher.float().sigmoid()) / 2
-    return mean_field(colors, mean, box, zeta=cfg.zeta, iterations=cfg.iterations)
+    return mean_field(colors, mean, box, cfg.zeta, cfg.iterations)
 
 
 def objective(
