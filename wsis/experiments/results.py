@@ -201,10 +201,8 @@ def as_text(results: Results) -> str:
         rows.append({**cells, "seeds": row["n"]})
     if trivial := results["trivial"]:
         rows.append({"row": "trivial bound"} | {f"{m} {results['scale']}": f"{v:.1f}" for m, v in trivial.items()})
-    keys = ("id", "text", "published", "verdict")
-    claims = [
-        {k: c[k] for k in keys[:3]} | {"measured": difference(c), "verdict": in_words(c)} for c in results["claims"]
-    ]
+    keys = ("id", "text", "published")
+    claims = [{k: c[k] for k in keys} | {"measured": difference(c), "verdict": in_words(c)} for c in results["claims"]]
     heading = f"{results['table']}: {results['title']} ({results['scale']}, {results['data']})"
     return f"{text_table(rows, heading)!r}\n\n{text_table(claims)!r}"
 

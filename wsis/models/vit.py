@@ -79,9 +79,8 @@ class ViT(nn.Module):
         """Return the input of layer 1, [B, 1 + n, D]; patches that are `hidden`, bool [B, n], have the content `fill` [D]."""
         height, width = images.shape[-2:]
         if height % self.patch or width % self.patch:
-            size, patch = f"{width} x {height}", self.patch
             raise ValueError(
-                f"images of {size} pixels do not divide into patches of {patch}; resize or pad them to multiples of {patch}"
+                f"images of {width} x {height} pixels; make both sides multiples of {self.patch}, the patch"
             )
         x = self.backbone.patch_embed((images - self.mean) / self.std)
         if hidden is not None and fill is not None:

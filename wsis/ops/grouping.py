@@ -174,12 +174,7 @@ def cluster_centers(
 
 @torch.no_grad()
 def merge_centers(
-    peaks: Centers,
-    clustered: Centers,
-    heat: Heat,
-    component_ids: Ids,
-    min_heat: float = 0.05,
-    min_distance: float = 100,
+    peaks: Centers, clustered: Centers, heat: Heat, ids: Ids, min_heat: float = 0.05, min_distance: float = 100
 ) -> Centers:
     """Peaks, followed by the clustered centers that they missed (BESTIE, released code).
 
@@ -190,7 +185,7 @@ def merge_centers(
     gap = clustered.position[:, None] - peaks.position  # [clustered, peaks, 2]
     apart = gap.square().sum(-1) > min_distance**2
     free = (apart | (clustered.component[:, None] != peaks.component)).all(1)
-    inside = component_ids[clustered.image, y, x] == clustered.component + 1
+    inside = ids[clustered.image, y, x] == clustered.component + 1
     joins = free & inside & (heat[clustered.image, y, x] > min_heat)
     return Centers(*(torch.cat((a, b[joins])) for a, b in zip(peaks, clustered, strict=True)))
 

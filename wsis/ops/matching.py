@@ -22,9 +22,7 @@ def assign(cost: Float[Tensor, "B P G"], present: Bool[Tensor, "B G"]) -> Int64[
         needed = costs[:, exists]
         queries, targets = needed.shape
         if targets > queries:
-            raise ConfigError(
-                f"image {image} of the batch has {targets} objects for {queries} queries; raise their number"
-            )
+            raise ConfigError(f"image {image} of the batch has {targets} objects for {queries} queries; have more")
         if not needed.isfinite().all():
             raise TrainingError(
                 f"image {image} of the batch: {int((~needed.isfinite()).sum())} of {needed.numel()} costs of matching "

@@ -5,12 +5,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
+DILATIONS = (1, 2, 4, 8)  # pixels (official code)
+
 
 def pixel_adaptive_refinement(
-    probabilities: Float[Tensor, "B K H W"],
-    images: Float[Tensor, "B 3 H W"],
-    iterations: int = 10,
-    dilations: tuple[int, ...] = (1, 2, 4, 8),
+    probabilities: Float[Tensor, "B K H W"], images: Float[Tensor, "B 3 H W"], iterations: int = 10
 ) -> Float[Tensor, "B K H W"]:
     r"""Repeatedly replace each pixel's distribution by a mean over its neighbors, weighted by how similar they look.
 
@@ -18,22 +17,21 @@ def pixel_adaptive_refinement(
     neighbors q at every dilation; sigma is the standard deviation of channel c over p's neighbors. The images are in
     [0, 1]. Sums over K stay.
     """
-    near = torch.stack(_neighbors(images, dilations))  # [N, B, 3, H, W]
+    near = torch.stack(_neighbors(images))  # [N, B, 3, H, W]
     difference = (near - images).abs() / (0.1 * near.std(0) + 1e-6)
     weights = (-difference.mean(2)).softmax(0)  # [N, B, H, W]
     for _ in range(iterations):
-        shifted = _neighbors(probabilities, dilations)
+        shifted = _neighbors(probabilities)
         probabilities = sum(w[:, None] * x for w, x in zip(weights, shifted, strict=True))  # pyright: ignore
     return probabilities
 
 
-def _neighbors(x: Tensor, dilations: tuple[int, ...]) -> list[Tensor]:
-    """The 8 shifts of x [B, K, H, W] by every dilation; the border is repeated."""
-    height, width = x.shape[-2:]
+def _neighbors(maps: Tensor) -> list[Tensor]:
+    """The 8 shifts of maps [B, K, H, W] by every dilation; the border is repeated."""
+    height, width = maps.shape[-2:]
     shifts = []
-    for d in dilations:
-        padded = pad(x, (d, d, d, d), mode="replicate")
-        shifts += [
-            padded[..., y : y + height, z : z + width] for y in (0, d, 2 * d) for z in (0, d, 2 * d) if (y, z) != (d, d)
-        ]
+    for d in DILATIONS:
+        padded, steps = pad(maps, (d, d, d, d), mode="replicate"), (0, d, 2 * d)
+        corners = [(y, x) for y in steps for x in steps if (y, x) != (d, d)]
+        shifts += [padded[..., y : y + height, x : x + width] for y, x in corners]
     return shifts

@@ -4,8 +4,6 @@ Half of what a layer puts into a token comes from the token itself. Followed bac
 every input token in one token is a row of the product of (A + I) / 2.
 """
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
@@ -14,9 +12,7 @@ QueryKey = tuple[Float[Tensor, "B heads T d"], Float[Tensor, "B heads T d"]]
 
 
 @torch.no_grad()
-def rollout_rows(
-    layers: Sequence[QueryKey], rows: Int64[Tensor, "B G"], chunk: int = 512
-) -> Float32[Tensor, "B K G T"]:
+def rollout_rows(layers: list[QueryKey], rows: Int64[Tensor, "B G"], chunk: int = 512) -> Float32[Tensor, "B K G T"]:
     r"""Some rows of the attention rollout, without its matrices (AttentionShift, official code); they sum to 1.
 
     :math:`r_0 = (e + e A_L) / 2` and :math:`r_k = (r_{k-1} + r_{k-1} A_{L-k}) / 2` for the unit vector e of a token, with A

@@ -87,21 +87,28 @@ def chapter_run(
     return fit(method, cfg, opened.train, opened.val, folder, data=opened.description, **options), folder
 
 
-def launch(
-    method: Method[C], cfg: C, out: Path, *, data: str, scale: Scale, seed: int = 0, device: str = "auto"
-) -> None:
+def launch(method: Method[C], cfg: C, out: Path, *, data: str, scale: Scale, seed: int, device: str = "auto") -> None:
     """`python -m wsis train` in one process for each GPU, which resumes a run in `out`; TrainingError if it stopped.
 
     cfg: what differs from the preset of `scale` becomes `--set`.
     """
     preset = flatten(getattr(method, scale.upper()))
     changes = {k: v for k, v in flatten(cfg).items() if k not in FROM_DATA and v != preset[k]}
-    gpus = max(torch.cuda.device_count(), 1)
-    command = (
-        f"-m torch.distributed.run --standalone --nproc-per-node={gpus} -m wsis train {method_name(method)} --resume"
-    )
-    command = [sys.executable, *command.split(), "--data", data, "--scale", scale, "--seed", str(seed)]
-    command += ["--device", device, "--out", str(out), *(option(k, v) for k, v in changes.items())]
+    launcher = f"-m torch.distributed.run --standalone --nproc-per-node={max(torch.cuda.device_count(), 1)}"
+    command = [sys.executable, *launcher.split(), "-m", "wsis", "train", method_name(method), "--resume"]
+    command += [
+        "--data",
+        data,
+        "--scale",
+        scale,
+        "--seed",
+        str(seed),
+        "--device",
+        device,
+        "--out",
+        str(out),
+        *(option(k, v) for k, v in changes.items()),
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:

@@ -45,7 +45,7 @@ def images():
 
 def test_activation_maps_are_scaled_to_one_and_other_classes_removed(images):
     tags = torch.tensor([[True, True, True], [False, True, False]])
-    out = activation_maps(Plain(), images, tags, (40, 50))
+    out = activation_maps(Plain(), images, tags, (40, 50), (1.0,))
     assert out.shape == (2, 3, 40, 50)
     assert out.amin() >= 0
     highest = out.amax((2, 3))
@@ -62,7 +62,7 @@ def test_activation_maps_commute_with_a_flip(images):
 def test_an_image_and_its_mirror_image_count_equally():
     """Each map is divided by its own maximum, then both are averaged (official code)."""
     seen = torch.tensor([[[[4.0, 0, 2]]], [[[1.0, 0, 1]]]])
-    out = activation_maps(lambda _: seen, torch.rand(1, 3, 32, 96), ALL[:, :1], (1, 3))
+    out = activation_maps(lambda _: seen, torch.rand(1, 3, 32, 96), ALL[:, :1], (1, 3), (1.0,))
     torch.testing.assert_close(out[0, 0, 0], torch.tensor([1, 0, 0.75]), rtol=0, atol=1e-4)
 
 

@@ -71,12 +71,12 @@ CUES = {f"threshold {t}": ({"cues.threshold": t},) for t in (0.3, 0.5, 0.7)}
 C20 = Claim("C20", "within half a point of each other", ".1", similar("mAP50", CUES, 0.5))
 CUE_THRESHOLD = table("bestie.cue_threshold", "the score above which a peak is a cue", AP50, CUES, C20)
 
-ON_POINTS: Settings = {"supervision": "points"}
+POINTS: Settings = {"supervision": "points"}
 UPPER = "true masks"  # ours
 LABELS = {
     "tags": ({}, (53.5, 41.8, 24.2)),
-    "points": (ON_POINTS, (58.6, 46.7, 26.3)),
-    UPPER: (ON_POINTS | {"semantic.source": "masks", "point": "mask_centroid"},),
+    "points": (POINTS, (58.6, 46.7, 26.3)),
+    UPPER: (POINTS | {"semantic.source": "masks", "point": "mask_centroid"},),
 }
 SUPERVISION = table("bestie.supervision", "image tags, or one point per object", THREE, LABELS, upper=UPPER)
 
@@ -91,29 +91,21 @@ COMPONENTS = {
 ORACLE: Settings = {"cues.source": "truth", "semantic.source": "truth"}
 
 
-def one_cue(name: str, title: str, label: str, changes: Settings) -> Table:
-    """The rows and claims of Table 1 with other cues; label: of the claims."""
+def one_cue(name: str, title: str, id: str, changes: Settings) -> Table:
+    """The rows and claims of Table 1 with other cues; id: of the claims, without their number."""
     rows = {row: (components | changes,) for row, components in COMPONENTS.items()}
     orders = {
         "guidance helps": ("guidance", "neither"),
         "refinement helps guidance": ("guidance, refinement", "guidance"),
         "refinement alone harms": ("neither", "refinement"),
     }
-    claims = (
-        Claim(f"{label}{i}", text, "-", order("mAP50", *pair)) for i, (text, pair) in enumerate(orders.items(), 1)
-    )
+    claims = (Claim(f"{id}{i}", text, "-", order("mAP50", *pair)) for i, (text, pair) in enumerate(orders.items(), 1))
     return table(name, title, AP50, rows, *claims)
 
 
-POINT_CUES = one_cue(
-    "bestie.point_cues", "components where every object has one cue: points (ours)", "ours2.", ON_POINTS
-)
-TRUE_MAPS = one_cue(
-    "bestie.true_maps",
-    "components where every object has one cue, in true class maps: an oracle (ours)",
-    "ours3.",
-    ORACLE,
-)
+POINT_CUES = one_cue("bestie.point_cues", "components where every object has one cue: points (ours)", "ours2.", POINTS)
+WITH_MAPS = "components where every object has one cue, in true class maps: an oracle (ours)"
+TRUE_MAPS = one_cue("bestie.true_maps", WITH_MAPS, "ours3.", ORACLE)
 
 # Ours: Table 1 with the weights of the full scale, under which a small crop's center and offset terms starve the semantic map.
 TINY_WEIGHTS = {"loss.center_weight": 43.0, "loss.offset_weight": 0.043}

@@ -127,9 +127,7 @@ class AttentionShiftConfig:
         "boxes: parts are sought in true boxes; masks: the detector learns true ones, what labels can bring at most",
     )
     compat: Literal["clean", "official"] = ours("clean", "official repeats the release's defects, for parity tests")
-    network: Schedule = paper(
-        NETWORK, "official config: 12 epochs, images four times; of which set is open, here 10,582"
-    )
+    network: Schedule = paper(NETWORK, "official config: 12 epochs, images four times; which set is open, here 10,582")
 
     @property
     def largest_side(self) -> int:

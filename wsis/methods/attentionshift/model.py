@@ -117,12 +117,10 @@ class MilHead(nn.Module):
 
     def __init__(self, width: int, patch: int, cfg: AttentionShiftConfig) -> None:
         super().__init__()
-        inner, hidden, self.patch = cfg.heads.width, cfg.heads.hidden, patch
+        inner, deep, self.patch = cfg.heads.width, cfg.heads.hidden, patch
         self.narrow = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, inner))
-        self.hidden = nn.Sequential(
-            nn.Linear(CELLS**2 * inner, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
-        )
-        self.label, self.choice = (nn.Linear(hidden, cfg.classes) for _ in range(2))
+        self.hidden = nn.Sequential(nn.Linear(CELLS**2 * inner, deep), nn.ReLU(), nn.Linear(deep, deep), nn.ReLU())
+        self.label, self.choice = (nn.Linear(deep, cfg.classes) for _ in range(2))
 
     def forward(self, features: Tensor, boxes: Tensor) -> Tensor:
         """features: [B, D, h, w]. boxes: [B, G, K, 4] pixels, of K candidates of each object -> scores fp32 [B, G, K, C]."""

@@ -28,6 +28,9 @@ from wsis.ops.enlarge import enlarged, pasted
 from wsis.training.loop import TrainingData
 
 FLIP = 0.5  # the probability that a training image is mirrored (official config)
+Group = tuple[
+    list[Instances], Labels | None
+]  # of some clicks of a batch: the masks of each image, and what they are made of
 
 
 def baseline(cfg: AttentionShiftConfig) -> AttentionShiftConfig:
@@ -110,9 +113,7 @@ def explain(model: AttentionShift | None, batch: Batch, cfg: AttentionShiftConfi
     return Trace(steps)
 
 
-def label_groups(
-    model: AttentionShift | None, batch: Batch, cfg: AttentionShiftConfig
-) -> Iterator[tuple[list[Instances], Labels | None]]:
+def label_groups(model: AttentionShift | None, batch: Batch, cfg: AttentionShiftConfig) -> Iterator[Group]:
     """The pseudo labels of a batch and, with a model, what they are made of, at the size of inference.
 
     There are at most as many clicks in an image as there are tokens at a time, in order, until all had their turn; with an
@@ -135,7 +136,7 @@ def label_groups(
 @torch.no_grad()
 def label_images(
     model: AttentionShift | None, batch: Batch, small: Batch, encoded: Encoded | None, cfg: AttentionShiftConfig
-) -> tuple[list[Instances], Labels | None]:
+) -> Group:
     """`label_groups` of one group. small: the batch at the size of inference. encoded: its features; None without a model."""
     clicks, (height, width), device = targets(model, batch, cfg), batch.images.shape[-2:], batch.images.device
     pseudo = torch.zeros(*clicks.present.shape, 1, 1, dtype=torch.bool, device=device)
@@ -154,9 +155,7 @@ def label_images(
         scores = of_class(mil_scores, clicks.labels).amax(2)
     pixels = clicks.xy.round().long().clamp(min=0).minimum(torch.tensor([width - 1, height - 1], device=device))
     instances = []
-    for maps, xy, label, score, ids, p in zip(
-        pseudo, pixels, clicks.labels, scores, clicks.ids, clicks.present, strict=True
-    ):
+    for maps, xy, score, label, ids, p in zip(pseudo, pixels, scores, *clicks[1:], strict=True):
         runs = enlarged(maps[p], (height, width), 0.5).with_pixels(xy[p])
         instances.append(Instances.make(runs, label[p], scores=score[p], ids=ids[p]))
     return instances, labels

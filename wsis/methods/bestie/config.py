@@ -56,9 +56,7 @@ class LossConfig:
     iag: bool = paper(True, "Table 1 (supp.)")
     unguided_norm: Literal["mean", "matched"] = paper("mean", "official code, without IAG")
     # The hardest pixels are worth more once the others are learned, which takes more steps than a short training has.
-    hard_fraction: float = paper(
-        0.2, "official code; listing 6 has the plain mean, 1", unit="fraction of pixels", scales=True
-    )
+    hard_fraction: float = paper(0.2, "official code; listing 6 has the plain mean, 1", unit="of pixels", scales=True)
     # In a small crop a Gaussian covers a larger share of the area, and offsets are shorter.
     center_weight: float = paper(200.0, "supp. listing 6", scales=True)
     offset_weight: float = paper(0.01, "supp. listing 6", unit="1 / px", scales=True)

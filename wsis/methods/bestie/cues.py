@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn.functional import avg_pool2d, interpolate
 
+from wsis.core.masks import Size
 from wsis.core.types import IGNORE, Points, Sample
 from wsis.data.transforms import collate, resize
 from wsis.methods.bestie.config import BestieConfig, CueConfig, SemanticConfig
@@ -36,9 +37,7 @@ def image_maps(model: nn.Module, sample: Sample, cfg: BestieConfig, scales: tupl
 
 
 @torch.no_grad()
-def activation_maps(
-    model: nn.Module, images: Images, tags: Tags, size: tuple[int, int], scales: tuple[float, ...] = (1.0,)
-) -> Maps:
+def activation_maps(model: nn.Module, images: Images, tags: Tags, size: Size, scales: tuple[float, ...]) -> Maps:
     """Class activation maps in [0, 1]: the positive activations, averaged over scales, divided by their maximum, averaged over
     the image and its mirror image.
 

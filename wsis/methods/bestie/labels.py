@@ -125,9 +125,8 @@ def component_instances(semantic: Maps, cfg: BestieConfig) -> InstanceMap:
     large = rows.area >= cfg.min_area
     ids = _renumbered(ids, large)
     score = grouping.region_statistics(ids, int(large.sum()), certainty, certainty).mean
-    return InstanceMap(
-        ids, rows.image[large], classes.flatten()[rows.first[large]] - 1, rows.center[large].float(), score
-    )
+    labels = classes.flatten()[rows.first[large]] - 1
+    return InstanceMap(ids, rows.image[large], labels, rows.center[large].float(), score)
 
 
 def kept_apart(sample: Sample) -> Tensor:

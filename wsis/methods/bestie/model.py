@@ -58,9 +58,7 @@ class Classifier(nn.Module):
         self.backbone = build_pyramid(cfg.classifier_backbone, cfg.classifier_weights, output_stride=8)
         for stage in layers - {6}:
             if not isinstance(self.backbone.network, VGGStages):
-                raise ConfigError(
-                    "pam.layers 4 and 5 are stages of VGG; with another classifier_backbone take [6] or []"
-                )
+                raise ConfigError("pam.layers 4 and 5 are stages of VGG; with another classifier_backbone take [6]")
             block = self.backbone.network.stages[stage - 1]
             for name in [name for name, module in block.named_children() if isinstance(module, nn.ReLU)]:
                 setattr(block, name, attend)
@@ -135,10 +133,9 @@ def infer(model: nn.Module, images: Images, cfg: BestieConfig) -> Outputs:
     if ratio == [1, 1]:
         return outputs
     semantic, center, offset = (interpolate(m, size, mode="bilinear", align_corners=False) for m in outputs)
-    # The release leaves the offsets the length that they have in the stretched image.
-    return Outputs(
-        semantic, center, offset * offset.new_tensor(ratio)[:, None, None] if cfg.compat == "clean" else offset
-    )
+    if cfg.compat == "clean":  # the release leaves the offsets the length that they have in the stretched image
+        offset = offset * offset.new_tensor(ratio)[:, None, None]
+    return Outputs(semantic, center, offset)
 
 
 class HighResolutionHeads(nn.Module):

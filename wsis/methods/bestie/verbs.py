@@ -40,9 +40,7 @@ def training_data(dataset: Dataset, cfg: BestieConfig) -> TrainingData:
 def targets(model: nn.Module | None, batch: Batch, cfg: BestieConfig) -> InstanceMap:
     """The components of the semantic maps that hold one cue; ValueError where the batch lacks maps, cues or tags."""
     if batch.semantic_maps is None or batch.points is None or batch.tags is None:
-        raise ValueError(
-            "labels without a model need semantic_maps, points and tags in the batch; use WithPseudoLabels"
-        )
+        raise ValueError("labels without a model need semantic_maps, points and tags; use WithPseudoLabels")
     return component_labels(batch.semantic_maps, batch.points, batch.tags, cfg)
 
 

@@ -16,7 +16,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from wsis.core.errors import AnnotationError, ConfigError
-from wsis.core.masks import Part, RunLengths
+from wsis.core.masks import Part, RunLengths, Size
 from wsis.core.types import NO_ID, Dataset, ExtremePoints, HasExtremePoints, Sample
 from wsis.data.masks import pixels_between
 from wsis.data.transforms import MIRRORED
@@ -196,17 +196,13 @@ def jitter(image: Tensor, chance: Sequence[float]) -> Tensor:
     return image
 
 
-def paste(
-    probability: Tensor, windows: Sequence[Window], boxes: Tensor, size: tuple[int, int], threshold: float
-) -> RunLengths:
+def paste(probability: Tensor, windows: Sequence[Window], boxes: Tensor, size: Size, threshold: float) -> RunLengths:
     """The masks of K crops in their image, each as of `paste_part`. probability: float [K, S, S]. boxes: float [K, 4]."""
     crops = zip(probability, windows, boxes.tolist(), strict=True)
     return RunLengths.encode((paste_part(*crop, size, threshold) for crop in crops), size)
 
 
-def paste_part(
-    probability: Tensor, window: Window, box: Sequence[float], size: tuple[int, int], threshold: float
-) -> Part:
+def paste_part(probability: Tensor, window: Window, box: Sequence[float], size: Size, threshold: float) -> Part:
     """The mask of a crop in its image: where the probability, interpolated at pixel centers, is high enough.
 
     probability: float [S, S], to be above `threshold`. box: xyxy; the mask holds only pixels whose center is in it. size:

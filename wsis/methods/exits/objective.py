@@ -84,6 +84,5 @@ def warmup_loss(logits: Tensor, batch: Batch) -> dict[str, Tensor]:
     side = UPSAMPLE * math.isqrt(logits.shape[1])
     tokens = logits.float().unflatten(1, (1, side // UPSAMPLE, side // UPSAMPLE))
     larger = interpolate(tokens, (side, side), mode="bilinear", align_corners=False)[:, 0]
-    return {
-        "total": box_tightness(larger.sigmoid(), box_masks(clicks(batch).boxes, batch.images.shape[-1], side)).mean()
-    }
+    boxes = box_masks(clicks(batch).boxes, batch.images.shape[-1], side)
+    return {"total": box_tightness(larger.sigmoid(), boxes).mean()}

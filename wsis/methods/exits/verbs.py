@@ -144,7 +144,7 @@ def _annotations(batch: Batch) -> list[tuple[ExtremePoints, tuple[int, int]]]:
     """The clicks of each image, and its (height, width) without padding."""
     if batch.extreme_points is None:
         raise ValueError(
-            "pseudo labels need extreme_points in the batch; python -m wsis weak SRC.json --extreme --out OUT.json adds them"
+            "pseudo labels need extreme_points; python -m wsis weak SRC.json --extreme --out OUT.json adds them"
         )
     sizes = [(int(valid.any(1).sum()), int(valid.any(0).sum())) for valid in batch.valid]
     return list(zip(batch.extreme_points, sizes, strict=True))
@@ -171,7 +171,5 @@ def _crops(batch: Batch, side: int) -> Iterator[Tensor]:
 def predict(model: Exits, images: Float[Tensor, "B 3 H W"], cfg: ExitsConfig) -> list[Instances]:
     """Instances of images in [0, 1] by the final segmenter; raises ConfigError if the run was set to train none."""
     if model.segmenter is None:
-        raise ConfigError(
-            "this run has no final model (final.schedule.steps=0): it labels, but cannot predict; train one"
-        )
+        raise ConfigError("this run has no final model (final.schedule.steps=0): it labels, but cannot predict")
     return segment(model.segmenter, images)

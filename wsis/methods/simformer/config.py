@@ -45,9 +45,7 @@ class PairConfig:
     mode: Literal["basic", "self", "cross"] = paper("cross", "supp. Table 2: basic, self, cross")
     reference: Literal["deconfounded", "deconfounded_release"] = paper("deconfounded", "official config, Deconf0.01")
     points: int = paper(100, "supp. Table 1", unit="pixels per image", scales=True)
-    labeled: Literal["either", "both"] = paper(
-        "either", "official code: pixels of a pair in base classes; both is ours"
-    )
+    labeled: Literal["either", "both"] = paper("either", "official code: pixels of a pair in base classes; both: ours")
     form: Literal["confident_ce", "ce"] = paper("confident_ce", "official configs of S2, S4-S9 (cce); ce for S3")
 
 

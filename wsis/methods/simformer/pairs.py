@@ -49,9 +49,7 @@ def draw_pairs(batch: Batch, cfg: SimFormerConfig) -> PixelPairs:
     """
     assert batch.semantic_maps is not None and batch.tags is not None
     if len(batch.images) % 2:
-        raise ValueError(
-            f"{len(batch.images)} images do not make pairs; give an even number, images 2 p and 2 p + 1 are one"
-        )
+        raise ValueError(f"{len(batch.images)} images are no pairs; give an even number: 2 p and 2 p + 1 are one")
     novel = torch.tensor(cfg.novel, dtype=torch.long).to(batch.images.device, non_blocking=True)
     maps, valid = (x[:, :: STRIDES[0], :: STRIDES[0]].flatten(1) for x in (batch.semantic_maps, batch.valid))
     table = base_values(batch.tags.shape[1], novel)

@@ -53,9 +53,7 @@ def partners(tags: Tensor, novel: Sequence[int], cfg: PairConfig) -> Callable[[i
 
 def presence(dataset: Dataset) -> Tensor:
     """Which classes each image is tagged with, bool [n, C], without reading the images where the data set `HasTags`."""
-    none = torch.zeros(
-        len(dataset.classes), dtype=torch.bool
-    )  # crops of an image without tags report that it lacks them
+    none = torch.zeros(len(dataset.classes), dtype=torch.bool)  # crops of an image report that it has no tags
     rows = [dataset.tags(i) if isinstance(dataset, HasTags) else dataset[i].tags for i in range(len(dataset))]
     if rows and all(row is not None and not row.any() for row in rows):
         raise DataError("no image shows a class; label PNGs hold category ids from 1 to 254, and 255 is no class")
