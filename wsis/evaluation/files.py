@@ -25,6 +25,8 @@ from wsis.evaluation.coco import coco_eval
 from wsis.evaluation.instances import iou_by_size, recall, separated, voc_ap
 from wsis.evaluation.semantic import MeanIoU, grouped_iou
 
+Metric = Literal["coco", "voc", "pseudo", "separated", "semantic"]
+
 
 def _pair(predicted: Path, truth: Path) -> tuple[Records, Entry]:
     """The records of the prediction, checked against the ground truth, and the ground truth."""
@@ -150,12 +152,7 @@ def semantic(predicted: Path, truth: Path, split: str | None = None) -> Report:
 
 
 def measure(
-    metric: Literal["coco", "voc", "pseudo", "separated", "semantic"],
-    predicted: Path,
-    truth: Path,
-    *,
-    objects: Path | None = None,
-    split: str | None = None,
+    metric: Metric, predicted: Path, truth: Path, *, objects: Path | None = None, split: str | None = None
 ) -> Report:
     """Compare masks, a COCO results list or data set (score 1 where it has none), or folders of label PNGs with the truth.
 

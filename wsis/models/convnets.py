@@ -43,14 +43,7 @@ class Pyramid(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(
-        self,
-        network: nn.Module,
-        channels: list[int],
-        strides: list[int],
-        mean: Color = IMAGENET_MEAN,
-        std: Color = IMAGENET_STD,
-    ) -> None:
+    def __init__(self, network: nn.Module, channels: list[int], strides: list[int], mean: Color, std: Color) -> None:
         super().__init__()
         self.network, self.channels, self.strides = network, tuple(channels), tuple(strides)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)

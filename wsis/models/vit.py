@@ -254,15 +254,8 @@ def start_as_hops(backbone: VisionTransformer) -> None:
 
 def _tiny(depth: int = 12, patch: int = 8) -> VisionTransformer:
     """Build ViT-B's twelve layers at a sixth of the width; positions start as sines, since training is short."""
-    sizes = {
-        "img_size": 12 * patch,
-        "patch_size": patch,
-        "embed_dim": 128,
-        "depth": depth,
-        "num_heads": 4,
-        "mlp_ratio": 2,
-    }
-    backbone = VisionTransformer(**sizes, weight_init="jax", **OPTIONS)  # pyright: ignore
+    layers: Any = {"embed_dim": 128, "depth": depth, "num_heads": 4, "mlp_ratio": 2, "weight_init": "jax"}
+    backbone = VisionTransformer(12 * patch, patch, **layers, **OPTIONS)  # pyright: ignore
     assert backbone.pos_embed is not None
     with torch.no_grad():
         backbone.pos_embed[:, :1] = 0

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+Maps, Masks = Float[Tensor, "B H W"], Bool[Tensor, "B H W"]
 Pairs = list[tuple[int, Tensor]]
 EPSILON = 1e-6  # favors the background where both products are tiny (official code)
 LOW, HIGH = 0.1, 0.9  # of the clip (official code)
@@ -16,12 +17,8 @@ STOP_EVERY = 10  # iterations
 
 @torch.no_grad()
 def mean_field(
-    image: Float[Tensor, "B 3 H W"],
-    probability: Float[Tensor, "B H W"],
-    box: Float[Tensor, "B H W"] | Bool[Tensor, "B H W"],
-    zeta: float,
-    iterations: int,
-) -> Bool[Tensor, "B H W"]:
+    image: Float[Tensor, "B 3 H W"], probability: Maps, box: Maps | Masks, zeta: float, iterations: int
+) -> Masks:
     r"""Whether each pixel of a box belongs to its object. Computes in float32, or in float64 where `probability` is.
 
     An iteration multiplies, for l = 0 background, 1 object, the probabilities in the 3 x 3 window around i,

@@ -94,21 +94,10 @@ def launch(method: Method[C], cfg: C, out: Path, *, data: str, scale: Scale, see
     """
     preset = flatten(getattr(method, scale.upper()))
     changes = {k: v for k, v in flatten(cfg).items() if k not in FROM_DATA and v != preset[k]}
-    launcher = f"-m torch.distributed.run --standalone --nproc-per-node={max(torch.cuda.device_count(), 1)}"
-    command = [sys.executable, *launcher.split(), "-m", "wsis", "train", method_name(method), "--resume"]
-    command += [
-        "--data",
-        data,
-        "--scale",
-        scale,
-        "--seed",
-        str(seed),
-        "--device",
-        device,
-        "--out",
-        str(out),
-        *(option(k, v) for k, v in changes.items()),
-    ]
+    launcher = f"-m torch.distributed.run --standalone --nproc-per-node={max(torch.cuda.device_count(), 1)} -m wsis"
+    options = f"train {method_name(method)} --resume --scale {scale} --seed {seed} --device {device}"
+    command = [sys.executable, *launcher.split(), *options.split(), "--data", data, "--out", str(out)]
+    command += [option(k, v) for k, v in changes.items()]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:

@@ -6,13 +6,12 @@ features in the box --key-point shift--> parts --filter, merge--> key-points -> 
 Labels are made anew in every step from the very features that are trained; tokens exist in training only.
 """
 
-from wsis.methods.attentionshift.config import FULL, SMALL, TINY, AttentionShiftConfig
+from wsis.methods.attentionshift.config import FULL, SMALL, TINY, AttentionShiftConfig, baseline
 from wsis.methods.attentionshift.detector import AttentionShift, image_sizes
+from wsis.methods.attentionshift.model import divisible
 from wsis.methods.attentionshift.stages import stages
 from wsis.methods.attentionshift.verbs import (
-    baseline,
     build,
-    divisible,
     explain,
     loss,
     predict,

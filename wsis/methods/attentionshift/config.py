@@ -148,7 +148,14 @@ class AttentionShiftConfig:
         return changed(self, classes=len(names))
 
 
-BASELINE = {"refine": False, "parts.shift": "none", "tokens.feedback": False}  # of supp. Table 2: raw attention
+BASELINE = {"refine": False, "parts.shift": "none", "tokens.feedback": False}
+
+
+def baseline(cfg: AttentionShiftConfig) -> AttentionShiftConfig:
+    """`cfg` without refinement and parts: masks and points from the raw attention (supp. Table 2, Baseline)."""
+    return changed(cfg, **BASELINE)
+
+
 FULL = AttentionShiftConfig()
 
 TINY = replace(

@@ -4,6 +4,7 @@ Mingxiang Liao et al.: AttentionShift: Iteratively Estimated Part-based Attentio
 Segmentation. CVPR 2023. Official code: github.com/MingXiangL/AttentionShift.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from torch.nn.functional import interpolate, pad
 from torchvision.ops import MLP, roi_align
 
 from wsis.core.errors import ConfigError
+from wsis.core.types import Batch
 from wsis.methods.attentionshift.config import AttentionShiftConfig
 from wsis.models.pyramids import patch_features
 from wsis.models.vit import TOKENS, build_vit, has_tokens
@@ -38,6 +40,13 @@ def pad_to_multiple(x: Tensor, multiple: int, mode: str = "replicate") -> Tensor
     """Pad [B, ..., H, W] at the right and at the bottom, with the last pixels or, with "constant", with 0."""
     right, bottom = (-side % multiple for side in (x.shape[-1], x.shape[-2]))
     return pad(x, (0, right, 0, bottom), mode=mode)
+
+
+def divisible(batch: Batch, multiple: int) -> Batch:
+    """The batch with sides that are multiples of `multiple`, see `pad_to_multiple`."""
+    valid, maps = pad_to_multiple(batch.valid, multiple, "constant"), batch.semantic_maps
+    maps = None if maps is None else pad_to_multiple(maps, multiple, "constant")
+    return replace(batch, images=pad_to_multiple(batch.images, multiple), valid=valid, semantic_maps=maps)
 
 
 def load_tokens(module: nn.Module, cfg: AttentionShiftConfig, prefix: str) -> None:

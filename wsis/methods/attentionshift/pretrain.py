@@ -15,9 +15,8 @@ from wsis.data.transforms import ShortSide
 from wsis.methods.attentionshift.config import TINY
 from wsis.methods.attentionshift.detector import image_sizes
 from wsis.methods.attentionshift.maps import pad_points
-from wsis.methods.attentionshift.model import Encoder, TokenHeads, spread
+from wsis.methods.attentionshift.model import Encoder, TokenHeads, divisible, spread
 from wsis.methods.attentionshift.objective import token_terms
-from wsis.methods.attentionshift.verbs import divisible
 from wsis.models.pyramids import build_pyramid
 from wsis.models.vit import HYBRIDS, build_vit
 from wsis.training.schedule import Schedule

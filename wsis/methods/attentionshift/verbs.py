@@ -17,11 +17,11 @@ from wsis.core.seeds import seed_of
 from wsis.core.types import IGNORE, Batch, Dataset, Instances, Sample, Trace
 from wsis.data.masks import paint_semantic
 from wsis.data.transforms import ShortSide, short_side
-from wsis.methods.attentionshift.config import BASELINE, AttentionShiftConfig
+from wsis.methods.attentionshift.config import AttentionShiftConfig
 from wsis.methods.attentionshift.detector import AttentionShift, of_class
 from wsis.methods.attentionshift.labels import Labels, mask_targets
 from wsis.methods.attentionshift.maps import PaddedPoints, pad_points
-from wsis.methods.attentionshift.model import Encoded, pad_to_multiple
+from wsis.methods.attentionshift.model import Encoded, divisible, pad_to_multiple
 from wsis.methods.attentionshift.objective import objective
 from wsis.models.weights import load_weights
 from wsis.ops.enlarge import enlarged, pasted
@@ -31,11 +31,6 @@ FLIP = 0.5  # the probability that a training image is mirrored (official config
 Group = tuple[
     list[Instances], Labels | None
 ]  # of some clicks of a batch: the masks of each image, and what they are made of
-
-
-def baseline(cfg: AttentionShiftConfig) -> AttentionShiftConfig:
-    """`cfg` without refinement and parts: masks and points from the raw attention (supp. Table 2, Baseline)."""
-    return changed(cfg, **BASELINE)
 
 
 def build(cfg: AttentionShiftConfig) -> AttentionShift:
@@ -197,13 +192,6 @@ def encode(model: AttentionShift, images: Tensor, cfg: AttentionShiftConfig) -> 
 def inference_size(size: tuple[int, int], cfg: AttentionShiftConfig) -> tuple[int, int]:
     """The (height, width) in pixels at which an image of `size` goes through the network."""
     return short_side(size, cfg.size.test_short, cfg.size.test_long)
-
-
-def divisible(batch: Batch, multiple: int) -> Batch:
-    """The batch with sides that are multiples of `multiple`, see `pad_to_multiple`."""
-    valid, maps = pad_to_multiple(batch.valid, multiple, "constant"), batch.semantic_maps
-    maps = None if maps is None else pad_to_multiple(maps, multiple, "constant")
-    return replace(batch, images=pad_to_multiple(batch.images, multiple), valid=valid, semantic_maps=maps)
 
 
 def rescaled(batch: Batch, cfg: AttentionShiftConfig) -> Batch:

@@ -148,15 +148,10 @@ def object_crop(sample: Sample, size: int, window: Window | None = None) -> Samp
     masks = F.resize_image(masks.view(torch.uint8), [size, size], InterpolationMode.NEAREST_EXACT).bool()
     if window.mirrored:
         image, masks = image.flip(-1), masks.flip(-1)
-    return Sample(
-        image=image,
-        image_id=sample.image_id,
-        file_name=sample.file_name,
-        extreme_points=to_crop(points, window, size),
-        other_extreme_points=None if others is None else to_crop(others, window, size),
-        truth=None if truth is None else replace(truth, runs=RunLengths.of(masks[1:])),
-        valid=masks[0],
-    )
+    points, others = to_crop(points, window, size), None if others is None else to_crop(others, window, size)
+    truth = None if truth is None else replace(truth, runs=RunLengths.of(masks[1:]))
+    crop = Sample(image=image, image_id=sample.image_id, file_name=sample.file_name, truth=truth, valid=masks[0])
+    return replace(crop, extreme_points=points, other_extreme_points=others)
 
 
 def _reflected(index: Tensor, side: int) -> tuple[Tensor, Tensor]:
