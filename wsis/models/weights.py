@@ -5,7 +5,7 @@ import re
 from collections.abc import Collection
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import timm
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from wsis.core.errors import ConfigError, WeightsError
 from wsis.core.files import atomic, digest
 
+M = TypeVar("M", bound=nn.Module)
 TIMM = "timm:"
 """How a setting starts that names one of timm's pretrained networks."""
 COARSE = re.compile(r"stage4\.\d\.fuse_layers\.[1-3]\.")
@@ -95,8 +96,8 @@ def timm_network(source: str, pretrained: bool, **options: Any) -> Any:
         ) from error
 
 
-def load_weights(model: nn.Module, path: Path, prefix: str = "") -> None:
-    """Fill `model` from a .safetensors of its own state.
+def load_weights(model: M, path: Path, prefix: str = "") -> M:
+    """Fill `model` from a .safetensors of its own state and return it.
 
     prefix: where the file holds more than the model, the start of the names that are the model's. Raises WeightsError if
     the file is missing, unreadable, of a kind that could carry code (pickle), or does not fit.
@@ -116,6 +117,7 @@ def load_weights(model: nn.Module, path: Path, prefix: str = "") -> None:
         model.load_state_dict(state)
     except Exception as error:
         raise WeightsError(f"{path} does not fit {type(model).__name__}: {error}") from error
+    return model
 
 
 def save_weights(path: Path, model: nn.Module, half: bool = False) -> None:

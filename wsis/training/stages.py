@@ -141,6 +141,14 @@ class Workspace:
     def batch(self, *images: Sample) -> Batch:
         return collate(list(images)).to(self.device)
 
+    def fit_method(self, verbs: Any, name: str, cfg: Any, dataset: Dataset, schedule: Schedule) -> nn.Module:
+        """Train what a method builds on its own data, targets and loss; `verbs`: its module of these."""
+
+        def loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
+            return verbs.loss(network, batch, verbs.targets(network, batch, cfg), cfg)
+
+        return self.fit(name, verbs.build(cfg), loss, verbs.training_data(dataset, cfg), schedule)
+
     def fit_segmenter(self, name: Name, path: Path, schedule: Schedule, backbone: str, weights: str) -> nn.Module:
         """Train a segmenter on the masks of a COCO JSON of the training images, as `final`, without images that have none."""
         masks = JsonMasks(path, tuple(self.train.classes))

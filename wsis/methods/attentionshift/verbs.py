@@ -33,16 +33,12 @@ Group = tuple[
 ]  # of some clicks of a batch: the masks of each image, and what they are made of
 
 
-def build(cfg: AttentionShiftConfig) -> AttentionShift:
-    """The network with its pretrained transformer."""
-    return AttentionShift(cfg)
+build = AttentionShift
 
 
 def restore(cfg: AttentionShiftConfig, folder: Path) -> AttentionShift:
     """The trained network of a run folder."""
-    model = AttentionShift(changed(cfg, weights="random"))
-    load_weights(model, folder / "network.safetensors")
-    return model
+    return load_weights(AttentionShift(changed(cfg, weights="random")), folder / "network.safetensors")
 
 
 def training_data(dataset: Dataset, cfg: AttentionShiftConfig) -> TrainingData:

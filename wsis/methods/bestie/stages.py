@@ -23,11 +23,11 @@ from wsis.data.label_maps import read_class_map
 from wsis.data.transforms import Augment
 from wsis.data.wrappers import WithPseudoLabels, ground_truths, samples
 from wsis.evaluation import MeanIoU, cue_quality, label_quality, voc_ap
-from wsis.methods.bestie import cues
+from wsis.methods.bestie import cues, verbs
 from wsis.methods.bestie.config import BestieConfig
 from wsis.methods.bestie.labels import class_probability, component_instances, decode, kept_apart
 from wsis.methods.bestie.model import BestieNet, Classifier, infer
-from wsis.methods.bestie.verbs import build, loss, pseudo_labels, restore, targets, training_data
+from wsis.methods.bestie.verbs import pseudo_labels, restore, training_data
 from wsis.models.pyramids import build_tokens
 from wsis.models.segmenters import predict
 from wsis.models.weights import load_weights
@@ -100,9 +100,8 @@ def make_cues(workspace: Workspace) -> Report:
     """Cues of every training image. Report: precision and recall against the true objects, if known."""
     cfg, device, rows, strong, model = workspace.cfg, workspace.device, {}, [], None
     if cfg.cues.source == "peaks":
-        model = Classifier(changed(cfg, classifier_weights="random"))
+        model = Classifier(changed(cfg, classifier_weights="random")).to(device).eval()
         load_weights(model, workspace.path("classifier.safetensors"))
-        model.to(device).eval()
     for sample in samples(workspace.train):
         if model is None:
             points = true_cues(sample)
@@ -190,11 +189,7 @@ def train_network(workspace: Workspace) -> Report:
         raise DataError("supervision=points, but the annotations hold no points; make some with python -m wsis weak")
     stored = read_json(workspace.path("cues.json")) if tags else None
     dataset = WithPseudoLabels(workspace.train, workspace.path("semantic_maps"), stored)
-
-    def step_loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
-        return loss(network, batch, targets(network, batch, cfg), cfg)
-
-    workspace.fit("network", build(cfg), step_loss, training_data(dataset, cfg), cfg.network)
+    workspace.fit_method(verbs, "network", cfg, dataset, cfg.network)
     truth = ground_truths(workspace.train) if workspace.is_first else None
     if truth is None:
         return {}

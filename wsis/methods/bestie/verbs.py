@@ -17,16 +17,12 @@ from wsis.models.weights import load_weights
 from wsis.training.loop import TrainingData
 
 
-def build(cfg: BestieConfig) -> BestieNet:
-    """The instance network with its backbone's weights."""
-    return BestieNet(cfg)
+build = BestieNet
 
 
 def restore(cfg: BestieConfig, folder: Path) -> BestieNet:
     """The trained network of a run folder."""
-    model = BestieNet(changed(cfg, weights="random"))
-    load_weights(model, folder / "network.safetensors")
-    return model
+    return load_weights(BestieNet(changed(cfg, weights="random")), folder / "network.safetensors")
 
 
 def training_data(dataset: Dataset, cfg: BestieConfig) -> TrainingData:

@@ -56,11 +56,10 @@ def load(cfg: ExitsConfig, folder: Path, *stages: str) -> Exits:
     """Those of the networks in a run folder that the `stages` trained, in eval mode; the extractor is frozen."""
     final, extractor, network, segmenter = cfg.final, None, None, None
     if cfg.has_extractor and "extractor" in stages:
-        extractor = build_extractor(cfg.for_dry_run()).requires_grad_(False)
-        load_weights(extractor, folder / "extractor.safetensors")
+        extractor = load_weights(build_extractor(cfg.for_dry_run()), folder / "extractor.safetensors")
+        extractor.requires_grad_(False)
     if cfg.has_generator and "network" in stages:
-        network = build_teaching(cfg.for_dry_run())
-        load_weights(network, folder / "network.safetensors")
+        network = load_weights(build_teaching(cfg.for_dry_run()), folder / "network.safetensors")
     if final.schedule.steps and "final" in stages:
         path = folder / "final.safetensors"
         segmenter = restore_segmenter(final.segmenter, cfg.classes, final.backbone, final.weights, path)

@@ -7,16 +7,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from wsis.core.errors import DataError
-from wsis.core.types import IGNORE, Batch, Dataset
+from wsis.core.types import IGNORE
 from wsis.data.wrappers import Mapped, WithPseudoLabels, samples
 from wsis.evaluation.semantic import MeanIoU, grouped_iou, is_novel, proposal_recall, region_coverage
 from wsis.methods.simformer import verbs
 from wsis.methods.simformer.config import SimFormerConfig
 from wsis.methods.simformer.labels import proposed_masks
-from wsis.training.schedule import Schedule
 from wsis.training.stages import Report, Stage, Workspace, first_process, numbers
 from wsis.weak.simulate import with_base_masks
 
@@ -38,7 +37,8 @@ def stages(cfg: SimFormerConfig) -> list[Stage]:
 
 def train_network(workspace: Workspace) -> Report:
     """MaskFormer, with SimNet where pairs are compared; the oracle with the true masks of all classes."""
-    return _fit(workspace, "network", workspace.cfg, workspace.train, workspace.cfg.network)
+    workspace.fit_method(verbs, "network", workspace.cfg, workspace.train, workspace.cfg.network)
+    return {}
 
 
 @first_process
@@ -58,7 +58,8 @@ def train_final(workspace: Workspace) -> Report:
     maps = WithPseudoLabels(workspace.train, workspace.path(MAPS))
     # Crops read their tags from what takes the place of the truth.
     dataset = Mapped(maps, lambda s: replace(s, true_semantic=s.semantic_map))
-    return _fit(workspace, "final", cfg, dataset, cfg.final)
+    workspace.fit_method(verbs, "final", cfg, dataset, cfg.final)
+    return {}
 
 
 @first_process
@@ -88,11 +89,3 @@ def filled(truth: Tensor, novel: Sequence[int]) -> Tensor:
     """The image [H, W] filled with the largest of its novel classes, 255 where it shows none: tags without any mask."""
     shown = truth[is_novel(truth, novel)]
     return torch.full_like(truth, int(shown.mode().values) if len(shown) else IGNORE)
-
-
-def _fit(workspace: Workspace, name: str, cfg: SimFormerConfig, dataset: Dataset, schedule: Schedule) -> Report:
-    def step_loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
-        return verbs.loss(network, batch, verbs.targets(network, batch, cfg), cfg)
-
-    workspace.fit(name, verbs.build(cfg), step_loss, verbs.training_data(dataset, cfg), schedule)
-    return {}

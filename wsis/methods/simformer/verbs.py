@@ -20,9 +20,7 @@ from wsis.models.weights import load_weights
 from wsis.training.loop import TrainingData
 
 
-def build(cfg: SimFormerConfig) -> SimFormer:
-    """The networks with their pretrained backbone."""
-    return SimFormer(cfg)
+build = SimFormer
 
 
 def plain(cfg: SimFormerConfig) -> SimFormerConfig:
@@ -38,8 +36,7 @@ def load_network(cfg: SimFormerConfig, path: Path) -> SimFormer:
     model = SimFormer(changed(cfg, weights="random"))
     if cfg.weights != "random":
         freeze_batch_norm_2d(model)  # as in training: a frozen norm has other state
-    load_weights(model, path)
-    return model
+    return load_weights(model, path)
 
 
 def restore(cfg: SimFormerConfig, folder: Path) -> SimFormer:

@@ -43,8 +43,7 @@ def restore_segmenter(name: Name, classes: int, backbone: str, weights: str, pat
     model = build_segmenter(name, classes, backbone, "random")
     if weights != "random":
         freeze_batch_norm_2d(model)  # as in training: a frozen norm has other state
-    load_weights(model, path)
-    return model
+    return load_weights(model, path)
 
 
 def segmenter_terms(model: nn.Module, images: list[Tensor], targets: list[Target]) -> Terms:
