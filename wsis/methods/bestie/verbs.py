@@ -16,7 +16,6 @@ from wsis.methods.bestie.objective import center_map, objective, render
 from wsis.models.weights import load_weights
 from wsis.training.loop import TrainingData
 
-
 build = BestieNet
 
 

@@ -19,7 +19,6 @@ from wsis.methods.simformer.partners import partners, presence
 from wsis.models.weights import load_weights
 from wsis.training.loop import TrainingData
 
-
 build = SimFormer
 
 
