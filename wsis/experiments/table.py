@@ -12,6 +12,7 @@ from wsis.methods import method
 BUT_SMALL: tuple[Scale, ...] = ("tiny", "full")
 Settings = dict[str, Any]
 Reports = dict[str, Report]  # by stage
+Rows = Mapping[str, Settings | tuple[Any, ...]]  # see `table`
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,8 @@ class Table:
         return changed(getattr(method(self.method_of(row)), scale.upper()), **row.settings(scale))
 
 
-def table(
-    id: str, title: str, metrics: tuple[str, ...], rows: Mapping[str, tuple[Any, ...]], *claims: Claim, **values: Any
-) -> Table:
-    """A table from its rows by name, each a tuple (changes, published numbers, changes at tiny scale, method) or its start.
+def table(id: str, title: str, metrics: tuple[str, ...], rows: Rows, *claims: Claim, **values: Any) -> Table:
+    """A table from its rows by name: changes, or the start of (changes, published numbers, changes at tiny scale, method).
 
     The numbers are in the order of the metrics; None stands for one that is not published.
     """
@@ -61,5 +60,5 @@ def table(
         published = {m: number for m, number in zip(metrics, numbers, strict=False) if number is not None}
         return Row(name, changes, published, *rest)
 
-    built = tuple(row(name, *parts) for name, parts in rows.items())
+    built = tuple(row(name, *(parts if isinstance(parts, tuple) else [parts])) for name, parts in rows.items())
     return Table(id=id, title=title, metrics=metrics, rows=built, claims=claims, **values)

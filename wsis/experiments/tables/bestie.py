@@ -6,6 +6,7 @@ from wsis.experiments.verdicts import Claim, best, greater, order, similar
 AP50 = ("mAP50",)
 THREE = ("mAP25", "mAP50", "mAP75")
 UNGUIDED = {"loss.iag": False, "refine.enabled": False}
+GUIDED = {"refine.enabled": False}
 
 TABLE1 = table(
     "bestie.table1",
@@ -13,7 +14,7 @@ TABLE1 = table(
     AP50,
     {
         "PAM": (UNGUIDED, (29.3,)),
-        "PAM + IAG": ({"refine.enabled": False}, (39.2,)),
+        "PAM + IAG": (GUIDED, (39.2,)),
         "PAM + IAG + refine": ({}, (41.8,)),
         "PAM + refine": ({"loss.iag": False}, (27.8,)),
     },
@@ -56,7 +57,7 @@ TABLE3 = table(
     scales=BUT_SMALL,  # which has no VGG
 )
 
-MODES = {f"class-{mode}": ({"center_mode": f"class_{mode}"},) for mode in ("agnostic", "wise")}
+MODES = {f"class-{mode}": {"center_mode": f"class_{mode}"} for mode in ("agnostic", "wise")}
 C18 = Claim("C18", "class-wise > class-agnostic", "+1.0", order("mAP50", "class-wise", "class-agnostic"))
 CENTER_MAP = table("bestie.center_map", "one center map per class, or one for all", AP50, MODES, C18)
 
@@ -67,7 +68,7 @@ BACKBONES = {
 C19 = Claim("C19", "HRNet-48 > ResNet-50", "+.9", order("mAP50", "HRNet-48", "ResNet-50"))
 BACKBONE = table("bestie.backbone", "the backbone of the instance network", AP50, BACKBONES, C19, scales=BUT_SMALL)
 
-CUES = {f"threshold {t}": ({"cues.threshold": t},) for t in (0.3, 0.5, 0.7)}
+CUES = {f"threshold {t}": {"cues.threshold": t} for t in (0.3, 0.5, 0.7)}
 C20 = Claim("C20", "within half a point of each other", ".1", similar("mAP50", CUES, 0.5))
 CUE_THRESHOLD = table("bestie.cue_threshold", "the score above which a peak is a cue", AP50, CUES, C20)
 
@@ -76,24 +77,20 @@ UPPER = "true masks"  # ours
 LABELS = {
     "tags": ({}, (53.5, 41.8, 24.2)),
     "points": (POINTS, (58.6, 46.7, 26.3)),
-    UPPER: (POINTS | {"semantic.source": "masks", "point": "mask_centroid"},),
+    UPPER: POINTS | {"semantic.source": "masks", "point": "mask_centroid"},
 }
 SUPERVISION = table("bestie.supervision", "image tags, or one point per object", THREE, LABELS, upper=UPPER)
 
 # Ours: Table 1 without what hides its effects. Activation maps rarely resolve objects that touch, so that one cue labels both
 # and guidance learns that. A point is one cue for each object; with true class maps the components are right as well.
-COMPONENTS = {
-    "neither": UNGUIDED,
-    "guidance": {"refine.enabled": False},
-    "guidance, refinement": {},
-    "refinement": {"loss.iag": False},
-}
+ALONE = {"loss.iag": False}
+COMPONENTS = {"neither": UNGUIDED, "guidance": GUIDED, "guidance, refinement": {}, "refinement": ALONE}
 ORACLE: Settings = {"cues.source": "truth", "semantic.source": "truth"}
 
 
 def one_cue(name: str, title: str, id: str, changes: Settings) -> Table:
     """The rows and claims of Table 1 with other cues; id: of the claims, without their number."""
-    rows = {row: (components | changes,) for row, components in COMPONENTS.items()}
+    rows = {row: components | changes for row, components in COMPONENTS.items()}
     orders = {
         "guidance helps": ("guidance", "neither"),
         "refinement helps guidance": ("guidance, refinement", "guidance"),
@@ -110,14 +107,13 @@ TRUE_MAPS = one_cue("bestie.true_maps", WITH_MAPS, "ours3.", ORACLE)
 # Ours: Table 1 with the weights of the full scale, under which a small crop's center and offset terms starve the semantic map.
 TINY_WEIGHTS = {"loss.center_weight": 43.0, "loss.offset_weight": 0.043}
 FULL_WEIGHTS = {"loss.center_weight": 200.0, "loss.offset_weight": 0.01}
-GUIDED = {"refine.enabled": False}
 UNITS = table(
     "bestie.units",
     "guidance when the weights of the losses do not scale with the crop (ours)",
     AP50,
     {
-        "PAM": (UNGUIDED,),
-        "PAM + IAG": (GUIDED,),
+        "PAM": UNGUIDED,
+        "PAM + IAG": GUIDED,
         "PAM, weights of the other scale": (UNGUIDED | TINY_WEIGHTS, (), UNGUIDED | FULL_WEIGHTS),
         "PAM + IAG, weights of the other scale": (GUIDED | TINY_WEIGHTS, (), GUIDED | FULL_WEIGHTS),
     },

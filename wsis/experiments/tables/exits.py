@@ -4,11 +4,10 @@ AP is that of the final model on the validation images, and mIoU that of the pse
 id ends in `m` are ours: the same order of mIoU, which is measured one step earlier and varies less by chance.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from wsis.experiments import costs
-from wsis.experiments.table import BUT_SMALL, Table, table
+from wsis.experiments.table import BUT_SMALL, Rows, Table, table
 from wsis.experiments.verdicts import Claim, greater
 
 METRICS = ("AP", "AP50", "AP75", "mIoU")
@@ -16,9 +15,12 @@ VOC = {"seeds.push": 12.0, "loss.point": 0.05, "final.segmenter": "solov2", "fin
 """Tables a1-a4 and Fig. a1 are on VOC 2012 with SOLOv2; at tiny scale every row has the segmenter of the preset."""
 
 
-def on_voc(id: str, title: str, rows: Mapping[str, tuple[Any, ...]], *claims: Claim, **values: Any) -> Table:
+def on_voc(id: str, title: str, rows: Rows, *claims: Claim, **values: Any) -> Table:
     """A table on VOC, see `table`; at tiny scale a row has its third entry, or else its changes, without `VOC`."""
-    full = {name: (VOC | changes, numbers, *(tiny or [changes])) for name, (changes, numbers, *tiny) in rows.items()}
+    full = {}
+    for name, row in rows.items():
+        changes, numbers, *tiny = row if isinstance(row, tuple) else (row, ())
+        full[name] = VOC | changes, numbers, *(tiny or [changes])
     return table(f"exits.{id}", title, METRICS, full, *claims, **values)
 
 
@@ -103,7 +105,7 @@ TABLE_A5 = table(
 BASELINE = on_voc(
     "baseline",
     "boxes, or four extreme points (ours): the pseudo masks and what a segmenter learns from them",
-    {"MAL": (MAL, ()), "EXITS": ({}, ()), "true masks": ({"final.masks": "truth"}, ())},
+    {"MAL": MAL, "EXITS": {}, "true masks": {"final.masks": "truth"}},
     *claims("ours1", "extreme points beat boxes", "-", ("EXITS", "MAL")),
     upper="true masks",
 )
@@ -111,18 +113,13 @@ BASELINE = on_voc(
 # Factors of the values in the preset.
 WEIGHTS = {
     **{f"lambda_point x {f:g}": ({"loss.point": f * 0.05}, (), {"loss.point": f * 0.5}) for f in (0.1, 5.0)},
-    **{f"lambda_crf x {f:g}": ({"loss.crf": f * 0.5}, ()) for f in (0.2, 2.0)},
+    **{f"lambda_crf x {f:g}": {"loss.crf": f * 0.5} for f in (0.2, 2.0)},
 }
+TAUS = {f"tau_{kind} x {f:g}": {f"walk.{kind.lower()}_factor": f} for kind in ("FG", "BG") for f in (0.5, 2.0)}
 FIG_A1 = on_voc(
     "fig_a1",
     "thresholds and weights about the preset's, with the line of MAL; the published axes have no numbers",
-    {
-        "MAL": (MAL, ()),
-        "EXITS": ({}, ()),
-        **{f"tau_FG x {f:g}": ({"walk.fg_factor": f}, ()) for f in (0.5, 2.0)},
-        **{f"tau_BG x {f:g}": ({"walk.bg_factor": f}, ()) for f in (0.5, 2.0)},
-        **WEIGHTS,
-    },
+    {"MAL": MAL, "EXITS": {}, **TAUS, **WEIGHTS},
     *claims("C28", "every lambda_point and lambda_crf beats MAL", "curve", *((n, "MAL") for n in ("EXITS", *WEIGHTS))),
 )
 

@@ -16,7 +16,7 @@ METRICS = ("novel_mIoU", "base_mIoU", "mIoU", "harmonic_mIoU")
 NOVEL = METRICS[0]
 ONCE: Settings = {"final.steps": 0}
 """Without the second network."""
-BASIC, SELF = {**ONCE, "pairs.mode": "basic"}, {**ONCE, "pairs.mode": "self"}
+BASIC, SELF, ORACLE = {**ONCE, "pairs.mode": "basic"}, {**ONCE, "pairs.mode": "self"}, {"masks": "all", **ONCE}
 SPLITS = {"S1": "random:0.25:1", "S2": "random:0.25:2", "S3": "random:0.25:3", "S4": WORLD_SPLIT}
 SHARES = {"S4": 0.25, "S5": 0.3, "S6": 0.35, "S7": 0.4, "S8": 0.45, "S9": 0.5}
 TINY_SHARES = SHARES | {"S7": 0.44, "S8": 0.5, "S9": 0.56}
@@ -78,7 +78,7 @@ TABLE3 = table(
     METRICS,
     rows("SimFormer", NESTED, (29.5, 27.1, 26.3, 25.1, 23.9, 23.2), ONCE)
     | rows("SimFormer*", NESTED, (31.7, 28.3, 28.2, 25.9, 24.3, 24.0), {})
-    | rows("FullyOracle", NESTED, (36.0, 35.1, 36.0, 36.0, 36.5, 34.7), {"masks": "all", **ONCE}),
+    | rows("FullyOracle", NESTED, (36.0, 35.1, 36.0, 36.0, 36.5, 34.7), ORACLE),
     Claim("C34", "SimFormer < SimFormer* < FullyOracle on all six splits", "S4 29.5 31.7 36.0", RETRAINED),
     Claim("C35", "novel mIoU falls as the share of novel classes grows", "29.5 to 23.2", FALLING),
 )
@@ -99,10 +99,7 @@ PARTS_TABLE = table(
     "simformer.parts",
     "what each part of the objective is good for, and SimNet that learns nothing about novel pixels",
     METRICS,
-    {
-        name: ({"split": "S4", **ONCE, **changes}, (), {"split": WORLD_SPLIT, **ONCE, **changes})
-        for name, changes in PARTS.items()
-    },
+    {n: ({"split": "S4", **ONCE, **c}, (), {"split": WORLD_SPLIT, **ONCE, **c}) for n, c in PARTS.items()},
     Claim("C32c", "the complement helps", "-", order(NOVEL, "complement", "neither complement nor pairs")),
     Claim("C32d", "pairs of pixels help beyond the order of images that they bring", "-", PAIRS_HELP),
     Claim("C32m", BASE_PIXELS, "-", BASE_PIXELS_HELP),
@@ -112,30 +109,20 @@ PHOTOGRAPHS = table(
     "simformer.photographs",
     "the steps of tables 2 and 3 on the split of the preset (ours), which any photographs have",
     METRICS,
-    {
-        "basic": (BASIC,),
-        "self-pair": (SELF,),
-        "cross-pair": (ONCE,),
-        "SimFormer*": ({},),
-        "FullyOracle": ({"masks": "all", **ONCE},),
-    },
+    {"basic": BASIC, "self-pair": SELF, "cross-pair": ONCE, "SimFormer*": {}, "FullyOracle": ORACLE},
     Claim("C32p", "basic < self < cross", "S1 +.8, +3.3", order(NOVEL, "cross-pair", "self-pair", "basic")),
     Claim("C34p", "SimFormer < SimFormer*", "S4 29.5 31.7", order(NOVEL, "SimFormer*", "cross-pair")),
     upper="FullyOracle",
 )
 
 RECALLS = ("novel_recall50", "novel_recall75", "base_recall50", "base_recall75")
+ALONE = {**BASIC, "loss.complement": 0.0}
 MAKES = "the complement makes proposals of novel classes"
 TRANSFER = table(
     "simformer.transfer",
     "which regions of base and of novel classes any proposal covers (ours); trivial is the whole image",
     RECALLS,
-    {
-        "base masks alone": ({**BASIC, "loss.complement": 0.0},),
-        "complement": (BASIC,),
-        "complement, pairs": (ONCE,),
-        "FullyOracle": ({"masks": "all", **ONCE},),
-    },
+    {"base masks alone": ALONE, "complement": BASIC, "complement, pairs": ONCE, "FullyOracle": ORACLE},
     Claim("C32t", MAKES, "-", order(RECALLS[0], "complement", "base masks alone")),
     upper="FullyOracle",
 )
