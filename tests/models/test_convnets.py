@@ -9,11 +9,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from wsis.core.errors import ConfigError, WeightsError
+from wsis.core.files import digest
 from wsis.models import build_pyramid
 from wsis.models import convnets as backbones
 from wsis.models import weights as weights_module
 from wsis.models.convnets import IMAGENET_MEAN, IMAGENET_STD
-from wsis.models.weights import load_weights, save_weights, sha256, shipped
+from wsis.models.weights import load_weights, save_weights, shipped
 
 TINY = ("vgg_tiny", "hrnet_tiny", "resnet_tiny")
 
@@ -79,7 +80,7 @@ def package(tmp_path, monkeypatch):
     path = tmp_path / "shipped" / "vgg_tiny.safetensors"
     torch.manual_seed(0)
     save_weights(path, build_pyramid("vgg_tiny", "random").network, half=True)
-    path.with_suffix(".json").write_text(json.dumps({"sha256": sha256(path)}))
+    path.with_suffix(".json").write_text(json.dumps({"sha256": digest([path])}))
     return tmp_path
 
 

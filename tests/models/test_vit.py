@@ -10,10 +10,11 @@ from torch import nn
 from torch.nn.functional import layer_norm, normalize
 
 from wsis.core.errors import ConfigError, WeightsError
+from wsis.core.files import digest
 from wsis.models import build_pyramid, vit
 from wsis.models import weights as weights_module
 from wsis.models.vit import ViT, build_vit, mean_affinity
-from wsis.models.weights import save_weights, sha256
+from wsis.models.weights import save_weights
 
 SIDE = 64
 
@@ -275,7 +276,7 @@ def package(tmp_path, monkeypatch):
     path = tmp_path / "shipped" / "vit_tiny_mae.safetensors"
     torch.manual_seed(0)
     save_weights(path, build_vit("vit_tiny", "random").backbone, half=True)
-    path.with_suffix(".json").write_text(json.dumps({"sha256": sha256(path)}))
+    path.with_suffix(".json").write_text(json.dumps({"sha256": digest([path])}))
     return path
 
 

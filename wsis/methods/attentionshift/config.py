@@ -107,6 +107,7 @@ class AttentionShiftConfig:
     """AttentionShift (CVPR 2023); for the methods see `MethodConfig`."""
 
     CITE: ClassVar[str] = "liao2023attentionshift"
+    largest_side: ClassVar[int] = 4096  # pixels
     supervision: Literal["points"] = paper("points", "abstract")
     point: PointKind = paper("box_center", "official code: its annotations are named so; where clicks are simulated")
     backbone: str = paper("vit_small", "supp. Table 3", scales=True)
@@ -128,10 +129,6 @@ class AttentionShiftConfig:
     )
     compat: Literal["clean", "official"] = ours("clean", "official repeats the release's defects, for parity tests")
     network: Schedule = paper(NETWORK, "official config: 12 epochs, images four times; which set is open, here 10,582")
-
-    @property
-    def largest_side(self) -> int:
-        return 4096
 
     @property
     def image_side(self) -> int:

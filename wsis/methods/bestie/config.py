@@ -102,6 +102,7 @@ class BestieConfig:
     """BESTIE (CVPR 2022, arXiv 2109.09477)."""
 
     CITE: ClassVar[str] = "kim2022bestie"
+    largest_side: ClassVar[int] = 1024  # pixels: all maps are held at this size
 
     supervision: Literal["tags", "points"] = paper("tags", "Table 1 (paper), image-level row")
     point: PointKind = paper("mask_random", "official code; where clicks are simulated")
@@ -135,10 +136,6 @@ class BestieConfig:
     network: Schedule = paper(Schedule(50_000, 16, "adam", 5e-5, warmup=2000), "supp. text; official code: warm-up")
     semantic_network: Schedule = ours(SEMANTIC, "as the instance network, for the usual DeepLab length (not released)")
     final: Schedule = ours(FINAL, "the usual 1x schedule; 0 steps leave this optional stage out")
-
-    @property
-    def largest_side(self) -> int:
-        return 1024  # all maps are held at this size
 
     @property
     def image_side(self) -> int:

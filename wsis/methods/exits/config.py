@@ -111,6 +111,7 @@ class ExitsConfig:
     """EXITS (CVPR 2024, arXiv 2405.20729)."""
 
     CITE: ClassVar[str] = "lee2024exits"
+    largest_side: ClassVar[int] = 4096  # pixels
     supervision: Literal["extreme_points", "boxes"] = paper("extreme_points", "abstract; boxes alone are MAL")
     classes: int = ours(80, "COCO; set from the data", unit="classes", scales=True)
     size: SizeConfig = SizeConfig()
@@ -128,10 +129,6 @@ class ExitsConfig:
     @property
     def clicks(self) -> Clicks:
         return self.supervision
-
-    @property
-    def largest_side(self) -> int:
-        return 4096
 
     @property
     def image_side(self) -> int:

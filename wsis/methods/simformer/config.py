@@ -78,6 +78,7 @@ class SimFormerConfig:
     """SimFormer (NeurIPS 2022)."""
 
     CITE: ClassVar[str] = "chen2022simformer"
+    largest_side: ClassVar[int] = 1024  # pixels: the scores of all classes are held at this size
     supervision: Literal["base_masks"] = paper("base_masks", "abstract: novel classes have tags")
     masks: Literal["base", "all"] = ours("base", "all is the oracle: true masks of novel classes too")
     split: str = paper("S1", "official code, S1-S9 of COCO-Stuff, S1-S4 of ADE", scales=True)
@@ -93,10 +94,6 @@ class SimFormerConfig:
     pseudo: PseudoConfig = PseudoConfig()
     network: Schedule = paper(SCHEDULE, "official config, COCO; ADE 160k")
     final: Schedule = paper(SCHEDULE, "official config: as the first; 0 steps = no second network")
-
-    @property
-    def largest_side(self) -> int:
-        return 1024  # the scores of all classes are held at this size
 
     @property
     def image_side(self) -> int:
