@@ -177,8 +177,8 @@ def test_stages_name_settings_and_stages_that_exist(m, preset):
     names = [stage.name for stage in stages]
     assert len(set(names)) == len(names) and {"network", "evaluation"} <= set(names)
     for i, stage in enumerate(stages):
-        assert set(stage.needs) <= set(names[:i])
-        assert set(stage.settings) <= set(vars(cfg))
+        assert set(stage.needs.split()) <= set(names[:i])
+        assert set(stage.settings.split()) <= set(vars(cfg))
 
 
 def test_there_is_a_package_for_every_method():

@@ -234,7 +234,7 @@ def test_data_without_truth_are_enough(tiny, world, tmp_path):
 
 
 def test_other_weights_are_another_stage(monkeypatch):
-    stage = Stage(name="network", artefact="", run=lambda workspace: {}, settings=("backbone", "weights"))
+    stage = Stage("network", "", lambda workspace: {}, "backbone weights")
     cfg = attentionshift.TINY
 
     def key():

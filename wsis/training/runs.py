@@ -107,10 +107,10 @@ def launch(method: Method[C], cfg: C, out: Path, *, data: str, scale: Scale, see
 
 
 def _key(stage: Stage, cfg: MethodConfig, keys: dict[str, str], name: str, data: str, seed: int) -> str:
-    settings = {k: v for k, v in flatten(cfg).items() if k.split(".")[0] in stage.settings}
+    settings = {k: v for k, v in flatten(cfg).items() if k.split(".")[0] in stage.settings.split()}
     words = {v for v in settings.values() if isinstance(v, str)}
     weights = shipped_sums({*words, *(f"{a}_{b}" for a in words for b in words)})
-    return fingerprint(name, stage.name, settings, weights, [keys[n] for n in stage.needs], data, seed)
+    return fingerprint(name, stage.name, settings, weights, [keys[n] for n in stage.needs.split()], data, seed)
 
 
 def _run(stage: Stage, workspace: Workspace, cache: Path | None) -> Report:

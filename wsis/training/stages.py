@@ -90,15 +90,15 @@ def method_name(method: Method) -> str:
     return method.__name__.rpartition(".")[2]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Stage:
-    """One step of a full run."""
+    """One step of a full run; `settings` and `needs` are words, apart by spaces."""
 
     name: str  # also the stem of its files
     artefact: str  # a file or folder of the run that exists only when it is complete, or ""
     run: "Callable[[Workspace], Report]"  # makes the artefact at `workspace.path(artefact)` and returns a report
-    settings: tuple[str, ...]  # the first parts of the names of the settings that decide the artefact
-    needs: tuple[str, ...] = ()  # names of the stages whose artefacts it reads
+    settings: str  # the first parts of the names of the settings that decide the artefact
+    needs: str = ""  # names of the stages whose artefacts it reads
     stream: str = ""  # names its random numbers where that is not `name`: a renamed stage keeps its published numbers
 
 

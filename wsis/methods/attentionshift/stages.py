@@ -33,12 +33,12 @@ CURVE = "similarity.json"
 
 def stages(cfg: AttentionShiftConfig) -> list[Stage]:
     """The stages of `cfg` in order."""
-    every, network = tuple(vars(cfg)), ("network",)
-    labels = Stage(name="labels", artefact="pseudo_train.json", run=make_labels, settings=every, needs=network)
+    every = " ".join(vars(cfg))
+    labels = Stage("labels", "pseudo_train.json", make_labels, every, "network")
     return [
-        Stage(name="network", artefact="network.safetensors", run=train_network, settings=every),
+        Stage("network", "network.safetensors", train_network, every),
         *([labels] if cfg.oracle != "masks" else []),  # of this oracle they are the true masks
-        Stage(name="evaluation", artefact="", run=evaluate, settings=every, needs=network),
+        Stage("evaluation", "", evaluate, every, "network"),
     ]
 
 
@@ -133,7 +133,7 @@ def make_labels(workspace: Workspace) -> Report:
     if truth is None:
         return report
     truth = [t[t.runs.areas > 0] for t in truth]
-    bounds = [boxed(t, bounds_of(t)) for t in truth]
+    bounds = [boxed(t, t.runs.boxes.float()) for t in truth]
     trivial = {f"trivial_{name}": iou_by_size(whole, t)["mIoU"] for name, t in (("mIoU", truth), ("box_IoU", bounds))}
     found = {"parts": parts, "key_points_on_object": hits}
     means = {name: float(torch.cat(values).float().mean()) for name, values in found.items() if values}
@@ -153,11 +153,6 @@ def on_objects(points: KeyPoints, ratio: Tensor, ids: Tensor, truth: Instances |
     parts = zip(truth.runs[number].parts(), pixel, here, strict=True)
     hits = [part.holds(at[known] // width, at[known] % width) for part, at, known in parts]
     return torch.cat([torch.zeros(0, dtype=torch.bool), *hits])
-
-
-def bounds_of(instances: Instances) -> Tensor:
-    """The boxes [K, 4] of masks that have a pixel, half-open."""
-    return instances.runs.boxes.float()
 
 
 def boxed(instances: Instances, boxes: Tensor) -> Instances:
@@ -180,8 +175,8 @@ def evaluate(workspace: Workspace) -> Report:
     report = numbers(voc_ap(*pair, cfg.classes) | {f"{name}_11point": value for name, value in older.items()})
     truth, given = [t[t.runs.areas > 0] for t in pair[1]], []
     for sample, true in zip(workspace.validation(), truth, strict=True):
-        inside = bounds_of(true).to(workspace.device), true.labels.to(workspace.device)
+        inside = true.runs.boxes.float().to(workspace.device), true.labels.to(workspace.device)
         masks = verbs.masks_in_boxes(model, workspace.batch(sample).images, *inside, cfg)
         given.append(replace(true, runs=masks))
-    filled = iou_by_size([boxed(t, bounds_of(t)) for t in truth], truth)["mIoU"]
+    filled = iou_by_size([boxed(t, t.runs.boxes.float()) for t in truth], truth)["mIoU"]
     return report | {"mIoU_in_boxes": iou_by_size(given, truth)["mIoU"], "trivial_mIoU_in_boxes": filled}

@@ -36,8 +36,6 @@ from wsis.training.loop import TrainingData
 from wsis.training.stages import Report, Stage, Workspace, first_process, numbers
 from wsis.weak.simulate import click
 
-StageRun = Callable[[Workspace], Report]
-
 
 def stages(cfg: BestieConfig) -> list[Stage]:
     """The stages of `cfg` in order; only peaks need a classifier, only tags need cues, only steps make a final Mask R-CNN."""
@@ -46,20 +44,17 @@ def stages(cfg: BestieConfig) -> list[Stage]:
     classifier = "classifier classifier_backbone classifier_weights classifier_width size classes"
     semantic = "semantic width init bn_momentum semantic_network size classes flip compat loss"
 
-    def add(name: str, artefact: str, run: StageRun, settings: str, *needs: str, stream: str = "") -> None:
-        parts = tuple(settings.split())
-        steps.append(Stage(name=name, artefact=artefact, run=run, settings=parts, needs=needs, stream=stream))
-
     if cfg.supervision == "tags":
         if cfg.cues.source == "peaks":
-            add("classifier", "classifier.safetensors", train_classifier, f"{classifier} pam")
-        add("cues", "cues.json", make_cues, "cues", *[s.name for s in steps])
-    add("activation_maps", "activation_maps", make_activation_maps, f"{classifier} semantic")
-    add("semantic_maps", "semantic_maps", make_semantic_maps, semantic, "activation_maps")
-    add("network", "network.safetensors", train_network, everything, *[s.name for s in steps])
-    add("evaluation", "", evaluate, everything, "network")
+            steps.append(Stage("classifier", "classifier.safetensors", train_classifier, f"{classifier} pam"))
+        steps.append(Stage("cues", "cues.json", make_cues, "cues", " ".join(s.name for s in steps)))
+    steps.append(Stage("activation_maps", "activation_maps", make_activation_maps, f"{classifier} semantic"))
+    steps.append(Stage("semantic_maps", "semantic_maps", make_semantic_maps, semantic, "activation_maps"))
+    needs = " ".join(s.name for s in steps)
+    steps.append(Stage("network", "network.safetensors", train_network, everything, needs))
+    steps.append(Stage("evaluation", "", evaluate, everything, "network"))
     if cfg.final.steps:
-        add("final", "final.safetensors", train_final, f"{everything} final", "network", stream="maskrcnn")
+        steps.append(Stage("final", "final.safetensors", train_final, f"{everything} final", "network", "maskrcnn"))
     return steps
 
 

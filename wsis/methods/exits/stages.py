@@ -5,7 +5,7 @@
 MAL has no extractor and no thresholds. Reports compare with the ground truth where there is one; no loss reads it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -37,21 +37,16 @@ IMAGES_AT_ONCE = 8
 def stages(cfg: ExitsConfig) -> list[Stage]:
     """The stages of `cfg` in order; boxes alone (MAL) need no extractor, true masks no generator."""
     steps: list[Stage] = []
-
-    def add(name: str, artefact: str, run: Callable[[Workspace], Report], settings: str = "", stream: str = "") -> None:
-        parts, needs = tuple(settings.split()), (steps[-1].name,) if steps else ()
-        steps.append(Stage(name=name, artefact=artefact, run=run, settings=parts, needs=needs, stream=stream))
-
     if cfg.has_extractor:
-        add("extractor", "extractor.safetensors", train_extractor, "extractor warmup size")
-        add("thresholds", "thresholds.json", set_thresholds, "walk seeds")
+        steps.append(Stage("extractor", "extractor.safetensors", train_extractor, "extractor warmup size"))
+        steps.append(Stage("thresholds", "thresholds.json", set_thresholds, "walk seeds", "extractor"))
     if cfg.has_generator:
-        parts = "supervision size seeds walk generator loss crf network"
-        add("network", "network.safetensors", train_network, parts)
-    add("labels", "pseudo_train.json", make_labels, "final mask")
+        parts, needs = "supervision size seeds walk generator loss crf network", "thresholds" * cfg.has_extractor
+        steps.append(Stage("network", "network.safetensors", train_network, parts, needs))
+    steps.append(Stage("labels", "pseudo_train.json", make_labels, "final mask", "network" * cfg.has_generator))
     if cfg.final.schedule.steps:
-        add("final", "final.safetensors", train_final, "classes final", stream="segmenter")
-        add("evaluation", "", evaluate)
+        steps.append(Stage("final", "final.safetensors", train_final, "classes final", "labels", "segmenter"))
+        steps.append(Stage("evaluation", "", evaluate, "", "final"))
     return steps
 
 

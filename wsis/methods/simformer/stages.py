@@ -24,15 +24,13 @@ NETWORK, MAPS, FINAL = "network.safetensors", "pseudo_train", "final.safetensors
 
 def stages(cfg: SimFormerConfig) -> list[Stage]:
     """The stages of `cfg` in order."""
-    names, novel = tuple(vars(cfg)), ("split", "novel")
-    later = {"final", "pseudo"} if cfg.masks == "base" else {"final", "pseudo", *novel}  # one oracle serves all splits
-    first = tuple(name for name in names if name not in later)
-    network = Stage(name="network", artefact=NETWORK, run=train_network, settings=first)
-    labels = Stage(name="labels", artefact=MAPS, run=make_labels, settings=("pseudo", *novel), needs=("network",))
-    final = Stage(name="final", artefact=FINAL, run=train_final, settings=names, needs=("labels",), stream="retrained")
-    trained = [network, labels, final] if cfg.final.steps else [network]
-    needs = (trained[-1].name,)
-    return [*trained, Stage(name="evaluation", artefact="", run=evaluate, settings=("size", *novel), needs=needs)]
+    # One oracle serves all splits.
+    later = {"final", "pseudo"} if cfg.masks == "base" else {"final", "pseudo", "split", "novel"}
+    steps = [Stage("network", NETWORK, train_network, " ".join(name for name in vars(cfg) if name not in later))]
+    if cfg.final.steps:
+        steps.append(Stage("labels", MAPS, make_labels, "pseudo split novel", "network"))
+        steps.append(Stage("final", FINAL, train_final, " ".join(vars(cfg)), "labels", "retrained"))
+    return [*steps, Stage("evaluation", "", evaluate, "size split novel", steps[-1].name)]
 
 
 def train_network(workspace: Workspace) -> Report:
