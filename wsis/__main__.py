@@ -266,13 +266,11 @@ def table(
 def pretrain(
     name: Annotated[str, Argument(help="vgg_tiny, vit_tiny_mae, ... or vit_hybrid_points.")],
     out: Annotated[Path, Option(help="Folder of the weights.")] = Path("wsis/models/shipped"),
-    steps: Annotated[int | None, Option(help="Training steps, in place of the recipe's.")] = None,
-    scenes: Annotated[int | None, Option(help="Number of scenes, in place of the recipe's.")] = None,
 ) -> None:
     """Pretrain a small backbone; write its weights and card."""
     from wsis.experiments.pretraining.recipes import pretrain
 
-    report(pretrain(name, out, steps, scenes))
+    report(pretrain(name, out))
 
 
 @app.command("import")

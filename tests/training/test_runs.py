@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -101,15 +100,6 @@ def test_another_run_in_the_same_folder(finished, tiny, world):
     with pytest.raises(ConfigError, match="differs in data"):
         fit(bestie, tiny, world, None, folder, data="others", device="cpu")
     assert modified(folder) == before
-
-
-def test_without_resume_it_starts_again(finished, tiny, world, tmp_path):
-    shutil.copytree(finished[0], tmp_path / "run")
-    other = changed(tiny, **{"pam.alpha": 0.2})
-    start(tiny, world, tmp_path / "run", other, resume=False, only=("classifier",))
-    facts = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert facts["settings"]["pam.alpha"] == 0.2
-    assert [p.name for p in (tmp_path / "run").glob("*.report.json")] == ["classifier.report.json"]
 
 
 def test_the_cache_shares_what_settings_allow(finished, tiny, world, tmp_path, monkeypatch):

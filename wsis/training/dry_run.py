@@ -128,7 +128,7 @@ def measure(
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(broadcast_object_list([temporary])[0])  # all processes use that of the first
-        options = LoopOptions(accelerator=accelerator, seed=0, folder=folder, resume=False, workers=workers)
+        options = LoopOptions(accelerator=accelerator, seed=0, folder=folder, workers=workers)
         workspace = Workspace(cfg=cfg, train=dataset, val=dataset, folder=folder, options=options, train_model=timed)
         for stage in method.stages(cfg):
             if not stages or stage.name in stages:

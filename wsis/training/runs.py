@@ -40,7 +40,6 @@ def fit(
     data: str,
     seed: int = 0,
     device: str = "auto",
-    resume: bool = True,
     cache: Path | None = None,
     only: tuple[str, ...] = (),
     workers: int = 0,
@@ -48,19 +47,18 @@ def fit(
     """Run the stages of a method that are not finished and return all reports by stage name.
 
     data: what the images are, in words that identify them ("world 600/200 at 96 px", a folder); part of every key. only:
-    names of stages to run (default all). resume: False starts again in a folder that holds a run. Raises ConfigError if
-    `out` holds a run with other settings, data or seed, or `only` names no stage.
+    names of stages to run (default all). Raises ConfigError if `out` holds a run with other settings, data or seed, or `only`
+    names no stage.
     """
     cfg = cfg.for_classes(train.classes) if train.classes else cfg
     name, stages = method_name(method), method.stages(cfg)
-    unknown = set(only) - {stage.name for stage in stages}
-    if unknown:
+    if unknown := set(only) - {stage.name for stage in stages}:
         raise ConfigError(f"no stage {', '.join(sorted(unknown))}; {name} has {', '.join(s.name for s in stages)}")
     accelerator = make_accelerator(device)
-    options = LoopOptions(accelerator=accelerator, seed=seed, folder=out, resume=resume, workers=workers)
+    options = LoopOptions(accelerator=accelerator, seed=seed, folder=out, workers=workers)
     workspace = Workspace(cfg=cfg, train=train, val=val, folder=out, options=options)
     if accelerator.is_main_process:
-        _claim(out, name, cfg, data, seed, train, resume)
+        _claim(out, name, cfg, data, seed, train)
     accelerator.wait_for_everyone()
     keys, reports = {}, {}
     for stage in stages:
@@ -143,20 +141,16 @@ def _run(stage: Stage, workspace: Workspace, cache: Path | None) -> Report:
     return figures
 
 
-def _claim(out: Path, name: str, cfg: MethodConfig, data: str, seed: int, train: Dataset, resume: bool) -> None:
+def _claim(out: Path, name: str, cfg: MethodConfig, data: str, seed: int, train: Dataset) -> None:
     """Write run.json, or check that the one that is there describes the same run."""
     path = out / "run.json"
     facts = {"method": name, "data": data, "seed": seed, "classes": train.classes, "settings": flatten(cfg)}
-    if path.exists() and resume:
+    if path.exists():
         stored, facts = read_json(path), json.loads(json.dumps(facts))
         before = stored.get("settings", {})
-        parts = ", ".join(part for part in facts if stored.get(part) != facts[part])
         wrong = sorted(k for k, v in facts["settings"].items() if before.get(k) != v)
-        if parts:
+        if parts := ", ".join(part for part in facts if stored.get(part) != facts[part]):
             remedy = "use another --out, or delete this folder to start again"
             raise ConfigError(f"{out} holds a run that differs in {parts} {wrong or ''}; {remedy}")
         return
-    if path.exists():
-        for file in [*out.glob("*.report.json"), *checkpoints(out, "*")]:
-            file.unlink()
     write_json(path, {**facts, "category_ids": train.category_ids, "version": __version__}, indent=2)

@@ -135,17 +135,16 @@ def recipe(name: str) -> Recipe:
     return RECIPES[name]
 
 
-def pretrain(name: str, out: Path, steps: int | None = None, scenes: int | None = None) -> dict[str, Any]:
+def pretrain(name: str, out: Path) -> dict[str, Any]:
     """Train the network `name`, write `<name>.safetensors` and `<name>.json` to `out`, and return the card.
 
-    steps, scenes: in place of those of the recipe. Resumes from the last checkpoint in `out/.<name>`. Raises ConfigError for an
-    unknown name.
+    Resumes from the last checkpoint in `out/.<name>`. Raises ConfigError for an unknown name.
     """
     began, plan = time.perf_counter(), recipe(name)
-    schedule, count = replace(plan.schedule, steps=steps or plan.schedule.steps), scenes or plan.counts[0]
-    dataset = Cached(Mapped(World("train", count, seed=SEED, config=plan.scenes), plan.annotate))
-    words = f"{count} scenes of the embedded world with {plan.source}"
-    options = LoopOptions(accelerator=make_accelerator("auto"), seed=SEED, folder=out / f".{name}", resume=True)
+    schedule, counts = plan.schedule, plan.counts
+    dataset = Cached(Mapped(World("train", counts[0], seed=SEED, config=plan.scenes), plan.annotate))
+    words = f"{counts[0]} scenes of the embedded world with {plan.source}"
+    options = LoopOptions(accelerator=make_accelerator("auto"), seed=SEED, folder=out / f".{name}")
     torch.manual_seed(SEED)
     model = plan.learner(len(dataset.classes))
     data, key = TrainingData(dataset=dataset, augment=plan.augment), f"{name} {schedule} {words}"
@@ -155,7 +154,7 @@ def pretrain(name: str, out: Path, steps: int | None = None, scenes: int | None 
     card = {
         "command": f"python -m wsis pretrain {name}",
         "trained_on": words,
-        **plan.quality(model, Cached(World("val", plan.counts[1], seed=SEED, config=plan.val))),
+        **plan.quality(model, Cached(World("val", counts[1], seed=SEED, config=plan.val))),
         "classes": len(dataset.classes),
         "seed": SEED,
         "steps": schedule.steps,
