@@ -10,7 +10,7 @@ from torch import nn
 
 from wsis.core.errors import ConfigError, WeightsError
 from wsis.core.files import digest
-from wsis.models import build_pyramid
+from wsis.models import build_pyramid, build_vit
 from wsis.models import convnets as backbones
 from wsis.models import weights as weights_module
 from wsis.models.convnets import IMAGENET_MEAN, IMAGENET_STD
@@ -61,13 +61,17 @@ def test_tiny_backbones_have_no_imagenet_weights():
         build_pyramid("vgg_tiny", "imagenet")
 
 
-def test_no_network(monkeypatch):
+@pytest.mark.parametrize(
+    ("build", "name", "weights"), [(build_pyramid, "resnet50", "imagenet"), (build_vit, "vit_base", "mae")]
+)
+def test_no_network(monkeypatch, build, name, weights):
     def unreachable(*args, **options):
         raise OSError("no route to host")
 
     monkeypatch.setattr(backbones.timm, "create_model", unreachable)
+    build, *names = published
     with pytest.raises(WeightsError, match="weights=random"):
-        build_pyramid("resnet50", "imagenet")
+        build(*names)
 
 
 # Weights

@@ -98,11 +98,8 @@ def build_convnet(name: str, weights: str, output_stride: int = 32) -> Pyramid:
     cache), "timm:NAME" (another pretrained network of timm with the same parameters), "shipped" (wsis/models/shipped, hash
     checked), "random", or a path to .safetensors. output_stride: stride of the last feature; VGG always has 8, HRNet and Swin
     always 32. The batch norms of efficientnet_lite0 are frozen unless its weights are random: it is for few photographs. Of
-    efficientnet_lite0_frozen nothing is trained.
-
-    Raises:
-        ConfigError: the name is unknown, or this backbone has no weights of this kind.
-        WeightsError: the weights are not there, were altered, or do not fit.
+    efficientnet_lite0_frozen nothing is trained. Raises ConfigError for an unknown name, or weights of a kind that this
+    backbone has not, WeightsError as `load_weights` and `shipped`.
     """
     if name not in NAMES:
         raise ConfigError(f"no backbone {name!r}; choose one of {', '.join((*NAMES, *TRANSFORMERS))}")
@@ -138,7 +135,9 @@ def _construct(name: str, source: str, pretrained: bool, output_stride: int) -> 
         statistics = config.mean, config.std
     match name:
         case "vgg16" | "vgg_tiny":
-            network = VGGStages((timm_network(source, pretrained) if name == "vgg16" else VGG(**TINY_VGG)).features)
+            tiny = name == "vgg_tiny"
+            vgg = VGG(TINY_VGG, 0, norm_layer=nn.BatchNorm2d) if tiny else timm_network(source, pretrained)
+            network = VGGStages(vgg.features)
             channels = [[m.out_channels for m in s.children() if isinstance(m, nn.Conv2d)][-1] for s in network.stages]
             return Pyramid(network, channels, [1, 2, 4, 8, 8], *statistics)
         case "hrnet_tiny":
@@ -159,12 +158,7 @@ def _construct(name: str, source: str, pretrained: bool, output_stride: int) -> 
 
 
 # The ten-convolution sibling of VGG-16: the same stages at 1/8 of the width, with batch norm since it starts from nothing.
-TINY_VGG: dict[str, Any] = {
-    "cfg": [16, "M", 32, "M", 64, 64, "M", 96, 96, "M", 96, 96, "M"],
-    "num_classes": 0,
-    "norm_layer": nn.BatchNorm2d,
-}
-
+TINY_VGG = [16, "M", 32, "M", 64, 64, "M", 96, 96, "M", 96, 96, "M"]
 
 # Stage n has one module of n branches, with a basic block each.
 STAGE = {"num_modules": 1, "block_type": "BASIC", "fuse_method": "SUM"}

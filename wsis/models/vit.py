@@ -79,9 +79,7 @@ class ViT(nn.Module):
         """Return the input of layer 1, [B, 1 + n, D]; patches that are `hidden`, bool [B, n], have the content `fill` [D]."""
         height, width = images.shape[-2:]
         if height % self.patch or width % self.patch:
-            raise ValueError(
-                f"images of {width} x {height} pixels; make both sides multiples of {self.patch}, the patch"
-            )
+            raise ValueError(f"images of {width} x {height} pixels; pad both sides to multiples of {self.patch}")
         x = self.backbone.patch_embed((images - self.mean) / self.std)
         if hidden is not None and fill is not None:
             x = torch.where(hidden.view(*x.shape[:-1], 1), fill.to(x.dtype), x)
@@ -162,11 +160,8 @@ def build_vit(name: str, weights: str, stem: Literal["patch", "conv"] = "patch")
     "timm:NAME", any of timm's with the same parameters; a path to .safetensors of the backbone, or of AttentionShift's
     pretraining. Of vit_lite0 "imagenet" and "timm:NAME" fill the convolutions alone (see `build_convnet`). Images are
     normalized as the checkpoint demands; with a path or at random as ImageNet is. stem: "patch", the linear map of the
-    checkpoint, or "conv", `ConvStem` with random weights; all else keeps those of the checkpoint.
-
-    Raises:
-        ConfigError: the name or stem is unknown, or this network has no weights of this kind.
-        WeightsError: the weights are not there, were altered, or do not fit.
+    checkpoint, or "conv", `ConvStem` with random weights; all else keeps those of the checkpoint. Raises ConfigError for an
+    unknown name or stem, or weights of a kind that this network has not, WeightsError as `load_weights` and `shipped`.
     """
     if stem not in ("patch", "conv"):
         raise ConfigError(f"stem={stem!r}: choose patch or conv")

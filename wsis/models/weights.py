@@ -86,10 +86,8 @@ def timm_network(source: str, pretrained: bool, **options: Any) -> Any:
     except (OSError, RuntimeError) as error:
         if not pretrained:
             raise
-        raise WeightsError(
-            f"the pretrained weights {source} could not be loaded ({error}); connect once so that timm can cache them, or "
-            "give a file with weights=PATH, or choose weights=random to train from scratch"
-        ) from error
+        remedy = "connect once so that timm can cache them, or choose weights=PATH or weights=random"
+        raise WeightsError(f"the pretrained weights {source} could not be loaded ({error}); {remedy}") from error
 
 
 def load_weights(model: M, path: Path, prefix: str = "") -> M:

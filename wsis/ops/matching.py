@@ -24,9 +24,7 @@ def assign(cost: Float[Tensor, "B P G"], present: Bool[Tensor, "B G"]) -> Int64[
         if targets > queries:
             raise ConfigError(f"image {image} of the batch has {targets} objects for {queries} queries; have more")
         if not needed.isfinite().all():
-            raise TrainingError(
-                f"image {image} of the batch: {int((~needed.isfinite()).sum())} of {needed.numel()} costs of matching "
-                "are not finite; lower the learning rate"
-            )
+            wrong = f"{int((~needed.isfinite()).sum())} of {needed.numel()} costs of matching are not finite"
+            raise TrainingError(f"image {image} of the batch: {wrong}; lower the learning rate")
         result[image, exists] = torch.from_numpy(linear_sum_assignment(needed.T.numpy())[1])
     return result.to(cost.device)

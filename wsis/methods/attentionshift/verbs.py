@@ -28,9 +28,7 @@ from wsis.ops.enlarge import enlarged, pasted
 from wsis.training.loop import TrainingData
 
 FLIP = 0.5  # the probability that a training image is mirrored (official config)
-Group = tuple[
-    list[Instances], Labels | None
-]  # of some clicks of a batch: the masks of each image, and what they are made of
+Group = tuple[list[Instances], Labels | None]  # of some clicks: the masks of each image, and what they are made of
 
 
 build = AttentionShift

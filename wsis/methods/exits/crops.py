@@ -47,20 +47,16 @@ class ObjectCrops:
             listed = isinstance(dataset, HasExtremePoints)
             points = dataset.extreme_points(image) if listed else dataset[image].extreme_points
             if points is None:
-                raise AnnotationError(
-                    f"image {image} (counted from 0) has no extreme points; annotate them, or simulate them from masks "
-                    "with python -m wsis weak SRC.json --extreme --out DST.json"
-                )
+                remedy = "annotate them, or simulate them: python -m wsis weak SRC.json --extreme --out DST.json"
+                raise AnnotationError(f"image {image} (counted from 0) has no extreme points; {remedy}")
             rows, sides = range(len(points)), points.boxes[:, 2:] - points.boxes[:, :2]
             if min_area is not None:
                 rows = ((sides > MIN_SIDE).all(1) & (sides.prod(1) > min_area)).nonzero()[:, 0].tolist()
             self.index += [(image, row) for row in rows]
             count += len(points)
         if min_area is not None and not self.index:
-            raise ConfigError(
-                f"none of {count} objects is larger than {MIN_SIDE} px in width and height and {min_area} px "
-                "in area; lower size.min_area, or give larger images"
-            )
+            limits = f"{MIN_SIDE} px in width and height and {min_area} px in area"
+            raise ConfigError(f"none of {count} objects is larger than {limits}; lower size.min_area")
         self._last: tuple[int, Sample] | None = None
 
     def __len__(self) -> int:

@@ -133,10 +133,7 @@ class Exits(nn.Module):
     def generator(self) -> SelfTeaching:
         """The network; a run that has none raises a ConfigError."""
         if self.network is None:
-            raise ConfigError(
-                "this run has no generator, since its final model was trained on true masks (final.masks=truth): it "
-                "predicts, but cannot label; label with a run of final.masks=pseudo"
-            )
+            raise ConfigError("this run has no generator and cannot label; do that with one of final.masks=pseudo")
         return self.network
 
     def forward(self, jittered: Tensor, clean: Tensor) -> Outputs:

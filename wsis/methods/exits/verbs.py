@@ -142,9 +142,7 @@ def _scored(model: Exits, batch: Batch, cfg: ExitsConfig) -> Iterator[tuple[Tens
 def _annotations(batch: Batch) -> list[tuple[ExtremePoints, tuple[int, int]]]:
     """The clicks of each image, and its (height, width) without padding."""
     if batch.extreme_points is None:
-        raise ValueError(
-            "pseudo labels need extreme_points; python -m wsis weak SRC.json --extreme --out OUT.json adds them"
-        )
+        raise ValueError("pseudo labels need extreme_points; python -m wsis weak SRC.json --extreme adds them")
     sizes = [(int(valid.any(1).sum()), int(valid.any(0).sum())) for valid in batch.valid]
     return list(zip(batch.extreme_points, sizes, strict=True))
 

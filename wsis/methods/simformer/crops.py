@@ -29,10 +29,9 @@ def random_crop(sample: Sample, seed: int, cfg: SimFormerConfig) -> Sample:
     assert sample.tags is not None
     lost = sample.tags & ~_tags(sample, cfg)  # would be in no crop's tags, and not be learned
     if labels := [label for label in cfg.unmasked if lost[label]]:
-        raise AnnotationError(
-            f"image {sample.image_id} ({sample.file_name}) is tagged with the novel class {labels[0]} (from 0) and "
-            "its label map does not show it, so that no crop can tell its tags; train with --set tag_scope=image"
-        )
+        where = f"image {sample.image_id} ({sample.file_name})"
+        remedy = "no crop can tell its tags; train with --set tag_scope=image"
+        raise AnnotationError(f"{where} has the tag of novel class {labels[0]}, not in its label map: {remedy}")
     generator = torch.Generator().manual_seed(seed)
     for _ in range(DRAWS):
         window = _window(sample, torch.rand(3, generator=generator, dtype=torch.float64).tolist(), cfg)

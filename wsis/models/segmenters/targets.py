@@ -122,11 +122,9 @@ class JsonMasks:
         for index, sample in enumerate(samples(dataset)):
             if sample.image_id not in self.annotations:
                 continue
-            if sample.size != self.size[sample.image_id]:
-                raise DataError(
-                    f"{self.path}: image {sample.image_id} is {self.size[sample.image_id]} (height, width) here, but "
-                    f"{sample.size} in the data set; write the masks at the images' size"
-                )
+            if sample.size != (size := self.size[sample.image_id]):
+                where = f"{self.path}: image {sample.image_id} is {size} (height, width) here"
+                raise DataError(f"{where}, but {sample.size} in the data set; write the masks at that size")
             indices.append(index)
         return Subset(dataset, indices)
 
