@@ -64,10 +64,8 @@ def _neighbors(cells: int, pixels: int, device: torch.device) -> tuple[Tensor, T
     return low, (low + 1).clamp(max=cells - 1), position - low
 
 
-def pasted(masks: Tensor, boxes: Tensor, size: Size, threshold: float = 0.5) -> RunLengths:
-    """Masks where probabilities [K, m, m] of boxes [K, 4], xyxy in an image of `size`, are above a threshold, as torchvision
-    pastes them.
-    """
+def pasted(masks: Tensor, boxes: Tensor, size: Size) -> RunLengths:
+    """Masks where probabilities [K, m, m] of boxes [K, 4] in an image of `size` are above .5, as torchvision pastes them."""
     padded, scale = expand_masks(masks[:, None], padding=1)
 
     def parts() -> Iterator[Part]:
@@ -76,6 +74,6 @@ def pasted(masks: Tensor, boxes: Tensor, size: Size, threshold: float = 0.5) -> 
             left, top = max(left, 0), max(top, 0)
             sides = max(min(bottom + 1, size[0]) - top, 0), max(min(right + 1, size[1]) - left, 0)
             whole = paste_mask_in_image(probability, box - box.new_tensor([left, top, left, top]), *sides)
-            yield Part(top, left, whole > threshold)
+            yield Part(top, left, whole > 0.5)
 
     return RunLengths.encode(parts(), size)

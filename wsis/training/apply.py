@@ -212,10 +212,7 @@ def _masks(rows: list[Row]) -> Records:
 def _write(
     dataset: Dataset, row: Callable[[Sample], Row], write: Callable[[list[Row]], None], out: Path, key: str
 ) -> list[Row] | None:
-    """Write the rows of all images, in order, and return them in the first process.
-
-    An unfinished call leaves its rows in a folder, and a call with the same key starts from them.
-    """
+    """The rows of all images, in the first process; a killed call leaves its own in a folder, where one of this key starts."""
     state, folder = PartialState(), out.with_name(f".{out.name}.parts")
     note = folder / "key"
     if state.is_main_process:

@@ -35,10 +35,7 @@ def checkpoints(folder: Path, name: str) -> list[Path]:
 
 
 def restore(path: Path, model: nn.Module, optimizer: Optimizer, average: nn.Module | None, key: str) -> int:
-    """Put the state of `path` into the objects and return its step.
-
-    Raises CheckpointError if the file is truncated (names the last good one), or if `key` says that it is of another run.
-    """
+    """Put the state of `path` into the objects and return its step; CheckpointError for a broken file or another run's."""
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}

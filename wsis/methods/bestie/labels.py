@@ -116,9 +116,7 @@ def _renumbered(ids: Tensor, chosen: Tensor) -> Tensor:
 
 
 def component_instances(semantic: Maps, cfg: BestieConfig) -> InstanceMap:
-    """Each component of the predicted class map as one instance, which takes neither centers nor offsets; scores are mean
-    class probabilities.
-    """
+    """Each component of the predicted class map as one instance, without centers and offsets; scores: mean probabilities."""
     certainty, classes = semantic.softmax(1).max(1)
     ids, count = connected_components(classes)
     rows = table(ids, count)

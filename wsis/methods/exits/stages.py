@@ -102,9 +102,7 @@ def true_tokens(crops: list[Sample], patch: int) -> Tensor | None:
 
 
 def quality(retrieved: list[tuple[Retrieved, Tensor, Tensor | None]]) -> dict[str, float]:
-    """The share of crops that retrieve nothing, and of both kinds the tokens per crop; with the ground truth precision, and
-    recall among the tokens that were open.
-    """
+    """The share of crops that retrieve nothing; of both kinds tokens per crop and, with the truth, precision and recall."""
     empty = torch.cat([r.empty for r, _, _ in retrieved]).float().mean()
     figures, truths = {"empty": float(empty)}, [truth for *_, truth in retrieved if truth is not None]
     opened = torch.cat([open_tokens for _, open_tokens, _ in retrieved]).cpu()

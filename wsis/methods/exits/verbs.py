@@ -73,10 +73,7 @@ def training_data(dataset: Dataset, cfg: ExitsConfig) -> TrainingData:
 
 @torch.no_grad()
 def targets(model: Exits, batch: Batch, cfg: ExitsConfig) -> TokenTargets:
-    """The labels of the tokens of crops, given by clicks and box or retrieved by the walk; none for MAL.
-
-    For the thresholds in `cfg.walk` see `stages.with_thresholds`.
-    """
+    """The labels of tokens, given by clicks and box or retrieved by the walk (see `stages.with_thresholds`); none for MAL."""
     if model.extractor is None:
         tokens = (batch.images.shape[-1] // model.generator.student.encoder.patch) ** 2
         zeros = torch.zeros(len(batch.images), tokens, device=batch.images.device)

@@ -62,10 +62,7 @@ def train_final(workspace: Workspace) -> Report:
 
 @first_process
 def evaluate(workspace: Workspace) -> Report:
-    """IoU of base and novel classes on the validation images, and how many of their regions any proposal covers.
-
-    Raises DataError where an image has no true class map.
-    """
+    """IoU of base and novel classes of validation images, and how many regions any proposal covers; DataError without maps."""
     if workspace.val is None:
         return {}
     cfg, metric, trivial = workspace.cfg, MeanIoU(workspace.cfg.classes + 1), MeanIoU(workspace.cfg.classes + 1)

@@ -244,10 +244,10 @@ def peak_scores(scores: Tensor) -> Tensor:
     return scores * (highest == scores)
 
 
-def matrix_nms(masks: Tensor, labels: Tensor, scores: Tensor, sigma: float = 2.0) -> Tensor:
+def matrix_nms(masks: Tensor, labels: Tensor, scores: Tensor) -> Tensor:
     r"""Lower scores by the overlap with better scored masks of the class, all at once (SOLOv2, Sec. 3.3).
 
-    Mask j decays by :math:`\min_{i<j} \exp(-\sigma (o_{ij}^2 - c_i^2))`, with o the IoU and :math:`c_i` that of i with
+    Mask j decays by :math:`\min_{i<j} \exp(-2 (o_{ij}^2 - c_i^2))`, with o the IoU and :math:`c_i` that of i with
     its own worst rival above it: a mask that is itself suppressed suppresses less. masks: bool [B, N, P], by falling
     score; labels, scores and the result: [B, N].
     """
@@ -258,4 +258,4 @@ def matrix_nms(masks: Tensor, labels: Tensor, scores: Tensor, sigma: float = 2.0
     rivals = (labels[:, :, None] == labels[:, None, :]).triu(1)
     overlap = common / union * rivals  # [B, i, j], of j with i above it
     worst = overlap.amax(1)[:, :, None]
-    return scores * (sigma * (worst.square() - overlap.square())).exp().amin(1)
+    return scores * (2.0 * (worst.square() - overlap.square())).exp().amin(1)

@@ -162,9 +162,7 @@ def size_of(image: Tensor) -> Size:
 
 
 def at_image_size(maps: Tensor, padded: Size, resized: Size, size: Size, threshold: float) -> Iterator[Part]:
-    """Bring maps [K, h, w] of an image that fills `resized` of `padded` to its own size, bilinearly, one after the other, where
-    they are above `threshold`: see `enlarge`.
-    """
+    """Bring maps [K, h, w] of an image that fills `resized` of `padded` to its size one by one; threshold: see `enlarge`."""
     for values in maps[:, None, None]:
         whole = interpolate(values, padded, mode="bilinear", align_corners=False)
         yield enlarge(whole[0, 0, : resized[0], : resized[1]], size, threshold)
