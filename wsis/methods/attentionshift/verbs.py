@@ -173,7 +173,7 @@ def masks_in_boxes(
 
 
 def encode(model: AttentionShift, images: Tensor, cfg: AttentionShiftConfig) -> tuple[Encoded, tuple[int, int], Tensor]:
-    """Images [B, 3, H, W] through the encoder, the size at which they went, and how much larger boxes are in them: float [4]."""
+    """Images [B, 3, H, W] through the encoder, the size at which they went, and how much larger boxes are in them, [4]."""
     size = (images.shape[-2], images.shape[-1])
     inside = inference_size(size, cfg)
     small = interpolate(images, inside, mode="bilinear", align_corners=False, antialias=True)
