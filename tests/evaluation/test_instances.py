@@ -173,9 +173,7 @@ class TestVoc:
     def test_order_of_images_and_predictions_does_not_matter(self, seed, shuffle):
         predicted, truth = random_scene(seed)
         images = shuffle.sample(range(4), 4)
-        moved = [
-            predicted[i][torch.tensor(shuffle.sample(range(len(predicted[i])), len(predicted[i])))] for i in images
-        ]
+        moved = [predicted[i][torch.tensor(shuffle.sample(range(n := len(predicted[i])), n))] for i in images]
         a, b = voc_ap(predicted, truth, 3), voc_ap(moved, [truth[i] for i in images], 3)
         torch.testing.assert_close(a["AP"], b["AP"], equal_nan=True)
 
@@ -379,9 +377,7 @@ class TestMeanIoU:
             many.update(a, b)
         assert torch.equal(one.confusion, many.confusion)
 
-    @pytest.mark.parametrize(
-        ("p", "t", "name"), [([3], [0], "predicted"), ([0], [7], "true"), ([-1], [0], "predicted")]
-    )
+    @pytest.mark.parametrize("p, t, name", [([3], [0], "predicted"), ([0], [7], "true"), ([-1], [0], "predicted")])
     def test_values_that_are_no_class_are_refused(self, p, t, name):
         with pytest.raises(DataError, match=f"{name} class map holds"):
             MeanIoU(3).update(torch.tensor(p), torch.tensor(t))

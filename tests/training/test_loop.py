@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import nn, optim
 from torch.nn.functional import cross_entropy
 
 from wsis.core.config import changed
@@ -239,9 +239,7 @@ def test_companions_follow_their_image_and_stay_in_its_process(cpu, options):
     class OfTwo:
         device, process_index, num_processes = torch.device("cpu"), 1, 2
 
-    data = TrainingData(
-        dataset=Toy(), augment=PLAIN, companions=lambda index, seed: (index + 100, index + 200), group=3
-    )
+    data = TrainingData(dataset=Toy(), augment=PLAIN, companions=lambda i, seed: (i + 100, i + 200), group=3)
     (groups,) = order(data, 12, 0, 0, 1)
     assert [[key[0] for key in group] for group in groups] == [[g[0][0] + k for k in (0, 100, 200)] for g in groups]
     assert [key[2] for group in groups for key in group] == list(range(12))
@@ -285,9 +283,7 @@ def test_warm_up_is_linear_from_a_thousandth():
     assert [learning_rate(schedule, s) for s in (10, 60)] == [1, 1]
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"), [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)]
-)
+@pytest.mark.parametrize("name, kind", [("sgd", optim.SGD), ("adam", optim.Adam), ("adamw", optim.AdamW)])
 def test_new_layers_have_their_own_rate(name, kind):
     model = network()
     optimizer = make_optimizer(model, changed(SCHEDULE, optimizer=name, new_lr=10.0))

@@ -157,9 +157,7 @@ def test_an_unfinished_run(tiny, world, tmp_path):
         load_run(tmp_path, "cpu")
 
 
-@pytest.mark.parametrize(
-    ("name", "only", "message"), [("bestie", ("clasifier",), "no stage"), ("beastie", (), "no method")]
-)
+@pytest.mark.parametrize("name, only, message", [("bestie", ("clasifier",), "no stage"), ("beastie", (), "no method")])
 def test_unknown_names_leave_no_trace(tiny, world, tmp_path, name, only, message):
     with pytest.raises(ConfigError, match=message):
         fit(method(name), tiny, world, None, tmp_path / "run", data="six scenes", device="cpu", only=only)

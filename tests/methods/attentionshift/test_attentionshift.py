@@ -73,9 +73,7 @@ def labels_of(foreground, boxes, key_points=None):
 
 
 def test_clicks_are_padded_in_order():
-    points = Points.make(
-        torch.tensor([[1.0, 2], [3, 4], [5, 6]]), torch.tensor([0, 1, 2]), image=torch.tensor([2, 0, 2])
-    )
+    points = Points.make(torch.arange(1.0, 7).view(3, 2), torch.tensor([0, 1, 2]), image=torch.tensor([2, 0, 2]))
     result = pad_points(points, 3)
     assert result.present.tolist() == [[True, False], [False, False], [True, True]]
     assert result.xy[2].tolist() == [[1, 2], [5, 6]]
@@ -131,9 +129,7 @@ def test_the_oracle_learns_from_true_boxes_and_masks():
 
 
 def test_the_oracle_of_boxes_keeps_the_rest(model):
-    batch = collate(
-        [replace(image([(10, 10, 0), (40, 40, 1)]), semantic_map=torch.zeros(SIDE, SIDE, dtype=torch.uint8))]
-    )
+    batch = collate([replace(image([(10, 10, 0), (40, 40, 1)]), semantic_map=torch.zeros(SIDE, SIDE).byte())])
     batch.semantic_maps[0, 4:20, 8:32] = 1  # the second object has no pixel
     (_, plain), (_, known) = (next(label_groups(model, batch, changed(SMALL, oracle=o))) for o in ("none", "boxes"))
     assert known.boxes[0].tolist() == [[8, 4, 32, 20], plain.boxes[0, 1].tolist()]

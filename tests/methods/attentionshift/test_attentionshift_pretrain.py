@@ -53,9 +53,7 @@ def test_steps_count_in_training_only(learner, batch):
 def test_the_layers_start_as_the_autoencoders():
     mae = build_vit("vit_tiny", "mae").backbone
     fresh = PointFinder(2).encoder.vit.backbone
-    assert all(
-        torch.equal(p, dict(mae.named_parameters())[n]) for n, p in fresh.blocks.named_parameters(prefix="blocks")
-    )
+    assert all(torch.equal(p, dict(mae.named_parameters())[n]) for n, p in fresh.blocks.named_parameters("blocks"))
 
 
 def test_the_shipped_encoder_is_what_the_preset_starts_from():

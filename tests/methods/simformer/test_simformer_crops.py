@@ -180,9 +180,7 @@ def test_crops_carry_no_truth_and_form_a_batch():
     assert batch.semantic_maps.shape == (2, 8, 8) and batch.tags.shape == (2, 3) and batch.valid.all()
 
 
-@pytest.mark.skipif(
-    "WSIS_PHOTOS" not in os.environ, reason="WSIS_PHOTOS is not set: no real photographs to check against"
-)
+@pytest.mark.skipif("WSIS_PHOTOS" not in os.environ, reason="WSIS_PHOTOS is not set: no photographs")
 def test_crops_of_photographs_have_some_of_their_tags():
     data = SemanticFolder(Path(os.environ["WSIS_PHOTOS"]) / "coco200", "train")
     for index in range(0, len(data), 10):
