@@ -22,7 +22,8 @@ from wsis.evaluation.semantic import MeanIoU
 from wsis.models.segmenters import Name, build_segmenter, segmenter_terms
 from wsis.models.segmenters.targets import JsonMasks, Terms
 from wsis.models.weights import save_weights
-from wsis.training.loop import LoopOptions, StepLoss, TrainingData, train
+from wsis.training import loop
+from wsis.training.loop import LoopOptions, StepLoss, TrainingData
 from wsis.training.schedule import Schedule
 from wsis.weak.sources import Clicks
 
@@ -112,7 +113,7 @@ class Workspace:
     folder: Path
     options: LoopOptions
     key: str = ""
-    train_model: Callable[..., nn.Module] = train  # or what a dry run does in its place
+    train_model: Callable[..., nn.Module] = loop.train  # or what a dry run does in its place
 
     @property
     def device(self) -> torch.device:
