@@ -26,16 +26,14 @@ class ComponentTable(NamedTuple):
     first: Int64[Tensor, " n"]
 
 
-def connected_components(
-    classes: Integer[Tensor, "B H W"], connectivity: int = 8
-) -> tuple[Int64[Tensor, "B H W"], int]:
+def connected_components(maps: Integer[Tensor, "B H W"], connectivity: int = 8) -> tuple[Int64[Tensor, "B H W"], int]:
     """Number the connected regions of equal class by image and first pixel in raster order: their ids, and their count.
 
-    classes: 0 = background; every other value is a class, also 255. connectivity: 4 (sides) or 8 (sides and corners).
+    maps: 0 = background; every other value is a class, also 255. connectivity: 4 (sides) or 8 (sides and corners).
     """
-    _, length, number, count = _components_of_runs(classes, connectivity)
-    ids = torch.zeros_like(classes, dtype=torch.long)
-    return ids.masked_scatter_(classes != 0, number.repeat_interleave(length)), count
+    _, length, number, count = _components_of_runs(maps, connectivity)
+    ids = torch.zeros_like(maps, dtype=torch.long)
+    return ids.masked_scatter_(maps != 0, number.repeat_interleave(length)), count
 
 
 def _components_of_runs(classes: Tensor, connectivity: int) -> tuple[Tensor, Tensor, Tensor, int]:

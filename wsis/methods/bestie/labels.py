@@ -47,14 +47,13 @@ class InstanceMap:
 
         clicks: one for each row. Rows stay in order then; a mask contains its click's pixel and has the id of its annotation.
         """
-        images, ids = [], self.ids.clone()
+        images, ids, order = [], self.ids, self.scores.argsort(descending=True, stable=True)
         if clicks is not None:
             x, y = clicks.xy.round().long().unbind(1)
-            ids[clicks.image, y, x] = torch.arange(1, len(clicks) + 1, device=ids.device)
+            ids, order = ids.clone(), torch.arange(len(clicks), device=ids.device)
+            ids[clicks.image, y, x] = order + 1
         for b in range(len(ids)):
-            rows = (self.image == b).nonzero()[:, 0]
-            if clicks is None:
-                rows = rows[self.scores[rows].argsort(descending=True, stable=True)]
+            rows = order[self.image[order] == b]
             parts = (Part(0, 0, ids[b] == row + 1) for row in rows.tolist())
             runs = RunLengths.encode(parts, (ids.shape[1], ids.shape[2]))
             if clicks is None:
