@@ -60,5 +60,5 @@ def table(id: str, title: str, metrics: tuple[str, ...], rows: Rows, *claims: Cl
         published = {m: number for m, number in zip(metrics, numbers, strict=False) if number is not None}
         return Row(name, changes, published, *rest)
 
-    built = tuple(row(name, *(parts if isinstance(parts, tuple) else [parts])) for name, parts in rows.items())
+    built = tuple(row(name, *r) if isinstance(r, tuple) else row(name, r) for name, r in rows.items())
     return Table(id=id, title=title, metrics=metrics, rows=built, claims=claims, **values)

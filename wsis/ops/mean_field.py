@@ -7,7 +7,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-Maps, Masks = Float[Tensor, "B H W"], Bool[Tensor, "B H W"]
+Maps = Float[Tensor, "B H W"]
+Masks = Bool[Tensor, "B H W"]
 Pairs = list[tuple[int, Tensor]]
 EPSILON = 1e-6  # favors the background where both products are tiny (official code)
 LOW, HIGH = 0.1, 0.9  # of the clip (official code)
