@@ -97,17 +97,12 @@ def find_candidates(
 
 @torch.no_grad()
 def find_labels(
-    encoded: Encoded,
-    candidates: Candidates,
-    chosen: Tensor,
-    clicks: PaddedPoints,
-    valid: Tensor,
-    cfg: AttentionShiftConfig,
+    encoded: Encoded, found: Candidates, chosen: Tensor, clicks: PaddedPoints, valid: Tensor, cfg: AttentionShiftConfig
 ) -> Labels:
-    """The labels of all objects, from the candidate `chosen` of each, long [B, G]. valid: bool [B, H, W]."""
+    """The labels of all objects, from the one that is `chosen`, long [B, G], of what was found. valid: bool [B, H, W]."""
     with torch.autocast(valid.device.type, enabled=False):
         features, index = encoded.features.float(), chosen[:, None, :, None]
-        maps, boxes = (c.flatten(3).take_along_dim(index, 1)[:, 0] for c in candidates)
+        maps, boxes = (c.flatten(3).take_along_dim(index, 1)[:, 0] for c in found)
         attention = min_max(enlarged(maps.unflatten(-1, encoded.grid[:2]), encoded.grid.patch))
         labels = Labels(boxes=boxes, chosen=chosen, attention=attention, foreground=attention, background=1 - attention)
         if not cfg.refine:
