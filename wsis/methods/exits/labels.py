@@ -185,9 +185,9 @@ def threshold(peaks: Tensor, empty_rate: float) -> float:
     if not (peaks > 0).any() or peaks.isnan().any():
         seeded, broken = (
             f"{int((peaks > 0).sum())} have seeds and open tokens",
-            f"{int(peaks.isnan().sum())} have no score",
+            f"{int(peaks.isnan().sum())} have no number",
         )
-        raise ConfigError(f"thresholds cannot be calibrated: of {len(peaks)} crops {seeded}, {broken}")
+        raise ConfigError(f"thresholds cannot be calibrated: of {len(peaks)} crops, {seeded}, {broken}")
     ordered = peaks.double().sort().values
     count = max(round(empty_rate * len(peaks)), int((peaks == 0).sum()))
     below = ordered[count - 1] if count else ordered.new_zeros(())
