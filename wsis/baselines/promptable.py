@@ -28,7 +28,7 @@ from wsis.core.types import Batch, Instances, Report
 from wsis.data.wrappers import samples
 from wsis.training.apply import Run
 from wsis.training.loop import make_accelerator
-from wsis.training.stages import Method, Stage, Workspace, first_process, write_masks
+from wsis.training.stages import Method, Stage, Workspace, first_process
 from wsis.weak.simulate import PointKind
 from wsis.weak.sources import Clicks
 
@@ -148,8 +148,7 @@ def pseudo_labels(model: Promptable, batch: Batch, cfg: PromptableConfig) -> lis
 
 def stages(cfg: PromptableConfig) -> list[Stage]:
     """The masks of the training images: all that a row of a table shows."""
-    decisive = ("model", "checkpoint", "prompt", "point")
-    return [Stage(name="labels", artefact="pseudo_train.json", run=make_labels, settings=decisive)]
+    return [Stage("labels", "pseudo_train.json", make_labels, "model checkpoint prompt point")]
 
 
 @first_process
@@ -160,7 +159,7 @@ def make_labels(workspace: Workspace) -> Report:
     for sample in samples(workspace.train):
         masks += pseudo_labels(model, workspace.batch(sample), workspace.cfg)
     seconds = (time.perf_counter() - began) / max(sum(map(len, masks)), 1)
-    report = write_masks(workspace, workspace.path("pseudo_train.json"), masks) | {"seconds_per_object": seconds}
+    report = workspace.write_masks(workspace.path("pseudo_train.json"), masks) | {"seconds_per_object": seconds}
     return report | ({"memory_gb": torch.cuda.max_memory_allocated(device) / 1e9} if device.type == "cuda" else {})
 
 
