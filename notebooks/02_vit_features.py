@@ -24,6 +24,7 @@ device = "auto"
 import copy
 from collections import defaultdict
 from dataclasses import replace
+from functools import partial
 from importlib import resources
 
 import torch
@@ -166,43 +167,62 @@ viz.show({"an image and its patches": patches, **panels}, size=2.9)
 # ## What does a patch attend to?
 #
 # Each layer has several *heads*, which attend independently. Here is one patch, on the wall of the house (the orange mark), and
-# what it attends to in every second layer. The slider changes how the network was trained; the parameter `data` of this
-# chapter changes the image.
+# what it attends to in every second layer. One slider changes how the network was trained, the other one moves the mark. With a
+# kernel (`make lab`) you click on the image: every patch can be asked. The parameter `data` of this chapter changes the image.
 
 # %%
-heads = net.head_attention(batch, layer=6)  # one image: [1, heads, patches, patches]
-print(f"{heads.shape[1]} heads, {heads.shape[2]} x {heads.shape[3]} patches")
+maps = net.head_attention(batch, layer=6)  # one image: [1, heads, patches, patches]
+print(f"{maps.shape[1]} heads, {maps.shape[2]} x {maps.shape[3]} patches")
+
 
 # %% tags=["hide-input"]
-row, column, frames = 9, 10, []
-shown = layers[1::2]
-for n in nets.values():
-    maps = torch.cat([n.head_attention(batch, k)[:, :, 24 * row + column] for k in shown])
-    size = (8.6, 1.25 * net.heads + 0.3)
-    figure, axes = plt.subplots(net.heads, len(shown), figsize=size, layout="compressed")
-    for ax, values in zip(axes.flat, maps.transpose(0, 1).flatten(0, 1).cpu(), strict=True):
-        heatmap = ax.imshow(24**2 * values.view(24, 24), vmin=0, vmax=6)
-        ax.plot(column, row, "s", ms=4, mfc="none", color="#D55E00", mew=1.3)
-        ax.set(xticks=[], yticks=[], frame_on=False)
-    for ax, k in zip(axes[0], shown, strict=True):
-        ax.set_title(f"layer {k}", fontsize=9)
-    figure.supylabel("heads", fontsize=9)
-    figure.colorbar(heatmap, ax=axes, extend="max", label="times an equal share", pad=0.01)
-    frames.append(figure)
-    plt.close(figure)
-viz.scrub(frames, list(nets), "weights", start=1)
+def middle(row, column):  # the pixel in the middle of a patch
+    return [[net.patch * place + net.patch // 2 for place in (column, row)]]
+
+
+def heat(ax, values, row, column):
+    ax.imshow(values, vmin=0, vmax=6)
+    ax.plot(column, row, "s", ms=4, mfc="none", color="#D55E00", mew=1.3)
+
+
+def attention_panels(maps, *place):  # [layers, patches] of a head
+    maps = 24**2 * maps.cpu().view(-1, 24, 24)  # times an equal share
+    panels = [partial(heat, values=m, row=place[0], column=place[1]) for m in maps]
+    return {f"layer {k}": panel for k, panel in zip(shown, panels, strict=True)}
+
+
+def attend(pixel, weights):  # of one patch: a row for each head, a column for each layer
+    column, row = (v // net.patch for v in pixel[0])
+    maps = [nets[weights].head_attention(batch, k)[0, :, 24 * row + column] for k in shown]
+    rows = [attention_panels(head, row, column) for head in torch.stack(maps, 1)]
+    return with_bar(viz.show(rows, size=1.2, rows=[f"head {k}" for k in heads]))
+
+
+def with_bar(figure):
+    look = {"ax": figure.axes, "extend": "max", "pad": 0.01, "label": "times an equal share"}
+    figure.set_figwidth(1.12 * figure.get_figwidth())
+    figure.colorbar(figure.axes[0].images[0], **look)
+    return figure
+
+
+shown, heads, wall = layers[1::2], range(1, net.heads + 1), (9, 10)
+places = {f"row {r}, column {c}": middle(r, c) for r, c in (wall, (7, 9), (2, 20), (19, 16))}
+clicks = viz.Clicks(sample.image, places)
+viz.explore(attend, pixel=clicks, weights=[*cards, "random"])
 
 # %% [markdown]
 # **Takeaway.** Without training a patch attends to all others, in most heads hardly more to one than to another. With `mae`
 # the heads divide the work: some find the house, some its wall alone, some a band at the height of the mark. A few point
 # elsewhere, at the sky for instance, as if the mark did not matter. With `supervised` many heads look at a few patches far
-# from the mark, and with `dino` late heads look at the sky.
+# from the mark, and with `dino` late heads look at the sky. Move the mark to the roof (row 7) and
+# the sky (row 2): most heads of layer 6 follow it, while one of layer 8 shows the sky wherever the mark is. Of the robot (row 19)
+# no head shows more than a patch or two.
 #
 # ## Three kinds of similarity
 #
 # EXITS takes the mean over the heads. There are two simpler measures of how similar two patches are: the cosine of their keys,
-# and of their tokens. The half of all patches that is most similar to the mark is colored, by rank. Drag through the layers.
-# With a kernel (`make lab`), two more sliders move the mark.
+# and of their tokens. The half of all patches that is most similar to the mark is colored, by rank. Drag through the layers;
+# with a kernel, click on the image to move the mark.
 
 
 # %%
@@ -234,15 +254,18 @@ def overlays(net, layer, row, column):
     return {k: overlay(m[0, 24 * row + column], xy) for k, m in zip(names, maps, strict=True)}
 
 
-def compare(layer, row=row, column=column):
+def compare(layer, pixel):
+    column, row = (v // net.patch for v in pixel[0])
     panels = [overlays(n, layer, row, column) for n in nets.values()]
     return viz.show(panels, rows=list(nets), size=1.8)
 
 
 if viz.live():
-    widget = viz.explore(compare, layer=layers, row=range(24), column=range(24))
+    mark = viz.Clicks(sample.image, {"wall": middle(*wall)})
+    widget = viz.explore(compare, pixel=mark, layer=layers)
 else:
-    widget = viz.scrub([compare(k) for k in layers], [str(k) for k in layers], "layer", start=5)
+    frames = [compare(k, middle(*wall)) for k in layers]
+    widget = viz.scrub(frames, [str(k) for k in layers], "layer", start=5)
 widget
 
 # %% [markdown]

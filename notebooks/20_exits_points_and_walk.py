@@ -470,35 +470,68 @@ viz.show(panels, rows=names, size=2.1, title="Two of a kind")
 #
 # ## Play
 #
-# With a kernel, all sliders act together; in the book each one moves alone. `slip` moves the left click off the object, in
-# tokens.
+# With a kernel you drag the four clicks on the image, and all sliders act together; in the book each one moves alone. The crop
+# is cut anew around every box. `tau` is in units of the calibrated threshold, `temperature` in units of that of the softmax.
 
 
 # %% tags=["hide-input"]
-def walk_from(i, hops, push, slip):
-    xy = clicks.xy[[i]] - slip * patch * torch.tensor([[0.0, 0], [1, 0], [0, 0], [0, 0]])
-    s = labels.find_seeds(replace(clicks[[i]], xy=xy), batch.valid[[i]], patch, push)
-    return s, labels.scores(similarity[[i]], s, changed(cfg.walk, hops=hops))
+def softened(values, temperature):  # rows of a softmax, at another temperature
+    values = values.pow(1 / temperature)
+    return values / values.sum(-1, keepdim=True)
 
 
-def play(crop, hops, push, slip):
-    tau, (s, d) = taus[hops], walk_from(crop, hops, push, slip)
-    points = labels.token_targets(s, labels.select(d, s, changed(walk, tau_fg=tau, tau_bg=tau)))
-    heat = viz.draw_tokens(crops[crop].image, d[0], signed=True, limits=(-peak, peak))
-    return viz.show({"score": heat, "points": overlay(0, s, points, crops[crop].image)}, size=3)
+def calibrated(c, temperature):  # the threshold of these settings, on the crops of this page
+    peaks = labels.peak(labels.scores(softened(similarity, temperature), seeds, c), seeds)
+    return labels.threshold(peaks, cfg.walk.empty_rate)
 
 
-taus = {}
-for k in (cfg.walk.hops, 1, 2, 5, 8):
-    peaks = labels.peak(labels.scores(similarity, seeds, changed(cfg.walk, hops=k)), seeds)
-    taus[k] = labels.threshold(peaks, cfg.walk.empty_rate)
+def cut(points):  # the crop around four clicks
+    moved = replace(whole.extreme_points, xy=torch.tensor([points]).float())
+    return object_crop(replace(whole, extreme_points=moved), cfg.size.crop)
+
+
+def retrieve(crop, c, push, temperature):  # of one crop: seeds, scores
+    b = collate([crop])
+    s = labels.find_seeds(labels.clicks(b), b.valid, patch, push)
+    return s, labels.scores(softened(similarities(b.images), temperature), s, c)
+
+
+def play_panels(crop, s, d, c):
+    points = labels.token_targets(s, labels.select(d, s, c))
+    marks = viz.draw_extreme_points(crop.image, crop.extreme_points)
+    heat = viz.draw_tokens(crop.image, d[0], signed=True, limits=(-peak, peak))
+    return {"clicks": marks, "score": heat, "points": overlay(0, s, points, crop.image)}
+
+
+def play(clicks, hops, push, tau, temperature):
+    crop, c = cut(clicks), changed(cfg.walk, hops=hops)
+    s, d = retrieve(crop, c, push, temperature)
+    level = tau * calibrated(c, temperature)
+    c = changed(c, tau_fg=level, tau_bg=level)
+    return viz.show(play_panels(crop, s, d, c), size=2.6)
+
+
+whole = objects[example]
+xy = whole.extreme_points.xy[0]
+out = torch.tensor([[0.0, 0], [1, 0], [0, 0], [0, 0]]) * (xy[:, 0].max() - xy[:, 0].min())
+places = {
+    "on the rim": xy,
+    "the left beside it": xy - 0.2 * out,
+    "the left inside": xy + 0.15 * out,
+}
 pushes = [factor * cfg.seeds.push for factor in (1.0, 0.0, 0.5, 2.0, 4.0)]
-viz.explore(play, crop=[example, *picks[:3]], hops=[*taus], push=pushes, slip=[0, 1, 2])
+hops = [cfg.walk.hops, *({1, 2, 3, 5, 8} - {cfg.walk.hops})]
+viz.explore(
+    play, clicks=viz.Clicks(whole.image, places), hops=hops, push=pushes,
+    tau=[1.0, 0.25, 0.5, 2.0, 4.0], temperature=[1.0, 0.5, 2.0, 4.0],
+)  # fmt: skip
 
 # %% [markdown]
-# **Takeaway.** With more hops more is retrieved, around the object, too. Without a push the clicks sit on the rim, on tokens
-# that are half ground, and the score is weaker; a long push does no harm to an object as compact as this one. One slipped
-# click changes little here, with three others in place.
+# **Takeaway.** One slipped click changes little here, with three others in place. With more hops more is retrieved, around the
+# object, too. Without a push the clicks sit on the rim, on tokens that are half ground, and the score is weaker; a long push does
+# no harm to an object as compact as this one. A lower `tau` adds background in the corners of the box, a higher one leaves most of
+# the object open. A colder softmax keeps the walk near the clicks: its scores are high, and so is the threshold that it needs,
+# above which nearly nothing is left. A warmer one makes all tokens alike; what little difference remains still has the right sign.
 #
 # ```{admonition} Where paper, release and this page differ
 # :class: note

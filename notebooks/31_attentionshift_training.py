@@ -445,9 +445,10 @@ curves = [{"method": m, **row} for m, r in reports.items() for row in r["similar
 if stored and scale == "tiny":  # all seeds, as measured for the results page
     lists = [(r["name"], seeds) for r in stored["rows"] for seeds in r["curves"].values()]
     curves = [{"method": n, **row} for n, s in lists for rows in s.values() for row in rows]
-picture = parts.similarity_curves(curves, title="Similarity of features")
+axes = {"x": "step", "y": "cosine"}
+picture = viz.curves_picture(curves, parts.STATISTICS, title="Similarity of features", **axes)
 words = "The similarity of features over the steps, of the baseline and of AttentionShift."
-viz.interactive(viz.similarity_plot(curves, parts.STATISTICS), picture, words)
+viz.interactive(viz.curves_plot(curves, parts.STATISTICS, **axes), picture, words)
 
 # %% [markdown]
 # **Takeaway.** At step 0 both networks are the same, so the curves start together. Bands are the range of seeds. Where they

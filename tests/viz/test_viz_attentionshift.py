@@ -209,32 +209,3 @@ class TestPanels:
         figure = viz.show(panels, columns=7)
         assert [bool(a.patches) for a in figure.axes] == [n == "last 2 layers" for n in names]
         assert not any(a.child_axes for a in figure.axes)
-
-
-class TestSimilarityCurves:
-    NAMES = ("foreground_background", "inter_class", "intra_class")
-
-    def rows(self, level=""):
-        values = {("ours", 0): (0.1, 0.3), ("ours", 5): (0.4, 0.6), ("base", 0): (0.5,), ("base", 5): (0.9,)}
-        for (method, step), seeds in values.items():
-            for seed, value in enumerate(seeds):
-                shifted = {n + level: value + i for i, n in enumerate(self.NAMES)}
-                yield {"method": method, "seed": seed, "step": step} | shifted
-
-    def test_a_plot_for_each_and_a_mean_for_each_method(self):
-        axes = parts.similarity_curves(list(self.rows())[::-1]).axes
-        assert len(axes) == 3
-        for i, ax in enumerate(axes):
-            lines = {line.get_label(): line.get_xydata() for line in ax.lines}
-            np.testing.assert_allclose(lines["ours"], [[0, 0.2 + i], [5, 0.5 + i]])
-            np.testing.assert_allclose(lines["base"], [[0, 0.5 + i], [5, 0.9 + i]])
-
-    def test_the_band_goes_from_the_lowest_to_the_highest_seed(self):
-        band = parts.similarity_curves(list(self.rows())).axes[0].collections[0].get_paths()[0].vertices
-        assert {(x, round(y, 6)) for x, y in band} == {(0, 0.1), (0, 0.3), (5, 0.4), (5, 0.6)}
-
-    def test_nan_is_left_out(self):
-        rows = list(self.rows())
-        rows[0]["inter_class"] = float("nan")
-        lines = parts.similarity_curves(rows).axes[1].lines
-        np.testing.assert_allclose(lines[0].get_ydata(), [1.3, 1.5])

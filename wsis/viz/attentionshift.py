@@ -4,14 +4,13 @@ All take plain tensors of one object. An image is [3, H, W] as the network saw i
 number per patch and cover all of it; boxes are xyxy half-open pixels, points (x, y) pixels.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize, pad
@@ -20,7 +19,6 @@ from wsis.core.types import Instances, Points
 from wsis.viz import style
 from wsis.viz.offsets import draw_heat
 from wsis.viz.overlay import draw_boxes, draw_instances, draw_points, outline_box, zoom
-from wsis.viz.plots import by_step
 from wsis.viz.scrub import scrub
 from wsis.viz.style import Base, Panel, class_colors, draw, panel, show, styled, to_numpy, to_rgb
 
@@ -132,25 +130,6 @@ def draw_parts(axes: Axes, image: Tensor, maps: Tensor, *, least: float = 0.0) -
     peaks = np.stack(np.divmod(values.reshape(len(values), -1).argmax(1), best.shape[1]), 1)
     y, x = ((peaks + 0.5) * size / best.shape - 0.5)[alive].T
     axes.scatter(x, y, s=30, c=colors[alive], edgecolor="white", linewidth=1.2, zorder=3)
-
-
-def similarity_curves(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> Figure:
-    """How similar features are while networks learn: a curve per method, with a band from the lowest seed to the highest.
-
-    rows: one per measurement: "method", "step", and what `FeatureSimilarity.result` returned.
-    """
-    with styled():
-        figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.1), layout="constrained")
-        for ax, (name, words) in zip(axes, STATISTICS.items(), strict=True):
-            for method in dict.fromkeys(row["method"] for row in rows):
-                steps, values = by_step(rows, method, name)
-                line = ax.plot(steps, [np.mean(v) for v in values], "o-", ms=3.5, lw=1.8, label=method)[0]
-                low, high = ([edge(v) for v in values] for edge in (min, max))
-                ax.fill_between(steps, low, high, color=line.get_color(), alpha=0.18, linewidth=0)
-            ax.set(title=words, xlabel="step")
-        axes[0].set_ylabel("cosine")
-        axes[0].legend()
-        return style.headline(figure, title)
 
 
 def _layers(k: int) -> str:

@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
 from wsis.viz.scrub import data_address, to_image
-from wsis.viz.style import BLUE, GREEN, VERMILION, Array, to_numpy
+from wsis.viz.style import BLUE, GREEN, VERMILION, Array, headline, styled, to_numpy
 from wsis.viz.widgets import live
 
 if TYPE_CHECKING:
@@ -33,11 +34,18 @@ PAGE = """<figure class="wsis-plotly" style="margin:1em 0">
     const figure = JSON.parse(place.querySelector("script").textContent);
     picture.style.display = "none";
     room.style.display = "block";
-    Plotly.newPlot(room, figure.data, figure.layout, {{responsive: true, displaylogo: false}});
+    const drawn = Plotly.newPlot(room, figure.data, figure.layout, {{responsive: true, displaylogo: false}});
+    if (figure.layout.meta === "crops") drawn.then(() => {{
+      const crop = place.appendChild(Object.assign(new Image({crop}), {{ alt: "" }}));
+      crop.style = "position:absolute;right:0;top:20px";
+      place.style.position = "relative";
+      room.on("plotly_hover", ({{ points: [point] }}) => [crop.src, crop.alt] = [point.customdata, point.text]);
+    }});
     addEventListener("beforeprint", () => [picture.style.display, room.style.display] = ["block", "none"]);
   }}).catch(() => {{}});
 }})(document.currentScript.parentElement)</script>
 </figure>"""
+CROP = 110  # px, the width of a crop
 MARGIN = {"l": 0, "r": 0, "t": 10, "b": 0}  # px
 
 
@@ -47,14 +55,16 @@ def interactive(figure: "PlotlyFigure", picture: Figure, words: str) -> Any:
     picture: the same for readers without scripts, drawn by matplotlib. words: what a screen reader says.
     """
     if live():
-        return figure
+        return show_crops(figure) if figure.layout.meta == "crops" else figure
     from IPython.display import HTML
 
     data = json.loads(figure.to_json() or "{}")
     data["layout"].pop("template", None)  # 6 kB that say nothing new
     text = json.dumps(data).replace("</", "<\\/")
     address = data_address(to_image(picture))
-    return HTML(PAGE.format(picture=address, words=escape(words), figure=text, height=figure.layout.height or 420))
+    return HTML(
+        PAGE.format(picture=address, words=escape(words), figure=text, height=figure.layout.height or 420, crop=CROP)
+    )
 
 
 def magnitude_surface(offsets: Array, labelled: Array, *, threshold: float = 2.5, floor: float = 0.3) -> "PlotlyFigure":
@@ -81,18 +91,74 @@ def magnitude_surface(offsets: Array, labelled: Array, *, threshold: float = 2.5
     return go.Figure([field, plane], {"scene": scene, "height": 440, "margin": MARGIN})
 
 
-def by_step(rows: Sequence[Mapping[str, Any]], method: str, key: str) -> tuple[list[int], list[list[float]]]:
-    """The steps at which a statistic of a method was measured, and its values of all seeds at each of them."""
-    measured = [row for row in rows if row["method"] == method and not np.isnan(row[key])]
-    steps = sorted({row["step"] for row in measured})
-    return steps, [[row[key] for row in measured if row["step"] == step] for step in steps]
+def score_plot(
+    scores: Array, overlaps: Array, correct: Array, crops: Sequence[Array], names: Sequence[str]
+) -> "PlotlyFigure":
+    """The score of each prediction against its IoU, right ones apart from wrong ones; hovering shows its crop.
 
-
-def similarity_plot(rows: Sequence[Mapping[str, Any]], statistics: Mapping[str, str]) -> "PlotlyFigure":
-    """The curves of `attentionshift.similarity_curves` on common axes, to be hovered: means over seeds with their bands.
-
-    rows: one per measurement: "method", "step" and the statistics. statistics: {key: title of its plot}.
+    scores, overlaps: [N] in [0, 1]. correct: bool [N]. crops: N images, see `show`. names: N words.
     """
+    from plotly import graph_objects as go
+
+    figure, scores, overlaps = go.Figure(), to_numpy(scores), to_numpy(overlaps)
+    for group, color, symbol in ((True, BLUE, "circle"), (False, VERMILION, "x")):
+        i = np.flatnonzero(to_numpy(correct).astype(bool) == group)
+        shown = {"text": [names[k] for k in i], "customdata": [data_address(to_image(crops[k], CROP)) for k in i]}
+        shown["hovertemplate"] = "%{text}<br>score %{x:.2f}, IoU %{y:.2f}<extra></extra>"
+        look = {"mode": "markers", "marker": {"color": color, "symbol": symbol, "opacity": 0.6}}
+        figure.add_scatter(x=scores[i], y=overlaps[i], name="right" if group else "wrong", **look, **shown)
+    figure.update_xaxes(title="score").update_yaxes(title="IoU")
+    room = MARGIN | {"l": 50, "t": 20, "r": CROP + 10}
+    return figure.update_layout(meta="crops", height=360, margin=room, legend={"x": 1.02, "y": 0})
+
+
+def show_crops(figure: "PlotlyFigure") -> Any:
+    """The figure, and beside it the crop of the point that the mouse is over, where a kernel answers."""
+    from ipywidgets import HTML, HBox
+    from plotly.graph_objects import FigureWidget
+
+    widget, crop = FigureWidget(figure), HTML()
+
+    def hovered(trace: Any, points: Any, _: Any) -> None:
+        for k in points.point_inds[:1]:
+            crop.value = f'<img src="{trace.customdata[k]}" alt="{escape(trace.text[k])}" style="width:{CROP}px">'
+
+    for trace in widget.data:
+        trace.on_hover(hovered)
+    return HBox([widget, crop])
+
+
+def by_step(rows: Sequence[Mapping[str, Any]], method: str, key: str, x: str) -> tuple[list[float], list[list[float]]]:
+    """The values of `x` at which a statistic of a method was measured, and its values of all seeds at each of them."""
+    measured = [row for row in rows if row["method"] == method and not np.isnan(row.get(key, np.nan))]
+    steps = sorted({row[x] for row in measured})
+    return steps, [[row[key] for row in measured if row[x] == step] for step in steps]
+
+
+def curves_picture(
+    rows: Sequence[Mapping[str, Any]], statistics: Mapping[str, str], *, x: str, y: str, title: str = ""
+) -> Figure:
+    """A plot for each statistic, a curve for each method: means over seeds, in a band from the lowest seed to the highest.
+
+    rows: one per measurement: "method", `x` and statistics, not always all of them. statistics: {key: title of its plot}.
+    """
+    with styled():
+        count = len(statistics)
+        figure, axes = plt.subplots(1, count, figsize=(3.2 * max(count, 2.4), 3.1), layout="constrained", squeeze=False)
+        for ax, (key, words) in zip(axes[0], statistics.items(), strict=True):
+            for method in dict.fromkeys(row["method"] for row in rows):
+                steps, values = by_step(rows, method, key, x)
+                line = ax.plot(steps, [np.mean(v) for v in values], "o-", ms=3.5, lw=1.8, label=method)[0]
+                low, high = ([edge(v) for v in values] for edge in (min, max))
+                ax.fill_between(steps, low, high, color=line.get_color(), alpha=0.18, linewidth=0)
+            ax.set(title=words, xlabel=x)
+        axes[0, 0].set_ylabel(y)
+        axes[0, 0].legend()
+        return headline(figure, title)
+
+
+def curves_plot(rows: Sequence[Mapping[str, Any]], statistics: Mapping[str, str], *, x: str, y: str) -> "PlotlyFigure":
+    """The curves of `curves_picture` on common axes, to be hovered."""
     from plotly.subplots import make_subplots
 
     titles = list(statistics.values())
@@ -100,7 +166,7 @@ def similarity_plot(rows: Sequence[Mapping[str, Any]], statistics: Mapping[str, 
     methods = list(dict.fromkeys(row["method"] for row in rows))
     for column, key in enumerate(statistics, 1):
         for method, color in zip(methods, (BLUE, VERMILION, GREEN), strict=False):
-            steps, values = by_step(rows, method, key)
+            steps, values = by_step(rows, method, key, x)
             band = [*(max(v) for v in values), *(min(v) for v in values[::-1])]
             name, first = {"legendgroup": method, "name": method}, column == 1
             fill = {"fill": "toself", "fillcolor": color, "opacity": 0.18, "mode": "none", "hoverinfo": "skip"}
@@ -108,8 +174,8 @@ def similarity_plot(rows: Sequence[Mapping[str, Any]], statistics: Mapping[str, 
             means = [float(np.mean(v)) for v in values]
             line = {"mode": "lines+markers", "line": {"color": color}, "showlegend": first}
             figure.add_scatter(x=steps, y=means, **line, **name, row=1, col=column)
-        figure.update_xaxes(title="step", row=1, col=column)
-    figure.update_yaxes(title="cosine", row=1, col=1)
+        figure.update_xaxes(title=x, row=1, col=column)
+    figure.update_yaxes(title=y, row=1, col=1)
     return figure.update_layout(
         height=360, margin=MARGIN | {"t": 40, "l": 50}, hovermode="x unified", legend={"orientation": "h", "y": -0.22}
     )

@@ -68,7 +68,7 @@ def scrub(frames: Sequence[Array | Figure], labels: Sequence[str], name: str, st
     return HTML(PAGE.format(**text, width=width, last=len(images) - 1))
 
 
-def to_image(frame: Array | Figure) -> Image.Image:
+def to_image(frame: Array | Figure, widest: int = WIDEST) -> Image.Image:
     """An image ([3, H, W] or [H, W, 3], uint8 or float) or a figure, no wider than a page needs."""
     if isinstance(frame, Figure):
         memory = io.BytesIO()
@@ -76,8 +76,8 @@ def to_image(frame: Array | Figure) -> Image.Image:
         image = Image.open(memory).convert("RGB")
     else:
         image = Image.fromarray((to_rgb(frame) * 255).round().astype(np.uint8))
-    if image.width > WIDEST:
-        image = image.resize((WIDEST, round(image.height * WIDEST / image.width)), Image.Resampling.LANCZOS)
+    if image.width > widest:
+        image = image.resize((widest, round(image.height * widest / image.width)), Image.Resampling.LANCZOS)
     return image
 
 
