@@ -30,7 +30,7 @@ class Clicks(Canvas):
     points from top over left and bottom to right.
     """
 
-    def __init__(self, image: Array, places: Mapping[str, Array | Sequence[Sequence[int]]]) -> None:
+    def __init__(self, image: Array, places: Mapping[str, Any]) -> None:
         self.places = {name: to_numpy(marks).round().astype(int).tolist() for name, marks in places.items()}
         self.value, self._image = next(iter(self.places.values())), to_image(image)
         self.picture, _ = draw_view(self._image, (0, 0, *self._image.size))
