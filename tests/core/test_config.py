@@ -178,13 +178,8 @@ def test_fingerprint_is_stable():
 def test_sources_has_one_row_per_setting():
     rows = {row["name"]: row for row in sources(changed(Outer(), **{"inner.steps": 3}))}
     assert list(rows) == list(flatten(Outer()))
-    assert rows["inner.rate"] == {
-        "name": "inner.rate",
-        "value": "0.5",
-        "unit": "1 / s",
-        "source": "smith2020, Table 1",
-        "scales": "",
-    }
+    rate = ("inner.rate", "0.5", "1 / s", "smith2020, Table 1", "")
+    assert rows["inner.rate"] == dict(zip(("name", "value", "unit", "source", "scales"), rate, strict=True))
     assert rows["inner.decay"]["source"] == "jones2021, Sec. 2"
     assert rows["inner.steps"]["source"] == "10 at full scale (ours: short)"
     assert rows["scheduled.steps"]["source"] == "smith2020, Table 2"

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from wsis.core.masks import Part, RunLengths
+from wsis.core.masks import Part, RunLengths, run_total
 
 DENSITIES = (0.0, 0.1, 0.5, 0.9, 1.0)
 HUGE = (30_000, 40_000)  # 1.2 gigapixels
@@ -69,7 +69,7 @@ def test_areas_overlaps_and_pixels_are_those_of_the_masks(masks, data):
 def test_indexing_is_that_of_a_tensor():
     masks = torch.rand(5, 4, 6) < 0.5
     runs = RunLengths.of(masks)
-    for index in (torch.tensor([3, 0]), masks[:, 0, 0], slice(1, 3), torch.zeros(0, dtype=torch.long)):
+    for index in (torch.tensor([3, 0]), [3, 0], masks[:, 0, 0], slice(1, 3), torch.zeros(0, dtype=torch.long), []):
         assert torch.equal(runs[index].decode(), masks[index])
     assert torch.equal(runs[:2].cat(runs[2:]).decode(), masks)
 
@@ -79,10 +79,28 @@ def test_a_pixel_joins_its_mask():
     assert runs.decode().nonzero().tolist() == [[0, 3, 5], [1, 0, 0]]
 
 
-def test_polygons_and_numbers_are_read():
-    square, numbers = [[1, 1, 4, 1, 4, 3, 1, 3]], {"size": [4, 6], "counts": [5, 2, 17]}
-    runs = RunLengths.read([square, numbers], (4, 6))
-    assert runs.areas.tolist() == [6, 2] and runs.decode()[1, 1:3, 1].all()
+@given(random_masks())
+@settings(deadline=None)
+def test_runs_of_compressed_and_plain_counts_cover_the_mask(masks):
+    for mask, rle in zip(masks, RunLengths.of(masks).entries, strict=True):
+        assert run_total(rle["counts"]) == mask.numel()
+        flat = mask.T.flatten().int()
+        edges = torch.cat([torch.tensor([0]), flat.diff().nonzero()[:, 0] + 1, torch.tensor([len(flat)])])
+        plain = ([0] if flat[0] else []) + edges.diff().tolist()
+        assert run_total(plain) == mask.numel()
+        same = RunLengths.read([{"size": list(mask.shape), "counts": plain}], tuple(mask.shape)).decode()
+        assert torch.equal(same[0], mask)
+
+
+@pytest.mark.parametrize("counts", ["", "P", "0P", "\u00e9", "  ", [3, -4, 17], "PPPPPPPPPP0"])
+def test_damaged_run_lengths_have_no_total(counts):
+    assert run_total(counts) is None
+
+
+def test_polygons_decode_as_in_pycocotools():
+    polygons = [[1.5, 1, 8, 2.5, 6, 7], [10, 1, 14, 1, 14, 5, 10, 5]]
+    merged = coco_mask.merge(coco_mask.frPyObjects(polygons, 10, 16))
+    assert np.array_equal(RunLengths.read([polygons], (10, 16)).decode()[0].numpy(), coco_mask.decode(merged))
 
 
 def test_nothing_is_read_beyond_255_objects():
@@ -106,10 +124,3 @@ def test_no_masks(size):
     runs = RunLengths([], size)
     assert runs.decode().shape == (0, *size) and runs.boxes.shape == (0, 4) and not len(runs.areas)
     assert runs.overlaps(RunLengths.of(torch.ones(2, *size))).shape == (0, 2)
-
-
-def test_rows_are_chosen_by_numbers_by_a_list_and_by_truth():
-    masks = torch.rand(4, 5, 6, generator=torch.Generator().manual_seed(0)) > 0.5
-    runs = RunLengths.of(masks)
-    for index in (torch.tensor([2, 0]), [2, 0], torch.tensor([True, False, True, False]), slice(1, 3), []):
-        assert torch.equal(runs[index].decode(), masks[index])

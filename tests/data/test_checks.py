@@ -83,30 +83,15 @@ MISTAKES = [
     ("annotations", 0, {"segmentation": [1, 2, 3, 4, 5, 6]}, "annotation 1: polygon 1 is not a list of numbers"),
     ("annotations", 0, {"segmentation": [[1, 2, 3, "4", 5, 6]]}, "annotation 1: polygon .* is not a list of numbers"),
     ("annotations", 0, {"segmentation": [[1, 2, 3, float("nan"), 5, 6]]}, "annotation 1: polygon .* not a list of num"),
-    (
-        "annotations",
-        1,
-        {"segmentation": {"size": [30, 20], "counts": [600]}},
-        r"annotation 2: run length of size \[30, 20\], its image is \[20, 30\]",
-    ),
-    (
-        "annotations",
-        1,
-        {"segmentation": {"size": [20, 30], "counts": [9, 90]}},
-        "annotation 2: run length covers 99 pixels, but its image has 600; encode it again",
-    ),
-    (
-        "annotations",
-        1,
-        {"segmentation": {"size": [20, 30], "counts": "0P"}},
-        "annotation 2: run length is damaged, but its image has 600",
-    ),
-    (
-        "annotations",
-        1,
-        {"segmentation": {"size": [20, 30], "counts": 5}},
-        "annotation 2: run length with counts 5; they are",
-    ),
+]
+MISTAKES += [
+    ("annotations", 1, {"segmentation": {"size": size, "counts": counts}}, "annotation 2: run length " + message)
+    for size, counts, message in (
+        ([30, 20], [600], r"of size \[30, 20\], its image is \[20, 30\]"),
+        ([20, 30], [9, 90], "covers 99 pixels, but its image has 600; encode it again"),
+        ([20, 30], "0P", "is damaged, but its image has 600"),
+        ([20, 30], 5, "with counts 5; they are"),
+    )
 ]
 
 

@@ -1,73 +1,17 @@
-"""What leaves the package: run lengths as pycocotools knows them, files whole or absent."""
-
-import contextlib
-import errno
-import json
+"""What leaves the package: records that pycocotools reads, and label PNGs."""
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
-from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from wsis.core.errors import DataError, DiskSpaceError
-from wsis.core.files import atomic, read_json, write_json
-from wsis.core.masks import RunLengths, run_total
+from wsis.core.errors import DataError
+from wsis.core.files import read_json, write_json
 from wsis.core.types import IGNORE, Instances, Sample
 from wsis.data.coco_json import annotation_records, instances_json, result_records, write_instances
 from wsis.data.label_maps import PALETTE, read_label_map, write_label_map
 from wsis.data.masks import paint_semantic
-
-
-@st.composite
-def mask_stacks(draw):
-    """None to four random masks of one size."""
-    count, height, width = draw(st.integers(0, 4)), draw(st.integers(1, 40)), draw(st.integers(1, 40))
-    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
-    return torch.rand(count, height, width, generator=generator) < draw(st.sampled_from([0.0, 0.02, 0.5, 1.0]))
-
-
-@given(mask_stacks())
-@settings(max_examples=150, deadline=None)
-def test_masks_survive_encoding(masks):
-    rles = json.loads(json.dumps(RunLengths.of(masks).entries))
-    assert torch.equal(RunLengths.read(rles, tuple(masks.shape[1:])).decode(), masks)
-
-
-@given(mask_stacks())
-@settings(max_examples=100, deadline=None)
-def test_encoding_is_that_of_pycocotools(masks):
-    for mask, rle in zip(masks, RunLengths.of(masks).entries, strict=True):
-        reference = coco_mask.encode(np.asfortranarray(mask.numpy().astype(np.uint8)))
-        assert rle == {"size": reference["size"], "counts": reference["counts"].decode()}
-        assert np.array_equal(coco_mask.decode(rle), mask.numpy())
-
-
-@given(mask_stacks())
-@settings(max_examples=150, deadline=None)
-def test_runs_of_compressed_and_plain_counts_cover_the_mask(masks):
-    for mask, rle in zip(masks, RunLengths.of(masks).entries, strict=True):
-        assert run_total(rle["counts"]) == mask.numel()
-        flat = mask.T.flatten().int()
-        edges = torch.cat([torch.tensor([0]), flat.diff().nonzero()[:, 0] + 1, torch.tensor([len(flat)])])
-        plain = ([0] if flat[0] else []) + edges.diff().tolist()
-        assert run_total(plain) == mask.numel()
-        same = RunLengths.read([{"size": list(mask.shape), "counts": plain}], tuple(mask.shape)).decode()
-        assert torch.equal(same[0], mask)
-
-
-@pytest.mark.parametrize("counts", ["", "P", "0P", "\u00e9", "  ", [3, -4, 17], "PPPPPPPPPP0"])
-def test_damaged_run_lengths_have_no_total(counts):
-    assert run_total(counts) is None
-
-
-def test_polygons_decode_as_in_pycocotools():
-    polygons = [[1.5, 1, 8, 2.5, 6, 7], [10, 1, 14, 1, 14, 5, 10, 5]]
-    merged = coco_mask.merge(coco_mask.frPyObjects(polygons, 10, 16))
-    assert np.array_equal(RunLengths.read([polygons], (10, 16)).decode()[0].numpy(), coco_mask.decode(merged))
 
 
 @pytest.fixture
@@ -163,41 +107,6 @@ def test_smaller_objects_are_painted_on_top_and_crowds_below():
 
 def test_nothing_is_painted_as_background():
     assert paint_semantic(Instances.none(3, 4)).tolist() == [[0] * 4] * 3
-
-
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_leaves_nothing(tmp_path, number):
-    with (
-        pytest.raises(DiskSpaceError, match="out.json: no space left.*choose another folder"),
-        atomic(tmp_path / "out.json") as temporary,
-    ):
-        temporary.write_text("half")
-        raise OSError(number, "No space left on device")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_interrupted_write_keeps_the_old_file(tmp_path):
-    write_json(tmp_path / "a.json", [1])
-    with contextlib.suppress(KeyboardInterrupt), atomic(tmp_path / "a.json") as temporary:
-        temporary.write_text("[2")
-        raise KeyboardInterrupt
-    assert read_json(tmp_path / "a.json") == [1]
-    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
-
-
-def test_a_folder_is_replaced_as_a_whole(tmp_path):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "old").touch()
-    with atomic(tmp_path / "run") as temporary:
-        temporary.mkdir()
-        (temporary / "new").touch()
-    assert [p.name for p in (tmp_path / "run").iterdir()] == ["new"]
-
-
-def test_a_place_that_is_a_file_is_named(tmp_path):
-    (tmp_path / "a").touch()
-    with pytest.raises(DataError, match="b.json cannot be written .*choose another place"):
-        write_json(tmp_path / "a" / "b.json", 1)
 
 
 def test_records_may_be_changed_without_changing_the_instances(instances):

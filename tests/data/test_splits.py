@@ -14,19 +14,10 @@ from wsis.experiments.tables.simformer import TINY_SHARES
 from wsis.weak.sources import WORLDS
 
 # sha256 of the ids in ascending order, joined by spaces
+_COCO = "f62bfa8ad697 4205cd247047 4b8678ce4a76 8163331c9782 7d08c7db3311 3f0370eaf94a 31f52f0d2909 576a874cce91 b63d5339b584"
+_ADE = "1ca1bc057787 3f107fcf1831 824613d9d859 7975adc3955b"
 CHECKSUMS = {
-    "coco": {
-        "S1": "f62bfa8ad697",
-        "S2": "4205cd247047",
-        "S3": "4b8678ce4a76",
-        "S4": "8163331c9782",
-        "S5": "7d08c7db3311",
-        "S6": "3f0370eaf94a",
-        "S7": "31f52f0d2909",
-        "S8": "576a874cce91",
-        "S9": "b63d5339b584",
-    },
-    "ade": {"S1": "1ca1bc057787", "S2": "3f107fcf1831", "S3": "824613d9d859", "S4": "7975adc3955b"},
+    data: {f"S{i}": total for i, total in enumerate(text.split(), 1)} for data, text in (("coco", _COCO), ("ade", _ADE))
 }
 COUNTS = {"S1": 43, "S2": 43, "S3": 43, "S4": 43, "S5": 51, "S6": 59, "S7": 68, "S8": 76, "S9": 85}
 LISTS = {"coco": COCO_STUFF, "ade": ADE20K}

@@ -77,12 +77,6 @@ def test_same_seed_same_result_and_no_trace_in_the_global_generator():
     assert all(torch.equal(first[k], second[k]) for k in first)
 
 
-def test_augmenting_draws_nothing_from_the_global_generator():
-    before = torch.get_rng_state()
-    Augment(crop=32)(scene(), 5)
-    assert torch.equal(before, torch.get_rng_state())
-
-
 def test_the_sample_is_not_changed():
     sample = scene()
     before = {k: v.clone() for k, v in tensors(sample).items()}

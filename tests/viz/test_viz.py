@@ -24,7 +24,7 @@ import wsis
 from tests.viz.eyes import oklab, search, views
 from wsis import viz
 from wsis.core.errors import DataError
-from wsis.core.types import ExtremePoints, Instances, Points
+from wsis.core.types import Instances, Points
 from wsis.viz.offsets import oklab_to_rgb
 
 PACKAGE = Path(wsis.__file__).parent
@@ -190,14 +190,6 @@ class TestOverlay:
         where = {tuple(float(v[0]) for v in line.get_data()) for line in axes.lines}
         assert where == {(3, 4), (20, 10)}
         assert [t.get_text() for t in axes.get_legend().get_texts()] == ["cat", "bird"]
-
-    def test_extreme_points_lie_at_their_pixels(self, image):
-        xy = torch.tensor([[[5.0, 1.0], [2.0, 6.0], [5.0, 9.0], [8.0, 6.0]]])
-        clicks = ExtremePoints(xy=xy, labels=torch.tensor([1]), ids=torch.tensor([7]))
-        axes = drawn(viz.draw_extreme_points(image, clicks, CLASSES))
-        where = {point for line in axes.lines for point in zip(*map(tuple, line.get_data()), strict=True)}
-        where |= {tuple(p) for c in axes.collections for p in np.asarray(c.get_offsets()).tolist()}
-        assert where >= {tuple(p) for p in xy[0].tolist()}
 
     def test_boxes_are_half_open(self, image):
         axes = drawn(viz.draw_boxes(image, torch.tensor([[2, 3, 10, 8]]), torch.tensor([1])))

@@ -93,18 +93,19 @@ class LabelFile:
 
         label: keys of an annotation. A click has to be in the image and on the object's mask. Raises AnnotationError.
         """
-        image_id = self._records[name]["id"] if name in self._records else self._free("images")
-        old = next((a for a in self.annotations(name) if a["id"] == annotation_id), None)
-        new = (old or {"id": self._free("annotations"), "image_id": image_id}) | label
+        rows, record = self.annotations(name), self._records.get(name) or self._new_record(name, size)
+        old = next((a for a in rows if a["id"] == annotation_id), None)
+        new = (old or {"id": self._free("annotations"), "image_id": record["id"]}) | label
         problem = click_problem(new, *size) or shape_problem(new, *size)
-        if problem or (problem := _beside_mask(new, size, label)):
+        if not problem and (clicks := _clicks(label)) and new.get("segmentation"):
+            runs = RunLengths.read([new["segmentation"]], size)
+            if not near_object(runs, torch.tensor([clicks], dtype=torch.float32)).all():
+                problem = "the click is off the mask of its object; remove the object, or click on its mask"
+        if problem:
             raise AnnotationError(f"{self.path.name}: {problem}")
         self._remember(name)
-        height, width = size
-        record = {"id": image_id, "file_name": name, "width": width, "height": height}
-        record = self._records.setdefault(name, record)
-        rows = self._annotations[image_id]
-        self._annotations[image_id] = [new if a is old else a for a in rows] + ([new] if old is None else [])
+        self._records[name] = record
+        self._annotations[record["id"]] = [new if a is old else a for a in rows] + ([new] if old is None else [])
         if record.get("tags") is not None and new["category_id"] not in record["tags"]:
             record["tags"].append(new["category_id"])
         return new["id"]
@@ -135,8 +136,7 @@ class LabelFile:
         if category_id in tags and any(a["category_id"] == category_id for a in self.annotations(name)):
             raise AnnotationError("the image has an object of this class; remove the object first")
         self._remember(name)
-        record = {"id": self._free("images"), "file_name": name, "width": size[1], "height": size[0]}
-        record = self._records.setdefault(name, record)
+        record = self._records.setdefault(name, self._new_record(name, size))
         record["tags"] = sorted({*tags} ^ {category_id})
 
     def undo(self) -> str | None:
@@ -172,6 +172,9 @@ class LabelFile:
 
     def _state_on_disk(self) -> tuple[int, int] | None:
         return (s.st_mtime_ns, s.st_size) if self.path.exists() and (s := self.path.stat()) else None
+
+    def _new_record(self, name: str, size: tuple[int, int]) -> Entry:
+        return {"id": self._free("images"), "file_name": name, "width": size[1], "height": size[0]}
 
     def _free(self, section: str) -> int:
         used = self._records.values() if section == "images" else (a for r in self._annotations.values() for a in r)
@@ -210,21 +213,9 @@ def sides(clicks: Sequence[list[int]]) -> list[list[int]]:
     order = min(permutations(clicks), key=lambda order: sum(gaps(order)))
     for click, gap, (side, axis, _) in zip(order, gaps(order), SIDES, strict=True):
         if gap > max(1, SLIP * lengths[axis]):
-            raise AnnotationError(
-                f"no click is on the {side}: {click} is {gap} px inside; click the four extremes again"
-            )
+            raise AnnotationError(f"no click is on the {side}: {click} is {gap} px inside; click all four again")
     pairs = zip(order, edges, SIDES, strict=True)
     return [[edge, p[1]] if axis == 0 else [p[0], edge] for p, edge, (_, axis, _) in pairs]
-
-
-def _beside_mask(annotation: Entry, size: tuple[int, int], label: Entry) -> str | None:
-    """Say whether a new click is off the mask that its object has."""
-    if not (clicks := _clicks(label)) or not annotation.get("segmentation"):
-        return None
-    runs = RunLengths.read([annotation["segmentation"]], size)
-    if near_object(runs, torch.tensor([clicks], dtype=torch.float32)).all():
-        return None
-    return "the click is off the mask of its object; remove the object, or click on its mask"
 
 
 def _clicks(annotation: Entry) -> list[XY]:
@@ -254,9 +245,8 @@ class ProposedMasks:
             if not row.get("segmentation"):
                 continue  # a data set may mix masks with clicks; there is nothing to propose
             if ids.get(row["category_id"]) is None:
-                raise DataError(
-                    f"{path}: record {i}: category {row['category_id']} is no class here; add it to classes"
-                )
+                where = f"{path}: record {i}: category {row['category_id']}"
+                raise DataError(f"{where} is no class here; add it to classes")
             name = names.get(row["image_id"]) or row.get("file_name")
             rows_of = self._by_name[name] if name else self._by_id[row["image_id"]]
             rows_of.append({**row, "category_id": ids[row["category_id"]]})

@@ -168,12 +168,10 @@ def mushroom(rng: Generator) -> Iterator[Part]:
 def flower(rng: Generator) -> Iterator[Part]:
     """Five to eight petals on a stem with two leaves."""
     x, turn, count = rng.uniform(-0.2, 0.2), rng.uniform(0, pi), int(rng.integers(5, 9))
-    y, angles = -0.38, [turn + 2 * pi * k / count for k in range(count)]
+    y, angles, wide = -0.38, [turn + 2 * pi * k / count for k in range(count)], 1.0 / count + 0.02
     yield limb("stem", "leaf", -0.4 * x, 0.95, x, y, 0.06, 0.05)
     yield from each(oval, "leaf", "leaf", (-0.28, 0.52, 0.3, 0.11, 0.5 + x), (0.26, 0.66, 0.28, 0.1, -0.5 + x))
-    yield from (
-        oval("petal", "main", x + 0.36 * cos(a), y + 0.36 * sin(a), 0.27, 1.0 / count + 0.02, a) for a in angles
-    )
+    yield from (oval("petal", "main", x + 0.36 * cos(a), y + 0.36 * sin(a), 0.27, wide, a) for a in angles)
     yield oval("center", "second", x, y, 0.2)
 
 
@@ -189,9 +187,7 @@ def car(rng: Generator) -> Iterator[Part]:
     yield limb("door", "dark", -0.09, 0.0, -0.09, 0.3, 0.015)
     yield from (oval("wheel", tint, s * 0.56 * long, 0.36, r) for s in SIDES for tint, r in tires)
     yield oval("lamp", "glow", 0.92 * long, 0.08, 0.09, 0.1)
-    yield from each(
-        box, "panel", "light", (long - 0.08, 0.28, long + 0.08, 0.4), (-long - 0.08, 0.28, 0.08 - long, 0.4)
-    )
+    yield from (box("panel", "light", s * long - 0.08, 0.28, s * long + 0.08, 0.4) for s in (1, -1))
 
 
 def boat(rng: Generator) -> Iterator[Part]:
