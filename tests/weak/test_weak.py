@@ -16,13 +16,7 @@ from wsis.core.masks import RunLengths
 from wsis.core.types import Instances, Sample
 from wsis.data.masks import tags_from_labels
 from wsis.weak.files import simulate, simulate_file
-from wsis.weak.simulate import (
-    extreme_points_from_masks,
-    points_from_masks,
-    uniform_by_id,
-    with_extreme_points,
-    with_points,
-)
+from wsis.weak.simulate import extreme_points_from_masks, points_from_masks, uniform_by_id, with_points
 
 KINDS = ("box_center", "mask_centroid", "mask_random")
 
@@ -95,12 +89,6 @@ def test_extreme_points_of_a_flipped_mask_are_the_flipped_ones(masks):
     assert torch.equal(back[:, [1, 3]], xy[:, [1, 3]])  # left and right entirely: their ties are vertical
 
 
-def test_middle_of_an_odd_run_is_taken():
-    mask = torch.zeros(5, 9, dtype=torch.bool)
-    mask[1:4, 2:7] = True
-    assert extreme_points_from_masks(mask[None])[0].tolist() == [[4, 1], [2, 2], [4, 3], [6, 2]]
-
-
 def test_box_center_and_centroid_of_a_convex_object():
     mask = torch.zeros(9, 9, dtype=torch.bool)
     mask[2:5, 1:8] = True
@@ -135,6 +123,25 @@ def middle_of_the_longest_run(line):
     return start + (length - 1) // 2
 
 
+def filled(height, width, *places):
+    mask = torch.zeros(height, width, dtype=torch.bool)
+    for place in places:
+        mask[place] = True
+    return mask
+
+
+@pytest.mark.parametrize(
+    ("mask", "expected"),
+    [
+        (filled(5, 9, np.s_[1:4, 2:7]), [[4, 1], [2, 2], [4, 3], [6, 2]]),  # the middles of odd runs
+        (filled(10, 12, np.s_[1:4, 2:5], np.s_[6:9, 7:10]), [[3, 1], [2, 2], [8, 8], [9, 7]]),  # two parts share four
+        (filled(5, 6, np.s_[3, 5]), [[5, 3]] * 4),
+    ],
+)
+def test_extreme_points_by_hand(mask, expected):
+    assert extreme_points_from_masks(mask[None])[0].tolist() == expected
+
+
 @given(mask_stacks())
 @settings(max_examples=150, deadline=None)
 def test_ties_are_settled_by_the_longest_run(masks):
@@ -143,30 +150,6 @@ def test_ties_are_settled_by_the_longest_run(masks):
         assert bottom[0] == middle_of_the_longest_run(mask[bottom[1]].tolist())
         assert left[1] == middle_of_the_longest_run(mask[:, left[0]].tolist())
         assert right[1] == middle_of_the_longest_run(mask[:, right[0]].tolist())
-
-
-@pytest.mark.parametrize(
-    ("row", "expected"), [("###..", 1), ("#.####", 3), ("##.#.##", 0), (".#..#", 1), ("#.#.###.###", 5), ("####", 1)]
-)
-def test_of_several_runs_the_longest_counts_then_the_first(row, expected):
-    mask = torch.tensor([[c == "#" for c in row]])
-    assert extreme_points_from_masks(mask[None])[0, 0, 0] == expected
-
-
-def test_ties_of_separate_pixels_stay_on_the_object():
-    assert extreme_points_from_masks(u_shape()[None])[0, 0].tolist() == [1, 1]
-
-
-def test_parts_of_an_object_share_its_extreme_points():
-    mask = torch.zeros(10, 12, dtype=torch.bool)
-    mask[1:4, 2:5], mask[6:9, 7:10] = True, True
-    assert extreme_points_from_masks(mask[None])[0].tolist() == [[3, 1], [2, 2], [8, 8], [9, 7]]
-
-
-def test_one_pixel_is_extreme_four_times():
-    mask = torch.zeros(5, 6, dtype=torch.bool)
-    mask[3, 5] = True
-    assert extreme_points_from_masks(mask[None])[0].tolist() == [[5, 3]] * 4
 
 
 def test_random_points_are_uniform_over_the_mask():
@@ -179,14 +162,10 @@ def test_random_points_are_uniform_over_the_mask():
     assert chi_square < 32.9  # 99.9 % point for 12 degrees of freedom
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_no_masks_give_no_points(kind):
-    assert points_from_masks(torch.zeros(0, 4, 4, dtype=torch.bool), kind, uniform(0)).shape == (0, 2)
-
-
-def test_no_masks_give_no_extreme_points():
-    masks = torch.zeros(0, 4, 4, dtype=torch.bool)
-    assert extreme_points_from_masks(masks).shape == (0, 4, 2)
+def test_no_masks_give_no_points():
+    none = torch.zeros(0, 4, 4, dtype=torch.bool)
+    assert all(points_from_masks(none, kind, uniform(0)).shape == (0, 2) for kind in KINDS)
+    assert extreme_points_from_masks(none).shape == (0, 4, 2)
 
 
 @pytest.mark.parametrize(
@@ -275,12 +254,6 @@ def test_a_line_gets_no_extreme_points(masks):
     assert "extreme_points" not in simulate(coco(masks), extreme=True)["annotations"][0]
 
 
-def test_lines_and_single_pixels_of_a_sample_get_no_extreme_points(masks):
-    masks[0], masks[1] = False, False
-    masks[0, 3, 2:9] = masks[1, 5, 5] = True
-    assert with_extreme_points(sample(masks)).extreme_points.labels.tolist() == [2]
-
-
 def test_file_to_file(tmp_path, masks):
     (tmp_path / "src.json").write_text(json.dumps(coco(masks)))
     counts = simulate_file(tmp_path / "src.json", tmp_path / "out" / "dst.json", points="box_center", tags=True)
@@ -314,12 +287,6 @@ def test_a_sample_gets_the_clicks_that_its_json_gets(masks):
 def test_a_sample_without_ids_gets_a_draw_for_each_object():
     masks = torch.ones(8, 20, 20, dtype=torch.bool)
     assert len(set(map(tuple, with_points(sample(masks)).points.xy.tolist()))) > 4
-
-
-def test_crowds_of_a_sample_get_no_click(masks):
-    crowd = torch.tensor([False, True, False])
-    assert with_points(sample(masks, crowd)).points.labels.tolist() == [0, 2]
-    assert with_extreme_points(sample(masks, crowd)).extreme_points.labels.tolist() == [0, 2]
 
 
 def test_a_sample_without_masks_cannot_be_clicked():
