@@ -44,8 +44,8 @@ class TestRollout:
     MAPS = torch.arange(24.0).view(2, 3, 4)
     BOXES = torch.tensor([[0.0, 0, 8, 8], [8.0, 0, 32, 16]])
 
-    def frames(self, threshold=None, maps=MAPS):
-        return parts.rollout_figure(IMAGE, maps, self.BOXES, 1, torch.tensor([9.0, 5]), threshold=threshold)
+    def frames(self, threshold=0.5, maps=MAPS):
+        return parts.rollout_figure(IMAGE, maps, self.BOXES, 1, torch.tensor([9.0, 5]), threshold)
 
     def test_a_frame_per_candidate_and_the_chosen_one_first(self, slider):
         frames, labels, _, start = self.frames()
@@ -73,7 +73,7 @@ class TestRollout:
         assert len(self.frames(0.5, torch.ones(2, 3, 4))[0][0].axes[0].collections) == 0
 
     def test_makes_a_page(self):
-        page = parts.rollout_figure(IMAGE, self.MAPS, self.BOXES, 1, torch.tensor([9.0, 5])).data
+        page = parts.rollout_figure(IMAGE, self.MAPS, self.BOXES, 1, torch.tensor([9.0, 5]), 0.5).data
         assert page.count("<img") == 2 and "last layer" in page
 
 

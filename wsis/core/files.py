@@ -74,7 +74,7 @@ def write_text(path: Path | str, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path | str, value: Any, indent: int | None = None) -> None:
+def write_json(path: Path | str, value: object, indent: int | None = None) -> None:
     """`write_text` of a value as JSON."""
     write_text(path, json.dumps(value, indent=indent))
 

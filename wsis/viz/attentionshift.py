@@ -28,13 +28,11 @@ if TYPE_CHECKING:
 DEAD = -2  # below all cosines
 # The classes that have the colors of the chosen candidate and of the others.
 CHOSEN, OTHER = (torch.tensor([style.CLASS_COLORS.index(c)]) for c in (style.VERMILION, style.BLUE))
-TITLES = "object and background", "objects of different classes", "objects of one class"
-STATISTICS = dict(zip(("foreground_background", "inter_class", "intra_class"), TITLES, strict=True))
+STATISTICS = {"foreground_background": "object and background", "inter_class": "objects of different classes"}
+STATISTICS |= {"intra_class": "objects of one class"}
 
 
-def rollout_figure(
-    image: Tensor, maps: Tensor, boxes: Tensor, chosen: int, point: Tensor, *, threshold: float | None = None
-) -> "HTML":
+def rollout_figure(image: Tensor, maps: Tensor, boxes: Tensor, chosen: int, point: Tensor, threshold: float) -> "HTML":
     """A slider over the candidates of an object: the attention of its token over the last layers, and the box it gives.
 
     maps: [K, h, w], the k-th of the last k + 1 layers. boxes: [K, 4]. chosen: the candidate that was taken, vermilion and
