@@ -1,7 +1,6 @@
 """A miniature VOC and SBD: what is converted equals what was drawn, and damage is named."""
 
 import os
-import re
 import shutil
 
 import numpy as np
@@ -129,33 +128,25 @@ def test_class_map_is_that_of_voc(voc, out):
     assert np.array_equal(sample_of(out, "train", TRAIN).true_semantic.numpy(), drawn_classes)
 
 
-def test_categories_are_the_twenty_from_1(voc, out):
+def test_categories_are_the_twenty_from_1_and_image_ids_the_numbers_of_voc(voc, out):
     convert_voc(voc, out)
-    data = CocoFolder(out, "val")
+    data = CocoFolder(out, "train")
     assert data.classes == VOC_CLASSES and data.category_ids == tuple(range(1, 21))
     assert data.classes[PERSON - 1] == "person" and data.classes[DOG - 1] == "dog"
+    assert [s.image_id for s in data] == [2007000032, 2008000008]
 
 
-def test_image_ids_are_the_numbers_of_voc(voc, out):
-    convert_voc(voc, out)
-    assert [s.image_id for s in CocoFolder(out, "train")] == [2007000032, 2008000008]
-
-
-def test_pictures_are_the_bytes_of_voc(voc, out):
-    convert_voc(voc, out)
-    source, target = voc / f"JPEGImages/{VAL}.jpg", out / f"images/val/{VAL}.jpg"
-    assert target.read_bytes() == source.read_bytes() and not target.is_symlink()
-    assert os.path.samefile(source, target)
-
-
-def test_pictures_are_copied_where_links_are_not_possible(voc, out, monkeypatch):
+@pytest.mark.parametrize("linked", [True, False])
+def test_images_are_links_or_copies(voc, out, monkeypatch, linked):
     def refuse(source, target):
         raise OSError(18, "Invalid cross-device link")
 
-    monkeypatch.setattr(write.os, "link", refuse)
+    if not linked:
+        monkeypatch.setattr(write.os, "link", refuse)
     convert_voc(voc, out)
     source, target = voc / f"JPEGImages/{VAL}.jpg", out / f"images/val/{VAL}.jpg"
-    assert target.read_bytes() == source.read_bytes() and not os.path.samefile(source, target)
+    assert target.read_bytes() == source.read_bytes() and not target.is_symlink()
+    assert os.path.samefile(source, target) is linked
 
 
 def test_without_sbd_train_is_that_of_voc(voc, out, capsys):
@@ -265,86 +256,48 @@ def test_train_without_sbd_is_not_taken_for_trainaug(voc, sbd, out):
         convert_voc(voc, out, sbd)
 
 
-@pytest.mark.parametrize("part", ["JPEGImages", "SegmentationClass", "SegmentationObject"])
-def test_missing_folder_of_voc(voc, out, part):
-    shutil.rmtree(voc / part)
-    with pytest.raises(DataError, match=f"{part} is not a folder; give the folder VOCdevkit/VOC2012"):
-        convert_voc(voc, out)
-    assert not out.exists()
+LIST, PNG, MAT = "ImageSets/Segmentation/val.txt", f"SegmentationClass/{VAL}.png", f"inst/{SBD_ONLY}.mat"
 
 
-def test_missing_list_of_voc(voc, out):
-    (voc / "ImageSets/Segmentation/val.txt").unlink()
-    with pytest.raises(DataError, match=r"val\.txt does not exist; give the folder"):
-        convert_voc(voc, out)
+def flat(value, height=SIDE):
+    return np.full((height, SIDE), value, dtype=np.uint8)
 
 
-@pytest.mark.parametrize("text, found", [("", "nothing"), (f"{VAL}\ncat.jpg\n", "'cat.jpg'")])
-def test_list_that_is_not_one_of_voc(voc, out, text, found):
-    (voc / "ImageSets/Segmentation/val.txt").write_text(text)
-    with pytest.raises(DataError, match=rf"val\.txt holds {found}, not names like 2007_000033"):
-        convert_voc(voc, out)
-
-
-def test_missing_labels_of_sbd(voc, tmp_path, out):
-    with pytest.raises(DataError, match=r"inst holds no file .*; give the folder benchmark_RELEASE/dataset"):
-        convert_voc(voc, out, tmp_path / "nowhere")
-
-
-@pytest.mark.parametrize("part", ["SegmentationClass", "SegmentationObject"])
-def test_damaged_png(voc, out, part):
-    path = voc / part / f"{VAL}.png"
-    path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(DataError, match=f"{part}/{VAL}.png cannot be read as a label map"):
-        convert_voc(voc, out)
-
-
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.95])
-def test_truncated_mat(voc, sbd, out, share):
-    path = sbd / "inst" / f"{SBD_ONLY}.mat"
+def cut(path, share):
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(DataError, match=f"{SBD_ONLY}.mat is not as SBD's labels are"):
-        convert_voc(voc, out, sbd)
 
 
-def test_mat_of_another_kind(voc, sbd, out):
-    savemat(sbd / "inst" / f"{SBD_ONLY}.mat", {"GTcls": np.zeros((SIDE, SIDE))})
-    with pytest.raises(DataError, match=f"{SBD_ONLY}.mat is not as SBD's labels are .*GTinst"):
-        convert_voc(voc, out, sbd)
+DAMAGE = [
+    (
+        lambda voc, sbd: shutil.rmtree(voc / "JPEGImages"),
+        "JPEGImages is not a folder; give the folder VOCdevkit/VOC2012",
+    ),
+    (lambda voc, sbd: shutil.rmtree(voc / "SegmentationObject"), "SegmentationObject is not a folder; give the folder"),
+    (lambda voc, sbd: (voc / LIST).unlink(), r"val\.txt does not exist; give the folder"),
+    (lambda voc, sbd: (voc / LIST).write_text(""), r"val\.txt holds nothing, not names like 2007_000033"),
+    (
+        lambda voc, sbd: (voc / LIST).write_text(f"{VAL}\ncat.jpg\n"),
+        r"val\.txt holds 'cat.jpg', not names like 2007_000033",
+    ),
+    (lambda voc, sbd: shutil.rmtree(sbd / "inst"), "inst holds no file .*; give the folder benchmark_RELEASE/dataset"),
+    (lambda voc, sbd: cut(voc / PNG, 0.5), f"{PNG} cannot be read as a label map"),
+    (lambda voc, sbd: cut(sbd / MAT, 0.0), f"{MAT} is not as SBD's labels are"),
+    (lambda voc, sbd: cut(sbd / MAT, 0.3), f"{MAT} is not as SBD's labels are"),
+    (lambda voc, sbd: cut(sbd / MAT, 0.95), f"{MAT} is not as SBD's labels are"),
+    (lambda voc, sbd: savemat(sbd / MAT, {"GTcls": flat(0)}), f"{MAT} is not as SBD's labels are .*GTinst"),
+    (lambda voc, sbd: write_png(voc / PNG, flat(0, SIDE - 1)), r"\[20, 20\] .*, its class map \[19, 20\]; unpack both"),
+    (lambda voc, sbd: write_png(voc / PNG, flat(0)), f"{VAL}: instance 1 covers no pixel with a class"),
+    (lambda voc, sbd: write_png(voc / PNG, flat(21)), f"{PNG}: class 21 is none of 0..20; unpack"),
+    (lambda voc, sbd: write_mat(sbd / MAT, flat(2), [DOG]), f"{SBD_ONLY}: instance 2 covers no pixel with a class"),
+    (lambda voc, sbd: write_mat(sbd / MAT, flat(1), [33]), f"{MAT}: class 33 is none of 0..20; unpack"),
+]
 
 
-@pytest.mark.parametrize("part, kind", [("SegmentationObject", "instance"), ("SegmentationClass", "class")])
-def test_size_of_a_label_map(voc, out, part, kind):
-    write_png(voc / part / f"{VAL}.png", np.zeros((SIDE - 1, SIDE), dtype=np.uint8))
-    message = f"{VAL}.jpg is [20, 20] (height, width), its {kind} map [19, 20]; unpack both again"
-    with pytest.raises(DataError, match=re.escape(message)):
-        convert_voc(voc, out)
-
-
-def test_instance_without_a_class(voc, out):
-    write_png(voc / "SegmentationClass" / f"{VAL}.png", np.zeros((SIDE, SIDE), dtype=np.uint8))
-    with pytest.raises(DataError, match=f"{VAL}: instance 1 covers no pixel with a class"):
-        convert_voc(voc, out)
-
-
-def test_instance_of_sbd_without_a_category(voc, sbd, out):
-    ids = np.zeros((SIDE, SIDE), dtype=np.uint8)
-    ids[2, 2], ids[5, 5] = 1, 2
-    write_mat(sbd / "inst" / f"{SBD_ONLY}.mat", ids, [DOG])
-    with pytest.raises(DataError, match=f"{SBD_ONLY}: instance 2 covers no pixel with a class"):
-        convert_voc(voc, out, sbd)
-
-
-def test_unknown_class_in_a_png(voc, out):
-    write_png(voc / "SegmentationClass" / f"{VAL}.png", np.full((SIDE, SIDE), 21, dtype=np.uint8))
-    with pytest.raises(DataError, match=f"SegmentationClass/{VAL}.png: class 21 is none of 0..20; unpack"):
-        convert_voc(voc, out)
-
-
-def test_unknown_class_in_a_mat(voc, sbd, out):
-    write_mat(sbd / "inst" / f"{SBD_ONLY}.mat", np.ones((SIDE, SIDE), dtype=np.uint8), [33])
-    with pytest.raises(DataError, match=f"{SBD_ONLY}.mat: class 33 is none of 0..20; unpack"):
+@pytest.mark.parametrize(("spoil", "message"), DAMAGE)
+def test_damage_is_named(voc, sbd, out, spoil, message):
+    spoil(voc, sbd)
+    with pytest.raises(DataError, match=message):
         convert_voc(voc, out, sbd)
 
 

@@ -107,16 +107,24 @@ def test_tags_of_a_json_replace_those_of_the_maps(folder):
         SemanticFolder(folder, tags=path)
 
 
-def test_folder_without_a_map(folder):
-    (folder / "semantic/train/b.png").unlink()
-    with pytest.raises(DataError, match="missing: .*b.png; every image needs"):
-        SemanticFolder(folder)
-
-
-def test_folder_with_two_pictures_for_one_map(folder):
-    write_picture(folder / "images/train/a.png", 2, 3)
-    with pytest.raises(DataError, match="two images share a name"):
-        SemanticFolder(folder)
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f: (f / "semantic/train/b.png").unlink(), "missing: .*b.png; every image needs"),
+        (lambda f: (f / "semantic/categories.json").unlink(), "categories.json does not exist"),
+        (lambda f: write_picture(f / "images/train/a.png", 2, 3), "two images share a name"),
+        (
+            lambda f: write_label_map(f / "semantic/train/b.png", torch.tensor([[4, 5, 4]])),
+            "b.png: value 5 is no .*add it",
+        ),
+        (lambda f: write_picture(f / "images/train/b.jpg", 2, 3), "b.png is 3 x 1, its image 3 x 2; write it again"),
+        (lambda f: (f / "images/train/b.jpg").write_bytes(b"\xff\xd8"), "b.jpg cannot be read as an image"),
+    ],
+)
+def test_folders_that_are_not_sound(folder, spoil, message):
+    spoil(folder)
+    with pytest.raises(DataError, match=message):
+        SemanticFolder(folder)[1]
 
 
 def test_maps_lie_in_the_subfolders_of_their_pictures(folder):
@@ -132,25 +140,6 @@ def test_folder_without_pictures(folder):
         SemanticFolder(folder, "val")
     with pytest.raises(DataError, match="is not a folder"):
         SemanticFolder(folder, "test")
-
-
-def test_value_that_is_no_category(folder):
-    write_label_map(folder / "semantic/train/b.png", torch.tensor([[4, 5, 4]]))
-    data = SemanticFolder(folder)
-    with pytest.raises(DataError, match=r"b.png: value 5 is no category id; add it to semantic/categories"):
-        data[1]
-
-
-def test_map_of_another_size(folder):
-    write_picture(folder / "images/train/b.jpg", 2, 3)
-    with pytest.raises(DataError, match="b.png is 3 x 1, its image 3 x 2; write it again"):
-        SemanticFolder(folder)[1]
-
-
-def test_unreadable_picture(folder):
-    (folder / "images/train/b.jpg").write_bytes(b"\xff\xd8 no picture")
-    with pytest.raises(DataError, match="b.jpg cannot be read as an image"):
-        SemanticFolder(folder)[1]
 
 
 @pytest.mark.parametrize(
@@ -169,12 +158,6 @@ def test_categories_that_are_wrong(tmp_path, entries, words):
     (tmp_path / "categories.json").write_text(json.dumps(entries))
     with pytest.raises(DataError, match=words):
         read_categories(tmp_path / "categories.json")
-
-
-def test_missing_categories(folder):
-    (folder / "semantic/categories.json").unlink()
-    with pytest.raises(DataError, match="categories.json does not exist"):
-        SemanticFolder(folder)
 
 
 def test_world_has_a_class_for_every_pixel():

@@ -226,9 +226,8 @@ def find_records(images: ImageFolder) -> Records:
 
 
 def write_dataset(dataset: Dataset, folder: Path | str, split: str) -> None:
-    """Write any data set with true masks, and its weak labels, as one split that `CocoFolder` reads, whole or not at all.
-
-    Raises DataError if the split is there already, DiskSpaceError if the disk is full.
+    """Write any data set with true masks, and its weak labels, as one split that `CocoFolder` reads, whole or not at all;
+    raises DataError if the split is there already.
     """
     folder, ids = Path(folder), dataset.category_ids
     if taken := [p for p in places(folder, split)[::-1] if p.exists()]:

@@ -53,9 +53,8 @@ def _report_turned(folder: Path) -> None:
 
 
 def map_names(names: Iterable[str], where: Path) -> dict[str, str]:
-    """Return the label PNG of each image, both as paths within their folders: left/a.jpg has left/a.png.
-
-    Raises DataError if two images would share one.
+    """Return the label PNG of each image, both as paths within their folders: left/a.jpg has left/a.png. Raises DataError
+    if two images would share one.
     """
     maps: dict[str, str] = {}
     for name in names:

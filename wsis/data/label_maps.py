@@ -29,9 +29,7 @@ def value_table(values: Mapping[int, int]) -> Tensor:
 
 def read_values(path: Path, size: tuple[int, int] | None, table: Tensor, remedy: str) -> Tensor:
     """Read a label PNG as a class map uint8 [H, W] by a `value_table`. size: (height, width) of the image; None is not checked.
-
-    Raises DataError if the file is missing, unreadable, of another size, or has a value that means nothing: "value 3 is
-    `remedy`".
+    Raises DataError also for another size, or a value that means nothing: "value 3 is `remedy`".
     """
     values = read_label_map(path)
     if size is not None and values.shape != size:

@@ -179,9 +179,8 @@ def read_categories(path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
 
 
 def write_semantic(dataset: Dataset, folder: Path | str, split: str) -> None:
-    """Write any data set with true class maps as one split that `SemanticFolder` and `CocoFolder` read, whole or not.
-
-    Raises DataError if the split is there already or the folder has other classes, and DiskSpaceError on a full disk.
+    """Write any data set with true class maps as one split that `SemanticFolder` and `CocoFolder` read, whole or not; raises
+    DataError if the split is there already or the folder has other classes.
     """
     write_categories(Path(folder) / "semantic" / "categories.json", dataset.classes, dataset.category_ids)
     write_dataset(dataset, folder, split)

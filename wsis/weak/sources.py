@@ -59,10 +59,8 @@ def open_data(
     """Open `world`, or a folder with the splits train and val; for class maps also `world-ade`, with other classes.
 
     clicks: what the method needs of every object; simulated where there are masks only. seed: of the world; another seed
-    is another world. weak, drop_invalid: of a folder, see `CocoFolder` and `SemanticFolder`.
-
-    Raises:
-        DataError: the folder is not sound, or has neither clicks nor masks, but clicks are needed.
+    is another world. weak, drop_invalid: of a folder, see `CocoFolder` and `SemanticFolder`. Raises DataError if the folder
+    is not sound, or has neither clicks nor masks, but clicks are needed.
     """
     has_maps = clicks == "class_maps"
     if data == "world" or (has_maps and data in LAYOUTS):
@@ -97,9 +95,8 @@ def clicked(dataset: Dataset, split: str, clicks: Clicks) -> tuple[Dataset, str]
         remedy = "annotate them for every object, or choose another supervision"
         if clicks == "extreme_points" and isinstance(source, CocoFolder):
             remedy += "; EXITS learns from boxes with --set supervision=boxes"
-        raise DataError(
-            f"the method learns from {words}, but the split {split} has neither {words} nor masks; {remedy}"
-        )
+        lack = f"the split {split} has neither {words} nor masks"
+        raise DataError(f"the method learns from {words}, but {lack}; {remedy}")
     notes = [f"{bare} objects of {split} have neither {words} nor masks, and nothing learns from them"] if bare else []
     if drawn:
         how = f" ({clicks}, seed {CLICK_SEED})" if field == "points" else ""

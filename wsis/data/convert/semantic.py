@@ -34,10 +34,8 @@ Reader = Callable[[Path], Tensor]
 
 
 def convert_coco_stuff(source: Path | str, out: Path | str) -> dict[str, int]:
-    """Write COCO-Stuff-10K v1.0 from `source`, the unpacked data, to the folder `out`; return the images per split.
-
-    Raises DataError if files are missing or unreadable, values unknown, sizes differ, or `out` has other images;
-    DiskSpaceError if the disk is full.
+    """Write COCO-Stuff-10K v1.0 from `source`, the unpacked data, to the folder `out`; return the images per split. Raises
+    what `convert_voc` raises.
     """
     source, splits = Path(source), {}
     for split, listed in (("train", "train"), ("val", "test")):

@@ -17,9 +17,7 @@ from wsis.data.world.sprites import PATTERNS, Costume, Pose, posed
 Array = np.ndarray
 
 # Objects of every class draw their colors from here; much of it is also on the ground. Hexadecimal RGB
-_PALETTE = """
-    d64c3e ee923e f4c854 94b64e 4a844a 48a09e 5692ce 3a528a 8660a0 e4889e 96623e ccac84 7a8088 f0e6d4
-"""
+_PALETTE = "d64c3e ee923e f4c854 94b64e 4a844a 48a09e 5692ce 3a528a 8660a0 e4889e 96623e ccac84 7a8088 f0e6d4"
 PALETTE = np.frombuffer(bytes.fromhex(_PALETTE), np.uint8).reshape(-1, 3) / np.float32(255)
 # In the order of `TINTS`; the first four are drawn for each object
 TINT_COLORS = np.zeros((len(TINTS), 3), np.float32)
