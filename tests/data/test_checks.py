@@ -21,11 +21,6 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_missing_json_is_named(folder):
-    with pytest.raises(DataError, match=r"instances_val.json does not exist; check the folder and the split"):
-        CocoFolder(folder, "val")
-
-
 def test_truncated_json_has_its_place(folder):
     path = folder / "annotations/instances_train.json"
     path.write_text(path.read_text()[:200])
@@ -47,6 +42,7 @@ def test_binary_is_not_json(folder):
         ("text", "is not a COCO JSON"),
         ({"images": [3], "annotations": [], "categories": []}, r"images\[0\] has no integer id \(3\)"),
         ({"images": [], "annotations": [{"id": "1"}], "categories": []}, r"annotations\[0\] has no integer id"),
+        ({"images": [], "annotations": [], "categories": []}, "instances_train.json lists no images; add some"),
     ],
 )
 def test_json_that_is_not_coco(folder, content, message):
@@ -199,44 +195,39 @@ def test_dropped_annotations_are_listed(folder):
     assert data[0].truth.ids.tolist() == [2, 3, 4]
 
 
-def test_missing_image_is_found_on_opening(folder):
-    (folder / "images/train/b.png").unlink()
-    with pytest.raises(DataError, match=r"image 9: .*b.png does not exist; add it"):
-        CocoFolder(folder)
+def draw_map(folder, values, names=()):
+    write_label_map(folder / "semantic/train/a.png", values)
+    (folder / "semantic/categories.json").write_text(json.dumps(names))
 
 
-def test_truncated_image_is_named(folder):
-    path = folder / "images/train/a.png"
-    path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(DataError, match="a.png cannot be read as an image.*copy it again"):
+FLAT = torch.zeros(HEIGHT, WIDTH)
+DAMAGE = [
+    (
+        lambda f: (f / "annotations/instances_train.json").unlink(),
+        "train.json does not exist; check the folder and the split",
+    ),
+    (lambda f: (f / "images/train/b.png").unlink(), "image 9: .*b.png does not exist; add it"),
+    (lambda f: (f / "images/train/a.png").write_bytes(b"\x89PNG"), "a.png cannot be read as an image.*copy it again"),
+    (
+        lambda f: Image.new("RGB", (30, 21)).save(f / "images/train/a.png"),
+        "a.png is 30 x 21, but .*train.json says 30 x 20",
+    ),
+    (lambda f: draw_map(f, torch.zeros(22, 30)), "a.png is 30 x 22, its image 30 x 20; write it again"),
+    (lambda f: draw_map(f, FLAT + 3), "a.png: value 3 is no category id; add it"),
+    (lambda f: draw_map(f, FLAT, ["sky"]), "categories.json is not a list of .*write it so"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "message"), DAMAGE)
+def test_damaged_files_are_named(folder, spoil, message):
+    spoil(folder)
+    with pytest.raises(DataError, match=message):
         CocoFolder(folder)[0]
 
 
-def test_image_of_another_size(folder):
-    Image.new("RGB", (WIDTH, HEIGHT + 1)).save(folder / "images/train/a.png")
-    with pytest.raises(DataError, match="a.png is 30 x 21, but .*instances_train.json says 30 x 20"):
-        CocoFolder(folder)[0]
-
-
-def test_label_png_of_another_size(folder):
-    write_label_map(folder / "semantic/train/a.png", torch.zeros(HEIGHT + 2, WIDTH))
-    with pytest.raises(DataError, match="a.png is 30 x 22, its image 30 x 20; write it again"):
-        CocoFolder(folder)[0]
-
-
-def test_label_png_with_an_unknown_category(folder):
-    write_label_map(folder / "semantic/train/a.png", torch.full((HEIGHT, WIDTH), 3))
-    with pytest.raises(DataError, match="a.png: value 3 is no category id; add it"):
-        CocoFolder(folder)[0]
-    (folder / "semantic/categories.json").write_text(json.dumps([{"id": 3, "name": "sky"}]))
+def test_stuff_in_a_label_png_is_background(folder):
+    draw_map(folder, FLAT + 3, [{"id": 3, "name": "sky"}])
     assert not CocoFolder(folder)[0].true_semantic.any()
-
-
-def test_damaged_categories_are_named(folder):
-    write_label_map(folder / "semantic/train/a.png", torch.zeros(HEIGHT, WIDTH))
-    (folder / "semantic/categories.json").write_text(json.dumps(["sky"]))
-    with pytest.raises(DataError, match=r"categories.json is not a list of .*write it so"):
-        CocoFolder(folder)
 
 
 @pytest.mark.parametrize(
@@ -299,12 +290,6 @@ def test_numbers_beyond_all_bounds(folder):
         CocoFolder(folder)
     changed(folder, "annotations", 2, segmentation={"size": [HEIGHT, WIDTH], "counts": [10**30]})
     with pytest.raises(DataError, match="annotation 3: run length with counts"):
-        CocoFolder(folder)
-
-
-def test_a_json_without_images(folder):
-    write(folder, {"images": [], "annotations": [], "categories": []})
-    with pytest.raises(DataError, match="instances_train.json lists no images; add some"):
         CocoFolder(folder)
 
 
