@@ -18,6 +18,7 @@ from wsis.data.coco import CocoFolder, find_records, write_dataset
 from wsis.data.coco_json import annotation_records, instances_json
 from wsis.data.images import ImageFolder
 from wsis.data.label_maps import write_label_map
+from wsis.data.wrappers import Mapped
 from wsis.weak.files import simulate_file
 
 
@@ -191,34 +192,27 @@ def test_an_existing_split_is_not_overwritten(tmp_path):
 
 
 def test_without_class_maps_no_label_pngs_are_written(tmp_path):
-    class Bare(Two):
-        def __getitem__(self, index):
-            return replace(super().__getitem__(index), true_semantic=None, points=None, extreme_points=None)
-
-    write_dataset(Bare(), tmp_path, "val")
+    bare = Mapped(Two(), lambda sample: replace(sample, true_semantic=None, points=None, extreme_points=None))
+    write_dataset(bare, tmp_path, "val")
     assert not (tmp_path / "semantic/val").exists()
     assert torch.equal(CocoFolder(tmp_path, "val")[0].true_semantic[1:], Two()[0].true_semantic[1:])
 
 
 def test_a_class_map_with_values_beyond_the_classes_is_not_written(tmp_path):
-    class Beyond(Two):
-        def __getitem__(self, index):
-            return replace(super().__getitem__(index), true_semantic=torch.full((8, 9), 4, dtype=torch.uint8))
-
+    beyond = Mapped(Two(), lambda sample: replace(sample, true_semantic=torch.full((8, 9), 4, dtype=torch.uint8)))
     with pytest.raises(DataError, match="scene0.png: label 256..256 does not fit"):
-        write_dataset(Beyond(), tmp_path, "val")
+        write_dataset(beyond, tmp_path, "val")
     assert not any(p.is_file() for p in tmp_path.rglob("*"))
 
 
 def test_an_interrupted_write_leaves_no_split(tmp_path):
-    class Broken(Two):
-        def __getitem__(self, index):
-            if index == 1:
-                raise KeyboardInterrupt
-            return super().__getitem__(index)
+    def broken(sample):
+        if sample.image_id == 6:
+            raise KeyboardInterrupt
+        return sample
 
     with pytest.raises(KeyboardInterrupt):
-        write_dataset(Broken(), tmp_path, "val")
+        write_dataset(Mapped(Two(), broken), tmp_path, "val")
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
     write_dataset(Two(), tmp_path, "val")
     assert len(list(CocoFolder(tmp_path, "val"))) == 2
@@ -248,13 +242,11 @@ def test_photographs_are_read_as_pycocotools_reads_them(name, tmp_path):
 def test_ids_from_0_are_ids(tmp_path):
     """Clicks, masks and their ids survive writing, and clicks are simulated as for any other id."""
 
-    class FromZero(Two):
-        def __getitem__(self, index):
-            sample = super().__getitem__(index)
-            rows = [replace(rows, ids=rows.ids - 1) for rows in (sample.truth, sample.points, sample.extreme_points)]
-            return replace(sample, truth=rows[0], points=rows[1], extreme_points=rows[2])
+    def from_zero(sample):
+        rows = [replace(rows, ids=rows.ids - 1) for rows in (sample.truth, sample.points, sample.extreme_points)]
+        return replace(sample, truth=rows[0], points=rows[1], extreme_points=rows[2])
 
-    write_dataset(FromZero(), tmp_path, "train")
+    write_dataset(Mapped(Two(), from_zero), tmp_path, "train")
     assert [s.truth.ids.tolist() for s in CocoFolder(tmp_path)] == [[0, 1], [2, 3]]
     assert [s.points.ids.tolist() for s in CocoFolder(tmp_path)] == [
         (s.points.ids - 1).tolist() for s in map(Two().__getitem__, range(2))
@@ -309,10 +301,7 @@ def test_maps_of_pictures_with_one_name_are_their_own(frames):
 
 
 def test_pictures_that_would_be_written_to_one_file(tmp_path):
-    class Twins(Two):
-        def __getitem__(self, index):
-            return replace(super().__getitem__(index), file_name=("a.jpg", "a.png")[index])
-
+    twins = Mapped(Two(), lambda sample: replace(sample, file_name={5: "a.jpg", 6: "a.png"}[sample.image_id]))
     with pytest.raises(DataError, match="two images would be named a.png"):
-        write_dataset(Twins(), tmp_path, "train")
+        write_dataset(twins, tmp_path, "train")
     assert not list((tmp_path / "images").iterdir())
