@@ -52,9 +52,19 @@ def test_citations_are_in_the_bibliography():
     assert cited and cited - BIB == set()
 
 
+def test_code_of_the_pages_fits_their_column():
+    pages = {name: text for name, text in TEXTS.items() if name.startswith("book/") and name.endswith(".md")}
+    blocks = [
+        (name, b)
+        for name, text in pages.items()
+        for b in re.findall(r"^```(?:bash|python|json)\n(.*?)^```", text, re.M | re.S)
+    ]
+    assert [(name, line) for name, block in blocks for line in block.splitlines() if len(line) > 92] == []
+
+
 def test_terms_are_in_the_glossary():
     glossary = re.findall(r"^([^\s`#].*)\n    ", TEXTS["book/glossary.md"], re.M)
-    used = [(name, re.sub(r".*<(.*)>", r"\1", words)) for name, words in mentions(r"\{term\}`([^`]+)`")]
+    used = [(name, re.sub(r"(?s).*<(.*)>", r"\1", words)) for name, words in mentions(r"\{term\}`([^`]+)`")]
     assert glossary and [use for use in used if use[1] not in glossary] == []
 
 
