@@ -34,9 +34,10 @@ lint: $(READY)  ## check style, formatting, types and the floors of the package
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-bench: $(READY)  ## time the hot operations against their plain references
+bench: $(READY)  ## time the hot operations against their plain references, and measure the memory of the commands
 	@mkdir -p book/results/benchmarks
 	$(BIN)/python -m benchmarks --out book/results/benchmarks/cpu.json $(ARGS)
+	$(BIN)/python -m benchmarks.memory --quick --out book/results/benchmarks/memory.json
 
 clean:  ## remove what was built; the environment, runs and data stay
 	rm -rf _build build dist book/chapters book/generated .pytest_cache .hypothesis .ruff_cache

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from PIL import Image, ImageDraw
 
+from benchmarks.measure import Report
 from wsis.core.config import changed
 from wsis.core.files import Entry, write_json
 from wsis.core.table import table
@@ -144,7 +145,8 @@ def main() -> int:
         measured = rows(Path(folder), QUICK if options.quick else SIZES)
     print(table(measured))
     if options.out:
-        write_json(options.out, {"limit": LIMIT, "rows": measured}, indent=1)
+        report = Report.on(torch.device("cpu")).to_dict()
+        write_json(options.out, report | {"limit": LIMIT, "rows": measured}, indent=1)
     return int(max(row["MB"] for row in measured) > LIMIT)
 
 

@@ -4,7 +4,7 @@ A results file, book/results/*.json, is one table at one scale on one data set:
     {"table", "scale", "data", "upper", "trivial": {metric: value}, "provenance": {},
      "rows": [{"name", "published": {metric: value}, "ours": {metric: {"mean", "std", "values"}}, "n"}],
      "claims": [{"id", "text", "published", "seeds", "mean", "low", "high", "noise", "needed", "room", "verdict"}]}
-The files of book/results/benchmarks are what `python -m benchmarks` writes.
+The files of book/results/benchmarks are what `python -m benchmarks` and `python -m benchmarks.memory` write.
 No result of the book is typed by hand: it comes from here or is computed on the page.
 """
 
@@ -267,7 +267,9 @@ def _plain(value: Any) -> str:
 
 
 def _benchmark(report: dict[str, Any]) -> str:
-    """The measurements on one device, one table for each operation."""
+    """The measurements on one device, one table for each operation, or one of the memory of the commands."""
+    if "limit" in report:
+        return _memory(report)
     cases = dict.fromkeys(row["case"] for row in report["rows"])
     versions = _plain(report["versions"])
     parts = [f"## {report['device']}\n\n{report['threads']} threads, {versions}.\n"]
@@ -278,6 +280,15 @@ def _benchmark(report: dict[str, Any]) -> str:
         body = "".join(f"<tr>{''.join(f'<td>{c}</td>' for c in _measurement(row))}</tr>" for row in rows)
         parts.append(f"### {case}\n\n{_raw(_table(head, body, 'results'))}")
     return "\n".join(parts)
+
+
+def _memory(report: dict[str, Any]) -> str:
+    head = "<tr>" + "".join(f'<th scope="col">{t}</th>' for t in ("command", "Mpx", "objects", "MB", "s")) + "</tr>"
+    keys = ("call", "Mpx", "objects", "MB", "seconds")
+    body = "".join(f"<tr>{''.join(f'<td>{row[k]}</td>' for k in keys)}</tr>" for row in report["rows"])
+    where = f"{report['device']}, {report['threads']} threads, {_plain(report['versions'])}"
+    words = f"{where}; at most {report['limit']} MB are allowed."
+    return f"## Memory of the commands\n\n{words}\n\n{_raw(_table(head, body, 'results'))}"
 
 
 def _measurement(row: dict[str, Any]) -> list[str]:

@@ -4,12 +4,14 @@ import json
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
 from wsis.__main__ import main
+from wsis.core import next_step
 from wsis.core.config import changed
 from wsis.core.errors import DataError
 from wsis.core.files import write_json
@@ -385,3 +387,26 @@ def test_commands_say_what_comes_next(clicked, scenes, place, capsys):
     capsys.readouterr()
     assert wsis("import coco", place / "boxes.json", "--out", place / "boxed") == 0
     assert "train exits --set supervision=boxes --scale small" in following()[0]
+
+
+def test_predictions_are_shown_where_a_new_file_of_labels_has_their_category_ids(capsys):
+    next_step.after_predict(Path("found.json"), Path("photos"), {"cat": 1, "dog": 2})
+    shown = """wsis.viz.annotate("photos", "accepted.json", ['cat', 'dog'], masks="found.json")"""
+    assert shown in capsys.readouterr().out
+    next_step.after_predict(Path("found.json"), Path("photos"), {"cat": 7})
+    assert "annotate" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("counts", "method"),
+    [
+        ({"extreme_points": 2, "boxes": 2, "tags": 9}, "exits"),
+        ({"boxes": 1, "point": 50}, "attentionshift"),
+        ({"masks": 3, "boxes": 3}, "exits"),
+        ({"tags": 2}, "bestie"),
+    ],
+)
+def test_an_import_is_followed_by_the_method_that_learns_most_of_it(capsys, counts, method):
+    kinds = dict.fromkeys(("point", "extreme_points", "boxes", "masks", "tags"), 0)
+    next_step.after_import(Path("mine"), kinds | counts)
+    assert f"train {method} --scale small" in capsys.readouterr().out

@@ -212,7 +212,8 @@ def predict(
         counts = apply.predict(run, images, out, format)
     report(f"{out}: {one_line(counts)}")
     if format == "coco":
-        next_step.after_predict(out, run.cfg.clicks == "class_maps")
+        ids = None if run.cfg.clicks == "class_maps" else dict(zip(run.classes, run.category_ids, strict=True))
+        next_step.after_predict(out, images, ids)
 
 
 @app.command()

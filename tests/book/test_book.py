@@ -89,6 +89,16 @@ def test_benchmarks_page_leaves_blank_what_was_not_timed(tmp_path):
     assert start + "<td></td><td></td><td>1.0</td><td></td>" in text
 
 
+def test_benchmarks_page_shows_the_memory_of_the_commands(tmp_path):
+    (tmp_path / "benchmarks").mkdir()
+    row = {"call": "weak", "Mpx": 3.0, "objects": 100, "MB": 700, "seconds": 1.5}
+    report = {"device": "a CPU", "threads": 2, "versions": {"torch": "2.15.0"}, "limit": 2000, "rows": [row]}
+    store(tmp_path / "benchmarks", report, "memory.json")
+    pages.write(tmp_path, tmp_path / "out")
+    text = (tmp_path / "out" / "benchmarks.md").read_text()
+    assert "at most 2000 MB" in text and "<td>weak</td><td>3.0</td><td>100</td><td>700</td><td>1.5</td>" in text
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -310,7 +310,7 @@ def test_a_group_with_the_name_of_its_category_is_left_out(folder, annotated):
 
 def test_two_pictures_with_one_name(folder):
     changed(folder, "images", 1, file_name="a.png")
-    with pytest.raises(DataError, match="two images share a name but for the suffix, a.png and a.png"):
+    with pytest.raises(DataError, match="two entries are of the image a.png; keep one of them"):
         CocoFolder(folder)
 
 

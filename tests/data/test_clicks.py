@@ -118,6 +118,27 @@ def test_masks_alone_and_images_without_any(folder):
     assert [len(data[i].points) for i in range(2)] == [1, 0]
 
 
+@pytest.mark.parametrize(
+    ("labels", "clicks", "learner"),
+    [
+        ({"point": [3, 4]}, "extreme_points", "attentionshift"),
+        ({"bbox": [20, 4, 3, 5]}, "box_center", "exits --set supervision=boxes"),
+        ({}, "boxes", "bestie"),
+    ],
+)
+def test_what_is_there_names_the_method_that_learns_from_it(folder, labels, clicks, learner):
+    annotated(folder, labels)
+    with pytest.raises(DataError, match=f"or learn from what is there: train {learner}$"):
+        open_data(str(folder), "tiny", clicks=clicks)
+
+
+@pytest.mark.parametrize("clicks", ["box_center", "extreme_points", "boxes", None])
+def test_images_that_nobody_has_labeled_are_refused(folder, clicks):
+    annotated(folder)
+    with pytest.raises(DataError, match="no image has an object or a tag; annotate some"):
+        open_data(str(folder), "tiny", clicks=clicks)
+
+
 def test_a_class_that_no_image_has_is_said(folder):
     annotated(folder, {"point": [3, 4]})
     notes = open_data(str(folder), "tiny", clicks="box_center").notes

@@ -110,7 +110,11 @@ def test_image_folder_names_the_broken_picture(tmp_path):
 
 
 def test_image_folder_without_pictures(tmp_path):
-    with pytest.raises(DataError, match="holds no image; known suffixes are .jpg"):
+    with pytest.raises(DataError, match="holds no image; put images there as JPEG or PNG"):
+        ImageFolder(tmp_path)
+    for name in ("a.heic", "b.heic"):
+        (tmp_path / name).write_bytes(b"none that Pillow knows")
+    with pytest.raises(DataError, match="holds no image but a.heic and 1 more; save images there as JPEG or PNG"):
         ImageFolder(tmp_path)
     with pytest.raises(DataError, match="nowhere is not a folder"):
         ImageFolder(tmp_path / "nowhere")

@@ -91,4 +91,5 @@ def read_json(path: Path | str) -> Any:
         raise DataError(f"{path} is not a text file (byte {error.start}); give a JSON file in UTF-8") from None
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        raise DataError(f"{path} is not JSON ({error.msg} at {where}); it may be truncated: write it again") from None
+        remedy = "give a JSON, or write it again if it is truncated"
+        raise DataError(f"{path} is not JSON ({error.msg} at {where}); {remedy}") from None

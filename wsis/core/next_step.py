@@ -5,7 +5,7 @@ from pathlib import Path
 
 from wsis.core.report import report
 
-# What learns from each kind of label, the first kind that there is.
+# What learns from each kind of label; of equally many the first kind counts.
 LEARNERS = {"extreme_points": "exits", "masks": "exits", "boxes": "exits --set supervision=boxes"}
 LEARNERS |= {"point": "attentionshift", "tags": "bestie"}
 
@@ -27,8 +27,9 @@ def after_weak(file: Path, points: bool, extreme: bool) -> None:
 
 def after_import(folder: Path, counts: Mapping[str, int]) -> None:
     """counts: of each kind of label, as in `LEARNERS`."""
-    if method := next((m for kind, m in LEARNERS.items() if counts[kind]), None):
-        _next(f"train {method} --scale small --data {folder} --out runs/mine", "masks from these labels")
+    weights = {**counts, "tags": min(counts["tags"], 0.5)}  # tags count where there is nothing else
+    kind = max(LEARNERS, key=weights.__getitem__)
+    _next(f"train {LEARNERS[kind]} --scale small --data {folder} --out runs/mine", "masks from these labels")
 
 
 def after_train(run: Path, data: str, class_maps: bool) -> None:
@@ -42,6 +43,10 @@ def after_label(masks: Path, images: Path, labels: Path) -> None:
     report(f'next, to see them in a notebook: wsis.viz.annotate("{images}", "{labels}", masks="{masks}")')
 
 
-def after_predict(masks: Path, class_maps: bool) -> None:
-    metric = "semantic" if class_maps else "coco"
-    _next(f"evaluate {masks} TRUTH --metric {metric}", "where the truth is known")
+def after_predict(masks: Path, images: Path, category_ids: Mapping[str, int] | None) -> None:
+    """category_ids: of the classes of masks; None for class maps."""
+    _next(f"evaluate {masks} TRUTH --metric {'coco' if category_ids else 'semantic'}", "where the truth is known")
+    # a canvas numbers classes from 1, and results have no names of classes
+    if category_ids and list(category_ids.values()) == list(range(1, len(category_ids) + 1)):
+        labels = f'"{masks.with_name("accepted.json")}", {list(category_ids)}'
+        report(f'next, to see them in a notebook: wsis.viz.annotate("{images}", {labels}, masks="{masks}")')

@@ -42,7 +42,8 @@ def read_image(path: Path | str, size: tuple[int, int] | None = None) -> Tensor:
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; put the image there or remove its entry") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} cannot be read as an image ({error}); it may be truncated: copy it again") from error
+        remedy = "copy it again if it is truncated, or else save it as JPEG or PNG"
+        raise DataError(f"{path} cannot be read as an image ({error}); {remedy}") from error
     return torch.from_numpy(np.array(rgb)).permute(2, 0, 1).contiguous()
 
 
@@ -60,7 +61,9 @@ def map_names(names: Iterable[str], where: Path) -> dict[str, str]:
     for name in names:
         key = map_name(name)
         if key in maps:
-            raise DataError(f"{where}: two images share a name but for the suffix, {maps[key]} and {name}; rename one")
+            problem = f"two images share a name but for the suffix, {maps[key]} and {name}; rename one"
+            twice = f"two entries are of the image {name}; keep one of them"
+            raise DataError(f"{where}: {twice if maps[key] == name else problem}")
         maps[key] = name
     return {name: key for key, name in maps.items()}
 
@@ -88,7 +91,8 @@ class ImageFolder:
         files = list_files(self.folder)
         self.names = [name for name in files if _is_image(self.folder / name)]
         if not self.names:
-            raise DataError(f"{self.folder} holds no image; known suffixes are {', '.join(SUFFIXES)}")
+            others = f" but {first_of(files)}; save" if files else "; put"
+            raise DataError(f"{self.folder} holds no image{others} images there as JPEG or PNG")
         if others := sorted(set(files) - set(self.names)):
             remedy = "save images as JPEG or PNG"
             report(f"left out of {self.folder}: {first_of(others)}, no images that can be read; {remedy}")

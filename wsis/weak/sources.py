@@ -11,6 +11,7 @@ import torch
 from wsis.core.config import Scale, fingerprint
 from wsis.core.errors import DataError
 from wsis.core.files import digest
+from wsis.core.next_step import LEARNERS
 from wsis.core.types import Dataset, Instances, Sample
 from wsis.data.coco import CocoFolder
 from wsis.data.semantic import SemanticFolder, SemanticWorld, WithBackground, open_semantic
@@ -92,9 +93,12 @@ def clicked(dataset: Dataset, split: str, clicks: Clicks) -> tuple[Dataset, str]
         given, bare = int(getattr(dataset[0], field) is not None), 0
         drawn = int(not given and dataset[0].truth is not None)
     if not given and not drawn:
-        remedy = "annotate them for every object, or choose another supervision"
-        if clicks == "extreme_points" and isinstance(source, CocoFolder):
-            remedy += "; EXITS learns from boxes with --set supervision=boxes"
+        remedy = "annotate them for every object"
+        if isinstance(source, CocoFolder):
+            keys = {"extreme_points": "extreme_points", "boxes": "bbox", "point": "point"}
+            there = {kind: source.objects(key)[0] for kind, key in keys.items()}
+            other = next((learner for kind, learner in LEARNERS.items() if there.get(kind)), LEARNERS["tags"])
+            remedy += f", or learn from what is there: train {other}"
         lack = f"the split {split} has neither {words} nor masks"
         raise DataError(f"the method learns from {words}, but {lack}; {remedy}")
     notes = [f"{bare} objects of {split} have neither {words} nor masks, and nothing learns from them"] if bare else []
@@ -145,7 +149,10 @@ def _folder(folder: Path, scale: Scale, weak: Path | None, drop_invalid: bool, c
             files = sorted({coco.path, coco.weak_path})
             notes += [f"left out: {message}" for message in coco.dropped]
             if split == "train" and (absent := coco.absent_classes()):
-                notes.append(f"no image of train has the class {', '.join(absent)}, and nothing learns it")
+                if len(absent) == len(coco.classes):
+                    raise DataError(f"{coco.weak_path}: no image has an object or a tag; annotate some")
+                names = [*absent[:8], *([f"{len(absent) - 8} more"] if len(absent) > 8 else [])]
+                notes.append(f"no image of train has the class {', '.join(names)}, and nothing learns it")
         words.append(f"{split} {len(dataset)} {kind} {digest(files)[:8]}")
         splits.append(Cached(dataset) if scale == "tiny" and len(dataset) <= MAX_CACHED else dataset)
     name = folder.resolve().name
