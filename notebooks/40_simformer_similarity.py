@@ -359,7 +359,7 @@ plt.show()
 # ```
 #
 # Below it compares one pixel of a validation image with all others, beside the proposal that is strongest at this pixel. Drag
-# through pixels, first of base classes, then of novel ones.
+# through pixels, first of base classes, then of novel ones. With a kernel you click on the image to ask about any other.
 
 # %% tags=["hide-input"]
 side, all_ = out.pixels.shape[3], torch.arange(out.pixels[0, 0].numel())
@@ -372,26 +372,34 @@ def pixel_labels(class_map):  # labels at the size of the pixels' features, flat
 
 vectors = at_points(out.pixels, all_[None].to(out.pixels.device))
 values = pixel_labels(scene.true_semantic)
-pixels = []  # the index of a pixel, the name of its class
+places = {}  # the name of a class, a pixel of it
 for value in sorted(values.unique().tolist(), key=lambda v: v - 1 in cfg.novel):
     members = (values == value).float()  # the pixel has most of its class around it
     density = avg_pool2d(members.view(1, -1, side), 7, 1, 3).flatten()
-    pixels.append((int((members * density).argmax()), label_names[value - 1]))
+    index = int((members * density).argmax())
+    places[label_names[value - 1]] = [(4 * (index % side) + 2, 4 * (index // side) + 2)]
 
-frames = []
-for index, name in pixels:
-    y, x = 4 * (index // side) + 1.5, 4 * (index % side) + 1.5
-    n = int((masks[:, int(y), int(x)] * chance.amax(1)).argmax())  # the strongest there
-    similar = net.simnet.teach(vectors[:, index : index + 1], vectors).view(1, 1, -1, side)
-    similar = interpolate(similar, size, mode="bilinear")[0, 0].cpu()
-    maps = {"the proposal there": masks[n], "SimNet: one class with it": similar}
-    spot = Points.make(torch.tensor([[x, y]]), torch.zeros(1))
-    panels = {f"a pixel of {name}": viz.draw_points(scene.image, spot)}
-    for title, values in maps.items():
-        heat = viz.draw_heat(scene.image, values, limits=(0, 1))
-        panels[title] = viz.draw_points(heat, spot)
-    frames.append(viz.show(panels, size=2.7))
-viz.scrub(frames, [name for _, name in pixels], "pixel of")
+
+def same_class(x, y):  # what SimNet says of each pixel: of one class with this one?
+    index = side * (y // 4) + x // 4
+    values = net.simnet.teach(vectors[:, index : index + 1], vectors).view(1, 1, -1, side)
+    return interpolate(values, size, mode="bilinear")[0, 0].cpu()
+
+
+def answers(x, y):
+    n = int((masks[:, y, x] * chance.amax(1)).argmax())  # the strongest there
+    maps = {"the proposal there": masks[n], "SimNet: one class with it": same_class(x, y)}
+    heat = {k: viz.draw_heat(scene.image, v, limits=(0, 1)) for k, v in maps.items()}
+    return {"a pixel": scene.image, **heat}
+
+
+def ask(pixel):
+    spot = Points.make(torch.tensor(pixel).float(), torch.zeros(1))
+    panels = {k: viz.draw_points(v, spot) for k, v in answers(*pixel[0]).items()}
+    return viz.show(panels, size=2.7)
+
+
+viz.explore(ask, pixel=viz.Clicks(scene.image, places))
 
 # %% [markdown]
 # **Takeaway.** Proposal and SimNet answer different questions: where this *thing* is, and which pixels look like its *class*.
