@@ -123,7 +123,7 @@ def frame(axes: Axes, color: str = "0.65", width: float = 0.8) -> None:
     axes.add_patch(Rectangle((0, 0), 1, 1, ec=color, lw=width, transform=axes.transAxes, fill=False, clip_on=False))
 
 
-def legend(axes: Axes, entries: Sequence[tuple[str, str | np.ndarray]], columns: int = 3, hatched: str = "") -> None:
+def legend(axes: Axes, entries: Sequence[tuple[str, Any]], columns: int = 3, hatched: str = "") -> None:
     """Names and colors below an image. hatched: the name of a hatched entry."""
     patches = [Patch(facecolor=color, edgecolor="0.3", linewidth=0.5, label=name) for name, color in entries]
     if hatched:
