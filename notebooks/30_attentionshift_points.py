@@ -554,29 +554,48 @@ viz.show(
 #
 # ## Play
 #
-# With a kernel, choose an object and a kernel; in the book each slider moves alone.
+# With a kernel you click on an image: the nearest click of the annotator moves there, and its object is labeled anew, from the
+# token to the parts, with the settings of the sliders. In the book each slider moves alone, through the objects as well.
 
 
 # %% tags=["hide-input"]
-def kernel(object, values):  # the figures of one object's parts, with other settings
-    i, g = img[object], row[object]
-    m = find_parts(outputs.features, labels, changed(cfg, **values))
-    xy, maps = m.key_points.xy[i, g][m.key_points.present[i, g]], m.steps["part_maps"][i, g]
-    last = {ITERATIONS: maps.unflatten(1, grid[:2])}
-    return parts.parts_panels(batch.images[i], last, xy, labels.boxes[i, g])
+def move(pixel):  # the object whose click is nearest; all clicks, that one at the pixel
+    spot, xy = torch.tensor(pixel).float(), own.xy.clone()
+    distance = (xy[0] - spot).norm(dim=1).masked_fill(~own.present[0], torch.inf)
+    xy[0, distance.argmin()] = spot
+    return int(distance.argmin()), own._replace(xy=xy)
 
 
-def play(object, **kernel_settings):
+def label(its, values):  # the labels of the image, with other settings
+    torch.manual_seed(seed)
+    valid, c = batch.valid[[scene_index]], changed(cfg, **values)
+    return net.label(encoded, valid, its, c)[0]
+
+
+def panels_at(pixel, values):  # the parts of the object
+    g, its = move(pixel)
+    found = label(its, values)
+    xy = found.key_points.xy[0, g][found.key_points.present[0, g]]
+    last = {ITERATIONS: found.steps["part_maps"][0, g].unflatten(1, grid[:2])}
+    return parts.parts_panels(batch.images[scene_index], last, xy, found.boxes[0, g])
+
+
+def play(click, **kernel_settings):
     values = {f"parts.{name}": value for name, value in kernel_settings.items()}
     figure, axes = plt.subplots(1, 3, figsize=(8, 3.1), layout="constrained")
-    for ax, (name, panel) in zip(axes, kernel(object, values).items(), strict=True):
+    for ax, (name, panel) in zip(axes, panels_at(click, values).items(), strict=True):
         (panel(ax), ax.set(title=name, xticks=[], yticks=[], frame_on=False))
     return (plt.close(figure), figure)[1]
 
 
+scene_index = int(img[order[0]])
+encoded = net.encoder(batch.images[[scene_index]])
+own = type(clicks)(*(v[[scene_index]] for v in clicks))
+mine = [j for j in order.tolist() if int(img[j]) == scene_index]  # its objects, best first
+places = {f"{kinds[j]} {int(row[j]) + 1}": clicks.xy[img[j], row[j]][None] for j in mine}
 viz.explore(
-    play, object=order[:8].tolist(), temperature=[0.1, 1.0, 10.0], similarity=[0.8, 0.9, 0.95],
-    merge=[0.85, 0.95, 0.99],
+    play, click=viz.Clicks(batch.images[scene_index], places), temperature=[0.1, 1.0, 10.0],
+    similarity=[0.8, 0.9, 0.95], merge=[0.85, 0.95, 0.99],
 )  # fmt: skip
 
 # %% [markdown]
