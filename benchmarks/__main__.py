@@ -6,7 +6,7 @@ from itertools import product
 
 import torch
 
-from benchmarks import attentionshift, bestie, bestie_labels, exits_crf, exits_crops, exits_walk, simformer
+from benchmarks import attentionshift, bestie, bestie_labels, exits_crf, exits_crops, exits_walk, grid_walk, simformer
 from benchmarks.measure import Report, Size, measure
 from wsis.core.files import write_json
 
@@ -15,6 +15,7 @@ QUICK = [Size(pixels=416, batch=b, instances=n) for b, n in ((1, 5), (1, 20), (4
 SETS = [  # cases, all sizes, a few sizes
     ([*bestie.CASES, *bestie_labels.CASES], FULL, QUICK),
     (exits_walk.CASES, exits_walk.FULL, exits_walk.QUICK),
+    (grid_walk.CASES, grid_walk.SIZES, grid_walk.SIZES[:1]),
     (exits_crf.CASES, exits_crf.SIZES, exits_crf.SIZES[:1]),
     (exits_crops.CASES, exits_crops.SIZES, exits_crops.SIZES[:1]),
     (attentionshift.ROLLOUT_CASES, attentionshift.ROLLOUT, attentionshift.ROLLOUT[:1]),

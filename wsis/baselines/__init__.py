@@ -1,1 +1,1 @@
-"""Methods of others, beside which the four stand in tables: each a file with the verbs that its rows need."""
+"""Methods of others, beside which the four stand in tables and whose maps they may take: a file each, with what rows need."""

@@ -11,7 +11,7 @@ from wsis.training.loop import make_accelerator
 from wsis.training.stages import Method
 
 METHODS = ("bestie", "exits", "attentionshift", "simformer")
-BASELINES = ("promptable",)
+BASELINES = ("irn", "promptable")
 """Files of `wsis.baselines` whose verbs fill rows of tables."""
 
 

@@ -1,9 +1,9 @@
-"""Losses that methods share. The caller takes the mean over rows; only `hard_cross_entropy` is a mean itself."""
+"""Losses that methods share. The caller takes the mean over rows; the last two are means themselves."""
 
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn.functional import cross_entropy, softplus
 
@@ -63,3 +63,8 @@ def hard_cross_entropy(
     count = (fraction * known).floor().clamp(1, len(hardest))
     weight = torch.arange(len(hardest), device=losses.device) < count
     return (hardest * weight).sum() / count
+
+
+def masked_mean(values: Float[Tensor, "*n"], chosen: Bool[Tensor, "*n"]) -> Float[Tensor, ""]:
+    """The mean of the chosen values, 0 where there are none."""
+    return torch.where(chosen, values, 0).sum() / chosen.sum().clamp_min(1)

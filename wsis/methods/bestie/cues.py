@@ -6,11 +6,11 @@ import torch
 from torch import nn
 from torch.nn.functional import avg_pool2d, interpolate
 
-from wsis.core.masks import Size
 from wsis.core.types import IGNORE, Points, Sample
 from wsis.data.transforms import collate, resize
 from wsis.methods.bestie.config import BestieConfig, CueConfig, SemanticConfig
-from wsis.methods.bestie.model import ClassMaps, Images, Maps, Tags
+from wsis.methods.bestie.model import ClassMaps
+from wsis.models.classifier import Images, Maps, Tags, activation_maps, normalized
 from wsis.models.pyramids import ConvTokens
 from wsis.models.vit import ViT
 from wsis.ops.grouping import max_pool
@@ -34,29 +34,6 @@ def image_maps(model: nn.Module, sample: Sample, cfg: BestieConfig, scales: tupl
     batch = collate([classifier_input(sample, cfg)]).to(next(model.parameters()).device)
     assert batch.tags is not None
     return activation_maps(model, batch.images, batch.tags, sample.size, scales)
-
-
-@torch.no_grad()
-def activation_maps(model: nn.Module, images: Images, tags: Tags, size: Size, scales: tuple[float, ...]) -> Maps:
-    """Class activation maps in [0, 1]: the positive activations, averaged over scales, divided by their maximum, averaged over
-    the image and its mirror image.
-
-    images: in [0, 1]. tags: the maps of other classes are 0. size: (H, W) of the result.
-    """
-    total = torch.zeros(1, device=images.device)
-    for scale in scales:
-        # Multiples of the stride keep the cells of the flipped image on those of the plain one.
-        scaled = [max(32, round(side * scale / 32) * 32) for side in images.shape[-2:]]
-        x = interpolate(images, scaled, mode="bilinear", align_corners=False)
-        maps = model(torch.cat([x, x.flip(3)])).relu()
-        total = total + interpolate(maps, size, mode="bilinear", align_corners=False)
-    plain, flipped = normalized(total).chunk(2)
-    return (plain + flipped.flip(3)) / 2 * tags[:, :, None, None]
-
-
-def normalized(maps: Maps) -> Maps:
-    """Each map divided by its maximum (official code)."""
-    return maps / (maps.amax((2, 3), keepdim=True) + 1e-5)
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Int64
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torchvision.models.segmentation.deeplabv3 import ASPP
@@ -19,13 +19,11 @@ from torchvision.ops import Conv2dNormActivation
 
 from wsis.core.errors import ConfigError
 from wsis.methods.bestie.config import BestieConfig
+from wsis.models.classifier import CamClassifier, Images, Maps
 from wsis.models.convnets import Pyramid, VGGStages, finest_branch
 from wsis.models.pyramids import build_pyramid
 
 ClassMaps = Int64[Tensor, "B H W"]
-Images = Float[Tensor, "B 3 H W"]
-Maps = Float[Tensor, "B K H W"]
-Tags = Bool[Tensor, "B C"]
 
 
 class PeakAttention(nn.Module):
@@ -44,36 +42,23 @@ class PeakAttention(nn.Module):
         return x * (x >= self.alpha * x.amax((2, 3), keepdim=True))
 
 
-class Classifier(nn.Module):
-    """Backbone at stride 8, three 3 x 3 convolutions ("layer 6"), 1 x 1 convolution to class activation maps.
-
-    In the stages of `pam.layers` (4, 5: of VGG; 6: the new convolutions) peak attention takes the place of the ReLUs.
+class Classifier(CamClassifier):
+    """The classifier at stride 8, with peak attention in place of the ReLUs in the stages of `pam.layers` (4, 5: of VGG; 6: the
+    new convolutions).
     """
 
     def __init__(self, cfg: BestieConfig) -> None:
-        super().__init__()
         layers, attend = set(cfg.pam.layers), PeakAttention(cfg.pam.alpha)
         if wrong := layers - {4, 5, 6}:
             raise ConfigError(f"pam.layers={cfg.pam.layers}: {sorted(wrong)} are no stages; choose from 4, 5, 6")
-        self.backbone = build_pyramid(cfg.classifier_backbone, cfg.classifier_weights, output_stride=8)
+        backbone = build_pyramid(cfg.classifier_backbone, cfg.classifier_weights, output_stride=8)
         for stage in layers - {6}:
-            if not isinstance(self.backbone.network, VGGStages):
+            if not isinstance(backbone.network, VGGStages):
                 raise ConfigError("pam.layers 4 and 5 are stages of VGG; with another classifier_backbone take [6]")
-            block = self.backbone.network.stages[stage - 1]
+            block = backbone.network.stages[stage - 1]
             for name in [name for name, module in block.named_children() if isinstance(module, nn.ReLU)]:
                 setattr(block, name, attend)
-        deep = self.backbone.channels[-1]
-        width, last = min(deep, cfg.classifier_width), attend if 6 in layers else nn.ReLU()
-        blocks = [(nn.Conv2d(inside, width, 3, padding=1), last) for inside in (deep, width, width)]
-        self.layer6 = nn.Sequential(*(m for block in blocks for m in block))
-        self.head = nn.Conv2d(width, cfg.classes, 1)
-        for conv in (*(conv for conv, _ in blocks), self.head):
-            nn.init.normal_(conv.weight, std=math.sqrt(2 / (conv.kernel_size[0] ** 2 * conv.out_channels)))
-            nn.init.constant_(conv.get_parameter("bias"), 0)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Class activation logits [B, C, h, w]; their spatial mean is the logit of the image."""
-        return self.head(self.layer6(self.backbone(images)[-1]))
+        super().__init__(backbone, cfg.classifier_width, cfg.classes, attend if 6 in layers else nn.ReLU())
 
 
 class Outputs(NamedTuple):

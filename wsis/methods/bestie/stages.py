@@ -7,12 +7,13 @@ Every stage that makes labels reports how good they are where the data has groun
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
 
+from wsis.baselines import irn
 from wsis.core.config import changed
 from wsis.core.errors import ConfigError, DataError
 from wsis.core.files import read_json, write_json
@@ -20,7 +21,6 @@ from wsis.core.types import Batch, Dataset, Instances, Points, Sample
 from wsis.data.coco_json import write_instances
 from wsis.data.images import map_name
 from wsis.data.label_maps import read_class_map
-from wsis.data.transforms import Augment
 from wsis.data.wrappers import WithPseudoLabels, ground_truths, samples
 from wsis.evaluation import MeanIoU, cue_quality, label_quality, voc_ap
 from wsis.methods.bestie import cues, verbs
@@ -32,9 +32,11 @@ from wsis.models.pyramids import build_tokens
 from wsis.models.segmenters import predict
 from wsis.models.weights import load_weights
 from wsis.ops.losses import hard_cross_entropy
-from wsis.training.loop import TrainingData
+from wsis.training.classifier import fit_tags
 from wsis.training.stages import Report, Stage, Workspace, first_process, numbers
 from wsis.weak.simulate import click
+
+FROM_TAGS = ("cam", "walk", "irn")  # sources of class maps that need no masks
 
 
 def stages(cfg: BestieConfig) -> list[Stage]:
@@ -59,16 +61,9 @@ def stages(cfg: BestieConfig) -> list[Stage]:
 
 
 def fit_classifier(workspace: Workspace, name: str, cfg: BestieConfig, *, save: bool) -> nn.Module:
-    """Train a classifier from image tags: multi-label cross entropy of the maps' spatial mean."""
-
-    def tag_loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
-        assert batch.tags is not None
-        return {"total": binary_cross_entropy_with_logits(network(batch.images).mean((2, 3)), batch.tags.float())}
-
-    color = {"brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "hue": 0.1, "color_probability": 1.0, "shift": 0}
-    scale = {"square": cfg.size.classifier_resize or None, "long_side": None, "scale": (1, 1), "scale_step": 0}
-    data = TrainingData(dataset=workspace.train, augment=Augment(crop=cfg.size.classifier_crop, **scale, **color))
-    return workspace.fit(name, Classifier(cfg), tag_loss, data, cfg.classifier, save=save)
+    """Train the classifier of `cfg` from image tags."""
+    side, square = cfg.size.classifier_crop, cfg.size.classifier_resize
+    return fit_tags(workspace, name, Classifier(cfg), side, square, cfg.classifier, save=save)
 
 
 def train_classifier(workspace: Workspace) -> Report:
@@ -122,15 +117,21 @@ def true_cues(sample: Sample) -> Points:
 
 def make_activation_maps(workspace: Workspace) -> Report:
     """A first class map of every training image: from a classifier without peak attention, of a folder, or the true one."""
-    cfg, s, plain, tokens = workspace.cfg, workspace.cfg.semantic, None, None
-    if s.source in ("cam", "walk"):
+    cfg, s, plain, tokens, relations = workspace.cfg, workspace.cfg.semantic, None, None, None
+    if s.source in FROM_TAGS:
         plain = fit_classifier(workspace, "activation_maps", changed(cfg, pam={"layers": ()}), save=False)
     if s.source == "walk":
         tokens = build_tokens(s.backbone, s.weights).to(workspace.device).eval()
+    if plain is not None and s.source == "irn":
+        activations = partial(cues.image_maps, plain, cfg=cfg, scales=s.scales)
+        labels = irn.seeder(workspace, activations, s.irn)
+        relations = irn.fit(workspace, "irn", labels, s.irn, (s.backbone, s.weights))
 
     def class_map(sample: Sample) -> Tensor:
         if plain is not None:
             activations, images = cues.image_maps(plain, sample, cfg, s.scales), workspace.batch(sample).images
+            if relations is not None:
+                return irn.class_map(relations, activations, images, s.irn)[0]
             if tokens is not None:
                 activations = cues.walked(activations, images, tokens)
             return cues.semantic_map_from_activations(activations, images, s)[0]
@@ -153,7 +154,7 @@ def make_semantic_maps(workspace: Workspace) -> Report:
         assert batch.semantic_maps is not None
         return {"total": hard_cross_entropy(logits, batch.semantic_maps, cfg.loss.hard_fraction)}
 
-    if s.retrain and s.source in ("cam", "walk"):
+    if s.retrain and s.source in FROM_TAGS:
         model, data = BestieNet(changed(cfg, backbone=s.backbone, weights=s.weights)), training_data(first, cfg)
         model = workspace.fit("semantic_maps", model, semantic_loss, data, cfg.semantic_network, save=False)
 

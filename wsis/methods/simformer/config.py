@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
+from wsis.baselines import retab, rib
+from wsis.baselines.retab import RetabConfig
+from wsis.baselines.rib import RibConfig
 from wsis.core.config import changed, ours, paper
 from wsis.data.splits import WORLD_SPLIT, find_split
 from wsis.training.schedule import Schedule
@@ -64,6 +67,7 @@ class SizeConfig:
 class PseudoConfig:
     """Class maps of the training images, from which a second network learns: true base classes, predicted novel ones."""
 
+    source: Literal["network", "rib", "retab"] = paper("network", "supp. Table 3: SimFormer*; others: RIB*, RETAB*")
     present_only: bool = ours(False, "as in the release: a predicted class without a tag becomes void")
     scales: tuple[int, ...] = paper((), "official config, COCO; ADE 320..960", unit="px, short sides")
     flip: bool = paper(False, "official config, COCO; ADE True")
@@ -92,6 +96,8 @@ class SimFormerConfig:
     pairs: PairConfig = PairConfig()
     size: SizeConfig = SizeConfig()
     pseudo: PseudoConfig = PseudoConfig()
+    rib: RibConfig = RibConfig()
+    retab: RetabConfig = RetabConfig()
     network: Schedule = paper(SCHEDULE, "official config, COCO; ADE 160k")
     final: Schedule = paper(SCHEDULE, "official config: as the first; 0 steps = no second network")
 
@@ -133,6 +139,8 @@ TINY = SimFormerConfig(
     loss=LossConfig(matching=0.1),
     pairs=PairConfig(points=32),
     size=SizeConfig(crop=96, short=(80, 96, 112, 128), long=256, test_short=96, test_long=256),
+    rib=rib.TINY,
+    retab=retab.TINY,
     network=TINY_SCHEDULE,
     final=TINY_SCHEDULE,
 )
@@ -149,6 +157,8 @@ SMALL = SimFormerConfig(
     pairs=PairConfig(points=50),  # the fewest of supp. Table 1, of maps with an eighth of the cells
     # A share of the crop, as published: shorter sides of half to one and a half crops, longer ones of four at most.
     size=SizeConfig(crop=224, short=tuple(range(112, 337, 32)), long=896, test_short=224, test_long=896),
+    rib=rib.SMALL,
+    retab=retab.SMALL,
     network=SMALL_SCHEDULE,
     final=SMALL_SCHEDULE,
 )

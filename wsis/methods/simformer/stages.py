@@ -1,35 +1,47 @@
 """The stages of a full SimFormer run; with `final.steps=0` the first network is evaluated.
 
 network -> labels, class maps of the training images -> final, a plain MaskFormer -> evaluation
+
+With another `pseudo.source` a rival makes the labels in place of the network.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from wsis.baselines import retab, rib
+from wsis.baselines.cam import is_known
 from wsis.core.errors import DataError
-from wsis.core.types import IGNORE
+from wsis.core.types import IGNORE, Sample
 from wsis.data.wrappers import Mapped, WithPseudoLabels, samples
 from wsis.evaluation.semantic import MeanIoU, grouped_iou, is_novel, proposal_recall, region_coverage
 from wsis.methods.simformer import verbs
 from wsis.methods.simformer.config import SimFormerConfig
-from wsis.methods.simformer.labels import proposed_masks
+from wsis.methods.simformer.labels import proposed_masks, pseudo_maps
 from wsis.training.stages import Report, Stage, Workspace, first_process, numbers
 from wsis.weak.simulate import with_base_masks
 
+RIVALS = ("rib", "retab")
 NETWORK, MAPS, FINAL = "network.safetensors", "pseudo_train", "final.safetensors"
 
 
 def stages(cfg: SimFormerConfig) -> list[Stage]:
     """The stages of `cfg` in order."""
+    rival = cfg.pseudo.source
+    names = [name for name in vars(cfg) if name not in RIVALS or name == rival]
     # One oracle serves all splits.
     later = {"final", "pseudo"} if cfg.masks == "base" else {"final", "pseudo", "split", "novel"}
-    steps = [Stage("network", NETWORK, train_network, " ".join(name for name in vars(cfg) if name not in later))]
-    if cfg.final.steps:
-        steps.append(Stage("labels", MAPS, make_labels, "pseudo split novel", "network"))
-        steps.append(Stage("final", FINAL, train_final, " ".join(vars(cfg)), "labels", "retrained"))
+    steps = [Stage("network", NETWORK, train_network, " ".join(name for name in names if name not in later))]
+    labels = Stage("labels", MAPS, make_labels, "pseudo split novel", "network")
+    if rival in RIVALS:
+        settings = f"pseudo split novel masks classes backbone weights {rival}"
+        steps, labels = [], Stage("labels", MAPS, make_rival_labels, settings)
+    if cfg.final.steps or not steps:
+        steps.append(labels)
+        steps.append(Stage("final", FINAL, train_final, " ".join(names), "labels", "retrained"))
     return [*steps, Stage("evaluation", "", evaluate, "size split novel", steps[-1].name)]
 
 
@@ -45,9 +57,33 @@ def make_labels(workspace: Workspace) -> Report:
     cfg: SimFormerConfig = workspace.cfg
     model = verbs.load_network(cfg, workspace.path(NETWORK)).to(workspace.device).eval()
     given = (with_base_masks(sample, cfg.unmasked) for sample in samples(workspace.train))
-    maps = (verbs.pseudo_labels(model, workspace.batch(sample), cfg)[0] for sample in given)
+    return _write(workspace, (verbs.pseudo_labels(model, workspace.batch(sample), cfg)[0] for sample in given))
+
+
+def make_rival_labels(workspace: Workspace) -> Report:
+    """The same from the scores of RIB or RETAB, which is trained for them."""
+    cfg: SimFormerConfig = workspace.cfg
+    data = Mapped(workspace.train, partial(with_base_masks, novel=cfg.unmasked))
+    rival, options = replace(workspace, train=data), (cfg.unmasked, (cfg.backbone, cfg.weights))
+    is_rib = cfg.pseudo.source == "rib"
+    scores = rib.fit(rival, cfg.rib, *options) if is_rib else retab.fit(rival, cfg.retab, *options)
+
+    def class_map(sample: Sample) -> Tensor:
+        batch = workspace.batch(sample)
+        assert batch.semantic_maps is not None and batch.tags is not None
+        score, known = scores(sample), batch.semantic_maps
+        sure = (score.amax(1) > 0) | is_known(
+            known
+        )  # no walk reaches a place that contours enclose without an activation
+        return pseudo_maps(score, known, batch.tags, cfg).masked_fill(~sure, IGNORE)[0]
+
+    return _write(workspace, map(class_map, samples(data))) if workspace.is_first else {}
+
+
+def _write(workspace: Workspace, maps: Iterable[Tensor]) -> Report:
+    """Write the class maps of the training images; their IoU with the true ones, if known."""
     metric = workspace.write_class_maps(MAPS, maps)
-    return {} if metric is None else numbers(grouped_iou(metric, cfg.novel))
+    return {} if metric is None else numbers(grouped_iou(metric, workspace.cfg.novel))
 
 
 def train_final(workspace: Workspace) -> Report:

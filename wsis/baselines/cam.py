@@ -1,0 +1,128 @@
+"""What IRN, RIB and RETAB start from: the activation maps of a plain classifier, and base masks where there are any."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from wsis.core.config import ours, paper
+from wsis.core.types import BACKGROUND, IGNORE, Sample
+from wsis.data.wrappers import WithPseudoLabels, samples
+from wsis.models.classifier import CamClassifier, Images, Maps, activation_maps
+from wsis.models.pyramids import build_pyramid
+from wsis.ops.pamr import pixel_adaptive_refinement
+from wsis.ops.random_walk import neighbors
+from wsis.training.classifier import fit_tags
+from wsis.training.schedule import Schedule
+from wsis.training.stages import Workspace
+
+ClassMaps = Int64[Tensor, "B H W"]
+Backbone = tuple[str, str]  # its name and its weights, as of `build_pyramid`
+Activations = Callable[[Sample], Tensor]  # of an image: [1, C, H, W] in [0, 1], 0 for classes without a tag
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierConfig:
+    """The classifier, and how its maps are taken."""
+
+    CITE: ClassVar[str] = "ahn2019irn"
+    stride: int = paper(16, "official code", unit="image pixels per cell", scales=True)
+    width: int = ours(512, "as BESTIE's classifier, whose head this is", unit="channels", scales=True)
+    crop: int = paper(512, "official code", unit="px", scales=True)
+    scales: tuple[float, ...] = paper((1.0, 0.5, 1.5, 2.0), "official code", unit="of the image size", scales=True)
+    schedule: Schedule = paper(Schedule(3300, 16, "sgd", 0.1, "poly", weight_decay=1e-4), "official code: 5 epochs")
+
+
+def build(cfg: ClassifierConfig, classes: int, backbone: Backbone) -> CamClassifier:
+    """The classifier with its backbone's weights."""
+    return CamClassifier(build_pyramid(*backbone, output_stride=cfg.stride), cfg.width, classes, nn.ReLU())
+
+
+def fit(workspace: Workspace, name: str, cfg: ClassifierConfig, backbone: Backbone, *, save: bool = False) -> nn.Module:
+    """Train the classifier on the tags of the training images; `name` is that of its files."""
+    model = build(cfg, len(workspace.train.classes), backbone)
+    return fit_tags(workspace, name, model, cfg.crop, 0, cfg.schedule, save=save)
+
+
+def activations(model: nn.Module, workspace: Workspace, sample: Sample, cfg: ClassifierConfig) -> Maps:
+    """The maps [1, C, H, W] of an image with tags."""
+    batch = workspace.batch(sample)
+    assert batch.tags is not None
+    return activation_maps(model, batch.images, batch.tags, sample.size, cfg.scales)
+
+
+def whole_cells(images: Images) -> Images:
+    """Images with sides that are multiples of 32, as networks take them."""
+    sides = [max(32, round(side / 32) * 32) for side in images.shape[-2:]]
+    return interpolate(images, sides, mode="bilinear", align_corners=False)
+
+
+def with_labels(workspace: Workspace, folder: str, labels: Activations) -> WithPseudoLabels:
+    """The training images with the class maps [H, W] that `labels` makes, which are written into a folder of the run first."""
+    if workspace.is_first:
+        workspace.write_class_maps(folder, map(labels, samples(workspace.train)))
+    workspace.options.accelerator.wait_for_everyone()
+    return WithPseudoLabels(workspace.train, workspace.path(folder))
+
+
+def is_known(known: ClassMaps) -> Tensor:
+    """The pixels of base classes in a class map of which only these are known."""
+    return (known != BACKGROUND) & (known != IGNORE)
+
+
+def clamped(maps: Maps, known: ClassMaps, novel: Sequence[int]) -> Maps:
+    """Activation maps that hold what is known (inferred: the papers have no base classes): where a base class is known it is 1
+    and all others are 0, and elsewhere there are novel classes only.
+    """
+    fixed = is_known(known)[:, None]
+    label = torch.arange(1, maps.shape[1] + 1, device=maps.device)[:, None, None]
+    is_novel = torch.zeros(maps.shape[1], dtype=maps.dtype, device=maps.device)
+    is_novel[list(novel)] = 1
+    return torch.where(fixed, (known[:, None] == label).to(maps.dtype), maps * is_novel[:, None, None])
+
+
+def shown_classes(maps: Maps) -> Tensor:
+    """The labels with any activation, long, ascending; the others are left out of what is computed."""
+    return (maps.amax((0, 2, 3)) > 0).nonzero()[:, 0]
+
+
+def refined_classes(maps: Maps, background: Tensor, images: Images, steps: int) -> ClassMaps:
+    """The class with the highest activation, 0 where `background` [1, 1, H, W] is higher, after refinement by color in place of
+    the releases' dense CRF.
+    """
+    shown = shown_classes(maps)
+    scores = torch.cat([background, maps[:, shown]], 1)
+    best = pixel_adaptive_refinement(scores / scores.sum(1, keepdim=True).clamp_min(1e-5), images, steps).argmax(1)
+    return torch.cat([shown.new_zeros(1), shown + 1])[best]
+
+
+def completed(labels: ClassMaps, known: ClassMaps, background: bool) -> ClassMaps:
+    """Labels where no base class is known, which replaces them; background: whether label 0 stays, else it becomes unknown."""
+    return torch.where(
+        is_known(known), known, labels if background else labels.masked_fill(labels == BACKGROUND, IGNORE)
+    )
+
+
+def on_grid(maps: ClassMaps, stride: int) -> ClassMaps:
+    """The class of the middle of each cell of `stride` pixels."""
+    size = [side // stride for side in maps.shape[-2:]]
+    return interpolate(maps[:, None].float(), size, mode="nearest-exact")[:, 0].long()
+
+
+def pairs(labels: ClassMaps, radius: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Which pairs of cells with labels are of one object class, both background, or of two classes: bool [B, o, h, w] each, for
+    the `offsets` of the radius. 255 is no label.
+    """
+    here, other = labels[:, None], torch.stack(list(neighbors(labels, radius, IGNORE)), 1)
+    known, same = (here != IGNORE) & (other != IGNORE), here == other
+    return known & same & (here != BACKGROUND), known & same & (here == BACKGROUND), known & ~same
+
+
+def given(workspace: Workspace, sample: Sample) -> ClassMaps:
+    """The class map [1, H, W] that an image came with."""
+    assert sample.semantic_map is not None
+    return sample.semantic_map[None].long().to(workspace.device)

@@ -1,0 +1,194 @@
+"""RETAB: masks of base classes and tags of novel ones -> class maps, with a boundary learned on base classes.
+
+    base masks --boundary network--> contours of all classes
+    tags --classifier--> activation maps, with base masks --affinity network--> which near cells are of one class
+    activation maps --walk off the contours--> --walk onto the contours--> class maps
+
+Siyuan Zhou, Li Niu, Jianlou Si, Chen Qian, Liqing Zhang: Weak-shot Semantic Segmentation by Transferring Semantic Affinity and
+Boundary. 2021. How it was adapted to classes without a background is not published (SimFormer, supp. Table 3): the settings
+that say "inferred" are our choices.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
+
+from wsis.baselines import cam, irn
+from wsis.baselines.cam import Activations, Backbone, ClassifierConfig, ClassMaps
+from wsis.baselines.irn import Branch, crops
+from wsis.core.config import changed, ours, paper
+from wsis.core.types import IGNORE, Batch, Sample
+from wsis.models.classifier import Images, Maps
+from wsis.models.pyramids import build_pyramid
+from wsis.ops.grouping import max_pool
+from wsis.ops.losses import masked_mean
+from wsis.ops.random_walk import Affinity, grid_transition, neighbors, walk
+from wsis.training.schedule import Schedule
+from wsis.training.stages import Workspace
+
+EPSILON = 1e-5
+
+
+# --- settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetabConfig:
+    """RETAB for many classes without a background."""
+
+    CITE: ClassVar[str] = "zhou2021retab"
+    clamp: bool = ours(True, "inferred: known base pixels replace activations")
+    background: bool = ours(False, "inferred: where no class wins there is no label; True: the background's")
+    classifier: ClassifierConfig = ClassifierConfig()
+    stride: int = paper(8, "official code", unit="image pixels per cell", scales=True)
+    width: int = ours(448, "official code: 64 + 128 + 256 of three features", unit="channels", scales=True)
+    crop: int = paper(448, "official code", unit="px", scales=True)
+    edge: float = paper(0.5, "official code", unit="probability of a boundary")
+    alpha: tuple[float, float] = paper((4.0, 32.0), "official code", unit="exponents of the background")
+    sharpen: int = ours(10, "as for IRN; in the release a dense CRF", unit="steps", scales=True)
+    radius: float = paper(5.0, "official code", unit="cells")
+    power: float = paper(8.0, "official code", unit="exponent of the affinity")
+    hops: int = paper(256, "official code: 8 squarings, in each stage", unit="steps")
+    boundary: Schedule = paper(
+        Schedule(9000, 8, "sgd", 1e-3, "poly", new_lr=10.0, weight_decay=5e-4), "official code: 8 epochs"
+    )
+    affinity: Schedule = paper(
+        Schedule(9000, 8, "sgd", 0.01, "poly", new_lr=10.0, weight_decay=5e-4), "official code: 8 epochs"
+    )
+
+
+TINY_SCHEDULE = {"steps": 100, "batch_size": 8}
+TINY = changed(RetabConfig(), classifier=irn.TINY_CLASSIFIER, stride=4)
+TINY = changed(TINY, width=48, crop=96, boundary=TINY_SCHEDULE, affinity=TINY_SCHEDULE)
+SMALL = changed(RetabConfig(), classifier=irn.SMALL_CLASSIFIER, width=96)
+SMALL = changed(SMALL, crop=192, boundary=TINY_SCHEDULE, affinity=TINY_SCHEDULE)
+
+
+# --- model
+
+
+class GridNet(nn.Module):
+    """Backbone and a branch: images [B, 3, H, W] in [0, 1] -> [B, out, H / stride, W / stride]."""
+
+    def __init__(self, cfg: RetabConfig, backbone: Backbone, out: int) -> None:
+        super().__init__()
+        self.backbone = build_pyramid(*backbone, output_stride=16)
+        self.levels = [level for level, stride in enumerate(self.backbone.strides) if stride >= cfg.stride]
+        channels = [self.backbone.channels[level] for level in self.levels]
+        self.stride, self.branch = cfg.stride, Branch(channels, cfg.width // len(channels) // 4 * 4, out)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.backbone(images)
+        size = [side // self.stride for side in images.shape[-2:]]
+        return self.branch([features[level] for level in self.levels], size)
+
+
+def affinities(features: Maps, radius: float) -> Affinity:
+    """exp of minus the mean absolute difference of features, in (0, 1]."""
+    return torch.stack([(-(features - other).abs().mean(1)).exp() for other in neighbors(features, radius)], 1)
+
+
+# --- labels and maps
+
+
+def contours(known: ClassMaps) -> tuple[Bool[Tensor, "B h w"], Bool[Tensor, "B h w"]]:
+    """The cells beside another label, and those of base classes that are beside none (inferred: what is not of a base class
+    counts as one more, since its contour with base classes is a contour).
+    """
+    values = known.float()
+    edge = max_pool(values, 3) != -max_pool(-values, 3)
+    return edge, cam.is_known(known) & ~edge
+
+
+def agreed(maps: Maps, images: Images, cfg: RetabConfig) -> ClassMaps:
+    """The class of each pixel of one image with a weak and a strong background, 255 where they differ."""
+    ground = (1 - maps.amax(1, keepdim=True)).clamp_min(0)
+    weak, strong = (cam.refined_classes(maps, ground**alpha, images, cfg.sharpen) for alpha in cfg.alpha)
+    return torch.where(weak == strong, weak, IGNORE)
+
+
+def two_stage_walk(maps: Maps, affinity: Affinity, edge: Bool[Tensor, "B h w"], cfg: RetabConfig) -> Maps:
+    """First between cells off the contours; then cells on them take from all near ones, and the others keep what they have."""
+    inner = ~edge
+    free = torch.stack([inner & other for other in neighbors(inner, cfg.radius, False)], 1)
+    affinity = affinity**cfg.power
+    first = walk(grid_transition(affinity * free, cfg.radius), maps, cfg.hops)
+    return walk(grid_transition(affinity, cfg.radius, fixed=inner), first, cfg.hops)
+
+
+# --- losses
+
+
+def boundary_loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
+    """The mean cross entropy of contours plus that of what is inside of base classes."""
+    assert batch.semantic_maps is not None
+    logits = network(batch.images)[:, 0]
+    stride = batch.images.shape[-1] // logits.shape[-1]
+    edge, inner = contours(cam.on_grid(batch.semantic_maps, stride))
+    edge = edge & (max_pool((~batch.valid[:, stride // 2 :: stride, stride // 2 :: stride]).float(), 3) == 0)
+    error = binary_cross_entropy_with_logits(logits, edge.float(), reduction="none")
+    return {"total": masked_mean(error, edge) + masked_mean(error, inner)}
+
+
+def affinity_loss(network: nn.Module, batch: Batch, step: int, radius: float) -> dict[str, Tensor]:
+    """Pairs of one class are to be similar, pairs of two classes are not."""
+    assert batch.semantic_maps is not None
+    features = network(batch.images)
+    in_object, in_ground, between = cam.pairs(
+        cam.on_grid(batch.semantic_maps, batch.images.shape[-1] // features.shape[-1]), radius
+    )
+    affinity = affinities(features, radius)
+    joined, parted = -(affinity + EPSILON).log(), -(1 + EPSILON - affinity).log()
+    positive = masked_mean(joined, in_object) / 4 + masked_mean(joined, in_ground) / 4
+    return {"total": positive + masked_mean(parted, between) / 2}
+
+
+# --- verbs
+
+
+def fit(workspace: Workspace, cfg: RetabConfig, novel: Sequence[int], backbone: Backbone) -> Activations:
+    """Train on `workspace.train`, whose samples have tags and class maps of their base classes; return what gives the scores
+    [1, C, H, W] of one of its images.
+    """
+    data = workspace.train
+    classifier = cam.fit(workspace, "retab_classifier", cfg.classifier, backbone)
+    lessons = crops(data, cfg.crop)
+    edges = workspace.fit("boundary", GridNet(cfg, backbone, 1), boundary_loss, lessons, cfg.boundary, save=False)
+
+    def activations(sample: Sample) -> Maps:
+        maps = cam.activations(classifier, workspace, sample, cfg.classifier)
+        return cam.clamped(maps, cam.given(workspace, sample), novel) if cfg.clamp else maps
+
+    @torch.no_grad()
+    def on_cells(network: nn.Module, images: Images) -> Float[Tensor, "1 D h w"]:
+        return network(cam.whole_cells(images))
+
+    def edge_of(images: Images) -> Bool[Tensor, "1 h w"]:
+        return on_cells(edges, images)[:, 0].sigmoid() >= cfg.edge
+
+    def labels(sample: Sample) -> Tensor:
+        images = workspace.batch(sample).images
+        known = cam.completed(agreed(activations(sample), images, cfg), cam.given(workspace, sample), cfg.background)
+        edge = interpolate(edge_of(images)[:, None].float(), sample.size, mode="nearest-exact")[:, 0] > 0
+        return known.masked_fill(edge, IGNORE)[0]
+
+    lessons = crops(cam.with_labels(workspace, "retab_seeds", labels), cfg.crop)
+    loss = partial(affinity_loss, radius=cfg.radius)
+    network = workspace.fit("affinity", GridNet(cfg, backbone, cfg.width), loss, lessons, cfg.affinity, save=False)
+
+    @torch.no_grad()
+    def scores(sample: Sample) -> Maps:
+        images, maps = workspace.batch(sample).images, activations(sample)
+        near, shown = affinities(on_cells(network, images), cfg.radius), cam.shown_classes(maps)
+        small = interpolate(maps[:, shown], near.shape[-2:], mode="area")
+        end = two_stage_walk(small, near, edge_of(images), cfg)
+        maps[:, shown] = interpolate(end, sample.size, mode="bilinear", align_corners=False)
+        return maps
+
+    return scores

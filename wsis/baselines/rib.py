@@ -1,0 +1,157 @@
+"""RIB: class maps from tags by a classifier that is tuned on every image without its last non-linearity.
+
+    tags --classifier--> a few steps of tuning on each image --> activation maps that cover more than what is typical
+    --IRN--> walked maps
+
+Jungbeom Lee et al.: Reducing Information Bottleneck for Weakly Supervised Semantic Segmentation. NeurIPS 2021. How it was
+adapted to base masks is not published (SimFormer, supp. Table 3): the settings that say "inferred" are our choices.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from wsis.baselines import cam, irn
+from wsis.baselines.cam import Activations, Backbone, ClassifierConfig
+from wsis.baselines.irn import RelationConfig
+from wsis.core.config import changed, ours, paper
+from wsis.core.seeds import seed_of
+from wsis.core.types import Batch, Sample
+from wsis.data.transforms import resize
+from wsis.data.wrappers import samples
+from wsis.models.classifier import Maps, normalized
+from wsis.training.schedule import Schedule, make_optimizer
+from wsis.training.stages import Workspace
+
+# --- settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuningConfig:
+    """The steps on one image, in which others hold the classifier back."""
+
+    CITE: ClassVar[str] = "lee2021rib"
+    schedule: Schedule = paper(
+        Schedule(10, 16, "sgd", 5e-6, "constant", new_lr=10.0, weight_decay=1e-4),
+        "official code, COCO: 15 other images",
+    )
+    side: int = ours(512, "as the classifier's crop", unit="px", scales=True)
+    pool: float = paper(0.5, "official code, COCO: higher activations do not count", unit="of the maximum")
+    stop_logit: float = paper(1000.0, "official code, COCO", unit="logit of a tag", scales=True)
+    stop_share: float = paper(0.8, "official code, COCO", unit="of the map above `stop_level`")
+    stop_level: float = paper(0.3, "official code", unit="of the maximum")
+    power: float = paper(1.3, "official code, COCO", unit="exponent of the activations")
+
+
+RELATION = RelationConfig(foreground=0.35, background=0.17, floor=0.22)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RibConfig:
+    """RIB with base masks."""
+
+    CITE: ClassVar[str] = "lee2021rib"
+
+    clamp: bool = ours(True, "inferred: known base pixels replace activations")
+    background: bool = ours(False, "inferred: where no class is certain there is no label; True: the background's")
+    classifier: ClassifierConfig = ClassifierConfig()
+    tuning: TuningConfig = TuningConfig()
+    relation: RelationConfig = paper(RELATION, "official code, COCO")
+
+
+# --- maps
+
+
+def pooled(logits: Maps, share: float) -> Float[Tensor, "B K"]:
+    """The mean of each map, in which what exceeds a share of its maximum counts as 0: what is not discriminative."""
+    highest = logits.amax((2, 3), keepdim=True).clamp_min(1e-5)
+    return torch.where(logits / highest < share, logits, 0).mean((2, 3))
+
+
+def tuned_maps(
+    model: nn.Module,
+    start: dict[str, Tensor],  # the state of the trained classifier, to which the model returns first
+    batch: Batch,  # the image, its mirror image, and others
+    maps: Callable[[nn.Module], Tensor],  # the activation maps of the image
+    cfg: TuningConfig,
+) -> Maps:
+    """The sum of the activation maps before and after every step, divided by its maximum."""
+    assert batch.tags is not None
+    model.load_state_dict(start)
+    optimizer, total, tags = make_optimizer(model, cfg.schedule), maps(model), batch.tags
+    for _ in range(cfg.schedule.steps):
+        optimizer.zero_grad()
+        logits = pooled(model(batch.images), cfg.pool)
+        if (logits * tags).abs()[0].amax() > cfg.stop_logit:
+            break
+        (-(logits * tags).sum()).backward()
+        optimizer.step()
+        added = maps(model)
+        if (added[0, tags[0]] > cfg.stop_level).float().mean() > cfg.stop_share:
+            break
+        total = total + added
+    return normalized(total) ** cfg.power
+
+
+def companions(tags: Bool[Tensor, "N C"], index: int, count: int, seed: int) -> list[int]:
+    """Other images without a class of image `index`, at random; where there are too few, those that share the fewest."""
+    chance = torch.rand(len(tags), generator=torch.Generator().manual_seed(seed))
+    common = (tags & tags[index]).sum(1) + chance
+    common[index] = torch.inf
+    return common.argsort()[: min(count, len(tags) - 1)].tolist()
+
+
+# --- verbs
+
+
+def fit(workspace: Workspace, cfg: RibConfig, novel: Sequence[int], backbone: Backbone) -> Activations:
+    """Train on `workspace.train`, whose samples have tags and class maps of their base classes; return what gives the scores
+    [1, C, H, W] of one of its images.
+    """
+    data, tuning = workspace.train, cfg.tuning
+    model = cam.fit(workspace, "rib_classifier", cfg.classifier, backbone)
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    tags = torch.stack([sample.tags for sample in samples(data) if sample.tags is not None])
+
+    def tuned(index: int, sample: Sample) -> Maps:
+        others = companions(tags, index, tuning.schedule.batch_size - 2, seed_of(workspace.options.seed, "rib", index))
+        views = [resize(one, (tuning.side, tuning.side)) for one in (sample, sample, *(data[i] for i in others))]
+        batch = workspace.batch(*(replace(view, truth=None, true_semantic=None) for view in views))
+        batch.images[1] = batch.images[1].flip(2)
+        take = partial(cam.activations, workspace=workspace, sample=sample, cfg=cfg.classifier)
+        return tuned_maps(model, start, batch, take, tuning)
+
+    # Those of all images fit in memory: the classes that an image shows, at a fraction of its size, in half precision.
+    stored: dict[int, tuple[Tensor, Tensor]] = {}
+    for index, sample in enumerate(samples(data)):
+        maps = tuned(index, sample)
+        shown = cam.shown_classes(maps)
+        small = [math.ceil(side / irn.STRIDE) for side in sample.size]
+        stored[sample.image_id] = shown, interpolate(maps[:, shown], small, mode="area").half().cpu()
+
+    def activations(sample: Sample) -> Maps:
+        shown, small = stored[sample.image_id]
+        maps = torch.zeros(1, tags.shape[1], *sample.size, device=workspace.device)
+        large = interpolate(small.to(maps), sample.size, mode="bilinear", align_corners=False) if len(shown) else 0
+        maps[:, shown] = large
+        return cam.clamped(maps, cam.given(workspace, sample), novel) if cfg.clamp else maps
+
+    def labels(sample: Sample) -> Tensor:
+        found = irn.seeds(activations(sample), workspace.batch(sample).images, cfg.relation)
+        return cam.completed(found, cam.given(workspace, sample), cfg.background)[0]
+
+    network = irn.fit(workspace, "rib", labels, cfg.relation, backbone)
+    return lambda s: irn.class_scores(network, activations(s), workspace.batch(s).images, cfg.relation)
+
+
+TINY = changed(RibConfig(), classifier=irn.TINY_CLASSIFIER, relation=irn.TINY_RELATION)
+TINY = changed(TINY, tuning={"side": 96, "schedule": {"batch_size": 6, "steps": 5, "lr": 1e-4}})
+SMALL = changed(RibConfig(), classifier=irn.SMALL_CLASSIFIER, relation=irn.SMALL_RELATION)
+SMALL = changed(SMALL, tuning={"side": 192, "schedule": {"batch_size": 6, "steps": 5, "lr": 1e-4}})
