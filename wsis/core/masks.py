@@ -119,11 +119,12 @@ def run_length(segmentation: Segmentation, height: int, width: int) -> Entry:
     joined: the form that is compared and written.
     """
     if isinstance(segmentation, list):
-        segmentation = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-    elif isinstance(segmentation["counts"], list):
-        segmentation = coco_mask.frPyObjects(segmentation, height, width)
-    counts = segmentation["counts"]
-    return {"size": list(segmentation["size"]), "counts": counts if isinstance(counts, str) else counts.decode("ascii")}
+        entry: Entry = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+    else:
+        is_plain = isinstance(segmentation["counts"], list)
+        entry = coco_mask.frPyObjects(segmentation, height, width) if is_plain else segmentation
+    counts = entry["counts"]
+    return {"size": list(entry["size"]), "counts": counts if isinstance(counts, str) else counts.decode("ascii")}
 
 
 def encode_part(part: Part, size: Size) -> Entry:

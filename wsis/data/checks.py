@@ -171,8 +171,9 @@ def _run_length_problem(shape: Entry, height: int, width: int) -> str | None:
     size, counts = shape.get("size"), shape.get("counts")
     if size != [height, width]:
         return f"run length of size {size}, its image is [{height}, {width}] (height, width); encode it again"
-    are_runs = isinstance(counts, list) and all(type(c) is int and abs(c) < 2**31 for c in counts)
-    if not are_runs and not isinstance(counts, str):
+    if not isinstance(counts, str) and not (
+        isinstance(counts, list) and all(type(c) is int and abs(c) < 2**31 for c in counts)
+    ):
         return f"run length with counts {str(counts)[:40]}; they are a list of integers or COCO's text"
     if (total := run_total(counts)) == height * width:
         return None

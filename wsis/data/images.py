@@ -110,7 +110,7 @@ class ImageFolder:
 
 def first_of(names: Sequence[object]) -> str:
     """Name the first, and count the others."""
-    return f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else names[0]
+    return f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else str(names[0])
 
 
 def list_files(folder: Path) -> list[str]:

@@ -35,7 +35,7 @@ def draw_instances(
     axes.imshow(painted)
     for mask, color, label, score in zip(masks, colors, labels, instances.scores.tolist(), strict=True):
         _outline(axes, mask, color)
-        words = [classes[label]] if classes else []
+        words = [classes[int(label)]] if classes else []
         words += [f"{score:.2f}".lstrip("0")] if score < 1 else []
         if words and mask.any():
             rows, columns = mask.nonzero()
