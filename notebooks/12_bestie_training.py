@@ -568,12 +568,12 @@ for r in results["bestie.supervision"]["rows"] if results else []:
 viz.table(rows, "seven animals, small scale")
 
 # %% [markdown]
-# Read it from left to right. In the row of points the class maps come from a classifier's activations, which a random walk
-# spreads between similar patches ([decision 6](../book/decisions/06_semantic_maps.md)), and the cues are one click for each
-# object. From these maps and clicks most objects get no right label, and few of the labels cover two objects; even so, mAP50
-# comes most of the way to the upper bound. The last column takes each component of the predicted class map for one instance.
-# Where it is the higher one, grouping by centers and offsets has not improved on that. From a single seed, small differences
-# say nothing.
+# Read it from left to right. The class maps of tags and of points come from a classifier's activations, which a random walk spreads
+# between similar patches ([decision 6](../book/decisions/06_semantic_maps.md)). With tags the cues are peaks of these activations:
+# so many that few components hold exactly one, and hardly an object gets a right label. With points they are one click for each
+# object, and most objects still get none. Even so, mAP50 comes most of the way to the upper bound: the last column takes each
+# component of the predicted class map for one instance, and where it is the higher one, grouping by centers and offsets has not
+# improved on that. From a single seed, small differences say nothing.
 #
 # The best rows of the paper take one more step: a Mask R-CNN {cite:p}`he2017maskrcnn` is trained on the masks that BESTIE finds
 # in the *training* images. This last stage is left out unless it gets steps (`--set final.steps=60000`).
