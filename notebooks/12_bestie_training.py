@@ -429,29 +429,53 @@ metrics = ("mAP25", "mAP50", "mAP75")
 viz.table([{"maps": k, **{n: 100 * v[n] for n in metrics}} for k, v in scores.items()])
 
 # %% tags=["hide-input"]
-matchings = [evaluation.matches(p, t) for p, t in zip(predicted, truth, strict=True)]
-score = [p.scores[g.prediction] for p, g in zip(predicted, matchings, strict=True)]
-score, correct = torch.cat(score), torch.cat([g.right for g in matchings])
-overlap = torch.cat([g.iou for g in matchings]).clamp_min(0)
-figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.9), layout="constrained")
+figure, ax = plt.subplots(figsize=(6, 2.6), layout="constrained")
 values = [100 * v["mAP50"] for v in scores.values()]
 colors = ["#0072B2"] + ["#9CC5DF"] * 4
-left.bar_label(left.barh(list(scores), values, color=colors), fmt="%.0f", padding=3)
-left.set(title="What a perfect map would bring", xlabel="mAP50 (%)", xlim=(0, 112))
-groups = ("right", colors[0], "o", correct), ("wrong", "#D55E00", "x", ~correct)
-for kind, color, mark, chosen in groups:
-    look = {"c": color, "marker": mark, "s": 16, "alpha": 0.6, "label": kind}
-    right.scatter(score[chosen], overlap[chosen], **look)
-right.set(title="Does the score predict the IoU?", xlabel="score", ylabel="IoU")
-right.legend(loc="lower right")
-left.invert_yaxis()
+ax.bar_label(ax.barh(list(scores), values, color=colors), fmt="%.0f", padding=3)
+ax.set(title="What a perfect map would bring", xlabel="mAP50 (%)", xlim=(0, 112))
+ax.invert_yaxis()
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Left: the longer a bar beyond the first one, the more errors its map causes, and none causes more than the
-# semantic map; the last bar shows what decoding loses with perfect maps. Right: a good score would rise with the overlap.
-# Crosses far to the right are the costly errors, confident and wrong; those at the bottom have the wrong class or lie on no
-# object. Components without a center have scores near zero.
+# **Takeaway.** The longer a bar beyond the first one, the more errors its map causes, and none causes more than the semantic
+# map. The last bar shows what decoding loses with perfect maps.
+#
+# Does the score know how good a mask is? Each mark is one prediction. Move over it (or touch it) to see the image around the
+# prediction, dark where the prediction ends.
+
+# %% tags=["hide-input"]
+matchings = [evaluation.matches(p, t) for p, t in zip(predicted, truth, strict=True)]
+ranked = [p[g.prediction] for p, g in zip(predicted, matchings, strict=True)]
+score = torch.cat([p.scores for p in ranked])
+correct = torch.cat([g.right for g in matchings])
+overlap = torch.cat([g.iou for g in matchings]).clamp_min(0)
+
+
+def crop(image, mask):  # what is around a mask, dark outside of it
+    spans = [mask.any(axis).nonzero()[[0, -1], 0].tolist() for axis in (1, 0)]
+    rows, columns = (slice(max(0, low - 4), high + 5) for low, high in spans)
+    return (image * (0.35 + 0.65 * mask))[:, rows, columns].byte()
+
+
+pairs = list(zip(val_samples, ranked, strict=True))
+crops = [crop(s.image, mask) for s, p in pairs for mask in p.masks]
+names = [f"{classes[k]}, image {i}" for i, (_, p) in enumerate(pairs) for k in p.labels]
+figure, ax = plt.subplots(figsize=(6, 3.2), layout="constrained")
+for kind, color, mark, group in (
+    ("right", "#0072B2", "o", correct), ("wrong", "#D55E00", "x", ~correct)
+):  # fmt: skip
+    look = {"c": color, "marker": mark, "s": 16, "alpha": 0.6, "label": kind}
+    ax.scatter(score[group], overlap[group], **look)
+ax.set(title="Does the score predict the IoU?", xlabel="score", ylabel="IoU")
+ax.legend(loc="lower right")
+plt.close(figure)
+plot = viz.score_plot(score, overlap, correct, crops, names)
+viz.interactive(plot, figure, "The score of each prediction against its IoU")
+
+# %% [markdown]
+# **Takeaway.** A good score would rise with the overlap. Crosses far to the right are the costly errors, confident and wrong;
+# those at the bottom have the wrong class or lie on no object. Components without a center have scores near zero.
 #
 # ## A click in place of a tag
 #
