@@ -108,7 +108,7 @@ def score_plot(
         look = {"mode": "markers", "marker": {"color": color, "symbol": symbol, "opacity": 0.6}}
         figure.add_scatter(x=scores[i], y=overlaps[i], name="right" if group else "wrong", **look, **shown)
     figure.update_xaxes(title="score").update_yaxes(title="IoU")
-    room = MARGIN | {"l": 50, "t": 20, "r": CROP + 10}
+    room = MARGIN | {"l": 50, "t": 20, "r": CROP + 10, "b": 45}
     return figure.update_layout(meta="crops", height=360, margin=room, legend={"x": 1.02, "y": 0})
 
 
