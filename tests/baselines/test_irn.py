@@ -147,7 +147,7 @@ def test_affinity_of_blocks_keeps_scores_in_their_block():
 @pytest.mark.parametrize("classes", [1, 2, 45])
 def test_seeds_are_classes_ground_or_unknown_for_any_number_of_classes(classes):
     maps = torch.zeros(1, classes, 8, 9)
-    maps[0, -1, :, :3], maps[0, -1, :, 3:6] = 1.0, 0.2
+    maps[0, -1, :, :3], maps[0, -1, :, 3:6] = 1.0, (RELATION.foreground + RELATION.background) / 2
     labels = irn.seeds(maps, torch.rand(1, 3, 8, 9), RELATION)
     assert labels[0, 0].tolist() == [classes] * 3 + [IGNORE] * 3 + [0] * 3
 

@@ -67,7 +67,7 @@ class Canvas:
         from ipywidgets import ValueWidget
         from traitlets import Bytes, Dict
 
-        class Widget(anywidget.AnyWidget, ValueWidget):
+        class Widget(anywidget.AnyWidget, ValueWidget):  # pyright: ignore[reportIncompatibleMethodOverride]
             _esm = Path(__file__).with_name("canvas.js")
             picture, overlay, state = (trait.tag(sync=True) for trait in (Bytes(), Bytes(), Dict()))
 

@@ -54,17 +54,16 @@ def interactive(figure: "PlotlyFigure", picture: Figure, words: str) -> Any:
 
     picture: the same for readers without scripts, drawn by matplotlib. words: what a screen reader says.
     """
+    layout: Any = figure.layout
     if live():
-        return show_crops(figure) if figure.layout.meta == "crops" else figure
+        return show_crops(figure) if layout.meta == "crops" else figure
     from IPython.display import HTML
 
     data = json.loads(figure.to_json() or "{}")
     data["layout"].pop("template", None)  # 6 kB that say nothing new
     text = json.dumps(data).replace("</", "<\\/")
     address = data_address(to_image(picture))
-    return HTML(
-        PAGE.format(picture=address, words=escape(words), figure=text, height=figure.layout.height or 420, crop=CROP)
-    )
+    return HTML(PAGE.format(picture=address, words=escape(words), figure=text, height=layout.height or 420, crop=CROP))
 
 
 def magnitude_surface(offsets: Array, labelled: Array, *, threshold: float = 2.5, floor: float = 0.3) -> "PlotlyFigure":
@@ -102,7 +101,7 @@ def score_plot(
 
     figure, scores, overlaps = go.Figure(), to_numpy(scores), to_numpy(overlaps)
     for group, color, symbol in ((True, BLUE, "circle"), (False, VERMILION, "x")):
-        i = np.flatnonzero(to_numpy(correct).astype(bool) == group)
+        i = np.flatnonzero(to_numpy(correct).astype(bool) == group).tolist()
         shown = {"text": [names[k] for k in i], "customdata": [data_address(to_image(crops[k], CROP)) for k in i]}
         shown["hovertemplate"] = "%{text}<br>score %{x:.2f}, IoU %{y:.2f}<extra></extra>"
         look = {"mode": "markers", "marker": {"color": color, "symbol": symbol, "opacity": 0.6}}
