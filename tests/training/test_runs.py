@@ -18,6 +18,7 @@ from wsis.methods import attentionshift, bestie, load_run, method
 from wsis.training import runs
 from wsis.training.runs import fit
 from wsis.training.stages import Stage
+from wsis.weak.sources import Data
 
 pipeline = importlib.import_module("wsis.methods.bestie.stages")
 STAGES = ["classifier", "cues", "activation_maps", "semantic_maps", "network", "evaluation"]
@@ -264,7 +265,7 @@ def test_chapters_share_nothing_with_runs_of_other_code(monkeypatch, tiny, world
     calls = []
     monkeypatch.setattr(runs, "fit", lambda *args, cache, **options: calls.append((args[4], cache)) or {})
     monkeypatch.setattr(runs, "launch", lambda *args, **options: None)
-    opened = weak.Data(train=world, val=world, name="world", description="six scenes")
+    opened = Data(train=world, val=world, name="world", description="six scenes")
     for scale in ("tiny", "full"):
         for digest in ("one", "two", "two"):
             monkeypatch.setattr(runs, "package_digest", lambda digest=digest: digest)

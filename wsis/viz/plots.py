@@ -102,7 +102,10 @@ def score_plot(
     figure, scores, overlaps = go.Figure(), to_numpy(scores), to_numpy(overlaps)
     for group, color, symbol in ((True, BLUE, "circle"), (False, VERMILION, "x")):
         i = np.flatnonzero(to_numpy(correct).astype(bool) == group).tolist()
-        shown = {"text": [names[k] for k in i], "customdata": [data_address(to_image(crops[k], CROP)) for k in i]}
+        shown: dict[str, Any] = {
+            "text": [names[k] for k in i],
+            "customdata": [data_address(to_image(crops[k], CROP)) for k in i],
+        }
         shown["hovertemplate"] = "%{text}<br>score %{x:.2f}, IoU %{y:.2f}<extra></extra>"
         look = {"mode": "markers", "marker": {"color": color, "symbol": symbol, "opacity": 0.6}}
         figure.add_scatter(x=scores[i], y=overlaps[i], name="right" if group else "wrong", **look, **shown)

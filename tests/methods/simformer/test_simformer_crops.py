@@ -132,7 +132,7 @@ def test_tags_are_of_the_crop_or_of_the_image():
 
 def test_a_novel_tag_that_no_crop_would_see_is_refused():
     unseen = image(torch.ones(8, 10, dtype=torch.uint8), tags=[True, True, False])
-    with pytest.raises(AnnotationError, match="novel class 1 .* tag_scope=image"):
+    with pytest.raises(AnnotationError, match="novel class 1, .* tag_scope=image"):
         still(novel=(1, 2))(unseen, 0)
     assert still(novel=(1, 2), tag_scope="image")(unseen, 0).tags.tolist() == [True, True, False]
     assert still(novel=(2,))(unseen, 0).tags.tolist() == [True, False, False]  # a base class
