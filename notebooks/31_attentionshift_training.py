@@ -488,17 +488,17 @@ viz.room_and_noise(
 bounds = [experiments.find("attentionshift.bounds")[0]]
 found = experiments.read_results(bounds, folder, "small.animals7")
 for result in found.values():
-    rows = []
+    lines = []
     for r in result["rows"]:
-        row = {"trained on": r["name"], **{m: v["mean"] for m, v in r["ours"].items()}}
+        line = {"trained on": r["name"], **{m: v["mean"] for m, v in r["ours"].items()}}
         stage = {
             key: r["also"].get(f"labels.{key}") for key in ("parts", "key_points_on_object")
         }
         many, right = (f"{v:.2f}" if v else "-" for v in stage.values())
-        rows.append(row | {"key-points": many, "share on object": right})
+        lines.append(line | {"key-points": many, "share on object": right})
     trivial = {"trained on": "nothing (trivial bound)", **result["trivial"]}
     display(
-        viz.table([*rows, trivial], "validation photographs; mIoU, box_IoU: pseudo labels (%)")
+        viz.table([*lines, trivial], "validation photographs; mIoU, box_IoU: pseudo labels (%)")
     )
 if not found:
     print("Not measured yet; this command does it:")

@@ -104,7 +104,8 @@ scenes = [objects[i] for i in range(number)]
 truth = as_maps([s.truth for s in scenes])
 labels = {name: [label(name, i) for i in range(number)] for name in runs}
 maps = {name: as_maps(labels[name]) for name in runs if name != "SimFormer"}
-maps["SimFormer"] = [torch.where(m > len(classes), 0, m).byte() for m in labels["SimFormer"]]
+no_ground = [torch.where(m > len(classes), 0, m).byte() for m in labels["SimFormer"]]
+maps["SimFormer"] = no_ground
 several = [i for i in range(number) if len(scenes[i].truth) > 1]
 ranked = sorted(several, key=lambda i: -min(score(name, i) for name in runs))
 
