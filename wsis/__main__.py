@@ -151,9 +151,7 @@ def train(
 
 @app.command()
 def label(
-    folder: Annotated[
-        str, Argument(metavar="RUN|MODEL:CHECKPOINT", help="A finished run, or sam, sam2 or sam3:FOLDER.")
-    ],
+    folder: Annotated[str, Argument(metavar="RUN", help="A finished run, or sam, sam2 or sam3:FOLDER.")],
     data: Annotated[Path, Option(metavar="DIR", help="A folder in COCO format or with class maps.")],
     out: Out,
     split: str = "val",

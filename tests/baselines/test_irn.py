@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from wsis.baselines import cam, irn
-from wsis.baselines.irn import IrnNet, RelationConfig, Relations
+from wsis.baselines import cam, irn, relation
+from wsis.baselines.relation import IrnNet, RelationConfig, Relations
 from wsis.core.config import changed
 from wsis.core.types import IGNORE
 from wsis.data.transforms import collate
@@ -32,23 +32,23 @@ def discs(centers, radius, size):
 
 def test_field_of_a_disc_converges_to_its_center():
     ids, field = discs([(12.0, 9.0)], 6, (24, 20))
-    end = irn.refined_centroids(field)
+    end = relation.refined_centroids(field)
     assert torch.allclose(end, torch.tensor([12.0, 9.0]).view(1, 2, 1, 1).expand_as(end), atol=1e-4)
-    shrunk = irn.refined_centroids(0.1 * field)
+    shrunk = relation.refined_centroids(0.1 * field)
     assert torch.allclose(shrunk, end, atol=1e-3)
 
 
 def test_cells_that_leave_the_grid_stay_at_its_border():
-    end = irn.refined_centroids(torch.full((1, 2, 5, 7), 3.0))
+    end = relation.refined_centroids(torch.full((1, 2, 5, 7), 3.0))
     assert torch.equal(end[:, 0], torch.full((1, 5, 7), 4.0)) and torch.equal(end[:, 1], torch.full((1, 5, 7), 6.0))
 
 
 def test_two_discs_are_two_clusters_and_a_field_without_a_middle_is_none():
     ids, field = discs([(8.0, 8.0), (8.0, 24.0)], 8, (17, 33))
-    found = irn.clusters(field)[0]
+    found = relation.clusters(field)[0]
     assert found.unique().tolist() == [1, 2]
     assert found[ids > 0].equal(ids[ids > 0])
-    assert not irn.clusters(torch.full((1, 2, 6, 6), 4.0)).any()
+    assert not relation.clusters(torch.full((1, 2, 6, 6), 4.0)).any()
 
 
 # --- losses
@@ -60,11 +60,11 @@ def test_right_relations_have_hardly_any_loss():
     boundary = torch.zeros(1, 12, 12)
     field = torch.zeros(1, 2, 12, 12)
     field[:, :, :, 6:] = (torch.tensor([6.0, 9.0])[:, None, None] - grid(12, 12))[:, :, 6:]
-    right = irn.pair_loss(Relations(boundary, field), labels, 1.5)
+    right = relation.pair_loss(Relations(boundary, field), labels, 1.5)
     assert right["displacement"] == pytest.approx(0, abs=1e-5)
     assert right["boundary"] > 1  # no boundary between the halves yet
     boundary[:, :, 5:7] = 1 - 1e-6
-    between = irn.pair_loss(Relations(boundary, field), labels.where(labels != labels.roll(1, 2), IGNORE), 1.5)
+    between = relation.pair_loss(Relations(boundary, field), labels.where(labels != labels.roll(1, 2), IGNORE), 1.5)
     assert between["boundary"] >= 0
 
 
@@ -72,7 +72,7 @@ def test_right_relations_have_hardly_any_loss():
 def test_one_label_alone_has_only_its_own_terms(label):
     torch.manual_seed(0)
     boundary, field = torch.rand(2, 8, 8).requires_grad_(), torch.randn(2, 2, 8, 8).requires_grad_()
-    terms = irn.pair_loss(Relations(boundary, field), torch.full((2, 8, 8), label), 3)
+    terms = relation.pair_loss(Relations(boundary, field), torch.full((2, 8, 8), label), 3)
     terms["total"].backward()
     assert all(torch.isfinite(value) for value in terms.values())
     assert (terms["total"] == 0) == (label == IGNORE)
@@ -117,7 +117,7 @@ def two_objects():
 
 def test_walk_fills_what_boundaries_enclose():
     ids, model, maps, images = two_objects()
-    found = irn.class_map(model, maps, images, RELATION)[0]
+    found = relation.class_map(model, maps, images, RELATION)[0]
     inside = torch.nn.functional.max_pool2d((ids == 0).float()[None], 5, 1, 2)[0] == 0
     small = found[2::4, 2::4]
     assert (small[inside] == 2).all() and not small[0].any() and not small[:, 0].any()
@@ -125,7 +125,7 @@ def test_walk_fills_what_boundaries_enclose():
 
 def test_objects_of_one_class_are_separate_instances():
     ids, model, maps, images = two_objects()
-    found = irn.instances(model, maps, images, RELATION)
+    found = relation.instances(model, maps, images, RELATION)
     assert found.labels.tolist() == [1, 1] and (found.scores[:1] > 0.9).all()
     centers = sorted(mask.nonzero().float().mean(0)[1].round().item() for mask in found.masks)
     assert centers[0] == pytest.approx(26, abs=3) and centers[1] == pytest.approx(74, abs=3)
@@ -136,7 +136,7 @@ def test_affinity_of_blocks_keeps_scores_in_their_block():
     edge[:, :, 5] = 1
     maps = torch.zeros(1, 2, 10, 11)
     maps[0, 0, :, :5], maps[0, 1, :, 6:] = 1, 1
-    walked = irn.propagated(maps, edge, RelationConfig())
+    walked = relation.propagated(maps, edge, RelationConfig())
     assert torch.allclose(walked[0, 0, :, :5], torch.ones(10, 5), atol=1e-5) and not walked[0, 0, :, 6:].any()
     assert torch.allclose(walked[0, 1, :, 6:], torch.ones(10, 5), atol=1e-5) and not walked[0, 1, :, :5].any()
 
@@ -148,24 +148,24 @@ def test_affinity_of_blocks_keeps_scores_in_their_block():
 def test_seeds_are_classes_ground_or_unknown_for_any_number_of_classes(classes):
     maps = torch.zeros(1, classes, 8, 9)
     maps[0, -1, :, :3], maps[0, -1, :, 3:6] = 1.0, (RELATION.foreground + RELATION.background) / 2
-    labels = irn.seeds(maps, torch.rand(1, 3, 8, 9), RELATION)
+    labels = relation.seeds(maps, torch.rand(1, 3, 8, 9), RELATION)
     assert labels[0, 0].tolist() == [classes] * 3 + [IGNORE] * 3 + [0] * 3
 
 
 def test_image_without_a_class_is_ground_and_has_no_instance():
     _, model, maps, images = two_objects()
     maps.zero_()
-    assert not irn.seeds(maps, images, RELATION).any()
-    assert not irn.class_map(model, maps, images, RELATION).any()
-    assert len(irn.instances(model, maps, images, RELATION)) == 0
+    assert not relation.seeds(maps, images, RELATION).any()
+    assert not relation.class_map(model, maps, images, RELATION).any()
+    assert len(relation.instances(model, maps, images, RELATION)) == 0
 
 
 def test_image_with_all_classes():
     _, model, maps, images = two_objects()
     maps = torch.rand(maps.shape, generator=torch.Generator().manual_seed(0))
-    found = irn.instances(model, maps, images, RELATION)
+    found = relation.instances(model, maps, images, RELATION)
     assert set(found.labels.tolist()) <= {0, 1, 2}
-    assert irn.class_map(model, maps, images, RELATION).max() <= 3
+    assert relation.class_map(model, maps, images, RELATION).max() <= 3
 
 
 # --- network and verbs

@@ -3,6 +3,7 @@
 import ast
 import functools
 import importlib.util
+import inspect
 import re
 import sys
 import types
@@ -20,6 +21,7 @@ IMPORTS = {"wsis", "torch", "matplotlib", "numpy", "PIL", "skimage", "pycocotool
 IMPORTS |= {"IPython", "myst_nb", "plotly"}
 FIGURES = {"show", "scrub", "explore", "record", "training_curves"}  # of wsis.viz
 LINES, FOLDED, PLOT_LINES = 15, 40, 6  # of a cell, of one that the page folds, of a function
+WIDTH = 92  # columns of code that a page of 1280 px has room for
 
 read = functools.cache(execute.read)
 
@@ -121,33 +123,61 @@ def test_imports_only_what_a_reader_has():
     assert not offenders, offenders
 
 
-def test_what_it_takes_from_the_package_exists():
-    """Names of wsis that a chapter imports, and those that it reads off imported modules; no cell is run."""
-    modules, missing = {}, []
+@functools.cache
+def imported():
+    """{(chapter, name): what it imports under this name from wsis}, and what is not there."""
+    found, missing = {}, []
     for name, node in nodes():
         if isinstance(node, ast.ImportFrom) and node.module.startswith("wsis"):
             for alias in node.names:
                 value = resolve(node.module, alias.name)
                 missing += [(name, f"{node.module}.{alias.name}")] * (value is None)
                 if isinstance(value, types.ModuleType | types.FunctionType):
-                    modules[name, alias.asname or alias.name] = value
+                    found[name, alias.asname or alias.name] = value
+    return found, missing
+
+
+def test_what_it_takes_from_the_package_exists():
+    """Names of wsis that a chapter imports, and those that it reads off imported modules; no cell is run."""
+    modules, missing = imported()
     for name, node in nodes():
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             module = modules.get((name, node.value.id))
-            missing += [(name, ast.unparse(node))] * (module is not None and not hasattr(module, node.attr))
+            missing = missing + [(name, ast.unparse(node))] * (module is not None and not hasattr(module, node.attr))
     assert not missing, missing
 
 
-def test_every_listing_exists():
+def test_functions_of_the_package_take_what_they_are_given():
+    known, offenders = imported()[0], []
+    own = {(name, n.name) for name, n in nodes() if isinstance(n, ast.FunctionDef)}
+    for name, node in (pair for pair in nodes() if isinstance(pair[1], ast.Call)):
+        first, _, rest = ast.unparse(node.func).partition(".")
+        value = None if (name, first) in own else known.get((name, first))
+        for part in rest.split(".") if rest else ():
+            value = getattr(value, part, None)
+        starred = any(isinstance(a, ast.Starred) for a in node.args) or any(k.arg is None for k in node.keywords)
+        if isinstance(value, types.FunctionType) and not starred:
+            try:
+                inspect.signature(value).bind(*node.args, **{k.arg: k.value for k in node.keywords})
+            except TypeError as error:
+                offenders.append((name, ast.unparse(node), str(error)))
+    assert not offenders, offenders
+
+
+def test_every_listing_exists_and_fits_the_page():
     """A chapter prints functions of the package by their names."""
     listing = re.compile(r"literalinclude\} \.\./\.\./(\S+)\n:pyobject: (\S+)")
     listings = [(name, *found) for name in CHAPTERS for found in listing.findall(text(name))]
-    missing = []
+    offenders = []
     for name, path, item in listings:
-        body = ast.parse((execute.ROOT / path).read_text()).body
-        if item not in [n.name for n in body if isinstance(n, (ast.FunctionDef, ast.ClassDef))]:
-            missing.append(f"{name}: {item} is not in {path}")
-    assert listings and not missing, missing
+        source = (execute.ROOT / path).read_text()
+        body = {n.name: n for n in ast.parse(source).body if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
+        if item not in body:
+            offenders.append(f"{name}: {item} is not in {path}")
+            continue
+        lines = source.splitlines()[body[item].lineno - 1 : body[item].end_lineno]
+        offenders += [f"{name}: {path}: {line}" for line in lines if len(line) > WIDTH]
+    assert listings and not offenders, "\n".join(offenders)
 
 
 def test_every_figure_is_followed_by_what_to_see_in_it():

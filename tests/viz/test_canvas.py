@@ -312,7 +312,7 @@ class TestViews:
     def test_only_the_image_that_is_shown_is_read(self, places, monkeypatch):
         read = []
         monkeypatch.setattr(
-            "wsis.viz.canvas.read_image",
+            "wsis.viz.annotator.read_image",
             lambda path, size: read.append(path) or torch.zeros(3, 4, 4, dtype=torch.uint8),
         )
         canvas = viz.annotate(*places, ["cat"])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -14,14 +14,16 @@ from wsis.core.types import BACKGROUND, IGNORE, Sample
 from wsis.data.wrappers import WithPseudoLabels, samples
 from wsis.models.classifier import CamClassifier, Images, Maps, activation_maps
 from wsis.models.pyramids import build_pyramid
+from wsis.ops.losses import masked_mean
 from wsis.ops.pamr import pixel_adaptive_refinement
-from wsis.ops.random_walk import neighbors
+from wsis.ops.random_walk import Affinity, neighbors
 from wsis.training.classifier import fit_tags
 from wsis.training.schedule import Schedule
 from wsis.training.stages import Workspace
 
 ClassMaps = Int64[Tensor, "B H W"]
 Backbone = tuple[str, str]  # its name and its weights, as of `build_pyramid`
+EPSILON = 1e-5
 Activations = Callable[[Sample], Tensor]  # of an image: [1, C, H, W] in [0, 1], 0 for classes without a tag
 
 
@@ -35,6 +37,20 @@ class ClassifierConfig:
     crop: int = paper(512, "official code", unit="px", scales=True)
     scales: tuple[float, ...] = paper((1.0, 0.5, 1.5, 2.0), "official code", unit="of the image size", scales=True)
     schedule: Schedule = paper(Schedule(3300, 16, "sgd", 0.1, "poly", weight_decay=1e-4), "official code: 5 epochs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RivalConfig:
+    """What RIB and RETAB have in common where they are given base masks."""
+
+    clamp: bool = ours(True, "inferred: known base pixels replace activations")
+    background: bool = ours(False, "inferred: where no class is certain there is no label; True: the background's")
+    classifier: ClassifierConfig = ClassifierConfig()
+
+
+TINY = {"stride": 8, "width": 96, "crop": 96, "scales": (1.0, 2.0)}
+TINY |= {"schedule": {"steps": 100, "batch_size": 16, "lr": 0.02}}
+SMALL = {"width": 128, "crop": 192, "scales": (1.5,), "schedule": {"steps": 120, "batch_size": 8, "lr": 0.02}}
 
 
 def build(cfg: ClassifierConfig, classes: int, backbone: Backbone) -> CamClassifier:
@@ -120,6 +136,13 @@ def pairs(labels: ClassMaps, radius: float) -> tuple[Tensor, Tensor, Tensor]:
     here, other = labels[:, None], torch.stack(list(neighbors(labels, radius, IGNORE)), 1)
     known, same = (here != IGNORE) & (other != IGNORE), here == other
     return known & same & (here != BACKGROUND), known & same & (here == BACKGROUND), known & ~same
+
+
+def pair_error(affinity: Affinity, labels: ClassMaps, radius: float) -> Float[Tensor, ""]:
+    """The cross entropy of affinities in [0, 1], which are to be high within a class or the background, else low."""
+    in_object, in_ground, between = pairs(labels, radius)
+    joined, parted = -(affinity + EPSILON).log(), -(1 + EPSILON - affinity).log()
+    return (masked_mean(joined, in_object) + masked_mean(joined, in_ground)) / 2 + masked_mean(parted, between)
 
 
 def given(workspace: Workspace, sample: Sample) -> ClassMaps:

@@ -19,9 +19,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
-from wsis.baselines import cam, irn
-from wsis.baselines.cam import Activations, Backbone, ClassifierConfig, ClassMaps
-from wsis.baselines.irn import Branch, crops
+from wsis.baselines import cam
+from wsis.baselines.cam import Activations, Backbone, ClassMaps, RivalConfig
+from wsis.baselines.relation import Branch, crops
 from wsis.core.config import changed, ours, paper
 from wsis.core.types import IGNORE, Batch, Sample
 from wsis.models.classifier import Images, Maps
@@ -32,20 +32,14 @@ from wsis.ops.random_walk import Affinity, grid_transition, neighbors, walk
 from wsis.training.schedule import Schedule
 from wsis.training.stages import Workspace
 
-EPSILON = 1e-5
-
-
 # --- settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class RetabConfig:
+class RetabConfig(RivalConfig):
     """RETAB for many classes without a background."""
 
     CITE: ClassVar[str] = "zhou2021retab"
-    clamp: bool = ours(True, "inferred: known base pixels replace activations")
-    background: bool = ours(False, "inferred: where no class wins there is no label; True: the background's")
-    classifier: ClassifierConfig = ClassifierConfig()
     stride: int = paper(8, "official code", unit="image pixels per cell", scales=True)
     width: int = ours(448, "official code: 64 + 128 + 256 of three features", unit="channels", scales=True)
     crop: int = paper(448, "official code", unit="px", scales=True)
@@ -64,9 +58,9 @@ class RetabConfig:
 
 
 TINY_SCHEDULE = {"steps": 100, "batch_size": 8}
-TINY = changed(RetabConfig(), classifier=irn.TINY_CLASSIFIER, stride=4)
+TINY = changed(RetabConfig(), classifier=cam.TINY, stride=4)
 TINY = changed(TINY, width=48, crop=96, boundary=TINY_SCHEDULE, affinity=TINY_SCHEDULE)
-SMALL = changed(RetabConfig(), classifier=irn.SMALL_CLASSIFIER, width=96)
+SMALL = changed(RetabConfig(), classifier=cam.SMALL, width=96)
 SMALL = changed(SMALL, crop=192, boundary=TINY_SCHEDULE, affinity=TINY_SCHEDULE)
 
 
@@ -140,13 +134,8 @@ def affinity_loss(network: nn.Module, batch: Batch, step: int, radius: float) ->
     """Pairs of one class are to be similar, pairs of two classes are not."""
     assert batch.semantic_maps is not None
     features = network(batch.images)
-    in_object, in_ground, between = cam.pairs(
-        cam.on_grid(batch.semantic_maps, batch.images.shape[-1] // features.shape[-1]), radius
-    )
-    affinity = affinities(features, radius)
-    joined, parted = -(affinity + EPSILON).log(), -(1 + EPSILON - affinity).log()
-    positive = masked_mean(joined, in_object) / 4 + masked_mean(joined, in_ground) / 4
-    return {"total": positive + masked_mean(parted, between) / 2}
+    labels = cam.on_grid(batch.semantic_maps, batch.images.shape[-1] // features.shape[-1])
+    return {"total": cam.pair_error(affinities(features, radius), labels, radius) / 2}
 
 
 # --- verbs

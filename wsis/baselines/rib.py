@@ -18,9 +18,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from wsis.baselines import cam, irn
-from wsis.baselines.cam import Activations, Backbone, ClassifierConfig
-from wsis.baselines.irn import RelationConfig
+from wsis.baselines import cam, relation
+from wsis.baselines.cam import Activations, Backbone, RivalConfig
+from wsis.baselines.relation import RelationConfig
 from wsis.core.config import changed, ours, paper
 from wsis.core.seeds import seed_of
 from wsis.core.types import Batch, Sample
@@ -54,14 +54,10 @@ RELATION = RelationConfig(foreground=0.35, background=0.17, floor=0.22)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RibConfig:
+class RibConfig(RivalConfig):
     """RIB with base masks."""
 
     CITE: ClassVar[str] = "lee2021rib"
-
-    clamp: bool = ours(True, "inferred: known base pixels replace activations")
-    background: bool = ours(False, "inferred: where no class is certain there is no label; True: the background's")
-    classifier: ClassifierConfig = ClassifierConfig()
     tuning: TuningConfig = TuningConfig()
     relation: RelationConfig = paper(RELATION, "official code, COCO")
 
@@ -133,7 +129,7 @@ def fit(workspace: Workspace, cfg: RibConfig, novel: Sequence[int], backbone: Ba
     for index, sample in enumerate(samples(data)):
         maps = tuned(index, sample)
         shown = cam.shown_classes(maps)
-        small = [math.ceil(side / irn.STRIDE) for side in sample.size]
+        small = [math.ceil(side / relation.STRIDE) for side in sample.size]
         stored[sample.image_id] = shown, interpolate(maps[:, shown], small, mode="area").half().cpu()
 
     def activations(sample: Sample) -> Maps:
@@ -144,14 +140,14 @@ def fit(workspace: Workspace, cfg: RibConfig, novel: Sequence[int], backbone: Ba
         return cam.clamped(maps, cam.given(workspace, sample), novel) if cfg.clamp else maps
 
     def labels(sample: Sample) -> Tensor:
-        found = irn.seeds(activations(sample), workspace.batch(sample).images, cfg.relation)
+        found = relation.seeds(activations(sample), workspace.batch(sample).images, cfg.relation)
         return cam.completed(found, cam.given(workspace, sample), cfg.background)[0]
 
-    network = irn.fit(workspace, "rib", labels, cfg.relation, backbone)
-    return lambda s: irn.class_scores(network, activations(s), workspace.batch(s).images, cfg.relation)
+    network = relation.fit(workspace, "rib", labels, cfg.relation, backbone)
+    return lambda s: relation.class_scores(network, activations(s), workspace.batch(s).images, cfg.relation)
 
 
-TINY = changed(RibConfig(), classifier=irn.TINY_CLASSIFIER, relation=irn.TINY_RELATION)
+TINY = changed(RibConfig(), classifier=cam.TINY, relation=relation.TINY)
 TINY = changed(TINY, tuning={"side": 96, "schedule": {"batch_size": 6, "steps": 5, "lr": 1e-4}})
-SMALL = changed(RibConfig(), classifier=irn.SMALL_CLASSIFIER, relation=irn.SMALL_RELATION)
+SMALL = changed(RibConfig(), classifier=cam.SMALL, relation=relation.SMALL)
 SMALL = changed(SMALL, tuning={"side": 192, "schedule": {"batch_size": 6, "steps": 5, "lr": 1e-4}})

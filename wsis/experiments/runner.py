@@ -81,9 +81,8 @@ def run_table(
             except WeightsError as error:
                 if table.method_of(run.row) not in BASELINES:
                     raise
-                report(
-                    f"{table.id}  {run.row.name}: not run; {error}"
-                )  # what has to be downloaded keeps no row waiting
+                # what has to be downloaded keeps no row waiting
+                report(f"{table.id}  {run.row.name}: not run; {error}")
                 continue
             write()
             shown = ", ".join(f"{metric} {value:.1f}" for metric, value in figures(run.facts, table).items())

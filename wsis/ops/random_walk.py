@@ -30,9 +30,8 @@ from wsis.core.errors import ConfigError
 Graph = Float[Tensor, "B n n"]
 Spread = Float[Tensor, "B n k"]
 Tokens = Bool[Tensor, "B n"]
-Affinity = Float[
-    Tensor, "B o h w"
-]  # of each cell to that at each of the `offsets`; not read where that is outside the grid
+# Of each cell to that at each of the `offsets`; not read where that is outside the grid.
+Affinity = Float[Tensor, "B o h w"]
 Offset = tuple[int, int]  # (y, x)
 
 # The least similarity: Sinkhorn's scaling exists, and is unique, where every entry is positive.

@@ -5,7 +5,7 @@ them.
 """
 
 from wsis.core.table import table
-from wsis.viz.canvas import Annotator, annotate
+from wsis.viz.annotator import Annotator, annotate
 from wsis.viz.claims import room_and_noise
 from wsis.viz.curves import read_log, training_curves
 from wsis.viz.exits import draw_labelled, draw_tokens

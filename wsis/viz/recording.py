@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from wsis.core.errors import AnnotationError
 from wsis.core.files import Entry
-from wsis.viz.canvas import Annotator
+from wsis.viz.annotator import Annotator
 
 if TYPE_CHECKING:
     from IPython.display import HTML

@@ -84,7 +84,7 @@ def find_candidates(
     points: PaddedPoints,
     cfg: AttentionShiftConfig,
 ) -> Candidates:
-    """The attention of each point's token over the last 1..K layers, and a box of each map."""
+    """The attention of each point's token over the last 1..K layers, and a box of each."""
     height, width, patch = encoded.grid
     n = height * width
     rows = rollout_rows(encoded.layers, tokens.clamp(min=0) + 1 + n)

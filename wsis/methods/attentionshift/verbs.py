@@ -144,7 +144,9 @@ def label_images(
         scores = of_class(mil_scores, clicks.labels).amax(2)
     pixels = clicks.xy.round().long().clamp(min=0).minimum(torch.tensor([width - 1, height - 1], device=device))
     instances = []
-    for maps, xy, score, label, ids, p in zip(pseudo, pixels, scores, *clicks[1:], strict=True):
+    for maps, xy, score, label, ids, p in zip(
+        pseudo, pixels, scores, clicks.labels, clicks.ids, clicks.present, strict=True
+    ):
         runs = enlarged(maps[p], (height, width), 0.5).with_pixels(xy[p])
         instances.append(Instances.make(runs, label[p], scores=score[p], ids=ids[p]))
     return instances, labels
@@ -173,7 +175,7 @@ def masks_in_boxes(
 
 
 def encode(model: AttentionShift, images: Tensor, cfg: AttentionShiftConfig) -> tuple[Encoded, tuple[int, int], Tensor]:
-    """Images [B, 3, H, W] through the encoder, the size at which they went, and how much larger boxes are in them, [4]."""
+    """Images [B, 3, H, W] through the encoder; their (height, width) there; the factor of boxes xyxy back to theirs, [4]."""
     size = (images.shape[-2], images.shape[-1])
     inside = inference_size(size, cfg)
     small = interpolate(images, inside, mode="bilinear", align_corners=False, antialias=True)

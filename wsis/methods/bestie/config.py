@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
-from wsis.baselines import irn
-from wsis.baselines.irn import RelationConfig
+from wsis.baselines import relation
+from wsis.baselines.relation import RelationConfig
 from wsis.core.config import changed, ours, paper
 from wsis.core.errors import ConfigError
 from wsis.core.types import IGNORE
@@ -181,7 +181,7 @@ TINY = changed(
     semantic={"scales": (1.0, 2.0), "background": 0.6, "sharpen": 20, "retrain": False},
     semantic__backbone="resnet_tiny",
     semantic__weights="shipped",
-    semantic__irn=irn.TINY_RELATION,
+    semantic__irn=relation.TINY,
     size={"crop": 96, "long_side": 0, "scale": (0.8, 1.2), "classifier_crop": 96, "classifier_resize": 0},
     classifier={"steps": 100, "batch_size": 16, "lr": 5e-3},
     loss={"center_weight": 43.0, "offset_weight": 0.043},
@@ -213,7 +213,7 @@ SMALL = changed(
     # than the crop, then the walk, which brings most. Sharpening hardly changes walked maps.
     semantic={"source": "walk", "scales": (1.5,), "background": 0.55, "sharpen": 5, "retrain": False},
     semantic__backbone="efficientnet_lite0_frozen",
-    semantic__irn=irn.SMALL_RELATION,
+    semantic__irn=relation.SMALL,
     classifier={"steps": 120, "batch_size": 8},
     # Seven views of each of 700 photographs.
     network={"steps": 600, "batch_size": 8, "lr": 3e-3, "warmup": 10},

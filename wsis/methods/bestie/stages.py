@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from wsis.baselines import irn
+from wsis.baselines import relation
 from wsis.core.config import changed
 from wsis.core.errors import ConfigError, DataError
 from wsis.core.files import read_json, write_json
@@ -124,14 +124,14 @@ def make_activation_maps(workspace: Workspace) -> Report:
         tokens = build_tokens(s.backbone, s.weights).to(workspace.device).eval()
     if plain is not None and s.source == "irn":
         activations = partial(cues.image_maps, plain, cfg=cfg, scales=s.scales)
-        labels = irn.seeder(workspace, activations, s.irn)
-        relations = irn.fit(workspace, "irn", labels, s.irn, (s.backbone, s.weights))
+        labels = relation.seeder(workspace, activations, s.irn)
+        relations = relation.fit(workspace, "irn", labels, s.irn, (s.backbone, s.weights))
 
     def class_map(sample: Sample) -> Tensor:
         if plain is not None:
             activations, images = cues.image_maps(plain, sample, cfg, s.scales), workspace.batch(sample).images
             if relations is not None:
-                return irn.class_map(relations, activations, images, s.irn)[0]
+                return relation.class_map(relations, activations, images, s.irn)[0]
             if tokens is not None:
                 activations = cues.walked(activations, images, tokens)
             return cues.semantic_map_from_activations(activations, images, s)[0]

@@ -183,10 +183,8 @@ def threshold(peaks: Tensor, empty_rate: float) -> float:
     if not 0 <= empty_rate <= 1:
         raise ConfigError(f"walk.empty_rate={empty_rate}: a share of crops is between 0 and 1")
     if not (peaks > 0).any() or peaks.isnan().any():
-        seeded, broken = (
-            f"{int((peaks > 0).sum())} have seeds and open tokens",
-            f"{int(peaks.isnan().sum())} have no number",
-        )
+        seeded = f"{int((peaks > 0).sum())} have seeds of object and background and a token between them"
+        broken = f"{int(peaks.isnan().sum())} have no number as their score"
         raise ConfigError(f"thresholds cannot be calibrated: of {len(peaks)} crops, {seeded}, {broken}")
     ordered = peaks.double().sort().values
     count = max(round(empty_rate * len(peaks)), int((peaks == 0).sum()))

@@ -133,7 +133,9 @@ class Exits(nn.Module):
     def generator(self) -> SelfTeaching:
         """The network; a run that has none raises a ConfigError."""
         if self.network is None:
-            raise ConfigError("this run has no generator and cannot label; do that with one of final.masks=pseudo")
+            raise ConfigError(
+                "a run of final.masks=truth has no generator and cannot label; use one of final.masks=pseudo"
+            )
         return self.network
 
     def forward(self, jittered: Tensor, clean: Tensor) -> Outputs:

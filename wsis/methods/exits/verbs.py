@@ -139,7 +139,9 @@ def _scored(model: Exits, batch: Batch, cfg: ExitsConfig) -> Iterator[tuple[Tens
 def _annotations(batch: Batch) -> list[tuple[ExtremePoints, tuple[int, int]]]:
     """The clicks of each image, and its (height, width) without padding."""
     if batch.extreme_points is None:
-        raise ValueError("pseudo labels need extreme_points; python -m wsis weak SRC.json --extreme adds them")
+        raise ValueError(
+            "pseudo labels need extreme_points; add them: python -m wsis weak SRC.json --extreme --out DST.json"
+        )
     sizes = [(int(valid.any(1).sum()), int(valid.any(0).sum())) for valid in batch.valid]
     return list(zip(batch.extreme_points, sizes, strict=True))
 
@@ -165,5 +167,5 @@ def _crops(batch: Batch, side: int) -> Iterator[Tensor]:
 def predict(model: Exits, images: Float[Tensor, "B 3 H W"], cfg: ExitsConfig) -> list[Instances]:
     """Instances of images in [0, 1] by the final segmenter; raises ConfigError if the run was set to train none."""
     if model.segmenter is None:
-        raise ConfigError("this run has no final model (final.schedule.steps=0): it labels, but cannot predict")
+        raise ConfigError("this run has no final model (final.schedule.steps=0): it cannot predict; train one")
     return segment(model.segmenter, images)

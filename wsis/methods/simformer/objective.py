@@ -23,7 +23,10 @@ QUERIES_AT_ONCE = 25  # whose costs are computed together, for the sake of memor
 UNSURE = 0.5  # the similarity from which nothing is learned (official code)
 
 
-def objective(outputs: Outputs, targets: Targets, cfg: SimFormerConfig) -> dict[str, Tensor]:
+Terms = dict[str, Tensor]
+
+
+def objective(outputs: Outputs, targets: Targets, cfg: SimFormerConfig) -> Terms:
     """The terms, their weighted sum `total`, and `ignored` of `complement_loss`."""
     w, masks, compared = cfg.loss, outputs.masks, outputs.comparison
     matched = match(outputs.logits, masks, targets, w)
@@ -106,7 +109,12 @@ def mask_loss(masks: Tensor, matched: Tensor, targets: Targets) -> tuple[Tensor,
     return losses[0], losses[1]
 
 
-def complement_loss(masks: Tensor, matched: Tensor, targets: Targets, cfg: LossConfig) -> tuple[Tensor, Tensor]:
+def complement_loss(
+    masks: Tensor,  # [L, B, N, h, w]
+    matched: Tensor,
+    targets: Targets,
+    cfg: LossConfig,
+) -> tuple[Tensor, Tensor]:
     """The largest logit of the novel queries should say which pixels base masks leave.
 
     Nothing is learned where `cfg.complement_floor` is larger: pixels may be of no class.

@@ -76,20 +76,21 @@ class SimNet(nn.Module):
         return (pairs @ (same - different) + self.head.bias[1] - self.head.bias[0]).float()
 
     def balance(self, same: Tensor, counted: Tensor) -> Tensor:
-        """Weights of pairs, bool [...] -> fp32: the share of the other kind among those that counted in the last steps."""
+        """Weights of pairs, bool [...] -> fp32: the share of the other kind lately."""
         if self.training:
             new = torch.stack([(same & counted).sum(), (~same & counted).sum()]).float()
             self.counts.copy_(torch.cat([new[None], self.counts[:-1]]))
-        positive, negative = (self.counts.sum(0) + 1e-6).unbind()  # without a pair in the window: 1/2 and 1/2
+        # 1/2 and 1/2 without a pair in the last steps
+        positive, negative = (self.counts.sum(0) + 1e-6).unbind()
         return torch.where(same, negative, positive) / (positive + negative)
 
     @torch.no_grad()
     def teach(self, a: Tensor, b: Tensor) -> Tensor:
-        """Probabilities [P, J, J] without gradient, by the running statistics of the labeled pairs."""
+        """Probabilities [P, J, J] without gradient, by running statistics."""
         return self(a, b, batch=False).sigmoid()
 
     def compare(self, embeddings: Tensor, pairs: PixelPairs) -> Comparison:
-        """Everything that the objective asks of SimNet; embeddings: fp32 [B, D, h, w], which learn nothing from it."""
+        """All that the objective asks; embeddings [B, D, h, w] learn nothing here."""
         embeddings, teacher = embeddings.detach(), None
         with torch.autocast(embeddings.device.type, enabled=False):
             a = at_points(embeddings, pairs.points)

@@ -72,9 +72,8 @@ def make_rival_labels(workspace: Workspace) -> Report:
         batch = workspace.batch(sample)
         assert batch.semantic_maps is not None and batch.tags is not None
         score, known = scores(sample), batch.semantic_maps
-        sure = (score.amax(1) > 0) | is_known(
-            known
-        )  # no walk reaches a place that contours enclose without an activation
+        # No walk reaches a place that contours enclose without an activation.
+        sure = (score.amax(1) > 0) | is_known(known)
         return pseudo_maps(score, known, batch.tags, cfg).masked_fill(~sure, IGNORE)[0]
 
     return _write(workspace, map(class_map, samples(data))) if workspace.is_first else {}
