@@ -48,6 +48,13 @@ def test_curves_have_the_mean_and_the_band_of_all_seeds():
     assert list(band.y) == [3, 6, 4, 1] and list(band.x) == [0, 10, 10, 0]
 
 
+def test_every_method_has_a_curve():
+    names = [f"method {i}" for i in range(12)]
+    rows = [{"method": name, "step": 0, "x": 1.0} for name in names]
+    shown = [trace.name for trace in viz.curves_plot(rows, {"x": ""}, x="step", y="").data if trace.showlegend]
+    assert shown == names
+
+
 def test_live_front_end_gets_the_figure_itself(monkeypatch):
     monkeypatch.setattr(plots, "live", lambda: True)
     figure = viz.curves_plot([], {"x": ""}, x="step", y="")

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
@@ -10,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from wsis.viz.scrub import data_address, to_image
-from wsis.viz.style import BLUE, GREEN, VERMILION, Array, headline, styled, to_numpy
+from wsis.viz.style import BLUE, RC, VERMILION, Array, headline, styled, to_numpy
 from wsis.viz.widgets import live
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def curves_plot(rows: Sequence[Mapping[str, Any]], statistics: Mapping[str, str]
     figure = make_subplots(1, len(titles), shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.03)
     methods = list(dict.fromkeys(row["method"] for row in rows))
     for column, key in enumerate(statistics, 1):
-        for method, color in zip(methods, (BLUE, VERMILION, GREEN), strict=False):
+        for method, color in zip(methods, cycle(RC["axes.prop_cycle"].by_key()["color"])):  # as in the picture
             steps, values = by_step(rows, method, key, x)
             band = [*(max(v) for v in values), *(min(v) for v in values[::-1])]
             name, first = {"legendgroup": method, "name": method}, column == 1
