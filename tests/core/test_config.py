@@ -111,6 +111,9 @@ def test_text_of_the_command_line_is_parsed():
         ("name", "12", "12"),
         ("pair", "[0.5, 3]", (0.5, 3.0)),
         ("pair", "[]", ()),
+        ("inner.rate", ".5", 0.5),
+        ("pair", "[-.5, 3]", (-0.5, 3.0)),
+        ("name", "a.5", "a.5"),
         ("limit", "5", 5),
         ("limit", "null", None),
     ]

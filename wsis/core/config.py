@@ -14,6 +14,7 @@ and TINY.
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import Field, asdict, field, fields, is_dataclass, replace
 from typing import Any, ClassVar, Literal, Protocol, TypeGuard, TypeVar, get_type_hints
@@ -33,6 +34,7 @@ class Settings(Protocol):
 
 
 S = TypeVar("S", bound=Settings)
+LEADING_DOT = re.compile(r"(?<!\d)\.(?=\d)")  # people write .5, which is not JSON
 
 
 def paper(value: T, where: str, *, unit: str = "", scales: bool = False, cite: str = "") -> T:
@@ -103,7 +105,8 @@ def _set(config: S, path: list[str], value: object, full_name: str) -> S:
 def _checked(value: object, kind: TypeAdapter[object], name: str) -> object:
     """`value` as `kind`; text that is not meant as such is parsed as JSON, so that one check serves `--set` and Python."""
     errors = []
-    for text in [json.dumps(value, default=str), *([value] if isinstance(value, str) else [])]:
+    as_json = [LEADING_DOT.sub("0.", value)] if isinstance(value, str) else []
+    for text in [json.dumps(value, default=str), *as_json]:
         try:
             return kind.validate_json(text, strict=True)
         except ValidationError as error:
