@@ -288,3 +288,8 @@ def test_page_has_a_line_with_a_command_for_every_row(tmp_path):
         assert f">{row.name}<" in text
     assert "wsis label sam2:facebook/sam2.1-hiera-large --prompt extreme_box --data DIR" in text
     assert "wsis train exits --set=supervision=boxes" in text and "mIoU (not run)" in text
+
+
+def test_a_dry_run_says_that_nothing_is_trained(capsys):
+    assert main(["train", "promptable", "--dry-run"]) == 2
+    assert "wsis label sam:FOLDER" in capsys.readouterr().err

@@ -23,9 +23,10 @@ def scenes():
 
 def test_irn_is_a_method_of_its_own(world, tmp_path):
     irn = method("irn")
-    cfg = changed(irn.TINY, weights="random", classifier=CLASSIFIER, relation=RELATION)
+    cfg = changed(irn.TINY, weights="random", classifier=CLASSIFIER, relation=RELATION, final=SHORT)
     reports = fit(irn, cfg, world, world, tmp_path, data="world", device="cpu")
     assert {"mIoU", "cam_mIoU", "pseudo_mAP50"} <= reports["labels"].keys() and "mAP50" in reports["evaluation"]
+    assert {"pseudo_masks", "mAP50"} <= reports["final"].keys()
     again = irn.restore(changed(cfg, classes=len(world.classes)), tmp_path)
     assert any(value.any() for name, value in again.network.named_buffers() if name == "mean")
 
@@ -49,7 +50,8 @@ def test_simformer_is_trained_again_on_class_maps_of_a_rival(source, scenes, tmp
     cfg = changed(simformer.TINY, weights="random", size=small, pseudo={"source": source}, **{source: rival})
     cfg = changed(cfg, network=SHORT, final=SHORT)
     reports = fit(simformer, cfg, scenes, scenes, tmp_path, data="scenes", device="cpu")
-    assert list(reports) == ["labels", "final", "evaluation"] and "novel_mIoU" in reports["evaluation"]
+    tuning = ["tuning"] if source == "rib" else []
+    assert list(reports) == [*tuning, "labels", "final", "evaluation"] and "novel_mIoU" in reports["evaluation"]
     cfg = cfg.for_classes(scenes.classes)
     for index, sample in enumerate(scenes[i] for i in range(len(scenes))):
         made = read_label_map(next(iter(sorted((tmp_path / "pseudo_train").glob("*.png"))[index : index + 1])))

@@ -24,9 +24,12 @@ from wsis.evaluation import MeanIoU, voc_ap
 from wsis.models.classifier import Images, Tags, activation_maps
 from wsis.models.weights import load_weights
 from wsis.training.loop import TrainingData
+from wsis.training.schedule import Schedule
 from wsis.training.stages import Report, Stage, Workspace, first_process, numbers
 
 # --- settings
+
+MASKRCNN = Schedule(0, 16, "sgd", 0.02, "step", (0.667, 0.889), weight_decay=1e-4, warmup=500)  # the usual 1x
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +44,7 @@ class IrnConfig:
     certain: float = ours(0.5, "inferred: classes of images without tags", unit="probability")
     classifier: ClassifierConfig = ClassifierConfig()
     relation: RelationConfig = RelationConfig()
+    final: Schedule = ours(MASKRCNN, "as BESTIE's daggers; 0 steps leave this optional stage out")
 
     largest_side: ClassVar[int] = 1024
     clicks: ClassVar[None] = None
@@ -130,15 +134,18 @@ def _instances(model: Irn, images: Images, tags: Tags, cfg: IrnConfig) -> list[I
 
 
 def stages(cfg: IrnConfig) -> list[Stage]:
-    """classifier -> network -> labels, class maps and masks of the training images -> evaluation"""
+    """classifier -> network -> labels, class maps and masks of the training images -> evaluation (-> final)"""
     first = "classifier classes backbone weights"
     both = f"{first} relation"
-    return [
+    steps = [
         Stage("classifier", "classifier.safetensors", train_classifier, first),
         Stage("network", "network.safetensors", train_network, both, "classifier"),
         Stage("labels", "pseudo_train", make_labels, both, "network"),
         Stage("evaluation", "", evaluate, f"{both} certain", "network"),
     ]
+    if cfg.final.steps:
+        steps.append(Stage("final", "final.safetensors", train_final, f"{both} final", "network", "maskrcnn"))
+    return steps
 
 
 def train_classifier(workspace: Workspace) -> Report:
@@ -193,3 +200,12 @@ def evaluate(workspace: Workspace) -> Report:
     model = restore(cfg, workspace.folder).to(workspace.device).eval()
     pairs = workspace.predictions(lambda images: predict(model, images, cfg))
     return {} if pairs is None else numbers(voc_ap(*pairs, cfg.classes))
+
+
+def train_final(workspace: Workspace) -> Report:
+    """A Mask R-CNN that learns the masks of the training images."""
+    cfg: IrnConfig = workspace.cfg
+    model, activations = restore(cfg, workspace.folder).to(workspace.device).eval(), _activations(workspace)
+    pairs = ((activations(sample), workspace.batch(sample).images) for sample in samples(workspace.train))
+    masks = (relation.instances(model.network, *pair, cfg.relation).to("cpu") for pair in pairs)
+    return workspace.fit_maskrcnn(masks, cfg.final, cfg.backbone, cfg.weights)

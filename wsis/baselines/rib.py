@@ -8,6 +8,7 @@ adapted to base masks is not published (SimFormer, supp. Table 3): the settings 
 """
 
 import math
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,6 +16,7 @@ from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -22,6 +24,7 @@ from wsis.baselines import cam, relation
 from wsis.baselines.cam import Activations, Backbone, RivalConfig
 from wsis.baselines.relation import RelationConfig
 from wsis.core.config import changed, ours, paper
+from wsis.core.files import atomic
 from wsis.core.seeds import seed_of
 from wsis.core.types import Batch, Sample
 from wsis.data.transforms import resize
@@ -61,6 +64,8 @@ class RibConfig(RivalConfig):
     tuning: TuningConfig = TuningConfig()
     relation: RelationConfig = paper(RELATION, "official code, COCO")
 
+
+MAPS = "rib_maps"  # the folder with a file for each training image
 
 # --- maps
 
@@ -107,14 +112,17 @@ def companions(tags: Bool[Tensor, "N C"], index: int, count: int, seed: int) -> 
 # --- verbs
 
 
-def fit(workspace: Workspace, cfg: RibConfig, novel: Sequence[int], backbone: Backbone) -> Activations:
-    """Train on `workspace.train`, whose samples have tags and class maps of their base classes; return what gives the scores
-    [1, C, H, W] of one of its images.
+def tune(workspace: Workspace, cfg: RibConfig, backbone: Backbone) -> None:
+    """Train the classifier and write the maps of every training image, each of which is tuned once, by one process.
+
+    A file holds the classes that its image shows, at a fraction of its size, in half precision. Those that a killed run left
+    are not made again.
     """
-    data, tuning = workspace.train, cfg.tuning
+    data, tuning, accelerator = workspace.train, cfg.tuning, workspace.options.accelerator
     model = cam.fit(workspace, "rib_classifier", cfg.classifier, backbone)
     start = {name: value.clone() for name, value in model.state_dict().items()}
     tags = torch.stack([sample.tags for sample in samples(data) if sample.tags is not None])
+    folder = workspace.path(f"{MAPS}.parts")
 
     def tuned(index: int, sample: Sample) -> Maps:
         others = companions(tags, index, tuning.schedule.batch_size - 2, seed_of(workspace.options.seed, "rib", index))
@@ -124,19 +132,34 @@ def fit(workspace: Workspace, cfg: RibConfig, novel: Sequence[int], backbone: Ba
         take = partial(cam.activations, workspace=workspace, sample=sample, cfg=cfg.classifier)
         return tuned_maps(model, start, batch, take, tuning)
 
-    # Those of all images fit in memory: the classes that an image shows, at a fraction of its size, in half precision.
-    stored: dict[int, tuple[Tensor, Tensor]] = {}
-    for index, sample in enumerate(samples(data)):
-        maps = tuned(index, sample)
+    for index in range(accelerator.process_index, len(data), accelerator.num_processes):
+        path = folder / f"{data[index].image_id}.safetensors"
+        if path.exists():
+            continue
+        maps = tuned(index, sample := data[index])
         shown = cam.shown_classes(maps)
         small = [math.ceil(side / relation.STRIDE) for side in sample.size]
-        stored[sample.image_id] = shown, interpolate(maps[:, shown], small, mode="area").half().cpu()
+        stored = {"labels": shown, "maps": interpolate(maps[:, shown], small, mode="area").half()}
+        with atomic(path) as temporary:
+            save_file({name: value.cpu().contiguous() for name, value in stored.items()}, temporary)
+    accelerator.wait_for_everyone()
+    if workspace.is_first:
+        shutil.rmtree(workspace.path(MAPS), ignore_errors=True)  # of a run that was killed before its report
+        folder.rename(workspace.path(MAPS))
+    accelerator.wait_for_everyone()
+
+
+def fit(workspace: Workspace, cfg: RibConfig, novel: Sequence[int], backbone: Backbone) -> Activations:
+    """Train on `workspace.train`, whose samples have tags and class maps of their base classes, and on what `tune` left;
+    return what gives the scores [1, C, H, W] of one of its images.
+    """
 
     def activations(sample: Sample) -> Maps:
-        shown, small = stored[sample.image_id]
-        maps = torch.zeros(1, tags.shape[1], *sample.size, device=workspace.device)
-        large = interpolate(small.to(maps), sample.size, mode="bilinear", align_corners=False) if len(shown) else 0
-        maps[:, shown] = large
+        stored = load_file(workspace.path(MAPS) / f"{sample.image_id}.safetensors", str(workspace.device))
+        maps = torch.zeros(1, len(workspace.train.classes), *sample.size, device=workspace.device)
+        if len(stored["labels"]):
+            large = interpolate(stored["maps"].float(), sample.size, mode="bilinear", align_corners=False)
+            maps[:, stored["labels"]] = large
         return cam.clamped(maps, cam.given(workspace, sample), novel) if cfg.clamp else maps
 
     def labels(sample: Sample) -> Tensor:

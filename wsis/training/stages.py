@@ -17,9 +17,9 @@ from wsis.data.images import map_name
 from wsis.data.label_maps import write_label_map
 from wsis.data.transforms import collate
 from wsis.data.wrappers import ground_truths, samples
-from wsis.evaluation.instances import iou_by_size
+from wsis.evaluation.instances import iou_by_size, voc_ap
 from wsis.evaluation.semantic import MeanIoU
-from wsis.models.segmenters import Name, build_segmenter, segmenter_terms
+from wsis.models.segmenters import Name, build_segmenter, predict, segmenter_terms
 from wsis.models.segmenters.targets import JsonMasks, Terms
 from wsis.models.weights import save_weights
 from wsis.training import loop
@@ -161,6 +161,18 @@ class Workspace:
             return segmenter_terms(network, *masks.examples(batch, model.view))
 
         return self.fit("final", model, loss, data, schedule)
+
+    def fit_maskrcnn(self, masks: Iterable[Instances], schedule: Schedule, backbone: str, weights: str) -> Report:
+        """Train a Mask R-CNN, as `final`, on masks of the training images, which the first process alone makes (BESTIE, daggers
+        of Table 1). Report: the number and quality of the masks, mAP of the validation images.
+        """
+        path, quality = self.path("pseudo_train.json"), {}
+        if self.is_first:
+            quality = {f"pseudo_{name}": value for name, value in self.write_masks(path, masks).items()}
+        self.options.accelerator.wait_for_everyone()
+        model = self.fit_segmenter("maskrcnn", path, schedule, backbone, weights)
+        pairs = self.predictions(lambda images: predict(model, images)) if self.is_first else None
+        return quality | ({} if pairs is None else numbers(voc_ap(*pairs, self.cfg.classes)))
 
     def write_masks(self, path: Path, masks: Iterable[Instances]) -> Report:
         """Write one `Instances` per training image as COCO JSON; report their number, and their IoU where it is known."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
 from wsis.baselines import relation
+from wsis.baselines.irn import MASKRCNN
 from wsis.baselines.relation import RelationConfig
 from wsis.core.config import changed, ours, paper
 from wsis.core.errors import ConfigError
@@ -97,7 +98,6 @@ class SizeConfig:
 
 CLASSIFIER = Schedule(31_750, 5, "sgd", 1e-3, "step", (0.333, 0.667), nesterov=True, weight_decay=5e-4, new_lr=10.0)
 SEMANTIC = Schedule(20_000, 16, "adam", 5e-5, warmup=2000)
-FINAL = Schedule(0, 16, "sgd", 0.02, "step", (0.667, 0.889), weight_decay=1e-4, warmup=500)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +138,7 @@ class BestieConfig:
     classifier: Schedule = paper(CLASSIFIER, "supp. text, 15 epochs; learning-rate groups from the official code")
     network: Schedule = paper(Schedule(50_000, 16, "adam", 5e-5, warmup=2000), "supp. text; official code: warm-up")
     semantic_network: Schedule = ours(SEMANTIC, "as the instance network, for the usual DeepLab length (not released)")
-    final: Schedule = ours(FINAL, "the usual 1x schedule; 0 steps leave this optional stage out")
+    final: Schedule = ours(MASKRCNN, "the usual 1x schedule; 0 steps leave this optional stage out")
 
     @property
     def image_side(self) -> int:

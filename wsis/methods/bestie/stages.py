@@ -18,7 +18,6 @@ from wsis.core.config import changed
 from wsis.core.errors import ConfigError, DataError
 from wsis.core.files import read_json, write_json
 from wsis.core.types import Batch, Dataset, Instances, Points, Sample
-from wsis.data.coco_json import write_instances
 from wsis.data.images import map_name
 from wsis.data.label_maps import read_class_map
 from wsis.data.wrappers import WithPseudoLabels, ground_truths, samples
@@ -29,7 +28,6 @@ from wsis.methods.bestie.labels import class_probability, component_instances, d
 from wsis.methods.bestie.model import BestieNet, Classifier, infer
 from wsis.methods.bestie.verbs import pseudo_labels, restore, training_data
 from wsis.models.pyramids import build_tokens
-from wsis.models.segmenters import predict
 from wsis.models.weights import load_weights
 from wsis.ops.losses import hard_cross_entropy
 from wsis.training.classifier import fit_tags
@@ -225,14 +223,7 @@ def evaluate(workspace: Workspace) -> Report:
 
 def train_final(workspace: Workspace) -> Report:
     """A Mask R-CNN that learns the network's masks of the training images (Table 1, daggers). Report: masks, validation mAP."""
-    cfg, data, path = workspace.cfg, workspace.train, workspace.path("pseudo_train.json")
-    report: Report = {}
-    if workspace.is_first:
-        model = restore(cfg, workspace.folder).to(workspace.device).eval()
-        rows = ((x, pseudo_labels(model, workspace.batch(x), cfg)[0].to("cpu")) for x in samples(data))
-        report["pseudo_masks"] = write_instances(path, rows, data.classes, data.category_ids)
-    workspace.options.accelerator.wait_for_everyone()
-    segmenter = workspace.fit_segmenter("maskrcnn", path, cfg.final, cfg.semantic.backbone, cfg.semantic.weights)
-    pairs = workspace.predictions(lambda images: predict(segmenter, images)) if workspace.is_first else None
-    figures = {} if pairs is None else voc_ap(*pairs, cfg.classes)
-    return report | {name: value for name, value in figures.items() if name != "AP"}
+    cfg = workspace.cfg
+    model = restore(cfg, workspace.folder).to(workspace.device).eval()
+    masks = (pseudo_labels(model, workspace.batch(x), cfg)[0].to("cpu") for x in samples(workspace.train))
+    return workspace.fit_maskrcnn(masks, cfg.final, cfg.semantic.backbone, cfg.semantic.weights)

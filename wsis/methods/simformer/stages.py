@@ -2,7 +2,7 @@
 
 network -> labels, class maps of the training images -> final, a plain MaskFormer -> evaluation
 
-With another `pseudo.source` a rival makes the labels in place of the network.
+With another `pseudo.source` a rival makes the labels in place of the network; RIB tunes itself on every image first.
 """
 
 from collections.abc import Iterable, Sequence
@@ -37,9 +37,11 @@ def stages(cfg: SimFormerConfig) -> list[Stage]:
     steps = [Stage("network", NETWORK, train_network, " ".join(name for name in names if name not in later))]
     labels = Stage("labels", MAPS, make_labels, "pseudo split novel", "network")
     if rival in RIVALS:
-        settings = f"pseudo split novel masks classes backbone weights {rival}"
-        steps, labels = [], Stage("labels", MAPS, make_rival_labels, settings)
-    if cfg.final.steps or not steps:
+        shared = f"classes backbone weights {rival}"
+        steps = [Stage("tuning", rib.MAPS, tune_rib, shared)] if rival == "rib" else []
+        settings = f"{shared} pseudo split novel masks"
+        labels = Stage("labels", MAPS, make_rival_labels, settings, " ".join(step.name for step in steps))
+    if cfg.final.steps or rival in RIVALS:
         steps.append(labels)
         steps.append(Stage("final", FINAL, train_final, " ".join(names), "labels", "retrained"))
     return [*steps, Stage("evaluation", "", evaluate, "size split novel", steps[-1].name)]
@@ -58,6 +60,13 @@ def make_labels(workspace: Workspace) -> Report:
     model = verbs.load_network(cfg, workspace.path(NETWORK)).to(workspace.device).eval()
     given = (with_base_masks(sample, cfg.unmasked) for sample in samples(workspace.train))
     return _write(workspace, (verbs.pseudo_labels(model, workspace.batch(sample), cfg)[0] for sample in given))
+
+
+def tune_rib(workspace: Workspace) -> Report:
+    """The activation maps of RIB, which need tags only: those of all splits."""
+    cfg: SimFormerConfig = workspace.cfg
+    rib.tune(workspace, cfg.rib, (cfg.backbone, cfg.weights))
+    return {}
 
 
 def make_rival_labels(workspace: Workspace) -> Report:
