@@ -9,8 +9,7 @@
 # %% [markdown]
 # # BESTIE: training on labels that are not all there
 #
-# One network, three maps, and a loss that ignores what is unknown: how the network learns, what it finds by itself, and where
-# it fails.
+# One network, three maps, and a loss that ignores what is unknown.
 #
 # **Before this:** [from cues to labels](11_bestie_labels.py). **After it:** [the full-scale run](90_full_scale.py).
 
@@ -41,9 +40,9 @@ from wsis.ops import components
 from wsis.viz.style import draw
 
 # %% [markdown]
-# The two chapters before this one turned {term}`image tags <image tag>` into {term}`pseudo labels <pseudo label>`: some objects
-# have one, many have none. Now a network is trained on them. The whole run is one call, and {term}`stages <stage>` that other
-# chapters have finished are taken from disk. The last lines ask the network for instances in images that it has never seen.
+# The two chapters before this one turned {term}`image tags <image tag>` into {term}`pseudo labels <pseudo label>`: some
+# objects have one, many have none. Now a network is trained on them. The whole run is one call ({term}`stages <stage>` that
+# another chapter has finished are taken from disk), and the last lines ask the network for instances in new images.
 
 # %%
 datasets = weak.open_data(data, scale, seed=seed)
@@ -82,9 +81,9 @@ best = int(score_of.argmax())
 # %% [markdown]
 # ## One backbone, three heads
 #
-# The network is a good backbone and little else: HRNet {cite:p}`sun2019hrnet`, which keeps a fine grid all the way through, or
-# ResNet {cite:p}`he2016resnet` with the decoder of Panoptic-DeepLab {cite:p}`cheng2020panopticdeeplab`. On its features sit
-# three heads, and each predicts one of the maps of the last chapter.
+# The network is a good backbone and little else: HRNet {cite:p}`sun2019hrnet`, which keeps a fine grid all the way through,
+# or ResNet {cite:p}`he2016resnet` with the decoder of Panoptic-DeepLab {cite:p}`cheng2020panopticdeeplab`. On its features
+# sit three heads, one for each map of the last chapter.
 
 
 # %% tags=["hide-input"]
@@ -124,18 +123,18 @@ ax.set(xlim=(0, 9.5), ylim=(-0.05, 4.5), aspect="equal")
 ax.set_axis_off()
 
 # %% [markdown]
-# **Takeaway.** The heads share everything but their last two layers, and none of them knows of instances. These appear only in
-# the box on the right, which has nothing to learn. The orange arrow exists only while the network trains.
+# **Takeaway.** The heads share everything but their last two layers, and none of them knows of instances: these appear only
+# in the grouping on the right, which has nothing to learn. The orange arrow exists only in training.
 #
 # ## The objective, and what it leaves out
 #
 # The semantic head has a cross entropy, taken over its hardest pixels {cite:p}`shrivastava2016ohem`; the center map has a
 # squared error, and the offset map an absolute one. The last two occur twice: against the pseudo labels, and against the
-# {term}`refined labels <self-refinement>` that come from the network's own outputs in the same step.
+# {term}`refined labels <self-refinement>`, which come from the network's own outputs in the same step.
 #
-# The idea of the paper is in how these errors are averaged. An object without a label is *not* background: nobody knows. So each
-# error $e(p)$ is multiplied by the {term}`weight map`, which is 0 where there is no label, and divided by the number of
-# pixels that have a weight. The paper calls this instance-aware guidance, {term}`IAG`:
+# The idea of the paper is how these errors are averaged. An object without a label is *not* background: nobody knows what it
+# is. So each error $e(p)$ is multiplied by the {term}`weight map`, which is 0 where there is no label, and divided by the
+# number of pixels that have a weight. The paper calls this instance-aware guidance, {term}`IAG`:
 #
 # $$L(e, W) = \frac{\sum_p W(p)\, e(p)}{|\{p : W(p) > 0\}|}.$$
 #
@@ -204,12 +203,12 @@ title = "What each term of the loss sees"
 viz.show([goals, errors], rows=("target", "error"), size=1.9, title=title)
 
 # %% [markdown]
-# **Takeaway.** Below *semantic* only the hardest pixels are left, many of them along outlines. The other errors are always
-# dark outside of labeled objects. The refined labels (right) include an object without a pseudo label; their error is scaled
-# by how sure the network is of them.
+# **Takeaway.** Of the semantic error only the hardest pixels are left, many of them along outlines. The other errors are zero
+# outside of labeled objects. The refined labels (right) include an object without a pseudo label, weighted by how sure the
+# network is of it.
 #
-# What does the network learn where there is no label? The gradient shows it exactly: with guidance, and without, where every
-# pixel counts and the target of an unlabeled pixel is *no center here*.
+# What does the network learn where there is no label? The gradient shows it: with guidance, and without, where every pixel
+# counts and the target of an unlabeled pixel is *no center here*.
 
 # %% tags=["hide-input"]
 leaf = type(output)(*(x.clone().requires_grad_() for x in output))
@@ -225,14 +224,14 @@ for kind, iag in (("with IAG", True), ("without", False)):
 viz.show(panels, size=2.1, title="Gradient of the center loss")
 
 # %% [markdown]
-# **Takeaway.** With guidance the gradient outside of the labels is zero, not small: the object that the labels missed is left
-# alone. Without it that object has a gradient, too: the network sees something there, its labels say that there is nothing,
-# and each step lowers the center map a little.
+# **Takeaway.** With guidance the gradient outside of the labels is exactly zero: the object that the labels missed is left
+# alone. Without it the network sees something there, its labels say that there is nothing, and each step lowers the center
+# map a little.
 #
 # ## Semantic drift, in slow motion
 #
-# What does such a gradient do over time? Take the trained network and train it for a few more steps on images in which some
-# object has no label: once with guidance, once without, all else equal and without refinement.
+# What does such a gradient do over time? We train the network for a few more steps on images in which some object has no
+# label, with guidance and without, all else equal and without refinement.
 
 # %% tags=["hide-input"]
 found = [p.unbind()[0] for p in pseudo]
@@ -291,15 +290,14 @@ for ax, kind in zip(axes[2:], ("with IAG", "without"), strict=True):
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** A bar is the highest value of the center map inside an object, as a mean over the objects of these images; the
+# **Takeaway.** A bar is the highest value of the center map inside an object, averaged over the objects of these images; the
 # scene is the one with the largest difference. Compare gray and orange over *unlabeled*: the network had learned to see these
-# objects, from others of their kind, and is now trained to ignore them. That is {term}`semantic drift`. Labeled objects fade,
-# too; they look like the others.
+# objects from others of their kind, and is now trained to ignore them. That is {term}`semantic drift`. Labeled objects look
+# the same and fade, too.
 #
 # ## Watch it learn
 #
-# Now from the beginning, with fewer steps. The next cell is all that you need for a training of your own: labels, loss, loop.
-# It saves the network at some of the steps.
+# Now from the beginning, with fewer steps. The next cell is all that a training of your own needs: labels, loss, loop.
 
 # %%
 quick = changed(cfg, **{"network.steps": 120, "network.batch_size": 8})
@@ -331,16 +329,15 @@ for state in snapshots.values():
 viz.scrub(frames, [f"step {k}" for k in snapshots], "training", start=len(frames) - 1)
 
 # %% [markdown]
-# **Takeaway.** Go from step 0 to the right. Classes begin as noise; then all is background, the cheapest answer; then patches
-# of a class grow, and in them the color wheel opens around a center. Once a hill on the center map is high enough, a refined
-# label appears; its number is the confidence that becomes its weight.
+# **Takeaway.** Go from step 0 to the right. Classes begin as noise; then everything is background, the cheapest answer; then
+# patches of a class grow, and in them the color wheel opens around a center. Where a hill on the center map is high enough, a
+# refined label appears, with the confidence that becomes its weight.
 #
 # ## Losses that have a unit
 #
-# The weights $\lambda_c$ and $\lambda_o$ of the paper belong to crops of its size. In a crop of a quarter of the side a Gaussian
-# of half the width covers a far larger share of the area, so that the center term grows, and offsets are shorter, so that the
-# offset term shrinks. The presets for smaller crops undo both factors. What happens without that can be seen in the
-# backbone that all heads share: here is how strongly each term pulls at it, in the training that we have just watched.
+# The weights $\lambda_c$ and $\lambda_o$ of the paper belong to large crops. In a smaller one a Gaussian covers a larger
+# share of the area and offsets are shorter: the center term grows, the offset term shrinks, and our presets undo both. Here
+# is how strongly each term pulls at the shared backbone in the training above.
 
 # %% tags=["hide-input"]
 batch, pulls, steps = collate(samples[:8]), {}, (10, 119)
@@ -372,14 +369,14 @@ figure.legend(*handles, loc="outside lower center", ncols=2)
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** The axis is logarithmic. The center term pulls harder than the semantic one with either choice, and much
-# harder with the weights of the paper's crop, under which the offset term hardly counts. What this does to the masks is
-# another question: the table `bestie.units` on [the results page](../book/results.md) is for it.
+# **Takeaway.** The axis is logarithmic. With either choice the center term pulls harder than the semantic one, and much
+# harder with the weights of the paper's crop, under which the offset term hardly counts. Whether masks suffer is a question
+# for the table `bestie.units` of [the results page](../book/results.md).
 #
 # ## On new images
 #
-# Now without any label. Each instance has a score, the height of its center times the mean probability of its class, which
-# ranks the masks and does not change them.
+# Now without any label. The score of an instance, which ranks the masks, is the height of its center times the mean
+# probability of its class.
 
 # %% tags=["hide-input"]
 order = score_of.argsort(descending=True, stable=True).tolist()
@@ -393,12 +390,11 @@ rows = ("ground truth", "predicted")
 viz.show(panels, rows=rows, size=2.1, title="From good to bad")
 
 # %% [markdown]
-# **Takeaway.** The images are sorted by objects right minus objects wrong or missed; the page shows the best one and those
-# after one, two and three quarters of the way down. Masks are rounder than the objects, and touching objects can end in one
-# mask.
+# **Takeaway.** Images are sorted by objects right minus objects wrong or missed; here are the best and those one, two and
+# three quarters of the way down. Masks are rounder than the objects, and touching objects can end in one.
 #
-# Which map causes the remaining errors? Replace each by the true map, one at a time, and measure again ({term}`mAP` has
-# [its own chapter](03_metrics.py)).
+# Which map causes the remaining errors? Replace one map at a time by the true one, and measure again ({term}`mAP` has [its
+# own chapter](03_metrics.py)).
 
 # %% tags=["hide-input"]
 true_outputs, true_centers = [], []
@@ -438,11 +434,11 @@ ax.invert_yaxis()
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** The longer a bar beyond the first one, the more errors its map causes, and none causes more than the semantic
-# map. The last bar shows what decoding loses with perfect maps.
+# **Takeaway.** The longer a bar beyond the first one, the more errors its map causes, and no map causes more than the
+# semantic one. The last bar shows what decoding loses with perfect maps.
 #
-# Does the score know how good a mask is? Each mark is one prediction. Move over it (or touch it) to see the image around the
-# prediction, dark where the prediction ends.
+# Does the score know how good a mask is? Each mark is one prediction. Move over it (or touch it) to see the mask on its
+# image.
 
 # %% tags=["hide-input"]
 matchings = [evaluation.matches(p, t) for p, t in zip(predicted, truth, strict=True)]
@@ -475,12 +471,12 @@ viz.interactive(plot, figure, "The score of each prediction against its IoU")
 
 # %% [markdown]
 # **Takeaway.** A good score would rise with the overlap. Crosses far to the right are the costly errors, confident and wrong;
-# those at the bottom have the wrong class or lie on no object. Components without a center have scores near zero.
+# those at the bottom have the wrong class or lie on no object.
 #
 # ## A click in place of a tag
 #
-# One click per object costs an annotator little more than tags ([weak labels](01_weak_labels.py)). In BESTIE clicks
-# replace the classifier and its cues. One setting changes; the weights below are still those of the run with tags.
+# One click per object costs little more than tags ([weak labels](01_weak_labels.py)) and replaces the classifier and its
+# cues. One setting changes; the weights below are still those of the run with tags.
 
 # %%
 clicks = changed(cfg, supervision="points")
@@ -499,16 +495,14 @@ for name, made in label_sets.items():
 viz.table(rows, f"{len(samples)} training images")
 
 # %% [markdown]
-# By the rule alone, clicks may even label fewer objects, since every touching pair now has two clicks and is rejected. With
-# refinement each click has a label. More objects are right than with tags, and more labels are wrong, since clicks do not fix
-# the outline, which still comes from the same class map. To train with them, give `clicks` to `training.fit`, and
-# `clicks="points"` to `open_data`.
+# By the rule alone, clicks may even label fewer objects, since a touching pair now has two clicks and is rejected. With
+# refinement each click has a label: more objects are right than with tags, and more labels are wrong, since outlines still
+# come from the same class map. To train with clicks, give `clicks` to `training.fit`, and `clicks="points"` to `open_data`.
 #
 # ## Where it fails
 #
-# Fig. 6 of the document names four failures, and the page looks for them in its own validation images: the two nearest
-# objects of one class of which at least one was missed, and the images that gain most from one true map, compared with the
-# others.
+# Fig. 6 of the document names four failures. Here are ours: the two nearest objects of one class of which at least one was
+# missed, and the validation images that gain most from one true map, compared with the others.
 
 # %% tags=["hide-input"]
 center_distance = []
@@ -537,17 +531,17 @@ for i, name, cure in cases.values():
 viz.show(panels, rows=list(cases), size=2.1, title="How BESTIE fails")
 
 # %% [markdown]
-# **Takeaway.** The last column replaces the map in question by the true one, in the first row all three. *Close centers*: two
-# neighbors that the maps of the network do not resolve, while true maps tell them apart. *Noisy center map*: a hill too many
-# or too low. *Noisy offset map*: votes that land at the neighbor's, or offsets so poor that clustering finds no center.
-# *Noisy semantic map*: a wrong class or a part of an object, which no grouping can fix.
+# **Takeaway.** The last column has the true map instead, in the first row all three. *Close centers*: two neighbors that only
+# true maps tell apart. *Noisy center map*: a hill too many or too low. *Noisy offset map*: votes that land at the neighbor's
+# center, or too poor for clustering to find one. *Noisy semantic map*: a wrong class or a part of an object, which no
+# grouping can fix.
 #
 # ## What guidance brings, and what hides it
 #
-# The paper's Table 1 adds guidance and refinement one by one. Two tables of ours repeat it with one cue for every object: from
-# clicks (`bestie.point_cues`), and from one pixel of each object in true class maps (`bestie.true_maps`, an oracle). Here are all
-# their comparisons that were run, each as a difference in mAP50 with its interval over seeds. The gray band is what even twenty seeds
-# could not tell from zero.
+# The paper's Table 1 adds guidance and refinement one by one. Two tables of ours repeat it with one cue for every object:
+# from clicks (`bestie.point_cues`), and from one pixel of each object in true class maps (`bestie.true_maps`, an oracle).
+# Each line is a difference in mAP50 with its interval over seeds; the gray band is what even twenty seeds could not tell from
+# zero.
 
 # %% tags=["hide-input"]
 ids = ("bestie.table1", "bestie.point_cues", "bestie.true_maps")
@@ -558,20 +552,19 @@ title = ", ".join(f"{verdict}: {count}" for verdict, count in verdicts.items())
 viz.room_and_noise(shown, title=f"{len(shown)} comparisons: {title}")
 
 # %% [markdown]
-# **Takeaway.** C12 to C14 are the paper's own comparisons, with tags; lines named *ours*, if those tables have been run, have
-# one cue per object. A line right of zero supports the paper, one left of it contradicts it, and one that crosses zero leaves
-# the question open.
+# **Takeaway.** C12 to C14 are the paper's own comparisons, with tags; lines named *ours* have one cue per object. A line
+# right of zero supports the paper, one left of it contradicts it, and one across zero leaves the question open.
 #
-# Why can guidance look bad with tags? We suspect cues that merge. Two objects that touch often share one cue
-# ([chapter 10](10_bestie_cues.py) counts them), the rule then labels the pair as *one* object, and guidance, which looks at nothing but
-# labels, teaches exactly that. Without guidance labels count for less, since their errors are averaged over all pixels and
-# classes ({ref}`fidelity:bestie-unguided`). Guidance trusts its labels: they may be incomplete, but they must be precise.
-# Where every object has a cue of its own, labels of pairs should be rare: the lines named *ours* test the suspicion.
+# Why can guidance look bad with tags? We suspect that cues merge. Two touching objects often share one cue ([chapter
+# 10](10_bestie_cues.py) counts them), the rule labels the pair as *one* object, and guidance, which looks at nothing but
+# labels, teaches exactly that. Without guidance labels count for less, since errors are averaged over all pixels and classes
+# ({ref}`fidelity:bestie-unguided`). Guidance forgives missing labels, not wrong ones. Where each object has a cue of its own,
+# labels of pairs should be rare: the lines named *ours* test the suspicion.
 #
 # ## On photographs: which stage loses what
 #
 # The table follows BESTIE's stages on photographs of seven animals, with features that were learned on ImageNet. The row of
-# true masks is the upper bound: the same network, trained on class maps in which touching objects are kept apart.
+# true masks is the upper bound: class maps in which touching objects are kept apart.
 
 # %% tags=["hide-input"]
 table = [t for t in TABLES if t.id == "bestie.supervision"]
@@ -592,15 +585,15 @@ for r in results["bestie.supervision"]["rows"] if results else []:
 viz.table(rows, "seven animals, small scale")
 
 # %% [markdown]
-# Read it from left to right. The class maps of tags and of points come from a classifier's activations, which a random walk spreads
-# between similar patches ([decision 6](../book/decisions/06_semantic_maps.md)). With tags the cues are peaks of these activations:
-# so many that few components hold exactly one, and hardly an object gets a right label. With points they are one click for each
-# object, and most objects still get none. Even so, mAP50 comes most of the way to the upper bound: the last column takes each
-# component of the predicted class map for one instance, and where it is the higher one, grouping by centers and offsets has not
-# improved on that. From a single seed, small differences say nothing.
+# The class maps of tags and of points come from a classifier's activations, which a random walk spreads between similar
+# patches ([decision 6](../book/decisions/06_semantic_maps.md)). With tags the cues are peaks of these activations: so many
+# that few components hold exactly one, and hardly an object gets a right label. With points they are clicks, and most objects
+# still get none. Even so, mAP50 comes most of the way to the upper bound. The last column takes each component of the
+# predicted class map for one instance; where it is higher, grouping has not improved on that. From a single seed, small
+# differences say nothing.
 #
-# The best rows of the paper take one more step: a Mask R-CNN {cite:p}`he2017maskrcnn` is trained on the masks that BESTIE finds
-# in the *training* images. This last stage is left out unless it gets steps (`--set final.steps=60000`).
+# The best rows of the paper take one more step: a Mask R-CNN {cite:p}`he2017maskrcnn` is trained on the masks that BESTIE
+# finds in the *training* images. Here it is left out unless it gets steps (`--set final.steps=60000`).
 #
 # ```{admonition} Where paper, release and this page differ
 # :class: note

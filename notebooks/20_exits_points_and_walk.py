@@ -9,8 +9,8 @@
 # %% [markdown]
 # # EXITS: from four clicks to points
 #
-# Four clicks on the rim of an object, a network that knows what looks similar, and a short random walk: together they label a
-# good part of a box.
+# Four clicks on the rim of an object, a network that knows what looks similar, and a short random walk label a good part of a
+# box.
 #
 # **Before this:** [what a transformer sees](02_vit_features.py). **After it:** [from points to masks](21_exits_masks.py).
 
@@ -56,8 +56,8 @@ plt.rcParams.update(viz.RC)
 # them: a box says where an object ends, but {term}`extreme points` lie *on* it.
 #
 # From these four clicks the method makes labels for dozens of places in the box. Only one part of it is learned, the
-# {term}`extractor`: a network with pretrained weights, which the paper trains a little on boxes (the *warm-up*) and then freezes.
-# The following lines open the data, simulate the annotator, and run the two stages that this chapter shows.
+# {term}`extractor`: a network with pretrained weights, which the paper trains a little on boxes (the *warm-up*) and then
+# freezes. These lines open the data, simulate the annotator, and run the two stages of this chapter.
 
 # %%
 datasets = weak.open_data(data, scale, clicks="extreme_points", seed=seed)
@@ -73,9 +73,8 @@ reports, folder = training.chapter_run(
 )
 
 # %% [markdown]
-# Each object gets a {term}`crop` of its own: its box with a margin, stretched to a square. The network cuts it into square patches
-# and describes each by a vector, its {term}`token`. The *true masks* of the crops are used to judge on this page, and nowhere in
-# the method.
+# Each object gets a {term}`crop` of its own: its box with a margin, stretched to a square. The network cuts it into square
+# patches and describes each by a vector, its {term}`token`. The *true masks* of the crops serve only to judge on this page.
 
 # %%
 torch_device = training.make_accelerator(device).device
@@ -91,8 +90,8 @@ print(f"{len(crops)} crops of {cfg.size.crop} px, {side} x {side} tokens each")
 # ## Step 1: clicks become seeds
 #
 # A click misleads if its token shows mostly ground, so clicks first move a little toward the center of the box (the *push*).
-# The tokens they end in are *object*. Tokens outside the box are *background*: nothing of the object can be there. All others
-# are *open*.
+# The tokens they end in are *object*. Tokens outside the box are *background*, as nothing of the object can be there. All
+# others are *open*.
 #
 # ```{literalinclude} ../../wsis/methods/exits/labels.py
 # :pyobject: own_seeds
@@ -143,9 +142,10 @@ viz.show(panels, size=2.8, title="From four clicks to seeds")
 #
 # ## Step 2: what looks similar
 #
-# The extractor compares each token with all others, $A_{ij}$ being large where $i$ and $j$ look alike. In the paper it is a large
-# transformer, and $A$ is the {term}`attention` of one layer, averaged over its heads ([chapter 02](02_vit_features.py) explains
-# it). On this page, as in the preset `small`, it is a convolutional network, and $A$ is a softmax of cosines of its features $x$:
+# The extractor compares each token with all others: $A_{ij}$ is large where $i$ and $j$ look alike. In the paper it is a
+# large transformer, and $A$ is the {term}`attention` of one layer, averaged over its heads (explained in [chapter
+# 02](02_vit_features.py)). Here, as in the preset `small`, it is a convolutional network, and $A$ is a softmax of cosines of
+# its features $x$:
 #
 # $$A = \frac1h \sum_{a=1}^{h} \mathrm{softmax}\Big(\frac{Q_a K_a^\top}{\sqrt d}\Big) \qquad\text{or}\qquad
 # A = \mathrm{softmax}\big(\cos(x_i, x_j) / \theta\big).$$
@@ -174,8 +174,8 @@ for i, top, row in zip(picks, tops, rows, strict=True):
 viz.show(panels, size=2, title="What looks like the clicked token")
 
 # %% [markdown]
-# **Takeaway.** A value of one is what every token would have if the similarity were spread evenly. A click lights up a *part*
-# (of the shell, some petals, the cabin of the car), and little ground. A part is not yet an object.
+# **Takeaway.** A value of one is an even share. A click lights up a *part* (of the shell, some petals, the cabin of the car),
+# and little ground. A part is not yet an object.
 #
 # ## Step 3: a fair exchange
 #
@@ -214,14 +214,15 @@ axes[2].set(title="farthest sum from one", xlabel="iteration", box_aspect=1, xti
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Before scaling, some tokens receive more than their share at the expense of others. After scaling, all receive
-# the same. On the logarithmic axis the error falls along nearly a straight line: every iteration reduces it by about the same
-# factor, until rounding ends it.
+# **Takeaway.** Before scaling, some tokens receive more than their share; after it, all receive the same. On the logarithmic
+# axis the error falls along nearly a straight line: every iteration reduces it by about the same factor, until rounding ends
+# it.
 #
 # ## Step 4: the walk
 #
-# Put a walker on a click, and let it hop from token to token with the probabilities in $T$. If $u$ is spread evenly over the
-# clicks, the probabilities after $k$ hops are $T^k u$. No power of $T$ is ever computed: a hop is a product of $T$ with a column.
+# Put a walker on a click, and let it hop from token to token with the probabilities in $T$. If it starts at a random click
+# ($u$), its probabilities after $k$ hops are $T^k u$. No power of $T$ is ever computed: a hop is a product of $T$ with a
+# column.
 #
 # ```{literalinclude} ../../wsis/ops/random_walk.py
 # :pyobject: walk_each
@@ -260,24 +261,22 @@ names = [*(f"{k} hop{'s' * (k != 1)}" for k in range(9)), "limit"]
 viz.scrub(frames, names, "walk", start=cfg.walk.hops)
 
 # %% [markdown]
-# **Takeaway.** The first hop already reaches most of this object, and little ground. With further hops the walker from the
-# clicks goes on to what resembles the tokens it has reached, and both walkers spread more and more evenly: the difference
-# fades, and with it the contrast of object and ground. The limit is a mixture of walks of all lengths, in which the short
-# ones weigh most, so the clicks still stand out. The colors end at the largest score after the hops of the preset, and larger
-# values look alike. (This is the crop with the largest contrast; others follow.)
+# **Takeaway.** The first hop already reaches most of this object, and little ground. Further hops spread both walkers more
+# and more evenly: the difference fades, and with it the contrast of object and ground. The limit is a mixture of walks of all
+# lengths, in which the short ones weigh most, so the clicks still stand out. (This is the crop with the largest contrast;
+# colors end at the largest score of the preset.)
 #
 # ## Step 5: retrieval
 #
-# A token is {term}`retrieved <retrieved point>` as object if its score is above a threshold $\tau$, as background if it is below
+# A token is {term}`retrieved <retrieved point>` as object if its score is above a threshold $\tau$, as background if below
 # $-\tau$. The others stay open, and the loss will ignore them:
 #
 # ```{literalinclude} ../../wsis/methods/exits/labels.py
 # :pyobject: select
 # ```
 #
-# The value of $\tau$ is unpublished, but the share of crops in which nothing is retrieved is published, and that determines
-# it: a crop is empty if its largest score, positive or negative, is at most $\tau$, so $\tau$ is a quantile of these largest
-# scores.
+# The value of $\tau$ is unpublished, but the share of crops in which nothing is retrieved is known: those whose largest
+# score, positive or negative, is at most $\tau$. So $\tau$ is a quantile of these largest scores.
 
 # %%
 tau = labels.threshold(labels.peak(score, seeds), cfg.walk.empty_rate)
@@ -296,12 +295,12 @@ viz.show(panels, size=2.4, title="What four clicks retrieve")
 
 # %% [markdown]
 # **Takeaway.** This is the first crop of each class, not the best. Large green dots are clicks, light green is retrieved
-# object, orange retrieved background. The dots stop at many outlines that no box could know. Some lie beside the object,
-# often at its outline, where tokens are half one and half the other. Something else in the box misleads as well: one click on
-# the house is pushed onto the robot. In a few crops, such as that of the house, nothing passes the threshold.
+# object, orange retrieved background. The dots stop at many outlines that no box could know. Some are wrong, often where
+# tokens are half object and half ground, and one click on the house is pushed onto the robot. In a few crops, such as that of
+# the house, nothing passes the threshold.
 #
-# A walk does not depend on distance, so it also reaches *objects in pieces*. A post in front of a cat makes two half cats, and a
-# rule that asks for one connected region loses one of them. In the next world something cuts every object.
+# A walk does not depend on distance, so it also reaches *objects in pieces*. A post in front of a cat makes two half cats,
+# and a rule that asks for one connected region loses one of them. In the next world something cuts every object.
 
 
 # %% tags=["hide-input"]
@@ -329,21 +328,20 @@ for i in (right - 3 * wrong.sum(1)).topk(5).indices.tolist():
 viz.show(panels, rows=("the object", "points"), size=2.1, title="Objects in pieces")
 
 # %% [markdown]
-# **Takeaway.** Tokens on several sides of a rail are labeled as object, and most of the rail stays open. These five crops are
-# the clearest cases. Even here some dots lie on a rail, and thin pieces share their tokens with what is around them.
+# **Takeaway.** Tokens on several sides of a rail are labeled as object, and most of the rail stays open. Even in these five
+# clearest cases some dots lie on a rail, and thin pieces share tokens with what is around them.
 #
 # ## What a hop needs
 #
 # In the paper three hops are far better than one (Table a2 of its supplementary document). Why should they be? A symmetric
 # $T$ with rows that sum to one fades in *modes*: $T^k u = \sum_m \lambda_m^k (v_m^\top u)\, v_m$, with $\lambda_1 = 1$ for
 # the even spread. With every hop the slowest of the others, $v_2$, makes up more of what is left. So hops help if what fades
-# last is the difference between object and ground, and hurt if it is something else, such as near the rim against far from
-# it.
+# last is the difference between object and ground, and hurt if it is something else, such as rim against middle.
 #
-# Here are four similarities on the same crops and the same seeds: that of this page, that of a small transformer without a
-# warm-up in the published layer, color alone, and an *oracle* that knows the true masks and links each token to its eight
-# neighbors, a thousand times more strongly where both are object or both are ground. The measure is the AUC: how often an
-# open token of the object has a higher score than an open token of the ground in its crop.
+# Here are four similarities on the same crops and seeds: that of this page, that of a small transformer without a warm-up in
+# the published layer, color alone, and an *oracle* that knows the true masks and links each token to its eight neighbors, a
+# thousand times more strongly where both are object or both are ground. The measure is the AUC: how often an open token of
+# the object has a higher score than one of the ground in its crop.
 
 
 # %% tags=["hide-input"]
@@ -401,12 +399,13 @@ plt.show()
 # %% [markdown]
 # **Takeaway.** With the oracle the mode that fades last *is* the object, and every hop helps. In the transformer it is top
 # against bottom, which has nothing to do with this fish, and every hop makes the order worse. The extractor of this page lies
-# between: in this crop its slow mode is not the object either, yet over all crops its order hardly changes. What the hops
-# bring is reach. The table says that each retrieves more of the object, at some cost in precision. The oracle shows what a
-# hop would need: the parts of an object connected with each other, and with the ground only weakly.
+# between: its slow mode is not the object either, yet over all crops the order hardly changes. What its hops bring is reach:
+# each retrieves more of the object, at some cost in precision. The oracle shows what a hop needs: strong links among the
+# parts of an object, and weak ones to the ground.
 #
-# The preset `small` has frozen convolutions that learned ImageNet. This is what three hops retrieve with them on the
-# [photographs of seven animals](../book/results.md): less of the object than above, and more of it right.
+# The preset `small` has frozen convolutions that learned ImageNet. With three hops on the [photographs of seven
+# animals](../book/results.md) they retrieve less of the object than above, and more of it right. (With `scale="small"` and a
+# folder of photographs as `data` this whole chapter runs on them.)
 
 # %% tags=["hide-input"]
 photos = experiments.read_results(TABLES, Path("../book/results"), "small.animals7")
@@ -415,13 +414,11 @@ keys = [f"{kind}_{k}" for kind in ("foreground", "background") for k in ("precis
 viz.table([{k: row["also"][f"thresholds.{k}"] for k in keys}], digits=2)
 
 # %% [markdown]
-# With `scale="small"` and a folder of photographs as `data` this chapter runs on them, with their own hops in the figure above.
-#
 # ## What it cannot do
 #
-# **Tell two of a kind apart.** If another object of the class reaches into the box, the walk cannot know that there are two:
-# similar parts attract it alike. The supplementary document shows it (Fig. a4), and suggests a fix: the neighbor has been
-# clicked, too. With `seeds.other_objects` its clicks are background. Here is a world of such pairs.
+# **Tell two of a kind apart.** If another object of the class reaches into the box, similar parts of both attract the walk
+# alike. The supplementary document shows it (Fig. a4), and suggests a fix: the neighbor has been clicked, too. With
+# `seeds.other_objects` its clicks are background. Here is a world of such pairs.
 
 
 # %% tags=["hide-input"]
@@ -460,18 +457,18 @@ names = ("clicks", "without", "with other_objects")
 viz.show(panels, rows=names, size=2.1, title="Two of a kind")
 
 # %% [markdown]
-# **Takeaway.** Second row: parts of the other one are labeled as object. Third row: most of them are background or open now.
-# These five are the clearest cases, and the switch has a price: the printed shares say that the object itself loses many of
-# its points, too, as the walk from the neighbor also reaches this similar object. The switch is off by default.
+# **Takeaway.** Second row, in the five clearest cases: parts of the other one are labeled as object. Third row: most of them
+# are background or open now. But by the printed shares the object itself loses many of its points, as the walk from the
+# neighbor also reaches this similar object. The switch is off by default.
 #
-# **Repair a wrong click.** A click beside the object labels ground as object and moves the box. **Fill thin and bent objects**:
-# the push moves a click toward the center of the box, which may lie off the object. **Work without an outside**: in a crop that
-# its object fills there is no second walker, and only the box is left.
+# **Repair a wrong click**, which labels ground as object and moves the box. **Fill thin and bent objects**: the push moves a
+# click toward the center of the box, which may lie off the object. **Work without an outside**: in a crop that its object
+# fills there is no second walker, and only the box is left.
 #
 # ## Play
 #
-# With a kernel you drag the four clicks on the image, and all sliders act together; in the book each one moves alone. The crop
-# is cut anew around every box. `tau` is in units of the calibrated threshold, `temperature` in units of that of the softmax.
+# With a kernel you drag the four clicks on the image, and all sliders act together; in the book each one moves alone. The
+# crop follows the clicks. `tau` is in units of the calibrated threshold, `temperature` in units of that of the softmax.
 
 
 # %% tags=["hide-input"]
@@ -527,11 +524,11 @@ viz.explore(
 )  # fmt: skip
 
 # %% [markdown]
-# **Takeaway.** One slipped click changes little here, with three others in place. With more hops more is retrieved, around the
-# object, too. Without a push the clicks sit on the rim, on tokens that are half ground, and the score is weaker; a long push does
-# no harm to an object as compact as this one. A lower `tau` adds background in the corners of the box, a higher one leaves most of
-# the object open. A colder softmax keeps the walk near the clicks: its scores are high, and so is the threshold that it needs,
-# above which nearly nothing is left. A warmer one makes all tokens alike; what little difference remains still has the right sign.
+# **Takeaway.** One slipped click changes little. More hops retrieve more, around the object, too. Without a push the clicks
+# sit on the rim, on tokens that are half ground, and the score is weaker; a long push does no harm to an object as compact as
+# this one. A lower `tau` adds background in the corners of the box, a higher one leaves most of the object open. A colder
+# softmax keeps the walk near the clicks: scores are high, and so is the threshold, above which little is left. A warmer one
+# makes all tokens alike, but the small differences that remain have the right sign.
 #
 # ```{admonition} Where paper, release and this page differ
 # :class: note
@@ -564,8 +561,7 @@ for k, state in enumerate(random_walk.walk_each(rooms, torch.tensor([[[1.0], [0.
 
 # %% [markdown]
 # Each hop multiplies the difference by $p - q$, the second eigenvalue of this $T$, so it shrinks exponentially; a fixed
-# threshold soon retrieves nothing. The supplementary document does not say whether $\tau$ was set anew in each row of Table
-# a2.
+# threshold soon retrieves nothing. Whether $\tau$ was set anew in each row of Table a2 is not documented.
 #
 # ```{solution-end}
 # ```

@@ -9,8 +9,8 @@
 # %% [markdown]
 # # EXITS: from points to masks
 #
-# A network predicts the mask of the one object in a crop, though it is never trained on a mask: a box, some labeled tokens and
-# the colors of the image supervise it together.
+# A network predicts the mask of the one object in a crop, though it is never trained on a mask: a box, some labeled tokens
+# and the colors of the image supervise it.
 #
 # **Before this:** [from four clicks to points](20_exits_points_and_walk.py). **After it:** [the full-scale
 # run](90_full_scale.py).
@@ -44,9 +44,9 @@ plt.rcParams.update(viz.RC)
 
 # %% [markdown]
 # The last chapter ended with labeled tokens: some of the crop are surely object, some surely not, the rest is open. Here they
-# become a mask for every object. The network that predicts it, the {term}`generator`, works alone afterwards: labeling needs
-# neither the similarities nor the walk. The baseline is MAL {cite:p}`lan2023mal`, the same network supervised by boxes, which is
-# one function here, `exits.mal(cfg)`. Both are trained on this page, on the same crops for as many steps.
+# become a mask for every object. The network that predicts it, the {term}`generator`, then works alone, without similarities
+# or walk. The baseline is MAL {cite:p}`lan2023mal`, the same network supervised by boxes, which is one function here,
+# `exits.mal(cfg)`. Both are trained on this page, on the same crops for as many steps.
 
 # %%
 datasets = weak.open_data(data, scale, clicks="extreme_points", seed=seed)
@@ -118,16 +118,15 @@ for place in (0.02, 0.2, 0.4, 0.6, 0.8, 0.98):
 viz.show(panels, rows=("clicks", *pseudo), size=1.6, title="One mask for every annotation")
 
 # %% [markdown]
-# **Takeaway.** The objects are at about equal steps from EXITS' best to its worst. Green is right, orange is too much, blue
+# **Takeaway.** From left to right: equal steps from EXITS' best object to its worst. Green is right, orange is too much, blue
 # is missing. Both generators cut off corners of the box without having seen a mask, and both are too round: they miss tips,
 # such as ears, and fill bays, such as those around a tail. What stands in front of an object is filled, too.
 #
 # ## The generator
 #
-# It sees one crop. A network of its own, not the frozen one, turns it into tokens, and two small heads read them. One
-# computes, on a finer grid, a few dozen *pixel features* $F$; the other turns the mean token into as many numbers, the
-# *prototype* $P$: what the object of this crop looks like. The mask is their product (eq. (a1) of the supplementary
-# document):
+# It sees one crop. A network of its own, not the frozen one, turns it into tokens, which two small heads read. One computes,
+# on a finer grid, a few dozen *pixel features* $F$; the other turns the mean token into as many numbers, the *prototype* $P$:
+# what the object of this crop looks like. The mask is their product (eq. (a1) of the supplementary document):
 #
 # $$M = \sigma\Big(\sum_c P_c\, F_c\Big).$$
 #
@@ -226,9 +225,9 @@ plt.show()
 #
 # ## Supervision 2: labeled tokens
 #
-# The labeled tokens say just that. At the center of each token $i \in P$ that is a seed or retrieved, the logit is compared
-# with the label $y_i$ by cross entropy; open tokens do not count. EXITS uses them in every crop, and the box only where
-# nothing was retrieved.
+# That is what the labeled tokens say. At the center of each token $i \in P$ that is a seed or retrieved, the logit is
+# compared with the label $y_i$ by cross entropy; open tokens do not count. EXITS uses them in every crop, and the box only
+# where nothing was retrieved.
 #
 # $$L_\text{point} = -\frac{1}{|P|} \sum_{i \in P} \big(y_i \log M_i + (1 - y_i) \log (1 - M_i)\big).$$
 #
@@ -292,8 +291,8 @@ viz.scrub(frames, [f"{k} times" for k in steps], "smoothed", start=0)
 
 # %% [markdown]
 # **Takeaway.** The four crops are of the quarter in which EXITS gains most over the boxes. The first iterations change the
-# masks most, and each later one less. The outline moves toward borders of color, but much that is too much (orange) stays.
-# The result is not a pseudo mask, only a target that moves the generator a little.
+# masks most. The outline moves toward borders of color, but much that is too much (orange) stays. The result is not a pseudo
+# mask, only a target that moves the generator a little.
 #
 # ## The objective
 #
@@ -307,8 +306,8 @@ viz.scrub(frames, [f"{k} times" for k in steps], "smoothed", start=0)
 # :pyobject: objective
 # ```
 #
-# What does each term want of a mask? Here is the gradient of each, in one crop. (That of the box is MAL's: in EXITS the box
-# does not count in this crop, where tokens were retrieved.)
+# What does each term want of a mask? Here is its gradient in one crop. (That of the box is MAL's: in EXITS the box does not
+# count in this crop, where tokens were retrieved.)
 
 # %% tags=["hide-input"]
 TERMS = ("mil", "point", "crf")
@@ -353,16 +352,16 @@ viz.training_curves(logs, TERMS, title="The three terms of the loss")
 #
 # ## From the generator to pseudo masks
 #
-# Labeling is the whole method backwards: cut out each object, take the probability of each pixel, paste it back, and cut it off
-# at a threshold and at the box.
+# Labeling is the whole method backwards: cut out each object, take the probability of each pixel, paste it back, and cut it
+# off at a threshold and at the box.
 #
 # ```{literalinclude} ../../wsis/methods/exits/verbs.py
 # :pyobject: label
 # ```
 #
-# How good is that in numbers? The gray bars need no network, they are the boxes. The green ones are a yardstick for points:
-# what comes out if *every* token is labeled right and its square painted. The threshold matters, too: MAL's release takes a
-# low one (dotted line); that of EXITS is not published.
+# How good is that in numbers? Gray bars are the boxes, without a network. Green ones are a yardstick for points: what comes
+# out if *every* token is labeled right and its square painted. The threshold matters, too: MAL's release takes a low one
+# (dotted line); that of EXITS is not published.
 
 
 # %% tags=["hide-input"]
@@ -422,15 +421,15 @@ plt.show()
 
 # %% [markdown]
 # **Takeaway.** Left: both generators are well above the boxes, and well below the squares of right tokens. MAL gets there
-# without any points, from box and colors alone; what is left for clicks and walk lies between its bar and the green one, and
-# EXITS gets a small part of it. Right: a low threshold gives little more than the box, and this page takes the dashed one. It
-# suits EXITS, while MAL would be best at a higher one: with each at its own best threshold, the two are closer than the bars.
+# from box and colors alone; what is left for clicks and walk lies between its bar and the green one, and EXITS gets a small
+# part of it. Right: a low threshold gives little more than the box. The dashed one suits EXITS, while MAL would be best at a
+# higher one: with each at its own best threshold, the two are closer than the bars.
 #
 # ## What it cannot do at this size
 #
 # **Objects in pieces.** The annotator clicks the extreme points of the whole cat, also if a post cuts it in two, so there are
 # clicks on both halves. There they should tell more than a box, and Fig. a2 of the supplementary document shows it (claim C29
-# of the [results](../book/results.md)). Here are scenes in which something stands in front of every object.
+# of the [results](../book/results.md)). In these scenes something stands in front of every object.
 
 
 # %% tags=["hide-input"]
@@ -481,12 +480,12 @@ viz.show(panels, rows=("image", "MAL", "EXITS"), size=1.8, title="EXITS against 
 # %% [markdown]
 # **Takeaway.** The columns go from the largest gain of EXITS over MAL to its largest loss, at equal steps. Both fill the gap,
 # and neither is as good here as on whole objects. The printed line says that the points do not tell EXITS to leave it out:
-# most tokens of the gap are labeled as object, and few as background. The claim of the document is about final models and
+# most tokens of the gap are labeled as object, and few as background. The document's claim is about final models and
 # photographs.
 #
 # **Another object of the class in the box.** It looks similar, so the walk goes there, and no click on *this* object says
 # that it is another (Fig. a4, claim C30). Call it a twin when at least 30 % of its mask is in the box, and look at crowded
-# scenes. Beside the IoU, the table gives how much a mask covers in its box outside of the object.
+# scenes. The table adds how much a mask covers in its box outside of the object.
 
 # %% tags=["hide-input"]
 crowd = scenes(64, contact=1.0, nested=0.5, occlusion=0.0, objects=(3, 5))
@@ -525,7 +524,7 @@ viz.show(panels, rows=("image", "EXITS"), size=1.6, title="A twin in the box: th
 # %% [markdown]
 # **Takeaway.** Orange on a twin is the failure that the paper reports. The table adds two things. With a twin the filled
 # boxes are worse by about as much as the masks, so the lower IoU alone does not show this failure. And a mask covers more of
-# *any* object than of the ground: similarity can explain no more than the difference between objects of its class and the
+# *any* object than of the ground: similarity explains no more than the difference between objects of its class and the
 # others.
 #
 # ## The final model
@@ -542,9 +541,9 @@ for key, value in read_json(path)["annotations"][0].items():
     print(f"  {key:14}{value}")
 
 # %% [markdown]
-# The last stages are the final model: SOLOv2 on PASCAL VOC, Mask2Former on COCO; Mask R-CNN is there, too. It sees whole images
-# and learns classes, so it needs no click. These are the commands for the whole run, for masks from your own clicks, and for
-# images without any:
+# The last stages are the final model: SOLOv2 on PASCAL VOC, Mask2Former on COCO, or Mask R-CNN. It sees whole images and
+# learns classes, so it needs no click. These commands are for the whole run, for masks from your own clicks, and for images
+# without any:
 #
 # ```bash
 # python -m wsis train exits --data world --scale tiny --out runs/exits
@@ -554,10 +553,10 @@ for key, value in read_json(path)["annotations"][0].items():
 #
 # ## What holds
 #
-# On photographs of seven animals, with the preset `small`, both generators are far above the filled boxes of the first row, and
-# the last one is the segmenter of all with true masks. After the eight epochs of this table EXITS and MAL are close. After a seventh
-# of them EXITS was clearly ahead ([decision 17](../book/decisions/17_small.md)): there points made the training faster, not its end
-# better. The column of seeds says how many runs that rests on; a single one has no interval.
+# On photographs of seven animals, with the preset `small`, both generators are far above the filled boxes of the first row;
+# the last row is the segmenter that learns from true masks. After the eight epochs of this table EXITS and MAL are close.
+# After a seventh of them EXITS was clearly ahead ([decision 17](../book/decisions/17_small.md)): points made the training
+# faster, not its end better. The column of seeds says how many runs that rests on; a single one has no interval.
 
 # %% tags=["hide-input"]
 photos = experiments.read_results(TABLES, Path("../book/results"), "small.animals7")
@@ -570,9 +569,9 @@ caption = "Seven animals: mIoU of the pseudo masks, AP of the final model"
 viz.table([{k: row.get(k) for k in ("labels", "seeds", "mIoU", "AP")} for row in rows], caption)
 
 # %% [markdown]
-# On the drawn scenes of this page the differences are less clear. The figure has the hops of Table a2 and the comparison with
-# MAL, which is ours. Each difference has its interval over seeds. The gray band is what even twenty seeds could not tell from
-# zero; the blue bar is the {term}`room` between MAL and a segmenter that learns from true masks. All rows are on the [results
+# On drawn scenes the differences are less clear. The figure has the hops of Table a2 and the comparison with MAL, which is
+# ours, each difference with its interval over seeds. The gray band is what even twenty seeds could not tell from zero; the
+# blue bar is the {term}`room` between MAL and a segmenter that learns from true masks. All rows are on the [results
 # page](../book/results.md).
 
 # %% tags=["hide-input"]
@@ -584,9 +583,9 @@ for verdict, count in Counter(c["verdict"] for c in compared).items():
 viz.room_and_noise(compared, title="Differences of hops and of points, and their noise")
 
 # %% [markdown]
-# **Takeaway.** An interval to the right of zero is a comparison that holds, one to the left contradicts it, and one that
-# crosses zero needs more seeds; the line above the figure counts them. The claims that end in *m* are ours: they ask the same
-# one step earlier, of the pseudo masks, since a segmenter that is trained for minutes adds noise of its own.
+# **Takeaway.** An interval right of zero is a comparison that holds, one left of it contradicts, and one across zero needs
+# more seeds; the line above the figure counts them. The claims that end in *m* are ours: they ask the same of the pseudo
+# masks, one step earlier, since a segmenter that is trained for minutes adds noise of its own.
 #
 # ```{admonition} Where paper, release and this page differ
 # :class: note

@@ -15,8 +15,8 @@
 # %% [markdown]
 # # AttentionShift: from a click to parts
 #
-# One click per object. A learned token looks for the object under it, its attention becomes a box and a map, and a shift among
-# features finds the parts that a network can learn from.
+# One click per object: a learned token looks for the object under it, its attention becomes a box and a map, and a shift
+# among features finds its parts.
 #
 # **Before this:** [what a transformer sees](02_vit_features.py). **After it:** [the training](31_attentionshift_training.py).
 
@@ -64,14 +64,14 @@ plt.rcParams.update(viz.RC)
 # *AttentionShift in one drawing, dashed where one thing supervises another. This chapter leads down to the parts, the next one
 # from there to instances.*
 #
-# A click says what an object is and where, but not how far it extends. AttentionShift {cite:p}`liao2023attentionshift` has one
-# idea for the rest: *ask the transformer*. Beside the patches of the image, learned {term}`point tokens <point token>` go
-# through all layers. Each learns to predict the class and the place of one object; to do so, it has to attend to the object,
-# and its attention can be read off.
+# A click says what an object is and where, but not how far it extends. AttentionShift {cite:p}`liao2023attentionshift` asks
+# the transformer for the rest. Beside the patches of the image, learned {term}`point tokens <point token>` go through all
+# layers. Each learns to predict the class and the place of one object; for that it has to attend to the object, and its
+# attention can be read off.
 #
-# This attention is a rough map. The chapter follows it through six steps to a handful of points, which supervise a mask head in
-# the [next chapter](31_attentionshift_training.py). All steps are computed anew in each step of training, from the features that
-# are being trained; here we look at them after the last one. These lines open the data, simulate the annotator, and train.
+# This attention is a rough map. Six steps lead from it to a handful of points, which supervise a mask head in the [next
+# chapter](31_attentionshift_training.py). Training computes them anew in every step; here we look at them after the last one.
+# These lines open the data, simulate the annotator, and train.
 
 # %%
 settings = getattr(attentionshift, scale.upper())
@@ -88,9 +88,9 @@ patch = net.encoder.patch
 steps = f"{cfg.network.steps} steps of {cfg.network.batch_size} images"
 
 # %% [markdown]
-# We look at some dozens of training images at the size of inference. Their true masks are used to judge on this page, and to
-# choose what to show; no label depends on them. (This page trains for much less time than the release, and a smaller network:
-# look at what each step does more than at how well it does it.)
+# We look at some dozens of training images. Their true masks serve to judge and to choose what to show; no label depends on
+# them. (The network is smaller than the release's and trained for much less time: look at what each step does more than at
+# how well it does it.)
 
 # %% tags=["hide-input"]
 samples = [train[i] for i in range(min(len(train), 48 if scale == "tiny" else 6))]
@@ -135,8 +135,8 @@ box_iou = iou(box_pixels(labels.boxes, size)[img, row], true_boxes)  # of the bo
 # %% [markdown]
 # ## Step 1: from a click to a token
 #
-# Each token predicts where its object is, and its class. Clicks and tokens are matched one to one, at the least total cost of
-# class and place; tokens without a click have to predict *nothing here*.
+# Each token predicts the class and the place of an object. Clicks and tokens are matched one to one, at the least total cost;
+# tokens without a click have to predict *nothing here*.
 #
 # ```{admonition} Matching one to one
 # :class: tip
@@ -171,9 +171,8 @@ picks = clicks.present.sum(1).argsort(descending=True, stable=True)[:4].tolist()
 viz.show({f"image {i}": image_panel(i) for i in picks}, size=2.6, title="Places of the tokens")
 
 # %% [markdown]
-# **Takeaway.** Dots are the places that tokens predict, crosses are clicks, a line joins a click and its token. Every click
-# gets a token from nearby; the other tokens are spread around, also over ground. How far are the matched tokens, and how often
-# is their class right?
+# **Takeaway.** Dots are the places that tokens predict, crosses are clicks, lines join the two. Every click gets a token from
+# nearby; the others are spread around. How far are the matched tokens, and how often is their class right?
 
 # %% tags=["hide-input"]
 index = tokens.clamp(min=0)[..., None]
@@ -188,16 +187,16 @@ viz.table([summary], digits=2, caption=f"after {steps}; distances in sides of th
 # ## Step 2: where a token attends
 #
 # In each layer a token takes in what it attends to, and keeps half of what it had. Followed back through the last layers,
-# $R_0 = (A_L + I)/2$ and $R_k = R_{k-1}(A_{L-k} + I)/2$: the row of the token in $R_k$ says how much of it comes from each
-# patch $k + 1$ layers before the end. This is the {term}`rollout`. How many layers are best is not known, so there are $K$
+# $R_0 = (A_L + I)/2$ and $R_k = R_{k-1}(A_{L-k} + I)/2$, the row of the token in $R_k$ says how much of it comes from each
+# patch $k + 1$ layers before the end: the {term}`rollout`. How many layers are best is not known, so there are $K$
 # {term}`candidates <candidate>`.
 #
 # ```{literalinclude} ../../wsis/methods/attentionshift/labels.py
 # :pyobject: find_candidates
 # ```
 #
-# Drag the slider. What lies above the white line becomes the box: large regions above a share of the map's range, then mirrored
-# about the click. (The figure shows the object with the best box.)
+# What lies above the white line becomes the box: large regions above a share of the map's range, then mirrored about the
+# click. Drag the slider. (The figure shows the object with the best box.)
 
 # %% tags=["hide-input"]
 maps, boxes = find_candidates(outputs, tokens, clicks, cfg)
@@ -209,8 +208,7 @@ parts.rollout_figure(
 
 # %% [markdown]
 # **Takeaway.** In this best case attention is highest on a part of the object and fades over the rest. With more layers it
-# spreads, and in the last frame it is highest beside the object. The thin boxes are the other candidates: the chosen box has
-# rivals that are wider or flatter.
+# spreads, and in the last frame it is highest beside the object. The thin boxes are the other candidates.
 #
 # ## Step 3: which candidate?
 #
@@ -253,21 +251,18 @@ axes[2].axvline(cfg.boxes.threshold, color="0.8", lw=1, zorder=0)
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Left: mirrored boxes are far above a box of the whole image (dashed), best with one layer, and mostly worse
-# the further attention is rolled out. Middle: MIL takes better candidates than a random choice (*any*) would, though it is
-# supervised by the class alone; it reaches about half of what the best choice would add, and always taking one layer would do
-# as well here. Right: at the published threshold, a fifth of the range, both kinds of boxes overlap little with the true one.
-# Mirrored boxes get better with the threshold, and the tiny preset has a higher one (gray line, [decision
-# 11](../book/decisions/11_attention_threshold.md)): what is above it is small, and the mirror makes a box of it, while its
-# tight bounds are smaller than the object.
+# **Takeaway.** Left: mirrored boxes are far above a box of the whole image (dashed), and best with one layer. Middle: MIL,
+# supervised by the class alone, beats a random choice (*any*) by about half of what the best one would; always taking one
+# layer would do as well. Right: at the published threshold, a fifth of the range, all boxes overlap little with the true one.
+# The tiny preset has a higher one (gray line, [decision 11](../book/decisions/11_attention_threshold.md)): what is above it
+# is small, and the mirror makes a box of it.
 
 # %% [markdown]
 # ## Step 4: from attention to maps
 #
 # Attention marks a few places. What else is similar? The features of patches sampled where attention is high give a
-# {term}`prototype`; those of patches where it is low give one of the surroundings. All patches are compared with both by
-# cosine; the most similar ones give the next prototype. Each patch belongs to the most similar object, or to none:
-# *competition*.
+# {term}`prototype`, those where it is low one of the surroundings. The patches that are most similar to it by cosine give the
+# next prototype. In *competition* each patch belongs to the most similar object, or to none.
 #
 # ```{literalinclude} ../../wsis/methods/attentionshift/maps.py
 # :pyobject: refined
@@ -291,13 +286,13 @@ for g in range(2):
 viz.show(panels, columns=6, size=1.6, title="Two objects of an image")
 
 # %% [markdown]
-# **Takeaway.** (Of the images with several objects this is the one whose worse box is best.) Each row is one object. From
-# left to right you see its attention, the cosines after zero, one and two refinements, and the two maps that result. Where a
-# cosine is zero, the other object or the background was more similar. The maps cover the objects, though attention is highest
-# beside them, and some of the ground next to them.
+# **Takeaway.** Each row is one object: its attention, the cosines after zero, one and two refinements, and the two maps that
+# result. Where a cosine is zero, the other object or the background was more similar. The maps cover the objects, though
+# attention is highest beside them, and some ground. (Of the images with several objects this is the one whose worse box is
+# best.)
 #
-# Is the refined map better than the attention, and what does competition do? The table has the IoU with the true mask, and the
-# share of *other* objects that the map claims; the last row treats each object as if it were the only one.
+# Is the refined map better than the attention, and what does competition do? The table has the IoU with the true mask, and
+# the share of *other* objects that the map claims; the last row is without competition.
 
 # %% tags=["hide-input"]
 others = torch.stack([true[img == i].any(0) for i in img]) & ~true
@@ -327,15 +322,15 @@ viz.table(rows, digits=2, caption=f"{len(img)} objects, masks within the box")
 
 # %% [markdown]
 # Competition does what it should: alone, an object claims more of its neighbors. The IoU with the object itself hardly
-# depends on it. Compare the first row with the others, too: in the mean no map in the box is better than the box.
+# depends on it, and in the mean no map in the box is better than the box.
 
 # %% [markdown]
 # ## Step 5: the key-point shift
 #
-# An object is made of {term}`parts <part>`, and a network needs points on all of them. Prototypes start at patches spread over
-# the {term}`core` of the foreground, as seeds. Each then moves among the features of the box: patch $i$ goes to the prototype
-# $j$ with the largest weight $\mathrm{softmax}_i(\cos(q_j, x_i) / \theta \tau_j)$, which becomes the weighted mean of its
-# patches. Its {term}`bandwidth` $\tau_j$ is the mean cosine distance to them. The ten lines that do it:
+# An object is made of {term}`parts <part>`, and a network needs points on all of them. Prototypes start at patches spread
+# over the {term}`core` of the foreground, as seeds. Each then moves among the features of the box: patch $i$ goes to the
+# prototype $j$ with the largest weight $\mathrm{softmax}_i(\cos(q_j, x_i) / \theta \tau_j)$, which becomes the weighted mean
+# of its patches. Its {term}`bandwidth` $\tau_j$ is the mean cosine distance to them.
 #
 # ```{literalinclude} ../../wsis/methods/attentionshift/parts.py
 # :start-at: "logits = similarity"
@@ -343,9 +338,9 @@ viz.table(rows, digits=2, caption=f"{len(img)} objects, masks within the box")
 # :dedent: 8
 # ```
 #
-# Look first at features where parts *do* exist. The {term}`world` knows which part each pixel belongs to. Give every kind of part
-# a direction of its own, mix in the surroundings of a patch and some noise, and the shift has something to find. Above, the
-# published temperature $\theta = 0.1$; below, a kernel that is ten times as wide.
+# Look first at features where parts *do* exist. The {term}`world` knows the part of each pixel. Give every kind of part a
+# direction of its own, mix in the surroundings of a patch and some noise, and the shift has something to find, above with the
+# published temperature $\theta = 0.1$, below with a kernel ten times as wide.
 
 # %% tags=["hide-input"]
 world = weak.WORLDS[scale] if scale != "full" else weak.WORLDS["tiny"]
@@ -381,9 +376,8 @@ viz.show(
 
 # %% [markdown]
 # **Takeaway.** Colors are prototypes, rings their best patches, numbers the key-points. With the wide kernel prototypes that
-# start on one part become one, and key-points stand on what one would take a car apart into: wheels, windows, body. Those that
-# slide off to the ground are left to the filter. With the published kernel each prototype keeps to the patches that are nearly
-# equal to its own; there merging and the filter have to do the work.
+# start on one part become one, and key-points stand on what one would take a car apart into: wheels, windows, body. With the
+# published one each prototype keeps to patches nearly equal to its own, and merging and the filter have to do the work.
 #
 # Now the features of the network that was trained on this page. Drag the iterations.
 
@@ -396,15 +390,14 @@ history = labels.steps["prototypes"][:, i, g]
 parts.shift_figure(batch.images[i], outputs.features[i], history, labels.boxes[i, g])
 
 # %% [markdown]
-# **Takeaway.** Left: each patch has the color of the most similar prototype. Right: the same patches and prototypes, in the
-# two directions in which features of this object vary most. The core of an object of this size has hardly more patches than
-# there are prototypes, so that seeds fill it patch by patch and little is left to cluster: from the first to the last
-# iteration hardly a patch changes its prototype.
+# **Takeaway.** Left: each patch has the color of the most similar prototype. Right: patches and prototypes in the two
+# directions in which features of this object vary most. Such an object's core has hardly more patches than there are
+# prototypes, so little is left to cluster: hardly a patch changes its prototype.
 #
 # ## The narrow kernel
 #
-# How far do they move? With the published temperature $\theta = 0.1$ a patch at a cosine distance of one bandwidth weighs
-# $e^{-10}$ of one that is the same. A prototype that starts at a patch hardly sees any other. Here are wider kernels.
+# How far do they move? With $\theta = 0.1$ a patch at a cosine distance of one bandwidth weighs $e^{-10}$ of an equal one, so
+# a prototype hardly sees any patch but its first. Here are wider kernels.
 
 # %% tags=["hide-input"]
 variants = {f"shift, {t:g}": {"parts.temperature": t} for t in (0.1, 1.0, 10.0)}
@@ -448,23 +441,22 @@ axes[0].legend()
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** With the published kernel most prototypes end where they start: it is hardly a *shift*, and the clustering is
-# left to filter and merging. Some do move, as neighbors have similar features. Wider kernels remove prototypes: one takes the
-# patches of others (*alive*). Few pass the filter with any kernel.
+# **Takeaway.** With the published kernel most prototypes end where they start: it is hardly a *shift*. With wider ones some
+# take the patches of others, which vanish (*alive*). Few pass the filter with any kernel.
 
 # %%
 viz.table(rows, digits=2, caption="means over objects; of key-points, the share on the object")
 
 # %% [markdown]
 # The last column is what matters for a mask head. Without the filter there are about three times as many key-points, and
-# about the same share of them is on the object. In every row more than half of them are beside it.
+# about the same share of them is on the object: in every row less than half.
 
 # %% [markdown]
 # ## Step 6: filter, merging, key-points
 #
-# Two steps turn twenty prototypes into a few parts. The *filter* keeps a part only if nearly all patches of the whole image
-# that look like it are in the core: what looks like it elsewhere is ground, or another object. *Merging* joins prototypes that
-# are similar. The {term}`key-point <part>` of a part is the patch that is most similar to it.
+# Two steps turn twenty prototypes into a few parts. The *filter* keeps a part only if nearly all patches of the image that
+# look like it are in the core: elsewhere they are ground, or another object. *Merging* joins similar prototypes. The
+# {term}`key-point <part>` of a part is its most similar patch.
 #
 # ```{literalinclude} ../../wsis/methods/attentionshift/parts.py
 # :pyobject: filter_parts
@@ -494,12 +486,11 @@ ax.legend(loc="upper left")
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** (Each curve has the same area, whatever the number of its patches.) Nearly all patches of the object are
-# beyond the filter's threshold (dashed): they are similar, which the method relies on. But some of the ground, and of other
-# objects, is beyond the line too. So "what looks like this part" often leaves the core, and the filter removes most
-# prototypes.
+# **Takeaway.** Nearly all patches of the object are beyond the filter's threshold (dashed), as the method needs. But some of
+# the ground and of other objects is beyond it, too, so the filter removes most prototypes. (Each curve has the same area,
+# whatever the number of its patches.)
 #
-# Here are two objects, with the published shift above, and k-means from the same seeds below.
+# Two objects, with the published shift above and k-means from the same seeds below:
 
 # %% tags=["hide-input"]
 order = (iou(masks[img, row], true) * point_counts[img, row].clamp(max=3)).argsort(
@@ -519,10 +510,9 @@ names = ["shift", "k-means"] * 2
 viz.show(panels, rows=names, size=1.8, title="From seeds to key-points")
 
 # %% [markdown]
-# **Takeaway.** Colors are prototypes, rings their best patches, numbers the key-points. The shift leaves the rings at their
-# seeds; k-means moves some of them outward, to the means of larger regions. The key-points of the two are not the same, but
-# the table above says that they are as many, and as often on the object. The filter changes their number much more than the
-# kind of shift does. Whether masks gain from the shift, as the document reports, is tested over seeds in the [next
+# **Takeaway.** The shift leaves the rings at their seeds; k-means moves some outward, to the means of larger regions. Their
+# key-points differ, but are as many, and as often on the object: the filter matters more than the kind of shift. Whether
+# masks gain from the shift, as the document reports, is tested over seeds in the [next
 # chapter](31_attentionshift_training.py).
 #
 # ## What would break this?
@@ -544,18 +534,18 @@ viz.show(
 )
 
 # %% [markdown]
-# **Takeaway.** The true object is outlined, the pseudo box is blue, key-points are green. Three things are common here:
+# **Takeaway.** The true object is outlined, the pseudo box is blue, key-points are green. Three mistakes are common:
 #
 # - **The mirror of a mistake.** One bright spot far from the click is enough: the box extends as far to the other side.
-# - **A neighbor.** Another object is beside this one, and the box reaches to it, or over it.
+# - **A neighbor.** The box reaches to another object beside this one, or over it.
 # - **Hidden objects.** Little is visible of what stands behind a fence.
 #
 # No later step fixes a wrong box: the object is searched within it, and the key-points are placed in it, often on ground.
 #
 # ## Play
 #
-# With a kernel you click on an image: the nearest click of the annotator moves there, and its object is labeled anew, from the
-# token to the parts, with the settings of the sliders. In the book each slider moves alone, through the objects as well.
+# With a kernel you click on an image: the annotator's nearest click moves there, and its object is labeled anew with the
+# settings of the sliders. In the book each slider moves alone, through the objects as well.
 
 
 # %% tags=["hide-input"]
@@ -599,8 +589,8 @@ viz.explore(
 )  # fmt: skip
 
 # %% [markdown]
-# **Takeaway.** A stricter `similarity` asks for patches that are nearly the same, so that less of the ground counts against a part;
-# a stricter `merge` leaves more parts of one object.
+# **Takeaway.** With a stricter `similarity` less ground counts against a part; a stricter `merge` leaves more parts of one
+# object.
 #
 # ```{admonition} Where paper, release and this page differ
 # :class: note
@@ -613,8 +603,6 @@ viz.explore(
 # - {ref}`fidelity:attentionshift-kmeans`: our k-means.
 # - {ref}`fidelity:attentionshift-weights`: from which weights the tokens start.
 # ```
-#
-# The published value of every setting, and ours, are on the page of [all settings](../book/settings.md).
 
 # %% [markdown]
 # ## Exercises
@@ -638,8 +626,8 @@ for t in (0.1, 1.0, 10.0):
     print(f"{t:4g}:", *(f"{s:.4f}" for s in shares.tolist()), f"a tenth at {needed:.3f}")
 
 # %% [markdown]
-# The share is $e^{-(1 - c) / \theta \tau}$. At 0.1 only what is nearly the same patch counts. At 10 a patch that has nothing in
-# common with the prototype would still count: its mean is that of all patches that belong to it.
+# The share is $e^{-(1 - c) / \theta \tau}$. At 0.1 only nearly equal patches count. At 10 even a patch that has nothing in
+# common with the prototype would, and its mean is that of all its patches.
 #
 # ```{solution-end}
 # ```
@@ -668,7 +656,7 @@ for kind in ("box_center", "mask_random"):
 viz.table(rows, digits=2)
 
 # %% [markdown]
-# Mirrored boxes lose by it, and are still far above the tight ones, which hardly depend on the click.
+# Mirrored boxes lose by it, and are still far above tight ones, which hardly depend on the click.
 #
 # ```{solution-end}
 # ```

@@ -15,8 +15,7 @@
 # %% [markdown]
 # # AttentionShift: from parts to masks
 #
-# A detector learns masks from a handful of labeled points per object, and these points come from the very features that change
-# during its training.
+# A detector learns masks from a handful of labeled points per object: what they teach, and where it goes wrong.
 #
 # **Before this:** [from a click to parts](30_attentionshift_points.py). **After it:** [the full-scale
 # run](90_full_scale.py). Of the two networks, one is taken from the chapter before, if that
@@ -183,7 +182,7 @@ viz.show(rows, rows=KINDS, size=1.85, title="Two kinds of labels")
 # %% [markdown]
 # **Takeaway.** In the masks green is right, orange is a wrong object, blue a missed one. Circles are *object* points and
 # crosses *background* points; orange ones are wrong. A mask labels nearly every pixel in its box, so a wrong map gives
-# hundreds of wrong labels; points label only a few. Crosses are easy, since most of a box is background. What counts are the
+# hundreds of wrong labels; points label only a few. Crosses are easy, since most of a box is background. What counts are
 # circles:
 
 
@@ -206,8 +205,8 @@ viz.table(rows, f"labels within the pseudo boxes of {len(true)} objects, mean of
 
 # %% [markdown]
 # The column *object: right* measures the quality of the labels. Pixels drawn at random from the boxes would be right as often
-# as a box is object; the IoU of the filled box, *it, filled* in the last table, is of about that size. Points enter the loss
-# by a cross entropy at just these places, where the predicted mask is read between its cells:
+# as a box is object, about the IoU of the filled box (*it, filled* in the last table). Points enter the loss by a cross
+# entropy at just these places, where the predicted mask is read between its cells:
 #
 # ```{literalinclude} ../../wsis/methods/attentionshift/objective.py
 # :pyobject: point_term
@@ -313,8 +312,8 @@ viz.table(rows, "distance from a target to its token, in % of the image's side")
 # %% [markdown]
 # ## Pseudo masks
 #
-# As pseudo labels, AttentionShift gives masks, whatever supervised its head: one mask for every click, in COCO JSON. Here they
-# are on training images, from AttentionShift's best to its worst.
+# As pseudo labels, AttentionShift gives masks, whatever supervised its head: one for every click, in COCO JSON. Here they are
+# on training images, from AttentionShift's best to its worst.
 
 # %% tags=["hide-input"]
 rows, batches = [], [collate([s]).to(dev) for s in samples]
@@ -359,8 +358,8 @@ viz.show(rows, rows=STEPS, size=1.6, title="Pseudo masks of AttentionShift from 
 # ## From attention to a mask
 #
 # Here are all steps for one object, as in Fig. 3 of the document: the candidates with a frame around the chosen one, the map
-# of cosine similarity, the pseudo mask, and the prediction of the detector, which sees no click. It is a good case: of the
-# tenth of objects with the best labels, the one that the detector finds best.
+# of cosine similarity, the pseudo mask, and the prediction of the detector. It is a good case: of the tenth of objects with
+# the best labels, the one that the detector finds best.
 
 
 # %% tags=["hide-input"]
@@ -425,7 +424,7 @@ viz.show(rows, rows=("ground truth", *nets), size=1.75, title="Predictions witho
 # %% [markdown]
 # **Takeaway.** Each scene shows as many of the most confident predictions as it has objects, starting with AttentionShift's
 # best scene. Many masks are as wide as a box, several lie on one object while others have none, and confidences are low. The
-# AP above is that of minutes of training and cannot be compared with the published one.
+# AP of minutes of training cannot be compared with the published one.
 #
 # ## How the features change
 #
@@ -453,8 +452,8 @@ viz.interactive(viz.curves_plot(curves, parts.STATISTICS, **axes), picture, word
 # %% [markdown]
 # **Takeaway.** At step 0 both networks are the same, so the curves start together. Bands are the range of seeds. Where they
 # overlap, as they do at nearly every step, this size decides nothing; hover to read the values. The curves need not agree
-# with the claims, either: key-points can separate object and background only if they lie on objects, and the first table says
-# how many do.
+# with the claims, either: key-points separate object and background only if they lie on objects, and the first table says how
+# many do.
 #
 # ## What holds
 #
@@ -476,8 +475,8 @@ viz.room_and_noise(
 # with the filter cannot be told apart, and the [last chapter](30_attentionshift_points.py) suggests a reason: the core of an
 # object has hardly more patches than there are prototypes. At mAP75 all are near zero, so that C01 cannot be judged at this
 # size. Points are worse labels than masks here, against C05. They are right more often (the first table of this page), but
-# they are few: many objects give no key-point at all, and training ends after some hundred steps where the release takes tens
-# of thousands. That this is the cause is our guess; a longer run would show it.
+# few: many objects give no key-point at all, and training ends after some hundred steps where the release takes tens of
+# thousands. That this is the cause is our guess; a longer run would show it.
 #
 # ## On photographs
 #
@@ -505,11 +504,11 @@ if not found:
     print("python -m wsis table attentionshift.bounds --scale small --data FOLDER")
 
 # %% [markdown]
-# The columns of this table say which stage loses what: `mIoU_in_boxes` judges the mask head alone, whose trivial bound is a
-# filled box; `mIoU` and `box_IoU` judge the pseudo labels; and the upper bound is what this network learns in as many steps
-# when no label is wrong. The last two columns are the number of key-points of an object, and the share of them on it. In these runs the
-# boxes come first: they overlap too little with the true ones for a mask within them to be right. Then the key-points: few, and
-# with about as many beside the object as on it, they teach a mask head less than the attention does, whose masks fill their box.
+# The columns say which stage loses what: `mIoU_in_boxes` judges the mask head alone, whose trivial bound is a filled box;
+# `mIoU` and `box_IoU` judge the pseudo labels; the upper bound is what this network learns in as many steps when no label is
+# wrong; the last two columns count the key-points of an object, and the share of them on it. In these runs the boxes come
+# first: they overlap too little with the true ones for a mask within them to be right. Then the key-points: few, and with
+# about as many beside the object as on it, they teach a mask head less than the attention does, whose masks fill their box.
 #
 # ## Failures
 #
@@ -558,8 +557,8 @@ viz.table(rows, f"mean IoU (%); {int(twin.sum())} of {len(true)} objects have a 
 # If masks are not above the filled box, as here in the mean, their maps were no help. Then look at the rows of lifts. If they
 # are near 1 or below in all layers, tokens have learned *where* from positions and not from what they attend to; refinement,
 # parts and feedback all depend on that attention. If some layers are well above 1 and the chosen one is not, the choice is at
-# fault. All this is after minutes of training of a small transformer; the published run has twelve epochs, and starts from
-# one trained on photographs. The same tables are worth reading after a full-scale run.
+# fault. The same tables are worth reading after a full-scale run: the published one has twelve epochs, and starts from a
+# transformer trained on photographs.
 #
 # ```{admonition} Where paper, release and this page differ
 # :class: note
@@ -631,8 +630,7 @@ viz.table(rows)
 # %% [markdown]
 # Every part that is left after merging gives a point, up to six. Still there are not more points in all: with the filter many
 # objects have no part, and they keep their click and pixels of their foreground instead. A part that is similar to something
-# outside of its object is no better than a guess; the [last chapter](30_attentionshift_points.py) counts key-points for
-# several kernels.
+# outside of its object is no better than a guess.
 #
 # ```{solution-end}
 # ```

@@ -49,11 +49,11 @@ from wsis.methods.simformer.simnet import SimNet
 plt.rcParams.update(viz.RC)
 
 # %% [markdown]
-# To draw the outline of a new class costs minutes per image; to say that it is there costs a second. SimFormer
+# Drawing the outline of a new class costs minutes per image; saying that it is there costs a second. SimFormer
 # {cite:p}`chen2022simformer` takes masks of {term}`base classes <base class>` that exist already, and no more than tags of
-# {term}`novel ones <novel class>`. Two kinds of similarity carry over. What makes a region *one thing* is much the same for all
-# classes, so a network that proposes masks of base classes can also propose those of novel ones. And whether two pixels show
-# *the same class* can be learned on base classes and asked about novel ones.
+# {term}`novel ones <novel class>`. Two kinds of similarity carry over. What makes a region *one thing* is much the same for
+# all classes, so a network that proposes masks of base classes can also propose those of novel ones. And whether two pixels
+# show *the same class* can be learned on base classes and asked about novel ones.
 
 # %%
 datasets = weak.open_data(data, scale, clicks="class_maps", seed=seed)
@@ -66,8 +66,8 @@ print(f"{len(classes)} classes; novel: {', '.join(novel)}")
 # %% [markdown]
 # ## What is given
 #
-# The input is a {term}`class map` of the base classes. All else is left open: a pixel of a novel class is just like an unlabeled
-# one. With it comes the list of the classes that are present, in training those of each crop.
+# The input is a {term}`class map` of the base classes. All else is left open: a pixel of a novel class looks like an
+# unlabeled one. With it comes the list of the classes that are present, in training those of each crop.
 
 # %% tags=["hide-input"]
 samples = [train[i] for i in range(min(len(train), 60))]
@@ -80,7 +80,7 @@ names, title = ("image", "all classes", "given"), "The labels of the network"
 viz.show(rows, rows=names, size=2.2, title=title, one_legend=True)
 
 # %% [markdown]
-# **Takeaway.** The last row is all that any loss sees of the middle one, besides the names of the missing classes.
+# **Takeaway.** The last row is all that any loss sees of the middle one, besides the names of missing classes.
 #
 # ## Proposals: one query, one class, one mask
 #
@@ -147,13 +147,13 @@ panels["ground truth"] = viz.draw_semantic(scene.true_semantic, classes)
 viz.show(panels, columns=4, size=2.2, title="Six proposals, and the prediction of all")
 
 # %% [markdown]
-# **Takeaway.** These are the six proposals that win the most pixels of one validation image: of those with two large novel
-# classes the best one (the worst stand at the end of this page). The network was never trained on a mask of a novel class.
-# Novel queries may claim the same pixels, as those of wood and grass do here; the sum over all, class times mask, decides.
+# **Takeaway.** Here are the six proposals that win the most pixels of one validation image, the best of those with two large
+# novel classes (the worst stand at the end of this page). The network was never trained on a mask of a novel class. Novel
+# queries may claim the same pixels, as those of wood and grass do here; the sum over all, class times mask, decides.
 #
 # ## Matching
 #
-# The targets of an image are its classes. A base class has a mask; a novel class has only its name, because the tag is all that
+# The targets of an image are its classes. A base class has a mask; a novel class has only its name, as the tag is all that
 # was given. So the cost of query $n$ for a target of class $c$ is
 #
 # $$-p_n(c) + \lambda_m\, [c \text{ is base}]\, \bigl(\lambda_f \mathcal{L}_{\text{focal}}(m_n, y_c) + \lambda_d
@@ -165,8 +165,8 @@ viz.show(panels, columns=4, size=2.2, title="Six proposals, and the prediction o
 # :pyobject: match
 # ```
 #
-# At tiny scale $\lambda_m$ is smaller than published, so that queries settle on a class sooner (decision 13, among the
-# [decisions](../book/decisions/index.md)).
+# At tiny scale $\lambda_m$ is smaller than published, so that queries settle on a class sooner ([decision
+# 13](../book/decisions/13_simformer_tiny.md)).
 
 # %% tags=["hide-input"]
 many = min(picks, key=lambda i: abs(int(samples[i].tags.sum()) - 4))
@@ -188,9 +188,9 @@ for ax, name in zip(figure.axes[len(rows[0]) :], rows[1], strict=False):
 figure
 
 # %% [markdown]
-# **Takeaway.** Each column is a class of one training image; the masks are those of the trained network. The mask of a query
-# is pulled toward that of its target. Where the target is only a name, matching does not say where the mask should be. This
-# gap the complement and the pairs of pixels fill.
+# **Takeaway.** Each column is a class of one training image, with masks of the trained network. A query's mask is pulled
+# toward that of its target. Where the target is only a name, matching does not say where the mask should be; the complement
+# and the pairs of pixels fill this gap.
 #
 # ## The objective
 #
@@ -212,7 +212,7 @@ viz.training_curves({"SimFormer": log}, terms, title="Training")
 
 # %% [markdown]
 # **Takeaway.** All four fall. *label* is the loss on the classes of all proposals; *dice*, on the masks of base classes,
-# takes longer. The first three are sums over the layers of the decoder, so that they can be far above one.
+# takes longer. The first three are sums over the decoder's layers, so they can be far above one.
 #
 # ## The complement
 #
@@ -222,9 +222,9 @@ viz.training_curves({"SimFormer": log}, terms, title="Training")
 # $$u(x) = \max\bigl(\theta, \max_{n \text{ novel}} M_n(x)\bigr), \qquad \mathcal{L}_{\text{complement}} = \lambda_f
 # \mathcal{L}_{\text{focal}}(u, y) + \lambda_d \mathcal{L}_{\text{dice}}(u, y),$$
 #
-# where $y$ is 1 on the pixels that no base mask covers. Only the highest novel mask of a pixel gets a gradient, so the loss does
-# not decide which class takes which part. Some of these pixels are of no class at all. Therefore the constant: where all novel
-# masks are below five per cent it wins, and nothing is learned.
+# where $y$ is 1 on the pixels that no base mask covers. Only the highest novel mask of a pixel gets a gradient, so the loss
+# does not decide which class takes which part. Some of these pixels are of no class: where all novel masks are below five per
+# cent, the constant wins, and nothing is learned.
 #
 # ```{literalinclude} ../../wsis/methods/simformer/objective.py
 # :pyobject: complement_loss
@@ -245,9 +245,9 @@ ax.legend()
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Right of the gray zone pixels of the complement are pulled up, and those of base masks down. Inside it there is no
-# gradient at all, so this loss cannot recover a novel mask that is empty everywhere. The log says how often that happens:
-# `ignored` is the share of complement pixels where the constant wins.
+# **Takeaway.** Right of the gray zone pixels of the complement are pulled up, and those of base masks down. Inside it there
+# is no gradient at all, so this loss cannot recover a novel mask that is empty everywhere. In the log `ignored` says how
+# often that happens: the share of complement pixels where the constant wins.
 
 # %% tags=["hide-input"]
 parts = [float(part.mean()) for part in torch.tensor(log["ignored"]).tensor_split(3)]
@@ -269,8 +269,8 @@ for s in scenes:
 recall = evaluation.proposal_recall(torch.cat(regions))
 
 # %% [markdown]
-# The trivial bound beside it takes the whole image for the only proposal. `simformer.transfer`, a table of ours, compares networks
-# in this way over seeds, among them an oracle that learns from masks of all classes; where it was run, its rows follow:
+# The trivial bound beside it takes the whole image for the only proposal. Where `simformer.transfer`, a table of ours, was
+# run, its rows follow: networks compared in this way over seeds, among them an oracle that learns from masks of all classes.
 
 # %% tags=["hide-input"]
 RESULTS = Path("../book/results")
@@ -297,15 +297,15 @@ viz.table(
 )
 
 # %% [markdown]
-# So a good part of the novel regions has a proposal that fits, far more than the whole image would fit, though fewer than of
-# the base regions. The page does not show how many of them are due to the transfer from base masks and how many to the
-# complement; the table over seeds has a row without it.
+# So a good part of the novel regions has a proposal that fits, far more than the whole image would, though fewer than of base
+# regions. How much is due to base masks and how much to the complement, the table over seeds can say: it has a row without
+# the complement.
 #
 # ## Pairs of pixels
 #
 # The complement says where the novel classes of an image are *together*. To tell them apart, images are compared. Each has a
 # partner that shares exactly one novel class with it, so that two open pixels which look alike are probably of that class.
-# From both, pixels are drawn, most of them of one base class that both show, so that there are enough pairs of one class:
+# Most of the pixels drawn from both are of one base class that both show, so that there are enough pairs of one class:
 #
 # ```{literalinclude} ../../wsis/methods/simformer/pairs.py
 # :pyobject: sample_mixed
@@ -344,9 +344,9 @@ figure.legend(loc="outside lower right", ncols=3)
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** A cross has the color of its base class; pixels without a mask share one more color. The green block holds the
-# pairs of the common class. The gray ones are pairs of two pixels without a mask, of which nobody knows what they are: SimNet
-# will be asked.
+# **Takeaway.** A cross has the color of its base class; pixels without a mask share one more. The green block holds the pairs
+# of the common class. The gray ones are pairs of two pixels without a mask, of which nobody knows what they are: SimNet will
+# be asked.
 #
 # ## SimNet
 #
@@ -358,8 +358,8 @@ plt.show()
 # :end-before: def balance
 # ```
 #
-# Below it compares one pixel of a validation image with all others, beside the proposal that is strongest at this pixel. Drag
-# through pixels, first of base classes, then of novel ones. With a kernel you click on the image to ask about any other.
+# Below it compares one pixel of a validation image with all others, beside the strongest proposal there. Drag through pixels,
+# first of base, then of novel classes; with a kernel you click on any other.
 
 # %% tags=["hide-input"]
 side, all_ = out.pixels.shape[3], torch.arange(out.pixels[0, 0].numel())
@@ -403,16 +403,16 @@ viz.explore(ask, pixel=viz.Clicks(scene.image, places))
 
 # %% [markdown]
 # **Takeaway.** Proposal and SimNet answer different questions: where this *thing* is, and which pixels look like its *class*.
-# For the pixel of a base class SimNet lights up over the class. For the pixels of the novel classes its maps are empty, and
-# even the neighbors of the pixel are *two classes*: in training it had no labels of what belongs together there. The
-# strongest proposal at the pixel of grass is that of wood.
+# For the pixel of a base class SimNet lights up over the class. For those of novel classes its maps are empty, and even the
+# pixel's neighbors are *two classes*: in training it had no labels of what belongs together there. The strongest proposal at
+# the pixel of grass is that of wood.
 #
 # ## Distillation
 #
-# What SimNet says about two open pixels, the {term}`teacher`'s $t_{ij}$, should hold for the scores that the proposals give
-# them. With $z_i$ the scores of the novel classes at pixel $i$, the student is $s_{ij} = \max(0, \cos(z_i, z_j))$. The loss pulls
-# scores together where the teacher says *one class*, and apart where it says *two*, the harder the surer it is, with
-# $\tau$ = one half:
+# What SimNet, as the {term}`teacher`, says about two open pixels, $t_{ij}$, should hold for the scores that the proposals
+# give them. With $z_i$ the scores of the novel classes at pixel $i$, the student is $s_{ij} = \max(0, \cos(z_i, z_j))$. The
+# loss pulls scores together where the teacher says *one class*, and apart where it says *two*, the harder the surer it is,
+# with $\tau$ = one half:
 #
 # $$\mathcal{L}_{\text{distillation}} = -\bigl[t_{ij} - \tau\bigr]_+ \log(1 + s_{ij}) - \bigl[\tau - t_{ij}\bigr]_+ \log(2 -
 # s_{ij})$$
@@ -437,14 +437,14 @@ ax.legend(title="SimNet says", loc="center left", bbox_to_anchor=(1, 0.5))
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Where SimNet is sure of one class, the loss falls as the scores become alike; where it is sure of two, it rises. At
-# one half it is flat: from a teacher that does not know, nothing is learned.
+# **Takeaway.** Where SimNet is sure of one class, the loss falls as the scores become alike; where it is sure of two, it
+# rises. At one half it is flat: a teacher that does not know teaches nothing.
 #
 # ### What SimNet knows about novel classes
 #
-# Pixels of novel classes do appear in SimNet's training, and always in pairs of two classes ({ref}`fidelity:simformer-labelled`).
-# What does that do? Here two new SimNets learn from the pixels of the trained network: one from the pairs as published (*either*
-# pixel of a base class), one from those of two base pixels only (*both*).
+# Pixels of novel classes do appear in SimNet's training, and always in pairs of two classes
+# ({ref}`fidelity:simformer-labelled`). What does that do? Here two new SimNets learn from the pixels of the trained network:
+# one from the pairs as published (*either* pixel of a base class), one from pairs of two base pixels only (*both*).
 
 # %%
 apart = changed(cfg, **{"loss.distillation": 0.0})
@@ -492,14 +492,14 @@ viz.table(rows, f"{len(scenes)} validation images; 50 is chance")
 
 # %% [markdown]
 # Trained as published, SimNet hardly ever says *one class* of two novel pixels: it saw pixels without a mask in pairs of two
-# classes only, and its distillation pushes their scores apart. Without those pairs it predicts *one class* for most pixels of
-# one novel class, and often for those of two; on balance it is right more often. The release has the same rule, with 128 base
-# classes; we do not know what SimNet predicts there.
+# classes only, and its distillation pushes their scores apart. Without those pairs it says *one class* for most pixels of one
+# novel class, and often for those of two; on balance it is right more often. What SimNet predicts with the same rule and the
+# 128 base classes of the release, we do not know.
 #
 # ## What each part brings
 #
-# Here are the differences that single parts of the objective make, each with its interval over seeds, in points. The gray band is
-# what even twenty seeds could not tell from zero.
+# Here are the differences, in points, that single parts of the objective make, each with its interval over seeds. The gray
+# band is what even twenty seeds could not tell from zero.
 
 # %% tags=["hide-input"]
 shown = [t for t in TABLES if t.id in ("simformer.parts", "simformer.transfer")]
@@ -508,15 +508,15 @@ title = "Differences that the parts make, and their noise"
 viz.room_and_noise(experiments.comparisons(shown, results), title=title)
 
 # %% [markdown]
-# **Takeaway.** The complement makes the masks of novel classes, by far more than the noise. (*images in pairs* draws the
-# images by twos, as for pairs of pixels, but compares nothing.) What pairs of pixels add to it would take more seeds to see,
-# and so would the choice of pairs for SimNet. All rows are on [the results page](../book/results.md).
+# **Takeaway.** The complement makes the masks of novel classes, by far more than the noise. (*images in pairs* draws images
+# by twos, but compares no pixels.) To see what pairs of pixels or the choice of SimNet's pairs add would take more seeds. All
+# rows are on [the results page](../book/results.md).
 #
 # ## On photographs
 #
-# At the scale `small` the same algorithm runs on photographs, with the features that EfficientNet-Lite0 has of ImageNet. Three of
-# seven animals are novel, and the background is a base class. *Trivial* fills each photograph with its novel animal, as tags
-# alone would have it; FullyOracle has masks of all seven. Between these two lies what a method can show:
+# At the scale `small` the same algorithm runs on photographs, with features that EfficientNet-Lite0 learned on ImageNet.
+# Three of seven animals are novel, and the background is a base class. *Trivial* fills each photograph with its novel animal,
+# as tags alone would have it; FullyOracle has masks of all seven:
 
 # %% tags=["hide-input"]
 photos = measured(RESULTS / "simformer.photographs.small.animals7.json")
@@ -525,9 +525,9 @@ rows = [{"network": k, **photos[k]} for k in steps if k in photos]
 viz.table(rows, "validation images, mIoU (%); one seed")
 
 # %% [markdown]
-# The gap between tags and masks is nearly closed: novel animals are found almost as well as by the network that saw their masks.
-# Since the background is annotated, base masks leave nothing but the novel animal, and the complement says what its mask would
-# say. Scenes and COCO-Stuff are harder, where several novel classes share what is left.
+# The gap between tags and masks is nearly closed: novel animals are found almost as well as by the network that saw their
+# masks. Since the background is annotated, base masks leave nothing but the novel animal, which is what its mask would say.
+# Scenes and COCO-Stuff are harder, since several novel classes share what is left.
 #
 # ## Where it fails
 
@@ -550,9 +550,8 @@ titles, title = ("image", "ground truth", "predicted"), "Novel classes that were
 viz.show(rows, rows=titles, size=1.9, title=title, one_legend=True)
 
 # %% [markdown]
-# **Takeaway.** These are the images with the lowest share of correct novel pixels. Small novel things break into pieces of
-# several classes, or become a base class, as turtles do that are taken for fish or a robot. Base classes in the same images
-# are mostly right.
+# **Takeaway.** These images have the lowest share of correct novel pixels. Small novel things break into pieces of several
+# classes, or become a base class: turtles are taken for fish or a robot. Base classes there are mostly right.
 #
 # ```{admonition} Where paper, release and this page differ
 # :class: note
@@ -580,8 +579,7 @@ floor = torch.tensor(cfg.loss.complement_floor)
 print(f"{floor.sigmoid():.3f}; {torch.tensor(0.01).logit():.2f}")
 
 # %% [markdown]
-# The smaller the probability, the more nearly empty masks are recovered, and the more pixels of no class are pushed into some
-# class.
+# The smaller the probability, the more nearly empty masks are recovered, and the more pixels of no class are pushed into one.
 #
 # ```{solution-end}
 # ```
