@@ -64,10 +64,10 @@ viz.show(panels, columns=2, size=3.5)
 #
 # | what is given | method | what it predicts | in this book |
 # |---|---|---|---|
-# | image tags, or one point per object | BESTIE {cite:p}`kim2022bestie` | instance masks | complete, and below |
-# | one point per object | AttentionShift {cite:p}`liao2023attentionshift` | instance masks | [here](30_attentionshift_points.py) |
-# | four extreme points per object | EXITS {cite:p}`lee2024exits` | instance masks | [here](20_exits_points_and_walk.py) |
-# | masks of base classes, tags of novel ones | SimFormer {cite:p}`chen2022simformer` | a class per pixel | [here](40_simformer_similarity.py) |
+# | image tags, or one point per object | BESTIE {cite:p}`kim2022bestie` | instance masks | below, then [in three chapters](10_bestie_cues.py) |
+# | one point per object | AttentionShift {cite:p}`liao2023attentionshift` | instance masks | [from a click to parts](30_attentionshift_points.py) |
+# | four extreme points per object | EXITS {cite:p}`lee2024exits` | instance masks | [from four clicks to points](20_exits_points_and_walk.py) |
+# | masks of base classes, tags of novel ones | SimFormer {cite:p}`chen2022simformer` | a class per pixel | [what masks tell](40_simformer_similarity.py) |
 #
 # ## All that BESTIE is given
 #
@@ -81,8 +81,8 @@ for i in range(8):
 viz.show(panels, columns=4, size=2)
 
 # %% [markdown]
-# **Takeaway.** No position, no number: two robots and one robot have the same label. Whatever this page knows about places, at
-# the end, was found in images like these.
+# **Takeaway.** No position and no number: two robots and one robot have the same label. All that the networks of this page know
+# about places in the end, they found in images like these.
 #
 # ## The run
 #
@@ -235,17 +235,15 @@ viz.table([row], caption=f"{len(val)} images, in %")
 # ## What *tiny* means
 #
 # It means the same algorithm as in the paper, with everything shrunk that can be shrunk. So these numbers say whether the
-# mechanism works, and must not be compared with published ones.
-# How far each setting was shrunk stands among [all settings](../book/settings.md). At the scale `small` the same algorithm runs on
-# photographs, with features of a network that was pretrained on ImageNet; what it reaches there is on [the results
-# page](../book/results.md).
+# mechanism works, and must not be compared with published ones. How far each setting was shrunk is listed among [all
+# settings](../book/settings.md). At the scale `small` the same algorithm runs on photographs, with features of a network that was
+# pretrained on ImageNet; what it reaches there is on [the results page](../book/results.md).
 #
 # The full run needs one changed word, `scale`, a data set, and GPUs: [the full-scale run](90_full_scale.py).
 #
 # ## Take it home
 #
-# Masks leave in COCO format, so that a detector which reads COCO can be trained on them. This is one of them;
-# `python -m wsis label` and
+# Masks are written in COCO format, which any detector can be trained on. This is one of them; `python -m wsis label` and
 # `python -m wsis predict` write files full of these:
 
 # %%

@@ -71,8 +71,8 @@ viz.show(panels, columns=2, size=3.6, title="One image and three exact maps")
 #
 # ### The knobs
 #
-# Each difficulty is one number of `WorldConfig`, mostly a probability. Move the slider to make one of them hard at a time, and
-# follow one column. In the second one the dog keeps its place all the way.
+# Each difficulty is one number of `WorldConfig`, mostly a probability. The slider turns up one at a time: move it, and follow
+# one column. In the second one the dog keeps its place all the way.
 
 # %% tags=["hide-input"]
 knobs = ("contact", "occlusion", "nested", "camouflage", "context", "texture")

@@ -79,7 +79,7 @@ plt.rcParams.update(viz.RC)
 # the image. It needs no training and no gradient, and it blurs: each factor spreads a little more.
 # ```
 #
-# The networks of the papers are large; here is also one that is small enough for a laptop.
+# The networks of the papers are large; this page also has one that is small enough for a laptop.
 
 # %% tags=["hide-input"]
 torch.manual_seed(seed)
@@ -214,9 +214,9 @@ viz.explore(attend, pixel=clicks, weights=[*cards, "random"])
 # **Takeaway.** Without training a patch attends to all others, in most heads hardly more to one than to another. With `mae`
 # the heads divide the work: some find the house, some its wall alone, some a band at the height of the mark. A few point
 # elsewhere, at the sky for instance, as if the mark did not matter. With `supervised` many heads look at a few patches far
-# from the mark, and with `dino` late heads look at the sky. Move the mark to the roof (row 7) and
-# the sky (row 2): most heads of layer 6 follow it, while one of layer 8 shows the sky wherever the mark is. Of the robot (row 19)
-# no head shows more than a patch or two.
+# from the mark, and with `dino` late heads look at the sky. Move the mark to the roof (row 7) and the sky (row 2): most heads of
+# layer 6 follow it, while one of layer 8 shows the sky wherever the mark is. Of the robot (row 19) no head shows more than a patch
+# or two.
 #
 # ## Three kinds of similarity
 #

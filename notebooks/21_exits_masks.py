@@ -46,7 +46,7 @@ plt.rcParams.update(viz.RC)
 # The last chapter ended with labeled tokens: some of the crop are surely object, some surely not, the rest is open. Here they
 # become a mask for every object. The network that predicts it, the {term}`generator`, then works alone, without similarities
 # or walk. The baseline is MAL {cite:p}`lan2023mal`, the same network supervised by boxes, which is one function here,
-# `exits.mal(cfg)`. Both are trained on this page, on the same crops for as many steps.
+# `exits.mal(cfg)`. Both are trained here, on the same crops for as many steps.
 
 # %%
 datasets = weak.open_data(data, scale, clicks="extreme_points", seed=seed)
@@ -338,7 +338,7 @@ viz.show(panels, rows=("supervision", "gradient"), size=2.3, title="Three kinds 
 #
 # ## Training
 #
-# The weights of box and colors rise gradually, so that tokens act first. The curves show the terms without their weights.
+# The weights of box and colors rise gradually, so that tokens act first. The curves are without weights.
 
 # %%
 logs = {name: viz.read_log(folders[name] / "network.csv") for name in ("EXITS", "MAL")}
@@ -352,16 +352,16 @@ viz.training_curves(logs, TERMS, title="The three terms of the loss")
 #
 # ## From the generator to pseudo masks
 #
-# Labeling is the whole method backwards: cut out each object, take the probability of each pixel, paste it back, and cut it
-# off at a threshold and at the box.
+# Labeling runs the method backwards: cut out each object, take the probability of each pixel, paste it back, and cut it off
+# at a threshold and at the box.
 #
 # ```{literalinclude} ../../wsis/methods/exits/verbs.py
 # :pyobject: label
 # ```
 #
-# How good is that in numbers? Gray bars are the boxes, without a network. Green ones are a yardstick for points: what comes
-# out if *every* token is labeled right and its square painted. The threshold matters, too: MAL's release takes a low one
-# (dotted line); that of EXITS is not published.
+# How good is that? Gray bars are the boxes. Green ones are a yardstick for points: what comes out if *every* token is labeled
+# right and its square painted. The threshold matters: MAL's release takes a low one (dotted line); that of EXITS is not
+# published.
 
 
 # %% tags=["hide-input"]
@@ -425,6 +425,36 @@ plt.show()
 # part of it. Right: a low threshold gives little more than the box. The dashed one suits EXITS, while MAL would be best at a
 # higher one: with each at its own best threshold, the two are closer than the bars.
 #
+# What if the annotator clicks carelessly? The slider moves the left click; with a kernel you drag all four.
+
+
+# %% tags=["hide-input"]
+def mask_panel(sample, model):  # the mask of a generator in an image of one object
+    return viz.draw_instances(sample.image, label_images(model, [sample])[0])
+
+
+def masks_of(clicks):  # the masks of both generators for other clicks
+    points = replace(alone.extreme_points, xy=torch.tensor([clicks]).float())
+    moved = replace(alone, extreme_points=points)
+    panels = {"clicks": viz.draw_extreme_points(moved.image, points)}
+    panels |= {name: mask_panel(moved, model) for name, model in nets.items()}
+    return viz.show(panels, size=2.6)
+
+
+i, k = ranking[0]
+alone = replace(samples[i], extreme_points=samples[i].extreme_points[k : k + 1])
+xy = alone.extreme_points.xy[0]
+out = torch.tensor([[0.0, 0], [1, 0], [0, 0], [0, 0]]) * (xy[:, 0].max() - xy[:, 0].min())
+places = {
+    "on the rim": xy,
+    "the left beside it": xy - 0.2 * out,
+    "the left inside": xy + 0.2 * out,
+}
+viz.explore(masks_of, clicks=viz.Clicks(alone.image, places))
+
+# %% [markdown]
+# **Takeaway.** A mask ends at its box: a click too far inside cuts the object off, one beside it matters less.
+#
 # ## What it cannot do at this size
 #
 # **Objects in pieces.** The annotator clicks the extreme points of the whole cat, also if a post cuts it in two, so there are
@@ -479,9 +509,8 @@ viz.show(panels, rows=("image", "MAL", "EXITS"), size=1.8, title="EXITS against 
 
 # %% [markdown]
 # **Takeaway.** The columns go from the largest gain of EXITS over MAL to its largest loss, at equal steps. Both fill the gap,
-# and neither is as good here as on whole objects. The printed line says that the points do not tell EXITS to leave it out:
-# most tokens of the gap are labeled as object, and few as background. The document's claim is about final models and
-# photographs.
+# and neither is as good here as on whole objects. By the printed line the points do not tell EXITS to leave it out: most
+# tokens of the gap are labeled as object, and few as background. The document's claim is about final models and photographs.
 #
 # **Another object of the class in the box.** It looks similar, so the walk goes there, and no click on *this* object says
 # that it is another (Fig. a4, claim C30). Call it a twin when at least 30 % of its mask is in the box, and look at crowded

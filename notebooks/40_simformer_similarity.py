@@ -80,7 +80,7 @@ names, title = ("image", "all classes", "given"), "The labels of the network"
 viz.show(rows, rows=names, size=2.2, title=title, one_legend=True)
 
 # %% [markdown]
-# **Takeaway.** The last row is all that any loss sees of the middle one, besides the names of missing classes.
+# **Takeaway.** The last row is all that any loss sees of the middle one, besides names of missing classes.
 #
 # ## Proposals: one query, one class, one mask
 #
@@ -311,7 +311,7 @@ viz.table(
 # :pyobject: sample_mixed
 # ```
 #
-# A pair of pixels is *one class* or *two classes*, if at least one of them is of a base class:
+# A pair of pixels is *one class* or *two classes*, if at least one is of a base class:
 #
 # ```{literalinclude} ../../wsis/methods/simformer/pairs.py
 # :pyobject: pair_targets
@@ -509,8 +509,8 @@ viz.room_and_noise(experiments.comparisons(shown, results), title=title)
 
 # %% [markdown]
 # **Takeaway.** The complement makes the masks of novel classes, by far more than the noise. (*images in pairs* draws images
-# by twos, but compares no pixels.) To see what pairs of pixels or the choice of SimNet's pairs add would take more seeds. All
-# rows are on [the results page](../book/results.md).
+# by twos, but compares no pixels.) To see what pairs of pixels or the choice of SimNet's pairs add takes more seeds. All rows
+# are on [the results page](../book/results.md).
 #
 # ## On photographs
 #

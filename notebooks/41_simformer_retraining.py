@@ -345,7 +345,7 @@ viz.room_and_noise(differences, title="Differences of the steps, and their noise
 #
 # ## On photographs
 #
-# The scale `small` trains the same algorithm on photographs, with the features that EfficientNet-Lite0 has of ImageNet. Of seven
+# The scale `small` trains the same algorithm on photographs, with features that EfficientNet-Lite0 learned on ImageNet. Of seven
 # animals three are novel, and the background is a base class. *Trivial* fills each photograph with its novel animal, as tags
 # alone would have it, and FullyOracle has masks of all seven:
 

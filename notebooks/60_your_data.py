@@ -12,7 +12,7 @@
 # From a folder of photographs to masks in COCO format and a network that draws them by itself, with four clicks an object.
 #
 # **Before this:** [EXITS](20_exits_points_and_walk.py) explains what is trained here, though you can begin with this
-# page. A folder of yours takes longer than the photographs here, since its trainings have more steps.
+# page. A folder of your own takes longer than the photographs here, since its trainings have more steps.
 
 # %% tags=["parameters"]
 scale = "small"
@@ -45,8 +45,8 @@ plt.rcParams.update(viz.RC)
 # %% [markdown]
 # ## Ten photographs
 #
-# Packages of this environment carry photographs inside: scikit-image most of them, matplotlib one. Seven are taken as
-# they are, and a picture of coins is cut into four parts. Three parts are for training, so that there are ten
+# Two packages that are installed with this one contain photographs: most come from scikit-image, one from matplotlib. Seven are
+# taken as they are, and a picture of coins is cut into four parts. Three parts are for training, so that there are ten
 # photographs with one to six objects each; the fourth is kept aside, together with the second view of a stereo pair.
 #
 # | photograph | by | license |
@@ -99,7 +99,7 @@ viz.show(panels, columns=5, size=1.7, title="The photographs to learn from")
 # **Takeaway.** Ten photographs of six classes are very few. Expect what is learned from them to know these coins and
 # this motorcycle, rather than coins and motorcycles.
 #
-# For photographs of yours, make a folder with another one in it, and give its full path as `data` in the first cell:
+# For your own photographs, make a folder like this one, and give its full path as `data` in the first cell:
 #
 # ```text
 # mine/images/train/    the photographs to click on, JPEG or PNG, of any size
@@ -206,7 +206,7 @@ print(mask.shape, mask.dtype, int(mask.sum()), "pixels")
 # %% [markdown]
 # ## A network that needs no clicks
 #
-# `predict` takes any folder of images. Here it is that of the two pictures which were kept aside:
+# `predict` takes any folder of images. Here it is the folder of the two photographs that were kept aside:
 
 # %%
 others = folder / "images" / "val"
@@ -301,7 +301,7 @@ viz.show(panels, columns=2, size=3.2, title="Photographs that nobody has clicked
 # ```{exercise}
 # :label: your-data-boxes
 # What do the masks know that a box does not? Compare the generator's masks of the coins with the filled boxes of their
-# clicks: which share of its box does a mask cover? What is the share of a disk in its box?
+# clicks: what share of its box does a mask cover? What is the share of a disk in its box?
 # ```
 #
 # ```{solution-start} your-data-boxes

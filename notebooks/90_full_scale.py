@@ -33,12 +33,13 @@ import torch
 from wsis import viz
 from wsis.core import ConfigError, changed, flatten, read_json
 from wsis.methods import bestie
+from wsis.weak.sources import LENGTHS
 
 # %% [markdown]
 # ## What the scale changes
 #
 # A method has three presets. `FULL` holds the values of the paper, each with its source. `SMALL` is the same algorithm on
-# photographs and two processor cores, with a pretrained backbone that learns no more; `TINY` is the same on the scenes of
+# photographs and two processor cores, with a pretrained backbone that stays frozen; `TINY` is the same on the scenes of
 # this book, with a smaller network and fewer steps. What is not in this table is equal in all three; a test ensures that
 # presets differ only in settings that are marked to depend on the scale.
 
@@ -146,8 +147,7 @@ train = f"-m wsis train bestie --data {data} --scale full --out runs/bestie-full
 print("torchrun", *launch.split()[3:], "\\\n ", train)
 
 # %% [markdown]
-# On several machines, run the same line on each; all connect to the first one.
-# `$RANK` counts machines from zero; a cluster's scheduler sets it (`$SLURM_NODEID` under Slurm).
+# On several machines, run the same line on each; all connect to the first one. `$RANK` counts machines from zero; a cluster's scheduler sets it (`$SLURM_NODEID` under Slurm).
 #
 # ```bash
 # torchrun --nnodes=4 --nproc-per-node=8 --node-rank=$RANK \
@@ -198,17 +198,17 @@ except ConfigError as error:
 #
 # ## What would break this?
 #
-# - **Another batch size.** The published learning rates belong to the published batch. - **Other semantic maps.** The network
-# learns from them, and the authors' maps are not part of the method; compare the mIoU of your maps before the mAP of your
-# masks. See [fidelity](../book/fidelity.md). - **Weights that did not load.** The run stops; the release would train from
-# random ones.
+# - **Another batch size.** The published learning rates belong to the published batch.
+# - **Other semantic maps.** The network learns from them, and the authors' maps are not part of the method; compare the mIoU of
+#   your maps before the mAP of your masks. See [fidelity](../book/fidelity.md).
+# - **Weights that did not load.** The run stops; the release would train from random ones.
 #
 # ## Exercises
 #
 # ```{exercise}
 # :label: full-scale-epochs
 # PASCAL VOC 2012 with SBD has 10,582 training images. How often does the full-scale training of the instance network
-# see each of them? And the tiny training of this book, whose world has 600?
+# see each of them? And the tiny training of this book the scenes of its world?
 # ```
 #
 # ```{solution-start} full-scale-epochs
@@ -216,7 +216,10 @@ except ConfigError as error:
 # ```
 
 # %% tags=["solution"]
-for name, config, images in (("full", bestie.FULL, 10_582), ("tiny", bestie.TINY, 600)):
+for name, config, images in (
+    ("full", bestie.FULL, 10_582),
+    ("tiny", bestie.TINY, LENGTHS["tiny"][0]),
+):
     print(f"{name}: {config.network.steps * config.network.batch_size / images:.1f} times")
 
 # %% [markdown]
