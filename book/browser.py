@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-KEYS = {"Enter": 13, "Backspace": 8, "ArrowRight": 39, "ArrowDown": 40, "ArrowLeft": 37, "PageDown": 34}
+KEYS = {"Enter": 13, "Escape": 27, "Backspace": 8, "ArrowRight": 39, "ArrowDown": 40, "ArrowLeft": 37, "PageDown": 34}
 
 
 def free_port() -> int:

@@ -1,8 +1,8 @@
 """Look at every built page in a browser that has no network: python -m book.check [PAGE ...] (make check-book).
 
 At 1280 and at 390 px, light and dark: no request leaves the computer, the console shows no error, formulas are set, figures
-drawn, definitions shown, nothing is wider than the window, no line of code is cut on a desktop, and axe finds nothing serious
-that would keep someone from reading. Prints one line for each finding and fails on any.
+drawn, definitions shown and closed by Escape, nothing is wider than the window, no line of code is cut on a desktop, and axe
+finds nothing serious that would keep someone from reading. Prints one line for each finding and fails on any.
 """
 
 import functools
@@ -72,6 +72,9 @@ def findings(page: Page, address: str, doc: str, width: int, theme: str) -> list
     page.run(files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8"))
     found = [f"{what}: {where}" for what, places in page.run(LOOK).items() for where in dict.fromkeys(places)]
     found += [f"axe: {violation}" for violation in page.run(AXE)]
+    page.press("Escape")
+    if page.run("!!document.querySelector('.definition:popover-open')"):
+        found.append("a definition stays after Escape")
     for event in page.events:
         found += _reported(event, address)
     return found
