@@ -35,6 +35,13 @@ VERDICTS = get_args(Verdict)
 TRIVIAL = "trivial bound"
 SCALES = ("full", "small", "tiny")
 Result = dict[str, Any]
+CODE = "https://github.com/wsis/wsis/blob/main/"
+CHAPTERS = {  # where the claims of a method are discussed
+    "bestie": "12_bestie_training",
+    "exits": "21_exits_masks",
+    "attentionshift": "31_attentionshift_training",
+    "simformer": "41_simformer_retraining",
+}
 
 
 def load(path: Path) -> Result:
@@ -151,13 +158,35 @@ def _settings(name: str) -> str:
 
 
 def _section(name: str, runs: list[Result]) -> str:
-    """One table: its numbers, its claims, and where the numbers come from."""
-    parts = [f"({name})=\n## {name}\n", _raw(_numbers(runs))]
+    """One table: what it varies, its numbers, its claims, and where the numbers come from."""
+    table = next((table for table in find("all") if table.id == name), None)
+    parts = [f"({name})=\n## {name}\n", *([_subject(table)] if table else []), _raw(_numbers(runs))]
     claims = [(run, claim) for run in runs for claim in run["claims"]]
     if claims:
         parts.append(_raw(_claims(claims)))
+    parts += [_raw(_changes(table))] if table else []
     parts += [_raw(_provenance(run)) for run in runs]
     return "\n".join(parts)
+
+
+def _subject(table: Table) -> str:
+    """What a table varies, the chapter that discusses it, and the file that defines its rows and claims."""
+    method = table.id.split(".")[0]
+    file = f"wsis/experiments/tables/{method}.py"
+    chapter = f"[](chapters/{CHAPTERS[method]}.ipynb) and, " if method in CHAPTERS else ""
+    title = f"{table.title[0].upper()}{table.title[1:]}".replace("*", r"\*")
+    return f"{title}. See {chapter}for the definition of rows and claims, [{file}]({CODE}{file}).\n"
+
+
+def _changes(table: Table) -> str:
+    """A folded list of the settings that each row changes, as the command line takes them."""
+    rows = ""
+    for row in table.rows:
+        words = [" ".join(option(k, v) for k, v in row.settings(s).items()) or "the preset" for s in ("full", "tiny")]
+        text = "; below full scale ".join(dict.fromkeys(words))
+        rows += f"<dt>{escape(row.name)}</dt><dd><code>{escape(text)}</code></dd>"
+    title = f"what the rows of {escape(table.id)} change"
+    return f'<details class="provenance"><summary>{title}</summary><dl>{rows}</dl></details>'
 
 
 def _promptable(table: Table, runs: list[Result]) -> str:

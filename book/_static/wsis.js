@@ -1,9 +1,14 @@
 // What is wider than its place scrolls by itself: keys must reach it, too.
 function reachable() {
-  for (const e of document.querySelectorAll(".bd-article pre, .bd-article .text_html, .bd-article .math, .bd-article .wide"))
+  for (const e of document.querySelectorAll(".bd-article :is(pre, .text_html, .math, .wide, .cell_output .image_png, figure)"))
     if (e.scrollWidth > e.clientWidth + 1) e.tabIndex = 0;
 }
-addEventListener("load", reachable);
+// On a phone a figure of several panels beside each other is not made so small that nobody could read it: it scrolls.
+addEventListener("load", () => {
+  for (const e of document.querySelectorAll(".bd-article .cell_output img"))
+    e.classList.toggle("broad", e.naturalWidth > 1.6 * e.naturalHeight);
+  reachable();
+});
 addEventListener("resize", reachable);
 
 // The definition of a term shows below it, on hover, on focus and at the first touch; the second one follows the link.
