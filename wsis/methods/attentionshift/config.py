@@ -42,8 +42,8 @@ class PartConfig:
     temperature: float = paper(0.1, "official code", unit="of the bandwidth")
     core: float = paper(0.35, "official config", unit="foreground value")
     erosion: int = paper(11, "official code", unit="px, odd", scales=True)
-    similarity: float = paper(0.8, "official code", unit="cosine of a part's patches")
-    merge: float = paper(0.85, "official code", unit="cosine")
+    similarity: float = paper(0.8, "official code", unit="cosine of a part's patches", scales=True)
+    merge: float = paper(0.85, "official code", unit="cosine", scales=True)
     max_key_points: int = paper(6, "official code: 5, its loop visits one more", unit="key-points")
 
 
@@ -163,7 +163,8 @@ TINY = replace(
     drop_path=0.0,
     tokens=TokenConfig(count=12, max_key_points=2),
     boxes=BoxConfig(layers=5, threshold=0.75),
-    parts=PartConfig(erosion=5),
+    # Patches of one object are more alike in a small network: at the published cosines its parts merge into one (decision 20).
+    parts=PartConfig(erosion=5, similarity=0.9, merge=0.95),
     mask=MaskConfig(erosion=9),
     heads=HeadConfig(taps=(3, 4, 5, 8), pyramid=64, width=64, depth=2, hidden=128, anchor=4, rois=32, proposals=100),
     size=SizeConfig(short=(96, 112, 128), long=256, test_short=128, test_long=256),
@@ -182,11 +183,9 @@ SMALL = replace(
     drop_path=0.0,
     # As many places as the largest numbers of objects need; hundreds of steps do not teach random tokens where to look.
     tokens=TokenConfig(count=36, start="spread", max_key_points=18),
-    # 7 of 12 layers, of 8. Attention on few patches is smooth: at the published .2 of its range boxes are too large, and from
-    # .6 on too small (training photographs, after 200 steps).
-    boxes=BoxConfig(layers=5, threshold=0.5),
-    # 11 and 21 px of the published 600, as shares of 224.
-    parts=PartConfig(erosion=5),
+    boxes=BoxConfig(layers=5),  # 7 of 12 layers, of 8
+    # 11 and 21 px of the published 600, as shares of 224. The cosines are those of TINY, for the same reason.
+    parts=PartConfig(erosion=5, similarity=0.9, merge=0.95),
     mask=MaskConfig(erosion=7),
     # The taps are at the published shares of the depth; anchors are 16 to 256 px, about the published shares of the image.
     heads=HeadConfig(taps=(3, 4, 5, 8), pyramid=64, width=64, depth=2, hidden=128, anchor=4, rois=32, proposals=100),
