@@ -20,7 +20,7 @@ from wsis.core.masks import RunLengths
 from wsis.core.types import BACKGROUND, IGNORE, Dataset, ExtremePoints, Instances, Points, Sample
 from wsis.data.checks import LEAVE_OUT, WEAK_KEYS, file_name, near_object, read_coco, replace_weak_labels
 from wsis.data.coco_json import Records, annotation_records, categories, image_record
-from wsis.data.images import ImageFolder, first_of, list_files, map_name, map_names, read_image
+from wsis.data.images import ImageFolder, find_files, first_of, list_files, map_name, map_names, read_image
 from wsis.data.label_maps import read_values, value_table
 from wsis.data.masks import paint_semantic, tags_from_labels
 from wsis.data.wrappers import samples
@@ -63,7 +63,7 @@ class CocoFolder:
         self.classes = tuple(c["name"] for c in in_order)
         self.category_ids = tuple(c["id"] for c in in_order)
         self._label = {c: i for i, c in enumerate(self.category_ids)}
-        self.images = coco["images"]
+        self.images = named_as_on_disk(coco["images"], self.image_folder)
         if boxes:
             coco["annotations"] = [self._boxed(a) for a in coco["annotations"]]
         self._annotations = defaultdict(list)
@@ -78,6 +78,7 @@ class CocoFolder:
         if others := [name for name in list_files(self.image_folder) if name not in names]:
             self.dropped.append(f"{first_of(others)} in {self.image_folder}, which {self.path} does not list")
         self._values = self._map_values(self.map_folder.parent / "categories.json")
+        self._maps = find_files(map(map_name, names), self.map_folder)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -190,10 +191,12 @@ class CocoFolder:
         return value_table(values | {BACKGROUND: BACKGROUND, IGNORE: IGNORE})
 
     def _true_semantic(self, record: Entry, truth: Instances | None) -> Tensor | None:
-        path = self.map_folder / map_name(file_name(record))
-        if self._values is not None and path.exists():
+        path = self._maps.get(map_name(file_name(record)))
+        if self._values is not None and path is not None:
             size = (record["height"], record["width"])
-            return read_values(path, size, self._values, "no category id; add it to the JSON or categories.json")
+            return read_values(
+                self.map_folder / path, size, self._values, "no category id; add it to the JSON or categories.json"
+            )
         return None if truth is None or len(self.classes) >= IGNORE else paint_semantic(truth)
 
 
@@ -202,6 +205,12 @@ def records_by_name(images: Records, path: Path) -> dict[str, Entry]:
     records = {Path(file_name(image)).as_posix(): image for image in images}
     map_names(map(file_name, images), path)
     return records
+
+
+def named_as_on_disk(images: Records, folder: Path) -> Records:
+    """Return the records of a COCO JSON with the names that their files have in a folder, see `find_files`."""
+    files = find_files(map(file_name, images), folder)
+    return [{**i, "file_name": file} if (file := files.get(name := file_name(i), name)) != name else i for i in images]
 
 
 def find_records(images: ImageFolder) -> Records:
@@ -215,7 +224,10 @@ def find_records(images: ImageFolder) -> Records:
             path = split.parent.parent / "annotations" / f"instances_{split.name}.json"
             if split.parent.name == "images" and path.exists():
                 coco, _ = read_coco(path, drop_invalid=True)
-                records, inner = records_by_name(coco["images"], path), folder.relative_to(split)
+                records, inner = (
+                    records_by_name(named_as_on_disk(coco["images"], split), path),
+                    folder.relative_to(split),
+                )
                 names = {name: (inner / name).as_posix() for name in images.names}
                 if unknown := [name for name in names if names[name] not in records]:
                     where = f"{images.folder / unknown[0]} is not among the images of {path}"

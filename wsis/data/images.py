@@ -1,6 +1,8 @@
 """Images of any 8-bit kind as tensors, a plain folder of them, and the records that a data set has of them."""
 
 import os
+import unicodedata
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
@@ -61,7 +63,8 @@ def map_names(names: Iterable[str], where: Path) -> dict[str, str]:
     for name in names:
         key = map_name(name)
         if key in maps:
-            problem = f"two images share a name but for the suffix, {maps[key]} and {name}; rename one"
+            difference = "the suffix" if Path(name).suffix != Path(maps[key]).suffix else "how its accents are encoded"
+            problem = f"two images share a name but for {difference}, {maps[key]} and {name}; rename one"
             twice = f"two entries are of the image {name}; keep one of them"
             raise DataError(f"{where}: {twice if maps[key] == name else problem}")
         maps[key] = name
@@ -70,8 +73,32 @@ def map_names(names: Iterable[str], where: Path) -> dict[str, str]:
 
 def map_name(name: str) -> str:
     """Return the path of an image's label PNG within the folder of label PNGs; it has the subfolders of the image's path."""
-    path = Path(name)
+    path = Path(composed(name))
     return Path(*[part for part in path.parts if part not in (path.anchor, "..")]).with_suffix(".png").as_posix()
+
+
+def composed(name: str) -> str:
+    """Return the form in which names are compared: an accented letter is one character on most systems, and two on macOS."""
+    return unicodedata.normalize("NFC", name)
+
+
+def find_files(names: Iterable[str], folder: Path) -> dict[str, str]:
+    """Return the file of each name that has one, as a path within the folder; accents may be encoded in another way there.
+    Raises DataError if a name fits two files.
+    """
+    spellings, found = defaultdict(list), {}
+    for file in list_files(folder):
+        spellings[composed(file)].append(file)
+    for name in names:
+        path = Path(name).as_posix()
+        fitting = spellings.get(composed(path), [path])
+        if len(fitting) > 1 and path not in fitting:
+            both = " and ".join(map(ascii, fitting))
+            raise DataError(f"{name} fits two files of {folder}, {both}; rename one of them")
+        file = path if path in fitting else fitting[0]
+        if (folder / file).is_file():
+            found[name] = file
+    return found
 
 
 class ImageFolder:

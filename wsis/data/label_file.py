@@ -13,8 +13,9 @@ from wsis.core.files import Entry, read_json, write_json
 from wsis.core.masks import RunLengths, run_length
 from wsis.core.types import Instances
 from wsis.data.checks import SIDES, click_problem, file_name, near_object, read_coco, shape_problem
+from wsis.data.coco import named_as_on_disk
 from wsis.data.coco_json import Records, annotation_records, categories
-from wsis.data.images import ImageFolder
+from wsis.data.images import ImageFolder, composed
 
 CLICKS = {"point": 1, "extreme_points": 4, "bbox": 2}
 """How many clicks each label of an object takes: one, the four extremes in any order, two opposite corners of a box."""
@@ -50,7 +51,8 @@ class LabelFile:
         self.categories: Records = [*self._coco["categories"], *categories(new, range(first, first + len(new)))]
         if not self.categories:
             raise DataError(f"{self.path} has no class yet; name them: classes=['cat', 'dog']")
-        self._records = {file_name(record): record for record in self._coco["images"]}
+        images = named_as_on_disk(self._coco["images"], self.folder)
+        self._records = {file_name(record): record for record in images}
         if len(self._records) < len(self._coco["images"]):
             raise DataError(f"{self.path}: two images have the same file; keep one of them")
         here = [name for name in self._records if (self.folder / name).is_file()]
@@ -248,12 +250,12 @@ class ProposedMasks:
                 where = f"{path}: record {i}: category {row['category_id']}"
                 raise DataError(f"{where} is no class here; add it to classes")
             name = names.get(row["image_id"]) or row.get("file_name")
-            rows_of = self._by_name[name] if name else self._by_id[row["image_id"]]
+            rows_of = self._by_name[composed(name)] if name else self._by_id[row["image_id"]]
             rows_of.append({**row, "category_id": ids[row["category_id"]]})
 
     def of(self, name: str, size: tuple[int, int], image_id: int | None = None) -> Records:
         """The masks of one image of `size` (height, width); raises DataError for one of another size."""
-        rows = self._by_name.get(name) or self._by_id.get(image_id, [])
+        rows = self._by_name.get(composed(name)) or self._by_id.get(image_id, [])
         for row in rows:
             if problem := shape_problem({"segmentation": row["segmentation"]}, *size):
                 raise DataError(f"mask of {name}: {problem}")

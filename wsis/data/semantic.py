@@ -21,7 +21,7 @@ from wsis.core.types import BACKGROUND, IGNORE, Dataset, Sample
 from wsis.data.checks import file_name, read_coco
 from wsis.data.coco import CocoFolder, write_dataset
 from wsis.data.coco_json import categories
-from wsis.data.images import ImageFolder, first_of, map_name, map_names, read_image
+from wsis.data.images import ImageFolder, find_files, first_of, map_name, map_names, read_image
 from wsis.data.label_maps import read_values, value_table
 from wsis.data.masks import tags_from_labels, tags_from_map
 from wsis.data.splits import BACKGROUND_CLASS
@@ -50,9 +50,11 @@ class SemanticFolder:
         self.classes, self.category_ids = read_categories(maps.parent / "categories.json")
         values = {c: label for label, c in enumerate(self.category_ids, 1)}
         self._values = value_table({BACKGROUND: IGNORE} | values | {IGNORE: IGNORE})
-        self.map_paths = [maps / name for name in map_names(self.images.names, images).values()]
-        if lacking := [path for path in self.map_paths if not path.is_file()]:
+        names = map_names(self.images.names, images).values()
+        files = find_files(names, maps)
+        if lacking := [maps / name for name in names if name not in files]:
             raise DataError(f"missing: {first_of(lacking)}; every image needs its label PNG")
+        self.map_paths = [maps / files[name] for name in names]
         self._tags = None if tags is None else self._stored_tags(Path(tags))
 
     def __len__(self) -> int:

@@ -17,7 +17,7 @@ from wsis.core.types import BACKGROUND, IGNORE, NO_ID, Instances, Report
 from wsis.data.checks import plain_entry, read_coco, shape_problem
 from wsis.data.coco import records_by_name
 from wsis.data.coco_json import Records
-from wsis.data.images import list_files
+from wsis.data.images import find_files, list_files
 from wsis.data.label_maps import read_label_map
 from wsis.data.semantic import read_categories
 from wsis.data.splits import find_split
@@ -119,22 +119,25 @@ def semantic(predicted: Path, truth: Path, split: str | None = None) -> Report:
     split unlabeled unless the categories name it; 255 does not count. The names of the classes are those of the truth's
     categories.json, or, since a COCO folder has none, of the predictions'. Reports predicted classes that the truth never has.
     """
-    names = [{n for n in list_files(folder) if n.endswith(".png")} for folder in (predicted, truth)]
-    if not names[1]:
+    folders, names = (predicted, truth), {n for n in list_files(truth) if n.endswith(".png")}
+    if not names:
         raise DataError(f"{truth}: no label PNGs in this folder; give the folder of the true label maps")
-    for folder, missing in ((predicted, names[1] - names[0]), (truth, names[0] - names[1])):
+    files = find_files(names, predicted)
+    others = {n for n in list_files(predicted) if n.endswith(".png")} - set(files.values())
+    for folder, missing in ((predicted, names - set(files)), (truth, others)):
         if missing:
             first = min(missing)
             raise DataError(f"{folder}: {len(missing)} label maps of the other folder are missing, first {first}")
     metric, values = MeanIoU(IGNORE), torch.zeros(2, IGNORE + 1, dtype=torch.long)
-    for name in progress(sorted(names[1]), "images"):
-        maps = [read_label_map(folder / name) for folder in (predicted, truth)]
+    for name in progress(sorted(names), "images"):
+        paths = predicted / files[name], truth / name
+        maps = list(map(read_label_map, paths))
         values += torch.stack([m.flatten().bincount(minlength=IGNORE + 1) for m in maps])
         try:
             metric.update(*maps)
         except DataError as error:
-            raise DataError(f"{predicted / name} or {truth / name}: {error}") from error
-    for folder, counts in zip((predicted, truth), values, strict=True):
+            raise DataError(f"{paths[0]} or {paths[1]}: {error}") from error
+    for folder, counts in zip(folders, values, strict=True):
         if counts.nonzero()[:, 0].tolist() == [BACKGROUND, IGNORE]:
             raise DataError(f"{folder}: the label maps hold 0 and 255 alone, and 255 is no class; write it as 1")
     alien = ((values[0] > 0) & (values[1] == 0)).nonzero()[:, 0].tolist()

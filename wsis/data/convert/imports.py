@@ -16,7 +16,7 @@ from wsis.core.files import Entry, write_json
 from wsis.core.masks import coco_mask, run_length
 from wsis.core.report import report
 from wsis.data.coco_json import categories, instances_json
-from wsis.data.images import SUFFIXES, first_of, map_name, read_image
+from wsis.data.images import SUFFIXES, composed, find_files, first_of, map_name, read_image
 from wsis.data.write import ImageEntry, places, write_split
 
 SHAPES = {"point": "point", "extreme_points": "extreme_points", "boxes": "bbox", "masks": "segmentation"}
@@ -98,12 +98,13 @@ def _files(annotated: Sequence[AnnotatedImage], images: Path, in_place: bool) ->
     by_name, files, owners = defaultdict(list), [], {}
     for path in sorted(images.rglob("*")):
         if path.suffix.lower() in SUFFIXES and path.is_file():
-            by_name[path.name].append(path)
+            by_name[composed(path.name)].append(path)
+    there = find_files((name for image in annotated for name in image.names), images)
     for image in annotated:
-        direct = [
-            p for name in image.names if (p := images / name).is_file() and (not in_place or _is_below(p, images))
-        ]
-        found = direct[:1] or [p for name in image.names for p in by_name[Path(name).name]]
+        listed = [images / there[name] for name in image.names if name in there]
+        direct = [path for path in listed if not in_place or _is_below(path, images)]
+        ends = dict.fromkeys(composed(Path(name).name) for name in image.names)
+        found = direct[:1] or [path for end in ends for path in by_name[end]]
         if not found:
             remedy = "name the folder of the images with --images"
             raise DataError(f"{image.where}: no image {image.names[0]} in {images}; {remedy}")
