@@ -567,7 +567,7 @@ rows = zip(samples, pseudo["EXITS"], strict=True)
 count = write_instances(path, rows, classes, train.category_ids)
 print(f"{count} masks; the first of them:")
 for key, value in read_json(path)["annotations"][0].items():
-    print(f"  {key:14}{value}")
+    print(f"  {key:14}{str(value)[:70]}")
 
 # %% [markdown]
 # The last stages are the final model: SOLOv2 on PASCAL VOC, Mask2Former on COCO, or Mask R-CNN. It sees whole images and
@@ -576,7 +576,8 @@ for key, value in read_json(path)["annotations"][0].items():
 #
 # ```bash
 # python -m wsis train exits --data world --scale tiny --out runs/exits
-# python -m wsis label runs/exits --data photos --split train --weak clicks.json --out masks.json
+# python -m wsis label runs/exits --data photos --split train \
+#     --weak clicks.json --out masks.json
 # python -m wsis predict runs/exits --images photos/images/val --out found.json
 # ```
 #

@@ -1,6 +1,6 @@
 // What is wider than its place scrolls by itself: keys must reach it, too.
 function reachable() {
-  for (const e of document.querySelectorAll(".bd-article :is(pre, .text_html, .math, .wide, .cell_output .image_png, figure)"))
+  for (const e of document.querySelectorAll(".bd-article :is(pre, .text_html, .math, .wide, .cell_output, figure)"))
     if (e.scrollWidth > e.clientWidth + 1) e.tabIndex = 0;
 }
 // On a phone a figure of several panels beside each other is not made so small that nobody could read it: it scrolls.
