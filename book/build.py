@@ -115,6 +115,8 @@ def check_site(site: Path, expected: list[str]) -> list[str]:
             local = not re.match(r"[a-z]+:|//|javascript", link)
             if local and not (page.parent / unquote(link)).resolve().exists():
                 problems.append(f"{name} links to {link}, which does not exist")
+        marks = set(re.findall(r'href="#([^"]+)"', text)) - set(re.findall(r'id="([^"]+)"', text))
+        problems += [f"{name} links to #{mark}, which is not on it" for mark in sorted(marks)]
         for published in set(re.findall(r'(?:/blob/gh-pages|urlpath=lab/tree)/([^"]+)"', text)):
             if not (site / published).exists():
                 problems.append(f"{name} launches {published}, which is not among the pages")

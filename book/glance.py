@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any, get_args
 
+from docutils.nodes import make_id
+
 from wsis.experiments import find
 from wsis.experiments.results import in_words
 from wsis.experiments.table import Table
@@ -104,9 +106,8 @@ def _section(method: str, lines: list[Line]) -> str:
 def _row(line: Line, far: float) -> str:
     several = len(line.entry.get("parts", [])) > 1
     verdict = f'<span class="verdict {_css(line.part["verdict"])}">{in_words(line.part)}</span>'
-    words = (
-        f'<a href="#{line.table.id}">{escape(line.entry["id"])}</a> {escape(line.entry["text"])}' if line.first else ""
-    )
+    link = f'<a href="#{make_id(line.table.id)}">{escape(line.entry["id"])}</a>'
+    words = f"{link} {escape(line.entry['text'])}" if line.first else ""
     words += f'<small class="part">{escape(line.part["comparison"])}</small>' if several else ""
     style = ' class="more"' if not line.first else ""
     return f"<tr{style}><td>{verdict}</td><td>{words}</td><td>{_plot(line, far)}</td><td>{line.where}</td></tr>"

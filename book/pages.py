@@ -25,7 +25,7 @@ from wsis.core.errors import DataError
 from wsis.experiments import find
 from wsis.experiments.results import difference, in_words
 from wsis.experiments.table import Row, Table
-from wsis.experiments.verdicts import Judged, Part, Verdict
+from wsis.experiments.verdicts import Judged, Part, Verdict, judge
 from wsis.methods import METHODS, method
 
 KEYS = {"table", "scale", "data", "rows", "claims", "provenance"}
@@ -79,11 +79,12 @@ def write(results: Path, out: Path) -> None:
         tables.setdefault(result["table"], []).append(result)
     reports = sorted((results / "benchmarks").glob("*.json"))
     benchmarks = "\n".join(_benchmark(json.loads(p.read_text(encoding="utf-8"))) for p in reports)
-    sections = "\n".join(_section(name, runs) for name, runs in tables.items())
+    not_run: dict[str, list[Result]] = {t.id: [] for t in find("all") if t.claims and t.id not in tables}
+    sections = "\n".join(_section(name, runs) for name, runs in sorted((tables | not_run).items()))
     every = [run for runs in tables.values() for run in runs]
     made = {
         "glance": glance(every),
-        "results": sections or "No table has been run yet.\n",
+        "results": sections,
         "promptable": "\n".join(_promptable(t, tables.get(t.id, [])) for t in find("all") if "promptable." in t.id),
         "table_times": _table_times(every),
         "cite": _citations(),
@@ -160,13 +161,22 @@ def _settings(name: str) -> str:
 def _section(name: str, runs: list[Result]) -> str:
     """One table: what it varies, its numbers, its claims, and where the numbers come from."""
     table = next((table for table in find("all") if table.id == name), None)
-    parts = [f"({name})=\n## {name}\n", *([_subject(table)] if table else []), _raw(_numbers(runs))]
-    claims = [(run, claim) for run in runs for claim in run["claims"]]
+    shown = runs or [_not_run(table)] if table else runs
+    parts = [f"({name})=\n## {name}\n", *([_subject(table)] if table else [])]
+    parts += [_raw(_numbers(shown))] if runs or table and any(row.published for row in table.rows) else []
+    claims = [(run, claim) for run in shown for claim in run["claims"]]
     if claims:
         parts.append(_raw(_claims(claims)))
     parts += [_raw(_changes(table))] if table else []
     parts += [_raw(_provenance(run)) for run in runs]
     return "\n".join(parts)
+
+
+def _not_run(table: Table) -> Result:
+    """What a results file would hold before any run: published numbers, and claims that nothing decides."""
+    rows = [{"name": row.name, "published": row.published, "ours": {}, "n": 0} for row in table.rows]
+    claims = [judge(claim, {}, "full") for claim in table.claims]
+    return {"table": table.id, "scale": "", "data": "", "rows": rows, "claims": claims}
 
 
 def _subject(table: Table) -> str:
@@ -264,7 +274,7 @@ def _claims(claims: Iterable[tuple[Result, Judged]]) -> str:
     """Each ordinal claim with the measured difference, its noise and its verdict; of several parts one line for each."""
     lines: list[tuple[str, ...]] = [("claim", "", "published", "measured", "noise", "room", "verdict", "on")]
     for run, claim in claims:
-        where = f"{run['scale']}, {run['data']}"
+        where = f"{run['scale']}, {run['data']}".strip(", ")
         lines.append(_claim(claim["id"], escape(claim["text"]), escape(str(claim["published"])), claim, where))
         lines += [_claim("", escape(part["comparison"]), "", part, "") for part in claim.get("parts", [])]
     columns = [column for column in zip(*lines, strict=True) if any(column[1:])]  # most tables know of no room

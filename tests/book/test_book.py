@@ -8,6 +8,7 @@ import shutil
 
 import nbformat
 import pytest
+from docutils.nodes import make_id
 from PIL import Image
 from pybtex.database import parse_string
 from sphinx.cmd.build import build_main
@@ -69,9 +70,10 @@ def test_results_page_shows_both_columns_and_marks_the_tiny_one(tmp_path):
     assert "not comparable" in text and "PAM &lt;1&gt;" in text and "torch 2.15.0" in text
 
 
-def test_results_page_without_results_says_so(tmp_path):
+def test_results_page_without_results_has_what_is_published(tmp_path):
     pages.write(tmp_path, tmp_path / "out")
-    assert "No table has been run" in (tmp_path / "out" / "results.md").read_text()
+    text = (tmp_path / "out" / "results.md").read_text()
+    assert '<td class="published">29.3</td></tr>' in text and "--set=loss.iag=false" in text, "and what rows change"
 
 
 def test_benchmarks_page_leaves_blank_what_was_not_timed(tmp_path):
@@ -200,6 +202,7 @@ def test_check_of_the_site_names_each_fault(tmp_path):
     assert build.check_site(tmp_path, ["a", "d"]) == [
         "d.html was not built",
         "a.html links to b.html, which does not exist",
+        "a.html links to #here, which is not on it",
         "c.html shows a traceback",
         "c.html shows a path of this computer",
         "e.html launches _sources/e.ipynb, which is not among the pages",
@@ -253,7 +256,10 @@ def test_claims_at_a_glance_show_what_was_published_measured_and_possible(tmp_pa
     text = (tmp_path / "out" / "glance.md").read_text()
     assert "published +9.9, room +12.0, measured -2.0 [-3.0, -1.0]" in text, "the published rows of the table give +9.9"
     assert "<b>1</b> are contradicted" in text and "<b>0</b> are contradicted" in blank
-    assert all(f'href="#{table.id}"' in blank for table in find("all") if table.claims), "what was not run is said"
+    sections = set(re.findall(r"^\((.*)\)=$", (tmp_path / "out" / "results.md").read_text(), re.M))
+    claimed = {table.id for table in find("all") if table.claims}
+    assert claimed <= sections, "each claim leads to a section, also one that was not run"
+    assert set(re.findall('href="#([^"]+)"', blank)) == {make_id(id) for id in claimed}
 
 
 def test_pictures_of_the_readme_are_those_of_tagged_cells(tmp_path):
