@@ -123,11 +123,14 @@ def train(
 ) -> None:
     """Train a method: run all of its stages, or some."""
     from wsis.experiments.recipes import read_recipe
+    from wsis.methods import PROMPTABLE
     from wsis.methods import method as find_method
     from wsis.training import fit
     from wsis.training.dry_run import dry_run as estimate
     from wsis.weak import open_data
 
+    if method in PROMPTABLE:
+        raise ConfigError(f"{method} is not trained; python -m wsis label sam:FOLDER --data DIR writes its masks")
     chosen = read_recipe(recipe, scale=scale, data=data, seed=seed, device=device)
     package = find_method(method)
     cfg = changed(getattr(package, chosen["scale"].upper()), **chosen["settings"] | read_options(set_))

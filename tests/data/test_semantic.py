@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
+from tests.data import coco_example
 from wsis.core.errors import AnnotationError, DataError
 from wsis.core.types import IGNORE, Sample
 from wsis.data.coco import CocoFolder, write_dataset
@@ -412,6 +413,19 @@ def test_background_is_unlabeled_where_a_tagged_class_has_no_mask():
     complete, hidden = of(tags), of(torch.tensor([True, True]))
     assert complete.true_semantic.tolist() == [[1, 2, 255]] and complete.tags.tolist() == [True, True, False]
     assert hidden.true_semantic.tolist() == [[255, 2, 255]] and hidden.tags.tolist() == [False, True, True]
+
+
+def test_clicks_make_no_class_map(tmp_path):
+    coco_example.make(tmp_path)
+    clicked = {"id": 5, "image_id": 9, "category_id": 2, "point": [4, 4]}
+    some = coco_example.example()
+    some["annotations"].append(clicked)
+    coco_example.write(tmp_path, some)
+    sample = open_semantic(tmp_path, "train", None, False)[1]
+    assert (sample.true_semantic == IGNORE).all() and sample.tags.tolist() == [False, True, False]
+    coco_example.write(tmp_path, {**some, "annotations": [clicked]})
+    with pytest.raises(DataError, match="has no masks, .* learn from what is there: train attentionshift"):
+        open_semantic(tmp_path, "train", None, False)
 
 
 @pytest.mark.parametrize(("names", "ids"), [(("cat", "background"), (1, 2)), (("cat", "sea"), (0, 1))])

@@ -17,6 +17,7 @@ from torch import Tensor
 from wsis.core.errors import AnnotationError, DataError
 from wsis.core.files import Entry, read_json
 from wsis.core.masks import RunLengths
+from wsis.core.next_step import LEARNERS
 from wsis.core.types import BACKGROUND, IGNORE, Dataset, ExtremePoints, Instances, Points, Sample
 from wsis.data.checks import LEAVE_OUT, WEAK_KEYS, file_name, near_object, read_coco, replace_weak_labels
 from wsis.data.coco_json import Records, annotation_records, categories, image_record
@@ -115,6 +116,17 @@ class CocoFolder:
         clicked = sum(a.get(key) is not None for a in objects)
         drawn = sum(a.get(key) is None and "segmentation" in a for a in objects)
         return clicked, drawn, len(objects) - clicked - drawn
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether any object has a mask, or any image a label PNG."""
+        return "segmentation" in self._present or bool(self._values is not None and self._maps)
+
+    def learner(self) -> str:
+        """What learns from the labels that are there, as an argument of `train`."""
+        keys = {"extreme_points": "extreme_points", "boxes": "bbox", "point": "point"}
+        there = {kind: self.objects(key)[0] for kind, key in keys.items()}
+        return next((learner for kind, learner in LEARNERS.items() if there.get(kind)), LEARNERS["tags"])
 
     def absent_classes(self) -> list[str]:
         """Name the classes that neither an annotation nor a tag of an image has."""

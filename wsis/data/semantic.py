@@ -91,8 +91,9 @@ class SemanticFolder:
 class WithBackground:
     """A COCO folder with a class for every pixel: what no mask covers is of the class background, with the id 0.
 
-    The background is unlabeled (255) in images with a tag of a class that no mask shows, since it may hide such objects.
-    Raises DataError if a category has the id 0 or the name background; samples carry no instances.
+    The background is unlabeled (255) in images whose objects have no mask, and in those with a tag of a class that no mask
+    shows, since it may hide such objects. Raises DataError if a category has the id 0 or the name background; samples carry
+    no instances.
     """
 
     def __init__(self, dataset: CocoFolder) -> None:
@@ -112,8 +113,10 @@ class WithBackground:
         sample = self.dataset[index]
         class_map, tags, truth = sample.true_semantic, sample.tags, sample.truth
         sample = replace(sample, truth=None, points=None, extreme_points=None)
-        if class_map is None or tags is None:
+        if tags is None:
             return sample
+        if class_map is None:  # clicks and no mask
+            class_map = torch.full(sample.size, IGNORE, dtype=torch.uint8)
         shown = tags_from_map(class_map, len(tags))
         hidden = tags & ~shown  # tagged without a mask; an object under another one has its mask
         if truth is not None:
@@ -153,10 +156,16 @@ class SemanticWorld:
 
 
 def open_semantic(folder: Path, split: str, tags: Path | None, drop_invalid: bool) -> SemanticFolder | WithBackground:
-    """Open one split of a folder: `SemanticFolder`, or, where there is a COCO JSON and no categories.json, `WithBackground`."""
+    """Open one split of a folder: `SemanticFolder`, or, where there is a COCO JSON and no categories.json, `WithBackground`;
+    raises DataError if that JSON has no masks.
+    """
     _, maps, annotations = places(folder, split)
     if annotations.exists() and not (maps.parent / "categories.json").exists():
-        return WithBackground(CocoFolder(folder, split, tags, drop_invalid=drop_invalid))
+        dataset = CocoFolder(folder, split, tags, drop_invalid=drop_invalid)
+        if not dataset.has_masks:
+            remedy = f"draw those of some classes, or learn from what is there: train {dataset.learner()}"
+            raise DataError(f"{dataset.path} has no masks, of which class maps are made; {remedy}")
+        return WithBackground(dataset)
     return SemanticFolder(folder, split, tags)
 
 

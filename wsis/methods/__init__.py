@@ -13,6 +13,8 @@ from wsis.training.stages import Method
 METHODS = ("bestie", "exits", "attentionshift", "simformer")
 BASELINES = ("irn", "promptable")
 """Files of `wsis.baselines` whose verbs fill rows of tables."""
+PROMPTABLE = ("promptable", "sam", "sam2", "sam3")
+"""Names under which a promptable model may be looked for."""
 
 
 def method(name: str) -> Method:

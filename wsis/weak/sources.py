@@ -11,7 +11,6 @@ import torch
 from wsis.core.config import Scale, fingerprint
 from wsis.core.errors import DataError
 from wsis.core.files import digest
-from wsis.core.next_step import LEARNERS
 from wsis.core.types import Dataset, Instances, Sample
 from wsis.data.coco import CocoFolder
 from wsis.data.semantic import SemanticFolder, SemanticWorld, WithBackground, open_semantic
@@ -95,10 +94,7 @@ def clicked(dataset: Dataset, split: str, clicks: Clicks) -> tuple[Dataset, str]
     if not given and not drawn:
         remedy = "annotate them for every object"
         if isinstance(source, CocoFolder):
-            keys = {"extreme_points": "extreme_points", "boxes": "bbox", "point": "point"}
-            there = {kind: source.objects(key)[0] for kind, key in keys.items()}
-            other = next((learner for kind, learner in LEARNERS.items() if there.get(kind)), LEARNERS["tags"])
-            remedy += f", or learn from what is there: train {other}"
+            remedy += f", or learn from what is there: train {source.learner()}"
         lack = f"the split {split} has neither {words} nor masks"
         raise DataError(f"the method learns from {words}, but {lack}; {remedy}")
     notes = [f"{bare} objects of {split} have neither {words} nor masks, and nothing learns from them"] if bare else []
