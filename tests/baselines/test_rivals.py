@@ -130,11 +130,12 @@ def test_second_stage_leaves_cells_off_the_contours_as_they_are():
     affinity = torch.ones(1, len(offsets(1.5)), 8, 9)
     cfg = changed(RETAB, radius=1.5)
     once = retab.two_stage_walk(maps, affinity, edge, changed(cfg, hops=0))
-    assert torch.equal(once, maps)
-    out = retab.two_stage_walk(maps, affinity, edge, cfg)
+    assert torch.equal(once[0], maps) and torch.equal(once[1], maps)
+    first, out = retab.two_stage_walk(maps, affinity, edge, cfg)
     assert not out[0, 0, :, 5:].any() and not out[0, 1, :, :4].any()
     assert (out[0, :, :, 4] > 0).all() and (out[0, 0, :, :4] > 0).all()
-    none = retab.two_stage_walk(maps, affinity, torch.zeros_like(edge), cfg)
+    assert torch.equal(first[0, :, ~edge[0]], out[0, :, ~edge[0]])
+    _, none = retab.two_stage_walk(maps, affinity, torch.zeros_like(edge), cfg)
     assert (none > 0).all()
 
 

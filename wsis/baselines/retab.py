@@ -12,6 +12,7 @@ that say "inferred" are our choices.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -20,12 +21,13 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
 from wsis.baselines import cam
-from wsis.baselines.cam import Activations, Backbone, ClassMaps, RivalConfig
+from wsis.baselines.cam import Backbone, ClassMaps, RivalConfig
 from wsis.baselines.relation import Branch, crops
 from wsis.core.config import changed, ours, paper
-from wsis.core.types import IGNORE, Batch, Sample
-from wsis.models.classifier import Images, Maps
+from wsis.core.types import IGNORE, Batch, Sample, Trace
+from wsis.models.classifier import Images, Maps, activation_maps
 from wsis.models.pyramids import build_pyramid
+from wsis.models.weights import load_weights
 from wsis.ops.grouping import max_pool
 from wsis.ops.losses import masked_mean
 from wsis.ops.random_walk import Affinity, grid_transition, neighbors, walk
@@ -63,6 +65,8 @@ TINY = changed(TINY, width=48, crop=96, boundary=TINY_SCHEDULE, affinity=TINY_SC
 SMALL = changed(RetabConfig(), classifier=cam.SMALL, width=96)
 SMALL = changed(SMALL, crop=192, boundary=TINY_SCHEDULE, affinity=TINY_SCHEDULE)
 
+
+NETWORKS = "retab.safetensors"  # all three of a run
 
 # --- model
 
@@ -107,13 +111,16 @@ def agreed(maps: Maps, images: Images, cfg: RetabConfig) -> ClassMaps:
     return torch.where(weak == strong, weak, IGNORE)
 
 
-def two_stage_walk(maps: Maps, affinity: Affinity, edge: Bool[Tensor, "B h w"], cfg: RetabConfig) -> Maps:
-    """First between cells off the contours; then cells on them take from all near ones, and the others keep what they have."""
+def two_stage_walk(maps: Maps, affinity: Affinity, edge: Bool[Tensor, "B h w"], cfg: RetabConfig) -> tuple[Maps, Maps]:
+    """First between cells off the contours; then cells on them take from all near ones, and the others keep what they have.
+
+    Return what each of the two stages leaves.
+    """
     inner = ~edge
     free = torch.stack([inner & other for other in neighbors(inner, cfg.radius, False)], 1)
     affinity = affinity**cfg.power
     first = walk(grid_transition(affinity * free, cfg.radius), maps, cfg.hops)
-    return walk(grid_transition(affinity, cfg.radius, fixed=inner), first, cfg.hops)
+    return first, walk(grid_transition(affinity, cfg.radius, fixed=inner), first, cfg.hops)
 
 
 # --- losses
@@ -141,43 +148,72 @@ def affinity_loss(network: nn.Module, batch: Batch, step: int, radius: float) ->
 # --- verbs
 
 
-def fit(workspace: Workspace, cfg: RetabConfig, novel: Sequence[int], backbone: Backbone) -> Activations:
-    """Train on `workspace.train`, whose samples have tags and class maps of their base classes; return what gives the scores
-    [1, C, H, W] of one of its images.
-    """
+def build(cfg: RetabConfig, classes: int, backbone: Backbone) -> nn.ModuleDict:
+    """The networks `classifier`, `boundary` and `affinity` with their backbones' weights."""
+    classifier = cam.build(cfg.classifier, classes, backbone)
+    parts = {"boundary": GridNet(cfg, backbone, 1), "affinity": GridNet(cfg, backbone, cfg.width)}
+    return nn.ModuleDict({"classifier": classifier} | parts)
+
+
+def restore(cfg: RetabConfig, classes: int, name: str, folder: Path) -> nn.ModuleDict:
+    """The trained networks of a run folder; name: of the backbone."""
+    model = build(cfg, classes, (name, "random"))
+    load_weights(model, folder / NETWORKS)
+    return model.eval()
+
+
+@torch.no_grad()
+def activations(classifier: nn.Module, batch: Batch, cfg: RetabConfig, novel: Sequence[int]) -> Maps:
+    """The activation maps of one image with tags, and where a base class is known its own."""
+    assert batch.tags is not None and batch.semantic_maps is not None
+    size = (batch.images.shape[2], batch.images.shape[3])
+    maps = activation_maps(classifier, batch.images, batch.tags, size, cfg.classifier.scales)
+    return cam.clamped(maps, batch.semantic_maps.long(), novel) if cfg.clamp else maps
+
+
+@torch.no_grad()
+def boundary(network: nn.Module, images: Images) -> Float[Tensor, "B h w"]:
+    """The probability of a contour in each cell of images of any size."""
+    return network(cam.whole_cells(images))[:, 0].sigmoid()
+
+
+def fit(workspace: Workspace, cfg: RetabConfig, novel: Sequence[int], backbone: Backbone) -> None:
+    """Train the networks on `workspace.train`, whose samples have tags and class maps of their base classes."""
     data = workspace.train
     classifier = cam.fit(workspace, "retab_classifier", cfg.classifier, backbone)
     lessons = crops(data, cfg.crop)
     edges = workspace.fit("boundary", GridNet(cfg, backbone, 1), boundary_loss, lessons, cfg.boundary, save=False)
 
-    def activations(sample: Sample) -> Maps:
-        maps = cam.activations(classifier, workspace, sample, cfg.classifier)
-        return cam.clamped(maps, cam.given(workspace, sample), novel) if cfg.clamp else maps
-
-    @torch.no_grad()
-    def on_cells(network: nn.Module, images: Images) -> Float[Tensor, "1 D h w"]:
-        return network(cam.whole_cells(images))
-
-    def edge_of(images: Images) -> Bool[Tensor, "1 h w"]:
-        return on_cells(edges, images)[:, 0].sigmoid() >= cfg.edge
-
     def labels(sample: Sample) -> Tensor:
-        images = workspace.batch(sample).images
-        known = cam.completed(agreed(activations(sample), images, cfg), cam.given(workspace, sample), cfg.background)
-        edge = interpolate(edge_of(images)[:, None].float(), sample.size, mode="nearest-exact")[:, 0] > 0
+        batch = workspace.batch(sample)
+        found = agreed(activations(classifier, batch, cfg, novel), batch.images, cfg)
+        known = cam.completed(found, cam.given(workspace, sample), cfg.background)
+        edge = interpolate(boundary(edges, batch.images)[:, None], sample.size, mode="nearest-exact")[:, 0] >= cfg.edge
         return known.masked_fill(edge, IGNORE)[0]
 
     lessons = crops(cam.with_labels(workspace, "retab_seeds", labels), cfg.crop)
     loss = partial(affinity_loss, radius=cfg.radius)
-    network = workspace.fit("affinity", GridNet(cfg, backbone, cfg.width), loss, lessons, cfg.affinity, save=False)
+    affinity = workspace.fit("affinity", GridNet(cfg, backbone, cfg.width), loss, lessons, cfg.affinity, save=False)
+    parts = {"classifier": classifier, "boundary": edges, "affinity": affinity}
+    workspace.save(Path(NETWORKS).stem, nn.ModuleDict(parts))
 
-    @torch.no_grad()
-    def scores(sample: Sample) -> Maps:
-        images, maps = workspace.batch(sample).images, activations(sample)
-        near, shown = affinities(on_cells(network, images), cfg.radius), cam.shown_classes(maps)
-        small = interpolate(maps[:, shown], near.shape[-2:], mode="area")
-        end = two_stage_walk(small, near, edge_of(images), cfg)
-        maps[:, shown] = interpolate(end, sample.size, mode="bilinear", align_corners=False)
-        return maps
 
-    return scores
+@torch.no_grad()
+def explain(model: nn.ModuleDict, batch: Batch, cfg: RetabConfig, novel: Sequence[int]) -> Trace:
+    """The steps of one image: `activations` [1, C, H, W], `boundary` [1, h, w], and what each stage of the walk leaves, `first`
+    and `second` [1, C, h, w].
+    """
+    maps, edge = activations(model["classifier"], batch, cfg, novel), boundary(model["boundary"], batch.images)
+    near = affinities(model["affinity"](cam.whole_cells(batch.images)), cfg.radius)
+    small, shown = interpolate(maps, near.shape[-2:], mode="area"), cam.shown_classes(maps)
+    steps = {"activations": maps, "boundary": edge, "first": small, "second": small.clone()}
+    pair = two_stage_walk(small[:, shown], near, edge >= cfg.edge, cfg)
+    for name, end in zip(("first", "second"), pair, strict=True):
+        steps[name] = torch.zeros_like(small).index_copy(1, shown, end)
+    return Trace(steps)
+
+
+def scores(model: nn.ModuleDict, batch: Batch, cfg: RetabConfig, novel: Sequence[int]) -> Maps:
+    """The scores [1, C, H, W] of one image after both stages."""
+    end = explain(model, batch, cfg, novel).steps["second"]
+    return interpolate(end, batch.images.shape[-2:], mode="bilinear", align_corners=False)

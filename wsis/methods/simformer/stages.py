@@ -37,10 +37,10 @@ def stages(cfg: SimFormerConfig) -> list[Stage]:
     steps = [Stage("network", NETWORK, train_network, " ".join(name for name in names if name not in later))]
     labels = Stage("labels", MAPS, make_labels, "pseudo split novel", "network")
     if rival in RIVALS:
-        shared = f"classes backbone weights {rival}"
-        steps = [Stage("tuning", rib.MAPS, tune_rib, shared)] if rival == "rib" else []
-        settings = f"{shared} pseudo split novel masks"
-        labels = Stage("labels", MAPS, make_rival_labels, settings, " ".join(step.name for step in steps))
+        shared, given = f"classes backbone weights {rival}", "split novel masks"
+        tuning = Stage("tuning", rib.MAPS, tune_rib, shared)  # of tags alone: that of all splits
+        steps = [tuning if rival == "rib" else Stage("relations", retab.NETWORKS, train_retab, f"{shared} {given}")]
+        labels = Stage("labels", MAPS, make_rival_labels, f"{shared} {given} pseudo", steps[0].name)
     if cfg.final.steps or rival in RIVALS:
         steps.append(labels)
         steps.append(Stage("final", FINAL, train_final, " ".join(names), "labels", "retrained"))
@@ -63,19 +63,30 @@ def make_labels(workspace: Workspace) -> Report:
 
 
 def tune_rib(workspace: Workspace) -> Report:
-    """The activation maps of RIB, which need tags only: those of all splits."""
+    """The activation maps of RIB."""
     cfg: SimFormerConfig = workspace.cfg
     rib.tune(workspace, cfg.rib, (cfg.backbone, cfg.weights))
     return {}
 
 
-def make_rival_labels(workspace: Workspace) -> Report:
-    """The same from the scores of RIB or RETAB, which is trained for them."""
+def train_retab(workspace: Workspace) -> Report:
+    """The networks of RETAB."""
     cfg: SimFormerConfig = workspace.cfg
-    data = Mapped(workspace.train, partial(with_base_masks, novel=cfg.unmasked))
-    rival, options = replace(workspace, train=data), (cfg.unmasked, (cfg.backbone, cfg.weights))
-    is_rib = cfg.pseudo.source == "rib"
-    scores = rib.fit(rival, cfg.rib, *options) if is_rib else retab.fit(rival, cfg.retab, *options)
+    retab.fit(_with_base_masks(workspace), cfg.retab, cfg.unmasked, (cfg.backbone, cfg.weights))
+    return {}
+
+
+def make_rival_labels(workspace: Workspace) -> Report:
+    """The same from the scores of RIB or RETAB."""
+    cfg: SimFormerConfig = workspace.cfg
+    rival = _with_base_masks(workspace)
+    if cfg.pseudo.source == "rib":
+        scores = rib.fit(rival, cfg.rib, cfg.unmasked, (cfg.backbone, cfg.weights))
+    else:
+        model = retab.restore(cfg.retab, cfg.classes, cfg.backbone, workspace.folder).to(workspace.device)
+
+        def scores(sample: Sample) -> Tensor:
+            return retab.scores(model, workspace.batch(sample), cfg.retab, cfg.unmasked)
 
     def class_map(sample: Sample) -> Tensor:
         batch = workspace.batch(sample)
@@ -85,7 +96,12 @@ def make_rival_labels(workspace: Workspace) -> Report:
         sure = (score.amax(1) > 0) | is_known(known)
         return pseudo_maps(score, known, batch.tags, cfg).masked_fill(~sure, IGNORE)[0]
 
-    return _write(workspace, map(class_map, samples(data))) if workspace.is_first else {}
+    return _write(workspace, map(class_map, samples(rival.train))) if workspace.is_first else {}
+
+
+def _with_base_masks(workspace: Workspace) -> Workspace:
+    """The workspace of a rival, whose training images have the class maps of their base classes."""
+    return replace(workspace, train=Mapped(workspace.train, partial(with_base_masks, novel=workspace.cfg.unmasked)))
 
 
 def _write(workspace: Workspace, maps: Iterable[Tensor]) -> Report:
