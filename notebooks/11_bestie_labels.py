@@ -27,6 +27,7 @@ import torch
 from matplotlib import pyplot as plt
 
 from wsis import evaluation, training, viz, weak
+from wsis.baselines import irn
 from wsis.core import IGNORE, Points, changed, read_json
 from wsis.data import WithPseudoLabels, collate
 from wsis.methods import bestie
@@ -157,7 +158,7 @@ viz.show(panels, rows=rows, size=2.1, one_legend=True, title="Accepted, or left 
 #
 # ## Instances as geometry
 #
-# A network cannot predict an instance as a class, since nobody knows how many instances there will be. So each accepted object
+# Nobody knows how many instances there will be, so they cannot be classes of a network. Instead each accepted object
 # $k$ becomes geometry, in three maps around its centroid $m_k$. A {term}`center map` has a little hill at the centroid, an
 # {term}`offset map` points from every pixel to the centroid, and a {term}`weight map` says where anything is known at all:
 #
@@ -283,8 +284,7 @@ viz.show(panels, rows=list(fields), size=2, title="Center clustering, step by st
 # All other spots are rejected (red): an accident at the rim of an object, and also a true center around which the offsets are
 # not good enough.
 #
-# The magnitude map of the network can be looked at as a landscape, upside down, so that short offsets are high. Centers are
-# islands in a sea, whose level is the threshold.
+# Now the magnitude map of the network as a landscape, upside down, so that short offsets are high. Turn it:
 
 # %% tags=["hide-input"]
 spot_ids, table, right = find_spots(offset, interior)
@@ -320,9 +320,8 @@ words = "The magnitude map as a landscape; the spots of the right size are marke
 viz.interactive(surface, figure, words)
 
 # %% [markdown]
-# **Takeaway.** Turn it. The summits above the plane are the spots, and those of the right size are marked in green: they become
-# centers. The slopes show why the size can be known beforehand: around a center the offset grows by one pixel per pixel, so that
-# all good summits have the same shape.
+# **Takeaway.** The summits above the plane are the spots; the green ones have the right size and become centers. Around a
+# center the offset grows by one pixel per pixel, so that all good summits have the same shape.
 #
 # Drag the threshold and watch the areas.
 
@@ -376,10 +375,9 @@ c.set_ylim(0, 45)
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Left: the disc on the grid. Middle: the filter is so strict that noise of a single pixel hides most centers.
-# Early in training, when offsets are little more than noise, clustering thus seldom invents objects (an exercise below counts
-# how often). Right: two exact centers are told apart down to a distance of about twice the threshold; if they are closer,
-# their common spot is too large (above the band), and both are lost.
+# **Takeaway.** Left: the disc on the grid. Middle: noise of a single pixel hides most centers, so that clustering seldom
+# invents objects early in training. Right: two exact centers are told apart down to a distance of about twice the threshold;
+# if they are closer, their common spot is too large (above the band), and both are lost.
 #
 # ## Grouping: every pixel votes
 #
@@ -426,8 +424,8 @@ viz.show(panels, size=2.8, title="Each pixel points to its object")
 # **Takeaway.** Arrows of one object meet in a small cloud near its center. If two clouds overlapped, pixels would go to the
 # wrong object; the border between two objects is as sharp as the votes are.
 #
-# A peak of the center map is a pixel above a threshold that is the highest within a window. A window has a price. Here are
-# two hills, one a little lower than the other; drag them apart and see when the lower one is found.
+# A peak of the center map is a pixel that is the highest within a window. Here are two hills, one a little lower than the
+# other; drag them apart and see when the lower one is found.
 
 # %% tags=["hide-input"]
 a, k, positions = 0.9, cfg.center_kernel, torch.arange(96.0)
@@ -450,11 +448,10 @@ for d in distances:
 viz.scrub(frames, [f"{d} px" for d in distances], "distance", start=3)
 
 # %% [markdown]
-# **Takeaway.** The gray band is the window around the higher hill. It is not enough that the lower top leaves the band: as
-# long as the higher hill's *slope* at the edge of the window is above it, no pixel of the lower hill is a maximum. With
-# window $k$, width $\sigma$ and heights $1$ and $a$ both survive when $d > \lfloor k/2 \rfloor + \sigma \sqrt{2 \ln (1/a)}$.
-# Clustering does not help with such neighbors, since it adds no center near a peak: it is for components whose hills are too
-# low.
+# **Takeaway.** The lower top has to leave the window around the higher hill (gray), and more: the higher hill's *slope* at the
+# edge of the window must be below it. With window $k$, width $\sigma$ and heights $1$ and $a$ both survive when
+# $d > \lfloor k/2 \rfloor + \sigma \sqrt{2 \ln (1/a)}$. Clustering does not help such neighbors, since it adds no center near
+# a peak.
 #
 # ## The network corrects its labels
 #
@@ -496,21 +493,82 @@ viz.show(panels, rows=names, size=2.1, title="A second look at the same images")
 
 # %% [markdown]
 # **Takeaway.** These are the training images that gain most. Second row: pairs that the rule took for one object, and objects
-# that it rejected. Third row: pairs are separate and rejected objects have a label, each with the confidence that becomes its
-# weight in the loss. No pseudo label of these images showed the network that there are two; it can have learned what one
-# object looks like from images where the rule was right. The table counts over all images and shows the price: with the right
-# labels the wrong ones increase, too.
+# that it rejected. Third row: pairs are separate and rejected objects have a label, with its confidence. What one object looks
+# like the network can have learned from images where the rule was right. The table counts over all images and shows the price:
+# with the right labels the wrong ones increase, too.
+#
+# ## The rival: IRN
+#
+# IRN {cite:p}`ahn2019irn` learns from the same tags, and counts objects in another way. Pairs of near pixels, of which the activation
+# maps are sure, train two outputs: a *boundary* $B$, which is to be high somewhere between two classes and nowhere inside of one,
+# and a *displacement*, whose differences within a class are to be those of places, so that all pixels of an object point to one.
+# Then the activations walk at random. With $\pi_{ij}$, the straight path, a hop is the likelier the larger
+#
+# $$a_{ij} = \bigl(1 - \max_{k \in \pi_{ij}} B(k)\bigr)^{10}.$$
+#
+# Pixels whose displacements end in the same place walk for themselves, and become one mask.
+#
+# ```{literalinclude} ../../wsis/baselines/relation.py
+# :pyobject: propagated
+# ```
+
+# %% tags=["hide-input"]
+irn_cfg = getattr(irn, scale.upper()).for_classes(classes)
+_, out = training.chapter_run(
+    irn, irn_cfg, datasets, data, scale, seed, device, only=("classifier", "network")
+)
+rival, steps, rivals = irn.restore(irn_cfg, out).eval(), [], []
+for sample in samples:
+    batch = collate([sample])
+    steps.append(irn.explain(rival, batch, irn_cfg).steps)
+    rivals += irn.pseudo_labels(rival, batch, irn_cfg)
+
+
+def ends(ax, i):  # where the displacements of the cells of each group end
+    y, x = irn_cfg.relation.stride * (steps[i]["centroids"][0] + 0.5)
+    groups = steps[i]["clusters"][0]
+    colors = viz.instance_colors(int(groups.max()) + 1)[groups[groups > 0] - 1]
+    ax.imshow(samples[i].image.permute(1, 2, 0).float() / 255 * 0.4 + 0.6)
+    ax.scatter(x[groups > 0], y[groups > 0], c=colors, s=14, edgecolors="black", lw=0.4)
+    ax.set_axis_off()
+
+
+hits = [evaluation.quality_by_image(v, truth)["true_positive"] for v in (refined, rivals)]
+lead, panels = hits[1] - hits[0], []
+several = torch.tensor([len(t) for t in truth]) > 1
+for i in (int((several * lead).argmax()), int((several * lead).argmin())):
+    image, field = samples[i].image, steps[i]["displacement"][0]
+    panels.append(
+        {
+            "boundary": viz.draw_heat(image, steps[i]["boundary"][0], limits=(0, 1)),
+            "displacement": viz.draw_offsets(
+                irn_cfg.relation.stride * field, torch.ones_like(field[0])
+            ),
+            "where it ends": lambda ax, i=i: ends(ax, i),
+            "masks of IRN": viz.draw_instances(image, rivals[i]),
+            "refined labels": viz.draw_instances(image, refined[i]),
+        }
+    )
+viz.show(panels, size=1.9, title="IRN on training images, beside BESTIE")
+
+# %% tags=["hide-input"]
+rows = [
+    {"": name, **evaluation.label_quality(v, truth)}
+    for name, v in (("IRN", rivals), ("refined labels", refined))
+]
+viz.table(rows)
+
+# %% [markdown]
+# **Takeaway.** TODO
 #
 # ## What would break this?
 #
-# - **A wrong class map.** Refined labels live inside the components of the map, which is also the target of the semantic
-#   output: what the map gets wrong is never corrected ({ref}`fidelity:bestie-refine-foreground`).
-# - **One cue on two objects.** The rule accepts it, and the pair becomes one label with full weight.
-# - **Hollow and bent objects.** The centroid of a ring lies outside the ring, where neither the center map nor the
-#   clustering ever looks.
+# - **A wrong class map** is never corrected: refined labels live inside its components, and it is the target of the semantic
+#   output ({ref}`fidelity:bestie-refine-foreground`).
+# - **One cue on two objects.** The pair becomes one label with full weight.
+# - **Hollow and bent objects.** The centroid of a ring lies outside the ring, where nobody looks for it.
 # - **Crowds of one class.** A component with more than a handful of centers is left out of the refined labels.
-# - **Smooth errors.** The area catches noise from pixel to pixel. A whole field of offsets with a bias to one side keeps
-#   its spot, at the wrong place.
+# - **Smooth errors.** A field of offsets with a bias to one side keeps its spot, at the wrong place.
 #
 # ```{admonition} Where paper, release and this page differ
 # :class: note

@@ -10,7 +10,7 @@ from wsis.core.types import IGNORE
 from wsis.data.transforms import collate
 from wsis.ops.random_walk import offsets
 
-RELATION = changed(irn.TINY.relation, sharpen=0)
+RELATION = changed(irn.TINY.relation, sharpen=0, stride=4)
 
 
 def grid(height, width):
@@ -45,10 +45,10 @@ def test_cells_that_leave_the_grid_stay_at_its_border():
 
 def test_two_discs_are_two_clusters_and_a_field_without_a_middle_is_none():
     ids, field = discs([(8.0, 8.0), (8.0, 24.0)], 8, (17, 33))
-    found = relation.clusters(field)[0]
+    found = relation.clusters(field, 2.5)[0]
     assert found.unique().tolist() == [1, 2]
     assert found[ids > 0].equal(ids[ids > 0])
-    assert not relation.clusters(torch.full((1, 2, 6, 6), 4.0)).any()
+    assert not relation.clusters(torch.full((1, 2, 6, 6), 4.0), 2.5).any()
 
 
 # --- losses
@@ -190,6 +190,6 @@ def test_verbs_take_tags_for_labels_and_none_for_predictions(world):
     assert len(irn.pseudo_labels(model, batch, cfg)) == len(irn.predict(model, batch.images, cfg)) == 2
     for found, tags in zip(irn.pseudo_labels(model, batch, cfg), batch.tags, strict=True):
         assert tags[found.labels].all() and (found.scores.diff() <= 0).all()
-    assert set(irn.explain(model, batch, cfg).steps) == {"boundary", "displacement", "clusters"}
+    assert set(irn.explain(model, batch, cfg).steps) == {"boundary", "displacement", "centroids", "clusters"}
     with pytest.raises(ValueError, match="class maps"):
         irn.targets(model, batch, cfg)

@@ -175,4 +175,4 @@ def test_padding_makes_no_contour():
 
 
 def test_presets_are_the_same_algorithm():
-    assert irn.TINY.relation.radius == irn.FULL.relation.radius == 5 and rib.TINY.relation.hops == 256
+    assert irn.TINY.relation.power == irn.FULL.relation.power == 10 and rib.TINY.relation.hops == 256

@@ -98,7 +98,7 @@ def training_data(dataset: Dataset, cfg: IrnConfig) -> TrainingData:
 
 def targets(model: Irn | None, batch: Batch, cfg: IrnConfig) -> ClassMaps:
     """The class maps [B, h, w] on the grid of the relations; ValueError where the batch has none."""
-    return relation.small_labels(batch)
+    return relation.small_labels(batch, cfg.relation.stride)
 
 
 def loss(model: Irn, batch: Batch, targets: ClassMaps, cfg: IrnConfig) -> dict[str, Tensor]:
@@ -114,9 +114,10 @@ def pseudo_labels(model: Irn, batch: Batch, cfg: IrnConfig) -> list[Instances]:
 
 
 def explain(model: Irn, batch: Batch, cfg: IrnConfig) -> Trace:
-    """The boundary, the displacement and the clusters, on the grid of the relations."""
+    """On the grid of the relations: the boundary, the displacement, the centroids where cells end (y, x), and the clusters."""
     boundary, displacement = relation.infer(model.network, batch.images)
-    return Trace({"boundary": boundary, "displacement": displacement, "clusters": relation.clusters(displacement)})
+    ends, groups = relation.refined_centroids(displacement), relation.clusters(displacement, cfg.relation.near)
+    return Trace({"boundary": boundary, "displacement": displacement, "centroids": ends, "clusters": groups})
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@
     activation maps --random walk that boundaries stop--> class maps; one walk for each cluster of displacements --> instances
 
 IRN itself, RIB and BESTIE's class maps (`semantic.source=irn`) use it. Maps of boundary and displacement have a cell for
-`STRIDE` pixels; displacements are (dy, dx) in cells.
+`stride` pixels; displacements are (dy, dx) in cells.
 """
 
 from dataclasses import dataclass
@@ -31,9 +31,7 @@ from wsis.training.loop import TrainingData
 from wsis.training.schedule import Schedule
 from wsis.training.stages import Workspace
 
-STRIDE = 4  # pixels of a cell
 STEPS = 300  # of a pixel along the displacements (official code)
-NEAR = 2.5  # cells: a displacement that is shorter belongs to a middle (official code)
 FRAGMENT = 0.01  # of the image; smaller instances score 0 (official code)
 GROUPS = 4  # of group norm
 EPSILON = 1e-5
@@ -51,18 +49,23 @@ class RelationConfig:
     foreground: float = paper(0.3, "official code", unit="activation above which a class is certain", scales=True)
     background: float = paper(0.05, "official code", unit="activation below which none is certain", scales=True)
     sharpen: int = ours(10, "as for BESTIE's class maps; in the release a dense CRF", unit="steps", scales=True)
+    stride: int = paper(4, "official code", unit="image pixels per cell", scales=True)
     pair_radius: float = paper(10.0, "official code", unit="cells", scales=True)
     crop: int = paper(512, "official code", unit="px", scales=True)
-    radius: float = paper(5.0, "official code", unit="cells")
+    radius: float = paper(5.0, "official code", unit="cells", scales=True)
     power: float = paper(10.0, "official code", unit="exponent of the affinity")
     hops: int = paper(256, "official code: 8 squarings", unit="steps")
+    near: float = paper(2.5, "official code: a shorter displacement is of a middle", unit="cells", scales=True)
     floor: float = paper(0.25, "official code", unit="score of the background; 1 is the highest", scales=True)
     network: Schedule = paper(Schedule(990, 32, "sgd", 0.1, "poly", weight_decay=1e-4), "official code: 3 epochs")
 
 
 # Coarse maps cover more than objects, as for the background of BESTIE's class maps.
 COARSE = {"foreground": 0.6, "background": 0.2, "floor": 0.5}
-TINY = {"width": 16, "pair_radius": 5.0, "crop": 96, "network": {"steps": 200, "batch_size": 8}, **COARSE}
+# An object has 11 x 11 cells of 2 px, published some 37 x 37; the walk's radius and `near` are as much smaller (decision 21).
+CELLS = {"stride": 2, "pair_radius": 5.0, "radius": 1.5, "near": 0.75}
+TINY = {"width": 16, "crop": 96, "network": {"steps": 200, "batch_size": 8}, **CELLS}
+TINY |= {"foreground": 0.5, "background": 0.3, "floor": 0.5}
 SMALL = {"width": 32, "pair_radius": 5.0, "crop": 192, "network": {"steps": 90, "batch_size": 8}, **COARSE}
 
 
@@ -102,9 +105,10 @@ class IrnNet(nn.Module):
     def __init__(self, cfg: RelationConfig, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = build_pyramid(*backbone, output_stride=16).requires_grad_(False)
-        self.levels = [level for level, stride in enumerate(self.backbone.strides) if stride >= STRIDE]
+        self.levels = [level for level, stride in enumerate(self.backbone.strides) if stride >= cfg.stride]
         channels = [self.backbone.channels[level] for level in self.levels]
         self.boundary, self.displacement = Branch(channels, cfg.width, 1), Branch(channels, 2 * cfg.width, 2)
+        self.stride = cfg.stride
         self.register_buffer("mean", torch.zeros(2))
 
     def train(self, mode: bool = True) -> Self:
@@ -115,7 +119,7 @@ class IrnNet(nn.Module):
     def forward(self, images: Tensor) -> Relations:
         with torch.no_grad():
             features = self.backbone(images)
-        features, size = [features[level] for level in self.levels], [side // STRIDE for side in images.shape[-2:]]
+        features, size = [features[level] for level in self.levels], [side // self.stride for side in images.shape[-2:]]
         displacement = self.displacement(features, size) - self.mean[:, None, None]
         return Relations(self.boundary(features, size)[:, 0].sigmoid(), displacement)
 
@@ -187,9 +191,9 @@ def refined_centroids(displacement: Float[Tensor, "B 2 h w"]) -> Float[Tensor, "
 
 
 @torch.no_grad()
-def clusters(displacement: Float[Tensor, "B 2 h w"]) -> Int64[Tensor, "B h w"]:
-    """In which middle each cell ends: 1, 2, ... are connected cells whose displacement is short; 0 is none."""
-    short = (displacement.norm(dim=1) < NEAR).long()
+def clusters(displacement: Float[Tensor, "B 2 h w"], near: float) -> Int64[Tensor, "B h w"]:
+    """In which middle each cell ends: 1, 2, ... are connected cells whose displacement is shorter than `near`; 0 is none."""
+    short = (displacement.norm(dim=1) < near).long()
     ids, _ = connected_components(short, 4)
     y, x = refined_centroids(displacement).round().long().unbind(1)
     return ids.flatten(1).gather(1, (y * ids.shape[2] + x).flatten(1)).view_as(ids)
@@ -198,7 +202,7 @@ def clusters(displacement: Float[Tensor, "B 2 h w"]) -> Int64[Tensor, "B h w"]:
 @torch.no_grad()
 def instances(model: IrnNet, maps: Maps, images: Images, cfg: RelationConfig) -> Instances:
     """The objects of one image by falling score: for each class and cluster the connected parts that it wins."""
-    shown, ids = cam.shown_classes(maps), clusters(infer(model, images).displacement)
+    shown, ids = cam.shown_classes(maps), clusters(infer(model, images).displacement, cfg.near)
     groups = ids == ids[ids > 0].unique()[:, None, None]
     scores = _walked(model, maps[:, shown], images, cfg, groups)
     if not scores.shape[1]:
@@ -248,7 +252,7 @@ def fit(workspace: Workspace, name: str, labels: Activations, cfg: RelationConfi
     dataset, model = cam.with_labels(workspace, f"{name}_seeds", labels), IrnNet(cfg, backbone)
 
     def step_loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
-        return pair_loss(network(batch.images), small_labels(batch), cfg.pair_radius)
+        return pair_loss(network(batch.images), small_labels(batch, cfg.stride), cfg.pair_radius)
 
     workspace.fit(name, model, step_loss, crops(dataset, cfg.crop), cfg.network, save=False)
     with torch.no_grad():
@@ -258,8 +262,8 @@ def fit(workspace: Workspace, name: str, labels: Activations, cfg: RelationConfi
     return model
 
 
-def small_labels(batch: Batch) -> ClassMaps:
+def small_labels(batch: Batch, stride: int) -> ClassMaps:
     """The class maps of a batch on the grid of the relations."""
     if batch.semantic_maps is None:
         raise ValueError("IRN learns from class maps; use WithPseudoLabels")
-    return cam.on_grid(batch.semantic_maps, STRIDE)
+    return cam.on_grid(batch.semantic_maps, stride)

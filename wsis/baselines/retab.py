@@ -48,7 +48,7 @@ class RetabConfig(RivalConfig):
     edge: float = paper(0.5, "official code", unit="probability of a boundary")
     alpha: tuple[float, float] = paper((4.0, 32.0), "official code", unit="exponents of the background")
     sharpen: int = ours(10, "as for IRN; in the release a dense CRF", unit="steps", scales=True)
-    radius: float = paper(5.0, "official code", unit="cells")
+    radius: float = paper(5.0, "official code", unit="cells", scales=True)
     power: float = paper(8.0, "official code", unit="exponent of the affinity")
     hops: int = paper(256, "official code: 8 squarings, in each stage", unit="steps")
     boundary: Schedule = paper(
@@ -60,7 +60,7 @@ class RetabConfig(RivalConfig):
 
 
 TINY_SCHEDULE = {"steps": 100, "batch_size": 8}
-TINY = changed(RetabConfig(), classifier=cam.TINY, stride=4)
+TINY = changed(RetabConfig(), classifier=cam.TINY, stride=4, radius=2.5)  # of objects of 6 x 6 cells, see decision 21
 TINY = changed(TINY, width=48, crop=96, boundary=TINY_SCHEDULE, affinity=TINY_SCHEDULE)
 SMALL = changed(RetabConfig(), classifier=cam.SMALL, width=96)
 SMALL = changed(SMALL, crop=192, boundary=TINY_SCHEDULE, affinity=TINY_SCHEDULE)

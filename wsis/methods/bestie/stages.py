@@ -129,7 +129,8 @@ def make_activation_maps(workspace: Workspace) -> Report:
         if plain is not None:
             activations, images = cues.image_maps(plain, sample, cfg, s.scales), workspace.batch(sample).images
             if relations is not None:
-                return relation.class_map(relations, activations, images, s.irn)[0]
+                activations = relation.class_scores(relations, activations, images, s.irn)
+                return cues.semantic_map_from_activations(activations, images, changed(s, background=s.irn.floor))[0]
             if tokens is not None:
                 activations = cues.walked(activations, images, tokens)
             return cues.semantic_map_from_activations(activations, images, s)[0]
