@@ -145,9 +145,12 @@ def seeds(maps: Maps, images: Images, cfg: RelationConfig) -> ClassMaps:
 
 @torch.no_grad()
 def propagated(maps: Maps, boundary: Float[Tensor, "B h w"], cfg: RelationConfig) -> Maps:
-    """Maps [B, k, h, w] after the walk, on which a hop is the less likely the higher the boundary on its path."""
+    """Maps [B, k, h, w] after the walk: a hop is the less likely the higher the boundary on
+    its path, and what lies on a boundary starts with less.
+    """
     affinity = (1 - path_maximum(boundary, cfg.radius)) ** cfg.power
-    return walk(grid_transition(affinity, cfg.radius), maps * (1 - boundary[:, None]), cfg.hops)
+    transition = grid_transition(affinity, cfg.radius)
+    return walk(transition, maps * (1 - boundary[:, None]), cfg.hops)
 
 
 @torch.no_grad()

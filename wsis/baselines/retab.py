@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
 from wsis.baselines import cam
-from wsis.baselines.cam import Backbone, ClassMaps, RivalConfig
+from wsis.baselines.cam import Activations, Backbone, ClassMaps, RivalConfig
 from wsis.baselines.relation import Branch, crops
 from wsis.core.config import changed, ours, paper
 from wsis.core.types import IGNORE, Batch, Sample, Trace
@@ -213,7 +213,11 @@ def explain(model: nn.ModuleDict, batch: Batch, cfg: RetabConfig, novel: Sequenc
     return Trace(steps)
 
 
-def scores(model: nn.ModuleDict, batch: Batch, cfg: RetabConfig, novel: Sequence[int]) -> Maps:
-    """The scores [1, C, H, W] of one image after both stages."""
-    end = explain(model, batch, cfg, novel).steps["second"]
-    return interpolate(end, batch.images.shape[-2:], mode="bilinear", align_corners=False)
+def scorer(workspace: Workspace, model: nn.ModuleDict, cfg: RetabConfig, novel: Sequence[int]) -> Activations:
+    """What gives the scores [1, C, H, W] of an image after both stages."""
+
+    def scores(sample: Sample) -> Maps:
+        end = explain(model, workspace.batch(sample), cfg, novel).steps["second"]
+        return interpolate(end, sample.size, mode="bilinear", align_corners=False)
+
+    return scores
