@@ -193,7 +193,7 @@ def _changes(table: Table) -> str:
     rows = ""
     for row in table.rows:
         words = [" ".join(option(k, v) for k, v in row.settings(s).items()) or "the preset" for s in ("full", "tiny")]
-        text = "; below full scale ".join(dict.fromkeys(words))
+        text = (f"{row.method}: " if row.method else "") + "; below full scale ".join(dict.fromkeys(words))
         rows += f"<dt>{escape(row.name)}</dt><dd><code>{escape(text)}</code></dd>"
     title = f"what the rows of {escape(table.id)} change"
     return f'<details class="provenance"><summary>{title}</summary><dl>{rows}</dl></details>'
