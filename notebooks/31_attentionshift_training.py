@@ -506,9 +506,10 @@ if not found:
 # %% [markdown]
 # The columns say which stage loses what: `mIoU_in_boxes` judges the mask head alone, whose trivial bound is a filled box;
 # `mIoU` and `box_IoU` judge the pseudo labels; the upper bound is what this network learns in as many steps when no label is
-# wrong; the last two columns count the key-points of an object, and the share of them on it. In these runs the boxes come
-# first: they overlap too little with the true ones for a mask within them to be right. Then the key-points: few, and with
-# about as many beside the object as on it, they teach a mask head less than the attention does, whose masks fill their box.
+# wrong; the last two columns count the key-points of an object, and the share of them on it. With parts the network finds
+# more of the animals than without, as published. What keeps it from the upper bound are first the boxes, which overlap too
+# little with the true ones for a mask within them to be right, and then the masks: about half of the key-points lie on the
+# object, and what they teach is not yet better than a filled box ([decision 20](../book/decisions/20_parts_of_small_networks.md)).
 #
 # ## Failures
 #
