@@ -164,15 +164,16 @@ class Workspace:
 
     def fit_maskrcnn(self, masks: Iterable[Instances], schedule: Schedule, backbone: str, weights: str) -> Report:
         """Train a Mask R-CNN, as `final`, on masks of the training images, which the first process alone makes (BESTIE, daggers
-        of Table 1). Report: the number and quality of the masks, mAP of the validation images.
+        of Table 1). Report: the number of masks, mAP of the validation images.
         """
-        path, quality = self.path("pseudo_train.json"), {}
+        path, data, figures = self.path("pseudo_train.json"), self.train, {}
         if self.is_first:
-            quality = {f"pseudo_{name}": value for name, value in self.write_masks(path, masks).items()}
+            rows = zip(samples(data), masks, strict=True)
+            figures = {"pseudo_masks": write_instances(path, rows, data.classes, data.category_ids)}
         self.options.accelerator.wait_for_everyone()
         model = self.fit_segmenter("maskrcnn", path, schedule, backbone, weights)
         pairs = self.predictions(lambda images: predict(model, images)) if self.is_first else None
-        return quality | ({} if pairs is None else numbers(voc_ap(*pairs, self.cfg.classes)))
+        return figures | ({} if pairs is None else numbers(voc_ap(*pairs, self.cfg.classes)))
 
     def write_masks(self, path: Path, masks: Iterable[Instances]) -> Report:
         """Write one `Instances` per training image as COCO JSON; report their number, and their IoU where it is known."""
