@@ -310,8 +310,7 @@ def _benchmark(report: dict[str, Any]) -> str:
     if "limit" in report:
         return _memory(report)
     cases = dict.fromkeys(row["case"] for row in report["rows"])
-    versions = _plain(report["versions"])
-    parts = [f"## {report['device']}\n\n{report['threads']} threads, {versions}.\n"]
+    parts = [f"## {report['device']}\n\n{_conditions(report)}.\n"]
     titles = ("px", "batch", "instances", "ms", "plain, ms", "times faster", "MiB", "plain, MiB")
     head = "<tr>" + "".join(f'<th scope="col">{t}</th>' for t in titles) + "</tr>"
     for case in cases:
@@ -325,9 +324,13 @@ def _memory(report: dict[str, Any]) -> str:
     head = "<tr>" + "".join(f'<th scope="col">{t}</th>' for t in ("command", "Mpx", "objects", "MB", "s")) + "</tr>"
     keys = ("call", "Mpx", "objects", "MB", "seconds")
     body = "".join(f"<tr>{''.join(f'<td>{row[k]}</td>' for k in keys)}</tr>" for row in report["rows"])
-    where = f"{report['device']}, {report['threads']} threads, {_plain(report['versions'])}"
-    words = f"{where}; at most {report['limit']} MB are allowed."
+    words = f"{report['device']}, {_conditions(report)}; at most {report['limit']} MB are allowed."
     return f"## Memory of the commands\n\n{words}\n\n{_raw(_table(head, body, 'results'))}"
+
+
+def _conditions(report: dict[str, Any]) -> str:
+    threads = report["threads"]
+    return f"{threads} thread{'s' * (threads != 1)}, {_plain(report['versions'])}"
 
 
 def _measurement(row: dict[str, Any]) -> list[str]:
