@@ -329,21 +329,22 @@ viz.table(rows, "training images that show novel classes, and what SimFormer rea
 # %% [markdown]
 # ## The rivals: RIB and RETAB
 #
-# Table 3 compares with networks that are trained again on class maps of other methods. How these were fitted to base masks is not
-# published; ours is one way ({ref}`fidelity:simformer-baselines`).
+# The paper also trains on the class maps of two rivals. How these were fitted to base masks is not published; ours is one way
+# ({ref}`fidelity:simformer-baselines`).
 #
 # RIB {cite:p}`lee2021rib` blames the sigmoid behind a classifier: once a tag is certain, nothing more is learned of it. So it tunes
-# the classifier on *each image* for a few steps, without the sigmoid, rewards all but the highest activations, and adds up the
-# maps. IRN's walk follows ([chapter 11](11_bestie_labels.py)). Its cost is a small training for every image.
+# the classifier on *each image*, without the sigmoid, rewards all but the highest activations, and adds up the maps, before IRN's
+# walk follows ([chapter 11](11_bestie_labels.py)). That is a small training for every image, and a few steps too many light up all
+# of it.
 #
 # RETAB {cite:p}`zhou2021retab` transfers from base classes, as SimFormer does, but *where things end* in place of *what is alike*:
-# a boundary network learns the contours of base masks, a second one which near cells belong together. Activations walk
-# between cells off the contours; then the cells on them take from their neighbors:
+# one network learns the contours of base masks, another which near cells belong together. Activations walk between cells off the
+# contours; then those on them take from their neighbors:
 
 # %% tags=["hide-input"]
 retab_cfg = changed(cfg, **{"pseudo.source": "retab"})
-reports_retab, out = training.chapter_run(
-    simformer, retab_cfg, datasets, data, scale, seed, device, only=("relations", "labels")
+_, out = training.chapter_run(
+    simformer, retab_cfg, datasets, data, scale, seed, device, only=("relations",)
 )
 model = retab.restore(retab_cfg.retab, len(classes), cfg.backbone, out)
 labels, panels = list(cfg.novel), []
@@ -373,10 +374,10 @@ for i in indices[:3]:
 viz.show(panels, size=1.8, title="RETAB: a boundary and a walk in two stages", one_legend=True)
 
 # %% [markdown]
-# **Takeaway.** Activations are wide where base masks leave room, and one class often takes what belongs to another. The boundary is a
-# broad seam. In the first stage nothing crosses it, and what no activation reaches stays open; the second stage fills the seam. A
-# contour that is missed lets one class flow into the next, and it knows only contours of kinds that base masks show. Its cost is two
-# networks beside the classifier, and two walks for each image.
+# **Takeaway.** The panels of the walk show the novel class with the highest score. The first stage evens out what lies between
+# contours; the second gives the cells on them what is near. What flows into a base class does no harm, as its mask replaces it.
+# On small grids the contour of a thing is a patch that covers it. And a walk spreads what is there: in the second row grass has
+# hardly any activation, and wood takes its place. The cost is two more networks, and two walks for each image.
 #
 # ## What holds
 #
