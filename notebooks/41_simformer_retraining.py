@@ -329,7 +329,7 @@ viz.table(rows, "training images that show novel classes, and what SimFormer rea
 # %% [markdown]
 # ## The rivals: RIB and RETAB
 #
-# The paper also trains on the class maps of two rivals. How these were fitted to base masks is not published; ours is one way
+# The paper also trains on the class maps of two rivals. How these were fitted to base masks is not published
 # ({ref}`fidelity:simformer-baselines`).
 #
 # RIB {cite:p}`lee2021rib` blames the sigmoid behind a classifier: once a tag is certain, nothing more is learned of it. So it tunes
@@ -337,7 +337,7 @@ viz.table(rows, "training images that show novel classes, and what SimFormer rea
 # walk follows ([chapter 11](11_bestie_labels.py)). That is a small training for every image, and a few steps too many light up all
 # of it.
 #
-# RETAB {cite:p}`zhou2021retab` transfers from base classes, as SimFormer does, but *where things end* in place of *what is alike*:
+# RETAB {cite:p}`zhou2021retab` transfers from base classes, but *where things end* in place of *what is alike*:
 # one network learns the contours of base masks, another which near cells belong together. Activations walk between cells off the
 # contours; then those on them take from their neighbors:
 
@@ -374,10 +374,10 @@ for i in indices[:3]:
 viz.show(panels, size=1.8, title="RETAB: a boundary and a walk in two stages", one_legend=True)
 
 # %% [markdown]
-# **Takeaway.** The panels of the walk show the novel class with the highest score. The first stage evens out what lies between
-# contours; the second gives the cells on them what is near. What flows into a base class does no harm, as its mask replaces it.
-# On small grids the contour of a thing is a patch that covers it. And a walk spreads what is there: in the second row grass has
-# hardly any activation, and wood takes its place. The cost is two more networks, and two walks for each image.
+# **Takeaway.** Panels of the walk show the best novel class. The first stage evens out what lies between contours; the second
+# gives the cells on them what is near. What flows into a base class does no harm, as its mask replaces it. On small grids the
+# contour of a thing is a patch that covers it. And a walk spreads what is there: in the second row grass has hardly any
+# activation, and wood takes its place. The cost is two more networks, and two walks for each image.
 #
 # ## What holds
 #
