@@ -453,7 +453,7 @@ places = {
 viz.explore(masks_of, clicks=viz.Clicks(alone.image, places))
 
 # %% [markdown]
-# **Takeaway.** A mask ends at its box: a click too far inside cuts the object off, one beside it matters less.
+# **Takeaway.** Masks follow the box both ways: a click inside cuts the object off, one beside it draws the mask out.
 #
 # ## What it cannot do at this size
 #
