@@ -442,14 +442,14 @@ plt.show()
 
 # %% [markdown]
 # **Takeaway.** With the published kernel most prototypes end where they start: it is hardly a *shift*. With wider ones some
-# take the patches of others, which vanish (*alive*). Few pass the filter with any kernel.
+# take the patches of others, which vanish (*alive*). The filter keeps about a third of the prototypes, and merging half of those.
 
 # %%
 viz.table(rows, digits=2, caption="means over objects; of key-points, the share on the object")
 
 # %% [markdown]
-# The last column is what matters for a mask head. Without the filter there are about three times as many key-points, and
-# about the same share of them is on the object: in every row less than half.
+# The last column is what matters for a mask head. Without the filter there are more key-points, and about the same share of
+# them is on the object: in every row less than half.
 
 # %% [markdown]
 # ## Step 6: filter, merging, key-points
@@ -486,7 +486,7 @@ ax.legend(loc="upper left")
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Nearly all patches of the object are beyond the filter's threshold (dashed), as the method needs. But some of
+# **Takeaway.** Most patches of the object are beyond the filter's threshold (dashed), as the method needs. But some of
 # the ground and of other objects is beyond it, too, so the filter removes most prototypes. (Each curve has the same area,
 # whatever the number of its patches.)
 #

@@ -475,8 +475,9 @@ viz.room_and_noise(
 # with the filter cannot be told apart, and the [last chapter](30_attentionshift_points.py) suggests a reason: the core of an
 # object has hardly more patches than there are prototypes. At mAP75 all are near zero, so that C01 cannot be judged at this
 # size. Points are worse labels than masks here, against C05. They are right more often (the first table of this page), but
-# few: many objects give no key-point at all, and training ends after some hundred steps where the release takes tens of
-# thousands. That this is the cause is our guess; a longer run would show it.
+# in the runs of these tables they were few: parts were merged at the published cosine, at which an object of a small network
+# has about one ([decision 20](../book/decisions/20_parts_of_small_networks.md)). The networks of this page have several; the
+# tables have to be run again before they can say whether that is the cause.
 #
 # ## On photographs
 #
