@@ -445,7 +445,7 @@ plt.show()
 # take the patches of others, which vanish (*alive*). The filter keeps about a third of the prototypes, and merging half of those.
 
 # %%
-viz.table(rows, digits=2, caption="means over objects; of key-points, the share on the object")
+viz.table(rows, digits=2, caption="means over objects; last, the share of key-points on it")
 
 # %% [markdown]
 # The last column is what matters for a mask head. Without the filter there are more key-points, and about the same share of
