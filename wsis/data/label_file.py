@@ -51,8 +51,8 @@ class LabelFile:
         self.categories: Records = [*self._coco["categories"], *categories(new, range(first, first + len(new)))]
         if not self.categories:
             raise DataError(f"{self.path} has no class yet; name them: classes=['cat', 'dog']")
-        images = named_as_on_disk(self._coco["images"], self.folder)
-        self._records = {file_name(record): record for record in images}
+        named = named_as_on_disk(self._coco["images"], self.folder)
+        self._records = {file_name(record): record for record in named}
         if len(self._records) < len(self._coco["images"]):
             raise DataError(f"{self.path}: two images have the same file; keep one of them")
         here = [name for name in self._records if (self.folder / name).is_file()]
