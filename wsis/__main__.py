@@ -185,7 +185,8 @@ def label(
         report(f"left out: {message}")
     if clicks:
         dataset, note = clicked(dataset, split, clicks)
-        report(note or f"{clicks.replace('_', ' ')} of {weak or data}")
+        kind = clicks.replace("_", " ") if clicks in ("extreme_points", "boxes") else "points"
+        report(note or f"{kind} of {weak or data}")
     report(f"{out}: {one_line(apply.label(run, dataset, out, description, format, images))}")
     if format == "coco":
         next_step.after_label(out, images, labels)

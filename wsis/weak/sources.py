@@ -148,7 +148,8 @@ def _folder(folder: Path, scale: Scale, weak: Path | None, drop_invalid: bool, c
                 if len(absent) == len(coco.classes):
                     raise DataError(f"{coco.weak_path}: no image has an object or a tag; annotate some")
                 names = [*absent[:8], *([f"{len(absent) - 8} more"] if len(absent) > 8 else [])]
-                notes.append(f"no image of train has the class {', '.join(names)}, and nothing learns it")
+                classes, them = ("class", "it") if len(absent) == 1 else ("classes", "them")
+                notes.append(f"no image of train has the {classes} {', '.join(names)}, and nothing learns {them}")
         words.append(f"{split} {len(dataset)} {kind} {digest(files)[:8]}")
         splits.append(Cached(dataset) if scale == "tiny" and len(dataset) <= MAX_CACHED else dataset)
     name = folder.resolve().name
