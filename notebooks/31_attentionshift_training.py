@@ -507,11 +507,11 @@ if not found:
 # %% [markdown]
 # The columns say which stage loses what: `mIoU_in_boxes` judges the mask head alone, whose trivial bound is a filled box;
 # `mIoU` and `box_IoU` judge the pseudo labels; the upper bound is what this network learns in as many steps when no label is
-# wrong; the last two columns count the key-points of an object, and the share of them on it. On the one
-# seed that was run, the network finds more of the animals with parts than without, as published; other thresholds of the
-# boxes suit the baseline better ([decision 20](../book/decisions/20_parts_of_small_networks.md)). What keeps it from the upper
-# bound are first the boxes, which overlap too little with the true ones for a mask within them to be right, and then the
-# masks: about half of the key-points lie on the object, and what they teach is not yet better than a filled box.
+# wrong; the last two columns count the key-points of an object, and the share of them on it. On the one seed that was run,
+# the network finds more of the animals with parts than without, as published. That takes several key-points an object: with
+# one, it found less than the baseline ([decision 20](../book/decisions/20_parts_of_small_networks.md)). What keeps it from
+# the upper bound are first the boxes, which overlap too little with the true ones for a mask within them to be right, and
+# then the masks: key-points beside the object teach wrong pixels, and in true boxes a filled box is still better.
 #
 # ## Failures
 #
