@@ -180,5 +180,5 @@ def curves_plot(rows: Sequence[Mapping[str, Any]], statistics: Mapping[str, str]
         figure.update_xaxes(title=x, row=1, col=column)
     figure.update_yaxes(title=y, row=1, col=1)
     return figure.update_layout(
-        height=360, margin=MARGIN | {"t": 40, "l": 50}, hovermode="x unified", legend={"orientation": "h", "y": -0.22}
+        height=384, margin=MARGIN | {"t": 64, "l": 50}, hovermode="x unified", legend={"orientation": "h", "y": -0.22}
     )
