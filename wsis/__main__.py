@@ -123,16 +123,13 @@ def train(
 ) -> None:
     """Train a method: run all of its stages, or some."""
     from wsis.experiments.recipes import read_recipe
-    from wsis.methods import PROMPTABLE
-    from wsis.methods import method as find_method
+    from wsis.methods import trainable
     from wsis.training import fit
     from wsis.training.dry_run import dry_run as estimate
     from wsis.weak import open_data
 
-    if method in PROMPTABLE:
-        raise ConfigError(f"{method} is not trained; python -m wsis label sam:FOLDER --data DIR writes its masks")
+    package = trainable(method)
     chosen = read_recipe(recipe, scale=scale, data=data, seed=seed, device=device)
-    package = find_method(method)
     cfg = changed(getattr(package, chosen["scale"].upper()), **chosen["settings"] | read_options(set_))
     if dry_run:
         return report(estimate(package, cfg, chosen["device"], workers))
@@ -140,8 +137,7 @@ def train(
         raise ConfigError("--out is missing; name the folder of the run")
     if (out / "run.json").exists() and not resume and is_first_process():
         raise ConfigError(f"{out} holds a run already; continue it with --resume, or choose another --out")
-    annotations = {"clicks": cfg.clicks, "weak": weak, "drop_invalid": drop_invalid}
-    opened = open_data(chosen["data"], chosen["scale"], seed=chosen["seed"], **annotations)
+    opened = open_data(chosen["data"], chosen["scale"], cfg.clicks, chosen["seed"], weak, drop_invalid)
     for note in opened.notes:
         report(note)
     options = {"data": opened.description, "seed": chosen["seed"], "device": chosen["device"], "workers": workers}

@@ -205,10 +205,8 @@ class CocoFolder:
     def _true_semantic(self, record: Entry, truth: Instances | None) -> Tensor | None:
         path = self._maps.get(map_name(file_name(record)))
         if self._values is not None and path is not None:
-            size = (record["height"], record["width"])
-            return read_values(
-                self.map_folder / path, size, self._values, "no category id; add it to the JSON or categories.json"
-            )
+            size, remedy = (record["height"], record["width"]), "no category id; add it to the JSON or categories.json"
+            return read_values(self.map_folder / path, size, self._values, remedy)
         return None if truth is None or len(self.classes) >= IGNORE else paint_semantic(truth)
 
 
@@ -236,10 +234,8 @@ def find_records(images: ImageFolder) -> Records:
             path = split.parent.parent / "annotations" / f"instances_{split.name}.json"
             if split.parent.name == "images" and path.exists():
                 coco, _ = read_coco(path, drop_invalid=True)
-                records, inner = (
-                    records_by_name(named_as_on_disk(coco["images"], split), path),
-                    folder.relative_to(split),
-                )
+                records = records_by_name(named_as_on_disk(coco["images"], split), path)
+                inner = folder.relative_to(split)
                 names = {name: (inner / name).as_posix() for name in images.names}
                 if unknown := [name for name in names if names[name] not in records]:
                     where = f"{images.folder / unknown[0]} is not among the images of {path}"

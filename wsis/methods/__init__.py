@@ -24,6 +24,13 @@ def method(name: str) -> Method:
     return importlib.import_module(f"wsis.{'methods' if name in METHODS else 'baselines'}.{name}")  # type: ignore[return-value]
 
 
+def trainable(name: str) -> Method:
+    """As `method`, for what is to be trained; ConfigError for a promptable model, too."""
+    if name in PROMPTABLE:
+        raise ConfigError(f"{name} is not trained; python -m wsis label sam:FOLDER --data DIR writes its masks")
+    return method(name)
+
+
 def load_run(folder: Path, device: str = "auto") -> Run:
     """The trained model of a run folder; DataError if no run is there, or one of its stages is not finished."""
     path = folder / "run.json"
