@@ -29,7 +29,7 @@ from wsis.models.segmenters import predict as segment
 from wsis.models.weights import load_weights
 from wsis.training.loop import TrainingData
 
-CROPS_AT_ONCE = 32
+CROPS_AT_ONCE = 8  # their maps in the generator are what the memory of `label` goes to
 
 
 def mal(cfg: ExitsConfig) -> ExitsConfig:
