@@ -98,8 +98,7 @@ def weak(
 
     if not (points or extreme or tags):
         raise ConfigError("nothing to simulate; ask for --points KIND, --extreme or --tags")
-    kinds = {"points": points, "extreme": extreme, "tags": tags}
-    counts = simulate_file(source, out, **kinds, seed=seed, drop_invalid=drop_invalid)
+    counts = simulate_file(source, out, points=points, extreme=extreme, tags=tags, seed=seed, drop_invalid=drop_invalid)
     report(f"{out}: " + ", ".join(f"{n} {kind.replace('_', ' ')}" for kind, n in counts.items()))
     next_step.after_weak(out, bool(points), extreme)
 
@@ -137,7 +136,8 @@ def train(
         raise ConfigError("--out is missing; name the folder of the run")
     if (out / "run.json").exists() and not resume and is_first_process():
         raise ConfigError(f"{out} holds a run already; continue it with --resume, or choose another --out")
-    opened = open_data(chosen["data"], chosen["scale"], cfg.clicks, chosen["seed"], weak, drop_invalid)
+    annotations = {"clicks": cfg.clicks, "weak": weak, "drop_invalid": drop_invalid}
+    opened = open_data(chosen["data"], chosen["scale"], seed=chosen["seed"], **annotations)
     for note in opened.notes:
         report(note)
     options = {"data": opened.description, "seed": chosen["seed"], "device": chosen["device"], "workers": workers}
