@@ -36,6 +36,7 @@ TRIVIAL = "trivial bound"
 SCALES = ("full", "small", "tiny")
 Result = dict[str, Any]
 CODE = "https://github.com/wsis/wsis/blob/main/"
+ROOT = Path(__file__).parents[1]
 CHAPTERS = {  # where the claims of a method are discussed
     "bestie": "12_bestie_training",
     "exits": "21_exits_masks",
@@ -166,7 +167,7 @@ def _section(name: str, runs: list[Result]) -> str:
     parts += [_raw(_numbers(shown))] if runs or table and any(row.published for row in table.rows) else []
     claims = [(run, claim) for run in shown for claim in run["claims"]]
     if claims:
-        parts.append(_raw(_claims(claims)))
+        parts.append(_raw(_claims(name, claims)))
     parts += [_raw(_changes(table))] if table else []
     parts += [_raw(_provenance(run)) for run in runs]
     return "\n".join(parts)
@@ -182,10 +183,17 @@ def _not_run(table: Table) -> Result:
 def _subject(table: Table) -> str:
     """What a table varies, the chapter that discusses it, and the file that defines its rows and claims."""
     method = table.id.split(".")[0]
-    file = f"wsis/experiments/tables/{method}.py"
     chapter = f"[](chapters/{CHAPTERS[method]}.ipynb) and, " if method in CHAPTERS else ""
     title = f"{table.title[0].upper()}{table.title[1:]}".replace("*", r"\*")
-    return f"{title}. See {chapter}for the definition of rows and claims, [{file}]({CODE}{file}).\n"
+    file, line = _defined(table.id, table.id)
+    return f"{title}. See {chapter}for the definition of rows and claims, [{file}]({CODE}{file}{line}).\n"
+
+
+def _defined(table: str, id: str) -> tuple[str, str]:
+    """The file of a table's rows and claims, and #L and the line that names `id`; no line for an id that is put together."""
+    file = f"wsis/experiments/tables/{table.split('.')[0]}.py"
+    lines = (ROOT / file).read_text(encoding="utf-8").splitlines() if (ROOT / file).exists() else []
+    return file, next((f"#L{i}" for i, line in enumerate(lines, 1) if f'"{id}"' in line), "")
 
 
 def _changes(table: Table) -> str:
@@ -270,12 +278,14 @@ def _text(value: Any) -> str:
     return "" if value is None else escape(f"{value:g}" if isinstance(value, float) else str(value))
 
 
-def _claims(claims: Iterable[tuple[Result, Judged]]) -> str:
-    """Each ordinal claim with the measured difference, its noise and its verdict; of several parts one line for each."""
+def _claims(table: str, claims: Iterable[tuple[Result, Judged]]) -> str:
+    """Each ordinal claim, linked to the line that decides it, with the measured difference, its noise and its verdict; of several parts one line for each."""
     lines: list[tuple[str, ...]] = [("claim", "", "published", "measured", "noise", "room", "verdict", "on")]
     for run, claim in claims:
         where = f"{run['scale']}, {run['data']}".strip(", ")
-        lines.append(_claim(claim["id"], escape(claim["text"]), escape(str(claim["published"])), claim, where))
+        file, line = _defined(table, claim["id"])
+        id = f'<a href="{CODE}{file}{line}">{claim["id"]}</a>' if line else claim["id"]
+        lines.append(_claim(id, escape(claim["text"]), escape(str(claim["published"])), claim, where))
         lines += [_claim("", escape(part["comparison"]), "", part, "") for part in claim.get("parts", [])]
     columns = [column for column in zip(*lines, strict=True) if any(column[1:])]  # most tables know of no room
     titles, *rows = zip(*columns, strict=True)

@@ -76,6 +76,15 @@ def test_results_page_without_results_has_what_is_published(tmp_path):
     assert '<td class="published">29.3</td></tr>' in text and "--set=loss.iag=false" in text, "and what rows change"
 
 
+def test_each_claim_leads_to_the_line_that_decides_it(tmp_path):
+    pages.write(tmp_path, tmp_path / "out")
+    page = (tmp_path / "out" / "results.md").read_text()
+    links = re.findall(r'<a href="[^"]*/(wsis/[^"#]*)#L(\d+)">([^<]+)</a>', page)
+    assert {"C01", "C32"} <= {id for _, _, id in links}
+    for file, line, id in links:
+        assert f'"{id}"' in (pages.ROOT / file).read_text().splitlines()[int(line) - 1]
+
+
 def test_benchmarks_page_leaves_blank_what_was_not_timed(tmp_path):
     size = {"pixels": 416, "batch": 1, "instances": 5}
     row = {"case": "grouping", "size": size, "seconds": 0.002, "peak_bytes": 2**20}
