@@ -279,7 +279,10 @@ def _text(value: Any) -> str:
 
 
 def _claims(table: str, claims: Iterable[tuple[Result, Judged]]) -> str:
-    """Each ordinal claim, linked to the line that decides it, with the measured difference, its noise and its verdict; of several parts one line for each."""
+    """Each ordinal claim, linked to the line that decides it, with the measured difference, its noise and its verdict.
+
+    Of a claim of several parts each has a line.
+    """
     lines: list[tuple[str, ...]] = [("claim", "", "published", "measured", "noise", "room", "verdict", "on")]
     for run, claim in claims:
         where = f"{run['scale']}, {run['data']}".strip(", ")
