@@ -16,7 +16,7 @@ from docutils.nodes import make_id
 from wsis.experiments import find
 from wsis.experiments.results import in_words
 from wsis.experiments.table import Table
-from wsis.experiments.verdicts import Claim, Comparison, Judged, Part, Verdict, judge
+from wsis.experiments.verdicts import Judged, Part, Verdict
 from wsis.methods import METHODS
 
 WIDTH, HEIGHT, FARTHEST = 240, 22, 30.0  # px, px, points
@@ -38,7 +38,6 @@ class Line:
     table: Table
     entry: Judged
     part: Part
-    published: float | None  # points
     where: str
     first: bool
 
@@ -73,26 +72,16 @@ def glance(results: Iterable[Result]) -> str:
 
 def _lines(table: Table, results: list[Result]) -> Iterator[Line]:
     """The comparisons of a table's claims, as they were judged in each results file; not run where there is none."""
-    for claim in table.claims:
-        judged = [(r["scale"], e) for r in results for e in r["claims"] if e["id"] == claim.id]
-        ran = [(where, entry) for where, entry in judged if entry["verdict"] != "not run"]
-        for where, entry in ran or [("", judge(claim, {}, "full"))]:
-            parts = entry.get("parts", [entry])
-            for i, part in enumerate(parts):
-                yield Line(table, entry, part, _published(table, claim, part), where, i == 0)
-
-
-def _published(table: Table, claim: Claim, part: Part) -> float | None:
-    """What the paper's numbers make of a comparison."""
-    found: Comparison | None = next((c for c in claim.comparisons if c.text == part["comparison"]), None)
-    rows = {row.name: row.published for row in table.rows}
-    cells = [rows[row].get(metric) for metric, row in found.cells] if found else [None]
-    return found.measure(*cells) if found and all(isinstance(v, (int, float)) for v in cells) else None
+    for blank in table.judged({}, "full"):
+        judged = [(r["scale"], e) for r in results for e in r["claims"] if e["id"] == blank["id"]]
+        for where, entry in [(w, e) for w, e in judged if e["verdict"] != "not run"] or [("", blank)]:
+            for i, part in enumerate(entry.get("parts", [entry])):
+                yield Line(table, entry, part, where, i == 0)
 
 
 def _section(method: str, lines: list[Line]) -> str:
     """The plot of one method: its lines on one axis."""
-    values = [abs(v) for line in lines for v in (line.published, line.part["mean"]) if v is not None]
+    values = [abs(v) for line in lines for v in (line.part["effect"], line.part["mean"]) if v is not None]
     far = min(FARTHEST, 1.2 * max([2.0, *values]))
     rows = "".join(_row(line, far) for line in lines)
     ticks = _svg("".join(_tick(v, far) for v in _round_numbers(far)), f"axis from {-far:.0f} to {far:.0f} points")
@@ -109,6 +98,7 @@ def _row(line: Line, far: float) -> str:
     link = f'<a href="#{make_id(line.table.id)}">{escape(line.entry["id"])}</a>'
     words = f"{link} {escape(line.entry['text'])}" if line.first else ""
     words += f'<small class="part">{escape(line.part["comparison"])}</small>' if several else ""
+    words += f'<small class="part">{line.part["reason"]}</small>' if line.part["reason"] else ""
     style = ' class="more"' if not line.first else ""
     return f"<tr{style}><td>{verdict}</td><td>{words}</td><td>{_plot(line, far)}</td><td>{line.where}</td></tr>"
 
@@ -127,10 +117,10 @@ def _plot(line: Line, far: float) -> str:
         shapes.append(f'<line class="ours {_css(part["verdict"])}" {span}/>')
         shapes.append(f'<circle class="ours {_css(part["verdict"])}" cx="{x(part["mean"]):.1f}" cy="{middle}" r="4"/>')
         words.append(f"measured {part['mean']:+.1f} [{part['low']:+.1f}, {part['high']:+.1f}]")
-    if line.published is not None:
-        px = x(line.published)
+    if part["effect"] is not None:
+        px = x(part["effect"])
         shapes.append(f'<path class="published" d="M{px:.1f},{middle - 6} l5,6 l-5,6 l-5,-6 z"/>')
-        words.insert(0, f"published {line.published:+.1f}")
+        words.insert(0, f"published {part['effect']:+.1f}")
     return _svg("".join(shapes), ", ".join(words) or "no number")
 
 

@@ -3,7 +3,8 @@
 A results file, book/results/*.json, is one table at one scale on one data set:
     {"table", "scale", "data", "upper", "trivial": {metric: value}, "provenance": {},
      "rows": [{"name", "published": {metric: value}, "ours": {metric: {"mean", "std", "values"}}, "n"}],
-     "claims": [{"id", "text", "published", "seeds", "mean", "low", "high", "noise", "needed", "room", "verdict"}]}
+     "claims": [{"id", "text", "published", "seeds", "mean", "low", "high", "noise", "needed", "room",
+      "effect", "verdict", "reason"}]}
 The files of book/results/benchmarks are what `python -m benchmarks` and `python -m benchmarks.memory` write.
 No result of the book is typed by hand: it comes from here or is computed on the page.
 """
@@ -25,7 +26,7 @@ from wsis.core.errors import DataError
 from wsis.experiments import find
 from wsis.experiments.results import difference, in_words
 from wsis.experiments.table import Row, Table
-from wsis.experiments.verdicts import Judged, Part, Verdict, judge
+from wsis.experiments.verdicts import Judged, Part, Verdict
 from wsis.methods import METHODS, method
 
 KEYS = {"table", "scale", "data", "rows", "claims", "provenance"}
@@ -176,8 +177,7 @@ def _section(name: str, runs: list[Result]) -> str:
 def _not_run(table: Table) -> Result:
     """What a results file would hold before any run: published numbers, and claims that nothing decides."""
     rows = [{"name": row.name, "published": row.published, "ours": {}, "n": 0} for row in table.rows]
-    claims = [judge(claim, {}, "full") for claim in table.claims]
-    return {"table": table.id, "scale": "", "data": "", "rows": rows, "claims": claims}
+    return {"table": table.id, "scale": "", "data": "", "rows": rows, "claims": table.judged({}, "full")}
 
 
 def _subject(table: Table) -> str:

@@ -31,20 +31,7 @@ RESULT = {
         },
         {"name": "IAG", "published": {"mAP50": 39.2}, "ours": {}, "n": 0},
     ],
-    "claims": [
-        {
-            "id": "C12",
-            "text": "IAG > PAM",
-            "published": "+9.9",
-            "mean": None,
-            "low": None,
-            "high": None,
-            "noise": None,
-            "needed": None,
-            "room": None,
-            "verdict": "not run",
-        }
-    ],
+    "claims": find("bestie.table1")[0].judged({}, "tiny")[:1],
     "provenance": {
         "seeds": [0, 1],
         "commit": "abc",
@@ -257,13 +244,16 @@ def test_each_citation_is_the_entry_that_bibtex_reads():
 
 def test_claims_at_a_glance_show_what_was_published_measured_and_possible(tmp_path):
     measured = {"mean": -2.0, "low": -3.0, "high": -1.0, "noise": 0.4, "room": 12.0, "seeds": 3}
-    claim = RESULT["claims"][0] | measured | {"verdict": "contradicted", "comparison": "mAP50: PAM + IAG - PAM > 0"}
+    claim = RESULT["claims"][0] | measured | {"verdict": "contradicted"}
     pages.write(tmp_path, tmp_path / "out")
     blank = (tmp_path / "out" / "glance.md").read_text()
     store(tmp_path, RESULT | {"claims": [claim]})
     pages.write(tmp_path, tmp_path / "out")
     text = (tmp_path / "out" / "glance.md").read_text()
     assert "published +9.9, room +12.0, measured -2.0 [-3.0, -1.0]" in text, "the published rows of the table give +9.9"
+    store(tmp_path, RESULT | {"claims": [claim | {"verdict": "cannot show", "reason": "too little"}]})
+    pages.write(tmp_path, tmp_path / "out")
+    assert "too little" in (tmp_path / "out" / "glance.md").read_text()
     assert "<b>1</b> are contradicted" in text and "<b>0</b> are contradicted" in blank
     sections = set(re.findall(r"^\((.*)\)=$", (tmp_path / "out" / "results.md").read_text(), re.M))
     claimed = {table.id for table in find("all") if table.claims}

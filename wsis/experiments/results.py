@@ -13,7 +13,7 @@ from wsis.core.files import read_json
 from wsis.core.table import table as text_table
 from wsis.experiments.environment import weights
 from wsis.experiments.table import Reports, Row, Settings, Table
-from wsis.experiments.verdicts import MAX_SEEDS, Judged, Part, half_width, judge
+from wsis.experiments.verdicts import MAX_SEEDS, Judged, Part, half_width
 from wsis.weak.sources import Data
 
 Curves = dict[str, list[Any]]  # rows that were listed during training, by seed
@@ -101,7 +101,7 @@ def collect(table: Table, scale: Scale, settings: Settings, runs: Sequence[RowRu
         "rows": rows,
         "upper": table.upper,
         "trivial": trivial(table, [facts for _, facts in finished]),
-        "claims": [judge(claim, values, scale, table.upper) for claim in table.claims],
+        "claims": table.judged(values, scale),
         "provenance": provenance(table, scale, settings, runs) if finished else {},
     }
 
@@ -168,9 +168,9 @@ def claim_rows(tables: Sequence[Table], results: Mapping[str, Results]) -> list[
     rows = []
     for table in tables:
         entries = {entry["id"]: entry for entry in results[table.id]["claims"]} if table.id in results else {}
-        for claim in table.claims:
-            entry = entries.get(claim.id) or judge(claim, {}, "full")
-            cells = {"claim": claim.id, "table": table.id, "says": claim.text, "published": claim.published}
+        for blank in table.judged({}, "full"):
+            entry = entries.get(blank["id"], blank)
+            cells = {"claim": blank["id"], "table": table.id, "says": blank["text"], "published": blank["published"]}
             rows.append({**cells, "here": difference(entry), "verdict": in_words(entry)})
     return rows
 

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from wsis.core.config import Scale, changed
 from wsis.core.types import Report
-from wsis.experiments.verdicts import Claim
+from wsis.experiments.verdicts import Claim, Judged, Values, judge
 from wsis.methods import method
 
 BUT_SMALL: tuple[Scale, ...] = ("tiny", "full")
@@ -42,6 +42,15 @@ class Table:
     scales: tuple[Scale, ...] = get_args(Scale)  # those whose networks have what the rows change
     upper: str = ""  # the row with true labels, which no other can be expected to surpass
     measure: Callable[[Any, str], Reports] | None = None  # (settings, device) -> reports, in place of a training
+
+    @property
+    def published(self) -> dict[str, dict[str, float]]:
+        """The numbers of the paper by metric and row."""
+        return {m: {row.name: row.published[m] for row in self.rows if m in row.published} for m in self.metrics}
+
+    def judged(self, values: Values, scale: Scale) -> list[Judged]:
+        """All claims by figures of the rows; without any, they were not run."""
+        return [judge(claim, values, scale, self.upper, self.published) for claim in self.claims]
 
     def method_of(self, row: Row) -> str:
         return row.method or self.id.split(".")[0]

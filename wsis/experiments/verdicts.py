@@ -2,7 +2,8 @@
 
 holds, contradicted   the whole interval is on one side of the bound
 needs seeds           it is not yet; the entry says how many seeds this noise and this mean ask for
-cannot show           the table's upper bound leaves less room above the baseline than `MAX_SEEDS` seeds could resolve
+cannot show           nor would it be with `MAX_SEEDS` seeds: they could not resolve what is sought at this noise, which is the
+                      published difference, the margin of "about equal", or the room that true labels leave
 not run               fewer than three seeds
 """
 
@@ -19,6 +20,8 @@ from wsis.core.config import Scale
 
 Verdict = Literal["holds", "contradicted", "needs seeds", "cannot show", "not run"]
 Values = Mapping[str, Mapping[str, Mapping[int, float]]]  # figures of a table by metric, row name and seed
+Published = Mapping[str, Mapping[str, float]]  # numbers of a paper by metric and row name
+NOTHING: Published = {}
 MIN_SEEDS = 3
 MAX_SEEDS = 20  # more than anyone will run
 WORST_FIRST: tuple[Verdict, ...] = ("not run", "contradicted", "cannot show", "needs seeds", "holds")
@@ -95,7 +98,9 @@ class Part(TypedDict):
     noise: float | None  # the standard deviation of the differences
     needed: int | None  # how many seeds would decide
     room: float | None  # how far the table's row `upper` is above the baseline
+    effect: float | None  # the published difference
     verdict: Verdict
+    reason: str  # of "cannot show", in words
     parts: "NotRequired[list[Part]]"
 
 
@@ -123,12 +128,14 @@ def seeds_needed(distance: float, noise: float) -> int | None:
     return next((n for n in range(MIN_SEEDS, 1001) if half_width(noise, n) < distance), None)
 
 
-def compare(comparison: Comparison, values: Values, upper: str = "") -> Part:
+def compare(comparison: Comparison, values: Values, upper: str = "", published: Published = NOTHING) -> Part:
     """One comparison over the seeds that all of its cells have."""
+    effect = [published.get(metric, {}).get(row) for metric, row in comparison.cells]
     cells = [values.get(metric, {}).get(row, {}) for metric, row in comparison.cells]
     seeds = sorted(set.intersection(*map(set, cells)))
     nothing = dict.fromkeys(("mean", "low", "high", "noise", "needed", "room"))
-    part = cast(Part, {"comparison": comparison.text, "seeds": len(seeds), **nothing, "verdict": "not run"})
+    ends = {"effect": None if None in effect else comparison.measure(*effect), "verdict": "not run", "reason": ""}
+    part = cast(Part, {"comparison": comparison.text, "seeds": len(seeds), **nothing, **ends})
     if len(seeds) < MIN_SEEDS:
         return part
     differences = [comparison.measure(*(cell[seed] for cell in cells)) for seed in seeds]
@@ -141,13 +148,32 @@ def compare(comparison: Comparison, values: Values, upper: str = "") -> Part:
             part["room"] = mean(top[seed] - bottom[seed] for seed in shared)
     if verdict == "needs seeds":
         part["needed"] = seeds_needed(min(abs(middle - bound) for bound in (comparison.low, comparison.high)), noise)
-        if part["room"] is not None and part["room"] < half_width(noise, MAX_SEEDS):
-            part["verdict"] = "cannot show"
+        part["reason"] = too_small(part, comparison)
+        part["verdict"] = "cannot show" if part["reason"] else verdict
     return part
 
 
-def judge(claim: Claim, values: Values, scale: Scale, upper: str = "") -> Judged:
-    parts = [compare(comparison, values if scale in claim.scales else {}, upper) for comparison in claim.comparisons]
+def too_small(part: Part, comparison: Comparison) -> str:
+    """Why not even `MAX_SEEDS` seeds would decide a comparison; "" if they might."""
+    sought = {"room": part["room"]}
+    if part["needed"] is None or part["needed"] > MAX_SEEDS:  # or it is larger here than it was published
+        bounds = [bound for bound in (comparison.low, comparison.high) if math.isfinite(bound)]
+        if len(bounds) == 2:
+            sought["margin"] = (bounds[1] - bounds[0]) / 2
+        elif part["effect"] is not None:
+            sought["published difference"] = abs(part["effect"] - bounds[0])
+    resolved = half_width(part["noise"] or 0.0, MAX_SEEDS)
+    small = [(size, what) for what, size in sought.items() if size is not None and size < resolved]
+    if not small:
+        return ""
+    size, what = min(small)
+    return f"a {what} of {size:.2g} points is less than the {resolved:.2g} that {MAX_SEEDS} seeds resolve"
+
+
+def judge(claim: Claim, values: Values, scale: Scale, upper: str = "", published: Published = NOTHING) -> Judged:
+    """The entry of a claim in a results file; upper: the row with true labels, published: the numbers of the paper."""
+    values = values if scale in claim.scales else {}
+    parts = [compare(comparison, values, upper, published) for comparison in claim.comparisons]
     worst = min(parts, key=lambda part: (WORST_FIRST.index(part["verdict"]), -(part["needed"] or math.inf)))
     entry: Judged = {"id": claim.id, "text": claim.text, "published": claim.published, **worst}
     return entry if len(parts) == 1 else {**entry, "parts": parts}
