@@ -490,16 +490,14 @@ found = experiments.read_results(bounds, folder, "small.animals7")
 for result in found.values():
     lines = []
     for r in result["rows"]:
-        line = {"trained on": r["name"], **{m: v["mean"] for m, v in r["ours"].items()}}
-        stage = {
-            key: r["also"].get(f"labels.{key}") for key in ("parts", "key_points_on_object")
-        }
-        many, right = (f"{v:.2f}" if v else "-" for v in stage.values())
-        lines.append(line | {"key-points": many, "share on object": right})
-    trivial = {"trained on": "nothing (trivial bound)", **result["trivial"]}
-    display(
-        viz.table([*lines, trivial], "validation photographs; mIoU, box_IoU: pseudo labels (%)")
-    )
+        line = {m: v["mean"] for m, v in r["ours"].items()}
+        many, right = (r["also"].get(f"labels.{k}") for k in ("parts", "key_points_on_object"))
+        line |= {"key-points": many, "on object": 100 * right} if many else {}
+        lines.append({"trained on": r["name"], **line})
+    lines.append({"trained on": "trivial bound", **result["trivial"]})
+    columns = dict.fromkeys(k for line in lines for k in line)
+    rows = [{k: line.get(k, "-") for k in columns} for line in lines]
+    display(viz.table(rows, "validation photographs (%); mIoU, box_IoU: pseudo labels"))
 if not found:
     print("Not measured yet; this command does it:")
     print("python -m wsis table attentionshift.bounds --scale small --data FOLDER")
@@ -557,11 +555,11 @@ for name, mask in label_iou.items():
 viz.table(rows, f"mean IoU (%); {int(twin.sum())} of {len(true)} objects have a twin")
 
 # %% [markdown]
-# If masks are not above the filled box, as here in the mean, their maps were no help. Then look at the rows of lifts. If they
-# are near 1 or below in all layers, tokens have learned *where* from positions and not from what they attend to; refinement,
-# parts and feedback all depend on that attention. If some layers are well above 1 and the chosen one is not, the choice is at
-# fault. The same tables are worth reading after a full-scale run: the published one has twelve epochs, and starts from a
-# transformer trained on photographs.
+# Where masks are hardly above the filled box, as here in the mean, their maps were little help. Then look at the rows of
+# lifts. If they are near 1 or below in all layers, tokens have learned *where* from positions and not from what they attend
+# to; refinement, parts and feedback all depend on that attention. If some layers are well above 1 and the chosen one is not,
+# the choice is at fault. The same tables are worth reading after a full-scale run: the published one has twelve epochs, and
+# starts from a transformer trained on photographs.
 #
 # ```{admonition} Where paper, release and this page differ
 # :class: note

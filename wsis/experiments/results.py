@@ -210,7 +210,7 @@ def as_text(results: Results) -> str:
 def difference(claim: Part) -> str:
     """The difference over seeds with its interval; of a claim of several comparisons how many of them hold."""
     if claim["mean"] is None:
-        return f"{claim['seeds']} seeds"
+        return f"{claim['seeds']} seed{'s' * (claim['seeds'] != 1)}"
     if parts := [part["verdict"] for part in claim.get("parts", [])]:
         against = parts.count("contradicted")
         return f"{parts.count('holds')} of {len(parts)} hold" + f", {against} contradicted" * bool(against)
