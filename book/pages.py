@@ -190,10 +190,15 @@ def _subject(table: Table) -> str:
 
 
 def _defined(table: str, id: str) -> tuple[str, str]:
-    """The file of a table's rows and claims, and #L and the line that names `id`; no line for an id that is put together."""
-    file = f"wsis/experiments/tables/{table.split('.')[0]}.py"
-    lines = (ROOT / file).read_text(encoding="utf-8").splitlines() if (ROOT / file).exists() else []
-    return file, next((f"#L{i}" for i, line in enumerate(lines, 1) if f'"{id}"' in line), "")
+    """The file of a table's rows and claims, and #L and the line that names the table or a claim of it."""
+    method, _, name = table.partition(".")
+    key = f"{name}:" if id == table else f"    {id}:"
+    for file in (f"wsis/experiments/tables/{method}.yaml", "wsis/experiments/costs.py"):
+        text = (ROOT / file).read_text(encoding="utf-8") if (ROOT / file).exists() else ""
+        for number, line in enumerate(text.splitlines(), 1):
+            if line.startswith(key) or f'"{id}"' in line:
+                return file, f"#L{number}"
+    return "", ""
 
 
 def _changes(table: Table) -> str:

@@ -32,7 +32,6 @@ from torch.nn.functional import cross_entropy, one_hot, pad
 from wsis import evaluation, experiments, training, viz, weak
 from wsis.core import IGNORE, changed, read_json
 from wsis.data import Subset, WithPseudoLabels, collate
-from wsis.experiments.tables.bestie import TABLES
 from wsis.methods import bestie
 from wsis.methods.bestie import labels
 from wsis.methods.bestie.objective import guided, objective, regression, render
@@ -545,7 +544,7 @@ viz.show(panels, rows=list(cases), size=2.1, title="How BESTIE fails")
 
 # %% tags=["hide-input"]
 ids = ("bestie.table1", "bestie.point_cues", "bestie.true_maps")
-tables, store = [t for t in TABLES if t.id in ids], Path("../book/results")
+tables, store = [t for t in experiments.find("bestie") if t.id in ids], Path("../book/results")
 shown = experiments.comparisons(tables, experiments.read_results(tables, store))
 verdicts = Counter(c["verdict"] for c in shown)
 title = ", ".join(f"{verdict}: {count}" for verdict, count in verdicts.items())
@@ -567,7 +566,7 @@ viz.room_and_noise(shown, title=f"{len(shown)} comparisons: {title}")
 # true masks is the upper bound: class maps in which touching objects are kept apart.
 
 # %% tags=["hide-input"]
-table = [t for t in TABLES if t.id == "bestie.supervision"]
+table = experiments.find("bestie.supervision")
 results, rows = experiments.read_results(table, store, "small.animals7"), []
 for r in results["bestie.supervision"]["rows"] if results else []:
     if r["n"]:

@@ -31,7 +31,6 @@ from torch.nn.functional import avg_pool2d
 from wsis import evaluation, experiments, training, viz, weak
 from wsis.core import changed
 from wsis.data import World, collate
-from wsis.experiments.tables.exits import TABLES
 from wsis.methods import exits
 from wsis.methods.exits import labels
 from wsis.methods.exits.crops import ObjectCrops, Window, object_crop
@@ -408,7 +407,9 @@ plt.show()
 # folder of photographs as `data` this whole chapter runs on them.)
 
 # %% tags=["hide-input"]
-photos = experiments.read_results(TABLES, Path("../book/results"), "small.animals7")
+photos = experiments.read_results(
+    experiments.find("exits"), Path("../book/results"), "small.animals7"
+)
 row = next(r for r in photos["exits.baseline"]["rows"] if r["name"] == "EXITS")
 keys = [f"{kind}_{k}" for kind in ("foreground", "background") for k in ("precision", "recall")]
 viz.table([{k: row["also"][f"thresholds.{k}"] for k in keys}], digits=2)

@@ -33,7 +33,6 @@ from torch.nn.functional import avg_pool2d, interpolate
 from wsis import evaluation, experiments, training, viz, weak
 from wsis.core import Instances, changed, read_json
 from wsis.data import World, box_pixels, collate, write_instances
-from wsis.experiments.tables.exits import TABLES
 from wsis.methods import exits
 from wsis.methods.exits.crops import Window, object_crop, paste
 from wsis.methods.exits.model import Outputs
@@ -589,7 +588,9 @@ for key, value in read_json(path)["annotations"][0].items():
 # faster, not its end better. The column of seeds says how many runs that rests on; a single one has no interval.
 
 # %% tags=["hide-input"]
-photos = experiments.read_results(TABLES, Path("../book/results"), "small.animals7")
+photos = experiments.read_results(
+    experiments.find("exits"), Path("../book/results"), "small.animals7"
+)
 table = photos["exits.baseline"]
 rows = [{"labels": "filled boxes", "seeds": "-", **table["trivial"]}]
 for row in table["rows"]:
@@ -605,8 +606,8 @@ viz.table([{k: row.get(k) for k in ("labels", "seeds", "mIoU", "AP")} for row in
 # page](../book/results.md).
 
 # %% tags=["hide-input"]
-results = experiments.read_results(TABLES, Path("../book/results"))
-shown = [t for t in TABLES if t.id in ("exits.table_a2", "exits.baseline")]
+results = experiments.read_results(experiments.find("exits"), Path("../book/results"))
+shown = [t for t in experiments.find("exits") if t.id in ("exits.table_a2", "exits.baseline")]
 compared = experiments.comparisons(shown, results)
 for verdict, count in Counter(c["verdict"] for c in compared).items():
     print(f"{count} of {len(compared)} comparisons: {verdict}")

@@ -39,7 +39,6 @@ from wsis import evaluation, experiments, training, viz, weak
 from wsis.core import Points, changed, read_json
 from wsis.data import collate
 from wsis.evaluation import is_novel
-from wsis.experiments.tables.simformer import TABLES
 from wsis.methods import simformer
 from wsis.methods.simformer.labels import proposed_masks, semantic_scores
 from wsis.methods.simformer.objective import distill, focal, match, similarity_loss
@@ -502,7 +501,11 @@ viz.table(rows, f"{len(scenes)} validation images; 50 is chance")
 # band is what even twenty seeds could not tell from zero.
 
 # %% tags=["hide-input"]
-shown = [t for t in TABLES if t.id in ("simformer.parts", "simformer.transfer")]
+shown = [
+    t
+    for t in experiments.find("simformer")
+    if t.id in ("simformer.parts", "simformer.transfer")
+]
 results = experiments.read_results(shown, RESULTS)
 title = "Differences that the parts make, and their noise"
 viz.room_and_noise(experiments.comparisons(shown, results), title=title)

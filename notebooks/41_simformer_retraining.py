@@ -33,7 +33,6 @@ from wsis.baselines import retab
 from wsis.core import IGNORE, changed, read_json
 from wsis.data import collate
 from wsis.data.splits import ADE20K, ADE_SPLITS, COCO_SPLITS, COCO_STUFF, find_split
-from wsis.experiments.tables.simformer import SHARES, TABLES
 from wsis.methods import load_run, simformer
 from wsis.methods.simformer.labels import class_scores, pseudo_maps
 
@@ -287,8 +286,10 @@ plt.show()
 
 # %% tags=["hide-input"]
 RESULTS = Path("../book/results")
-table = next(t for t in TABLES if t.id == "simformer.table3")
-results = experiments.read_results([t for t in TABLES if "photo" not in t.id], RESULTS)
+(table,) = experiments.find("simformer.table3")
+results = experiments.read_results(
+    [t for t in experiments.find("simformer") if "photo" not in t.id], RESULTS
+)
 stored = {r["name"]: r["ours"] for r in results[table.id]["rows"] if r["n"]}
 missing, share = {"novel_mIoU": {"mean": float("nan")}}, "novel classes (% of all)"
 curves = []
@@ -316,7 +317,7 @@ viz.interactive(viz.curves_plot(curves, titles, **axes), picture, words)
 
 # %% tags=["hide-input"]
 tags, rows = torch.stack([train[i].tags for i in range(min(len(train), 500))]), []
-for r in table.rows[: len(SHARES)]:
+for r in (r for r in table.rows if r.name.startswith("SimFormer, ")):
     count = tags[:, list(find_split(table.config(r, scale).split, classes))].sum(1)
     single = 100 * float((count == 1).sum() / (count > 0).sum())
     reached = stored.get(r.name, missing)["novel_mIoU"]["mean"]
@@ -385,7 +386,7 @@ viz.show(panels, size=1.8, title="RETAB: a boundary and a walk in two stages", o
 # and across images, and the second network. The gray band is what even twenty seeds could not tell from zero.
 
 # %% tags=["hide-input"]
-shown = [t for t in TABLES if t.id in ("simformer.table2", "simformer.table3")]
+shown = [t for t in experiments.find("simformer") if t.id[-6:] in ("table2", "table3")]
 differences = experiments.comparisons(shown, results)
 differences = [d for d in differences if d["claim"] != "C33"]  # differences of differences
 viz.room_and_noise(differences, title="Differences of the steps, and their noise")

@@ -239,7 +239,7 @@ def evaluate(
 
 @app.command()
 def table(
-    id: Annotated[str, Argument(help="bestie.table1, ..., or all.")],
+    id: Annotated[str, Argument(help="bestie.table1, ..., bestie, ..., or all.")],
     scale: Annotated[Scale, Option(help="Preset of the settings.")] = "tiny",
     data: Annotated[str, Option(metavar="world|DIR", help=f"{DATA}.")] = "world",
     seeds: Annotated[int, Option(min=1, help="Number of seeds, from 0 on.")] = 3,

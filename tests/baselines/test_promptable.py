@@ -21,7 +21,7 @@ from wsis.data.transforms import collate
 from wsis.data.world import World, WorldConfig
 from wsis.experiments.runner import run_table
 from wsis.experiments.table import Row
-from wsis.experiments.tables.promptable import POINTS, TABLES
+from wsis.experiments.tables import find
 
 SIDE, HEIGHT, WIDTH = 64, 40, 80  # of the network's input, and of an image
 DECODER = {
@@ -272,9 +272,8 @@ def test_rows_of_a_table_compare_masks_and_the_one_without_a_checkpoint_stays_bl
 ):
     here = {"checkpoint": str(checkpoints / "sam"), "prompt": "box"}
     rows = (Row("box", here, method="promptable"), Row("absent", {"checkpoint": str(tmp_path)}, method="promptable"))
-    results = run_table(
-        replace(POINTS, rows=rows), "small", str(scenes), [0], tmp_path, tmp_path / "runs", device="cpu"
-    )
+    table = replace(find("promptable.points")[0], rows=rows)
+    results = run_table(table, "small", str(scenes), [0], tmp_path, tmp_path / "runs", device="cpu")
     measured, absent = results["rows"]
     assert 0 <= measured["ours"]["mIoU"]["mean"] <= 100 and measured["also"]["labels.seconds_per_object"] > 0
     assert absent["n"] == 0 and absent["ours"] == {}
@@ -284,7 +283,7 @@ def test_rows_of_a_table_compare_masks_and_the_one_without_a_checkpoint_stays_bl
 def test_page_has_a_line_with_a_command_for_every_row(tmp_path):
     pages.write(tmp_path, tmp_path)
     text = (tmp_path / "promptable.md").read_text()
-    for row in (row for table in TABLES for row in table.rows):
+    for row in (row for table in find("promptable") for row in table.rows):
         assert f">{row.name}<" in text
     assert "wsis label sam2:facebook/sam2.1-hiera-large --prompt extreme_box --data DIR" in text
     assert "wsis train exits --set=supervision=boxes" in text and "mIoU (not run)" in text

@@ -10,7 +10,7 @@ from wsis.core.errors import ConfigError
 from wsis.data.semantic import SemanticWorld
 from wsis.data.splits import ADE20K, ADE_SPLITS, COCO_ORDER, COCO_SPLITS, COCO_STUFF, WORLD_SPLIT, find_split
 from wsis.data.world import STUFF, World
-from wsis.experiments.tables.simformer import TINY_SHARES
+from wsis.experiments.tables import find
 from wsis.weak.sources import WORLDS
 
 # sha256 of the ids in ascending order, joined by spaces
@@ -67,7 +67,9 @@ def test_random_splits_of_one_seed_are_nested_and_of_two_seeds_differ():
 
 def test_each_tiny_split_of_table_3_has_one_novel_class_more():
     classes = SemanticWorld(World(config=WORLDS["tiny"])).classes
-    sets = [set(find_split(f"random:{share}:48", classes)) for share in TINY_SHARES.values()]
+    splits = dict.fromkeys(row.settings("tiny")["split"] for row in find("simformer.table3")[0].rows)
+    sets = [set(find_split(split, classes)) for split in splits]
+    assert len(sets) == 6
     assert all(a < b and len(b - a) == 1 for a, b in zip(sets, sets[1:], strict=False))
 
 

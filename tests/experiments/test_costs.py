@@ -4,7 +4,6 @@ import pytest
 
 from wsis.experiments import costs
 from wsis.experiments.runner import run_table
-from wsis.experiments.tables.exits import TABLE_A5
 from wsis.methods import exits
 from wsis.training.dry_run import Cost
 from wsis.training.dry_run import measure as rehearse
@@ -28,7 +27,9 @@ def results(monkeypatch, tmp_path):
 
         costs.final_hours.cache_clear()
         monkeypatch.setattr(costs.dry_run, "measure", measure or rehearsed)
-        return run_table(TABLE_A5, "tiny", seeds=range(repeats), out=tmp_path, folder=tmp_path / "runs", device="cpu")
+        return run_table(
+            costs.TABLE_A5, "tiny", seeds=range(repeats), out=tmp_path, folder=tmp_path / "runs", device="cpu"
+        )
 
     return run
 

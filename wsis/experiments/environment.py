@@ -89,7 +89,7 @@ def package(name: str, least: str) -> Finding:
     if version is None or here < needed:
         return Finding("missing", name, f"{version} is too old; {remedy}" if version else remedy)
     try:
-        importlib.import_module(name)
+        importlib.import_module("yaml" if name == "pyyaml" else name)
     except Exception as error:  # a library that does not fit its neighbors raises anything
         pair = "; take torch and torchvision from the same index" if name in ("torchvision", "timm") else ""
         return Finding("missing", name, f"{version} cannot be imported ({error}){pair}; install it again")

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any, get_args
 
+import yaml
+
 from wsis.core.config import Scale
 from wsis.core.errors import ConfigError, DataError
 from wsis.core.files import read_json
@@ -13,8 +15,8 @@ DEFAULTS = {"scale": "tiny", "data": "world", "seed": 0, "device": "auto", "sett
 def read_recipe(path: Path | None, **given: Any) -> dict[str, Any]:
     """Scale, data, seed, device, and `settings` by dotted name: as given, else as in a .yaml or .json file, else defaults.
 
-    Raises ConfigError for an unknown key, a wrong value, or YAML without the package that reads it, and DataError if there
-    is no such file or its content is not what its name says.
+    Raises ConfigError for an unknown key or a wrong value, and DataError if there is no such file or its content is not what
+    its name says.
     """
     recipe = {} if path is None else read_json(path) if path.suffix == ".json" else _read_yaml(path)
     if not isinstance(recipe, dict):
@@ -34,10 +36,6 @@ def read_recipe(path: Path | None, **given: Any) -> dict[str, Any]:
 
 
 def _read_yaml(path: Path) -> Any:
-    try:
-        import yaml
-    except ImportError:
-        raise ConfigError(f"{path}: YAML needs the package pyyaml; install it, or write the recipe as .json") from None
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -163,18 +163,6 @@ def read_results(tables: Sequence[Table], folder: Path, name: str = "tiny.world"
     return {table: read_json(path) for table, path in paths.items() if path.exists()}
 
 
-def claim_rows(tables: Sequence[Table], results: Mapping[str, Results]) -> list[dict[str, str]]:
-    """All claims of some tables as rows to show, run or not; results: see `read_results`."""
-    rows = []
-    for table in tables:
-        entries = {entry["id"]: entry for entry in results[table.id]["claims"]} if table.id in results else {}
-        for blank in table.judged({}, "full"):
-            entry = entries.get(blank["id"], blank)
-            cells = {"claim": blank["id"], "table": table.id, "says": blank["text"], "published": blank["published"]}
-            rows.append({**cells, "here": difference(entry), "verdict": in_words(entry)})
-    return rows
-
-
 def comparisons(tables: Sequence[Table], results: Mapping[str, Results]) -> list[dict[str, Any]]:
     """The comparisons of all claims that were run, for `viz.room_and_noise`, each with the claim's id.
 

@@ -1,18 +1,20 @@
 """What a published table is made of: rows are changes of the settings, with the numbers of the paper."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, get_args
+
+import yaml
 
 from wsis.core.config import Scale, changed
 from wsis.core.types import Report
-from wsis.experiments.verdicts import Claim, Judged, Values, judge
+from wsis.experiments.verdicts import Claim, Comparison, Judged, Values, best, judge, order, similar, steeper, worst
 from wsis.methods import method
 
-BUT_SMALL: tuple[Scale, ...] = ("tiny", "full")
 Settings = dict[str, Any]
 Reports = dict[str, Report]  # by stage
-Rows = Mapping[str, Settings | tuple[Any, ...]]  # see `table`
+COMPARISONS = {"order": order, "best": best, "worst": worst, "similar": similar, "steeper": steeper}
 
 
 @dataclass(frozen=True)
@@ -59,15 +61,45 @@ class Table:
         return changed(getattr(method(self.method_of(row)), scale.upper()), **row.settings(scale))
 
 
-def table(id: str, title: str, metrics: tuple[str, ...], rows: Rows, *claims: Claim, **values: Any) -> Table:
-    """A table from its rows by name: changes, or the start of (changes, published numbers, changes at tiny scale, method).
+def read_tables(path: Path) -> Iterator[Table]:
+    """The tables of a method from a YAML file of its name.
 
-    The numbers are in the order of the metrics; None stands for one that is not published.
+    title, metrics, scales, upper: as in `Table`. full, tiny: settings of every row, at full scale and below. rows: by name,
+    with `changes`, `tiny` in place of them below full scale, a `method`, and `published` numbers in the order of the metrics.
+    claims: by id, with `text`, what is `published`, and a comparison or several `parts`, each one of `COMPARISONS` of rows by
+    the first metric, or another `metric`.
+
+    splits: of classes, and what the world has in place of each. Every row is then run on each of them, as "<row>, <split>", its
+    numbers are those of the splits in the first metric, and rows "<row>, *" are compared on one split after the other.
     """
+    for name, entry in yaml.safe_load(path.read_text(encoding="utf-8")).items():
+        metrics, splits = tuple(entry["metrics"]), entry.get("splits", {})
+        claims = [_claim(id, metrics[0], splits, claim) for id, claim in entry.get("claims", {}).items()]
+        options = {"upper": entry.get("upper", ""), "scales": tuple(entry.get("scales", get_args(Scale)))}
+        rows, id = tuple(_rows(metrics, entry, splits)), f"{path.stem}.{name}"
+        yield Table(id=id, title=entry["title"], metrics=metrics, rows=rows, claims=tuple(claims), **options)
 
-    def row(name: str, changes: Settings, numbers: tuple[float | None, ...] = (), *rest: Any) -> Row:
-        published = {m: number for m, number in zip(metrics, numbers, strict=False) if number is not None}
-        return Row(name, changes, published, *rest)
 
-    built = tuple(row(name, *r) if isinstance(r, tuple) else row(name, r) for name, r in rows.items())
-    return Table(id=id, title=title, metrics=metrics, rows=built, claims=claims, **values)
+def _rows(metrics: Sequence[str], entry: dict[str, Any], splits: Mapping[str, str]) -> Iterator[Row]:
+    full, tiny = entry.get("full", {}), entry.get("tiny", {})
+    for name, row in entry["rows"].items():
+        changes, numbers = row.get("changes", {}), row.get("published", ())
+        below = row.get("tiny", changes)
+        if splits:
+            for (split, small), number in zip(splits.items(), numbers, strict=True):
+                settings = {"split": split} | changes, {metrics[0]: number}, {"split": small} | below
+                yield Row(f"{name}, {split}", *settings)
+        else:
+            published = {m: number for m, number in zip(metrics, numbers, strict=False) if number is not None}
+            yield Row(name, full | changes, published, tiny | below, row.get("method", ""))
+
+
+def _claim(id: str, metric: str, splits: Mapping[str, str], claim: dict[str, Any]) -> Claim:
+    comparisons: list[Comparison] = []
+    for split in splits or ("",):
+        for part in claim.get("parts", [claim]):
+            (kind,) = part.keys() & COMPARISONS.keys()
+            rows = [row.replace(", *", f", {split}") for row in part[kind]]
+            comparisons += COMPARISONS[kind](part.get("metric", metric), rows, part.get("tolerance", 0.0))
+    # rows of splits that the claim names itself are the same each time
+    return Claim(id, claim["text"], claim.get("published", "-"), tuple(dict.fromkeys(comparisons)))

@@ -8,9 +8,10 @@ not run               fewer than three seeds
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations, pairwise
+from operator import sub
 from statistics import mean, stdev
 from typing import Literal, NotRequired, TypedDict, cast, get_args
 
@@ -44,36 +45,46 @@ class Comparison:
         return "contradicted" if high < self.low or low > self.high else "needs seeds"
 
 
-def _apart(text: str, metric: str, a: str, b: str, low: float, high: float) -> Comparison:
-    return Comparison(text, ((metric, a), (metric, b)), lambda a, b: a - b, low, high)
+def greater(metric: str, a: str, b: str, tolerance: float = 0.0) -> Comparison:
+    """Row `a` is above row `b` by more than -`tolerance` points."""
+    text = f"{metric}: {a} - {b} > {0 - tolerance:g}"  # -0.0 would print its sign
+    return Comparison(text, ((metric, a), (metric, b)), sub, low=-tolerance, baseline=(metric, b))
 
 
-def greater(metric: str, a: str, b: str, margin: float = 0.0) -> Comparison:
-    """Row `a` is above row `b` by more than -`margin` points."""
-    text = f"{metric}: {a} - {b} > {0 - margin:g}"  # -0.0 would print its sign
-    return replace(_apart(text, metric, a, b, -margin, math.inf), baseline=(metric, b))
+# What claims say of several rows in one metric, with a tolerance in points.
 
 
-def similar(metric: str, rows: Iterable[str], points: float) -> tuple[Comparison, ...]:
-    """Rows differ by less than `points`: pair by pair, since the range of several runs grows with chance alone."""
-    pairs = combinations(rows, 2)
-    return tuple(_apart(f"{metric}: |{a} - {b}| < {points:g}", metric, a, b, -points, points) for a, b in pairs)
+def order(metric: str, rows: Sequence[str], tolerance: float = 0.0) -> tuple[Comparison, ...]:
+    """Each row is above the next one."""
+    return tuple(greater(metric, a, b, tolerance) for a, b in pairwise(rows))
 
 
-def steeper(metric: str, first: str, second: str, third: str) -> Comparison:
+def best(metric: str, rows: Sequence[str], tolerance: float = 0.0) -> tuple[Comparison, ...]:
+    """The first row is above each of the others: one by one, since the best of them is in part the luckiest."""
+    return tuple(greater(metric, rows[0], b, tolerance) for b in rows[1:])
+
+
+def worst(metric: str, rows: Sequence[str], tolerance: float = 0.0) -> tuple[Comparison, ...]:
+    """The first row is below each of the others."""
+    return tuple(greater(metric, a, rows[0], tolerance) for a in rows[1:])
+
+
+def similar(metric: str, rows: Sequence[str], tolerance: float) -> tuple[Comparison, ...]:
+    """Rows differ by less: pair by pair, since the range of several runs grows with chance alone."""
+
+    def close(a: str, b: str) -> Comparison:
+        text = f"{metric}: |{a} - {b}| < {tolerance:g}"
+        return Comparison(text, ((metric, a), (metric, b)), sub, -tolerance, tolerance)
+
+    return tuple(close(a, b) for a, b in combinations(rows, 2))
+
+
+def steeper(metric: str, rows: Sequence[str], tolerance: float = 0.0) -> tuple[Comparison, ...]:
     """The step from the second row to the third is larger than the step from the first to the second."""
-    text = f"{metric}: ({third} - {second}) - ({second} - {first}) > 0"
-    cells = ((metric, first), (metric, second), (metric, third))
-    return Comparison(text, cells, lambda a, b, c: (c - b) - (b - a), low=0.0)
-
-
-def order(metric: str, *rows: str) -> tuple[Comparison, ...]:
-    return tuple(greater(metric, a, b) for a, b in pairwise(rows))
-
-
-def best(metric: str, a: str, others: Iterable[str]) -> tuple[Comparison, ...]:
-    """Row `a` is above each of the others: one by one, since the best of them is in part the luckiest."""
-    return tuple(greater(metric, a, b) for b in others)
+    first, second, third = rows
+    text = f"{metric}: ({third} - {second}) - ({second} - {first}) > {0 - tolerance:g}"
+    cells = tuple((metric, row) for row in rows)
+    return (Comparison(text, cells, lambda a, b, c: (c - b) - (b - a), low=-tolerance),)
 
 
 @dataclass(frozen=True)
