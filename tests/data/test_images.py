@@ -80,6 +80,7 @@ def test_pictures_are_known_by_what_they_are_and_the_rest_is_reported(tmp_path, 
         Image.new("RGB", (5, 4)).save(tmp_path / name, format=kind)
     (tmp_path / "d.heic").write_bytes(b"what cannot be read")
     (tmp_path / ".hidden.jpg").touch()
+    (tmp_path / "a.json").write_text("{}")  # what an annotation tool puts there is no surprise
     assert [s.file_name for s in ImageFolder(tmp_path)] == ["a.jfif", "b", "c.gif"]
     assert f"left out of {tmp_path}: d.heic, no images that can be read" in capsys.readouterr().out
 

@@ -18,6 +18,7 @@ from wsis.core.report import report
 from wsis.core.types import Sample
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")  # others are opened to see what they are
+NOTES = (".csv", ".json", ".md", ".txt", ".xml", ".yaml", ".yml")  # what annotation tools put beside images
 EIGHT_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 TURNED = range(2, 9)  # EXIF orientations
 
@@ -120,7 +121,8 @@ class ImageFolder:
         if not self.names:
             others = f" but {first_of(files)}; save" if files else "; put"
             raise DataError(f"{self.folder} holds no image{others} images there as JPEG or PNG")
-        if others := sorted(set(files) - set(self.names)):
+        others = sorted(set(files) - set(self.names))
+        if others := [name for name in others if Path(name).suffix.lower() not in NOTES]:
             remedy = "save images as JPEG or PNG"
             report(f"left out of {self.folder}: {first_of(others)}, no images that can be read; {remedy}")
 
