@@ -10,42 +10,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from wsis.viz.scrub import data_address, to_image
+from wsis.viz.scrub import data_address, fill, to_image
 from wsis.viz.style import BLUE, RC, VERMILION, Array, headline, styled, to_numpy
 from wsis.viz.widgets import live
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as PlotlyFigure
 
-# The script lies beside the pages (book/offline.py) and is loaded once, by pages that have such a figure.
-PAGE = """<figure class="wsis-plotly" style="margin:1em 0">
-<img src="{picture}" alt="{words}" style="max-width:100%;height:auto">
-<div style="height:{height}px;display:none"></div>
-<script type="application/json">{figure}</script>
-<script>(place => {{
-  window.wsisPlotly ??= new Promise((done, failed) => {{
-    const script = document.createElement("script");
-    script.src = (document.documentElement.dataset.content_root || "./") + "_static/plotly.min.js";
-    script.onload = done;
-    script.onerror = failed;
-    document.head.append(script);
-  }});
-  window.wsisPlotly.then(() => {{
-    const [picture, room] = [place.querySelector("img"), place.querySelector("div")];
-    const figure = JSON.parse(place.querySelector("script").textContent);
-    picture.style.display = "none";
-    room.style.display = "block";
-    const drawn = Plotly.newPlot(room, figure.data, figure.layout, {{responsive: true, displaylogo: false}});
-    if (figure.layout.meta === "crops") drawn.then(() => {{
-      const crop = place.appendChild(Object.assign(new Image({crop}), {{ alt: "" }}));
-      crop.style = "position:absolute;right:0;top:20px";
-      place.style.position = "relative";
-      room.on("plotly_hover", ({{ points: [point] }}) => [crop.src, crop.alt] = [point.customdata, point.text]);
-    }});
-    addEventListener("beforeprint", () => [picture.style.display, room.style.display] = ["block", "none"]);
-  }}).catch(() => {{}});
-}})(document.currentScript.parentElement)</script>
-</figure>"""
 CROP = 110  # px, the width of a crop
 MARGIN = {"l": 0, "r": 0, "t": 10, "b": 0}  # px
 
@@ -58,13 +29,11 @@ def interactive(figure: "PlotlyFigure", picture: Figure, words: str) -> Any:
     layout: Any = figure.layout
     if live():
         return show_crops(figure) if layout.meta == "crops" else figure
-    from IPython.display import HTML
-
     data = json.loads(figure.to_json() or "{}")
     data["layout"].pop("template", None)  # 6 kB that say nothing new
     text = json.dumps(data).replace("</", "<\\/")
-    address = data_address(to_image(picture))
-    return HTML(PAGE.format(picture=address, words=escape(words), figure=text, height=layout.height or 420, crop=CROP))
+    look = {"picture": data_address(to_image(picture)), "height": layout.height or 420, "crop": CROP}
+    return fill("plotly.html", words=escape(words), figure=text, **look)
 
 
 def magnitude_surface(offsets: Array, labelled: Array, *, threshold: float = 2.5, floor: float = 0.3) -> "PlotlyFigure":

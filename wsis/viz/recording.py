@@ -11,33 +11,10 @@ from typing import TYPE_CHECKING
 from wsis.core.errors import AnnotationError
 from wsis.core.files import Entry
 from wsis.viz.annotator import Annotator
+from wsis.viz.scrub import fill
 
 if TYPE_CHECKING:
     from IPython.display import HTML
-
-# The same script draws the canvas in the notebook. Here nobody listens to what it sends, and so nothing of it can be reached.
-PAGE = """<figure id="{id}" class="wsis-recording" style="margin:1em 0">
-<div style="display:flex;gap:.8em;align-items:center;max-width:1000px;color:inherit">
-<span aria-hidden="true">{name}</span>
-<input type="range" min="0" max="{last}" value="{start}" step="1" autocomplete="off" aria-label="{name}"
- style="flex:1;min-width:8em;accent-color:#0072B2;cursor:pointer">
-<output style="min-width:9em;font-variant-numeric:tabular-nums"></output>
-</div>
-<div inert></div>
-<script type="module">
-const {{ steps, images }} = {frames}, place = document.getElementById("{id}");
-const [slider, said] = [place.querySelector("input"), place.querySelector("output")];
-const bytes = images.map((text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0)));
-const listeners = [], step = () => steps[+slider.value];
-const traits = {{ state: () => step().state, picture: () => bytes[step().picture], overlay: () => bytes[step().overlay] }};
-const model = {{ get: (name) => traits[name](), on: (_, act) => listeners.push(act), off() {{}}, send() {{}} }};
-const show = () => {{ said.value = step().label; slider.ariaValueText = step().label; listeners.forEach((act) => act()); }};
-slider.addEventListener("input", show);
-const canvas = await import("data:text/javascript;base64,{script}");
-canvas.default.render({{ model, el: place.querySelector("[inert]") }});
-show();
-</script>
-</figure>"""
 
 
 def record(canvas: Annotator, messages: Sequence[Entry], name: str, start: int = -1) -> "HTML":
@@ -46,8 +23,6 @@ def record(canvas: Annotator, messages: Sequence[Entry], name: str, start: int =
     name: what the slider moves; screen readers read it out. start: the step that is shown first, by default the last. Raises
     AnnotationError if the canvas refuses a message.
     """
-    from IPython.display import HTML
-
     images: dict[bytes, int] = {}
 
     def step(label: str) -> Entry:
@@ -62,12 +37,6 @@ def record(canvas: Annotator, messages: Sequence[Entry], name: str, start: int =
         steps.append(step(" ".join(str(value) for value in message.values())))
     frames = json.dumps({"steps": steps, "images": [base64.b64encode(image).decode() for image in images]})
     script = base64.b64encode(Path(__file__).with_name("canvas.js").read_bytes()).decode()
-    text = {"name": escape(name), "frames": frames.replace("</", "<\\/"), "script": script}
-    return HTML(
-        PAGE.format(
-            **text,
-            id=f"r{hashlib.sha256(frames.encode()).hexdigest()[:8]}",
-            last=len(messages),
-            start=range(len(steps))[start],
-        )
-    )
+    slider = {"name": escape(name), "last": len(messages), "start": range(len(steps))[start]}
+    id = f"r{hashlib.sha256(frames.encode()).hexdigest()[:8]}"
+    return fill("recording.html", id=id, frames=frames.replace("</", "<\\/"), script=script, **slider)

@@ -4,6 +4,8 @@ import base64
 import io
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
+from string import Template
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,24 +21,6 @@ WIDEST = 1100  # pixels; wider frames are scaled down, the text column of a page
 SMALLEST = 480  # narrower images are enlarged in the page, pixels kept sharp
 DPI = 110
 
-# The handler finds its images from its own place in the page, so that any number of sliders go together.
-MOVE = (
-    "const f=this.closest('figure'),k=+this.value;"
-    "f.querySelectorAll('img').forEach((m,i)=>m.style.display=i===k?'block':'none');"
-    "const t=f.querySelectorAll('img')[k].dataset.label;"
-    "f.querySelector('output').value=t;this.setAttribute('aria-valuetext',t)"
-)
-
-PAGE = """<figure class="wsis-scrub" style="margin:1em 0">
-<div style="display:flex;gap:.8em;align-items:center;max-width:{width}px;color:inherit">
-<span aria-hidden="true">{name}</span>
-<input type="range" min="0" max="{last}" value="{start}" step="1" autocomplete="off" aria-label="{name}"
- aria-valuetext="{label}" style="flex:1;min-width:8em;accent-color:#0072B2;cursor:pointer" oninput="{move}">
-<output style="min-width:5em;font-variant-numeric:tabular-nums">{label}</output>
-</div>
-{images}
-</figure>"""
-
 
 def scrub(frames: Sequence[Array | Figure], labels: Sequence[str], name: str, start: int = 0) -> "HTML":
     """One image at a time, chosen by a range slider with mouse, touch or arrow keys; a static page is enough.
@@ -45,8 +29,6 @@ def scrub(frames: Sequence[Array | Figure], labels: Sequence[str], name: str, st
     what the slider shows at each frame. name: what is varied; screen readers read it out. start: the frame that is shown
     first, and on paper.
     """
-    from IPython.display import HTML
-
     images = [to_image(frame) for frame in frames]
     sizes = {image.size for image in images}
     if len(labels) != len(images) or len(sizes) != 1 or not 0 <= start < len(images):
@@ -64,8 +46,15 @@ def scrub(frames: Sequence[Array | Figure], labels: Sequence[str], name: str, st
         f'style="{style}display:{"block" if i == start else "none"}">'
         for i, (image, label) in enumerate(zip(images, words, strict=True))
     )
-    text = {"name": name, "label": words[start], "images": "\n".join(tags), "move": MOVE, "start": start}
-    return HTML(PAGE.format(**text, width=width, last=len(images) - 1))
+    slider = {"name": name, "label": words[start], "start": start, "last": len(images) - 1}
+    return fill("scrub.html", images="\n".join(tags), width=width, **slider)
+
+
+def fill(page: str, **values: object) -> "HTML":
+    """A file beside this module with values in place of its `$names`."""
+    from IPython.display import HTML
+
+    return HTML(Template(Path(__file__).with_name(page).read_text(encoding="utf-8")).substitute(values))
 
 
 def to_image(frame: Array | Figure, widest: int = WIDEST) -> Image.Image:

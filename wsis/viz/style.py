@@ -5,12 +5,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from inspect import signature
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from cycler import cycler
+from matplotlib import rc_params_from_file
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba_array
 from matplotlib.figure import Figure
@@ -37,24 +39,8 @@ CLASS_COLORS = tuple(f"#{color}" for color in _COLORS.split())
 ORANGE, SKY, GREEN, VERMILION, BLUE, PURPLE, YELLOW = CLASS_COLORS[:7]
 INSTANCE_COLORS = 12
 
-RC: dict[Any, Any] = {
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
-    "savefig.transparent": False,
-    "figure.dpi": 110,
-    "font.size": 10,
-    "axes.titlesize": 10.5,
-    "axes.titlepad": 5,
-    "axes.labelsize": 9.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
-    "image.interpolation": "nearest",
-    "axes.prop_cycle": cycler(color=[BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY]),
-}
+RC: dict[Any, Any] = {**rc_params_from_file(Path(__file__).with_name("book.mplstyle"), use_default_template=False)}
+RC["axes.prop_cycle"] = cycler(color=[BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY])
 LEGEND: dict[str, Any] = {"fontsize": 8, "handlelength": 1, "handleheight": 1, "handletextpad": 0.4, "columnspacing": 1}
 
 
