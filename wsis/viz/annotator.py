@@ -1,6 +1,6 @@
 """Clicking on one's own images, one at a time: points, extreme points, boxes, tags, and proposed masks to accept."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -35,29 +35,13 @@ class Annotator(Canvas):
         """The file name of the image that is shown."""
         return self.labels.names[self.index]
 
-    @property
-    def _verbs(self) -> dict[object, Callable[..., None]]:
-        return {
-            "click": self._click,
-            "undo": self._undo,
-            "escape": self._escape,
-            "tool": self._choose_tool,
-            "category": self._choose_category,
-            "choose": self._choose,
-            "next": self._next_proposal,
-            "accept": self._accept,
-            "again": self._click_again,
-            "remove": self._remove,
-            "go": self._go,
-            "view": self._zoom,
-            "save": self.save,
-        }
-
     def save(self) -> None:
         """Write the JSON; raises DataError if it cannot be written, or was changed by another program."""
         self.labels.save()
         self._say(f"saved in {self.labels.path}")
         self._sync()
+
+    _do_save = save
 
     @property
     def state(self) -> Entry:
@@ -155,7 +139,7 @@ class Annotator(Canvas):
     def _object(self) -> Entry | None:
         return next((o for o in self._objects if o["key"] == self.chosen), None)
 
-    def _click(self, xy: Sequence[float], reach: float = 0) -> None:
+    def _do_click(self, xy: Sequence[float], reach: float = 0) -> None:
         """reach: pixels around the click in which a mark is meant."""
         height, width = self._size
         x, y = (round(float(value)) for value in xy)
@@ -176,7 +160,7 @@ class Annotator(Canvas):
             self._clicked_again.add((self.name, chosen["key"]))
             self.chosen, self.tool = None, "select"
 
-    def _undo(self) -> None:
+    def _do_undo(self) -> None:
         if self.clicks:
             self.clicks = self.clicks[:-1]
         elif name := self.labels.undo():
@@ -184,16 +168,16 @@ class Annotator(Canvas):
             if name != self.name:
                 self._open(self.labels.names.index(name))
 
-    def _escape(self) -> None:
+    def _do_escape(self) -> None:
         self.clicks, self.chosen = [], None
 
-    def _choose_tool(self, value: str) -> None:
+    def _do_tool(self, value: str) -> None:
         if value not in TOOLS:
             raise ValueError(f"no tool {value!r}")
         self.tool, self.clicks, self.chosen = value, [], None
         self._last_tool = value if value in CLICKS else self._last_tool
 
-    def _choose_category(self, value: int) -> None:
+    def _do_category(self, value: int) -> None:
         if value not in {c["id"] for c in self.labels.categories}:
             raise ValueError(f"no class {value!r}")
         if self.tool == "tags":
@@ -202,20 +186,20 @@ class Annotator(Canvas):
         else:
             self.category = value
 
-    def _choose(self, value: str) -> None:
+    def _do_choose(self, value: str) -> None:
         self.tool, self.clicks, self.chosen = "select", [], value
 
-    def _next_proposal(self) -> None:
+    def _do_next(self) -> None:
         """Choose the next proposed mask that has no answer."""
         keys = [o["key"] for o in self._objects]
         start = keys.index(self.chosen) + 1 if self.chosen else 0
         waiting = [o["key"] for o in self._objects[start:] + self._objects[:start] if o["open"]]
         if waiting:
-            self._choose(waiting[0])
+            self._do_choose(waiting[0])
         else:
             self._say("every proposed mask of this image has an answer")
 
-    def _accept(self) -> None:
+    def _do_accept(self) -> None:
         chosen = self._object()
         if not chosen or not chosen["open"]:
             raise AnnotationError("no proposed mask is chosen; choose one, or press N for the next")
@@ -225,13 +209,13 @@ class Annotator(Canvas):
         rest = [o["key"] for o in self._objects if o["open"] and o is not chosen]
         self.chosen = rest[0] if rest else None
 
-    def _click_again(self) -> None:
+    def _do_again(self) -> None:
         """Wait for the click that answers the chosen object or mask."""
         if not (chosen := self._object()):
             raise AnnotationError("no object is chosen; choose one first")
         self.tool, self.clicks = next((kind for kind in CLICKS if kind in chosen), self._last_tool), []
 
-    def _remove(self) -> None:
+    def _do_remove(self) -> None:
         """Remove the chosen object; a proposed mask without an object is only put aside."""
         if not (chosen := self._object()):
             raise AnnotationError("no object is chosen; choose one first")
@@ -240,13 +224,13 @@ class Annotator(Canvas):
         else:
             self.labels.remove(self.name, int(chosen["key"][1:]))
 
-    def _go(self, value: int) -> None:
+    def _do_go(self, value: int) -> None:
         """Turn to another image; what is not saved yet is saved."""
         if self.labels.unsaved:
             self.labels.save()
         self._open(max(0, min(int(value), len(self.labels) - 1)))
 
-    def _zoom(self, value: Sequence[int]) -> None:
+    def _do_view(self, value: Sequence[int]) -> None:
         """Show a part of the image: left, top, width, height in pixels, moved and shrunk to fit into the image."""
         height, width = self._size
         closest = min(CLOSEST, height, width)

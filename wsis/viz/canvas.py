@@ -4,7 +4,6 @@ A `Canvas` is plain Python: a message of the page goes in, `state` and two image
 knows nothing else. anywidget carries both ways; it is imported when the canvas is shown.
 """
 
-from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,9 @@ from wsis.core.files import Entry
 
 
 class Canvas:
-    """What a page draws and answers. value: what `explore` hands to a figure, where it does."""
+    """What a page draws; its methods `_do_*` answer the messages of the page, by their `do`. value: what `explore` hands to a
+    figure, where it does.
+    """
 
     picture, overlay = b"", b""
     value: Any = None
@@ -25,19 +26,15 @@ class Canvas:
         """What the page draws beside the two images; all coordinates are (x, y) pixels of the image."""
         raise NotImplementedError
 
-    @property
-    def _verbs(self) -> dict[object, Callable[..., None]]:
-        """What answers the messages of the page, by their `do`."""
-        raise NotImplementedError
-
     def receive(self, message: Entry) -> None:
         """Do what the page asks for; what does not work is said in `state`, and nothing changes."""
         self._say("")
         try:
             values = {key: value for key, value in message.items() if key != "do"}
-            if message.get("do") not in self._verbs:
+            verb = getattr(self, f"_do_{message.get('do')}", None)
+            if verb is None:
                 raise ValueError("no such verb")
-            self._verbs[message["do"]](**values)
+            verb(**values)
         except WsisError as error:
             self._say(str(error), error=True)
         except (TypeError, ValueError, OverflowError) as error:

@@ -52,11 +52,7 @@ class Clicks(Canvas):
             "error": self._is_error,
         }
 
-    @property
-    def _verbs(self) -> dict[object, Callable[..., None]]:
-        return {"click": self._move}
-
-    def _move(self, xy: Sequence[float], start: Sequence[float]) -> None:
+    def _do_click(self, xy: Sequence[float], start: Sequence[float]) -> None:
         """Move the mark that is nearest to `start`; raises AnnotationError where four would no longer be extreme points."""
         nearest = min(range(len(self.value)), key=lambda i: math.dist(self.value[i], start))
         pairs = zip(xy, self._image.size, strict=True)
