@@ -4,7 +4,7 @@ import base64
 import io
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from os.path import abspath
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from wsis.core.masks import Part, encode_part, run_length
 from wsis.data.checks import file_name, read_coco
 from wsis.data.convert.imports import AnnotatedImage, Shape, import_images, left_out
 
-Corners = list[list[float]]
 CLASS_ATTRIBUTES = ("class", "label", "name", "category", "type", "object")  # VIA's users name it as they like
 UPLOAD = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio writes before the name of an uploaded file
 
@@ -36,19 +35,18 @@ def import_annotations(
     if not source.exists():
         raise DataError(f"{source} does not exist; check the path")
     try:
-        annotated = READERS[format](source)
+        annotated = list(READERS[format](source))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OSError) as error:
         kind = f"{type(error).__name__}: {error}"
         raise DataError(f"{source} is not as {format} exports it ({kind}); see python -m wsis import -h") from error
     return import_images(annotated, images or (source if source.is_dir() else source.parent), out, split)
 
 
-def labelme(source: Path) -> list[AnnotatedImage]:
+def labelme(source: Path) -> Iterator[AnnotatedImage]:
     """One JSON an image; shapes of one group_id are one object, and flags that are set are tags."""
     paths = sorted(source.rglob("*.json")) if source.is_dir() else [source]
     if not paths:
         raise DataError(f"{source} holds no JSON of labelme; give the folder where they are")
-    images = []
     for path in paths:
         content, shapes = read_json(path), []
         if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
@@ -75,13 +73,12 @@ def labelme(source: Path) -> list[AnnotatedImage]:
         name = content["imagePath"].replace("\\", "/")
         beside = abspath(path.parent / name)
         tags = [flag for flag, is_set in (content.get("flags") or {}).items() if is_set]
-        images.append(AnnotatedImage(str(path), (beside, name), size, shapes, tags))
-    return images
+        yield AnnotatedImage(str(path), (beside, name), size, shapes, tags)
 
 
-def label_studio(source: Path) -> list[AnnotatedImage]:
+def label_studio(source: Path) -> Iterator[AnnotatedImage]:
     """The export "JSON", with coordinates in percent; choices are tags."""
-    tasks, images = read_json(source), []
+    tasks = read_json(source)
     if not isinstance(tasks, list) or not all(isinstance(t, dict) and "data" in t for t in tasks):
         raise DataError(f"{source} is not Label Studio's: no list of tasks with `data`; export as JSON, not JSON-MIN")
     for task in tasks:
@@ -122,11 +119,10 @@ def label_studio(source: Path) -> list[AnnotatedImage]:
         address = task["data"].get("image") or next((v for v in task["data"].values() if isinstance(v, str)), "")
         name = unquote(address).split("?d=")[-1].split("?")[0].rsplit("://", 1)[-1].lstrip("/")
         names = (name, Path(name).name, UPLOAD.sub("", Path(name).name))
-        images.append(AnnotatedImage(where, names, size, shapes, tags))
-    return images
+        yield AnnotatedImage(where, names, size, shapes, tags)
 
 
-def cvat(source: Path) -> list[AnnotatedImage]:
+def cvat(source: Path) -> Iterator[AnnotatedImage]:
     """The export "CVAT for images": points of one or four clicks, boxes, polygons, masks and tags."""
     try:
         root = ElementTree.parse(source).getroot()
@@ -134,7 +130,6 @@ def cvat(source: Path) -> list[AnnotatedImage]:
         raise DataError(f"{source} is not XML ({error}); give annotations.xml of CVAT for images 1.1") from error
     if root.tag != "annotations" or root.find("track") is not None:
         raise DataError(f"{source} is not of CVAT for images; export the task as CVAT for images 1.1, not for video")
-    images = []
     for image in root.iter("image"):
         where, shapes, tags = f"{source}: image {image.attrib['name']}", [], []
         size = (int(image.attrib["width"]), int(image.attrib["height"]))
@@ -163,13 +158,12 @@ def cvat(source: Path) -> list[AnnotatedImage]:
                 left_out(here, element.tag)
                 continue
             shapes.append(Shape(here, field["label"], *shape))
-        images.append(AnnotatedImage(where, (image.attrib["name"],), size, shapes, tags))
-    return images
+        yield AnnotatedImage(where, (image.attrib["name"],), size, shapes, tags)
 
 
-def via(source: Path) -> list[AnnotatedImage]:
+def via(source: Path) -> Iterator[AnnotatedImage]:
     """A project or annotations of VIA 2 or 1 as JSON; the class is the attribute of a region, or that named class, label."""
-    content, images = read_json(source), []
+    content = read_json(source)
     content = content.get("_via_img_metadata", content) if isinstance(content, dict) else content
     if not isinstance(content, dict) or not all(isinstance(v, dict) and "filename" in v for v in content.values()):
         raise DataError(f"{source} is not of VIA 2: its entries have no `filename`; save the project or export as JSON")
@@ -192,11 +186,10 @@ def via(source: Path) -> list[AnnotatedImage]:
                 left_out(here, kind)
                 continue
             shapes.append(Shape(here, _via_class(region["region_attributes"], here), *shape))
-        images.append(AnnotatedImage(where, (entry["filename"],), None, shapes, []))
-    return images
+        yield AnnotatedImage(where, (entry["filename"],), None, shapes, [])
 
 
-def coco(source: Path) -> list[AnnotatedImage]:
+def coco(source: Path) -> Iterator[AnnotatedImage]:
     """A COCO JSON whose clicks are keypoints, see `checks.with_clicks`, or with boxes and masks."""
     content, _ = read_coco(source)
     names = {category["id"]: category["name"] for category in content["categories"]}
@@ -215,15 +208,12 @@ def coco(source: Path) -> list[AnnotatedImage]:
             left_out(where, "a crowd" if entry.get("iscrowd") else "an object of several keypoints")
             continue
         shapes[image] += [Shape(where, names[entry["category_id"]], *kind, group=entry["id"]) for kind in kinds]
-    images = []
     for i in content["images"]:
         where, tags = f"{source}: image {i['id']}", [names[t] for t in i.get("tags", ())]
-        images.append(AnnotatedImage(where, (file_name(i),), sizes[i["id"]], shapes[i["id"]], tags))
-    return images
+        yield AnnotatedImage(where, (file_name(i),), sizes[i["id"]], shapes[i["id"]], tags)
 
 
-Reader = Callable[[Path], list[AnnotatedImage]]
-READERS: dict[str, Reader] = {"labelme": labelme, "label-studio": label_studio, "cvat": cvat, "via": via, "coco": coco}
+READERS: dict[str, Callable[[Path], Iterator[AnnotatedImage]]] = {"labelme": labelme, "label-studio": label_studio, "cvat": cvat, "via": via, "coco": coco}
 
 
 def _via_class(attributes: Entry, where: str) -> str:
@@ -236,7 +226,7 @@ def _via_class(attributes: Entry, where: str) -> str:
     return value.strip()
 
 
-def _box(corners: Corners) -> list[float]:
+def _box(corners: list[list[float]]) -> list[float]:
     """The box [x, y, width, height] around some points."""
     (left, top), (right, bottom) = np.min(corners, 0).tolist(), np.max(corners, 0).tolist()
     return [left, top, right - left, bottom - top]
