@@ -295,7 +295,7 @@ def convert_voc(
     sbd: Annotated[Path | None, Option(help="Folder benchmark_RELEASE/dataset, for trainaug.")] = None,
 ) -> None:
     """PASCAL VOC 2012, with SBD or without."""
-    from wsis.data.convert import convert_voc
+    from wsis.data.convert.published import convert_voc
 
     report(f"{out}: {one_line(convert_voc(voc, out, sbd))} images")
 
@@ -303,7 +303,7 @@ def convert_voc(
 @convert.command("coco-stuff")
 def convert_coco_stuff(source: Source, out: Target) -> None:
     """COCO-Stuff-10K, version 1.0."""
-    from wsis.data.convert import convert_coco_stuff
+    from wsis.data.convert.published import convert_coco_stuff
 
     report(f"{out}: {one_line(convert_coco_stuff(source, out))} images")
 
@@ -311,7 +311,7 @@ def convert_coco_stuff(source: Source, out: Target) -> None:
 @convert.command("ade")
 def convert_ade(source: Source, out: Target) -> None:
     """ADE20K as in the scene parsing challenge."""
-    from wsis.data.convert import convert_ade
+    from wsis.data.convert.published import convert_ade
 
     report(f"{out}: {one_line(convert_ade(source, out))} images")
 

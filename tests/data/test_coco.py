@@ -19,7 +19,7 @@ from wsis.data.coco_json import annotation_records, instances_json
 from wsis.data.images import ImageFolder
 from wsis.data.label_maps import write_label_map
 from wsis.data.wrappers import Mapped
-from wsis.weak.files import simulate_file
+from wsis.weak.simulate import simulate_file
 
 
 @pytest.fixture

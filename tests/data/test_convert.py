@@ -15,9 +15,8 @@ from wsis.core.errors import DataError
 from wsis.core.types import IGNORE, Instances
 from wsis.data import write
 from wsis.data.coco import CocoFolder
-from wsis.data.convert import convert_voc
-from wsis.data.convert import voc as voc_module
-from wsis.data.convert.voc import VOC_CLASSES, instances_of_maps
+from wsis.data.convert import published
+from wsis.data.convert.published import VOC_CLASSES, convert_voc, instances_of_maps
 
 SIDE = 20
 PERSON, DOG, SOFA = 15, 12, 18
@@ -210,8 +209,8 @@ def test_numbers_that_are_not_the_published_ones_are_told(voc, sbd, out, capsys)
 
 
 def test_published_numbers_give_no_warning(voc, out, capsys, monkeypatch):
-    monkeypatch.setattr(voc_module, "VAL", 1)
-    monkeypatch.setattr(voc_module, "TRAIN", 2)
+    monkeypatch.setattr(published, "VAL", 1)
+    monkeypatch.setattr(published, "TRAIN", 2)
     convert_voc(voc, out)
     assert "warning" not in capsys.readouterr().out
 

@@ -16,8 +16,7 @@ from tests.data import coco_example
 from wsis.core.errors import AnnotationError, DataError
 from wsis.core.types import IGNORE, Sample
 from wsis.data.coco import CocoFolder, write_dataset
-from wsis.data.convert import convert_ade, convert_coco_stuff
-from wsis.data.convert.semantic import DROPPED_COCO
+from wsis.data.convert.published import DROPPED_COCO, convert_ade, convert_coco_stuff
 from wsis.data.label_maps import read_label_map, write_label_map
 from wsis.data.semantic import (
     SemanticFolder,

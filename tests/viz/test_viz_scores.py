@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from wsis import viz
 from wsis.core.types import ExtremePoints
 from wsis.evaluation.instances import average_precision
-from wsis.viz.scores import COMMON, ONLY_PREDICTED, ONLY_TRUE
+from wsis.viz.charts import COMMON, ONLY_PREDICTED, ONLY_TRUE
 
 IMAGE = torch.full((3, 8, 10), 0.5)
 

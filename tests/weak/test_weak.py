@@ -15,8 +15,14 @@ from wsis.core.errors import AnnotationError, ConfigError, DataError
 from wsis.core.masks import RunLengths
 from wsis.core.types import Instances, Sample
 from wsis.data.masks import tags_from_labels
-from wsis.weak.files import simulate, simulate_file
-from wsis.weak.simulate import extreme_points_from_masks, points_from_masks, uniform_by_id, with_points
+from wsis.weak.simulate import (
+    extreme_points_from_masks,
+    points_from_masks,
+    simulate,
+    simulate_file,
+    uniform_by_id,
+    with_points,
+)
 
 KINDS = ("box_center", "mask_centroid", "mask_random")
 

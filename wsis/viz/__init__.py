@@ -6,14 +6,19 @@ them.
 
 from wsis.core.table import table
 from wsis.viz.annotator import Annotator, annotate
-from wsis.viz.claims import room_and_noise
-from wsis.viz.curves import read_log, training_curves
+from wsis.viz.charts import (
+    draw_confusion,
+    draw_overlap,
+    draw_precision_recall,
+    read_log,
+    room_and_noise,
+    training_curves,
+)
 from wsis.viz.exits import draw_labelled, draw_tokens
 from wsis.viz.offsets import draw_heat, draw_magnitude, draw_offsets, offset_to_color
 from wsis.viz.overlay import draw_boxes, draw_extreme_points, draw_instances, draw_points, draw_semantic, zoom
 from wsis.viz.plots import curves_picture, curves_plot, interactive, magnitude_surface, score_plot
 from wsis.viz.recording import record
-from wsis.viz.scores import draw_confusion, draw_overlap, draw_precision_recall
 from wsis.viz.scrub import scrub
 from wsis.viz.style import RC, Map, class_colors, instance_colors, show
 from wsis.viz.widgets import Clicks, explore, live

@@ -9,8 +9,7 @@ from wsis.core.errors import AnnotationError, DataError, WsisError
 from wsis.core.files import Entry
 from wsis.data.images import read_image
 from wsis.data.label_file import CLICKS, LabelFile, ProposedMasks, label_of
-from wsis.viz.canvas import Canvas
-from wsis.viz.canvas_view import draw_view, encode_numbers, number_masks, object_at
+from wsis.viz.canvas import Canvas, draw_view, encode_numbers, number_masks, object_at
 from wsis.viz.style import CLASS_COLORS
 
 CLOSEST = 16  # pixels of the shorter side of the closest view

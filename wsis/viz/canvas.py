@@ -1,15 +1,27 @@
-"""An image in the notebook that can be clicked on.
+"""An image in the notebook that can be clicked on, and the two images that its page gets: colors, and numbers of masks.
 
 A `Canvas` is plain Python: a message of the page goes in, `state` and two images come out. `canvas.js` draws them and
 knows nothing else. anywidget carries both ways; it is imported when the canvas is shown.
 """
 
+import io
+import math
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+from PIL import Image
+from torch import Tensor
+
 from wsis.core.errors import WsisError
 from wsis.core.files import Entry
+from wsis.core.masks import RunLengths, Segmentation, sample_mask
+
+SHOWN = 1600  # pixels of the longer side that the page gets; the view of a larger image is scaled down
+LOSSLESS = 640  # up to this size a view is sent as PNG, larger ones as JPEG
+View = tuple[int, int, int, int]  # left, top, width, height in pixels of the image
 
 
 class Canvas:
@@ -73,3 +85,75 @@ class Canvas:
 
     def _repr_mimebundle_(self, **options: object) -> object:
         return self.widget._repr_mimebundle_(**options)
+
+
+def draw_view(image: Image.Image, view: View) -> tuple[bytes, tuple[int, int]]:
+    """The colors of a view as PNG or JPEG, and their (height, width)."""
+    left, top, width, height = view
+    scale = min(1, SHOWN / max(width, height))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    box = (left, top, left + width, top + height)
+    shown = image.resize(size, Image.Resampling.LANCZOS, box=box, reducing_gap=2.0)
+    kind = {"format": "PNG"} if max(size) <= LOSSLESS else {"format": "JPEG", "quality": 90}
+    return _encoded(shown, **kind), (size[1], size[0])
+
+
+def number_masks(
+    masks: Sequence[Segmentation | None], size: tuple[int, int], view: View, shape: tuple[int, int]
+) -> Tensor:
+    """The number, from 1, of the topmost mask at each pixel of a view of `shape` (height, width), 0 where there is none: int32
+    [h, w]; smaller masks lie on top. size: of the image (height, width).
+    """
+    left, top, width, height = view
+    sides = zip((top, left), shape, (height, width), strict=True)
+    y, x = ((start + (torch.arange(n) + 0.5) * side / n).long() for start, n, side in sides)
+    numbers = torch.zeros(shape, dtype=torch.int32)
+    drawn = [(number, mask) for number, mask in enumerate(masks, 1) if mask]
+    runs = RunLengths.read([mask for _, mask in drawn], size)
+    boxes = runs.boxes.tolist()
+    for i in runs.areas.argsort(descending=True, stable=True).tolist():
+        number, (x0, y0, x1, y1) = drawn[i][0], boxes[i]
+        rows, columns = (y >= y0) & (y < y1), (x >= x0) & (x < x1)
+        part = sample_mask(runs.entries[i], size, y[rows], x[columns])
+        inside = rows.nonzero(), columns.nonzero()[:, 0]
+        numbers[inside] = torch.where(part, number, numbers[inside])
+    return numbers
+
+
+def encode_numbers(numbers: Tensor) -> bytes:
+    """The numbers of masks as a PNG: red + 256 green."""
+    channels = torch.stack([numbers % 256, numbers // 256, torch.zeros_like(numbers)], 2).to(torch.uint8)
+    return _encoded(Image.fromarray(channels.numpy()), format="PNG")
+
+
+def object_at(xy: tuple[int, int], objects: Sequence[Entry], numbers: Tensor, view: View, reach: float) -> str | None:
+    """The key of the object with a mark within `reach` pixels of a pixel (x, y), else of the topmost mask there, see
+    `number_masks`, else of the smallest box around it; None if there is none.
+    """
+    x, y = xy
+
+    def distance(o: Entry) -> float:
+        marks = [o["point"]] if "point" in o else []
+        steps = (max(abs(x - px), abs(y - py)) for px, py in [*marks, *o.get("extreme_points", ())])
+        return min(steps, default=math.inf)
+
+    def box_area(o: Entry) -> float:
+        left, top, width, height = o.get("bbox", (0, 0, 0, 0))
+        return width * height if 0 <= x - left < width and 0 <= y - top < height else math.inf
+
+    if not objects:
+        return None
+    nearest, smallest = min(objects, key=distance), min(objects, key=box_area)
+    if distance(nearest) <= reach:
+        return nearest["key"]
+    (left, top, width, height), (rows, columns) = view, numbers.shape
+    row, column = (y - top) * rows // height, (x - left) * columns // width
+    if 0 <= row < rows and 0 <= column < columns and (number := int(numbers[row, column])):
+        return objects[number - 1]["key"]
+    return smallest["key"] if box_area(smallest) < math.inf else None
+
+
+def _encoded(image: Image.Image, **options: str | int) -> bytes:
+    memory = io.BytesIO()
+    image.save(memory, **options)  # pyright: ignore[reportArgumentType]
+    return memory.getvalue()

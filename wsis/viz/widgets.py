@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 
 from wsis.core.files import Entry
 from wsis.data.label_file import sides
-from wsis.viz.canvas import Canvas
-from wsis.viz.canvas_view import draw_view
+from wsis.viz.canvas import Canvas, draw_view
 from wsis.viz.scrub import scrub, to_image
 from wsis.viz.style import VERMILION, Array, to_numpy
 

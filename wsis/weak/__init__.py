@@ -1,9 +1,9 @@
 """Data with weak labels: opened where they are annotated, simulated from masks where they are not."""
 
-from wsis.weak.files import simulate_file
 from wsis.weak.simulate import (
     extreme_points_from_masks,
     points_from_masks,
+    simulate_file,
     with_base_masks,
     with_extreme_points,
     with_points,

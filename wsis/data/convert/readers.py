@@ -213,7 +213,13 @@ def coco(source: Path) -> Iterator[AnnotatedImage]:
         yield AnnotatedImage(where, (file_name(i),), sizes[i["id"]], shapes[i["id"]], tags)
 
 
-READERS: dict[str, Callable[[Path], Iterator[AnnotatedImage]]] = {"labelme": labelme, "label-studio": label_studio, "cvat": cvat, "via": via, "coco": coco}
+READERS: dict[str, Callable[[Path], Iterator[AnnotatedImage]]] = {
+    "labelme": labelme,
+    "label-studio": label_studio,
+    "cvat": cvat,
+    "via": via,
+    "coco": coco,
+}
 
 
 def _via_class(attributes: Entry, where: str) -> str:

@@ -11,10 +11,9 @@ from numpy.random import default_rng
 from wsis.core.errors import ConfigError
 from wsis.core.types import Instances, Sample
 from wsis.data.masks import tags_from_labels
-from wsis.data.world.config import WorldConfig
 from wsis.data.world.drawings import CLASSES
 from wsis.data.world.ground import STUFF
-from wsis.data.world.plan import plan_scene
+from wsis.data.world.plan import WorldConfig, plan_scene
 from wsis.data.world.scene import Scene, draw
 from wsis.data.world.shapes import PARTS
 

@@ -7,9 +7,8 @@ import torch
 from numpy.random import default_rng
 from torch import Tensor, from_numpy
 
-from wsis.data.world.config import WorldConfig
 from wsis.data.world.ground import axes, noise, paint
-from wsis.data.world.plan import Actor, Plan
+from wsis.data.world.plan import Actor, Plan, WorldConfig
 from wsis.data.world.shapes import TINTS
 from wsis.data.world.sprites import Sprite, render
 
