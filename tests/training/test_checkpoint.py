@@ -9,7 +9,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
 from wsis.core.errors import CheckpointError, DiskSpaceError
 from wsis.models.weights import save_weights
@@ -32,13 +31,12 @@ OPTIMIZERS = {
 def trained(kind, steps=2, seed=0):
     torch.manual_seed(seed)
     model = network()
-    optimizer, average = OPTIMIZERS[kind](model.parameters()), AveragedModel(model, use_buffers=True)
+    optimizer = OPTIMIZERS[kind](model.parameters())
     for _ in range(steps):
         optimizer.zero_grad()
         model(torch.randn(2, 3, 8, 8)).square().mean().backward()
         optimizer.step()
-        average.update_parameters(model)
-    return model, optimizer, average
+    return model, optimizer
 
 
 def tensors(state):

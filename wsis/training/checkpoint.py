@@ -1,4 +1,4 @@
-"""Training state as safetensors: model, optimizer, averaged weights and step in one file without pickle."""
+"""Training state as safetensors: model, optimizer and step in one file without pickle."""
 
 from pathlib import Path
 
@@ -14,13 +14,9 @@ from wsis.core.files import atomic
 KEEP = 2  # the newest may be cut off by a full disk or a pulled plug; the one before it then serves
 
 
-def save(
-    folder: Path, name: str, step: int, model: nn.Module, optimizer: Optimizer, average: nn.Module | None, key: str
-) -> None:
+def save(folder: Path, name: str, step: int, model: nn.Module, optimizer: Optimizer, key: str) -> None:
     """Write `<name>-<step>.safetensors` in `folder` and drop all but the last two of that name."""
     state = {f"model.{k}": v for k, v in model.state_dict().items()}
-    if average is not None:
-        state |= {f"average.{k}": v for k, v in average.state_dict().items()}
     for index, slots in optimizer.state_dict()["state"].items():
         state |= {f"optimizer.{index}.{slot}": torch.as_tensor(v) for slot, v in slots.items() if v is not None}
     state = {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
@@ -34,7 +30,7 @@ def checkpoints(folder: Path, name: str) -> list[Path]:
     return sorted(folder.glob(f"{name}-????????.safetensors"))
 
 
-def restore(path: Path, model: nn.Module, optimizer: Optimizer, average: nn.Module | None, key: str) -> int:
+def restore(path: Path, model: nn.Module, optimizer: Optimizer, key: str) -> int:
     """Put the state of `path` into the objects and return its step; CheckpointError for a broken file or another run's."""
     try:
         with safe_open(path, "pt") as file:
@@ -51,8 +47,6 @@ def restore(path: Path, model: nn.Module, optimizer: Optimizer, average: nn.Modu
         return {k.removeprefix(name): v for k, v in state.items() if k.startswith(name)}
 
     model.load_state_dict(part("model."))
-    if average is not None:
-        average.load_state_dict(part("average."))
     slots: dict[int, dict[str, Tensor]] = {}
     for name, value in part("optimizer.").items():
         index, slot = name.split(".", 1)

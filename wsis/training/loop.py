@@ -15,7 +15,6 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -118,7 +117,7 @@ def batches(data: TrainingData, schedule: Schedule, options: LoopOptions, start:
 def train(
     name: str, model: nn.Module, loss: StepLoss, data: TrainingData, schedule: Schedule, options: LoopOptions, key: str
 ) -> nn.Module:
-    """Train `model` and return it (its average where the schedule keeps one), in eval mode.
+    """Train `model` and return it in eval mode.
 
     name: of the checkpoints and the log in `options.folder`. loss: (model, batch, step) -> terms with `total`. key:
     fingerprint of everything that decides the result. Raises TrainingError if a loss is not finite (the step, the images,
@@ -132,12 +131,9 @@ def train(
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     model.to(accelerator.device).train()
     optimizer = make_optimizer(model, schedule)
-    average = None
-    if schedule.ema:
-        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(schedule.ema), use_buffers=True)
     start, last = 0, checkpoint.checkpoints(options.folder, name)
     if options.resume and last:
-        start = checkpoint.restore(last[-1], model, optimizer, average, key)
+        start = checkpoint.restore(last[-1], model, optimizer, key)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     log = Log(options, name, start)
     progress = tqdm(total=schedule.steps, initial=start, desc=name, disable=not log.is_first or None, leave=False)
@@ -152,18 +148,16 @@ def train(
         if schedule.clip:
             accelerator.clip_grad_norm_(model.parameters(), schedule.clip)
         optimizer.step()
-        if average is not None:
-            average.update_parameters(model)
         log.add(step, optimizer.param_groups[0]["lr"], batch.image_ids, terms)
         progress.update()
         finished, due = step + 1 == schedule.steps, (step + 1) % options.checkpoint_every == 0
         if finished or due or (step + 1) % options.log_every == 0:
             progress.set_postfix(loss=f"{log.flush():.3f}")
         if not finished and due and log.is_first:
-            checkpoint.save(options.folder, name, step + 1, model, optimizer, average, key)
+            checkpoint.save(options.folder, name, step + 1, model, optimizer, key)
     progress.close()
     accelerator.free_memory()
-    return (model if average is None else average.module).eval()
+    return model.eval()
 
 
 class Log:

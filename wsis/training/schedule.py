@@ -32,7 +32,6 @@ class Schedule:
     layer_decay: float = ours(1.0, "one rate for all layers", unit="multiple of lr per layer of a transformer")
     warmup: int = ours(0, "linear from lr / 1000", unit="step", scales=True)
     floor: float = ours(0.0, "with cosine: the rate at the end", unit="multiple of lr")
-    ema: float = ours(0.0, "0 keeps no average", unit="decay per step")
     clip: float = ours(0.0, "0 does not clip", unit="gradient norm")
 
 
