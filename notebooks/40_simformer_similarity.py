@@ -428,7 +428,7 @@ viz.explore(ask, pixel=viz.Clicks(scene.image, places))
 student = torch.linspace(0, 1, 101)
 figure, ax = plt.subplots(figsize=(6.4, 2.9), layout="constrained")
 for sure in (0.95, 0.75, 0.5, 0.25, 0.05):
-    loss = distill(torch.tensor(sure), student, cfg.pairs.form)
+    loss = distill(torch.tensor(sure), student)
     ax.plot(student, loss, label=f"{sure:g}")
 ax.set(title="what the scores of two pixels learn", ylabel="loss of the pair")
 ax.set_xlabel("how similar the scores are")

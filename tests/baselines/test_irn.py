@@ -191,5 +191,3 @@ def test_verbs_take_tags_for_labels_and_none_for_predictions(world):
     for found, tags in zip(irn.pseudo_labels(model, batch, cfg), batch.tags, strict=True):
         assert tags[found.labels].all() and (found.scores.diff() <= 0).all()
     assert set(irn.explain(model, batch, cfg).steps) == {"boundary", "displacement", "centroids", "clusters"}
-    with pytest.raises(ValueError, match="class maps"):
-        irn.targets(model, batch, cfg)

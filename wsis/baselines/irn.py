@@ -9,34 +9,33 @@ Jiwoon Ahn, Sunghyun Cho, Suha Kwak: Weakly Supervised Learning of Instance Segm
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from wsis.baselines import cam, relation
-from wsis.baselines.cam import Activations, ClassifierConfig, ClassMaps
+from wsis.baselines.cam import ClassifierConfig
 from wsis.baselines.relation import IrnNet, RelationConfig
 from wsis.core.config import changed, ours, paper
-from wsis.core.types import Batch, Dataset, Instances, Sample, Trace
+from wsis.core.types import Batch, Instances, Sample, Trace
 from wsis.data.wrappers import ground_truths, samples
 from wsis.evaluation import MeanIoU, voc_ap
 from wsis.models.classifier import Images, Tags, activation_maps
 from wsis.models.weights import load_weights
-from wsis.training.loop import TrainingData
 from wsis.training.schedule import Schedule
-from wsis.training.stages import Report, Stage, Workspace, first_process, numbers
-
-# --- settings
+from wsis.training.stages import Report, SharedSettings, Stage, Workspace, first_process, numbers
 
 MASKRCNN = Schedule(0, 16, "sgd", 0.02, "step", (0.667, 0.889), weight_decay=1e-4, warmup=500)  # the usual 1x
 
 
 @dataclass(frozen=True, kw_only=True)
-class IrnConfig:
+class IrnConfig(SharedSettings):
     """IRN on its own."""
 
     CITE: ClassVar[str] = "ahn2019irn"
+    largest_side: ClassVar[int] = 1024
+    clicks: ClassVar[None] = None
     supervision: Literal["tags"] = paper("tags", "abstract")
     backbone: str = paper("resnet50", "official code: of both networks", scales=True)
     weights: str = paper("imagenet", "official code", scales=True)
@@ -46,26 +45,14 @@ class IrnConfig:
     relation: RelationConfig = RelationConfig()
     final: Schedule = ours(MASKRCNN, "as BESTIE's daggers; 0 steps leave this optional stage out")
 
-    largest_side: ClassVar[int] = 1024
-    clicks: ClassVar[None] = None
-
     @property
     def image_side(self) -> int:
         return self.relation.crop
-
-    def for_classes(self, names: tuple[str, ...]) -> Self:
-        return changed(self, classes=len(names))
-
-    def for_dry_run(self) -> Self:
-        return changed(self, weights="random")
 
 
 FULL = IrnConfig()
 SMALL = changed(FULL, classes=16, backbone="efficientnet_lite0_frozen", classifier=cam.SMALL, relation=relation.SMALL)
 TINY = changed(FULL, classes=16, backbone="resnet_tiny", weights="shipped", classifier=cam.TINY, relation=relation.TINY)
-
-
-# --- verbs
 
 
 class Irn(nn.Module):
@@ -78,9 +65,7 @@ class Irn(nn.Module):
         self.network = IrnNet(cfg.relation, backbone)
 
 
-def build(cfg: IrnConfig) -> Irn:
-    """Both networks with their backbones' weights."""
-    return Irn(cfg)
+build = Irn
 
 
 def restore(cfg: IrnConfig, folder: Path) -> Irn:
@@ -89,21 +74,6 @@ def restore(cfg: IrnConfig, folder: Path) -> Irn:
     load_weights(model.classifier, folder / "classifier.safetensors")
     load_weights(model.network, folder / "network.safetensors")
     return model
-
-
-def training_data(dataset: Dataset, cfg: IrnConfig) -> TrainingData:
-    """Random crops of images with the class maps of certain pixels."""
-    return relation.crops(dataset, cfg.relation.crop)
-
-
-def targets(model: Irn | None, batch: Batch, cfg: IrnConfig) -> ClassMaps:
-    """The class maps [B, h, w] on the grid of the relations; ValueError where the batch has none."""
-    return relation.small_labels(batch, cfg.relation.stride)
-
-
-def loss(model: Irn, batch: Batch, targets: ClassMaps, cfg: IrnConfig) -> dict[str, Tensor]:
-    """The terms of `pair_loss`; nothing trains the classifier here."""
-    return relation.pair_loss(model.network(batch.images), targets, cfg.relation.pair_radius)
 
 
 def pseudo_labels(model: Irn, batch: Batch, cfg: IrnConfig) -> list[Instances]:
@@ -159,16 +129,12 @@ def train_classifier(workspace: Workspace) -> Report:
 def train_network(workspace: Workspace) -> Report:
     """The relations, from pairs of certain pixels."""
     cfg: IrnConfig = workspace.cfg
-    labels = relation.seeder(workspace, _activations(workspace), cfg.relation)
+    classifier = cam.build(cfg.classifier, cfg.classes, (cfg.backbone, "random"))
+    load_weights(classifier, workspace.path("classifier.safetensors")).to(workspace.device).eval()
+    activations = partial(cam.activations, classifier, workspace, cfg=cfg.classifier)
+    labels = relation.seeder(workspace, activations, cfg.relation)
     relation.fit(workspace, "network", labels, cfg.relation, (cfg.backbone, cfg.weights))
     return {}
-
-
-def _activations(workspace: Workspace) -> Activations:
-    cfg: IrnConfig = workspace.cfg
-    classifier = cam.build(cfg.classifier, cfg.classes, (cfg.backbone, "random"))
-    load_weights(classifier, workspace.path("classifier.safetensors"))
-    return partial(cam.activations, classifier.to(workspace.device).eval(), workspace, cfg=cfg.classifier)
 
 
 @first_process
@@ -176,10 +142,13 @@ def make_labels(workspace: Workspace) -> Report:
     """Class maps of the training images. Report: their mIoU, and before the walk cam_mIoU; mAP of the masks, if known."""
     cfg: IrnConfig = workspace.cfg
     model, before = restore(cfg, workspace.folder).to(workspace.device).eval(), MeanIoU(cfg.classes + 1)
-    activations, found = _activations(workspace), []
+    found = []
 
     def walked(sample: Sample) -> Tensor:
-        maps, images = activations(sample), workspace.batch(sample).images
+        maps, images = (
+            cam.activations(model.classifier, workspace, sample, cfg.classifier),
+            workspace.batch(sample).images,
+        )
         found.append(relation.instances(model.network, maps, images, cfg.relation).to("cpu"))
         if sample.true_semantic is not None:
             high = torch.full_like(maps[:, :1], cfg.relation.foreground)
@@ -206,7 +175,7 @@ def evaluate(workspace: Workspace) -> Report:
 def train_final(workspace: Workspace) -> Report:
     """A Mask R-CNN that learns the masks of the training images."""
     cfg: IrnConfig = workspace.cfg
-    model, activations = restore(cfg, workspace.folder).to(workspace.device).eval(), _activations(workspace)
-    pairs = ((activations(sample), workspace.batch(sample).images) for sample in samples(workspace.train))
-    masks = (relation.instances(model.network, *pair, cfg.relation).to("cpu") for pair in pairs)
+    model = restore(cfg, workspace.folder).to(workspace.device).eval()
+    batches = (workspace.batch(sample) for sample in samples(workspace.train))
+    masks = (pseudo_labels(model, batch, cfg)[0].to("cpu") for batch in batches)
     return workspace.fit_maskrcnn(masks, cfg.final, cfg.backbone, cfg.weights)

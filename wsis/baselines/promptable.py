@@ -13,9 +13,9 @@ for one mask. Both is what the releases recommend.
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 import transformers
@@ -28,7 +28,7 @@ from wsis.core.types import Batch, Instances, Report
 from wsis.data.wrappers import samples
 from wsis.training.apply import Run
 from wsis.training.loop import make_accelerator
-from wsis.training.stages import Method, Stage, Workspace, first_process
+from wsis.training.stages import Method, SharedSettings, Stage, Workspace, first_process
 from wsis.weak.simulate import PointKind
 from wsis.weak.sources import Clicks
 
@@ -44,7 +44,7 @@ PROMPTS_AT_ONCE = 16  # the decoder has a copy of the image's embedding for each
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromptableConfig:
+class PromptableConfig(SharedSettings):
     """A promptable model and what it is prompted with."""
 
     CITE: ClassVar[str] = "kirillov2023sam"
@@ -64,9 +64,6 @@ class PromptableConfig:
     def clicks(self) -> Clicks:
         given = self.supervision
         return self.point if given == "points" else given
-
-    def for_classes(self, names: tuple[str, ...]) -> Self:
-        return replace(self, classes=len(names))
 
 
 FULL = SMALL = TINY = PromptableConfig()

@@ -37,9 +37,6 @@ GROUPS = 4  # of group norm
 EPSILON = 1e-5
 
 
-# --- settings
-
-
 @dataclass(frozen=True, kw_only=True)
 class RelationConfig:
     """The network of relations between pixels, the labels that it learns from, and the walk that follows it."""
@@ -69,9 +66,6 @@ TINY |= {"foreground": 0.5, "background": 0.3, "floor": 0.5}
 SMALL = {"width": 32, "pair_radius": 5.0, "crop": 192, "network": {"steps": 90, "batch_size": 8}, **COARSE}
 
 
-# --- model
-
-
 class Relations(NamedTuple):
     """boundary: [B, h, w] in [0, 1]. displacement: [B, 2, h, w]."""
 
@@ -84,12 +78,10 @@ class Branch(nn.Module):
 
     def __init__(self, channels: list[int], width: int, out: int) -> None:
         super().__init__()
-        parts = (
-            (nn.Conv2d(inside, width, 1, bias=False), nn.GroupNorm(GROUPS, width), nn.ReLU()) for inside in channels
-        )
+        parts = ((nn.Conv2d(c, width, 1, bias=False), nn.GroupNorm(GROUPS, width), nn.ReLU()) for c in channels)
         self.levels = nn.ModuleList(nn.Sequential(*part) for part in parts)
-        total = width * len(channels)
-        self.head = nn.Sequential(nn.Conv2d(total, 2 * width, 1), nn.ReLU(), nn.Conv2d(2 * width, out, 1))
+        first, last = nn.Conv2d(width * len(channels), 2 * width, 1), nn.Conv2d(2 * width, out, 1)
+        self.head = nn.Sequential(first, nn.ReLU(), last)
 
     def forward(self, features: list[Tensor], size: list[int]) -> Tensor:
         levels = [level(x) for level, x in zip(self.levels, features, strict=True)]
@@ -128,9 +120,6 @@ class IrnNet(nn.Module):
 def infer(model: IrnNet, images: Images) -> Relations:
     """The relations of images of any size."""
     return model(cam.whole_cells(images))
-
-
-# --- labels and maps
 
 
 @torch.no_grad()
@@ -221,9 +210,6 @@ def instances(model: IrnNet, maps: Maps, images: Images, cfg: RelationConfig) ->
     return Instances.make(masks, labels[order], scores=highest[order].clamp(0, 1))
 
 
-# --- loss
-
-
 def pair_loss(relations: Relations, labels: ClassMaps, radius: float) -> dict[str, Tensor]:
     """The terms of pairs of cells nearer than `radius` that both have a label, and `total`.
 
@@ -255,7 +241,8 @@ def fit(workspace: Workspace, name: str, labels: Activations, cfg: RelationConfi
     dataset, model = cam.with_labels(workspace, f"{name}_seeds", labels), IrnNet(cfg, backbone)
 
     def step_loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
-        return pair_loss(network(batch.images), small_labels(batch, cfg.stride), cfg.pair_radius)
+        assert batch.semantic_maps is not None
+        return pair_loss(network(batch.images), cam.on_grid(batch.semantic_maps, cfg.stride), cfg.pair_radius)
 
     workspace.fit(name, model, step_loss, crops(dataset, cfg.crop), cfg.network, save=False)
     with torch.no_grad():
@@ -263,10 +250,3 @@ def fit(workspace: Workspace, name: str, labels: Activations, cfg: RelationConfi
         model.mean += torch.stack([infer(model, i).displacement.mean((0, 2, 3)) for i in images]).mean(0)
     workspace.save(name, model)
     return model
-
-
-def small_labels(batch: Batch, stride: int) -> ClassMaps:
-    """The class maps of a batch on the grid of the relations."""
-    if batch.semantic_maps is None:
-        raise ValueError("IRN learns from class maps; use WithPseudoLabels")
-    return cam.on_grid(batch.semantic_maps, stride)

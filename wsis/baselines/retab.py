@@ -34,8 +34,6 @@ from wsis.ops.random_walk import Affinity, grid_transition, neighbors, walk
 from wsis.training.schedule import Schedule
 from wsis.training.stages import Workspace
 
-# --- settings
-
 
 @dataclass(frozen=True, kw_only=True)
 class RetabConfig(RivalConfig):
@@ -68,8 +66,6 @@ SMALL = changed(SMALL, crop=192, boundary=TINY_SCHEDULE, affinity=TINY_SCHEDULE)
 
 NETWORKS = "retab.safetensors"  # all three of a run
 
-# --- model
-
 
 class GridNet(nn.Module):
     """Backbone and a branch: images [B, 3, H, W] in [0, 1] -> [B, out, H / stride, W / stride]."""
@@ -90,9 +86,6 @@ class GridNet(nn.Module):
 def affinities(features: Maps, radius: float) -> Affinity:
     """exp of minus the mean absolute difference of features, in (0, 1]."""
     return torch.stack([(-(features - other).abs().mean(1)).exp() for other in neighbors(features, radius)], 1)
-
-
-# --- labels and maps
 
 
 def contours(known: ClassMaps) -> tuple[Bool[Tensor, "B h w"], Bool[Tensor, "B h w"]]:
@@ -123,9 +116,6 @@ def two_stage_walk(maps: Maps, affinity: Affinity, edge: Bool[Tensor, "B h w"], 
     return first, walk(grid_transition(affinity, cfg.radius, fixed=inner), first, cfg.hops)
 
 
-# --- losses
-
-
 def boundary_loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
     """The mean cross entropy of contours plus that of what is inside of base classes."""
     assert batch.semantic_maps is not None
@@ -145,21 +135,12 @@ def affinity_loss(network: nn.Module, batch: Batch, step: int, radius: float) ->
     return {"total": cam.pair_error(affinities(features, radius), labels, radius) / 2}
 
 
-# --- verbs
-
-
-def build(cfg: RetabConfig, classes: int, backbone: Backbone) -> nn.ModuleDict:
-    """The networks `classifier`, `boundary` and `affinity` with their backbones' weights."""
+def restore(cfg: RetabConfig, classes: int, name: str, folder: Path) -> nn.ModuleDict:
+    """The trained networks `classifier`, `boundary` and `affinity` of a run folder; name: of the backbone."""
+    backbone = name, "random"
     classifier = cam.build(cfg.classifier, classes, backbone)
     parts = {"boundary": GridNet(cfg, backbone, 1), "affinity": GridNet(cfg, backbone, cfg.width)}
-    return nn.ModuleDict({"classifier": classifier} | parts)
-
-
-def restore(cfg: RetabConfig, classes: int, name: str, folder: Path) -> nn.ModuleDict:
-    """The trained networks of a run folder; name: of the backbone."""
-    model = build(cfg, classes, (name, "random"))
-    load_weights(model, folder / NETWORKS)
-    return model.eval()
+    return load_weights(nn.ModuleDict({"classifier": classifier} | parts), folder / NETWORKS).eval()
 
 
 @torch.no_grad()
@@ -216,8 +197,5 @@ def explain(model: nn.ModuleDict, batch: Batch, cfg: RetabConfig, novel: Sequenc
 def scorer(workspace: Workspace, model: nn.ModuleDict, cfg: RetabConfig, novel: Sequence[int]) -> Activations:
     """What gives the scores [1, C, H, W] of an image after both stages."""
 
-    def scores(sample: Sample) -> Maps:
-        end = explain(model, workspace.batch(sample), cfg, novel).steps["second"]
-        return interpolate(end, sample.size, mode="bilinear", align_corners=False)
-
-    return scores
+    resized = partial(interpolate, mode="bilinear", align_corners=False)
+    return lambda s: resized(explain(model, workspace.batch(s), cfg, novel).steps["second"], s.size)

@@ -33,8 +33,6 @@ from wsis.models.classifier import Maps, normalized
 from wsis.training.schedule import Schedule, make_optimizer
 from wsis.training.stages import Workspace
 
-# --- settings
-
 
 @dataclass(frozen=True, kw_only=True)
 class TuningConfig:
@@ -66,8 +64,6 @@ class RibConfig(RivalConfig):
 
 
 MAPS = "rib_maps"  # the folder with a file for each training image
-
-# --- maps
 
 
 def pooled(logits: Maps, share: float) -> Float[Tensor, "B K"]:
@@ -107,9 +103,6 @@ def companions(tags: Bool[Tensor, "N C"], index: int, count: int, seed: int) -> 
     common = (tags & tags[index]).sum(1) + chance
     common[index] = torch.inf
     return common.argsort()[: min(count, len(tags) - 1)].tolist()
-
-
-# --- verbs
 
 
 def tune(workspace: Workspace, cfg: RibConfig, backbone: Backbone) -> None:

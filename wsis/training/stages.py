@@ -1,6 +1,6 @@
 """What the four methods share beside the loop: their verbs, the stages of a run, and what these see."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
-from wsis.core.config import Settings
+from wsis.core.config import Settings, changed, flatten
 from wsis.core.files import atomic
 from wsis.core.types import IGNORE, Batch, Dataset, Instances, Report, Sample, Trace
 from wsis.data.coco_json import write_instances
@@ -49,6 +49,17 @@ class MethodConfig(Settings, Protocol):
 
 
 C = TypeVar("C", bound=MethodConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedSettings:
+    """What the settings of most methods do alike."""
+
+    def for_classes(self, names: Sequence[str]) -> Self:
+        return changed(self, classes=len(names))
+
+    def for_dry_run(self) -> Self:
+        return changed(self, **{name: "random" for name in flatten(self) if name.endswith("weights")})
 
 
 class Method(Protocol[C]):

@@ -1,11 +1,11 @@
 """Settings of AttentionShift with their sources. FULL is the release's VOC 2012 setting, TINY the same algorithm, smaller."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 from wsis.core.config import changed, ours, paper
 from wsis.training.schedule import Schedule
+from wsis.training.stages import SharedSettings
 from wsis.weak.simulate import PointKind
 from wsis.weak.sources import Clicks
 
@@ -103,8 +103,8 @@ NETWORK = Schedule(
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttentionShiftConfig:
-    """AttentionShift (CVPR 2023); for the methods see `MethodConfig`."""
+class AttentionShiftConfig(SharedSettings):
+    """AttentionShift (CVPR 2023)."""
 
     CITE: ClassVar[str] = "liao2023attentionshift"
     largest_side: ClassVar[int] = 4096  # pixels
@@ -137,12 +137,6 @@ class AttentionShiftConfig:
     @property
     def clicks(self) -> Clicks | None:
         return self.point
-
-    def for_dry_run(self) -> Self:
-        return changed(self, weights="random")
-
-    def for_classes(self, names: Sequence[str]) -> Self:
-        return changed(self, classes=len(names))
 
 
 BASELINE = {"refine": False, "parts.shift": "none", "tokens.feedback": False}

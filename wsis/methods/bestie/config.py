@@ -1,5 +1,6 @@
 """Settings of BESTIE with their sources. FULL is the paper's VOC 2012 setting, TINY the same algorithm for two cores."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
@@ -10,6 +11,7 @@ from wsis.core.config import changed, ours, paper
 from wsis.core.errors import ConfigError
 from wsis.core.types import IGNORE
 from wsis.training.schedule import Schedule
+from wsis.training.stages import SharedSettings
 from wsis.weak.simulate import PointKind
 from wsis.weak.sources import Clicks
 
@@ -101,7 +103,7 @@ SEMANTIC = Schedule(20_000, 16, "adam", 5e-5, warmup=2000)
 
 
 @dataclass(frozen=True, kw_only=True)
-class BestieConfig:
+class BestieConfig(SharedSettings):
     """BESTIE (CVPR 2022, arXiv 2109.09477)."""
 
     CITE: ClassVar[str] = "kim2022bestie"
@@ -148,14 +150,11 @@ class BestieConfig:
     def clicks(self) -> Clicks | None:
         return self.point if self.supervision == "points" else None
 
-    def for_dry_run(self) -> Self:
-        return changed(self, **{"weights": "random", "classifier_weights": "random", "semantic.weights": "random"})
-
-    def for_classes(self, names: tuple[str, ...]) -> Self:
+    def for_classes(self, names: Sequence[str]) -> Self:
         if len(names) >= IGNORE:
             remedy = "merge some, or train a method without class maps (exits, attentionshift)"
             raise ConfigError(f"the data has {len(names)} classes, and BESTIE's class maps hold {IGNORE - 1}; {remedy}")
-        return changed(self, classes=len(names))
+        return super().for_classes(names)
 
 
 def official(cfg: BestieConfig) -> BestieConfig:

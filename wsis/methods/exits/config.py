@@ -1,12 +1,12 @@
 """Settings of EXITS with their sources. FULL is the supplementary's COCO setting; SMALL and TINY are the same algorithm."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 from wsis.core.config import changed, ours, paper
 from wsis.models.segmenters import Name
 from wsis.training.schedule import Schedule
+from wsis.training.stages import SharedSettings
 from wsis.weak.sources import Clicks
 
 MAL = "lan2023mal"
@@ -107,7 +107,7 @@ class FinalConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExitsConfig:
+class ExitsConfig(SharedSettings):
     """EXITS (CVPR 2024, arXiv 2405.20729)."""
 
     CITE: ClassVar[str] = "lee2024exits"
@@ -141,12 +141,6 @@ class ExitsConfig:
     @property
     def has_extractor(self) -> bool:
         return self.has_generator and self.supervision == "extreme_points"
-
-    def for_classes(self, names: Sequence[str]) -> Self:
-        return replace(self, classes=len(names))
-
-    def for_dry_run(self) -> Self:
-        return changed(self, **{f"{part}.weights": "random" for part in ("extractor", "generator", "final")})
 
 
 FULL = ExitsConfig()

@@ -46,10 +46,8 @@ class PairConfig:
     """The similarity of pixels, which is learned on base classes and distilled into the scores of novel ones."""
 
     mode: Literal["basic", "self", "cross"] = paper("cross", "supp. Table 2: basic, self, cross")
-    reference: Literal["deconfounded", "deconfounded_release"] = paper("deconfounded", "official config, Deconf0.01")
     points: int = paper(100, "supp. Table 1", unit="pixels per image", scales=True)
     labeled: Literal["either", "both"] = paper("either", "official code: pixels of a pair in base classes; both: ours")
-    form: Literal["confident_ce", "ce"] = paper("confident_ce", "official configs of S2, S4-S9 (cce); ce for S3")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +81,7 @@ class SimFormerConfig:
 
     CITE: ClassVar[str] = "chen2022simformer"
     largest_side: ClassVar[int] = 1024  # pixels: the scores of all classes are held at this size
+    clicks: ClassVar[Clicks] = "class_maps"
     supervision: Literal["base_masks"] = paper("base_masks", "abstract: novel classes have tags")
     masks: Literal["base", "all"] = ours("base", "all is the oracle: true masks of novel classes too")
     split: str = paper("S1", "official code, S1-S9 of COCO-Stuff, S1-S4 of ADE", scales=True)
@@ -104,10 +103,6 @@ class SimFormerConfig:
     @property
     def image_side(self) -> int:
         return self.size.crop
-
-    @property
-    def clicks(self) -> Clicks | None:
-        return "class_maps"
 
     @property
     def unmasked(self) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate, normalize, softplus
 
-from wsis.methods.simformer.config import LossConfig, PairConfig, SimFormerConfig
+from wsis.methods.simformer.config import LossConfig, SimFormerConfig
 from wsis.methods.simformer.labels import Targets
 from wsis.methods.simformer.model import Outputs
 from wsis.methods.simformer.pairs import at_points, swap
@@ -39,7 +39,7 @@ def objective(outputs: Outputs, targets: Targets, cfg: SimFormerConfig) -> Terms
         total = total + w.complement * terms["complement"]
     if compared is not None:
         terms["similarity"] = similarity_loss(compared)
-        terms["distillation"] = distillation_loss(outputs, compared, cfg.pairs)
+        terms["distillation"] = distillation_loss(outputs, compared)
         total = total + w.similarity * terms["similarity"]
         total = total + w.distillation * terms["distillation"]
     return {**terms, "total": total}
@@ -148,7 +148,7 @@ def similarity_loss(comparison: Comparison) -> Tensor:
     return _mean(each, pairs.counted)
 
 
-def distillation_loss(outputs: Outputs, comparison: Comparison, cfg: PairConfig) -> Tensor:
+def distillation_loss(outputs: Outputs, comparison: Comparison) -> Tensor:
     """Scores of unlabeled pixels should be as similar as SimNet says; 0 where none are."""
     pairs, logits, _, teacher = comparison
     if teacher is None or pairs.unlabeled is None or pairs.distilled is None:
@@ -157,17 +157,11 @@ def distillation_loss(outputs: Outputs, comparison: Comparison, cfg: PairConfig)
         proposals = outputs.logits[-1], outputs.masks[-1]
         scores = student_scores(*proposals, pairs.unlabeled, pairs.novel)
         student = cosine_similarity(scores, swap(scores))
-        return _mean(distill(teacher, student, cfg.form), pairs.distilled)
+        return _mean(distill(teacher, student), pairs.distilled)
 
 
-def distill(teacher: Tensor, student: Tensor, form: str) -> Tensor:
-    """The loss of each similarity in [0, 1].
-
-    Cross entropy clamped to [.01, .99], or weighted by how sure the teacher is.
-    """
-    if form == "ce":
-        t, s = teacher.clamp(0.01, 0.99), student.clamp(0.01, 0.99)
-        return -t * s.log() - (1 - t) * (1 - s).log()
+def distill(teacher: Tensor, student: Tensor) -> Tensor:
+    """The loss of each similarity in [0, 1]: a cross entropy weighted by how sure the teacher is."""
     confidence = teacher - UNSURE
     attract, repel = confidence.relu(), (-confidence).relu()
     return -attract * (1 + student).log() - repel * (2 - student).log()

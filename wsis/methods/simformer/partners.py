@@ -11,19 +11,18 @@ from torch import Tensor
 from wsis.core.errors import DataError
 from wsis.core.seeds import seed_of
 from wsis.core.types import Dataset, HasTags
-from wsis.methods.simformer.config import PairConfig
 
 RAREST = 0.01  # probability of drawing the rarest class (official config, Deconf0.01)
 MAX_PARTNERS = 500  # images per class that the release keeps; a class without any counts as having so many
 
 
-def partners(tags: Tensor, novel: Sequence[int], cfg: PairConfig) -> Callable[[int, int], tuple[int]]:
+def partners(tags: Tensor, novel: Sequence[int]) -> Callable[[int, int], tuple[int]]:
     """(index, seed) -> the index of the image to pair with an image, as `TrainingData` asks for companions.
 
     tags: bool [n, K], of all images. novel: labels. One of the image's novel classes is drawn, with the probability `RAREST`
     the one with the fewest partners, then an image that shares this novel class and no other. For an image without a novel
-    class, or with a single one that no other image has, it is one that shares a base class. "deconfounded_release" treats
-    images of one novel class like those without. Where there is no such image, the partner is the image itself.
+    class, or with a single one that no other image has, it is one that shares a base class. Where there is no such image, the
+    partner is the image itself.
     """
     is_novel = torch.zeros(tags.shape[1], dtype=torch.bool)
     is_novel[list(novel)] = True
@@ -40,8 +39,7 @@ def partners(tags: Tensor, novel: Sequence[int], cfg: PairConfig) -> Callable[[i
                 counts = (classes & single).sum(1)
                 number = int(torch.where(counts == 0, MAX_PARTNERS, counts).argmin())
             return classes[number] & single
-        alone = len(classes) == 1 and cfg.reference == "deconfounded"
-        return single if alone and single.any() else sharing
+        return single if single.any() else sharing
 
     def companions(index: int, seed: int) -> tuple[int]:
         generator = Random(seed_of("reference", seed, index))

@@ -52,7 +52,7 @@ def training_data(dataset: Dataset, cfg: SimFormerConfig) -> TrainingData:
         return data()
     if cfg.pairs.mode == "self":
         return data(companions=lambda index, seed: (index,), group=2)
-    return data(companions=partners(presence(dataset), cfg.novel, cfg.pairs), group=2)
+    return data(companions=partners(presence(dataset), cfg.novel), group=2)
 
 
 def targets(model: nn.Module, batch: Batch, cfg: SimFormerConfig) -> Targets:
