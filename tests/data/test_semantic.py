@@ -30,7 +30,7 @@ from wsis.data.splits import ADE20K, COCO_STUFF, find_split
 from wsis.data.world import STUFF, World, WorldConfig
 from wsis.evaluation.files import semantic
 from wsis.evaluation.semantic import MeanIoU, grouped_iou, is_novel, pair_counts, proposal_recall, region_coverage
-from wsis.methods.simformer.partners import presence
+from wsis.methods.simformer.crops import presence
 from wsis.weak.simulate import with_base_masks
 from wsis.weak.sources import open_data
 

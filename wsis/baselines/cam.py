@@ -1,7 +1,8 @@
 """What IRN, RIB and RETAB start from: the activation maps of a plain classifier, and base masks where there are any."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -11,15 +12,15 @@ from torch.nn.functional import interpolate
 
 from wsis.core.config import ours, paper
 from wsis.core.types import BACKGROUND, IGNORE, Sample
-from wsis.data.wrappers import WithPseudoLabels, samples
+from wsis.data.wrappers import Mapped, WithPseudoLabels, samples
 from wsis.models.classifier import CamClassifier, Images, Maps, activation_maps
 from wsis.models.pyramids import build_pyramid
 from wsis.ops.losses import masked_mean
 from wsis.ops.pamr import pixel_adaptive_refinement
 from wsis.ops.random_walk import Affinity, neighbors
-from wsis.training.classifier import fit_tags
 from wsis.training.schedule import Schedule
 from wsis.training.stages import Workspace
+from wsis.weak import simulate
 
 ClassMaps = Int64[Tensor, "B H W"]
 Backbone = tuple[str, str]  # its name and its weights, as of `build_pyramid`
@@ -61,7 +62,7 @@ def build(cfg: ClassifierConfig, classes: int, backbone: Backbone) -> CamClassif
 def fit(workspace: Workspace, name: str, cfg: ClassifierConfig, backbone: Backbone, *, save: bool = False) -> nn.Module:
     """Train the classifier on the tags of the training images; `name` is that of its files."""
     model = build(cfg, len(workspace.train.classes), backbone)
-    return fit_tags(workspace, name, model, cfg.crop, 0, cfg.schedule, save=save)
+    return workspace.fit_tags(name, model, cfg.crop, None, cfg.schedule, save=save)
 
 
 def activations(model: nn.Module, workspace: Workspace, sample: Sample, cfg: ClassifierConfig) -> Maps:
@@ -83,6 +84,11 @@ def with_labels(workspace: Workspace, folder: str, labels: Activations) -> WithP
         workspace.write_class_maps(folder, map(labels, samples(workspace.train)))
     workspace.options.accelerator.wait_for_everyone()
     return WithPseudoLabels(workspace.train, workspace.path(folder))
+
+
+def with_base_masks(workspace: Workspace, novel: Sequence[int]) -> Workspace:
+    """The workspace with the class maps of base classes in its training images."""
+    return replace(workspace, train=Mapped(workspace.train, partial(simulate.with_base_masks, novel=novel)))
 
 
 def is_known(known: ClassMaps) -> Tensor:

@@ -32,7 +32,7 @@ from wsis.ops.grouping import max_pool
 from wsis.ops.losses import masked_mean
 from wsis.ops.random_walk import Affinity, grid_transition, neighbors, walk
 from wsis.training.schedule import Schedule
-from wsis.training.stages import Workspace
+from wsis.training.stages import Report, Workspace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,11 +158,11 @@ def boundary(network: nn.Module, images: Images) -> Float[Tensor, "B h w"]:
     return network(cam.whole_cells(images))[:, 0].sigmoid()
 
 
-def fit(workspace: Workspace, cfg: RetabConfig, novel: Sequence[int], backbone: Backbone) -> None:
-    """Train the networks on `workspace.train`, whose samples have tags and class maps of their base classes."""
-    data = workspace.train
+def fit(workspace: Workspace, cfg: RetabConfig, novel: Sequence[int], backbone: Backbone) -> Report:
+    """Train the networks on the tags of images and the class maps of their base classes."""
+    workspace = cam.with_base_masks(workspace, novel)
     classifier = cam.fit(workspace, "retab_classifier", cfg.classifier, backbone)
-    lessons = crops(data, cfg.crop)
+    lessons = crops(workspace.train, cfg.crop)
     edges = workspace.fit("boundary", GridNet(cfg, backbone, 1), boundary_loss, lessons, cfg.boundary, save=False)
 
     def labels(sample: Sample) -> Tensor:
@@ -177,6 +177,7 @@ def fit(workspace: Workspace, cfg: RetabConfig, novel: Sequence[int], backbone: 
     affinity = workspace.fit("affinity", GridNet(cfg, backbone, cfg.width), loss, lessons, cfg.affinity, save=False)
     parts = {"classifier": classifier, "boundary": edges, "affinity": affinity}
     workspace.save(Path(NETWORKS).stem, nn.ModuleDict(parts))
+    return {}
 
 
 @torch.no_grad()

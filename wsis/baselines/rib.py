@@ -31,7 +31,7 @@ from wsis.data.transforms import resize
 from wsis.data.wrappers import samples
 from wsis.models.classifier import Maps, normalized
 from wsis.training.schedule import Schedule, make_optimizer
-from wsis.training.stages import Workspace
+from wsis.training.stages import Report, Workspace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +105,7 @@ def companions(tags: Bool[Tensor, "N C"], index: int, count: int, seed: int) -> 
     return common.argsort()[: min(count, len(tags) - 1)].tolist()
 
 
-def tune(workspace: Workspace, cfg: RibConfig, backbone: Backbone) -> None:
+def tune(workspace: Workspace, cfg: RibConfig, backbone: Backbone) -> Report:
     """Train the classifier and write the maps of every training image, each of which is tuned once, by one process.
 
     A file holds the classes that its image shows, at a fraction of its size, in half precision. Those that a killed run left
@@ -140,6 +140,7 @@ def tune(workspace: Workspace, cfg: RibConfig, backbone: Backbone) -> None:
         shutil.rmtree(workspace.path(MAPS), ignore_errors=True)  # of a run that was killed before its report
         folder.rename(workspace.path(MAPS))
     accelerator.wait_for_everyone()
+    return {}
 
 
 def fit(workspace: Workspace, cfg: RibConfig, novel: Sequence[int], backbone: Backbone) -> Activations:

@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import torch
+import yaml
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 
-from wsis.core.config import Settings, changed, flatten
+from wsis.core.config import S, Settings, changed, flatten
 from wsis.core.files import atomic
 from wsis.core.types import IGNORE, Batch, Dataset, Instances, Report, Sample, Trace
 from wsis.data.coco_json import write_instances
 from wsis.data.images import map_name
 from wsis.data.label_maps import write_label_map
-from wsis.data.transforms import collate
+from wsis.data.transforms import Augment, collate
 from wsis.data.wrappers import ground_truths, samples
 from wsis.evaluation.instances import iou_by_size, voc_ap
 from wsis.evaluation.semantic import MeanIoU
@@ -60,6 +62,12 @@ class SharedSettings:
 
     def for_dry_run(self) -> Self:
         return changed(self, **{name: "random" for name in flatten(self) if name.endswith("weights")})
+
+
+def presets(full: S, module: str) -> tuple[S, S]:
+    """The scales SMALL and TINY of a method, from the `presets.yaml` beside the file `module`: what differs from `full`."""
+    scales = yaml.safe_load(Path(module).with_name("presets.yaml").read_text("utf-8"))
+    return changed(full, **scales["small"]), changed(full, **scales["tiny"])
 
 
 class Method(Protocol[C]):
@@ -160,6 +168,27 @@ class Workspace:
             return verbs.loss(network, batch, verbs.targets(network, batch, cfg), cfg)
 
         return self.fit(name, verbs.build(cfg), loss, verbs.training_data(dataset, cfg), schedule)
+
+    def fit_tags(
+        self, name: str, model: nn.Module, crop: int, square: int | None, schedule: Schedule, *, save: bool
+    ) -> nn.Module:
+        """Train maps [B, C, h, w] of images: cross entropy of their spatial mean with the tags. crop, square: see `Augment`."""
+
+        def loss(network: nn.Module, batch: Batch, step: int) -> Terms:
+            assert batch.tags is not None
+            return {"total": binary_cross_entropy_with_logits(network(batch.images).mean((2, 3)), batch.tags.float())}
+
+        color = {
+            "brightness": 0.3,
+            "contrast": 0.3,
+            "saturation": 0.3,
+            "hue": 0.1,
+            "color_probability": 1.0,
+            "shift": 0,
+        }
+        scale = {"square": square, "long_side": None, "scale": (1, 1), "scale_step": 0}
+        data = TrainingData(dataset=self.train, augment=Augment(crop=crop, **scale, **color))
+        return self.fit(name, model, loss, data, schedule, save=save)
 
     def fit_segmenter(self, name: Name, path: Path, schedule: Schedule, backbone: str, weights: str) -> nn.Module:
         """Train a segmenter on the masks of a COCO JSON of the training images, as `final`, without images that have none."""

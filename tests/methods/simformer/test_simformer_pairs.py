@@ -15,6 +15,7 @@ from wsis.core.config import changed
 from wsis.core.errors import ConfigError
 from wsis.core.types import Batch
 from wsis.methods.simformer.config import FULL
+from wsis.methods.simformer.crops import partners
 from wsis.methods.simformer.model import Outputs
 from wsis.methods.simformer.objective import (
     cosine_similarity,
@@ -34,7 +35,6 @@ from wsis.methods.simformer.pairs import (
     sample_points,
     swap,
 )
-from wsis.methods.simformer.partners import partners
 from wsis.methods.simformer.simnet import Comparison, SimNet
 
 CPU = torch.device("cpu")
@@ -495,12 +495,12 @@ def test_a_partner_depends_on_seed_and_image_only():
 
 def test_the_rarest_class_first(monkeypatch):
     novel = ["45", "4", "4", "4", "5"]
-    monkeypatch.setattr("wsis.methods.simformer.partners.RAREST", 1.0)
+    monkeypatch.setattr("wsis.methods.simformer.crops.RAREST", 1.0)
     assert drawn(references(base=[""] * 5, novel=novel), 0) == {4}
     # A class that no other image has is not the rarest.
     assert drawn(references(base=[""] * 3, novel=["45", "4", "4"]), 0) == {1, 2}
     # Otherwise classes are drawn before images.
-    monkeypatch.setattr("wsis.methods.simformer.partners.RAREST", 0.0)
+    monkeypatch.setattr("wsis.methods.simformer.crops.RAREST", 0.0)
     chosen = references(base=[""] * 5, novel=novel)
     assert drawn(chosen, 0) == {1, 2, 3, 4}
     assert sum(chosen(0, seed) == (4,) for seed in range(400)) / 400 == pytest.approx(0.5, abs=0.1)

@@ -1,11 +1,11 @@
 """Settings of AttentionShift with their sources. FULL is the release's VOC 2012 setting, TINY the same algorithm, smaller."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from wsis.core.config import changed, ours, paper
 from wsis.training.schedule import Schedule
-from wsis.training.stages import SharedSettings
+from wsis.training.stages import SharedSettings, presets
 from wsis.weak.simulate import PointKind
 from wsis.weak.sources import Clicks
 
@@ -148,46 +148,4 @@ def baseline(cfg: AttentionShiftConfig) -> AttentionShiftConfig:
 
 
 FULL = AttentionShiftConfig()
-
-TINY = replace(
-    FULL,
-    classes=8,
-    backbone="vit_hybrid",
-    weights="points",
-    drop_path=0.0,
-    tokens=TokenConfig(count=12, max_key_points=2),
-    boxes=BoxConfig(layers=5, threshold=0.75),
-    # Patches of one object are more alike in a small network: at the published cosines its parts merge into one (decision 20).
-    parts=PartConfig(erosion=5, similarity=0.9, merge=0.95),
-    mask=MaskConfig(erosion=9),
-    heads=HeadConfig(taps=(3, 4, 5, 8), pyramid=64, width=64, depth=2, hidden=128, anchor=4, rois=32, proposals=100),
-    size=SizeConfig(short=(96, 112, 128), long=256, test_short=128, test_long=256),
-    statistics=StatisticsConfig(times=5, images=60),
-    network=replace(NETWORK, steps=250, batch_size=4, lr=4e-4, warmup=10),
-)
-
-# Photographs on the frozen ImageNet features of EfficientNet-Lite0, with no pretraining of the layers.
-SMALL = replace(
-    FULL,
-    classes=7,
-    # Eight layers on two stages: only with both, and from 224 px on, refined masks with the true box and attention on the true
-    # mask were better than filled boxes (training photographs).
-    backbone="vit_lite0_frozen",
-    weights="imagenet",
-    drop_path=0.0,
-    # As many places as the largest numbers of objects need; hundreds of steps do not teach random tokens where to look.
-    tokens=TokenConfig(count=36, start="spread", max_key_points=18),
-    # 7 of 12 layers, of 8. Attention on few patches is smooth: at the published .2 of its range boxes are too large, and from
-    # .6 on too small (training photographs, after 200 steps; decision 20 has runs with both).
-    boxes=BoxConfig(layers=5, threshold=0.5),
-    # 11 and 21 px of the published 600, as shares of 224. The cosines are those of TINY, for the same reason.
-    parts=PartConfig(erosion=5, similarity=0.9, merge=0.95),
-    mask=MaskConfig(erosion=7),
-    # The taps are at the published shares of the depth; anchors are 16 to 256 px, about the published shares of the image.
-    heads=HeadConfig(taps=(3, 4, 5, 8), pyramid=64, width=64, depth=2, hidden=128, anchor=4, rois=32, proposals=100),
-    size=SizeConfig(short=(192, 224), long=288, test_short=224, test_long=288),
-    statistics=StatisticsConfig(times=2, images=60),
-    # New layers on frozen features learn at ten times the published rate; those of the
-    # transformer at less, by their depth, as published.
-    network=replace(NETWORK, steps=900, batch_size=4, lr=1e-3, warmup=20),
-)
+SMALL, TINY = presets(FULL, __file__)

@@ -11,7 +11,7 @@ from wsis.core.config import changed, ours, paper
 from wsis.core.errors import ConfigError
 from wsis.core.types import IGNORE
 from wsis.training.schedule import Schedule
-from wsis.training.stages import SharedSettings
+from wsis.training.stages import SharedSettings, presets
 from wsis.weak.simulate import PointKind
 from wsis.weak.sources import Clicks
 
@@ -163,58 +163,5 @@ def official(cfg: BestieConfig) -> BestieConfig:
 
 
 FULL = BestieConfig()
-
-TINY = changed(
-    FULL,
-    backbone="hrnet_tiny",
-    weights="shipped",
-    classifier_backbone="vgg_tiny",
-    classifier_weights="shipped",
-    width=48,
-    bn_momentum=0.1,
-    sigma=3.0,
-    center_kernel=21,
-    min_area=15,
-    cues={"kernel": 9},
-    cluster={"min_distance": 24.0},
-    semantic={"scales": (1.0, 2.0), "background": 0.6, "sharpen": 20, "retrain": False},
-    semantic__backbone="resnet_tiny",
-    semantic__weights="shipped",
-    semantic__irn=relation.TINY,
-    size={"crop": 96, "long_side": 0, "scale": (0.8, 1.2), "classifier_crop": 96, "classifier_resize": 0},
-    classifier={"steps": 100, "batch_size": 16, "lr": 5e-3},
-    loss={"center_weight": 43.0, "offset_weight": 0.043},
-    network={"steps": 400, "lr": 3e-3, "warmup": 20},  # at 200 the semantic map is still far from what it reaches
-    semantic_network={"steps": 150, "lr": 3e-3, "warmup": 20},
-)
-
-SMALL = changed(
-    FULL,
-    # Nothing below the heads is trained. Half as wide as published, for a third of the classes.
-    backbone="efficientnet_lite0_frozen",
-    classifier_backbone="efficientnet_lite0_frozen",
-    width=128,
-    classifier_width=128,
-    init=0.03,  # at the published .001 hundreds of steps hardly move the class maps
-    bn_momentum=0.1,  # with .01 the running statistics would hold the first weights after hundreds of steps
-    # Lengths are published for photographs of some 500 px that are shrunk to 449; here they are shrunk to 225, so half of them.
-    size={"crop": 192, "long_side": 225, "test_long_side": 224, "classifier_crop": 192, "classifier_resize": 224},
-    sigma=3.0,
-    center_kernel=21,
-    min_area=12,
-    cluster={"min_distance": 50.0},
-    # The center's weight falls with the share of the area that a Gaussian takes, the offset's rises as offsets get shorter.
-    # With the plain mean the class maps of training crops are far better after a hundred steps.
-    loss={"center_weight": 170.0, "offset_weight": 0.0217, "hard_fraction": 1.0},
-    # The grid of cues has 24 x 24 cells (published 40 x 40), of 13 px: the kernel is 1.4 of them (published 1.2).
-    cues={"kernel": 19},
-    # What had the best maps of 50 training photographs, each choice with its own best background: activations of a larger image
-    # than the crop, then the walk, which brings most. Sharpening hardly changes walked maps.
-    semantic={"source": "walk", "scales": (1.5,), "background": 0.55, "sharpen": 5, "retrain": False},
-    semantic__backbone="efficientnet_lite0_frozen",
-    semantic__irn=relation.SMALL,
-    classifier={"steps": 120, "batch_size": 8},
-    # Seven views of each of 700 photographs.
-    network={"steps": 600, "batch_size": 8, "lr": 3e-3, "warmup": 10},
-    semantic_network={"steps": 300, "batch_size": 8, "lr": 3e-3, "warmup": 10},
-)
+SMALL, TINY = presets(FULL, __file__)
+SMALL, TINY = changed(SMALL, semantic__irn=relation.SMALL), changed(TINY, semantic__irn=relation.TINY)

@@ -30,7 +30,6 @@ from wsis.methods.bestie.verbs import pseudo_labels, restore, training_data
 from wsis.models.pyramids import build_tokens
 from wsis.models.weights import load_weights
 from wsis.ops.losses import hard_cross_entropy
-from wsis.training.classifier import fit_tags
 from wsis.training.stages import Report, Stage, Workspace, first_process, numbers
 from wsis.weak.simulate import click
 
@@ -61,7 +60,7 @@ def stages(cfg: BestieConfig) -> list[Stage]:
 def fit_classifier(workspace: Workspace, name: str, cfg: BestieConfig, *, save: bool) -> nn.Module:
     """Train the classifier of `cfg` from image tags."""
     side, square = cfg.size.classifier_crop, cfg.size.classifier_resize
-    return fit_tags(workspace, name, Classifier(cfg), side, square, cfg.classifier, save=save)
+    return workspace.fit_tags(name, Classifier(cfg), side, square or None, cfg.classifier, save=save)
 
 
 def train_classifier(workspace: Workspace) -> Report:

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from wsis.core.config import changed, ours, paper
+from wsis.core.config import ours, paper
 from wsis.models.segmenters import Name
 from wsis.training.schedule import Schedule
-from wsis.training.stages import SharedSettings
+from wsis.training.stages import SharedSettings, presets
 from wsis.weak.sources import Clicks
 
 MAL = "lan2023mal"
@@ -144,37 +144,4 @@ class ExitsConfig(SharedSettings):
 
 
 FULL = ExitsConfig()
-
-SHORT = {"batch_size": 8, "warmup": 10}
-TINY = changed(
-    FULL,
-    classes=8,
-    **{"size.crop": 64, "size.min_area": 100.0, "seeds.push": 4.0, "walk.crops": 500, "mask.threshold": 0.5},
-    **{"extractor.backbone": "vit_tiny", "generator.backbone": "vit_tiny", "generator.ema": 0.98},
-    loss={"mil_ramp": 10, "crf_ramp": 20},
-    warmup=SHORT | {"steps": 100, "lr": 5e-4},
-    network=SHORT | {"steps": 150, "lr": 1e-3},
-    final={"segmenter": "solov2", "backbone": "resnet_tiny", "weights": "shipped"},
-    **{"final.schedule": {"steps": 200, "batch_size": 8, "lr": 1.5e-3, "new_lr": 1.0, "warmup": 20}},
-)
-
-# Photographs of some 320 px, with the ImageNet features of EfficientNet-Lite0.
-SMALL = changed(
-    FULL,
-    classes=7,
-    # Half of the published crop, so that push and areas are in proportion: 24 of 512 px, and 2048 square px of images of 640
-    # px. 16 x 16 tokens, masks of 64 x 64 px: on a coarser grid the mean field's colors differ between all neighbors.
-    **{"size.crop": 256, "size.min_area": 512.0, "seeds.push": 12.0},
-    # 500 crops know the rate of empty ones to a point. Nothing of a frozen extractor is to be warmed up.
-    **{"extractor.backbone": "efficientnet_lite0_frozen", "extractor.weights": "imagenet", "warmup.steps": 0},
-    **{"walk.crops": 500},
-    # Frozen, since a step is then much cheaper and new layers may learn fast. Ramps and average are shorter with the
-    # training, whose mean masks are not as timid as the published threshold of .1 presumes. About eight epochs of 987
-    # crops, MAL's release has ten: pseudo masks of training photographs have an IoU of 74.3 after 450 steps (seed 100), 72.2
-    # after 150 (seed 0).
-    **{"generator.backbone": "efficientnet_lite0_frozen", "generator.weights": "imagenet", "generator.ema": 0.98},
-    **{"loss.mil_ramp": 20, "loss.crf_ramp": 40, "mask.threshold": 0.5},
-    network={"steps": 1000, "batch_size": 8, "lr": 1e-3, "warmup": 15},
-    final={"segmenter": "solov2", "backbone": "efficientnet_lite0_frozen"},
-    **{"final.schedule": {"steps": 200, "batch_size": 4, "lr": 1.5e-3, "new_lr": 1.0, "warmup": 20}},
-)
+SMALL, TINY = presets(FULL, __file__)

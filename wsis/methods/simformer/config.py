@@ -1,7 +1,7 @@
 """Settings of SimFormer with their sources. FULL is the release's COCO-Stuff-10K setting, TINY the same algorithm, smaller."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
 
 from wsis.baselines import retab, rib
@@ -10,6 +10,7 @@ from wsis.baselines.rib import RibConfig
 from wsis.core.config import changed, ours, paper
 from wsis.data.splits import WORLD_SPLIT, find_split
 from wsis.training.schedule import Schedule
+from wsis.training.stages import presets
 from wsis.weak.sources import Clicks
 
 PARENT = "cheng2021maskformer"
@@ -72,7 +73,6 @@ class PseudoConfig:
 
 
 SCHEDULE = Schedule(60_000, 8, "adamw", 1e-5, "poly", new_lr=10.0, weight_decay=1e-4, decay_all=False, clip=0.01)
-TINY_SCHEDULE = changed(SCHEDULE, steps=500, lr=2e-4, warmup=100)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,35 +125,6 @@ class SimFormerConfig:
 
 
 FULL = SimFormerConfig()
-TINY = SimFormerConfig(
-    split=WORLD_SPLIT,
-    classes=16,
-    backbone="resnet_tiny",
-    weights="shipped",
-    decoder=DecoderConfig(width=64, queries=20, layers=3, heads=4, feedforward=128),
-    loss=LossConfig(matching=0.1),
-    pairs=PairConfig(points=32),
-    size=SizeConfig(crop=96, short=(80, 96, 112, 128), long=256, test_short=96, test_long=256),
-    rib=rib.TINY,
-    retab=retab.TINY,
-    network=TINY_SCHEDULE,
-    final=TINY_SCHEDULE,
-)
-
-# Rates and warm-up are TINY's; nothing below the heads learns. 300 steps are three to four views of each of 700 photographs.
-SMALL_SCHEDULE = changed(SCHEDULE, steps=300, lr=2e-4, warmup=100)
-SMALL = SimFormerConfig(
-    split="random:0.4:48",  # three of seven objects; the seed is that of the world's split
-    classes=16,
-    backbone="efficientnet_lite0_frozen",
-    # A quarter of the width and half of the layers, for few classes; queries for more of them than a photograph shows.
-    decoder=DecoderConfig(width=64, queries=40, layers=3, heads=4, feedforward=256),
-    loss=LossConfig(matching=0.1),  # with it the oracle learns classes sooner (decision 13)
-    pairs=PairConfig(points=50),  # the fewest of supp. Table 1, of maps with an eighth of the cells
-    # A share of the crop, as published: shorter sides of half to one and a half crops, longer ones of four at most.
-    size=SizeConfig(crop=224, short=tuple(range(112, 337, 32)), long=896, test_short=224, test_long=896),
-    rib=rib.SMALL,
-    retab=retab.SMALL,
-    network=SMALL_SCHEDULE,
-    final=SMALL_SCHEDULE,
-)
+SMALL, TINY = presets(FULL, __file__)
+SMALL = replace(SMALL, rib=rib.SMALL, retab=retab.SMALL)
+TINY = replace(TINY, rib=rib.TINY, retab=retab.TINY, split=WORLD_SPLIT)

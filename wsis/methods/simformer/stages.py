@@ -12,8 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from wsis.baselines import retab, rib
-from wsis.baselines.cam import is_known
+from wsis.baselines import cam, retab, rib
 from wsis.core.errors import DataError
 from wsis.core.types import IGNORE, Sample
 from wsis.data.wrappers import Mapped, WithPseudoLabels, samples
@@ -30,7 +29,7 @@ NETWORK, MAPS, FINAL = "network.safetensors", "pseudo_train", "final.safetensors
 
 def stages(cfg: SimFormerConfig) -> list[Stage]:
     """The stages of `cfg` in order."""
-    rival = cfg.pseudo.source
+    rival, backbone = cfg.pseudo.source, (cfg.backbone, cfg.weights)
     names = [name for name in vars(cfg) if name not in RIVALS or name == rival]
     # One oracle serves all splits.
     later = {"final", "pseudo"} if cfg.masks == "base" else {"final", "pseudo", "split", "novel"}
@@ -38,8 +37,10 @@ def stages(cfg: SimFormerConfig) -> list[Stage]:
     labels = Stage("labels", MAPS, make_labels, "pseudo split novel", "network")
     if rival in RIVALS:
         shared, given = f"classes backbone weights {rival}", "split novel masks"
-        tuning = Stage("tuning", rib.MAPS, tune_rib, shared)  # of tags alone: that of all splits
-        steps = [tuning if rival == "rib" else Stage("relations", retab.NETWORKS, train_retab, f"{shared} {given}")]
+        tune = partial(rib.tune, cfg=cfg.rib, backbone=backbone)  # of tags alone: that of all splits
+        learn = partial(retab.fit, cfg=cfg.retab, novel=cfg.unmasked, backbone=backbone)
+        relations = Stage("relations", retab.NETWORKS, learn, f"{shared} {given}")
+        steps = [Stage("tuning", rib.MAPS, tune, shared) if rival == "rib" else relations]
         labels = Stage("labels", MAPS, make_rival_labels, f"{shared} {given} pseudo", steps[0].name)
     if cfg.final.steps or rival in RIVALS:
         steps.append(labels)
@@ -62,26 +63,12 @@ def make_labels(workspace: Workspace) -> Report:
     return _write(workspace, (verbs.pseudo_labels(model, workspace.batch(sample), cfg)[0] for sample in given))
 
 
-def tune_rib(workspace: Workspace) -> Report:
-    """The activation maps of RIB."""
-    cfg: SimFormerConfig = workspace.cfg
-    rib.tune(workspace, cfg.rib, (cfg.backbone, cfg.weights))
-    return {}
-
-
-def train_retab(workspace: Workspace) -> Report:
-    """The networks of RETAB."""
-    cfg: SimFormerConfig = workspace.cfg
-    retab.fit(_with_base_masks(workspace), cfg.retab, cfg.unmasked, (cfg.backbone, cfg.weights))
-    return {}
-
-
 def make_rival_labels(workspace: Workspace) -> Report:
     """The same from the scores of RIB or RETAB."""
     cfg: SimFormerConfig = workspace.cfg
-    rival = _with_base_masks(workspace)
+    given = cam.with_base_masks(workspace, cfg.unmasked)
     if cfg.pseudo.source == "rib":
-        scores = rib.fit(rival, cfg.rib, cfg.unmasked, (cfg.backbone, cfg.weights))
+        scores = rib.fit(given, cfg.rib, cfg.unmasked, (cfg.backbone, cfg.weights))
     else:
         model = retab.restore(cfg.retab, cfg.classes, cfg.backbone, workspace.folder).to(workspace.device)
         scores = retab.scorer(workspace, model, cfg.retab, cfg.unmasked)
@@ -91,15 +78,10 @@ def make_rival_labels(workspace: Workspace) -> Report:
         assert batch.semantic_maps is not None and batch.tags is not None
         score, known = scores(sample), batch.semantic_maps
         # No walk reaches a place that contours enclose without an activation.
-        sure = (score.amax(1) > 0) | is_known(known)
+        sure = (score.amax(1) > 0) | cam.is_known(known)
         return pseudo_maps(score, known, batch.tags, cfg).masked_fill(~sure, IGNORE)[0]
 
-    return _write(workspace, map(class_map, samples(rival.train))) if workspace.is_first else {}
-
-
-def _with_base_masks(workspace: Workspace) -> Workspace:
-    """The workspace of a rival, whose training images have the class maps of their base classes."""
-    return replace(workspace, train=Mapped(workspace.train, partial(with_base_masks, novel=workspace.cfg.unmasked)))
+    return _write(workspace, map(class_map, samples(given.train))) if workspace.is_first else {}
 
 
 def _write(workspace: Workspace, maps: Iterable[Tensor]) -> Report:

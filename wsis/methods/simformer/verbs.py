@@ -10,12 +10,11 @@ from torch import Tensor, nn
 from wsis.core.config import changed
 from wsis.core.types import Batch, Dataset, Trace
 from wsis.methods.simformer.config import SimFormerConfig
-from wsis.methods.simformer.crops import random_crop
+from wsis.methods.simformer.crops import partners, presence, random_crop
 from wsis.methods.simformer.labels import Targets, best_classes, class_scores, find_targets, pseudo_maps
 from wsis.methods.simformer.model import SimFormer
 from wsis.methods.simformer.objective import objective
 from wsis.methods.simformer.pairs import draw_pairs
-from wsis.methods.simformer.partners import partners, presence
 from wsis.models.weights import load_weights
 from wsis.training.loop import TrainingData
 
