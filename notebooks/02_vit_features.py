@@ -156,7 +156,7 @@ def patches(ax):
 
 
 options = {"limits": (-1, 1), "unit": "cosine with one of them", "colormap": "RdBu_r"}
-panels = {title: viz.Map(values=values, **options) for title, values in position_maps.items()}
+panels = {title: viz.draw_map(values, **options) for title, values in position_maps.items()}
 viz.show({"an image and its patches": patches, **panels}, size=2.9)
 
 # %% [markdown]

@@ -182,7 +182,7 @@ for alpha in alphas:
     )
     profile(axes[0], net.layer6[1])
     shown = net.layer6[1](pre_pam)[0, int(strength.argmax())]
-    viz.Map(values=shown, limits=(0, pre_pam.max()))(axes[1])
+    viz.draw_map(shown, limits=(0, pre_pam.max()))(axes[1])
     viz.draw_heat(image, activation("PAM", example)[label], limits=(0, 1))(axes[2])
     axes[1].set(title="a channel of layer 6", xticks=[], yticks=[])
     axes[2].set(title=f"the map of {classes[label]}", xticks=[], yticks=[])
@@ -230,8 +230,8 @@ of_class = kept[kept.labels == label]
 smooth = avg_pool2d(heat[:, [label]], 3, 1, 1)
 highest = grouping.max_pool(smooth, k)
 panels = {
-    "activation map": viz.Map(values=smooth[0, 0], limits=(0, 1)),
-    f"{k} x {k} maximum": viz.Map(values=highest[0, 0], limits=(0, 1)),
+    "activation map": viz.draw_map(smooth[0, 0], limits=(0, 1)),
+    f"{k} x {k} maximum": viz.draw_map(highest[0, 0], limits=(0, 1)),
     "both equal: peaks": viz.draw_points(sample.image, found[found.labels == label]),
     f"above {cfg.cues.threshold}: cues": viz.draw_points(sample.image, of_class),
 }

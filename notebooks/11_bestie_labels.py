@@ -179,7 +179,7 @@ panels = {
     "pseudo labels": viz.draw_instances(samples[i].image, rule_labels[i], classes),
     "center map": viz.draw_heat(samples[i].image, center.amax(0), limits=(0, 1)),
     "offset map": viz.draw_offsets(offset, weight[0] > 0),
-    "weight map": viz.Map(values=weight[0], limits=(0, 1)),
+    "weight map": viz.draw_map(weight[0], limits=(0, 1)),
 }
 viz.show(panels, size=2.1, title="Instances as geometry")
 

@@ -189,7 +189,7 @@ viz.table([{name: float(value) for name, value in terms.items()}], digits=4)
 error = cross_entropy(output.semantic, target, ignore_index=IGNORE, reduction="none")[0]
 hard = error[target[0] != IGNORE].quantile(1 - cfg.loss.hard_fraction)
 goals = {"semantic": viz.draw_semantic(target[0], image=image)}
-errors = {"semantic": viz.Map(values=error * (error >= hard), unit="cross entropy")}
+errors = {"semantic": viz.draw_map(error * (error >= hard), unit="cross entropy")}
 for name, t in (("center", first), ("offset", first), ("center, refined", second)):
     if name == "offset":
         goals[name] = viz.draw_offsets(t.offset[0], t.weight[0, 0] > 0)
@@ -197,7 +197,7 @@ for name, t in (("center", first), ("offset", first), ("center, refined", second
     else:
         goals[name] = viz.draw_heat(image, t.center[0].amax(0), limits=(0, 1))
         value, unit = (output.center - t.center).square(), "squared error"
-    errors[name] = viz.Map(values=(t.weight * value).sum(1)[0], unit=unit)
+    errors[name] = viz.draw_map((t.weight * value).sum(1)[0], unit=unit)
 title = "What each term of the loss sees"
 viz.show([goals, errors], rows=("target", "error"), size=1.9, title=title)
 
@@ -219,7 +219,7 @@ for kind, iag in (("with IAG", True), ("without", False)):
     values = regression(leaf, first, changed(cfg, **{"loss.iag": iag}))
     gradient = torch.autograd.grad(sum(values), leaf.center)[0].abs().sum(1)[0]
     share = gradient / gradient.max()
-    panels[kind] = viz.Map(values=share, unit="of the largest", limits=(0, 1))
+    panels[kind] = viz.draw_map(share, unit="of the largest", limits=(0, 1))
 viz.show(panels, size=2.1, title="Gradient of the center loss")
 
 # %% [markdown]

@@ -163,7 +163,7 @@ channels["all against it"] = votes.clamp(max=0).sum(0)
 panels = {"crop": hero.image, f"tokens, {grid[0]} x {grid[1]}": colors.numpy()}
 for name, values in {**channels, "both: logits": logits}.items():
     panels[name] = viz.draw_tokens(hero.image, values.flatten(), signed=True)
-panels["mask"] = viz.Map(values=logits.sigmoid(), limits=(0, 1))
+panels["mask"] = viz.draw_map(logits.sigmoid(), limits=(0, 1))
 viz.show(panels, size=2, title="A mask is a vote of channels")
 
 # %% [markdown]

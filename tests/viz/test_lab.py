@@ -23,7 +23,7 @@ CELLS = [
     "def figure(pixel, tau):\n"
     "    values = np.eye(9) * tau\n"
     "    values[pixel[0][1]] = 4\n"
-    '    return viz.show({"a": viz.Map(values=values, limits=(0, 9))})\n\n'
+    '    return viz.show({"a": viz.draw_map(values, limits=(0, 9))})\n\n'
     'clicks = viz.Clicks(np.full((9, 9, 3), 200, dtype=np.uint8), {"top": [(4, 0)]})\n'
     "viz.explore(figure, pixel=clicks, tau=[1, 5, 9])",
 ]

@@ -138,18 +138,18 @@ class TestShow:
         np.testing.assert_allclose(picture, image.permute(1, 2, 0).numpy() / 255, atol=1e-6)
 
     def test_a_bare_map_is_refused(self):
-        with pytest.raises(ValueError, match=r"\[24, 32\]; a map goes into Map"):
+        with pytest.raises(ValueError, match=r"\[24, 32\]; a map goes into draw_map"):
             viz.show({"a": torch.zeros(24, 32)})
 
     def test_pictures_are_equally_large_with_and_without_a_color_bar(self, image):
-        figure = viz.show({"image": image, "map": viz.Map(values=torch.rand(24, 32), unit="px")})
+        figure = viz.show({"image": image, "map": viz.draw_map(torch.rand(24, 32), unit="px")})
         figure.canvas.draw()
         first, second = (a.get_window_extent() for a in figure.axes[:2])
         assert first.width == pytest.approx(second.width, rel=0.01)
         assert first.height == pytest.approx(second.height, rel=0.01)
 
     def test_map_has_its_unit_and_limits(self):
-        axes = drawn(viz.Map(values=torch.rand(4, 4), unit="probability", limits=(0, 1)))
+        axes = drawn(viz.draw_map(torch.rand(4, 4), unit="probability", limits=(0, 1)))
         assert axes.images[0].get_clim() == (0, 1)
         assert axes.child_axes[0].get_ylabel() == "probability"
 

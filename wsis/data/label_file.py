@@ -61,7 +61,7 @@ class LabelFile:
         self._annotations: dict[int, Records] = defaultdict(list)
         for annotation in self._coco["annotations"]:
             self._annotations[annotation["image_id"]].append(annotation)
-        self._past: list[tuple[str, Entry | None, Records]] = []
+        self.changes: list[tuple[str, Entry | None, Records]] = []  # what was before each, which `undo` takes back
 
     def __len__(self) -> int:
         return len(self.names)
@@ -76,19 +76,9 @@ class LabelFile:
         said = self._records.get(name, {}).get("tags")
         return list(objects if said is None else said)
 
-    def image_id(self, name: str) -> int | None:
-        """The id of an image that the JSON has."""
-        return self._records[name]["id"] if name in self._records else None
-
-    def size(self, name: str) -> tuple[int, int] | None:
-        """The (height, width) that the JSON has of an image."""
-        return (r["height"], r["width"]) if (r := self._records.get(name)) else None
-
-    def check_size(self, name: str, size: tuple[int, int]) -> None:
-        """Raise DataError if an image of `size` (height, width) has another one in the JSON."""
-        if (said := self.size(name) or size) != size:
-            there = f"{self.path} says {said[1]} x {said[0]}"
-            raise DataError(f"{name} is {size[1]} x {size[0]}, but {there}; fix either")
+    def record(self, name: str) -> Entry | None:
+        """What the JSON has of an image, which the caller does not change."""
+        return self._records.get(name)
 
     def put(self, name: str, size: tuple[int, int], label: Entry, annotation_id: int | None = None) -> int:
         """Give an image of `size` (height, width) an object, or one of its objects another label; return its id.
@@ -143,9 +133,9 @@ class LabelFile:
 
     def undo(self) -> str | None:
         """Take the last change back, and return the name of its image; None if there is none."""
-        if not self._past:
+        if not self.changes:
             return None
-        name, record, annotations = self._past.pop()
+        name, record, annotations = self.changes.pop()
         self._annotations[self._records[name]["id"]] = annotations
         if record is None:
             del self._records[name]
@@ -153,11 +143,6 @@ class LabelFile:
             self._records[name] = record
         self.unsaved = True
         return name
-
-    @property
-    def changes(self) -> int:
-        """How many changes `undo` can take back."""
-        return len(self._past)
 
     def save(self, path: Path | str | None = None) -> None:
         """Write the JSON, whole or not at all; raises DataError if another program changed it since it was read."""
@@ -184,7 +169,7 @@ class LabelFile:
         return max((e["id"] for e in (*used, *self._coco[section])), default=0) + 1
 
     def _remember(self, name: str) -> None:
-        self._past.append((name, deepcopy(self._records.get(name)), list(self.annotations(name))))
+        self.changes.append((name, deepcopy(self._records.get(name)), list(self.annotations(name))))
         self.unsaved = True
 
 

@@ -20,12 +20,12 @@ from wsis.viz.overlay import draw_boxes, draw_extreme_points, draw_instances, dr
 from wsis.viz.plots import curves_picture, curves_plot, interactive, magnitude_surface, score_plot
 from wsis.viz.recording import record
 from wsis.viz.scrub import scrub
-from wsis.viz.style import RC, Map, class_colors, instance_colors, show
+from wsis.viz.style import RC, class_colors, draw_map, instance_colors, show
 from wsis.viz.widgets import Clicks, explore, live
 
-__all__ = ["Annotator", "Clicks", "Map", "RC", "annotate", "class_colors", "curves_picture"]
+__all__ = ["Annotator", "Clicks", "RC", "annotate", "class_colors", "curves_picture"]
 __all__ += ["curves_plot", "draw_boxes", "draw_confusion", "draw_extreme_points", "draw_heat"]
-__all__ += ["draw_instances", "draw_labelled", "draw_magnitude", "draw_offsets", "draw_overlap"]
+__all__ += ["draw_instances", "draw_labelled", "draw_magnitude", "draw_map", "draw_offsets", "draw_overlap"]
 __all__ += ["draw_points", "draw_precision_recall", "draw_semantic", "draw_tokens", "explore"]
 __all__ += ["instance_colors", "interactive", "live", "magnitude_surface", "offset_to_color"]
 __all__ += ["read_log", "record", "room_and_noise", "score_plot", "scrub", "show", "table"]

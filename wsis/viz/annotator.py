@@ -75,13 +75,17 @@ class Annotator(Canvas):
     def _open(self, index: int) -> None:
         self.index, self.clicks, self.chosen = index, [], None
         self._image, self._size, self._proposals, self._problem = Image.new("RGB", (1, 1), "white"), (1, 1), [], ""
+        record = self.labels.record(self.name)
+        said = (record["height"], record["width"]) if record else None
         try:
-            pixels = read_image(self.labels.folder / self.name, self.labels.size(self.name))
-            self._size = pixels.shape[-2], pixels.shape[-1]
+            pixels = read_image(self.labels.folder / self.name, said)
+            self._size = height, width = pixels.shape[-2], pixels.shape[-1]
             self._image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
-            self.labels.check_size(self.name, self._size)
+            if said not in (None, self._size):
+                there = f"{self.labels.path} says {said[1]} x {said[0]}"
+                raise DataError(f"{self.name} is {width} x {height}, but {there}; fix either")
             if self._proposed:
-                self._proposals = self._proposed.of(self.name, self._size, self.labels.image_id(self.name))
+                self._proposals = self._proposed.of(self.name, self._size, record["id"] if record else None)
         except WsisError as error:
             self._problem = str(error)
             self._say(self._problem, error=True)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import wraps
 from inspect import signature
 from pathlib import Path
@@ -60,7 +59,7 @@ def to_rgb(image: Array) -> np.ndarray:
     if array.ndim == 3 and array.shape[0] == 3 and array.shape[2] != 3:
         array = array.transpose(1, 2, 0)
     if array.ndim != 3 or array.shape[2] != 3:
-        raise ValueError(f"an image is [3, H, W] or [H, W, 3], this one is {list(array.shape)}; a map goes into Map()")
+        raise ValueError(f"an image is [3, H, W] or [H, W, 3], not {list(array.shape)}; a map goes into draw_map")
     return array.astype(np.float32) / 255 if array.dtype == np.uint8 else array.astype(np.float32).clip(0, 1)
 
 
@@ -119,19 +118,14 @@ def legend(axes: Axes, entries: Sequence[tuple[str, Any]], columns: int = 3, hat
         axes.legend(handles=patches, ncols=min(columns, len(patches)), **place, **LEGEND)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Map:
-    """A panel of `show`: one number per pixel [H, W], with a color bar named by `unit`. limits: (lowest, highest) color."""
-
-    values: Array
-    unit: str = ""
-    limits: tuple[float, float] | None = None
-    colormap: str = HEAT
-
-    def __call__(self, axes: Axes) -> None:
-        values = to_numpy(self.values).astype(np.float64)
-        low, high = self.limits or (np.nanmin(values), np.nanmax(values))
-        color_bar(axes, axes.imshow(values, cmap=self.colormap, vmin=low, vmax=high), self.unit)
+@panel
+def draw_map(
+    axes: Axes, values: Array, *, unit: str = "", limits: tuple[float, float] | None = None, colormap: str = HEAT
+) -> None:
+    """One number per pixel [H, W], with a color bar named by `unit`. limits: (lowest, highest) color."""
+    values = to_numpy(values).astype(np.float64)
+    low, high = limits or (np.nanmin(values), np.nanmax(values))
+    color_bar(axes, axes.imshow(values, cmap=colormap, vmin=low, vmax=high), unit)
 
 
 @contextmanager
@@ -161,7 +155,7 @@ def show(
 ) -> Figure:
     """Titled images side by side. The figure is returned and not yet shown, so that a cell ends with it.
 
-    panels: {title: image, `Map` or what a `draw_*` function returned}, wrapped after `columns`; or a list of such dicts
+    panels: {title: image, or what a `draw_*` function returned}, wrapped after `columns`; or a list of such dicts
     with equal titles, one for each row of the grid. title: what the figure shows, as a sentence. rows: a name for each row.
     size: inches per image. one_legend: the entries of all legends in one below the images.
     """
