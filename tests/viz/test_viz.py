@@ -25,7 +25,7 @@ from tests.viz.eyes import oklab, search, views
 from wsis import viz
 from wsis.core.errors import DataError
 from wsis.core.types import Instances, Points
-from wsis.viz.offsets import oklab_to_rgb
+from wsis.viz.maps import oklab_to_rgb
 
 PACKAGE = Path(wsis.__file__).parent
 CLASSES = ("cat", "dog", "bird")

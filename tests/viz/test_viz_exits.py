@@ -6,7 +6,7 @@ import torch
 from matplotlib.colors import to_rgba
 
 from wsis import viz
-from wsis.viz.exits import BACKGROUND, OBJECT, RETRIEVED
+from wsis.viz.maps import BACKGROUND, OBJECT, RETRIEVED
 
 CROP = torch.full((3, 32, 32), 128, dtype=torch.uint8)  # 4 x 4 tokens of 8 pixels
 

@@ -1,9 +1,9 @@
 """How good masks, class maps and features are, in memory and on disk; fractions in [0, 1] unless a function says otherwise."""
 
-from wsis.evaluation.coco import coco_ap
 from wsis.evaluation.features import FeatureSimilarity, auc, linear_probe, pair_auc
 from wsis.evaluation.instances import (
     SIZES,
+    coco_ap,
     cue_quality,
     iou_by_size,
     label_quality,

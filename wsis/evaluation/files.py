@@ -21,8 +21,7 @@ from wsis.data.images import find_files, list_files
 from wsis.data.label_maps import read_label_map
 from wsis.data.semantic import read_categories
 from wsis.data.splits import find_split
-from wsis.evaluation.coco import coco_eval
-from wsis.evaluation.instances import iou_by_size, recall, separated, voc_ap
+from wsis.evaluation.instances import coco_eval, iou_by_size, recall, separated, voc_ap
 from wsis.evaluation.semantic import MeanIoU, grouped_iou
 
 Metric = Literal["coco", "voc", "pseudo", "separated", "semantic"]

@@ -1,21 +1,27 @@
-"""How good masks are: VOC mAP, how well objects are covered, and the quality of cues and pseudo labels.
+"""How good masks are: COCO and VOC mAP, how well objects are covered, and the quality of cues and pseudo labels.
 
-`voc_ap` follows chainercv's evaluator, which the weakly supervised papers report. Results are fractions in [0, 1] or
-counts, nan where there is nothing to measure. Masks of different sizes raise DataError.
+`coco_ap` is pycocotools'; `voc_ap` follows chainercv's evaluator, which the weakly supervised papers report. Results are
+fractions in [0, 1] or counts, nan where there is nothing to measure. Masks of different sizes raise DataError.
 """
 
+import contextlib
+import io
 import math
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 from torch.nn.functional import pad
 
 from wsis.core.errors import DataError
 from wsis.core.masks import RunLengths
 from wsis.core.types import Instances, Points, Report
+from wsis.data.coco_json import Records
 from wsis.ops.components import connected_components
 
 SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, float("inf"))}  # COCO's, pixels
@@ -90,16 +96,11 @@ def matches(predicted: Instances, truth: Instances, threshold: float = 0.5) -> M
     return Matches(order, *(torch.from_numpy(v) for v in (target, rows.iou, rows.right(threshold)[0])))
 
 
-def average_precision(
-    right: np.ndarray,  # bool [N], hits in order of falling score
-    positives: int,  # true objects
-    interpolation: Interpolation = "area",
-) -> float:
-    """Average precision of detections.
+def average_precision(right: np.ndarray, positives: int, interpolation: Interpolation = "area") -> float:
+    """Average precision of detections, bool [N] by falling score, of so many true objects.
 
-    "area": all of the area under the precision envelope. "11point": the mean precision at
-    recalls 0, .1, ... 1; "_released": at inexact ones, just above .3, .6 and .7, which a
-    recall of exactly that misses.
+    "area": all of the area under the precision envelope. "11point": the mean precision at recalls 0, .1, ... 1; "_released":
+    at inexact ones, just above .3, .6 and .7, which a recall of exactly that misses.
     """
     if positives == 0:
         return math.nan
@@ -221,3 +222,47 @@ def cue_quality(points: Iterable[Points], truth: Iterable[Instances]) -> dict[st
         cues += int((hit | ~on.any(1)).sum())
         objects += int((~t.crowd).sum())
     return {"precision": right / cues if cues else math.nan, "recall": right / objects if objects else math.nan}
+
+
+def coco_ap(predicted: Iterable[Instances], truth: Iterable[Instances], num_classes: int) -> dict[str, float]:
+    """COCO mask AP by pycocotools: AP, AP50, AP75, AP_small, _medium, _large, AR1, AR10, AR100; nan without objects.
+
+    One `Instances` per image, in the same order. Raises DataError for masks of different sizes.
+    """
+    rows, targets, images = [], [], []
+    for image, (p, t) in enumerate(zip(predicted, truth, strict=True)):
+        check_sizes(p.runs, t.runs, image)
+        rows += _records(p, image)
+        targets += _records(t, image)
+        images.append(image)
+    return coco_eval(images, range(num_classes), rows, targets)
+
+
+def _records(instances: Instances, image: int) -> Records:
+    columns = (c.tolist() for c in (instances.labels, instances.scores, instances.crowd.long()))
+    return [
+        {"image_id": image, "segmentation": mask, "category_id": label, "score": score, "iscrowd": crowd}
+        for mask, label, score, crowd in zip(instances.runs.entries, *columns, strict=True)
+    ]
+
+
+def coco_eval(images: Sequence[int], categories: Sequence[int], predicted: Records, truth: Records) -> dict[str, float]:
+    """What `coco_ap` returns, of dicts of image_id, category_id, segmentation (RLE), score, iscrowd and, optional, area."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        run = COCOeval(_coco(images, categories, truth), _coco(images, categories, predicted), "segm")
+        run.evaluate()
+        run.accumulate()
+        run.summarize()
+    names = "AP AP50 AP75 AP_small AP_medium AP_large AR1 AR10 AR100".split()
+    return {name: float(v) if v >= 0 else math.nan for name, v in zip(names, run.stats, strict=False)}
+
+
+def _coco(images: Sequence[int], categories: Sequence[int], annotations: Records) -> COCO:
+    """A pycocotools object from memory; ids are given anew because pycocotools takes id 0 for "unmatched"."""
+    areas = [int(coco_mask.area(a["segmentation"])) for a in annotations]  # all at once overflows beyond 255
+    rows = [{"area": area, **a, "id": i} for i, (a, area) in enumerate(zip(annotations, areas, strict=True), start=1)]
+    sizes = [{"id": i, "height": 0, "width": 0} for i in images]  # unused: RLE has the size
+    coco = COCO()
+    coco.dataset = {"images": sizes, "categories": [{"id": c} for c in categories], "annotations": rows}  # pyright: ignore
+    coco.createIndex()
+    return coco

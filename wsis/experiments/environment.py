@@ -32,16 +32,6 @@ class Finding(NamedTuple):
     words: str
 
 
-def examine() -> int:
-    """Print all findings; 1 if something that every run needs is missing, else 0."""
-    missing = 0
-    for state, subject, words in findings():
-        print(f"{state:9}{subject:30}{words}")
-        missing += state == "missing"
-    print(f"\n{missing} missing; the remedy is on the line" if missing else "\nall that every run needs is here")
-    return 1 if missing else 0
-
-
 def findings() -> Iterator[Finding]:
     yield Finding("ok", "wsis", __version__)
     old = sys.version_info < (3, 11)

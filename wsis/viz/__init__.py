@@ -14,8 +14,7 @@ from wsis.viz.charts import (
     room_and_noise,
     training_curves,
 )
-from wsis.viz.exits import draw_labelled, draw_tokens
-from wsis.viz.offsets import draw_heat, draw_magnitude, draw_offsets, offset_to_color
+from wsis.viz.maps import draw_heat, draw_labelled, draw_magnitude, draw_offsets, draw_tokens, offset_to_color
 from wsis.viz.overlay import draw_boxes, draw_extreme_points, draw_instances, draw_points, draw_semantic, zoom
 from wsis.viz.plots import curves_picture, curves_plot, interactive, magnitude_surface, score_plot
 from wsis.viz.recording import record

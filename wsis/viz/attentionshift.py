@@ -17,7 +17,7 @@ from torch.nn.functional import interpolate, normalize, pad
 
 from wsis.core.types import Instances, Points
 from wsis.viz import style
-from wsis.viz.offsets import draw_heat
+from wsis.viz.maps import draw_heat
 from wsis.viz.overlay import draw_boxes, draw_instances, draw_points, outline_box, zoom
 from wsis.viz.scrub import scrub
 from wsis.viz.style import Base, Panel, class_colors, draw, panel, show, styled, to_numpy, to_rgb
