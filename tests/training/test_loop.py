@@ -13,9 +13,8 @@ from safetensors.torch import load_file
 from torch import nn, optim
 from torch.nn.functional import cross_entropy
 
-from wsis.core.config import changed
+from wsis.core.config import changed, seed_of
 from wsis.core.errors import CheckpointError, ConfigError, DataError, TrainingError
-from wsis.core.seeds import seed_of
 from wsis.core.types import Sample
 from wsis.data.transforms import Augment
 from wsis.training.loop import LoopOptions, TrainingData, batches, make_accelerator, order, train

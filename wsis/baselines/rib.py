@@ -23,9 +23,8 @@ from torch.nn.functional import interpolate
 from wsis.baselines import cam, relation
 from wsis.baselines.cam import Activations, Backbone, RivalConfig
 from wsis.baselines.relation import RelationConfig
-from wsis.core.config import changed, ours, paper
+from wsis.core.config import changed, ours, paper, seed_of
 from wsis.core.files import atomic
-from wsis.core.seeds import seed_of
 from wsis.core.types import Batch, Sample
 from wsis.data.transforms import resize
 from wsis.data.wrappers import samples

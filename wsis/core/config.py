@@ -142,3 +142,9 @@ def fingerprint(*parts: object) -> str:
     """12 hex digits that change when any setting changes; dataclasses, dicts and plain values are accepted."""
     plain = [asdict(p) if is_dataclass(p) and not isinstance(p, type) else p for p in parts]
     return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def seed_of(*parts: object) -> int:
+    """A 63-bit seed from any values, the same on every machine."""
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1

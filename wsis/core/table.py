@@ -3,16 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
+from string import Template
 
 NOT_RUN = "not run"
-HTML = """<div style="overflow-x:auto">
-<table class="table wsis-table">
-{caption}<thead><tr>{head}</tr></thead>
-<tbody>
-{body}
-</tbody>
-</table>
-</div>"""
+HTML = Template(Path(__file__).with_suffix(".html").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -33,7 +28,7 @@ class Table:
 
         body = "\n".join(f"<tr>{line('td', row)}</tr>" for row in self.rows)
         caption = f"<caption>{escape(self.caption)}</caption>\n" if self.caption else ""
-        return HTML.format(caption=caption, head=line('th scope="col"', self.columns), body=body)
+        return HTML.substitute(caption=caption, head=line('th scope="col"', self.columns), body=body)
 
     def __repr__(self) -> str:
         widths = [max(map(len, cells)) for cells in zip(self.columns, *self.rows, strict=True)]

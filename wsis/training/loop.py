@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from wsis.core.config import seed_of
 from wsis.core.errors import ConfigError, TrainingError
 from wsis.core.files import write_text, writing
-from wsis.core.seeds import seed_of
 from wsis.core.types import Batch, Dataset, Sample
 from wsis.data.transforms import collate
 from wsis.training import checkpoint

@@ -16,10 +16,9 @@ from pathlib import Path
 import torch
 
 from wsis import __version__
-from wsis.core.config import Scale, fingerprint, flatten, option
+from wsis.core.config import Scale, fingerprint, flatten, option, seed_of
 from wsis.core.errors import ConfigError, TrainingError
 from wsis.core.files import atomic, package_digest, read_json, write_json
-from wsis.core.seeds import seed_of
 from wsis.core.types import Dataset, Report
 from wsis.models.weights import shipped_sums
 from wsis.training.checkpoint import checkpoints

@@ -6,6 +6,7 @@ them.
 
 from wsis.core.table import table
 from wsis.viz.annotator import Annotator, annotate
+from wsis.viz.canvas import record
 from wsis.viz.charts import (
     draw_confusion,
     draw_overlap,
@@ -17,7 +18,6 @@ from wsis.viz.charts import (
 from wsis.viz.maps import draw_heat, draw_labelled, draw_magnitude, draw_offsets, draw_tokens, offset_to_color
 from wsis.viz.overlay import draw_boxes, draw_extreme_points, draw_instances, draw_points, draw_semantic, zoom
 from wsis.viz.plots import curves_picture, curves_plot, interactive, magnitude_surface, score_plot
-from wsis.viz.recording import record
 from wsis.viz.scrub import scrub
 from wsis.viz.style import RC, class_colors, draw_map, instance_colors, show
 from wsis.viz.widgets import Clicks, explore, live

@@ -1,26 +1,36 @@
 """An image in the notebook that can be clicked on, and the two images that its page gets: colors, and numbers of masks.
 
 A `Canvas` is plain Python: a message of the page goes in, `state` and two images come out. `canvas.js` draws them and
-knows nothing else. anywidget carries both ways; it is imported when the canvas is shown.
+knows nothing else. anywidget carries both ways; it is imported when the canvas is shown. On a page without a kernel `record`
+shows what a hand did on it.
 """
 
+import base64
+import hashlib
 import io
+import json
 import math
 from collections.abc import Sequence
 from functools import cached_property
+from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from wsis.core.errors import WsisError
+from wsis.core.errors import AnnotationError, WsisError
 from wsis.core.files import Entry
 from wsis.core.masks import RunLengths, Segmentation, sample_mask
+from wsis.viz.scrub import fill
+
+if TYPE_CHECKING:
+    from IPython.display import HTML
 
 SHOWN = 1600  # pixels of the longer side that the page gets; the view of a larger image is scaled down
 LOSSLESS = 640  # up to this size a view is sent as PNG, larger ones as JPEG
+SCRIPT = Path(__file__).with_name("canvas.js")
 View = tuple[int, int, int, int]  # left, top, width, height in pixels of the image
 
 
@@ -68,7 +78,7 @@ class Canvas:
         from traitlets import Bytes, Dict
 
         class Widget(anywidget.AnyWidget, ValueWidget):  # pyright: ignore[reportIncompatibleMethodOverride]
-            _esm = Path(__file__).with_name("canvas.js")
+            _esm = SCRIPT
             picture, overlay, state = (trait.tag(sync=True) for trait in (Bytes(), Bytes(), Dict()))
 
         canvas = Widget(picture=self.picture, overlay=self.overlay, state=self.state, value=self.value)
@@ -85,6 +95,31 @@ class Canvas:
 
     def _repr_mimebundle_(self, **options: object) -> object:
         return self.widget._repr_mimebundle_(**options)
+
+
+def record(canvas: Canvas, messages: Sequence[Entry], name: str, start: int = -1) -> "HTML":
+    """Give a canvas the messages of a page, see `Canvas.receive`, and show it after each of them, chosen by a slider.
+
+    name: what the slider moves; screen readers read it out. start: the step that is shown first, by default the last. Raises
+    AnnotationError if the canvas refuses a message.
+    """
+    images: dict[bytes, int] = {}
+
+    def step(label: str) -> Entry:
+        picture, overlay = (images.setdefault(image, len(images)) for image in (canvas.picture, canvas.overlay))
+        return {"label": label, "picture": picture, "overlay": overlay, "state": canvas.state}
+
+    steps = [step("at first")]
+    for message in messages:
+        canvas.receive(message)
+        if canvas.state["error"]:
+            raise AnnotationError(canvas.state["message"])
+        steps.append(step(" ".join(str(value) for value in message.values())))
+    frames = json.dumps({"steps": steps, "images": [base64.b64encode(image).decode() for image in images]})
+    script = base64.b64encode(SCRIPT.read_bytes()).decode()
+    slider = {"name": escape(name), "last": len(messages), "start": range(len(steps))[start]}
+    id = f"r{hashlib.sha256(frames.encode()).hexdigest()[:8]}"
+    return fill("recording.html", id=id, frames=frames.replace("</", "<\\/"), script=script, **slider)
 
 
 def draw_view(image: Image.Image, view: View) -> tuple[bytes, tuple[int, int]]:

@@ -10,10 +10,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from wsis.core.config import changed
+from wsis.core.config import changed, seed_of
 from wsis.core.errors import AnnotationError
 from wsis.core.masks import RunLengths
-from wsis.core.seeds import seed_of
 from wsis.core.types import IGNORE, Batch, Dataset, Instances, Sample, Trace
 from wsis.data.masks import paint_semantic
 from wsis.data.transforms import ShortSide, short_side

@@ -13,11 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from wsis.core.config import changed
+from wsis.core.config import changed, seed_of
 from wsis.core.errors import ConfigError
 from wsis.core.files import read_json, write_json
 from wsis.core.report import progress
-from wsis.core.seeds import seed_of
 from wsis.core.types import Batch, Sample
 from wsis.data.wrappers import ground_truths
 from wsis.evaluation import coco_ap, iou_by_size, recall, separated

@@ -11,8 +11,8 @@ from random import Random
 import torch
 from torch import Tensor
 
+from wsis.core.config import seed_of
 from wsis.core.errors import AnnotationError, DataError
-from wsis.core.seeds import seed_of
 from wsis.core.types import IGNORE, Dataset, HasTags, Sample
 from wsis.data.masks import tags_from_map
 from wsis.data.transforms import Augment, resize, short_side
