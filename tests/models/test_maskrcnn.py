@@ -46,7 +46,8 @@ def test_stage_learns_from_the_masks_that_the_network_makes(world, tiny, options
     monkeypatch.setattr(stages, "restore", lambda cfg, folder: torch.nn.Identity())
     monkeypatch.setattr(stages, "pseudo_labels", first_object)
     cfg = changed(tiny, classes=2, **{"final.steps": 1, "final.batch_size": 2})
-    report = stages.train_final(Workspace(cfg=cfg, train=world, val=world, folder=options.folder, options=options))
+    workspace = Workspace(cfg=cfg, train=world, val=world, folder=options.folder, options=options)
+    report = stages.stages(cfg)[-1].run(workspace)
     assert report["pseudo_masks"] == 3 and 0 <= report["mAP50"] <= 1
     assert (options.folder / "final.csv").exists()
     stored = JsonMasks(options.folder / "pseudo_train.json", world.classes)

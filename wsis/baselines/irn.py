@@ -115,7 +115,9 @@ def stages(cfg: IrnConfig) -> list[Stage]:
         Stage("evaluation", "", evaluate, f"{both} certain", "network"),
     ]
     if cfg.final.steps:
-        steps.append(Stage("final", "final.safetensors", train_final, f"{both} final", "network", "maskrcnn"))
+        like = {"backbone": cfg.backbone, "weights": cfg.weights}
+        final = partial(Workspace.fit_maskrcnn, restore=restore, pseudo_labels=pseudo_labels, **like)
+        steps.append(Stage("final", "final.safetensors", final, f"{both} final", "network", "maskrcnn"))
     return steps
 
 
@@ -170,12 +172,3 @@ def evaluate(workspace: Workspace) -> Report:
     model = restore(cfg, workspace.folder).to(workspace.device).eval()
     pairs = workspace.predictions(lambda images: predict(model, images, cfg))
     return {} if pairs is None else numbers(voc_ap(*pairs, cfg.classes))
-
-
-def train_final(workspace: Workspace) -> Report:
-    """A Mask R-CNN that learns the masks of the training images."""
-    cfg: IrnConfig = workspace.cfg
-    model = restore(cfg, workspace.folder).to(workspace.device).eval()
-    batches = (workspace.batch(sample) for sample in samples(workspace.train))
-    masks = (pseudo_labels(model, batch, cfg)[0].to("cpu") for batch in batches)
-    return workspace.fit_maskrcnn(masks, cfg.final, cfg.backbone, cfg.weights)

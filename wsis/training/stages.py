@@ -30,6 +30,7 @@ from wsis.training.schedule import Schedule
 from wsis.weak.sources import Clicks
 
 Predict = Callable[[Tensor], list[Instances]]
+Verb = Callable[..., Any]
 Labels = list[Instances] | Tensor  # the instances of each image, or class maps, long [B, H, W] of 1..C and 255
 
 
@@ -202,16 +203,18 @@ class Workspace:
 
         return self.fit("final", model, loss, data, schedule)
 
-    def fit_maskrcnn(self, masks: Iterable[Instances], schedule: Schedule, backbone: str, weights: str) -> Report:
-        """Train a Mask R-CNN, as `final`, on masks of the training images, which the first process alone makes (BESTIE, daggers
-        of Table 1). Report: the number of masks, mAP of the validation images.
+    def fit_maskrcnn(self, restore: Verb, pseudo_labels: Verb, backbone: str, weights: str) -> Report:
+        """Train a Mask R-CNN, as `final`, on the masks that the trained method makes of the training images (BESTIE, daggers of
+        Table 1). Report: the number of masks, mAP of the validation images.
         """
         path, data, figures = self.path("pseudo_train.json"), self.train, {}
         if self.is_first:
+            network = restore(self.cfg, self.folder).to(self.device).eval()
+            masks = (pseudo_labels(network, self.batch(s), self.cfg)[0].to("cpu") for s in samples(data))
             rows = zip(samples(data), masks, strict=True)
             figures = {"pseudo_masks": write_instances(path, rows, data.classes, data.category_ids)}
         self.options.accelerator.wait_for_everyone()
-        model = self.fit_segmenter("maskrcnn", path, schedule, backbone, weights)
+        model = self.fit_segmenter("maskrcnn", path, self.cfg.final, backbone, weights)
         pairs = self.predictions(lambda images: predict(model, images)) if self.is_first else None
         return figures | ({} if pairs is None else numbers(voc_ap(*pairs, self.cfg.classes)))
 

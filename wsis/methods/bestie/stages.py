@@ -53,7 +53,9 @@ def stages(cfg: BestieConfig) -> list[Stage]:
     steps.append(Stage("network", "network.safetensors", train_network, everything, needs))
     steps.append(Stage("evaluation", "", evaluate, everything, "network"))
     if cfg.final.steps:
-        steps.append(Stage("final", "final.safetensors", train_final, f"{everything} final", "network", "maskrcnn"))
+        like = {"backbone": cfg.semantic.backbone, "weights": cfg.semantic.weights}
+        final = partial(Workspace.fit_maskrcnn, restore=restore, pseudo_labels=pseudo_labels, **like)
+        steps.append(Stage("final", "final.safetensors", final, f"{everything} final", "network", "maskrcnn"))
     return steps
 
 
@@ -219,11 +221,3 @@ def evaluate(workspace: Workspace) -> Report:
     parts = (("", pairs[0]), ("components_", components), ("trivial_", whole))
     scored = {f"{prefix}{k}": v for prefix, masks in parts for k, v in voc_ap(masks, pairs[1], cfg.classes).items()}
     return numbers(scored) | {"mIoU": float(semantic.result()["mIoU"])}
-
-
-def train_final(workspace: Workspace) -> Report:
-    """A Mask R-CNN that learns the network's masks of the training images (Table 1, daggers). Report: masks, validation mAP."""
-    cfg = workspace.cfg
-    model = restore(cfg, workspace.folder).to(workspace.device).eval()
-    masks = (pseudo_labels(model, workspace.batch(x), cfg)[0].to("cpu") for x in samples(workspace.train))
-    return workspace.fit_maskrcnn(masks, cfg.final, cfg.semantic.backbone, cfg.semantic.weights)
