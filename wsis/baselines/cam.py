@@ -3,9 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
 import torch
+import yaml
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
@@ -49,9 +51,8 @@ class RivalConfig:
     classifier: ClassifierConfig = ClassifierConfig()
 
 
-TINY = {"stride": 8, "width": 96, "crop": 96, "scales": (1.0, 2.0)}
-TINY |= {"schedule": {"steps": 100, "batch_size": 16, "lr": 0.02}}
-SMALL = {"width": 128, "crop": 192, "scales": (1.5,), "schedule": {"steps": 120, "batch_size": 8, "lr": 0.02}}
+PRESETS = yaml.safe_load(Path(__file__).with_name("presets.yaml").read_text("utf-8"))
+SMALL, TINY = PRESETS["classifier"].values()
 
 
 def build(cfg: ClassifierConfig, classes: int, backbone: Backbone) -> CamClassifier:

@@ -57,13 +57,7 @@ class RelationConfig:
     network: Schedule = paper(Schedule(990, 32, "sgd", 0.1, "poly", weight_decay=1e-4), "official code: 3 epochs")
 
 
-# Coarse maps cover more than objects, as for the background of BESTIE's class maps.
-COARSE = {"foreground": 0.6, "background": 0.2, "floor": 0.5}
-# An object has 11 x 11 cells of 2 px, published some 37 x 37; the walk's radius and `near` are as much smaller (decision 21).
-CELLS = {"stride": 2, "pair_radius": 5.0, "radius": 1.5, "near": 0.75}
-TINY = {"width": 16, "crop": 96, "network": {"steps": 200, "batch_size": 8}, **CELLS}
-TINY |= {"foreground": 0.5, "background": 0.3, "floor": 0.5}
-SMALL = {"width": 32, "pair_radius": 5.0, "crop": 192, "network": {"steps": 90, "batch_size": 8}, **COARSE}
+SMALL, TINY = cam.PRESETS["relation"].values()
 
 
 class Relations(NamedTuple):

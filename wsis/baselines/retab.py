@@ -57,12 +57,9 @@ class RetabConfig(RivalConfig):
     )
 
 
-TINY_SCHEDULE = {"steps": 100, "batch_size": 8}
-TINY = changed(RetabConfig(), classifier=cam.TINY, stride=4, radius=2.5)  # of objects of 6 x 6 cells, see decision 21
-TINY = changed(TINY, width=48, crop=96, boundary=TINY_SCHEDULE, affinity=TINY_SCHEDULE)
-SMALL = changed(RetabConfig(), classifier=cam.SMALL, width=96)
-SMALL = changed(SMALL, crop=192, boundary=TINY_SCHEDULE, affinity=TINY_SCHEDULE)
-
+FULL = RetabConfig()
+SMALL = changed(FULL, classifier=cam.SMALL, **cam.PRESETS["retab"]["small"])
+TINY = changed(FULL, classifier=cam.TINY, **cam.PRESETS["retab"]["tiny"])
 
 NETWORKS = "retab.safetensors"  # all three of a run
 

@@ -163,9 +163,6 @@ def fit(workspace: Workspace, cfg: RibConfig, novel: Sequence[int], backbone: Ba
     return lambda s: relation.class_scores(network, activations(s), workspace.batch(s).images, cfg.relation)
 
 
-TINY = changed(RibConfig(), classifier=cam.TINY, relation=relation.TINY)
-# Half as many steps at twice the published rate do what those do; at ten times that rate logits explode (decision 21).
-TUNING = {"batch_size": 6, "steps": 5, "lr": 1e-5}
-TINY = changed(TINY, tuning={"side": 96, "schedule": TUNING})
-SMALL = changed(RibConfig(), classifier=cam.SMALL, relation=relation.SMALL)
-SMALL = changed(SMALL, tuning={"side": 192, "schedule": TUNING})
+FULL = RibConfig()
+SMALL = changed(FULL, classifier=cam.SMALL, relation=relation.SMALL, **cam.PRESETS["rib"]["small"])
+TINY = changed(FULL, classifier=cam.TINY, relation=relation.TINY, **cam.PRESETS["rib"]["tiny"])
