@@ -313,19 +313,16 @@ def random_outputs(seed, size=(40, 48)):
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("foreground", ["labels", "prediction"])
-def test_weights_are_fractions_on_tagged_foreground(seed, foreground):
+def test_weights_are_fractions_on_tagged_foreground(seed):
     outputs, classes = random_outputs(seed)
     tags = torch.tensor([[True, False, True], [False, True, False]])
-    cfg = changed(CFG, **{"refine.foreground": foreground})
-    found = refined_labels(outputs, classes, tags, cfg)
-    weight = render(found, cfg).weight[:, 0]
+    found = refined_labels(outputs, classes, tags, CFG)
+    weight = render(found, CFG).weight[:, 0]
     assert weight.min() >= 0
     assert weight.max() <= 1
     assert weight.any()
-    if foreground == "labels":
-        allowed = torch.cat([torch.zeros(2, 1, dtype=torch.bool), tags], 1)
-        assert not weight[~allowed[torch.arange(2)[:, None, None], classes]].any()
+    allowed = torch.cat([torch.zeros(2, 1, dtype=torch.bool), tags], 1)
+    assert not weight[~allowed[torch.arange(2)[:, None, None], classes]].any()
     assert tags[found.image, found.labels].all()
     assert set(found.ids.unique().tolist()) <= set(range(len(found) + 1))
     assert len(found.ids.unique()) - 1 == len(found)

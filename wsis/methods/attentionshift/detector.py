@@ -19,16 +19,8 @@ from torchvision.models.detection.rpn import AnchorGenerator, RegionProposalNetw
 from torchvision.ops import FeaturePyramidNetwork, roi_align
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
+from wsis.methods.attentionshift import labels as labeling
 from wsis.methods.attentionshift.config import AttentionShiftConfig, HeadConfig
-from wsis.methods.attentionshift.labels import (
-    Labels,
-    find_candidates,
-    find_labels,
-    match_tokens,
-    true_boxes,
-    true_labels,
-    with_key_points,
-)
 from wsis.methods.attentionshift.maps import PaddedPoints
 from wsis.methods.attentionshift.model import CELLS, Encoded, Encoder, MilHead, TokenHeads, pad_to_multiple
 from wsis.models.pyramids import ViTPyramid
@@ -178,7 +170,7 @@ class Detector(nn.Module):
 class Outputs(NamedTuple):
     """What one training step gives; the labels and the targets of the tokens have no gradient."""
 
-    labels: Labels
+    labels: labeling.Labels
     logits: Tensor  # of the tokens, [B, P, C]
     places: Tensor  # of the tokens, [B, P, 2]
     scores: Tensor  # of candidates, [B, G, K, C]
@@ -207,7 +199,7 @@ class AttentionShift(nn.Module):
         encoded, sizes, present = self.encoder(images), image_sizes(valid), clicks.present
         owners = None if owners is None else pad_to_multiple(owners, self.multiple, "constant")
         labels, logits, places, scores = self.label(encoded, valid, clicks, self.cfg, owners)
-        targets = with_key_points(clicks, labels.key_points, self.cfg.tokens)
+        targets = labeling.with_key_points(clicks, labels.key_points, self.cfg.tokens)
         counts = present.sum(1).tolist()
         boxes, classes = labels.boxes[present].split(counts), clicks.labels[present].split(counts)
         inside = [(int(h), int(w)) for w, h in sizes.tolist()]
@@ -215,29 +207,24 @@ class AttentionShift(nn.Module):
         return Outputs(labels, logits, places, scores, targets, sizes, detection)
 
     def label(
-        self,
-        encoded: Encoded,
-        valid: Tensor,
-        clicks: PaddedPoints,
-        cfg: AttentionShiftConfig,
-        owners: Tensor | None = None,
-    ) -> tuple[Labels, Tensor, Tensor, Tensor]:
+        self, encoded: Encoded, valid: Tensor, clicks: PaddedPoints, cfg: AttentionShiftConfig, owners: Tensor | None
+    ) -> tuple[labeling.Labels, Tensor, Tensor, Tensor]:
         """Labels and, with a gradient, logits and places of tokens and scores of candidates. valid: bool [B, H, W].
 
         owners: of an oracle, [B, H, W], k on the true object of click k - 1, else 0.
         """
         logits, places = self.tokens(encoded.tokens)
-        tokens = match_tokens(logits, places, clicks, image_sizes(valid))
-        maps, boxes = find_candidates(encoded, tokens, clicks, cfg)
+        tokens = labeling.match_tokens(logits, places, clicks, image_sizes(valid))
+        maps, boxes = labeling.find_candidates(encoded, tokens, clicks, cfg)
         scores = self.mil(encoded.features, boxes.transpose(1, 2))
         chosen = of_class(scores.detach(), clicks.labels).argmax(2)
         numbers = torch.arange(1, boxes.shape[2] + 1, device=boxes.device)[:, None, None]
         truth = None if owners is None else owners[:, None] == numbers
         if truth is not None and cfg.oracle == "boxes":
-            boxes = true_boxes(boxes, truth)
-        labels = find_labels(encoded, (maps, boxes), chosen, clicks, valid, cfg)
+            boxes = labeling.true_boxes(boxes, truth)
+        labels = labeling.find_labels(encoded, (maps, boxes), chosen, clicks, valid, cfg)
         if truth is not None and cfg.oracle == "masks":
-            labels = true_labels(labels, truth)
+            labels = labeling.true_labels(labels, truth)
         return labels, logits, places, scores
 
 

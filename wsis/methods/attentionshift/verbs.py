@@ -132,10 +132,7 @@ def label_images(
     if model is not None and encoded is not None:
         padded = divisible(small, model.multiple)
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            seed = seed_of("labels", batch.image_ids)  # an image always gets the same labels
-            torch.default_generator.manual_seed(seed)
-            if device.type == "cuda":
-                torch.cuda.manual_seed(seed)
+            torch.manual_seed(seed_of("labels", batch.image_ids))  # an image always gets the same labels
             resized, truth = targets(model, padded, cfg), owners(padded, cfg)
             labels, _, _, mil_scores = model.label(encoded, padded.valid, resized, cfg, truth)
         if pseudo.shape[1]:  # there is a point
@@ -143,11 +140,9 @@ def label_images(
         scores = of_class(mil_scores, clicks.labels).amax(2)
     pixels = clicks.xy.round().long().clamp(min=0).minimum(torch.tensor([width - 1, height - 1], device=device))
     instances = []
-    for maps, xy, score, label, ids, p in zip(
-        pseudo, pixels, scores, clicks.labels, clicks.ids, clicks.present, strict=True
-    ):
-        runs = enlarged(maps[p], (height, width), 0.5).with_pixels(xy[p])
-        instances.append(Instances.make(runs, label[p], scores=score[p], ids=ids[p]))
+    for b, p in enumerate(clicks.present):
+        runs = enlarged(pseudo[b, p], (height, width), 0.5).with_pixels(pixels[b, p])
+        instances.append(Instances.make(runs, clicks.labels[b, p], scores=scores[b, p], ids=clicks.ids[b, p]))
     return instances, labels
 
 

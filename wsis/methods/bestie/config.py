@@ -51,7 +51,6 @@ class RefineConfig:
     enabled: bool = paper(True, "Table 1 (supp.)")
     threshold: float = paper(0.3, "official code", unit="center map value")
     max_instances: int = paper(5, "official code", unit="instances per component")
-    foreground: Literal["labels", "prediction"] = paper("labels", "official code; Fig. 2 draws prediction")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -205,7 +205,7 @@ def decode(
 @torch.no_grad()
 def refined_labels(
     outputs: Outputs,
-    semantic_maps: ClassMaps | None,  # the foreground; None takes the predicted one
+    semantic_maps: ClassMaps,  # the foreground
     tags: Tags,
     cfg: BestieConfig,
 ) -> InstanceMap:
@@ -213,10 +213,7 @@ def refined_labels(
 
     A region whose center was grouped elsewhere gets the component's centroid.
     """
-    classes = None
-    if semantic_maps is not None and cfg.refine.foreground == "labels":
-        classes = tagged(semantic_maps, tags)
-    decoded = decode(outputs, tags, cfg, classes=classes, refining=True)
+    decoded = decode(outputs, tags, cfg, classes=tagged(semantic_maps, tags), refining=True)
     instances, statistics = decoded.instances, decoded.statistics
     holds_center = statistics.max >= cfg.refine.threshold
     score = torch.where(holds_center, statistics.max * statistics.mean, statistics.mean)
