@@ -18,9 +18,9 @@ from wsis.core.files import write_json
 from wsis.core.masks import RunLengths
 from wsis.core.types import Instances, Sample
 from wsis.data.coco import CocoFolder
-from wsis.data.coco_json import write_instances
 from wsis.data.label_maps import write_label_map
 from wsis.data.world import WorldConfig
+from wsis.data.write import write_instances
 from wsis.experiments import environment
 from wsis.methods import bestie, load_run
 from wsis.training import apply

@@ -15,10 +15,10 @@ from tests.data.coco_example import HEIGHT, WIDTH, changed, example, make, write
 from wsis.core.errors import DataError
 from wsis.core.types import IGNORE, ExtremePoints, Instances, Points, Sample
 from wsis.data.coco import CocoFolder, find_records, write_dataset
-from wsis.data.coco_json import annotation_records, instances_json
 from wsis.data.images import ImageFolder
 from wsis.data.label_maps import write_label_map
 from wsis.data.wrappers import Mapped
+from wsis.data.write import annotation_records, instances_json
 from wsis.weak.simulate import simulate_file
 
 

@@ -9,9 +9,9 @@ from pycocotools.coco import COCO
 from wsis.core.errors import DataError
 from wsis.core.files import read_json, write_json
 from wsis.core.types import IGNORE, Instances, Sample
-from wsis.data.coco_json import annotation_records, instances_json, result_records, write_instances
 from wsis.data.label_maps import PALETTE, read_label_map, write_label_map
 from wsis.data.masks import paint_semantic
+from wsis.data.write import annotation_records, instances_json, result_records, write_instances
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import torch
 from wsis.core.errors import DataError
 from wsis.core.masks import RunLengths
 from wsis.core.types import Instances
-from wsis.data.coco_json import annotation_records, categories, instances_json, result_records
 from wsis.data.label_maps import write_label_map
+from wsis.data.write import annotation_records, categories, instances_json, result_records
 from wsis.evaluation.files import measure, semantic
 from wsis.evaluation.instances import iou_by_size, recall, separated
 

@@ -20,18 +20,7 @@ from wsis.experiments.recipes import read_recipe
 from wsis.experiments.results import as_text, comparisons, difference, in_words, other_figures, read_results
 from wsis.experiments.runner import run_table
 from wsis.experiments.tables import TABLES, Row, find
-from wsis.experiments.verdicts import (
-    Claim,
-    best,
-    compare,
-    greater,
-    half_width,
-    interval,
-    judge,
-    order,
-    seeds_needed,
-    similar,
-)
+from wsis.experiments.verdicts import Claim, best, compare, greater, half_width, judge, order, seeds_needed, similar
 from wsis.methods import method
 from wsis.methods.attentionshift.config import BASELINE
 from wsis.weak import sources as data_module
@@ -141,9 +130,7 @@ def test_unknown_table_is_refused_with_the_known_ones():
 
 
 def test_interval_is_students():
-    middle, low, high = interval([1.0, 2.0, 3.0])  # t(.975, 2) = 4.302653, standard error 1 / sqrt(3)
-    assert middle == 2.0
-    assert (low, high) == pytest.approx((2 - 4.302653 / math.sqrt(3), 2 + 4.302653 / math.sqrt(3)))
+    assert half_width(1.0, 3) == pytest.approx(4.302653 / math.sqrt(3))  # t(.975, 2) = 4.302653
 
 
 def values(**rows):

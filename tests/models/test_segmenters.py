@@ -9,10 +9,10 @@ from torch.nn.functional import max_pool2d
 from wsis.core.errors import ConfigError, DataError
 from wsis.core.masks import RunLengths
 from wsis.core.types import Instances
-from wsis.data.coco_json import write_instances
 from wsis.data.transforms import collate
 from wsis.data.world import World, WorldConfig
 from wsis.data.wrappers import Cached
+from wsis.data.write import write_instances
 from wsis.evaluation import coco_ap
 from wsis.models import build_pyramid
 from wsis.models.pyramids import STRIDES, Backbone

@@ -20,12 +20,11 @@ from wsis.core.masks import RunLengths
 from wsis.core.next_step import LEARNERS
 from wsis.core.types import BACKGROUND, IGNORE, Dataset, ExtremePoints, Instances, Points, Sample
 from wsis.data.checks import LEAVE_OUT, WEAK_KEYS, file_name, near_object, read_coco, replace_weak_labels
-from wsis.data.coco_json import Records, annotation_records, categories, image_record
 from wsis.data.images import ImageFolder, find_files, first_of, list_files, map_name, map_names, read_image
 from wsis.data.label_maps import read_values, value_table
 from wsis.data.masks import paint_semantic, tags_from_labels
 from wsis.data.wrappers import samples
-from wsis.data.write import ImageEntry, places, write_split
+from wsis.data.write import ImageEntry, Records, annotation_records, categories, image_record, places, write_split
 
 CLICK_TOLERANCE = 1  # pixels that a click may lie beside its mask: a hand does
 

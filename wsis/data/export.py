@@ -12,7 +12,7 @@ from scipy.spatial import KDTree
 from wsis.core.errors import ConfigError, DataError
 from wsis.core.files import Entry, atomic, write_json, write_text
 from wsis.core.masks import RunLengths
-from wsis.data.coco_json import Records
+from wsis.data.write import Records
 
 Format = Literal["coco", "polygons", "labelme", "yolo"]
 Ring = np.ndarray

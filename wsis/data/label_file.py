@@ -14,8 +14,8 @@ from wsis.core.masks import RunLengths, run_length
 from wsis.core.types import Instances
 from wsis.data.checks import SIDES, click_problem, file_name, near_object, read_coco, shape_problem
 from wsis.data.coco import named_as_on_disk
-from wsis.data.coco_json import Records, annotation_records, categories
 from wsis.data.images import ImageFolder, composed
+from wsis.data.write import Records, annotation_records, categories
 
 CLICKS = {"point": 1, "extreme_points": 4, "bbox": 2}
 """How many clicks each label of an object takes: one, the four extremes in any order, two opposite corners of a box."""

@@ -20,13 +20,12 @@ from wsis.core.files import read_json, write_json
 from wsis.core.types import BACKGROUND, IGNORE, Dataset, Sample
 from wsis.data.checks import file_name, read_coco
 from wsis.data.coco import CocoFolder, write_dataset
-from wsis.data.coco_json import categories
 from wsis.data.images import ImageFolder, find_files, first_of, map_name, map_names, read_image
 from wsis.data.label_maps import read_values, value_table
 from wsis.data.masks import tags_from_labels, tags_from_map
 from wsis.data.splits import BACKGROUND_CLASS
 from wsis.data.world import STUFF, World
-from wsis.data.write import places
+from wsis.data.write import categories, places
 
 # The embedded world in the manner of ADE20K: one list by name, kinds of ground as one class, some pixels without any
 MERGED = {"sand": "ground", "rock": "ground"}

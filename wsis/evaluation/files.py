@@ -14,11 +14,11 @@ from wsis.core.masks import RunLengths, run_length
 from wsis.core.report import progress, report
 from wsis.core.types import BACKGROUND, IGNORE, NO_ID, Instances, Report
 from wsis.data.checks import plain_entry, read_coco, shape_problem
-from wsis.data.coco_json import Records
 from wsis.data.images import find_files, list_files
 from wsis.data.label_maps import read_label_map
 from wsis.data.semantic import read_categories
 from wsis.data.splits import find_split
+from wsis.data.write import Records
 from wsis.evaluation.instances import coco_eval, iou_by_size, recall, separated, voc_ap
 from wsis.evaluation.semantic import MeanIoU, grouped_iou
 

@@ -21,7 +21,7 @@ from torch.nn.functional import pad
 from wsis.core.errors import DataError
 from wsis.core.masks import RunLengths
 from wsis.core.types import Instances, Points, Report
-from wsis.data.coco_json import Records
+from wsis.data.write import Records
 from wsis.ops.components import connected_components
 
 SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, float("inf"))}  # COCO's, pixels

@@ -123,12 +123,6 @@ class Judged(Part):
     published: str
 
 
-def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """The mean and the ends of its 95 % t interval; needs two values."""
-    middle, half = mean(values), half_width(stdev(values), len(values))
-    return middle, middle - half, middle + half
-
-
 def half_width(noise: float, seeds: int) -> float:
     """Half of a 95 % t interval of the mean of so many seeds, whose standard deviation is `noise`."""
     return float(t.ppf(0.975, seeds - 1)) * noise / math.sqrt(seeds)
@@ -150,8 +144,10 @@ def compare(comparison: Comparison, values: Values, upper: str = "", published: 
     if len(seeds) < MIN_SEEDS:
         return part
     differences = [comparison.measure(*(cell[seed] for cell in cells)) for seed in seeds]
-    part["mean"], part["low"], part["high"] = middle, low, high = interval(differences)
-    part["noise"], part["verdict"] = noise, verdict = stdev(differences), comparison.judge(low, high)
+    part["mean"], part["noise"] = middle, noise = mean(differences), stdev(differences)
+    half = half_width(noise, len(seeds))
+    part["low"], part["high"] = low, high = middle - half, middle + half
+    part["verdict"] = verdict = comparison.judge(low, high)
     if comparison.baseline is not None:
         metric, baseline = comparison.baseline
         top, bottom = (values[metric].get(row, {}) for row in (upper, baseline))

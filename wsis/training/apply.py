@@ -21,12 +21,12 @@ from wsis.core.files import read_json, write_json, write_text
 from wsis.core.report import progress, report
 from wsis.core.types import BACKGROUND, IGNORE, Batch, Dataset, Instances, Sample
 from wsis.data.coco import find_records
-from wsis.data.coco_json import Records, annotation_records, categories, image_record, instances_json, result_records
 from wsis.data.export import Format, check_place, write_masks
 from wsis.data.images import ImageFolder, map_name, map_names
 from wsis.data.label_maps import write_label_map
 from wsis.data.semantic import write_categories
 from wsis.data.transforms import collate, resize
+from wsis.data.write import Records, annotation_records, categories, image_record, instances_json, result_records
 from wsis.ops.enlarge import resized
 from wsis.training.stages import Method, method_name
 from wsis.weak.simulate import with_base_masks

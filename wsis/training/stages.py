@@ -14,11 +14,11 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from wsis.core.config import S, Settings, changed, flatten
 from wsis.core.files import atomic
 from wsis.core.types import IGNORE, Batch, Dataset, Instances, Report, Sample, Trace
-from wsis.data.coco_json import write_instances
 from wsis.data.images import map_name
 from wsis.data.label_maps import write_label_map
 from wsis.data.transforms import Augment, collate
 from wsis.data.wrappers import ground_truths, samples
+from wsis.data.write import write_instances
 from wsis.evaluation.instances import iou_by_size, voc_ap
 from wsis.evaluation.semantic import MeanIoU
 from wsis.models.segmenters import Name, build_segmenter, predict, segmenter_terms

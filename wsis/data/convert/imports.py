@@ -5,7 +5,7 @@ pixel (i, j) between i and i + 1: a click counts for the pixel that it lies in, 
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import floor
 from os.path import abspath
 from pathlib import Path
@@ -15,9 +15,8 @@ from wsis.core.errors import AnnotationError, DataError
 from wsis.core.files import Entry, write_json
 from wsis.core.masks import coco_mask, run_length
 from wsis.core.report import report
-from wsis.data.coco_json import categories, instances_json
 from wsis.data.images import SUFFIXES, composed, find_files, first_of, map_name, read_image
-from wsis.data.write import ImageEntry, places, write_split
+from wsis.data.write import ImageEntry, categories, instances_json, places, write_split
 
 SHAPES = {"point": "point", "extreme_points": "extreme_points", "boxes": "bbox", "masks": "segmentation"}
 
@@ -76,8 +75,10 @@ def import_images(annotated: Sequence[AnnotatedImage], images: Path, out: Path, 
         record: Entry = {"id": number, "file_name": name, "width": width, "height": height}
         if tagged:  # then every image needs them
             record["tags"] = sorted({ids[name] for name in (*image.tags, *(s.label for s in image.shapes))})
-        annotations = []
-        for shapes in _objects(image):
+        annotations, of_object = [], defaultdict(list)
+        for i, shape in enumerate(image.shapes):
+            of_object[i if shape.group is None else (shape.label, shape.group)].append(shape)
+        for shapes in of_object.values():
             count += 1
             references = {"id": count, "image_id": number, "category_id": ids[shapes[0].label], "iscrowd": 0}
             annotations.append(references | _annotation(shapes, width, height))
@@ -137,13 +138,6 @@ def _size(image: AnnotatedImage, path: Path) -> tuple[int, int]:
         remedy = "turn the pixels by the EXIF orientation" if image.size == size[::-1] else "is it another image?"
         raise DataError(f"{image.where} was drawn on {sizes}; {remedy}")
     return size
-
-
-def _objects(image: AnnotatedImage) -> Iterator[list[Shape]]:
-    objects = defaultdict(list)
-    for i, shape in enumerate(image.shapes):
-        objects[i if shape.group is None else (shape.label, shape.group)].append(shape)
-    return iter(objects.values())
 
 
 def _annotation(shapes: list[Shape], width: int, height: int) -> Entry:

@@ -25,12 +25,11 @@ from torch import Tensor
 from wsis.core.errors import DataError
 from wsis.core.report import report
 from wsis.core.types import BACKGROUND, IGNORE, Instances, Sample
-from wsis.data.coco_json import annotation_records, categories, image_record
 from wsis.data.images import read_image
 from wsis.data.label_maps import known_classes, read_label_map
 from wsis.data.semantic import write_categories
 from wsis.data.splits import ADE20K, COCO_STUFF
-from wsis.data.write import ImageEntry, write_missing
+from wsis.data.write import ImageEntry, annotation_records, categories, image_record, write_missing
 
 _THINGS = "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant"
 VOC_CLASSES = (*_THINGS.split(), "sheep", "sofa", "train", "tvmonitor")
@@ -165,7 +164,8 @@ def convert_ade(source: Path | str, out: Path | str) -> dict[str, int]:
         if not images:
             raise DataError(f"{source / 'images' / folder} holds no image; {ADE_REMEDY}")
         splits[split] = {p: source / "annotations" / folder / f"{p.stem}.png" for p in images}
-    return _convert(splits, _read_ade, Path(out), ADE20K, ADE_COUNTS)
+    known = partial(known_classes, classes=len(ADE20K), remedy=ADE_REMEDY)
+    return _convert(splits, lambda path: known(read_label_map(path), path=path), Path(out), ADE20K, ADE_COUNTS)
 
 
 def _convert(splits: Splits, read: Reader, out: Path, classes: Sequence[str], counts: dict[str, int]) -> dict[str, int]:
@@ -188,7 +188,3 @@ def _read_coco_stuff(path: Path) -> Tensor:
     except Exception as error:  # scipy lets any type through, depending on where a file is damaged
         raise DataError(f"{path} is not as COCO-Stuff's labels are ({error!r}); unpack it again") from error
     return known_classes(values, len(COCO_STUFF), path, COCO_REMEDY)
-
-
-def _read_ade(path: Path) -> Tensor:
-    return known_classes(read_label_map(path), len(ADE20K), path, ADE_REMEDY)
