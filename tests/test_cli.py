@@ -16,11 +16,10 @@ from wsis.core.config import changed
 from wsis.core.errors import DataError
 from wsis.core.files import write_json
 from wsis.core.masks import RunLengths
-from wsis.core.types import Instances, Sample
+from wsis.core.types import Instances
 from wsis.data.coco import CocoFolder
 from wsis.data.label_maps import write_label_map
 from wsis.data.world import WorldConfig
-from wsis.data.write import write_instances
 from wsis.experiments import environment
 from wsis.methods import bestie, load_run
 from wsis.training import apply
@@ -127,6 +126,7 @@ def test_clicks_that_had_to_be_simulated_are_mentioned(clicked, scenes, place, c
         ("convert ade nowhere x", "nowhere/images/training holds no"),
         ("evaluate a.json b.json --metric coco", "b.json does not exist"),
         ("evaluate a b --metric coco --split S4", "--split belongs to --metric semantic"),
+        ("evaluate a b --metric coco --objects c.json", "--objects belongs to --metric separated"),
     ],
 )
 def test_mistake_gets_one_line_with_a_remedy(words, message, capsys, tmp_path, monkeypatch):
@@ -272,15 +272,19 @@ def test_evaluate_semantic_tells_base_from_novel_classes(scenes, tmp_path, capsy
     assert (found["base_mIoU"], found["novel_mIoU"]) == (0.5, 0.5)  # the 0 of the truth is no miss of the sky
 
 
-def test_evaluate_writes_the_number_of_objects(tmp_path, capsys):
-    truth = Instances.make(torch.tensor([[[1, 0, 1]], [[0, 1, 0]]]).bool(), torch.zeros(2, dtype=torch.long))
-    sample = Sample(image=torch.zeros(3, 1, 3, dtype=torch.uint8), image_id=1, file_name="a.png")
-    source = tmp_path / "truth.json"
-    write_instances(source, [(sample, truth)], ["cat"], [1])
-    assert wsis("evaluate", source, source, "--metric separated --out", tmp_path / "figures.json") == 0
-    assert json.loads((tmp_path / "figures.json").read_text()) == {"separated_recall": 1.0, "objects": 1.0}
+def test_evaluate_writes_the_number_of_objects(scenes, tmp_path, capsys):
+    source = scenes / "annotations" / "instances_val.json"
+    coco, rows = json.loads(source.read_text()), []
+    for annotation in coco["annotations"][:2]:
+        (file,) = (i["file_name"] for i in coco["images"] if i["id"] == annotation["image_id"])
+        (name,) = (c["name"] for c in coco["categories"] if c["id"] == annotation["category_id"])
+        rows.append([file, name, annotation["segmentation"]])
+    (tmp_path / "objects.json").write_text(json.dumps(rows))
+    words = ("--metric separated --objects", tmp_path / "objects.json", "--out", tmp_path / "figures.json")
+    assert wsis("evaluate", source, source, *words) == 0
+    assert json.loads((tmp_path / "figures.json").read_text()) == {"separated_recall": 1.0, "objects": 2.0}
     said = capsys.readouterr().out
-    assert "of 1 objects" in said and "200.0" not in said
+    assert "of 2 objects" in said and "200.0" not in said
 
 
 def test_dry_run_estimates_every_training(tiny):

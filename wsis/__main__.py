@@ -224,6 +224,7 @@ def evaluate(
     predicted: Annotated[Path, Argument(help="COCO results, COCO JSON, or a folder of label PNGs.")],
     truth: Annotated[Path, Argument(help="COCO JSON, or a folder of label PNGs of the same names.")],
     metric: Annotated[METRIC, Option(help="What to measure.")],
+    objects: Annotated[Path | None, Option(help="separated: JSON list of objects (default: those in pieces).")] = None,
     split: Annotated[str | None, Option(help="semantic: novel classes (S4, random:SHARE:SEED or names:A,B).")] = None,
     out: Annotated[Path | None, Option(help="Also write the figures to this JSON file.")] = None,
 ) -> None:
@@ -232,7 +233,7 @@ def evaluate(
     from wsis.core.table import table as text_table
     from wsis.evaluation import files
 
-    figures = files.measure(metric, predicted, truth, split=split)
+    figures = files.measure(metric, predicted, truth, objects=objects, split=split)
     figures = {k: v for k, v in figures.items() if isinstance(v, float) and v == v}
     report(repr(text_table([{"metric": k, "percent": 100 * v} for k, v in figures.items() if k != "objects"])))
     if "objects" in figures:

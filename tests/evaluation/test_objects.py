@@ -100,6 +100,20 @@ def test_files_choose_the_objects_in_pieces(files):
     assert measure("separated", files / "found.json", files / "truth.json") == {"separated_recall": 1.0, "objects": 1.0}
 
 
+def test_files_take_a_list_of_objects(files):
+    whole = annotation_records(objects((0, 60, 20, 80)), 7, (1,))[0]["segmentation"]
+    (files / "list.json").write_text(json.dumps([["a.png", "cat", [0, 60, 20, 20], whole]]))
+    found = measure("separated", files / "found.json", files / "truth.json", objects=files / "list.json")
+    assert found == {"separated_recall": 0.0, "objects": 1.0}
+
+
+@pytest.mark.parametrize("row", [["b.png", "cat", None], ["a.png", "dog", None], ["a.png"], ["a.png", "cat", "none"]])
+def test_a_wrong_row_is_named(files, row):
+    (files / "list.json").write_text(json.dumps([row]))
+    with pytest.raises(DataError, match="row 0"):
+        measure("separated", files / "found.json", files / "truth.json", objects=files / "list.json")
+
+
 def test_files_of_pseudo_masks_are_matched_by_id(files):
     truth = json.loads((files / "truth.json").read_text())
     (files / "pseudo.json").write_text(json.dumps({**truth, "annotations": truth["annotations"][:1]}))
@@ -125,6 +139,21 @@ def test_results_of_wrong_types_are_named(files, wrong):
         return
     with pytest.raises(DataError, match="record 0"):
         measure("coco", files / "found.json", files / "truth.json")
+
+
+def test_a_name_in_two_folders_needs_its_folder(files):
+    truth = json.loads((files / "truth.json").read_text())
+    truth["images"] = [
+        {**truth["images"][0], "id": i, "file_name": f"{d}/a.png"} for i, d in ((7, "left"), (8, "right"))
+    ]
+    (files / "truth.json").write_text(json.dumps(truth))
+    run = truth["annotations"][0]["segmentation"]
+    (files / "list.json").write_text(json.dumps([["left/a.png", "cat", run]]))
+    found = measure("separated", files / "found.json", files / "truth.json", objects=files / "list.json")
+    assert found == {"separated_recall": 1.0, "objects": 1.0}
+    (files / "list.json").write_text(json.dumps([["a.png", "cat", run]]))
+    with pytest.raises(DataError, match="not in the truth, or not once"):
+        measure("separated", files / "found.json", files / "truth.json", objects=files / "list.json")
 
 
 @pytest.fixture

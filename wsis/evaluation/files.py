@@ -1,6 +1,7 @@
 """Evaluation of what is on disk. All is checked first, and each error names the file, the record and the remedy."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -14,6 +15,7 @@ from wsis.core.masks import RunLengths, run_length
 from wsis.core.report import progress, report
 from wsis.core.types import BACKGROUND, IGNORE, NO_ID, Instances, Report
 from wsis.data.checks import plain_entry, read_coco, shape_problem
+from wsis.data.coco import records_by_name
 from wsis.data.images import find_files, list_files
 from wsis.data.label_maps import read_label_map
 from wsis.data.semantic import read_categories
@@ -89,6 +91,26 @@ def _decode(records: Records, true: Entry) -> Iterator[Instances]:
         )
 
 
+def _listed(path: Path, true: Entry) -> Records:
+    rows, records = read_json(path), []
+    named = records_by_name(true["images"], Path("the truth"))
+    base = Counter(Path(name).name for name in named)
+    images = {Path(name).name: image for name, image in named.items() if base[Path(name).name] == 1} | named
+    categories = {c["name"]: c["id"] for c in true["categories"]}
+    for k, row in enumerate(rows if isinstance(rows, list) else [None]):
+        if not isinstance(row, list) or len(row) < 3:
+            raise DataError(f"{path}: row {k} is not [file name, class name, ..., run length]; convert the list again")
+        if row[0] not in images or row[1] not in categories:
+            what = f"{row[0]!r} or {row[1]!r}"
+            raise DataError(f"{path}: row {k}: {what} is not in the truth, or not once; give the truth it was made for")
+        image = images[row[0]]
+        record = {"segmentation": row[-1], "image_id": image["id"], "category_id": categories[row[1]]}
+        if problem := shape_problem(record, image["height"], image["width"]):
+            raise DataError(f"{path}: row {k}: {problem}")
+        records.append(record)
+    return records
+
+
 def semantic(predicted: Path, truth: Path, split: str | None = None) -> Report:
     """`MeanIoU` over two folders of label PNGs with the same names; with a `split`, see `find_split`, `grouped_iou`.
 
@@ -131,17 +153,24 @@ def semantic(predicted: Path, truth: Path, split: str | None = None) -> Report:
     return grouped_iou(metric, novel)
 
 
-def measure(metric: Metric, predicted: Path, truth: Path, *, split: str | None = None) -> Report:
+def measure(
+    metric: Metric, predicted: Path, truth: Path, *, objects: Path | None = None, split: str | None = None
+) -> Report:
     """Compare masks, a COCO results list or data set (score 1 where it has none), or folders of label PNGs with the truth.
 
     coco, voc: average precision; labels are in the order of the categories. pseudo: `iou_by_size` by annotation id. separated:
-    `recall` of objects in two or more large pieces, and their number. semantic: see `semantic`, also for `split`.
+    `recall` of objects in pieces, and their number. semantic: see `semantic`, also for `split`.
+
+    objects: a JSON list of rows [file name of the image, class name, ..., run length] of the objects to find, as the lists
+    of Separated-COCO and Occluded-COCO have them (published as pickles, which can run code and are not read here: convert
+    them once, where you trust them). By default the objects of the truth whose mask lies in two or more large pieces.
 
     Raises DataError for an unreadable file, an unknown image, category or class, a mask of another size than its image, pseudo
-    masks without ids and label maps that differ in names or sizes; ConfigError for a split with another metric.
+    masks without ids and label maps that differ in names or sizes; ConfigError for an option of another metric.
     """
-    if split is not None and metric != "semantic":
-        raise ConfigError(f"--split belongs to --metric semantic; with {metric} leave it out")
+    for option, value, owner in (("split", split, "semantic"), ("objects", objects, "separated")):
+        if value is not None and metric != owner:
+            raise ConfigError(f"--{option} belongs to --metric {owner}; with {metric} leave it out")
     if metric == "semantic":
         return semantic(predicted, truth, split)
     records, true = _pair(predicted, truth)
@@ -151,7 +180,8 @@ def measure(metric: Metric, predicted: Path, truth: Path, *, split: str | None =
     if metric == "voc":
         return voc_ap(found, real, len(true["categories"]))
     if metric == "separated":
-        targets = [t[separated(t.runs) & ~t.crowd] for t in real]
+        listed = objects and _decode(_listed(objects, true), true)
+        targets = list(listed or (t[separated(t.runs) & ~t.crowd] for t in real))
         return {"separated_recall": recall(found, targets), "objects": float(sum(map(len, targets)))}
     if not all("id" in record for record in records):
         raise DataError(f"{predicted}: masks without ids; give what python -m wsis label wrote, or use --metric coco")
