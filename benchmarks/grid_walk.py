@@ -59,9 +59,17 @@ def plain_paths(edges: Tensor) -> Tensor:
     return torch.stack(maps)[None]
 
 
+def dense(transition: GridTransition) -> Tensor:
+    """The transition matrix [B, n, n] itself, its cells in raster order."""
+    batch, _, height, width = transition.affinity.shape
+    cells = torch.eye(height * width, dtype=transition.dtype, device=transition.affinity.device)
+    cells = cells.unflatten(1, (height, width)).expand(batch, -1, -1, -1)
+    return transition.apply(cells).flatten(2).mT
+
+
 def plain_walk(transition: GridTransition, start: Tensor) -> Tensor:
     """The dense matrix, applied 2^8 times; from the right, for which a CPU reads it in order."""
-    transposed, values = transition.dense()[0].T.contiguous(), start[0].flatten(1)
+    transposed, values = dense(transition)[0].T.contiguous(), start[0].flatten(1)
     for _ in range(HOPS):
         values = values @ transposed
     return values.view_as(start)

@@ -77,12 +77,6 @@ class GridTransition(NamedTuple):
         means = _sums(self.affinity, self.radius, maps).div_(self.total)
         return means if self.fixed is None else torch.where(self.fixed[:, None], maps, means)
 
-    def dense(self) -> Graph:
-        """T itself, its cells in raster order, for figures and tests."""
-        batch, _, height, width = self.affinity.shape
-        cells = torch.eye(height * width, dtype=self.dtype, device=self.affinity.device).unflatten(1, (height, width))
-        return self.apply(cells.expand(batch, -1, -1, -1)).flatten(2).mT
-
     @property
     def dtype(self) -> torch.dtype:
         return self.affinity.dtype

@@ -30,7 +30,8 @@ from wsis.training.schedule import Schedule
 from wsis.weak.sources import Clicks
 
 Predict = Callable[[Tensor], list[Instances]]
-Verb = Callable[..., Any]
+Restore = Callable[[Any, Path], nn.Module]
+Label = Callable[[Any, Batch, Any], list[Instances]]
 Labels = list[Instances] | Tensor  # the instances of each image, or class maps, long [B, H, W] of 1..C and 255
 
 
@@ -203,7 +204,7 @@ class Workspace:
 
         return self.fit("final", model, loss, data, schedule)
 
-    def fit_maskrcnn(self, restore: Verb, pseudo_labels: Verb, backbone: str, weights: str) -> Report:
+    def fit_maskrcnn(self, restore: Restore, pseudo_labels: Label, backbone: str, weights: str) -> Report:
         """Train a Mask R-CNN, as `final`, on the masks that the trained method makes of the training images (BESTIE, daggers of
         Table 1). Report: the number of masks, mAP of the validation images.
         """
