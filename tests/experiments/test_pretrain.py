@@ -162,12 +162,12 @@ def test_two_steps_write_weights_and_card_and_resume(tmp_path, short, name):
 
 
 def test_the_teacher_is_what_is_kept():
-    model = pretrain.recipe("vit_tiny_dino").learner(16)
-    assert pretrain.recipe("vit_tiny_dino").shipped(model) is model.teacher.vit.backbone
+    model = pretrain.RECIPES["vit_tiny_dino"].learner(16)
+    assert pretrain.RECIPES["vit_tiny_dino"].shipped(model) is model.teacher.vit.backbone
 
 
 def test_objectives_without_labels_see_the_same_images():
-    mae, dino = (pretrain.recipe(f"vit_tiny_{name}") for name in ("mae", "dino"))
+    mae, dino = (pretrain.RECIPES[f"vit_tiny_{name}"] for name in ("mae", "dino"))
     assert (mae.scenes, mae.counts, mae.augment) == (dino.scenes, dino.counts, dino.augment)
     assert mae.schedule.batch_size == dino.schedule.batch_size
 
@@ -175,10 +175,10 @@ def test_objectives_without_labels_see_the_same_images():
 @pytest.mark.parametrize("name", ["vit_tiny_supervised", "vgg_tiny"])
 def test_images_to_name_have_one_tag(name):
     """The losses take the one tag of an image; a second would be ignored in silence."""
-    world = World("train", 40, seed=pretrain.SEED, config=pretrain.recipe(name).scenes)
+    world = World("train", 40, seed=pretrain.SEED, config=pretrain.RECIPES[name].scenes)
     assert all(world[i].tags.sum() == 1 for i in range(len(world)))
 
 
-def test_unknown_weights():
+def test_unknown_weights(tmp_path):
     with pytest.raises(ConfigError, match="vit_tiny_mae"):
-        pretrain.recipe("vit_tiny_clip")
+        pretrain.pretrain("vit_tiny_clip", tmp_path)

@@ -86,7 +86,7 @@ class RunLengths:
         """The pixels of each mask within its box, one mask after the other."""
         height = self.size[0]
         for entry, (left, top, right, bottom) in zip(self.entries, self.boxes.tolist(), strict=True):
-            ends = np.clip(_runs(entry).cumsum() - left * height, 0, (right - left) * height)
+            ends = np.clip(parse_runs(entry["counts"]).cumsum() - left * height, 0, (right - left) * height)
             columns = np.repeat(np.arange(len(ends)) % 2 == 1, np.diff(ends, prepend=0)).reshape(-1, height)
             yield Part(top, left, torch.from_numpy(columns[:, top:bottom].T.copy()))
 
@@ -142,20 +142,25 @@ def run_total(counts: list[int] | str) -> int | None:
     """Count the pixels of a run length; None if it is cut within a number, or a run is negative. Check it before decoding:
     pycocotools fills what a short run length leaves open with whatever is in memory.
     """
-    runs = np.array(counts, dtype=np.int64) if isinstance(counts, list) else parse_runs(counts)
-    return None if runs is None or (runs < 0).any() else int(runs.sum())
+    try:
+        runs = np.array(counts, dtype=np.int64) if isinstance(counts, list) else parse_runs(counts)
+    except ValueError:
+        return None
+    return None if (runs < 0).any() else int(runs.sum())
 
 
-def parse_runs(text: str) -> np.ndarray | None:
-    """Read COCO's text: a number is letters of 5 bits with one for "more follow"; from the third on, less the last but one."""
+def parse_runs(text: str) -> np.ndarray:
+    """Read COCO's text: a number is letters of 5 bits with one for "more follow"; from the third on, less the last but one.
+    Raises ValueError for other text.
+    """
     codes = np.frombuffer(text.encode("utf-8"), dtype=np.uint8).astype(np.int64) - 48
     if len(codes) == 0 or (codes < 0).any() or (codes > 63).any() or codes[-1] & 32:
-        return None
+        raise ValueError("no run lengths, or cut within a number")
     last = (codes & 32) == 0
     starts = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
     lengths = np.diff(np.append(starts, len(codes)))
-    if lengths.max() > 7:  # more than 35 bits: no image is that large
-        return None
+    if lengths.max() > 7:  # more than 35 bits
+        raise ValueError("no image is that large")
     shift = 5 * (np.arange(len(codes)) - np.repeat(starts, lengths))
     values = np.add.reduceat((codes & 31) << shift, starts)
     values -= np.where((codes[last] & 16) != 0, np.left_shift(1, 5 * lengths), 0)
@@ -164,15 +169,7 @@ def parse_runs(text: str) -> np.ndarray | None:
     return values
 
 
-def _runs(entry: Entry) -> np.ndarray:
-    runs = parse_runs(entry["counts"])
-    assert runs is not None  # `checks.shape_problem` has looked
-    return runs
-
-
-def sample_mask(segmentation: Segmentation, size: Size, y: Tensor, x: Tensor) -> Tensor:
-    """Read a mask of an image of `size` (H, W) at rows y int64 [h] and columns x int64 [w], bool [h, w], without decoding
-    its other pixels.
-    """
-    ends = torch.from_numpy(_runs(run_length(segmentation, *size))).cumsum(0)
-    return torch.searchsorted(ends, x * size[0] + y[:, None], right=True) % 2 == 1
+def sample_mask(entry: Entry, y: Tensor, x: Tensor) -> Tensor:
+    """Read a run length at rows y int64 [h] and columns x int64 [w], bool [h, w], without decoding its other pixels."""
+    ends = torch.from_numpy(parse_runs(entry["counts"])).cumsum(0)
+    return torch.searchsorted(ends, x * entry["size"][0] + y[:, None], right=True) % 2 == 1

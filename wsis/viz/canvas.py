@@ -149,7 +149,7 @@ def number_masks(
     for i in runs.areas.argsort(descending=True, stable=True).tolist():
         number, (x0, y0, x1, y1) = drawn[i][0], boxes[i]
         rows, columns = (y >= y0) & (y < y1), (x >= x0) & (x < x1)
-        part = sample_mask(runs.entries[i], size, y[rows], x[columns])
+        part = sample_mask(runs.entries[i], y[rows], x[columns])
         inside = rows.nonzero(), columns.nonzero()[:, 0]
         numbers[inside] = torch.where(part, number, numbers[inside])
     return numbers

@@ -9,7 +9,21 @@ from matplotlib.collections import PatchCollection
 from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 from matplotlib.patches import Circle, Rectangle
 
-from wsis.viz.style import GREEN, HEAT, VERMILION, Array, Base, Panel, color_bar, draw, frame, legend, panel, to_numpy
+from wsis.viz.style import (
+    GREEN,
+    HEAT,
+    VERMILION,
+    Array,
+    Base,
+    Limits,
+    Panel,
+    color_bar,
+    draw,
+    frame,
+    legend,
+    panel,
+    to_numpy,
+)
 
 SIGNED = LinearSegmentedColormap.from_list("background_object", [VERMILION, "white", GREEN])
 SHORTEST = 0.5  # px; shorter offsets have the color of this length
@@ -83,7 +97,7 @@ def draw_heat(
     heat: Array,
     *,
     unit: str = "",
-    limits: tuple[float, float] | None = None,
+    limits: Limits = None,
     signed: bool = False,
     opacity: float = 0.75,
 ) -> None:
@@ -108,9 +122,7 @@ RETRIEVED = "#7FE0B8"  # lighter than OBJECT: retrieved, not given
 LEGEND = (("click", OBJECT), ("found object", RETRIEVED), ("outside", "0.5"), ("found background", BACKGROUND))
 
 
-def draw_tokens(
-    base: Base, values: Array, *, unit: str = "", limits: tuple[float, float] | None = None, signed: bool = False
-) -> Panel:
+def draw_tokens(base: Base, values: Array, *, unit: str = "", limits: Limits = None, signed: bool = False) -> Panel:
     """One number per token [n] as squares over the crop in gray; the arguments are those of `draw_heat`."""
     return draw_heat(base, _grid(values), unit=unit, limits=limits, signed=signed, opacity=0.85)
 

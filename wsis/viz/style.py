@@ -23,6 +23,7 @@ Array = Tensor | np.ndarray
 Panel = Callable[[Axes], None]
 P = ParamSpec("P")
 Base = Tensor | np.ndarray | Panel  # an image, or what draws itself
+Limits = tuple[float, float] | None  # the values of the first and the last color
 
 HEAT = "viridis"
 # The seven colors of Okabe and Ito, then always the color that is farthest from all before it for normal, red-blind and
@@ -119,9 +120,7 @@ def legend(axes: Axes, entries: Sequence[tuple[str, Any]], columns: int = 3, hat
 
 
 @panel
-def draw_map(
-    axes: Axes, values: Array, *, unit: str = "", limits: tuple[float, float] | None = None, colormap: str = HEAT
-) -> None:
+def draw_map(axes: Axes, values: Array, *, unit: str = "", limits: Limits = None, colormap: str = HEAT) -> None:
     """One number per pixel [H, W], with a color bar named by `unit`. limits: (lowest, highest) color."""
     values = to_numpy(values).astype(np.float64)
     low, high = limits or (np.nanmin(values), np.nanmax(values))

@@ -128,19 +128,14 @@ RECIPES = {
 }
 
 
-def recipe(name: str) -> Recipe:
-    """The recipe of the weights `name`; raises ConfigError if there is none."""
-    if name not in RECIPES:
-        raise ConfigError(f"no recipe for {name!r}; choose one of {', '.join(RECIPES)}")
-    return RECIPES[name]
-
-
 def pretrain(name: str, out: Path) -> dict[str, Any]:
     """Train the network `name`, write `<name>.safetensors` and `<name>.json` to `out`, and return the card.
 
     Resumes from the last checkpoint in `out/.<name>`. Raises ConfigError for an unknown name.
     """
-    began, plan = time.perf_counter(), recipe(name)
+    if name not in RECIPES:
+        raise ConfigError(f"no recipe for {name!r}; choose one of {', '.join(RECIPES)}")
+    began, plan = time.perf_counter(), RECIPES[name]
     schedule, counts = plan.schedule, plan.counts
     dataset = Cached(Mapped(World("train", counts[0], seed=SEED, config=plan.scenes), plan.annotate))
     words = f"{counts[0]} scenes of the embedded world with {plan.source}"
