@@ -161,7 +161,7 @@ def distillation_loss(outputs: Outputs, comparison: Comparison) -> Tensor:
 
 
 def distill(teacher: Tensor, student: Tensor) -> Tensor:
-    """The loss of each similarity in [0, 1]: a cross entropy weighted by how sure the teacher is."""
+    """Cross entropy of similarities in [0, 1], by how sure the teacher is."""
     confidence = teacher - UNSURE
     attract, repel = confidence.relu(), (-confidence).relu()
     return -attract * (1 + student).log() - repel * (2 - student).log()
