@@ -471,13 +471,14 @@ viz.room_and_noise(
 )
 
 # %% [markdown]
-# AttentionShift's pseudo masks are better than the baseline's (C06m), which is the heart of the method. Shift and k-means
-# with the filter cannot be told apart, and the [last chapter](30_attentionshift_points.py) suggests a reason: the core of an
-# object has hardly more patches than there are prototypes. At mAP75 all are near zero, so that C01 cannot be judged at this
-# size. Points are worse labels than masks here, against C05. They are right more often (the first table of this page), but
-# in the runs of these tables they were few: parts were merged at the published cosine, at which an object of a small network
-# has about one ([decision 20](../book/decisions/20_parts_of_small_networks.md)). The networks of this page have several; the
-# tables have to be run again before they can say whether that is the cause.
+# AttentionShift's pseudo masks are better than the baseline's (C06m), which is the heart of the method, and a mask head that
+# learns from masks gains by it (C06). Whether parts are found by the shift or by k-means makes no difference that these seeds
+# could tell, and the [last chapter](30_attentionshift_points.py) suggests a reason: the core of an object has hardly more
+# patches than there are prototypes. At mAP75 all are near zero, so that C01 cannot be judged at this size. Points are worse
+# labels than masks here, against C05. They are right more often than the pixels of a mask (the first table of this page), but
+# of the key-points many still lie beside their object, and a handful of points leaves little to average. Our first suspicion
+# was that there were too few of them, since at the published cosines an object of a small network has about one; with several
+# ([decision 20](../book/decisions/20_parts_of_small_networks.md)) the order is the same.
 #
 # ## On photographs
 #
