@@ -96,11 +96,16 @@ def matches(predicted: Instances, truth: Instances, threshold: float = 0.5) -> M
     return Matches(order, *(torch.from_numpy(v) for v in (target, rows.iou, rows.right(threshold)[0])))
 
 
-def average_precision(right: np.ndarray, positives: int, interpolation: Interpolation = "area") -> float:
-    """Average precision of detections, bool [N] by falling score, of so many true objects.
+def average_precision(
+    right: np.ndarray,  # bool [N], of detections by falling score
+    positives: int,  # true objects
+    interpolation: Interpolation = "area",
+) -> float:
+    """Average precision in [0, 1], nan without a true object.
 
-    "area": all of the area under the precision envelope. "11point": the mean precision at recalls 0, .1, ... 1; "_released":
-    at inexact ones, just above .3, .6 and .7, which a recall of exactly that misses.
+    "area": all of the area under the precision envelope. "11point": the mean precision at
+    the recalls 0, .1, ... 1; "_released": at inexact ones, just above .3, .6 and .7, which a
+    recall of exactly that misses.
     """
     if positives == 0:
         return math.nan
