@@ -246,8 +246,9 @@ def _numbers(runs: list[Result]) -> str:
     upper = {run["upper"] for run in runs if run.get("upper")}
     groups = [("published", "published", _cells(runs, "published"))]
     for run in runs:
-        seeds = max((row["n"] for row in run["rows"]), default=0)
-        title = f"ours, {run['scale']}, {run['data']}, {seeds} seed{'s' * (seeds != 1)}"
+        seeds = sorted({row["n"] for row in run["rows"] if row["n"]}) or [0]  # not every row has all
+        many = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
+        title = f"ours, {run['scale']}, {run['data']}, {many} seed{'s' * (many != '1')}"
         if run["scale"] != "full":
             title += "<br><small>not comparable with published numbers</small>"
         groups.append((title, run["scale"], _cells([run], "ours")))
