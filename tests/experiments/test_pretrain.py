@@ -133,13 +133,11 @@ def test_perfect_attention_and_tokens_score_one():
 @pytest.fixture
 def short(monkeypatch):
     """Recipes of four scenes and two steps, each with a checkpoint."""
-    full = pretrain.recipe
 
-    def recipe(name):
-        chosen = full(name)
-        return replace(chosen, counts=(4, 4), schedule=replace(chosen.schedule, steps=2, batch_size=2, warmup=0))
+    def shorter(recipe):
+        return replace(recipe, counts=(4, 4), schedule=replace(recipe.schedule, steps=2, batch_size=2, warmup=0))
 
-    monkeypatch.setattr(pretrain, "recipe", recipe)
+    monkeypatch.setattr(pretrain, "RECIPES", {name: shorter(recipe) for name, recipe in pretrain.RECIPES.items()})
     monkeypatch.setattr(pretrain, "LoopOptions", partial(LoopOptions, checkpoint_every=1))
 
 
