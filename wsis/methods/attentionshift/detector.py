@@ -207,7 +207,12 @@ class AttentionShift(nn.Module):
         return Outputs(labels, logits, places, scores, targets, sizes, detection)
 
     def label(
-        self, encoded: Encoded, valid: Tensor, clicks: PaddedPoints, cfg: AttentionShiftConfig, owners: Tensor | None
+        self,
+        encoded: Encoded,
+        valid: Tensor,
+        clicks: PaddedPoints,
+        cfg: AttentionShiftConfig,
+        owners: Tensor | None = None,
     ) -> tuple[labeling.Labels, Tensor, Tensor, Tensor]:
         """Labels and, with a gradient, logits and places of tokens and scores of candidates. valid: bool [B, H, W].
 
