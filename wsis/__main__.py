@@ -54,14 +54,9 @@ def main(arguments: list[str] | None = None) -> int:
 @app.command()
 def doctor() -> int:
     """Check the environment; where something is missing, name the remedy and exit with status 1."""
-    from wsis.experiments.environment import findings
+    from wsis.experiments.environment import examine
 
-    missing = 0
-    for state, subject, words in findings():
-        report(f"{state:9}{subject:30}{words}")
-        missing += state == "missing"
-    report(f"\n{missing} missing; the remedy is on the line" if missing else "\nall that every run needs is here")
-    return min(missing, 1)
+    return examine()
 
 
 @app.command()

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from book import pages
 from wsis.baselines.promptable import MODELS
@@ -15,10 +16,11 @@ from wsis.core.errors import ConfigError, DataError
 from wsis.core.files import read_json, write_json
 from wsis.data.coco import write_dataset
 from wsis.data.world import World, WorldConfig
-from wsis.experiments import environment, runner
+from wsis.experiments import environment, runner, tables
 from wsis.experiments.recipes import read_recipe
 from wsis.experiments.results import as_text, comparisons, difference, in_words, other_figures, read_results
 from wsis.experiments.runner import run_table
+from wsis.experiments.table import COMPARISONS
 from wsis.experiments.tables import TABLES, Row, find
 from wsis.experiments.verdicts import Claim, best, compare, greater, half_width, judge, order, seeds_needed, similar
 from wsis.methods import method
@@ -69,6 +71,19 @@ def test_every_claim_is_there_once():
     ids = [claim.id for table in TABLES for claim in table.claims]
     assert len(set(ids)) == len(ids)
     assert sorted(i for i in ids if i[1:].isdigit()) == [f"C{i:02}" for i in (*range(1, 29), *range(31, 36))]
+
+
+def test_no_key_of_a_table_is_misspelt():
+    """What `read_tables` does not know it would leave out without a word."""
+    known = {"title", "metrics", "scales", "upper", "splits", "full", "tiny", "rows", "claims"}
+    rows = {"changes", "tiny", "method", "published"}
+    claims = {"text", "published", "parts", "metric", "tolerance", *COMPARISONS}
+    paths = sorted(Path(tables.__file__).parent.glob("*.yaml"))
+    assert paths
+    for table in (t for path in paths for t in yaml.safe_load(path.read_text()).values()):
+        assert table.keys() <= known
+        assert set().union(*(row or {} for row in table["rows"].values())) <= rows
+        assert set().union(*table.get("claims", {}).values()) <= claims
 
 
 def test_published_numbers_bear_out_the_published_claims():

@@ -2,7 +2,10 @@
 
 import importlib
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -260,7 +263,34 @@ def test_a_launched_training_has_the_settings_that_were_given(monkeypatch, capsy
     assert options["seed"] == 3 and options["data"] == "photos"
 
 
-def test_chapters_share_nothing_with_runs_of_other_code(monkeypatch, tiny, world):
+@pytest.fixture
+def notebooks(monkeypatch, tmp_path):
+    """The folder in which chapters run."""
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+
+
+def test_two_chapters_do_not_train_in_one_folder_at_a_time(monkeypatch, notebooks, tiny, world):
+    running, most = [], []
+
+    def slow(*args, **options):
+        running.append(1)
+        time.sleep(0.2)
+        most.append(len(running))
+        running.pop()
+        return {}
+
+    monkeypatch.setattr(runs, "fit", slow)
+    opened = Data(train=world, val=world, name="world", description="six scenes")
+    chapter = partial(training.chapter_run, bestie, tiny, opened, "world", "tiny", device="cpu")
+    with ThreadPoolExecutor(3) as pool:
+        folders = [folder for _, folder in pool.map(lambda seed: chapter(seed), [0, 0, 0])]
+        assert len(set(folders)) == 1 and most == [1, 1, 1]
+        list(pool.map(lambda seed: chapter(seed), [0, 1, 2]))
+    assert max(most) > 1, "runs of their own do not wait"
+
+
+def test_chapters_share_nothing_with_runs_of_other_code(monkeypatch, notebooks, tiny, world):
     """At tiny scale; a training at full scale outlives a change of the code."""
     calls = []
     monkeypatch.setattr(runs, "fit", lambda *args, cache, **options: calls.append((args[4], cache)) or {})

@@ -52,7 +52,7 @@ class RivalConfig:
 
 
 PRESETS = yaml.safe_load(Path(__file__).with_name("presets.yaml").read_text("utf-8"))
-SMALL, TINY = PRESETS["classifier"].values()
+SMALL, TINY = PRESETS["classifier"]["small"], PRESETS["classifier"]["tiny"]
 
 
 def build(cfg: ClassifierConfig, classes: int, backbone: Backbone) -> CamClassifier:

@@ -147,10 +147,8 @@ def make_labels(workspace: Workspace) -> Report:
     found = []
 
     def walked(sample: Sample) -> Tensor:
-        maps, images = (
-            cam.activations(model.classifier, workspace, sample, cfg.classifier),
-            workspace.batch(sample).images,
-        )
+        maps = cam.activations(model.classifier, workspace, sample, cfg.classifier)
+        images = workspace.batch(sample).images
         found.append(relation.instances(model.network, maps, images, cfg.relation).to("cpu"))
         if sample.true_semantic is not None:
             high = torch.full_like(maps[:, :1], cfg.relation.foreground)

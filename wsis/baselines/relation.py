@@ -57,7 +57,7 @@ class RelationConfig:
     network: Schedule = paper(Schedule(990, 32, "sgd", 0.1, "poly", weight_decay=1e-4), "official code: 3 epochs")
 
 
-SMALL, TINY = cam.PRESETS["relation"].values()
+SMALL, TINY = cam.PRESETS["relation"]["small"], cam.PRESETS["relation"]["tiny"]
 
 
 class Relations(NamedTuple):

@@ -17,6 +17,7 @@ from wsis import __version__
 from wsis.core.config import Settings, flatten
 from wsis.core.errors import WeightsError
 from wsis.core.files import digest
+from wsis.core.report import report
 
 # Doctor reports packages that are missing, so that whatever needs one is imported where it is used.
 
@@ -30,6 +31,16 @@ class Finding(NamedTuple):
     state: str
     subject: str
     words: str
+
+
+def examine() -> int:
+    """Report all findings; 1 if something that every run needs is missing, else 0."""
+    missing = 0
+    for state, subject, words in findings():
+        report(f"{state:9}{subject:30}{words}")
+        missing += state == "missing"
+    report(f"\n{missing} missing; the remedy is on the line" if missing else "\nall that every run needs is here")
+    return min(missing, 1)
 
 
 def findings() -> Iterator[Finding]:

@@ -87,8 +87,8 @@ def _rows(metrics: Sequence[str], entry: dict[str, Any], splits: Mapping[str, st
         below = row.get("tiny", changes)
         if splits:
             for (split, small), number in zip(splits.items(), numbers, strict=True):
-                settings = {"split": split} | changes, {metrics[0]: number}, {"split": small} | below
-                yield Row(f"{name}, {split}", *settings)
+                at_full, at_tiny = full | {"split": split} | changes, tiny | {"split": small} | below
+                yield Row(f"{name}, {split}", at_full, {metrics[0]: number}, at_tiny)
         else:
             published = {m: number for m, number in zip(metrics, numbers, strict=False) if number is not None}
             yield Row(name, full | changes, published, tiny | below, row.get("method", ""))

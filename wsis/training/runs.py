@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 
 from wsis import __version__
 from wsis.core.config import Scale, fingerprint, flatten, option, seed_of
@@ -78,10 +79,14 @@ def chapter_run(
     """
     code = "" if scale == "full" else package_digest()  # hours of training outlive a change of the code
     folder = Path("../build/runs", fingerprint(cfg, opened.description, seed, code))
-    if scale == "full" and (not only or "network" in only):
-        launch(method, cfg, folder, data=data, scale=scale, seed=seed, device=device)
     options = {"seed": seed, "device": device, "cache": Path("../build/stages", code), "only": only}
-    return fit(method, cfg, opened.train, opened.val, folder, data=opened.description, **options), folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(
+        folder.with_suffix(".lock")
+    ):  # of two chapters with one run the second waits, and takes what is finished
+        if scale == "full" and (not only or "network" in only):
+            launch(method, cfg, folder, data=data, scale=scale, seed=seed, device=device)
+        return fit(method, cfg, opened.train, opened.val, folder, data=opened.description, **options), folder
 
 
 def launch(method: Method[C], cfg: C, out: Path, *, data: str, scale: Scale, seed: int, device: str = "auto") -> None:

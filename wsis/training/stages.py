@@ -180,16 +180,9 @@ class Workspace:
             assert batch.tags is not None
             return {"total": binary_cross_entropy_with_logits(network(batch.images).mean((2, 3)), batch.tags.float())}
 
-        color = {
-            "brightness": 0.3,
-            "contrast": 0.3,
-            "saturation": 0.3,
-            "hue": 0.1,
-            "color_probability": 1.0,
-            "shift": 0,
-        }
+        color = {"brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "hue": 0.1, "shift": 0}
         scale = {"square": square, "long_side": None, "scale": (1, 1), "scale_step": 0}
-        data = TrainingData(dataset=self.train, augment=Augment(crop=crop, **scale, **color))
+        data = TrainingData(dataset=self.train, augment=Augment(crop=crop, color_probability=1.0, **scale, **color))
         return self.fit(name, model, loss, data, schedule, save=save)
 
     def fit_segmenter(self, name: Name, path: Path, schedule: Schedule, backbone: str, weights: str) -> nn.Module:

@@ -10,8 +10,16 @@ from wsis.methods.attentionshift.config import FULL, SMALL, TINY, AttentionShift
 from wsis.methods.attentionshift.detector import AttentionShift, image_sizes
 from wsis.methods.attentionshift.model import divisible
 from wsis.methods.attentionshift.stages import stages
-from wsis.methods.attentionshift.verbs import build, explain, loss, predict, pseudo_labels, restore, targets
-from wsis.methods.attentionshift.verbs import training_data as training_data
+from wsis.methods.attentionshift.verbs import (
+    build,
+    explain,
+    loss,
+    predict,
+    pseudo_labels,
+    restore,
+    targets,
+    training_data,
+)
 
 __all__ = ["FULL", "SMALL", "TINY", "AttentionShift", "AttentionShiftConfig", "baseline", "build", "divisible"]
 __all__ += ["explain", "image_sizes", "loss", "predict", "pseudo_labels", "restore", "stages", "targets"]
