@@ -62,6 +62,21 @@ def test_code_of_the_pages_fits_their_column():
     assert [(name, line) for name, block in blocks for line in block.splitlines() if len(line) > 92] == []
 
 
+def test_headings_skip_no_level():
+    """Sphinx would warn, and a warning fails the build of the book: here it is found without one."""
+    offenders = []
+    for name, text in TEXTS.items():
+        start = "# " if name.endswith(".py") else ""  # of a notebook's markdown cells
+        outside = re.sub(rf"(?ms)^{start}(`{{3,}}).*?^{start}\1", "", text)
+        headings = re.findall(rf"^{start}(#+) (.+)$", outside, re.M)
+        offenders += [
+            (name, words)
+            for (above, _), (here, words) in zip(headings, headings[1:], strict=False)
+            if len(here) > len(above) + 1
+        ]
+    assert offenders == []
+
+
 def test_terms_are_in_the_glossary():
     glossary = re.findall(r"^([^\s`#].*)\n    ", TEXTS["book/glossary.md"], re.M)
     used = [(name, re.sub(r"(?s).*<(.*)>", r"\1", words)) for name, words in mentions(r"\{term\}`([^`]+)`")]
