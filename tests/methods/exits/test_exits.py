@@ -26,7 +26,7 @@ from wsis.methods.exits import verbs
 from wsis.methods.exits.crops import ObjectCrops, object_crop
 from wsis.methods.exits.labels import Retrieved, TokenTargets, other_clicks
 from wsis.methods.exits.model import build_extractor, build_teaching
-from wsis.methods.exits.stages import quality, ramped, training_crops, true_tokens
+from wsis.methods.exits.stages import quality, ramped, separation, training_crops, true_tokens
 from wsis.models import segmenters
 from wsis.models.vit import ViT
 from wsis.models.weights import save_weights
@@ -73,6 +73,18 @@ def test_quality_of_retrieved_points():
     found = quality([(retrieved, is_open, truth)])
     assert found["foreground_precision"] == found["foreground_recall"] == 0.5
     assert found["background_precision"] == found["background_recall"] == found["empty"] == 0
+
+
+def test_separation_counts_open_tokens_alone():
+    """Of the open tokens one of two of the object scores above the only other one; the closed token would be wrong as well."""
+    scores, is_open = torch.tensor([[0.3, 0.1, 0.2, 9.0]]), torch.tensor([[True, True, True, False]])
+    truth = torch.tensor([[True, True, False, False]])
+    assert separation([(scores, is_open, truth)]) == {"token_auc": 0.5}
+    assert separation([(scores, is_open, None)]) == {}
+
+
+def test_tokens_are_retrieved_without_a_network_to_learn_from_them():
+    assert [s.name for s in exits.stages(changed(CFG, **{"network.steps": 0}))] == ["extractor", "thresholds"]
 
 
 def test_boxes_alone_need_no_extractor():

@@ -20,6 +20,7 @@ from wsis.core.report import progress
 from wsis.core.types import Batch, Sample
 from wsis.data.wrappers import ground_truths
 from wsis.evaluation import coco_ap, iou_by_size, recall, separated
+from wsis.evaluation.features import auc
 from wsis.methods.exits import verbs
 from wsis.methods.exits.config import ExitsConfig
 from wsis.methods.exits.labels import Retrieved, peak, select, threshold, token_scores
@@ -34,11 +35,16 @@ IMAGES_AT_ONCE = 8
 
 
 def stages(cfg: ExitsConfig) -> list[Stage]:
-    """The stages of `cfg` in order; boxes alone (MAL) need no extractor, true masks no generator."""
+    """The stages of `cfg` in order; boxes alone (MAL) need no extractor, true masks no generator.
+
+    With network.steps=0 tokens are retrieved and nothing learns from them.
+    """
     steps: list[Stage] = []
     if cfg.has_extractor:
         steps.append(Stage("extractor", "extractor.safetensors", train_extractor, "extractor warmup size"))
         steps.append(Stage("thresholds", "thresholds.json", set_thresholds, "walk seeds", "extractor"))
+    if cfg.has_generator and not cfg.network.steps:
+        return steps
     if cfg.has_generator:
         parts, needs = "supervision size seeds walk generator loss crf network", "thresholds" * cfg.has_extractor
         steps.append(Stage("network", "network.safetensors", train_network, parts, needs))
@@ -76,7 +82,8 @@ def set_thresholds(workspace: Workspace) -> Report:
     if workspace.is_first:
         write_json(workspace.path("thresholds.json"), taus)
     walk = changed(walk, **taus)
-    return {**taus, **quality([(select(scores, seeds, walk), seeds.open, truth) for scores, seeds, truth in scored])}
+    report = {**taus, **quality([(select(scores, seeds, walk), seeds.open, truth) for scores, seeds, truth in scored])}
+    return report | separation([(scores, seeds.open, truth) for scores, seeds, truth in scored])
 
 
 def with_thresholds(cfg: ExitsConfig, folder: Path) -> ExitsConfig:
@@ -114,6 +121,15 @@ def quality(retrieved: list[tuple[Retrieved, Tensor, Tensor | None]]) -> dict[st
             figures[f"{kind}_precision"] = float(right / tokens.sum().clamp(min=1))
             figures[f"{kind}_recall"] = float(right / (opened & of_kind).sum().clamp(min=1))
     return figures
+
+
+def separation(scored: list[tuple[Tensor, Tensor, Tensor | None]]) -> dict[str, float]:
+    """How well scores tell the object from the rest of its box: their AUC over the open tokens of all crops."""
+    known = [(scores[is_open], truth[is_open.cpu()]) for scores, is_open, truth in scored if truth is not None]
+    if not known:
+        return {}
+    scores, positive = (torch.cat(parts).cpu().numpy() for parts in zip(*known, strict=True))
+    return {"token_auc": auc(scores, positive)}
 
 
 def train_network(workspace: Workspace) -> Report:
