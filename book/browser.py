@@ -90,12 +90,11 @@ class Page:
 
     def picture(self, path: Path, *, whole: bool = False) -> None:
         """Save the window, or the whole page, as PNG."""
-        options = {"format": "png", "captureBeyondViewport": whole}
-        if whole:
-            height = min(self.run("document.documentElement.scrollHeight"), 16_000)
-            width = self.run("innerWidth")
-            options["clip"] = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
-        path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot", **options)["data"]))
+        width, height = self.run("[innerWidth, innerHeight]")
+        if whole:  # in a window as tall as the page: what chromium captures beyond its window may be shifted sideways
+            self.size(width, min(self.run("document.documentElement.scrollHeight"), 16_000))
+        path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot", format="png")["data"]))
+        self.size(width, height)
 
 
 def chromium() -> str:

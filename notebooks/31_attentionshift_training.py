@@ -491,21 +491,22 @@ found = experiments.read_results(bounds, folder, "small.animals7")
 for result in found.values():
     lines = []
     for r in result["rows"]:
-        line = {m: v["mean"] for m, v in r["ours"].items()}
+        line = {m.replace("_", " "): v["mean"] for m, v in r["ours"].items()}
         many, right = (r["also"].get(f"labels.{k}") for k in ("parts", "key_points_on_object"))
         line |= {"key-points": many, "on object": 100 * right} if many else {}
         lines.append({"trained on": r["name"], **line})
-    lines.append({"trained on": "trivial bound", **result["trivial"]})
+    trivial = {m.replace("_", " "): v for m, v in result["trivial"].items()}
+    lines.append({"trained on": "trivial bound", **trivial})
     columns = dict.fromkeys(k for line in lines for k in line)
     rows = [{k: line.get(k, "-") for k in columns} for line in lines]
-    display(viz.table(rows, "validation photographs (%); mIoU, box_IoU: pseudo labels"))
+    display(viz.table(rows, "validation photographs (%); mIoU, box IoU: pseudo labels"))
 if not found:
     print("Not measured yet; this command does it:")
     print("python -m wsis table attentionshift.bounds --scale small --data FOLDER")
 
 # %% [markdown]
-# The columns say which stage loses what: `mIoU_in_boxes` judges the mask head alone, whose trivial bound is a filled box;
-# `mIoU` and `box_IoU` judge the pseudo labels; the upper bound is what this network learns in as many steps when no label is
+# The columns say which stage loses what: *mIoU in boxes* judges the mask head alone, whose trivial bound is a filled box;
+# *mIoU* and *box IoU* judge the pseudo labels; the upper bound is what this network learns in as many steps when no label is
 # wrong; the last two columns count the key-points of an object, and the share of them on it. On the one seed that was run,
 # the network finds more of the animals with parts than without, as published. That takes several key-points an object: with
 # one, it found less than the baseline ([decision 20](../book/decisions/20_parts_of_small_networks.md)). What keeps it from

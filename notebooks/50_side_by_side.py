@@ -248,7 +248,7 @@ axes = {"xaxis": {"type": "log", "title": "seconds of annotation per image"}}
 axes["xaxis"] |= {"tickvals": ticks}
 axes |= {
     "yaxis": {"title": "mIoU of the labels", "range": [0, 108]},
-    "margin": {"t": 10, "r": 10},
+    "margin": {"t": 40, "r": 10},
 }
 viz.interactive(
     go.Figure(points, axes), chart, "Quality of the labels against seconds of annotation"
