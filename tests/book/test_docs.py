@@ -77,6 +77,13 @@ def test_headings_skip_no_level():
     assert offenders == []
 
 
+def test_the_python_of_the_readme_runs():
+    names = {}
+    exec(re.findall(r"^## In Python.*?^```python\n(.*?)^```", TEXTS["README.md"], re.M | re.S)[0], names)
+    assert [len(found) for found in names["instances"]] == [len(names["data"].train[i].points) for i in range(4)]
+    assert any(p.grad is not None for p in names["model"].parameters())
+
+
 def test_terms_are_in_the_glossary():
     glossary = re.findall(r"^([^\s`#].*)\n    ", TEXTS["book/glossary.md"], re.M)
     used = [(name, re.sub(r"(?s).*<(.*)>", r"\1", words)) for name, words in mentions(r"\{term\}`([^`]+)`")]
