@@ -552,7 +552,9 @@ viz.show(panels, size=1.9, title="IRN on training images, beside BESTIE")
 # one group; those of the ground drift to a corner. The fish have a dot each, and IRN parts what BESTIE joins. The cars share one:
 # near pixels of a class are told to share a middle, and no pair ever says that two objects of a class are two. In the table IRN
 # has about as many right masks, but more wrong ones and more of several objects. Its cost is a second network and, for each image,
-# a walk of hundreds of hops with a map for each group, where BESTIE's pixels vote once.
+# a walk of hundreds of hops with a map for each group, where BESTIE's pixels vote once. On new images and over seeds BESTIE is far
+# ahead, and with IRN's class maps, which join neighbors more often, it is worse than with its own (the table `bestie.fig4` of the
+# [results](../book/results.md)).
 #
 # ## What would break this?
 #
