@@ -48,7 +48,7 @@ CHAPTERS = {  # where the claims of a method are discussed
 
 def load(path: Path) -> Result:
     """One results file. Raises DataError: not JSON, a key missing, a name that is not the content's, numbers of unknown origin,
-    or numbers of the scale small, which stands between the scales, without bounds beside them.
+    or numbers of the scale small, which stands between the scales, without the bounds of their table beside them.
     """
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
@@ -67,7 +67,7 @@ def load(path: Path) -> Result:
     unknown = PROVENANCE - result["provenance"].keys() if numbers else ()
     if unknown:
         raise DataError(f"{path} has numbers without {', '.join(sorted(unknown))}; {AGAIN}")
-    if result["scale"] == "small" and not (result["upper"] in numbers and result["trivial"]):
+    if result["scale"] == "small" and not (result["upper"] in {"", *numbers} and result["trivial"]):
         raise DataError(f"{path} has no upper or no trivial bound; {AGAIN}, with the row of true labels")
     return result
 

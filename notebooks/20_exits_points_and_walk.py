@@ -409,28 +409,26 @@ plt.show()
 # the masks in the end. (With `scale="small"` and a folder of photographs as `data` this whole chapter runs on them.)
 
 # %% tags=["hide-input"]
-store, walks = Path("../book/results"), experiments.find("exits.retrieval")
-stored = experiments.read_results(walks, store, "small.animals7")
-for found in stored.values():
-    walk_names = [row["name"].removesuffix("s").removesuffix(" hop") for row in found["rows"]]
-    panels = {"AUC in the box (%)": ("token_auc",)}
-    panels["object: precision, recall (%)"] = ("foreground_precision", "foreground_recall")
-    figure, axes = plt.subplots(1, 3, figsize=(7.6, 2.6), layout="constrained")
-    aps = [row.published["AP"] for row in experiments.find("exits.table_a2")[0].rows]
-    axes[0].plot(walk_names, aps, "D", color="0.3", mfc="white")
-    axes[0].set_title("published: AP (%)")
-    for ax, (title, metrics) in zip(axes[1:], panels.items(), strict=True):
-        for metric, mark in zip(metrics, "os", strict=False):
-            spread = [row["ours"][metric] for row in found["rows"]]
-            middle, noise = ([s[key] for s in spread] for key in ("mean", "std"))
-            ax.errorbar(walk_names, middle, noise, fmt=mark, label=metric.rpartition("_")[2])
-        ax.set_title(title)
-    axes[2].legend(fontsize=7, loc="center left")
-    for ax in axes:
-        ax.set_xlabel("hops")
-        ax.margins(0.1, 0.15)
-    plt.show()
-    display(viz.table([{k: claim[k] for k in ("text", "verdict")} for claim in found["claims"]]))
+walks, store = experiments.find("exits.retrieval"), Path("../book/results")
+(found,) = experiments.read_results(walks, store, "small.animals7").values()
+walk_names = [row["name"].removesuffix("s").removesuffix(" hop") for row in found["rows"]]
+aps = [row.published["AP"] for row in experiments.find("exits.table_a2")[0].rows]
+panels = {"AUC in the box (%)": ("token_auc",)}
+panels["object: precision, recall (%)"] = ("foreground_precision", "foreground_recall")
+figure, axes = plt.subplots(1, 3, figsize=(7.6, 2.6), layout="constrained")
+axes[0].plot(walk_names, aps, "D", color="0.3", mfc="white")
+axes[0].set_title("published: AP (%)")
+for ax, (title, metrics) in zip(axes[1:], panels.items(), strict=True):
+    for metric, mark in zip(metrics, "os", strict=False):
+        spread = [row["ours"][metric] for row in found["rows"]]
+        middle, noise = ([s[key] for s in spread] for key in ("mean", "std"))
+        ax.errorbar(walk_names, middle, noise, fmt=mark, label=metric.rpartition("_")[2])
+    ax.set_title(title)
+axes[2].legend(fontsize=7, loc="center left")
+for ax in axes:
+    ax.set_xlabel("hops")
+    ax.margins(0.1, 0.15)
+plt.show()
 
 # %% [markdown]
 # **Takeaway.** With features that know objects, each of the three hops separates the object better from the rest of its box and

@@ -108,7 +108,10 @@ def true_tokens(crops: list[Sample], patch: int) -> Tensor | None:
 
 
 def quality(retrieved: list[tuple[Retrieved, Tensor, Tensor | None]]) -> dict[str, float]:
-    """The share of crops that retrieve nothing; of both kinds tokens per crop and, with the truth, precision and recall."""
+    """The share of crops that retrieve nothing; of both kinds tokens per crop and, with the truth, precision and recall.
+
+    The trivial bound of a precision is that of all open tokens together.
+    """
     empty = torch.cat([r.empty for r, _, _ in retrieved]).float().mean()
     figures, truths = {"empty": float(empty)}, [truth for *_, truth in retrieved if truth is not None]
     opened = torch.cat([open_tokens for _, open_tokens, _ in retrieved]).cpu()
@@ -120,6 +123,7 @@ def quality(retrieved: list[tuple[Retrieved, Tensor, Tensor | None]]) -> dict[st
             right = (tokens & of_kind).sum()
             figures[f"{kind}_precision"] = float(right / tokens.sum().clamp(min=1))
             figures[f"{kind}_recall"] = float(right / (opened & of_kind).sum().clamp(min=1))
+            figures[f"trivial_{kind}_precision"] = float((opened & of_kind).sum() / opened.sum().clamp(min=1))
     return figures
 
 
@@ -129,7 +133,7 @@ def separation(scored: list[tuple[Tensor, Tensor, Tensor | None]]) -> dict[str, 
     if not known:
         return {}
     scores, positive = (torch.cat(parts).cpu().numpy() for parts in zip(*known, strict=True))
-    return {"token_auc": auc(scores, positive)}
+    return {"token_auc": auc(scores, positive), "trivial_token_auc": 0.5}
 
 
 def train_network(workspace: Workspace) -> Report:
