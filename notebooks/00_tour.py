@@ -221,7 +221,7 @@ for level in levels:
 viz.scrub(frames, [f"score > {level}" for level in levels], "confident enough", start=3)
 
 # %% [markdown]
-# **Takeaway.** In these four scenes the lowest thresholds add a turtle, and the highest one leaves nothing. What a low
+# **Takeaway.** In these four scenes the lowest thresholds add little, and the highest one leaves nothing. What a low
 # threshold invents elsewhere is counted in the first exercise. [Metrics](03_metrics.py) shows how average precision sums up
 # all thresholds in one number. Here are these numbers, on all validation images:
 
@@ -271,8 +271,8 @@ grid = [panels_of(confident, worst), panels_of(truths, worst)]
 viz.show(grid, rows=("prediction", "ground truth"), title="Four bad ones")
 
 # %% [markdown]
-# **Takeaway.** Neighbors of one class are merged into one mask, objects behind a fence or reeds are missed, and so is a cat in
-# plain sight. The next chapters look for the causes, stage by stage: [cues](10_bestie_cues.py), [labels](11_bestie_labels.py),
+# **Takeaway.** Neighbors of one class are merged into one mask, objects behind others are missed, and so are some in plain
+# sight. The next chapters look for the causes, stage by stage: [cues](10_bestie_cues.py), [labels](11_bestie_labels.py),
 # [training](12_bestie_training.py).
 #
 # ## Exercises

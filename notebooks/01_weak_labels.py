@@ -218,8 +218,8 @@ for annotator in range(10):
 viz.scrub(frames, [f"annotator {i}" for i in range(10)], "who clicks")
 
 # %% [markdown]
-# **Takeaway.** Same image, same label, other pixels. Results that change much from one annotator to the next are not yet
-# results, which is why the tables of this book average over several seeds.
+# **Takeaway.** The image and the label stay the same, and the clicked pixels differ. Results that change much from one
+# annotator to the next are not yet results, which is why the tables of this book average over several seeds.
 #
 # ## How labels are stored
 #

@@ -211,12 +211,11 @@ clicks = viz.Clicks(sample.image, places)
 viz.explore(attend, pixel=clicks, weights=[*cards, "random"])
 
 # %% [markdown]
-# **Takeaway.** Without training a patch attends to all others, in most heads hardly more to one than to another. With `mae`
-# the heads divide the work: some find the house, some its wall alone, some a band at the height of the mark. A few point
-# elsewhere, at the sky for instance, as if the mark did not matter. With `supervised` many heads look at a few patches far
-# from the mark, and with `dino` late heads look at the sky. Move the mark to the roof (row 7) and the sky (row 2): most heads of
-# layer 6 follow it, while one of layer 8 shows the sky wherever the mark is. Of the robot (row 19) no head shows more than a patch
-# or two.
+# **Takeaway.** Without training a patch attends to all others, in most heads hardly more to one than to another. With `mae` the
+# heads divide the work: some find the house, some its wall alone, some a band at the height of the mark. A few point elsewhere,
+# at the sky for instance, as if the mark did not matter. With `supervised` many heads look at a few patches far from the mark,
+# and with `dino` late heads look at the sky. Move the mark to the roof (row 7) and the sky (row 2): most heads of layer 6
+# follow it, while one of layer 8 shows the sky wherever the mark is. No head shows the whole robot (row 19).
 #
 # ## Three kinds of similarity
 #
@@ -407,8 +406,8 @@ plt.show()
 # no better than mean color: one picture is not a measurement. Tokens and keys of `supervised` hardly say what belongs
 # together. The attention of `mae` is best in a middle layer, before the one that EXITS reads in a large network.
 #
-# Nearness is not cheating: a method that spreads points through a box may use it. But it is available without a network. Now
-# the probes:
+# Nearness is not cheating: a method that spreads points through a box may use it. But it is available without a network. The
+# probes come next:
 
 # %% tags=["hide-input"]
 figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained", sharey=True)

@@ -326,8 +326,8 @@ viz.show(panels, size=2.1, title="The same scenes, two classifiers")
 # %% [markdown]
 # **Takeaway.** These are the scenes that gain most, each of another class. The hill of the plain map is wide and has one top;
 # with PAM it is narrower and has more, though not always one for each object. One cue on touching objects makes a single,
-# *wrong* label of them. Two cues make none, and that is better: a wrong label teaches the network an error, and a missing one
-# can be recovered later. The table counts over all scenes, and there the difference is smaller: with PAM fewer labels are
+# *wrong* label of them. Several cues make none, and that is better: a wrong label teaches the network an error, and a missing
+# one can be recovered later. The table counts over all scenes, and there the difference is smaller: with PAM fewer labels are
 # wrong and fewer cover several objects, but fewer are right, too, and the module costs some `tag_mAP`, the mean average
 # precision of the predicted tags.
 #
@@ -365,9 +365,9 @@ rows = ("ground truth", "map and cues")
 viz.show(panels, rows=rows, size=2.1, title="How cues fail")
 
 # %% [markdown]
-# **Takeaway.** *Objects overlap*: one region and one cue, but several objects, so that the label covers them all. *Missing
-# cue*: a region shows an object well, but no cue lies in it; often another object already explains the tag. *Noisy place*:
-# cues lie beside all objects of their class. *Bad map*: one object and one cue, but the region reaches far beyond the object.
+# **Takeaway.** *Objects overlap*: a region with one cue reaches over several objects, and so does its label. *Missing cue*: a
+# region shows an object well, but no cue lies in it; often another object already explains the tag. *Noisy place*: cues lie
+# beside all objects of their class. *Bad map*: a region with one cue holds most of one object only, but reaches far beyond it.
 # A rule can count cues; it cannot see that they are wrong.
 #
 # A likely cause of the first failure can be tested. Between two peaks there must be a lower cell, so that touching objects
@@ -416,11 +416,12 @@ title = ", ".join(f"{verdict}: {count}" for verdict, count in verdicts.items())
 viz.room_and_noise(shown, title=f"{len(shown)} comparisons: {title}")
 
 # %% [markdown]
-# **Takeaway.** C15 to C17 are numbers in our list of the paper's claims; `{6}` has the module in layer 6, and `{}` has none. Most
-# lines claim a difference greater than zero: one that lies right of zero supports the paper, one that lies left contradicts
-# it, and one that crosses zero says nothing yet. C15 claims that two values of $\alpha$ differ by less than a point, for
-# which the whole line would have to lie within one point of zero. Color shows the verdict, and the title counts them: *needs
-# seeds* means that the trainings differ too much from seed to seed. All rows are on [the results page](../book/results.md).
+# **Takeaway.** C15 to C17 are numbers in our list of the paper's claims; `{6}` has the module in layer 6, and `{}` has none.
+# Most lines claim a difference greater than zero: one that lies right of zero supports the paper, one that lies left
+# contradicts it, and one that crosses zero says nothing yet. C15 claims that two values of $\alpha$ differ by less than a
+# point, for which the whole line would have to lie within one point of zero. Color shows the verdict, and the title counts
+# them: *needs seeds* means that the trainings differ too much from seed to seed, and *cannot show* that even twenty seeds would
+# not settle it. All rows are on [the results page](../book/results.md).
 #
 # ```{admonition} Where paper, release and this page differ
 # :class: note

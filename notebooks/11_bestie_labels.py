@@ -284,7 +284,7 @@ viz.show(panels, rows=list(fields), size=2, title="Center clustering, step by st
 # All other spots are rejected (red): an accident at the rim of an object, and also a true center around which the offsets are
 # not good enough.
 #
-# Now the magnitude map of the network as a landscape, upside down, so that short offsets are high. Turn it:
+# Here is the magnitude map of the network as a landscape, upside down, so that short offsets are high. Turn it:
 
 # %% tags=["hide-input"]
 spot_ids, table, right = find_spots(offset, interior)
@@ -375,9 +375,9 @@ c.set_ylim(0, 45)
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Left: the disc on the grid. Middle: noise of a single pixel hides most centers, so that clustering seldom
-# invents objects early in training. Right: two exact centers are told apart down to a distance of about twice the threshold;
-# if they are closer, their common spot is too large (above the band), and both are lost.
+# **Takeaway.** Left: the dark pixels of the grid lie in the disc. Middle: noise of a single pixel hides most centers, so that
+# clustering seldom invents objects early in training. Right: two exact centers are told apart down to a distance of about twice
+# the threshold; if they are closer, their common spot is too large (above the band), and both are lost.
 #
 # ## Grouping: every pixel votes
 #
@@ -421,8 +421,9 @@ panels = {
 viz.show(panels, size=2.8, title="Each pixel points to its object")
 
 # %% [markdown]
-# **Takeaway.** Arrows of one object meet in a small cloud near its center. If two clouds overlapped, pixels would go to the
-# wrong object; the border between two objects is as sharp as the votes are.
+# **Takeaway.** Most arrows of one object meet in a small cloud near its center; some between the two neighbors end between
+# their clouds. If two clouds overlapped, pixels would go to the wrong object: the border between two objects is as sharp as
+# the votes are.
 #
 # A peak of the center map is a pixel that is the highest within a window. Here are two hills, one a little lower than the
 # other; drag them apart and see when the lower one is found.
@@ -491,10 +492,10 @@ names = ("ground truth", "pseudo labels", "refined labels")
 viz.show(panels, rows=names, size=2.1, title="A second look at the same images")
 
 # %% [markdown]
-# **Takeaway.** These are the training images that gain most. Second row: pairs that the rule took for one object, and objects
-# that it rejected. Third row: pairs are separate and rejected objects have a label, with its confidence. What one object looks
-# like the network can have learned from images where the rule was right. The table counts over all images and shows the price:
-# with the right labels the wrong ones increase, too.
+# **Takeaway.** These are the training images that gain most. Some wrong labels of the rule are gone, such as one that covered
+# a pair or fitted its object badly, and objects that the rule rejected may have a label, with its confidence: what one object
+# looks like the network can have learned from images where the rule was right. The table counts over all images and shows the
+# price: with the right labels the wrong ones increase, too.
 #
 # ## The rival: IRN
 #
@@ -548,13 +549,13 @@ for i in (int(lead.argmax()), int(lead.argmin())):
 viz.show(panels, size=1.9, title="IRN on training images, beside BESTIE")
 
 # %% [markdown]
-# **Takeaway.** The scenes where IRN is farthest ahead of the refined labels, and farthest behind. All cells that end in one dot are
-# one group; those of the ground drift to a corner. The fish have a dot each, and IRN parts what BESTIE joins. The cars share one:
-# near pixels of a class are told to share a middle, and no pair ever says that two objects of a class are two. In the table IRN
-# has about as many right masks, but more wrong ones and more of several objects. Its cost is a second network and, for each image,
-# a walk of hundreds of hops with a map for each group, where BESTIE's pixels vote once. On new images and over seeds BESTIE is far
-# ahead, and with IRN's class maps, which join neighbors more often, it is worse than with its own (the table `bestie.fig4` of the
-# [results](../book/results.md)).
+# **Takeaway.** In the upper scene IRN is farthest ahead of the refined labels, in the lower one farthest behind. Every cell, of
+# the ground too, ends in one of a few dots; dots of one color are one group, and objects that share a dot are parted by their
+# classes alone: near pixels of a class are told to share a middle, and no pair ever says that two objects of a class are two.
+# Masks of IRN tend to reach beyond the outlines. In the table it has more wrong masks and more of several objects. Its cost is
+# a second network and, for each image, a walk of hundreds of hops with a map for each group, where BESTIE's pixels vote once.
+# On new images and over seeds BESTIE is far ahead, and with IRN's class maps, which join neighbors more often, it is worse than
+# with its own (the table `bestie.fig4` of the [results](../book/results.md)).
 #
 # ## What would break this?
 #

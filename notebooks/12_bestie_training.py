@@ -296,7 +296,7 @@ plt.show()
 #
 # ## Watch it learn
 #
-# Now from the beginning, with fewer steps. The next cell is all that a training of your own needs: labels, loss, loop.
+# Now we train from the beginning, with fewer steps. The next cell is all that a training of your own needs: labels, loss, loop.
 
 # %%
 quick = changed(cfg, **{"network.steps": 120, "network.batch_size": 8})
@@ -329,8 +329,8 @@ viz.scrub(frames, [f"step {k}" for k in snapshots], "training", start=len(frames
 
 # %% [markdown]
 # **Takeaway.** Go from step 0 to the right. Classes begin as noise; then everything is background, the cheapest answer; then
-# patches of a class grow, and in them the color wheel opens around a center. Where a hill on the center map is high enough, a
-# refined label appears, with the confidence that becomes its weight.
+# patches of a class come and go, some of a wrong class, and in them the color wheel opens around a center. Where a hill on the
+# center map is high enough, a refined label appears, with the confidence that becomes its weight.
 #
 # ## Losses that have a unit
 #
@@ -374,8 +374,8 @@ plt.show()
 #
 # ## On new images
 #
-# Now without any label. The score of an instance, which ranks the masks, is the height of its center times the mean
-# probability of its class.
+# Now the network works without any label. The score of an instance, which ranks the masks, is the height of its center times
+# the mean probability of its class.
 
 # %% tags=["hide-input"]
 order = score_of.argsort(descending=True, stable=True).tolist()
@@ -530,17 +530,16 @@ for i, name, cure in cases.values():
 viz.show(panels, rows=list(cases), size=2.1, title="How BESTIE fails")
 
 # %% [markdown]
-# **Takeaway.** The last column has the true map instead, in the first row all three. *Close centers*: two neighbors that only
-# true maps tell apart. *Noisy center map*: a hill too many or too low. *Noisy offset map*: votes that land at the neighbor's
-# center, or too poor for clustering to find one. *Noisy semantic map*: a wrong class or a part of an object, which no
-# grouping can fix.
+# **Takeaway.** The last column has the true map instead, in the first row all three. *Close centers*: only true maps tell the
+# two neighbors apart. *Noisy center map*: there is a hill too many. *Noisy offset map*: votes land at the neighbor's center.
+# *Noisy semantic map*: the region of the class reaches beyond the objects and misses parts of them, which no grouping can fix.
 #
 # ## What guidance brings, and what hides it
 #
 # The paper's Table 1 adds guidance and refinement one by one. Two tables of ours repeat it with one cue for every object:
 # from clicks (`bestie.point_cues`), and from one pixel of each object in true class maps (`bestie.true_maps`, an oracle).
-# Each line is a difference in mAP50 with its interval over seeds; the gray band is what even twenty seeds could not tell from
-# zero.
+# Each line is a comparison that has been measured: a difference in mAP50 with its interval over seeds. The gray band is what
+# even twenty seeds could not tell from zero.
 
 # %% tags=["hide-input"]
 ids = ("bestie.table1", "bestie.point_cues", "bestie.true_maps")

@@ -433,9 +433,9 @@ plt.show()
 # %% [markdown]
 # **Takeaway.** With features that know objects, each of the three hops separates the object better from the rest of its box and
 # finds more of it at about the same precision: the published order, before anything has been trained. The limit lies between one
-# hop and two, and in the document between two and three: the share $1 - \beta$ of its walkers, three quarters, has not left its start.
-# Only the fourth hop differs. Here it still brings something, most of all reach, and in the document it costs a little. Seeds
-# choose crops and clicks, of the same photographs.
+# hop and two, and in the document between two and three: the share $1 - \beta$ of its walkers, three quarters, is still where it
+# started. Only the fourth hop differs. Here it still brings something, most of all reach, and in the document it costs a
+# little. Seeds choose crops and clicks, of the same photographs.
 #
 # ## What it cannot do
 #
@@ -551,7 +551,7 @@ viz.explore(
 # sit on the rim, on tokens that are half ground, and the score is weaker; a long push does no harm to an object as compact as
 # this one. A lower `tau` adds background in the corners of the box, a higher one leaves most of the object open. A colder
 # softmax keeps the walk near the clicks: scores are high, and so is the threshold, above which little is left. A warmer one
-# makes all tokens alike, but the small differences that remain have the right sign.
+# makes all tokens alike, but most of the small differences that remain have the right sign.
 #
 # ```{admonition} Where paper, release and this page differ
 # :class: note

@@ -117,9 +117,9 @@ for place in (0.02, 0.2, 0.4, 0.6, 0.8, 0.98):
 viz.show(panels, rows=("clicks", *pseudo), size=1.6, title="One mask for every annotation")
 
 # %% [markdown]
-# **Takeaway.** From left to right: equal steps from EXITS' best object to its worst. Green is right, orange is too much, blue
-# is missing. Both generators cut off corners of the box without having seen a mask, and both are too round: they miss tips,
-# such as ears, and fill bays, such as those around a tail. What stands in front of an object is filled, too.
+# **Takeaway.** From left to right, the objects go from one of EXITS' best to one of its worst. Green is right, orange is too
+# much, blue is missing. Both generators cut off corners of the box without having seen a mask, and both are too round: they
+# miss tips, such as ears, and fill bays, such as those around a tail. What stands in front of an object is filled, too.
 #
 # ## The generator
 #
@@ -251,8 +251,8 @@ print(f"{int(points.labeled.sum())} of {points.labeled.numel()} tokens are label
 # ```
 #
 # The third source is the generator itself. Its mask, averaged with that of a slow copy of itself (the {term}`teacher`), is
-# smoothed by mean field, and the result is its target. With $k_{ij} = \exp(-|I_i - I_j|^2 / 2\zeta^2)$ between a pixel $i$ and its
-# neighbors $j$, an iteration is
+# smoothed by mean field, and the result is its target. With $k_{ij} = \exp(-|I_i - I_j|^2 / 2\zeta^2)$ between a pixel $i$ and
+# its neighbors $j$, an iteration is
 #
 # $$p_1(i) \leftarrow \frac{b_i\, a_1(i)}{a_0(i) + b_i\, a_1(i)}, \qquad a_l(i) = \prod_j p_l(j)^{k_{ij}},$$
 #
@@ -600,8 +600,8 @@ caption = "Seven animals: mIoU of the pseudo masks, AP of the final model"
 viz.table([{k: row.get(k) for k in ("labels", "seeds", "mIoU", "AP")} for row in rows], caption)
 
 # %% [markdown]
-# On drawn scenes the differences are less clear. The figure has the hops of Table a2 and the comparison with MAL, which is
-# ours, each difference with its interval over seeds. The gray band is what even twenty seeds could not tell from zero; the
+# The next figure is about drawn scenes. It has the hops of Table a2 and the comparison with MAL, which is ours, each
+# difference with its interval over seeds. The gray band is what even twenty seeds could not tell from zero; the
 # blue bar is the {term}`room` between MAL and a segmenter that learns from true masks. All rows are on the [results
 # page](../book/results.md).
 
@@ -614,8 +614,9 @@ for verdict, count in Counter(c["verdict"] for c in compared).items():
 viz.room_and_noise(compared, title="Differences of hops and of points, and their noise")
 
 # %% [markdown]
-# **Takeaway.** An interval right of zero is a comparison that holds, one left of it contradicts, and one across zero needs
-# more seeds; the line above the figure counts them. The claims that end in *m* are ours: they ask the same of the pseudo
+# **Takeaway.** An interval right of zero is a comparison that holds, and one left of it contradicts the claim. One across zero
+# needs more seeds or, where it is gray, has too much noise for any number of seeds in reach. The lines above the figure count
+# these cases. The claims that end in *m* are ours: they ask the same of the pseudo
 # masks, one step earlier, since a segmenter that is trained for minutes adds noise of its own.
 #
 # ```{admonition} Where paper, release and this page differ
@@ -652,7 +653,8 @@ for name, mask in {"line": torch.eye(16) * square, "half": half, "all": everythi
 
 # %% [markdown]
 # A line touches all four sides and crosses none: its error is zero. The half box is right in its rows and wrong in half of its
-# columns. Box tightness needs another term to fill in the rest; in MAL that is the smoothing.
+# columns. A mask of the whole crop is wrong in every row and column that the box does not reach. Box tightness needs another
+# term to fill in the rest; in MAL that is the smoothing.
 #
 # ```{solution-end}
 # ```

@@ -195,8 +195,8 @@ viz.table([summary], digits=2, caption=f"after {steps}; distances in sides of th
 # :pyobject: find_candidates
 # ```
 #
-# What lies above the white line becomes the box: large regions above a share of the map's range, then mirrored about the
-# click. Drag the slider. (The figure shows the object with the best box.)
+# The box is made of the regions within white lines, where the map is above a share of its range: the large ones of them,
+# mirrored about the click. Drag the slider. (The figure shows the object with the best box.)
 
 # %% tags=["hide-input"]
 maps, boxes = find_candidates(outputs, tokens, clicks, cfg)
@@ -208,7 +208,7 @@ parts.rollout_figure(
 
 # %% [markdown]
 # **Takeaway.** In this best case attention is highest on a part of the object and fades over the rest. With more layers it
-# spreads, and in the last frame it is highest beside the object. The thin boxes are the other candidates.
+# spreads, and in the last frames it is highest beside the object. The thin boxes are the other candidates.
 #
 # ## Step 3: which candidate?
 #
@@ -287,9 +287,9 @@ viz.show(panels, columns=6, size=1.6, title="Two objects of an image")
 
 # %% [markdown]
 # **Takeaway.** Each row is one object: its attention, the cosines after zero, one and two refinements, and the two maps that
-# result. Where a cosine is zero, the other object or the background was more similar. The maps cover the objects, though
-# attention is highest beside them, and some ground. (Of the images with several objects this is the one whose worse box is
-# best.)
+# result. A cosine is zero outside of the pseudo box, and where the other object or the background is more similar. Attention
+# is often highest at the rim of an object or beside it; the maps cover most of both objects, and some ground. (Of the images with
+# several objects this is the one whose worse box is best.)
 #
 # Is the refined map better than the attention, and what does competition do? The table has the IoU with the true mask, and
 # the share of *other* objects that the map claims; the last row is without competition.
@@ -375,9 +375,10 @@ viz.show(
 )
 
 # %% [markdown]
-# **Takeaway.** Colors are prototypes, rings their best patches, numbers the key-points. With the wide kernel prototypes that
-# start on one part become one, and key-points stand on what one would take a car apart into: wheels, windows, body. With the
-# published one each prototype keeps to patches nearly equal to its own, and merging and the filter have to do the work.
+# **Takeaway.** Colors are prototypes, rings their best patches, numbers the key-points. With the wide kernel one prototype
+# takes the windows and one the wheels, and key-points stand on what one would take a car apart into: wheels, windows, body.
+# With the published one each prototype keeps to patches nearly equal to its own, and merging and the filter have to do the
+# work.
 #
 # Now the features of the network that was trained on this page. Drag the iterations.
 
@@ -392,7 +393,7 @@ parts.shift_figure(batch.images[i], outputs.features[i], history, labels.boxes[i
 # %% [markdown]
 # **Takeaway.** Left: each patch has the color of the most similar prototype. Right: patches and prototypes in the two
 # directions in which features of this object vary most. Such an object's core has hardly more patches than there are
-# prototypes, so little is left to cluster: hardly a patch changes its prototype.
+# prototypes, so little is left to cluster: few patches change their prototype.
 #
 # ## The narrow kernel
 #
@@ -442,7 +443,7 @@ plt.show()
 
 # %% [markdown]
 # **Takeaway.** With the published kernel most prototypes end where they start: it is hardly a *shift*. With wider ones some
-# take the patches of others, which vanish (*alive*). The filter keeps about a third of the prototypes, and merging half of those.
+# take the patches of others, which vanish (*alive*). The filter removes most prototypes, and merging joins some of the rest.
 
 # %%
 viz.table(rows, digits=2, caption="means over objects; last, the share of key-points on it")
@@ -510,10 +511,9 @@ names = ["shift", "k-means"] * 2
 viz.show(panels, rows=names, size=1.8, title="From seeds to key-points")
 
 # %% [markdown]
-# **Takeaway.** The shift leaves the rings at their seeds; k-means moves some outward, to the means of larger regions. Their
-# key-points differ, but are as many, and as often on the object: the filter matters more than the kind of shift. Whether
-# masks gain from the shift, as the document reports, is tested over seeds in the [next
-# chapter](31_attentionshift_training.py).
+# **Takeaway.** The shift leaves nearly all rings at their seeds; k-means moves some outward, to the means of larger regions.
+# Their key-points differ, but are as many, and as often on the object: the filter matters more than the kind of shift. Whether
+# masks gain from the shift, as the document reports, is tested over seeds in the [next chapter](31_attentionshift_training.py).
 #
 # ## What would break this?
 
@@ -545,7 +545,7 @@ viz.show(
 # ## Play
 #
 # With a kernel you click on an image: the annotator's nearest click moves there, and its object is labeled anew with the
-# settings of the sliders. In the book each slider moves alone, through the objects as well.
+# settings of the sliders. In the book each slider moves alone.
 
 
 # %% tags=["hide-input"]
@@ -585,12 +585,13 @@ mine = [j for j in order.tolist() if int(img[j]) == scene_index]  # its objects,
 places = {f"{kinds[j]} {int(row[j]) + 1}": clicks.xy[img[j], row[j]][None] for j in mine}
 viz.explore(
     play, click=viz.Clicks(batch.images[scene_index], places), temperature=[0.1, 1.0, 10.0],
-    similarity=[0.8, 0.9, 0.95], merge=[0.85, 0.95, 0.99],
+    similarity=[0.9, 0.8, 0.95], merge=[0.95, 0.85, 0.99],
 )  # fmt: skip
 
 # %% [markdown]
-# **Takeaway.** With a stricter `similarity` less ground counts against a part; a stricter `merge` leaves more parts of one
-# object.
+# **Takeaway.** The sliders of `similarity` and `merge` start at the preset's value, and the next one is the published value.
+# With a stricter `similarity` less ground counts against a part, and more parts remain; with the published one none of this
+# object does. A stricter `merge` leaves more parts of one object.
 #
 # ```{admonition} Where paper, release and this page differ
 # :class: note

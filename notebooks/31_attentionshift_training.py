@@ -18,8 +18,8 @@
 # A detector learns masks from a handful of labeled points per object: what they teach, and where it goes wrong.
 #
 # **Before this:** [from a click to parts](30_attentionshift_points.py). **After it:** [the full-scale
-# run](90_full_scale.py). Of the two networks, one is taken from the chapter before, if that
-# was run there.
+# run](90_full_scale.py). One of the two networks is that of the chapter before, and is not trained again if that chapter
+# was run.
 
 # %% tags=["parameters"]
 scale = "tiny"
@@ -229,8 +229,9 @@ viz.training_curves(logs, terms, title="Tokens, MIL, detector, masks")
 #
 # ## The targets of the tokens
 #
-# With {term}`feedback` every key-point is matched with a token of its own, with the class of its object. The features that
-# learn from this give the parts of the next step: that is the loop in *iteratively estimated*.
+# With {term}`feedback` key-points are matched with tokens of their own, with the class of their object: in each image no more
+# than `tokens.max_key_points` of them, drawn at random. The features that learn from this give the parts of the next step: that
+# is the loop in *iteratively estimated*.
 
 
 # %% tags=["hide-input"]
@@ -351,9 +352,9 @@ for place in (0.02, 0.2, 0.4, 0.6, 0.8, 0.98):
 viz.show(rows, rows=STEPS, size=1.6, title="Pseudo masks of AttentionShift from best to worst")
 
 # %% [markdown]
-# **Takeaway.** Read a column downwards. Where attention touches the object, similarity fills the object, and often what lies
-# beside it, up to the border of the box. Where attention is beside the object, refinement makes a clean map of the wrong
-# thing: it finds what is similar to the attended patches, not to the click.
+# **Takeaway.** Read a column downwards. Where attention touches the object, similarity fills most of it, and often what lies
+# beside it, up to the border of the box. Where attention is only beside the object, refinement can make a clean map of the
+# wrong thing, as in the last column: it finds what is similar to the attended patches, not to the click.
 #
 # ## From attention to a mask
 #
@@ -451,15 +452,15 @@ viz.interactive(viz.curves_plot(curves, parts.STATISTICS, **axes), picture, word
 
 # %% [markdown]
 # **Takeaway.** At step 0 both networks are the same, so the curves start together. Bands are the range of seeds. Where they
-# overlap, as they do at nearly every step, this size decides nothing; hover to read the values. The curves need not agree
+# overlap, as they do at every step, this size decides nothing; hover to read the values. The curves need not agree
 # with the claims, either: key-points separate object and background only if they lie on objects, and the first table says how
 # many do.
 #
 # ## What holds
 #
-# The published comparisons of Tables 1 and 2, each with its interval over seeds. K-Means* is k-means with the filter, K-Means
-# without it. The gray band is what even twenty seeds could not tell from zero; numbers, verdicts and their provenance are on
-# the [results page](../book/results.md).
+# The figure has the published comparisons of Tables 1 and 2, each with its interval over seeds. K-Means* is k-means with the
+# filter, K-Means is k-means without it. The gray band is what even twenty seeds could not tell from zero; numbers, verdicts and
+# their provenance are on the [results page](../book/results.md).
 
 
 # %% tags=["hide-input"]
@@ -477,8 +478,8 @@ viz.room_and_noise(
 # patches than there are prototypes. At mAP75 all are near zero, so that C01 cannot be judged at this size. Points are worse
 # labels than masks here, against C05. They are right more often than the pixels of a mask (the first table of this page), but
 # of the key-points many still lie beside their object, and a handful of points leaves little to average. Our first suspicion
-# was that there were too few of them, since at the published cosines an object of a small network has about one; with several
-# ([decision 20](../book/decisions/20_parts_of_small_networks.md)) the order is the same.
+# was that there were too few of them, since at the published cosines the parts of an object merge in a small network; with more
+# of them ([decision 20](../book/decisions/20_parts_of_small_networks.md)) the order is the same.
 #
 # ## On photographs
 #
@@ -557,7 +558,7 @@ for name, mask in label_iou.items():
 viz.table(rows, f"mean IoU (%); {int(twin.sum())} of {len(true)} objects have a twin")
 
 # %% [markdown]
-# Where masks are hardly above the filled box, as here in the mean, their maps were little help. Then look at the rows of
+# Where masks are no better than the filled box, as here in the mean, their maps were little help. Then look at the rows of
 # lifts. If they are near 1 or below in all layers, tokens have learned *where* from positions and not from what they attend
 # to; refinement, parts and feedback all depend on that attention. If some layers are well above 1 and the chosen one is not,
 # the choice is at fault. The same tables are worth reading after a full-scale run: the published one has twelve epochs, and
@@ -631,9 +632,8 @@ for kind in (True, False):
 viz.table(rows)
 
 # %% [markdown]
-# Every part that is left after merging gives a point, up to six. Still there are not more points in all: with the filter many
-# objects have no part, and they keep their click and pixels of their foreground instead. A part that is similar to something
-# outside of its object is no better than a guess.
+# Every part that is left after merging gives a point, up to six. Without the filter there are more points, and a smaller share
+# of them is right. (With the filter, an object without any part keeps its click and pixels of its foreground.)
 #
 # ```{solution-end}
 # ```

@@ -79,7 +79,7 @@ names, title = ("image", "all classes", "given"), "The labels of the network"
 viz.show(rows, rows=names, size=2.2, title=title, one_legend=True)
 
 # %% [markdown]
-# **Takeaway.** The last row is all that any loss sees of the middle one, besides names of missing classes.
+# **Takeaway.** The last row is all that any loss sees of the middle one, besides the names of the missing classes.
 #
 # ## Proposals: one query, one class, one mask
 #
@@ -297,8 +297,8 @@ viz.table(
 
 # %% [markdown]
 # So a good part of the novel regions has a proposal that fits, far more than the whole image would, though fewer than of base
-# regions. How much is due to base masks and how much to the complement, the table over seeds can say: it has a row without
-# the complement.
+# regions. How much is due to base masks and how much to the complement, only a table over seeds can say: `simformer.transfer`
+# has a row without the complement.
 #
 # ## Pairs of pixels
 #
@@ -403,8 +403,8 @@ viz.explore(ask, pixel=viz.Clicks(scene.image, places))
 # %% [markdown]
 # **Takeaway.** Proposal and SimNet answer different questions: where this *thing* is, and which pixels look like its *class*.
 # For the pixel of a base class SimNet lights up over the class. For those of novel classes its maps are empty, and even the
-# pixel's neighbors are *two classes*: in training it had no labels of what belongs together there. The strongest proposal at
-# the pixel of grass is that of wood.
+# pixel's neighbors are *two classes*: in training it had no labels of what belongs together there. The proposals at
+# these pixels are those of grass and of wood, and each of them covers a part of the other, too.
 #
 # ## Distillation
 #
@@ -490,7 +490,7 @@ for name, simnet in {"of the network": net.simnet, **dict(simnets.items())}.item
 viz.table(rows, f"{len(scenes)} validation images; 50 is chance")
 
 # %% [markdown]
-# Trained as published, SimNet hardly ever says *one class* of two novel pixels: it saw pixels without a mask in pairs of two
+# Trained as published, SimNet seldom says *one class* of two novel pixels: it saw pixels without a mask in pairs of two
 # classes only, and its distillation pushes their scores apart. Without those pairs it says *one class* for most pixels of one
 # novel class, and often for those of two; on balance it is right more often. What SimNet predicts with the same rule and the
 # 128 base classes of the release, we do not know.
@@ -554,7 +554,7 @@ viz.show(rows, rows=titles, size=1.9, title=title, one_legend=True)
 
 # %% [markdown]
 # **Takeaway.** These images have the lowest share of correct novel pixels. Small novel things break into pieces of several
-# classes, or become a base class: turtles are taken for fish or a robot. Base classes there are mostly right.
+# classes, or are taken for another class. Base classes there are mostly right.
 #
 # ```{admonition} Where paper, release and this page differ
 # :class: note
@@ -582,7 +582,8 @@ floor = torch.tensor(cfg.loss.complement_floor)
 print(f"{floor.sigmoid():.3f}; {torch.tensor(0.01).logit():.2f}")
 
 # %% [markdown]
-# The smaller the probability, the more nearly empty masks are recovered, and the more pixels of no class are pushed into one.
+# The smaller this probability is, the emptier a mask may be and still recover, and the more pixels of no class are pushed
+# into one.
 #
 # ```{solution-end}
 # ```

@@ -41,9 +41,10 @@ plt.rcParams.update(viz.RC)
 # %% [markdown]
 # ## Two networks
 #
-# SimFormer {cite:p}`chen2022simformer` learns classes from tags and masks from {term}`base classes <base class>`. Then it labels its
-# *training* images once more, where the tags say which {term}`novel classes <novel class>` are present, and fills in what base masks
-# left open. On these class maps a second network of the same kind is trained from the start. The paper marks it with a star.
+# SimFormer {cite:p}`chen2022simformer` learns classes from tags and masks from {term}`base classes <base class>`. Then it
+# labels its *training* images once more, where the tags say which {term}`novel classes <novel class>` are present, and fills in
+# what base masks left open. On these class maps a second network of the same kind is trained from the start. The paper marks it
+# with a star.
 
 # %%
 preset = getattr(simformer, scale.upper())
@@ -112,8 +113,8 @@ viz.show(rows, rows=names, size=2.1, title=title, one_legend=True)
 # classes that are not present. What remains is mostly open rather than wrong: most of the small novel things, and some of the
 # ground.
 #
-# How many pixels of novel classes are right in these maps, how many wrong, and how many open? With `pseudo.present_only`, which is
-# ours, only the classes of the image's tags compete, so that a pixel can get the second best
+# How many pixels of novel classes are right in these maps, how many wrong, and how many open? With `pseudo.present_only`, which
+# is ours, only the classes of the image's tags compete, so that a pixel can get the second best
 # ({ref}`fidelity:simformer-present-only`).
 
 # %% tags=["hide-input"]
@@ -222,8 +223,8 @@ viz.show(rows, rows=names, size=1.8, title=title, one_legend=True)
 
 # %% [markdown]
 # **Takeaway.** Wide kinds of ground are often found without a single mask of them in training, since what base masks leave is
-# mostly theirs. The turtles are missed, and by both networks in the same way; elsewhere each has mistakes of its own, as the
-# second one on grass.
+# mostly theirs. Small and thin objects of novel classes are often missed, by both networks; elsewhere each has mistakes of its
+# own.
 #
 # ## Another list of classes
 #
@@ -245,9 +246,9 @@ title = "From the best to the worst of SimFormer*, in the layout of ADE20K"
 viz.show(rows, rows=names, size=1.8, title=title, one_legend=True)
 
 # %% [markdown]
-# **Takeaway.** Pixels without a class are hatched, where an image has any. Networks still predict a class there, as every
-# pixel gets the class with the highest score. In training such pixels belong to the complement, whose constant allows them to
-# be of no novel class and does not ask for it.
+# **Takeaway.** Pixels without a class would be hatched, but none of these images has any. Networks predict a class there, too,
+# as every pixel gets the class with the highest score. In training such pixels belong to the complement, whose constant allows
+# them to be of no novel class and does not ask for it.
 
 # %% tags=["hide-input"]
 viz.table(score_rows(ade_reports), "networks: validation images; maps: training images (%)")
@@ -307,9 +308,9 @@ picture = viz.curves_picture(curves, titles, **axes)
 viz.interactive(viz.curves_plot(curves, titles, **axes), picture, words)
 
 # %% [markdown]
-# **Takeaway.** On the left the three lines never cross, and the two lower ones fall. On the right SimFormer falls from its second split
-# (S5) on, and much faster, while the oracle, which sees all masks, does not: its line moves only because other classes count as
-# novel. The bands of SimFormer and its star overlap.
+# **Takeaway.** On the left the lines never cross, and all but the oracle's fall. On the right SimFormer falls from its second
+# split (S5) on, and much faster, while the oracle, which sees all masks, does not: its line moves only because other classes
+# count as novel. The bands of SimFormer and its star overlap. (RETAB* has no line on the right, as it was not run there.)
 #
 # Why does it fall so far? Each step removes the masks of one class. And the complement says where the novel classes of an
 # image are *together*: if an image shows one of them, that is its mask; if it shows several, they can only be separated by
@@ -333,10 +334,10 @@ viz.table(rows, "training images that show novel classes, and what SimFormer rea
 # The paper also trains on the class maps of two rivals. How these were fitted to base masks is not published
 # ({ref}`fidelity:simformer-baselines`).
 #
-# RIB {cite:p}`lee2021rib` blames the sigmoid behind a classifier: once a tag is certain, nothing more is learned of it. So it tunes
-# the classifier on *each image*, without the sigmoid, rewards all but the highest activations, and adds up the maps, before IRN's
-# walk follows ([chapter 11](11_bestie_labels.py)). That is a small training for every image, and a few steps too many light up all
-# of it.
+# RIB {cite:p}`lee2021rib` blames the sigmoid behind a classifier: once a tag is certain, nothing more is learned of it. So it
+# tunes the classifier on *each image*, without the sigmoid, rewards all but the highest activations, and adds up the maps,
+# before IRN's walk follows ([chapter 11](11_bestie_labels.py)). That is a small training for every image, and a few steps too
+# many light up all of it.
 #
 # RETAB {cite:p}`zhou2021retab` transfers from base classes, but *where things end* in place of *what is alike*:
 # one network learns the contours of base masks, another which near cells belong together. Activations walk between cells off the
@@ -382,8 +383,9 @@ viz.show(panels, size=1.8, title="RETAB: a boundary and a walk in two stages", o
 #
 # ## What holds
 #
-# These are the differences of the three steps, each with its interval over seeds, in points of novel mIoU: pairs within an image
-# and across images, and the second network. The gray band is what even twenty seeds could not tell from zero.
+# The figure has differences in points of novel mIoU, each with its interval over seeds: what pairs within an image and across
+# images bring, and the second network, how far the oracle is above it, and what each further novel class costs. The gray band
+# is what even twenty seeds could not tell from zero.
 
 # %% tags=["hide-input"]
 shown = [t for t in experiments.find("simformer") if t.id[-6:] in ("table2", "table3")]
@@ -504,8 +506,8 @@ for factor in (1, 1.05, 1.2, 2):
     print(f"{factor}: right {right:.2f}, wrong {1 - right - blank:.2f}, open {blank:.2f}")
 
 # %% [markdown]
-# The stricter the rule, the fewer pixels are wrong, and the more are open. At a factor of two hardly anything is filled in: no novel
-# class is far above the next one, as the complement asks for no more than their union.
+# The stricter the rule, the fewer pixels are wrong, and the more are open. At a factor of two little is filled in: a novel
+# class is seldom far above the next one, as the complement asks for no more than their union.
 #
 # ```{solution-end}
 # ```

@@ -156,9 +156,9 @@ rows = [{title: panels[k] for title, panels in columns.items()} for k in range(3
 viz.show(rows, rows=("given", "made of it", "truth"), size=2.1)
 
 # %% [markdown]
-# **Takeaway.** The rows of each column are what an annotator gives, what the method makes of it, and the truth, in the same colors
-# everywhere. Three methods end with separate objects. SimFormer ends with a map of classes, in which neighbors of one class are one
-# region, and which has names for the ground as well. This scene was chosen because all four do well on it.
+# **Takeaway.** The rows of each column are what an annotator gives, what the method makes of it, and the truth, in the same
+# colors everywhere. Three methods end with separate objects. SimFormer ends with a map of classes, in which neighbors of one
+# class are one region, and which has names for the ground as well. This is the scene on which the weakest of the four does best.
 #
 # ## From good to bad
 #
@@ -174,9 +174,9 @@ for i in picks:
 viz.show(grid, rows=[f"image {i}" for i in picks], size=1.9, one_legend=True)
 
 # %% [markdown]
-# **Takeaway.** Read the last row first. BESTIE has to find the objects, so that it can miss one, or take two for one. AttentionShift
-# and EXITS are told where the objects are; their masks can be too large, too small, or reach into a neighbor. What SimFormer knows
-# of base classes is right by construction, since their masks were given.
+# **Takeaway.** Read the last row first. BESTIE has to find the objects, so that it can miss one, or take two for one.
+# AttentionShift and EXITS are told where the objects are; their masks can be too large, too small, or reach into a neighbor.
+# What SimFormer knows of base classes is right by construction, since their masks were given.
 #
 # ## What the labels cost
 #
@@ -218,9 +218,9 @@ caption = f"{number} training images, classes of objects; without masks for SimF
 viz.table(table, caption=caption)
 
 # %% [markdown]
-# The mean IoU is that of class maps, the only thing that all four make: masks are painted, the surest on top, and the ground counts
-# as background. Since SimFormer is given the masks of its base classes, the last column has the classes for which it is not. The
-# seconds are for objects alone; its masks of the ground would come on top.
+# The mean IoU is that of class maps, the only thing that all four make: masks are painted, the surest on top, and the ground
+# counts as background. Since SimFormer is given the masks of its base classes, the last column has the classes for which it is
+# not. The seconds are for objects alone; its masks of the ground would come on top.
 
 # %% tags=["hide-input"]
 from plotly import graph_objects as go
@@ -255,8 +255,9 @@ viz.interactive(
 )
 
 # %% [markdown]
-# **Takeaway.** Further right is dearer, further up is better. The gray dots need no network: boxes that are filled, and outlines
-# drawn by hand. A method earns its training where it lies well above the filled boxes for a fraction of the time that outlines take.
+# **Takeaway.** Further right is dearer, further up is better. The gray dots need no network: boxes that are filled, and
+# outlines drawn by hand. A method earns its training where it lies well above the filled boxes for a fraction of the time that
+# outlines take.
 #
 # ## On photographs
 #
@@ -287,9 +288,9 @@ for name, found in stored.items():
 viz.table(rows, caption="seven animals, validation photographs")
 
 # %% [markdown]
-# **Takeaway.** The last column says how much of what true masks would bring is reached without them. It compares methods loosely at
-# best: their networks, metrics and numbers of seeds differ. Which labels to buy depends on what is needed in the end, on objects
-# apart or on classes, and on how many images there are to label.
+# **Takeaway.** The last column says how much of what true masks would bring is reached without them. It compares methods
+# loosely at best: their networks, metrics and numbers of seeds differ. Which labels to buy depends on what is needed in the
+# end, on objects apart or on classes, and on how many images there are to label.
 #
 # ## Exercises
 #
@@ -309,8 +310,8 @@ viz.table(
 )
 
 # %% [markdown]
-# Far more images with tags than with outlines. Whether more images with poorer labels train the better network is the question that
-# {cite:t}`bearman2016point` asked first, and it has no answer that holds for all data.
+# It buys far more images with tags than with outlines. Whether more images with poorer labels train the better network is the
+# question that {cite:t}`bearman2016point` asked first, and it has no answer that holds for all data.
 #
 # ```{solution-end}
 # ```

@@ -261,8 +261,8 @@ for sample in first(ImageFolder(others), 4):
 viz.show(panels, columns=2, size=3.2, title="Photographs that nobody has clicked on")
 
 # %% [markdown]
-# **Takeaway.** The segmenter finds the motorcycle from another place, with some of the garage around it, and something
-# of each of the coins that it has never seen, though with holes, and again not one by one. It had one motorcycle and three
+# **Takeaway.** The segmenter finds the motorcycle as seen from another place, with some of the garage around it. Of the coins
+# that it has never seen it finds some, and again not one by one. It had one motorcycle and three
 # pictures of coins to learn from, in a short training.
 #
 # ## Look at the masks, and click again

@@ -58,12 +58,12 @@ viz.table(rows, caption="BESTIE: what the scale changes")
 # chosen again where a small network needs others, and at the scale `small` semantic maps come from another source. The rest
 # of the algorithm is the same. What the other methods change is among [all settings](../book/settings.md).
 #
-# A run goes through stages, and each leaves an artefact. A stage whose artefact exists is not run again, so a run that was
-# killed resumes, and one that only changes the last stage shares the others.
+# A run goes through stages, and each but the evaluation leaves an artefact. A stage whose artefact exists is not run again, so
+# a run that was killed resumes, and one that only changes the last stage shares the others.
 
 # %% tags=["hide-input"]
 rows = [
-    {"stage": s.name, "leaves": s.artefact, "needs": ", ".join(s.needs)}
+    {"stage": s.name, "leaves": s.artefact, "needs": s.needs.replace(" ", ", ")}
     for s in bestie.stages(bestie.FULL)
 ]
 viz.table(rows, caption="the stages of BESTIE")
@@ -147,7 +147,8 @@ train = f"-m wsis train bestie --data {data} --scale full --out runs/bestie-full
 print("torchrun", *launch.split()[3:], "\\\n ", train)
 
 # %% [markdown]
-# On several machines, run the same line on each; all connect to the first one. `$RANK` counts machines from zero; a cluster's scheduler sets it (`$SLURM_NODEID` under Slurm).
+# On several machines, run the same line on each; all connect to the first one. `$RANK` counts machines from zero; a cluster's
+# scheduler sets it (`$SLURM_NODEID` under Slurm).
 #
 # ```bash
 # torchrun --nnodes=4 --nproc-per-node=8 --node-rank=$RANK \
