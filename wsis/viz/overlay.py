@@ -55,8 +55,9 @@ def _label(axes: Axes, x: float, y: float, text: str, color: np.ndarray) -> None
     ink = "black" if color @ (0.299, 0.587, 0.114) > 0.5 else "white"  # by luma
     box = {"boxstyle": "round,pad=0.18,rounding_size=0.3", "facecolor": color, "edgecolor": "white", "linewidth": 0.6}
     width, height = (abs(high - low) for low, high in (axes.get_xlim(), axes.get_ylim()))
-    look: dict[str, Any] = {"color": ink, "fontsize": 7, "ha": "center", "va": "bottom", "bbox": box, "clip_on": True}
-    axes.text(np.clip(x, 0.06 * width, 0.94 * width), max(y, 0.06 * height), text, **look)
+    side = "left" if x < 0.2 * width else "right" if x > 0.8 * width else "center"  # so that no letter leaves the image
+    look: dict[str, Any] = {"color": ink, "fontsize": 7, "ha": side, "va": "bottom", "bbox": box, "clip_on": True}
+    axes.text(np.clip(x, 0.03 * width, 0.97 * width), max(y, 0.06 * height), text, **look)
 
 
 @panel
