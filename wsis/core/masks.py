@@ -130,9 +130,9 @@ def run_length(segmentation: Segmentation, height: int, width: int) -> Entry:
 def encode_part(part: Part, size: Size) -> Entry:
     """The run length of a mask in its image of `size`."""
     (height, width), (rows, columns) = size, part.pixels.shape
-    whole = np.zeros((columns, height), dtype=bool)  # columns of the image, one after the other, as the runs go
-    whole[:, part.row : part.row + rows] = part.pixels.cpu().numpy().T
-    ends = np.flatnonzero(np.diff(whole.ravel(), prepend=False, append=False)) + part.column * height
+    line = np.zeros(columns * height + 2, dtype=bool)  # columns of the image, one after the other, as the runs go
+    line[1:-1].reshape(columns, height)[:, part.row : part.row + rows] = part.pixels.cpu().numpy().T
+    ends = np.flatnonzero(line[1:] != line[:-1]) + part.column * height
     counts = np.diff(ends, prepend=0, append=height * width).tolist()
     counts = counts[:-1] if counts[-1] == 0 else counts
     return run_length({"size": [height, width], "counts": counts}, height, width)

@@ -11,6 +11,8 @@ from torchvision.models.detection.roi_heads import expand_boxes, expand_masks, p
 
 from wsis.core.masks import Part, RunLengths, Size
 
+BAND = 256  # rows
+
 
 def enlarged(maps: Tensor, size: Size, threshold: float) -> RunLengths:
     """Masks where maps [K, h, w], bilinear at the pixels of an image of `size`, are above a threshold."""
@@ -50,10 +52,13 @@ def enlarge(
     (row, top, bottom, down), (column, left, right, across) = lines
     first = int(top[0])
     values = values[first : int(bottom[-1]) + 1]
-    # in place, since an object may fill the image
     values = values[:, left].mul_(1 - across).add_(values[:, right].mul_(across))
-    values = values[top - first].mul_((1 - down)[:, None]).add_(values[bottom - first].mul_(down[:, None]))
-    return Part(row, column, values)
+    pixels = values.new_empty(len(top), values.shape[1])
+    # some rows at a time, since an object may fill the image, of which there is then one copy
+    bands = zip(*(line.split(BAND) for line in (pixels, top - first, bottom - first, down[:, None])), strict=True)
+    for band, above, below, share in bands:
+        torch.add(values[above].mul_(1 - share), values[below].mul_(share), out=band)
+    return Part(row, column, pixels)
 
 
 def _neighbors(cells: int, pixels: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
