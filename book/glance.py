@@ -1,6 +1,7 @@
 """All claims at a glance: one line for each comparison, what was published beside what was measured.
 
-book/generated/glance.md opens the results page: tiles that count the verdicts, then a plot for each method. A mark stands at
+book/generated/glance.md opens the results page: tiles that count the verdicts, each of which shows its claims alone when it is
+chosen, then a plot for each method. A mark stands at
 the published difference, a point with its interval at ours, in the color of the verdict; a pale bar is the room, beyond which
 no method can get: the row with true labels minus the baseline.
 """
@@ -58,16 +59,22 @@ def glance(results: Iterable[Result]) -> str:
         for line in lines:
             counts[line.entry["verdict"]] += line.first
         sections.append(_section(method, lines))
-    tiles = "".join(f'<li class="tile {_css(v)}"><b>{n}</b> {EXPLAINED[v]}</li>' for v, n in counts.items())
-    names = {"all": "all methods", **TITLES}
-    buttons = "".join(
-        f'<label><input type="radio" name="method" id="show-{key}"{" checked" * (key == "all")}> {name}</label>'
-        for key, name in names.items()
-    )
+    tiles = {"all": f"<b>{sum(counts.values())}</b> claims"}
+    tiles |= {_css(verdict): f"<b>{number}</b> {EXPLAINED[verdict]}" for verdict, number in counts.items()}
     legend = "".join(f"<span>{mark} {words}</span>" for mark, words in LEGEND.items())
-    parts = [f'<ul class="tiles">{tiles}</ul>', f'<fieldset class="methods"><legend>Show</legend>{buttons}</fieldset>']
-    parts.append(f'<p class="key">{legend}</p>')
-    return f'```{{raw}} html\n<div class="glance">{"".join([*parts, *sections])}</div>\n```\n'
+    choices = _choice("verdict", tiles) + _choice("method", {"all": "all methods", **TITLES})
+    top = f'{choices}<p class="key">{legend}</p>'
+    return f'```{{raw}} html\n<div class="glance">{"".join([top, *sections])}</div>\n```\n'
+
+
+def _choice(name: str, options: Mapping[str, str]) -> str:
+    """Radio buttons, of which the first is chosen; the style sheet then hides the lines of the others."""
+    chosen = dict.fromkeys(options, "") | {next(iter(options)): " checked"}
+    buttons = (
+        f'<label class="{key}"><input type="radio" name="{name}" id="{name}-{key}"{chosen[key]}> {words}</label>'
+        for key, words in options.items()
+    )
+    return f'<fieldset class="{name}s"><legend>{name}</legend>{"".join(buttons)}</fieldset>'
 
 
 def _lines(table: Table, results: list[Result]) -> Iterator[Line]:
@@ -99,8 +106,10 @@ def _row(line: Line, far: float) -> str:
     words = f"{link} {escape(line.entry['text'])}" if line.first else ""
     words += f'<small class="part">{escape(line.part["comparison"])}</small>' if several else ""
     words += f'<small class="part">{line.part["reason"]}</small>' if line.part["reason"] else ""
-    style = ' class="more"' if not line.first else ""
-    return f"<tr{style}><td>{verdict}</td><td>{words}</td><td>{_plot(line, far)}</td><td>{line.where}</td></tr>"
+    style = f"of-{_css(line.entry['verdict'])}" + " more" * (not line.first)
+    return (
+        f'<tr class="{style}"><td>{verdict}</td><td>{words}</td><td>{_plot(line, far)}</td><td>{line.where}</td></tr>'
+    )
 
 
 def _plot(line: Line, far: float) -> str:
