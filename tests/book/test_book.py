@@ -257,7 +257,9 @@ def test_claims_at_a_glance_show_what_was_published_measured_and_possible(tmp_pa
     assert "<b>1</b> are contradicted" in text and "<b>0</b> are contradicted" in blank
     style = (build.BOOK / "_static" / "wsis.css").read_text()
     choices = set(re.findall('type="radio" name="[^"]*" id="([^"]+)"', text)) - {"verdict-all", "method-all"}
-    assert choices == set(re.findall("#((?:verdict|method)-[a-z-]+):checked", style)), "each tile hides the others' lines"
+    assert choices == set(re.findall("#((?:verdict|method)-[a-z-]+):checked", style)), (
+        "each tile hides the others' lines"
+    )
     assert re.search('<tr class="of-contradicted"><td>.*<tr class="of-not-run"><td>', text)
     sections = set(re.findall(r"^\((.*)\)=$", (tmp_path / "out" / "results.md").read_text(), re.M))
     claimed = {table.id for table in find("all") if table.claims}
