@@ -108,10 +108,7 @@ def true_tokens(crops: list[Sample], patch: int) -> Tensor | None:
 
 
 def quality(retrieved: list[tuple[Retrieved, Tensor, Tensor | None]]) -> dict[str, float]:
-    """The share of crops that retrieve nothing; of both kinds tokens per crop and, with the truth, precision and recall.
-
-    The trivial bound of a precision is that of all open tokens together.
-    """
+    """The share of crops that retrieve nothing; of both kinds tokens per crop and, with the truth, precision and recall."""
     empty = torch.cat([r.empty for r, _, _ in retrieved]).float().mean()
     figures, truths = {"empty": float(empty)}, [truth for *_, truth in retrieved if truth is not None]
     opened = torch.cat([open_tokens for _, open_tokens, _ in retrieved]).cpu()
@@ -123,17 +120,20 @@ def quality(retrieved: list[tuple[Retrieved, Tensor, Tensor | None]]) -> dict[st
             right = (tokens & of_kind).sum()
             figures[f"{kind}_precision"] = float(right / tokens.sum().clamp(min=1))
             figures[f"{kind}_recall"] = float(right / (opened & of_kind).sum().clamp(min=1))
-            figures[f"trivial_{kind}_precision"] = float((opened & of_kind).sum() / opened.sum().clamp(min=1))
     return figures
 
 
 def separation(scored: list[tuple[Tensor, Tensor, Tensor | None]]) -> dict[str, float]:
-    """How well scores tell the object from the rest of its box: their AUC over the open tokens of all crops."""
+    """How well scores tell the object from the rest of its box: their AUC over the open tokens of all crops. Trivial bounds are
+    those of equal scores, and of all open tokens as one kind.
+    """
     known = [(scores[is_open], truth[is_open.cpu()]) for scores, is_open, truth in scored if truth is not None]
     if not known:
         return {}
     scores, positive = (torch.cat(parts).cpu().numpy() for parts in zip(*known, strict=True))
-    return {"token_auc": auc(scores, positive), "trivial_token_auc": 0.5}
+    share = float(positive.mean())
+    bounds = {"token_auc": 0.5, "foreground_precision": share, "background_precision": 1 - share}
+    return {"token_auc": auc(scores, positive)} | {f"trivial_{name}": bound for name, bound in bounds.items()}
 
 
 def train_network(workspace: Workspace) -> Report:
