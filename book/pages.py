@@ -340,10 +340,19 @@ def _benchmark(report: dict[str, Any]) -> str:
 
 
 def _memory(report: dict[str, Any]) -> str:
-    head = "<tr>" + "".join(f'<th scope="col">{t}</th>' for t in ("command", "Mpx", "objects", "MB", "s")) + "</tr>"
-    keys = ("call", "Mpx", "objects", "MB", "seconds")
-    body = "".join(f"<tr>{''.join(f'<td>{row[k]}</td>' for k in keys)}</tr>" for row in report["rows"])
-    words = f"{report['device']}, {_conditions(report)}; at most {report['limit']} MB are allowed."
+    """A line for each command, a column for each photograph."""
+    measured = {(row["call"], row["Mpx"], row["objects"]): row for row in report["rows"]}
+    imports = [row["MB"] for row in report["rows"] if not row["Mpx"]]
+    sizes = dict.fromkeys(key[1:] for key in measured if key[1])
+    titles = ["command", *(f"{pixels:.0f} Mpx, {objects} objects" for pixels, objects in sizes)]
+    head = "<tr>" + "".join(f'<th scope="col">{title}</th>' for title in titles) + "</tr>"
+    body = ""
+    for call in dict.fromkeys(key[0] for key in measured if key[1]):
+        cells = [measured.get((call, *size)) for size in sizes]
+        cells = [f"{cell['MB']} MB, {cell['seconds']:.0f} s" if cell else "" for cell in cells]
+        body += f"<tr><td>{call}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+    words = f"{report['device']}, {_conditions(report)}; at most {report['limit']} MB are allowed"
+    words += f", of which imports take {max(imports)}." if imports else "."
     return f"## Memory of the commands\n\n{words}\n\n{_raw(_table(head, body, 'results'))}"
 
 

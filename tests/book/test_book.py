@@ -90,11 +90,13 @@ def test_benchmarks_page_leaves_blank_what_was_not_timed(tmp_path):
 def test_benchmarks_page_shows_the_memory_of_the_commands(tmp_path):
     (tmp_path / "benchmarks").mkdir()
     row = {"call": "weak", "Mpx": 3.0, "objects": 100, "MB": 700, "seconds": 1.5}
-    report = {"device": "a CPU", "threads": 2, "versions": {"torch": "2.15.0"}, "limit": 2000, "rows": [row]}
+    rows = [row | {"call": "imports", "Mpx": 0, "MB": 650}, row, row | {"objects": 1000, "MB": 720, "seconds": 12.0}]
+    report = {"device": "a CPU", "threads": 2, "versions": {"torch": "2.15.0"}, "limit": 2000, "rows": rows}
     store(tmp_path / "benchmarks", report, "memory.json")
     pages.write(tmp_path, tmp_path / "out")
     text = (tmp_path / "out" / "benchmarks.md").read_text()
-    assert "at most 2000 MB" in text and "<td>weak</td><td>3.0</td><td>100</td><td>700</td><td>1.5</td>" in text
+    assert "at most 2000 MB are allowed, of which imports take 650." in text and "3 Mpx, 1000 objects</th>" in text
+    assert "<td>weak</td><td>700 MB, 2 s</td><td>720 MB, 12 s</td>" in text
 
 
 @pytest.mark.parametrize(
