@@ -268,8 +268,8 @@ for s in scenes:
 recall = evaluation.proposal_recall(torch.cat(regions))
 
 # %% [markdown]
-# The trivial bound beside it takes the whole image for the only proposal. Where `simformer.transfer`, a table of ours, was
-# run, its rows follow: networks compared in this way over seeds, among them an oracle that learns from masks of all classes.
+# The trivial bound beside it takes the whole image for the only proposal. The rows of `simformer.transfer`, a table of ours,
+# follow: networks compared in this way over seeds, among them an oracle that learns from masks of all classes.
 
 # %% tags=["hide-input"]
 RESULTS = Path("../book/results")
@@ -297,8 +297,8 @@ viz.table(
 
 # %% [markdown]
 # So a good part of the novel regions has a proposal that fits, far more than the whole image would, though fewer than of base
-# regions. How much is due to base masks and how much to the complement, only a table over seeds can say: `simformer.transfer`
-# has a row without the complement.
+# regions. The rows over seeds say whose doing that is: base masks alone leave nearly all novel regions without a proposal, and the
+# complement gives them one. Pairs of pixels change little here: they are for the names of regions, not for their outlines.
 #
 # ## Pairs of pixels
 #
