@@ -382,7 +382,7 @@ viz.show(panels, size=1.8, title="RETAB: a boundary and a walk in two stages", o
 # activation, and wood takes its place. The cost is two more networks, and two walks for each image.
 #
 # The table `simformer.fig1` of the [results](../book/results.md) has networks that were trained on the three kinds of class maps. In
-# the mean over its seeds SimFormer's maps are the best ones and RETAB's the worst, as published, but not yet beyond the noise.
+# the mean over its seeds those of SimFormer teach the most, as in the document, but not yet beyond the noise.
 #
 # ## What holds
 #
