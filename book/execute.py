@@ -44,12 +44,12 @@ def read(name: str) -> NotebookNode:
     notebook = jupytext.read(NOTEBOOKS / f"{name}.py", fmt="py:percent")
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     for cell in notebook.cells:
-        if cell.cell_type == "code" and _only_imports(cell.source):
+        if cell.cell_type == "code" and only_imports(cell.source):
             cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-input"]  # closed on the page
     return notebook
 
 
-def _only_imports(source: str) -> bool:
+def only_imports(source: str) -> bool:
     """Whether a cell imports names, sets the style of figures, and does nothing else."""
     lines = [ast.unparse(statement) for statement in ast.parse(source).body]
     return any(" import " in f" {line}" for line in lines) and all(

@@ -34,7 +34,7 @@ from wsis.methods import bestie, load_run
 # draw. Each method of this book makes do with less. Look at what the annotator gives in each of the four panels, and
 # at what is missing.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 datasets = weak.open_data(data, scale, seed=seed)
 if data == "world":
     world = World("val", 60, config=WorldConfig(size=256))
@@ -73,7 +73,7 @@ viz.show(panels, columns=2, size=3.5)
 #
 # These are training images of the embedded {term}`world`, with their complete annotation: the line above each.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 classes, panels = datasets.train.classes, {}
 for i in range(8):
     tags = datasets.train[i].tags.nonzero()[:, 0]
@@ -98,7 +98,7 @@ if data != "world" and scale == "tiny":  # photographs are larger than the crops
     cfg = changed(cfg, size__long_side=128, size__test_long_side=128)
 reports, folder = training.chapter_run(bestie, cfg, datasets, data, scale, seed, device)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 rows = []
 for stage, report in list(reports.items())[:-1]:
     numbers = {k: v for k, v in report.items() if k not in ("key", "minutes")}
@@ -136,7 +136,7 @@ print("image 0 has pseudo labels of:", *(classes[label] for label in labels))
 # undecided), and the pseudo labels that remain when the two are combined. Colors stand for classes in the first two columns,
 # and for single objects in the last two.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 numbers = [i for i in range(120) if len(datasets.train[i].truth) > 1]
 several = [pseudo_labeled[i] for i in numbers]
 pseudo = [bestie.pseudo_labels(None, collate([s]), cfg)[0] for s in several]
@@ -187,7 +187,7 @@ for s in samples:
     images = collate([s]).images.to(next(run.model.parameters()).device)
     predictions.append(bestie.predict(run.model, images, run.cfg)[0].to("cpu"))
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 confident = [g[g.scores > 0.2] for g in predictions]
 q = evaluation.quality_by_image(confident, [s.truth for s in samples])
 balance = q["true_positive"] - q["false_positive"] - q["missed"]
@@ -212,7 +212,7 @@ viz.show(grid, rows=("image", "prediction", "ground truth"), title="Four good on
 # Each mask has a score, and the user of the masks must choose how confident is confident enough. Here are four scenes from all
 # over the list, from the best one downwards. Drag:
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 levels, frames = [0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5], []
 examples = [order[len(order) * k // 4] for k in range(4)]
 for level in levels:
@@ -225,7 +225,7 @@ viz.scrub(frames, [f"score > {level}" for level in levels], "confident enough", 
 # threshold invents elsewhere is counted in the first exercise. [Metrics](03_metrics.py) shows how average precision sums up
 # all thresholds in one number. Here are these numbers, on all validation images:
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 numbers = reports["evaluation"]
 row = {k: 100 * numbers[k] for k in ("mAP25", "mAP50", "mAP70", "mAP75", "mIoU")}
 row = {"data": datasets.name, "scale": scale, **row}
@@ -265,7 +265,7 @@ for key, value in record.items():
 #
 # Look at the other end of the list.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 worst = order[::-1][:4]
 grid = [panels_of(confident, worst), panels_of(truths, worst)]
 viz.show(grid, rows=("prediction", "ground truth"), title="Four bad ones")
@@ -286,7 +286,7 @@ viz.show(grid, rows=("prediction", "ground truth"), title="Four bad ones")
 # :class: dropdown
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 for level in levels:
     q = evaluation.label_quality([g[g.scores > level] for g in predictions], truths)
     right, wrong = q["true_positive"], q["false_positive"]
@@ -306,7 +306,7 @@ for level in levels:
 # Hardly anything changes. The supplement reports the same for VOC.
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 subset = [pseudo_labeled[i] for i in range(120)]
 for threshold in (0.3, 0.5, 0.8):
     other = changed(cfg, **{"cues.threshold": threshold})
@@ -327,7 +327,7 @@ for threshold in (0.3, 0.5, 0.8):
 # :class: dropdown
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 boxes = []
 for t in truths:
     four = weak.extreme_points_from_masks(t.masks)

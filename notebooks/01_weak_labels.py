@@ -55,7 +55,7 @@ viz.show({f"scene {i}": world[i].image for i in indices}, columns=3, size=3)
 # %%
 scene = drawn.scene(18)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 names = (*world.classes, *STUFF)
 panels = {
     "what the camera sees": scene.image,
@@ -74,7 +74,7 @@ viz.show(panels, columns=2, size=3.6, title="One image and three exact maps")
 # Each difficulty is one number of `WorldConfig`, mostly a probability. The slider turns up one at a time: move it, and follow
 # one column. In the second one the dog keeps its place all the way.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 knobs = ("contact", "occlusion", "nested", "camouflage", "context", "texture")
 hard = dict(zip(knobs, (1, 1, 1, 1, 0, 0), strict=True))
 easy = {name: 1 - value for name, value in hard.items()}
@@ -108,7 +108,7 @@ sample = dataset[26] if data == "world" else max(samples, key=lambda s: len(s.tr
 sample = weak.with_extreme_points(weak.with_points(sample, "mask_random", seed=3))
 image, classes = sample.image, dataset.classes
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 tags = ", ".join(classes[i] for i in sample.tags.nonzero()[:, 0])
 panels = {
     f"image tags: {tags}": image,
@@ -132,7 +132,7 @@ viz.show(panels, columns=2, size=3.6, title="The same scene, four times annotate
 #
 # Here is what the annotation studies measured:
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 seconds = {
     "tags, per image": (20.0, "Bearman et al. 2016"),
     "a point per class, per image": (22.1, "Bearman et al. 2016"),
@@ -161,7 +161,7 @@ plt.show()
 # one could also take the centroid of the mask, or any pixel of it. Where the first two fall beside the object, the
 # nearest pixel of it is clicked. Look at what happens to objects that are hollow, bent, or cut.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 kinds = ("box_center", "mask_centroid", "mask_random")
 clicks = {k: [weak.with_points(s, k, seed=3).points.xy for s in samples] for k in kinds}
 corners = [weak.extreme_points_from_masks(s.truth.masks) for s in samples]
@@ -185,7 +185,7 @@ viz.show(panels, columns=3, size=2.9, title=f"One object, three clicks: {where}"
 #
 # That matters for a network that learns from the clicks. In the world we know which part each click hit:
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 parts = torch.stack([drawn.scene(i).part_map for i in range(120)])
 index = torch.cat([torch.full((len(world[i].truth),), i) for i in range(120)])
 hits = {}
@@ -210,7 +210,7 @@ plt.show()
 # And annotators vary: another one, or the same one tomorrow, clicks the same object elsewhere. The seed of `mask_random`
 # simulates that. Drag it:
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 frames = []
 for annotator in range(10):
     points = weak.with_points(sample, "mask_random", seed=annotator).points
@@ -260,7 +260,7 @@ augment = Augment(crop=224, long_side=None, contrast=0.3)
 crop = augment(sample, seed=0)
 print(f"left: points {len(crop.points)}, boxes {len(crop.extreme_points)}")
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 frames = []
 for k in range(8):
     crop = augment(sample, seed=k)
@@ -289,7 +289,7 @@ viz.scrub(frames, [f"crop {k}" for k in range(8)], "augmentation")
 # A simulated annotator is polite. It finds camouflaged things, never names a dog a cat, never clicks twice, and its hand does
 # not shake. Let it shake: add noise to each click and count how many clicks are still on their object.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 noise = torch.arange(0, 13, 1.0)
 generator = torch.Generator().manual_seed(seed)
 _, ax = plt.subplots(figsize=(6.4, 2.9), layout="constrained")
@@ -332,7 +332,7 @@ except AnnotationError as error:
 # :class: dropdown
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 shares = []
 for s, extremes in zip(samples, corners, strict=True):
     width, height = (extremes.amax(1) - extremes.amin(1) + 1).T
@@ -353,7 +353,7 @@ print(f"mean {shares.mean():.2f}, from {shares.min():.2f} to {shares.max():.2f}"
 # :class: dropdown
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 for occlusion in (0.0, 1.0):
     hidden = World("val", 60, seed=seed, config=WorldConfig(size=256, occlusion=occlusion))
     masks = [s.truth.masks for s in hidden]
@@ -376,7 +376,7 @@ for occlusion in (0.0, 1.0):
 # The blurred mask is highest where most of the object is near, so that is the pixel to take.
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 from torch.nn.functional import avg_pool2d
 
 generator = torch.Generator().manual_seed(seed)

@@ -81,7 +81,7 @@ plt.rcParams.update(viz.RC)
 #
 # The networks of the papers are large; this page also has one that is small enough for a laptop.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 torch.manual_seed(seed)
 sizes = {name: build_vit(name, "random") for name in ("vit_tiny", *reversed(PUBLISHED))}
 rows = []
@@ -106,7 +106,7 @@ viz.table(rows, caption="The same network in three sizes")
 # Weights that ship with the package have a card. The rest of this page compares those that are listed here with untrained
 # weights, `random`.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 name, cards = "vit_tiny" if scale == "tiny" else "vit_base", {}
 for kind in SHIPPED[name] if scale == "tiny" else PUBLISHED[name]:
     card = resources.files("wsis.models") / "shipped" / f"{name}_{kind}.json"
@@ -124,7 +124,7 @@ torch_device, first = training.make_accelerator(device).device, next(iter(cards)
 nets = {kind: build_vit(name, kind).to(torch_device).eval() for kind in ("random", *cards)}
 net, layers = nets[first], range(1, nets[first].depth + 1)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 palette = dict(zip(("mean color", *nets), ("0.2", "0.6", "C0", "C1", "C2", "C3"), strict=False))
 side = 24 * net.patch
 resized = Augment(square=side, crop=side, scale=(1, 1), flip=0, shift=0, color_probability=0)
@@ -139,7 +139,7 @@ batch = collate([sample]).images.to(torch_device)
 # size of the training images; for others it is resampled like an image. Show the network an empty image, and only positions are
 # left:
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 position_maps = {}
 for grid in (net.backbone.patch_embed.grid_size[0], 24):
     position = net.embed(net.mean.expand(1, 3, grid * net.patch, grid * net.patch))[0, 1:]
@@ -175,7 +175,7 @@ maps = net.head_attention(batch, layer=6)  # one image: [1, heads, patches, patc
 print(f"{maps.shape[1]} heads, {maps.shape[2]} x {maps.shape[3]} patches")
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def middle(row, column):  # the pixel in the middle of a patch
     return [[net.patch * place + net.patch // 2 for place in (column, row)]]
 
@@ -237,7 +237,7 @@ def similarities(net, x, layer):  # three times [B, n, n], from the input of the
     return attention, cosines(keys[:, 1:]), cosines(tokens[:, 1:])
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 names = "attention", "cosine of keys", "cosine of tokens"
 
 
@@ -278,7 +278,7 @@ widget
 # None of this needs a changed network. The package computes queries and keys alone, one head at a time. Is that the attention
 # which the network itself uses? We compare our result with what hooks record in its own code:
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 reference, hooks = [], []
 for block in net.backbone.blocks:
     block.attn.fused_attn = False  # the fused kernel never forms the matrix
@@ -298,7 +298,7 @@ print(f"the largest attention is {max(a.max() for a in reference):.2f}")
 # What is not needed is not run: no values and no MLP in the layer that is read, and no layer after it. For the layer that EXITS
 # reads this saves:
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 exits_layer, rows = exits.FULL.extractor.layer, []
 for size, network in sizes.items():
     block = network.backbone.blocks[exits_layer - 1]
@@ -322,7 +322,7 @@ viz.table(rows, caption=f"The attention of layer {exits_layer}")
 # equally far apart. There the rival is the mean color.
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def patch_map(maps):  # int [B, H, W] -> the id that fills half of a patch [B, n], else -1
     share = avg_pool2d(one_hot(maps.long()).permute(0, 3, 1, 2).float(), net.patch).flatten(2)
     return share.argmax(1).where(share.amax(1) > 0.5, -1)
@@ -345,7 +345,7 @@ def by_color(images):
 # the tokens of some scenes, names what is in the patches of others. One probe names things (cat, boat), the other one
 # surfaces (grass, brick).
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 count, split_at = 130, 90  # scenes; probes are fitted to the first ones and tested on the rest
 scenes, images, objects = load_scenes(count)
 objects, colors = objects[split_at:], by_color(images[split_at:])
@@ -382,7 +382,7 @@ for kind, n in nets.items():
             results[kind, measure].append(pair_auc(values, objects, level))
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def curves(ax, measure, title, baseline, label):
     for kind in nets:
         ax.plot(layers, results[kind, measure], "o-", ms=3, c=palette[kind], label=kind)
@@ -409,7 +409,7 @@ plt.show()
 # Nearness is not cheating: a method that spreads points through a box may use it. But it is available without a network. The
 # probes come next:
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained", sharey=True)
 for ax, (measure, target_map) in zip(axes, targets.items(), strict=True):
     raw = probe(pixel_unshuffle(images, net.patch).flatten(2).mT, target_map)
@@ -429,7 +429,7 @@ plt.show()
 # And how much without knowing which patch asks? Each dot is a head: the share of the variance of its attention that is
 # explained by the mean over all images, and by the mean over all patches that ask.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 figure, axes = plt.subplots(1, 2, figsize=(9.5, 3), layout="constrained", sharey=True)
 for place, (kind, n) in enumerate(nets.items()):
     for k in layers:
@@ -453,7 +453,7 @@ plt.show()
 # **Color and texture.** The {term}`world` has knobs. `camouflage` gives objects the color of the ground, `texture` can be
 # turned off. What remains of the similarity of tokens?
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 variants = {"as trained": {}, "camouflage": {"camouflage": 1}, "no texture": {"texture": 0}}
 examples, scores = {}, {}
 for variant, knobs in variants.items():
@@ -502,7 +502,7 @@ plt.show()
 # :class: dropdown
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 cats = targets["things"][split_at:]
 twin_pairs = level & (cats[:, :, None] == cats[:, None]) & (cats >= 0)[:, :, None]
 print(f"mean color {pair_auc(colors, objects, twin_pairs):.2f}")
@@ -528,7 +528,7 @@ for kind, n in nets.items():
 # :class: dropdown
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 no_positions = copy.deepcopy(nets[first])
 no_positions.backbone.pos_embed.zero_()
 for kind, n in ((first, nets[first]), ("without positions", no_positions)):
@@ -555,7 +555,7 @@ for kind, n in ((first, nets[first]), ("without positions", no_positions)):
 # :class: dropdown
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 x = net.embed(images[split_at:])
 rollout = torch.eye(x.shape[1], device=torch_device).expand(len(x), -1, -1)
 for k in layers:

@@ -38,7 +38,7 @@ plt.rcParams.update(viz.RC)
 # \cup T|$: the pixels that both have, divided by those that either has. Below, the prediction is the true mask, moved to
 # the right. Green counts for it; orange and blue count against it.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 # The predictions below are drawn by hand for a scene of this seed.
 world = World("val", 200, seed=0, config=WorldConfig(size=256))
 sample = world[24]
@@ -63,7 +63,7 @@ viz.show(panels, size=2.4, title="Both (green), only predicted (orange), only tr
 # second one for an object that already has one, one that swallows two dogs, a right mask with the wrong class, half a bird, and
 # a cat where there is none.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 bird, small_bird, dog, small_dog, robot = truth.masks
 thin = ~(max_pool2d((~bird)[None].float(), 7, 1, 3)[0] > 0)
 half = small_bird & (torch.arange(256) < small_bird.any(0).nonzero().float().mean())
@@ -94,7 +94,7 @@ viz.show(dict(zip(("ground truth", "predictions"), overlays, strict=True)), size
 matching = matches(predicted, truth, threshold=0.5)
 print(*matching._fields)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 rows, panels = [], {}
 for k, target, iou, right in zip(*(v.tolist() for v in matching), strict=True):
     name, score = classes[predicted.labels[k]], predicted.scores[k].item()
@@ -122,7 +122,7 @@ viz.table(rows, caption="In order of falling score")
 # another class, some objects are predicted twice. Scores are higher where the mask moved less, as with a decent network. The
 # parameter `data` replaces the scenes by a folder in COCO format.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 source = World("val", 60, seed=seed) if data == "world" else CocoFolder(data, "val")
 scenes = [s for s in (source[i] for i in range(min(60, len(source)))) if len(s.truth)]
 total, truths, predictions = len(source.classes), [s.truth for s in scenes], []
@@ -154,7 +154,7 @@ for t in truths:
 # In the figure each dot is a prediction, the shaded area is the average precision, and the squares are the eleven readings.
 # Drag the IoU that counts as right:
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 counts = torch.cat([t.labels for t in truths]).bincount()
 label = int(counts.argmax())
 subset = [p[p.labels == label] for p in predictions]
@@ -196,7 +196,7 @@ viz.table(rows, caption="The same predictions under two rules, in %")
 # Now consider a single, systematic fault: all masks are perfect, and all are moved by a few pixels, as after a careless
 # rescaling. Drag, and compare what you see on the left with the metrics on the right:
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 shifts, first_truths = range(0, 13), truths[:30]
 example = max(scenes, key=lambda s: len(s.truth))
 curves = {name: [] for name in ("mAP25", "mAP50", "mAP75", "COCO AP")}
@@ -239,7 +239,7 @@ result = metric.result()
 print({w: f"{v:.2f}" for w, v in zip(class_names, result["IoU"][present], strict=True)})
 print(f"mIoU {result['mIoU']:.2f}, pixel accuracy {result['pixel_accuracy']:.2f}")
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 figure, axes = plt.subplots(1, 3, figsize=(8.4, 2.9), layout="constrained")
 for ax, values, name in ((axes[0], true, "ground truth"), (axes[1], guess, "prediction")):
     viz.draw_semantic(values, classes, image)(ax)
@@ -267,7 +267,7 @@ cues = Points.make(xy, torch.cat([truth.labels[[0, 2, 4]], truth.labels[[0, 1]]]
 quality = evaluation.cue_quality([cues], [truth])
 print("precision {precision:.2f}, recall {recall:.2f}".format(**quality))
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 levels = torch.linspace(0.1, 0.95, 18)
 qualities = [
     evaluation.label_quality(predictions, truths, iou=float(level)) for level in levels
@@ -301,7 +301,7 @@ plt.show()
 #
 # **Small objects.** Here are the same few pixels of shift for objects of three sizes:
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 objects = sorted((m for t in truths for m in t.masks), key=lambda m: m.sum() / m.numel())
 third = len(objects) // 3
 _, ax = plt.subplots(figsize=(6.4, 2.9), layout="constrained")
@@ -322,7 +322,7 @@ plt.show()
 #
 # **Junk and rare classes.** Some changes mAP does not see, and some it overrates:
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 rare = int(counts.where(counts > 0, counts.max()).argmin())
 quota = int(counts[rare])  # as many objects as the rarest class has
 junk, no_rare, no_common = [], [], []
@@ -355,7 +355,7 @@ viz.table(rows, caption="Four sets of predictions of the same objects")
 # of convention, and in published numbers it counts against them. Here the outlines of the true masks become such a band, and
 # the same predictions are evaluated by both conventions:
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 voids = []
 for t in truths:
     solid = t.masks[:, None].float()
@@ -385,7 +385,7 @@ for counts_against, masks in ((True, predictions), (False, interiors)):
 # leaves a third. The IoU is a half at $s = 1/3$.
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 square = torch.zeros(1, 90, 200, dtype=torch.bool)
 square[:, :, 20:110] = True
 for shift in (30, 45):
@@ -408,7 +408,7 @@ for shift in (30, 45):
 # COCO reads the curve at 101 recalls, and a prediction whose best object is taken may take another one.
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 ten = voc_ap(predictions, truths, total, [0.5 + 0.05 * i for i in range(10)])["AP"]
 coco = evaluation.coco_ap(predictions, truths, total)["AP"]
 print(f"VOC rule {100 * ten.nanmean():.2f}, COCO {100 * coco:.2f}")
@@ -427,7 +427,7 @@ print(f"VOC rule {100 * ten.nanmean():.2f}, COCO {100 * coco:.2f}")
 # :class: dropdown
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 for name, p in (("seven predictions", predicted), ("the ground truth", truth)):
     matching = matches(p, truth, threshold=0.5)
     quality = matching.iou[matching.right].mean()

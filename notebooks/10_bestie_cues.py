@@ -105,7 +105,7 @@ def strong_cues(kind, i, threshold=cfg.cues.threshold):
     return points[points.scores > threshold]
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 multi = [i for i, t in enumerate(truth) if len(t) > 1 and len(t.labels.unique()) == 1]
 multi.sort(key=lambda i: len(truth[i]) - len(strong_cues("CAM", i)), reverse=True)
 panels = [{}, {}]
@@ -144,7 +144,7 @@ viz.show(panels, rows=rows, size=2.1, title="Several objects, too few peaks")
 # That suits a semantic map, which should cover the whole object; a cue should not.
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def hit_score(kind, i):  # twice the objects with a cue, minus the number of cues
     quality = evaluation.cue_quality([strong_cues(kind, i)], [truth[i]])
     return quality["recall"] * len(truth[i]) * 2 - len(strong_cues(kind, i))
@@ -173,7 +173,7 @@ def profile(ax, pam):
     ax.legend(ncols=3, loc="upper right", handlelength=1, columnspacing=1)
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 frames, alphas = [], [k / 10 for k in range(11)]
 for alpha in alphas:
     net.layer6[1].alpha = alpha  # the three PAMs are one module
@@ -213,7 +213,7 @@ viz.scrub(frames, [f"{a:.1f}" for a in alphas], "alpha", start=alphas.index(0.5)
 # :pyobject: extract_cues
 # ```
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 several = [i for i, t in enumerate(truth) if len(t) > 1]
 one_each = [i for i in several if hit_score("PAM", i) == len(truth[i])]  # one cue each
 clear = max(one_each or several, key=lambda i: len(samples["PAM"][i].points))
@@ -224,7 +224,7 @@ found = cues.extract_cues(heat, sample.tags[None], cfg.cues)
 kept = found[found.scores > cfg.cues.threshold]
 print(f"{len(found)} peaks, and {len(kept)} of them are cues")
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 label, k = int(found.labels.mode().values), cfg.cues.kernel  # of most peaks
 of_class = kept[kept.labels == label]
 smooth = avg_pool2d(heat[:, [label]], 3, 1, 1)
@@ -246,7 +246,7 @@ viz.show(panels, size=2.1, title=f"From a map to cues: {classes[label]}")
 # does.
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def quality(kind, threshold):
     points = [strong_cues(kind, i, threshold) for i in range(min(200, len(truth)))]
     return evaluation.cue_quality(points, truth[:200])
@@ -295,7 +295,7 @@ for kind, stored in samples.items():
     rows.append(row | evaluation.label_quality(pseudo[kind], truth))
 viz.table(rows, digits=2, caption=datasets.description)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 margin = {}
 for kind, found in pseudo.items():
     counts = evaluation.quality_by_image(found, truth)
@@ -336,7 +336,7 @@ viz.show(panels, size=2.1, title="The same scenes, two classifiers")
 # The document shows four kinds of failure (its Fig. 5), and this page looks for them in its own training images. For each
 # region of the semantic map it counts the cues inside and the true objects below.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 failures = {"objects overlap": [], "missing cue": [], "noisy place": [], "bad map": []}
 class_maps = []
 for i, (sample, objects) in enumerate(zip(samples["PAM"], truth, strict=True)):
@@ -375,7 +375,7 @@ viz.show(panels, rows=rows, size=2.1, title="How cues fail")
 # read the same images at twice their size, that is, on a grid twice as fine, and the table counts the cues in true regions
 # that consist of *several* touching objects of a class.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 rows, cells = [], cfg.size.classifier_crop // 8
 for zoom in (1, 2):
     tally = torch.zeros(3, dtype=torch.long)
@@ -406,7 +406,7 @@ viz.table(rows, caption="Regions of several objects, by the number of their cues
 # tables, the difference in {term}`mAP` of the final masks with its interval over seeds. The gray band is what even twenty
 # seeds could not tell from zero.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 tables = experiments.find("bestie.table2") + experiments.find("bestie.table3")
 shown = experiments.comparisons(
     tables, experiments.read_results(tables, Path("../book/results"))
@@ -443,7 +443,7 @@ viz.room_and_noise(shown, title=f"{len(shown)} comparisons: {title}")
 # :class: dropdown
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 pam, x = model.PeakAttention(0.5), torch.tensor([1, 0.6, 0.49, 0]).view(1, 1, 1, 4)
 print("once   ", pam(x).flatten().tolist())
 print("doubled", pam(2 * x).flatten().tolist())
@@ -465,7 +465,7 @@ print("twice  ", pam(pam(x)).flatten().tolist())
 # :class: dropdown
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 heats = [activation("PAM", i)[None] for i in range(100)]
 rows = []
 for kernel in (3, cfg.cues.kernel, 3 * cfg.cues.kernel):
@@ -492,7 +492,7 @@ viz.table(rows, digits=2)
 # :class: dropdown
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 residual, greedy, reach = smooth[0, 0].clone(), [], cfg.cues.kernel // 2
 while residual.max() > cfg.cues.threshold:
     y, x = divmod(int(residual.argmax()), residual.shape[1])

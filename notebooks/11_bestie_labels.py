@@ -69,7 +69,7 @@ truth = [s.truth for s in samples]
 # agree, which pulls the borders of the map to borders in the image. At full scale a segmentation network is then trained on
 # these maps, and its predictions for the same images take their place.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 plain_cfg = changed(cfg, **{"pam.layers": ()})
 _, other = training.chapter_run(
     bestie, plain_cfg, datasets, data, scale, seed, device, only=("classifier",)
@@ -127,7 +127,7 @@ for kind, group in sample_sets.items():
 viz.table(rows, digits=2, caption=f"{len(samples)} training images")
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def verdict(sample):  # of each pixel: 1 several cues, 2 no cue, 3 accepted
     class_map = labels.tagged(sample.semantic_map[None].long(), sample.tags[None])
     ids, found = labels.count_cues(class_map, sample.points, cfg.cues.threshold)
@@ -216,7 +216,7 @@ clusters = [
 ]
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def find_spots(offset, inside, threshold=cfg.cluster.threshold):
     ids, table = grouping.find_spots(offset[None], inside[None].long(), threshold)
     right = (table.area - cfg.cluster.area).abs() < cfg.cluster.tolerance
@@ -250,7 +250,7 @@ exact = (render(true_map, cfg).offset[0], ids[0] > 0)
 fields = {"exact": exact, "network": (offset, interior)}
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def write_area(ax, center, area, ok):  # above its spot
     (y, x), color = center, "#007A55" if ok else "#C04000"
     look = {"ha": "center", "va": "bottom", "weight": "bold", "color": color}
@@ -286,7 +286,7 @@ viz.show(panels, rows=list(fields), size=2, title="Center clustering, step by st
 #
 # Here is the magnitude map of the network as a landscape, upside down, so that short offsets are high. Turn it:
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 spot_ids, table, right = find_spots(offset, interior)
 depth, last = 4 * limit, [size - 1 for size in interior.shape]
 height = -offset.norm(dim=0).clamp_max(depth).numpy()
@@ -325,7 +325,7 @@ viz.interactive(surface, figure, words)
 #
 # Drag the threshold and watch the areas.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 frames, radii = [], (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0)
 for radius in radii:
     row = {}
@@ -341,7 +341,7 @@ viz.scrub(frames, [f"{r} px" for r in radii], "threshold", start=radii.index(2.5
 #
 # How much noise does the tolerance accept? We can measure it by adding noise to the offsets of a perfect disc.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 y, x = torch.meshgrid(torch.arange(41.0), torch.arange(41.0), indexing="ij")
 perfect = torch.stack((20 - y, 20 - x))
 disc = perfect.norm(dim=0) < 16
@@ -392,7 +392,7 @@ plt.show()
 # %%
 instances = bestie.decode(outputs[example], None, cfg).instances
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 grid_points = torch.zeros_like(interior)
 grid_points[1::4, 1::4] = True
 y, x = (interior & grid_points & (instances.ids[0] > 0)).nonzero(as_tuple=True)
@@ -428,7 +428,7 @@ viz.show(panels, size=2.8, title="Each pixel points to its object")
 # A peak of the center map is a pixel that is the highest within a window. Here are two hills, one a little lower than the
 # other; drag them apart and see when the lower one is found.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 a, k, positions = 0.9, cfg.center_kernel, torch.arange(96.0)
 reach = k // 2 + cfg.sigma * float((-2 * torch.tensor(a).log()).sqrt())
 frames, distances = [], range(2, 31, 2)
@@ -479,7 +479,7 @@ for name, found in (("pseudo labels", rule_labels), ("refined labels", refined))
     rows.append({"": name, **evaluation.label_quality(found, truth)})
 viz.table(rows)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 before, after = (evaluation.quality_by_image(v, truth) for v in (rule_labels, refined))
 right, wrong = (after[key] - before[key] for key in ("true_positive", "false_positive"))
 panels = [{}, {}, {}]
@@ -512,7 +512,7 @@ viz.show(panels, rows=names, size=2.1, title="A second look at the same images")
 # :pyobject: propagated
 # ```
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 irn_cfg = getattr(irn, scale.upper()).for_classes(classes)
 _, out = training.chapter_run(
     irn, irn_cfg, datasets, data, scale, seed, device, only=("classifier", "network")
@@ -526,7 +526,7 @@ both = {"IRN": rivals, "refined labels": refined}
 viz.table([{"": name, **evaluation.label_quality(v, truth)} for name, v in both.items()])
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def ends(ax, i):  # where the displacements of the cells of each group end
     groups, cell = steps[i]["clusters"][0], irn_cfg.relation.stride
     inside, (y, x) = groups > 0, cell * (steps[i]["centroids"][0] + 0.5)
@@ -587,7 +587,7 @@ viz.show(panels, size=1.9, title="IRN on training images, beside BESTIE")
 # :class: dropdown
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 distance = torch.cartesian_prod(*[torch.arange(-9, 10.0)] * 2).norm(dim=1)
 for r in (1.5, 2.5, 3.5, 4.5):
     print(f"{r} px: {int((distance < r).sum())} pixels, pi r^2 = {torch.pi * r**2:.1f}")
@@ -606,7 +606,7 @@ for r in (1.5, 2.5, 3.5, 4.5):
 # :class: dropdown
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 random, rows = torch.Generator().manual_seed(seed), []
 noise = torch.randn(200, 2, 41, 41, generator=random)
 noisy = perfect + 0.75 * noise
@@ -634,7 +634,7 @@ viz.table(rows, digits=2)
 # :class: dropdown
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 place = torch.cartesian_prod(torch.arange(41.0), torch.arange(41.0)).T.view(2, 41, 41)
 field = perfect + 4 * torch.randn(2, 41, 41, generator=random)
 position = torch.tensor([[20.0, 14], [20, 26], [9, 20]])

@@ -60,7 +60,7 @@ predicted = [bestie.decode(o, None, cfg).instances.unbind()[0] for o in outputs]
 truth = [s.truth for s in val_samples]
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def balance(found, objects):  # per image: objects right, minus wrong, minus missed
     counts = evaluation.quality_by_image(found, objects)
     return counts["true_positive"] - counts["false_positive"] - counts["missed"]
@@ -85,7 +85,7 @@ best = int(score_of.argmax())
 # sit three heads, one for each map of the last chapter.
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def add_panel(ax, xy, title, panel):  # an image in the diagram below
     inset = ax.inset_axes((*xy, 1.25, 1.25), transform=ax.transData)
     draw(inset, panel)
@@ -166,7 +166,7 @@ for sample in samples:
     pseudo.append(bestie.targets(net, batch, cfg))
     refined.append(labels.refined_labels(out, batch.semantic_maps, batch.tags, cfg))
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 true_masks = [s.truth for s in samples]
 counts, refined_counts = (
     evaluation.quality_by_image([p.unbind()[0] for p in found], true_masks)
@@ -185,7 +185,7 @@ first, second = render(pseudo[m], cfg), render(refined[m], cfg)
 terms = objective(output, target, first, second, cfg)
 viz.table([{name: float(value) for name, value in terms.items()}], digits=4)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 error = cross_entropy(output.semantic, target, ignore_index=IGNORE, reduction="none")[0]
 hard = error[target[0] != IGNORE].quantile(1 - cfg.loss.hard_fraction)
 goals = {"semantic": viz.draw_semantic(target[0], image=image)}
@@ -209,7 +209,7 @@ viz.show([goals, errors], rows=("target", "error"), size=1.9, title=title)
 # What does the network learn where there is no label? The gradient shows it: with guidance, and without, where every pixel
 # counts and the target of an unlabeled pixel is *no center here*.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 leaf = type(output)(*(x.clone().requires_grad_() for x in output))
 panels = {
     "ground truth": viz.draw_instances(image, samples[m].truth),
@@ -232,7 +232,7 @@ viz.show(panels, size=2.1, title="Gradient of the center loss")
 # What does such a gradient do over time? We train the network for a few more steps on images in which some object has no
 # label, with guidance and without, all else equal and without refinement.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 found = [p.unbind()[0] for p in pseudo]
 incomplete = [i for i, t in enumerate(true_masks) if len(found[i]) < len(t)][:80]
 scenes, nets = Subset(stored, incomplete), {"before": net}
@@ -255,7 +255,7 @@ for kind, iag in (("with IAG", True), ("without", False)):
         f"drift_{iag}", start, step_loss, crops, variant.network, drift, ""
     )
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 heatmaps, peaks = {kind: [] for kind in nets}, []
 with torch.no_grad():
     for kind, trained in nets.items():
@@ -315,7 +315,7 @@ loop = training.LoopOptions(folder=folder / "watched", **options)
 schedule = quick.network
 student = training.train("watched", student, snapshot_loss, crops, schedule, loop, "")
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 frames, batch = [], collate([samples[m]])
 for state in snapshots.values():
     student.load_state_dict(state)
@@ -338,7 +338,7 @@ viz.scrub(frames, [f"step {k}" for k in snapshots], "training", start=len(frames
 # share of the area and offsets are shorter: the center term grows, the offset term shrinks, and our presets undo both. Here
 # is how strongly each term pulls at the shared backbone in the training above.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 batch, pulls, steps = collate(samples[:8]), {}, (10, 119)
 goal = bestie.targets(None, batch, quick)
 for step in steps:
@@ -377,7 +377,7 @@ plt.show()
 # Now the network works without any label. The score of an instance, which ranks the masks, is the height of its center times
 # the mean probability of its class.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 order = score_of.argsort(descending=True, stable=True).tolist()
 panels = [{}, {}]
 for place in (0, 0.25, 0.5, 0.75):
@@ -395,7 +395,7 @@ viz.show(panels, rows=rows, size=2.1, title="From good to bad")
 # Which map causes the remaining errors? Replace one map at a time by the true one, and measure again ({term}`mAP` has [its
 # own chapter](03_metrics.py)).
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 true_outputs, true_centers = [], []
 for sample in val_samples:
     n, masks = len(sample.truth), sample.truth.masks
@@ -423,7 +423,7 @@ scores = {k: evaluation.voc_ap(v, truth, len(classes)) for k, v in decodings.ite
 metrics = ("mAP25", "mAP50", "mAP75")
 viz.table([{"maps": k, **{n: 100 * v[n] for n in metrics}} for k, v in scores.items()])
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 figure, ax = plt.subplots(figsize=(6, 2.6), layout="constrained")
 values = [100 * v["mAP50"] for v in scores.values()]
 colors = ["#0072B2"] + ["#9CC5DF"] * 4
@@ -439,7 +439,7 @@ plt.show()
 # Does the score know how good a mask is? Each mark is one prediction. Move over it (or touch it) to see the mask on its
 # image.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 matchings = [evaluation.matches(p, t) for p, t in zip(predicted, truth, strict=True)]
 ranked = [p[g.prediction] for p, g in zip(predicted, matchings, strict=True)]
 score = torch.cat([p.scores for p in ranked])
@@ -503,7 +503,7 @@ viz.table(rows, f"{len(samples)} training images")
 # Fig. 6 of the document names four failures. Here are ours: the two nearest objects of one class of which at least one was
 # missed, and the validation images that gain most from one true map, compared with the others.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 center_distance = []
 for g, t, xy in zip(matchings, truth, true_centers, strict=True):
     missed = ~torch.isin(torch.arange(len(t)), g.target[g.right])
@@ -541,7 +541,7 @@ viz.show(panels, rows=list(cases), size=2.1, title="How BESTIE fails")
 # Each line is a comparison that has been measured: a difference in mAP50 with its interval over seeds. The gray band is what
 # even twenty seeds could not tell from zero.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 ids = ("bestie.table1", "bestie.point_cues", "bestie.true_maps")
 tables, store = [t for t in experiments.find("bestie") if t.id in ids], Path("../book/results")
 shown = experiments.comparisons(tables, experiments.read_results(tables, store))
@@ -564,7 +564,7 @@ viz.room_and_noise(shown, title=f"{len(shown)} comparisons: {title}")
 # The table follows BESTIE's stages on photographs of seven animals, with features that were learned on ImageNet. The row of
 # true masks is the upper bound: class maps in which touching objects are kept apart.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 table = experiments.find("bestie.supervision")
 results, rows = experiments.read_results(table, store, "small.animals7"), []
 for r in results["bestie.supervision"]["rows"] if results else []:
@@ -616,7 +616,7 @@ viz.table(rows, "seven animals, small scale")
 # :class: dropdown
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 errors = torch.tensor([1.0, 2, 3, 4]).view(1, 1, 1, 4)
 for weights in ((1, 1, 0, 0), (0.5, 0.5, 0, 0), (1, 0, 0, 0), (0, 0, 0, 0)):
     print(weights, float(guided(errors, torch.tensor(weights).view(1, 1, 1, 4))))
@@ -638,7 +638,7 @@ for weights in ((1, 1, 0, 0), (0.5, 0.5, 0, 0), (1, 0, 0, 0), (0, 0, 0, 0)):
 # :class: dropdown
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 rows = []
 for threshold in (0.01, 0.1, 0.5):
     for keep in (True, False):
@@ -667,7 +667,7 @@ viz.table(rows, digits=2)
 # :class: dropdown
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 x = collate([val_samples[best]]).images
 with torch.no_grad():
     there = bestie.infer(net, x, cfg).offset

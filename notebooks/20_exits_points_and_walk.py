@@ -103,7 +103,7 @@ share = (seeds.foreground & truth).sum() / seeds.foreground.sum()
 print(f"clicked tokens that the object fills by half or more: {float(share):.0%}")
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def tokens(ax, base):  # the grid of tokens
     base(ax)
     lines = torch.arange(side + 1) * patch - 0.5
@@ -160,7 +160,7 @@ def similarities(images):  # [B, 3, C, C] -> [B, n, n]
 
 similarity = similarities(batch.images)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 picks = [i for i in range(len(crops)) if seeds.valid[i].all()][:4]
 tops = labels.pushed(clicks.xy, cfg.seeds.push)[picks, :1]
 tops = patches.point_patches(tops, patches.PatchGrid(side, side, patch))
@@ -198,7 +198,7 @@ viz.show(panels, size=2, title="What looks like the clicked token")
 # %%
 transition = random_walk.sinkhorn(similarity, iterations=20)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 i = max(picks, key=lambda i: similarity[i].sum(0).max())
 steps, sums = range(1, labels.ITERATIONS + 1), {"received, before": similarity[i].sum(0)}
 totals = [random_walk.sinkhorn(similarity[[i]], k).dense()[0].sum(0) for k in steps]
@@ -240,7 +240,7 @@ plt.show()
 # %%
 score = labels.scores(similarity, seeds, cfg.walk)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 contrast = (score * truth - score * ~truth).masked_fill(~seeds.open, 0).mean(1)
 example = int((contrast * seeds.valid.all(1)).argmax())
 graph = random_walk.sinkhorn(similarity[[example]], labels.ITERATIONS)
@@ -285,7 +285,7 @@ targets = labels.token_targets(seeds, retrieved)
 figures = quality([(retrieved, seeds.open, truth)])
 viz.table([figures], digits=2, caption="Tokens per crop, precision, recall")
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 firsts = {int(c.extreme_points.labels): i for i, c in reversed([*enumerate(crops)])}
 panels = {}
 for label, i in sorted(firsts.items())[:8]:
@@ -302,7 +302,7 @@ viz.show(panels, size=2.4, title="What four clicks retrieve")
 # and a rule that asks for one connected region loses one of them. In the next world something cuts every object.
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def world_crops(count, **knobs):  # the objects of another world, and their crops
     scenes = World("train", count, seed, replace(weak.WORLDS[scale], objects=(1, 2), **knobs))
     clicked_scenes, _ = weak.clicked(scenes, "train", "extreme_points")
@@ -343,7 +343,7 @@ viz.show(panels, rows=("the object", "points"), size=2.1, title="Objects in piec
 # the object has a higher score than one of the ground in its crop.
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def auc(score):
     pairs = (seeds.open & truth)[:, :, None] & (seeds.open & ~truth)[:, None]
     return float(((score[:, :, None] > score[:, None]) & pairs).sum() / pairs.sum())
@@ -381,7 +381,7 @@ viz.table(
     rows, digits=2, caption="This page's extractor, at the threshold that belongs to each walk"
 )
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 size = (2.2 * (1 + len(graphs)), 2.5)
 figure, axes = plt.subplots(1, 1 + len(graphs), figsize=size, layout="constrained")
 colors = dict(zip(graphs, ("#0072B2", "#D55E00", "0.4", "#009E73"), strict=False))
@@ -408,7 +408,7 @@ plt.show()
 # are 500 crops of [photographs of seven animals](../book/results.md), beside the published AP of the segmenter that learns from
 # the masks in the end. (With `scale="small"` and a folder of photographs as `data` this whole chapter runs on them.)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 walks, store = experiments.find("exits.retrieval"), Path("../book/results")
 (found,) = experiments.read_results(walks, store, "small.animals7").values()
 walk_names = [row["name"].removesuffix("s").removesuffix(" hop") for row in found["rows"]]
@@ -444,7 +444,7 @@ plt.show()
 # `seeds.other_objects` its clicks are background. Here is a world of such pairs.
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def neighbors(items, k):  # the crop, with the masks of its neighbors of the same class
     (image, row), crop = items.index[k], items[k]
     sample = items.dataset[image]
@@ -494,7 +494,7 @@ viz.show(panels, rows=names, size=2.1, title="Two of a kind")
 # crop follows the clicks. `tau` is in units of the calibrated threshold, `temperature` in units of that of the softmax.
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def softened(values, temperature):  # rows of a softmax, at another temperature
     values = values.pow(1 / temperature)
     return values / values.sum(-1, keepdim=True)
@@ -575,7 +575,7 @@ viz.explore(
 # :class: dropdown
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 p = 0.8
 rooms = random_walk.sinkhorn(torch.tensor([[[p, 1 - p], [1 - p, p]]]), 20)
 for k, state in enumerate(random_walk.walk_each(rooms, torch.tensor([[[1.0], [0.0]]]), 4)):
@@ -599,7 +599,7 @@ for k, state in enumerate(random_walk.walk_each(rooms, torch.tensor([[[1.0], [0.
 # :class: dropdown
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 rows = []
 for push in sorted(pushes):
     s = labels.find_seeds(clicks, batch.valid, patch, push)
@@ -626,7 +626,7 @@ viz.table(rows, digits=2)
 # :class: dropdown
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 beta, T = labels.BETA, graph.dense()[0]
 solution = torch.linalg.solve(torch.eye(len(T)) - beta * T, (1 - beta) * start[0])
 print("largest difference:", float((solution - states[-1][0]).abs().max()))

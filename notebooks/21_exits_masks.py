@@ -71,7 +71,7 @@ masks = exits.pseudo_labels(nets["EXITS"], first, cfg)  # one for each annotatio
 boxes = exits.pseudo_labels(None, first, cfg)
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def batches(images):
     return [collate(images[i : i + 8]).to(dev) for i in range(0, len(images), 8)]
 
@@ -107,7 +107,7 @@ pseudo = {name: label_images(model, samples) for name, model in models.items()}
 iou = {name: object_iou(masks, samples) for name, masks in pseudo.items()}
 objects = [(i, k) for i, s in enumerate(samples) for k in range(len(s.extreme_points))]
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 order = iou["EXITS"].argsort(descending=True)
 panels = [{} for _ in range(1 + len(pseudo))]
 for place in (0.02, 0.2, 0.4, 0.6, 0.8, 0.98):
@@ -134,7 +134,7 @@ viz.show(panels, rows=("clicks", *pseudo), size=1.6, title="One mask for every a
 # ```
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def crop_of(sample, k):  # the crop of the k-th object
     e = sample.extreme_points[k : k + 1]
     target = sample.truth[sample.truth.ids == e.ids]
@@ -191,7 +191,7 @@ viz.show(panels, size=2, title="A mask is a vote of channels")
 # :pyobject: box_tightness
 # ```
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 box = box_masks(hero.extreme_points.boxes, side, side) > 0.5
 y, x = (box[0].any(1 - d).nonzero()[:, 0].float().mean().round().int() for d in (0, 1))
 cross = torch.zeros_like(box)
@@ -265,7 +265,7 @@ print(f"{int(points.labeled.sum())} of {points.labeled.numel()} tokens are label
 # Drag to see the iterations.
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def smoothed(crops, crf):  # the target of the third term
     views = collate(crops).images.to(dev)
     boxes = torch.cat([c.extreme_points.boxes for c in crops]).to(dev)
@@ -308,7 +308,7 @@ viz.scrub(frames, [f"{k} times" for k in steps], "smoothed", start=0)
 # What does each term want of a mask? Here is its gradient in one crop. (That of the box is MAL's: in EXITS the box does not
 # count in this crop, where tokens were retrieved.)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 TERMS = ("mil", "point", "crf")
 _, seeds = exits.token_scores(nets["EXITS"].extractor, batch, cfg)
 with torch.no_grad():
@@ -363,7 +363,7 @@ viz.training_curves(logs, TERMS, title="The three terms of the loss")
 # published.
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def paste_masks(sample, probability, threshold):  # masks of an image, from those of its crops
     e = sample.extreme_points
     windows = [Window.around(box) for box in e.boxes]
@@ -392,7 +392,7 @@ every = pseudo | {"all tokens right": [painted(s) for s in samples]}
 by_size = {name: evaluation.iou_by_size(masks, truth) for name, masks in every.items()}
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 palette = {"boxes": "0.6", "MAL": "#D55E00", "EXITS": "#0072B2", "all tokens right": "#009E73"}
 names = {"mIoU": "mean of\nclasses", **{f"mIoU_{s}": s for s in evaluation.SIZES}}
 sizes = [k for k in names if by_size["boxes"][k] == by_size["boxes"][k]]  # no nan
@@ -427,7 +427,7 @@ plt.show()
 # What if the annotator clicks carelessly? The slider moves the left click; with a kernel you drag all four.
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def mask_panel(sample, model):  # the mask of a generator in an image of one object
     return viz.draw_instances(sample.image, label_images(model, [sample])[0])
 
@@ -461,7 +461,7 @@ viz.explore(masks_of, clicks=viz.Clicks(alone.image, places))
 # of the [results](../book/results.md)). In these scenes something stands in front of every object.
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def scenes(count, **settings):  # of a world with other settings, or the validation images
     base = replace(weak.WORLDS[scale], **settings)
     source = World("val", count, seed, base) if data == "world" else datasets.val
@@ -495,7 +495,7 @@ for name, values in iou.items():
     rows.append(row)
 viz.table(rows, f"{int(pieces.sum())} objects in pieces, {int((~pieces).sum())} others (%)")
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 gain = torch.where(pieces, iou["EXITS"] - iou["MAL"], torch.nan)
 order = gain.argsort()[: int(pieces.sum())]  # nan is last
 panels = [{} for _ in range(3)]
@@ -515,7 +515,7 @@ viz.show(panels, rows=("image", "MAL", "EXITS"), size=1.8, title="EXITS against 
 # that it is another (Fig. a4, claim C30). Call it a twin when at least 30 % of its mask is in the box, and look at crowded
 # scenes. The table adds how much a mask covers in its box outside of the object.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 crowd = scenes(64, contact=1.0, nested=0.5, occlusion=0.0, objects=(3, 5))
 labels = {name: label_images(model, crowd) for name, model in models.items()}
 iou = {name: object_iou(masks, crowd) for name, masks in labels.items()}
@@ -539,7 +539,7 @@ for name, values in iou.items():
     rows.append(row)
 viz.table(rows, f"{int(twin.sum())} objects with a twin, {int((~twin).sum())} without (%)")
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 keys = [(i, k) for i, s in enumerate(crowd) for k in range(len(s.extreme_points))]
 worst = torch.where(twin, iou["EXITS"], torch.inf).argsort()[:6].tolist()
 panels = [{}, {}]
@@ -587,7 +587,7 @@ for key, value in read_json(path)["annotations"][0].items():
 # After a seventh of them EXITS was clearly ahead ([decision 17](../book/decisions/17_small.md)): points made the training
 # faster, not its end better. The column of seeds says how many runs that rests on; a single one has no interval.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 photos = experiments.read_results(
     experiments.find("exits"), Path("../book/results"), "small.animals7"
 )
@@ -605,7 +605,7 @@ viz.table([{k: row.get(k) for k in ("labels", "seeds", "mIoU", "AP")} for row in
 # blue bar is the {term}`room` between MAL and a segmenter that learns from true masks. All rows are on the [results
 # page](../book/results.md).
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 results = experiments.read_results(experiments.find("exits"), Path("../book/results"))
 shown = [t for t in experiments.find("exits") if t.id in ("exits.table_a2", "exits.baseline")]
 compared = experiments.comparisons(shown, results)
@@ -643,7 +643,7 @@ viz.room_and_noise(compared, title="Differences of hops and of points, and their
 # :class: dropdown
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 square, everything = torch.zeros(1, 16, 16), torch.ones(1, 16, 16)
 square[:, 4:12, 4:12] = 1
 half = square.clone()
@@ -669,7 +669,7 @@ for name, mask in {"line": torch.eye(16) * square, "half": half, "all": everythi
 # :class: dropdown
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 picks, rows = [crop_of(samples[i], k) for i, k in objects[:32]], []
 true = torch.cat([crop.truth.masks for crop in picks])
 for factor in (0.1, 1, 10):
@@ -696,7 +696,7 @@ viz.table(rows, digits=3)
 # :class: dropdown
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 rows = []
 for source, flip in (
     ("student", False),

@@ -92,7 +92,7 @@ steps = f"{cfg.network.steps} steps of {cfg.network.batch_size} images"
 # them. (The network is smaller than the release's and trained for much less time: look at what each step does more than at
 # how well it does it.)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 samples = [train[i] for i in range(min(len(train), 48 if scale == "tiny" else 6))]
 limits = (cfg.size.test_short, cfg.size.test_long)
 images = [resize(s, short_side(s.size, *limits)) for s in samples if len(s.points)]
@@ -119,7 +119,7 @@ tokens = match_tokens(logits, place, clicks, sizes)
 print(f"{len(img)} objects in {len(images)} images of {grid.height} x {grid.width} patches")
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def iou(a, b):  # of masks [..., H, W]
     return (a & b).sum((-2, -1)) / (a | b).sum((-2, -1)).clamp(min=1)
 
@@ -153,7 +153,7 @@ box_iou = iou(box_pixels(labels.boxes, size)[img, row], true_boxes)  # of the bo
 # ```
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def token_marks(axes, i):  # all tokens of an image, and those that are matched with clicks
     places = place[i] * sizes[i] - 0.5
     axes.scatter(*places.T, s=14, c="white", edgecolor="0.2", lw=0.6)
@@ -174,7 +174,7 @@ viz.show({f"image {i}": image_panel(i) for i in picks}, size=2.6, title="Places 
 # **Takeaway.** Dots are the places that tokens predict, crosses are clicks, lines join the two. Every click gets a token from
 # nearby; the others are spread around. How far are the matched tokens, and how often is their class right?
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 index = tokens.clamp(min=0)[..., None]
 correct = logits.take_along_dim(index, 1).argmax(2)[img, row] == clicks.labels[img, row]
 error = (place.take_along_dim(index, 1) - clicks.xy / sizes[:, None]).abs().sum(2)[img, row]
@@ -198,7 +198,7 @@ viz.table([summary], digits=2, caption=f"after {steps}; distances in sides of th
 # The box is made of the regions within white lines, where the map is above a share of its range: the large ones of them,
 # mirrored about the click. Drag the slider. (The figure shows the object with the best box.)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 maps, boxes = find_candidates(outputs, tokens, clicks, cfg)
 i, g = img[box_iou.argmax()], row[box_iou.argmax()]
 parts.rollout_figure(
@@ -217,7 +217,7 @@ parts.rollout_figure(
 # rule, *tight* takes the bounds as they are.
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def overlap(mode, threshold=cfg.boxes.threshold):  # IoU of all candidates with the true box
     c = changed(cfg, **{"boxes.mode": mode, "boxes.threshold": threshold})
     boxes = find_candidates(outputs, tokens, clicks, c)[1][img, :, row]
@@ -268,7 +268,7 @@ plt.show()
 # :pyobject: refined
 # ```
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 multi = clicks.present.sum(1) > 1
 lowest = torch.zeros(len(images)).scatter_reduce(0, img, box_iou, "amin", include_self=False)
 i = int((lowest * multi).argmax())
@@ -294,7 +294,7 @@ viz.show(panels, columns=6, size=1.6, title="Two objects of an image")
 # Is the refined map better than the attention, and what does competition do? The table has the IoU with the true mask, and
 # the share of *other* objects that the map claims; the last row is without competition.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 others = torch.stack([true[img == i].any(0) for i in img]) & ~true
 crowded = others.flatten(1).any(1)
 
@@ -342,7 +342,7 @@ viz.table(rows, digits=2, caption=f"{len(img)} objects, masks within the box")
 # direction of its own, mix in the surroundings of a patch and some noise, and the shift has something to find, above with the
 # published temperature $\theta = 0.1$, below with a kernel ten times as wide.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 world = weak.WORLDS[scale] if scale != "full" else weak.WORLDS["tiny"]
 one_car = replace(world, size=384, objects=(1, 1), object_size=(0.55, 0.7), occlusion=0.0)
 one_car = replace(one_car, contact=0.0, nested=0.0, classes=("car",))
@@ -382,7 +382,7 @@ viz.show(
 #
 # Now the features of the network that was trained on this page. Drag the iterations.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 masks = mask_targets(labels, cfg)[0]
 point_counts = labels.key_points.present.sum(2)
 best = int((iou(masks[img, row], true) * point_counts[img, row].clamp(max=3)).argmax())
@@ -400,7 +400,7 @@ parts.shift_figure(batch.images[i], outputs.features[i], history, labels.boxes[i
 # How far do they move? With $\theta = 0.1$ a patch at a cosine distance of one bandwidth weighs $e^{-10}$ of an equal one, so
 # a prototype hardly sees any patch but its first. Here are wider kernels.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 variants = {f"shift, {t:g}": {"parts.temperature": t} for t in (0.1, 1.0, 10.0)}
 variants["k-means"] = {"parts.shift": "kmeans"}
 variants["k-means, no filter"] = {"parts.shift": "kmeans", "parts.filter": False}
@@ -465,7 +465,7 @@ viz.table(rows, digits=2, caption="means over objects; last, the share of key-po
 #
 # Can a cosine tell an object from its ground? Below all patches are compared with the patch under the click.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 unit = normalize(outputs.features.flatten(2), dim=1)
 index = patch_index(clicks.xy, grid)[img, row]
 cosine = (unit[img, :, index][:, None] @ unit[img])[:, 0]  # [objects, patches]
@@ -493,7 +493,7 @@ plt.show()
 #
 # Two objects, with the published shift above and k-means from the same seeds below:
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 order = (iou(masks[img, row], true) * point_counts[img, row].clamp(max=3)).argsort(
     descending=True
 )
@@ -518,7 +518,7 @@ viz.show(panels, rows=names, size=1.8, title="From seeds to key-points")
 # ## What would break this?
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def failure_panel(j):  # the box, the true mask, the key-points
     i, g = int(img[j]), int(row[j])
     panel = viz.draw_instances(batch.images[i], Instances.make(true[[j]], torch.zeros(1)))
@@ -548,7 +548,7 @@ viz.show(
 # settings of the sliders. In the book each slider moves alone.
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def move(pixel):  # the object whose click is nearest; all clicks, that one at the pixel
     spot, xy = torch.tensor(pixel).float(), own.xy.clone()
     distance = (xy[0] - spot).norm(dim=1).masked_fill(~own.present[0], torch.inf)
@@ -618,7 +618,7 @@ viz.explore(
 # :class: dropdown
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 cosines = torch.tensor([0.99, 0.95, 0.9, 0.8])
 for t in (0.1, 1.0, 10.0):
     width = t * cfg.parts.tau
@@ -643,7 +643,7 @@ for t in (0.1, 1.0, 10.0):
 # :class: dropdown
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 rows = []
 for kind in ("box_center", "mask_random"):
     click_batch = collate([weak.with_points(s, kind) for s in images])

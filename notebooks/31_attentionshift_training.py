@@ -97,7 +97,7 @@ for name, c in configs.items():
 # ```
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 samples = [train[i] for i in range(min(len(train), 64 if scale == "tiny" else 6))]
 limits = (cfg.size.test_short, cfg.size.test_long)
 images = [resize(s, short_side(s.size, *limits)) for s in samples]
@@ -143,7 +143,7 @@ for name, (_, labels, _, points) in views.items():
     label_sets[f"{name}, point"] = as_points(points)
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def pair_iou(masks, real):  # IoU of masks [..., H, W]
     return (masks & real).sum((-2, -1)) / (masks | real).sum((-2, -1)).clamp(min=1)
 
@@ -186,7 +186,7 @@ viz.show(rows, rows=KINDS, size=1.85, title="Two kinds of labels")
 # circles:
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def tally(label_set, side):  # for each object: labels of that side, and the right ones
     target, counts, real = (part.flatten(1) for part in label_set)
     member = (target == side) & counts
@@ -234,7 +234,7 @@ viz.training_curves(logs, terms, title="Tokens, MIL, detector, masks")
 # is the loop in *iteratively estimated*.
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def token_targets(name):  # targets, their tokens, and the places of all tokens
     _, labels, (logits, place), _ = views[name]
     targets = with_key_points(clicks, labels.key_points, cfg.tokens)
@@ -275,7 +275,7 @@ multi = [n for n in ranking if keys.present[img[n], row[n]].sum() >= 2]
 picks = list({int(img[n]): n for n in reversed(multi)}.values())[-1:-4:-1]
 ROLES = ("token of the click", "of a key-point", "of another")
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 rows = []
 for n in picks:
     i, k, line = int(img[n]), int(row[n]), {}
@@ -294,7 +294,7 @@ viz.show(rows, size=2, title="Targets of the tokens, and what tokens attend to")
 # attention of three tokens of one object. Where these maps are much alike, as in most rows here, tokens predict places but do
 # not yet attend to parts.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 rows = []
 for name, (goals, token, place) in matched.items():
     error = place.take_along_dim(token.clamp(min=0)[..., None], 1) - goals.xy
@@ -316,7 +316,7 @@ viz.table(rows, "distance from a target to its token, in % of the image's side")
 # As pseudo labels, AttentionShift gives masks, whatever supervised its head: one for every click, in COCO JSON. Here they are
 # on training images, from AttentionShift's best to its worst.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 rows, batches = [], [collate([s]).to(dev) for s in samples]
 for name, c in configs.items():
     masks = [attentionshift.pseudo_labels(nets[name], x, c)[0].to("cpu") for x in batches]
@@ -328,7 +328,7 @@ viz.table(
 )
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def with_click(key):  # the pseudo box and its click
     click = Points.make(clicks.xy[key][None].cpu(), torch.tensor([3]))
     box = viz.draw_boxes(batch.images[key[0]].cpu(), labels.boxes[key][None].cpu())
@@ -363,7 +363,7 @@ viz.show(rows, rows=STEPS, size=1.6, title="Pseudo masks of AttentionShift from 
 # the best labels, the one that the detector finds best.
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def best_match(n):  # the best prediction of the class of an object
     i, empty = img[n], torch.zeros_like(true[n])
     predicted = attentionshift.predict(nets["AttentionShift"], batch.images[i][None], cfg)[0]
@@ -393,7 +393,7 @@ viz.show(panels, columns=6, size=1.65, title="From attention to a mask")
 # scenes. AP is counted in both ways that PASCAL VOC has had: as the area under the curve of precision over recall, and as the
 # mean of the precision at eleven recalls.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 scenes, predicted, rows = [val[i] for i in range(min(len(val), 60))], {}, []
 for name, c in configs.items():
     batches = (collate([s]).images.to(dev) for s in scenes)
@@ -405,7 +405,7 @@ for name, c in configs.items():
         rows.append({"network": name, "counted": kind, **ap})
 viz.table(rows, f"VOC mask AP on {len(scenes)} validation scenes (%)")
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 confident, score = {}, []
 for name, per_scene in predicted.items():
     pairs = zip(per_scene, scenes, strict=True)
@@ -438,7 +438,7 @@ FIG1 = experiments.find("attentionshift.fig1")[0]
 for claim in FIG1.claims:
     print(f"{claim.id}  {claim.text}")
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 folder = Path("../book/results")
 stored = experiments.read_results([FIG1], folder).get(FIG1.id)
 curves = [{"method": m, **row} for m, r in reports.items() for row in r["similarity"]]
@@ -463,7 +463,7 @@ viz.interactive(viz.curves_plot(curves, parts.STATISTICS, **axes), picture, word
 # their provenance are on the [results page](../book/results.md).
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 TABLES = [experiments.find(f"attentionshift.{n}")[0] for n in ("table1", "table2", "table3")]
 results = experiments.read_results(TABLES, folder)
 viz.room_and_noise(
@@ -486,7 +486,7 @@ viz.room_and_noise(
 # At the scale `small` the same method learns from one click on each animal, on features of photographs. The *upper bound* is
 # the same network, trained on true boxes and masks.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 bounds = [experiments.find("attentionshift.bounds")[0]]
 found = experiments.read_results(bounds, folder, "small.animals7")
 for result in found.values():
@@ -520,7 +520,7 @@ if not found:
 # patch of the image? 1 is chance; below 1, the token attends elsewhere.
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def lift(heat, real):  # mean in the object over mean in the image, [N, ...]
     inside = (heat * real).sum((-2, -1)) / real.sum((-2, -1)).clamp(min=1e-6)
     return inside / heat.mean((-2, -1)).clamp(min=1e-12)
@@ -541,7 +541,7 @@ viz.table(rows, "attention in the object, over that in the image", digits=2)
 # with those that have a *twin*: another object of their class in the image, which similarity cannot tell apart.
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def box_fill(masks):  # masks filled to their bounds
     sides = [masks.any(d) for d in (2, 1)]
     rows, columns = ((s.cumsum(1) > 0) & (s.flip(1).cumsum(1).flip(1) > 0) for s in sides)
@@ -591,7 +591,7 @@ viz.table(rows, f"mean IoU (%); {int(twin.sum())} of {len(true)} objects have a 
 # :class: dropdown
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 xy = torch.tensor([[[5.0, 5.0], [2.0, 2.0], [8.0, 2.0], [2.0, 8.0]]])
 points = xy, torch.tensor([[True, False, False, False]]), torch.ones(1, 4).bool()
 for value, region in (
@@ -622,7 +622,7 @@ for value, region in (
 # :class: dropdown
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 rows = []
 for kind in (True, False):
     variant = changed(cfg, **{"parts.filter": kind})

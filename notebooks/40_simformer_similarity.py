@@ -68,7 +68,7 @@ print(f"{len(classes)} classes; novel: {', '.join(novel)}")
 # The input is a {term}`class map` of the base classes. All else is left open: a pixel of a novel class looks like an
 # unlabeled one. With it comes the list of the classes that are present, in training those of each crop.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 samples = [train[i] for i in range(min(len(train), 60))]
 weak_samples = [weak.with_base_masks(s, cfg.novel) for s in samples]
 picks = [i for i, s in enumerate(samples) if s.tags[list(cfg.novel)].sum() > 1][:4]
@@ -117,7 +117,7 @@ def propose(samples):  # the proposals of the trained network for a batch of ima
         return net.network(collate(samples).images.to(accelerator.device))
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 scenes = [val[i] for i in range(min(len(val), 100))]
 
 
@@ -167,7 +167,7 @@ viz.show(panels, columns=4, size=2.2, title="Six proposals, and the prediction o
 # At tiny scale $\lambda_m$ is smaller than published, so that queries settle on a class sooner ([decision
 # 13](../book/decisions/13_simformer_tiny.md)).
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 many = min(picks, key=lambda i: abs(int(samples[i].tags.sum()) - 4))
 batch = collate([weak_samples[many]]).to(accelerator.device)
 given, seen = simformer.targets(net, batch, cfg), propose([samples[many]])
@@ -229,7 +229,7 @@ viz.training_curves({"SimFormer": log}, terms, title="Training")
 # :pyobject: complement_loss
 # ```
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 figure, ax = plt.subplots(figsize=(6.4, 2.9), layout="constrained")
 for target, name in ((1.0, "of the complement"), (0.0, "of a base mask")):
     logit = torch.linspace(-7, 4, 441, requires_grad=True)
@@ -248,7 +248,7 @@ plt.show()
 # is no gradient at all, so this loss cannot recover a novel mask that is empty everywhere. In the log `ignored` says how
 # often that happens: the share of complement pixels where the constant wins.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 parts = [float(part.mean()) for part in torch.tensor(log["ignored"]).tensor_split(3)]
 thirds = zip(("first", "second", "last"), parts, strict=True)
 viz.table([{"third of the steps": n, "ignored (%)": 100 * part} for n, part in thirds])
@@ -271,7 +271,7 @@ recall = evaluation.proposal_recall(torch.cat(regions))
 # The trivial bound beside it takes the whole image for the only proposal. The rows of `simformer.transfer`, a table of ours,
 # follow: networks compared in this way over seeds, among them an oracle that learns from masks of all classes.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 RESULTS = Path("../book/results")
 
 
@@ -316,7 +316,7 @@ viz.table(
 # :pyobject: pair_targets
 # ```
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 pair_data = simformer.training_data(train, cfg)
 two = (picks[0], *pair_data.companions(picks[0], seed))
 crops = collate([pair_data[i, seed, 0] for i in two])
@@ -360,7 +360,7 @@ plt.show()
 # Below it compares one pixel of a validation image with all others, beside the strongest proposal there. Drag through pixels,
 # first of base, then of novel classes; with a kernel you click on any other.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 side, all_ = out.pixels.shape[3], torch.arange(out.pixels[0, 0].numel())
 
 
@@ -424,7 +424,7 @@ viz.explore(ask, pixel=viz.Clicks(scene.image, places))
 # :pyobject: distill
 # ```
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 student = torch.linspace(0, 1, 101)
 figure, ax = plt.subplots(figsize=(6.4, 2.9), layout="constrained")
 for sure in (0.95, 0.75, 0.5, 0.25, 0.05):
@@ -469,7 +469,7 @@ options = training.LoopOptions(accelerator=accelerator, **options)
 parts = ("simnets", simnets, step_loss, pair_data, schedule, options)
 simnets = training.train(*parts, key="")
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 generator = torch.Generator().manual_seed(seed)
 points = torch.randint(len(all_), (1, 200), generator=generator)
 
@@ -500,7 +500,7 @@ viz.table(rows, f"{len(scenes)} validation images; 50 is chance")
 # Here are the differences, in points, that single parts of the objective make, each with its interval over seeds. The gray
 # band is what even twenty seeds could not tell from zero.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 shown = [
     t
     for t in experiments.find("simformer")
@@ -521,7 +521,7 @@ viz.room_and_noise(experiments.comparisons(shown, results), title=title)
 # Three of seven animals are novel, and the background is a base class. *Trivial* fills each photograph with its novel animal,
 # as tags alone would have it; FullyOracle has masks of all seven:
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 photos = measured(RESULTS / "simformer.photographs.small.animals7.json")
 steps = ("trivial", "basic", "cross-pair", "FullyOracle")
 rows = [{"network": k, **photos[k]} for k in steps if k in photos]
@@ -534,7 +534,7 @@ viz.table(rows, "validation images, mIoU (%); one seed")
 #
 # ## Where it fails
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 results = []
 for s in scenes:
     images = collate([s]).images.to(accelerator.device)
@@ -577,7 +577,7 @@ viz.show(rows, rows=titles, size=1.9, title=title, one_legend=True)
 # :class: dropdown
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 floor = torch.tensor(cfg.loss.complement_floor)
 print(f"{floor.sigmoid():.3f}; {torch.tensor(0.01).logit():.2f}")
 
@@ -598,7 +598,7 @@ print(f"{floor.sigmoid():.3f}; {torch.tensor(0.01).logit():.2f}")
 # :class: dropdown
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 for kind, c in KINDS.items():
     torch.manual_seed(seed)
     pairs = draw_pairs(crops, c)
@@ -619,7 +619,7 @@ for kind, c in KINDS.items():
 # :class: dropdown
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 metrics = {name: evaluation.MeanIoU(len(classes) + 1) for name in ("sum", "strongest")}
 for s in scenes:
     proposals = propose([s])

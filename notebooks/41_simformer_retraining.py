@@ -82,7 +82,7 @@ reports, folders, nets = run_all(data, datasets)
 # :pyobject: pseudo_maps
 # ```
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 dev = next(nets["SimFormer"].parameters()).device
 samples = [train[i] for i in range(min(len(train), 60))]
 weak_samples = [weak.with_base_masks(s, cfg.novel) for s in samples]
@@ -117,7 +117,7 @@ viz.show(rows, rows=names, size=2.1, title=title, one_legend=True)
 # is ours, only the classes of the image's tags compete, so that a pixel can get the second best
 # ({ref}`fidelity:simformer-present-only`).
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 present_only = changed(cfg, **{"pseudo.present_only": True})
 variants = {"as published": cfg, "present only": present_only}
 true_pixels, rows = torch.cat([s.true_semantic.flatten() for s in samples]), []
@@ -155,7 +155,7 @@ viz.training_curves(logs, ("label", "dice"), title="Training")
 # *dice* is over more masks, some of them wrong: compare the shapes of the curves, not their heights.
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def percent(scores):
     names = ("base_mIoU", "novel_mIoU", "mIoU", "harmonic_mIoU")
     return {name: 100 * scores[name] for name in names}
@@ -181,7 +181,7 @@ viz.table(score_rows(reports), "networks: validation images; maps: training imag
 # SimFormer* to nearly its worst, by the share of novel pixels that it finds.
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def predict_map(net, s, c):  # the predicted class map
     return simformer.predict(net, collate([s]).images.to(dev), c)[0].cpu()
 
@@ -215,7 +215,7 @@ def comparison(nets, scenes, c, names):  # a row for each step, a column for eac
     return rows + [row(scenes, lambda s, f=f: viz.draw_semantic(f(s), names)) for f in maps]
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 rows = comparison(nets, five(nets["SimFormer*"], val, cfg), cfg, classes)
 names = ("image", "novel (dark)", "ground truth", *nets)
 title = "From the best to the worst of SimFormer*"
@@ -239,7 +239,7 @@ ade_reports, _, ade_nets = run_all(other_data, ade)
 ade_cfg = cfg.for_classes(ade.train.classes)
 print("novel:", ", ".join(ade.train.classes[label] for label in ade_cfg.novel))
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 scenes = five(ade_nets["SimFormer*"], ade.val, ade_cfg)
 rows = comparison(ade_nets, scenes, ade_cfg, ade.train.classes)
 title = "From the best to the worst of SimFormer*, in the layout of ADE20K"
@@ -250,7 +250,7 @@ viz.show(rows, rows=names, size=1.8, title=title, one_legend=True)
 # as every pixel gets the class with the highest score. In training such pixels belong to the complement, whose constant allows
 # them to be of no novel class and does not ask for it.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 viz.table(score_rows(ade_reports), "networks: validation images; maps: training images (%)")
 
 # %% [markdown]
@@ -259,7 +259,7 @@ viz.table(score_rows(ade_reports), "networks: validation images; maps: training 
 # The published numbers use fixed splits of two lists of classes; `wsis.data.splits` has them as data. Each column below is a
 # class, each row a split; in COCO-Stuff things come first, ADE20K is in the order of frequency.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 figure, axes = plt.subplots(2, 1, figsize=(8, 3.6), height_ratios=(9, 4))
 figure.set_layout_engine("constrained")
 lists = {"COCO-Stuff-10K": (COCO_SPLITS, COCO_STUFF), "ADE20K": (ADE_SPLITS, ADE20K)}
@@ -285,7 +285,7 @@ plt.show()
 # embedded world, where S4, the split of this page, has four novel classes of sixteen, and each next split has one more. Bands go
 # from the lowest to the highest seed, each with its own images; hover to read the values.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 RESULTS = Path("../book/results")
 (table,) = experiments.find("simformer.table3")
 results = experiments.read_results(
@@ -316,7 +316,7 @@ viz.interactive(viz.curves_plot(curves, titles, **axes), picture, words)
 # image are *together*: if an image shows one of them, that is its mask; if it shows several, they can only be separated by
 # comparing images. The first number is how often the first case occurs:
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 tags, rows = torch.stack([train[i].tags for i in range(min(len(train), 500))]), []
 for r in (r for r in table.rows if r.name.startswith("SimFormer, ")):
     count = tags[:, list(find_split(table.config(r, scale).split, classes))].sum(1)
@@ -343,7 +343,7 @@ viz.table(rows, "training images that show novel classes, and what SimFormer rea
 # one network learns the contours of base masks, another which near cells belong together. Activations walk between cells off the
 # contours; then those on them take from their neighbors:
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 retab_cfg = changed(cfg, **{"pseudo.source": "retab"})
 _, out = training.chapter_run(
     simformer, retab_cfg, datasets, data, scale, seed, device, only=("relations",)
@@ -390,7 +390,7 @@ viz.show(panels, size=1.8, title="RETAB: a boundary and a walk in two stages", o
 # images bring, and the second network, how far the oracle is above it, and what each further novel class costs. The gray band
 # is what even twenty seeds could not tell from zero.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 shown = [t for t in experiments.find("simformer") if t.id[-6:] in ("table2", "table3")]
 differences = experiments.comparisons(shown, results)
 differences = [d for d in differences if d["claim"] != "C33"]  # differences of differences
@@ -409,7 +409,7 @@ viz.room_and_noise(differences, title="Differences of the steps, and their noise
 # animals three are novel, and the background is a base class. *Trivial* fills each photograph with its novel animal, as tags
 # alone would have it, and FullyOracle has masks of all seven:
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 path = RESULTS / "simformer.photographs.small.animals7.json"
 photos = read_json(path) if path.exists() else {"rows": [], "trivial": {}}
 rows = [{"network": "trivial", **photos["trivial"]}]
@@ -446,7 +446,7 @@ viz.table(rows, "validation images, mIoU (%); one seed")
 # :class: dropdown
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 labels = list(cfg.novel)[:3]
 wrong = torch.zeros(1, len(classes), 2, 2)
 wrong[:, labels[2]] = 1
@@ -473,7 +473,7 @@ for c in variants.values():
 # :class: dropdown
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 views = {"pseudo.scales": (80, 96, 112), "pseudo.flip": True}
 for c in (cfg, changed(cfg, **views)):
     scores = [class_scores(first, collate([s]).images.to(dev), c).cpu() for s in samples]
@@ -494,7 +494,7 @@ for c in (cfg, changed(cfg, **views)):
 # :class: dropdown
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 scores = [class_scores(first, collate([s]).images.to(dev), cfg).cpu() for s in samples]
 for factor in (1, 1.05, 1.2, 2):
     kept = []

@@ -68,7 +68,7 @@ for name, (method, changes) in METHODS.items():
 # What a network learns from afterwards are the labels that a method makes of the *training* images. The next picture shows them
 # for the scene, among the first ones with several objects, on which the worst of the four is best.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 objects = opened["EXITS"]
 classes, number = objects.classes, min(len(objects), 60 if scale == "tiny" else 20)
 novel = runs["SimFormer"].cfg.novel
@@ -109,7 +109,7 @@ maps["SimFormer"] = no_ground
 several = [i for i in range(number) if len(scenes[i].truth) > 1]
 ranked = sorted(several, key=lambda i: -min(score(name, i) for name in runs))
 
-# %% tags=["hide-input", "cover"]
+# %% jupyter={"source_hidden": true} tags=["hide-input", "cover"]
 GIVEN = {
     "BESTIE": "tags",
     "AttentionShift": "one point per object",
@@ -164,7 +164,7 @@ viz.show(rows, rows=("given", "made of it", "truth"), size=2.1)
 #
 # These are three more scenes: a third and two thirds down the list that is sorted by the worst of the four, and its end.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 picks = [ranked[k * (len(ranked) - 1) // 3] for k in (1, 2, 3)]
 grid = []
 for i in picks:
@@ -197,7 +197,7 @@ def seconds(sample):  # of a patient annotator for one image, by what is labeled
     return {name: len(classes) + t for name, t in zip(KINDS, more, strict=True)}
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 batches, cfg = [runs["EXITS"].batch(s) for s in scenes], runs["EXITS"].cfg
 boxes = [exits.pseudo_labels(None, batch, cfg)[0].to("cpu") for batch in batches]
 maps["filled boxes"] = as_maps(boxes)
@@ -222,7 +222,7 @@ viz.table(table, caption=caption)
 # counts as background. Since SimFormer is given the masks of its base classes, the last column has the classes for which it is
 # not. The seconds are for objects alone; its masks of the ground would come on top.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 from plotly import graph_objects as go
 
 x, y = ([row[key] for row in table] for key in ("seconds per image", "mIoU"))
@@ -264,7 +264,7 @@ viz.interactive(
 # What a network makes of such labels on new photographs, at the scale `small`, is in the tables of the methods. Each has its own
 # metric, so they are compared with their own {term}`upper bound`: the same network trained on true masks.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 MAIN = {
     "bestie.supervision": ("mAP50", ("tags", "points")),
     "attentionshift.bounds": ("mAP50", ("AttentionShift",)),
@@ -303,7 +303,7 @@ viz.table(rows, caption="seven animals, validation photographs")
 # :class: dropdown
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 viz.table(
     [{"labels": r["labels"], "images per hour": 3600 / r["seconds per image"]} for r in table],
     digits=0,

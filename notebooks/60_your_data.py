@@ -61,7 +61,7 @@ plt.rcParams.update(viz.RC)
 # | rocket | SpaceX | public domain |
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def save(name, pixels, split="train"):
     place = folder / "images" / split
     place.mkdir(parents=True, exist_ok=True)
@@ -119,7 +119,7 @@ if data != "photographs":
     classes = []  # the names of yours, as long as the JSON has none
 canvas = viz.annotate(folder / "images" / "train", clicks, classes)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 shown = ("coffee.png", "coins_1.png")
 
 
@@ -214,7 +214,7 @@ others = others if others.exists() else folder / "images" / "train"
 print(apply.predict(run, others, run_folder / "predictions.json"))
 
 
-# %% tags=["hide-input", "photographs"]
+# %% jupyter={"source_hidden": true} tags=["hide-input", "photographs"]
 def segment(sample, least=0.3):  # what the segmenter is rather sure of
     batch = run.batch(sample)
     found = run.method.predict(run.model, batch.images, run.cfg)[0].to("cpu")
@@ -252,7 +252,7 @@ viz.show(grid, rows=tuple(rows), size=2.2, title=title)
 # which has the color of the saucer, and takes a piece of the spoon. The last row is the segmenter's, from the
 # photographs alone. It finds the same things, but takes a whole row of coins for one object.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 panels = {}
 for sample in first(ImageFolder(others), 4):
     panels[sample.file_name] = sample.image
@@ -308,7 +308,7 @@ viz.show(panels, columns=2, size=3.2, title="Photographs that nobody has clicked
 # :class: dropdown
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 shares = {}
 for a in coco.loadAnns(coco.getAnnIds()):
     name = coco.loadCats(a["category_id"])[0]["name"]
@@ -333,7 +333,7 @@ print(f"a disk     {torch.pi / 4:.2f}")
 # :class: dropdown
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 place = Path(tempfile.mkdtemp()) / "yolo"
 apply.label(run, opened.train, place, format="yolo", folder=folder / "images" / "train")
 text = sorted(place.rglob("*.txt"))[0]
@@ -356,7 +356,7 @@ print(text.name, text.read_text()[:90], "...")
 # :class: dropdown
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 for least in (0.1, 0.3, 0.6):
     for sample in first(ImageFolder(others), 4):
         names = [run.classes[i] for i in segment(sample, least).labels.tolist()]

@@ -43,7 +43,7 @@ from wsis.weak.sources import LENGTHS
 # this book, with a smaller network and fewer steps. What is not in this table is equal in all three; a test ensures that
 # presets differ only in settings that are marked to depend on the scale.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 full, small, tiny = (flatten(preset) for preset in (bestie.FULL, bestie.SMALL, bestie.TINY))
 rows = [
     {"setting": k, "full": str(v), "small": str(small[k]), "tiny": str(tiny[k])}
@@ -61,7 +61,7 @@ viz.table(rows, caption="BESTIE: what the scale changes")
 # A run goes through stages, and each but the evaluation leaves an artefact. A stage whose artefact exists is not run again, so
 # a run that was killed resumes, and one that only changes the last stage shares the others.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 rows = [
     {"stage": s.name, "leaves": s.artefact, "needs": s.needs.replace(" ", ", ")}
     for s in bestie.stages(bestie.FULL)
@@ -122,7 +122,7 @@ print("".join(injected[0]["source"]))
 # %% [markdown]
 # These are the figures and tables that stand empty in it, in order. After the run each is about PASCAL VOC:
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 rows, section = [], ""
 for cell in cells:
     text = "".join(cell["source"])
@@ -216,7 +216,7 @@ except ConfigError as error:
 # :class: dropdown
 # ```
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["solution"]
 for name, config, images in (
     ("full", bestie.FULL, 10_582),
     ("tiny", bestie.TINY, LENGTHS["tiny"][0]),

@@ -106,6 +106,17 @@ def test_code_is_python_in_short_cells():
     assert not offenders, offenders
 
 
+def test_what_the_page_folds_is_folded_in_jupyterlab():
+    folded = [
+        (n, c)
+        for n, c in cells("code")
+        if {"hide-input", "solution"} & set(tags(c)) and not execute.only_imports(c.source)
+    ]
+    assert folded
+    offenders = [(n, c.source[:60]) for n, c in folded if not c.metadata.get("jupyter", {}).get("source_hidden")]
+    assert not offenders, offenders
+
+
 def test_defines_nothing_but_short_plot_functions():
     definitions = [(n, d) for n, d in nodes() if isinstance(d, ast.ClassDef | ast.AsyncFunctionDef | ast.FunctionDef)]
     offenders = [
