@@ -7,6 +7,7 @@ function reachable() {
 addEventListener("load", () => {
   for (const e of document.querySelectorAll(".bd-article .cell_output img"))
     e.classList.toggle("broad", e.naturalWidth > 1.6 * e.naturalHeight);
+  for (const e of document.querySelectorAll(".citation-list > *")) e.role = "listitem"; // docutils' role is none that lists take
   reachable();
 });
 addEventListener("resize", reachable);
