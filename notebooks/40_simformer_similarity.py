@@ -297,8 +297,8 @@ viz.table(
 
 # %% [markdown]
 # So a good part of the novel regions has a proposal that fits, far more than the whole image would, though fewer than of base
-# regions. The rows over seeds say whose doing that is: base masks alone leave nearly all novel regions without a proposal, and the
-# complement gives them one. Pairs of pixels change little here: they are for the names of regions, not for their outlines.
+# regions. The rows over seeds say whose doing that is: base masks alone leave nearly all novel regions without a proposal, and
+# with the complement many have one. Pairs of pixels change little here: they are for the names of regions, not their outlines.
 #
 # ## Pairs of pixels
 #
