@@ -37,7 +37,7 @@ lint: $(READY)  ## check style, formatting, types and the floors of the package
 bench: $(READY)  ## time the hot operations against their plain references, and measure the memory of the commands
 	@mkdir -p book/results/benchmarks
 	$(BIN)/python -m benchmarks --out book/results/benchmarks/cpu.json $(ARGS)
-	$(BIN)/python -m benchmarks.memory --quick --out book/results/benchmarks/memory.json
+	$(BIN)/python -m benchmarks.memory --quick
 
 clean:  ## remove what was built; the environment, runs and data stay
 	rm -rf _build build dist book/chapters book/generated .pytest_cache .hypothesis .ruff_cache

@@ -1,9 +1,8 @@
 """All claims at a glance: one line for each comparison, what was published beside what was measured.
 
 book/generated/glance.md opens the results page: tiles that count the verdicts, each of which shows its claims alone when it is
-chosen, then a plot for each method. A mark stands at
-the published difference, a point with its interval at ours, in the color of the verdict; a pale bar is the room, beyond which
-no method can get: the row with true labels minus the baseline.
+chosen, then a plot for each method. A mark stands at the published difference, a point with its interval at ours, in the color
+of the verdict; a pale bar is the room, beyond which no method can get: the row with true labels minus the baseline.
 """
 
 import math
@@ -68,10 +67,10 @@ def glance(results: Iterable[Result]) -> str:
 
 
 def _choice(name: str, options: Mapping[str, str]) -> str:
-    """Radio buttons, of which the first is chosen; the style sheet then hides the lines of the others."""
-    chosen = dict.fromkeys(options, "") | {next(iter(options)): " checked"}
+    """Radio buttons, of which "all" is chosen; the style sheet hides the lines that another one leaves out."""
     buttons = (
-        f'<label class="{key}"><input type="radio" name="{name}" id="{name}-{key}"{chosen[key]}> {words}</label>'
+        f'<label class="{key}"><input type="radio" name="{name}" id="{name}-{key}"'
+        f"{' checked' * (key == 'all')}> {words}</label>"
         for key, words in options.items()
     )
     return f'<fieldset class="{name}s"><legend>{name}</legend>{"".join(buttons)}</fieldset>'

@@ -81,9 +81,8 @@ def chapter_run(
     folder = Path("../build/runs", fingerprint(cfg, opened.description, seed, code))
     options = {"seed": seed, "device": device, "cache": Path("../build/stages", code), "only": only}
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(
-        folder.with_suffix(".lock")
-    ):  # of two chapters with one run the second waits, and takes what is finished
+    # of two chapters with one run the second waits, and takes what is finished
+    with FileLock(folder.with_suffix(".lock")):
         if scale == "full" and (not only or "network" in only):
             launch(method, cfg, folder, data=data, scale=scale, seed=seed, device=device)
         return fit(method, cfg, opened.train, opened.val, folder, data=opened.description, **options), folder

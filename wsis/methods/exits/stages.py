@@ -43,9 +43,9 @@ def stages(cfg: ExitsConfig) -> list[Stage]:
     if cfg.has_extractor:
         steps.append(Stage("extractor", "extractor.safetensors", train_extractor, "extractor warmup size"))
         steps.append(Stage("thresholds", "thresholds.json", set_thresholds, "walk seeds", "extractor"))
-    if cfg.has_generator and not cfg.network.steps:
-        return steps
     if cfg.has_generator:
+        if not cfg.network.steps:
+            return steps
         parts, needs = "supervision size seeds walk generator loss crf network", "thresholds" * cfg.has_extractor
         steps.append(Stage("network", "network.safetensors", train_network, parts, needs))
     steps.append(Stage("labels", "pseudo_train.json", make_labels, "final mask", "network" * cfg.has_generator))
