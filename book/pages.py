@@ -344,7 +344,7 @@ def _memory(report: dict[str, Any]) -> str:
     measured = {(row["call"], row["Mpx"], row["objects"]): row for row in report["rows"]}
     imports = [row["MB"] for row in report["rows"] if not row["Mpx"]]
     sizes = dict.fromkeys(key[1:] for key in measured if key[1])
-    titles = ["command", *(f"{pixels:.0f} Mpx, {objects} objects" for pixels, objects in sizes)]
+    titles = ["command", *(f"{pixels:.0f} Mpx<br>{objects} objects" for pixels, objects in sizes)]
     head = "<tr>" + "".join(f'<th scope="col">{title}</th>' for title in titles) + "</tr>"
     body = ""
     for call in dict.fromkeys(key[0] for key in measured if key[1]):

@@ -95,7 +95,7 @@ def test_benchmarks_page_shows_the_memory_of_the_commands(tmp_path):
     store(tmp_path / "benchmarks", report, "memory.json")
     pages.write(tmp_path, tmp_path / "out")
     text = (tmp_path / "out" / "benchmarks.md").read_text()
-    assert "at most 2000 MB are allowed, of which imports take 650." in text and "3 Mpx, 1000 objects</th>" in text
+    assert "at most 2000 MB are allowed, of which imports take 650." in text and "3 Mpx<br>1000 objects</th>" in text
     assert "<td>weak</td><td>700 MB, 2 s</td><td>720 MB, 12 s</td>" in text
 
 
