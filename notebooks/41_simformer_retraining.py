@@ -47,26 +47,16 @@ plt.rcParams.update(viz.RC)
 # with a star.
 
 # %%
-preset = getattr(simformer, scale.upper())
-stars = {"SimFormer": changed(preset, **{"final.steps": 0}), "SimFormer*": preset}
-
-
-def run_one(c, data, datasets):  # the reports of the stages, the folder, the network
-    c = c.for_classes(datasets.train.classes)
-    reports, out = training.chapter_run(simformer, c, datasets, data, scale, seed, device)
-    return reports, out, load_run(out, device).model.eval()
-
-
-def run_all(data, datasets):  # the same of both networks, by name
-    runs = {name: run_one(c, data, datasets) for name, c in stars.items()}
-    return ({name: run[k] for name, run in runs.items()} for k in range(3))
-
-
-# %%
 datasets = weak.open_data(data, scale, clicks="class_maps", seed=seed)
 train, val, classes = datasets.train, datasets.val, datasets.train.classes
-cfg = preset.for_classes(classes)
-reports, folders, nets = run_all(data, datasets)
+cfg = getattr(simformer, scale.upper()).for_classes(classes)
+stars = {"SimFormer": changed(cfg, **{"final.steps": 0}), "SimFormer*": cfg}
+reports, folders, nets = {}, {}, {}
+for name, c in stars.items():
+    reports[name], folders[name] = training.chapter_run(
+        simformer, c, datasets, data, scale, seed, device
+    )
+    nets[name] = load_run(folders[name], device).model.eval()
 
 # %% [markdown]
 # ## Class maps of training images
@@ -161,13 +151,10 @@ def percent(scores):
     return {name: 100 * scores[name] for name in names}
 
 
-def score_rows(reports):  # mIoU of the networks and of the maps
-    rows = [{"network": name, **percent(r["evaluation"])} for name, r in reports.items()]
-    of_maps = percent(reports["SimFormer*"]["labels"])
-    return [*rows, {"network": "maps of the training images", **of_maps}]
-
-
-viz.table(score_rows(reports), "networks: validation images; maps: training images (%)")
+rows = [{"network": name, **percent(r["evaluation"])} for name, r in reports.items()]
+of_maps = percent(reports["SimFormer*"]["labels"])
+rows.append({"network": "maps of the training images", **of_maps})
+viz.table(rows, "networks: validation images; maps: training images (%)")
 
 # %% [markdown]
 # The maps of the training images are better than any prediction on new ones: base classes are true there, and tags exclude
@@ -182,78 +169,47 @@ viz.table(score_rows(reports), "networks: validation images; maps: training imag
 
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
-def predict_map(net, s, c):  # the predicted class map
-    return simformer.predict(net, collate([s]).images.to(dev), c)[0].cpu()
+def predict_map(net, s):  # the predicted class map
+    return simformer.predict(net, collate([s]).images.to(dev), cfg)[0].cpu()
 
 
-def novel_recall(net, s, c):  # the share of correct novel pixels
-    right = predict_map(net, s, c) == s.true_semantic
-    return float(right[evaluation.is_novel(s.true_semantic, c.novel)].float().mean())
+def novel_recall(net, s):  # the share of correct novel pixels
+    right = predict_map(net, s) == s.true_semantic
+    return float(right[evaluation.is_novel(s.true_semantic, cfg.novel)].float().mean())
 
 
-def shade_novel(s, c):  # pixels of base classes white, of novel ones dark, of none gray
-    shade = torch.where(evaluation.is_novel(s.true_semantic, c.novel), 0.2, 0.95)
+def shade_novel(s):  # pixels of base classes white, of novel ones dark, of none gray
+    shade = torch.where(evaluation.is_novel(s.true_semantic, cfg.novel), 0.2, 0.95)
     return torch.where(s.true_semantic == IGNORE, 0.7, shade).expand(3, -1, -1)
 
 
-def five(net, dataset, c):  # images with many novel pixels, from the best to the worst
-    scenes = [dataset[i] for i in range(min(len(dataset), 100))]
-    many = [s for s in scenes if (shade_novel(s, c)[0] == 0.2).float().mean() > 0.1]
-    ranked = sorted([(novel_recall(net, s, c), i) for i, s in enumerate(many)])[::-1]
+def five(net):  # images with many novel pixels, from the best to the worst
+    scenes = [val[i] for i in range(min(len(val), 100))]
+    many = [s for s in scenes if (shade_novel(s)[0] == 0.2).float().mean() > 0.1]
+    ranked = sorted([(novel_recall(net, s), i) for i, s in enumerate(many)])[::-1]
     ranked = [ranked[int(q * len(many))] for q in (0.0, 0.25, 0.5, 0.75, 0.97)]
     return {f"{k}: {100 * r:.0f} % found": many[i] for k, (r, i) in enumerate(ranked, 1)}
 
 
-def row(scenes, draw):  # a panel for each image
-    return {name: draw(s) for name, s in scenes.items()}
-
-
-def comparison(nets, scenes, c, names):  # a row for each step, a column for each image
-    predicted = [partial(predict_map, net, c=c) for net in nets.values()]
-    maps = [lambda s: s.true_semantic, *predicted]
-    rows = [row(scenes, lambda s: s.image), row(scenes, partial(shade_novel, c=c))]
-    return rows + [row(scenes, lambda s, f=f: viz.draw_semantic(f(s), names)) for f in maps]
-
-
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
-rows = comparison(nets, five(nets["SimFormer*"], val, cfg), cfg, classes)
-names = ("image", "novel (dark)", "ground truth", *nets)
+maps = {"ground truth": lambda s: s.true_semantic}
+maps |= {name: partial(predict_map, net) for name, net in nets.items()}
+draw = {"image": lambda s: s.image, "novel (dark)": shade_novel}
+draw |= {name: lambda s, f=f: viz.draw_semantic(f(s), classes) for name, f in maps.items()}
+scenes = five(nets["SimFormer*"])
+rows = [{title: f(s) for title, s in scenes.items()} for f in draw.values()]
 title = "From the best to the worst of SimFormer*"
-viz.show(rows, rows=names, size=1.8, title=title, one_legend=True)
+viz.show(rows, rows=tuple(draw), size=1.8, title=title, one_legend=True)
 
 # %% [markdown]
 # **Takeaway.** Wide kinds of ground are often found without a single mask of them in training, since what base masks leave is
 # mostly theirs. Small and thin objects of novel classes are often missed, by both networks; elsewhere each has mistakes of its
 # own.
 #
-# ## Another list of classes
+# The supplement's Fig. 2 shows the same on ADE20K. Run with `data="world-ade"`, this chapter draws its like: the scenes then have
+# another list of classes, in another order, some kinds of ground are one class, and some pixels have none. The method gets
+# nothing but the list.
 #
-# Here is the same on a data set in the manner of ADE20K, as in the supplement's Fig. 2. It has another list of classes, in
-# another order, some kinds of ground as one, and pixels of no class at all. The method gets nothing but the list. The data set
-# is the embedded world again, in its other layout.
-
-# %%
-other_data = "world-ade" if data == "world" else data
-ade = weak.open_data(other_data, scale, clicks="class_maps", seed=seed)
-ade_reports, _, ade_nets = run_all(other_data, ade)
-ade_cfg = cfg.for_classes(ade.train.classes)
-print("novel:", ", ".join(ade.train.classes[label] for label in ade_cfg.novel))
-
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
-scenes = five(ade_nets["SimFormer*"], ade.val, ade_cfg)
-rows = comparison(ade_nets, scenes, ade_cfg, ade.train.classes)
-title = "From the best to the worst of SimFormer*, in the layout of ADE20K"
-viz.show(rows, rows=names, size=1.8, title=title, one_legend=True)
-
-# %% [markdown]
-# **Takeaway.** Pixels without a class would be hatched, but none of these images has any. Networks predict a class there, too,
-# as every pixel gets the class with the highest score. In training such pixels belong to the complement, whose constant allows
-# them to be of no novel class and does not ask for it.
-
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
-viz.table(score_rows(ade_reports), "networks: validation images; maps: training images (%)")
-
-# %% [markdown]
 # ## Which classes are novel
 #
 # The published numbers use fixed splits of two lists of classes; `wsis.data.splits` has them as data. Each column below is a

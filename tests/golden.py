@@ -152,6 +152,8 @@ def plain(value: object) -> object:
     """JSON without the entries that mean nothing."""
     if isinstance(value, dict):
         return {k: plain(v) for k, v in value.items() if k not in MEANS_NOTHING}
+    if isinstance(value, float):
+        return float(f"{value:.6g}")  # the last bit of a mean depends on where in memory its numbers lie
     return [plain(v) for v in value] if isinstance(value, list) else value
 
 

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot, pad
 
@@ -114,4 +113,6 @@ def linear_probe(features: Tensor, labels: Tensor, classes: int, test: Tensor, r
 def auc(scores: np.ndarray, positive: np.ndarray) -> float:
     """The probability that a positive scores above a negative; nan without both kinds."""
     n, m = positive.sum(), (~positive).sum()
-    return float((rankdata(scores)[positive].sum() - n * (n + 1) / 2) / (n * m)) if n and m else float("nan")
+    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    rank = (counts.cumsum() - (counts - 1) / 2)[place]  # equal scores share the mean of their ranks
+    return float((rank[positive].sum() - n * (n + 1) / 2) / (n * m)) if n and m else float("nan")

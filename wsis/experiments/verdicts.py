@@ -15,7 +15,7 @@ from operator import sub
 from statistics import mean, stdev
 from typing import Literal, NotRequired, TypedDict, cast, get_args
 
-from scipy.stats import t
+from scipy.special import stdtrit
 
 from wsis.core.config import Scale
 
@@ -125,7 +125,7 @@ class Judged(Part):
 
 def half_width(noise: float, seeds: int) -> float:
     """Half of a 95 % t interval of the mean of so many seeds, whose standard deviation is `noise`."""
-    return float(t.ppf(0.975, seeds - 1)) * noise / math.sqrt(seeds)
+    return float(stdtrit(seeds - 1, 0.975)) * noise / math.sqrt(seeds)
 
 
 def seeds_needed(distance: float, noise: float) -> int | None:

@@ -18,11 +18,14 @@ def pixel_adaptive_refinement(
     [0, 1]. Sums over K stay.
     """
     near = torch.stack(_neighbors(images))  # [N, B, 3, H, W]
-    difference = (near - images).abs() / (0.1 * near.std(0) + 1e-6)
-    weights = (-difference.mean(2)).softmax(0)  # [N, B, H, W]
+    sigma = ((near - near.mean(0)).square_().sum(0) / (len(near) - 1)).sqrt_()  # std(0) takes several times as long
+    difference = (near - images).abs_() / (0.1 * sigma + 1e-6)
+    weights = (-difference.mean(2, keepdim=True)).softmax(0)  # [N, B, 1, H, W]
     for _ in range(iterations):
-        shifted = _neighbors(probabilities)
-        probabilities = sum(w[:, None] * x for w, x in zip(weights, shifted, strict=True))  # pyright: ignore
+        total = torch.zeros_like(probabilities)
+        for weight, shifted in zip(weights, _neighbors(probabilities), strict=True):
+            total.addcmul_(weight, shifted)
+        probabilities = total
     return probabilities
 
 
