@@ -205,12 +205,11 @@ def predict(
     run = methods.load_run(folder, device)
     if run.cfg.clicks == "class_maps":
         check_maps(format)
-        counts = apply.class_maps(run, ImageFolder(images), out, str(images), tags=False)
+        counts, ids = apply.class_maps(run, ImageFolder(images), out, str(images), tags=False), None
     else:
-        counts = apply.predict(run, images, out, format)
+        counts, ids = apply.predict(run, images, out, format), dict(zip(run.classes, run.category_ids, strict=True))
     report(f"{out}: {one_line(counts)}")
     if format == "coco":
-        ids = None if run.cfg.clicks == "class_maps" else dict(zip(run.classes, run.category_ids, strict=True))
         next_step.after_predict(out, images, ids)
 
 

@@ -182,7 +182,7 @@ def test_labels_that_are_not_there_stay_absent():
 
 
 def test_no_objects_stay_no_objects():
-    sample = replace(scene(), truth=Instances.none(24, 40), points=Points.none())
+    sample = replace(scene(), truth=Instances.none(24, 40), points=Points.make(torch.zeros(0, 2), torch.zeros(0)))
     out = Augment(crop=16)(sample, 0)
     assert out.truth.masks.shape == (0, 16, 16) and len(out.points) == 0
 

@@ -481,7 +481,7 @@ class TestCueQuality:
         assert cue_quality([cue((3, 0, 0.9), (12, 0, 0.8))], [truth]) == {"precision": 1, "recall": 1}
 
     def test_no_cues_is_nan_precision_and_no_recall(self):
-        result = cue_quality([Points.none()], [instances((0, 10, 0, 1))])
+        result = cue_quality([Points.make(torch.zeros(0, 2), torch.zeros(0))], [instances((0, 10, 0, 1))])
         assert math.isnan(result["precision"]) and result["recall"] == 0
 
     def test_cues_without_objects_are_wrong(self):

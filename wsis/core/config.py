@@ -17,7 +17,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import Field, asdict, field, fields, is_dataclass, replace
-from typing import Any, ClassVar, Literal, Protocol, TypeGuard, TypeVar, get_type_hints
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, get_type_hints, runtime_checkable
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -27,8 +27,9 @@ Scale = Literal["tiny", "small", "full"]
 T = TypeVar("T")
 
 
+@runtime_checkable
 class Settings(Protocol):
-    """Any dataclass."""
+    """Any dataclass; as the value of a setting, a group of settings."""
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
@@ -47,17 +48,12 @@ def ours(value: T, why: str, *, unit: str = "", scales: bool = False) -> T:
     return field(default=value, metadata={"why": why, "unit": unit, "scales": scales})
 
 
-def is_group(value: object) -> TypeGuard[Settings]:
-    """Whether a setting is a group of settings."""
-    return is_dataclass(value)
-
-
 def flatten(config: Settings, prefix: str = "") -> dict[str, Any]:
     """All settings as `{"network.lr": 5e-5, ...}`, nested dataclasses joined by dots."""
     flat: dict[str, Any] = {}
     for f in fields(config):
         value = getattr(config, f.name)
-        flat |= flatten(value, f"{prefix}{f.name}.") if is_group(value) else {prefix + f.name: value}
+        flat |= flatten(value, f"{prefix}{f.name}.") if isinstance(value, Settings) else {prefix + f.name: value}
     return flat
 
 
@@ -93,10 +89,10 @@ def _set(config: S, path: list[str], value: object, full_name: str) -> S:
         raise ConfigError(f"{type(config).__name__} has no setting {full_name!r}; did you mean {', '.join(near)}?")
     old = getattr(config, path[0])
     if len(path) > 1:
-        if not is_group(old):
+        if not isinstance(old, Settings):
             raise ConfigError(f"{full_name!r}: {path[0]} is a single value, it has no part {path[1]!r}")
         return replace(config, **{path[0]: _set(old, path[1:], value, full_name)})
-    if is_group(old):
+    if isinstance(old, Settings):
         raise ConfigError(f"{full_name!r} is a group of settings; name one of {sorted(flatten(old, path[0] + '.'))}")
     kind = get_type_hints(type(config))[path[0]]
     return replace(config, **{path[0]: _checked(value, TypeAdapter(kind), full_name)})
@@ -127,7 +123,7 @@ def sources(config: Settings) -> list[dict[str, str]]:
             value, published, m = getattr(config, f.name), getattr(default, f.name), f.metadata
             cause = f"ours: {m['why']}" if "why" in m else f"{m['cite'] or cite}, {m['where']}" if m else ""
             source, name = group or cause, prefix + f.name
-            if is_group(value):
+            if isinstance(value, Settings):
                 yield from rows(value, published, f"{name}.", source, cite)
                 continue
             if value != published:

@@ -103,10 +103,6 @@ class Points(Rows):
             ids=_column(ids, NO_ID, labels).long(),
         )
 
-    @classmethod
-    def none(cls) -> Self:
-        return cls.make(torch.zeros(0, 2), torch.zeros(0, dtype=torch.long))
-
     @property
     def centers(self) -> Tensor:
         """The points in the order of maps: float32 [N, 2], (y, x)."""

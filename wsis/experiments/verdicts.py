@@ -71,12 +71,10 @@ def worst(metric: str, rows: Sequence[str], tolerance: float = 0.0) -> tuple[Com
 
 def similar(metric: str, rows: Sequence[str], tolerance: float) -> tuple[Comparison, ...]:
     """Rows differ by less: pair by pair, since the range of several runs grows with chance alone."""
-
-    def close(a: str, b: str) -> Comparison:
-        text = f"{metric}: |{a} - {b}| < {tolerance:g}"
-        return Comparison(text, ((metric, a), (metric, b)), sub, -tolerance, tolerance)
-
-    return tuple(close(a, b) for a, b in combinations(rows, 2))
+    return tuple(
+        Comparison(f"{metric}: |{a} - {b}| < {tolerance:g}", ((metric, a), (metric, b)), sub, -tolerance, tolerance)
+        for a, b in combinations(rows, 2)
+    )
 
 
 def steeper(metric: str, rows: Sequence[str], tolerance: float = 0.0) -> tuple[Comparison, ...]:

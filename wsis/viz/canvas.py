@@ -7,7 +7,6 @@ shows what a hand did on it.
 
 import base64
 import hashlib
-import io
 import json
 import math
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ from torch import Tensor
 from wsis.core.errors import AnnotationError, WsisError
 from wsis.core.files import Entry
 from wsis.core.masks import RunLengths, Segmentation, sample_mask
-from wsis.viz.scrub import fill
+from wsis.viz.scrub import encoded, fill
 
 if TYPE_CHECKING:
     from IPython.display import HTML
@@ -130,7 +129,7 @@ def draw_view(image: Image.Image, view: View) -> tuple[bytes, tuple[int, int]]:
     box = (left, top, left + width, top + height)
     shown = image.resize(size, Image.Resampling.LANCZOS, box=box, reducing_gap=2.0)
     kind = {"format": "PNG"} if max(size) <= LOSSLESS else {"format": "JPEG", "quality": 90}
-    return _encoded(shown, **kind), (size[1], size[0])
+    return encoded(shown, **kind), (size[1], size[0])
 
 
 def number_masks(
@@ -158,7 +157,7 @@ def number_masks(
 def encode_numbers(numbers: Tensor) -> bytes:
     """The numbers of masks as a PNG: red + 256 green."""
     channels = torch.stack([numbers % 256, numbers // 256, torch.zeros_like(numbers)], 2).to(torch.uint8)
-    return _encoded(Image.fromarray(channels.numpy()), format="PNG")
+    return encoded(Image.fromarray(channels.numpy()), format="PNG")
 
 
 def object_at(xy: tuple[int, int], objects: Sequence[Entry], numbers: Tensor, view: View, reach: float) -> str | None:
@@ -186,9 +185,3 @@ def object_at(xy: tuple[int, int], objects: Sequence[Entry], numbers: Tensor, vi
     if 0 <= row < rows and 0 <= column < columns and (number := int(numbers[row, column])):
         return objects[number - 1]["key"]
     return smallest["key"] if box_area(smallest) < math.inf else None
-
-
-def _encoded(image: Image.Image, **options: str | int) -> bytes:
-    memory = io.BytesIO()
-    image.save(memory, **options)  # pyright: ignore[reportArgumentType]
-    return memory.getvalue()

@@ -38,9 +38,8 @@ def read_log(path: str | Path) -> Log:
     rows = []
     for number, line in enumerate(lines[1:], start=2):
         try:
-            rows.append([float(v) for v in line])
-            assert len(line) == len(lines[0])
-        except (ValueError, AssertionError):
+            rows.append([float(value) for _, value in zip(lines[0], line, strict=True)])
+        except ValueError:
             raise DataError(f"{path}: line {number} is damaged: {','.join(line)[:60]!r}; remove it") from None
     return dict(zip(lines[0], np.array(rows).T, strict=True))
 
@@ -55,18 +54,14 @@ def training_curves(logs: Mapping[str, Log], terms: Sequence[str], *, title: str
         figure, axes = plt.subplots(1, len(terms), figsize=size, squeeze=False, layout="constrained")
         for ax, term in zip(axes[0], terms, strict=True):
             for run, log in ((run, log) for run, log in logs.items() if term in log):
-                line = ax.plot(log["step"], _running_mean(log[term], window), label=run, linewidth=1.8)[0]
+                sums, count = np.convolve(log[term], np.ones(window)), len(log[term])
+                mean = sums[:count] / np.arange(1, count + 1).clip(max=window)
+                line = ax.plot(log["step"], mean, label=run, linewidth=1.8)[0]
                 ax.plot(log["step"], log[term], color=line.get_color(), alpha=0.2, linewidth=0.8, zorder=0)
             ax.set(title=term, xlabel="step", ylabel="loss")
         if len(logs) > 1:
             axes[0, -1].legend()
         return headline(figure, title)
-
-
-def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
-    total = np.cumsum(values)
-    before = np.concatenate([np.zeros(min(window, len(values))), total[:-window]])
-    return (total - before) / np.minimum(np.arange(1, len(values) + 1), window)
 
 
 COLORS = {"holds": "#1b7f4b", "contradicted": "#c0392b", "needs seeds": "#b8860b", "cannot show": "0.45"}

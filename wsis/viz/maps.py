@@ -9,21 +9,7 @@ from matplotlib.collections import PatchCollection
 from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 from matplotlib.patches import Circle, Rectangle
 
-from wsis.viz.style import (
-    GREEN,
-    HEAT,
-    VERMILION,
-    Array,
-    Base,
-    Limits,
-    Panel,
-    color_bar,
-    draw,
-    frame,
-    legend,
-    panel,
-    to_numpy,
-)
+from wsis.viz.style import GREEN, HEAT, VERMILION, Array, Base, Limits, color_bar, draw, frame, legend, panel, to_numpy
 
 SIGNED = LinearSegmentedColormap.from_list("background_object", [VERMILION, "white", GREEN])
 SHORTEST = 0.5  # px; shorter offsets have the color of this length
@@ -122,9 +108,12 @@ RETRIEVED = "#7FE0B8"  # lighter than OBJECT: retrieved, not given
 LEGEND = (("click", OBJECT), ("found object", RETRIEVED), ("outside", "0.5"), ("found background", BACKGROUND))
 
 
-def draw_tokens(base: Base, values: Array, *, unit: str = "", limits: Limits = None, signed: bool = False) -> Panel:
+@panel
+def draw_tokens(
+    axes: Axes, base: Base, values: Array, *, unit: str = "", limits: Limits = None, signed: bool = False
+) -> None:
     """One number per token [n] as squares over the crop in gray; the arguments are those of `draw_heat`."""
-    return draw_heat(base, _grid(values), unit=unit, limits=limits, signed=signed, opacity=0.85)
+    draw_heat(base, _grid(values), unit=unit, limits=limits, signed=signed, opacity=0.85)(axes)
 
 
 @panel

@@ -33,22 +33,18 @@ def draw_instances(
     for mask, color in zip(masks, colors, strict=True):
         painted[mask] = (1 - fill) * painted[mask] + fill * color
     axes.imshow(painted)
+    height, width = masks.shape[1:]
+    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+    grid = np.arange(-1, width + 1), np.arange(-1, height + 1)
     for mask, color, label, score in zip(masks, colors, labels, instances.scores.tolist(), strict=True):
-        _outline(axes, mask, color)
+        if mask.any():
+            padded = np.pad(mask.astype(float), 1)  # closes outlines at the border
+            axes.contour(*grid, padded, [0.5], colors=[color], linewidths=1.4, path_effects=HALO)
         words = [classes[int(label)]] if classes else []
         words += [f"{score:.2f}".lstrip("0")] if score < 1 else []
         if words and mask.any():
             rows, columns = mask.nonzero()
             _label(axes, columns[rows == rows.min()].mean(), rows.min(), " ".join(words), color)
-
-
-def _outline(axes: Axes, mask: np.ndarray, color: np.ndarray) -> None:
-    height, width = mask.shape
-    padded = np.pad(mask.astype(float), 1)  # closes outlines at the border
-    grid = np.arange(-1, width + 1), np.arange(-1, height + 1)
-    if mask.any():
-        axes.contour(*grid, padded, [0.5], colors=[color], linewidths=1.4, path_effects=HALO)
-    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
 
 
 def _label(axes: Axes, x: float, y: float, text: str, color: np.ndarray) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -72,7 +72,13 @@ def to_image(frame: Array | Figure, widest: int = WIDEST) -> Image.Image:
 
 def data_address(image: Image.Image) -> str:
     """An image as the address of an `img`: exact where the image is small or has few colors, of high quality otherwise."""
-    memory = io.BytesIO()
     exact = image.width < SMALLEST or image.getcolors(256) is not None
-    image.save(memory, format="WEBP", lossless=exact, quality=100 if exact else 85, method=4)
-    return "data:image/webp;base64," + base64.b64encode(memory.getvalue()).decode("ascii")
+    content = encoded(image, format="WEBP", lossless=exact, quality=100 if exact else 85, method=4)
+    return "data:image/webp;base64," + base64.b64encode(content).decode("ascii")
+
+
+def encoded(image: Image.Image, **options: Any) -> bytes:
+    """The content of a file of an image; options: of Pillow's `save`."""
+    memory = io.BytesIO()
+    image.save(memory, **options)
+    return memory.getvalue()

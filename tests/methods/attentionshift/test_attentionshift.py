@@ -81,7 +81,7 @@ def test_clicks_are_padded_in_order():
 
 
 def test_no_click_at_all():
-    result = pad_points(Points.none(), 2)
+    result = pad_points(Points.make(torch.zeros(0, 2), torch.zeros(0)), 2)
     assert result.xy.shape == (2, 0, 2)
 
 
@@ -268,7 +268,7 @@ def test_a_token_at_the_click_of_its_class_matches_it():
 
 def test_images_without_objects_supervise_the_background():
     logits = torch.zeros(1, 4, 2, requires_grad=True)
-    targets = pad_points(Points.none(), 1)
+    targets = pad_points(Points.make(torch.zeros(0, 2), torch.zeros(0)), 1)
     terms = token_terms(logits, torch.zeros(1, 4, 2), targets, torch.tensor([[32.0, 32]]))
     terms["token_class"].backward()
     assert (logits.grad > 0).all()
