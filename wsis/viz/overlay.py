@@ -61,13 +61,13 @@ def draw_points(axes: Axes, base: Base, points: Points, classes: Names = (), *, 
     """Clicks or cues as crosses in their classes' colors, with a legend; cues of low score are smaller. size: in points."""
     draw(axes, base)
     xy, labels, scores = (to_numpy(v) for v in (points.xy, points.labels, points.scores))
-    colors = class_colors(80)
+    colors = class_colors(labels.max(initial=0) + 1)
     for (x, y), label, score in zip(xy, labels, scores, strict=True):
         side = size * (0.55 + 0.45 * score)
-        for ink, thick in (("black", 5.2), ("white", 3.8), (colors[label % 80], 2.2)):
+        for ink, thick in (("black", 5.2), ("white", 3.8), (colors[label], 2.2)):
             axes.plot(x, y, "+", color=ink, markersize=side + thick / 2, markeredgewidth=thick)
     if classes:
-        legend(axes, [(classes[int(c)], colors[int(c) % 80]) for c in np.unique(labels)])
+        legend(axes, [(classes[c], colors[c]) for c in np.unique(labels)])
 
 
 @panel

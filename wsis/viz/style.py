@@ -68,8 +68,7 @@ def to_numpy(values: Array) -> np.ndarray:
     """A tensor of any type, on any device, as an array."""
     if not isinstance(values, Tensor):
         return np.asarray(values)
-    values = values.detach().cpu()
-    return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+    return (values.float() if values.dtype == torch.bfloat16 else values).numpy(force=True)
 
 
 def panel(drawing: Callable[Concatenate[Axes, P], None]) -> Callable[P, Panel]:
