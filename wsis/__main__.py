@@ -36,7 +36,6 @@ Format = Annotated[MASKS, Option(help="COCO JSON (run lengths or polygons), or a
 Settings = Annotated[list[str] | None, Option("--set", metavar="KEY=VALUE", help="Change a setting (repeatable).")]
 Workers = Annotated[int, Option(help="Processes that load images.")]
 WeakFile = Annotated[Path | None, Option(help="COCO JSON whose weak labels replace those of the data.")]
-RunFolder = Annotated[Path, Argument(metavar="RUN", help="Folder of a finished run.")]
 Source = Annotated[Path, Argument(metavar="SRC", help="Folder of the unpacked data.")]
 Target = Annotated[Path, Argument(metavar="OUT", help="Folder to write.")]
 
@@ -190,7 +189,7 @@ def label(
 
 @app.command()
 def predict(
-    folder: RunFolder,
+    folder: Annotated[Path, Argument(metavar="RUN", help="Folder of a finished run.")],
     images: Annotated[Path, Option(metavar="DIR", help="A folder of images.")],
     out: Out,
     device: Device = "auto",

@@ -45,14 +45,10 @@ class Table:
     upper: str = ""  # the row with true labels, which no other can be expected to surpass
     measure: Callable[[Any, str], Reports] | None = None  # (settings, device) -> reports, in place of a training
 
-    @property
-    def published(self) -> dict[str, dict[str, float]]:
-        """The numbers of the paper by metric and row."""
-        return {m: {row.name: row.published[m] for row in self.rows if m in row.published} for m in self.metrics}
-
     def judged(self, values: Values, scale: Scale) -> list[Judged]:
         """All claims by figures of the rows; without any, they were not run."""
-        return [judge(claim, values, scale, self.upper, self.published) for claim in self.claims]
+        published = {m: {row.name: row.published[m] for row in self.rows if m in row.published} for m in self.metrics}
+        return [judge(claim, values, scale, self.upper, published) for claim in self.claims]
 
     def method_of(self, row: Row) -> str:
         return row.method or self.id.split(".")[0]
