@@ -67,7 +67,7 @@ def draw_points(axes: Axes, base: Base, points: Points, classes: Names = (), *, 
         for ink, thick in (("black", 5.2), ("white", 3.8), (colors[label], 2.2)):
             axes.plot(x, y, "+", color=ink, markersize=side + thick / 2, markeredgewidth=thick)
     if classes:
-        legend(axes, [(classes[c], colors[c]) for c in np.unique(labels).tolist()])
+        legend(axes, [(classes[int(c)], colors[int(c)]) for c in np.unique(labels)])
 
 
 @panel
