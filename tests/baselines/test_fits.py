@@ -57,7 +57,7 @@ def test_losses_of_rivals_fall(source, tmp_path, options):
         MeanIoU(cfg.classes + 1),
     )
     for sample in samples(given):
-        maps = cam.activations(classifier, workspace, sample, getattr(cfg, source).classifier)
+        maps = cam.activations(classifier, workspace.batch(sample), getattr(cfg, source).classifier)
         known = cam.given(workspace, sample)
         plain = pseudo_maps(cam.clamped(maps, known, cfg.novel), known, sample.tags[None], cfg)[0]
         metric.update(plain, sample.true_semantic)

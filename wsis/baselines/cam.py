@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from wsis.core.config import ours, paper
-from wsis.core.types import BACKGROUND, IGNORE, Sample
+from wsis.core.types import BACKGROUND, IGNORE, Batch, Sample
 from wsis.data.wrappers import Mapped, WithPseudoLabels, samples
+from wsis.evaluation.semantic import is_novel
 from wsis.models.classifier import CamClassifier, Images, Maps, activation_maps
 from wsis.models.pyramids import build_pyramid
 from wsis.ops.losses import masked_mean
@@ -66,17 +67,11 @@ def fit(workspace: Workspace, name: str, cfg: ClassifierConfig, backbone: Backbo
     return workspace.fit_tags(name, model, cfg.crop, None, cfg.schedule, save=save)
 
 
-def activations(model: nn.Module, workspace: Workspace, sample: Sample, cfg: ClassifierConfig) -> Maps:
-    """The maps [1, C, H, W] of an image with tags."""
-    batch = workspace.batch(sample)
+def activations(model: nn.Module, batch: Batch, cfg: ClassifierConfig) -> Maps:
+    """The maps of images with tags."""
     assert batch.tags is not None
-    return activation_maps(model, batch.images, batch.tags, sample.size, cfg.scales)
-
-
-def whole_cells(images: Images) -> Images:
-    """Images with sides that are multiples of 32, as networks take them."""
-    sides = [max(32, round(side / 32) * 32) for side in images.shape[-2:]]
-    return interpolate(images, sides, mode="bilinear", align_corners=False)
+    size = (batch.images.shape[2], batch.images.shape[3])
+    return activation_maps(model, batch.images, batch.tags, size, cfg.scales)
 
 
 def with_labels(workspace: Workspace, folder: str, labels: Activations) -> WithPseudoLabels:
@@ -101,11 +96,9 @@ def clamped(maps: Maps, known: ClassMaps, novel: Sequence[int]) -> Maps:
     """Activation maps that hold what is known (inferred: the papers have no base classes): where a base class is known it is 1
     and all others are 0, and elsewhere there are novel classes only.
     """
-    fixed = is_known(known)[:, None]
+    known = known[:, None]
     label = torch.arange(1, maps.shape[1] + 1, device=maps.device)[:, None, None]
-    is_novel = torch.zeros(maps.shape[1], dtype=maps.dtype, device=maps.device)
-    is_novel[list(novel)] = 1
-    return torch.where(fixed, (known[:, None] == label).to(maps.dtype), maps * is_novel[:, None, None])
+    return torch.where(is_known(known), (known == label).to(maps.dtype), maps * is_novel(label, novel))
 
 
 def shown_classes(maps: Maps) -> Tensor:
@@ -125,9 +118,8 @@ def refined_classes(maps: Maps, background: Tensor, images: Images, steps: int) 
 
 def completed(labels: ClassMaps, known: ClassMaps, background: bool) -> ClassMaps:
     """Labels where no base class is known, which replaces them; background: whether label 0 stays, else it becomes unknown."""
-    return torch.where(
-        is_known(known), known, labels if background else labels.masked_fill(labels == BACKGROUND, IGNORE)
-    )
+    found = labels if background else labels.masked_fill(labels == BACKGROUND, IGNORE)
+    return torch.where(is_known(known), known, found)
 
 
 def on_grid(maps: ClassMaps, stride: int) -> ClassMaps:

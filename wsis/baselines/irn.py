@@ -133,7 +133,10 @@ def train_network(workspace: Workspace) -> Report:
     cfg: IrnConfig = workspace.cfg
     classifier = cam.build(cfg.classifier, cfg.classes, (cfg.backbone, "random"))
     load_weights(classifier, workspace.path("classifier.safetensors")).to(workspace.device).eval()
-    activations = partial(cam.activations, classifier, workspace, cfg=cfg.classifier)
+
+    def activations(sample: Sample) -> Tensor:
+        return cam.activations(classifier, workspace.batch(sample), cfg.classifier)
+
     labels = relation.seeder(workspace, activations, cfg.relation)
     relation.fit(workspace, "network", labels, cfg.relation, (cfg.backbone, cfg.weights))
     return {}
@@ -147,8 +150,8 @@ def make_labels(workspace: Workspace) -> Report:
     found = []
 
     def walked(sample: Sample) -> Tensor:
-        maps = cam.activations(model.classifier, workspace, sample, cfg.classifier)
-        images = workspace.batch(sample).images
+        batch = workspace.batch(sample)
+        maps, images = cam.activations(model.classifier, batch, cfg.classifier), batch.images
         found.append(relation.instances(model.network, maps, images, cfg.relation).to("cpu"))
         if sample.true_semantic is not None:
             high = torch.full_like(maps[:, :1], cfg.relation.foreground)

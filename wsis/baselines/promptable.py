@@ -172,5 +172,4 @@ def load_run(name: str, prompt: Prompt | None = None, device: str = "auto") -> R
         return None
     cfg = changed(FULL, model=model, checkpoint=checkpoint, prompt=prompt or "point")
     network, verbs = build(cfg).to(make_accelerator(device).device), cast(Method, sys.modules[__name__])
-    facts: dict[str, Any] = {"classes": (), "category_ids": (), "data": "", "seed": 0, "folder": Path(name)}
-    return Run(method=verbs, cfg=cfg, model=network, **facts)
+    return Run(verbs, cfg, classes=(), category_ids=(), model=network, folder=Path(name), data="", seed=0)

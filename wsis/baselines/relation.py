@@ -22,7 +22,8 @@ from wsis.core.config import ours, paper
 from wsis.core.types import BACKGROUND, IGNORE, Batch, Dataset, Instances
 from wsis.data.transforms import Augment
 from wsis.data.wrappers import samples
-from wsis.models.classifier import Images, Maps
+from wsis.models.classifier import Images, Maps, whole_cells
+from wsis.models.convnets import Pyramid
 from wsis.models.pyramids import build_pyramid
 from wsis.ops.components import connected_components, table
 from wsis.ops.losses import masked_mean
@@ -68,17 +69,23 @@ class Relations(NamedTuple):
 
 
 class Branch(nn.Module):
-    """1 x 1 convolutions of features [B, channels[i], ...], brought to one size, to `out` channels."""
+    """1 x 1 convolutions of a pyramid's features of `stride` or more, on the grid of that stride, to `out` channels.
 
-    def __init__(self, channels: list[int], width: int, out: int) -> None:
+    width: of the convolutions of each feature.
+    """
+
+    def __init__(self, pyramid: Pyramid, stride: int, width: int, out: int) -> None:
         super().__init__()
+        self.stride, self.first = stride, sum(finer < stride for finer in pyramid.strides)
+        channels = pyramid.channels[self.first :]
         parts = ((nn.Conv2d(c, width, 1, bias=False), nn.GroupNorm(GROUPS, width), nn.ReLU()) for c in channels)
         self.levels = nn.ModuleList(nn.Sequential(*part) for part in parts)
         first, last = nn.Conv2d(width * len(channels), 2 * width, 1), nn.Conv2d(2 * width, out, 1)
         self.head = nn.Sequential(first, nn.ReLU(), last)
 
-    def forward(self, features: list[Tensor], size: list[int]) -> Tensor:
-        levels = [level(x) for level, x in zip(self.levels, features, strict=True)]
+    def forward(self, features: list[Tensor], images: Images) -> Tensor:
+        size = [side // self.stride for side in images.shape[-2:]]
+        levels = [level(x) for level, x in zip(self.levels, features[self.first :], strict=True)]
         same = [interpolate(x, size, mode="bilinear", align_corners=False) for x in levels]
         return self.head(torch.cat(same, 1)).float()
 
@@ -91,10 +98,8 @@ class IrnNet(nn.Module):
     def __init__(self, cfg: RelationConfig, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = build_pyramid(*backbone, output_stride=16).requires_grad_(False)
-        self.levels = [level for level, stride in enumerate(self.backbone.strides) if stride >= cfg.stride]
-        channels = [self.backbone.channels[level] for level in self.levels]
-        self.boundary, self.displacement = Branch(channels, cfg.width, 1), Branch(channels, 2 * cfg.width, 2)
-        self.stride = cfg.stride
+        self.boundary = Branch(self.backbone, cfg.stride, cfg.width, 1)
+        self.displacement = Branch(self.backbone, cfg.stride, 2 * cfg.width, 2)
         self.register_buffer("mean", torch.zeros(2))
 
     def train(self, mode: bool = True) -> Self:
@@ -105,15 +110,14 @@ class IrnNet(nn.Module):
     def forward(self, images: Tensor) -> Relations:
         with torch.no_grad():
             features = self.backbone(images)
-        features, size = [features[level] for level in self.levels], [side // self.stride for side in images.shape[-2:]]
-        displacement = self.displacement(features, size) - self.mean[:, None, None]
-        return Relations(self.boundary(features, size)[:, 0].sigmoid(), displacement)
+        displacement = self.displacement(features, images) - self.mean[:, None, None]
+        return Relations(self.boundary(features, images)[:, 0].sigmoid(), displacement)
 
 
 @torch.no_grad()
 def infer(model: IrnNet, images: Images) -> Relations:
     """The relations of images of any size."""
-    return model(cam.whole_cells(images))
+    return model(whole_cells(images))
 
 
 @torch.no_grad()
@@ -128,9 +132,7 @@ def seeds(maps: Maps, images: Images, cfg: RelationConfig) -> ClassMaps:
 
 @torch.no_grad()
 def propagated(maps: Maps, boundary: Float[Tensor, "B h w"], cfg: RelationConfig) -> Maps:
-    """Maps [B, k, h, w] after the walk: a hop is the less likely the higher the boundary on
-    its path, and what lies on a boundary starts with less.
-    """
+    """Maps after the walk: a hop is the less likely the higher the boundary on its path; what lies on one starts with less."""
     affinity = (1 - path_maximum(boundary, cfg.radius)) ** cfg.power
     transition = grid_transition(affinity, cfg.radius)
     return walk(transition, maps * (1 - boundary[:, None]), cfg.hops)

@@ -10,7 +10,7 @@ that say "inferred" are our choices.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -25,7 +25,7 @@ from wsis.baselines.cam import Activations, Backbone, ClassMaps, RivalConfig
 from wsis.baselines.relation import Branch, crops
 from wsis.core.config import changed, ours, paper
 from wsis.core.types import IGNORE, Batch, Sample, Trace
-from wsis.models.classifier import Images, Maps, activation_maps
+from wsis.models.classifier import Images, Maps, whole_cells
 from wsis.models.pyramids import build_pyramid
 from wsis.models.weights import load_weights
 from wsis.ops.grouping import max_pool
@@ -33,6 +33,8 @@ from wsis.ops.losses import masked_mean
 from wsis.ops.random_walk import Affinity, grid_transition, neighbors, walk
 from wsis.training.schedule import Schedule
 from wsis.training.stages import Report, Workspace
+
+SCHEDULE = Schedule(9000, 8, "sgd", 1e-3, "poly", new_lr=10.0, weight_decay=5e-4)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +51,8 @@ class RetabConfig(RivalConfig):
     radius: float = paper(5.0, "official code", unit="cells", scales=True)
     power: float = paper(8.0, "official code", unit="exponent of the affinity")
     hops: int = paper(256, "official code: 8 squarings, in each stage", unit="steps")
-    boundary: Schedule = paper(
-        Schedule(9000, 8, "sgd", 1e-3, "poly", new_lr=10.0, weight_decay=5e-4), "official code: 8 epochs"
-    )
-    affinity: Schedule = paper(
-        Schedule(9000, 8, "sgd", 0.01, "poly", new_lr=10.0, weight_decay=5e-4), "official code: 8 epochs"
-    )
+    boundary: Schedule = paper(SCHEDULE, "official code: 8 epochs")
+    affinity: Schedule = paper(replace(SCHEDULE, lr=0.01), "official code: 8 epochs")
 
 
 FULL = RetabConfig()
@@ -70,14 +68,11 @@ class GridNet(nn.Module):
     def __init__(self, cfg: RetabConfig, backbone: Backbone, out: int) -> None:
         super().__init__()
         self.backbone = build_pyramid(*backbone, output_stride=16)
-        self.levels = [level for level, stride in enumerate(self.backbone.strides) if stride >= cfg.stride]
-        channels = [self.backbone.channels[level] for level in self.levels]
-        self.stride, self.branch = cfg.stride, Branch(channels, cfg.width // len(channels) // 4 * 4, out)
+        features = sum(stride >= cfg.stride for stride in self.backbone.strides)
+        self.branch = Branch(self.backbone, cfg.stride, cfg.width // features // 4 * 4, out)
 
     def forward(self, images: Tensor) -> Tensor:
-        features = self.backbone(images)
-        size = [side // self.stride for side in images.shape[-2:]]
-        return self.branch([features[level] for level in self.levels], size)
+        return self.branch(self.backbone(images), images)
 
 
 def affinities(features: Maps, radius: float) -> Affinity:
@@ -143,16 +138,15 @@ def restore(cfg: RetabConfig, classes: int, name: str, folder: Path) -> nn.Modul
 @torch.no_grad()
 def activations(classifier: nn.Module, batch: Batch, cfg: RetabConfig, novel: Sequence[int]) -> Maps:
     """The activation maps of one image with tags, and where a base class is known its own."""
-    assert batch.tags is not None and batch.semantic_maps is not None
-    size = (batch.images.shape[2], batch.images.shape[3])
-    maps = activation_maps(classifier, batch.images, batch.tags, size, cfg.classifier.scales)
+    assert batch.semantic_maps is not None
+    maps = cam.activations(classifier, batch, cfg.classifier)
     return cam.clamped(maps, batch.semantic_maps.long(), novel) if cfg.clamp else maps
 
 
 @torch.no_grad()
 def boundary(network: nn.Module, images: Images) -> Float[Tensor, "B h w"]:
     """The probability of a contour in each cell of images of any size."""
-    return network(cam.whole_cells(images))[:, 0].sigmoid()
+    return network(whole_cells(images))[:, 0].sigmoid()
 
 
 def fit(workspace: Workspace, cfg: RetabConfig, novel: Sequence[int], backbone: Backbone) -> Report:
@@ -183,7 +177,7 @@ def explain(model: nn.ModuleDict, batch: Batch, cfg: RetabConfig, novel: Sequenc
     and `second` [1, C, h, w].
     """
     maps, edge = activations(model["classifier"], batch, cfg, novel), boundary(model["boundary"], batch.images)
-    near = affinities(model["affinity"](cam.whole_cells(batch.images)), cfg.radius)
+    near = affinities(model["affinity"](whole_cells(batch.images)), cfg.radius)
     small, shown = interpolate(maps, near.shape[-2:], mode="area"), cam.shown_classes(maps)
     steps = {"activations": maps, "boundary": edge, "first": small, "second": small.clone()}
     pair = two_stage_walk(small[:, shown], near, edge >= cfg.edge, cfg)

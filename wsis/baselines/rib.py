@@ -32,16 +32,15 @@ from wsis.models.classifier import Maps, normalized
 from wsis.training.schedule import Schedule, make_optimizer
 from wsis.training.stages import Report, Workspace
 
+SCHEDULE = Schedule(10, 16, "sgd", 5e-6, "constant", new_lr=10.0, weight_decay=1e-4)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TuningConfig:
     """The steps on one image, in which others hold the classifier back."""
 
     CITE: ClassVar[str] = "lee2021rib"
-    schedule: Schedule = paper(
-        Schedule(10, 16, "sgd", 5e-6, "constant", new_lr=10.0, weight_decay=1e-4),
-        "official code, COCO: 15 other images",
-    )
+    schedule: Schedule = paper(SCHEDULE, "official code, COCO: 15 other images")
     side: int = ours(512, "as the classifier's crop", unit="px", scales=True)
     pool: float = paper(0.5, "official code, COCO: higher activations do not count", unit="of the maximum")
     stop_logit: float = paper(1000.0, "official code, COCO", unit="logit of a tag", scales=True)
@@ -121,7 +120,7 @@ def tune(workspace: Workspace, cfg: RibConfig, backbone: Backbone) -> Report:
         views = [resize(one, (tuning.side, tuning.side)) for one in (sample, sample, *(data[i] for i in others))]
         batch = workspace.batch(*(replace(view, truth=None, true_semantic=None) for view in views))
         batch.images[1] = batch.images[1].flip(2)
-        take = partial(cam.activations, workspace=workspace, sample=sample, cfg=cfg.classifier)
+        take = partial(cam.activations, batch=workspace.batch(sample), cfg=cfg.classifier)
         return tuned_maps(model, start, batch, take, tuning)
 
     for index in range(accelerator.process_index, len(data), accelerator.num_processes):

@@ -48,13 +48,17 @@ def activation_maps(
     """
     total = torch.zeros(1, device=images.device)
     for scale in scales:
-        # Multiples of the stride keep the cells of the flipped image on those of the plain one.
-        scaled = [max(32, round(side * scale / 32) * 32) for side in images.shape[-2:]]
-        x = interpolate(images, scaled, mode="bilinear", align_corners=False)
+        x = whole_cells(images, scale)
         maps = model(torch.cat([x, x.flip(3)])).relu()
         total = total + interpolate(maps, size, mode="bilinear", align_corners=False)
     plain, flipped = normalized(total).chunk(2)
     return (plain + flipped.flip(3)) / 2 * tags[:, :, None, None]
+
+
+def whole_cells(images: Images, scale: float = 1.0) -> Images:
+    """Images at a scale, with sides in multiples of 32: the cells of a flipped image are then those of the plain one."""
+    sides = [max(32, round(side * scale / 32) * 32) for side in images.shape[-2:]]
+    return interpolate(images, sides, mode="bilinear", align_corners=False)
 
 
 def normalized(maps: Maps) -> Maps:
