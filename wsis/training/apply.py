@@ -5,7 +5,8 @@ number of processes. Processes other than the first return nothing.
 """
 
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from wsis.data.images import ImageFolder, map_name, map_names
 from wsis.data.label_maps import write_label_map
 from wsis.data.semantic import write_categories
 from wsis.data.transforms import collate, resize
-from wsis.data.write import Records, annotation_records, categories, image_record, instances_json, result_records
+from wsis.data.write import annotation_records, categories, image_record, instances_json, result_records
 from wsis.ops.enlarge import resized
 from wsis.training.stages import Method, method_name
 from wsis.weak.simulate import with_base_masks
@@ -90,14 +91,12 @@ def label(
         clicks = [] if sample.extreme_points is None else sample.extreme_points.ids.tolist()
         return {"image": image_record(sample), "masks": records, "objects": len({*masks, *clicks})}
 
-    def write(rows: list[Row]) -> None:
-        images, names = [r["image"] for r in rows], categories(dataset.classes, ids)
-        write_masks(out, format, images, _masks(rows), names, folder, lambda m: instances_json(images, m, names))
-
-    rows = _write(dataset, row, write, out, run.key("label", description))
-    if rows is None:
-        return {}
-    masks = _masks(rows)
+    with _rows(dataset, row, out, run.key("label", description)) as rows:
+        if rows is None:
+            return {}
+        images, masks = [r["image"] for r in rows], [mask for r in rows for mask in r["masks"]]
+        names = categories(dataset.classes, ids)
+        write_masks(out, format, images, masks, names, folder, lambda m: instances_json(images, m, names))
     counts = {"images": len(rows), "masks": len(masks)}
     if run.cfg.supervision == "points":
         counts["only_click"] = sum(mask["area"] == 1 for mask in masks)
@@ -138,12 +137,12 @@ def predict(run: Run, folder: Path, out: Path, format: Format = "coco") -> dict[
         masks = result_records(predicted_instances(run, sample), sample.image_id, ids, sample.file_name)
         return {"image": image_record(sample), "masks": masks}
 
-    def write(rows: list[Row]) -> None:
-        names = categories(run.classes, ids)
-        write_masks(out, format, [r["image"] for r in rows], _masks(rows), names, folder, lambda masks: masks)
-
-    rows = _write(dataset, row, write, out, run.key("predict", f"{folder} {dataset.names}"))
-    return {} if rows is None else {"images": len(rows), "masks": len(_masks(rows))}
+    with _rows(dataset, row, out, run.key("predict", f"{folder} {dataset.names}")) as rows:
+        if rows is None:
+            return {}
+        images, masks = [r["image"] for r in rows], [mask for r in rows for mask in r["masks"]]
+        write_masks(out, format, images, masks, categories(run.classes, ids), folder, lambda masks: masks)
+    return {"images": len(rows), "masks": len(masks)}
 
 
 def class_maps(run: Run, dataset: Dataset, out: Path, description: str, *, tags: bool) -> dict[str, int]:
@@ -205,14 +204,11 @@ def identified(folder: Path, run: Run) -> tuple[ImageFolder, tuple[int, ...]]:
     return dataset, tuple(by_name[name] for name in run.classes) if by_name else run.category_ids
 
 
-def _masks(rows: list[Row]) -> Records:
-    return [record for row in rows for record in row["masks"]]
-
-
-def _write(
-    dataset: Dataset, row: Callable[[Sample], Row], write: Callable[[list[Row]], None], out: Path, key: str
-) -> list[Row] | None:
-    """The rows of all images, in the first process; a killed call leaves its own in a folder, where one of this key starts."""
+@contextmanager
+def _rows(dataset: Dataset, row: Callable[[Sample], Row], out: Path, key: str) -> Iterator[list[Row] | None]:
+    """The rows of all images, in the first process; a call that was killed before the end leaves them in a folder, where one of
+    this key starts.
+    """
     state, folder = PartialState(), out.with_name(f".{out.name}.parts")
     note = folder / "key"
     if state.is_main_process:
@@ -225,12 +221,9 @@ def _write(
         if not paths[index].exists():
             write_json(paths[index], row(dataset[index]))
     state.wait_for_everyone()
-    if not state.is_main_process:
-        return None
-    rows = [read_json(path) for path in paths]
-    write(rows)
-    shutil.rmtree(folder)
-    return rows
+    yield [read_json(path) for path in paths] if state.is_main_process else None
+    if state.is_main_process:
+        shutil.rmtree(folder)
 
 
 def _share(length: int, state: PartialState) -> Iterable[int]:
