@@ -78,7 +78,7 @@ def test_no_network(monkeypatch, published):
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     """A package that ships weights of vgg_tiny."""
-    monkeypatch.setattr(weights_module.resources, "files", lambda _: tmp_path)
+    monkeypatch.setattr(weights_module, "FOLDER", tmp_path / "shipped")
     path = tmp_path / "shipped" / "vgg_tiny.safetensors"
     torch.manual_seed(0)
     save_weights(path, build_pyramid("vgg_tiny", "random").network, half=True)

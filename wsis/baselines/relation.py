@@ -35,7 +35,6 @@ from wsis.training.stages import Workspace
 STEPS = 300  # of a pixel along the displacements (official code)
 FRAGMENT = 0.01  # of the image; smaller instances score 0 (official code)
 GROUPS = 4  # of group norm
-EPSILON = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,21 +140,17 @@ def propagated(maps: Maps, boundary: Float[Tensor, "B h w"], cfg: RelationConfig
 @torch.no_grad()
 def class_scores(model: IrnNet, maps: Maps, images: Images, cfg: RelationConfig) -> Maps:
     """Activation maps of one image after the walk, in [0, 1], divided by the highest of all."""
-    shown, scores = cam.shown_classes(maps), torch.zeros_like(maps)
-    scores[:, shown] = _walked(model, maps[:, shown], images, cfg)
+    shown, scores, boundary = cam.shown_classes(maps), torch.zeros_like(maps), infer(model, images).boundary
+    if len(shown):
+        small = interpolate(maps[:, shown], boundary.shape[-2:], mode="area")
+        scores[:, shown] = _walked(small, boundary, images, cfg)
     return scores
 
 
-def _walked(model: IrnNet, maps: Maps, images: Images, cfg: RelationConfig, groups: Tensor | None = None) -> Maps:
-    """The maps after the walk at the size of the image; groups: bool [M, h, w], each of which gets every map for itself."""
-    boundary = infer(model, images).boundary
-    small = interpolate(maps, boundary.shape[-2:], mode="area")
-    if groups is not None:
-        small = (small[:, :, None] * groups).flatten(1, 2)
-    if not small.shape[1]:
-        return images.new_zeros(1, 0, *images.shape[2:])
+def _walked(small: Maps, boundary: Float[Tensor, "B h w"], images: Images, cfg: RelationConfig) -> Maps:
+    """Maps of one size with the boundary after the walk, in [0, 1], at the size of the image."""
     end = propagated(small, boundary, cfg)
-    return interpolate(end / (end.amax() + EPSILON), images.shape[-2:], mode="bilinear", align_corners=False)
+    return interpolate(end / (end.amax() + cam.EPSILON), images.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def class_map(model: IrnNet, maps: Maps, images: Images, cfg: RelationConfig) -> ClassMaps:
@@ -190,12 +185,13 @@ def clusters(displacement: Float[Tensor, "B 2 h w"], near: float) -> Int64[Tenso
 @torch.no_grad()
 def instances(model: IrnNet, maps: Maps, images: Images, cfg: RelationConfig) -> Instances:
     """The objects of one image by falling score: for each class and cluster the connected parts that it wins."""
-    shown, ids = cam.shown_classes(maps), clusters(infer(model, images).displacement, cfg.near)
+    (boundary, displacement), shown = infer(model, images), cam.shown_classes(maps)
+    ids = clusters(displacement, cfg.near)
     groups = ids == ids[ids > 0].unique()[:, None, None]
-    scores = _walked(model, maps[:, shown], images, cfg, groups)
-    if not scores.shape[1]:
+    if not len(shown) or not len(groups):
         return Instances.none(images.shape[2], images.shape[3])
-    score, winner = scores.max(1)
+    small = interpolate(maps[:, shown], boundary.shape[-2:], mode="area")
+    score, winner = _walked((small[:, :, None] * groups).flatten(1, 2), boundary, images, cfg).max(1)
     parts, count = connected_components(torch.where(score > cfg.floor, winner + 1, 0))
     rows = table(parts, count)
     highest = score.new_zeros(count + 1).scatter_reduce_(0, parts.flatten(), score.flatten(), "amax")[1:]

@@ -55,13 +55,12 @@ class FeatureSimilarity:
         """
         height, width = (side * patch for side in features.shape[-2:])
         for i, (image, objects) in enumerate(zip(features.cpu().double(), truth, strict=True)):
-            below, right = height - objects.masks.shape[1], width - objects.masks.shape[2]
+            below, right = height - objects.runs.size[0], width - objects.runs.size[1]
             if min(below, right) < 0:
-                sizes = f"masks of {list(objects.masks.shape[1:])} pixels, features of {[height, width]}"
+                sizes = f"masks of {list(objects.runs.size)} pixels, features of {[height, width]}"
                 raise ValueError(f"image {i} of the batch: {sizes}; resize the masks as the image was")
             masks = pad(objects.masks.cpu(), (0, right, 0, below))
-            inside = torch.zeros(height, width, dtype=torch.bool)
-            inside[: height - below, : width - right] = True
+            inside = pad(torch.ones(objects.runs.size, dtype=torch.bool), (0, right, 0, below))
             inside = inside if valid is None else inside & valid[i].cpu()
             empty = coverage((inside & ~masks.any(0))[None], patch)[0] == 1
             counts = ~objects.crowd.cpu()

@@ -128,11 +128,8 @@ def finest_branch(hrnet: Pyramid) -> Pyramid:
 
 
 def _construct(name: str, source: str, pretrained: bool, output_stride: int) -> Pyramid:
-    statistics = IMAGENET_MEAN, IMAGENET_STD
-    if name in SOURCES:
-        config = timm.get_pretrained_cfg(source, allow_unregistered=False)
-        assert config is not None
-        statistics = config.mean, config.std
+    config = timm.get_pretrained_cfg(source, allow_unregistered=False) if name in SOURCES else None
+    statistics = (config.mean, config.std) if config else (IMAGENET_MEAN, IMAGENET_STD)
     match name:
         case "vgg16" | "vgg_tiny":
             tiny = name == "vgg_tiny"

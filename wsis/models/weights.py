@@ -16,6 +16,7 @@ from wsis.core.errors import ConfigError, WeightsError
 from wsis.core.files import atomic, digest
 
 M = TypeVar("M", bound=nn.Module)
+FOLDER = Path(__file__).with_name("shipped")
 TIMM = "timm:"
 """How a setting starts that names one of timm's pretrained networks."""
 COARSE = re.compile(r"stage4\.\d\.fuse_layers\.[1-3]\.")
@@ -27,8 +28,7 @@ LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db
 
 def shipped(name: str) -> Path:
     """Return the path of the shipped weights `name`; WeightsError if they are absent or their sha256 is not their card's."""
-    folder = Path(str(resources.files("wsis.models") / "shipped"))
-    path, card = folder / f"{name}.safetensors", folder / f"{name}.json"
+    path, card = FOLDER / f"{name}.safetensors", FOLDER / f"{name}.json"
     if not path.exists() or not card.exists():
         raise WeightsError(f"the package ships no weights {name!r}; use weights=random or weights=PATH")
     actual, expected = (value[:12] for value in (digest([path]), json.loads(card.read_text())["sha256"]))
@@ -39,8 +39,7 @@ def shipped(name: str) -> Path:
 
 def shipped_sums(names: Collection[str]) -> dict[str, str]:
     """Return the sha256 of those of the shipped weights that are among `names`, as their cards say."""
-    cards = Path(str(resources.files("wsis.models") / "shipped")).glob("*.json")
-    return {c.stem: json.loads(c.read_text())["sha256"] for c in sorted(cards) if c.stem in names}
+    return {c.stem: json.loads(c.read_text())["sha256"] for c in sorted(FOLDER.glob("*.json")) if c.stem in names}
 
 
 def lite0_weights() -> dict[str, Tensor]:

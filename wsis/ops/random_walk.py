@@ -17,7 +17,7 @@ memory grow with the cells, not with their square.
 import math
 from collections import deque
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, reduce
 from typing import NamedTuple
 
 import torch
@@ -186,12 +186,7 @@ def neighbors(maps: Shaped[Tensor, "*c h w"], radius: float, fill: float = 0) ->
 def path_maximum(maps: Float[Tensor, "B h w"], radius: float) -> Affinity:
     """The highest value on the `path` from each cell to that at each of the `offsets`; values are at least 0."""
     shifts = Shifts(maps, radius)
-    highest = []
-    for offset in offsets(radius):
-        first, *rest = (shifts[cell] for cell in path(offset))
-        for value in rest:
-            first = torch.maximum(first, value)
-        highest.append(first)
+    highest = [reduce(torch.maximum, (shifts[cell] for cell in path(offset))) for offset in offsets(radius)]
     return torch.stack(highest, 1)
 
 

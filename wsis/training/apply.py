@@ -18,7 +18,7 @@ from torch.nn.functional import interpolate
 
 from wsis.core.config import fingerprint
 from wsis.core.errors import DataError
-from wsis.core.files import read_json, write_json, write_text
+from wsis.core.files import Entry, read_json, write_json, write_text
 from wsis.core.report import progress, report
 from wsis.core.types import BACKGROUND, IGNORE, Batch, Dataset, Instances, Sample
 from wsis.data.coco import find_records
@@ -27,7 +27,7 @@ from wsis.data.images import ImageFolder, map_name, map_names
 from wsis.data.label_maps import write_label_map
 from wsis.data.semantic import write_categories
 from wsis.data.transforms import collate, resize
-from wsis.data.write import annotation_records, categories, image_record, instances_json, result_records
+from wsis.data.write import Records, annotation_records, categories, image_record, instances_json, result_records
 from wsis.ops.enlarge import resized
 from wsis.training.stages import Method, method_name
 from wsis.weak.simulate import with_base_masks
@@ -68,9 +68,6 @@ class Run:
             raise DataError(f"{self.folder} knows the classes {here}, the data has {there}; use those of the run")
 
 
-Row = dict[str, Any]
-
-
 def label(
     run: Run, dataset: Dataset, out: Path, description: str = "", format: Format = "coco", folder: Path | None = None
 ) -> dict[str, int]:
@@ -85,7 +82,7 @@ def label(
     check_place(out, format)
     ids = dataset.category_ids
 
-    def row(sample: Sample) -> Row:
+    def row(sample: Sample) -> Entry:
         records = annotation_records(pseudo_instances(run, sample), sample.image_id, ids)
         masks = [] if sample.truth is None else sample.truth.ids[~sample.truth.crowd].tolist()
         clicks = [] if sample.extreme_points is None else sample.extreme_points.ids.tolist()
@@ -133,7 +130,7 @@ def predict(run: Run, folder: Path, out: Path, format: Format = "coco") -> dict[
     check_place(out, format)
     dataset, ids = identified(folder, run)
 
-    def row(sample: Sample) -> Row:
+    def row(sample: Sample) -> Entry:
         masks = result_records(predicted_instances(run, sample), sample.image_id, ids, sample.file_name)
         return {"image": image_record(sample), "masks": masks}
 
@@ -205,7 +202,7 @@ def identified(folder: Path, run: Run) -> tuple[ImageFolder, tuple[int, ...]]:
 
 
 @contextmanager
-def _rows(dataset: Dataset, row: Callable[[Sample], Row], out: Path, key: str) -> Iterator[list[Row] | None]:
+def _rows(dataset: Dataset, row: Callable[[Sample], Entry], out: Path, key: str) -> Iterator[Records | None]:
     """The rows of all images, in the first process; a call that was killed before the end leaves them in a folder, where one of
     this key starts.
     """

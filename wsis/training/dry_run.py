@@ -13,11 +13,12 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
 from wsis.core.table import table
-from wsis.core.types import Batch, ExtremePoints, Instances, Points, Sample
+from wsis.core.types import Batch, Instances, Sample
+from wsis.data.masks import paint_semantic, tags_from_labels
 from wsis.training.loop import LoopOptions, StepLoss, TrainingData, make_accelerator, train
 from wsis.training.schedule import Schedule
 from wsis.training.stages import C, Method, Workspace
-from wsis.weak.simulate import extreme_points_from_masks
+from wsis.weak.simulate import with_extreme_points, with_points
 
 WARMUP_STEPS, TIMED_STEPS = {"cpu": 1, "cuda": 5}, {"cpu": 1, "cuda": 15}
 CPU_BATCH = 2  # images; with more of them a CPU takes longer and the figures stay the same
@@ -35,24 +36,22 @@ class RandomDataset:
 
     def __getitem__(self, index: int) -> Sample:
         generator, shape = torch.Generator().manual_seed(index), (3, self.side, self.side)
-        labels, ids = torch.tensor([0, 1, 0]) % len(self.classes), torch.arange(1, 4)
-        block = self.side // 4
-        corners = torch.tensor([0, block, 2 * block])  # of blocks along the diagonal
-        pixel = torch.arange(self.side)
-        inside = (pixel >= corners[:, None]) & (pixel < corners[:, None] + block)
-        masks = inside[:, :, None] & inside[:, None, :]
-        semantic = ((labels + 1)[:, None, None] * masks).amax(0).to(torch.uint8)
-        return Sample(
+        labels, block = torch.tensor([0, 1, 0]) % len(self.classes), self.side // 4
+        masks = torch.zeros(shape, dtype=torch.bool)
+        for mask, start in zip(masks, (0, block, 2 * block), strict=True):  # along the diagonal
+            mask[start : start + block, start : start + block] = True
+        truth = Instances.make(masks, labels, ids=torch.arange(1, 4))
+        semantic = paint_semantic(truth)
+        sample = Sample(
             image=torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator),
             image_id=index + 1,
             file_name=f"{index}.png",
-            tags=torch.zeros(len(self.classes), dtype=torch.bool).index_fill(0, labels, True),
-            points=Points.make((corners + block // 2)[:, None].expand(3, 2), labels),
+            tags=tags_from_labels(labels, len(self.classes)),
             semantic_map=semantic,
-            extreme_points=ExtremePoints(xy=extreme_points_from_masks(masks), labels=labels, ids=ids),
-            truth=Instances.make(masks, labels, ids=ids),
+            truth=truth,
             true_semantic=semantic,
         )
+        return with_extreme_points(with_points(sample, "box_center"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -71,13 +71,10 @@ def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimize
         decay = schedule.weight_decay if schedule.decay_all or not small else 0.0
         groups.setdefault((rate, decay), []).append(parameter)
     parts = [{"params": p, "lr": r, "base_lr": r, "weight_decay": d} for (r, d), p in groups.items()]
-    match schedule.optimizer:
-        case "sgd":
-            return torch.optim.SGD(parts, momentum=MOMENTUM, nesterov=schedule.nesterov)
-        case "adam":
-            return torch.optim.Adam(parts, betas=schedule.betas)
-        case "adamw":
-            return torch.optim.AdamW(parts, betas=schedule.betas)
+    if schedule.optimizer == "sgd":
+        return torch.optim.SGD(parts, momentum=MOMENTUM, nesterov=schedule.nesterov)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[schedule.optimizer]
+    return kind(parts, betas=schedule.betas)
 
 
 def _block(name: str) -> int:
