@@ -131,7 +131,9 @@ def seeds(maps: Maps, images: Images, cfg: RelationConfig) -> ClassMaps:
 
 @torch.no_grad()
 def propagated(maps: Maps, boundary: Float[Tensor, "B h w"], cfg: RelationConfig) -> Maps:
-    """Maps after the walk: a hop is the less likely the higher the boundary on its path; what lies on one starts with less."""
+    """Maps [B, k, h, w] after the walk: a hop is the less likely the higher the boundary on
+    its path, and what lies on a boundary starts with less.
+    """
     affinity = (1 - path_maximum(boundary, cfg.radius)) ** cfg.power
     transition = grid_transition(affinity, cfg.radius)
     return walk(transition, maps * (1 - boundary[:, None]), cfg.hops)

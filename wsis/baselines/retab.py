@@ -188,6 +188,5 @@ def explain(model: nn.ModuleDict, batch: Batch, cfg: RetabConfig, novel: Sequenc
 
 def scorer(workspace: Workspace, model: nn.ModuleDict, cfg: RetabConfig, novel: Sequence[int]) -> Activations:
     """What gives the scores [1, C, H, W] of an image after both stages."""
-
     resized = partial(interpolate, mode="bilinear", align_corners=False)
     return lambda s: resized(explain(model, workspace.batch(s), cfg, novel).steps["second"], s.size)

@@ -71,13 +71,13 @@ def pooled(logits: Maps, share: float) -> Float[Tensor, "B K"]:
 
 
 def tuned_maps(
-    model: nn.Module,
-    start: dict[str, Tensor],  # the state of the trained classifier, to which the model returns first
-    batch: Batch,  # the image, its mirror image, and others
-    maps: Callable[[nn.Module], Tensor],  # the activation maps of the image
-    cfg: TuningConfig,
+    model: nn.Module, start: dict[str, Tensor], batch: Batch, maps: Callable[[nn.Module], Tensor], cfg: TuningConfig
 ) -> Maps:
-    """The sum of the activation maps before and after every step, divided by its maximum."""
+    """The sum of the activation maps before and after every step, divided by its maximum.
+
+    start: the state of the trained classifier, to which the model returns first. batch: the image, its mirror image, others.
+    maps: the activation maps of the image.
+    """
     assert batch.tags is not None
     model.load_state_dict(start)
     optimizer, total, tags = make_optimizer(model, cfg.schedule), maps(model), batch.tags

@@ -22,8 +22,7 @@ class MeanIoU:
     def update(self, predicted: Tensor, true: Tensor) -> None:
         """Add integer class maps of one image or a batch; raises DataError if shapes differ or a value is no class."""
         if predicted.shape != true.shape:
-            sizes = tuple(predicted.shape), tuple(true.shape)
-            raise DataError(f"class maps differ in size: predicted {sizes[0]}, true {sizes[1]}")
+            raise DataError(f"class maps differ in size: predicted {tuple(predicted.shape)}, true {tuple(true.shape)}")
         n, counts = self.num_classes, true != IGNORE
         p, t = predicted[counts].long(), true[counts].long()
         for name, values in (("predicted", p), ("true", t)):

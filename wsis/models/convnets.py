@@ -77,8 +77,7 @@ class SwinStages(nn.Module):
 
     def __init__(self, source: str, pretrained: bool) -> None:
         super().__init__()
-        options = {"features_only": True, "strict_img_size": False, "drop_path_rate": 0.3}
-        self.stages = timm_network(source, pretrained, **options)
+        self.stages = timm_network(source, pretrained, features_only=True, strict_img_size=False, drop_path_rate=0.3)
         self.channels = list(self.stages.feature_info.channels())
         self.norms = nn.ModuleList(nn.LayerNorm(c) for c in self.channels)
 
