@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from wsis.ops.random_walk import Affinity, near_sums, neighbors
+from wsis.ops.random_walk import near_sums, neighbors
 
 Maps = Float[Tensor, "B H W"]
 Masks = Bool[Tensor, "B H W"]
@@ -46,8 +46,8 @@ def mean_field(
     return state[:, 0] > 0
 
 
-def _step(state: Tensor, kernel: Affinity, gate: Tensor, clip: tuple[float, float]) -> Tensor:
-    r"""One iteration in logit form, without the products. state: [B, 2, H, W], gate: log b [B, H, W].
+def _step(state: Tensor, kernel: Tensor, gate: Tensor, clip: tuple[float, float]) -> Tensor:
+    r"""One iteration in logit form, without the products. state: [B, 2, H, W], gate: log b.
 
     With :math:`x = \log p_1 / p_0` and :math:`y = \log p_0`, whose sums over the window are
     X and :math:`Y = \log a_0`: :math:`x' = X + \log b + \log\sigma(Y - \log \epsilon)` and
