@@ -7,13 +7,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from wsis.ops.random_walk import near_sums, neighbors
-
 Maps = Float[Tensor, "B H W"]
 Masks = Bool[Tensor, "B H W"]
+Pairs = list[tuple[int, Tensor]]
 EPSILON = 1e-6  # favors the background where both products are tiny (official code)
 LOW, HIGH = 0.1, 0.9  # of the clip (official code)
-RADIUS = 1.5  # pixels: a window of 3 x 3
+LATER = ((0, 1), (1, -1), (1, 0), (1, 1))  # (down, right): the later half of a window of 3 x 3 pixels
 STOP_EVERY = 10  # iterations
 
 
@@ -33,27 +32,46 @@ def mean_field(
     same result; a GPU would have to wait for it.
     """
     dtype = torch.promote_types(probability.dtype, torch.float32)
-    image, inside = image.to(dtype), box.to(dtype)
-    distances = [(image - near).square().sum(1) for near in neighbors(image, RADIUS)]
-    kernel = (torch.stack(distances, 1) / (-2 * zeta**2)).exp()
-    p = (probability.to(dtype) * inside).clamp(LOW, HIGH)
-    state, gate = torch.stack((p.logit(), (1 - p).log()), 1), inside.log()
+    pairs, inside = _pairwise_kernel(image.to(dtype), zeta), box.to(dtype).flatten()
+    p = (probability.to(dtype).flatten() * inside).clamp(LOW, HIGH)
+    state, gate = torch.stack((p.logit(), (1 - p).log())), inside.log()
     clip = math.log(LOW / (1 - LOW)), math.log(HIGH / (1 - HIGH))
     for i in range(1, iterations + 1):
-        previous, state = state, _step(state, kernel, gate, clip)
+        previous, state = state, _step(state, pairs, gate, clip)
         if image.device.type == "cpu" and i % STOP_EVERY == 0 and torch.equal(previous, state):
             break
-    return state[:, 0] > 0
+    return (state[0] > 0).view(box.shape)
 
 
-def _step(state: Tensor, kernel: Tensor, gate: Tensor, clip: tuple[float, float]) -> Tensor:
-    r"""One iteration in logit form, without the products. state: [B, 2, H, W], gate: log b.
+def _step(state: Tensor, pairs: Pairs, gate: Tensor, clip: tuple[float, float]) -> Tensor:
+    r"""One iteration in logit form, without the products. state: [2, N], gate: log b [N].
 
     With :math:`x = \log p_1 / p_0` and :math:`y = \log p_0`, whose sums over the window are
     X and :math:`Y = \log a_0`: :math:`x' = X + \log b + \log\sigma(Y - \log \epsilon)` and
     :math:`y = \log\sigma(-x)`.
     """
-    sums = near_sums(kernel, RADIUS, state)
-    enough = logsigmoid(sums[:, 1].sub_(math.log(EPSILON)))
-    logit = sums[:, 0].add_(gate).add_(enough).clamp_(*clip)
-    return torch.stack((logit, logsigmoid(-logit)), 1)
+    sums = state.clone()  # over the window, where k of a pixel with itself is 1
+    for shift, weights in pairs:
+        sums[..., :-shift].addcmul_(weights, state[..., shift:])
+        sums[..., shift:].addcmul_(weights, state[..., :-shift])
+    enough = logsigmoid(sums[1].sub_(math.log(EPSILON)))
+    logit = sums[0].add_(gate).add_(enough).clamp_(*clip)
+    return torch.stack((logit, logsigmoid(-logit)))
+
+
+def _pairwise_kernel(image: Tensor, zeta: float) -> Pairs:
+    """k of each pixel with the later half of its window, as (shift, weights [N - shift]); weights are 0 outside the image.
+
+    All B H W = N pixels stand in one row, where a neighbor is a shift away.
+    """
+    batch, _, height, width = image.shape
+    pairs = []
+    for dy, dx in LATER:
+        if dy < height and abs(dx) < width:
+            here, there = slice(max(0, -dx), width - max(0, dx)), slice(max(0, dx), width - max(0, -dx))
+            difference = image[:, :, : height - dy, here] - image[:, :, dy:, there]
+            weights = image.new_zeros(batch, height, width)
+            weights[:, : height - dy, here] = (difference.square().sum(1) / (-2 * zeta**2)).exp()
+            shift = dy * width + dx
+            pairs.append((shift, weights.flatten()[:-shift]))
+    return pairs

@@ -74,7 +74,7 @@ class GridTransition(NamedTuple):
 
     def apply(self, maps: Float[Tensor, "B k h w"]) -> Float[Tensor, "B k h w"]:
         """T @ maps."""
-        means = near_sums(self.affinity, self.radius, maps).div_(self.total)
+        means = _sums(self.affinity, self.radius, maps).div_(self.total)
         return means if self.fixed is None else torch.where(self.fixed[:, None], maps, means)
 
     @property
@@ -193,10 +193,10 @@ def path_maximum(maps: Float[Tensor, "B h w"], radius: float) -> Affinity:
 def grid_transition(affinity: Affinity, radius: float, fixed: Bool[Tensor, "B h w"] | None = None) -> GridTransition:
     """The walk on a grid whose cells have symmetric affinities of at least 0 to near ones, and 1 to themselves."""
     affinity = affinity.to(torch.promote_types(affinity.dtype, torch.float32))
-    return GridTransition(affinity, radius, near_sums(affinity, radius, torch.ones_like(affinity[:, :1])), fixed)
+    return GridTransition(affinity, radius, _sums(affinity, radius, torch.ones_like(affinity[:, :1])), fixed)
 
 
-def near_sums(affinity: Tensor, radius: float, maps: Tensor) -> Tensor:
+def _sums(affinity: Tensor, radius: float, maps: Tensor) -> Tensor:
     """For each cell the sum over near ones, itself among them, of affinity times value."""
     (height, width), sums = maps.shape[-2:], maps.clone()
     for (y, x), weight in zip(offsets(radius), affinity.split(1, 1), strict=True):
