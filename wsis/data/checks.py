@@ -1,5 +1,7 @@
 """What is checked when a COCO JSON is opened; each message names the file, the id, the value and a remedy."""
 
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -47,8 +49,15 @@ def read_coco(path: Path | str, drop_invalid: bool = False, shapes: bool = True)
                     break
         else:
             usable.append(annotation)
-    sections = {"images": images, "categories": categories}
-    return {**coco, **{name: list(rows.values()) for name, rows in sections.items()}, "annotations": usable}, dropped
+    return {**coco, "categories": list(categories.values()), "annotations": usable}, dropped
+
+
+def by_image(rows: Iterable[Entry]) -> defaultdict[int, list[Entry]]:
+    """Group annotations or results by their image; others have none."""
+    groups = defaultdict(list)
+    for row in rows:
+        groups[row["image_id"]].append(row)
+    return groups
 
 
 def plain_entry(entry: Entry) -> Entry:

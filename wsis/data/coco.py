@@ -7,7 +7,6 @@ Weak labels are `point` [x, y] and `extreme_points` (top, left, bottom, right) o
 of an image; coordinates are pixels with centers at integers. For images with an EXIF orientation see `read_image`.
 """
 
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from wsis.core.files import Entry, read_json
 from wsis.core.masks import RunLengths
 from wsis.core.next_step import LEARNERS
 from wsis.core.types import BACKGROUND, IGNORE, Dataset, ExtremePoints, Instances, Points, Sample
-from wsis.data.checks import LEAVE_OUT, WEAK_KEYS, file_name, near_object, read_coco, replace_weak_labels
+from wsis.data.checks import LEAVE_OUT, WEAK_KEYS, by_image, file_name, near_object, read_coco, replace_weak_labels
 from wsis.data.images import ImageFolder, find_files, first_of, list_files, map_name, map_names, read_image
 from wsis.data.label_maps import read_values, value_table
 from wsis.data.masks import paint_semantic, tags_from_labels
@@ -66,9 +65,7 @@ class CocoFolder:
         self.images = named_as_on_disk(coco["images"], self.image_folder)
         if boxes:
             coco["annotations"] = [self._boxed(a) for a in coco["annotations"]]
-        self._annotations = defaultdict(list)
-        for annotation in coco["annotations"]:
-            self._annotations[annotation["image_id"]].append(annotation)
+        self._annotations = by_image(coco["annotations"])
         self._present = {k for k in (*WEAK_KEYS, "segmentation") if any(k in a for a in coco["annotations"])}
         for record in self.images:
             if not (path := self.image_folder / file_name(record)).is_file():

@@ -12,6 +12,7 @@ from scipy.spatial import KDTree
 from wsis.core.errors import ConfigError, DataError
 from wsis.core.files import Entry, atomic, write_json, write_text
 from wsis.core.masks import RunLengths
+from wsis.data.checks import by_image
 from wsis.data.write import Records
 
 Format = Literal["coco", "polygons", "labelme", "yolo"]
@@ -45,21 +46,19 @@ def write_masks(
         return write_json(out, whole(masks))
     if format == "polygons":
         return write_json(out, whole([{**m, "segmentation": [p.ravel().tolist() for p in parts(m)]} for m in masks]))
-    suffix, by_image = {"labelme": ".json", "yolo": ".txt"}[format], {image["id"]: [] for image in images}
+    suffix, drawn = {"labelme": ".json", "yolo": ".txt"}[format], by_image(masks)
     paths = [out / Path(image["file_name"]).with_suffix(suffix) for image in images]
     if twice := [path for path in paths if paths.count(path) > 1] if len(set(paths)) < len(paths) else []:
         raise DataError(f"two images would both be written to {twice[0]}; rename one of them")
-    for mask in masks:
-        by_image[mask["image_id"]].append(mask)
     index = {category["id"]: i for i, category in enumerate(classes)}
     with atomic(out) as temporary:
         temporary.mkdir()
         for image, path in zip(images, paths, strict=True):
-            drawn, place = by_image[image["id"]], temporary / path.relative_to(out)
+            rows, place = drawn[image["id"]], temporary / path.relative_to(out)
             if format == "yolo":
-                write_text(place, "".join(f"{_yolo_line(index[m['category_id']], m)}\n" for m in drawn))
+                write_text(place, "".join(f"{_yolo_line(index[m['category_id']], m)}\n" for m in rows))
             else:
-                write_json(place, _labelme(image, drawn, classes, path, folder), indent=2)
+                write_json(place, _labelme(image, rows, classes, path, folder), indent=2)
         if format == "yolo":
             write_text(temporary / "classes.txt", "".join(f"{category['name']}\n" for category in classes))
 

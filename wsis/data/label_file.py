@@ -12,7 +12,7 @@ from wsis.core.errors import AnnotationError, DataError
 from wsis.core.files import Entry, read_json, write_json
 from wsis.core.masks import RunLengths, run_length
 from wsis.core.types import Instances
-from wsis.data.checks import SIDES, click_problem, file_name, near_object, read_coco, shape_problem
+from wsis.data.checks import SIDES, by_image, click_problem, file_name, near_object, read_coco, shape_problem
 from wsis.data.coco import named_as_on_disk
 from wsis.data.images import ImageFolder, composed
 from wsis.data.write import Records, annotation_records, categories
@@ -58,9 +58,7 @@ class LabelFile:
         here = [name for name in self._records if (self.folder / name).is_file()]
         self.missing = len(self._records) - len(here)  # images of the JSON that are not in the folder; they are kept
         self.names = here + [name for name in ImageFolder(self.folder).names if name not in self._records]
-        self._annotations: dict[int, Records] = defaultdict(list)
-        for annotation in self._coco["annotations"]:
-            self._annotations[annotation["image_id"]].append(annotation)
+        self._annotations = by_image(self._coco["annotations"])
         self.changes: list[tuple[str, Entry | None, Records]] = []  # what was before each, which `undo` takes back
 
     def __len__(self) -> int:

@@ -14,7 +14,7 @@ from wsis.core.files import Entry, read_json
 from wsis.core.masks import RunLengths, run_length
 from wsis.core.report import progress, report
 from wsis.core.types import BACKGROUND, IGNORE, NO_ID, Instances, Report
-from wsis.data.checks import plain_entry, read_coco, shape_problem
+from wsis.data.checks import by_image, plain_entry, read_coco, shape_problem
 from wsis.data.coco import records_by_name
 from wsis.data.images import find_files, list_files
 from wsis.data.label_maps import read_label_map
@@ -78,10 +78,9 @@ def _coco_ap(records: Records, true: Entry) -> dict[str, float]:
 def _decode(records: Records, true: Entry) -> Iterator[Instances]:
     """One `Instances` per image of the ground truth; only one image is in memory at a time."""
     label = {category["id"]: i for i, category in enumerate(true["categories"])}
-    by_image: dict[int, Records] = {image["id"]: [] for image in true["images"]}
-    for record in records:
-        by_image[record["image_id"]].append(record)
-    for image, rows in zip(progress(true["images"], "images"), by_image.values(), strict=True):
+    rows_of = by_image(records)
+    for image in progress(true["images"], "images"):
+        rows = rows_of[image["id"]]
         yield Instances.make(
             RunLengths.read([r["segmentation"] for r in rows], (image["height"], image["width"])),
             torch.tensor([label[r["category_id"]] for r in rows]),

@@ -21,7 +21,7 @@ from wsis.core.files import Entry, write_json
 from wsis.core.masks import RunLengths
 from wsis.core.report import progress
 from wsis.core.types import BACKGROUND, IGNORE, NO_ID, ExtremePoints, Instances, Points, Sample
-from wsis.data.checks import read_coco
+from wsis.data.checks import by_image, read_coco
 
 PointKind = Literal["box_center", "mask_centroid", "mask_random"]
 
@@ -125,14 +125,11 @@ def simulate(
     `point` and `extreme_points` go to the annotations, `tags` to the images. Crowds, annotations without a mask and empty
     masks get no click; lines and single pixels get no extreme points, which would span no box.
     """
-    by_image = defaultdict(list)
-    for annotation in coco["annotations"]:
-        by_image[annotation["image_id"]].append(annotation)
-    images, labels = coco["images"], defaultdict(dict)
+    objects, images, labels = by_image(coco["annotations"]), coco["images"], defaultdict(dict)
     if tags:
-        images = [{**image, "tags": sorted({a["category_id"] for a in by_image[image["id"]]})} for image in images]
+        images = [{**image, "tags": sorted({a["category_id"] for a in objects[image["id"]]})} for image in images]
     for image in progress(images, "images") if points or extreme else ():
-        drawn = [a for a in by_image[image["id"]] if "segmentation" in a and not a.get("iscrowd")]
+        drawn = [a for a in objects[image["id"]] if "segmentation" in a and not a.get("iscrowd")]
         masks = RunLengths.read([a["segmentation"] for a in drawn], (image["height"], image["width"]))
         ids = torch.tensor([a["id"] for a in drawn], dtype=torch.long)
         truth, clicks = Instances.make(masks, torch.zeros_like(ids), ids=ids), {}

@@ -4,7 +4,7 @@ import base64
 import io
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from os.path import abspath
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from PIL import Image
 from wsis.core.errors import DataError
 from wsis.core.files import Entry, read_json
 from wsis.core.masks import Part, encode_part, run_length
-from wsis.data.checks import file_name, read_coco
+from wsis.data.checks import by_image, file_name, read_coco
 from wsis.data.convert.imports import AnnotatedImage, Shape, import_images, left_out
 
 CLASS_ATTRIBUTES = ("class", "label", "name", "category", "type", "object")  # VIA's users name it as they like
@@ -193,33 +193,27 @@ def coco(source: Path) -> Iterator[AnnotatedImage]:
     """A COCO JSON whose clicks are keypoints, see `checks.with_clicks`, or with boxes and masks."""
     content, _ = read_coco(source)
     names = {category["id"]: category["name"] for category in content["categories"]}
-    shapes = {image["id"]: [] for image in content["images"]}
-    sizes = {image["id"]: (image["width"], image["height"]) for image in content["images"]}
-    for entry in content["annotations"]:
-        image, (width, height) = entry["image_id"], sizes[entry["image_id"]]
-        where, kinds = f"{source}: annotation {entry['id']}", []
-        clicks = entry.get("extreme_points") or [entry["point"]] if set(entry) & {"point", "extreme_points"} else []
-        kinds += [("clicks", clicks)] if clicks else []
-        kinds += [("box", entry["bbox"])] if "bbox" in entry else []
-        if isinstance(segmentation := entry.get("segmentation"), dict):
-            kinds.append(("mask", run_length(segmentation, height, width)))
-        kinds += [("polygon", np.reshape(p, (-1, 2)).tolist()) for p in segmentation or () if isinstance(p, list)]
-        if not kinds or entry.get("iscrowd"):
-            left_out(where, "a crowd" if entry.get("iscrowd") else "an object of several keypoints")
-            continue
-        shapes[image] += [Shape(where, names[entry["category_id"]], *kind, group=entry["id"]) for kind in kinds]
-    for i in content["images"]:
-        where, tags = f"{source}: image {i['id']}", [names[t] for t in i.get("tags", ())]
-        yield AnnotatedImage(where, (file_name(i),), sizes[i["id"]], shapes[i["id"]], tags)
+    objects = by_image(content["annotations"])
+    for image in content["images"]:
+        size, shapes, tags = (image["width"], image["height"]), [], [names[t] for t in image.get("tags", ())]
+        for entry in objects[image["id"]]:
+            where, kinds = f"{source}: annotation {entry['id']}", []
+            if clicks := entry.get("extreme_points") or ("point" in entry and [entry["point"]]):
+                kinds.append(("clicks", clicks))
+            if "bbox" in entry:
+                kinds.append(("box", entry["bbox"]))
+            if isinstance(segmentation := entry.get("segmentation"), dict):
+                kinds.append(("mask", run_length(segmentation, size[1], size[0])))
+            else:
+                kinds += [("polygon", np.reshape(polygon, (-1, 2)).tolist()) for polygon in segmentation or ()]
+            if kinds and not entry.get("iscrowd"):
+                shapes += [Shape(where, names[entry["category_id"]], *kind, group=entry["id"]) for kind in kinds]
+            else:
+                left_out(where, "a crowd" if entry.get("iscrowd") else "an object of several keypoints")
+        yield AnnotatedImage(f"{source}: image {image['id']}", (file_name(image),), size, shapes, tags)
 
 
-READERS: dict[str, Callable[[Path], Iterator[AnnotatedImage]]] = {
-    "labelme": labelme,
-    "label-studio": label_studio,
-    "cvat": cvat,
-    "via": via,
-    "coco": coco,
-}
+READERS = {"labelme": labelme, "label-studio": label_studio, "cvat": cvat, "via": via, "coco": coco}
 
 
 def _via_class(attributes: Entry, where: str) -> str:

@@ -1,6 +1,5 @@
 """What supervises a segmenter: masks of a COCO JSON, at the size at which it sees the image; and the way back to pixels."""
 
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from torchvision.ops import masks_to_boxes
 from wsis.core.errors import DataError
 from wsis.core.masks import Part, RunLengths, Size
 from wsis.core.types import Batch, Dataset
-from wsis.data.checks import read_coco
+from wsis.data.checks import by_image, read_coco
 from wsis.data.transforms import short_side
 from wsis.data.wrappers import Subset, samples
 from wsis.ops.enlarge import enlarge
@@ -111,10 +110,8 @@ class JsonMasks:
         self.path = path
         self.label = {c["id"]: i for i, c in enumerate(categories)}
         self.size = {i["id"]: (i["height"], i["width"]) for i in coco["images"]}
-        self.annotations = defaultdict(list)
-        for annotation in coco["annotations"]:
-            if not annotation.get("iscrowd") and "segmentation" in annotation:
-                self.annotations[annotation["image_id"]].append(annotation)
+        objects = [a for a in coco["annotations"] if not a.get("iscrowd") and "segmentation" in a]
+        self.annotations = by_image(objects)
 
     def subset(self, dataset: Dataset) -> Subset:
         """Return the images with a mask (others may only lack labels); DataError if one has another size than its masks."""
