@@ -69,8 +69,7 @@ class CocoFolder:
         self._present = {k for k in (*WEAK_KEYS, "segmentation") if any(k in a for a in coco["annotations"])}
         for record in self.images:
             if not (path := self.image_folder / file_name(record)).is_file():
-                where = f"{self.path}: image {record['id']}"
-                raise DataError(f"{where}: {path} does not exist; add it or the right path")
+                raise DataError(f"{self.path}: image {record['id']}: {path} does not exist; add it or the right path")
         names = records_by_name(self.images, self.path)
         if others := [name for name in list_files(self.image_folder) if name not in names]:
             self.dropped.append(f"{first_of(others)} in {self.image_folder}, which {self.path} does not list")

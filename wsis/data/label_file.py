@@ -51,8 +51,7 @@ class LabelFile:
         self.categories: Records = [*self._coco["categories"], *categories(new, range(first, first + len(new)))]
         if not self.categories:
             raise DataError(f"{self.path} has no class yet; name them: classes=['cat', 'dog']")
-        named = named_as_on_disk(self._coco["images"], self.folder)
-        self._records = {file_name(record): record for record in named}
+        self._records = {file_name(record): record for record in named_as_on_disk(self._coco["images"], self.folder)}
         if len(self._records) < len(self._coco["images"]):
             raise DataError(f"{self.path}: two images have the same file; keep one of them")
         here = [name for name in self._records if (self.folder / name).is_file()]
@@ -70,9 +69,8 @@ class LabelFile:
 
     def tags(self, name: str) -> list[int]:
         """The category ids of an image's tags; without any those of its objects."""
-        objects = sorted({a["category_id"] for a in self.annotations(name)})
         said = self._records.get(name, {}).get("tags")
-        return list(objects if said is None else said)
+        return sorted({a["category_id"] for a in self.annotations(name)}) if said is None else list(said)
 
     def record(self, name: str) -> Entry | None:
         """What the JSON has of an image, which the caller does not change."""
@@ -109,8 +107,7 @@ class LabelFile:
         runs = RunLengths.read([mask["segmentation"]], size)
         for click in torch.tensor(_clicks(old)).reshape(-1, 1, 2).round().long():
             runs = runs.with_pixels(click)
-        rows = annotation_records(Instances.make(runs, torch.zeros(1)), 0, [mask["category_id"]])
-        if not rows:
+        if not (rows := annotation_records(Instances.make(runs, torch.zeros(1)), 0, [mask["category_id"]])):
             raise AnnotationError("the mask has no pixel; click the object again")
         keys = {"category_id", "segmentation", "area", "bbox", "iscrowd"} - ({"bbox"} & old.keys())
         return self.put(name, size, {key: rows[0][key] for key in keys}, annotation_id)
@@ -219,12 +216,11 @@ class ProposedMasks:
         self._by_name, self._by_id = defaultdict(list), defaultdict(list)
         names, ids = {}, {c["id"]: c["id"] for c in wanted}
         if isinstance(content, dict):
-            content, _ = read_coco(path)
-            names = {i["id"]: file_name(i) for i in content["images"]}
+            coco, _ = read_coco(path)
+            names = {i["id"]: file_name(i) for i in coco["images"]}
             by_name = {c["name"]: c["id"] for c in wanted}
-            ids = {c["id"]: by_name.get(c["name"]) for c in content["categories"]}
-        rows = content["annotations"] if isinstance(content, dict) else content
-        for i, row in enumerate(rows if isinstance(rows, list) else [None]):
+            ids, content = {c["id"]: by_name.get(c["name"]) for c in coco["categories"]}, coco["annotations"]
+        for i, row in enumerate(content if isinstance(content, list) else [None]):
             if not isinstance(row, dict) or not {"image_id", "category_id"} <= row.keys():
                 raise DataError(f"{path}: record {i} is no COCO result; give what label or predict wrote")
             if not row.get("segmentation"):

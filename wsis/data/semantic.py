@@ -60,12 +60,12 @@ class SemanticFolder:
         return len(self.images)
 
     def __getitem__(self, index: int) -> Sample:
-        class_map, path = self._class_map(index), self.images.folder / self.images.names[index]
-        image = read_image(path, (class_map.shape[0], class_map.shape[1]))
+        name, class_map = self.images.names[index], self._class_map(index)
+        image = read_image(self.images.folder / name, (class_map.shape[0], class_map.shape[1]))
         if image.shape[1:] != class_map.shape:
             class_map = self._class_map(index, (image.shape[1], image.shape[2]))  # says so
         tags = tags_from_map(class_map, len(self.classes)) if self._tags is None else self._tags[index]
-        name, image_id = self.images.names[index], range(len(self))[index] + 1
+        image_id = range(len(self))[index] + 1
         return Sample(image=image, image_id=image_id, file_name=name, true_semantic=class_map, tags=tags)
 
     def tags(self, index: int) -> Tensor:
@@ -111,9 +111,7 @@ class WithBackground:
     def __getitem__(self, index: int) -> Sample:
         sample = self.dataset[index]
         class_map, tags, truth = sample.true_semantic, sample.tags, sample.truth
-        sample = replace(sample, truth=None, points=None, extreme_points=None)
-        if tags is None:
-            return sample
+        assert tags is not None
         if class_map is None:  # clicks and no mask
             class_map = torch.full(sample.size, IGNORE, dtype=torch.uint8)
         shown = tags_from_map(class_map, len(tags))
@@ -124,7 +122,8 @@ class WithBackground:
         classes = torch.where(class_map == IGNORE, IGNORE, class_map + 1)
         class_map = torch.where(class_map == BACKGROUND, background, classes)
         tags = torch.cat([(class_map == 1).any()[None], shown | hidden])
-        return replace(sample, true_semantic=class_map.to(torch.uint8), tags=tags)
+        class_map = class_map.to(torch.uint8)
+        return replace(sample, true_semantic=class_map, tags=tags, truth=None, points=None, extreme_points=None)
 
 
 class SemanticWorld:

@@ -68,7 +68,7 @@ def import_images(annotated: Sequence[AnnotatedImage], images: Path, out: Path, 
     inner = images.resolve().relative_to(folder.resolve()) if in_place else Path()
     names = sorted({s.label for a in annotated for s in a.shapes} | {tag for a in annotated for tag in a.tags})
     ids = {name: i for i, name in enumerate(names, 1)}
-    tagged, entries, count = any(a.tags for a in annotated), [], 0
+    tagged, entries = any(a.tags for a in annotated), []
     for number, (image, file) in enumerate(zip(annotated, files, strict=True), 1):
         width, height = _size(image, file)
         name = (inner / _name(file, images)).as_posix()
@@ -79,8 +79,7 @@ def import_images(annotated: Sequence[AnnotatedImage], images: Path, out: Path, 
         for i, shape in enumerate(image.shapes):
             of_object[i if shape.group is None else (shape.label, shape.group)].append(shape)
         for shapes in of_object.values():
-            count += 1
-            references = {"id": count, "image_id": number, "category_id": ids[shapes[0].label], "iscrowd": 0}
+            references = {"image_id": number, "category_id": ids[shapes[0].label], "iscrowd": 0}
             annotations.append(references | _annotation(shapes, width, height))
         entries.append(ImageEntry(name, file, None, record, annotations))
     objects = [a for entry in entries for a in entry.annotations]

@@ -11,7 +11,7 @@ from numpy.random import Generator
 from wsis.core.config import ours
 from wsis.core.errors import ConfigError
 from wsis.data.world.drawings import CLASSES, DRAWINGS
-from wsis.data.world.ground import STUFF, Layout, percents, plan_layout, regions
+from wsis.data.world.ground import STUFF, Array, Layout, percents, plan_layout, regions
 from wsis.data.world.shapes import OCCLUDERS, TINTS, Part, fence, post
 from wsis.data.world.sprites import PATTERNS, Costume, Pose, posed
 
@@ -53,8 +53,6 @@ class WorldConfig:
         if not names or len(set(names)) < len(names) or not set(names) <= set(CLASSES):
             raise ConfigError(f"classes={self.classes}: name one or more of {', '.join(CLASSES)}, each once")
 
-
-Array = np.ndarray
 
 # Objects of every class draw their colors from here; much of it is also on the ground. Hexadecimal RGB
 _PALETTE = "d64c3e ee923e f4c854 94b64e 4a844a 48a09e 5692ce 3a528a 8660a0 e4889e 96623e ccac84 7a8088 f0e6d4"
