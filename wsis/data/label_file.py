@@ -213,7 +213,7 @@ class ProposedMasks:
 
     def __init__(self, path: Path | str, wanted: Records) -> None:
         content = read_json(path)
-        self._by_name, self._by_id = defaultdict(list), defaultdict(list)
+        self._rows: dict[str | int | None, Records] = defaultdict(list)  # by name, or id without one
         names, ids = {}, {c["id"]: c["id"] for c in wanted}
         if isinstance(content, dict):
             coco, _ = read_coco(path)
@@ -229,12 +229,12 @@ class ProposedMasks:
                 where = f"{path}: record {i}: category {row['category_id']}"
                 raise DataError(f"{where} is no class here; add it to classes")
             name = names.get(row["image_id"]) or row.get("file_name")
-            rows_of = self._by_name[composed(name)] if name else self._by_id[row["image_id"]]
-            rows_of.append({**row, "category_id": ids[row["category_id"]]})
+            image = composed(name) if name else row["image_id"]
+            self._rows[image].append({**row, "category_id": ids[row["category_id"]]})
 
     def of(self, name: str, size: tuple[int, int], image_id: int | None = None) -> Records:
         """The masks of one image of `size` (height, width); raises DataError for one of another size."""
-        rows = self._by_name.get(composed(name)) or self._by_id.get(image_id, [])
+        rows = self._rows.get(composed(name)) or self._rows.get(image_id, [])
         for row in rows:
             if problem := shape_problem({"segmentation": row["segmentation"]}, *size):
                 raise DataError(f"mask of {name}: {problem}")

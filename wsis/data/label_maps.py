@@ -20,9 +20,9 @@ PALETTE = [round(255 * channel) for color in _COLORS for channel in color]
 """768 numbers, RGB for 0..255: background dark, ignore light gray."""
 
 
-def value_table(values: Mapping[int, int]) -> Tensor:
-    """Tabulate what the stored values 0..255 of a label PNG mean: int16 [256], -1 for those that mean nothing."""
-    table = torch.full((256,), UNKNOWN, dtype=torch.int16)
+def value_table(values: Mapping[int, int], others: int = UNKNOWN) -> Tensor:
+    """Tabulate what the values 0..255 of a label PNG or a class map mean: int16 [256], `others` for those that mean nothing."""
+    table = torch.full((256,), others, dtype=torch.int16)
     table[list(values)] = torch.tensor(list(values.values()), dtype=torch.int16)
     return table
 

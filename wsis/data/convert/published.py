@@ -26,7 +26,7 @@ from wsis.core.errors import DataError
 from wsis.core.report import report
 from wsis.core.types import BACKGROUND, IGNORE, Instances, Sample
 from wsis.data.images import read_image
-from wsis.data.label_maps import known_classes, read_label_map
+from wsis.data.label_maps import known_classes, read_label_map, value_table
 from wsis.data.semantic import write_categories
 from wsis.data.splits import ADE20K, COCO_STUFF
 from wsis.data.write import ImageEntry, annotation_records, categories, image_record, write_missing
@@ -106,11 +106,8 @@ def _read_sbd(sbd: Path, name: str) -> Maps:
     path = sbd / "inst" / f"{name}.mat"
     try:
         truth = loadmat(path, variable_names=["GTinst"])["GTinst"][0, 0]
-        ids, category = torch.from_numpy(truth["Segmentation"].astype(int)), truth["Categories"].ravel()
-        table = torch.zeros(IGNORE + 1, dtype=torch.long)
-        table[1 : len(category) + 1] = torch.from_numpy(category.astype(int))
-        table[IGNORE] = IGNORE
-        classes = table[ids]
+        ids, category = torch.from_numpy(truth["Segmentation"].astype(int)), truth["Categories"].ravel().astype(int)
+        classes = value_table(dict(enumerate(category.tolist(), 1)) | {IGNORE: IGNORE}, others=BACKGROUND)[ids]
     except Exception as error:  # scipy lets any type through, depending on where a file is damaged
         raise DataError(f"{path} is not as SBD's labels are ({error!r}); unpack it again") from error
     return ids.to(torch.uint8), _known(classes, path=path)
