@@ -103,10 +103,9 @@ def _labelme(image: Entry, masks: Records, classes: Records, path: Path, folder:
     names, shapes = {category["id"]: category["name"] for category in classes}, []
     for number, mask in enumerate(masks):
         outlines = parts(mask)
-        for outline in outlines:
-            shape = {"label": names[mask["category_id"]], "points": outline.tolist(), "shape_type": "polygon"}
-            # the parts of one object have one group
-            shapes.append({**shape, "group_id": number if len(outlines) > 1 else None, "flags": {}})
+        group = number if len(outlines) > 1 else None  # the parts of one object have one group
+        shape = {"label": names[mask["category_id"]], "shape_type": "polygon", "group_id": group, "flags": {}}
+        shapes += [{**shape, "points": outline.tolist()} for outline in outlines]
     name = image["file_name"]
     file = name if folder is None else os.path.relpath((folder / name).resolve(), path.parent.resolve())
     sizes = {"imageHeight": image["height"], "imageWidth": image["width"]}

@@ -146,10 +146,9 @@ def list_files(folder: Path) -> list[str]:
     """List the files of a folder and its subfolders, also linked ones, by their paths within it; hidden ones are left out."""
     names = []
     for place, folders, files in os.walk(folder, followlinks=True):
-        here = os.path.realpath(place)
+        here = Path(place).resolve()
         # a link to a folder above would never end
-        inner = [d for d in folders if not Path(here).is_relative_to(os.path.realpath(os.path.join(place, d)))]
-        folders[:] = [d for d in inner if d[0] != "."]
+        folders[:] = [d for d in folders if d[0] != "." and not here.is_relative_to((Path(place) / d).resolve())]
         names += [Path(place, f).relative_to(folder).as_posix() for f in files if f[0] != "."]
     return sorted(names)
 

@@ -49,8 +49,7 @@ def read_class_map(path: Path, size: tuple[int, int], classes: int) -> Tensor:
 
 def known_classes(values: Tensor, classes: int, path: Path, remedy: str) -> Tensor:
     """Return a class map of 0, 1..`classes` and 255 as uint8; raises DataError for any other value, with the `remedy`."""
-    wrong = values[((values < 0) | (values > classes)) & (values != IGNORE)]
-    if len(wrong):
+    if len(wrong := values[((values < 0) | (values > classes)) & (values != IGNORE)]):
         raise DataError(f"{path}: class {wrong[0]} is none of 0..{classes}; {remedy}")
     return values.to(torch.uint8)
 

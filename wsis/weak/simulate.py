@@ -34,10 +34,10 @@ def points_from_masks(masks: Tensor, kind: PointKind, uniform: Tensor | None = N
     """
     if kind not in get_args(PointKind):
         raise ConfigError(f"points={kind!r}: choose one of {', '.join(get_args(PointKind))}")
-    if kind == "box_center":
-        left, top, right, bottom = _extents(masks)
-        return _nearest_pixel(masks, torch.stack([left + right, top + bottom], -1) / 2)
     _check_filled(masks)
+    if kind == "box_center":
+        boxes = masks_to_boxes(masks)
+        return _nearest_pixel(masks, (boxes[:, :2] + boxes[:, 2:]) / 2)
     width = masks.shape[-1]
     owner, index = masks.flatten(1).nonzero().unbind(1)  # all pixels of all masks, in order
     count = owner.bincount(minlength=len(masks))
@@ -59,7 +59,8 @@ def extreme_points_from_masks(masks: Tensor) -> Tensor:
     longest run (of equally long ones, the first), so a click is always on the object. The
     parts of an object count together. Raises AnnotationError if a mask has no pixel.
     """
-    left, top, right, bottom = _extents(masks)
+    _check_filled(masks)
+    left, top, right, bottom = masks_to_boxes(masks).long().unbind(1)
     k = torch.arange(len(masks), device=masks.device)
     rows = [torch.stack([_middle(masks[k, y]), y], -1) for y in (top, bottom)]
     columns = [torch.stack([x, _middle(masks[k, :, x])], -1) for x in (left, right)]
@@ -183,12 +184,6 @@ def _splitmix64(x: np.ndarray) -> np.ndarray:
 def _check_filled(masks: Tensor) -> None:
     if len(empty := (~masks.flatten(1).any(1)).nonzero()):
         raise AnnotationError(f"mask {int(empty[0])} of {len(masks)} has no pixel to click on; leave the object out")
-
-
-def _extents(masks: Tensor) -> tuple[Tensor, ...]:
-    """Return the first column, the first row, the last column and the last row of each mask: int64 [K]."""
-    _check_filled(masks)
-    return masks_to_boxes(masks).long().unbind(1)
 
 
 def _middle(lines: Tensor) -> Tensor:

@@ -71,9 +71,8 @@ def labelme(source: Path) -> Iterator[AnnotatedImage]:
                 continue
             shapes.append(Shape(where, entry["label"], *shape, group=entry.get("group_id")))
         name = content["imagePath"].replace("\\", "/")
-        beside = abspath(path.parent / name)
         tags = [flag for flag, is_set in (content.get("flags") or {}).items() if is_set]
-        yield AnnotatedImage(str(path), (beside, name), size, shapes, tags)
+        yield AnnotatedImage(str(path), (abspath(path.parent / name), name), size, shapes, tags)
 
 
 def label_studio(source: Path) -> Iterator[AnnotatedImage]:
