@@ -56,7 +56,7 @@ CASES = [
     Case(
         name="mean field",
         prepare=scene,
-        fast=partial(mean_field, **SETTINGS, stop_every=0),
+        fast=partial(mean_field, **SETTINGS),
         plain=partial(plain_mean_field, **SETTINGS),
     ),
     Case(
