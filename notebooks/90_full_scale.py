@@ -164,12 +164,12 @@ print("torchrun", *launch.split()[3:], "\\\n ", train)
 # ## Try it first
 #
 # `--dry-run` builds the network at its true size, takes a few steps on random numbers of the true shape, and reports what the
-# run will cost on this machine. Here the instance network gets one image per step, because this page may have been built
-# without a GPU:
+# run will cost on this machine. Here each network gets one image per step, because this page may have been built without a GPU:
 
 # %%
-options = ["--dry-run", "--set", "network.batch_size=1"] if scale == "tiny" else []
-command = shlex.split(f"{launch} {train}") + options
+trainings = ("classifier", "semantic_network", "network")
+options = ["--dry-run", *(f"--set={name}.batch_size=1" for name in trainings)]
+command = shlex.split(f"{launch} {train}") + (options if scale == "tiny" else [])
 process = subprocess.run(command, text=True, capture_output=True)
 print(process.stdout or process.stderr)
 process.check_returncode()
