@@ -30,7 +30,7 @@ from torch.nn.functional import interpolate
 
 from wsis import evaluation, experiments, training, viz, weak
 from wsis.baselines import retab
-from wsis.core import IGNORE, changed, read_json
+from wsis.core import IGNORE, changed
 from wsis.data import collate
 from wsis.data.splits import ADE20K, ADE_SPLITS, COCO_SPLITS, COCO_STUFF, find_split
 from wsis.methods import load_run, simformer
@@ -366,9 +366,10 @@ viz.room_and_noise(differences, title="Differences of the steps, and their noise
 # alone would have it, and FullyOracle has masks of all seven:
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
-path = RESULTS / "simformer.photographs.small.animals7.json"
-photos = read_json(path) if path.exists() else {"rows": [], "trivial": {}}
-rows = [{"network": "trivial", "seeds": "-", **photos["trivial"]}]
+stored = experiments.read_results(experiments.find("simformer"), RESULTS, "small.animals7")
+photos = stored["simformer.photographs"]
+missing = dict.fromkeys(photos["metrics"], "-")
+rows = [{"network": "trivial", "seeds": "-", **missing, **photos["trivial"]}]
 for r in (r for r in photos["rows"] if r["n"]):
     means = {name: spread["mean"] for name, spread in r["ours"].items()}
     rows.append({"network": r["name"], "seeds": str(r["n"]), **means})
