@@ -1,14 +1,17 @@
-"""Cases of EXITS' mean field: shifted sums of logits against the release's layout, two channels and an unfold."""
+"""Cases of refinement by color: EXITS' mean field, shifted sums of logits against the release's layout, two channels and an
+unfold; and pixel-adaptive refinement against an unfold of all neighbors.
+"""
 
 from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn.functional import unfold
+from torch.nn.functional import pad, unfold
 
 from benchmarks.measure import Case, Size
 from wsis.methods.exits.config import CrfConfig
 from wsis.ops.mean_field import EPSILON, mean_field
+from wsis.ops.pamr import DILATIONS, pixel_adaptive_refinement
 
 SIZES = [Size(pixels=128, batch=2, instances=1), Size(pixels=128, batch=8, instances=1)]
 SETTINGS = vars(CrfConfig())
@@ -33,6 +36,22 @@ def plain_mean_field(image: Tensor, probability: Tensor, box: Tensor, *, zeta: f
     return p > 0.5
 
 
+def plain_refinement(probabilities: Tensor, images: Tensor) -> Tensor:
+    """What `wsis.ops.pamr.pixel_adaptive_refinement` computes, with all neighbors of all pixels in memory."""
+
+    def windows(maps: Tensor) -> Tensor:  # [B, C, 32, H W]
+        dilated = [unfold(pad(maps, (d, d, d, d), mode="replicate"), 3, dilation=d) for d in DILATIONS]
+        squares = torch.stack([values.unflatten(1, (-1, 9)) for values in dilated], 2)
+        return squares[:, :, :, [0, 1, 2, 3, 5, 6, 7, 8]].flatten(2, 3)
+
+    near = windows(images)
+    difference = (near - images.flatten(2)[:, :, None]).abs() / (0.1 * near.std(2, keepdim=True) + 1e-6)
+    weights = (-difference.mean(1, keepdim=True)).softmax(2)
+    for _ in range(10):
+        probabilities = (weights * windows(probabilities)).sum(2).view(probabilities.shape)
+    return probabilities
+
+
 def scene(
     size: Size, device: torch.device, noise: float = 0.05, dtype: torch.dtype = torch.float32
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -52,6 +71,12 @@ def scene(
     return image.to(device), guess.to(device), box.to(device)
 
 
+def class_scores(size: Size, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Probabilities [B, 2, S, S] of a `scene`, and its image with colors in [0, 1]."""
+    image, guess, _ = scene(size, device)
+    return torch.stack([1 - guess, guess], 1), image.sigmoid()
+
+
 CASES = [
     Case(
         name="mean field",
@@ -64,5 +89,8 @@ CASES = [
         prepare=partial(scene, noise=0.0),
         fast=partial(mean_field, **SETTINGS),
         plain=partial(plain_mean_field, **SETTINGS),
+    ),
+    Case(
+        name="pixel-adaptive refinement", prepare=class_scores, fast=pixel_adaptive_refinement, plain=plain_refinement
     ),
 ]

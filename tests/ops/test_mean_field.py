@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.functional import softmax
 
-from benchmarks.exits_crf import plain_mean_field, scene
+from benchmarks.exits_crf import class_scores, plain_mean_field, plain_refinement, scene
 from benchmarks.measure import Size
 from wsis.ops import mean_field as crf
 from wsis.ops.mean_field import mean_field
@@ -47,6 +47,11 @@ SCENES = {"clean": noisy(0.0), "noisy": noisy(0.05), "noise": noisy(0.3), "flat"
 
 
 # Pixel-adaptive refinement
+
+
+def test_refinement_is_its_formula():
+    inputs = class_scores(Size(pixels=40, batch=2, instances=1), torch.device("cpu"))
+    torch.testing.assert_close(pixel_adaptive_refinement(*inputs), plain_refinement(*inputs), atol=1e-5, rtol=1e-5)
 
 
 def test_refinement_keeps_distributions():
