@@ -376,11 +376,11 @@ for r in (r for r in photos["rows"] if r["n"]):
 viz.table(rows, "Seven animals, validation images: mIoU (%), mean over seeds")
 
 # %% [markdown]
-# So the method works on photographs. *basic* and *cross-pair* find novel animals nearly as well as the network that has their
-# masks; *SimFormer\** and *self-pair* are some points below. (A batch of *self-pair* has half as many images, each in two
-# crops.) This leaves little room for pairs and for a second network, and a single seed does not show what they bring. One
-# reason is the background: where it is annotated, base masks leave nothing but the novel animal, and the complement says what
-# its mask would say.
+# So the method works on photographs: novel animals are found nearly as well as by the network that has their masks. Pairs across
+# images are above pairs within an image beyond the noise, as published. But neither is above *basic*, which has no pairs, and
+# pairs within an image are clearly below it (a batch of theirs has half as many images, each in two crops). What the second
+# network adds is less than the noise. One reason is the background: where it is annotated, base masks leave nothing but the
+# novel animal, and the complement says what its mask would say.
 #
 # ```{admonition} Where paper, release and this page differ
 # :class: note
