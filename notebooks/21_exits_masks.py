@@ -595,7 +595,7 @@ table = photos["exits.baseline"]
 rows = [{"labels": "filled boxes", "seeds": "-", **table["trivial"]}]
 for row in table["rows"]:
     means = {key: value["mean"] for key, value in row["ours"].items()}
-    rows.append({"labels": row["name"], "seeds": str(row["n"]), **means})
+    rows.append({"labels": row["name"], "seeds": row["n"], **means})
 caption = "Seven animals: mIoU of the pseudo masks, AP of the final model"
 viz.table([{k: row.get(k) for k in ("labels", "seeds", "mIoU", "AP")} for row in rows], caption)
 

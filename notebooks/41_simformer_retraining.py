@@ -372,7 +372,7 @@ missing = dict.fromkeys(photos["metrics"], "-")
 rows = [{"network": "trivial", "seeds": "-", **missing, **photos["trivial"]}]
 for r in (r for r in photos["rows"] if r["n"]):
     means = {name: spread["mean"] for name, spread in r["ours"].items()}
-    rows.append({"network": r["name"], "seeds": str(r["n"]), **means})
+    rows.append({"network": r["name"], "seeds": r["n"], **means})
 viz.table(rows, "Seven animals, validation images: mIoU (%), mean over seeds")
 
 # %% [markdown]

@@ -438,6 +438,7 @@ class TestWidgets:
 class TestTables:
     def test_what_was_not_run_reads_so(self):
         assert viz.table([{"a": None, "b": float("nan")}, {"b": 1.25}]).rows == (("not run",) * 2, ("not run", "1.2"))
+        assert viz.table([{"a": "-", "b": "-"}, {"b": 1.25}]).numeric == (False, True)
 
     def test_text_is_aligned(self):
         expected = "name  mAP50\n----  -----\na      29.3\nbc      1.0"

@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-NOT_RUN = "not run"
+NOT_RUN, NONE = "not run", "-"
 HTML = Template(Path(__file__).with_suffix(".html").read_text(encoding="utf-8"))
 
 
@@ -43,11 +43,11 @@ class Table:
 
 def table(rows: Sequence[Mapping[str, object]], caption: str = "", digits: int = 1) -> Table:
     """Rows as a table, with columns in the order of their first appearance; floats get `digits` decimals, and a missing
-    value reads "not run".
+    value reads "not run". Give "-" where there is none to run; its column can still be one of numbers.
     """
     columns = list(dict.fromkeys(name for row in rows for name in row))
     cells = tuple(tuple(_text(row.get(name), digits) for name in columns) for row in rows)
-    values = [[row[name] for row in rows if row.get(name) is not None] for name in columns]
+    values = [[value for row in rows if (value := row.get(name)) not in (None, NONE)] for name in columns]
     numeric = tuple(bool(column) and all(type(v) is int or isinstance(v, float) for v in column) for column in values)
     return Table(tuple(columns), cells, numeric, caption)
 

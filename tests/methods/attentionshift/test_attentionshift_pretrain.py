@@ -39,7 +39,7 @@ def test_then_points_are_supervised_and_nothing_is_hidden(learner, batch):
     terms = learner(batch)
     assert terms["hidden"] == 0
     expected = terms["token_class"] + pretrain_points.PLACE * terms["token_place"]
-    assert float(terms["total"]) == pytest.approx(float(expected), rel=1e-6)
+    assert float(terms["total"].detach()) == pytest.approx(float(expected.detach()), rel=1e-6)
 
 
 def test_steps_count_in_training_only(learner, batch):
