@@ -257,7 +257,7 @@ for r in table.rows:
     curves.append({"method": method, share: published, "published": r.published["novel_mIoU"]})
     values = stored[r.name]["novel_mIoU"]["values"] if r.name in stored else []
     curves += [{"method": method, share: ours, "world": v} for v in values]
-titles = {"published": "COCO-Stuff-10K, as published", "world": "embedded world"}
+titles = {"published": "COCO-Stuff-10K", "world": "embedded world"}
 axes = {"x": share, "y": "novel mIoU (%)"}
 words = "Novel mIoU over the share of novel classes, as published and in the embedded world"
 picture = viz.curves_picture(curves, titles, **axes)
