@@ -68,7 +68,7 @@ def fit(workspace: Workspace, name: str, cfg: ClassifierConfig, backbone: Backbo
 
 
 def activations(model: nn.Module, batch: Batch, cfg: ClassifierConfig) -> Maps:
-    """The maps of images with tags."""
+    """The maps [B, C, H, W] in [0, 1] of images with tags, at the size of the images; 0 for classes without a tag."""
     assert batch.tags is not None
     size = (batch.images.shape[2], batch.images.shape[3])
     return activation_maps(model, batch.images, batch.tags, size, cfg.scales)

@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-NOT_RUN, NONE = "not run", "-"
+NOT_RUN, NO_VALUE = "not run", "-"
 HTML = Template(Path(__file__).with_suffix(".html").read_text(encoding="utf-8"))
 
 
@@ -47,7 +47,7 @@ def table(rows: Sequence[Mapping[str, object]], caption: str = "", digits: int =
     """
     columns = list(dict.fromkeys(name for row in rows for name in row))
     cells = tuple(tuple(_text(row.get(name), digits) for name in columns) for row in rows)
-    values = [[value for row in rows if (value := row.get(name)) not in (None, NONE)] for name in columns]
+    values = [[value for row in rows if (value := row.get(name)) not in (None, NO_VALUE)] for name in columns]
     numeric = tuple(bool(column) and all(type(v) is int or isinstance(v, float) for v in column) for column in values)
     return Table(tuple(columns), cells, numeric, caption)
 
