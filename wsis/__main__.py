@@ -243,6 +243,7 @@ def table(
     seeds: Annotated[int, Option(min=1, help="Number of seeds, from 0 on.")] = 3,
     out: Annotated[Path, Option(help="Folder of the results files.")] = Path("book/results"),
     folder: Annotated[Path, Option("--runs", help="Folder of the runs; finished ones are reused.")] = Path("runs"),
+    row: Annotated[list[str] | None, Option(metavar="NAME", help="Run this row only (repeatable).")] = None,
     set_: Settings = None,
     device: Device = "auto",
     workers: Workers = 0,
@@ -253,7 +254,8 @@ def table(
     from wsis.experiments.runner import run_table
     from wsis.experiments.tables import find
 
-    options = {"settings": read_options(set_), "device": device, "workers": workers, "drop_invalid": drop_invalid}
+    options = {"device": device, "workers": workers, "drop_invalid": drop_invalid}
+    options |= {"rows": row or (), "settings": read_options(set_)}
     tables = find(id)
     for one in (t for t in tables if scale in t.scales or len(tables) == 1):
         report(f"\n{as_text(run_table(one, scale, data, range(seeds), out, folder, **options))}\n")

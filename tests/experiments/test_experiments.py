@@ -297,6 +297,16 @@ def test_killed_sweep_goes_on_at_the_first_missing_row(trainings, tmp_path):
     assert [row["n"] for row in result["rows"]] == [3, 3, 3, 3]
 
 
+def test_rows_run_apart_meet_in_one_results_file(trainings, tmp_path):
+    where = {"seeds": [0, 1], "out": tmp_path / "out", "folder": tmp_path}
+    for names, seeds in ((["PAM"], [2, 0]), (["PAM", "PAM + IAG"], [2, 2])):
+        trainings()
+        result = run_table(TABLE1, "tiny", rows=names, **where)
+        assert [row["n"] for row in result["rows"]] == [*seeds, 0, 0]
+    with pytest.raises(ConfigError, match=r"bestie\.table1 has no row 'PEM'; it has PAM, PAM \+ IAG, "):
+        run_table(TABLE1, "tiny", rows=["PEM"], **where)
+
+
 def test_tables_share_the_rows_that_they_have_in_common(trainings, tmp_path):
     trainings()
     run_table(TABLE1, "tiny", seeds=[0], out=tmp_path / "out", folder=tmp_path)

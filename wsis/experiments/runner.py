@@ -34,6 +34,7 @@ def run_table(
     out: Path = Path("book/results"),
     folder: Path = Path("runs"),
     *,
+    rows: Sequence[str] = (),
     settings: Settings | None = None,
     device: str = "auto",
     workers: int = 0,
@@ -41,13 +42,17 @@ def run_table(
 ) -> Results:
     """Run what is missing of a table and return its results, which are also in `out`.
 
-    seeds: outermost, so that a sweep that stops early has all rows of the first seeds. settings: changes of every row,
-    before its own. data is not read for a table that is measured on random numbers. Raises DataError if there is no split
-    val to measure on, ConfigError for a scale that the table does not have, and whatever a run raises; the rows before it are
-    stored. The row of a baseline whose weights are not here stays blank.
+    seeds: outermost, so that a sweep that stops early has all rows of the first seeds. rows: names of those to run; the
+    others show what has been run of them. settings: changes of every row, before its own. data is not read for a table that
+    is measured on random numbers. Raises DataError if there is no split val to measure on, ConfigError for a scale or a row
+    that the table does not have, and whatever a run raises; the rows before it are stored. The row of a baseline whose
+    weights are not here stays blank.
     """
     if scale not in table.scales:
         raise ConfigError(f"{table.id} has no rows at scale {scale}; choose {' or '.join(table.scales)}")
+    names = [row.name for row in table.rows]
+    for unknown in [name for name in rows if name not in names]:
+        raise ConfigError(f"{table.id} has no row {unknown!r}; it has {', '.join(names)}")
     commit()  # of the code that is loaded now, whatever happens to the checkout during a long sweep
     settings = settings or {}
 
@@ -75,7 +80,7 @@ def run_table(
         return results
 
     for run in planned:
-        if run.facts is None:
+        if run.facts is None and run.row.name in (rows or names):
             try:
                 run.facts = run_row(table, run, device, workers)
             except WeightsError as error:
