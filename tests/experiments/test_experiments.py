@@ -75,7 +75,7 @@ def test_every_claim_is_there_once():
 
 def test_no_key_of_a_table_is_misspelt():
     """What `read_tables` does not know it would leave out without a word."""
-    known = {"title", "metrics", "scales", "upper", "splits", "full", "tiny", "rows", "claims"}
+    known = {"title", "metrics", "scales", "upper", "val_scenes", "splits", "full", "tiny", "rows", "claims"}
     rows = {"changes", "tiny", "method", "published"}
     claims = {"text", "published", "parts", "metric", "tolerance", *COMPARISONS}
     paths = sorted(Path(tables.__file__).parent.glob("*.yaml"))
@@ -422,6 +422,14 @@ def test_seed_of_the_world_is_another_world(monkeypatch):
     monkeypatch.setattr(data_module, "LENGTHS", {"tiny": (1, 1), "full": (1, 1)})
     one, two = (open_data("world", "tiny", seed=s) for s in (0, 1))
     assert not (one.train[0].image == two.train[0].image).all() and one.description != two.description
+
+
+def test_table_may_ask_for_more_validation_scenes(trainings, tmp_path):
+    trainings()
+    for number, used in ((None, 200), (7, 7)):
+        table = replace(TABLE1, val_scenes=number)
+        result = run_table(table, "tiny", seeds=[0], out=tmp_path, folder=tmp_path)
+        assert result["provenance"]["images"].startswith(f"world, 500/{used} scenes at ")
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,8 @@ def run_table(
 
     @cache
     def opened(seed: int, clicks: Clicks | None) -> Data:
-        images = open_data(data, scale, clicks=clicks, seed=seed, drop_invalid=drop_invalid)
+        options = {"drop_invalid": drop_invalid, "val_scenes": table.val_scenes}
+        images = open_data(data, scale, clicks=clicks, seed=seed, **options)
         if images.val is None:
             raise DataError(f"{data} has no annotations/instances_val.json; a table is measured on the split val")
         return images

@@ -43,6 +43,7 @@ class Table:
     factor: float = 100.0
     scales: tuple[Scale, ...] = get_args(Scale)  # those whose networks have what the rows change
     upper: str = ""  # the row with true labels, which no other can be expected to surpass
+    val_scenes: int | None = None  # validation scenes of the world, where its usual number blurs small differences
     measure: Callable[[Any, str], Reports] | None = None  # (settings, device) -> reports, in place of a training
 
     def judged(self, values: Values, scale: Scale) -> list[Judged]:
@@ -60,10 +61,10 @@ class Table:
 def read_tables(path: Path) -> Iterator[Table]:
     """The tables of a method from a YAML file of its name.
 
-    title, metrics, scales, upper: as in `Table`. full, tiny: settings of every row, at full scale and below. rows: by name,
-    with `changes`, `tiny` in place of them below full scale, a `method`, and `published` numbers in the order of the metrics.
-    claims: by id, with `text`, what is `published`, and a comparison or several `parts`, each one of `COMPARISONS` of rows by
-    the first metric, or another `metric`.
+    title, metrics, scales, upper, val_scenes: as in `Table`. full, tiny: settings of every row, at full scale and below. rows:
+    by name, with `changes`, `tiny` in place of them below full scale, a `method`, and `published` numbers in the order of the
+    metrics. claims: by id, with `text`, what is `published`, and a comparison or several `parts`, each one of `COMPARISONS` of
+    rows by the first metric, or another `metric`.
 
     splits: of classes, and what the world has in place of each. Every row is then run on each of them, as "<row>, <split>", its
     numbers are those of the splits in the first metric, and rows "<row>, *" are compared on one split after the other.
@@ -72,6 +73,7 @@ def read_tables(path: Path) -> Iterator[Table]:
         metrics, splits = tuple(entry["metrics"]), entry.get("splits", {})
         claims = [_claim(id, metrics[0], splits, claim) for id, claim in entry.get("claims", {}).items()]
         options = {"upper": entry.get("upper", ""), "scales": tuple(entry.get("scales", get_args(Scale)))}
+        options |= {"val_scenes": entry.get("val_scenes")}
         rows, id = tuple(_rows(metrics, entry, splits)), f"{path.stem}.{name}"
         yield Table(id=id, title=entry["title"], metrics=metrics, rows=rows, claims=tuple(claims), **options)
 

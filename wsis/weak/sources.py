@@ -55,16 +55,17 @@ def open_data(
     seed: int = 0,
     weak: Path | None = None,
     drop_invalid: bool = False,
+    val_scenes: int | None = None,
 ) -> Data:
     """Open `world`, or a folder with the splits train and val; for class maps also `world-ade`, with other classes.
 
     clicks: what the method needs of every object; simulated where there are masks only. seed: of the world; another seed
-    is another world. weak, drop_invalid: of a folder, see `CocoFolder` and `SemanticFolder`. Raises DataError if the folder
-    is not sound, or has neither clicks nor masks, but clicks are needed.
+    is another world. weak, drop_invalid: of a folder, see `CocoFolder` and `SemanticFolder`. val_scenes: of the world, in place
+    of the usual number. Raises DataError if the folder is not sound, or has neither clicks nor masks, but clicks are needed.
     """
     has_maps = clicks == "class_maps"
     if data == "world" or (has_maps and data in LAYOUTS):
-        opened = _world(data, scale, seed, has_maps)
+        opened = _world(data, scale, seed, has_maps, val_scenes)
     else:
         opened = _folder(Path(data), scale, weak, drop_invalid, clicks)
     if clicks is None or has_maps:
@@ -116,9 +117,9 @@ def _completed(sample: Sample, field: str, simulate: Callable[[Sample], Sample])
     return replace(sample, **{field: added if given is None else given.cat(added)})
 
 
-def _world(data: str, scale: Scale, seed: int, has_maps: bool) -> Data:
-    config = WORLDS[scale]
-    worlds = [World(split, n, seed, config) for split, n in zip(("train", "val"), LENGTHS[scale], strict=True)]
+def _world(data: str, scale: Scale, seed: int, has_maps: bool, val_scenes: int | None) -> Data:
+    config, (length, usual) = WORLDS[scale], LENGTHS[scale]
+    worlds = [World("train", length, seed, config), World("val", val_scenes or usual, seed, config)]
     datasets = [SemanticWorld(world, LAYOUTS[data]) for world in worlds] if has_maps else worlds
     train, val = map(Cached, datasets) if scale == "tiny" else datasets
     lengths = f"{len(train)}/{len(val)} scenes at {config.size} px"
