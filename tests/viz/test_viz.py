@@ -490,10 +490,14 @@ class TestCurves:
 
 def test_room_and_noise_have_one_line_for_each_comparison():
     entry = {"mean": 3.0, "low": 1.0, "high": 5.0, "unresolved": 0.5, "room": 8.0, "verdict": "holds"}
-    rows = [{"claim": "C1", "comparison": "a - b > 0"} | entry]
-    rows.append({"claim": "C2", "comparison": "c - d > 0"} | entry | {"room": None, "verdict": "contradicted"})
+    rows = [{"claim": "C1", "comparison": "AP: a - b > 0"} | entry]
+    rows.append({"claim": "C2", "comparison": "AP: c - d > 0"} | entry | {"room": None, "verdict": "contradicted"})
     ax = viz.room_and_noise(rows).axes[0]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["C1  a - b > 0", "C2  c - d > 0"]
+    assert ax.get_xlabel() == "points of AP"
+    other = viz.room_and_noise([rows[0], rows[1] | {"comparison": "mIoU: c - d > 0"}]).axes[0]
+    assert [label.get_text() for label in other.get_yticklabels()] == ["C1  AP: a - b > 0", "C2  mIoU: c - d > 0"]
+    assert other.get_xlabel() == "points"
     widths = sorted(bar.get_width() for bar in ax.patches)
     assert widths == [1.0, 1.0, 8.0], "the room is drawn where it is known"
     intervals = [line for line in ax.lines if len(line.get_xdata()) == 2 and line.get_xdata()[0] == 1.0]

@@ -71,11 +71,14 @@ ROOM, BAND = "#cfe0f3", "0.85"
 def room_and_noise(comparisons: Sequence[Mapping[str, Any]], *, title: str = "") -> Figure:
     """One line for each comparison: its mean over seeds with the interval, in points, colored by its verdict.
 
-    comparisons: what `experiments.comparisons` returned. A blue bar reaches from zero to the room, where it is known: no method
-    can bring more than the row with true labels. A gray band is what the most seeds that anyone would run could not resolve.
+    comparisons: what `experiments.comparisons` returned; a metric that all have is named once, below. A blue bar reaches from
+    zero to the room, where it is known: no method can bring more than the row with true labels. A gray band is what the most
+    seeds that anyone would run could not resolve.
     """
+    metrics = {c["comparison"].split(": ")[0] for c in comparisons}
+    metric = metrics.pop() if len(metrics) == 1 else ""
     with styled():
-        figure, ax = plt.subplots(figsize=(8, 0.27 * len(comparisons) + 1.2), layout="constrained")
+        figure, ax = plt.subplots(figsize=(6.2, 0.27 * len(comparisons) + 1.2), layout="constrained")
         for y, c in enumerate(comparisons):
             if c["room"] is not None:
                 ax.barh(y, c["room"], height=0.8, color=ROOM, zorder=0)
@@ -84,8 +87,9 @@ def room_and_noise(comparisons: Sequence[Mapping[str, Any]], *, title: str = "")
             ax.plot([c["low"], c["high"]], [y, y], color=color, linewidth=2.2, zorder=2, solid_capstyle="butt")
             ax.plot(c["mean"], y, "o", color=color, zorder=3)
         ax.axvline(0, color="0.3", linewidth=0.8)
-        ax.set(yticks=range(len(comparisons)), xlabel="points", ylim=(-0.6, len(comparisons) - 0.4))
-        ax.set_yticklabels([f"{c['claim']}  {c['comparison']}" for c in comparisons])
+        ax.set(yticks=range(len(comparisons)), ylim=(-0.6, len(comparisons) - 0.4))
+        ax.set_xlabel(f"points of {metric}" if metric else "points")
+        ax.set_yticklabels([f"{c['claim']}  {c['comparison'].removeprefix(f'{metric}: ')}" for c in comparisons])
         ax.invert_yaxis()
         verdicts = [v for v in COLORS if any(c["verdict"] == v for c in comparisons)]
         entries = {v: COLORS[v] for v in verdicts} | {"too small to resolve": BAND}
