@@ -3,10 +3,10 @@ function reachable() {
   for (const e of document.querySelectorAll(".bd-article :is(pre, .text_html, .math, .wide, .cell_output, figure)"))
     if (e.scrollWidth > e.clientWidth + 1) e.tabIndex = 0;
 }
-// On a phone a figure of several panels beside each other is not made so small that nobody could read it: it scrolls.
+// On a phone no figure is made so small that nobody could read what is written in it: it scrolls.
 addEventListener("load", () => {
   for (const e of document.querySelectorAll(".bd-article .cell_output img"))
-    e.classList.toggle("broad", e.naturalWidth > 1.6 * e.naturalHeight);
+    e.classList.toggle("broad", e.naturalWidth > 850); // its letters would be 5 px high
   for (const e of document.querySelectorAll(".citation-list > *")) e.role = "listitem"; // docutils' role is none that lists take
   reachable();
 });
