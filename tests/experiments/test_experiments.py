@@ -205,9 +205,10 @@ def test_noise_and_the_seeds_that_would_decide():
     """Differences -1, 0, 2: mean 1/3, standard deviation 1.5275; half of 83 seeds' interval is .3335."""
     entry = compare(greater("mAP50", "a", "b"), values(a=(9, 10, 12), b=(10, 10, 10)))
     assert entry["noise"] == pytest.approx(1.527525)
-    assert entry["needed"] == 84 and in_words(entry) == "needs 81 more seeds"
+    assert entry["needed"] == 84 and in_words(entry) == "needs over 20 seeds"
     assert half_width(entry["noise"], 84) < 1 / 3 < half_width(entry["noise"], 83)
-    assert seeds_needed(0.01, 5.0) is None and in_words(entry | {"needed": None}) == "needs over 1000 seeds"
+    assert seeds_needed(0.01, 5.0) is None and in_words(entry | {"needed": None}) == "needs over 20 seeds"
+    assert in_words(entry | {"needed": 20}) == "needs 17 more seeds"
 
 
 @pytest.mark.parametrize(("top", "verdict"), [(10.5, "cannot show"), (12.0, "needs seeds")])

@@ -206,8 +206,10 @@ def difference(claim: Part) -> str:
 
 
 def in_words(claim: Part) -> str:
-    """The verdict, with the number of seeds that are missing."""
+    """The verdict, with the number of seeds that are missing where anyone would run so many."""
     if claim["verdict"] != "needs seeds":
         return claim["verdict"]
-    missing = claim["needed"] and claim["needed"] - claim["seeds"]
-    return f"needs {missing} more seed{'s' * (missing > 1)}" if missing else "needs over 1000 seeds"
+    if claim["needed"] is None or claim["needed"] > MAX_SEEDS:
+        return f"needs over {MAX_SEEDS} seeds"
+    missing = claim["needed"] - claim["seeds"]
+    return f"needs {missing} more seed{'s' * (missing > 1)}"
