@@ -513,7 +513,7 @@ if compared := experiments.comparisons(bounds, found):
 # %% [markdown]
 # The columns say which stage loses what: *mIoU in boxes* judges the mask head alone, whose trivial bound is a filled box;
 # *mIoU* and *box IoU* judge the pseudo labels; the upper bound is what this network learns in as many steps when no label is
-# wrong; then come the key-points of an object, and the share of them on it. The last column has one run after another. Runs
+# wrong; the last two columns count the key-points of an object, and the share of them on it. *mAP50 by seed* has each run: those
 # that differ in nothing but the seed lie further apart than the two networks do: in a good one attention ends about where the
 # animal does, in a bad one it goes far beyond, at every threshold, and no term of the objective asks it to end there
 # ([decision 20](../book/decisions/20_parts_of_small_networks.md)). With parts the pseudo masks are better in each of the seeds,
