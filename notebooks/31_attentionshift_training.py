@@ -513,13 +513,13 @@ if compared := experiments.comparisons(bounds, found):
 # %% [markdown]
 # The columns say which stage loses what: *mIoU in boxes* judges the mask head alone, whose trivial bound is a filled box;
 # *mIoU* and *box IoU* judge the pseudo labels; the upper bound is what this network learns in as many steps when no label is
-# wrong; the last two columns count the key-points of an object, and the share of them on it. *mAP50 by seed* has each run: those
-# that differ in nothing but the seed lie further apart than the two networks do: in a good one attention ends about where the
-# animal does, in a bad one it goes far beyond, at every threshold, and no term of the objective asks it to end there
-# ([decision 20](../book/decisions/20_parts_of_small_networks.md)). With parts the pseudo masks are better in each of the seeds,
-# though not yet beyond the noise, and the masks in true boxes are worse: what the detector finds is the same in the end, against
-# what one seed had seemed to show. What keeps both networks from the upper bound are first the boxes, which overlap too little
-# with the true ones for a mask within them to be right, and then the masks: key-points beside the object teach wrong pixels.
+# wrong; the last two columns count the key-points of an object, and the share of them on it. *mAP50 by seed* shows each run: runs
+# of one row lie further apart than the two rows do. In a bad run attention spreads further beyond the animal than in a good
+# one, and no term of the objective asks it to end there ([decision 20](../book/decisions/20_parts_of_small_networks.md)). With
+# parts, the pseudo masks are better in each of the seeds, though not yet beyond the noise, and the masks in true boxes are
+# worse; what the detector finds does not tell the two apart. What keeps both from the upper bound are first the boxes, which
+# overlap too little with the true ones for a mask within them to be right, and then the masks: key-points beside the object
+# teach wrong pixels.
 #
 # ## Failures
 #

@@ -380,8 +380,8 @@ viz.table(rows, "Seven animals, validation images: mIoU (%), mean over seeds")
 # images are above pairs within an image beyond the noise, as published. But neither is above *basic*, which has no pairs, and
 # pairs within an image are clearly below it (a batch of theirs has half as many images, each in two crops). A second network
 # cannot show anything here: hardly any {term}`room` is left between the first one and FullyOracle. One reason is the background:
-# where it is annotated, base masks leave nothing but the novel animal, and the complement says what its mask would say. Class
-# maps of RETAB teach less, as published, and those of RIB as much, on the single seed that was run of each.
+# where it is annotated, base masks leave nothing but the novel animal, and the complement says what its mask would say. Of
+# RIB and RETAB a single seed was run: the class maps of RETAB teach less there, as published, and those of RIB as much.
 #
 # ```{admonition} Where paper, release and this page differ
 # :class: note

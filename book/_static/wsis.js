@@ -6,7 +6,7 @@ function reachable() {
 // On a phone no figure is made so small that nobody could read what is written in it: it scrolls.
 addEventListener("load", () => {
   for (const e of document.querySelectorAll(".bd-article .cell_output img"))
-    e.classList.toggle("broad", e.naturalWidth > 850); // its letters would be 5 px high
+    e.classList.toggle("broad", e.naturalWidth > 850); // else its letters were below 5 px
   for (const e of document.querySelectorAll(".citation-list > *")) e.role = "listitem"; // docutils' role is none that lists take
   reachable();
 });

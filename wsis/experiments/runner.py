@@ -51,8 +51,8 @@ def run_table(
     if scale not in table.scales:
         raise ConfigError(f"{table.id} has no rows at scale {scale}; choose {' or '.join(table.scales)}")
     names = [row.name for row in table.rows]
-    for unknown in [name for name in rows if name not in names]:
-        raise ConfigError(f"{table.id} has no row {unknown!r}; it has {', '.join(names)}")
+    if unknown := set(rows) - set(names):
+        raise ConfigError(f"{table.id} has no row {', '.join(map(repr, sorted(unknown)))}; it has {', '.join(names)}")
     commit()  # of the code that is loaded now, whatever happens to the checkout during a long sweep
     settings = settings or {}
 

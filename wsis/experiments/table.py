@@ -59,7 +59,7 @@ class Table:
 
 
 def read_tables(path: Path) -> Iterator[Table]:
-    """The tables of a method from a YAML file of its name.
+    """The tables of a method from a YAML file of its name, each with what the file says in `common` of all of them.
 
     title, metrics, scales, upper, val_scenes: as in `Table`. full, tiny: settings of every row, at full scale and below. rows:
     by name, with `changes`, `tiny` in place of them below full scale, a `method`, and `published` numbers in the order of the
@@ -69,11 +69,13 @@ def read_tables(path: Path) -> Iterator[Table]:
     splits: of classes, and what the world has in place of each. Every row is then run on each of them, as "<row>, <split>", its
     numbers are those of the splits in the first metric, and rows "<row>, *" are compared on one split after the other.
     """
-    for name, entry in yaml.safe_load(path.read_text(encoding="utf-8")).items():
+    tables = yaml.safe_load(path.read_text(encoding="utf-8"))
+    common = tables.pop("common", {})
+    for name, entry in ((name, common | entry) for name, entry in tables.items()):
         metrics, splits = tuple(entry["metrics"]), entry.get("splits", {})
         claims = [_claim(id, metrics[0], splits, claim) for id, claim in entry.get("claims", {}).items()]
-        options = {"upper": entry.get("upper", ""), "scales": tuple(entry.get("scales", get_args(Scale)))}
-        options |= {"val_scenes": entry.get("val_scenes")}
+        options = {"upper": entry.get("upper", ""), "val_scenes": entry.get("val_scenes")}
+        options |= {"scales": tuple(entry.get("scales", get_args(Scale)))}
         rows, id = tuple(_rows(metrics, entry, splits)), f"{path.stem}.{name}"
         yield Table(id=id, title=entry["title"], metrics=metrics, rows=rows, claims=tuple(claims), **options)
 
