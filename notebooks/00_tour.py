@@ -30,9 +30,8 @@ from wsis.methods import bestie, load_run
 # %% [markdown]
 # ## One image, four bargains
 #
-# An outline around every object is what a segmentation network would like to learn from, and what nobody wants to
-# draw. Each method of this book makes do with less. Look at what the annotator gives in each of the four panels, and
-# at what is missing.
+# An outline around every object is what a segmentation network would like to learn from, and what nobody wants to draw. Each
+# method of this book makes do with less. Look at what the annotator gives in each panel, and at what is missing.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 datasets = weak.open_data(data, scale, seed=seed)
@@ -88,8 +87,8 @@ viz.show(panels, columns=4, size=2)
 #
 # BESTIE goes through {term}`stages <stage>`. Two classifiers learn to name what is in an image. One of them is trained to
 # point: its peaks become *cues*, one for each object if all goes well. The other one spreads out, and gives a *semantic map*:
-# which pixels are house? A piece of that map with one cue on it is a *pseudo label*. Then a network learns from these labels,
-# and corrects them while it learns. All of this is one call, the same that `python -m wsis train bestie` makes.
+# which pixels belong to a house? A piece of that map with one cue on it is a *pseudo label*. Then a network learns from these
+# labels, and corrects them while it learns. All of this is one call, the same that `python -m wsis train bestie` makes.
 
 # %%
 datasets = weak.open_data(data, scale, seed=seed)
@@ -109,9 +108,11 @@ for stage, report in list(reports.items())[:-1]:
 viz.table(rows, digits=2, caption=datasets.description)
 
 # %% [markdown]
-# The last column compares each result with the truth: `tag_mAP` says how well the tags are predicted, `mIoU` how well the
-# semantic maps overlap with the true ones ([Metrics](03_metrics.py) explains both), and the counts in the last row say how
-# many pseudo labels are right. Training never reads the true masks; you may, to see where a chain of small errors begins.
+# The row `activation_maps` includes the training of the second classifier. The last column compares each result with the truth:
+# `tag_mAP` says how well the tags are predicted, `cue_precision` how many cues are right, `cue_recall` how many objects have
+# one, and `mIoU` how well the maps overlap with the true ones ([Metrics](03_metrics.py) explains these numbers). The last row
+# counts right and wrong pseudo labels. Training never reads the true masks; you may, to see where a chain of small errors
+# begins.
 #
 # ## From words to masks, step by step
 #
@@ -155,16 +156,15 @@ for i in picks:
 viz.show(grid, rows=[f"image {numbers[i]}" for i in picks])
 
 # %% [markdown]
-# **Takeaway.** A region with exactly one cue becomes a label. Compare the third column with the fourth: the labels lie on the
-# right objects, with ragged outlines, and parts such as legs and fins are missing. In the last image the labels miss much of
-# each object. Other images have regions without a cue, or with two. These become nothing: BESTIE would rather say *unknown*
-# than be wrong, and its loss ignores their pixels. The table above counts what that costs: many objects are without a right
-# label.
+# **Takeaway.** Compare the third column with the fourth: the labels lie on the right objects, with ragged outlines, and parts
+# such as legs and fins are missing, in the last image much of each object. Other images have regions without a cue, or with
+# two. These become nothing: BESTIE would rather say *unknown* than be wrong, and its loss ignores their pixels. The table above
+# counts what that costs: many objects are without a right label.
 #
 # ## Learning from labels with gaps
 #
-# A network learns three maps from these labels: the class of each pixel, how near it is to the center of an object, and the
-# way to that center. Its own predictions fill the gaps during training; the *refined* term below is the loss on them.
+# A network learns three maps from these labels: the class of each pixel, how near it is to the center of an object, and the way
+# to that center. Its own predictions fill the gaps during training; the term `refined_center` is a part of the loss on them.
 
 # %%
 log = viz.read_log(folder / "network.csv")
@@ -177,7 +177,7 @@ viz.training_curves({"network": log}, terms, title="The loss of the network", wi
 #
 # ## Images it has never seen
 #
-# Now no labels at all. The trained network gets validation images and returns masks, each with a class and a score.
+# Now there are no labels at all. The trained network gets validation images and returns masks, each with a class and a score.
 
 # %%
 run, val = load_run(folder, device), datasets.val
@@ -206,11 +206,11 @@ grid += [panels_of(confident, best), panels_of(truths, best)]
 viz.show(grid, rows=("image", "prediction", "ground truth"), title="Four good ones")
 
 # %% [markdown]
-# **Takeaway.** These four are chosen for success, to show what is possible: separate objects with names and rough outlines,
-# from nothing but words. The bad ones come below.
+# **Takeaway.** These four are chosen to show what is possible: separate objects with names and rough outlines, from nothing but
+# words.
 #
-# Each mask has a score, and the user of the masks must choose how confident is confident enough. Here are four scenes from all
-# over the list, from the best one downwards. Drag:
+# Each mask has a score, and the user must choose how confident is confident enough. Drag the threshold, in four scenes from the
+# best one downwards:
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 levels, frames = [0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5], []
@@ -221,9 +221,9 @@ for level in levels:
 viz.scrub(frames, [f"score > {level}" for level in levels], "confident enough", start=3)
 
 # %% [markdown]
-# **Takeaway.** In these four scenes the lowest thresholds add little, and the highest one leaves nothing. What a low
-# threshold invents elsewhere is counted in the first exercise. [Metrics](03_metrics.py) shows how average precision sums up
-# all thresholds in one number. Here are these numbers, on all validation images:
+# **Takeaway.** In these four scenes the lowest thresholds add little, and the highest one leaves nothing. What a low threshold
+# invents elsewhere is counted in the first exercise. *Average precision* sums up all score thresholds in one number; mAP50, for
+# instance, counts a mask as right if its IoU with an object is at least 0.5. On all validation images:
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 numbers = reports["evaluation"]
@@ -234,10 +234,10 @@ viz.table([row], caption=f"{len(val)} images, in %")
 # %% [markdown]
 # ## What *tiny* means
 #
-# It means the same algorithm as in the paper, with everything shrunk that can be shrunk. So these numbers say whether the
-# mechanism works, and must not be compared with published ones. How far each setting was shrunk is listed among [all
-# settings](../book/settings.md). At the scale `small` the same algorithm runs on photographs, with features of a network that was
-# pretrained on ImageNet; what it reaches there is on [the results page](../book/results.md).
+# The algorithm is that of the paper, and everything is shrunk that can be shrunk ([how far](../book/settings.md)). So these
+# numbers say whether the mechanism works, and must not be compared with published ones. At the scale `small` the same algorithm
+# runs on photographs, with features that were pretrained on ImageNet; what it reaches there is on [the results
+# page](../book/results.md).
 #
 # The full run needs one changed word, `scale`, a data set, and GPUs: [the full-scale run](90_full_scale.py).
 #
@@ -254,7 +254,7 @@ for key, value in record.items():
     print(f"{key}: {value}")
 
 # %% [markdown]
-# ```{admonition} Fidelity
+# ```{admonition} Where paper, release and this page differ
 # :class: note
 # {ref}`bestie-semantic-source <fidelity:bestie-semantic-source>`: the authors' semantic maps come from another method,
 # with more supervision than tags; those on this page come from tags alone. {ref}`bestie-model-selection

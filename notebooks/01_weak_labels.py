@@ -71,8 +71,8 @@ viz.show(panels, columns=2, size=3.6, title="One image and three exact maps")
 #
 # ### The knobs
 #
-# Each difficulty is one number of `WorldConfig`, mostly a probability. The slider turns up one at a time: move it, and follow
-# one column. In the second one the dog keeps its place all the way.
+# Each difficulty is one number of `WorldConfig`, mostly a probability. The slider sets one of them to its hard end at a time:
+# move it, and follow one column, such as the second one, in which the dog keeps its place.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 knobs = ("contact", "occlusion", "nested", "camouflage", "context", "texture")
@@ -91,8 +91,7 @@ viz.scrub(frames, labels, "knob", start=1)
 # %% [markdown]
 # **Takeaway.** `contact` makes two objects one region of the semantic map; `occlusion` makes one object several regions;
 # `nested` puts a second object into the first one's box; `camouflage` takes away color as a clue. Without `context` an object
-# may be anywhere, so the surroundings are no clue either, and without `texture` all surfaces are smooth. The knobs are
-# separate, so that a method can be tried against one difficulty at a time.
+# may be anywhere, so the surroundings are no clue either, and without `texture` all surfaces are smooth.
 #
 # ## Four ways to say where things are
 #
@@ -119,12 +118,12 @@ panels = {
 viz.show(panels, columns=2, size=3.6, title="The same scene, four times annotated")
 
 # %% [markdown]
-# **Takeaway.** Tags say *what*, and neither where nor how many. A point adds *where* and *how many*. Extreme points add
-# *how large*, exactly: they span the box. Only masks say which pixels, and everything between is what a method must
-# find out by itself.
+# **Takeaway.** Tags say *what*, and neither where nor how many. A point adds *where* and *how many*. Extreme points add *how
+# large*, exactly: they span the box. Only masks say which pixels; what a cheaper label leaves open, a method must find out by
+# itself.
 #
-# The simulated annotator is a few lines each. This one looks for the first and last row and column of a mask, and clicks in the
-# middle of what it finds there:
+# For extreme points the simulated annotator looks for the first and last row and column of a mask, and clicks in the middle of
+# what it finds there:
 #
 # ```{literalinclude} ../../wsis/weak/simulate.py
 # :pyobject: extreme_points_from_masks
@@ -180,7 +179,7 @@ viz.show(panels, columns=3, size=2.9, title=f"One object, three clicks: {where}"
 
 # %% [markdown]
 # **Takeaway.** These are the objects on which the first two clicks are farthest apart. Where something in front cuts the
-# object, they may fall beside it, and the stored click sits at the edge of the piece that was nearest. A thin part, such as a
+# object, both may fall beside it, and the stored click sits at the edge of the piece that was nearest. A thin part, such as a
 # trunk or a mast, moves the center of the box, but hardly the centroid. The random click is anywhere on the object.
 #
 # That matters for a network that learns from the clicks. In the world we know which part each click hit:
@@ -218,7 +217,7 @@ for annotator in range(10):
 viz.scrub(frames, [f"annotator {i}" for i in range(10)], "who clicks")
 
 # %% [markdown]
-# **Takeaway.** The image and the label stay the same, and the clicked pixels differ. Results that change much from one
+# **Takeaway.** The image and the classes stay the same, and the clicked pixels differ. Results that change much from one
 # annotator to the next are not yet results, which is why the tables of this book average over several seeds.
 #
 # ## How labels are stored
@@ -258,7 +257,7 @@ print(len(stored_dataset), "images read back, each click on its pixel")
 # %%
 augment = Augment(crop=224, long_side=None, contrast=0.3)
 crop = augment(sample, seed=0)
-print(f"left: points {len(crop.points)}, boxes {len(crop.extreme_points)}")
+print(f"{len(crop.points)} points and {len(crop.extreme_points)} boxes are left")
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 frames = []
@@ -273,15 +272,15 @@ viz.scrub(frames, [f"crop {k}" for k in range(8)], "augmentation")
 
 # %% [markdown]
 # **Takeaway.** An object that loses one of its four extreme points loses all, since three span no box. One that loses its
-# point is visible and has no label. What lies beyond the image is filled with gray. The tags, which are not drawn here, stay,
-# even where the crop has cut the object away.
+# single point stays visible, but has no label. What lies beyond the image is filled with gray. The tags, which are not drawn
+# here, stay, even where the crop has cut the object away.
 #
-# ```{admonition} Fidelity
+# ```{admonition} Where paper, release and this page differ
 # :class: note
-# {ref}`bestie-cropped-cues <fidelity:bestie-cropped-cues>`: BESTIE crops first and makes labels afterwards, as its
-# release does, so cropped clicks do change its labels. {ref}`bestie-points-on-border
-# <fidelity:bestie-points-on-border>`: the release loses clicks with a coordinate of zero; we do not.
-# {ref}`bestie-padding <fidelity:bestie-padding>`: what lies beyond the image is ignored here, and is background there.
+# {ref}`bestie-cropped-cues <fidelity:bestie-cropped-cues>`: BESTIE crops first and makes labels afterwards, as its released
+# code does, so cropped clicks do change its labels. {ref}`bestie-points-on-border <fidelity:bestie-points-on-border>`: the
+# release loses clicks with a coordinate of zero; we do not. {ref}`bestie-padding <fidelity:bestie-padding>`: what lies beyond
+# the image is ignored here, and is background there.
 # ```
 #
 # ## What would break this?

@@ -9,8 +9,8 @@
 # %% [markdown]
 # # What a transformer sees
 #
-# Two methods of this book read masks off the attention of a vision transformer. What does it contain before they start, and
-# where does it come from?
+# Two methods of this book read masks off the attention of a vision transformer. What does this attention contain before a
+# method starts, and where does it come from?
 #
 # **Before this:** [weak labels](01_weak_labels.py).
 
@@ -56,11 +56,12 @@ plt.rcParams.update(viz.RC)
 # *value* (what it hands over). The query of one token is multiplied with the keys of all; a softmax makes the products shares
 # that sum to one. These shares are the {term}`attention` of that token, one row of a square matrix. It takes the values of the
 # others in these shares and adds them to itself. Several *heads* do that side by side, each with maps of its own, so that one
-# can look for color and another for what is near. Nothing in it knows where a token is: positions are added at the input.
+# can look for color and another for what is near.
 # ```
 #
 # For the queries $Q$ and keys $K$ of a head, vectors of length $d$, the attention is
-# $A = \mathrm{softmax}(Q K^\top / \sqrt d)$, row by row. Its mean over the heads is what EXITS reads; no value is needed for it:
+# $A = \mathrm{softmax}(Q K^\top / \sqrt d)$, row by row. Its mean over the heads is what EXITS reads; values are not needed for
+# it:
 #
 # ```{literalinclude} ../../wsis/models/vit.py
 # :pyobject: mean_affinity
@@ -101,10 +102,10 @@ viz.table(rows, caption="The same network in three sizes")
 #
 # - `mae`: reconstruct most of the patches from the few that are visible {cite:p}`he2022mae`.
 # - `supervised`: name the one object in the image; the target is its tag.
-# - `dino`: predict for one view of an image what a slow copy of yourself predicts for another view {cite:p}`caron2021dino`.
+# - `dino`: predict for one view of an image what a slow average of the network predicts for another one
+#   {cite:p}`caron2021dino`.
 #
-# Weights that ship with the package have a card. The rest of this page compares those that are listed here with untrained
-# weights, `random`.
+# The table lists these weights. The rest of this page compares them with untrained ones, `random`.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 name, cards = "vit_tiny" if scale == "tiny" else "vit_base", {}
@@ -137,7 +138,7 @@ batch = collate([sample]).images.to(torch_device)
 # %% [markdown]
 # Attention does not know where a patch is, so a table of *positions*, one row for each patch, is added at the input. It has the
 # size of the training images; for others it is resampled like an image. Show the network an empty image, and only positions are
-# left:
+# left. Here is how similar all of them are to one:
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 position_maps = {}
@@ -160,15 +161,15 @@ panels = {title: viz.draw_map(values, **options) for title, values in position_m
 viz.show({"an image and its patches": patches, **panels}, size=2.9)
 
 # %% [markdown]
-# **Takeaway.** Neighbors have similar positions. A larger image gets a finer grid over the same places, so the network works
-# at other sizes too. The pattern is strong, and it comes back as a failure at the end of this page: heads that follow
-# positions rather than the image.
+# **Takeaway.** Neighbors have similar positions. A larger image gets a finer grid over the same places, so the network works at
+# other sizes too. The pattern is strong, and it comes back as a failure at the end of this page.
 #
 # ## What does a patch attend to?
 #
-# Each layer has several *heads*, which attend independently. Here is one patch, on the wall of the house (the orange mark), and
-# what it attends to in every second layer. One slider changes how the network was trained, the other one moves the mark. With a
-# kernel (`make lab`) you click on the image: every patch can be asked. The parameter `data` of this chapter changes the image.
+# Here is one patch, on the wall of the house (the orange mark), and what it attends to in every second layer; 1 on the color
+# bar is the share that each patch would have if all had the same. One slider changes how the network was trained, the other one
+# moves the mark. With a kernel (`make lab`) you click on the image: every patch can be asked. The parameter `data` of this
+# chapter changes the image.
 
 # %%
 maps = net.head_attention(batch, layer=6)  # one image: [1, heads, patches, patches]
@@ -271,7 +272,6 @@ widget
 # **Takeaway.** Tokens of the untrained network find colors like that of the mark, wherever they are, on the sand too: patches
 # of one color are similar before anything is learned. `mae` adds *where*: what is similar stays together, and the wall comes
 # out as one piece. In a middle layer the attention and the keys of `dino` find wall and roof, nearly the whole house.
-# Attention changes from layer to layer much more than the tokens do.
 #
 # ## The same numbers, and fewer of them
 #
@@ -315,8 +315,8 @@ viz.table(rows, caption=f"The attention of layer {exits_layer}")
 # ## Do these two patches belong to one object?
 #
 # Figures convince too easily, so let us count, in new scenes. Take pairs of patches, the first one on an object, and ask how
-# often a pair of one object is more similar than another pair. That is the area under the ROC curve, AUC; guessing gets one
-# half.
+# often a pair within one object is more similar than a pair that leaves it. That is the area under the ROC curve, AUC; guessing
+# gets one half.
 #
 # One rival needs no network: *nearness*. To see what is known beyond it, we also count *level* pairs alone, which are all about
 # equally far apart. There the rival is the mean color.
@@ -339,11 +339,6 @@ def by_color(images):
     color = avg_pool2d(images, net.patch).flatten(2).mT
     return -torch.cdist(color, color)
 
-
-# %% [markdown]
-# And what does a single token know? A *linear probe* is the simplest reader: one linear map, fitted by ridge regression to
-# the tokens of some scenes, names what is in the patches of others. One probe names things (cat, boat), the other one
-# surfaces (grass, brick).
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 count, split_at = 130, 90  # scenes; probes are fitted to the first ones and tested on the rest
@@ -406,8 +401,11 @@ plt.show()
 # no better than mean color: one picture is not a measurement. Tokens and keys of `supervised` hardly say what belongs
 # together. The attention of `mae` is best in a middle layer, before the one that EXITS reads in a large network.
 #
-# Nearness is not cheating: a method that spreads points through a box may use it. But it is available without a network. The
-# probes come next:
+# Nearness is not cheating: a method that spreads points through a box may use it. But it is available without a network.
+#
+# What does a single token know? A *linear probe* is the simplest reader: one linear map, fitted by ridge regression to the tokens
+# of some scenes, names what is in the patches of others. One probe names things (cat, boat), the other one surfaces (grass,
+# brick).
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained", sharey=True)
@@ -419,9 +417,9 @@ axes[0].legend()
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Training on tags gives the names of things more than any other, and even so most patches are named wrong.
-# Surfaces are easier: even random layers make them readable, `mae` more so. `supervised`, whose tags never mention them, reads
-# them worst. *What is it* and *what belongs together* are different lessons, and no network here has learned both.
+# **Takeaway.** Training on tags teaches the names of things best, and even so most patches are named wrong. Surfaces are
+# easier: even random layers make them readable, `mae` more so. `supervised`, whose tags never mention them, reads them worst.
+# *What is it* and *what belongs together* are different lessons, and no network here has learned both.
 #
 # ## What would break this?
 #
@@ -546,9 +544,8 @@ for kind, n in ((first, nets[first]), ("without positions", no_positions)):
 #
 # ```{exercise}
 # :label: vit-rollout
-# *Implement* the rollout of AttentionShift's kind ([Abnar and Zuidema 2020](https://arxiv.org/abs/2005.00928)): in each
-# layer a token keeps half of itself and takes the other half from where its attention points; multiply all layers. Is the
-# product better than its last factor?
+# *Implement* the rollout of the box at the top of this page: multiply $(A + I) / 2$ over all layers. Is the product better than
+# its last factor?
 # ```
 #
 # ```{solution-start} vit-rollout

@@ -35,8 +35,8 @@ plt.rcParams.update(viz.RC)
 # ## Two masks, one number
 #
 # A predicted mask $P$ and a true one $T$ are compared by *intersection over union*, $\mathrm{IoU}(P, T) = |P \cap T| \, / \, |P
-# \cup T|$: the pixels that both have, divided by those that either has. Below, the prediction is the true mask, moved to
-# the right. Green counts for it; orange and blue count against it.
+# \cup T|$: the pixels that both have, divided by those that either has. Below, the prediction is the true mask, moved to the
+# right.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 # The predictions below are drawn by hand for a scene of this seed.
@@ -60,8 +60,8 @@ viz.show(panels, size=2.4, title="Both (green), only predicted (orange), only tr
 # ## One image, seven predictions
 #
 # To count objects, predictions must be matched with them. Here is a scene, and seven predictions drawn by hand: good ones, a
-# second one for an object that already has one, one that swallows two dogs, a right mask with the wrong class, half a bird, and
-# a cat where there is none.
+# second one for the same object, one that swallows two dogs, a right mask with the wrong class, half a bird, and a cat where
+# there is none.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 bird, small_bird, dog, small_dog, robot = truth.masks
@@ -78,13 +78,14 @@ overlays = [viz.draw_instances(image, i, classes) for i in (truth, predicted)]
 viz.show(dict(zip(("ground truth", "predictions"), overlays, strict=True)), size=3.9)
 
 # %% [markdown]
-# **Takeaway.** Two predictions lie on the left bird, so that one of their names is hidden behind the other. Count for yourself
-# before reading on: how many of the seven are right?
+# **Takeaway.** Two predictions lie on the left bird, and one name hides the other. Count for yourself before reading on: how
+# many of the seven are right?
 #
 # The rule of PASCAL VOC {cite:p}`everingham2010voc` goes through the predictions from the highest score to the lowest. Each one
 # is assigned to the object *of its own class* with which its IoU is highest. It is right if the IoU reaches the threshold and
-# the object is still free. If the object is taken, it is a duplicate and wrong: there is no second choice. The rule in code, for all
-# images at once; what comes out is sorted by score:
+# the object is still free. If the object is taken, it is a duplicate and wrong: there is no second choice. In code, `assign`
+# finds the object of each prediction, for all images at once, in order of score (a *crowd* is COCO's region of many objects,
+# and no target). The threshold comes later, in `matches`:
 #
 # ```{literalinclude} ../../wsis/evaluation/instances.py
 # :pyobject: assign
@@ -140,12 +141,13 @@ for t in truths:
 
 # %% [markdown]
 # For one class, take all its predictions in all images, in order of falling score. After each, *precision* is the share of
-# right ones so far, *recall* the share of the objects that were matched so far. The area under this curve, made monotone first,
-# is the *average precision*; the older rule reads the curve at eleven recalls instead:
+# right ones so far, *recall* the share of the objects that were matched so far. The area under the curve of precision over
+# recall, made monotone first, is the *average precision*:
 #
 # $$\mathrm{AP} = \sum_k (r_k - r_{k-1}) \max_{j \ge k} p_j,$$
 #
-# with recall $r_k$ and precision $p_k$ after $k$ predictions.
+# with recall $r_k$ and precision $p_k$ after $k$ predictions. An older rule takes the mean of the curve at eleven recalls
+# instead.
 #
 # ```{literalinclude} ../../wsis/evaluation/instances.py
 # :pyobject: average_precision
@@ -175,9 +177,10 @@ viz.scrub(frames, [f"{t:g}" for t in thresholds], "IoU threshold", start=1)
 # **Takeaway.** Each wrong prediction is a step down, each right one a step to the right. A stricter threshold turns right ones
 # into wrong ones. Recalls that are never reached count as precision zero.
 #
-# The mean over the classes that occur is *mAP*, written with its threshold: mAP50 asks for an IoU of at least a half. COCO's
-# AP {cite:p}`lin2014coco` averages over ten thresholds from 0.5 to 0.95, reads the curve at 101 recalls, and knows crowds and
-# sizes (an AP is `nan` where no object has that size). `wsis` computes both, the second through `pycocotools`:
+# The mean over the classes that occur is *mAP*, written with its threshold: mAP50 asks for an IoU of at least a half. COCO's AP
+# {cite:p}`lin2014coco` averages over ten thresholds from 0.5 to 0.95, reads the curve at 101 recalls, and knows crowds and
+# sizes (an AP is `nan` where no object has that size); its AR is a mean recall. `wsis` computes both, the second through
+# `pycocotools`:
 
 # %%
 area, points = (
@@ -193,8 +196,8 @@ viz.table(rows, caption="The same predictions under two rules, in %")
 # %% [markdown]
 # ## What a shift costs
 #
-# Now consider a single, systematic fault: all masks are perfect, and all are moved by a few pixels, as after a careless
-# rescaling. Drag, and compare what you see on the left with the metrics on the right:
+# Now consider a single fault: all masks are perfect, but moved by a few pixels, as after a careless rescaling. Drag, and
+# compare the picture with the metrics:
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 shifts, first_truths = range(0, 13), truths[:30]
@@ -226,8 +229,9 @@ viz.scrub(frames, [f"{s} px" for s in shifts], "shift", start=3)
 #
 # ## Pixels without objects: mean IoU
 #
-# A semantic map has no objects to match. Here pixels are counted instead: a confusion matrix has a row for each true class,
-# and the IoU of a class is its diagonal cell over its row and column together. In the picture each row is divided by its sum.
+# A semantic map has no objects to match. Here pixels are counted instead: a confusion matrix has a row for each true class and
+# a column for each predicted one. The IoU of a class is its diagonal cell over its row and column together, and *mIoU* is the
+# mean over classes. In the picture each row is divided by its sum.
 
 # %%
 guess, true = paint_semantic(predicted).long(), sample.true_semantic.long()
@@ -256,9 +260,9 @@ plt.show()
 #
 # ## Labels before training: cues and pseudo labels
 #
-# The labels of a weakly supervised method are guesses themselves. So this book measures these, too, with the same matching: a
-# *cue* (a predicted point) is right if it lies on an object of its class that has no better cue; a *pseudo label* is right if
-# its IoU reaches the threshold.
+# The labels of a weakly supervised method are guesses, so this book measures them, too, with the same matching: a *cue* (a
+# predicted point) is right if it lies on an object of its class that has no better cue; a *pseudo label* is right if its IoU
+# reaches the threshold.
 
 # %%
 clicks = weak.points_from_masks(truth.masks, "mask_centroid")
@@ -289,12 +293,10 @@ plt.show()
 # says nothing. A label that *covers several* holds half or more of each of two objects; it may well count as right, for the
 # larger of them. None of these masks does.
 #
-# ```{admonition} Fidelity
+# ```{admonition} Where paper, release and this page differ
 # :class: note
 # {ref}`bestie-model-selection <fidelity:bestie-model-selection>`: a metric that chooses the weights is no longer a measurement
 # on that set. The release of BESTIE evaluates often and reports the best; this book reports the last.
-# {ref}`bestie-semantic-source <fidelity:bestie-semantic-source>`: mIoU is reported for every semantic map that a method starts
-# from, because the result depends on it.
 # ```
 #
 # ## What would break this?
@@ -317,8 +319,8 @@ ax.legend()
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** A metric that thresholds IoU asks for more precision, in pixels, where the object is smaller. Compare
-# methods per size (`coco_ap` returns AP for small, medium and large objects) before blaming one of them.
+# **Takeaway.** A metric that thresholds IoU asks for a finer outline, in pixels, where the object is smaller. So compare
+# methods per size, too: `coco_ap` returns AP for small, medium and large objects.
 #
 # **Junk and rare classes.** Some changes mAP does not see, and some it overrates:
 
@@ -347,13 +349,12 @@ for name, p in cases.items():
 viz.table(rows, caption="Four sets of predictions of the same objects")
 
 # %% [markdown]
-# Junk of low score is free: mAP needs an order, not a decision, so *using* the masks requires a score threshold, and precision
-# should be checked there. And a handful of objects of a rare class weighs as much as all those of a common one, because classes
-# are averaged: with few images, mAP is a noisy number.
+# Junk of low score is free: mAP needs an order, not a decision, so *using* the masks requires a score threshold. And a handful
+# of objects of a rare class weighs as much as all those of a common one, because classes are averaged: with few images, mAP is
+# a noisy number.
 #
 # **Void.** Outlines in PASCAL VOC have a band of pixels that belong to no object. Whether predictions may cover it is a matter
-# of convention, and in published numbers it counts against them. Here the outlines of the true masks become such a band, and
-# the same predictions are evaluated by both conventions:
+# of convention; in published numbers it counts against them. Here the outlines of the true masks become such a band:
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 voids = []
@@ -371,6 +372,8 @@ for counts_against, masks in ((True, predictions), (False, interiors)):
     print(f"void counts: {counts_against}", {n: f"{100 * ap[n]:.1f}" for n in names})
 
 # %% [markdown]
+# The stricter the threshold, the more the convention decides. Compare only numbers of one convention.
+#
 # ## Exercises
 #
 # ```{exercise}

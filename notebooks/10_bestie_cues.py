@@ -50,8 +50,8 @@ from wsis.ops import components, grouping
 # exactly one object, BESTIE has a mask to train on; the [next chapter](11_bestie_labels.py) shows how. This chapter is about
 # the cues.
 #
-# Both come from the same humble source, a classifier that learns to predict the tags. We train two of them, which differ in
-# one line: the first is plain, the second has the *peak attention module*, {term}`PAM`, of the paper.
+# Both answers come from a classifier that learns to predict the tags. We train two of them, which differ in one line: the first
+# is plain, the second has the *peak attention module*, {term}`PAM`, of the paper.
 
 # %%
 datasets = weak.open_data(data, scale, seed=seed)
@@ -70,13 +70,13 @@ for kind, variant in variants.items():
 #
 # ```{admonition} Prerequisite: the class activation map
 # :class: tip
-# A convolutional classifier sees the image as a grid of cells, and in each cell $p$ it has a vector of features $f(p)$. Its
+# A convolutional classifier sees the image as a grid $P$ of cells, and in each cell $p$ it has a vector of features $f(p)$. Its
 # last layer is linear, with one vector $w_c$ for each class, and its logit for the class is a mean over the cells:
 #
 # $$s_c = \frac{1}{|P|} \sum_{p \in P} A_c(p), \qquad A_c(p) = w_c^\top f(p).$$
 #
-# Only the mean is trained, by the cross entropy between $\sigma(s_c)$ and the tag. But the summands are there, too: $A_c$ is
-# a map of the evidence for class $c$, the *class activation map* or {term}`CAM` {cite:p}`zhou2016cam`.
+# Only the mean is trained, by the cross entropy between the sigmoid of $s_c$ and the tag. But the summands are there, too:
+# $A_c$ is a map of the evidence for class $c$, the *class activation map* or {term}`CAM` {cite:p}`zhou2016cam`.
 # ```
 #
 # BESTIE takes the {term}`peaks <peak>` of this map for objects. The classifier is a VGG {cite:p}`simonyan2015vgg` whose last
@@ -127,21 +127,21 @@ viz.show(panels, rows=rows, size=2.1, title="Several objects, too few peaks")
 # ## Peak attention: keep only what is near the peak
 #
 # Where does the blur come from? The paper's answer: in every channel of layer 6 many cells respond a little, and the sum of
-# these weak responses buries the few places where a channel is sure. PAM removes them. In each channel it keeps the
-# activations that come close to the maximum of that channel, and sets all others to zero:
+# these weak responses buries the few places where a channel is sure. PAM removes them. In each channel it keeps the activations
+# $x(p)$ that reach a share $\alpha$ of the maximum of that channel, and sets all others to zero:
 #
 # $$y(p) = \begin{cases} x(p) & \text{where } x(p) \ge \alpha \max_q x(q), \\ 0 & \text{elsewhere.} \end{cases}$$
 #
-# This is the whole module (Listing 1 of the supplement), as it runs on this page:
+# This is the whole module (Listing 1 of the supplement):
 #
 # ```{literalinclude} ../../wsis/methods/bestie/model.py
 # :pyobject: PeakAttention
 # ```
 #
 # It has no parameter to learn, takes the place of a ReLU behind each of the three convolutions, and equals a ReLU at
-# $\alpha = 0$. Gradients flow only through what it keeps, so that training changes a channel only by the places where it is sure. DRS
-# {cite:p}`kim2021drs`, by the same first author, does the opposite: it clips the peaks, so that weaker responses catch up.
-# That suits a semantic map, which should cover the whole object; a cue should not.
+# $\alpha = 0$. Gradients flow only through what it keeps, so that only the places where a channel is sure train it. DRS
+# {cite:p}`kim2021drs`, by the same first author, does the opposite: it clips the peaks, so that weaker responses catch up. That
+# suits a semantic map, which should cover the whole object; a cue should not.
 
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -192,12 +192,11 @@ net.layer6[1].alpha = cfg.pam.alpha
 viz.scrub(frames, [f"{a:.1f}" for a in alphas], "alpha", start=alphas.index(0.5))
 
 # %% [markdown]
-# **Takeaway.** Drag $\alpha$ from 0 to 1. At 0 everything passes, as in a ReLU. In the channel that was drawn by hand the
-# weak responses go first and leave two islands, then the lower island goes, and at 1 the highest place alone is left. The
-# middle panel does the same with a real channel, the one that adds most to the class: its hill shrinks from the rim inwards,
-# down to one cell. In the map on the right, which sums all channels, the objects fade one after the other. Only the module
-# changes here: the weights are those of a training with the $\alpha$ at which the slider starts, so that other values suit
-# them less.
+# **Takeaway.** Drag $\alpha$ from 0 to 1. In the channel that was drawn by hand the weak responses go first and leave two
+# islands, then the lower island goes, and at 1 the highest place alone is left. The middle panel does the same with a real
+# channel, the one that adds most to the class: its hill shrinks from the rim inwards, down to one cell. In the map on the
+# right, which sums all channels, the objects fade one after the other. Only the module changes here: the weights are those of a
+# training with the $\alpha$ at which the slider starts, so that other values suit them less.
 #
 # ## From a map to cues
 #
@@ -238,12 +237,12 @@ panels = {
 viz.show(panels, size=2.1, title=f"From a map to cues: {classes[label]}")
 
 # %% [markdown]
-# **Takeaway.** In the second panel every peak has grown into a square, and a peak of the map is where both agree. Most of
-# these peaks are ripples, here on and around objects of other classes; their low value gives them away (small crosses).
+# **Takeaway.** In the second panel every peak has grown into a square, and a peak of the map is where the first two panels
+# agree. Most of these peaks are ripples, here on and around objects of other classes; their low value gives them away (small
+# crosses).
 #
 # So one number decides. Drag the threshold and watch the crosses, the share of cues that hit an object which no other cue has
-# (*precision*), and the share of objects that have a cue (*recall*). Only these curves read the true objects; training never
-# does.
+# (*precision*), and the share of objects that have a cue (*recall*).
 
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -277,15 +276,16 @@ viz.scrub(frames, list(map(str, thresholds)), "threshold", start=thresholds.inde
 
 # %% [markdown]
 # **Takeaway.** Recall hardly moves until far to the right, because the cue that hits an object is nearly always a strong one.
-# What disappears on the way are ripples, and precision climbs. The paper, too, finds that its three thresholds hardly differ.
-# Compare the two lines: with PAM a few more objects have a cue at most thresholds, and a larger share of its cues is wrong.
+# What disappears on the way are ripples, and precision climbs. The paper, too, tries three thresholds and finds hardly a
+# difference. Compare the two lines: with PAM a few more objects have a cue at most thresholds, and a larger share of its cues
+# is wrong.
 #
 # ## What peak attention brings
 #
 # The next chapter turns cues into {term}`pseudo labels <pseudo label>` by one rule: a connected region of a class that holds
 # *exactly one* cue is taken for one object, and every other region stays unlabeled. A label is right (`true_positive`) when its
 # IoU with an object is at least one half. `covers_several` counts the labels, right or wrong, that contain half or more of two
-# objects.
+# objects, and `tag_mAP` is the mean average precision of the predicted tags.
 
 # %%
 pseudo, rows = {}, []
@@ -328,13 +328,12 @@ viz.show(panels, size=2.1, title="The same scenes, two classifiers")
 # with PAM it is narrower and has more, though not always one for each object. One cue on touching objects makes a single,
 # *wrong* label of them. Several cues make none, and that is better: a wrong label teaches the network an error, and a missing
 # one can be recovered later. The table counts over all scenes, and there the difference is smaller: with PAM fewer labels are
-# wrong and fewer cover several objects, but fewer are right, too, and the module costs some `tag_mAP`, the mean average
-# precision of the predicted tags.
+# wrong and fewer cover several objects, but fewer are right, too, and the module costs some `tag_mAP`.
 #
 # ## Where cues fail
 #
-# The document shows four kinds of failure (its Fig. 5), and this page looks for them in its own training images. For each
-# region of the semantic map it counts the cues inside and the true objects below.
+# The authors show four kinds of failure (their Fig. 5), and this page looks for them in its own training images. For each
+# region of the semantic map it counts the cues and the true objects inside.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 failures = {"objects overlap": [], "missing cue": [], "noisy place": [], "bad map": []}
@@ -392,12 +391,9 @@ for zoom in (1, 2):
 viz.table(rows, caption="Regions of several objects, by the number of their cues")
 
 # %% [markdown]
-# On the finer grid more of these regions have two or more cues, and fewer have none. (The objects are also larger than in
-# training there, so that this is a hint and no proof.) One cue in such a region is the harmful case, since the whole region
-# then becomes one label, and on both grids it is the most frequent one. Remember it:
-# [the chapter on training](12_bestie_training.py) comes back to it. To break cues in other ways, change `WorldConfig`: let
-# every object keep to its habitat (`context`), let things of a class always touch (`contact`), or draw objects smaller than a cell
-# (`object_size`).
+# On the finer grid more of these regions have two or more cues, and fewer have none. (There the objects are also larger than in
+# training, so this is a hint and no proof.) One cue in such a region is the harmful case, since the whole region then becomes
+# one label, and on both grids it is the most frequent one; [the chapter on training](12_bestie_training.py) comes back to it.
 #
 # ## What the tables say
 #
@@ -419,15 +415,15 @@ viz.room_and_noise(shown, title=f"{len(shown)} comparisons: {title}")
 # **Takeaway.** C15 to C17 are numbers in our list of the paper's claims; `{6}` has the module in layer 6, and `{}` has none.
 # Most lines claim a difference greater than zero: one that lies right of zero supports the paper, one that lies left
 # contradicts it, and one that crosses zero says nothing yet. C15 claims that two values of $\alpha$ differ by less than a
-# point, for which the whole line would have to lie within one point of zero. Color shows the verdict, and the title counts
-# them: *needs seeds* means that the trainings differ too much from seed to seed, and *cannot show* that even twenty seeds would
-# not settle it. All rows are on [the results page](../book/results.md).
+# point, for which the whole line would have to lie within one point of zero. Color shows the {term}`verdict`, and the title
+# counts verdicts: *needs seeds* means that the trainings differ too much from seed to seed, and *cannot show* that even twenty
+# seeds would not settle it. All rows are on [the results page](../book/results.md).
 #
 # ```{admonition} Where paper, release and this page differ
 # :class: note
-# - {ref}`fidelity:bestie-alpha`: the document's best value here, another one in the released scripts.
+# - {ref}`fidelity:bestie-alpha`: the paper's best value here, another one in the released scripts.
 # - {ref}`fidelity:bestie-pam-layers`: what "the last three convolutional layers" are.
-# - {ref}`fidelity:bestie-cue-threshold`: the document's value here, a stricter one in the release.
+# - {ref}`fidelity:bestie-cue-threshold`: the paper's value here, a stricter one in the release.
 # - {ref}`fidelity:bestie-classifier-schedule`: how the classifier is trained.
 # ```
 #

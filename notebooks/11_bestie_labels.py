@@ -37,9 +37,8 @@ from wsis.models import load_weights
 from wsis.ops import components, grouping
 
 # %% [markdown]
-# From the last chapter we have {term}`cues <cue>`, which say how many objects of a class there are and about where. They
-# do not say which pixels belong to them. That is the job of a {term}`semantic map`, and it too must come from nothing but
-# {term}`image tags <image tag>`.
+# The {term}`cues <cue>` of the last chapter say how many objects of a class there are and about where. Which pixels belong to
+# them is the job of a {term}`semantic map`, and it too must come from nothing but {term}`image tags <image tag>`.
 #
 # Finished {term}`stages <stage>` of the last chapter's run are taken from disk.
 
@@ -93,9 +92,9 @@ for i in multi[:3]:
 viz.show(panels, size=2.1, title="The same images, three class maps")
 
 # %% [markdown]
-# **Takeaway.** The map of the classifier alone is a blob around what is typical of a class. The weak map follows outlines of the
-# image, sometimes the wrong ones, and leaves open (hatched) what is too close to call. Neither of them tells two touching
-# objects apart. Nor does the third one, which is the ground truth: for that we have the cues.
+# **Takeaway.** The map of the classifier alone is a blob around what is typical of a class. The weak map follows outlines of
+# the image, sometimes the wrong ones, and leaves open (hatched) what is too close to call. Neither of them tells two touching
+# objects apart. Nor does the *oracle*, which is the true class map: for that we have the cues.
 #
 # ## One component, one cue
 #
@@ -110,10 +109,8 @@ viz.show(panels, size=2.1, title="The same images, three class maps")
 # :pyobject: component_labels
 # ```
 #
-# The verb `pseudo_labels` without a network applies this rule. How much does the class map matter for it? The *oracle* takes the
-# true class map with the same cues; it is not a result of the method, but shows what better maps would bring.
-# A label is right (`true_positive`) when its IoU with an object is at least one half, and `covers_several` counts the labels,
-# right or wrong, with half or more of two objects.
+# The function `pseudo_labels`, called without a network, applies this rule. How much does the class map matter for it? With the
+# same cues the oracle shows what better maps would bring. The columns count as in [the last chapter](10_bestie_cues.py).
 
 # %%
 pseudo, rows = {}, []
@@ -158,11 +155,12 @@ viz.show(panels, rows=rows, size=2.1, one_legend=True, title="Accepted, or left 
 #
 # ## Instances as geometry
 #
-# Nobody knows how many instances there will be, so they cannot be classes of a network. Instead each accepted object
-# $k$ becomes geometry, in three maps around its centroid $m_k$. A {term}`center map` has a little hill at the centroid, an
-# {term}`offset map` points from every pixel to the centroid, and a {term}`weight map` says where anything is known at all:
+# Nobody knows how many instances there will be, so they cannot be classes of a network. Instead each accepted object $k$, with
+# the pixels $K_k$, becomes geometry, in three maps around its centroid $m_k$. A {term}`center map` for each class $c$ has a
+# little hill of width $\sigma$ at the centroid, an {term}`offset map` points from every pixel to the centroid, and a
+# {term}`weight map` is 1 where anything is known at all, and 0 elsewhere:
 #
-# $$C_c(p) = \max_k e^{-\lVert p - m_k \rVert^2 / 2 \sigma^2}, \qquad O(p) = m_k - p, \qquad W(p) = 1
+# $$M_c(p) = \max_{k \text{ of } c} e^{-\lVert p - m_k \rVert^2 / 2 \sigma^2}, \qquad O(p) = m_k - p, \qquad w(p) = 1
 # \quad \text{for } p \in K_k.$$
 #
 # ```{literalinclude} ../../wsis/methods/bestie/objective.py
@@ -189,11 +187,12 @@ viz.show(panels, size=2.1, title="Instances as geometry")
 #
 # ## Center clustering: centers without a center map
 #
-# Take a network that was trained on such maps ([the next chapter](12_bestie_training.py) does it), and look at a new image.
-# Its hills may be too low, or missing. But every object has a second signature: at its center the offset is zero, so that the
-# *length* of the offsets, the {term}`magnitude map` $\lVert O(p) \rVert$, has a small hole there.
+# Take a network that was trained on such maps ([the next chapter](12_bestie_training.py) does it), and look at a new image. The
+# hills of its center map may be too low, or missing. But every object has a second signature: at its center the offset is zero,
+# so that the *length* of the offsets, the {term}`magnitude map` $\lVert O(p) \rVert$, has a small hole there.
 # {term}`Center clustering <center clustering>` (Listing 3) looks for holes of the right size. A *spot* is a connected region of
-# $\{p : \lVert O(p) \rVert < t\}$, and it is a center if it has about the area of a hole in an exact field,
+# $\{p : \lVert O(p) \rVert < t\}$ for a threshold $t$. It is a center if its area is, up to a tolerance $\delta$, that of a hole
+# among exact offsets:
 #
 # $$\bigl|\,|\text{spot}| - a\,\bigr| < \delta, \qquad a = \bigl|\{\, q \in \mathbb{Z}^2 : \lVert q \rVert < t \,\}\bigr|.$$
 #
@@ -320,7 +319,7 @@ words = "The magnitude map as a landscape; the spots of the right size are marke
 viz.interactive(surface, figure, words)
 
 # %% [markdown]
-# **Takeaway.** The summits above the plane are the spots; the green ones have the right size and become centers. Around a
+# **Takeaway.** The summits above the plane are the spots; those marked green have the right size and become centers. Around a
 # center the offset grows by one pixel per pixel, so that all good summits have the same shape.
 #
 # Drag the threshold and watch the areas.
@@ -336,10 +335,11 @@ for radius in radii:
 viz.scrub(frames, [f"{r} px" for r in radii], "threshold", start=radii.index(2.5))
 
 # %% [markdown]
-# **Takeaway.** On the left all areas grow equally, and the published one (green) appears at one position of the slider only. On
-# the right every spot grows in its own way, and neighbors merge.
+# **Takeaway.** On the left all areas grow equally, and the published area (green) appears at one position of the slider only.
+# On the right every spot grows in its own way, and neighbors merge.
 #
-# How much noise does the tolerance accept? We can measure it by adding noise to the offsets of a perfect disc.
+# How much noise does the tolerance accept, and how near may two centers be? We can measure both on the offsets of perfect
+# discs.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 y, x = torch.meshgrid(torch.arange(41.0), torch.arange(41.0), indexing="ij")
@@ -375,9 +375,9 @@ c.set_ylim(0, 45)
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Left: the dark pixels of the grid lie in the disc. Middle: noise of a single pixel hides most centers, so that
-# clustering seldom invents objects early in training. Right: two exact centers are told apart down to a distance of about twice
-# the threshold; if they are closer, their common spot is too large (above the band), and both are lost.
+# **Takeaway.** Left: the area is the number of pixels in the disc (dark). Middle: noise of a single pixel hides most centers,
+# so that clustering seldom invents objects early in training. Right: two exact centers are told apart down to a distance of
+# about twice the threshold; if they are closer, their common spot is too large (above the band), and both are lost.
 #
 # ## Grouping: every pixel votes
 #
@@ -457,10 +457,10 @@ viz.scrub(frames, [f"{d} px" for d in distances], "distance", start=3)
 # ## The network corrects its labels
 #
 # While the network trains, its own outputs are decoded inside the components of the class map (Listing 5). So components that
-# the rule had to reject, because two objects touched or a cue was missing, get a second chance. Each of these *refined labels* has
-# a weight between 0 and 1, the height of its center times the mean probability of its class:
+# the rule had to reject, because two objects touched or a cue was missing, get a second chance. Each of these *refined labels*
+# $K_k$ has a weight between 0 and 1, the height of its center times the mean probability of its class:
 #
-# $$W(p) = C_c(m_k) \cdot \frac{1}{|K_k|} \sum_{q \in K_k} P(c \mid q) \quad \text{for } p \in K_k.$$
+# $$w(p) = M_c(m_k) \cdot \frac{1}{|K_k|} \sum_{q \in K_k} P(c \mid q) \quad \text{for } p \in K_k.$$
 #
 # ```{literalinclude} ../../wsis/methods/bestie/labels.py
 # :pyobject: refined_labels
@@ -492,21 +492,22 @@ names = ("ground truth", "pseudo labels", "refined labels")
 viz.show(panels, rows=names, size=2.1, title="A second look at the same images")
 
 # %% [markdown]
-# **Takeaway.** These are the training images that gain most. Some wrong labels of the rule are gone, such as one that covered
-# a pair or fitted its object badly, and objects that the rule rejected may have a label, with its confidence: what one object
-# looks like the network can have learned from images where the rule was right. The table counts over all images and shows the
+# **Takeaway.** These are the training images that gain most. Some wrong labels of the rule are gone, such as one that covered a
+# pair or fitted its object badly, and objects that the rule rejected may have a label, with its confidence: the network can
+# have learned what one object looks like from images where the rule was right. The table counts over all images and shows the
 # price: with the right labels the wrong ones increase, too.
 #
 # ## The rival: IRN
 #
-# IRN {cite:p}`ahn2019irn` learns from the same tags, and counts objects in another way. Pairs of near pixels whose classes the
-# activation maps are sure of train two outputs: a *boundary* $B$, high somewhere between two classes and nowhere inside of one,
-# and a *displacement*, by which pixels of a class point to a common middle. Then the activations walk at random; with the straight
-# path $\pi_{ij}$, a hop is the likelier the larger
+# IRN {cite:p}`ahn2019irn` learns from the same tags, and counts objects in another way. It takes pairs of near pixels whose
+# classes the activation maps are sure of, and trains two outputs on them: a *boundary* $B$, high somewhere between two classes
+# and nowhere inside of one, and a *displacement*, by which pixels of a class point to a common middle. Then the activations
+# spread by a random walk. With $\pi_{ij}$, the straight path between two pixels $i$ and $j$, a hop from one to the other is the
+# likelier the larger
 #
 # $$a_{ij} = \bigl(1 - \max_{k \in \pi_{ij}} B(k)\bigr)^{10}.$$
 #
-# Pixels whose displacements end in the same place walk for themselves, and become one mask.
+# Pixels whose displacements end in the same place are one group, which walks for itself and becomes one mask.
 #
 # ```{literalinclude} ../../wsis/baselines/relation.py
 # :pyobject: propagated
@@ -550,18 +551,17 @@ viz.show(panels, size=1.9, title="IRN on training images, beside BESTIE")
 
 # %% [markdown]
 # **Takeaway.** In the upper scene IRN is farthest ahead of the refined labels, in the lower one farthest behind. Every cell, of
-# the ground too, ends in one of a few dots; dots of one color are one group, and objects that share a dot are parted by their
-# classes alone: near pixels of a class are told to share a middle, and no pair ever says that two objects of a class are two.
-# Masks of IRN tend to reach beyond the outlines. In the table it has more wrong masks and more of several objects. Its cost is
-# a second network and, for each image, a walk of hundreds of hops with a map for each group, where BESTIE's pixels vote once.
-# On new images and over seeds BESTIE is far ahead, and with IRN's class maps, which join neighbors more often, it is worse than
-# with its own (the table `bestie.fig4` of the [results](../book/results.md)).
+# the ground too, ends in one of a few dots; dots of one color are one group, in which only the class parts objects. Near pixels
+# of a class are told to share a middle, and no pair ever says that two objects of a class are two. Masks of IRN tend to reach
+# beyond the outlines. In the table it has more right masks, but also more wrong ones and more of several objects. Each image
+# costs a walk of hundreds of hops with a map for each group, where BESTIE's pixels vote once. On new images and over seeds
+# BESTIE is far ahead, and with IRN's class maps, which join neighbors more often, it is worse than with its own (the table
+# `bestie.fig4` of the [results](../book/results.md)).
 #
 # ## What would break this?
 #
 # - **A wrong class map** is never corrected: refined labels live inside its components, and it is the target of the semantic
 #   output ({ref}`fidelity:bestie-refine-foreground`).
-# - **One cue on two objects.** The pair becomes one label with full weight.
 # - **Hollow and bent objects.** The centroid of a ring lies outside the ring, where nobody looks for it.
 # - **Crowds of one class.** A component with more than a handful of centers is left out of the refined labels.
 # - **Smooth errors.** A field of offsets with a bias to one side keeps its spot, at the wrong place.

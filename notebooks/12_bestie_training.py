@@ -39,9 +39,9 @@ from wsis.ops import components
 from wsis.viz.style import draw
 
 # %% [markdown]
-# The two chapters before this one turned {term}`image tags <image tag>` into {term}`pseudo labels <pseudo label>`: some
-# objects have one, many have none. Now a network is trained on them. The whole run is one call ({term}`stages <stage>` that
-# another chapter has finished are taken from disk), and the last lines ask the network for instances in new images.
+# The last two chapters turned {term}`image tags <image tag>` into {term}`pseudo labels <pseudo label>`: some objects have one,
+# many have none. Now a network is trained on them. The whole run is one call ({term}`stages <stage>` that another chapter has
+# finished are taken from disk), and the last lines ask the network for instances in new images.
 
 # %%
 datasets = weak.open_data(data, scale, seed=seed)
@@ -122,8 +122,8 @@ ax.set(xlim=(0, 9.5), ylim=(-0.05, 4.5), aspect="equal")
 ax.set_axis_off()
 
 # %% [markdown]
-# **Takeaway.** The heads share everything but their last two layers, and none of them knows of instances: these appear only
-# in the grouping on the right, which has nothing to learn. The orange arrow exists only in training.
+# **Takeaway.** The heads share everything but their last two layers, and none of them knows of instances: these appear only in
+# the grouping on the right, which has nothing to learn.
 #
 # ## The objective, and what it leaves out
 #
@@ -132,10 +132,10 @@ ax.set_axis_off()
 # {term}`refined labels <self-refinement>`, which come from the network's own outputs in the same step.
 #
 # The idea of the paper is how these errors are averaged. An object without a label is *not* background: nobody knows what it
-# is. So each error $e(p)$ is multiplied by the {term}`weight map`, which is 0 where there is no label, and divided by the
+# is. So each error $e(p)$ is multiplied by the {term}`weight map` $w$, which is 0 where there is no label, and divided by the
 # number of pixels that have a weight. The paper calls this instance-aware guidance, {term}`IAG`:
 #
-# $$L(e, W) = \frac{\sum_p W(p)\, e(p)}{|\{p : W(p) > 0\}|}.$$
+# $$L(e, w) = \frac{\sum_p w(p)\, e(p)}{|\{p : w(p) > 0\}|}.$$
 #
 # ```{literalinclude} ../../wsis/methods/bestie/objective.py
 # :pyobject: guided
@@ -145,7 +145,8 @@ ax.set_axis_off()
 # :pyobject: regression
 # ```
 #
-# The total is the semantic term plus the means of both regressions over pseudo labels and refined labels (Listing 6),
+# The total (Listing 6) is the semantic term plus the center and offset terms, $L_c$ and $L_o$ over pseudo labels and $L_c'$ and
+# $L_o'$ over refined labels, with the weights $\lambda_c$ and $\lambda_o$:
 #
 # $$L = L_\text{semantic} + \lambda_c \tfrac{1}{2} (L_c + L_c') + \lambda_o \tfrac{1}{2} (L_o + L_o').$$
 #
@@ -291,12 +292,12 @@ plt.show()
 # %% [markdown]
 # **Takeaway.** A bar is the highest value of the center map inside an object, averaged over the objects of these images; the
 # scene is the one with the largest difference. Compare gray and orange over *unlabeled*: the network had learned to see these
-# objects from others of their kind, and is now trained to ignore them. That is {term}`semantic drift`. Labeled objects look
-# the same and fade, too.
+# objects from others of their kind, and is now trained to ignore them. That is {term}`semantic drift`. Labeled objects, which
+# look like them, fade, too.
 #
 # ## Watch it learn
 #
-# Now we train from the beginning, with fewer steps. The next cell is all that a training of your own needs: labels, loss, loop.
+# Now we train from the beginning, with fewer steps. A training of your own needs no more than the next cell.
 
 # %%
 quick = changed(cfg, **{"network.steps": 120, "network.batch_size": 8})
@@ -332,7 +333,7 @@ viz.scrub(frames, [f"step {k}" for k in snapshots], "training", start=len(frames
 # patches of a class come and go, some of a wrong class, and in them the color wheel opens around a center. Where a hill on the
 # center map is high enough, a refined label appears, with the confidence that becomes its weight.
 #
-# ## Losses that have a unit
+# ## Loss weights for a smaller crop
 #
 # The weights $\lambda_c$ and $\lambda_o$ of the paper belong to large crops. In a smaller one a Gaussian covers a larger
 # share of the area and offsets are shorter: the center term grows, the offset term shrinks, and our presets undo both. Here
@@ -374,8 +375,8 @@ plt.show()
 #
 # ## On new images
 #
-# Now the network works without any label. The score of an instance, which ranks the masks, is the height of its center times
-# the mean probability of its class.
+# Now the network works without any label. The score of an instance, which ranks the masks, is computed like the weight of a
+# refined label.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 order = score_of.argsort(descending=True, stable=True).tolist()
@@ -389,8 +390,8 @@ rows = ("ground truth", "predicted")
 viz.show(panels, rows=rows, size=2.1, title="From good to bad")
 
 # %% [markdown]
-# **Takeaway.** Images are sorted by objects right minus objects wrong or missed; here are the best and those one, two and
-# three quarters of the way down. Masks are rounder than the objects, and touching objects can end in one.
+# **Takeaway.** Images are ranked by objects right minus objects wrong or missed. Masks are rounder than the objects, and
+# touching objects can end in one.
 #
 # Which map causes the remaining errors? Replace one map at a time by the true one, and measure again ({term}`mAP` has [its
 # own chapter](03_metrics.py)).
@@ -470,11 +471,12 @@ viz.interactive(plot, figure, "The score of each prediction against its IoU")
 
 # %% [markdown]
 # **Takeaway.** A good score would rise with the overlap. Crosses far to the right are the costly errors, confident and wrong;
-# those at the bottom have the wrong class or lie on no object.
+# those at the bottom have the wrong class or lie on no object. The column at the left edge holds regions without a center,
+# which are kept and ranked last.
 #
 # ## A click in place of a tag
 #
-# One click per object costs little more than tags ([weak labels](01_weak_labels.py)) and replaces the classifier and its
+# One click per object, the next cheapest label ([weak labels](01_weak_labels.py)), replaces the classifier that points, and its
 # cues. One setting changes; the weights below are still those of the run with tags.
 
 # %%
@@ -500,8 +502,8 @@ viz.table(rows, f"{len(samples)} training images")
 #
 # ## Where it fails
 #
-# Fig. 6 of the document names four failures. Here are ours: the two nearest objects of one class of which at least one was
-# missed, and the validation images that gain most from one true map, compared with the others.
+# The authors name four failures (their Fig. 6). Here are ours: first the two nearest objects of one class of which at least one
+# was missed; then, for each map, the validation image that gains most from the true one compared with the other two.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 center_distance = []
@@ -536,10 +538,9 @@ viz.show(panels, rows=list(cases), size=2.1, title="How BESTIE fails")
 #
 # ## What guidance brings, and what hides it
 #
-# The paper's Table 1 adds guidance and refinement one by one. Two tables of ours repeat it with one cue for every object:
-# from clicks (`bestie.point_cues`), and from one pixel of each object in true class maps (`bestie.true_maps`, an oracle).
-# Each line is a comparison that has been measured: a difference in mAP50 with its interval over seeds. The gray band is what
-# even twenty seeds could not tell from zero.
+# The paper's Table 1 adds guidance and refinement one by one. Two tables of ours repeat it with one cue for every object: from
+# clicks (`bestie.point_cues`), and from one pixel of each object in true class maps (`bestie.true_maps`, an oracle). Each line
+# is a comparison that has been measured: a difference in mAP50 with its interval over seeds.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 ids = ("bestie.table1", "bestie.point_cues", "bestie.true_maps")
@@ -553,11 +554,11 @@ viz.room_and_noise(shown, title=f"{len(shown)} comparisons: {title}")
 # **Takeaway.** C12 to C14 are the paper's own comparisons, with tags; lines named *ours* have one cue per object. A line
 # right of zero supports the paper, one left of it contradicts it, and one across zero leaves the question open.
 #
-# Why can guidance look bad with tags? We suspect that cues merge. Two touching objects often share one cue ([chapter
-# 10](10_bestie_cues.py) counts them), the rule labels the pair as *one* object, and guidance, which looks at nothing but
-# labels, teaches exactly that. Without guidance labels count for less, since errors are averaged over all pixels and classes
-# ({ref}`fidelity:bestie-unguided`). Guidance forgives missing labels, not wrong ones. Where each object has a cue of its own,
-# labels of pairs should be rare: the lines named *ours* test the suspicion.
+# With tags the gain of guidance may be hidden, and we suspect that cues merge. Two touching objects often share one cue
+# ([chapter 10](10_bestie_cues.py) counts them), the rule labels the pair as *one* object, and guidance, which looks at nothing
+# but labels, teaches exactly that. Without guidance labels count for less, since errors are averaged over all pixels and
+# classes ({ref}`fidelity:bestie-unguided`). Guidance forgives missing labels, not wrong ones. Where each object has a cue of
+# its own, labels of pairs should be rare: the lines named *ours* test the suspicion.
 #
 # ## On photographs: which stage loses what
 #
@@ -579,14 +580,14 @@ for r in results["bestie.supervision"]["rows"] if results else []:
         row["% of objects labeled"] = 100 * right / (right + missed)
         row["labels of several"] = stage["pseudo_covers_several"]
         row["mAP50"] = r["ours"]["mAP50"]["mean"]
-        rows.append(row | {"of bare components": 100 * stage["components_mAP50"]})
+        rows.append(row | {"mAP50 of components": 100 * stage["components_mAP50"]})
 viz.table(rows, "seven animals, small scale")
 
 # %% [markdown]
-# The class maps of tags and of points come from a classifier's activations, which a random walk spreads between similar
-# patches ([decision 6](../book/decisions/06_semantic_maps.md)). With tags the cues are peaks of these activations: so many
-# that few components hold exactly one, and hardly an object gets a right label. With points they are clicks, and most objects
-# still get none. Even so, mAP50 comes most of the way to the upper bound. The last column takes each component of the
+# The class maps of tags and of points come from a classifier's activations, which a random walk spreads between similar patches
+# ([decision 6](../book/decisions/06_semantic_maps.md)). With tags the cues are peaks of these activations: so many that few
+# components hold exactly one, and hardly an object gets a right label. With points the cues are clicks, and most objects still
+# get no right label. Even so, mAP50 comes most of the way to the upper bound. The last column takes each component of the
 # predicted class map for one instance; where it is higher, grouping has not improved on that. From a single seed, small
 # differences say nothing.
 #

@@ -54,8 +54,8 @@ plt.rcParams.update(viz.RC)
 # {cite:p}`papadopoulos2017extreme`. Usually the box is kept and the clicks are discarded. EXITS {cite:p}`lee2024exits` keeps
 # them: a box says where an object ends, but {term}`extreme points` lie *on* it.
 #
-# From these four clicks the method makes labels for dozens of places in the box. Only one part of it is learned, the
-# {term}`extractor`: a network with pretrained weights, which the paper trains a little on boxes (the *warm-up*) and then
+# From these four clicks the method makes labels for dozens of places in the box. The only learned part of this chapter is
+# the {term}`extractor`: a network with pretrained weights, which the paper trains a little on boxes (the *warm-up*) and then
 # freezes. These lines open the data, simulate the annotator, and run the two stages of this chapter.
 
 # %%
@@ -142,14 +142,14 @@ viz.show(panels, size=2.8, title="From four clicks to seeds")
 # ## Step 2: what looks similar
 #
 # The extractor compares each token with all others: $A_{ij}$ is large where $i$ and $j$ look alike. In the paper it is a
-# large transformer, and $A$ is the {term}`attention` of one layer, averaged over its heads (explained in [chapter
-# 02](02_vit_features.py)). Here, as in the preset `small`, it is a convolutional network, and $A$ is a softmax of cosines of
-# its features $x$:
+# large transformer, and $A$ is the {term}`attention` of one layer, the mean over its $h$ heads with their queries $Q_a$ and
+# keys $K_a$ (explained in [chapter 02](02_vit_features.py)). Here, as in the preset `small`, it is a convolutional network,
+# and $A$ is a softmax of cosines of its features $x$, with a temperature $\theta$:
 #
 # $$A = \frac1h \sum_{a=1}^{h} \mathrm{softmax}\Big(\frac{Q_a K_a^\top}{\sqrt d}\Big) \qquad\text{or}\qquad
 # A = \mathrm{softmax}\big(\cos(x_i, x_j) / \theta\big).$$
 #
-# Neither was trained to find objects.
+# Neither has seen a mask.
 
 
 # %%
@@ -183,11 +183,11 @@ viz.show(panels, size=2, title="What looks like the clicked token")
 # A square matrix of positive numbers can be scaled, row by row and column by column, until all its rows and all its columns sum
 # to one; the result is unique (Sinkhorn and Knopp, 1967). The recipe is to repeat: divide each row by its sum, then each column
 # by its. If the matrix is symmetric, one factor per token does both. A matrix of this kind moves probability around and never
-# lets it pile up: what is spread evenly stays even. Optimal transport and clustering use it as a softmax in two directions.
+# lets it pile up: what is spread evenly stays even.
 # ```
 #
-# Raw similarity is unfair: a token that resembles many others would collect the walkers. EXITS makes it symmetric and scales
-# it to the {term}`transition matrix`, in which each token sends as much as it receives:
+# By raw similarity a walk would pile up at tokens that resemble many others. EXITS makes the similarity symmetric and scales
+# it, by a factor $s_i$ for each token, to the {term}`transition matrix`, in which each token sends as much as it receives:
 #
 # $$T = \mathrm{diag}(s)\,(A + A^\top)\,\mathrm{diag}(s), \qquad s \text{ such that } T\mathbf 1 = \mathbf 1.$$
 #
@@ -213,19 +213,13 @@ axes[2].set(title="farthest sum from one", xlabel="iteration", box_aspect=1, xti
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Before scaling, some tokens receive more than their share; after it, all receive the same. On the logarithmic
-# axis the error falls along nearly a straight line: every iteration reduces it by about the same factor, until rounding ends
-# it.
+# **Takeaway.** Before scaling, some tokens receive more than their share; after it, all receive the same. Every iteration
+# reduces the error by about the same factor, until rounding ends it.
 #
 # ## Step 4: the walk
 #
-# Put a walker on a click, and let it hop from token to token with the probabilities in $T$. If it starts at a random click
-# ($u$), its probabilities after $k$ hops are $T^k u$. No power of $T$ is ever computed: a hop is a product of $T$ with a
-# column.
-#
-# ```{literalinclude} ../../wsis/ops/random_walk.py
-# :pyobject: walk_each
-# ```
+# Put a walker on one of the clicks, and let it hop from token to token with the probabilities in $T$. If the column $u$ holds
+# its probabilities at the start, equal for all clicks, then those after $k$ hops are $T^k u$.
 #
 # A second walker starts outside the box. The *score* of a token is the probability of the first minus that of the second,
 # $d = n\,(T^k u_\text{clicks} - T^k u_\text{outside})$, in units of an even spread over the $n$ tokens.
@@ -262,8 +256,7 @@ viz.scrub(frames, names, "walk", start=cfg.walk.hops)
 # %% [markdown]
 # **Takeaway.** The first hop already reaches most of this object, and little ground. Further hops spread both walkers more
 # and more evenly: the difference fades, and with it the contrast of object and ground. The limit is a mixture of walks of all
-# lengths, in which the short ones weigh most, so the clicks still stand out. (This is the crop with the largest contrast;
-# colors end at the largest score of the preset.)
+# lengths, in which the short ones weigh most, so the clicks still stand out. (This is the crop with the largest contrast.)
 #
 # ## Step 5: retrieval
 #
@@ -274,16 +267,20 @@ viz.scrub(frames, names, "walk", start=cfg.walk.hops)
 # :pyobject: select
 # ```
 #
-# The value of $\tau$ is unpublished, but the share of crops in which nothing is retrieved is known: those whose largest
-# score, positive or negative, is at most $\tau$. So $\tau$ is a quantile of these largest scores.
+# The value of $\tau$ is unpublished, but the share of crops in which nothing is retrieved is known. In these the largest
+# absolute score is at most $\tau$, so $\tau$ is a quantile of the largest scores.
 
 # %%
 tau = labels.threshold(labels.peak(score, seeds), cfg.walk.empty_rate)
 walk = changed(cfg.walk, tau_fg=tau, tau_bg=tau)
 retrieved = labels.select(score, seeds, walk)
 targets = labels.token_targets(seeds, retrieved)
-figures = quality([(retrieved, seeds.open, truth)])
-viz.table([figures], digits=2, caption="Tokens per crop, precision, recall")
+figures, rows = quality([(retrieved, seeds.open, truth)]), []
+print(f"nothing is retrieved in {figures['empty']:.0%} of the crops")
+for name, kind in {"object": "foreground", "background": "background"}.items():
+    measures = {m: figures[f"{kind}_{m}"] for m in ("tokens", "precision", "recall")}
+    rows.append({"retrieved as": name, **measures})
+viz.table(rows, digits=2, caption="Tokens per crop, precision, recall")
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 firsts = {int(c.extreme_points.labels): i for i, c in reversed([*enumerate(crops)])}
@@ -293,13 +290,12 @@ for label, i in sorted(firsts.items())[:8]:
 viz.show(panels, size=2.4, title="What four clicks retrieve")
 
 # %% [markdown]
-# **Takeaway.** This is the first crop of each class, not the best. Large green dots are clicks, light green is retrieved
-# object, orange retrieved background. The dots stop at many outlines that no box could know. Some are wrong, often where
-# tokens are half object and half ground, and one click on the house is pushed onto the robot. In a few crops, such as that of
-# the house, nothing passes the threshold.
+# **Takeaway.** This is the first crop of each class, not the best. The dots stop at many outlines that no box could know. Some
+# are wrong, often where tokens are half object and half ground, and one click on the house is pushed onto the robot. In a few
+# crops, such as that of the house, nothing passes the threshold.
 #
-# A walk does not depend on distance, so it also reaches *objects in pieces*. A post in front of a cat makes two half cats,
-# and a rule that asks for one connected region loses one of them. In the next world something cuts every object.
+# A walk does not depend on distance, so it also reaches *objects in pieces*, of which a rule that asks for one connected region
+# would lose all but one. In the next world something cuts every object.
 
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -332,15 +328,16 @@ viz.show(panels, rows=("the object", "points"), size=2.1, title="Objects in piec
 #
 # ## What a hop needs
 #
-# In the paper three hops are far better than one (Table a2 of its supplementary document). Why should they be? A symmetric
-# $T$ with rows that sum to one fades in *modes*: $T^k u = \sum_m \lambda_m^k (v_m^\top u)\, v_m$, with $\lambda_1 = 1$ for
-# the even spread. With every hop the slowest of the others, $v_2$, makes up more of what is left. So hops help if what fades
-# last is the difference between object and ground, and hurt if it is something else, such as rim against middle.
+# In the paper three hops are far better than one (Table a2 of its supplementary document). Why should they be? The
+# eigenvectors $v_m$ of the symmetric $T$ are its *modes*, each of which fades by its eigenvalue $\lambda_m$ in every hop:
+# $T^k u = \sum_m \lambda_m^k (v_m^\top u)\, v_m$. Only the even spread, with $\lambda_1 = 1$, stays. The slowest of the others,
+# $v_2$, makes up more and more of what is left. So hops help if what fades last is the difference between object and ground,
+# and hurt if it is something else, such as rim against middle.
 #
-# Here are four similarities on the same crops and seeds: that of this page, that of a small transformer without a warm-up in
-# the published layer, color alone, and an *oracle* that knows the true masks and links each token to its eight neighbors, a
-# thousand times more strongly where both are object or both are ground. The measure is the AUC: how often an open token of
-# the object has a higher score than one of the ground in its crop.
+# The table has the hops of this page's extractor. The figure compares four similarities on the same crops and seeds: that of
+# this page, that of a small transformer without a warm-up in the published layer, color alone, and an *oracle* that knows the
+# true masks and links each token to its eight neighbors, a thousand times more strongly where both are object or both are
+# ground. The measure is the AUC: how often an open token of the object has a higher score than one of the ground in its crop.
 
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -376,10 +373,9 @@ for k, published in zip(hops, experiments.find("exits.table_a2")[0].rows, strict
     found = labels.select(by_k, seeds, changed(cfg.walk, tau_fg=tau_k, tau_bg=tau_k))
     figures = quality([(found, seeds.open, truth)])
     row = {"walk": published.name, "AP, published": published.published["AP"]}
-    rows.append(row | {name: figures[name] for name in columns})
-viz.table(
-    rows, digits=2, caption="This page's extractor, at the threshold that belongs to each walk"
-)
+    rows.append(row | {name.partition("_")[2]: figures[name] for name in columns})
+caption = "Tokens retrieved as object, at the threshold that belongs to each walk"
+viz.table(rows, digits=2, caption=caption)
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 size = (2.2 * (1 + len(graphs)), 2.5)
@@ -404,9 +400,9 @@ plt.show()
 #
 # ## On photographs
 #
-# The preset `small` has frozen convolutions that learned ImageNet, where the document's transformer was pretrained as well. Here
-# are 500 crops of [photographs of seven animals](../book/results.md), beside the published AP of the segmenter that learns from
-# the masks in the end. (With `scale="small"` and a folder of photographs as `data` this whole chapter runs on them.)
+# The preset `small` has frozen convolutions that were pretrained on ImageNet, as the document's transformer was. Here are 500
+# crops of [photographs of seven animals](../book/results.md), beside the published AP of the final segmenter. Bars are the
+# standard deviation over seeds, which choose crops and clicks of the same photographs.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 walks, store = experiments.find("exits.retrieval"), Path("../book/results")
@@ -431,11 +427,10 @@ for ax in axes:
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** With features that know objects, each of the three hops separates the object better from the rest of its box and
-# finds more of it at about the same precision: the published order, before anything has been trained. The limit lies between one
-# hop and two, and in the document between two and three: the share $1 - \beta$ of its walkers, three quarters, is still where it
-# started. Only the fourth hop differs. Here it still brings something, most of all reach, and in the document it costs a
-# little. Seeds choose crops and clicks, of the same photographs.
+# **Takeaway.** With features that know objects, each of the first three hops separates the object better from the rest of its
+# box and finds more of it at about the same precision: the published order, before anything has been trained. The limit lies
+# between one hop and two (in the document between two and three), since the share $1 - \beta$ of its walkers, three quarters,
+# is still where it started. The fourth hop still brings something here, most of all reach; in the document it costs a little.
 #
 # ## What it cannot do
 #
@@ -480,9 +475,9 @@ names = ("clicks", "without", "with other_objects")
 viz.show(panels, rows=names, size=2.1, title="Two of a kind")
 
 # %% [markdown]
-# **Takeaway.** Second row, in the five clearest cases: parts of the other one are labeled as object. Third row: most of them
-# are background or open now. But by the printed shares the object itself loses many of its points, as the walk from the
-# neighbor also reaches this similar object. The switch is off by default.
+# **Takeaway.** These are the five clearest cases. In the second row, parts of the neighbor are labeled as object; in the third,
+# most of them are background or open. But by the printed shares the object itself loses many of its points, as the walk from
+# the neighbor also reaches this similar object. The switch is off by default.
 #
 # **Repair a wrong click**, which labels ground as object and moves the box. **Fill thin and bent objects**: the push moves a
 # click toward the center of the box, which may lie off the object. **Work without an outside**: in a crop that its object
@@ -550,8 +545,8 @@ viz.explore(
 # **Takeaway.** One slipped click changes little. More hops retrieve more, around the object, too. Without a push the clicks
 # sit on the rim, on tokens that are half ground, and the score is weaker; a long push does no harm to an object as compact as
 # this one. A lower `tau` adds background in the corners of the box, a higher one leaves most of the object open. A colder
-# softmax keeps the walk near the clicks: scores are high, and so is the threshold, above which little is left. A warmer one
-# makes all tokens alike, but most of the small differences that remain have the right sign.
+# softmax keeps the walk near the clicks. A warmer one makes all tokens alike, but most of the small differences that remain
+# have the right sign.
 #
 # ```{admonition} Where paper, release and this page differ
 # :class: note

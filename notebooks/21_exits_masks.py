@@ -42,10 +42,10 @@ from wsis.methods.exits.stages import true_tokens
 plt.rcParams.update(viz.RC)
 
 # %% [markdown]
-# The last chapter ended with labeled tokens: some of the crop are surely object, some surely not, the rest is open. Here they
+# The last chapter ended with labeled tokens: some of a crop are object, some are background, and the rest is open. Here they
 # become a mask for every object. The network that predicts it, the {term}`generator`, then works alone, without similarities
-# or walk. The baseline is MAL {cite:p}`lan2023mal`, the same network supervised by boxes, which is one function here,
-# `exits.mal(cfg)`. Both are trained here, on the same crops for as many steps.
+# or walk. The baseline is MAL {cite:p}`lan2023mal`, the same network supervised by boxes (`exits.mal(cfg)`). Both are trained
+# on the same crops for as many steps.
 
 # %%
 datasets = weak.open_data(data, scale, clicks="extreme_points", seed=seed)
@@ -123,9 +123,10 @@ viz.show(panels, rows=("clicks", *pseudo), size=1.6, title="One mask for every a
 #
 # ## The generator
 #
-# It sees one crop. A network of its own, not the frozen one, turns it into tokens, which two small heads read. One computes,
-# on a finer grid, a few dozen *pixel features* $F$; the other turns the mean token into as many numbers, the *prototype* $P$:
-# what the object of this crop looks like. The mask is their product (eq. (a1) of the supplementary document):
+# The generator sees one crop. A network of its own, not the frozen one, turns it into tokens, which two small heads read. One
+# computes, on a finer grid, a few dozen *pixel features* $F_c$; the other turns the mean token into as many numbers, the
+# *prototype* $P$: what the object of this crop looks like. The mask is their product, squashed to $[0, 1]$ by the sigmoid
+# $\sigma$ (eq. (a1) of the supplementary document):
 #
 # $$M = \sigma\Big(\sum_c P_c\, F_c\Big).$$
 #
@@ -182,10 +183,10 @@ viz.show(panels, size=2, title="A mask is a vote of channels")
 # every column through the box holds a part of it, and the others hold none.
 # ```
 #
-# MAL compares the largest values of the rows and columns of a mask $M$ with those of the filled box $B$,
+# MAL's *box tightness* compares the largest values of the rows and columns of a mask $M$ with those of the filled box $B$:
 #
-# $$L_\text{mil} = \mathrm{dice}\big(\max_x M, \max_x B\big) + \mathrm{dice}\big(\max_y M, \max_y B\big), \qquad
-# \mathrm{dice}(a, b) = 1 - \frac{2\sum ab}{\sum a^2 + \sum b^2}.$$
+# $$\begin{aligned} L_\text{mil} &= \mathrm{dice}\big(\max_x M, \max_x B\big) + \mathrm{dice}\big(\max_y M, \max_y B\big), \\
+# \mathrm{dice}(a, b) &= 1 - \frac{2\sum ab}{\sum a^2 + \sum b^2}. \end{aligned}$$
 #
 # ```{literalinclude} ../../wsis/methods/exits/objective.py
 # :pyobject: box_tightness
@@ -224,11 +225,11 @@ plt.show()
 #
 # ## Supervision 2: labeled tokens
 #
-# That is what the labeled tokens say. At the center of each token $i \in P$ that is a seed or retrieved, the logit is
-# compared with the label $y_i$ by cross entropy; open tokens do not count. EXITS uses them in every crop, and the box only
-# where nothing was retrieved.
+# The labeled tokens say what is inside. Let $\Omega$ be the tokens of a crop that are seeds or retrieved. At the center of each
+# of them the mask, $M_i$, is compared with the label $y_i$ by cross entropy; open tokens do not count. EXITS uses them in every
+# crop, and the box only where nothing was retrieved.
 #
-# $$L_\text{point} = -\frac{1}{|P|} \sum_{i \in P} \big(y_i \log M_i + (1 - y_i) \log (1 - M_i)\big).$$
+# $$L_\text{point} = -\frac{1}{|\Omega|} \sum_{i \in \Omega} \big(y_i \log M_i + (1 - y_i) \log (1 - M_i)\big).$$
 #
 # ```{literalinclude} ../../wsis/methods/exits/objective.py
 # :pyobject: point_loss
@@ -244,15 +245,15 @@ print(f"{int(points.labeled.sum())} of {points.labeled.numel()} tokens are label
 # ```{admonition} Mean field
 # :class: tip
 # A conditional random field gives a labeling of all pixels an energy: high where neighbors of similar color have different
-# labels. The best labeling cannot be found by trying all. Mean field {cite:p}`krahenbuhl2011crf` pretends that pixels are
-# independent given their neighbors' current beliefs: each pixel multiplies those beliefs, weighted by similarity of color, and
-# normalizes; all pixels do so at once, again and again, until nothing changes. It smooths a mask within regions of one color
-# and lets it break where the color does. There is nothing to learn in it.
+# labels. To lower it, mean field {cite:p}`krahenbuhl2011crf` pretends that pixels are independent given their neighbors' current
+# beliefs: each pixel multiplies those beliefs, weighted by similarity of color, and normalizes; all pixels do so at once, again
+# and again, until nothing changes. It smooths a mask within regions of one color and lets it break where the color does.
 # ```
 #
 # The third source is the generator itself. Its mask, averaged with that of a slow copy of itself (the {term}`teacher`), is
-# smoothed by mean field, and the result is its target. With $k_{ij} = \exp(-|I_i - I_j|^2 / 2\zeta^2)$ between a pixel $i$ and
-# its neighbors $j$, an iteration is
+# smoothed by mean field, and the result is its target. Pixel $i$ is object with probability $p_1(i)$ and something else with
+# $p_0(i) = 1 - p_1(i)$. With $k_{ij} = \exp(-|I_i - I_j|^2 / 2\zeta^2)$, the similarity of its color to that of a neighbor $j$,
+# an iteration is
 #
 # $$p_1(i) \leftarrow \frac{b_i\, a_1(i)}{a_0(i) + b_i\, a_1(i)}, \qquad a_l(i) = \prod_j p_l(j)^{k_{ij}},$$
 #
@@ -290,8 +291,8 @@ viz.scrub(frames, [f"{k} times" for k in steps], "smoothed", start=0)
 
 # %% [markdown]
 # **Takeaway.** The four crops are of the quarter in which EXITS gains most over the boxes. The first iterations change the
-# masks most. The outline moves toward borders of color, but much that is too much (orange) stays. The result is not a pseudo
-# mask, only a target that moves the generator a little.
+# masks most. The outline moves toward borders of color, but much of the excess (orange) stays. The result is not a pseudo mask,
+# only a target that moves the generator a little.
 #
 # ## The objective
 #
@@ -351,8 +352,8 @@ viz.training_curves(logs, TERMS, title="The three terms of the loss")
 #
 # ## From the generator to pseudo masks
 #
-# Labeling runs the method backwards: cut out each object, take the probability of each pixel, paste it back, and cut it off
-# at a threshold and at the box.
+# To label an image, the generator predicts the probabilities of each crop; they are pasted back into the image, and those above
+# a threshold in the box become the mask.
 #
 # ```{literalinclude} ../../wsis/methods/exits/verbs.py
 # :pyobject: label
@@ -456,9 +457,9 @@ viz.explore(masks_of, clicks=viz.Clicks(alone.image, places))
 #
 # ## What it cannot do at this size
 #
-# **Objects in pieces.** The annotator clicks the extreme points of the whole cat, also if a post cuts it in two, so there are
-# clicks on both halves. There they should tell more than a box, and Fig. a2 of the supplementary document shows it (claim C29
-# of the [results](../book/results.md)). In these scenes something stands in front of every object.
+# **Objects in pieces.** The annotator clicks the extreme points of the whole cat even if a post cuts it in two, so there are
+# clicks on both halves. They should tell more than a box, and Fig. a2 of the supplementary document shows it (claim C29 of the
+# [results](../book/results.md)). In these scenes something stands in front of every object.
 
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -513,7 +514,7 @@ viz.show(panels, rows=("image", "MAL", "EXITS"), size=1.8, title="EXITS against 
 #
 # **Another object of the class in the box.** It looks similar, so the walk goes there, and no click on *this* object says
 # that it is another (Fig. a4, claim C30). Call it a twin when at least 30 % of its mask is in the box, and look at crowded
-# scenes. The table adds how much a mask covers in its box outside of the object.
+# scenes. Of everything else in the box, *takes of* is the share that a mask covers.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 crowd = scenes(64, contact=1.0, nested=0.5, occlusion=0.0, objects=(3, 5))
@@ -550,10 +551,9 @@ for n, j in enumerate(worst, start=1):
 viz.show(panels, rows=("image", "EXITS"), size=1.6, title="A twin in the box: the worst")
 
 # %% [markdown]
-# **Takeaway.** Orange on a twin is the failure that the paper reports. The table adds two things. With a twin the filled
-# boxes are worse by about as much as the masks, so the lower IoU alone does not show this failure. And a mask covers more of
-# *any* object than of the ground: similarity explains no more than the difference between objects of its class and the
-# others.
+# **Takeaway.** Orange on a twin is the failure that the paper reports. In the table, the filled boxes with a twin are worse by
+# about as much as the masks, so the lower IoU alone does not show this failure. And a mask covers more of *any* object than of
+# the ground: similarity explains no more than the difference between objects of its class and the others.
 #
 # ## The final model
 #
@@ -582,10 +582,8 @@ for key, value in read_json(path)["annotations"][0].items():
 #
 # ## What holds
 #
-# On photographs of seven animals, with the preset `small`, both generators are far above the filled boxes of the first row;
-# the last row is the segmenter that learns from true masks. After the eight epochs of this table EXITS and MAL are close.
-# After a seventh of them EXITS was clearly ahead ([decision 17](../book/decisions/17_small.md)): points made the training
-# faster, not its end better. The column of seeds says how many runs that rests on; a single one has no interval.
+# The table is about photographs of seven animals, with the preset `small`. Its last row is the segmenter that learns from true
+# masks.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 photos = experiments.read_results(
@@ -600,7 +598,11 @@ caption = "Seven animals: mIoU of the pseudo masks, AP of the final model"
 viz.table([{k: row.get(k) for k in ("labels", "seeds", "mIoU", "AP")} for row in rows], caption)
 
 # %% [markdown]
-# The next figure is about drawn scenes. It has the hops of Table a2 and the comparison with MAL, which is ours, each
+# Both generators are far above the filled boxes, and after the eight epochs of this table EXITS and MAL are close. After a
+# seventh of them EXITS was clearly ahead, on one seed ([decision 17](../book/decisions/17_small.md)): points made that training
+# faster, not its end better.
+#
+# The next figure is about drawn scenes. It has the hops of Table a2 and a claim of our own, the comparison with MAL, each
 # difference with its interval over seeds. The gray band is what even twenty seeds could not tell from zero; the
 # blue bar is the {term}`room` between MAL and a segmenter that learns from true masks. All rows are on the [results
 # page](../book/results.md).
@@ -614,10 +616,10 @@ for verdict, count in Counter(c["verdict"] for c in compared).items():
 viz.room_and_noise(compared, title="Differences of hops and of points, and their noise")
 
 # %% [markdown]
-# **Takeaway.** An interval right of zero is a comparison that holds, and one left of it contradicts the claim. One across zero
-# needs more seeds or, where it is gray, has too much noise for any number of seeds in reach. The lines above the figure count
-# these cases. The claims that end in *m* are ours: they ask the same of the pseudo
-# masks, one step earlier, since a segmenter that is trained for minutes adds noise of its own.
+# **Takeaway.** An interval right of zero is a comparison that holds, and one left of it contradicts the claim. Those that cross
+# zero, as nearly all do here, need more seeds or, where they are gray, have too much noise for any number of seeds in reach. The
+# claims that end in *m* are ours: they ask the same of the pseudo masks, one step earlier, since a segmenter that is trained for
+# minutes adds noise of its own.
 #
 # ```{admonition} Where paper, release and this page differ
 # :class: note

@@ -70,8 +70,8 @@ plt.rcParams.update(viz.RC)
 # attention can be read off.
 #
 # This attention is a rough map. Six steps lead from it to a handful of points, which supervise a mask head in the [next
-# chapter](31_attentionshift_training.py). Training computes them anew in every step; here we look at them after the last one.
-# These lines open the data, simulate the annotator, and train.
+# chapter](31_attentionshift_training.py). They are computed anew in each iteration of the training; here we look at them after
+# the last one. These lines open the data, simulate the annotator, and train.
 
 # %%
 settings = getattr(attentionshift, scale.upper())
@@ -89,8 +89,7 @@ steps = f"{cfg.network.steps} steps of {cfg.network.batch_size} images"
 
 # %% [markdown]
 # We look at some dozens of training images. Their true masks serve to judge and to choose what to show; no label depends on
-# them. (The network is smaller than the release's and trained for much less time: look at what each step does more than at
-# how well it does it.)
+# them. (The network is small and hardly trained: look at what each step does more than at how well it does it.)
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 samples = [train[i] for i in range(min(len(train), 48 if scale == "tiny" else 6))]
@@ -141,9 +140,8 @@ box_iou = iou(box_pixels(labels.boxes, size)[img, row], true_boxes)  # of the bo
 # ```{admonition} Matching one to one
 # :class: tip
 # Several predictions, several targets, and a table of costs for each pair: which assignment of one prediction to each target has
-# the least sum? The *Hungarian algorithm* finds it exactly, in a time that grows with the cube of their number. Networks that
-# predict sets are trained so: the order of their outputs is free, each learns from the target that is assigned to it, and two of
-# them cannot claim the same one.
+# the least sum? The *Hungarian algorithm* finds it exactly. Networks that predict sets are trained so: the order of their
+# outputs is free, each learns from the target that is assigned to it, and two of them cannot claim the same one.
 # ```
 #
 # The cost is a focal loss of the class plus the distance in shares of the image:
@@ -186,17 +184,18 @@ viz.table([summary], digits=2, caption=f"after {steps}; distances in sides of th
 # %% [markdown]
 # ## Step 2: where a token attends
 #
-# In each layer a token takes in what it attends to, and keeps half of what it had. Followed back through the last layers,
-# $R_0 = (A_L + I)/2$ and $R_k = R_{k-1}(A_{L-k} + I)/2$, the row of the token in $R_k$ says how much of it comes from each
-# patch $k + 1$ layers before the end: the {term}`rollout`. How many layers are best is not known, so there are $K$
-# {term}`candidates <candidate>`.
+# In each layer a token takes in what it attends to, and keeps half of what it had. With $A_l$, the attention of layer $l$, and
+# the identity $I$, that is followed back from the last layer $L$: $R_0 = (A_L + I)/2$ and $R_k = R_{k-1}(A_{L-k} + I)/2$. The
+# row of the token in $R_k$ says how much of it comes from each patch $k + 1$ layers before the end: the {term}`rollout`. How
+# many layers are best is not known, so the last $K$ layers give $K$ {term}`candidates <candidate>`.
 #
 # ```{literalinclude} ../../wsis/methods/attentionshift/labels.py
 # :pyobject: find_candidates
 # ```
 #
-# The box is made of the regions within white lines, where the map is above a share of its range: the large ones of them,
-# mirrored about the click. Drag the slider. (The figure shows the object with the best box.)
+# The box is put around the large regions where the map is above a share of its range (white lines), and *mirrored*: it is
+# extended until it reaches equally far to both sides of the click. Drag the slider. (The figure shows the object with the
+# best box.)
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 maps, boxes = find_candidates(outputs, tokens, clicks, cfg)
@@ -260,9 +259,10 @@ plt.show()
 # %% [markdown]
 # ## Step 4: from attention to maps
 #
-# Attention marks a few places. What else is similar? The features of patches sampled where attention is high give a
-# {term}`prototype`, those where it is low one of the surroundings. The patches that are most similar to it by cosine give the
-# next prototype. In *competition* each patch belongs to the most similar object, or to none.
+# Attention marks a few places. What else is similar? The mean feature of some patches with high attention is a
+# {term}`prototype` of the object, that of some with low attention one of its background. In a *refinement* the patches that are
+# most similar to a prototype by cosine give the next one. In *competition* each patch belongs to the most similar object, or
+# to none.
 #
 # ```{literalinclude} ../../wsis/methods/attentionshift/maps.py
 # :pyobject: refined
@@ -327,10 +327,11 @@ viz.table(rows, digits=2, caption=f"{len(img)} objects, masks within the box")
 # %% [markdown]
 # ## Step 5: the key-point shift
 #
-# An object is made of {term}`parts <part>`, and a network needs points on all of them. Prototypes start at patches spread
-# over the {term}`core` of the foreground, as seeds. Each then moves among the features of the box: patch $i$ goes to the
-# prototype $j$ with the largest weight $\mathrm{softmax}_i(\cos(q_j, x_i) / \theta \tau_j)$, which becomes the weighted mean
-# of its patches. Its {term}`bandwidth` $\tau_j$ is the mean cosine distance to them.
+# An object is made of {term}`parts <part>`, and a network needs points on all of them. Prototypes $q_j$ start at patches spread
+# over the {term}`core` of the foreground, as seeds, and then move among the features $x_i$ of the box. The *kernel* of the
+# shift is the weight $\mathrm{softmax}_i(\cos(q_j, x_i) / \theta \tau_j)$: patch $i$ goes to the prototype with the largest
+# one, and each prototype becomes the weighted mean of its patches. Its {term}`bandwidth` $\tau_j$ is the mean cosine distance
+# to them; the temperature $\theta$ sets how wide the kernel is.
 #
 # ```{literalinclude} ../../wsis/methods/attentionshift/parts.py
 # :start-at: "logits = similarity"
@@ -397,8 +398,9 @@ parts.shift_figure(batch.images[i], outputs.features[i], history, labels.boxes[i
 #
 # ## The narrow kernel
 #
-# How far do they move? With $\theta = 0.1$ a patch at a cosine distance of one bandwidth weighs $e^{-10}$ of an equal one, so
-# a prototype hardly sees any patch but its first. Here are wider kernels.
+# How far do prototypes move? With $\theta = 0.1$ a patch at a cosine distance of one bandwidth weighs $e^{-10}$ times as much as
+# one that is equal to the prototype, which hardly sees any patch but its first. Here are wider kernels, and k-means, in which
+# all patches of a prototype weigh the same. The counts on the right go through the filter and the merging of step 6.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 variants = {f"shift, {t:g}": {"parts.temperature": t} for t in (0.1, 1.0, 10.0)}
@@ -437,13 +439,13 @@ for k, (name, m) in enumerate([*results.items()][:4]):
 axes[0].set(
     title="how far prototypes move", xlabel="cosine with the seed", ylabel="share below"
 )
-axes[1].set(title="how many are left of an object", xticks=range(4), xticklabels=names)
+axes[1].set(title="prototypes left, per object", xticks=range(4), xticklabels=names)
 axes[0].legend()
 plt.show()
 
 # %% [markdown]
 # **Takeaway.** With the published kernel most prototypes end where they start: it is hardly a *shift*. With wider ones some
-# take the patches of others, which vanish (*alive*). The filter removes most prototypes, and merging joins some of the rest.
+# take the patches of others, which vanish (*alive*).
 
 # %%
 viz.table(rows, digits=2, caption="means over objects; last, the share of key-points on it")
@@ -512,8 +514,8 @@ viz.show(panels, rows=names, size=1.8, title="From seeds to key-points")
 
 # %% [markdown]
 # **Takeaway.** The shift leaves nearly all rings at their seeds; k-means moves some outward, to the means of larger regions.
-# Their key-points differ, but are as many, and as often on the object: the filter matters more than the kind of shift. Whether
-# masks gain from the shift, as the document reports, is tested over seeds in the [next chapter](31_attentionshift_training.py).
+# Their key-points differ, but by the table above they are as many, and as often on the object. Whether masks gain from the
+# shift, as the document reports, is tested over seeds in the [next chapter](31_attentionshift_training.py).
 #
 # ## What would break this?
 

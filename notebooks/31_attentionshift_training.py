@@ -61,9 +61,8 @@ plt.rcParams.update(viz.RC)
 # {term}`pseudo boxes <pseudo box>` and masks from the key-points; the {term}`point tokens <point token>` learn from the
 # key-points, too. All labels are computed anew in every step.
 #
-# We compare it with the baseline of the paper {cite:p}`liao2023attentionshift`, in this package one function,
-# `attentionshift.baseline(cfg)`: it has tokens, {term}`rollout` and MIL as before, but masks and points come straight from the
-# attention.
+# We compare AttentionShift with the baseline of the paper {cite:p}`liao2023attentionshift` (`attentionshift.baseline(cfg)`). It
+# has tokens, {term}`rollout` and MIL as before, but its masks and points come straight from the attention.
 
 # %%
 cfg = getattr(attentionshift, scale.upper())
@@ -205,8 +204,8 @@ viz.table(rows, f"labels within the pseudo boxes of {len(true)} objects, mean of
 
 # %% [markdown]
 # The column *object: right* measures the quality of the labels. Pixels drawn at random from the boxes would be right as often
-# as a box is object, about the IoU of the filled box (*it, filled* in the last table). Points enter the loss by a cross
-# entropy at just these places, where the predicted mask is read between its cells:
+# as a pixel of a box is object, which is about the IoU of the filled box (*it, filled* in the last table of this page). Points
+# enter the loss by a cross entropy at just these places, where the predicted mask is read between its cells:
 #
 # ```{literalinclude} ../../wsis/methods/attentionshift/objective.py
 # :pyobject: point_term
@@ -229,9 +228,8 @@ viz.training_curves(logs, terms, title="Tokens, MIL, detector, masks")
 #
 # ## The targets of the tokens
 #
-# With {term}`feedback` key-points are matched with tokens of their own, with the class of their object: in each image no more
-# than `tokens.max_key_points` of them, drawn at random. The features that learn from this give the parts of the next step: that
-# is the loop in *iteratively estimated*.
+# With {term}`feedback`, key-points are matched with tokens of their own, with the class of their object: in each image no more
+# than `tokens.max_key_points` of them, drawn at random. The features that learn from this give the parts of the next step.
 
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -389,7 +387,7 @@ viz.show(panels, columns=6, size=1.65, title="From attention to a mask")
 #
 # ## Predictions
 #
-# At inference clicks, tokens and maps are gone; a transformer with a detector is left. These are its results on validation
+# At inference, clicks, tokens and maps are gone; a transformer with a detector is left. These are its results on validation
 # scenes. AP is counted in both ways that PASCAL VOC has had: as the area under the curve of precision over recall, and as the
 # mean of the precision at eleven recalls.
 
@@ -429,9 +427,10 @@ viz.show(rows, rows=("ground truth", *nets), size=1.75, title="Predictions witho
 #
 # ## How the features change
 #
-# The document explains its gain by the features: with AttentionShift objects should become less similar to their background,
-# and to objects of other classes (its Fig. 1). It names the three curves without a formula; ours are on the fidelity page. They
-# were measured on validation images while the two networks were trained.
+# The document explains its gain by the features: with AttentionShift, objects should become less similar to their background,
+# and to objects of other classes (its Fig. 1). It names the three curves without a formula
+# ({ref}`fidelity:attentionshift-similarity` has ours). They were measured on validation images while the two networks were
+# trained.
 
 # %%
 FIG1 = experiments.find("attentionshift.fig1")[0]
@@ -452,9 +451,9 @@ viz.interactive(viz.curves_plot(curves, parts.STATISTICS, **axes), picture, word
 
 # %% [markdown]
 # **Takeaway.** At step 0 both networks are the same, so the curves start together. Bands are the range of seeds, and they
-# overlap. Compared seed by seed, objects are a little less similar to their background with AttentionShift, as published (C09); on
-# the other two curves this size decides nothing. The effect has to be small where many key-points do not lie on objects, and the
-# first table says how many do. Hover to read the values.
+# overlap. Compared seed by seed, objects are a little less similar to their background with AttentionShift, as published
+# (C09); on the other two curves this size decides nothing. The effect has to be small where many key-points do not lie on
+# objects, and the first table says how many do. Hover to read the values.
 #
 # ## What holds
 #
@@ -475,16 +474,18 @@ viz.room_and_noise(
 # AttentionShift's pseudo masks are better than the baseline's (C06m), which is the heart of the method, and a mask head that
 # learns from masks gains by it (C06). Whether parts are found by the shift or by k-means makes no difference that these seeds
 # could tell, and the [last chapter](30_attentionshift_points.py) suggests a reason: the core of an object has hardly more
-# patches than there are prototypes. At mAP75 all are near zero, so that C01 cannot be judged at this size. Points are worse
-# labels than masks here, against C05. They are right more often than the pixels of a mask (the first table of this page), but
-# of the key-points many still lie beside their object, and a handful of points leaves little to average. Our first suspicion
-# was that there were too few of them, since at the published cosines the parts of an object merge in a small network; with more
-# of them ([decision 20](../book/decisions/20_parts_of_small_networks.md)) the order is the same.
+# patches than there are prototypes. At mAP75 all are near zero, so that C01 cannot be judged at this size.
+#
+# Points are worse labels than masks here, against C05. They are right more often than the pixels of a mask (the first table of
+# this page), but many key-points still lie beside their object, and a handful of points leaves little to average, though they
+# are more than at the published cosines ([decision 20](../book/decisions/20_parts_of_small_networks.md)).
 #
 # ## On photographs
 #
-# At the scale `small` the same method learns from one click on each animal, on features of photographs. The *upper bound* is
-# the same network, trained on true boxes and masks.
+# At the scale `small` the same method learns from one click on each animal, on features of photographs. The row *true masks* is
+# the {term}`upper bound`. The columns say which stage loses what: *mIoU in boxes* judges the masks that the mask head makes in
+# true boxes, and its trivial bound is a filled box; *mIoU* and *box IoU* judge the pseudo labels; the last two columns count
+# the key-points of an object, and the share of them on it. *mAP50 by seed* shows each run.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 bounds = [experiments.find("attentionshift.bounds")[0]]
@@ -511,20 +512,18 @@ if compared := experiments.comparisons(bounds, found):
     display(viz.room_and_noise(compared, title="Parts on photographs, and the noise"))
 
 # %% [markdown]
-# The columns say which stage loses what: *mIoU in boxes* judges the mask head alone, whose trivial bound is a filled box;
-# *mIoU* and *box IoU* judge the pseudo labels; the upper bound is what this network learns in as many steps when no label is
-# wrong; the last two columns count the key-points of an object, and the share of them on it. *mAP50 by seed* shows each run: runs
-# of one row lie further apart than the two rows do. In a bad run attention spreads further beyond the animal than in a good
-# one, and no term of the objective asks it to end there ([decision 20](../book/decisions/20_parts_of_small_networks.md)). With
-# parts, the pseudo masks are better in each of the seeds, though not yet beyond the noise, and the masks in true boxes are
-# worse; what the detector finds does not tell the two apart. What keeps both from the upper bound are first the boxes, which
-# overlap too little with the true ones for a mask within them to be right, and then the masks: key-points beside the object
-# teach wrong pixels.
+# Runs of one row lie further apart than the two rows do. In a bad run attention spreads further beyond the animal than in a
+# good one, and no term of the objective asks it to end there ([decision
+# 20](../book/decisions/20_parts_of_small_networks.md)). With parts, the pseudo masks are better in each of the seeds, though
+# not yet beyond the noise, and the masks in true boxes are worse; what the detector finds does not tell the two apart.
+#
+# What keeps both from the upper bound are first the boxes, which overlap too little with the true ones for a mask within them
+# to be right, and then the masks: key-points beside the object teach wrong pixels.
 #
 # ## Failures
 #
 # Where do masks fail? First consider the attention itself: how much more of it does a patch of the object get than an average
-# patch of the image? 1 is chance; below 1, the token attends elsewhere.
+# patch of the image? A *lift* of 1 is chance; below 1, the token attends elsewhere.
 
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -541,7 +540,7 @@ for name, (outputs, labels, _, _) in views.items():
     line["chosen"] = float(lifts.take_along_dim(labels.chosen[img, row][:, None], 1).mean())
     line["foreground"] = float(lift(labels.foreground[img, row], true.float()).mean())
     rows.append(line)
-viz.table(rows, "attention in the object, over that in the image", digits=2)
+viz.table(rows, "lift: attention in the object, over that in the image", digits=2)
 
 # %% [markdown]
 # Then consider the boxes. The table compares pseudo boxes with true ones, a filled box with the mask in it, and objects alone
@@ -565,10 +564,10 @@ for name, mask in label_iou.items():
 viz.table(rows, f"mean IoU (%); {int(twin.sum())} of {len(true)} objects have a twin")
 
 # %% [markdown]
-# Where masks are no better than the filled box, as here in the mean, their maps were little help. Then look at the rows of
-# lifts. If they are near 1 or below in all layers, tokens have learned *where* from positions and not from what they attend
-# to; refinement, parts and feedback all depend on that attention. If some layers are well above 1 and the chosen one is not,
-# the choice is at fault. The same tables are worth reading after a full-scale run: the published one has twelve epochs, and
+# Where masks are no better than the filled box, as here in the mean, their maps were little help. Then look at the lifts. If
+# they are near 1 or below in all layers, tokens have learned *where* from positions and not from what they attend to;
+# refinement, parts and feedback all depend on that attention. If some layers are well above 1 and the chosen one is not, the
+# choice is at fault. The same tables are worth reading after a full-scale run: the published one has twelve epochs, and
 # starts from a transformer trained on photographs.
 #
 # ```{admonition} Where paper, release and this page differ

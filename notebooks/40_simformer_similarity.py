@@ -19,7 +19,8 @@
 # :width: 480px
 # ```
 #
-# *SimFormer in one drawing: what is given, which networks learn from it, and by which losses.*
+# *SimFormer in one drawing, dashed where one thing supervises another. This chapter leads down to the similarity of pairs, the
+# next one from there to a second network.*
 
 # %% tags=["parameters"]
 scale = "tiny"
@@ -65,8 +66,8 @@ print(f"{len(classes)} classes; novel: {', '.join(novel)}")
 # %% [markdown]
 # ## What is given
 #
-# The input is a {term}`class map` of the base classes. All else is left open: a pixel of a novel class looks like an
-# unlabeled one. With it comes the list of the classes that are present, in training those of each crop.
+# The label of an image is a {term}`class map` of the base classes. All else is left open: a pixel of a novel class looks like
+# an unlabeled one. With it comes the list of the classes that are present, in training those of each crop.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 samples = [train[i] for i in range(min(len(train), 60))]
@@ -89,8 +90,8 @@ viz.show(rows, rows=names, size=2.2, title=title, one_legend=True)
 # looks at the image and at the other queries, and comes out as a {term}`proposal`: probabilities of the classes, among them *no
 # object*, and a vector, whose product with the embedding of a pixel, squashed to $[0, 1]$, says whether the pixel is in its mask.
 #
-# Which query answers for which class of an image? In each step queries and targets are *matched*: every couple has a cost, low if
-# class and mask fit already, and the Hungarian algorithm finds the assignment with the least sum in which no query serves twice.
+# Which query answers for which class of an image? In each step queries and targets are {term}`matched <matching>`: every couple
+# has a cost, low if class and mask fit already, and the Hungarian algorithm finds the one-to-one assignment with the least sum.
 # Then each query learns from its own target, and all others learn to say *no object*.
 # ```
 #
@@ -158,7 +159,8 @@ viz.show(panels, columns=4, size=2.2, title="Six proposals, and the prediction o
 # $$-p_n(c) + \lambda_m\, [c \text{ is base}]\, \bigl(\lambda_f \mathcal{L}_{\text{focal}}(m_n, y_c) + \lambda_d
 # \mathcal{L}_{\text{dice}}(m_n, y_c)\bigr),$$
 #
-# where $y_c$ is the true mask. Focal loss and dice loss are two ways to say how far one mask is from another:
+# where $y_c$ is the true mask and each $\lambda$ a weight. Focal loss and dice loss are two ways to say how far one mask is from
+# another; their weighted sum is the `mask_costs` of the listing:
 #
 # ```{literalinclude} ../../wsis/methods/simformer/objective.py
 # :pyobject: match
@@ -268,8 +270,9 @@ for s in scenes:
 recall = evaluation.proposal_recall(torch.cat(regions))
 
 # %% [markdown]
-# The trivial bound beside it takes the whole image for the only proposal. The rows of `simformer.transfer`, a table of ours,
-# follow: networks compared in this way over seeds, among them an oracle that learns from masks of all classes.
+# The second row of the table is a trivial bound, whose only proposal is the whole image. The others are from
+# `simformer.transfer`, a table of ours: networks compared in this way over seeds, among them an oracle that learns from masks
+# of all classes.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 RESULTS = Path("../book/results")
@@ -296,9 +299,9 @@ viz.table(
 )
 
 # %% [markdown]
-# So a good part of the novel regions has a proposal that fits, far more than the whole image would, though fewer than of base
-# regions. The rows over seeds say whose doing that is: base masks alone leave nearly all novel regions without a proposal, and
-# with the complement many have one. Pairs of pixels change little here: they are for the names of regions, not their outlines.
+# So a good part of the novel regions has a proposal that fits, though a smaller one than of the base regions. The rows over
+# seeds show that this takes the complement: base masks alone leave nearly all novel regions without a proposal. Pairs of pixels
+# change little here: they are for the names of regions, not their outlines.
 #
 # ## Pairs of pixels
 #
@@ -310,7 +313,7 @@ viz.table(
 # :pyobject: sample_mixed
 # ```
 #
-# A pair of pixels is *one class* or *two classes*, if at least one is of a base class:
+# The target of a pair of pixels is *one class* or *two classes*, if at least one of them is of a base class:
 #
 # ```{literalinclude} ../../wsis/methods/simformer/pairs.py
 # :pyobject: pair_targets
@@ -344,8 +347,7 @@ plt.show()
 
 # %% [markdown]
 # **Takeaway.** A cross has the color of its base class; pixels without a mask share one more. The green block holds the pairs
-# of the common class. The gray ones are pairs of two pixels without a mask, of which nobody knows what they are: SimNet will
-# be asked.
+# of the common class. The gray ones are pairs of two pixels without a mask, which have no target: SimNet will be asked.
 #
 # ## SimNet
 #
@@ -411,7 +413,7 @@ viz.explore(ask, pixel=viz.Clicks(scene.image, places))
 # What SimNet, as the {term}`teacher`, says about two open pixels, $t_{ij}$, should hold for the scores that the proposals
 # give them. With $z_i$ the scores of the novel classes at pixel $i$, the student is $s_{ij} = \max(0, \cos(z_i, z_j))$. The
 # loss pulls scores together where the teacher says *one class*, and apart where it says *two*, the harder the surer it is,
-# with $\tau$ = one half:
+# with $\tau$ = one half and $[a]_+ = \max(0, a)$:
 #
 # $$\mathcal{L}_{\text{distillation}} = -\bigl[t_{ij} - \tau\bigr]_+ \log(1 + s_{ij}) - \bigl[\tau - t_{ij}\bigr]_+ \log(2 -
 # s_{ij})$$
@@ -513,25 +515,7 @@ viz.room_and_noise(experiments.comparisons(shown, results), title=title)
 # %% [markdown]
 # **Takeaway.** The complement makes the masks of novel classes, by far more than the noise. (*images in pairs* draws images
 # by twos, but compares no pixels.) To see what pairs of pixels or the choice of SimNet's pairs add takes more seeds. All rows
-# are on [the results page](../book/results.md).
-#
-# ## On photographs
-#
-# At the scale `small` the same algorithm runs on photographs, with features that EfficientNet-Lite0 learned on ImageNet.
-# Three of seven animals are novel, and the background is a base class. *Trivial* fills each photograph with its novel animal,
-# as tags alone would have it; FullyOracle has masks of all seven:
-
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
-photos = measured(RESULTS / "simformer.photographs.small.animals7.json")
-steps = ("trivial", "basic", "cross-pair", "FullyOracle")
-blank = dict.fromkeys(photos["basic"], "-")
-rows = [{"network": k, **blank, **photos[k]} for k in steps]
-viz.table(rows, "validation images, mIoU (%), mean over seeds")
-
-# %% [markdown]
-# The gap between tags and masks is nearly closed: novel animals are found almost as well as by the network that saw their
-# masks. Since the background is annotated, base masks leave nothing but the novel animal, which is what its mask would say.
-# Scenes and COCO-Stuff are harder, since several novel classes share what is left.
+# are on [the results page](../book/results.md), and those of photographs in the [next chapter](41_simformer_retraining.py).
 #
 # ## Where it fails
 
@@ -554,8 +538,8 @@ titles, title = ("image", "ground truth", "predicted"), "Novel classes that were
 viz.show(rows, rows=titles, size=1.9, title=title, one_legend=True)
 
 # %% [markdown]
-# **Takeaway.** These images have the lowest share of correct novel pixels. Small novel things break into pieces of several
-# classes, or are taken for another class. Base classes there are mostly right.
+# **Takeaway.** These images have the lowest share of correct novel pixels. Novel things break into pieces of several classes,
+# or are taken for another class; in the last image even the grass is.
 #
 # ```{admonition} Where paper, release and this page differ
 # :class: note

@@ -61,12 +61,13 @@ for name, c in stars.items():
 # %% [markdown]
 # ## Class maps of training images
 #
-# Base classes stay as they were annotated. Another pixel $x$ gets a novel class if the network predicts it *and* it is among the
-# tags $\mathcal{T}$ of the image; otherwise it stays open, a pixel outside every mask. With $s_c(x)$, the class scores of the
-# [last chapter](40_simformer_similarity.py):
+# Base classes stay as they were annotated, $y(x)$. Another pixel $x$ gets a novel class if the network predicts it *and* it is
+# among the tags $\mathcal{T}$ of the image; otherwise it stays open, a pixel outside every mask. With $s_c(x)$, the class scores
+# of the [last chapter](40_simformer_similarity.py), and the predicted class $c^* = \arg\max_c s_c(x)$:
 #
-# $$\hat y(x) = \begin{cases} y(x) & \text{if } y(x) \text{ is a base class} \\ c^* = \arg\max_c s_c(x) & \text{if } c^* \text{ is
-# novel and } c^* \in \mathcal{T} \\ \text{open} & \text{otherwise} \end{cases}$$
+# $$\hat y(x) = \begin{cases} y(x) & \text{if } y(x) \text{ is a base class} \\
+# c^* & \text{if } c^* \text{ is novel and } c^* \in \mathcal{T} \\
+# \text{open} & \text{otherwise} \end{cases}$$
 #
 # ```{literalinclude} ../../wsis/methods/simformer/labels.py
 # :pyobject: pseudo_maps
@@ -124,8 +125,7 @@ viz.table(rows, f"pixels of novel classes in {len(samples)} training images")
 # ## The second network
 #
 # It is a plain MaskFormer {cite:p}`cheng2021maskformer`: every class has masks, and there is no complement and no pair of pixels.
-# The stage is short, because nothing new has to be said. The maps take the place of the truth, and the objective of the last
-# chapter does without SimFormer's three terms:
+# The maps take the place of the truth, and the objective of the last chapter does without SimFormer's three terms:
 #
 # ```{literalinclude} ../../wsis/methods/simformer/stages.py
 # :pyobject: train_final
@@ -206,9 +206,8 @@ viz.show(rows, rows=tuple(draw), size=1.8, title=title, one_legend=True)
 # mostly theirs. Small and thin objects of novel classes are often missed, by both networks; elsewhere each has mistakes of its
 # own.
 #
-# The supplement's Fig. 2 shows the same on ADE20K. Run with `data="world-ade"`, this chapter draws its like: the scenes then have
-# another list of classes, in another order, some kinds of ground are one class, and some pixels have none. The method gets
-# nothing but the list.
+# The supplement's Fig. 2 shows the same on ADE20K. Run with `data="world-ade"`, this chapter draws its counterpart: the scenes
+# then have another list of classes, in another order, some kinds of ground are one class, and some pixels have none.
 #
 # ## Which classes are novel
 #
@@ -233,7 +232,7 @@ plt.show()
 # **Takeaway.** S1 to S4 are four draws of the same share, so their spread shows how much the choice matters. S4 to S9 are
 # nested: each adds novel classes to the one before. The line separates things from stuff; both are among the novel ones.
 #
-# For your own classes: `--set split=names:grass,sky`, or a random share, `--set split=random:0.25:0`.
+# For your own classes, `--set split=names:grass,sky` names the novel ones, and `--set split=random:0.25:0` draws a share of them.
 #
 # ## More novel classes
 #
@@ -268,8 +267,8 @@ viz.interactive(viz.curves_plot(curves, titles, **axes), picture, words)
 # split (S5) on, and much faster, while the oracle, which sees all masks, does not: its line moves only because other classes
 # count as novel. The bands of SimFormer and its star overlap. (RETAB* has no line on the right, as it was not run there.)
 #
-# Why does it fall so far? Each step removes the masks of one class. And the complement says where the novel classes of an
-# image are *together*: if an image shows one of them, that is its mask; if it shows several, they can only be separated by
+# Why does SimFormer fall so far? Each step removes the masks of one class. And the complement says where the novel classes of
+# an image are *together*: if an image shows one of them, that is its mask; if it shows several, they can only be separated by
 # comparing images. The first number is how often the first case occurs:
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -337,14 +336,14 @@ viz.show(panels, size=1.8, title="RETAB: a boundary and a walk in two stages", o
 # contour of a thing is a patch that covers it. And a walk spreads what is there: in the second row grass has hardly any
 # activation, and wood takes its place. The cost is two more networks, and two walks for each image.
 #
-# The table `simformer.fig1` of the [results](../book/results.md) has networks that were trained on the three kinds of class maps. In
-# the mean over its seeds those of SimFormer teach the most, as in the document, but not yet beyond the noise.
+# The table `simformer.fig1` of the [results](../book/results.md) has networks that were trained on the three kinds of class
+# maps. In the mean over its seeds those of SimFormer teach the most, as in the document, but not yet beyond the noise.
 #
 # ## What holds
 #
-# The figure has differences in points of novel mIoU, each with its interval over seeds: what pairs within an image and across
-# images bring, and the second network, how far the oracle is above it, and what each further novel class costs. The gray band
-# is what even twenty seeds could not tell from zero.
+# The figure has differences in points of novel mIoU, each with its interval over seeds: what pairs of pixels bring, within an
+# image (*self-pair*) and across images (*cross-pair*), over none (*basic*); what the second network brings; how far the oracle
+# is above it; and what each further novel class costs. The gray band is what even twenty seeds could not tell from zero.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 shown = [t for t in experiments.find("simformer") if t.id[-6:] in ("table2", "table3")]
@@ -355,15 +354,16 @@ viz.room_and_noise(differences, title="Differences of the steps, and their noise
 # %% [markdown]
 # **Takeaway.** Masks of all classes are worth more than the noise on every split, and each step from S5 to S8 costs more than
 # the noise. Pairs across images are above pairs within an image on all four splits in the mean, and beyond the noise on one;
-# pairs within an image are in no mean above *basic*, which has none. Between the first network and the second the intervals
-# are wider than the differences: what a second network brings to scenes as small as these is too little to be seen. All rows
-# and verdicts are on [the results page](../book/results.md).
+# pairs within an image are above *basic* in the mean on none. Between the first network and the second the intervals are wider
+# than the differences: what a second network brings to scenes as small as these is too little to be seen. All rows and verdicts
+# are on [the results page](../book/results.md).
 #
 # ## On photographs
 #
 # The scale `small` trains the same algorithm on photographs, with features that EfficientNet-Lite0 learned on ImageNet. Of seven
 # animals three are novel, and the background is a base class. *Trivial* fills each photograph with its novel animal, as tags
-# alone would have it, and FullyOracle has masks of all seven:
+# alone would have it; a star marks a second network, which learned from the class maps of the method that is named; FullyOracle
+# has masks of all seven:
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 stored = experiments.read_results(experiments.find("simformer"), RESULTS, "small.animals7")
@@ -376,12 +376,14 @@ for r in (r for r in photos["rows"] if r["n"]):
 viz.table(rows, "Seven animals, validation images: mIoU (%), mean over seeds")
 
 # %% [markdown]
-# So the method works on photographs: novel animals are found nearly as well as by the network that has their masks. Pairs across
-# images are above pairs within an image beyond the noise, as published. But neither is above *basic*, which has no pairs, and
-# pairs within an image are clearly below it (a batch of theirs has half as many images, each in two crops). A second network
-# cannot show anything here: hardly any {term}`room` is left between the first one and FullyOracle. One reason is the background:
-# where it is annotated, base masks leave nothing but the novel animal, and the complement says what its mask would say. Of
-# RIB and RETAB a single seed was run: the class maps of RETAB teach less there, as published, and those of RIB as much.
+# The gap between tags and masks is nearly closed: novel animals are found almost as well as by the network that has their masks.
+# Since the background is annotated, base masks leave nothing but the novel animal, and the complement says what its mask would
+# say. Drawn scenes are harder, since several novel classes share what is left.
+#
+# Pairs across images are above pairs within an image beyond the noise, as published. But neither is above *basic*, and pairs
+# within an image are clearly below it (a batch of theirs has half as many images, each in two crops). A second network cannot
+# show anything here: hardly any {term}`room` is left between the first one and FullyOracle. Of RIB and RETAB a single seed was
+# run: the class maps of RETAB teach less there, as published, and those of RIB as much.
 #
 # ```{admonition} Where paper, release and this page differ
 # :class: note

@@ -65,7 +65,7 @@ for name, (method, changes) in METHODS.items():
 # %% [markdown]
 # ## One scene
 #
-# What a network learns from afterwards are the labels that a method makes of the *training* images. The next picture shows them
+# The labels that a method makes of the *training* images are what a network learns from afterwards. The next picture shows them
 # for the scene, among the first ones with several objects, on which the worst of the four is best.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -158,7 +158,7 @@ viz.show(rows, rows=("given", "made of it", "truth"), size=2.1)
 # %% [markdown]
 # **Takeaway.** The rows of each column are what an annotator gives, what the method makes of it, and the truth, in the same
 # colors everywhere. Three methods end with separate objects. SimFormer ends with a map of classes, in which neighbors of one
-# class are one region, and which has names for the ground as well. This is the scene on which the weakest of the four does best.
+# class are one region, and which has names for the ground as well; hatched pixels have no label.
 #
 # ## From good to bad
 #
@@ -180,9 +180,10 @@ viz.show(grid, rows=[f"image {i}" for i in picks], size=1.9, one_legend=True)
 #
 # ## What the labels cost
 #
-# The papers that measured annotators report these times: a second for each class of the data set that an image might have, and a
-# click on the first object of a class takes 2.4 seconds, on each further one 0.9 {cite:p}`bearman2016point`; four clicks on an
-# object take 7 seconds {cite:p}`papadopoulos2017extreme`; its outline takes 79.2 {cite:p}`lin2014coco`.
+# The papers that measured annotators report these times. To say whether an image shows a class takes a second for each class of
+# the data set, or 2.4 seconds with a click on the first object of the class, and each further click 0.9
+# {cite:p}`bearman2016point`; four clicks on an object take 7 seconds {cite:p}`papadopoulos2017extreme`; its outline takes 79.2
+# {cite:p}`lin2014coco`.
 
 
 # %%
@@ -220,7 +221,7 @@ viz.table(table, caption=caption)
 # %% [markdown]
 # The mean IoU is that of class maps, the only thing that all four make: masks are painted, the surest on top, and the ground
 # counts as background. Since SimFormer is given the masks of its base classes, the last column has the classes for which it is
-# not. The seconds are for objects alone; its masks of the ground would come on top.
+# not. The seconds are for objects alone; SimFormer's masks of the ground would come on top.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 from plotly import graph_objects as go
@@ -262,7 +263,7 @@ viz.interactive(
 # ## On photographs
 #
 # What a network makes of such labels on new photographs, at the scale `small`, is in the tables of the methods. Each has its own
-# metric, so they are compared with their own {term}`upper bound`: the same network trained on true masks.
+# metric, so each is compared with its own {term}`upper bound`: the same network trained on true masks.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 MAIN = {
@@ -290,7 +291,7 @@ viz.table(rows, caption="seven animals, validation photographs")
 # %% [markdown]
 # **Takeaway.** The last column says how much of what true masks would bring is reached without them. It compares methods
 # loosely at best: their networks, metrics and numbers of seeds differ. Which labels to buy depends on what is needed in the
-# end, on objects apart or on classes, and on how many images there are to label.
+# end, separate objects or classes, and on how many images there are to label.
 #
 # ## Exercises
 #

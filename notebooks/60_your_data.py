@@ -9,10 +9,10 @@
 # %% [markdown]
 # # Your photographs
 #
-# From a folder of photographs to masks in COCO format and a network that draws them by itself, with four clicks an object.
+# Four clicks per object turn a folder of photographs into masks in COCO format, and into a network that draws masks by itself.
 #
 # **Before this:** [EXITS](20_exits_points_and_walk.py) explains what is trained here, though you can begin with this
-# page. A folder of your own takes longer than the photographs here, since its trainings have more steps.
+# page. A folder of your own takes longer than the photographs here, since training then has more steps.
 
 # %% tags=["parameters"]
 scale = "small"
@@ -106,7 +106,7 @@ viz.show(panels, columns=5, size=1.7, title="The photographs to learn from")
 # mine/images/val/      photographs to try the network on, if you like
 # ```
 #
-# ## Four clicks an object
+# ## Four clicks per object
 #
 # The canvas below shows one photograph at a time. Choose a class, then click the topmost, leftmost, lowest and rightmost
 # pixel of an object, in any order; these are its {term}`extreme points`. Click every object of your classes, since what is
@@ -157,8 +157,8 @@ for key, value in labels["annotations"][0].items():
 # [EXITS](20_exits_points_and_walk.py) looks at one object at a time, in a crop around its four clicks. A network that knows
 # ImageNet tells which parts of the crop look alike. The clicks are on the object, and what lies outside their box is not:
 # these labels spread to parts that look similar, and wherever they do not arrive, the question stays open. A second, small
-# network, the *generator*, learns to draw a mask that agrees with the labels, with the box, and with the edges of the
-# image. It learns from all objects together, so that the coins, say, teach it about each other. Nobody has drawn a mask for
+# network, the *generator*, learns to draw a mask that agrees with the labels, with the box, and with the borders between
+# colors. It learns from all objects together, so that the coins, say, teach it about each other. Nobody has drawn a mask for
 # it.
 #
 # A third network, the *segmenter*, is trained on the generator's masks as if a person had drawn them. It is the one that
@@ -262,8 +262,8 @@ viz.show(panels, columns=2, size=3.2, title="Photographs that nobody has clicked
 
 # %% [markdown]
 # **Takeaway.** The segmenter finds the motorcycle as seen from another place, with some of the garage around it. Of the coins
-# that it has never seen it finds some, and again not one by one. It had one motorcycle and three
-# pictures of coins to learn from, in a short training.
+# that it has never seen it finds some, and again not one by one. It had one motorcycle and three pictures of coins to learn
+# from, in a short training.
 #
 # ## Look at the masks, and click again
 #
@@ -290,9 +290,9 @@ viz.show(panels, columns=2, size=3.2, title="Photographs that nobody has clicked
 #
 # ## Other labels, other methods
 #
-# `method` takes the others, too. `attentionshift` needs one click an object, and `bestie` the classes of an image; both
-# read them from the same JSON, and train with their preset `small`, which takes longer than this page may. With boxes in
-# place of clicks there is `supervision="boxes"` of EXITS. What you have clicked elsewhere, in labelme, Label Studio, CVAT
+# The parameter `method` takes other methods, too. `attentionshift` needs one click per object, and `bestie` the classes of an
+# image; both read them from the same JSON, and train with their preset `small`, which takes longer than this page may. For boxes
+# in place of clicks EXITS has `supervision="boxes"`. What you have clicked elsewhere, in labelme, Label Studio, CVAT
 # or VIA, becomes such a folder with `python -m wsis import`; [how to run it](../book/how_to_run.md) has a table of all of
 # these.
 #

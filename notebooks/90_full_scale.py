@@ -54,9 +54,9 @@ viz.table(rows, caption="BESTIE: what the scale changes")
 
 # %% [markdown]
 # Lengths in pixels shrink with the images: the kernel of the center search, the width of a center's Gaussian, the smallest
-# component. Steps, batches and learning rates follow the time that there is. Weights of losses and thresholds of maps were
-# chosen again where a small network needs others, and at the scale `small` semantic maps come from another source. The rest
-# of the algorithm is the same. What the other methods change is among [all settings](../book/settings.md).
+# component. Steps, batches and learning rates follow the time that is available. Weights of losses and thresholds of maps were
+# chosen again where a small network needs others, and at the scale `small` semantic maps come from another source. What the
+# other methods change is among [all settings](../book/settings.md).
 #
 # A run goes through stages, and each but the evaluation leaves an artefact. A stage whose artefact exists is not run again, so
 # a run that was killed resumes, and one that only changes the last stage shares the others.
@@ -147,8 +147,8 @@ train = f"-m wsis train bestie --data {data} --scale full --out runs/bestie-full
 print("torchrun", *launch.split()[3:], "\\\n ", train)
 
 # %% [markdown]
-# On several machines, run the same line on each; all connect to the first one. `$RANK` counts machines from zero; a cluster's
-# scheduler sets it (`$SLURM_NODEID` under Slurm).
+# On several machines, run the same line on each. All connect to the first one, whose address is `$FIRST`; `$RANK` counts machines
+# from zero, and a cluster's scheduler sets it (`$SLURM_NODEID` under Slurm).
 #
 # ```bash
 # torchrun --nnodes=4 --nproc-per-node=8 --node-rank=$RANK \
@@ -195,7 +195,7 @@ except ConfigError as error:
 #
 # From there on nothing depends on the scale: `label` and `predict` take the folder of a run, and `table` runs every row of a
 # published table in this way and writes a file for [the results page](../book/results.md). There the numbers of a full-scale
-# run are beside the published ones, in a column of their own, with hardware and commit.
+# run are beside the published ones, with hardware and commit.
 #
 # ## What would break this?
 #

@@ -36,13 +36,13 @@ def focal(logits: Float[Tensor, "R n"], target: Float[Tensor, "R n"]) -> Float[T
 
 
 def dice(probability: Float[Tensor, "R n"], target: Float[Tensor, "R n"]) -> Float[Tensor, " R"]:
-    r""":math:`1 - (2 \sum p t + 1) / (\sum p + \sum t + 1)` of each row (MaskFormer, official code)."""
+    """1 - (2 sum p t + 1) / (sum p + sum t + 1) of each row (MaskFormer, official code)."""
     common = (probability * target).sum(1)
     return 1 - (2 * common + 1) / (probability.sum(1) + target.sum(1) + 1)
 
 
 def squared_dice(probability: Float[Tensor, " R *n"], target: Float[Tensor, " R *n"]) -> Float[Tensor, " R"]:
-    r""":math:`1 - 2 \sum p t / (\sum p^2 + \sum t^2 + 0.002)` of each row, in fp32 (SOLOv2; MAL, official code)."""
+    """1 - 2 sum p t / (sum p^2 + sum t^2 + 0.002) of each row, in fp32 (SOLOv2; MAL, official code)."""
     p, t = probability.flatten(1).float(), target.flatten(1).float()
     return 1 - 2 * (p * t).sum(1) / (p.square().sum(1) + t.square().sum(1) + 0.002)
 

@@ -20,12 +20,11 @@ STOP_EVERY = 10  # iterations
 def mean_field(
     image: Float[Tensor, "B 3 H W"], probability: Maps, box: Maps | Masks, zeta: float, iterations: int
 ) -> Masks:
-    r"""Whether each pixel of a box belongs to its object. Computes in float32, or in float64 where `probability` is.
+    """Whether each pixel of a box belongs to its object. Computes in float32, or in float64 where `probability` is.
 
-    An iteration multiplies, for l = 0 background, 1 object, the probabilities in the 3 x 3 window around i,
-    :math:`a_l(i) = \prod_j p_l(j)^{k_{ij}}` with :math:`k_{ij} = \exp(-|I_i - I_j|^2 / 2 \zeta^2)` (j = i included), and
-    sets :math:`p_1 = \mathrm{clip}(b\, a_1 / (\epsilon + a_0 + b\, a_1))`. There is no unary term but the start, clip(b p):
-    this is a smoothing gated by color.
+    An iteration multiplies, for l = 0 background, 1 object, the probabilities in the 3 x 3 window around i, itself included:
+    a_l(i) = prod_j p_l(j)^k_ij with k_ij = exp(-|I_i - I_j|^2 / (2 zeta^2)), and sets p_1 = clip(b a_1 / (eps + a_0 + b a_1)).
+    There is no unary term but the start, clip(b p): this is a smoothing gated by color.
 
     image: in the units of zeta (the release: [0, 1] divided by ImageNet's standard deviations). probability: of the object.
     box: b, in [0, 1]. On a CPU the loop looks now and then whether the last iteration changed nothing, and then ends with the
@@ -44,11 +43,10 @@ def mean_field(
 
 
 def _step(state: Tensor, pairs: Pairs, gate: Tensor, clip: tuple[float, float]) -> Tensor:
-    r"""One iteration in logit form, without the products. state: [2, N], gate: log b [N].
+    """One iteration in logit form, without the products. state: [2, N], gate: log b [N].
 
-    With :math:`x = \log p_1 / p_0` and :math:`y = \log p_0`, whose sums over the window are
-    X and :math:`Y = \log a_0`: :math:`x' = X + \log b + \log\sigma(Y - \log \epsilon)` and
-    :math:`y = \log\sigma(-x)`.
+    With x = log(p_1 / p_0) and y = log p_0, whose weighted sums over the window are X and
+    Y = log a_0: x' = X + log b + logsigmoid(Y - log eps) and y' = logsigmoid(-x').
     """
     sums = state.clone()  # over the window, where k of a pixel with itself is 1
     for shift, weights in pairs:

@@ -11,11 +11,10 @@ DILATIONS = (1, 2, 4, 8)  # pixels (official code)
 def pixel_adaptive_refinement(
     probabilities: Float[Tensor, "B K H W"], images: Float[Tensor, "B 3 H W"], iterations: int = 10
 ) -> Float[Tensor, "B K H W"]:
-    r"""Repeatedly replace each pixel's distribution by a mean over its neighbors, weighted by how similar they look.
+    """Repeatedly replace each pixel's distribution by a mean over its neighbors, weighted by how similar they look.
 
-    :math:`w_{pq} = \mathrm{softmax}_q\big(-\mathrm{mean}_c\, |I_p - I_q|_c / (0.1\, \sigma_{p,c})\big)` over the 8
-    neighbors q at every dilation; sigma is the standard deviation of channel c over p's neighbors. The images are in
-    [0, 1]. Sums over K stay.
+    Neighbor q of p weighs softmax_q(-mean_c |I_p - I_q|_c / (0.1 sigma_pc)), over the 8 neighbors at every dilation; sigma
+    is the standard deviation of channel c over p's neighbors. The images are in [0, 1]. Sums over K stay.
     """
     near = torch.stack(_neighbors(images))  # [N, B, 3, H, W]
     sigma = ((near - near.mean(0)).square_().sum(0) / (len(near) - 1)).sqrt_()  # std(0) takes several times as long

@@ -129,11 +129,11 @@ def _stages(transition: Transition | GridTransition, stage: Tensor, hops: int) -
 
 
 def walk_limit(transition: Transition, start: Spread, beta: float) -> Spread:
-    r"""The walk that never ends and returns to its start with probability 1 - beta before each hop; sums over tokens stay.
+    """The walk that never ends and returns to its start with probability 1 - beta before each hop; sums over tokens stay.
 
-    :math:`(1 - \beta)(I - \beta T)^{-1} u = (1 - \beta) \sum_k \beta^k T^k u`, the fixed point of :math:`y = \beta T y +
-    (1 - \beta) u` (EXITS supp. eq. (a2)). Each iteration shrinks the error by beta: 12 reach float32's precision at beta =
-    0.25. The columns of `start` are distributions. Raises ConfigError for a beta outside [0, 1).
+    (1 - beta) (I - beta T)^-1 u = (1 - beta) sum_k beta^k T^k u, the fixed point of y = beta T y + (1 - beta) u (EXITS
+    supp. eq. (a2)). Each iteration shrinks the error by beta: 12 reach float32's precision at beta = 0.25. The columns of
+    `start` are distributions. Raises ConfigError for a beta outside [0, 1).
     """
     if not 0 <= beta < 1:
         raise ConfigError(f"beta={beta}: the probability of another hop must be at least 0 and below 1")

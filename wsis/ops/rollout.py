@@ -13,11 +13,10 @@ QueryKey = tuple[Float[Tensor, "B heads T d"], Float[Tensor, "B heads T d"]]
 
 @torch.no_grad()
 def rollout_rows(layers: list[QueryKey], rows: Int64[Tensor, "B G"], chunk: int = 512) -> Float32[Tensor, "B K G T"]:
-    r"""Some rows of the attention rollout, without its matrices (AttentionShift, official code); they sum to 1.
+    """Some rows of the attention rollout, without its matrices (AttentionShift, official code); they sum to 1.
 
-    :math:`r_0 = (e + e A_L) / 2` and :math:`r_k = (r_{k-1} + r_{k-1} A_{L-k}) / 2` for the unit vector e of a token, with A
-    the mean over the heads of :math:`\mathrm{softmax}(q k^T / \sqrt d)`. One head's attention of `chunk` tokens to all is
-    in memory at a time.
+    r_0 = (e + e A_L) / 2 and r_k = (r_{k-1} + r_{k-1} A_{L-k}) / 2 for the unit vector e of a token, with A the mean over
+    the heads of softmax(q k^T / sqrt(d)). One head's attention of `chunk` tokens to all is in memory at a time.
 
     layers: queries and keys of K successive layers, the last one first. rows: token ids. Candidate k follows the last k + 1
     layers.

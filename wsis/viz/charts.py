@@ -5,6 +5,7 @@
 """
 
 import csv
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,8 +78,10 @@ def room_and_noise(comparisons: Sequence[Mapping[str, Any]], *, title: str = "")
     """
     metrics = {c["comparison"].split(": ")[0] for c in comparisons}
     metric = metrics.pop() if len(metrics) == 1 else ""
+    labels = [textwrap.fill(f"{c['claim']}  {c['comparison'].removeprefix(f'{metric}: ')}", 40) for c in comparisons]
     with styled():
-        figure, ax = plt.subplots(figsize=(6.2, 0.27 * len(comparisons) + 1.2), layout="constrained")
+        height = 0.12 + 0.15 * max([1, *(label.count("\n") + 1 for label in labels)])  # of a line, in inches
+        figure, ax = plt.subplots(figsize=(6.2, height * len(comparisons) + 1.2), layout="constrained")
         for y, c in enumerate(comparisons):
             if c["room"] is not None:
                 ax.barh(y, c["room"], height=0.8, color=ROOM, zorder=0)
@@ -87,9 +90,9 @@ def room_and_noise(comparisons: Sequence[Mapping[str, Any]], *, title: str = "")
             ax.plot([c["low"], c["high"]], [y, y], color=color, linewidth=2.2, zorder=2, solid_capstyle="butt")
             ax.plot(c["mean"], y, "o", color=color, zorder=3)
         ax.axvline(0, color="0.3", linewidth=0.8)
-        ax.set(yticks=range(len(comparisons)), ylim=(-0.6, len(comparisons) - 0.4))
+        ax.set_yticks(range(len(comparisons)), labels)
+        ax.set_ylim(-0.6, len(comparisons) - 0.4)
         ax.set_xlabel(f"points of {metric}" if metric else "points")
-        ax.set_yticklabels([f"{c['claim']}  {c['comparison'].removeprefix(f'{metric}: ')}" for c in comparisons])
         ax.invert_yaxis()
         verdicts = [v for v in COLORS if any(c["verdict"] == v for c in comparisons)]
         entries = {v: COLORS[v] for v in verdicts} | {"too small to resolve": BAND}

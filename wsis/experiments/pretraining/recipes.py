@@ -155,7 +155,7 @@ def pretrain(name: str, out: Path) -> dict[str, Any]:
         "steps": schedule.steps,
         "batch_size": schedule.batch_size,
         "minutes": round((time.perf_counter() - began) / 60, 1),
-        "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads, {options.accelerator.device.type}",
+        "hardware": f"{platform.machine()}, {options.accelerator.device.type}, OMP threads: {torch.get_num_threads()}",
         "torch": torch.__version__,
         "sha256": digest([path]),
     }

@@ -57,12 +57,11 @@ def seeds(core: Tensor, boxes: Tensor, threshold: float, count: int, grid: Patch
 
 
 def shift(features: Tensor, seeds: Tensor, inside: Tensor, cfg: PartConfig, official: bool = False) -> Tensor:
-    r"""Competitive mean shift in feature space: prototypes move to the patches that are theirs (official code).
+    """Competitive mean shift in feature space: prototypes move to the patches that are theirs (official code).
 
-    Prototype j weighs patch i by :math:`w_{ji} = \mathrm{softmax}_i(\cos(q_j, x_i) / (T \tau_j))`. Each patch belongs to the
-    prototype with the largest weight, which becomes :math:`q_j = \sum_{i \in j} w_{ji} x_i`, and its bandwidth :math:`\tau_j`
-    the mean of 1 - cos over its patches. The length of the sum weighs the prototype in `merge`. A prototype that owns no
-    patch is dead: zero, with bandwidth 1.
+    Prototype j weighs patch i by w_ji = softmax_i(cos(q_j, x_i) / (T tau_j)). Each patch belongs to the prototype with the
+    largest weight, which becomes q_j, the sum of w_ji x_i over its patches, and its bandwidth tau_j the mean of 1 - cos over
+    them. The length of the sum weighs the prototype in `merge`. A prototype that owns no patch is dead: zero, with bandwidth 1.
 
     features: [B, n, D]. seeds: int64 [B, G, m] patches. inside: bool [B, G, n], patches that take part. official: patches
     outside take part as zeros, bandwidths go down to 1e-10, and the largest fp32 weight owns, ties and all; without,

@@ -27,7 +27,7 @@ ClassMaps = Int64[Tensor, "B H W"]
 
 
 class PeakAttention(nn.Module):
-    r"""Keep what is near the peak: :math:`y = x` where :math:`x \ge \alpha \max x`, else 0.
+    """Keep what is near the peak: y = x where x >= alpha max(x), else 0.
 
     It takes the place of a ReLU, in training and in inference; the maximum is per image and
     channel (supp. Listing 1).

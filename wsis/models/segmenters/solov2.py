@@ -245,11 +245,11 @@ def peak_scores(scores: Tensor) -> Tensor:
 
 
 def matrix_nms(masks: Tensor, labels: Tensor, scores: Tensor) -> Tensor:
-    r"""Lower scores by the overlap with better scored masks of the class, all at once (SOLOv2, Sec. 3.3).
+    """Lower scores by the overlap with better scored masks of the class, all at once (SOLOv2, Sec. 3.3).
 
-    Mask j decays by :math:`\min_{i<j} \exp(-2 (o_{ij}^2 - c_i^2))`, with o the IoU and :math:`c_i` that of i with
-    its own worst rival above it: a mask that is itself suppressed suppresses less. masks: bool [B, N, P], by falling
-    score; labels, scores and the result: [B, N].
+    Mask j decays by the least of exp(-2 (o_ij^2 - c_i^2)) over all i above it, with o the IoU and c_i that of i with its own
+    worst rival above it: a mask that is itself suppressed suppresses less. masks: bool [B, N, P], by falling score; labels,
+    scores and the result: [B, N].
     """
     pixels = masks.float()
     common = pixels @ pixels.transpose(1, 2)
