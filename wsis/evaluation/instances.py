@@ -104,8 +104,8 @@ def average_precision(
     """Average precision in [0, 1], nan without a true object.
 
     "area": all of the area under the precision envelope. "11point": the mean precision at
-    the recalls 0, .1, ... 1; "_released": at these as released code rounds them, so that .3,
-    .6 and .7 have to be exceeded.
+    the recalls 0, .1, ... 1; "_released": at these as released code rounds them, so that
+    .3, .6 and .7 have to be exceeded.
     """
     if positives == 0:
         return math.nan
