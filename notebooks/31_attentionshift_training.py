@@ -151,7 +151,7 @@ def dots(ax, image, xy, target, real):  # o: object, x: background; orange is wr
     draw(ax, image)
     for (x, y), o, ok in zip(xy.tolist(), target, target == real, strict=True):
         style = {"c": "#009E73" if ok else "#D55E00", "marker": "o" if o else "X"}
-        ax.scatter(x, y, s=44, edgecolor="white", linewidth=0.9, **style)
+        ax.scatter(x, y, s=24, edgecolor="white", linewidth=0.7, **style)
 
 
 def label_panels(name, n):  # mask and points of an object, in its image
