@@ -113,8 +113,8 @@ with torch.no_grad():
     outputs = net.encoder(batch.images)  # features, attention of the last layers, tokens
     torch.manual_seed(seed)
     labels, logits, place, scores = net.label(outputs, batch.valid, clicks, cfg)
-grid, sizes = outputs.grid, attentionshift.image_sizes(batch.valid)
-tokens = match_tokens(logits, place, clicks, sizes)
+grid, extents = outputs.grid, attentionshift.image_extents(batch.valid)
+tokens = match_tokens(logits, place, clicks, extents)
 print(f"{len(img)} objects in {len(images)} images of {grid.height} x {grid.width} patches")
 
 
@@ -153,7 +153,7 @@ box_iou = iou(box_pixels(labels.boxes, size)[img, row], true_boxes)  # of the bo
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 def token_marks(axes, i):  # all tokens of an image, and those that are matched with clicks
-    places = place[i] * sizes[i] - 0.5
+    places = place[i] * extents[i] - 0.5
     axes.scatter(*places.T, s=14, c="white", edgecolor="0.2", lw=0.6)
     token_xy, xy = places[tokens[i][clicks.present[i]]], clicks.xy[i][clicks.present[i]]
     axes.plot(*torch.stack([token_xy, xy]).permute(2, 0, 1), color="white", lw=1.6)
@@ -175,8 +175,8 @@ viz.show({f"image {i}": image_panel(i) for i in picks}, size=2.6, title="Places 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 index = tokens.clamp(min=0)[..., None]
 correct = logits.take_along_dim(index, 1).argmax(2)[img, row] == clicks.labels[img, row]
-error = (place.take_along_dim(index, 1) - clicks.xy / sizes[:, None]).abs().sum(2)[img, row]
-nearest = torch.cdist(clicks.xy / sizes[:, None], place, p=1).amin(2)[img, row]
+error = (place.take_along_dim(index, 1) - clicks.xy / extents[:, None]).abs().sum(2)[img, row]
+nearest = torch.cdist(clicks.xy / extents[:, None], place, p=1).amin(2)[img, row]
 summary = {"objects": len(img), "class is right": float(correct.float().mean())}
 summary |= {"L1 to its token": float(error.mean()), "to the nearest one": float(nearest.mean())}
 viz.table([summary], digits=2, caption=f"after {steps}; distances in sides of the image")
@@ -650,7 +650,7 @@ rows = []
 for kind in ("box_center", "mask_random"):
     click_batch = collate([weak.with_points(s, kind) for s in images])
     shifted = attentionshift.targets(net, attentionshift.divisible(click_batch, 2 * patch), cfg)
-    matches = match_tokens(logits, place, shifted, sizes)
+    matches = match_tokens(logits, place, shifted, extents)
     for mode in ("mirror", "tight"):
         c = changed(cfg, **{"boxes.mode": mode})
         boxes = find_candidates(outputs, matches, shifted, c)[1][img, :, row]

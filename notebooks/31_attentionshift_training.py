@@ -236,8 +236,8 @@ viz.training_curves(logs, terms, title="Tokens, MIL, detector, masks")
 def token_targets(name):  # targets, their tokens, and the places of all tokens
     _, labels, (logits, place), _ = views[name]
     targets = with_key_points(clicks, labels.key_points, cfg.tokens)
-    token = match_tokens(logits, place, targets, sizes)
-    return targets, token, place * sizes[:, None]
+    token = match_tokens(logits, place, targets, extents)
+    return targets, token, place * extents[:, None]
 
 
 def draw_targets(ax, i, targets, token, place):  # a line from each target to its token
@@ -261,7 +261,7 @@ def attention_panel(i, g, layer):  # the attention of the token of a target
 
 
 torch.manual_seed(seed)  # for the choice among key-points, where there are too many
-sizes, matched = attentionshift.image_sizes(batch.valid), {}
+extents, matched = attentionshift.image_extents(batch.valid), {}
 for name in nets:
     matched[name] = token_targets(name)
 outputs, labels, _, _ = views["AttentionShift"]
@@ -296,7 +296,7 @@ viz.show(rows, size=2, title="Targets of the tokens, and what tokens attend to")
 rows = []
 for name, (goals, token, place) in matched.items():
     error = place.take_along_dim(token.clamp(min=0)[..., None], 1) - goals.xy
-    error = 100 * torch.linalg.vector_norm(error / sizes[:, None], dim=2)
+    error = 100 * torch.linalg.vector_norm(error / extents[:, None], dim=2)
     is_click, line = (
         torch.arange(error.shape[1], device=dev) < clicks.xy.shape[1],
         {"network": name},

@@ -8,13 +8,29 @@ from wsis.core.errors import ConfigError
 from wsis.core.types import Batch, Points
 from wsis.methods import bestie
 from wsis.models import build_pyramid
-from wsis.models.pyramids import TAPS, TEMPERATURE, ViTPyramid, build_tokens, patch_features
+from wsis.models.pyramids import TAPS, TEMPERATURE, Backbone, ViTPyramid, build_tokens, patch_features
 from wsis.models.vit import build_vit
 from wsis.training.schedule import Schedule, make_optimizer
+
+ON_VGG = changed(bestie.TINY, backbone="vgg_tiny", weights="random")
 
 
 def images(*size, batch=2):
     return torch.rand(batch, 3, *size, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_pyramid_of_a_transformer_is_new_also_where_the_whole_is_a_backbone():
+    detector = torch.nn.ModuleDict({"backbone": build_pyramid("vit_tiny", "random")})
+    groups = make_optimizer(detector, Schedule(lr=1.0, new_lr=10.0, layer_decay=0.5)).param_groups
+    rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+    new = {id(p) for name, p in detector.named_parameters() if ".pyramid." in name}
+    assert new and {rates[p] for p in new} == {10.0} and max(v for p, v in rates.items() if p not in new) <= 1.0
+
+
+@pytest.mark.parametrize("build", [lambda: Backbone("vit_tiny", "random"), lambda: bestie.build(ON_VGG)])
+def test_a_backbone_without_the_stride_is_an_error_that_says_so(build):
+    with pytest.raises(ConfigError, match=r"no feature of stride \d+, only \(.*\); choose another backbone"):
+        build()
 
 
 # From taps to levels

@@ -19,6 +19,7 @@ from torch.nn.functional import grid_sample, interpolate
 from wsis.baselines import cam
 from wsis.baselines.cam import Activations, Backbone, ClassMaps
 from wsis.core.config import ours, paper
+from wsis.core.masks import RunLengths
 from wsis.core.types import BACKGROUND, IGNORE, Batch, Dataset, Instances
 from wsis.data.transforms import Augment
 from wsis.data.wrappers import samples
@@ -200,8 +201,8 @@ def instances(model: IrnNet, maps: Maps, images: Images, cfg: RelationConfig) ->
     highest = highest * (rows.area >= FRAGMENT * score.numel())
     order = highest.argsort(descending=True, stable=True)
     labels = shown[winner.flatten()[rows.first] // len(groups)]
-    masks = parts == torch.arange(1, count + 1, device=parts.device)[order, None, None]
-    return Instances.make(masks, labels[order], scores=highest[order].clamp(0, 1))
+    runs = RunLengths.of_regions(parts[0], order.tolist())
+    return Instances.make(runs, labels[order], scores=highest[order].clamp(0, 1))
 
 
 def pair_loss(relations: Relations, labels: ClassMaps, radius: float) -> dict[str, Tensor]:

@@ -103,7 +103,7 @@ def companions(tags: Bool[Tensor, "N C"], index: int, count: int, seed: int) -> 
     return common.argsort()[: min(count, len(tags) - 1)].tolist()
 
 
-def tune(workspace: Workspace, cfg: RibConfig, backbone: Backbone) -> Report:
+def fit(workspace: Workspace, cfg: RibConfig, backbone: Backbone) -> Report:
     """Train the classifier and write the maps of every training image, each of which is tuned once, by one process.
 
     A file holds the classes that its image shows, at a fraction of its size, in half precision. Those that a killed run left
@@ -141,8 +141,8 @@ def tune(workspace: Workspace, cfg: RibConfig, backbone: Backbone) -> Report:
     return {}
 
 
-def fit(workspace: Workspace, cfg: RibConfig, novel: Sequence[int], backbone: Backbone) -> Activations:
-    """Train on `workspace.train`, whose samples have tags and class maps of their base classes, and on what `tune` left;
+def scorer(workspace: Workspace, cfg: RibConfig, novel: Sequence[int], backbone: Backbone) -> Activations:
+    """Train on `workspace.train`, whose samples have tags and class maps of their base classes, and on what `fit` left;
     return what gives the scores [1, C, H, W] of one of its images.
     """
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import torch
 from pycocotools import mask
+from scipy.ndimage import find_objects
 from torch import Tensor
 
 from wsis.core.files import Entry
@@ -55,6 +56,18 @@ class RunLengths:
         return cls.encode((Part(0, 0, mask) for mask in masks), (masks.shape[1], masks.shape[2]))
 
     @classmethod
+    def of_regions(cls, ids: Tensor, rows: Iterable[int]) -> Self:
+        """Encode some regions of a map of ids, int [H, W], each in its box; row i has the id i + 1, and may have no pixel."""
+        ids = ids.cpu()
+        boxes = dict(enumerate(find_objects(ids.numpy())))
+
+        def part(row: int) -> Part:
+            rows, columns = boxes.get(row) or (slice(0, 0), slice(0, 0))
+            return Part(rows.start, columns.start, ids[rows, columns] == row + 1)
+
+        return cls.encode(map(part, rows), (ids.shape[0], ids.shape[1]))
+
+    @classmethod
     def read(cls, segmentations: Iterable[Segmentation], size: Size) -> Self:
         """Take COCO segmentations of any kind that passed `checks.shape_problem`."""
         return cls([run_length(segmentation, *size) for segmentation in segmentations], size)
@@ -69,7 +82,7 @@ class RunLengths:
         rows = index.nonzero()[:, 0] if index.dtype == torch.bool else index
         return type(self)([self.entries[i] for i in rows.tolist()], self.size)
 
-    def to(self, device: torch.device | str) -> Self:  # run lengths are text
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:  # run lengths are text
         return self
 
     def cat(self, other: Self) -> Self:

@@ -34,8 +34,8 @@ class Rows:
     def __getitem__(self, index: Tensor | slice) -> Self:
         return type(self)(**{name: values[index] for name, values in vars(self).items()})
 
-    def to(self, device: torch.device | str) -> Self:
-        return type(self)(**{name: values.to(device) for name, values in vars(self).items()})
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+        return type(self)(**{name: values.to(device, non_blocking=non_blocking) for name, values in vars(self).items()})
 
     def cat(self, other: Self) -> Self:
         columns = {name: (values, getattr(other, name)) for name, values in vars(self).items()}
@@ -174,9 +174,7 @@ class Batch:
         def moved(value: object) -> object:
             if isinstance(value, list):
                 return [moved(part) for part in value]
-            if isinstance(value, Tensor):
-                return value.to(device, non_blocking=early)
-            return value.to(device) if isinstance(value, Rows) else value
+            return value.to(device, non_blocking=early) if isinstance(value, Tensor | Rows) else value
 
         return replace(self, **{name: moved(value) for name, value in vars(self).items()})
 

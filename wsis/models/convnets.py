@@ -54,6 +54,12 @@ class Pyramid(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         return self.network((images - self.mean) / self.std)
 
+    def level(self, stride: int) -> int:
+        """Return which of the features has this stride; raises ConfigError if none has."""
+        if stride not in self.strides:
+            raise ConfigError(f"no feature of stride {stride}, only {self.strides}; choose another backbone")
+        return self.strides.index(stride)
+
 
 class VGGStages(nn.Module):
     """VGG as five stages at strides 1 2 4 8 8, the last dilated by 2, as in BESTIE's official classifier."""

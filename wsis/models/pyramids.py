@@ -82,7 +82,7 @@ class Backbone(nn.Module):
         super().__init__()
         pyramid = build_pyramid(backbone, weights)
         self.network = pyramid.network if weights == "random" else freeze_batch_norm_2d(pyramid.network)
-        self.levels = [pyramid.strides.index(s) for s in STRIDES]
+        self.levels = [pyramid.level(s) for s in STRIDES]
         self.channels = [pyramid.channels[level] for level in self.levels]
         self.register_buffer("mean", pyramid.mean, persistent=False)
         self.register_buffer("std", pyramid.std, persistent=False)

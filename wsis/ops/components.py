@@ -61,8 +61,9 @@ def _runs(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     begin = torch.ones_like(values, dtype=torch.bool)
     begin[..., 1:] = values[..., 1:] != values[..., :-1]
     start = begin.flatten().nonzero()[:, 0]
-    length, value = start.diff(append=start.new_tensor([values.numel()])), values.flatten()[start]
-    return start[value != 0], length[value != 0], value[value != 0]
+    length, value = start.diff(append=start.new_full((1,), values.numel())), values.flatten()[start]
+    kept = value.nonzero()[:, 0]
+    return start[kept], length[kept], value[kept]
 
 
 def smallest_reachable(edges: Int64[Tensor, "2 E"], count: int) -> Int64[Tensor, " nodes"]:

@@ -166,7 +166,7 @@ def cluster_centers(
     integers. BESTIE, supp. 1 and Fig. 1.
     """
     _, spots = find_spots(offsets, component_ids, threshold)
-    right = (spots.area - area).abs() < tolerance
+    right = ((spots.area - area).abs() < tolerance).nonzero()[:, 0]
     _, position, image, first = (column[right] for column in spots)
     component, certain = component_ids.flatten()[first] - 1, torch.ones_like(first)
     return Centers(component, image, position.float(), certain.float(), certain.bool())
@@ -186,7 +186,7 @@ def merge_centers(
     apart = gap.square().sum(-1) > min_distance**2
     free = (apart | (clustered.component[:, None] != peaks.component)).all(1)
     inside = ids[clustered.image, y, x] == clustered.component + 1
-    joins = free & inside & (heat[clustered.image, y, x] > min_heat)
+    joins = (free & inside & (heat[clustered.image, y, x] > min_heat)).nonzero()[:, 0]
     return Centers(*(torch.cat((a, b[joins])) for a, b in zip(peaks, clustered, strict=True)))
 
 

@@ -61,8 +61,8 @@ def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimize
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        # torchvision's detectors call the backbone together with its feature pyramid `backbone`; the pyramid is new.
-        if "backbone." not in name or "backbone.pyramid." in name:
+        # A pyramid is new, also where it is part of what is called `backbone`: a detector's, or that of a plain transformer.
+        if "backbone." not in name or ".pyramid." in name:
             rate = schedule.lr * schedule.new_lr
         else:  # the last norm and a backbone without blocks have the rate of the backbone's end
             level = _block(name) if blocks and "backbone.norm." not in name else blocks + 1

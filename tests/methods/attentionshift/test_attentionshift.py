@@ -2,12 +2,14 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from wsis.core.config import changed, flatten
 from wsis.core.types import Instances, Points, Sample
+from wsis.data import World
 from wsis.data.transforms import ShortSide, collate, short_side
 from wsis.methods import attentionshift
 from wsis.methods.attentionshift import baseline, divisible
@@ -25,7 +27,7 @@ from wsis.methods.attentionshift.labels import (
 from wsis.methods.attentionshift.maps import PaddedPoints, pad_points
 from wsis.methods.attentionshift.objective import mask_term, mil_term, point_term, token_terms
 from wsis.methods.attentionshift.parts import KeyPoints
-from wsis.methods.attentionshift.stages import boxed, measured_at, on_objects, summary
+from wsis.methods.attentionshift.stages import boxed, measured_at, on_objects, summary, train_network
 from wsis.methods.attentionshift.verbs import label_groups, masks_in_boxes, rescaled, with_owners
 
 SIDE = 64
@@ -290,6 +292,21 @@ def test_targets_never_outnumber_tokens():
     keys = KeyPoints(torch.zeros(1, 2, 6, 2), torch.ones(1, 2, 6, dtype=torch.bool))
     result = with_key_points(at, keys, replace(TINY.tokens, count=5, max_key_points=50))
     assert result.present.sum() == 5
+
+
+@pytest.mark.parametrize("classes, layers, says", [(1, 2, True), (1, 1, False), (2, 2, False)])
+def test_a_training_of_one_class_says_that_no_layer_is_chosen(classes, layers, says, capsys, tmp_path):
+    cfg = changed(SMALL, classes=classes, **{"boxes.layers": layers, "statistics.times": 0})
+    workspace = SimpleNamespace(cfg=cfg, train=World("train", 1), fit=lambda *_: None, path=tmp_path.joinpath)
+    assert train_network(workspace) == {}
+    assert ("boxes.layers=1" in capsys.readouterr().out) == says
+
+
+def test_an_image_has_as_many_key_points_alone_as_beside_a_crowded_one():
+    at = clicks(torch.zeros(2, 5, 2).tolist(), [[0] * 5] * 2, [[True] * 5, [True] + [False] * 4])
+    keys = KeyPoints(torch.zeros(2, 5, 6, 2), torch.ones(2, 5, 6, dtype=torch.bool))
+    result = with_key_points(at, keys, replace(TINY.tokens, count=5, max_key_points=50))
+    assert result.present.sum(1).tolist() == [5, 5], "no room in the first, four key-points in the second"
 
 
 # all of it

@@ -610,6 +610,15 @@ def test_a_clicked_pixel_belongs_to_its_own_mask_whatever_the_network_says():
     assert masks.masks.flatten(1).sum(1).tolist() == [11, 1] and masks.masks[1, 3, 2]
 
 
+def test_of_two_clicks_on_one_pixel_both_masks_have_it():
+    ids = torch.zeros(1, 4, 6, dtype=torch.long)
+    ids[:, :, :3] = 1
+    points = Points.make(torch.tensor([[2.0, 3.0], [2.2, 2.9]]), torch.tensor([0, 1]), ids=torch.tensor([7, 9]))
+    rows = {"image": points.image, "labels": points.labels, "centers": points.centers, "scores": points.scores}
+    (masks,) = InstanceMap(ids=ids, **rows).unbind(points)
+    assert masks.masks.flatten(1).sum(1).tolist() == [12, 1] and masks.masks[:, 3, 2].all()
+
+
 def test_a_click_between_pixels_counts_for_the_nearest():
     points = Points.make(torch.tensor([[2.7, 1.2]]), torch.tensor([0]))
     rows = {"image": points.image, "labels": points.labels, "centers": points.centers, "scores": points.scores}

@@ -7,7 +7,7 @@ Labels are made anew in every step from the very features that are trained; toke
 """
 
 from wsis.methods.attentionshift.config import FULL, SMALL, TINY, AttentionShiftConfig, baseline
-from wsis.methods.attentionshift.detector import AttentionShift, image_sizes
+from wsis.methods.attentionshift.detector import AttentionShift, image_extents
 from wsis.methods.attentionshift.model import divisible
 from wsis.methods.attentionshift.stages import stages
 from wsis.methods.attentionshift.verbs import (
@@ -22,5 +22,5 @@ from wsis.methods.attentionshift.verbs import (
 )
 
 __all__ = ["FULL", "SMALL", "TINY", "AttentionShift", "AttentionShiftConfig", "baseline", "build", "divisible"]
-__all__ += ["explain", "image_sizes", "loss", "predict", "pseudo_labels", "restore", "stages", "targets"]
+__all__ += ["explain", "image_extents", "loss", "predict", "pseudo_labels", "restore", "stages", "targets"]
 __all__ += ["training_data"]

@@ -175,7 +175,7 @@ class Outputs(NamedTuple):
     places: Tensor  # of the tokens, [B, P, 2]
     scores: Tensor  # of candidates, [B, G, K, C]
     targets: PaddedPoints
-    sizes: Tensor  # of the images, see `image_sizes`
+    extents: Tensor  # of the images, see `image_extents`
     detection: Detection
 
 
@@ -196,15 +196,15 @@ class AttentionShift(nn.Module):
         """images: [B, 3, H, W] in [0, 1]. valid: bool [B, H, W], False on padding. owners: see `label`."""
         images = pad_to_multiple(images, self.multiple)
         valid = pad_to_multiple(valid, self.multiple, "constant")
-        encoded, sizes, present = self.encoder(images), image_sizes(valid), clicks.present
+        encoded, extents, present = self.encoder(images), image_extents(valid), clicks.present
         owners = None if owners is None else pad_to_multiple(owners, self.multiple, "constant")
         labels, logits, places, scores = self.label(encoded, valid, clicks, self.cfg, owners)
         targets = labeling.with_key_points(clicks, labels.key_points, self.cfg.tokens)
         counts = present.sum(1).tolist()
         boxes, classes = labels.boxes[present].split(counts), clicks.labels[present].split(counts)
-        inside = [(int(h), int(w)) for w, h in sizes.tolist()]
-        detection = self.detector(encoded, inside, list(boxes), list(classes))
-        return Outputs(labels, logits, places, scores, targets, sizes, detection)
+        sizes = [(int(h), int(w)) for w, h in extents.tolist()]
+        detection = self.detector(encoded, sizes, list(boxes), list(classes))
+        return Outputs(labels, logits, places, scores, targets, extents, detection)
 
     def label(
         self,
@@ -219,7 +219,7 @@ class AttentionShift(nn.Module):
         owners: of an oracle, [B, H, W], k on the true object of click k - 1, else 0.
         """
         logits, places = self.tokens(encoded.tokens)
-        tokens = labeling.match_tokens(logits, places, clicks, image_sizes(valid))
+        tokens = labeling.match_tokens(logits, places, clicks, image_extents(valid))
         maps, boxes = labeling.find_candidates(encoded, tokens, clicks, cfg)
         scores = self.mil(encoded.features, boxes.transpose(1, 2))
         chosen = of_class(scores.detach(), clicks.labels).argmax(2)
@@ -233,7 +233,7 @@ class AttentionShift(nn.Module):
         return labels, logits, places, scores
 
 
-def image_sizes(valid: Tensor) -> Tensor:
+def image_extents(valid: Tensor) -> Tensor:
     """(width, height) of each image without its padding, which is at the right and at the bottom: fp32 [B, 2]."""
     return torch.stack([valid.any(1).sum(1), valid.any(2).sum(1)], 1).float()
 

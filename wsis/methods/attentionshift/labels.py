@@ -28,12 +28,11 @@ from wsis.methods.attentionshift.maps import (
     min_max,
 )
 from wsis.methods.attentionshift.model import Encoded
+from wsis.ops.losses import FOCAL_ALPHA
 from wsis.ops.matching import assign
 from wsis.ops.patches import box_patches
 from wsis.ops.rollout import rollout_rows
 
-# Of the focal loss of the tokens' classes, and of the cost of matching that follows it (official code).
-FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0
 PLACE_COST = 10.0  # of the distance, in image sides, beside that of the class in the cost of matching (official code)
 NEGATIVE = 0.8  # of the box's maximum: above it the background map is sure (official config)
 # The baseline's points of each object, and the shares of the range within its box from which and up to which they are sure.
@@ -58,7 +57,7 @@ def match_tokens(
     logits: Tensor,  # [B, P, C]
     places: Tensor,  # [B, P, 2] in (0, 1)
     targets: PaddedPoints,
-    sizes: Tensor,  # [B, 2], (width, height) of the image without padding
+    extents: Tensor,  # [B, 2], (width, height) of the image without padding
 ) -> Tensor:
     """The token of each point: one-to-one, least cost of class and place.
 
@@ -66,10 +65,10 @@ def match_tokens(
     points than there are tokens.
     """
     p = logits.float().sigmoid()
-    positive = FOCAL_ALPHA * (1 - p) ** FOCAL_GAMMA * -(p + 1e-12).log()
-    negative = (1 - FOCAL_ALPHA) * p**FOCAL_GAMMA * -(1 - p + 1e-12).log()
+    positive = FOCAL_ALPHA * (1 - p).square() * -(p + 1e-12).log()
+    negative = (1 - FOCAL_ALPHA) * p.square() * -(1 - p + 1e-12).log()
     class_cost = (positive - negative).take_along_dim(targets.labels[:, None], 2)
-    distance = torch.cdist(places.float(), targets.xy / sizes[:, None], p=1)  # [B, P, G]
+    distance = torch.cdist(places.float(), targets.xy / extents[:, None], p=1)  # [B, P, G]
     return assign(class_cost + PLACE_COST * distance, targets.present)
 
 
@@ -81,18 +80,20 @@ Candidates = tuple[Tensor, Tensor]
 def find_candidates(
     encoded: Encoded,
     tokens: Tensor,  # as `match_tokens` returns them
-    points: PaddedPoints,
+    clicks: PaddedPoints,
     cfg: AttentionShiftConfig,
 ) -> Candidates:
-    """The attention of each point's token over the last 1..K layers, and a box of each."""
-    height, width, patch = encoded.grid
+    """The attention of each click's token over the last 1..K layers, and a box of each."""
+    (height, width, patch), here = encoded.grid, clicks.present
     n = height * width
     rows = rollout_rows(encoded.layers, tokens.clamp(min=0) + 1 + n)
     maps = rows[..., 1 : 1 + n].unflatten(-1, (height, width))
-    xy = points.xy[:, None].expand(-1, maps.shape[1], -1, -1)
-    flat = enlarged(maps, patch).flatten(0, 2)
-    boxes = boxes_from_maps(flat, xy.flatten(0, 2), cfg.boxes, patch)
-    return maps, boxes.view(*maps.shape[:3], 4)
+    large = enlarged(maps.transpose(1, 2)[here], patch)  # [N, K, H, W], without padding
+    xy = clicks.xy[here][:, None].expand(-1, large.shape[1], -1)
+    found = boxes_from_maps(large.flatten(0, 1), xy.flatten(0, 1), cfg.boxes, patch)
+    boxes = maps.new_zeros(*here.shape, large.shape[1], 4)
+    boxes[here] = found.view(*large.shape[:2], 4)
+    return maps, boxes.transpose(1, 2)
 
 
 @torch.no_grad()
@@ -161,11 +162,12 @@ def with_key_points(clicks: PaddedPoints, points: parts.KeyPoints | None, cfg: T
     if points is None or not cfg.feedback or not points.present.shape[1]:
         return clicks
     present = (points.present & clicks.present[..., None]).flatten(1)
-    room = min(cfg.max_key_points, present.shape[1], max(0, cfg.count - clicks.present.shape[1]))
+    room = min(cfg.max_key_points, present.shape[1], cfg.count)
     index = torch.where(present, torch.rand_like(present, dtype=torch.float32), -1).topk(room, 1).indices
+    free = torch.arange(room, device=index.device) < cfg.count - clicks.present.sum(1, keepdim=True)
     xy, labels = points.xy.flatten(1, 2), clicks.labels[..., None].expand_as(points.present).flatten(1)
     chosen = xy.take_along_dim(index[..., None], 1), labels.take_along_dim(index, 1)
-    more = PaddedPoints(*chosen, torch.zeros_like(index), present.take_along_dim(index, 1))
+    more = PaddedPoints(*chosen, torch.zeros_like(index), present.take_along_dim(index, 1) & free)
     return PaddedPoints(*(torch.cat(pair, 1) for pair in zip(clicks, more, strict=True)))
 
 

@@ -7,13 +7,14 @@ from torchvision.ops import generalized_box_iou_loss, roi_align, sigmoid_focal_l
 
 from wsis.methods.attentionshift.config import AttentionShiftConfig
 from wsis.methods.attentionshift.detector import Detection, Outputs
-from wsis.methods.attentionshift.labels import FOCAL_ALPHA, FOCAL_GAMMA, mask_targets, match_tokens, point_targets
+from wsis.methods.attentionshift.labels import mask_targets, match_tokens, point_targets
 from wsis.methods.attentionshift.maps import PaddedPoints
+from wsis.ops.losses import FOCAL_ALPHA, masked_mean
 
 
 def objective(outputs: Outputs, clicks: PaddedPoints, cfg: AttentionShiftConfig) -> dict[str, Tensor]:
     """All terms of one step, and their weighted sum as `total`."""
-    terms = token_terms(outputs.logits, outputs.places, outputs.targets, outputs.sizes)
+    terms = token_terms(outputs.logits, outputs.places, outputs.targets, outputs.extents)
     terms["mil"] = mil_term(outputs.scores[clicks.present], clicks.labels[clicks.present])
     detection = outputs.detection
     terms |= detector_terms(detection)
@@ -26,14 +27,14 @@ def objective(outputs: Outputs, clicks: PaddedPoints, cfg: AttentionShiftConfig)
     return {**terms, "total": torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()}
 
 
-def token_terms(logits: Tensor, places: Tensor, targets: PaddedPoints, sizes: Tensor) -> dict[str, Tensor]:
+def token_terms(logits: Tensor, places: Tensor, targets: PaddedPoints, extents: Tensor) -> dict[str, Tensor]:
     """Focal loss of all tokens and L1 loss of the places of matched ones, both divided by the number of matched tokens."""
     classes, present = torch.zeros_like(logits, dtype=torch.float32), targets.present
-    token = match_tokens(logits, places, targets, sizes)[present]
+    token = match_tokens(logits, places, targets, extents)[present]
     image, count = present.nonzero()[:, 0], present.sum().clamp(min=1)
     classes[image, token, targets.labels[present]] = 1
-    focal = sigmoid_focal_loss(logits.float(), classes, FOCAL_ALPHA, FOCAL_GAMMA, "sum") / count
-    xy = (targets.xy / sizes[:, None])[present]
+    focal = sigmoid_focal_loss(logits.float(), classes, FOCAL_ALPHA, reduction="sum") / count
+    xy = (targets.xy / extents[:, None])[present]
     distance = F.l1_loss(places.float()[image, token], xy, reduction="sum") / count
     return {"token_class": focal, "token_place": distance}
 
@@ -77,7 +78,7 @@ def point_term(
     read = F.grid_sample(logits, grid, padding_mode="border", align_corners=False)[:, 0, 0]
     target = target[objects].float()
     each = F.binary_cross_entropy_with_logits(read, target, reduction="none")
-    return (each * counts).sum() / counts.sum().clamp(min=1)
+    return masked_mean(each, counts)
 
 
 def mask_term(logits: Tensor, rois: Tensor, objects: Tensor, masks: Tensor, counts: Tensor) -> Tensor:
@@ -85,6 +86,5 @@ def mask_term(logits: Tensor, rois: Tensor, objects: Tensor, masks: Tensor, coun
     size = logits.shape[-2:]
     boxes = torch.cat([objects[:, None].float(), rois], 1)
     target, weight = (roi_align(m[:, None].float(), boxes, size, aligned=True)[:, 0] for m in (masks, counts))
-    certain = weight > 0.5
     each = F.binary_cross_entropy_with_logits(logits.float(), (target >= 0.5).float(), reduction="none")
-    return (each * certain).sum() / certain.sum().clamp(min=1)
+    return masked_mean(each, weight > 0.5)

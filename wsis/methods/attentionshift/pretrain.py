@@ -13,7 +13,7 @@ from wsis.core.config import changed
 from wsis.core.types import Batch
 from wsis.data.transforms import ShortSide
 from wsis.methods.attentionshift.config import TINY
-from wsis.methods.attentionshift.detector import image_sizes
+from wsis.methods.attentionshift.detector import image_extents
 from wsis.methods.attentionshift.maps import pad_points
 from wsis.methods.attentionshift.model import Encoder, TokenHeads, divisible, spread
 from wsis.methods.attentionshift.objective import token_terms
@@ -65,9 +65,9 @@ class PointFinder(nn.Module):
         hidden = first & (torch.rand(target.shape[:2], device=target.device) < HIDDEN)
         encoded = self.encoder(batch.images, attention=False, hidden=hidden)
         reconstruction = self.reconstruct(encoded.features.flatten(2).mT).float()
-        clicks, sizes = pad_points(batch.points, len(batch.images)), image_sizes(batch.valid)
+        clicks, extents = pad_points(batch.points, len(batch.images)), image_extents(batch.valid)
         logits, places = self.heads(encoded.tokens)
-        terms = token_terms(logits, places, clicks, sizes)
+        terms = token_terms(logits, places, clicks, extents)
         error = (reconstruction - target).square().mean(-1)
         terms["hidden"] = (error * hidden).sum() / hidden.sum().clamp(min=1)
         total = torch.where(first, terms["hidden"], terms["token_class"] + PLACE * terms["token_place"])

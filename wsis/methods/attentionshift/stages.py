@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from wsis.core.files import read_json, write_json
+from wsis.core.report import report
 from wsis.core.types import Batch, Instances
 from wsis.data.masks import filled_boxes
 from wsis.data.transforms import resize
@@ -45,6 +46,10 @@ def stages(cfg: AttentionShiftConfig) -> list[Stage]:
 def train_network(workspace: Workspace) -> Report:
     """Train with labels made in every step. Report: `similarity` at each measurement (supp. Fig. 1) and its summary."""
     cfg, due = workspace.cfg, measured_at(workspace.cfg)
+    if cfg.classes == 1 and cfg.boxes.layers > 1:
+        report(
+            "with one class nothing tells which layer's boxes are best; boxes.layers=1 takes those of the last layer"
+        )
 
     def step_loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
         if step in due:

@@ -117,8 +117,8 @@ def label_groups(model: AttentionShift | None, batch: Batch, cfg: AttentionShift
     turn = (image[:, None] == image).tril(-1).sum(1) // cfg.tokens.count  # of each click
     turn *= owners(batch, cfg) is None
     for number in range(int(turn.max()) + 1 if len(turn) else 1):
-        group, inside = (replace(b, points=b.points[turn == number]) for b in (batch, small) if b.points is not None)
-        yield label_images(model, group, inside, encoded, cfg)
+        group, resized = (replace(b, points=b.points[turn == number]) for b in (batch, small) if b.points is not None)
+        yield label_images(model, group, resized, encoded, cfg)
 
 
 @torch.no_grad()
@@ -150,9 +150,9 @@ def label_images(
 def predict(model: AttentionShift, images: Float[Tensor, "B 3 H W"], cfg: AttentionShiftConfig) -> list[Instances]:
     """Instances of images in [0, 1], without any label; scores in [0, 1]."""
     size = (images.shape[-2], images.shape[-1])
-    encoded, inside, ratio = encode(model, images, cfg)
+    encoded, small, ratio = encode(model, images, cfg)
     instances = []
-    for objects in model.detector.detect(encoded, [inside] * len(images)):
+    for objects in model.detector.detect(encoded, [small] * len(images)):
         runs = pasted(objects["masks"], objects["boxes"] * ratio, size)
         instances.append(Instances.make(runs, objects["labels"], scores=objects["scores"]))
     return instances
@@ -171,10 +171,10 @@ def masks_in_boxes(
 def encode(model: AttentionShift, images: Tensor, cfg: AttentionShiftConfig) -> tuple[Encoded, tuple[int, int], Tensor]:
     """Images [B, 3, H, W] through the encoder; their (height, width) there; the factor of boxes xyxy back to theirs, [4]."""
     size = (images.shape[-2], images.shape[-1])
-    inside = inference_size(size, cfg)
-    small = interpolate(images, inside, mode="bilinear", align_corners=False, antialias=True)
-    encoded = model.encoder(pad_to_multiple(small, model.multiple), attention=False)
-    return encoded, inside, torch.tensor([size[1] / inside[1], size[0] / inside[0]] * 2, device=images.device)
+    small = inference_size(size, cfg)
+    resized = interpolate(images, small, mode="bilinear", align_corners=False, antialias=True)
+    encoded = model.encoder(pad_to_multiple(resized, model.multiple), attention=False)
+    return encoded, small, torch.tensor([size[1] / small[1], size[0] / small[0]] * 2, device=images.device)
 
 
 def inference_size(size: tuple[int, int], cfg: AttentionShiftConfig) -> tuple[int, int]:

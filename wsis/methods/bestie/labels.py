@@ -15,7 +15,7 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 from torch.nn.functional import pad
 
-from wsis.core.masks import Part, RunLengths
+from wsis.core.masks import RunLengths
 from wsis.core.types import IGNORE, Instances, Points, Sample
 from wsis.data.masks import paint
 from wsis.methods.bestie.config import BestieConfig
@@ -55,11 +55,12 @@ class InstanceMap:
             ids[clicks.image, y, x] = order + 1
         for b in range(len(ids)):
             rows = order[self.image[order] == b]
-            parts = (Part(0, 0, ids[b] == row + 1) for row in rows.tolist())
-            runs = RunLengths.encode(parts, (ids.shape[1], ids.shape[2]))
+            runs = RunLengths.of_regions(ids[b], rows.tolist())
             if clicks is None:
                 filled = runs.areas > 0
                 runs, rows = runs[filled], rows[filled.to(rows.device)]
+            else:  # of several clicks on one pixel only one has it in the map
+                runs = runs.with_pixels(clicks.xy[rows].round().long())
             annotations = None if clicks is None else clicks.ids[rows]
             images.append(Instances.make(runs, self.labels[rows], scores=self.scores[rows], ids=annotations))
         return images
@@ -68,8 +69,7 @@ class InstanceMap:
 def tagged(classes: ClassMaps, tags: Tags) -> ClassMaps:
     """The class map with background where it is ignored or shows a class that is not among the image's tags."""
     allowed = pad(tags, (1, IGNORE - tags.shape[1]))  # [B, 256], False for background and ignored
-    index = classes + torch.arange(len(tags), device=tags.device)[:, None, None] * (IGNORE + 1)
-    return classes * allowed.flatten().index_select(0, index.flatten()).view(classes.shape)
+    return classes * allowed.gather(1, classes.flatten(1)).view_as(classes)
 
 
 def class_probability(semantic: Maps, tags: Tags | None) -> Maps:
@@ -104,7 +104,8 @@ def component_labels(
     ids, cues = count_cues(classes, points, cfg.cues.threshold)
     rows = table(ids, len(cues) - 1)
     accepted = (cues[1:] == 1) & (rows.area >= cfg.min_area)
-    _, center, image, first = (column[accepted] for column in rows)
+    kept = accepted.nonzero()[:, 0]  # one wait for the device, not one for each column
+    _, center, image, first = (column[kept] for column in rows)
     labels, scores = classes.flatten()[first] - 1, torch.ones(len(first), device=ids.device)
     return InstanceMap(_renumbered(ids, accepted), image, labels, center.float(), scores)
 
@@ -223,7 +224,8 @@ def refined_labels(
     valid = (statistics.area > 0) & (crowd(decoded, cfg) <= cfg.refine.max_instances)
     ids = _renumbered(instances.ids, valid)
     rows = (instances.image, instances.labels, centers, score.clamp(0, 1))
-    return InstanceMap(ids, *(values[valid] for values in rows))
+    kept = valid.nonzero()[:, 0]
+    return InstanceMap(ids, *(values[kept] for values in rows))
 
 
 def crowd(decoded: Decoded, cfg: BestieConfig) -> Int64[Tensor, " N"]:

@@ -128,7 +128,7 @@ class HighResolutionHeads(nn.Module):
 
     def __init__(self, backbone: Pyramid, width: int, channels: tuple[int, ...]) -> None:
         super().__init__()
-        self.level = backbone.strides.index(4)
+        self.level = backbone.level(4)
         inside = backbone.channels[self.level]
         heads = ((nn.Conv2d(inside, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, out, 1)) for out in channels)
         self.heads = nn.ModuleList(nn.Sequential(*layers) for layers in heads)
@@ -142,7 +142,7 @@ class PanopticDeepLab(nn.Module):
 
     def __init__(self, backbone: Pyramid, width: int, channels: tuple[int, ...]) -> None:
         super().__init__()
-        self.levels = [backbone.strides.index(s) for s in (16, 8, 4)]
+        self.levels = [backbone.level(s) for s in (16, 8, 4)]
         skips, deep = [backbone.channels[level] for level in self.levels], backbone.channels[-1]
         self.semantic = Decoder(deep, skips, [width // 2, width // 4, width // 8], width, width)
         self.instance = Decoder(deep, skips, [width // 4, width // 8, width // 16], width, width // 2)

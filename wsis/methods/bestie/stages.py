@@ -81,7 +81,7 @@ def train_classifier(workspace: Workspace) -> Report:
     for label in present.any(0).nonzero()[:, 0]:
         hits = present[score[:, label].argsort(descending=True), label]
         precisions.append((hits.cumsum(0) / torch.arange(1, len(hits) + 1))[hits].mean())
-    return {"tag_mAP": float(torch.stack(precisions).mean())}
+    return {"tag_mAP": float(torch.stack(precisions).mean())} if precisions else {}
 
 
 @first_process

@@ -56,7 +56,8 @@ class ObjectCrops:
             count += len(points)
         if min_area is not None and not self.index:
             limits = f"{MIN_SIDE} px in width and height and {min_area} px in area"
-            raise ConfigError(f"none of {count} objects is larger than {limits}; lower size.min_area")
+            remedy = "lower size.min_area" if count else "annotate some"
+            raise ConfigError(f"none of {count} objects is larger than {limits}; {remedy}")
         self._last: tuple[int, Sample] | None = None
 
     def __len__(self) -> int:

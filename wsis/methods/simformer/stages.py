@@ -37,7 +37,7 @@ def stages(cfg: SimFormerConfig) -> list[Stage]:
     labels = Stage("labels", MAPS, make_labels, "pseudo split novel", "network")
     if rival in RIVALS:
         shared, given = f"classes backbone weights {rival}", "split novel masks"
-        tune = partial(rib.tune, cfg=cfg.rib, backbone=backbone)  # of tags alone: that of all splits
+        tune = partial(rib.fit, cfg=cfg.rib, backbone=backbone)  # of tags alone: that of all splits
         learn = partial(retab.fit, cfg=cfg.retab, novel=cfg.unmasked, backbone=backbone)
         relations = Stage("relations", retab.NETWORKS, learn, f"{shared} {given}")
         steps = [Stage("tuning", rib.MAPS, tune, shared) if rival == "rib" else relations]
@@ -68,7 +68,7 @@ def make_rival_labels(workspace: Workspace) -> Report:
     cfg: SimFormerConfig = workspace.cfg
     given = cam.with_base_masks(workspace, cfg.unmasked)
     if cfg.pseudo.source == "rib":
-        scores = rib.fit(given, cfg.rib, cfg.unmasked, (cfg.backbone, cfg.weights))
+        scores = rib.scorer(given, cfg.rib, cfg.unmasked, (cfg.backbone, cfg.weights))
     else:
         model = retab.restore(cfg.retab, cfg.classes, cfg.backbone, workspace.folder).to(workspace.device)
         scores = retab.scorer(workspace, model, cfg.retab, cfg.unmasked)
