@@ -10,7 +10,7 @@ from torch import Tensor
 from benchmarks.measure import Case, Size
 from benchmarks.reference_attentionshift import plain_rollout, plain_samples, plain_shift
 from wsis.methods.attentionshift.config import PartConfig
-from wsis.methods.attentionshift.maps import enlarged, min_max, sample_patches
+from wsis.methods.attentionshift.maps import at_pixels, min_max, sample_patches
 from wsis.methods.attentionshift.parts import seeds, shift
 from wsis.ops.patches import PatchGrid, box_patches
 from wsis.ops.rollout import rollout_rows
@@ -94,7 +94,7 @@ def _attention(size: Size, device: torch.device) -> tuple[Tensor, Tensor, Tensor
     side = size.pixels // PATCH
     masks = planted(size.instances, side).masks
     heat = 0.8 * masks + 0.1 * torch.rand(masks.shape, generator=torch.Generator().manual_seed(0))
-    attention = min_max(enlarged(heat.view(1, -1, side, side), PATCH)).to(device)
+    attention = min_max(at_pixels(heat.view(1, -1, side, side), PATCH)).to(device)
     index = masks.float().argmax(-1)[None].to(device)
     return attention, index, index >= 0, torch.ones(1, side, side, dtype=torch.bool, device=device)
 

@@ -48,7 +48,7 @@ from wsis.methods.attentionshift.labels import (
     mask_targets,
     match_tokens,
 )
-from wsis.methods.attentionshift.maps import FOREGROUND, cosine_maps, enlarged
+from wsis.methods.attentionshift.maps import FOREGROUND, at_pixels, cosine_maps
 from wsis.methods.attentionshift.parts import ITERATIONS, part_maps
 from wsis.ops.patches import patch_index
 from wsis.viz import attentionshift as parts
@@ -277,7 +277,7 @@ for g in range(2):
     maps = {"attention": labels.attention[i, g]}
     maps |= {
         f"cosine, {t}": m
-        for t, m in enumerate(enlarged(labels.steps["cosine"][:, i, g], patch))
+        for t, m in enumerate(at_pixels(labels.steps["cosine"][:, i, g], patch))
     }
     maps |= {"foreground": labels.foreground[i, g], "background": labels.background[i, g]}
     panels.append(

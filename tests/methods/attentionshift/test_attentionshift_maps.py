@@ -9,9 +9,9 @@ from wsis.methods.attentionshift.config import FULL
 from wsis.methods.attentionshift.maps import (
     SAMPLES,
     PaddedPoints,
+    at_pixels,
     boxes_from_maps,
     cosine_maps,
-    enlarged,
     min_max,
     refined,
     sample_patches,
@@ -52,7 +52,7 @@ def test_min_max_spans_zero_to_one_at_any_scale():
 
 @pytest.mark.parametrize("value", [0.0, 0.3, -7e8])
 def test_a_constant_map_has_nothing_high(value):
-    assert not min_max(enlarged(torch.full((1, 5, 7), value), PATCH)).any()
+    assert not min_max(at_pixels(torch.full((1, 5, 7), value), PATCH)).any()
 
 
 def test_rounding_is_not_a_range():
@@ -60,7 +60,7 @@ def test_rounding_is_not_a_range():
 
 
 def test_enlarged_is_exact_on_a_slope():
-    out = enlarged(torch.arange(6.0).expand(4, 6), PATCH)
+    out = at_pixels(torch.arange(6.0).expand(4, 6), PATCH)
     assert out.shape == (64, 96)
     expected = ((torch.arange(96) + 0.5) / PATCH - 0.5).clamp(0, 5)
     torch.testing.assert_close(out[1], expected)
@@ -95,7 +95,7 @@ def test_components_from_half_of_the_largest_count(rows, box):
 
 
 def test_boxes_do_not_depend_on_the_scale_of_a_map():
-    maps = enlarged(torch.rand(5, 6, 6, generator=seeded()), PATCH)
+    maps = at_pixels(torch.rand(5, 6, 6, generator=seeded()), PATCH)
     points = 95 * torch.rand(5, 2, generator=seeded(1))
     boxes = boxes_from_maps(maps, points, FULL.boxes, PATCH)
     assert torch.equal(boxes_from_maps(maps / 1024, points, FULL.boxes, PATCH), boxes)
@@ -192,7 +192,7 @@ def test_an_image_of_padding_alone_is_finite():
 def attended(scene, side, seed=0):
     """Attention of .8 and more in the objects, up to .1 elsewhere: [G, H, W]."""
     masks = scene.masks.view(-1, side, side)
-    return min_max(enlarged(0.8 * masks + 0.1 * torch.rand(masks.shape, generator=seeded(seed)), PATCH))
+    return min_max(at_pixels(0.8 * masks + 0.1 * torch.rand(masks.shape, generator=seeded(seed)), PATCH))
 
 
 def maps_of(scene, side, attention=None, features=None, seed=0, present=None):
@@ -230,10 +230,10 @@ def test_patches_go_to_the_most_similar_object_or_to_none():
 
 
 def test_foreground_and_background_of_two_directions():
-    """S = u^2 and 1 + (1 - u - u^2) / 2 over its maximum, where u is the mask enlarged."""
+    """S = u^2 and 1 + (1 - u - u^2) / 2 over its maximum, where u is the mask at its pixels."""
     scene = planted(1, 12, parts=1, noise=0.0)
     result = maps_of(scene, 12)
-    u = enlarged(scene.masks.view(1, 1, 12, 12).float(), PATCH)
+    u = at_pixels(scene.masks.view(1, 1, 12, 12).float(), PATCH)
     torch.testing.assert_close(result[0], u**2, atol=1e-5, rtol=0)
     torch.testing.assert_close(result[1], (1 + (1 - u - u**2) / 2) / 1.5, atol=1e-5, rtol=0)
     torch.testing.assert_close(result[2][-1], scene.masks.view(1, 1, 12, 12).float(), atol=1e-5, rtol=0)

@@ -14,7 +14,7 @@ from benchmarks.attentionshift import planted
 from benchmarks.reference_attentionshift import plain_shift
 from wsis.core.config import changed
 from wsis.methods.attentionshift.config import FULL
-from wsis.methods.attentionshift.maps import PaddedPoints, boxes_from_maps, cosine_maps, enlarged
+from wsis.methods.attentionshift.maps import PaddedPoints, at_pixels, boxes_from_maps, cosine_maps
 from wsis.methods.attentionshift.parts import (
     ITERATIONS,
     core,
@@ -424,7 +424,7 @@ def chain(scene, foreground=None, cfg=CFG, official=False):
     x, _, inside = world(scene)
     grid, boxes = grid_of(scene), scene.boxes[None]
     if foreground is None:
-        foreground = enlarged(scene.masks.view(1, -1, *grid[:2]).float(), PATCH)
+        foreground = at_pixels(scene.masks.view(1, -1, *grid[:2]).float(), PATCH)
     inner = core(foreground, cfg.core, cfg.erosion, grid)
     start = seeds(inner, boxes, cfg.core, cfg.seeds, grid)
     moved = (kmeans(x, start, inside) if cfg.shift == "kmeans" else shift(x, start, inside, cfg))[-1]

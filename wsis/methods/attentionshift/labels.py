@@ -21,9 +21,9 @@ from wsis.methods.attentionshift.maps import (
     BACKGROUND,
     FOREGROUND,
     PaddedPoints,
+    at_pixels,
     boxes_from_maps,
     cosine_maps,
-    enlarged,
     grid_of,
     min_max,
 )
@@ -88,7 +88,7 @@ def find_candidates(
     n = height * width
     rows = rollout_rows(encoded.layers, tokens.clamp(min=0) + 1 + n)
     maps = rows[..., 1 : 1 + n].unflatten(-1, (height, width))
-    large = enlarged(maps.transpose(1, 2)[here], patch)  # [N, K, H, W], without padding
+    large = at_pixels(maps.transpose(1, 2)[here], patch)  # [N, K, H, W], without padding
     xy = clicks.xy[here][:, None].expand(-1, large.shape[1], -1)
     found = boxes_from_maps(large.flatten(0, 1), xy.flatten(0, 1), cfg.boxes, patch)
     boxes = maps.new_zeros(*here.shape, large.shape[1], 4)
@@ -104,7 +104,7 @@ def find_labels(
     with torch.autocast(valid.device.type, enabled=False):
         features, index = encoded.features.float(), chosen[:, None, :, None]
         maps, boxes = (c.flatten(3).take_along_dim(index, 1)[:, 0] for c in found)
-        attention = min_max(enlarged(maps.unflatten(-1, encoded.grid[:2]), encoded.grid.patch))
+        attention = min_max(at_pixels(maps.unflatten(-1, encoded.grid[:2]), encoded.grid.patch))
         labels = Labels(boxes=boxes, chosen=chosen, attention=attention, foreground=attention, background=1 - attention)
         if not cfg.refine:
             return labels

@@ -60,12 +60,12 @@ def _range(maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return low, high, high - low > CONSTANT_RTOL * torch.maximum(high.abs(), low.abs())
 
 
-def enlarged(maps: Tensor, patch: int) -> Tensor:
+def at_pixels(maps: Tensor, patch: int) -> Tensor:
     """Maps of patches [..., h, w] at full resolution, bilinear."""
-    return resized(maps, (maps.shape[-2] * patch, maps.shape[-1] * patch))
+    return resampled(maps, (maps.shape[-2] * patch, maps.shape[-1] * patch))
 
 
-def resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def resampled(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Maps [..., h, w], bilinear at the centers of the cells of another size: [..., *size]; any number of maps."""
     flat = maps.reshape(-1, 1, *maps.shape[-2:])
     return interpolate(flat, size, mode="bilinear", align_corners=False).view(*maps.shape[:-2], *size)
@@ -111,7 +111,7 @@ def cosine_maps(
     cosines = torch.stack(refined(features.flatten(2).mT, weights, inside, patches.flatten(1)))
     objects, others = cosines.split((count + 1, count), dim=2)
     history = _competed(objects, clicks.present).unflatten(-1, grid[:2])
-    like, unlike = enlarged(history[-1], grid.patch), enlarged(others[-1].unflatten(-1, grid[:2]), grid.patch)
+    like, unlike = at_pixels(history[-1], grid.patch), at_pixels(others[-1].unflatten(-1, grid[:2]), grid.patch)
     foreground = _by_largest(((1 - unlike) * like).clamp_min(0))
     background = _by_largest(1 + (_by_largest(unlike) - foreground) / 2).clamp_min(0)
     return [foreground, background * clicks.present[..., None, None], history]

@@ -23,8 +23,8 @@ def objective(outputs: Outputs, clicks: PaddedPoints, cfg: AttentionShiftConfig)
         terms["mask"] = point_term(*regions, *(t[clicks.present] for t in point_targets(outputs.labels, clicks, cfg)))
     else:
         terms["mask"] = mask_term(*regions, *(t[clicks.present] for t in mask_targets(outputs.labels, cfg)))
-    weights = vars(cfg.loss)
-    return {**terms, "total": torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()}
+    weighted = terms | {name: weight * terms[name] for name, weight in vars(cfg.loss).items()}
+    return {**terms, "total": torch.stack(list(weighted.values())).sum()}
 
 
 def token_terms(logits: Tensor, places: Tensor, targets: PaddedPoints, extents: Tensor) -> dict[str, Tensor]:

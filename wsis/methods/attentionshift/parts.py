@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from wsis.methods.attentionshift.config import PartConfig
-from wsis.methods.attentionshift.maps import resized
+from wsis.methods.attentionshift.maps import resampled
 from wsis.ops.patches import PatchGrid, patch_index, rows_at
 
 ITERATIONS = 10  # shifts of the prototypes (official code)
@@ -39,7 +39,7 @@ def eroded(mask: Tensor, window: int) -> Tensor:
 
 def core(foreground: Tensor, threshold: float, erosion: int, grid: PatchGrid) -> Tensor:
     """The share of each patch's center that lies well inside its object: [B, G, H, W] in [0, 1] -> fp32 [B, G, h, w]."""
-    return resized(eroded(foreground > threshold, erosion).float(), (grid.height, grid.width))
+    return resampled(eroded(foreground > threshold, erosion).float(), (grid.height, grid.width))
 
 
 def seeds(core: Tensor, boxes: Tensor, threshold: float, count: int, grid: PatchGrid) -> Tensor:
