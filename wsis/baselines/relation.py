@@ -27,6 +27,7 @@ from wsis.models.classifier import Images, Maps, whole_cells
 from wsis.models.convnets import Pyramid
 from wsis.models.pyramids import build_pyramid
 from wsis.ops.components import connected_components, table
+from wsis.ops.enlarge import highest
 from wsis.ops.losses import masked_mean
 from wsis.ops.random_walk import grid_transition, neighbors, offsets, path_maximum, walk
 from wsis.training.loop import TrainingData
@@ -146,14 +147,15 @@ def class_scores(model: IrnNet, maps: Maps, images: Images, cfg: RelationConfig)
     shown, scores, boundary = cam.shown_classes(maps), torch.zeros_like(maps), infer(model, images).boundary
     if len(shown):
         small = interpolate(maps[:, shown], boundary.shape[-2:], mode="area")
-        scores[:, shown] = _walked(small, boundary, images, cfg)
+        end = _walked(small, boundary, cfg)
+        scores[:, shown] = interpolate(end, images.shape[-2:], mode="bilinear", align_corners=False)
     return scores
 
 
-def _walked(small: Maps, boundary: Float[Tensor, "B h w"], images: Images, cfg: RelationConfig) -> Maps:
-    """Maps of one size with the boundary after the walk, in [0, 1], at the size of the image."""
+def _walked(small: Maps, boundary: Float[Tensor, "B h w"], cfg: RelationConfig) -> Maps:
+    """Maps of the boundary's size after the walk, in [0, 1]."""
     end = propagated(small, boundary, cfg)
-    return interpolate(end / (end.amax() + cam.EPSILON), images.shape[-2:], mode="bilinear", align_corners=False)
+    return end / (end.amax() + cam.EPSILON)
 
 
 def class_map(model: IrnNet, maps: Maps, images: Images, cfg: RelationConfig) -> ClassMaps:
@@ -194,15 +196,16 @@ def instances(model: IrnNet, maps: Maps, images: Images, cfg: RelationConfig) ->
     if not len(shown) or not len(groups):
         return Instances.none(images.shape[2], images.shape[3])
     small = interpolate(maps[:, shown], boundary.shape[-2:], mode="area")
-    score, winner = _walked((small[:, :, None] * groups).flatten(1, 2), boundary, images, cfg).max(1)
+    end = _walked((small[:, :, None] * groups).flatten(1, 2), boundary, cfg)
+    score, winner = highest(end, (images.shape[2], images.shape[3]))
     parts, count = connected_components(torch.where(score > cfg.floor, winner + 1, 0))
     rows = table(parts, count)
-    highest = score.new_zeros(count + 1).scatter_reduce_(0, parts.flatten(), score.flatten(), "amax")[1:]
-    highest = highest * (rows.area >= FRAGMENT * score.numel())
-    order = highest.argsort(descending=True, stable=True)
+    best = score.new_zeros(count + 1).scatter_reduce_(0, parts.flatten(), score.flatten(), "amax")[1:]
+    best = best * (rows.area >= FRAGMENT * score.numel())
+    order = best.argsort(descending=True, stable=True)
     labels = shown[winner.flatten()[rows.first] // len(groups)]
     runs = RunLengths.of_regions(parts[0], order.tolist())
-    return Instances.make(runs, labels[order], scores=highest[order].clamp(0, 1))
+    return Instances.make(runs, labels[order], scores=best[order].clamp(0, 1))
 
 
 def pair_loss(relations: Relations, labels: ClassMaps, radius: float) -> dict[str, Tensor]:

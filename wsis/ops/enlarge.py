@@ -6,12 +6,24 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import interpolate, pad
 from torchvision.models.detection.roi_heads import expand_boxes, expand_masks, paste_mask_in_image
 
 from wsis.core.masks import Part, RunLengths, Size
 
 BAND = 256  # rows
+AT_ONCE = 16  # maps that are held at the size of an image
+
+
+def highest(maps: Tensor, size: Size) -> tuple[Tensor, Tensor]:
+    """The highest of maps [B, K, h, w], bilinear at the pixels of images of `size`, and which one it is: two [B, H, W]."""
+    value = maps.new_full((len(maps), *size), -torch.inf)
+    index = torch.zeros_like(value, dtype=torch.long)
+    for number, some in enumerate(maps.split(AT_ONCE, 1)):
+        best, which = interpolate(some, size, mode="bilinear", align_corners=False).max(1)
+        index = torch.where(best > value, which + number * AT_ONCE, index)
+        value = torch.maximum(best, value)
+    return value, index
 
 
 def enlarged(maps: Tensor, size: Size, threshold: float) -> RunLengths:

@@ -137,7 +137,7 @@ class Constant(torch.nn.Module):
 def test_a_few_classes_at_a_time_find_the_same(scenes, monkeypatch):
     cfg = FAST.for_classes(scenes.classes)
     model, images = simformer.build(cfg).eval(), torch.rand(2, 3, 50, 70)
-    monkeypatch.setattr("wsis.methods.simformer.labels.CLASSES_AT_ONCE", 3)
+    monkeypatch.setattr("wsis.ops.enlarge.AT_ONCE", 3)
     found = simformer.predict(model, images, cfg)
     assert torch.equal(found, class_scores(model.network, images, cfg).argmax(1) + 1)
     assert len(found.unique()) > 1

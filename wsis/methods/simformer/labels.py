@@ -14,8 +14,8 @@ from wsis.methods.simformer.config import SimFormerConfig
 from wsis.methods.simformer.model import MaskFormer, Outputs
 from wsis.methods.simformer.pairs import shown_values
 from wsis.models.pyramids import STRIDES
+from wsis.ops.enlarge import highest
 
-CLASSES_AT_ONCE = 16  # whose scores are held at the size of the image
 LONG = 4480  # pixels of the longer side at most, with several scales (official config, ADE)
 
 
@@ -90,14 +90,9 @@ def class_scores(network: MaskFormer, images: Tensor, cfg: SimFormerConfig) -> T
 @torch.no_grad()
 def best_classes(network: MaskFormer, images: Tensor, cfg: SimFormerConfig) -> Tensor:
     """The class of each pixel with the best score, long [B, H, W] of 1..K; to save memory, a few classes are held at a time."""
-    size = short_side((images.shape[2], images.shape[3]), cfg.size.test_short, cfg.size.test_long)
-    highest = images.new_full((len(images), *images.shape[2:]), -torch.inf)
-    best = torch.zeros_like(highest, dtype=torch.long)
-    for number, part in enumerate(_small_scores(network, images, size).split(CLASSES_AT_ONCE, 1)):
-        value, label = interpolate(part, images.shape[2:], mode="bilinear", align_corners=False).max(1)
-        best = torch.where(value > highest, label + number * CLASSES_AT_ONCE + 1, best)
-        highest = torch.maximum(value, highest)
-    return best
+    whole = images.shape[2], images.shape[3]
+    size = short_side(whole, cfg.size.test_short, cfg.size.test_long)
+    return highest(_small_scores(network, images, size), whole)[1] + 1
 
 
 @torch.no_grad()
