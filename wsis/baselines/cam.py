@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import torch
 import yaml
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -16,7 +16,7 @@ from wsis.core.config import ours, paper
 from wsis.core.types import BACKGROUND, IGNORE, Batch, Sample
 from wsis.data.wrappers import Mapped, WithPseudoLabels, samples
 from wsis.evaluation.semantic import is_novel
-from wsis.models.classifier import CamClassifier, Images, Maps, activation_maps
+from wsis.models.classifier import CamClassifier, ClassMaps, Images, Maps, activation_maps
 from wsis.models.pyramids import build_pyramid
 from wsis.ops.losses import masked_mean
 from wsis.ops.pamr import pixel_adaptive_refinement
@@ -25,7 +25,6 @@ from wsis.training.schedule import Schedule
 from wsis.training.stages import Workspace
 from wsis.weak import simulate
 
-ClassMaps = Int64[Tensor, "B H W"]
 Backbone = tuple[str, str]  # its name and its weights, as of `build_pyramid`
 EPSILON = 1e-5
 Activations = Callable[[Sample], Tensor]  # of an image: [1, C, H, W] in [0, 1], 0 for classes without a tag

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from torch.nn.functional import grid_sample, interpolate
 
 from wsis.baselines import cam
-from wsis.baselines.cam import Activations, Backbone, ClassMaps
+from wsis.baselines.cam import Activations, Backbone
 from wsis.core.config import ours, paper
 from wsis.core.masks import RunLengths
 from wsis.core.types import BACKGROUND, IGNORE, Batch, Dataset, Instances
 from wsis.data.transforms import Augment
 from wsis.data.wrappers import samples
-from wsis.models.classifier import Images, Maps, whole_cells
+from wsis.models.classifier import ClassMaps, Images, Maps, whole_cells
 from wsis.models.convnets import Pyramid
 from wsis.models.pyramids import build_pyramid
 from wsis.ops.components import connected_components, table

@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
 from wsis.baselines import cam
-from wsis.baselines.cam import Activations, Backbone, ClassMaps, RivalConfig
+from wsis.baselines.cam import Activations, Backbone, RivalConfig
 from wsis.baselines.relation import Branch, crops
 from wsis.core.config import changed, ours, paper
 from wsis.core.types import IGNORE, Batch, Sample, Trace
-from wsis.models.classifier import Images, Maps, whole_cells
+from wsis.models.classifier import ClassMaps, Images, Maps, whole_cells
 from wsis.models.pyramids import build_pyramid
 from wsis.models.weights import load_weights
 from wsis.ops.grouping import max_pool

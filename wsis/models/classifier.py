@@ -3,7 +3,7 @@
 import math
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -12,6 +12,7 @@ from wsis.models.convnets import Pyramid
 Images = Float[Tensor, "B 3 H W"]
 Maps = Float[Tensor, "B K H W"]
 Tags = Bool[Tensor, "B C"]
+ClassMaps = Int64[Tensor, "B H W"]
 
 
 class CamClassifier(nn.Module):

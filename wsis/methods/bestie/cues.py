@@ -9,8 +9,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 from wsis.core.types import IGNORE, Points, Sample
 from wsis.data.transforms import collate, resize
 from wsis.methods.bestie.config import BestieConfig, CueConfig, SemanticConfig
-from wsis.methods.bestie.model import ClassMaps
-from wsis.models.classifier import Images, Maps, Tags, activation_maps, normalized
+from wsis.models.classifier import ClassMaps, Images, Maps, Tags, activation_maps, normalized
 from wsis.models.pyramids import ConvTokens
 from wsis.models.vit import ViT
 from wsis.ops.grouping import max_pool

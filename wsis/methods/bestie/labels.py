@@ -19,8 +19,8 @@ from wsis.core.masks import RunLengths
 from wsis.core.types import IGNORE, Instances, Points, Sample
 from wsis.data.masks import paint
 from wsis.methods.bestie.config import BestieConfig
-from wsis.methods.bestie.model import ClassMaps, Maps, Outputs
-from wsis.models.classifier import Tags
+from wsis.methods.bestie.model import Outputs
+from wsis.models.classifier import ClassMaps, Maps, Tags
 from wsis.ops import grouping
 from wsis.ops.components import connected_components, table
 

@@ -11,7 +11,6 @@ import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Int64
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torchvision.models.segmentation.deeplabv3 import ASPP
@@ -22,8 +21,6 @@ from wsis.methods.bestie.config import BestieConfig
 from wsis.models.classifier import CamClassifier, Images, Maps
 from wsis.models.convnets import Pyramid, VGGStages, finest_branch
 from wsis.models.pyramids import build_pyramid
-
-ClassMaps = Int64[Tensor, "B H W"]
 
 
 class PeakAttention(nn.Module):

@@ -14,7 +14,8 @@ from torch.nn.functional import l1_loss, mse_loss, pad
 from wsis.core.types import Points
 from wsis.methods.bestie.config import BestieConfig
 from wsis.methods.bestie.labels import InstanceMap
-from wsis.methods.bestie.model import ClassMaps, Maps, Outputs
+from wsis.methods.bestie.model import Outputs
+from wsis.models.classifier import ClassMaps, Maps
 from wsis.ops.grouping import splat_gaussians
 from wsis.ops.losses import hard_cross_entropy
 
