@@ -180,9 +180,3 @@ def parse_runs(text: str) -> np.ndarray:
     for start in (1, 2):
         values[start::2] = np.cumsum(values[start::2])
     return values
-
-
-def sample_mask(entry: Entry, y: Tensor, x: Tensor) -> Tensor:
-    """Read a run length at rows y int64 [h] and columns x int64 [w], bool [h, w], without decoding its other pixels."""
-    ends = torch.from_numpy(parse_runs(entry["counts"])).cumsum(0)
-    return torch.searchsorted(ends, x * entry["size"][0] + y[:, None], right=True) % 2 == 1

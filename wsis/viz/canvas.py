@@ -21,7 +21,8 @@ from torch import Tensor
 
 from wsis.core.errors import AnnotationError, WsisError
 from wsis.core.files import Entry
-from wsis.core.masks import RunLengths, Segmentation, sample_mask
+from wsis.core.masks import RunLengths, Segmentation
+from wsis.data.masks import paint
 from wsis.viz.scrub import encoded, fill
 
 if TYPE_CHECKING:
@@ -141,17 +142,10 @@ def number_masks(
     left, top, width, height = view
     sides = zip((top, left), shape, (height, width), strict=True)
     y, x = ((start + (torch.arange(n) + 0.5) * side / n).long() for start, n, side in sides)
-    numbers = torch.zeros(shape, dtype=torch.int32)
-    drawn = [(number, mask) for number, mask in enumerate(masks, 1) if mask]
-    runs = RunLengths.read([mask for _, mask in drawn], size)
-    boxes = runs.boxes.tolist()
-    for i in runs.areas.argsort(descending=True, stable=True).tolist():
-        number, (x0, y0, x1, y1) = drawn[i][0], boxes[i]
-        rows, columns = (y >= y0) & (y < y1), (x >= x0) & (x < x1)
-        part = sample_mask(runs.entries[i], y[rows], x[columns])
-        inside = rows.nonzero(), columns.nonzero()[:, 0]
-        numbers[inside] = torch.where(part, number, numbers[inside])
-    return numbers
+    numbers = [number for number, mask in enumerate(masks, 1) if mask]
+    runs = RunLengths.read([mask for mask in masks if mask], size)
+    order = runs.areas.argsort(descending=True, stable=True)
+    return paint(runs[order], [numbers[i] for i in order.tolist()])[y[:, None], x]
 
 
 def encode_numbers(numbers: Tensor) -> bytes:
