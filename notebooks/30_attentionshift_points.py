@@ -250,11 +250,11 @@ axes[2].axvline(cfg.boxes.threshold, color="0.8", lw=1, zorder=0)
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Left: mirrored boxes are far above a box of the whole image (dashed), and best with one layer. Middle: MIL,
-# supervised by the class alone, beats a random choice (*any*) by about half of what the best one would; always taking one
-# layer would do as well. Right: at the published threshold, a fifth of the range, all boxes overlap little with the true one.
-# The tiny preset has a higher one (gray line, [decision 11](../book/decisions/11_attention_threshold.md)): what is above it
-# is small, and the mirror makes a box of it.
+# **Takeaway.** Left: mirrored boxes are far above a box of the whole image (dashed), and best with few layers. Middle: MIL,
+# supervised by the class alone, beats a random choice (*any*) by about half of what the best one would. Right: at the
+# published threshold, a fifth of the range, all boxes overlap little with the true one. The tiny preset has a higher one
+# (gray line, [decision 11](../book/decisions/11_attention_threshold.md)): what is above it is small, and the mirror makes a
+# box of it.
 
 # %% [markdown]
 # ## Step 4: from attention to maps
