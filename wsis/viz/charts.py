@@ -78,7 +78,7 @@ def room_and_noise(comparisons: Sequence[Mapping[str, Any]], *, title: str = "")
     """
     metrics = {c["comparison"].split(": ")[0] for c in comparisons}
     metric = metrics.pop() if len(metrics) == 1 else ""
-    labels = [textwrap.fill(f"{c['claim']}  {c['comparison'].removeprefix(f'{metric}: ')}", 40) for c in comparisons]
+    labels = [textwrap.fill(f"{c['claim']}  {c['comparison'].removeprefix(f'{metric}: ')}", 44) for c in comparisons]
     with styled():
         height = 0.12 + 0.15 * max([1, *(label.count("\n") + 1 for label in labels)])  # of a line, in inches
         figure, ax = plt.subplots(figsize=(6.2, height * len(comparisons) + 1.2), layout="constrained")
