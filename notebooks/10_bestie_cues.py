@@ -419,6 +419,10 @@ viz.room_and_noise(shown, title=f"{len(shown)} comparisons: {title}")
 # counts verdicts: *needs seeds* means that the trainings differ too much from seed to seed, and *cannot show* that even twenty
 # seeds would not settle it. All rows are on [the results page](../book/results.md).
 #
+# C15 is contradicted, but by its largest $\alpha$ alone. Gradients flow only through what the module keeps, and where it keeps
+# so little the classifier has hardly learned the tags when its few steps are over; with three times as many it has learned
+# most of them ([decision 14](../book/decisions/14_verdicts.md)).
+#
 # ```{admonition} Where paper, release and this page differ
 # :class: note
 # - {ref}`fidelity:bestie-alpha`: the paper's best value here, another one in the released scripts.
