@@ -553,8 +553,8 @@ viz.show(panels, size=1.9, title="IRN on training images, beside BESTIE")
 # **Takeaway.** In the upper scene IRN is farthest ahead of the refined labels, in the lower one farthest behind. Every cell, of
 # the ground too, ends in one of a few dots; dots of one color are one group, in which only the class parts objects. Near pixels
 # of a class are told to share a middle, and no pair ever says that two objects of a class are two. Masks of IRN tend to reach
-# beyond the outlines. In the table it has more right masks, but also more wrong ones and more of several objects. Each image
-# costs a walk of hundreds of hops with a map for each group, where BESTIE's pixels vote once. On new images and over seeds
+# beyond the outlines. In the table it has about as many right masks, but more wrong ones and more of several objects. Each
+# image costs a walk of hundreds of hops with a map for each group, where BESTIE's pixels vote once. On new images and over seeds
 # BESTIE is far ahead, and with IRN's class maps, which join neighbors more often, it is worse than with its own (the table
 # `bestie.fig4` of the [results](../book/results.md)).
 #

@@ -62,8 +62,8 @@ class RunLengths:
         boxes = dict(enumerate(find_objects(ids.numpy())))
 
         def part(row: int) -> Part:
-            rows, columns = boxes.get(row) or (slice(0, 0), slice(0, 0))
-            return Part(rows.start, columns.start, ids[rows, columns] == row + 1)
+            y, x = boxes.get(row) or (slice(0, 0), slice(0, 0))
+            return Part(y.start, x.start, ids[y, x] == row + 1)
 
         return cls.encode(map(part, rows), (ids.shape[0], ids.shape[1]))
 

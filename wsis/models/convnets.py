@@ -45,7 +45,7 @@ class Pyramid(nn.Module):
 
     def __init__(self, network: nn.Module, channels: list[int], strides: list[int], mean: Color, std: Color) -> None:
         super().__init__()
-        # The order of tensors that tensor cores want; on a CPU it halves the time of a network that is not being trained.
+        # The order of tensors that tensor cores want; on a CPU it takes off a fifth to a half of a forward pass.
         self.network = network.to(memory_format=torch.channels_last)
         self.channels, self.strides = tuple(channels), tuple(strides)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)

@@ -80,7 +80,7 @@ def room_and_noise(comparisons: Sequence[Mapping[str, Any]], *, title: str = "")
     metric = metrics.pop() if len(metrics) == 1 else ""
     labels = [textwrap.fill(f"{c['claim']}  {c['comparison'].removeprefix(f'{metric}: ')}", 44) for c in comparisons]
     with styled():
-        height = 0.12 + 0.15 * max([1, *(label.count("\n") + 1 for label in labels)])  # of a line, in inches
+        height = 0.27 + 0.15 * max((label.count("\n") for label in labels), default=0)  # of a row, in inches
         figure, ax = plt.subplots(figsize=(6.2, height * len(comparisons) + 1.2), layout="constrained")
         for y, c in enumerate(comparisons):
             if c["room"] is not None:

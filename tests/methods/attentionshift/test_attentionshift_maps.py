@@ -59,7 +59,7 @@ def test_rounding_is_not_a_range():
     assert not min_max(0.3 * (1 + 2e-7 * torch.rand(1, 9, 9, generator=seeded()))).any()
 
 
-def test_enlarged_is_exact_on_a_slope():
+def test_maps_at_pixels_are_exact_on_a_slope():
     out = at_pixels(torch.arange(6.0).expand(4, 6), PATCH)
     assert out.shape == (64, 96)
     expected = ((torch.arange(96) + 0.5) / PATCH - 0.5).clamp(0, 5)

@@ -84,16 +84,17 @@ def find_candidates(
     cfg: AttentionShiftConfig,
 ) -> Candidates:
     """The attention of each click's token over the last 1..K layers, and a box of each."""
-    (height, width, patch), here = encoded.grid, clicks.present
+    height, width, patch = encoded.grid
     n = height * width
     rows = rollout_rows(encoded.layers, tokens.clamp(min=0) + 1 + n)
     maps = rows[..., 1 : 1 + n].unflatten(-1, (height, width))
-    large = at_pixels(maps.transpose(1, 2)[here], patch)  # [N, K, H, W], without padding
-    xy = clicks.xy[here][:, None].expand(-1, large.shape[1], -1)
+    image, row = clicks.present.nonzero(as_tuple=True)  # of N objects, without padding
+    large = at_pixels(maps[image, :, row], patch)  # [N, K, H, W]
+    xy = clicks.xy[image, row, None].expand(-1, large.shape[1], -1)
     found = boxes_from_maps(large.flatten(0, 1), xy.flatten(0, 1), cfg.boxes, patch)
-    boxes = maps.new_zeros(*here.shape, large.shape[1], 4)
-    boxes[here] = found.view(*large.shape[:2], 4)
-    return maps, boxes.transpose(1, 2)
+    boxes = maps.new_zeros(*maps.shape[:3], 4)
+    boxes[image, :, row] = found.view(*large.shape[:2], 4)
+    return maps, boxes
 
 
 @torch.no_grad()

@@ -47,9 +47,7 @@ def train_network(workspace: Workspace) -> Report:
     """Train with labels made in every step. Report: `similarity` at each measurement (supp. Fig. 1) and its summary."""
     cfg, due = workspace.cfg, measured_at(workspace.cfg)
     if cfg.classes == 1 and cfg.boxes.layers > 1:
-        report(
-            "with one class nothing tells which layer's boxes are best; boxes.layers=1 takes those of the last layer"
-        )
+        report("one class cannot teach which layer's boxes are best; --set boxes.layers=1 takes the last layer's")
 
     def step_loss(network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
         if step in due:
