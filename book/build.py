@@ -63,14 +63,15 @@ def run_chapters(names: list[str]) -> None:
     """Executed notebooks into book/chapters. Prints failing cells with their tracebacks, then stops.
 
     Several chapters run at a time, one thread each: two threads of one chapter would be slower than two chapters. The
-    first chapters of all methods start first, since their second ones take trained stages from them; others follow, which take
-    some from all: two that want the same stage at a time wait for each other.
+    first chapters of all methods start first, since their second ones take trained stages from them: two that want the same
+    stage at a time wait for each other. The others follow, the introduction last: its short chapters fill what time is left.
     """
     out = BOOK / "chapters"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     os.environ["OMP_NUM_THREADS"] = "1"
-    failed, order = [], sorted(names, key=lambda name: (not "1" <= name < "5", name[1]))
+    methods, others = ([n for n in names if ("1" <= n < "5") == wanted] for wanted in (True, False))
+    failed, order = [], sorted(methods, key=lambda name: name[1]) + others[::-1]
     with ProcessPoolExecutor(max_workers=min(os.cpu_count() or 1, MAX_CHAPTERS)) as pool:
         for name, (notebook, words) in zip(order, pool.map(run_chapter, order), strict=True):
             print(f"{name}: {words}", flush=True)

@@ -51,8 +51,8 @@ plt.rcParams.update(viz.RC)
 # from there to instances.*
 #
 # A fast way to draw a tight box is to click on the topmost, leftmost, bottom and rightmost pixel of an object
-# {cite:p}`papadopoulos2017extreme`. Usually the box is kept and the clicks are discarded. EXITS {cite:p}`lee2024exits` keeps
-# them: a box says where an object ends, but {term}`extreme points` lie *on* it.
+# {cite:p}`papadopoulos2017extreme`. Usually only the box is kept. EXITS {cite:p}`lee2024exits` keeps the clicks, too: a box
+# says where an object ends, but {term}`extreme points` lie *on* it.
 #
 # From these four clicks the method makes labels for dozens of places in the box. The only learned part of this chapter is
 # the {term}`extractor`: a network with pretrained weights, which the paper trains a little on boxes (the *warm-up*) and then
@@ -182,8 +182,7 @@ viz.show(panels, size=2, title="What looks like the clicked token")
 # :class: tip
 # A square matrix of positive numbers can be scaled, row by row and column by column, until all its rows and all its columns sum
 # to one; the result is unique (Sinkhorn and Knopp, 1967). The recipe is to repeat: divide each row by its sum, then each column
-# by its. If the matrix is symmetric, one factor per token does both. A matrix of this kind moves probability around and never
-# lets it pile up: what is spread evenly stays even.
+# by its. If the matrix is symmetric, one factor per token does both. What is spread evenly stays even under such a matrix.
 # ```
 #
 # By raw similarity a walk would pile up at tokens that resemble many others. EXITS makes the similarity symmetric and scales
@@ -542,11 +541,10 @@ viz.explore(
 )  # fmt: skip
 
 # %% [markdown]
-# **Takeaway.** One slipped click changes little. More hops retrieve more, around the object, too. Without a push the clicks
-# sit on the rim, on tokens that are half ground, and the score is weaker; a long push does no harm to an object as compact as
-# this one. A lower `tau` adds background in the corners of the box, a higher one leaves most of the object open. A colder
-# softmax keeps the walk near the clicks. A warmer one makes all tokens alike, but most of the small differences that remain
-# have the right sign.
+# **Takeaway.** One slipped click changes little. More hops retrieve more, around the object, too. Without a push the clicks sit
+# on the rim, on tokens that are half ground, and the score is weaker. A lower `tau` adds background in the corners of the box,
+# a higher one leaves most of the object open. A colder softmax keeps the walk near the clicks, and a warmer one makes all
+# tokens alike.
 #
 # ```{admonition} Where paper, release and this page differ
 # :class: note

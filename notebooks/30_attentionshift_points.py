@@ -70,8 +70,8 @@ plt.rcParams.update(viz.RC)
 # attention can be read off.
 #
 # This attention is a rough map. Six steps lead from it to a handful of points, which supervise a mask head in the [next
-# chapter](31_attentionshift_training.py). They are computed anew in each iteration of the training; here we look at them after
-# the last one. These lines open the data, simulate the annotator, and train.
+# chapter](31_attentionshift_training.py). They are taken anew in each iteration; here we look at them after the last one. These
+# lines open the data, simulate the annotator, and train.
 
 # %%
 settings = getattr(attentionshift, scale.upper())
@@ -139,12 +139,12 @@ box_iou = iou(box_pixels(labels.boxes, size)[img, row], true_boxes)  # of the bo
 #
 # ```{admonition} Matching one to one
 # :class: tip
-# Several predictions, several targets, and a table of costs for each pair: which assignment of one prediction to each target has
-# the least sum? The *Hungarian algorithm* finds it exactly. Networks that predict sets are trained so: the order of their
-# outputs is free, each learns from the target that is assigned to it, and two of them cannot claim the same one.
+# Several predictions, several targets, and a table of costs for each pair: which assignment of one prediction to each target
+# has the least sum? The *Hungarian algorithm* finds it exactly. Networks that predict sets are trained so: each output learns
+# from the target that is assigned to it, in whatever order they come, and no two can claim the same one.
 # ```
 #
-# The cost is a focal loss of the class plus the distance in shares of the image:
+# The cost is a focal loss of the class plus the distance:
 #
 # ```{literalinclude} ../../wsis/methods/attentionshift/labels.py
 # :pyobject: match_tokens
@@ -206,14 +206,14 @@ parts.rollout_figure(
 )  # fmt: skip
 
 # %% [markdown]
-# **Takeaway.** In this best case attention is highest on a part of the object and fades over the rest. With more layers it
-# spreads, and in the last frames it is highest beside the object. The thin boxes are the other candidates.
+# **Takeaway.** In this best case attention is highest on a part of the object. With more layers it spreads, and in the last
+# frames it is highest beside the object. The thin boxes are the other candidates.
 #
 # ## Step 3: which candidate?
 #
 # {term}`MIL` chooses: a head reads the features in each of the $K$ boxes, and scores class and candidate. It is supervised by
 # the class alone. Does it choose good boxes? Below is the IoU of each candidate with the true box; *mirror* is the published
-# rule, *tight* takes the bounds as they are.
+# rule, *tight* is without the mirror.
 
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -250,11 +250,10 @@ axes[2].axvline(cfg.boxes.threshold, color="0.8", lw=1, zorder=0)
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Left: mirrored boxes are far above a box of the whole image (dashed), and best with few layers. Middle: MIL,
-# supervised by the class alone, beats a random choice (*any*) by about half of what the best one would. Right: at the
-# published threshold, a fifth of the range, all boxes overlap little with the true one. The tiny preset has a higher one
-# (gray line, [decision 11](../book/decisions/11_attention_threshold.md)): what is above it is small, and the mirror makes a
-# box of it.
+# **Takeaway.** Left: mirrored boxes are far above a box of the whole image (dashed), and best with few layers. Middle: MIL
+# beats a random choice (*any*) by about half of what the best one would. Right: at the published threshold, a fifth of the
+# range, all boxes overlap little with the true one. The tiny preset has a higher one (gray line, [decision
+# 11](../book/decisions/11_attention_threshold.md)): what is above it is small, and the mirror makes a box of it.
 
 # %% [markdown]
 # ## Step 4: from attention to maps
@@ -377,9 +376,8 @@ viz.show(
 
 # %% [markdown]
 # **Takeaway.** Colors are prototypes, rings their best patches, numbers the key-points. With the wide kernel one prototype
-# takes the windows and one the wheels, and key-points stand on what one would take a car apart into: wheels, windows, body.
-# With the published one each prototype keeps to patches nearly equal to its own, and merging and the filter have to do the
-# work.
+# takes the windows and one the wheels, and key-points stand on wheels, windows and body. With the published one each prototype
+# keeps to patches nearly equal to its own, and merging and the filter have to do the work.
 #
 # Now the features of the network that was trained on this page. Drag the iterations.
 
@@ -451,8 +449,8 @@ plt.show()
 viz.table(rows, digits=2, caption="means over objects; last, the share of key-points on it")
 
 # %% [markdown]
-# The last column is what matters for a mask head. Without the filter there are more key-points, and about the same share of
-# them is on the object: in every row less than half.
+# For a mask head the last column matters: the share of key-points on the object. It is less than half in every row, with the
+# filter or without it.
 
 # %% [markdown]
 # ## Step 6: filter, merging, key-points
@@ -489,9 +487,8 @@ ax.legend(loc="upper left")
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Most patches of the object are beyond the filter's threshold (dashed), as the method needs. But some of
-# the ground and of other objects is beyond it, too, so the filter removes most prototypes. (Each curve has the same area,
-# whatever the number of its patches.)
+# **Takeaway.** Most patches of the object are beyond the filter's threshold (dashed), as the method needs. But some of the
+# ground and of other objects is beyond it, too, so the filter removes most prototypes.
 #
 # Two objects, with the published shift above and k-means from the same seeds below:
 
@@ -513,9 +510,9 @@ names = ["shift", "k-means"] * 2
 viz.show(panels, rows=names, size=1.8, title="From seeds to key-points")
 
 # %% [markdown]
-# **Takeaway.** The shift leaves nearly all rings at their seeds; k-means moves some outward, to the means of larger regions.
-# Their key-points differ, but by the table above they are as many, and as often on the object. Whether masks gain from the
-# shift, as the document reports, is tested over seeds in the [next chapter](31_attentionshift_training.py).
+# **Takeaway.** The shift leaves nearly all rings at their seeds; k-means moves some outward, to the means of larger regions. By
+# the table above their key-points are as many, and as often on the object. The [next chapter](31_attentionshift_training.py)
+# tests over seeds whether masks gain from the shift, as the document reports.
 #
 # ## What would break this?
 
