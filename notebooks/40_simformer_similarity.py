@@ -474,17 +474,17 @@ simnets = training.train(*parts, key="")
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 generator = torch.Generator().manual_seed(seed)
 points = torch.randint(len(all_), (1, 200), generator=generator)
+drawn = [at_points(propose([s]).pixels, points.to(accelerator.device)) for s in scenes]
 
 
-def judge(simnet, s):  # of 200 pixels of an image, which pairs are right
-    drawn = at_points(propose([s]).pixels, points.to(accelerator.device))
-    same = simnet.teach(drawn, drawn)[0].cpu() > 0.5
+def judge(simnet, x, s):  # of 200 pixels of an image, which pairs are right
+    same = simnet.teach(x, x)[0].cpu() > 0.5
     return evaluation.pair_counts(same, pixel_labels(s.true_semantic)[points[0]], cfg.novel)
 
 
 rows = []
 for name, simnet in {"of the network": net.simnet, **dict(simnets.items())}.items():
-    counts = sum(judge(simnet, s) for s in scenes)
+    counts = sum(judge(simnet, x, s) for x, s in zip(drawn, scenes, strict=True))
     shares = 100 * counts[..., 1] / counts.sum(2)
     for kind, (two, one) in zip(("base", "novel"), shares.tolist(), strict=True):
         line = {"SimNet": name, "pairs": kind, "one class: right (%)": one}
