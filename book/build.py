@@ -17,7 +17,7 @@ from urllib.parse import unquote
 import yaml
 from papermill.exceptions import PapermillExecutionError
 
-from book import diagram, drawings, execute, pages, pictures
+from book import diagram, drawings, execute, kernels, pages, pictures
 from book.execute import NOTEBOOKS, ROOT
 
 BOOK = ROOT / "book"
@@ -72,7 +72,8 @@ def run_chapters(names: list[str]) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     methods, others = ([n for n in names if ("1" <= n < "5") == wanted] for wanted in (True, False))
     failed, order = [], sorted(methods, key=lambda name: name[1]) + others[::-1]
-    with ProcessPoolExecutor(max_workers=min(os.cpu_count() or 1, MAX_CHAPTERS)) as pool:
+    workers = min(os.cpu_count() or 1, MAX_CHAPTERS)
+    with ProcessPoolExecutor(max_workers=workers, initializer=kernels.fork_kernels) as pool:
         for name, (notebook, words) in zip(order, pool.map(run_chapter, order), strict=True):
             print(f"{name}: {words}", flush=True)
             if notebook is None:

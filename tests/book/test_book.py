@@ -9,11 +9,12 @@ import shutil
 import nbformat
 import pytest
 from docutils.nodes import make_id
+from jupyter_client.provisioning import KernelProvisionerFactory
 from PIL import Image
 from pybtex.database import parse_string
 from sphinx.cmd.build import build_main
 
-from book import build, execute, pages, pdf, pictures
+from book import build, execute, kernels, pages, pdf, pictures
 from wsis.core.errors import ConfigError, DataError
 from wsis.experiments import find
 from wsis.methods import METHODS, method
@@ -162,6 +163,18 @@ def test_run_takes_parameters_and_leaves_a_page(chapter, tmp_path):
     hidden = [c for c in notebook.cells if "remove-cell" in c.metadata.get("tags", [])]
     assert [c.source.split()[0] for c in hidden] == ["import", "scale", "#"], "install, defaults, injected"
     assert str(tmp_path) not in (tmp_path / "out.ipynb").read_text(), "no path of this computer"
+
+
+def test_a_forked_kernel_has_imported_what_chapters_import(chapter, tmp_path, monkeypatch):
+    factory = KernelProvisionerFactory.instance()
+    monkeypatch.setattr(factory, "default_provisioner_name", factory.default_provisioner_name)  # and back afterwards
+    monkeypatch.setattr(kernels, "IMPORTED", ["this"])
+    kernels.fork_kernels()
+    with (tmp_path / f"{chapter}.py").open("a") as source:
+        source.write('\n# %%\nimport os, sys\n\nprint("this" in sys.modules, os.getcwd())\n')
+    notebook = execute.run(chapter, {"seed": 4}, tmp_path / "out.ipynb")
+    printed = [c.outputs[0].text for c in notebook.cells if c.get("outputs")]
+    assert printed == ["tiny 5\n", f"True {tmp_path}\n"]
 
 
 def test_links_and_drawings_of_a_page_lead_from_its_own_folder(chapter):
