@@ -598,9 +598,9 @@ caption = "Seven animals: mIoU of the pseudo masks, AP of the final model"
 viz.table([{k: row.get(k) for k in ("labels", "seeds", "mIoU", "AP")} for row in rows], caption)
 
 # %% [markdown]
-# Both generators are far above the filled boxes, and after the eight epochs of this table EXITS and MAL are close. After a
-# seventh of them EXITS was clearly ahead, on one seed ([decision 17](../book/decisions/17_small.md)): points made that training
-# faster, not its end better.
+# Both generators are far above the filled boxes, and after the eight epochs of this table EXITS and MAL differ by less than
+# their seeds do. After a seventh of them EXITS was clearly ahead, on one seed ([decision 17](../book/decisions/17_small.md)):
+# points made that training faster, and the end of it no better.
 #
 # The next figure is about drawn scenes. It has the hops of Table a2 and a claim of our own, the comparison with MAL, each
 # difference with its interval over seeds. The gray band is what even twenty seeds could not tell from zero; the
