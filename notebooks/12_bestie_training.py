@@ -554,12 +554,12 @@ viz.room_and_noise(shown, title=f"{len(shown)} comparisons: {title}")
 # **Takeaway.** C12 to C14 are the paper's own comparisons, with tags; lines named *ours* have one cue per object. A line
 # right of zero supports the paper, one left of it contradicts it, and one across zero leaves the question open.
 #
-# With tags the gain of guidance may be hidden, and we suspect that cues merge. Two touching objects often share one cue
-# ([chapter 10](10_bestie_cues.py) counts them), the rule labels the pair as *one* object, and guidance, which looks at nothing
-# but labels, teaches exactly that. Without guidance labels count for less, since errors are averaged over all pixels and
-# classes ({ref}`fidelity:bestie-unguided`). Guidance forgives missing labels, not wrong ones. Where each object has a cue of
-# its own, labels of pairs should be rare: the lines named *ours* test the suspicion. In true class maps guidance helps, and
-# refinement without it harms, as published. With clicks the class maps still join neighbors, and few seeds decide nothing.
+# With tags guidance brings no gain here, and we suspect that cues merge. Two touching objects often share one cue ([chapter
+# 10](10_bestie_cues.py) counts them), the rule labels the pair as *one* object, and guidance, which looks at nothing but
+# labels, teaches exactly that. Without guidance labels count for less, since errors are averaged over all pixels and classes
+# ({ref}`fidelity:bestie-unguided`). Guidance forgives missing labels, not wrong ones. Where each object has a cue of its own,
+# labels of pairs should be rare: the lines named *ours* test the suspicion. In true class maps guidance helps, and refinement
+# without it harms, as published. With clicks the class maps still join neighbors, and few seeds decide nothing.
 #
 # ## On photographs: which stage loses what
 #
