@@ -148,10 +148,10 @@ rows = ("ground truth", "components")
 viz.show(panels, rows=rows, size=2.1, one_legend=True, title="Accepted, or left alone")
 
 # %% [markdown]
-# **Takeaway.** Green components become labels. An orange one has several cues, because objects touch or because one object
-# has more than one peak; a blue one has no cue, or has it just outside. Both stay unlabeled, and in the loss *unlabeled* will
-# not mean *background*. What does harm is a green component of two objects, and better maps do not prevent it: see
-# `covers_several` of the oracle.
+# **Takeaway.** Green components become labels. An orange one has several cues, because objects touch or because one object has
+# more than one peak; a blue one has no cue, or has it just outside. Both stay unlabeled, and in the loss *unlabeled* will not
+# mean *background*. What does harm is a green component of two objects, and better maps do not prevent it: see `covers_several`
+# of the oracle.
 #
 # ## Instances as geometry
 #
@@ -338,8 +338,7 @@ viz.scrub(frames, [f"{r} px" for r in radii], "threshold", start=radii.index(2.5
 # **Takeaway.** On the left all areas grow equally, and the published area (green) appears at one position of the slider only.
 # On the right every spot grows in its own way, and neighbors merge.
 #
-# How much noise does the tolerance accept, and how near may two centers be? We can measure both on the offsets of perfect
-# discs.
+# How much noise does the tolerance accept, and how near may two centers be? The offsets of perfect discs tell.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 y, x = torch.meshgrid(torch.arange(41.0), torch.arange(41.0), indexing="ij")
