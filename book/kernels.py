@@ -1,4 +1,7 @@
-"""Kernels that start at once: forked from a process that has imported the package, which takes each other one ten seconds."""
+"""Kernels for chapters that are forked from a process which has imported the package.
+
+The import takes some ten seconds; a forked kernel has it done. Where multiprocessing has a fork server, as on Linux and macOS.
+"""
 
 import multiprocessing
 import os
@@ -16,7 +19,10 @@ IMPORTED = "book.build torch._dynamo wsis.evaluation wsis.experiments wsis.metho
 
 
 class Kernel(CONTEXT.Process):
-    """A forked kernel, with what its provisioner wants of a `subprocess.Popen`."""
+    """A forked kernel, with what its provisioner wants of a `subprocess.Popen`.
+
+    arguments: those of ipykernel, with the connection file. folder: where it runs. environment: its variables.
+    """
 
     stdin = stdout = stderr = None
 
@@ -56,7 +62,7 @@ class Forked(LocalProvisioner):
 
 
 def fork_kernels() -> None:
-    """From here on, the kernels that this process starts are forked."""
+    """Make all kernels that this process starts from here on forked ones; the first of them waits for the import."""
     CONTEXT.set_forkserver_preload(IMPORTED)
     factory = KernelProvisionerFactory.instance()
     factory.provisioners["forked"] = EntryPoint("forked", f"{__name__}:{Forked.__name__}", factory.GROUP_NAME)

@@ -70,8 +70,8 @@ plt.rcParams.update(viz.RC)
 # attention can be read off.
 #
 # This attention is a rough map. Six steps lead from it to a handful of points, which supervise a mask head in the [next
-# chapter](31_attentionshift_training.py). They are taken anew in each iteration; here we look at them after the last one. These
-# lines open the data, simulate the annotator, and train.
+# chapter](31_attentionshift_training.py). They are computed anew in every step of the training; here we look after the last.
+# These lines open the data, simulate the annotator, and train.
 
 # %%
 settings = getattr(attentionshift, scale.upper())

@@ -474,9 +474,9 @@ viz.room_and_noise(
 # AttentionShift's pseudo masks are better than the baseline's (C06m), which is the heart of the method, and a mask head that
 # learns from masks gains by it (C06). For AP it makes no difference that these seeds could tell whether parts are found by the
 # shift or by k-means, and the [last chapter](30_attentionshift_points.py) suggests a reason: the core of an object has hardly
-# more patches than there are prototypes. In true boxes (`attentionshift.parts`) the order is the published one: the filter puts
-# more key-points on the object, the shift a few more, and masks are better with parts than without. At mAP75 all are near zero,
-# so that C01 cannot be judged at this size.
+# more patches than there are prototypes. In true boxes (`attentionshift.parts`) key-points are in the order of the published
+# AP: the filter puts more of them on the object, the shift a few more. Masks are better with parts, though no better than a
+# filled box. At mAP75 all are near zero, so that C01 cannot be judged at this size.
 #
 # Points are worse labels than masks here, against C05. They are right more often than the pixels of a mask (the first table of
 # this page), but many key-points still lie beside their object, and a handful of points leaves little to average, though they
