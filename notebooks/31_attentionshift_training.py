@@ -476,7 +476,7 @@ viz.room_and_noise(
 # shift or by k-means, and the [last chapter](30_attentionshift_points.py) suggests a reason: the core of an object has hardly
 # more patches than there are prototypes. In true boxes (`attentionshift.parts`) key-points are in the order of the published
 # AP: the filter puts more of them on the object, the shift a few more. Masks are better with parts, though no better than a
-# filled box. At mAP75 all are near zero, so that C01 cannot be judged at this size.
+# filled box. At mAP75 all are near zero, so C01 cannot be judged here.
 #
 # Points are worse labels than masks here, against C05. They are right more often than the pixels of a mask (the first table of
 # this page), but many key-points still lie beside their object, and a handful of points leaves little to average, though they
