@@ -392,7 +392,7 @@ viz.show(panels, columns=6, size=1.65, title="From attention to a mask")
 # mean of the precision at eleven recalls.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
-scenes, predicted, rows = [val[i] for i in range(min(len(val), 60))], {}, []
+scenes, predicted, rows = [val[i] for i in range(min(len(val), 40))], {}, []
 for name, c in configs.items():
     batches = (collate([s]).images.to(dev) for s in scenes)
     predicted[name] = [attentionshift.predict(nets[name], x, c)[0].to("cpu") for x in batches]

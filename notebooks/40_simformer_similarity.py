@@ -472,9 +472,9 @@ parts = ("simnets", simnets, step_loss, pair_data, schedule, options)
 simnets = training.train(*parts, key="")
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
-generator = torch.Generator().manual_seed(seed)
+generator, judged = torch.Generator().manual_seed(seed), scenes[:50]
 points = torch.randint(len(all_), (1, 200), generator=generator)
-drawn = [at_points(propose([s]).pixels, points.to(accelerator.device)) for s in scenes]
+drawn = [at_points(propose([s]).pixels, points.to(accelerator.device)) for s in judged]
 
 
 def judge(simnet, x, s):  # of 200 pixels of an image, which pairs are right
@@ -484,12 +484,12 @@ def judge(simnet, x, s):  # of 200 pixels of an image, which pairs are right
 
 rows = []
 for name, simnet in {"of the network": net.simnet, **dict(simnets.items())}.items():
-    counts = sum(judge(simnet, x, s) for x, s in zip(drawn, scenes, strict=True))
+    counts = sum(judge(simnet, x, s) for x, s in zip(drawn, judged, strict=True))
     shares = 100 * counts[..., 1] / counts.sum(2)
     for kind, (two, one) in zip(("base", "novel"), shares.tolist(), strict=True):
         line = {"SimNet": name, "pairs": kind, "one class: right (%)": one}
         rows.append({**line, "two: right (%)": two, "balanced (%)": (one + two) / 2})
-viz.table(rows, f"{len(scenes)} validation images; 50 is chance")
+viz.table(rows, f"{len(judged)} validation images; 50 is chance")
 
 # %% [markdown]
 # Trained as published, SimNet seldom says *one class* of two novel pixels: it saw pixels without a mask in pairs of two

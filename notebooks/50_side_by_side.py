@@ -58,7 +58,7 @@ for name, (method, changes) in METHODS.items():
     cfg = changed(getattr(method, scale.upper()), **changes)
     datasets = weak.open_data(data, scale, clicks=cfg.clicks, seed=seed)
     cfg = cfg.for_classes(datasets.train.classes)
-    kept = tuple(stage.name for stage in method.stages(cfg) if stage.artefact)
+    kept = tuple(s.name for s in method.stages(cfg) if s.artefact and s.name != "labels")
     run = training.chapter_run(method, cfg, datasets, data, scale, seed, device, only=kept)
     opened[name], runs[name] = datasets.train, load_run(run[1], device)
 

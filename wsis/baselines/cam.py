@@ -105,14 +105,15 @@ def shown_classes(maps: Maps) -> Tensor:
     return (maps.amax((0, 2, 3)) > 0).nonzero()[:, 0]
 
 
-def refined_classes(maps: Maps, background: Tensor, images: Images, steps: int) -> ClassMaps:
-    """The class with the highest activation, 0 where `background` [1, 1, H, W] is higher, after refinement by color in place of
-    the releases' dense CRF.
+def refined_classes(maps: Maps, background: Float[Tensor, "L 1 H W"], images: Images, steps: int) -> ClassMaps:
+    """The class with the highest activation, 0 where the background is higher, after refinement by color in place of the
+    releases' dense CRF: of one image, for each of L backgrounds.
     """
     shown = shown_classes(maps)
-    scores = torch.cat([background, maps[:, shown]], 1)
-    best = pixel_adaptive_refinement(scores / scores.sum(1, keepdim=True).clamp_min(1e-5), images, steps).argmax(1)
-    return torch.cat([shown.new_zeros(1), shown + 1])[best]
+    scores = torch.cat([background, maps[:, shown].expand(len(background), -1, -1, -1)], 1)
+    scores = scores / scores.sum(1, keepdim=True).clamp_min(1e-5)
+    refined = pixel_adaptive_refinement(scores.flatten(0, 1)[None], images, steps)[0].view_as(scores)
+    return torch.cat([shown.new_zeros(1), shown + 1])[refined.argmax(1)]
 
 
 def completed(labels: ClassMaps, known: ClassMaps, background: bool) -> ClassMaps:

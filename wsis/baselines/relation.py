@@ -124,10 +124,8 @@ def infer(model: IrnNet, images: Images) -> Relations:
 @torch.no_grad()
 def seeds(maps: Maps, images: Images, cfg: RelationConfig) -> ClassMaps:
     """The labels of certain pixels of an image: a class if it wins over a high background, 0 if none does over a low one."""
-    firm, loose = (
-        cam.refined_classes(maps, torch.full_like(maps[:, :1], level), images, cfg.sharpen)
-        for level in (cfg.foreground, cfg.background)
-    )
+    levels = maps.new_tensor([cfg.foreground, cfg.background])[:, None, None, None].expand(-1, 1, *images.shape[2:])
+    firm, loose = cam.refined_classes(maps, levels, images, cfg.sharpen).split(1)
     return torch.where((firm == BACKGROUND) & (loose != BACKGROUND), IGNORE, firm)
 
 

@@ -92,7 +92,8 @@ def contours(known: ClassMaps) -> tuple[Bool[Tensor, "B h w"], Bool[Tensor, "B h
 def agreed(maps: Maps, images: Images, cfg: RetabConfig) -> ClassMaps:
     """The class of each pixel of one image with a weak and a strong background, 255 where they differ."""
     ground = (1 - maps.amax(1, keepdim=True)).clamp_min(0)
-    weak, strong = (cam.refined_classes(maps, ground**alpha, images, cfg.sharpen) for alpha in cfg.alpha)
+    grounds = torch.cat([ground**alpha for alpha in cfg.alpha])
+    weak, strong = cam.refined_classes(maps, grounds, images, cfg.sharpen).split(1)
     return torch.where(weak == strong, weak, IGNORE)
 
 

@@ -111,7 +111,6 @@ def linear_probe(features: Tensor, labels: Tensor, classes: int, test: Tensor, r
 
 def auc(scores: np.ndarray, positive: np.ndarray) -> float:
     """The probability that a positive scores above a negative; nan without both kinds."""
-    n, m = positive.sum(), (~positive).sum()
-    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    rank = (counts.cumsum() - (counts - 1) / 2)[place]  # equal scores share the mean of their ranks
-    return float((rank[positive].sum() - n * (n + 1) / 2) / (n * m)) if n and m else float("nan")
+    high, low = np.sort(scores[positive]), np.sort(scores[~positive])
+    below = (np.searchsorted(low, high, "left") + np.searchsorted(low, high, "right")) / 2  # equal scores count half
+    return float(below.mean() / len(low)) if len(high) and len(low) else float("nan")

@@ -31,9 +31,7 @@ def pixel_adaptive_refinement(
 def _neighbors(maps: Tensor) -> list[Tensor]:
     """The 8 shifts of maps [B, K, H, W] by every dilation; the border is repeated."""
     height, width = maps.shape[-2:]
-    shifts = []
-    for d in DILATIONS:
-        padded, steps = pad(maps, (d, d, d, d), mode="replicate"), (0, d, 2 * d)
-        corners = [(y, x) for y in steps for x in steps if (y, x) != (d, d)]
-        shifts += [padded[..., y : y + height, x : x + width] for y, x in corners]
-    return shifts
+    far = max(DILATIONS)
+    padded = pad(maps, (far, far, far, far), mode="replicate")
+    steps = [(y, x) for d in DILATIONS for y in (-d, 0, d) for x in (-d, 0, d) if (y, x) != (0, 0)]
+    return [padded[..., far + y : far + y + height, far + x : far + x + width] for y, x in steps]

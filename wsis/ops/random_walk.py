@@ -17,7 +17,7 @@ memory grow with the cells, not with their square.
 import math
 from collections import deque
 from collections.abc import Iterator
-from functools import cache, reduce
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -186,7 +186,8 @@ def neighbors(maps: Shaped[Tensor, "*c h w"], radius: float, fill: float = 0) ->
 def path_maximum(maps: Float[Tensor, "B h w"], radius: float) -> Affinity:
     """The highest value on the `path` from each cell to that at each of the `offsets`; values are at least 0."""
     shifts = Shifts(maps, radius)
-    highest = [reduce(torch.maximum, (shifts[cell] for cell in path(offset))) for offset in offsets(radius)]
+    # The gradient of `amax` is many times cheaper than that of a chain of maxima.
+    highest = [torch.stack([shifts[cell] for cell in path(offset)]).amax(0) for offset in offsets(radius)]
     return torch.stack(highest, 1)
 
 

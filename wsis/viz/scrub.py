@@ -9,6 +9,7 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -60,9 +61,10 @@ def fill(page: str, **values: object) -> "HTML":
 def to_image(frame: Array | Figure, widest: int = WIDEST) -> Image.Image:
     """An image ([3, H, W] or [H, W, 3], uint8 or float) or a figure, no wider than a page needs."""
     if isinstance(frame, Figure):
-        memory = io.BytesIO()
-        frame.savefig(memory, format="png", dpi=DPI, facecolor=RC["figure.facecolor"])
-        image = Image.open(memory).convert("RGB")
+        canvas = FigureCanvasAgg(frame)
+        frame.set(dpi=DPI, facecolor=RC["figure.facecolor"])
+        canvas.draw()  # once, where `savefig` draws twice
+        image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     else:
         image = Image.fromarray((to_rgb(frame) * 255).round().astype(np.uint8))
     if image.width > widest:

@@ -92,8 +92,7 @@ def draw(axes: Axes, base: Base, *, gray: bool = False) -> None:
         axes.imshow(to_rgb(base).mean(-1), cmap="gray", vmin=0, vmax=1)
     else:
         axes.imshow(to_rgb(base))
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
+    axes.set_axis_off()
 
 
 def color_bar(axes: Axes, image: AxesImage, unit: str) -> None:
