@@ -40,7 +40,7 @@ from wsis.ops import components, grouping
 # The {term}`cues <cue>` of the last chapter say how many objects of a class there are and about where. Which pixels belong to
 # them is the job of a {term}`semantic map`, and it too must come from nothing but {term}`image tags <image tag>`.
 #
-# Finished {term}`stages <stage>` of the last chapter's run are taken from disk.
+# Finished {term}`stages <stage>` are taken from disk.
 
 # %%
 datasets = weak.open_data(data, scale, seed=seed)
@@ -93,8 +93,8 @@ viz.show(panels, size=2.1, title="The same images, three class maps")
 
 # %% [markdown]
 # **Takeaway.** The map of the classifier alone is a blob around what is typical of a class. The weak map follows outlines of
-# the image, sometimes the wrong ones, and leaves open (hatched) what is too close to call. Neither of them tells two touching
-# objects apart. Nor does the *oracle*, which is the true class map: for that we have the cues.
+# the image, and leaves open (hatched) what is too close to call. Neither of them tells two touching objects apart. Nor does the
+# *oracle*, which is the true class map: for that we have the cues.
 #
 # ## One component, one cue
 #
@@ -149,9 +149,8 @@ viz.show(panels, rows=rows, size=2.1, one_legend=True, title="Accepted, or left 
 
 # %% [markdown]
 # **Takeaway.** Green components become labels. An orange one has several cues, because objects touch or because one object has
-# more than one peak; a blue one has no cue, or has it just outside. Both stay unlabeled, and in the loss *unlabeled* will not
-# mean *background*. What does harm is a green component of two objects, and better maps do not prevent it: see `covers_several`
-# of the oracle.
+# more than one peak; a blue one has none. Both stay unlabeled, and in the loss *unlabeled* will not mean *background*. What
+# does harm is a green component of two objects, and better maps do not prevent it: see `covers_several` of the oracle.
 #
 # ## Instances as geometry
 #
@@ -626,7 +625,7 @@ viz.table(rows, digits=2)
 # ```{exercise}
 # :label: grouping-by-distance
 # *Implement.* `grouping.group_pixels` never holds a table of all pixels by all centers. Write the version that does, with
-# `torch.cdist`, for one image whose foreground is a single component. Are the results equal?
+# `torch.cdist`, for one image with a single component. Are the results equal?
 # ```
 #
 # ```{solution-start} grouping-by-distance

@@ -610,7 +610,7 @@ viz.table(rows, "seven animals, small scale")
 #
 # ```{exercise}
 # :label: guided-by-hand
-# *Predict.* Four pixels have the errors 1, 2, 3 and 4. What is the guided loss with the weights 1, 1, 0, 0? With
+# *Predict.* Four pixels have the errors 1, 2, 3 and 4. What is the guided loss with weights 1, 1, 0, 0? With
 # .5, .5, 0, 0? With 1, 0, 0, 0? And when all weights are zero?
 # ```
 #
@@ -653,8 +653,8 @@ for threshold in (0.01, 0.1, 0.5):
 viz.table(rows, digits=2)
 
 # %% [markdown]
-# Low hills have low scores and are ranked last, so a low threshold costs little. A high one leaves components without a center,
-# and then it matters whether they are kept.
+# Low hills have low scores and are ranked last, so a low threshold costs little.  A high one leaves components without a
+# center.
 #
 # ```{solution-end}
 # ```
@@ -680,7 +680,7 @@ difference = (there + mirrored) / 2 - library
 print(f"largest difference: {float(difference.abs().max()):.6f} px")
 
 # %% [markdown]
-# The release leaves the mirrored offsets out altogether.
+# The release leaves them out.
 #
 # ```{solution-end}
 # ```

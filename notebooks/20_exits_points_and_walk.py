@@ -182,7 +182,7 @@ viz.show(panels, size=2, title="What looks like the clicked token")
 # :class: tip
 # A square matrix of positive numbers can be scaled, row by row and column by column, until all its rows and all its columns sum
 # to one; the result is unique (Sinkhorn and Knopp, 1967). The recipe is to repeat: divide each row by its sum, then each column
-# by its. If the matrix is symmetric, one factor per token does both. What is spread evenly stays even under such a matrix.
+# by its. If the matrix is symmetric, one factor per token does both.
 # ```
 #
 # By raw similarity a walk would pile up at tokens that resemble many others. EXITS makes the similarity symmetric and scales
@@ -212,8 +212,7 @@ axes[2].set(title="farthest sum from one", xlabel="iteration", box_aspect=1, xti
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** Before scaling, some tokens receive more than their share; after it, all receive the same. Every iteration
-# reduces the error by about the same factor, until rounding ends it.
+# **Takeaway.** Before scaling, some tokens receive more than their share; after it, all receive the same.
 #
 # ## Step 4: the walk
 #
@@ -290,8 +289,7 @@ viz.show(panels, size=2.4, title="What four clicks retrieve")
 
 # %% [markdown]
 # **Takeaway.** This is the first crop of each class, not the best. The dots stop at many outlines that no box could know. Some
-# are wrong, often where tokens are half object and half ground, and one click on the house is pushed onto the robot. In a few
-# crops, such as that of the house, nothing passes the threshold.
+# are wrong, often where tokens are half object and half ground. In a few crops, such as that of the house, nothing passes.
 #
 # A walk does not depend on distance, so it also reaches *objects in pieces*, of which a rule that asks for one connected region
 # would lose all but one. In the next world something cuts every object.
@@ -322,8 +320,8 @@ for i in (right - 3 * wrong.sum(1)).topk(5).indices.tolist():
 viz.show(panels, rows=("the object", "points"), size=2.1, title="Objects in pieces")
 
 # %% [markdown]
-# **Takeaway.** Tokens on several sides of a rail are labeled as object, and most of the rail stays open. Even in these five
-# clearest cases some dots lie on a rail, and thin pieces share tokens with what is around them.
+# **Takeaway.** Tokens on several sides of a rail are labeled as object, and most of the rail stays open. Even in these clearest
+# cases some dots lie on a rail.
 #
 # ## What a hop needs
 #
@@ -391,11 +389,10 @@ for ax, (name, g) in zip(axes[1:], graphs.items(), strict=True):
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** With the oracle the mode that fades last *is* the object, and every hop helps. In the transformer it is top
-# against bottom, which has nothing to do with this fish, and every hop makes the order worse. The extractor of this page lies
-# between: its slow mode is not the object either, yet over all crops the order hardly changes. What its hops bring is reach:
-# each retrieves more of the object, at some cost in precision. The oracle shows what a hop needs: strong links among the
-# parts of an object, and weak ones to the ground.
+# **Takeaway.** With the oracle the mode that fades last *is* the object, and every hop helps. In the transformer it is  top
+# against bottom, and every hop makes the order worse. The extractor of this page lies between: its slow mode is not the object
+# either, yet over all crops the order hardly changes. What its hops bring is reach: each retrieves more of the object, at some
+# cost in precision. The oracle shows what a hop needs: strong links among the parts of an object, and weak ones to the ground.
 #
 # ## On photographs
 #
@@ -428,8 +425,8 @@ plt.show()
 # %% [markdown]
 # **Takeaway.** With features that know objects, each of the first three hops separates the object better from the rest of its
 # box and finds more of it at about the same precision: the published order, before anything has been trained. The limit lies
-# between one hop and two (in the document between two and three), since the share $1 - \beta$ of its walkers, three quarters,
-# is still where it started. The fourth hop still brings something here, most of all reach; in the document it costs a little.
+# between one hop and two , since the share $1 - \beta$ of its walkers, three quarters, is still where it started. The fourth
+# hop still brings reach; in the document it costs a little.
 #
 # ## What it cannot do
 #
@@ -603,8 +600,7 @@ for push in sorted(pushes):
 viz.table(rows, digits=2)
 
 # %% [markdown]
-# Without a push most clicked tokens are less than half object, although every click is on it, and little is retrieved. From about
-# a token of push on the numbers change slowly.
+# Without a push most clicked tokens are less than half object, although every click is on it, and little is retrieved.
 #
 # ```{solution-end}
 # ```

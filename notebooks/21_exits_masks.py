@@ -226,7 +226,7 @@ plt.show()
 # ## Supervision 2: labeled tokens
 #
 # The labeled tokens say what is inside. Let $\Omega$ be the tokens of a crop that are seeds or retrieved. At the center of each
-# of them the mask, $M_i$, is compared with the label $y_i$ by cross entropy; open tokens do not count. EXITS uses them in every
+# the mask, $M_i$, is compared with the label $y_i$ by cross entropy; open tokens do not count. EXITS uses them in every
 # crop, and the box only where nothing was retrieved.
 #
 # $$L_\text{point} = -\frac{1}{|\Omega|} \sum_{i \in \Omega} \big(y_i \log M_i + (1 - y_i) \log (1 - M_i)\big).$$
@@ -263,7 +263,7 @@ print(f"{int(points.labeled.sum())} of {points.labeled.numel()} tokens are label
 # :pyobject: _step
 # ```
 #
-# Drag to see the iterations.
+# Drag the slider.
 
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -299,8 +299,7 @@ viz.scrub(frames, [f"{k} times" for k in steps], "smoothed", start=0)
 # $$L = \lambda_\text{mil} L_\text{mil} + \lambda_\text{point} L_\text{point} + \lambda_\text{crf} L_\text{crf}, \qquad
 # L_\text{crf} = \mathrm{dice}(M, R),$$
 #
-# where $R$ is the smoothed mask; the weights $\lambda$ are among [all settings](../book/settings.md). One function holds all
-# three:
+# where $R$ is the smoothed mask; the weights $\lambda$ are among [all settings](../book/settings.md):
 #
 # ```{literalinclude} ../../wsis/methods/exits/objective.py
 # :pyobject: objective
@@ -347,8 +346,7 @@ viz.training_curves(logs, TERMS, title="The three terms of the loss")
 
 # %% [markdown]
 # **Takeaway.** *mil* is the box, the main supervision of MAL; in EXITS it counts for the few crops in which no token was
-# retrieved. *crf* is the smoothed mask. Its target moves along with the mask, so a low value does not say that the mask is
-# right.
+# retrieved. *crf* is the smoothed mask.
 #
 # ## From the generator to pseudo masks
 #
@@ -569,9 +567,8 @@ for key, value in read_json(path)["annotations"][0].items():
     print(f"  {key:14}{str(value)[:70]}")
 
 # %% [markdown]
-# The last stages are the final model: SOLOv2 on PASCAL VOC, Mask2Former on COCO, or Mask R-CNN. It sees whole images and
-# learns classes, so it needs no click. These commands are for the whole run, for masks from your own clicks, and for images
-# without any:
+# The last stages are the final model: SOLOv2 on PASCAL VOC, Mask2Former on COCO, or Mask R-CNN. It sees whole images and learns
+# classes, so it needs no click. The whole run, masks from your own clicks, and images without any:
 #
 # ```bash
 # python -m wsis train exits --data world --scale tiny --out runs/exits
@@ -617,9 +614,8 @@ viz.room_and_noise(compared, title="Differences of hops and of points, and their
 
 # %% [markdown]
 # **Takeaway.** An interval right of zero is a comparison that holds, and one left of it contradicts the claim. Those that cross
-# zero, as nearly all do here, need more seeds or, where they are gray, have too much noise for any number of seeds in reach. The
-# claims that end in *m* are ours: they ask the same of the pseudo masks, one step earlier, since a segmenter that is trained for
-# minutes adds noise of its own.
+# zero, as nearly all do here, need more seeds or, in gray, more than are in reach. The claims that end in *m*, which are ours,
+# ask the same of the pseudo masks, since a segmenter that is trained for minutes adds noise of its own.
 #
 # ```{admonition} Where paper, release and this page differ
 # :class: note
@@ -655,8 +651,7 @@ for name, mask in {"line": torch.eye(16) * square, "half": half, "all": everythi
 
 # %% [markdown]
 # A line touches all four sides and crosses none: its error is zero. The half box is right in its rows and wrong in half of its
-# columns. A mask of the whole crop is wrong in every row and column that the box does not reach. Box tightness needs another
-# term to fill in the rest; in MAL that is the smoothing.
+# columns. A mask of the whole crop is wrong in every row and column that the box does not reach.
 #
 # ```{solution-end}
 # ```
@@ -664,7 +659,7 @@ for name, mask in {"line": torch.eye(16) * square, "half": half, "all": everythi
 # ```{exercise}
 # :label: like-colors
 # *Change one parameter.* `crf.zeta` says how different the colors of two pixels that influence each other may be. What do you
-# expect of the smoothed masks with a tenth of it, and with ten times as much?
+# expect of a tenth of it, and of ten times as much?
 # ```
 #
 # ```{solution-start} like-colors
@@ -682,8 +677,8 @@ viz.table(rows, digits=3)
 
 # %% [markdown]
 # With little tolerance no pixel has an influence, and the mask stays as it was. With much of it colors no longer count: every
-# pixel follows the majority around it. That trims a mask that is too fat, and may even raise the mean; but thin parts, an arm
-# or a tail, can get lost.
+# pixel follows the majority around it. That trims a fat mask and may raise the mean, but thin parts, an arm or a tail, can get
+# lost.
 #
 # ```{solution-end}
 # ```
@@ -713,7 +708,7 @@ for source, flip in (
 viz.table(rows)
 
 # %% [markdown]
-# In a short training the slow copy lags behind. The mirror image adds a little here, for a second pass through the network.
+# In a short training the slow copy lags behind. The mirror image adds a little, for a second pass.
 #
 # ```{solution-end}
 # ```

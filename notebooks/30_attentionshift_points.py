@@ -140,8 +140,8 @@ box_iou = iou(box_pixels(labels.boxes, size)[img, row], true_boxes)  # of the bo
 # ```{admonition} Matching one to one
 # :class: tip
 # Several predictions, several targets, and a table of costs for each pair: which assignment of one prediction to each target
-# has the least sum? The *Hungarian algorithm* finds it exactly. Networks that predict sets are trained so: each output learns
-# from the target that is assigned to it, in whatever order they come, and no two can claim the same one.
+# has the least sum? The *Hungarian algorithm* finds it exactly. Networks that predict sets are trained so: no two outputs can
+# claim the same target.
 # ```
 #
 # The cost is a focal loss of the class plus the distance:
@@ -194,8 +194,7 @@ viz.table([summary], digits=2, caption=f"after {steps}; distances in sides of th
 # ```
 #
 # The box is put around the large regions where the map is above a share of its range (white lines), and *mirrored*: it is
-# extended until it reaches equally far to both sides of the click. Drag the slider. (The figure shows the object with the
-# best box.)
+# extended until it reaches equally far to both sides of the click. Drag the slider.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 maps, boxes = find_candidates(outputs, tokens, clicks, cfg)
@@ -206,8 +205,8 @@ parts.rollout_figure(
 )  # fmt: skip
 
 # %% [markdown]
-# **Takeaway.** In this best case attention is highest on a part of the object. With more layers it spreads, and in the last
-# frames it is highest beside the object. The thin boxes are the other candidates.
+# **Takeaway.** In this case, the best box, attention is highest on a part of the object. With more layers it spreads, and in
+# the last frames it is highest beside the object. The thin boxes are the other candidates.
 #
 # ## Step 3: which candidate?
 #
@@ -253,7 +252,7 @@ plt.show()
 # **Takeaway.** Left: mirrored boxes are far above a box of the whole image (dashed), and best with few layers. Middle: MIL
 # beats a random choice (*any*) by about half of what the best one would. Right: at the published threshold, a fifth of the
 # range, all boxes overlap little with the true one. The tiny preset has a higher one (gray line, [decision
-# 11](../book/decisions/11_attention_threshold.md)): what is above it is small, and the mirror makes a box of it.
+# 11](../book/decisions/11_attention_threshold.md)).
 
 # %% [markdown]
 # ## Step 4: from attention to maps
@@ -290,8 +289,8 @@ viz.show(panels, columns=6, size=1.6, title="Two objects of an image")
 # is often highest at the rim of an object or beside it; the maps cover most of both objects, and some ground. (Of the images with
 # several objects this is the one whose worse box is best.)
 #
-# Is the refined map better than the attention, and what does competition do? The table has the IoU with the true mask, and
-# the share of *other* objects that the map claims; the last row is without competition.
+# Is the refined map better than the attention? The table has the IoU with the true mask, and the share of *other* objects that
+# the map claims; the last row is without competition.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 others = torch.stack([true[img == i].any(0) for i in img]) & ~true
@@ -377,7 +376,7 @@ viz.show(
 # %% [markdown]
 # **Takeaway.** Colors are prototypes, rings their best patches, numbers the key-points. With the wide kernel one prototype
 # takes the windows and one the wheels, and key-points stand on wheels, windows and body. With the published one each prototype
-# keeps to patches nearly equal to its own, and merging and the filter have to do the work.
+# keeps to patches nearly equal to its own.
 #
 # Now the features of the network that was trained on this page. Drag the iterations.
 
@@ -512,7 +511,7 @@ viz.show(panels, rows=names, size=1.8, title="From seeds to key-points")
 # %% [markdown]
 # **Takeaway.** The shift leaves nearly all rings at their seeds; k-means moves some outward, to the means of larger regions. By
 # the table above their key-points are as many, and as often on the object. The [next chapter](31_attentionshift_training.py)
-# tests over seeds whether masks gain from the shift, as the document reports.
+# tests over seeds whether masks gain from the shift.
 #
 # ## What would break this?
 
@@ -627,7 +626,7 @@ for t in (0.1, 1.0, 10.0):
 
 # %% [markdown]
 # The share is $e^{-(1 - c) / \theta \tau}$. At 0.1 only nearly equal patches count. At 10 even a patch that has nothing in
-# common with the prototype would, and its mean is that of all its patches.
+# common with the prototype would.
 #
 # ```{solution-end}
 # ```
@@ -656,7 +655,7 @@ for kind in ("box_center", "mask_random"):
 viz.table(rows, digits=2)
 
 # %% [markdown]
-# Mirrored boxes lose by it, and are still far above tight ones, which hardly depend on the click.
+# Mirrored boxes lose by it, and stay far above tight ones.
 #
 # ```{solution-end}
 # ```

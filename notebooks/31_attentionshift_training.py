@@ -17,9 +17,7 @@
 #
 # A detector learns masks from a handful of labeled points per object: what they teach, and where it goes wrong.
 #
-# **Before this:** [from a click to parts](30_attentionshift_points.py). **After it:** [the full-scale
-# run](90_full_scale.py). One of the two networks is that of the chapter before, and is not trained again if that chapter
-# was run.
+# **Before this:** [from a click to parts](30_attentionshift_points.py). **After it:** [the full-scale run](90_full_scale.py).
 
 # %% tags=["parameters"]
 scale = "tiny"
@@ -205,7 +203,7 @@ viz.table(rows, f"labels within the pseudo boxes of {len(true)} objects, mean of
 # %% [markdown]
 # The column *object: right* measures the quality of the labels. Pixels drawn at random from the boxes would be right as often
 # as a pixel of a box is object, which is about the IoU of the filled box (*it, filled* in the last table of this page). Points
-# enter the loss by a cross entropy at just these places, where the predicted mask is read between its cells:
+# enter the loss by a cross entropy at just these places, read between cells of the mask:
 #
 # ```{literalinclude} ../../wsis/methods/attentionshift/objective.py
 # :pyobject: point_term
@@ -350,15 +348,15 @@ for place in (0.02, 0.2, 0.4, 0.6, 0.8, 0.98):
 viz.show(rows, rows=STEPS, size=1.6, title="Pseudo masks of AttentionShift from best to worst")
 
 # %% [markdown]
-# **Takeaway.** Read a column downwards. Where attention touches the object, similarity fills most of it, and often what lies
-# beside it, up to the border of the box. Where attention is only beside the object, refinement can make a clean map of the
-# wrong thing, as in the last column: it finds what is similar to the attended patches, not to the click.
+# **Takeaway.**  Where attention touches the object, similarity fills most of it, and often what lies beside it, up to the
+# border of the box. Where attention is only beside the object, refinement can make a clean map  of the wrong thing: it finds
+# what is similar to the attended patches, not to the click.
 #
 # ## From attention to a mask
 #
-# Here are all steps for one object, as in Fig. 3 of the document: the candidates with a frame around the chosen one, the map
-# of cosine similarity, the pseudo mask, and the prediction of the detector. It is a good case: of the tenth of objects with
-# the best labels, the one that the detector finds best.
+# Here are all steps for one object, as in Fig. 3 of the document: the candidates with a frame around the chosen one, the map of
+# cosine similarity, the pseudo mask, and the prediction of the detector. It is a good case: one of the best labels, and the
+# best found of these.
 
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -387,9 +385,9 @@ viz.show(panels, columns=6, size=1.65, title="From attention to a mask")
 #
 # ## Predictions
 #
-# At inference, clicks, tokens and maps are gone; a transformer with a detector is left. These are its results on validation
-# scenes. AP is counted in both ways that PASCAL VOC has had: as the area under the curve of precision over recall, and as the
-# mean of the precision at eleven recalls.
+# At inference, clicks, tokens and maps are gone; a transformer with a detector is left.  On validation scenes, AP is counted in
+# both ways that PASCAL VOC has had: as the area under the curve of precision over recall, and as the mean of the precision at
+# eleven recalls.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 scenes, predicted, rows = [val[i] for i in range(min(len(val), 40))], {}, []
@@ -451,9 +449,9 @@ viz.interactive(viz.curves_plot(curves, parts.STATISTICS, **axes), picture, word
 
 # %% [markdown]
 # **Takeaway.** At step 0 both networks are the same, so the curves start together. Bands are the range of seeds, and they
-# overlap. Compared seed by seed, objects are a little less similar to their background with AttentionShift, as published
-# (C09); on the other two curves this size decides nothing. The effect has to be small where many key-points do not lie on
-# objects, and the first table says how many do. Hover to read the values.
+# overlap. Compared seed by seed, objects are a little less similar to their background with AttentionShift, as published (C09);
+# on the other two curves this size decides nothing. The effect has to be small where many key-points do not lie on objects, and
+# the first table says how many do.
 #
 # ## What holds
 #
@@ -487,7 +485,7 @@ viz.room_and_noise(
 # At the scale `small` the same method learns from one click on each animal, on features of photographs. The row *true masks* is
 # the {term}`upper bound`. The columns say which stage loses what: *mIoU in boxes* judges the masks that the mask head makes in
 # true boxes, and its trivial bound is a filled box; *mIoU* and *box IoU* judge the pseudo labels; the last two columns count
-# the key-points of an object, and the share of them on it. *mAP50 by seed* shows each run.
+# the key-points of an object, and the share of them on it.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 bounds = [experiments.find("attentionshift.bounds")[0]]
@@ -569,8 +567,7 @@ viz.table(rows, f"mean IoU (%); {int(twin.sum())} of {len(true)} objects have a 
 # Where masks are no better than the filled box, as here in the mean, their maps were little help. Then look at the lifts. If
 # they are near 1 or below in all layers, tokens have learned *where* from positions and not from what they attend to;
 # refinement, parts and feedback all depend on that attention. If some layers are well above 1 and the chosen one is not, the
-# choice is at fault. The same tables are worth reading after a full-scale run: the published one has twelve epochs, and
-# starts from a transformer trained on photographs.
+# choice is at fault.
 #
 # ```{admonition} Where paper, release and this page differ
 # :class: note
@@ -623,7 +620,7 @@ for value, region in (
 # ```{exercise}
 # :label: unfiltered-points
 # *Change one parameter.* `parts.filter=False` keeps the parts that extend beyond the core of their object. How many points does
-# an object get then, and which share of them do you expect to be right?
+# an object get then, and which share is right?
 # ```
 #
 # ```{solution-start} unfiltered-points
@@ -641,7 +638,7 @@ viz.table(rows)
 
 # %% [markdown]
 # Every part that is left after merging gives a point, up to six. Without the filter there are more points, and a smaller share
-# of them is right. (With the filter, an object without any part keeps its click and pixels of its foreground.)
+# of them is right.
 #
 # ```{solution-end}
 # ```
