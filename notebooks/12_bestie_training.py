@@ -610,7 +610,7 @@ viz.table(rows, "seven animals, small scale")
 #
 # ```{exercise}
 # :label: guided-by-hand
-# *Predict.* Four pixels have the errors 1, 2, 3 and 4. What is the guided loss with weights 1, 1, 0, 0? With
+# *Predict.* Four pixels have errors 1, 2, 3 and 4. What is the guided loss with weights 1, 1, 0, 0? With
 # .5, .5, 0, 0? With 1, 0, 0, 0? And when all weights are zero?
 # ```
 #
@@ -624,8 +624,8 @@ for weights in ((1, 1, 0, 0), (0.5, 0.5, 0, 0), (1, 0, 0, 0), (0, 0, 0, 0)):
     print(weights, float(guided(errors, torch.tensor(weights).view(1, 1, 1, 4))))
 
 # %% [markdown]
-# The divisor counts pixels, not weights. So a network that is half sure of its refined labels learns from them half as
-# fast, and a batch without any label does no harm.
+# The divisor counts pixels, not weights. A network that is half sure of its refined labels learns from them half as fast, and a
+# batch without any label does no harm.
 #
 # ```{solution-end}
 # ```

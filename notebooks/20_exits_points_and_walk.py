@@ -289,7 +289,7 @@ viz.show(panels, size=2.4, title="What four clicks retrieve")
 
 # %% [markdown]
 # **Takeaway.** This is the first crop of each class, not the best. The dots stop at many outlines that no box could know. Some
-# are wrong, often where tokens are half object and half ground. In a few crops, such as that of the house, nothing passes.
+# are wrong, often where tokens are half object and half ground. In a few crops, nothing passes.
 #
 # A walk does not depend on distance, so it also reaches *objects in pieces*, of which a rule that asks for one connected region
 # would lose all but one. In the next world something cuts every object.
@@ -389,10 +389,11 @@ for ax, (name, g) in zip(axes[1:], graphs.items(), strict=True):
 plt.show()
 
 # %% [markdown]
-# **Takeaway.** With the oracle the mode that fades last *is* the object, and every hop helps. In the transformer it is  top
+# **Takeaway.** With the oracle the mode that fades last *is* the object, and every hop helps. In the transformer it is top
 # against bottom, and every hop makes the order worse. The extractor of this page lies between: its slow mode is not the object
-# either, yet over all crops the order hardly changes. What its hops bring is reach: each retrieves more of the object, at some
-# cost in precision. The oracle shows what a hop needs: strong links among the parts of an object, and weak ones to the ground.
+# either, and over seeds the order gets a little worse, which contradicts the document (C22r, C23r). What its hops bring is
+# reach (C22f): each retrieves more of the object, at some cost in precision. The oracle shows what a hop needs: strong links
+# among the parts of an object, and weak ones to the ground.
 #
 # ## On photographs
 #
