@@ -64,7 +64,7 @@ def dense(transition: GridTransition) -> Tensor:
     batch, _, height, width = transition.affinity.shape
     cells = torch.eye(height * width, dtype=transition.dtype, device=transition.affinity.device)
     cells = cells.unflatten(1, (height, width)).expand(batch, -1, -1, -1)
-    return transition.apply(cells).flatten(2).mT
+    return walk(transition, cells, 1).flatten(2).mT
 
 
 def plain_walk(transition: GridTransition, start: Tensor) -> Tensor:

@@ -572,16 +572,16 @@ results, rows = experiments.read_results(table, store, "small.animals7"), []
 for r in results["bestie.supervision"]["rows"] if results else []:
     if r["n"]:
         stage = {name.split(".")[-1]: value for name, value in r["also"].items()}
-        right, missed = stage["pseudo_true_positive"], stage["pseudo_missed"]
-        row = {
-            "labels from": r["name"],
-            "seeds": r["n"],
-            "mIoU of class maps": 100 * r["also"]["semantic_maps.mIoU"],
-        }
-        row["% of objects labeled"] = 100 * right / (right + missed)
-        row["labels of several"] = stage["pseudo_covers_several"]
+        maps = r["also"].get("semantic_maps.mIoU", r["also"].get("labels.mIoU"))
+        row = {"labels from": r["name"], "seeds": r["n"], "mIoU of class maps": 100 * maps}
+        row |= {"% of objects labeled": "-", "labels of several": "-"}
+        if "pseudo_missed" in stage:
+            right, missed = stage["pseudo_true_positive"], stage["pseudo_missed"]
+            row["% of objects labeled"] = 100 * right / (right + missed)
+            row["labels of several"] = stage["pseudo_covers_several"]
         row["mAP50"] = r["ours"]["mAP50"]["mean"]
-        rows.append(row | {"mAP50 of components": 100 * stage["components_mAP50"]})
+        components = 100 * stage["components_mAP50"] if "components_mAP50" in stage else "-"
+        rows.append(row | {"mAP50 of components": components})
 viz.table(rows, "seven animals, small scale")
 
 # %% [markdown]

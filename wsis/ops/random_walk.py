@@ -18,6 +18,7 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from functools import cache
+from itertools import cycle, islice
 from typing import NamedTuple
 
 import torch
@@ -56,6 +57,11 @@ class Transition(NamedTuple):
         """T itself, for figures and tests."""
         return self.scale[:, :, None] * self.matrix * self.scale[:, None]
 
+    def hop(self, stage: Spread, hops: int) -> Iterator[Spread]:
+        """What each of `hops` hops makes of a stage."""
+        for _ in range(hops):
+            yield (stage := self.apply(stage))
+
     @property
     def dtype(self) -> torch.dtype:
         return self.matrix.dtype
@@ -72,10 +78,21 @@ class GridTransition(NamedTuple):
     total: Float[Tensor, "B 1 h w"]
     fixed: Bool[Tensor, "B h w"] | None
 
-    def apply(self, maps: Float[Tensor, "B k h w"]) -> Float[Tensor, "B k h w"]:
-        """T @ maps."""
-        means = _sums(self.affinity, self.radius, maps).div_(self.total)
-        return means if self.fixed is None else torch.where(self.fixed[:, None], maps, means)
+    def hop(self, stage: Float[Tensor, "B k h w"], hops: int) -> Iterator[Float[Tensor, "B k h w"]]:
+        """What each of `hops` hops makes of a stage, valid until the next but one; without a gradient.
+
+        Two buffers take turns: to cut the views of a small grid takes longer than to add them.
+        """
+        first, second = stage.clone(), torch.empty_like(stage)
+        turns = [(a, b, _shares(self.affinity, self.radius, a, b)) for a, b in ((first, second), (second, first))]
+        for source, target, shares in islice(cycle(turns), hops):
+            target.copy_(source)
+            for into, weight, values in shares:
+                into.addcmul_(weight, values)
+            target.div_(self.total)
+            if self.fixed is not None:
+                torch.where(self.fixed[:, None], source, target, out=target)
+            yield target
 
     @property
     def dtype(self) -> torch.dtype:
@@ -117,15 +134,14 @@ def walk(transition: Transition | GridTransition, start: Tensor, hops: int) -> T
 
 def walk_each(transition: Transition | GridTransition, start: Tensor, hops: int) -> Tensor:
     """All hops + 1 stages of `walk`, from the start on, stacked as the first dimension."""
-    return torch.stack(list(_stages(transition, start, hops)))
+    return torch.stack([stage.clone() for stage in _stages(transition, start, hops)])
 
 
-def _stages(transition: Transition | GridTransition, stage: Tensor, hops: int) -> Iterator[Tensor]:
+def _stages(transition: Transition | GridTransition, start: Tensor, hops: int) -> Iterator[Tensor]:
     if hops < 0:
         raise ConfigError(f"hops={hops}: a walk has 0 hops or more")
-    yield (stage := stage.to(transition.dtype))
-    for _ in range(hops):
-        yield (stage := transition.apply(stage))
+    yield (start := start.to(transition.dtype))
+    yield from transition.hop(start, hops)
 
 
 def walk_limit(transition: Transition, start: Spread, beta: float) -> Spread:
@@ -194,15 +210,16 @@ def path_maximum(maps: Float[Tensor, "B h w"], radius: float) -> Affinity:
 def grid_transition(affinity: Affinity, radius: float, fixed: Bool[Tensor, "B h w"] | None = None) -> GridTransition:
     """The walk on a grid whose cells have symmetric affinities of at least 0 to near ones, and 1 to themselves."""
     affinity = affinity.to(torch.promote_types(affinity.dtype, torch.float32))
-    return GridTransition(affinity, radius, _sums(affinity, radius, torch.ones_like(affinity[:, :1])), fixed)
+    ones = torch.ones_like(affinity[:, :1])
+    total = next(GridTransition(affinity, radius, ones, None).hop(ones, 1))
+    return GridTransition(affinity, radius, total, fixed)
 
 
-def _sums(affinity: Tensor, radius: float, maps: Tensor) -> Tensor:
-    """For each cell the sum over near ones, itself among them, of affinity times value."""
-    (height, width), sums = maps.shape[-2:], maps.clone()
+def _shares(affinity: Affinity, radius: float, source: Tensor, target: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """What a hop adds to the cells of `target`, as views (target, affinity, source): of each near cell affinity times value."""
+    (height, width), shares = source.shape[-2:], []
     for (y, x), weight in zip(offsets(radius), affinity.split(1, 1), strict=True):
         here = (..., slice(max(height - y, 0)), slice(max(-x, 0), max(width - max(x, 0), 0)))
         there = (..., slice(y, None), slice(max(x, 0), max(width + min(x, 0), 0)))
-        sums[here].addcmul_(weight[here], maps[there])
-        sums[there].addcmul_(weight[here], maps[here])
-    return sums
+        shares += [(target[here], weight[here], source[there]), (target[there], weight[here], source[here])]
+    return shares
