@@ -9,8 +9,8 @@
 # %% [markdown]
 # # Side by side
 #
-# Four methods label the same scenes, each from the labels that it was made for. What does each of them make of its labels, and
-# what did these labels cost?
+# Four methods and a rival of each label the same scenes, from the labels that they were made for. What does each of them make
+# of its labels, and what did these labels cost?
 #
 # **Before this:** the chapters of the methods, or any one of them; the networks are theirs. **After it:** [your
 # photographs](60_your_data.py).
@@ -29,58 +29,87 @@ import torch
 from matplotlib import pyplot as plt
 
 from wsis import evaluation, experiments, training, viz, weak
+from wsis.baselines import irn, retab
 from wsis.core import changed
 from wsis.experiments.tables import TABLES
 from wsis.methods import attentionshift, bestie, exits, load_run, simformer
+from wsis.methods.simformer.labels import pseudo_maps
 from wsis.training.apply import pseudo_instances
 from wsis.viz.style import draw, panel
 
 plt.rcParams.update(viz.RC)
 
 # %% [markdown]
-# ## Four runs
+# ## Eight runs
 #
 # Each method opens the data with its own kind of labels. BESTIE learns from {term}`tags <image tag>`, AttentionShift from one
 # click on each object, EXITS from four, and SimFormer from masks of its {term}`base classes <base class>` with tags of the
-# others. The images are the same. A run that a chapter has finished is not repeated.
+# others. Beside each of them stands a rival that learns from the same labels: IRN, the raw attention (AttentionShift's
+# baseline), MAL, and RETAB. The images are the same. A run that a chapter has finished is not repeated.
+
+# %%
+methods = (bestie, attentionshift, exits, simformer, irn)
+preset = {method: getattr(method, scale.upper()) for method in methods}
+generator = changed(preset[exits], **{"final.schedule.steps": 0})  # no final segmenter
+first = changed(preset[simformer], **{"final.steps": 0})  # no second network
 
 # %%
 METHODS = {
-    "BESTIE": (bestie, {}),
-    "AttentionShift": (attentionshift, {}),
-    "EXITS": (exits, {"final.schedule.steps": 0}),  # the labels, no final segmenter
-    "SimFormer": (simformer, {"final.steps": 0}),
+    "BESTIE": (bestie, preset[bestie]),
+    "AttentionShift": (attentionshift, preset[attentionshift]),
+    "EXITS": (exits, generator),
+    "SimFormer": (simformer, first),
 }
-opened, runs = {}, {}
+RIVALS = {
+    "IRN": (irn, preset[irn]),
+    "raw attention": (attentionshift, attentionshift.baseline(preset[attentionshift])),
+    "MAL": (exits, exits.mal(generator)),
+    "RETAB": (simformer, changed(first, **{"pseudo.source": "retab"})),
+}
 
 # %%
-for name, (method, changes) in METHODS.items():
-    cfg = changed(getattr(method, scale.upper()), **changes)
-    datasets = weak.open_data(data, scale, clicks=cfg.clicks, seed=seed)
-    cfg = cfg.for_classes(datasets.train.classes)
-    kept = tuple(s.name for s in method.stages(cfg) if s.artefact and s.name != "labels")
-    run = training.chapter_run(method, cfg, datasets, data, scale, seed, device, only=kept)
-    opened[name], runs[name] = datasets.train, load_run(run[1], device)
+opened, runs = {}, {}
+for name, (method, cfg) in (METHODS | RIVALS).items():
+    datasets = weak.open_data(data, scale, clicks=preset[method].clicks, seed=seed)
+    cfg, opened[name] = cfg.for_classes(datasets.train.classes), datasets.train
+    made = {stage.name for stage in method.stages(cfg) if stage.artefact}
+    only = tuple(made - {"labels", "final"})  # they are made below, of few images
+    _, folder = training.chapter_run(
+        method, cfg, datasets, data, scale, seed, device, only=only
+    )
+    if name != "RETAB":  # it is no network that one could load
+        runs[name] = load_run(folder, device)
 
 # %% [markdown]
 # ## One scene
 #
 # The labels that a method makes of the *training* images are what a network learns from afterwards. The next picture shows them
-# for the scene, among the first ones with several objects, on which the worst of the four is best.
+# for the scene on which the worst of the four methods is best, among the first ones with several objects, of which one has a
+# class without masks.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 objects = opened["EXITS"]
 classes, number = objects.classes, min(len(objects), 60 if scale == "tiny" else 20)
 novel = runs["SimFormer"].cfg.novel
 hidden = [label for label in novel if label < len(classes)]  # objects without masks
+walks = retab.restore(cfg.retab, len(opened["RETAB"].classes), cfg.backbone, folder)
+walks.to(training.make_accelerator(device).device)
+SEMANTIC = ("SimFormer", "RETAB")  # class maps, no objects
 
 
-def label(name, i):  # what a method makes of a training image
-    run, s = runs[name], opened[name][i]
-    if name != "SimFormer":
-        return pseudo_instances(run, s).to("cpu")
-    batch = run.batch(weak.with_base_masks(s, novel))
-    return run.method.pseudo_labels(run.model, batch, run.cfg)[0].cpu()
+def class_map(name, batch):
+    if name == "SimFormer":
+        return simformer.pseudo_labels(runs[name].model, batch, runs[name].cfg)
+    scores = retab.scores(walks, batch, cfg.retab, novel)
+    return pseudo_maps(scores, batch.semantic_maps, batch.tags, cfg)
+
+
+def label(name, i):  # what is made of a training image
+    s = opened[name][i]
+    if name not in SEMANTIC:
+        return pseudo_instances(runs[name], s).to("cpu")
+    batch = runs["SimFormer"].batch(weak.with_base_masks(s, novel))
+    return class_map(name, batch)[0].cpu()
 
 
 def painted(instances, size):  # instances as a class map, the surest on top
@@ -102,12 +131,13 @@ def score(name, i):  # mean IoU of the objects' classes in one image, in %
 
 scenes = [objects[i] for i in range(number)]
 truth = as_maps([s.truth for s in scenes])
-labels = {name: [label(name, i) for i in range(number)] for name in runs}
-maps = {name: as_maps(labels[name]) for name in runs if name != "SimFormer"}
-no_ground = [torch.where(m > len(classes), 0, m).byte() for m in labels["SimFormer"]]
-maps["SimFormer"] = no_ground
+labels = {name: [label(name, i) for i in range(number)] for name in opened}
+maps = {name: as_maps(made) for name, made in labels.items() if name not in SEMANTIC}
+for name in SEMANTIC:  # without the ground
+    maps[name] = [torch.where(m > len(classes), 0, m).byte() for m in labels[name]]
 several = [i for i in range(number) if len(scenes[i].truth) > 1]
-ranked = sorted(several, key=lambda i: -min(score(name, i) for name in runs))
+several = [i for i in several if set(scenes[i].truth.labels.tolist()) & set(hidden)]
+ranked = sorted(several, key=lambda i: -min(score(name, i) for name in METHODS))
 
 # %% jupyter={"source_hidden": true} tags=["hide-input", "cover"]
 GIVEN = {
@@ -142,14 +172,14 @@ def given(name, s):
 
 def column(name, i):  # what is made of it, and the truth
     s, made = opened[name][i], labels[name][i]
-    if name == "SimFormer":
+    if name in SEMANTIC:
         return [viz.draw_semantic(m, (), s.image) for m in (made, s.true_semantic)]
     made = replace(made, scores=torch.ones_like(made.scores))  # as labels, all count alike
     return [viz.draw_instances(s.image, m, classes, by_class=True) for m in (made, s.truth)]
 
 
 columns = {}
-for name in runs:
+for name in METHODS:
     sample = opened[name][ranked[0]]
     columns[f"{name}\n{GIVEN[name]}"] = [given(name, sample), *column(name, ranked[0])]
 rows = [{title: panels[k] for title, panels in columns.items()} for k in range(3)]
@@ -166,17 +196,30 @@ viz.show(rows, rows=("given", "made of it", "truth"), size=2.1)
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 picks = [ranked[k * (len(ranked) - 1) // 3] for k in (1, 2, 3)]
-grid = []
-for i in picks:
-    sample = objects[i]
-    panels = {"image": sample.image, **{name: column(name, i)[0] for name in runs}}
-    grid.append(panels | {"truth": column("EXITS", i)[1]})
-viz.show(grid, rows=[f"image {i}" for i in picks], size=1.9, one_legend=True)
+
+
+def grid(names):  # the labels of three scenes
+    rows = []
+    for i in picks:
+        panels = {"image": objects[i].image, **{name: column(name, i)[0] for name in names}}
+        rows.append(panels | {"truth": column("EXITS", i)[1]})
+    return viz.show(rows, rows=[f"image {i}" for i in picks], size=1.9, one_legend=True)
+
+
+grid(METHODS)
 
 # %% [markdown]
 # **Takeaway.** Read the last row first. BESTIE has to find the objects, so that it can miss one, or take two for one.
 # AttentionShift and EXITS are told where the objects are; their masks can be too large, too small, or reach into a neighbor.
-# What SimFormer knows of base classes is right by construction, since their masks were given.
+# What SimFormer knows of base classes is right by construction, since their masks were given; of the others it leaves open
+# (hatched) what it takes for none of the tags. Here are the rivals, in the same order:
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+grid(RIVALS)
+
+# %% [markdown]
+# **Takeaway.** IRN takes what touches for one object, and what the raw attention marks need not be one. MAL, which has boxes
+# alone, is hard to tell from EXITS. RETAB, too, leaves open what it takes for none of the tags.
 #
 # ## What the labels cost
 #
@@ -187,20 +230,21 @@ viz.show(grid, rows=[f"image {i}" for i in picks], size=1.9, one_legend=True)
 
 
 # %%
-KINDS = (*METHODS, "filled boxes", "true masks")
+PAIRS = [name for pair in zip(METHODS, RIVALS, strict=True) for name in pair]
+KINDS = (*PAIRS, "filled boxes", "true masks")
 
 
 def seconds(sample):  # of a patient annotator for one image, by what is labeled
     found, kinds = len(sample.truth), len(sample.truth.labels.unique())
     base = int((~torch.isin(sample.truth.labels, torch.tensor(novel))).sum())
-    clicks, masks = 1.4 * kinds + 0.9 * (found - kinds), 79.2 * found
-    more = (0, clicks, 7 * found, 79.2 * base, 7 * found, masks)
+    cheap = (0, 1.4 * kinds + 0.9 * (found - kinds), 7 * found, 79.2 * base)
+    more = [t for t in cheap for _ in "ab"] + [7 * found, 79.2 * found]
     return {name: len(classes) + t for name, t in zip(KINDS, more, strict=True)}
 
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
-batches, cfg = [runs["EXITS"].batch(s) for s in scenes], runs["EXITS"].cfg
-boxes = [exits.pseudo_labels(None, batch, cfg)[0].to("cpu") for batch in batches]
+batches, settings = [runs["EXITS"].batch(s) for s in scenes], runs["EXITS"].cfg
+boxes = [exits.pseudo_labels(None, batch, settings)[0].to("cpu") for batch in batches]
 maps["filled boxes"] = as_maps(boxes)
 maps["true masks"] = truth
 costs = [seconds(s) for s in objects]
@@ -219,7 +263,7 @@ caption = f"{number} training images, classes of objects; without masks for SimF
 viz.table(table, caption=caption)
 
 # %% [markdown]
-# The mean IoU is that of class maps, the only thing that all four make: masks are painted, the surest on top, and the ground
+# The mean IoU is that of class maps, the only thing that all make: masks are painted, the surest on top, and the ground
 # counts as background. Since SimFormer is given the masks of its base classes, the last column has the classes for which it is
 # not. The seconds are for objects alone; SimFormer's masks of the ground would come on top.
 
@@ -229,9 +273,12 @@ from plotly import graph_objects as go
 x, y = ([row[key] for row in table] for key in ("seconds per image", "mIoU"))
 names = [row["labels"] for row in table]
 chart, ax = plt.subplots(figsize=(6.6, 3.6), layout="constrained")
-ax.scatter(x, y, s=60, color=["#0072B2"] * len(runs) + ["0.5"] * 2)
+colors = ["#0072B2", "#D55E00"] * len(METHODS) + ["#888888"] * 2
+ax.scatter(x, y, s=60, color=colors)
 for name, a, b in zip(names, x, y, strict=True):
-    ax.annotate(name, (a, b), xytext=(0, 7), textcoords="offset points", ha="center")
+    below = name in RIVALS or name == "filled boxes"
+    place = {"xytext": (0, -7 if below else 7), "va": "top" if below else "bottom"}
+    ax.annotate(name, (a, b), textcoords="offset points", ha="center", **place)
 ax.set(xscale="log", xlabel="seconds of annotation per image", ylabel="mIoU of the labels")
 ticks = [t for t in (5, 10, 20, 50, 100, 200, 500, 1000) if min(x) / 2 < t < 2 * max(x)]
 ax.set_xticks(ticks, ticks)
@@ -240,8 +287,11 @@ ax.margins(0.12)
 plt.close(chart)
 known = [row["of classes without masks"] for row in table]
 text = "%{text}<br>%{x:.0f} s per image<br>mIoU %{y:.1f}, without masks %{customdata:.1f}"
-marks = {"mode": "markers+text", "text": names, "textposition": "top center"}
-look = {"marker": {"size": 12, "color": ["#0072B2"] * len(runs) + ["#888888"] * 2}}
+places = [
+    f"{'bottom' if name in (*RIVALS, 'filled boxes') else 'top'} center" for name in names
+]
+marks = {"mode": "markers+text", "text": names, "textposition": places}
+look = {"marker": {"size": 12, "color": colors}}
 points = go.Scatter(
     x=x, y=y, customdata=known, hovertemplate=text + "<extra></extra>", **marks, **look
 )
@@ -256,8 +306,8 @@ viz.interactive(
 )
 
 # %% [markdown]
-# **Takeaway.** Further right is dearer, further up is better. The gray dots need no network: boxes that are filled, and
-# outlines drawn by hand. A method earns its training where it lies well above the filled boxes for a fraction of the time that
+# **Takeaway.** Further right is dearer, further up is better. Methods are blue, rivals orange. The gray dots need no network:
+# boxes that are filled, and outlines drawn by hand. A method earns its training where it lies well above the filled boxes for a fraction of the time that
 # outlines take.
 #
 # ## On photographs
@@ -267,10 +317,10 @@ viz.interactive(
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 MAIN = {
-    "bestie.supervision": ("mAP50", ("tags", "points")),
-    "attentionshift.bounds": ("mAP50", ("AttentionShift",)),
-    "exits.baseline": ("AP", ("EXITS",)),
-    "simformer.photographs": ("novel_mIoU", ("SimFormer*",)),
+    "bestie.supervision": ("mAP50", ("tags", "points", "IRN")),
+    "attentionshift.bounds": ("mAP50", ("AttentionShift", "baseline")),
+    "exits.baseline": ("AP", ("EXITS", "MAL")),
+    "simformer.photographs": ("novel_mIoU", ("SimFormer*", "RIB*", "RETAB*")),
 }
 chosen = [t for t in TABLES if t.id in MAIN]
 stored = experiments.read_results(chosen, Path("../book/results"), "small.animals7")

@@ -39,7 +39,9 @@ def load_run(folder: Path, device: str = "auto") -> Run:
     facts = read_json(path)
     which = method(facts["method"])
     cfg = changed(which.FULL, **facts["settings"])
-    if missing := [s.name for s in which.stages(cfg) if s.artefact and not (folder / s.artefact).exists()]:
+    # Labels are for the stages after them, and no part of a model.
+    needed = {s.name: s.artefact for s in which.stages(cfg) if s.artefact and s.name != "labels"}
+    if missing := [name for name, artefact in needed.items() if not (folder / artefact).exists()]:
         resume = f"go on with python -m wsis train ... --out {folder} --resume"
         raise DataError(f"{folder}: {', '.join(missing)} not finished; {resume}")
     model = which.restore(cfg, folder).to(make_accelerator(device).device).eval()

@@ -126,13 +126,14 @@ def pseudo_maps(
 ) -> Tensor:
     """Class maps to learn from, long [B, H, W]: `known` base classes, predicted novel ones.
 
-    A pixel that is predicted as anything but a novel class with a tag stays 255; with
-    `pseudo.present_only` others do not compete.
+    A pixel that is predicted as anything but a novel class with a tag stays 255, and so
+    does one without a score, which a rival's walk never reached. With `pseudo.present_only`
+    others do not compete.
     """
     if cfg.pseudo.present_only:
         scores = scores.masked_fill(~tags[:, :, None, None], -torch.inf)
-    best, novel = scores.argmax(1), torch.zeros_like(tags)
+    (score, best), novel = scores.max(1), torch.zeros_like(tags)
     novel[:, list(cfg.novel)] = True
-    is_tagged = (tags & novel).gather(1, best.flatten(1)).view_as(best)
+    is_tagged = (tags & novel).gather(1, best.flatten(1)).view_as(best) & (score > 0)
     is_base = (known != BACKGROUND) & (known != IGNORE)
     return torch.where(is_base, known, torch.where(is_tagged, best + 1, IGNORE))

@@ -71,15 +71,14 @@ def make_rival_labels(workspace: Workspace) -> Report:
         scores = rib.scorer(given, cfg.rib, cfg.unmasked, (cfg.backbone, cfg.weights))
     else:
         model = retab.restore(cfg.retab, cfg.classes, cfg.backbone, workspace.folder).to(workspace.device)
-        scores = retab.scorer(workspace, model, cfg.retab, cfg.unmasked)
+
+        def scores(sample: Sample) -> Tensor:
+            return retab.scores(model, workspace.batch(sample), cfg.retab, cfg.unmasked)
 
     def class_map(sample: Sample) -> Tensor:
         batch = workspace.batch(sample)
         assert batch.semantic_maps is not None and batch.tags is not None
-        score, known = scores(sample), batch.semantic_maps
-        # No walk reaches a place that contours enclose without an activation.
-        sure = (score.amax(1) > 0) | cam.is_known(known)
-        return pseudo_maps(score, known, batch.tags, cfg).masked_fill(~sure, IGNORE)[0]
+        return pseudo_maps(scores(sample), batch.semantic_maps, batch.tags, cfg)[0]
 
     return _write(workspace, map(class_map, samples(given.train))) if workspace.is_first else {}
 
