@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
 from wsis.baselines import cam
-from wsis.baselines.cam import Backbone, RivalConfig
+from wsis.baselines.cam import Activations, Backbone, RivalConfig
 from wsis.baselines.relation import Branch, crops
 from wsis.core.config import changed, ours, paper
 from wsis.core.types import IGNORE, Batch, Sample, Trace
@@ -191,3 +191,8 @@ def scores(model: nn.ModuleDict, batch: Batch, cfg: RetabConfig, novel: Sequence
     """The scores [1, C, H, W] of one image, with tags and the class map of its base classes, after both stages."""
     end, size = explain(model, batch, cfg, novel).steps["second"], batch.images.shape[-2:]
     return interpolate(end, size, mode="bilinear", align_corners=False)
+
+
+def scorer(workspace: Workspace, model: nn.ModuleDict, cfg: RetabConfig, novel: Sequence[int]) -> Activations:
+    """What gives the `scores` of a sample."""
+    return lambda sample: scores(model, workspace.batch(sample), cfg, novel)

@@ -71,9 +71,7 @@ def make_rival_labels(workspace: Workspace) -> Report:
         scores = rib.scorer(given, cfg.rib, cfg.unmasked, (cfg.backbone, cfg.weights))
     else:
         model = retab.restore(cfg.retab, cfg.classes, cfg.backbone, workspace.folder).to(workspace.device)
-
-        def scores(sample: Sample) -> Tensor:
-            return retab.scores(model, workspace.batch(sample), cfg.retab, cfg.unmasked)
+        scores = retab.scorer(workspace, model, cfg.retab, cfg.unmasked)
 
     def class_map(sample: Sample) -> Tensor:
         batch = workspace.batch(sample)
