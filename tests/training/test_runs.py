@@ -161,6 +161,16 @@ def test_an_unfinished_run(tiny, world, tmp_path):
         load_run(tmp_path, "cpu")
 
 
+def test_a_run_is_loaded_before_its_labels_are_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(attentionshift, "restore", lambda cfg, folder: torch.nn.Identity())
+    facts = {"method": "attentionshift", "settings": {}, "classes": ["cat"], "category_ids": [1], "data": "", "seed": 0}
+    (tmp_path / "run.json").write_text(json.dumps(facts))
+    with pytest.raises(DataError, match="network not finished"):
+        load_run(tmp_path, "cpu")
+    (tmp_path / "network.safetensors").touch()
+    assert load_run(tmp_path, "cpu").classes == ("cat",)
+
+
 @pytest.mark.parametrize("name, only, message", [("bestie", ("clasifier",), "no stage"), ("beastie", (), "no method")])
 def test_unknown_names_leave_no_trace(tiny, world, tmp_path, name, only, message):
     with pytest.raises(ConfigError, match=message):
