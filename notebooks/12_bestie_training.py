@@ -563,8 +563,8 @@ viz.room_and_noise(shown, title=f"{len(shown)} comparisons: {title}")
 #
 # ## On photographs: which stage loses what
 #
-# The table follows BESTIE's stages on photographs of seven animals, with features that were learned on ImageNet. The row of
-# true masks is the upper bound: class maps in which touching objects are kept apart.
+# The table follows BESTIE's stages on photographs of seven animals, with features that were learned on ImageNet. True masks are
+# the upper bound: class maps that keep touching objects apart.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 table = experiments.find("bestie.supervision")
@@ -588,12 +588,12 @@ viz.table(rows, "seven animals, small scale")
 # The class maps of tags and of points come from a classifier's activations, which a random walk spreads between similar patches
 # ([decision 6](../book/decisions/06_semantic_maps.md)). With tags the cues are peaks of these activations: so many that few
 # components hold exactly one, and hardly an object gets a right label. With points the cues are clicks, and most objects still
-# get no right label. Even so, mAP50 comes most of the way to the upper bound. The last column takes each component of the
-# predicted class map for one instance; where it is higher, grouping has not improved on that. From a single seed, small
-# differences say nothing.
+# get no right label. Even so, mAP50 comes most of the way to the upper bound, and that of IRN, from the same tags, is far
+# lower. The last column takes each component of the predicted class map for one instance; where it is higher, grouping has
+# lost. From one seed, small differences say nothing.
 #
-# The best rows of the paper take one more step: a Mask R-CNN {cite:p}`he2017maskrcnn` is trained on the masks that BESTIE
-# finds in the *training* images. Here it is left out unless it gets steps (`--set final.steps=60000`).
+# The paper's best rows take one more step: a Mask R-CNN {cite:p}`he2017maskrcnn` is trained on the masks that BESTIE finds in
+# the *training* images. It is left out unless it gets steps (`--set final.steps=60000`).
 #
 # ```{admonition} Where paper, release and this page differ
 # :class: note
