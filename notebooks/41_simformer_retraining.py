@@ -265,7 +265,8 @@ viz.interactive(viz.curves_plot(curves, titles, **axes), picture, words)
 # %% [markdown]
 # **Takeaway.** On the left the lines never cross, and all but the oracle's fall. On the right SimFormer falls from its second
 # split (S5) on, and much faster, while the oracle, which sees all masks, does not: its line moves only because other classes
-# count as novel. The bands of SimFormer and its star overlap. (RETAB* has no line on the right, as it was not run there.)
+# count as novel. The bands of SimFormer and its star overlap. RETAB* starts far below SimFormer, as published, and ends above
+# it, against the document (C34r): its maps start from each class's own activations, which more novel classes change little.
 #
 # Why does SimFormer fall so far? Each step removes the masks of one class. And the complement says where the novel classes of
 # an image are *together*: if an image shows one of them, that is its mask; if it shows several, they can only be separated by
@@ -382,8 +383,8 @@ viz.table(rows, "Seven animals, validation images: mIoU (%), mean over seeds")
 #
 # Pairs across images are above pairs within an image beyond the noise, as published. But neither is above *basic*, and pairs
 # within an image are clearly below it (a batch of theirs has half as many images, each in two crops). A second network cannot
-# show anything here: hardly any {term}`room` is left between the first one and FullyOracle. Of RIB and RETAB a single seed was
-# run: the class maps of RETAB teach less there, as published, and those of RIB as much.
+# show anything here: hardly any {term}`room` is left between the first one and FullyOracle. The class maps of RETAB teach less
+# in the mean, as published, but not beyond the noise; those of RIB, of one seed, as much.
 #
 # ```{admonition} Where paper, release and this page differ
 # :class: note
