@@ -22,6 +22,7 @@ seed = 0
 device = "auto"
 
 # %%
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -275,28 +276,29 @@ names = [row["labels"] for row in table]
 chart, ax = plt.subplots(figsize=(6.6, 3.6), layout="constrained")
 colors = ["#0072B2", "#D55E00"] * len(METHODS) + ["#888888"] * 2
 ax.scatter(x, y, s=60, color=colors)
-for name, a, b in zip(names, x, y, strict=True):
-    below = name in RIVALS or name == "filled boxes"
-    place = {"xytext": (0, -7 if below else 7), "va": "top" if below else "bottom"}
-    ax.annotate(name, (a, b), textcoords="offset points", ha="center", **place)
+sides = [s for _ in METHODS for s in ("left", "right")] + [
+    "right"
+] * 2  # of a mark its name stands
+for name, a, b, side in zip(names, x, y, sides, strict=True):
+    place = {"xytext": (7 if side == "right" else -7, 0), "va": "center"}
+    other = {"left": "right", "right": "left"}[side]
+    ax.annotate(name, (a, b), textcoords="offset points", ha=other, **place)
 ax.set(xscale="log", xlabel="seconds of annotation per image", ylabel="mIoU of the labels")
 ticks = [t for t in (5, 10, 20, 50, 100, 200, 500, 1000) if min(x) / 2 < t < 2 * max(x)]
 ax.set_xticks(ticks, ticks)
 ax.minorticks_off()
-ax.margins(0.12)
+ax.set_xlim(min(x) / 2.5, 2.5 * max(x))
 plt.close(chart)
 known = [row["of classes without masks"] for row in table]
 text = "%{text}<br>%{x:.0f} s per image<br>mIoU %{y:.1f}, without masks %{customdata:.1f}"
-places = [
-    f"{'bottom' if name in (*RIVALS, 'filled boxes') else 'top'} center" for name in names
-]
+places = [f"middle {side}" for side in sides]
 marks = {"mode": "markers+text", "text": names, "textposition": places}
 look = {"marker": {"size": 12, "color": colors}}
 points = go.Scatter(
     x=x, y=y, customdata=known, hovertemplate=text + "<extra></extra>", **marks, **look
 )
 axes = {"xaxis": {"type": "log", "title": "seconds of annotation per image"}}
-axes["xaxis"] |= {"tickvals": ticks}
+axes["xaxis"] |= {"tickvals": ticks, "range": [math.log10(limit) for limit in ax.get_xlim()]}
 axes |= {
     "yaxis": {"title": "mIoU of the labels", "range": [0, 108]},
     "margin": {"t": 40, "r": 10},
