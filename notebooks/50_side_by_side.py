@@ -269,29 +269,36 @@ viz.table(table, caption=caption)
 # not. The seconds are for objects alone; SimFormer's masks of the ground would come on top.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
-from plotly import graph_objects as go
-
 x, y = ([row[key] for row in table] for key in ("seconds per image", "mIoU"))
 names = [row["labels"] for row in table]
 chart, ax = plt.subplots(figsize=(6.6, 3.6), layout="constrained")
 colors = ["#0072B2", "#D55E00"] * len(METHODS) + ["#888888"] * 2
 ax.scatter(x, y, s=60, color=colors)
-sides = [s for _ in METHODS for s in ("left", "right")] + [
-    "right"
-] * 2  # of a mark its name stands
-for name, a, b, side in zip(names, x, y, sides, strict=True):
-    place = {"xytext": (7 if side == "right" else -7, 0), "va": "center"}
-    other = {"left": "right", "right": "left"}[side]
-    ax.annotate(name, (a, b), textcoords="offset points", ha=other, **place)
+PLACES = {  # of a name beside its mark: the shift in points, and what of the name is there
+    "top center": ((0, 7), "center", "bottom"),
+    "middle right": ((7, 0), "left", "center"),
+    "middle left": ((-7, 0), "right", "center"),
+}
+above, beside, _ = PLACES
+places = []
+for own, rival in zip(y[:8:2], y[1:8:2], strict=True):  # the better of each pair is named above
+    places += [above, beside] if own >= rival else [beside, above]
+places += ["middle right", "middle left"]
+for name, a, b, place in zip(names, x, y, places, strict=True):
+    xytext, ha, va = PLACES[place]
+    ax.annotate(name, (a, b), xytext, textcoords="offset points", ha=ha, va=va)
 ax.set(xscale="log", xlabel="seconds of annotation per image", ylabel="mIoU of the labels")
 ticks = [t for t in (5, 10, 20, 50, 100, 200, 500, 1000) if min(x) / 2 < t < 2 * max(x)]
 ax.set_xticks(ticks, ticks)
 ax.minorticks_off()
 ax.set_xlim(min(x) / 2.5, 2.5 * max(x))
 plt.close(chart)
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+from plotly import graph_objects as go
+
 known = [row["of classes without masks"] for row in table]
 text = "%{text}<br>%{x:.0f} s per image<br>mIoU %{y:.1f}, without masks %{customdata:.1f}"
-places = [f"middle {side}" for side in sides]
 marks = {"mode": "markers+text", "text": names, "textposition": places}
 look = {"marker": {"size": 12, "color": colors}}
 points = go.Scatter(
