@@ -271,9 +271,6 @@ viz.table(table, caption=caption)
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 x, y = ([row[key] for row in table] for key in ("seconds per image", "mIoU"))
 names = [row["labels"] for row in table]
-chart, ax = plt.subplots(figsize=(6.6, 3.6), layout="constrained")
-colors = ["#0072B2", "#D55E00"] * len(METHODS) + ["#888888"] * 2
-ax.scatter(x, y, s=60, color=colors)
 PLACES = {  # of a name beside its mark: the shift in points, and what of the name is there
     "top center": ((0, 7), "center", "bottom"),
     "middle right": ((7, 0), "left", "center"),
@@ -284,6 +281,13 @@ places = []
 for own, rival in zip(y[:8:2], y[1:8:2], strict=True):  # the better of each pair is named above
     places += [above, beside] if own >= rival else [beside, above]
 places += ["middle right", "middle left"]
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+from plotly import graph_objects as go
+
+chart, ax = plt.subplots(figsize=(6.6, 3.6), layout="constrained")
+colors = ["#0072B2", "#D55E00"] * len(METHODS) + ["#888888"] * 2
+ax.scatter(x, y, s=60, color=colors)
 for name, a, b, place in zip(names, x, y, places, strict=True):
     xytext, ha, va = PLACES[place]
     ax.annotate(name, (a, b), xytext, textcoords="offset points", ha=ha, va=va)
@@ -293,10 +297,6 @@ ax.set_xticks(ticks, ticks)
 ax.minorticks_off()
 ax.set_xlim(min(x) / 2.5, 2.5 * max(x))
 plt.close(chart)
-
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
-from plotly import graph_objects as go
-
 known = [row["of classes without masks"] for row in table]
 text = "%{text}<br>%{x:.0f} s per image<br>mIoU %{y:.1f}, without masks %{customdata:.1f}"
 marks = {"mode": "markers+text", "text": names, "textposition": places}
