@@ -589,8 +589,8 @@ viz.table(rows, "seven animals, small scale")
 # ([decision 6](../book/decisions/06_semantic_maps.md)). With tags the cues are peaks of these activations: so many that few
 # components hold exactly one, and hardly an object gets a right label. With points the cues are clicks, and most objects still
 # get no right label. Even so, mAP50 comes most of the way to the upper bound, and that of IRN, from the same tags, is far
-# lower. The last column takes each component of the predicted class map for one instance; where it is higher, grouping has
-# lost. From one seed, small differences say nothing.
+# lower. The last column takes each component of the predicted class map for one instance; where it is higher, grouping did not
+# help. From one seed, small differences say nothing.
 #
 # The paper's best rows take one more step: a Mask R-CNN {cite:p}`he2017maskrcnn` is trained on the masks that BESTIE finds in
 # the *training* images. It is left out unless it gets steps (`--set final.steps=60000`).

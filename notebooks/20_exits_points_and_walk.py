@@ -289,7 +289,7 @@ viz.show(panels, size=2.4, title="What four clicks retrieve")
 
 # %% [markdown]
 # **Takeaway.** This is the first crop of each class, not the best. The dots stop at many outlines that no box could know. Some
-# are wrong, often where tokens are half object and half ground. In a few crops, nothing passes.
+# are wrong, often where tokens are half object and half ground. In a few crops nothing passes.
 #
 # A walk does not depend on distance, so it also reaches *objects in pieces*, of which a rule that asks for one connected region
 # would lose all but one. In the next world something cuts every object.

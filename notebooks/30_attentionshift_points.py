@@ -205,8 +205,8 @@ parts.rollout_figure(
 )  # fmt: skip
 
 # %% [markdown]
-# **Takeaway.** In this case, the best box, attention is highest on a part of the object. With more layers it spreads, and in
-# the last frames it is highest beside the object. The thin boxes are the other candidates.
+# **Takeaway.** For the object with the best box, attention is highest on one part. With more layers it spreads, and in the last
+# frames it is highest beside the object. The thin boxes are the other candidates.
 #
 # ## Step 3: which candidate?
 #

@@ -203,7 +203,7 @@ viz.table(rows, f"labels within the pseudo boxes of {len(true)} objects, mean of
 # %% [markdown]
 # The column *object: right* measures the quality of the labels. Pixels drawn at random from the boxes would be right as often
 # as a pixel of a box is object, which is about the IoU of the filled box (*it, filled* in the last table of this page). Points
-# enter the loss by a cross entropy at just these places, read between cells of the mask:
+# enter the loss by a cross entropy at just these places, where the mask is read between cells:
 #
 # ```{literalinclude} ../../wsis/methods/attentionshift/objective.py
 # :pyobject: point_term
@@ -355,8 +355,8 @@ viz.show(rows, rows=STEPS, size=1.6, title="Pseudo masks of AttentionShift from 
 # ## From attention to a mask
 #
 # Here are all steps for one object, as in Fig. 3 of the document: the candidates with a frame around the chosen one, the map of
-# cosine similarity, the pseudo mask, and the prediction of the detector. It is a good case: one of the best labels, and the
-# best found of these.
+# cosine similarity, the pseudo mask, and the prediction of the detector. It is a good case: of the best-labeled tenth, the
+# object found best.
 
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]

@@ -282,6 +282,8 @@ def test_rows_of_a_grid_sum_to_one_and_fixed_cells_keep_their_value():
     walked = walk(transition, maps, 50)
     kept = fixed[:, None].expand_as(maps)
     assert torch.equal(walked[kept], maps[kept]) and not torch.equal(walked, maps)
+    for hops, stage in enumerate(walk_each(transition, maps, 5)):  # each its own, though hops share buffers
+        assert torch.equal(stage, walk(transition, maps, hops))
 
 
 def test_what_is_in_a_block_of_a_grid_stays_in_it():

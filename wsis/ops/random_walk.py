@@ -202,7 +202,7 @@ def neighbors(maps: Shaped[Tensor, "*c h w"], radius: float, fill: float = 0) ->
 def path_maximum(maps: Float[Tensor, "B h w"], radius: float) -> Affinity:
     """The highest value on the `path` from each cell to that at each of the `offsets`; values are at least 0."""
     shifts = Shifts(maps, radius)
-    # The gradient of `amax` is many times cheaper than that of a chain of maxima.
+    # The gradient of `amax` takes fewer operations than that of a chain of maxima.
     highest = [torch.stack([shifts[cell] for cell in path(offset)]).amax(0) for offset in offsets(radius)]
     return torch.stack(highest, 1)
 

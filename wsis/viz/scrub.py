@@ -59,7 +59,9 @@ def fill(page: str, **values: object) -> "HTML":
 
 
 def to_image(frame: Array | Figure, widest: int = WIDEST) -> Image.Image:
-    """An image ([3, H, W] or [H, W, 3], uint8 or float) or a figure, no wider than a page needs."""
+    """An image ([3, H, W] or [H, W, 3], uint8 or float) or a figure, no wider than a page needs. A figure keeps the page's
+    resolution and color.
+    """
     if isinstance(frame, Figure):
         canvas = FigureCanvasAgg(frame)
         frame.set(dpi=DPI, facecolor=RC["figure.facecolor"])

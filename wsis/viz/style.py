@@ -85,7 +85,7 @@ def panel(drawing: Callable[Concatenate[Axes, P], None]) -> Callable[P, Panel]:
 
 
 def draw(axes: Axes, base: Base, *, gray: bool = False) -> None:
-    """Draw an image, or let a panel draw itself, without ticks."""
+    """Draw an image, or let a panel draw itself, without ticks, spines and labels of axes."""
     if callable(base):
         base(axes)
     elif gray:

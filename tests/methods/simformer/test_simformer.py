@@ -124,6 +124,13 @@ def test_pseudo_maps_name_only_tagged_novel_classes(tags, present_only, expected
     assert torch.equal(pseudo_maps(SCORES, made, torch.tensor([tags]).bool(), cfg), made)
 
 
+def test_pixels_without_any_score_stay_open():
+    known, tags = torch.full((1, 2, 2), IGNORE), torch.ones(1, 3, dtype=torch.bool)
+    scores = torch.zeros(1, 3, 2, 2)
+    scores[0, 1, 0, 0] = 0.1
+    assert pseudo_maps(scores, known, tags, NOVEL).tolist() == [[[2, IGNORE], [IGNORE, IGNORE]]]
+
+
 class Constant(torch.nn.Module):
     """Predicts the first class everywhere, and remembers the sizes of its images."""
 
