@@ -525,6 +525,18 @@ def test_predict_gives_exact_masks():
     assert sorted(found.masks.flatten(1).tolist()) == sorted(truth.unbind()[0].masks.flatten(1).tolist())
 
 
+@pytest.mark.parametrize("enlarged", [1, 3])
+def test_lengths_of_instances_hold_at_the_size_that_the_network_sees(enlarged):
+    """A second peak in the window of the first and a component that is too small are no instances of a larger image."""
+    truth = discs([(15, 20), (15, 70)], size=(32, 96))
+    outputs = exact(truth)
+    outputs.center[0, 0, 15, 26] = 0.5
+    outputs.semantic[0, :, 4:7, 44:47] = torch.tensor([0.0, 20.0, 0.0, 0.0])[:, None, None]
+    cfg = changed(CFG, size__test_long_side=96, **NO_CLUSTERS)
+    (found,) = predict(Fixed(outputs), torch.rand(1, 3, 32 * enlarged, 96 * enlarged), cfg)
+    assert len(found) == 2
+
+
 @pytest.mark.parametrize(
     ("size", "long_side", "seen"), [((33, 64), 0, (64, 64)), ((30, 60), 128, (64, 128)), ((64, 32), 0, (64, 32))]
 )

@@ -156,6 +156,17 @@ class BestieConfig(SharedSettings):
         return super().for_classes(names)
 
 
+def at_size(cfg: BestieConfig, height: int, width: int) -> BestieConfig:
+    """`cfg` with the lengths of cues and instances for whole images of this size; its own hold for `size.test_long_side`."""
+    if not cfg.size.test_long_side:
+        return cfg
+    ratio = max(height, width) / cfg.size.test_long_side
+    windows = {"cues.kernel": cfg.cues.kernel, "center_kernel": cfg.center_kernel}
+    lengths = {name: 2 * round(ratio * (kernel // 2)) + 1 for name, kernel in windows.items()}
+    area, distance = round(ratio**2 * cfg.min_area), ratio * cfg.cluster.min_distance
+    return changed(cfg, min_area=area, cluster__min_distance=distance, **lengths)
+
+
 def official(cfg: BestieConfig) -> BestieConfig:
     """`cfg` with the release's values and defects, for comparisons with it; see book/fidelity.md."""
     return changed(cfg, compat="official", **{"pam.alpha": 0.7, "cues.threshold": 0.7})

@@ -23,7 +23,7 @@ from wsis.data.label_maps import read_class_map
 from wsis.data.wrappers import WithPseudoLabels, ground_truths, samples
 from wsis.evaluation import MeanIoU, cue_quality, label_quality, voc_ap
 from wsis.methods.bestie import cues, verbs
-from wsis.methods.bestie.config import BestieConfig
+from wsis.methods.bestie.config import BestieConfig, at_size
 from wsis.methods.bestie.labels import class_probability, component_instances, decode, kept_apart
 from wsis.methods.bestie.model import BestieNet, Classifier, infer
 from wsis.methods.bestie.verbs import pseudo_labels, restore, training_data
@@ -97,7 +97,7 @@ def make_cues(workspace: Workspace) -> Report:
         else:
             assert sample.tags is not None
             maps = cues.image_maps(model, sample, cfg)
-            points = cues.extract_cues(maps, sample.tags[None].to(device), cfg.cues).to("cpu")
+            points = cues.extract_cues(maps, sample.tags[None].to(device), at_size(cfg, *sample.size).cues).to("cpu")
         columns = (points.xy.tolist(), points.labels.tolist(), points.scores.tolist())
         rows[str(sample.image_id)] = [[*xy, label, score] for xy, label, score in zip(*columns, strict=True)]
         strong.append(points[points.scores > cfg.cues.threshold])
@@ -204,10 +204,10 @@ def evaluate(workspace: Workspace) -> Report:
     model = restore(cfg, workspace.folder).to(workspace.device).eval()
 
     def predict_instances(images: Tensor) -> list[Instances]:
-        outputs = infer(model, images, cfg)
+        outputs, lengths = infer(model, images, cfg), at_size(cfg, *images.shape[-2:])
         class_maps.append(outputs.semantic.argmax(1)[0].cpu())
-        components.append(component_instances(outputs.semantic, cfg).unbind()[0].to("cpu"))
-        return decode(outputs, None, cfg).instances.unbind()
+        components.append(component_instances(outputs.semantic, lengths).unbind()[0].to("cpu"))
+        return decode(outputs, None, lengths).instances.unbind()
 
     pairs = workspace.predictions(predict_instances)
     if pairs is None:

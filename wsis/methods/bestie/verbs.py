@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from wsis.core.config import changed
 from wsis.core.types import IGNORE, Batch, Dataset, Instances, Trace
 from wsis.data.transforms import Augment
-from wsis.methods.bestie.config import BestieConfig
+from wsis.methods.bestie.config import BestieConfig, at_size
 from wsis.methods.bestie.labels import InstanceMap, component_labels, decode, point_labels, refined_labels
 from wsis.methods.bestie.model import BestieNet, Images, Outputs, infer
 from wsis.methods.bestie.objective import center_map, objective, render
@@ -63,6 +63,7 @@ def pseudo_labels(model: nn.Module | None, batch: Batch, cfg: BestieConfig) -> l
     Without a model they are the components of the class maps that hold one cue. With one they are what it finds among the
     image's tags, or one mask per point, which contains the point's pixel.
     """
+    cfg = at_size(cfg, *batch.images.shape[-2:])
     if model is None:
         return targets(model, batch, cfg).unbind()
     outputs = infer(model, batch.images, cfg)
@@ -76,6 +77,7 @@ def pseudo_labels(model: nn.Module | None, batch: Batch, cfg: BestieConfig) -> l
 @torch.no_grad()
 def explain(model: nn.Module | None, batch: Batch, cfg: BestieConfig) -> Trace:
     """Every map on the way to `pseudo_labels`: rendered targets without a model, with one what it was decoded from."""
+    cfg = at_size(cfg, *batch.images.shape[-2:])
     if model is None:
         return Trace(render(targets(model, batch, cfg), cfg)._asdict())
     outputs = infer(model, batch.images, cfg)
@@ -88,7 +90,7 @@ def explain(model: nn.Module | None, batch: Batch, cfg: BestieConfig) -> Trace:
 @torch.no_grad()
 def predict(model: nn.Module, images: Images, cfg: BestieConfig) -> list[Instances]:
     """Instances of images in [0, 1], without any label; scores in [0, 1]."""
-    return _ranked(decode(infer(model, images, cfg), None, cfg).instances)
+    return _ranked(decode(infer(model, images, cfg), None, at_size(cfg, *images.shape[-2:])).instances)
 
 
 def _ranked(instances: InstanceMap) -> list[Instances]:
