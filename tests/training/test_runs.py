@@ -16,7 +16,8 @@ from wsis import training, weak
 from wsis.__main__ import main
 from wsis.core.config import changed
 from wsis.core.errors import ConfigError, DataError, TrainingError
-from wsis.data.label_maps import write_label_map
+from wsis.core.files import read_json
+from wsis.data.label_maps import read_label_map, write_label_map
 from wsis.methods import attentionshift, bestie, load_run, method
 from wsis.training import runs
 from wsis.training.runs import fit
@@ -324,3 +325,15 @@ def test_more_classes_than_a_class_map_holds_are_refused_at_the_door(tiny, world
     with pytest.raises(ConfigError, match="255 classes, and BESTIE's class maps hold 254"):
         start(tiny, data, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_maps_of_whole_photographs_are_held_at_the_largest_side(tiny, world, tmp_path, monkeypatch):
+    """Scenes of 96 px where 48 are allowed: cues and maps are made at that size, maps of a folder are shrunk to it."""
+    monkeypatch.setattr(type(tiny), "largest_side", 48)
+    for sample in (world[i] for i in range(6)):
+        write_label_map(tmp_path / "maps" / f"{sample.file_name[:-4]}.png", sample.true_semantic)
+    cfg = changed(tiny, **{"semantic.source": "folder", "semantic.folder": str(tmp_path / "maps")})
+    reports = start(tiny, world, tmp_path / "run", cfg)
+    assert reports["semantic_maps"]["mIoU"] == 1
+    assert max(read_label_map(next((tmp_path / "run" / "semantic_maps").iterdir())).shape) == 48
+    assert max(x for rows in read_json(tmp_path / "run" / "cues.json").values() for x, *_ in rows) < 48

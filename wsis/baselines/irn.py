@@ -35,6 +35,7 @@ class IrnConfig(SharedSettings):
 
     CITE: ClassVar[str] = "ahn2019irn"
     largest_side: ClassVar[int] = 1024
+    whole_maps: ClassVar[bool] = True
     clicks: ClassVar[None] = None
     supervision: Literal["tags"] = paper("tags", "abstract")
     backbone: str = paper("resnet50", "official code: of both networks", scales=True)

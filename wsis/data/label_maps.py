@@ -12,6 +12,7 @@ from torch import Tensor
 from wsis.core.errors import DataError
 from wsis.core.files import atomic
 from wsis.core.types import IGNORE
+from wsis.data.transforms import resize_masks
 
 UNKNOWN = -1
 _HUES = [(0.55 + 0.618034 * i, (0.58, 0.44, 0.72)[i % 3]) for i in range(1, IGNORE)]  # by the golden angle
@@ -27,11 +28,14 @@ def value_table(values: Mapping[int, int], others: int = UNKNOWN) -> Tensor:
     return table
 
 
-def read_values(path: Path, size: tuple[int, int] | None, table: Tensor, remedy: str) -> Tensor:
+def read_values(path: Path, size: tuple[int, int] | None, table: Tensor, remedy: str, longest: int = 0) -> Tensor:
     """Read a label PNG as a class map uint8 [H, W] by a `value_table`. size: (height, width) of the image; None is not checked.
-    Raises DataError also for another size, or a value that means nothing: "value 3 is `remedy`".
+    longest: a longer map is shrunk to so many pixels first, as its image was; 0 shrinks none. Raises DataError also for another
+    size, or a value that means nothing: "value 3 is `remedy`".
     """
     values = read_label_map(path)
+    if longest and max(values.shape) > longest:
+        values = resize_masks(values[None], longest)[0]
     if size is not None and values.shape != size:
         ours, theirs = (" x ".join(map(str, reversed(s))) for s in (values.shape, size))
         raise DataError(f"{path} is {ours}, its image {theirs}; write it again")
@@ -41,10 +45,10 @@ def read_values(path: Path, size: tuple[int, int] | None, table: Tensor, remedy:
     return class_map.to(torch.uint8)
 
 
-def read_class_map(path: Path, size: tuple[int, int], classes: int) -> Tensor:
-    """Read a class map of 0, 1..`classes` and 255 for an image of `size` (height, width), with the errors of `read_values`."""
+def read_class_map(path: Path, size: tuple[int, int], classes: int, longest: int = 0) -> Tensor:
+    """Read a class map of 0, 1..`classes` and 255 for an image of `size` (height, width); see `read_values`."""
     table = value_table({v: v for v in (*range(classes + 1), IGNORE)})
-    return read_values(path, size, table, f"no class; class maps hold 0, 1..{classes} and {IGNORE}")
+    return read_values(path, size, table, f"no class; class maps hold 0, 1..{classes} and {IGNORE}", longest)
 
 
 def known_classes(values: Tensor, classes: int, path: Path, remedy: str) -> Tensor:

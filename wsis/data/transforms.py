@@ -125,21 +125,37 @@ def short_side(size: tuple[int, int], short: float, long: float) -> tuple[int, i
 
 def resize(sample: Sample, size: int | tuple[int, int]) -> Sample:
     """Resize a sample: `size` is (height, width), or the longer side with the aspect kept."""
-    height, width = sample.size
-    if isinstance(size, int):
-        size = max(1, round(height * size / max(sample.size))), max(1, round(width * size / max(sample.size)))
-    if size == sample.size:
+    (height, width), target = sample.size, _sides(sample.size, size)
+    if target == sample.size:
         return _visible(sample)
-    factor = torch.tensor([size[1] / width, size[0] / height])
-
-    def masks(values: Tensor) -> Tensor:  # plain "nearest" would shift them against the image by up to half a pixel
-        resized = F.resize_image(values.view(torch.uint8), list(size), InterpolationMode.NEAREST_EXACT)
-        return resized.view(values.dtype)
+    factor = torch.tensor([target[1] / width, target[0] / height])
 
     def clicks(xy: Tensor) -> Tensor:  # pixel centers are at integers, pixel corners half a pixel beside
         return (xy + 0.5) * factor - 0.5
 
-    return _visible(_moved(sample, lambda image: F.resize(image, list(size), antialias=True), masks, clicks))
+    def image(values: Tensor) -> Tensor:
+        return F.resize(values, list(target), antialias=True)
+
+    return _visible(_moved(sample, image, lambda masks: resize_masks(masks, target), clicks))
+
+
+def resize_masks(masks: Tensor, size: int | tuple[int, int]) -> Tensor:
+    """Resize masks or class maps [*B, H, W] of bool or uint8, see `resize`, each pixel to the value of the nearest one."""
+    # Plain "nearest" would shift them against the image by up to half a pixel.
+    target = list(_sides((masks.shape[-2], masks.shape[-1]), size))
+    return F.resize_image(masks.view(torch.uint8), target, InterpolationMode.NEAREST_EXACT).view(masks.dtype)
+
+
+def _sides(now: tuple[int, int], size: int | tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of an image of `now` whose longer side becomes `size`, or all of it."""
+    if not isinstance(size, int):
+        return size
+    return max(1, round(now[0] * size / max(now))), max(1, round(now[1] * size / max(now)))
+
+
+def shrunk(sample: Sample, longest: int) -> Sample:
+    """The sample, resized where its longer side has more than `longest` pixels."""
+    return resize(sample, longest) if max(sample.size) > longest else sample
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

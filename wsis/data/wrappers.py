@@ -6,11 +6,13 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from wsis.core.report import progress
-from wsis.core.types import Dataset, Instances, Points, Sample
+from wsis.core.types import Dataset, HasTags, Instances, Points, Sample
 from wsis.data.images import map_name
 from wsis.data.label_maps import read_class_map
+from wsis.data.transforms import shrunk
 
 
 def samples(dataset: Dataset) -> Iterator[Sample]:
@@ -60,6 +62,16 @@ class Cached(Mapped):
 
     def __getitem__(self, index: int) -> Sample:
         return self._get(index)
+
+
+class Shrunk(Mapped):
+    """A data set whose images are at most `longest` pixels long; tags are known as they were, without reading the image."""
+
+    def __init__(self, dataset: Dataset, longest: int) -> None:
+        super().__init__(dataset, lambda sample: shrunk(sample, longest))
+
+    def tags(self, index: int) -> Tensor | None:
+        return self.dataset.tags(index) if isinstance(self.dataset, HasTags) else self.dataset[index].tags
 
 
 class WithPseudoLabels(Mapped):

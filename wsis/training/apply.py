@@ -26,7 +26,7 @@ from wsis.data.export import Format, check_place, write_masks
 from wsis.data.images import ImageFolder, map_name, map_names
 from wsis.data.label_maps import write_label_map
 from wsis.data.semantic import write_categories
-from wsis.data.transforms import collate, resize
+from wsis.data.transforms import collate, shrunk
 from wsis.data.write import Records, annotation_records, categories, image_record, instances_json, result_records
 from wsis.ops.enlarge import resized
 from wsis.training.stages import Method, method_name
@@ -52,8 +52,7 @@ class Run:
 
     def view(self, sample: Sample) -> Sample:
         """The sample as the method gets it: without the truth, and no longer than `largest_side`."""
-        sample = replace(sample, truth=None, true_semantic=None)
-        return resize(sample, self.cfg.largest_side) if max(sample.size) > self.cfg.largest_side else sample
+        return shrunk(replace(sample, truth=None, true_semantic=None), self.cfg.largest_side)
 
     def batch(self, sample: Sample) -> Batch:
         # A run without a network has no parameters; its method says what is missing.

@@ -21,6 +21,7 @@ from wsis.core.config import Scale, fingerprint, flatten, option, seed_of
 from wsis.core.errors import ConfigError, TrainingError
 from wsis.core.files import atomic, package_digest, read_json, write_json
 from wsis.core.types import Dataset, Report
+from wsis.data.wrappers import Shrunk
 from wsis.models.weights import shipped_sums
 from wsis.training.checkpoint import checkpoints
 from wsis.training.loop import LoopOptions, make_accelerator
@@ -54,6 +55,8 @@ def fit(
     name, stages = method_name(method), method.stages(cfg)
     if unknown := set(only) - {stage.name for stage in stages}:
         raise ConfigError(f"no stage {', '.join(sorted(unknown))}; {name} has {', '.join(s.name for s in stages)}")
+    if cfg.whole_maps:
+        train, val = Shrunk(train, cfg.largest_side), val and Shrunk(val, cfg.largest_side)
     accelerator = make_accelerator(device)
     options = LoopOptions(accelerator=accelerator, seed=seed, folder=out, workers=workers)
     workspace = Workspace(cfg=cfg, train=train, val=val, folder=out, options=options)

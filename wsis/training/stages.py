@@ -38,7 +38,8 @@ Labels = list[Instances] | Tensor  # the instances of each image, or class maps,
 class MethodConfig(Settings, Protocol):
     """What the settings of every method have in common."""
 
-    largest_side: ClassVar[int]  # pixels; `label` and `predict` shrink longer images to it
+    largest_side: ClassVar[int]  # pixels; `label` and `predict` shrink longer images to it,
+    whole_maps: ClassVar[bool]  # and so does a run that makes maps of whole images
 
     @property
     def supervision(self) -> str: ...  # what the annotator gives
@@ -58,6 +59,8 @@ C = TypeVar("C", bound=MethodConfig)
 @dataclass(frozen=True, kw_only=True)
 class SharedSettings:
     """What the settings of most methods do alike."""
+
+    whole_maps: ClassVar[bool] = False
 
     def for_classes(self, names: Sequence[str]) -> Self:
         return changed(self, classes=len(names))

@@ -107,6 +107,7 @@ class BestieConfig(SharedSettings):
 
     CITE: ClassVar[str] = "kim2022bestie"
     largest_side: ClassVar[int] = 1024  # pixels: all maps are held at this size
+    whole_maps: ClassVar[bool] = True
 
     supervision: Literal["tags", "points"] = paper("tags", "Table 1 (paper), image-level row")
     point: PointKind = paper("mask_random", "official code; where clicks are simulated")

@@ -19,7 +19,7 @@ from wsis.ops.random_walk import sinkhorn, walk
 MIN_SCORE = 0.1  # of a stored cue (official code)
 MAX_CUES = 25  # per class and image (official code)
 HOPS = 8  # of the walk, as the next constant what had the best maps of 50 training photographs
-ENLARGED = 2  # the image, so that tokens are small beside objects: fewer tokens had clearly worse maps
+LONGER_SIDE = 640  # pixels of the image, so that tokens are small beside objects: fewer tokens had clearly worse maps
 ITERATIONS = 10  # of Sinkhorn's scaling
 
 
@@ -42,7 +42,8 @@ def walked(maps: Maps, images: Images, tokens: ConvTokens | ViT) -> Maps:
 
     images: in [0, 1], of the size of the maps. The least of each walked map, which a walk spreads everywhere, is taken off.
     """
-    sides = [math.ceil(side * ENLARGED / 32) * 32 for side in images.shape[-2:]]
+    ratio = LONGER_SIDE / max(images.shape[-2:])
+    sides = [math.ceil(side * ratio / 32) * 32 for side in images.shape[-2:]]
     grid, size = [side // tokens.patch for side in sides], images.shape[-2:]
     resized = interpolate(images, sides, mode="bilinear", align_corners=False)
     start = interpolate(maps, grid, mode="area").flatten(2).mT

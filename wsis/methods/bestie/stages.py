@@ -136,7 +136,8 @@ def make_activation_maps(workspace: Workspace) -> Report:
                 activations = cues.walked(activations, images, tokens)
             return cues.semantic_map_from_activations(activations, images, s)[0]
         if s.source == "folder":
-            return read_class_map(Path(s.folder) / map_name(sample.file_name), sample.size, cfg.classes)
+            path = Path(s.folder) / map_name(sample.file_name)
+            return read_class_map(path, sample.size, cfg.classes, cfg.largest_side)
         if sample.true_semantic is None or (s.source == "masks" and sample.truth is None):
             raise ConfigError(f"semantic.source={s.source} is an oracle and needs data with true masks; use cam")
         return sample.true_semantic if s.source == "truth" else kept_apart(sample)

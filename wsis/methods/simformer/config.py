@@ -81,6 +81,7 @@ class SimFormerConfig:
 
     CITE: ClassVar[str] = "chen2022simformer"
     largest_side: ClassVar[int] = 1024  # pixels: the scores of all classes are held at this size
+    whole_maps: ClassVar[bool] = True
     clicks: ClassVar[Clicks] = "class_maps"
     supervision: Literal["base_masks"] = paper("base_masks", "abstract: novel classes have tags")
     masks: Literal["base", "all"] = ours("base", "all is the oracle: true masks of novel classes too")
