@@ -586,15 +586,13 @@ viz.table(rows, "seven animals, small scale")
 
 # %% [markdown]
 # The class maps of tags and of points come from a classifier's activations, which a random walk spreads between similar patches
-# ([decision 6](../book/decisions/06_semantic_maps.md)). With tags the cues are peaks of these activations, and with points they
-# are clicks; most objects still get no right label. Even so, tags bring mAP50 most of the way to the upper bound, and that of
-# IRN, from the same tags, is far lower.
+# ([decision 6](../book/decisions/06_semantic_maps.md)). Though most objects get no right label, tags bring mAP50 most of the way
+# to the upper bound; IRN, from the same tags, is far lower.
 #
 # The last column takes each component of the predicted class map for one instance, which is right wherever an animal is alone.
-# Grouping does better with true masks, and about as well with tags. For that, centers have to be as wide as their place is
-# uncertain: narrower ones left the center map empty ([decision 17](../book/decisions/17_small.md)). The place of a random click
-# is the most uncertain of all. Its hills stay low and wide, and cut animals in two. From so few seeds, small differences say
-# nothing.
+# Grouping does better with true masks, and about as well with tags, since centers are as wide as their place is uncertain
+# ([decision 17](../book/decisions/17_small.md)). The place of a random click is hardly known: low, wide hills cut animals in
+# two. Small differences say nothing.
 #
 # The paper's best rows take one more step: a Mask R-CNN {cite:p}`he2017maskrcnn` is trained on the masks that BESTIE finds in
 # the *training* images. It is left out unless it gets steps (`--set final.steps=60000`).
