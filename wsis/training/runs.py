@@ -56,7 +56,7 @@ def fit(
     if unknown := set(only) - {stage.name for stage in stages}:
         raise ConfigError(f"no stage {', '.join(sorted(unknown))}; {name} has {', '.join(s.name for s in stages)}")
     if cfg.whole_maps:
-        train, val = Shrunk(train, cfg.largest_side), val and Shrunk(val, cfg.largest_side)
+        train, val = Shrunk(train, cfg.largest_side), None if val is None else Shrunk(val, cfg.largest_side)
     accelerator = make_accelerator(device)
     options = LoopOptions(accelerator=accelerator, seed=seed, folder=out, workers=workers)
     workspace = Workspace(cfg=cfg, train=train, val=val, folder=out, options=options)
