@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
@@ -68,7 +68,7 @@ class Shrunk(Mapped):
     """A data set whose images are at most `longest` pixels long; tags are known as they were, without reading the image."""
 
     def __init__(self, dataset: Dataset, longest: int) -> None:
-        super().__init__(dataset, lambda sample: shrunk(sample, longest))
+        super().__init__(dataset, partial(shrunk, longest=longest))  # which spawned workers can be sent
 
     def tags(self, index: int) -> Tensor | None:
         return self.dataset.tags(index) if isinstance(self.dataset, HasTags) else self.dataset[index].tags
