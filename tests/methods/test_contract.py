@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import inspect
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import wsis.methods
 from wsis.core.masks import RunLengths
 from wsis.core.types import Instances, Trace
 from wsis.data.transforms import collate
-from wsis.data.wrappers import Mapped
+from wsis.data.wrappers import Cached, Mapped, Shrunk
 from wsis.methods import METHODS, method
 from wsis.training.loop import order
 from wsis.training.stages import Method, Stage
@@ -31,7 +32,11 @@ every_preset = pytest.mark.parametrize("preset", ["FULL", "SMALL", "TINY"])
 @pytest.fixture(scope="module")
 def annotated(world):
     """Scenes with every annotation that a method may ask for."""
-    return Mapped(world, lambda s: with_extreme_points(replace(s, semantic_map=s.true_semantic)))
+    return Mapped(world, with_all_labels)
+
+
+def with_all_labels(sample):
+    return with_extreme_points(replace(sample, semantic_map=sample.true_semantic))
 
 
 def settings(m, dataset):
@@ -100,6 +105,16 @@ def test_presets_share_a_type_and_the_names_of_what_they_have_in_common(m):
     names = {field.name for field in dataclasses.fields(m.FULL)}
     assert set(SHARED_SETTINGS) - names <= {"backbone", "weights"}  # EXITS has two transformers, each with its own
     assert m.TINY.image_side > 0 and m.TINY.for_classes(tuple("abcdefgh")).classes == 8
+
+
+@every_method
+def test_training_data_can_be_sent_to_a_spawned_worker(m, annotated):
+    cfg = settings(m, annotated)
+    data = m.training_data(Shrunk(Cached(annotated), 640), cfg)
+    (groups,) = order(data, 4, 0, 0, 1)
+    first, second = groups[0][0], groups[-1][-1]
+    sent = pickle.loads(pickle.dumps(data))
+    assert all(torch.equal(sent[key].image, data[key].image) for key in (first, second))
 
 
 @every_method

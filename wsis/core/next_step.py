@@ -34,7 +34,7 @@ def after_import(folder: Path, counts: Mapping[str, int]) -> None:
 
 def after_train(run: Path, data: str, class_maps: bool) -> None:
     masks, predictions = ("maps", "maps") if class_maps else ("masks.json", "predictions.json")
-    if data != "world":
+    if data not in ("world", "world-ade"):
         _next(f"label {run} --data {data} --split train --out {masks}", "masks of these images")
     _next(f"predict {run} --images FOLDER --out {predictions}", "masks of other images")
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -53,22 +53,29 @@ class Mapped:
         return self.function(self.dataset[index])
 
 
+def unchanged(sample: Sample, seed: int = 0) -> Sample:
+    """The sample itself, also where an augmentation is asked for; spawned workers can be sent this, and no lambda."""
+    return sample
+
+
 class Cached(Mapped):
     """A small data set whose samples are made or read once."""
 
     def __init__(self, dataset: Dataset) -> None:
-        super().__init__(dataset, lambda sample: sample)
-        self._get = lru_cache(maxsize=None)(dataset.__getitem__)
+        super().__init__(dataset, unchanged)
+        self._samples: dict[int, Sample] = {}
 
     def __getitem__(self, index: int) -> Sample:
-        return self._get(index)
+        if index not in self._samples:
+            self._samples[index] = super().__getitem__(index)
+        return self._samples[index]
 
 
 class Shrunk(Mapped):
     """A data set whose images are at most `longest` pixels long; tags are known as they were, without reading the image."""
 
     def __init__(self, dataset: Dataset, longest: int) -> None:
-        super().__init__(dataset, partial(shrunk, longest=longest))  # which spawned workers can be sent
+        super().__init__(dataset, partial(shrunk, longest=longest))
 
     def tags(self, index: int) -> Tensor | None:
         return self.dataset.tags(index) if isinstance(self.dataset, HasTags) else self.dataset[index].tags

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
@@ -65,6 +66,10 @@ class TrainingData:
 
     def __len__(self) -> int:
         return len(self.dataset)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All that a worker reads, which may be spawned: companions are chosen before, and need not be picklable."""
+        return vars(self) | {"companions": None}
 
 
 def make_accelerator(device: str = "auto") -> Accelerator:

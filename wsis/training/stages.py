@@ -17,7 +17,7 @@ from wsis.core.types import IGNORE, Batch, Dataset, Instances, Report, Sample, T
 from wsis.data.images import map_name
 from wsis.data.label_maps import write_label_map
 from wsis.data.transforms import Augment, collate
-from wsis.data.wrappers import ground_truths, samples
+from wsis.data.wrappers import ground_truths, samples, unchanged
 from wsis.data.write import write_instances
 from wsis.evaluation.instances import iou_by_size, voc_ap
 from wsis.evaluation.semantic import MeanIoU
@@ -193,7 +193,7 @@ class Workspace:
         masks = JsonMasks(path, tuple(self.train.classes))
         model = build_segmenter(name, len(self.train.classes), backbone, weights)
         # There is no augmentation here: the loss resizes and flips images together with the masks that it reads.
-        data = TrainingData(dataset=masks.subset(self.train), augment=lambda sample, seed: sample)
+        data = TrainingData(dataset=masks.subset(self.train), augment=unchanged)
 
         def loss(network: nn.Module, batch: Batch, step: int) -> Terms:
             return segmenter_terms(network, *masks.examples(batch, model.view))

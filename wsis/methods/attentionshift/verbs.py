@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 
 import torch
@@ -39,20 +39,17 @@ def restore(cfg: AttentionShiftConfig, folder: Path) -> AttentionShift:
 
 
 def training_data(dataset: Dataset, cfg: AttentionShiftConfig) -> TrainingData:
-    """Whole images at a random size, mirrored at random; for an oracle with the true masks as a map.
+    """Whole images at a random size, mirrored at random; for an oracle with the true masks as a map."""
+    return TrainingData(dataset=dataset, augment=partial(augment, cfg=cfg), annotates=cfg.oracle != "none")
 
-    Of more clicks than there are tokens an image shows as many, at random.
-    """
-    shown = ShortSide(short=cfg.size.short, long=cfg.size.long, flip=FLIP)
 
-    def augment(sample: Sample, seed: int) -> Sample:
-        sample = shown(sample, seed)
-        if sample.points is not None and len(sample.points) > cfg.tokens.count:
-            order = torch.randperm(len(sample.points), generator=torch.Generator().manual_seed(seed))
-            sample = replace(sample, points=sample.points[order[: cfg.tokens.count]])
-        return sample if cfg.oracle == "none" else with_owners(sample)
-
-    return TrainingData(dataset=dataset, augment=augment, annotates=cfg.oracle != "none")
+def augment(sample: Sample, seed: int, cfg: AttentionShiftConfig) -> Sample:
+    """Of more clicks than there are tokens an image shows as many, at random."""
+    sample = ShortSide(short=cfg.size.short, long=cfg.size.long, flip=FLIP)(sample, seed)
+    if sample.points is not None and len(sample.points) > cfg.tokens.count:
+        order = torch.randperm(len(sample.points), generator=torch.Generator().manual_seed(seed))
+        sample = replace(sample, points=sample.points[order[: cfg.tokens.count]])
+    return sample if cfg.oracle == "none" else with_owners(sample)
 
 
 def with_owners(sample: Sample) -> Sample:
