@@ -62,7 +62,7 @@ def plain_paths(edges: Tensor) -> Tensor:
 def dense(transition: GridTransition) -> Tensor:
     """The transition matrix [B, n, n] itself, its cells in raster order."""
     batch, _, height, width = transition.affinity.shape
-    cells = torch.eye(height * width, dtype=transition.dtype, device=transition.affinity.device)
+    cells = torch.eye(height * width, dtype=transition.affinity.dtype, device=transition.affinity.device)
     cells = cells.unflatten(1, (height, width)).expand(batch, -1, -1, -1)
     return walk(transition, cells, 1).flatten(2).mT
 

@@ -57,8 +57,8 @@ def test_losses_of_rivals_fall(source, tmp_path, options):
         MeanIoU(cfg.classes + 1),
     )
     for sample in samples(given):
-        maps = cam.activations(classifier, workspace.batch(sample), getattr(cfg, source).classifier)
-        known = cam.given(workspace, sample)
+        batch = workspace.batch(sample)
+        maps, known = cam.activations(classifier, batch, getattr(cfg, source).classifier), batch.semantic_maps
         plain = pseudo_maps(cam.clamped(maps, known, cfg.novel), known, sample.tags[None], cfg)[0]
         metric.update(plain, sample.true_semantic)
     before = grouped_iou(metric, cfg.novel)["novel_mIoU"]

@@ -9,8 +9,9 @@ from wsis.core.config import changed
 from wsis.data.transforms import collate
 from wsis.data.world import World, WorldConfig
 from wsis.data.wrappers import Cached
-from wsis.models.segmenters import build_segmenter, predict, restore_segmenter
+from wsis.models.segmenters import build_segmenter, predict
 from wsis.models.segmenters.targets import JsonMasks, Target, Window
+from wsis.models.weights import restored
 from wsis.training.stages import Workspace
 
 stages = importlib.import_module("wsis.methods.bestie.stages")
@@ -54,7 +55,7 @@ def test_stage_learns_from_the_masks_that_the_network_makes(world, tiny, options
     whole = Window((64, 64), (0, 0), (64, 64), False)
     assert torch.equal(stored.target(world[0].image_id, whole).masks.bool(), world[0].truth.masks[:1])
     weights = options.folder / "final.safetensors"
-    again = restore_segmenter("maskrcnn", 2, cfg.semantic.backbone, "random", weights).eval()
+    again = restored(build_segmenter("maskrcnn", 2, cfg.semantic.backbone, "random"), "random", weights).eval()
     assert len(predict(again, collate([world[0]]).images)) == 1
 
 

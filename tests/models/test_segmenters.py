@@ -16,7 +16,7 @@ from wsis.data.write import write_instances
 from wsis.evaluation import coco_ap
 from wsis.models import build_pyramid
 from wsis.models.pyramids import STRIDES, Backbone
-from wsis.models.segmenters import build_segmenter, predict, restore_segmenter, segmenter_terms, solov2
+from wsis.models.segmenters import build_segmenter, predict, segmenter_terms, solov2
 from wsis.models.segmenters.mask2former import FULL as MASK2FORMER
 from wsis.models.segmenters.solov2 import (
     DESIGNS,
@@ -29,7 +29,7 @@ from wsis.models.segmenters.solov2 import (
     with_coordinates,
 )
 from wsis.models.segmenters.targets import JsonMasks, Target, View, Window, at_image_size, stacked_masks
-from wsis.models.weights import save_weights
+from wsis.models.weights import restored, save_weights
 from wsis.training.schedule import Schedule
 from wsis.training.stages import Workspace
 
@@ -448,7 +448,8 @@ def test_fit_trains_on_a_json_and_its_weights_restore(name, world, masks, option
     model = workspace.fit_segmenter(name, masks.path, schedule, "resnet_tiny", "shipped")
     assert (options.folder / "final.csv").exists() and not model.training
     save_weights(options.folder / "weights.safetensors", model)
-    again = restore_segmenter(name, 2, "resnet_tiny", "shipped", options.folder / "weights.safetensors").eval()
+    untrained = build_segmenter(name, 2, "resnet_tiny", "random")
+    again = restored(untrained, "shipped", options.folder / "weights.safetensors").eval()
     images = collate([world[0]]).images
     (a,), (b,) = predict(model, images), predict(again, images)
     assert torch.equal(a.masks, b.masks) and torch.equal(a.scores, b.scores)

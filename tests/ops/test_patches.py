@@ -6,7 +6,7 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from wsis.ops.patches import PatchGrid, box_patches, coverage, covered_patches, patch_index, point_patches, rows_at
+from wsis.ops.patches import PatchGrid, box_patches, coverage, covered_patches, patch_index, point_patches
 
 PATCH = 16
 GRID = PatchGrid(3, 4, PATCH)
@@ -51,13 +51,6 @@ def test_points_outside_of_the_grid_and_padding_have_no_patch():
     assert [row.nonzero()[:, 0].tolist() for row in held] == [[], [0, 1, 11]]
 
 
-def test_rows_at_an_index_of_any_shape():
-    x, index = torch.arange(24.0).view(2, 4, 3), torch.tensor([[[0, 3], [1, 1]], [[2, 2], [0, 0]]])
-    expected = torch.stack([x[b][index[b]] for b in (0, 1)])
-    assert torch.equal(rows_at(x, index), expected)
-    assert torch.equal(rows_at(x, index[:, 0]), expected[:, 0])
-
-
 def test_shapes_are_checked_while_tests_run():
-    with pytest.raises(TypeCheckError, match="index"):
-        rows_at(torch.zeros(2, 4, 3), torch.zeros(3, 1, dtype=torch.long))
+    with pytest.raises(TypeCheckError, match="points"):
+        point_patches(torch.zeros(2, 4, 3), GRID)

@@ -142,9 +142,3 @@ def pair_error(affinity: Affinity, labels: ClassMaps, radius: float) -> Float[Te
     in_object, in_ground, between = pairs(labels, radius)
     joined, parted = -(affinity + EPSILON).log(), -(1 + EPSILON - affinity).log()
     return (masked_mean(joined, in_object) + masked_mean(joined, in_ground)) / 2 + masked_mean(parted, between)
-
-
-def given(workspace: Workspace, sample: Sample) -> ClassMaps:
-    """The class map [1, H, W] that an image came with."""
-    assert sample.semantic_map is not None
-    return sample.semantic_map[None].long().to(workspace.device)

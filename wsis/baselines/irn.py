@@ -1,4 +1,4 @@
-"""IRN: image tags -> class maps and instance masks, BESTIE's competitor without proposals.
+"""IRN: image tags -> class maps and instance masks, BESTIE's rival without proposals.
 
     tags --classifier--> activation maps --what is certain--> a network of relations, see `relation.py`
     activation maps --random walk that boundaries stop--> class maps; one walk for each cluster of displacements --> instances

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
 from wsis.baselines import cam
-from wsis.baselines.cam import Activations, Backbone, RivalConfig
+from wsis.baselines.cam import Backbone, RivalConfig
 from wsis.baselines.relation import Branch, crops
 from wsis.core.config import changed, ours, paper
 from wsis.core.types import IGNORE, Batch, Sample, Trace
@@ -159,8 +159,9 @@ def fit(workspace: Workspace, cfg: RetabConfig, novel: Sequence[int], backbone: 
 
     def labels(sample: Sample) -> Tensor:
         batch = workspace.batch(sample)
+        assert batch.semantic_maps is not None
         found = agreed(activations(classifier, batch, cfg, novel), batch.images, cfg)
-        known = cam.completed(found, cam.given(workspace, sample), cfg.background)
+        known = cam.completed(found, batch.semantic_maps, cfg.background)
         edge = interpolate(boundary(edges, batch.images)[:, None], sample.size, mode="nearest-exact")[:, 0] >= cfg.edge
         return known.masked_fill(edge, IGNORE)[0]
 
@@ -180,7 +181,7 @@ def explain(model: nn.ModuleDict, batch: Batch, cfg: RetabConfig, novel: Sequenc
     maps, edge = activations(model["classifier"], batch, cfg, novel), boundary(model["boundary"], batch.images)
     near = affinities(model["affinity"](whole_cells(batch.images)), cfg.radius)
     small, shown = interpolate(maps, near.shape[-2:], mode="area"), cam.shown_classes(maps)
-    steps = {"activations": maps, "boundary": edge, "first": small, "second": small.clone()}
+    steps = {"activations": maps, "boundary": edge}
     pair = two_stage_walk(small[:, shown], near, edge >= cfg.edge, cfg)
     for name, end in zip(("first", "second"), pair, strict=True):
         steps[name] = torch.zeros_like(small).index_copy(1, shown, end)
@@ -191,8 +192,3 @@ def scores(model: nn.ModuleDict, batch: Batch, cfg: RetabConfig, novel: Sequence
     """The scores [1, C, H, W] of one image, with tags and the class map of its base classes, after both stages."""
     end, size = explain(model, batch, cfg, novel).steps["second"], batch.images.shape[-2:]
     return interpolate(end, size, mode="bilinear", align_corners=False)
-
-
-def scorer(workspace: Workspace, model: nn.ModuleDict, cfg: RetabConfig, novel: Sequence[int]) -> Activations:
-    """What gives the `scores` of a sample."""
-    return lambda sample: scores(model, workspace.batch(sample), cfg, novel)

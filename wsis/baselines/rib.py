@@ -21,14 +21,14 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from wsis.baselines import cam, relation
-from wsis.baselines.cam import Activations, Backbone, RivalConfig
+from wsis.baselines.cam import Backbone, RivalConfig
 from wsis.baselines.relation import RelationConfig
 from wsis.core.config import changed, ours, paper, seed_of
 from wsis.core.files import atomic
 from wsis.core.types import Batch, Sample
 from wsis.data.transforms import resize
 from wsis.data.wrappers import samples
-from wsis.models.classifier import Maps, normalized
+from wsis.models.classifier import ClassMaps, Maps, normalized
 from wsis.training.schedule import Schedule, make_optimizer
 from wsis.training.stages import Report, Workspace
 
@@ -124,10 +124,11 @@ def fit(workspace: Workspace, cfg: RibConfig, backbone: Backbone) -> Report:
         return tuned_maps(model, start, batch, take, tuning)
 
     for index in range(accelerator.process_index, len(data), accelerator.num_processes):
-        path = folder / f"{data[index].image_id}.safetensors"
+        sample = data[index]
+        path = folder / f"{sample.image_id}.safetensors"
         if path.exists():
             continue
-        maps = tuned(index, sample := data[index])
+        maps = tuned(index, sample)
         shown = cam.shown_classes(maps)
         small = [math.ceil(side / cfg.relation.stride) for side in sample.size]
         stored = {"labels": shown, "maps": interpolate(maps[:, shown], small, mode="area").half()}
@@ -141,25 +142,32 @@ def fit(workspace: Workspace, cfg: RibConfig, backbone: Backbone) -> Report:
     return {}
 
 
-def scorer(workspace: Workspace, cfg: RibConfig, novel: Sequence[int], backbone: Backbone) -> Activations:
+def scorer(workspace: Workspace, cfg: RibConfig, novel: Sequence[int], backbone: Backbone) -> Callable[[Batch], Maps]:
     """Train on `workspace.train`, whose samples have tags and class maps of their base classes, and on what `fit` left;
-    return what gives the scores [1, C, H, W] of one of its images.
+    return what gives the scores [1, C, H, W] of a batch of one of its images.
     """
 
-    def activations(sample: Sample) -> Maps:
-        stored = load_file(workspace.path(MAPS) / f"{sample.image_id}.safetensors", str(workspace.device))
-        maps = torch.zeros(1, len(workspace.train.classes), *sample.size, device=workspace.device)
+    def activations(batch: Batch, known: ClassMaps) -> Maps:
+        stored = load_file(workspace.path(MAPS) / f"{batch.image_ids[0]}.safetensors", str(workspace.device))
+        size = batch.images.shape[-2:]
+        maps = torch.zeros(1, len(workspace.train.classes), *size, device=workspace.device)
         if len(stored["labels"]):
-            large = interpolate(stored["maps"].float(), sample.size, mode="bilinear", align_corners=False)
+            large = interpolate(stored["maps"].float(), size, mode="bilinear", align_corners=False)
             maps[:, stored["labels"]] = large
-        return cam.clamped(maps, cam.given(workspace, sample), novel) if cfg.clamp else maps
+        return cam.clamped(maps, known, novel) if cfg.clamp else maps
 
     def labels(sample: Sample) -> Tensor:
-        found = relation.seeds(activations(sample), workspace.batch(sample).images, cfg.relation)
-        return cam.completed(found, cam.given(workspace, sample), cfg.background)[0]
+        batch = workspace.batch(sample)
+        assert (known := batch.semantic_maps) is not None
+        found = relation.seeds(activations(batch, known), batch.images, cfg.relation)
+        return cam.completed(found, known, cfg.background)[0]
+
+    def scores(batch: Batch) -> Maps:
+        assert (known := batch.semantic_maps) is not None
+        return relation.class_scores(network, activations(batch, known), batch.images, cfg.relation)
 
     network = relation.fit(workspace, "rib", labels, cfg.relation, backbone)
-    return lambda s: relation.class_scores(network, activations(s), workspace.batch(s).images, cfg.relation)
+    return scores
 
 
 FULL = RibConfig()

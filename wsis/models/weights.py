@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import timm
 import torch
 from safetensors.torch import load_file, save_file
+from timm.layers.norm_act import freeze_batch_norm_2d
 from torch import Tensor, nn
 
 from wsis.core.errors import ConfigError, WeightsError
@@ -111,6 +112,13 @@ def load_weights(model: M, path: Path, prefix: str = "") -> M:
     except Exception as error:
         raise WeightsError(f"{path} does not fit {type(model).__name__}: {error}") from error
     return model
+
+
+def restored(model: M, weights: str, path: Path) -> M:
+    """Fill a `model`, built at random, from `path`, where it was trained on a backbone that started from `weights`."""
+    if weights != "random":
+        freeze_batch_norm_2d(model)  # as in training: a frozen norm has other state
+    return load_weights(model, path)
 
 
 def save_weights(path: Path, model: nn.Module, half: bool = False) -> None:

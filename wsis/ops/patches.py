@@ -7,7 +7,7 @@ and half-open.
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int64, Shaped
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
@@ -65,8 +65,3 @@ def point_patches(points: Float[Tensor, "B P 2"], grid: PatchGrid) -> Bool[Tenso
     index = torch.where(inside, row * width + column, height * width).long()
     mask = torch.zeros(len(points), height * width + 1, dtype=torch.bool, device=points.device)
     return mask.scatter_(1, index, True)[:, :-1]
-
-
-def rows_at(x: Shaped[Tensor, "B n D"], index: Int64[Tensor, " B *k"]) -> Shaped[Tensor, "B *k D"]:
-    """The rows of each x[b] at index[b]."""
-    return x.gather(1, index.flatten(1)[..., None].expand(-1, -1, x.shape[-1])).unflatten(1, index.shape[1:])

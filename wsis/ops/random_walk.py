@@ -62,10 +62,6 @@ class Transition(NamedTuple):
         for _ in range(hops):
             yield (stage := self.apply(stage))
 
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.matrix.dtype
-
 
 class GridTransition(NamedTuple):
     """The transition matrix T of a walk on a grid, whose rows sum to 1: a hop makes each cell's value a mean of near ones.
@@ -93,10 +89,6 @@ class GridTransition(NamedTuple):
             if self.fixed is not None:
                 torch.where(self.fixed[:, None], source, target, out=target)
             yield target
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.affinity.dtype
 
 
 def _product(matrix: Tensor, vectors: Tensor) -> Tensor:
@@ -140,7 +132,7 @@ def walk_each(transition: Transition | GridTransition, start: Tensor, hops: int)
 def _stages(transition: Transition | GridTransition, start: Tensor, hops: int) -> Iterator[Tensor]:
     if hops < 0:
         raise ConfigError(f"hops={hops}: a walk has 0 hops or more")
-    yield (start := start.to(transition.dtype))
+    yield (start := start.to(transition[0].dtype))  # of the matrix, or of the affinities
     yield from transition.hop(start, hops)
 
 

@@ -14,7 +14,7 @@ from wsis.core.errors import ConfigError
 from wsis.core.types import IGNORE, Batch, Instances, Points, Sample
 from wsis.data.transforms import collate, resize
 from wsis.data.world import World
-from wsis.methods.bestie import FULL, decode, infer, loss, official, predict, pseudo_labels, targets, training_data
+from wsis.methods.bestie import FULL, decode, infer, loss, predict, pseudo_labels, targets, training_data
 from wsis.methods.bestie.labels import (
     InstanceMap,
     component_instances,
@@ -639,8 +639,7 @@ def test_a_click_between_pixels_counts_for_the_nearest():
 
 
 def test_the_release_differs_where_it_says():
-    cfg = official(FULL)
-    assert (cfg.compat, cfg.pam.alpha, cfg.cues.threshold) == ("official", 0.7, 0.7)
+    cfg = changed(FULL, compat="official")
     assert [training_data(World(length=0), c).augment.pad_value for c in (FULL, cfg)] == [IGNORE, 0]
 
 

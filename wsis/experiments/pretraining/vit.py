@@ -20,7 +20,7 @@ from wsis.data.world import WorldConfig
 from wsis.data.wrappers import samples
 from wsis.evaluation.features import linear_probe, pair_auc
 from wsis.models.vit import ViT
-from wsis.ops.patches import coverage, rows_at
+from wsis.ops.patches import coverage
 from wsis.training.schedule import Schedule
 
 SIZE = 96
@@ -81,12 +81,12 @@ def random_split(images: Tensor, patch: int, rate: float) -> tuple[Tensor, Tenso
 def tokens(vit: ViT, images: Tensor, visible: Tensor) -> Tensor:
     """Class token and patches after the last norm [B, 1 + k, D], computed from the patches `visible` [B, k] alone."""
     x = vit.embed(images)
-    x = torch.cat([x[:, :1], rows_at(x[:, 1:], visible)], dim=1)
+    x = torch.cat([x[:, :1], x[:, 1:].take_along_dim(visible[..., None], 1)], dim=1)
     return vit.backbone.norm(vit.run(x, 0, vit.depth))
 
 
 def masked_error(painted: Tensor, target: Tensor, hidden: Tensor) -> Tensor:
-    return (rows_at(painted, hidden).float() - rows_at(target, hidden)).square().mean()
+    return (painted.float() - target).take_along_dim(hidden[..., None], 1).square().mean()
 
 
 class TagClassifier(nn.Module):

@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 
 from wsis.methods.attentionshift.config import PartConfig
 from wsis.methods.attentionshift.maps import resampled
-from wsis.ops.patches import PatchGrid, patch_index, rows_at
+from wsis.ops.patches import PatchGrid, patch_index
 
 ITERATIONS = 10  # shifts of the prototypes (official code)
 MIN_BANDWIDTH, OFFICIAL_MIN_BANDWIDTH = 1e-3, 1e-10  # with the first, kernels of one patch stay within fp32
@@ -67,7 +67,8 @@ def shift(features: Tensor, seeds: Tensor, inside: Tensor, cfg: PartConfig, offi
     outside take part as zeros, bandwidths go down to 1e-10, and the largest fp32 weight owns, ties and all; without,
     logarithms are compared. Returns the prototypes as seeds and after each iteration [iterations + 1, B, G, m, D].
     """
-    inside, unit, q = inside[:, :, None], normalize(features, dim=-1), rows_at(features, seeds)
+    inside, unit = inside[:, :, None], normalize(features, dim=-1)
+    q = features[:, None].take_along_dim(seeds[..., None], 2)
     competing = torch.ones_like(inside) if official else inside
     tau, least = q.new_full((*q.shape[:-1], 1), cfg.tau), OFFICIAL_MIN_BANDWIDTH if official else MIN_BANDWIDTH
     similarity, history = _cosine(q, unit) * inside, [q]
@@ -88,7 +89,7 @@ def shift(features: Tensor, seeds: Tensor, inside: Tensor, cfg: PartConfig, offi
 def kmeans(features: Tensor, seeds: Tensor, inside: Tensor) -> Tensor:
     """Spherical k-means (supp. Table 1, our definition), as `shift`; a center without patches stays."""
     unit = normalize(features, dim=-1)
-    center = rows_at(unit, seeds)
+    center = unit[:, None].take_along_dim(seeds[..., None], 2)
     history = [center]
     for _ in range(ITERATIONS):
         owned = _owned(_cosine(center, unit)) & inside[:, :, None]

@@ -168,11 +168,6 @@ def at_size(cfg: BestieConfig, height: int, width: int) -> BestieConfig:
     return changed(cfg, min_area=area, cluster__min_distance=distance, **lengths)
 
 
-def official(cfg: BestieConfig) -> BestieConfig:
-    """`cfg` with the release's values and defects, for comparisons with it; see book/fidelity.md."""
-    return changed(cfg, compat="official", **{"pam.alpha": 0.7, "cues.threshold": 0.7})
-
-
 FULL = BestieConfig()
 SMALL, TINY = presets(FULL, __file__)
 SMALL, TINY = changed(SMALL, semantic__irn=relation.SMALL), changed(TINY, semantic__irn=relation.TINY)

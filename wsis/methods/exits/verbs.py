@@ -24,9 +24,9 @@ from wsis.methods.exits.crops import ObjectCrops, Window, object_crop, paste_par
 from wsis.methods.exits.labels import TokenTargets, clicks, select, token_scores, token_targets
 from wsis.methods.exits.model import Exits, build_extractor, build_teaching
 from wsis.methods.exits.objective import objective
-from wsis.models.segmenters import build_segmenter, restore_segmenter
+from wsis.models.segmenters import build_segmenter
 from wsis.models.segmenters import predict as segment
-from wsis.models.weights import load_weights
+from wsis.models.weights import load_weights, restored
 from wsis.training.loop import TrainingData
 
 CROPS_AT_ONCE = 8  # their maps in the generator are what the memory of `label` goes to
@@ -61,8 +61,8 @@ def load(cfg: ExitsConfig, folder: Path, *stages: str) -> Exits:
     if cfg.has_generator and "network" in stages:
         network = load_weights(build_teaching(cfg.for_dry_run()), folder / "network.safetensors")
     if final.schedule.steps and "final" in stages:
-        path = folder / "final.safetensors"
-        segmenter = restore_segmenter(final.segmenter, cfg.classes, final.backbone, final.weights, path)
+        untrained = build_segmenter(final.segmenter, cfg.classes, final.backbone, "random")
+        segmenter = restored(untrained, final.weights, folder / "final.safetensors")
     return Exits(extractor, network, segmenter).eval()
 
 
@@ -91,8 +91,8 @@ def loss(model: nn.Module, batch: Batch, targets: TokenTargets, cfg: ExitsConfig
 def pseudo_labels(model: Exits | None, batch: Batch, cfg: ExitsConfig) -> list[Instances]:
     """One mask per object with extreme points, in order, of each whole image: the generator's, or the filled box.
 
-    A score is the mean probability within the mask. Raises ConfigError if the run has no generator, ValueError if the batch
-    has no extreme points.
+    A score is the mean probability in the crop where it is above the threshold. Raises ConfigError if the run has no generator,
+    ValueError if the batch has no extreme points.
     """
     if model is not None:
         return [masks for masks, _ in label(model, batch, cfg)]
@@ -105,12 +105,13 @@ def explain(model: Exits | None, batch: Batch, cfg: ExitsConfig) -> Trace:
     if model is None:
         return Trace({"boxes": torch.cat([points.boxes for points, _ in _annotations(batch)])})
     side, weight = cfg.size.crop, next(model.generator.parameters())
-    return Trace({"probability": torch.cat([weight.new_zeros(0, side, side), *_probabilities(model, batch, cfg)])})
+    found = [probability[None] for probability, _ in _probabilities(model, batch, cfg)]
+    return Trace({"probability": torch.cat([weight.new_zeros(0, side, side), *found])})
 
 
 def label(model: Exits, batch: Batch, cfg: ExitsConfig) -> list[tuple[Instances, Tensor]]:
     """The masks of each image, see `pseudo_labels`; bool [K], which were empty."""
-    images, crops = [], _scored(model, batch, cfg)
+    images, crops = [], _probabilities(model, batch, cfg)
     for points, size in _annotations(batch):
         rows, empty = [], []
         for box in points.boxes:
@@ -128,14 +129,6 @@ def label(model: Exits, batch: Batch, cfg: ExitsConfig) -> list[tuple[Instances,
     return images
 
 
-def _scored(model: Exits, batch: Batch, cfg: ExitsConfig) -> Iterator[tuple[Tensor, float]]:
-    """The generator's probability in each crop, and its mean within the mask."""
-    for probability in _probabilities(model, batch, cfg):
-        inside = probability > cfg.mask.threshold
-        scores = (probability * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)
-        yield from zip(probability, scores.tolist(), strict=True)
-
-
 def _annotations(batch: Batch) -> list[tuple[ExtremePoints, tuple[int, int]]]:
     """The clicks of each image, and its (height, width) without padding."""
     if batch.extreme_points is None:
@@ -147,12 +140,17 @@ def _annotations(batch: Batch) -> list[tuple[ExtremePoints, tuple[int, int]]]:
 
 
 @torch.no_grad()
-def _probabilities(model: Exits, batch: Batch, cfg: ExitsConfig) -> Iterator[Tensor]:
-    """The generator's probabilities in the crops of all objects, a few at a time, float32 [n, C, C], where its weights are."""
+def _probabilities(model: Exits, batch: Batch, cfg: ExitsConfig) -> Iterator[tuple[Tensor, float]]:
+    """The generator's probability in the crop of each object, float32 [C, C] where its weights are, and its mean where it is
+    above the threshold of masks; a few crops at a time.
+    """
     crops = _crops(batch, cfg.size.crop)
     while some := list(islice(crops, CROPS_AT_ONCE)):
         images = torch.stack(some).float().div_(255)
-        yield model.generator.probability(images, cfg.mask.source, cfg.mask.flip)
+        probability = model.generator.probability(images, cfg.mask.source, cfg.mask.flip)
+        inside = probability > cfg.mask.threshold
+        scores = (probability * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)
+        yield from zip(probability, scores.tolist(), strict=True)
 
 
 def _crops(batch: Batch, side: int) -> Iterator[Tensor]:

@@ -71,12 +71,12 @@ def make_rival_labels(workspace: Workspace) -> Report:
         scores = rib.scorer(given, cfg.rib, cfg.unmasked, (cfg.backbone, cfg.weights))
     else:
         model = retab.restore(cfg.retab, cfg.classes, cfg.backbone, workspace.folder).to(workspace.device)
-        scores = retab.scorer(workspace, model, cfg.retab, cfg.unmasked)
+        scores = partial(retab.scores, model, cfg=cfg.retab, novel=cfg.unmasked)
 
     def class_map(sample: Sample) -> Tensor:
         batch = workspace.batch(sample)
         assert batch.semantic_maps is not None and batch.tags is not None
-        return pseudo_maps(scores(sample), batch.semantic_maps, batch.tags, cfg)[0]
+        return pseudo_maps(scores(batch), batch.semantic_maps, batch.tags, cfg)[0]
 
     return _write(workspace, map(class_map, samples(given.train))) if workspace.is_first else {}
 
@@ -92,9 +92,12 @@ def train_final(workspace: Workspace) -> Report:
     cfg = verbs.plain(workspace.cfg)
     maps = WithPseudoLabels(workspace.train, workspace.path(MAPS))
     # Crops read their tags from what takes the place of the truth.
-    dataset = Mapped(maps, lambda s: replace(s, true_semantic=s.semantic_map))
-    workspace.fit_method(verbs, "final", cfg, dataset, cfg.final)
+    workspace.fit_method(verbs, "final", cfg, Mapped(maps, _as_truth), cfg.final)
     return {}
+
+
+def _as_truth(sample: Sample) -> Sample:
+    return replace(sample, true_semantic=sample.semantic_map)
 
 
 @first_process

@@ -4,7 +4,6 @@ from functools import partial
 from pathlib import Path
 
 from jaxtyping import Float, Int64
-from timm.layers.norm_act import freeze_batch_norm_2d
 from torch import Tensor, nn
 
 from wsis.core.config import changed
@@ -15,7 +14,7 @@ from wsis.methods.simformer.labels import Targets, best_classes, class_scores, f
 from wsis.methods.simformer.model import SimFormer
 from wsis.methods.simformer.objective import objective
 from wsis.methods.simformer.pairs import draw_pairs
-from wsis.models.weights import load_weights
+from wsis.models.weights import restored
 from wsis.training.loop import TrainingData
 
 build = SimFormer
@@ -31,10 +30,7 @@ def plain(cfg: SimFormerConfig) -> SimFormerConfig:
 
 def load_network(cfg: SimFormerConfig, path: Path) -> SimFormer:
     """A trained network with these settings; `plain(cfg)` for one without SimNet."""
-    model = SimFormer(changed(cfg, weights="random"))
-    if cfg.weights != "random":
-        freeze_batch_norm_2d(model)  # as in training: a frozen norm has other state
-    return load_weights(model, path)
+    return restored(SimFormer(changed(cfg, weights="random")), cfg.weights, path)
 
 
 def restore(cfg: SimFormerConfig, folder: Path) -> SimFormer:

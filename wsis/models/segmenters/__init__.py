@@ -7,11 +7,9 @@ scored masks of each image. images: a list of float [3, h, w] in [0, 1], of any 
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 import torch
-from timm.layers.norm_act import freeze_batch_norm_2d
 from torch import Tensor, nn
 
 from wsis.core.errors import ConfigError
@@ -20,7 +18,6 @@ from wsis.models.segmenters.mask2former import Mask2Former
 from wsis.models.segmenters.maskrcnn import MaskRCNN
 from wsis.models.segmenters.solov2 import SOLOv2
 from wsis.models.segmenters.targets import Target, Terms
-from wsis.models.weights import load_weights
 
 Name = Literal["solov2", "mask2former", "maskrcnn"]
 Segmenter = SOLOv2 | Mask2Former | MaskRCNN
@@ -36,14 +33,6 @@ def build_segmenter(name: Name, classes: int, backbone: str, weights: str) -> Se
     if name not in SEGMENTERS:
         raise ConfigError(f"no segmenter {name!r}; choose solov2, mask2former or maskrcnn")
     return SEGMENTERS[name](classes, backbone, weights)
-
-
-def restore_segmenter(name: Name, classes: int, backbone: str, weights: str, path: Path) -> nn.Module:
-    """Load the trained segmenter at `path`, built with the other arguments; raises WeightsError if it does not fit."""
-    model = build_segmenter(name, classes, backbone, "random")
-    if weights != "random":
-        freeze_batch_norm_2d(model)  # as in training: a frozen norm has other state
-    return load_weights(model, path)
 
 
 def segmenter_terms(model: nn.Module, images: list[Tensor], targets: list[Target]) -> Terms:
