@@ -190,10 +190,10 @@ viz.show(panels, size=2.1, title="Instances as geometry")
 # hills of its center map may be too low, or missing. But every object has a second signature: at its center the offset is zero,
 # so that the *length* of the offsets, the {term}`magnitude map` $\lVert O(p) \rVert$, has a small hole there.
 # {term}`Center clustering <center clustering>` (Listing 3) looks for holes of the right size. A *spot* is a connected region of
-# $\{p : \lVert O(p) \rVert < t\}$ for a threshold $t$. It is a center if its area is, up to a tolerance $\delta$, that of a hole
+# $\{p : \lVert O(p) \rVert < r\}$ for a threshold $r$. It is a center if its area is, up to a tolerance $\delta$, that of a hole
 # among exact offsets:
 #
-# $$\bigl|\,|\text{spot}| - a\,\bigr| < \delta, \qquad a = \bigl|\{\, q \in \mathbb{Z}^2 : \lVert q \rVert < t \,\}\bigr|.$$
+# $$\bigl|\,|\text{spot}| - a\,\bigr| < \delta, \qquad a = \bigl|\{\, q \in \mathbb{Z}^2 : \lVert q \rVert < r \,\}\bigr|.$$
 #
 # ```{literalinclude} ../../wsis/ops/grouping.py
 # :pyobject: find_spots

@@ -370,8 +370,8 @@ plt.show()
 
 # %% [markdown]
 # **Takeaway.** The axis is logarithmic. With either choice the center term pulls harder than the semantic one, and much
-# harder with the weights of the paper's crop, under which the offset term hardly counts. Whether masks suffer is a question
-# for the table `bestie.units` of [the results page](../book/results.md).
+# harder with the weights of the paper's crop, under which the offset term hardly counts. Whether masks suffer is what the
+# table `bestie.units` of [the results page](../book/results.md) asks; it was not run yet.
 #
 # ## On new images
 #
@@ -682,7 +682,7 @@ difference = (there + mirrored) / 2 - library
 print(f"largest difference: {float(difference.abs().max()):.6f} px")
 
 # %% [markdown]
-# The release leaves them out.
+# The release does not average the mirrored offsets.
 #
 # ```{solution-end}
 # ```

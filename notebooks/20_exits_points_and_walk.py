@@ -50,7 +50,7 @@ plt.rcParams.update(viz.RC)
 # *EXITS in one drawing, dashed where one thing supervises another: this chapter leads down to the retrieved points, the next one
 # from there to instances.*
 #
-# A fast way to draw a tight box is to click on the topmost, leftmost, bottom and rightmost pixel of an object
+# A fast way to draw a tight box is to click on the topmost, leftmost, lowest and rightmost pixel of an object
 # {cite:p}`papadopoulos2017extreme`. Usually only the box is kept. EXITS {cite:p}`lee2024exits` keeps the clicks, too: a box
 # says where an object ends, but {term}`extreme points` lie *on* it.
 #
@@ -142,11 +142,11 @@ viz.show(panels, size=2.8, title="From four clicks to seeds")
 # ## Step 2: what looks similar
 #
 # The extractor compares each token with all others: $A_{ij}$ is large where $i$ and $j$ look alike. In the paper it is a
-# large transformer, and $A$ is the {term}`attention` of one layer, the mean over its $h$ heads with their queries $Q_a$ and
+# large transformer, and $A$ is the {term}`attention` of one layer, the mean over its heads $a$ with their queries $Q_a$ and
 # keys $K_a$ (explained in [chapter 02](02_vit_features.py)). Here, as in the preset `small`, it is a convolutional network,
 # and $A$ is a softmax of cosines of its features $x$, with a temperature $\theta$:
 #
-# $$A = \frac1h \sum_{a=1}^{h} \mathrm{softmax}\Big(\frac{Q_a K_a^\top}{\sqrt d}\Big) \qquad\text{or}\qquad
+# $$A = \operatorname*{mean}_a\ \mathrm{softmax}\Big(\frac{Q_a K_a^\top}{\sqrt d}\Big) \qquad\text{or}\qquad
 # A = \mathrm{softmax}\big(\cos(x_i, x_j) / \theta\big).$$
 #
 # Neither has seen a mask.
@@ -391,15 +391,15 @@ plt.show()
 # %% [markdown]
 # **Takeaway.** With the oracle the mode that fades last *is* the object, and every hop helps. In the transformer it is top
 # against bottom, and every hop makes the order worse. The extractor of this page lies between: its slow mode is not the object
-# either, and over seeds the order gets a little worse, which contradicts the document (C22r, C23r). What its hops bring is
-# reach (C22f): each retrieves more of the object, at some cost in precision. The oracle shows what a hop needs: strong links
-# among the parts of an object, and weak ones to the ground.
+# either. Over seeds, the warmed-up transformer of the preset was measured: its order gets a little worse, which contradicts the
+# document (C22r, C23r). What its hops bring is reach (C22f), at some cost in precision. The oracle shows what a hop needs:
+# strong links among the parts of an object, and weak ones to the ground.
 #
 # ## On photographs
 #
 # The preset `small` has frozen convolutions that were pretrained on ImageNet, as the document's transformer was. Here are 500
 # crops of [photographs of seven animals](../book/results.md), beside the published AP of the final segmenter. Bars are the
-# standard deviation over seeds, which choose crops and clicks of the same photographs.
+# standard deviation over seeds, which choose the crops of the same photographs.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 walks, store = experiments.find("exits.retrieval"), Path("../book/results")
@@ -426,8 +426,8 @@ plt.show()
 # %% [markdown]
 # **Takeaway.** With features that know objects, each of the first three hops separates the object better from the rest of its
 # box and finds more of it at about the same precision: the published order, before anything has been trained. The limit lies
-# between one hop and two , since the share $1 - \beta$ of its walkers, three quarters, is still where it started. The fourth
-# hop still brings reach; in the document it costs a little.
+# between one hop and two, since the share $1 - \beta$ of its walkers, three quarters, is still where it started. The fourth
+# hop still brings reach and separates a little better; in the document it costs a little (C23r).
 #
 # ## What it cannot do
 #

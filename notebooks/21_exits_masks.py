@@ -456,8 +456,8 @@ viz.explore(masks_of, clicks=viz.Clicks(alone.image, places))
 # ## What it cannot do at this size
 #
 # **Objects in pieces.** The annotator clicks the extreme points of the whole cat even if a post cuts it in two, so there are
-# clicks on both halves. They should tell more than a box, and Fig. a2 of the supplementary document shows it (claim C29 of the
-# [results](../book/results.md)). In these scenes something stands in front of every object.
+# clicks on both halves. They should tell more than a box, and Fig. a2 of the supplementary document shows it. In these scenes
+# something stands in front of every object.
 
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -511,7 +511,7 @@ viz.show(panels, rows=("image", "MAL", "EXITS"), size=1.8, title="EXITS against 
 # tokens of the gap are labeled as object, and few as background. The document's claim is about final models and photographs.
 #
 # **Another object of the class in the box.** It looks similar, so the walk goes there, and no click on *this* object says
-# that it is another (Fig. a4, claim C30). Call it a twin when at least 30 % of its mask is in the box, and look at crowded
+# that it is another (Fig. a4). Call it a twin when at least 30 % of its mask is in the box, and look at crowded
 # scenes. Of everything else in the box, *takes of* is the share that a mask covers.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -568,10 +568,10 @@ for key, value in read_json(path)["annotations"][0].items():
 
 # %% [markdown]
 # The last stages are the final model: SOLOv2 on PASCAL VOC, Mask2Former on COCO, or Mask R-CNN. It sees whole images and learns
-# classes, so it needs no click. The whole run, masks from your own clicks, and images without any:
+# classes, so it needs no click. The whole run, masks from your own clicks, and masks of images without clicks:
 #
 # ```bash
-# python -m wsis train exits --data world --scale tiny --out runs/exits
+# python -m wsis train exits --data photos --scale small --out runs/exits
 # python -m wsis label runs/exits --data photos --split train \
 #     --weak clicks.json --out masks.json
 # python -m wsis predict runs/exits --images photos/images/val --out found.json

@@ -177,7 +177,7 @@ for place in (0.05, 0.25, 0.5, 0.75, 0.95):
 viz.show(rows, rows=KINDS, size=1.85, title="Two kinds of labels")
 
 # %% [markdown]
-# **Takeaway.** In the masks green is right, orange is a wrong object, blue a missed one. Circles are *object* points and
+# **Takeaway.** In the masks green is right, orange is too much, blue is missing. Circles are *object* points and
 # crosses *background* points; orange ones are wrong. A mask labels nearly every pixel in its box, so a wrong map gives
 # hundreds of wrong labels; points label only a few. Crosses are easy, since most of a box is background. What counts are
 # circles:
@@ -202,7 +202,7 @@ viz.table(rows, f"labels within the pseudo boxes of {len(true)} objects, mean of
 
 # %% [markdown]
 # The column *object: right* measures the quality of the labels. Pixels drawn at random from the boxes would be right as often
-# as a pixel of a box is object, which is about the IoU of the filled box (*it, filled* in the last table of this page). Points
+# as a pixel of a box is object, which is about the IoU of the filled box (*box, filled* in the last table of this page). Points
 # enter the loss by a cross entropy at just these places, where the mask is read between cells:
 #
 # ```{literalinclude} ../../wsis/methods/attentionshift/objective.py
@@ -349,7 +349,7 @@ viz.show(rows, rows=STEPS, size=1.6, title="Pseudo masks of AttentionShift from 
 
 # %% [markdown]
 # **Takeaway.**  Where attention touches the object, similarity fills most of it, and often what lies beside it, up to the
-# border of the box. Where attention is only beside the object, refinement can make a clean map  of the wrong thing: it finds
+# border of the box. Where attention is only beside the object, refinement can make a clean map of the wrong thing: it finds
 # what is similar to the attended patches, not to the click.
 #
 # ## From attention to a mask
@@ -518,7 +518,8 @@ if compared := experiments.comparisons(bounds, found):
 # not yet beyond the noise, and the masks in true boxes are worse; what the detector finds does not tell the two apart.
 #
 # What keeps both from the upper bound are first the boxes, which overlap too little with the true ones for a mask within them
-# to be right, and then the masks: key-points beside the object teach wrong pixels.
+# to be right, and then the masks, which in true boxes are worse than the filled box. With parts, key-points beside the object
+# teach wrong pixels.
 #
 # ## Failures
 #
@@ -558,8 +559,8 @@ peers = (clicks.labels[img] == clicks.labels[img, row][:, None]) & clicks.presen
 twin, rows = peers.sum(1) > 1, []
 for name, mask in label_iou.items():
     boxes = box_pixels(views[name][1].boxes[img, row], size)
-    line = {"pseudo box": pair_iou(boxes, box_fill(true)), "it, filled": pair_iou(boxes, true)}
-    line |= {"mask in it": mask, "alone": mask[~twin], "with a twin": mask[twin]}
+    line = {"pseudo box": pair_iou(boxes, box_fill(true)), "box, filled": pair_iou(boxes, true)}
+    line |= {"mask in the box": mask, "alone": mask[~twin], "with a twin": mask[twin]}
     rows.append({"labels": name} | {k: 100 * float(v.mean()) for k, v in line.items()})
 viz.table(rows, f"mean IoU (%); {int(twin.sum())} of {len(true)} objects have a twin")
 

@@ -9,7 +9,7 @@
 # %% [markdown]
 # # The full-scale run
 #
-# One parameter turns every chapter of this book, and every command, into the run of the paper: `scale`.
+# One parameter, `scale`, turns a chapter of this book, or a command that trains, into the run of the paper, given data and GPUs.
 #
 # **Before this:** [the tour](00_tour.py). Reading needs nothing; running needs GPUs and the data. This page itself only tries
 # what a long run would do.
@@ -196,7 +196,7 @@ except ConfigError as error:
 #
 # From there on nothing depends on the scale: `label` and `predict` take the folder of a run, and `table` runs every row of a
 # published table in this way and writes a file for [the results page](../book/results.md). There the numbers of a full-scale
-# run are beside the published ones, with hardware and commit.
+# run will stand beside the published ones, with hardware and commit; none is stored yet.
 #
 # ## What would break this?
 #
