@@ -143,7 +143,9 @@ class LabelFile:
         """Write the JSON, whole or not at all; raises DataError if another program changed it since it was read."""
         target = Path(path) if path else self.path
         if path is None and self._state_on_disk() != self._stamp:
-            raise DataError(f"{target} was changed by another program; open it again, or save under another name")
+            raise DataError(
+                f"{target} was changed by another program; open it again, or keep these labels: labels.save(PATH)"
+            )
         place = {a["id"]: i for i, a in enumerate(self._coco["annotations"])}
         annotations = [a for r in self._records.values() for a in self._annotations[r["id"]]]
         annotations.sort(key=lambda a: place.get(a["id"], len(place)))

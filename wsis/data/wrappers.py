@@ -72,7 +72,7 @@ class Cached(Mapped):
 
 
 class Shrunk(Mapped):
-    """A data set whose images are at most `longest` pixels long; tags are known as they were, without reading the image."""
+    """A data set whose images are at most `longest` pixels long; tags come without reading an image where it `HasTags`."""
 
     def __init__(self, dataset: Dataset, longest: int) -> None:
         super().__init__(dataset, partial(shrunk, longest=longest))

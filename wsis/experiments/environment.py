@@ -22,7 +22,6 @@ from wsis.core.report import report
 # Doctor reports packages that are missing, so that whatever needs one is imported where it is used.
 
 MIN_DISK = 2.0  # GB
-IMAGENET = ("hrnet_w48", "resnet50.tv_in1k", "vgg16")  # names in timm of the backbones that full runs start from
 
 
 class Finding(NamedTuple):
@@ -59,7 +58,7 @@ def findings() -> Iterator[Finding]:
     gpus = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
     yield Finding("ok", "devices", gpus or f"{hardware('cpu')}; no GPU, so --scale tiny or small")
     yield from weight_files()
-    yield from map(imagenet_weights, IMAGENET)
+    yield from published_weights()
     yield photographs()
     free = shutil.disk_usage(Path.cwd()).free / 1e9
     remedy = f"; free {MIN_DISK:g} GB, or start in another folder" if free < MIN_DISK else ""
@@ -114,16 +113,26 @@ def weight_files() -> Iterator[Finding]:
             yield Finding(state, subject, str(error))
 
 
-def imagenet_weights(name: str) -> Finding:
-    """Whether timm has the ImageNet weights of a full-scale backbone in its cache."""
+def published_weights() -> Iterator[Finding]:
+    """Whether timm has in its cache what the runs of the papers start from, and which settings take a file in its place."""
     import timm
     from huggingface_hub import try_to_load_from_cache
 
-    source = timm.get_pretrained_cfg(name)
-    hub_id = source and source.hf_hub_id
-    here = hub_id is not None and isinstance(try_to_load_from_cache(hub_id, "model.safetensors"), str)
-    words = "in the cache" if here else "not in the cache; --scale full downloads them once, or give --set weights=PATH"
-    return Finding("ok" if here else "note", f"ImageNet {name}", words)
+    from wsis.methods import METHODS, method
+    from wsis.models.convnets import SOURCES
+    from wsis.models.vit import PUBLISHED
+
+    settings: dict[tuple[str, str], list[str]] = {}
+    for name in METHODS:
+        full = flatten(method(name).FULL)
+        for key in (k for k in full if k.endswith("weights")):
+            settings.setdefault((full[key.replace("weights", "backbone")], full[key]), []).append(f"{key} ({name})")
+    for (backbone, weights), keys in settings.items():
+        source = timm.get_pretrained_cfg(SOURCES.get(backbone) or PUBLISHED[backbone][weights])
+        hub_id = source and source.hf_hub_id
+        here = hub_id is not None and isinstance(try_to_load_from_cache(hub_id, "model.safetensors"), str)
+        remedy = f"not in the cache; --scale full downloads them once, or set {', '.join(keys)} to a file"
+        yield Finding("ok" if here else "note", f"{weights} {backbone}", "in the cache" if here else remedy)
 
 
 def photographs() -> Finding:
@@ -133,7 +142,7 @@ def photographs() -> Finding:
         return Finding("note", "WSIS_PHOTOS", "not set; tests on photographs are skipped, --data takes any folder")
     names = ", ".join(sorted(p.parent.name for p in Path(folder).glob("*/annotations") if p.is_dir()))
     remedy = f"{folder} holds no */annotations; set it to a folder of data sets, or unset it"
-    return Finding("ok" if names else "missing", "WSIS_PHOTOS", names or remedy)
+    return Finding("ok" if names else "note", "WSIS_PHOTOS", names or remedy)
 
 
 @cache

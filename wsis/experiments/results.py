@@ -76,8 +76,8 @@ class Results(TypedDict):
     provenance: dict[str, Any]
 
 
-def collect(table: Table, scale: Scale, settings: Settings, runs: Sequence[RowRun]) -> Results:
-    """The results of a table that is being filled; settings: changes of every row that the command was given."""
+def collect(table: Table, scale: Scale, settings: Settings, runs: Sequence[RowRun], flags: str = "") -> Results:
+    """The results of a table that is being filled; settings: changes of every row that the command was given, as its flags."""
     runs = sorted(runs, key=lambda run: run.seed)
     finished = [(run, run.facts) for run in runs if run.facts]
     values: dict[str, dict[str, dict[int, float]]] = {m: {row.name: {} for row in table.rows} for m in table.metrics}
@@ -102,11 +102,11 @@ def collect(table: Table, scale: Scale, settings: Settings, runs: Sequence[RowRu
         "upper": table.upper,
         "trivial": trivial(table, [facts for _, facts in finished]),
         "claims": table.judged(values, scale),
-        "provenance": provenance(table, scale, settings, runs) if finished else {},
+        "provenance": provenance(table, scale, settings, runs, flags) if finished else {},
     }
 
 
-def provenance(table: Table, scale: Scale, settings: Settings, runs: Sequence[RowRun]) -> dict[str, Any]:
+def provenance(table: Table, scale: Scale, settings: Settings, runs: Sequence[RowRun], flags: str) -> dict[str, Any]:
     """Where the numbers come from: the command, and what it ran on."""
     finished = [run.facts for run in runs if run.facts]
     seeds = sorted({run.seed for run in runs if run.facts})
@@ -115,7 +115,7 @@ def provenance(table: Table, scale: Scale, settings: Settings, runs: Sequence[Ro
     # Of a file the name alone is stored: its folder may be private.
     plain = {k: Path(v).name if isinstance(v, str) and Path(v).is_file() else v for k, v in settings.items()}
     command = f"python -m wsis table {table.id} --scale {scale} --data {runs[0].data.name}"
-    command += f" --seeds {len({run.seed for run in runs})}"
+    command += f" --seeds {len({run.seed for run in runs})}{flags}"
     return {
         "command": " ".join([command, *(shlex.quote(option(k, v)) for k, v in plain.items())]),
         "images": "; ".join(dict.fromkeys(run.data.description for run in runs if run.seed in seeds)),

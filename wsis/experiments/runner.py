@@ -75,7 +75,7 @@ def run_table(
         planned.append(RowRun(row, seed, cfg, images, path, facts))
 
     def write() -> Results:
-        results = collect(table, scale, settings, planned)
+        results = collect(table, scale, settings, planned, " --drop-invalid" * drop_invalid)
         if is_first_process():
             write_json(out / f"{table.id}.{scale}.{results['data']}.json", results, indent=1)
         return results
