@@ -308,6 +308,18 @@ def test_rows_run_apart_meet_in_one_results_file(trainings, tmp_path):
         run_table(TABLE1, "tiny", rows=["PEM"], **where)
 
 
+def test_stored_runs_are_not_lost_to_a_folder_without_them(trainings, tmp_path):
+    trainings()
+    run_table(TABLE1, "tiny", seeds=[0, 1], out=tmp_path / "out", folder=tmp_path / "runs")
+    again = trainings()
+    for seeds, folder in (([0, 1], "elsewhere"), ([0], "runs")):
+        with pytest.raises(ConfigError, match=r"would lose runs of PAM, .* choose another --out, or delete the file"):
+            run_table(TABLE1, "tiny", seeds=seeds, out=tmp_path / "out", folder=tmp_path / folder)
+    assert again.asked == []
+    (row, *_) = pages.load(tmp_path / "out" / "bestie.table1.tiny.world.json")["rows"]
+    assert row["n"] == 2
+
+
 def test_tables_share_the_rows_that_they_have_in_common(trainings, tmp_path):
     trainings()
     run_table(TABLE1, "tiny", seeds=[0], out=tmp_path / "out", folder=tmp_path)
@@ -429,7 +441,7 @@ def test_table_may_ask_for_more_validation_scenes(trainings, tmp_path):
     trainings()
     for number, used in ((None, 200), (7, 7)):
         table = replace(TABLE1, val_scenes=number)
-        result = run_table(table, "tiny", seeds=[0], out=tmp_path, folder=tmp_path)
+        result = run_table(table, "tiny", seeds=[0], out=tmp_path / str(used), folder=tmp_path)
         assert result["provenance"]["images"].startswith(f"world, 500/{used} scenes at ")
 
 

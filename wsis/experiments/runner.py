@@ -6,6 +6,7 @@ OUT/<table>.<scale>.<data>.json         written again after every row
 """
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
@@ -45,8 +46,8 @@ def run_table(
     seeds: outermost, so that a sweep that stops early has all rows of the first seeds. rows: names of those to run; the
     others show what has been run of them. settings: changes of every row, before its own. data is not read for a table that
     is measured on random numbers. Raises DataError if there is no split val to measure on, ConfigError for a scale or a row
-    that the table does not have, and whatever a run raises; the rows before it are stored. The row of a baseline whose
-    weights are not here stays blank.
+    that the table does not have and for a file in `out` that would lose runs, and whatever a run raises; the rows before it
+    are stored. The row of a baseline whose weights are not here stays blank.
     """
     if scale not in table.scales:
         raise ConfigError(f"{table.id} has no rows at scale {scale}; choose {' or '.join(table.scales)}")
@@ -74,10 +75,13 @@ def run_table(
         facts = read_json(path) if path.exists() else None
         planned.append(RowRun(row, seed, cfg, images, path, facts))
 
+    stored = out / f"{table.id}.{scale}.{planned[0].data.name}.json"
+    refuse_to_lose(stored, planned, folder)
+
     def write() -> Results:
         results = collect(table, scale, settings, planned, " --drop-invalid" * drop_invalid)
         if is_first_process():
-            write_json(out / f"{table.id}.{scale}.{results['data']}.json", results, indent=1)
+            write_json(stored, results, indent=1)
         return results
 
     for run in planned:
@@ -95,6 +99,17 @@ def run_table(
             minutes = sum(stage["minutes"] for stage in run.facts["reports"].values())
             report(f"{table.id}  seed {run.seed}  {run.row.name}: {shown} ({minutes:.1f} min)")
     return write()
+
+
+def refuse_to_lose(path: Path, planned: Sequence[RowRun], folder: Path) -> None:
+    """Raise ConfigError where the results file at `path` has more runs of a row than were found in `folder`."""
+    found = Counter(run.row.name for run in planned if run.facts)
+    rows = read_json(path)["rows"] if path.exists() else []
+    if lost := [row["name"] for row in rows if row["n"] > found[row["name"]]]:
+        words = (
+            f"{path} would lose runs of {', '.join(lost)}, which {folder} does not hold with these settings and seeds"
+        )
+        raise ConfigError(f"{words}; choose another --out, or delete the file")
 
 
 def run_row(table: Table, run: RowRun, device: str, workers: int) -> Facts:
