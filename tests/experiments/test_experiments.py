@@ -308,6 +308,19 @@ def test_rows_run_apart_meet_in_one_results_file(trainings, tmp_path):
         run_table(TABLE1, "tiny", rows=["PEM"], **where)
 
 
+def test_processes_that_share_a_sweep_meet_in_its_file(trainings, tmp_path, monkeypatch):
+    where = {"seeds": [0], "out": tmp_path / "out", "folder": tmp_path}
+
+    def fit(*given, **options):
+        trainings()
+        run_table(TABLE1, "tiny", rows=["PAM"], **where)  # of another process, meanwhile
+        return runner.runs.fit(*given, **options)
+
+    monkeypatch.setattr(runner.runs, "fit", fit)
+    result = run_table(TABLE1, "tiny", rows=["PAM + IAG"], **where)
+    assert [row["n"] for row in result["rows"]] == [1, 1, 0, 0]
+
+
 def test_stored_runs_are_not_lost_to_a_folder_without_them(trainings, tmp_path):
     trainings()
     run_table(TABLE1, "tiny", seeds=[0, 1], out=tmp_path / "out", folder=tmp_path / "runs")

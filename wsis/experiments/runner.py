@@ -8,6 +8,7 @@ OUT/<table>.<scale>.<data>.json         written again after every row
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from itertools import product
@@ -72,14 +73,14 @@ def run_table(
         noise = Data(train=[], val=[], name="noise", description=f"random numbers, {cfg.image_side} px")  # pyright: ignore
         images, method = noise if table.measure else opened(seed, cfg.clicks), table.method_of(row)
         path = folder / "rows" / f"{method}-{fingerprint(method, cfg, images.description, seed)}.json"
-        facts = read_json(path) if path.exists() else None
-        planned.append(RowRun(row, seed, cfg, images, path, facts))
+        planned.append(RowRun(row, seed, cfg, images, path, finished(path)))
 
     stored = out / f"{table.id}.{scale}.{planned[0].data.name}.json"
     refuse_to_lose(stored, planned, folder)
 
     def write() -> Results:
-        results = collect(table, scale, settings, planned, " --drop-invalid" * drop_invalid)
+        shown = [replace(run, facts=run.facts or finished(run.path)) for run in planned]  # perhaps by another process
+        results = collect(table, scale, settings, shown, " --drop-invalid" * drop_invalid)
         if is_first_process():
             write_json(stored, results, indent=1)
         return results
@@ -99,6 +100,11 @@ def run_table(
             minutes = sum(stage["minutes"] for stage in run.facts["reports"].values())
             report(f"{table.id}  seed {run.seed}  {run.row.name}: {shown} ({minutes:.1f} min)")
     return write()
+
+
+def finished(path: Path) -> Facts | None:
+    """What is stored of a run; None until it has finished."""
+    return read_json(path) if path.exists() else None
 
 
 def refuse_to_lose(path: Path, planned: Sequence[RowRun], folder: Path) -> None:
