@@ -370,8 +370,8 @@ plt.show()
 
 # %% [markdown]
 # **Takeaway.** The axis is logarithmic. With either choice the center term pulls harder than the semantic one, and much
-# harder with the weights of the paper's crop, under which the offset term hardly counts. Whether masks suffer is what the
-# table `bestie.units` of [the results page](../book/results.md) asks; it was not run yet.
+# harder with the weights of the paper's crop, under which the offset term hardly counts. Whether masks suffer was not
+# measured yet (`bestie.units`).
 #
 # ## On new images
 #
@@ -655,7 +655,7 @@ for threshold in (0.01, 0.1, 0.5):
 viz.table(rows, digits=2)
 
 # %% [markdown]
-# Low hills have low scores and are ranked last, so a low threshold costs little.  A high one leaves components without a
+# Low hills have low scores and are ranked last, so a low threshold costs little. A high one leaves components without a
 # center.
 #
 # ```{solution-end}

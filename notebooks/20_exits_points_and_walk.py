@@ -393,7 +393,7 @@ plt.show()
 # against bottom, and every hop makes the order worse. The extractor of this page lies between: its slow mode is not the object
 # either. Over seeds, the warmed-up transformer of the preset was measured: its order gets a little worse, which contradicts the
 # document (C22r, C23r). What its hops bring is reach (C22f), at some cost in precision. The oracle shows what a hop needs:
-# strong links among the parts of an object, and weak ones to the ground.
+# strong links within an object, and weak ones to the ground.
 #
 # ## On photographs
 #

@@ -517,9 +517,8 @@ if compared := experiments.comparisons(bounds, found):
 # 20](../book/decisions/20_parts_of_small_networks.md)). With parts, the pseudo masks are better in each of the seeds, though
 # not yet beyond the noise, and the masks in true boxes are worse; what the detector finds does not tell the two apart.
 #
-# What keeps both from the upper bound are first the boxes, which overlap too little with the true ones for a mask within them
-# to be right, and then the masks, which in true boxes are worse than the filled box. With parts, key-points beside the object
-# teach wrong pixels.
+# What keeps both from the upper bound are first the boxes, which overlap too little with the true ones, and then the masks,
+# which in true boxes are worse than the filled box. With parts, key-points beside the object teach wrong pixels.
 #
 # ## Failures
 #
