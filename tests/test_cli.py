@@ -101,7 +101,7 @@ def test_resume_with_other_settings_is_refused(tagged, capsys):
 
 def test_clicks_that_had_to_be_simulated_are_mentioned(clicked, scenes, place, capsys):
     assert wsis("label", clicked, "--data", scenes, "--out", place / "said.json", "--device cpu") == 0
-    assert "points of val simulated from the masks (mask_random, seed 0)" in capsys.readouterr().out
+    assert "points of val simulated from the masks (mask_centroid, seed 0)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ class ClusterConfig:
 
     threshold: float = paper(2.5, "supp. Sec. 1", unit="px")
     area: int = paper(21, "supp. Sec. 1", unit="px²")
-    tolerance: int = paper(3, "supp. Sec. 1; official code: exclusive, so that 4 includes 3", unit="px")
+    tolerance: int = paper(3, "supp. Sec. 1; official code: exclusive, so that 4 includes 3", unit="px²")
     min_heat: float = paper(0.05, "official code", unit="center map value")
     min_distance: float = paper(100.0, "official code", unit="px", scales=True)
 
@@ -110,7 +110,7 @@ class BestieConfig(SharedSettings):
     whole_maps: ClassVar[bool] = True
 
     supervision: Literal["tags", "points"] = paper("tags", "Table 1 (paper), image-level row")
-    point: PointKind = paper("mask_random", "official code; where clicks are simulated")
+    point: PointKind = paper("mask_centroid", "released files; where clicks are simulated")
     backbone: str = paper("hrnet_w48", "supp. text 2d", scales=True)
     weights: str = paper("imagenet", "official code", scales=True)
     classifier_backbone: str = paper("vgg16", "supp. Fig. 2", scales=True)
@@ -127,7 +127,7 @@ class BestieConfig(SharedSettings):
     min_area: int = paper(50, "official code", unit="px²", scales=True)
     center_threshold: float = paper(0.1, "official code, at inference", unit="center map value")
     keep_centerless: bool = paper(True, "official code: val_ignore=False")
-    flip: bool = paper(False, "official script, image-level")
+    flip: bool = paper(False, "official script, image-level; that of points has True")
     compat: Literal["clean", "official"] = ours("clean", "official repeats the release's defects, for parity tests")
 
     pam: PamConfig = PamConfig()
