@@ -113,6 +113,7 @@ def test_clicks_that_had_to_be_simulated_are_mentioned(clicked, scenes, place, c
         ("train bestie --recipe nowhere.yaml --out x", "nowhere.yaml does not exist"),
         ("train beastie --out x", "no method 'beastie'; choose one of bestie"),
         ("train sam --out x", "sam is not trained; python -m wsis label sam:FOLDER"),
+        ("label sam --data x --out y", "sam needs its checkpoint: write sam:FOLDER"),
         ("train bestie", "--out is missing"),
         ("train bestie --data nowhere --out x", "instances_train.json does not exist"),
         ("table bestie.table9", "no table 'bestie.table9'"),

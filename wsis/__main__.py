@@ -34,7 +34,7 @@ Device = Annotated[str, Option(help="auto, cpu or cuda.")]
 DropInvalid = Annotated[bool, Option("--drop-invalid", help="Leave out annotations with unusable shapes.")]
 Format = Annotated[MASKS, Option(help="COCO JSON (run lengths or polygons), or a folder with a file for each image.")]
 Settings = Annotated[list[str] | None, Option("--set", metavar="KEY=VALUE", help="Change a setting (repeatable).")]
-Workers = Annotated[int, Option(help="Processes that load images.")]
+Workers = Annotated[int, Option(min=0, help="Processes that load images.")]
 WeakFile = Annotated[Path | None, Option(help="COCO JSON whose weak labels replace those of the data.")]
 Source = Annotated[Path, Argument(metavar="SRC", help="Folder of the unpacked data.")]
 Target = Annotated[Path, Argument(metavar="OUT", help="Folder to write.")]
@@ -162,19 +162,23 @@ def label(
     """Turn clicks, boxes or tags into masks in COCO JSON or another format, or into label PNGs."""
     from wsis import methods
     from wsis.baselines import promptable
+    from wsis.core.files import digest
     from wsis.data.coco import CocoFolder
     from wsis.data.export import check_maps
     from wsis.data.semantic import open_semantic
     from wsis.training import apply
     from wsis.weak import clicked
+    from wsis.weak.sources import label_files
 
     run = promptable.load_run(folder, prompt, device) or methods.load_run(Path(folder), device)
-    clicks, description = run.cfg.clicks, f"{data} {split} {weak}"
+    clicks = run.cfg.clicks
     if clicks == "class_maps":
         check_maps(format)
-        counts = apply.class_maps(run, open_semantic(data, split, weak, drop_invalid), out, description, tags=True)
-        return report(f"{out}: {one_line(counts)}")
+        maps = open_semantic(data, split, weak, drop_invalid)
+        description = f"{data} {split} {digest(label_files(maps, weak))}"
+        return report(f"{out}: {one_line(apply.class_maps(run, maps, out, description, tags=True))}")
     dataset: Any = CocoFolder(data, split, weak, drop_invalid=drop_invalid, boxes=clicks == "boxes")
+    description = f"{data} {split} {digest(label_files(dataset))}"
     images, labels = dataset.image_folder, dataset.weak_path
     for message in dataset.dropped:
         report(f"left out: {message}")
@@ -204,7 +208,8 @@ def predict(
     run = methods.load_run(folder, device)
     if run.cfg.clicks == "class_maps":
         check_maps(format)
-        counts, ids = apply.class_maps(run, ImageFolder(images), out, str(images), tags=False), None
+        folder_of_images = ImageFolder(images)
+        counts, ids = apply.class_maps(run, folder_of_images, out, folder_of_images.state(), tags=False), None
     else:
         counts, ids = apply.predict(run, images, out, format), dict(zip(run.classes, run.category_ids, strict=True))
     report(f"{out}: {one_line(counts)}")
@@ -220,13 +225,14 @@ def evaluate(
     objects: Annotated[Path | None, Option(help="separated: JSON list of objects (default: those in pieces).")] = None,
     split: Annotated[str | None, Option(help="semantic: novel classes (S4, random:SHARE:SEED or names:A,B).")] = None,
     out: Annotated[Path | None, Option(help="Also write the figures to this JSON file.")] = None,
+    drop_invalid: DropInvalid = False,
 ) -> None:
     """Compare masks or label maps with the ground truth."""
     from wsis.core.files import write_json
     from wsis.core.table import table as text_table
     from wsis.evaluation import files
 
-    figures = files.measure(metric, predicted, truth, objects=objects, split=split)
+    figures = files.measure(metric, predicted, truth, objects=objects, split=split, drop_invalid=drop_invalid)
     figures = {k: v for k, v in figures.items() if isinstance(v, float) and v == v}
     report(repr(text_table([{"metric": k, "percent": 100 * v} for k, v in figures.items() if k != "objects"])))
     if "objects" in figures:

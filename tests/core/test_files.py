@@ -53,6 +53,13 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path):
     assert names(tmp_path) == ["maps"]
 
 
+def test_what_a_killed_process_of_the_same_number_left_is_no_hindrance(tmp_path):
+    (tmp_path / f".{os.getpid()}.maps").mkdir()
+    with atomic(tmp_path / "maps") as temporary:
+        temporary.mkdir()
+    assert names(tmp_path) == ["maps"]
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk(tmp_path, monkeypatch, code):
     path = tmp_path / "x.json"

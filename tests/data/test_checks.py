@@ -192,7 +192,13 @@ def test_dropped_annotations_are_listed(folder):
     changed(folder, "annotations", 0, bbox=[2, 3, 0, 6])
     data = CocoFolder(folder, drop_invalid=True)
     assert len(data.dropped) == 1 and "annotation 1: bbox" in data.dropped[0]
-    assert data[0].truth.ids.tolist() == [2, 3, 4]
+    assert data[0].truth.ids.tolist() == [1, 2, 3, 4], "its mask is sound"
+
+
+def test_a_crowd_written_as_text_and_an_empty_list_of_polygons(folder):
+    changed(folder, "annotations", 0, iscrowd="0", segmentation=[[]], bbox=[2, 3, 5, 6])
+    data = CocoFolder(folder, boxes=True)
+    assert 1 in data[0].extreme_points.ids.tolist()
 
 
 def draw_map(folder, values, names=()):

@@ -89,4 +89,6 @@ def test_files_that_are_there_stay(tmp_path):
     with pytest.raises(DataError, match="is not an empty folder"):
         check_place(tmp_path, "labelme")
     check_place(tmp_path / "new", "labelme")
-    check_place(tmp_path, "coco")
+    check_place(tmp_path / "a.json", "coco")
+    with pytest.raises(DataError, match="is a folder, and coco writes one file"):
+        check_place(tmp_path, "coco")

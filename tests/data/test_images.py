@@ -1,5 +1,7 @@
 """Pictures of any kind become RGB, and broken ones are named."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ from PIL import Image, ImageOps
 
 from wsis.core.errors import DataError
 from wsis.data.images import ImageFolder, map_names, read_image
+from wsis.data.label_maps import read_label_map
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK"])
@@ -61,8 +64,26 @@ def test_a_cut_picture_is_named(tmp_path, length):
 
 def test_sixteen_bits_are_refused(tmp_path):
     Image.fromarray(np.zeros((4, 4), dtype=np.uint16)).save(tmp_path / "a.png")
-    with pytest.raises(DataError, match="a.png has mode I;16; save it with 8 bits"):
-        read_image(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(png(16, 2, bytes(1 + 4 * 6) * 4))
+    for name in ("a.png", "b.png"):
+        with pytest.raises(DataError, match=f"{name} has mode .* of more than 8 bits; save it with 8 bits"):
+            read_image(tmp_path / name)
+
+
+def test_two_bits_of_gray_are_no_label_map(tmp_path):
+    (tmp_path / "a.png").write_bytes(png(2, 0, b"\0\xff" * 4))
+    with pytest.raises(DataError, match="write class numbers as an 8-bit PNG"):
+        read_label_map(tmp_path / "a.png")
+
+
+def png(bits, color, rows):
+    """A PNG of 4 x 4 pixels, which Pillow cannot write with so many bits."""
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", 4, 4, bits, color, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 def test_image_folder_is_sorted_and_takes_pictures_only(tmp_path):

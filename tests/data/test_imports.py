@@ -12,6 +12,7 @@ from wsis.core.errors import AnnotationError, DataError
 from wsis.core.files import read_json
 from wsis.data.coco import CocoFolder
 from wsis.data.convert.readers import READERS, _brush, import_annotations
+from wsis.weak.sources import open_data
 
 WIDTH, HEIGHT = 40, 30
 
@@ -78,12 +79,28 @@ def test_label_studio_percent_uploads_and_choices(place):
         result("rectanglelabels", x=25, y=10, width=50, height=20, rotation=0, rectanglelabels=["cup"]),
         result("polygonlabels", points=[[10, 10], [50, 10], [50, 50]], polygonlabels=["plate"]),
         {"type": "choices", "value": {"choices": ["plate"]}},
+        result("choices", x=25, y=10, width=50, height=20, choices=["occluded"]),
     ]
-    task = {"id": 1, "data": {"image": "/data/upload/1/0a1b2c3d-a.jpg"}, "annotations": [{"result": results}]}
+    task = {
+        "id": 1,
+        "data": {"image": "/data/local-files/?d=photos%5C0a1b2c3d-a.jpg"},
+        "annotations": [{"result": results}],
+    }
     objects = read(place, "label-studio", "export.json", json.dumps([task]))
     assert objects[0] == {"class": "cup", "point": [20, 15]}
     assert objects[1] == {"class": "cup", "bbox": [10.0, 3.0, 20.0, 6.0]}
     assert objects[2]["segmentation"] == [[4.0, 3.0, 20.0, 3.0, 20.0, 15.0]]
+
+
+def test_splits_share_the_ids_of_their_classes(place):
+    for split, classes in (("train", ("cup", "plate")), ("val", ("plate", "bowl"))):
+        shapes = [{"shape_type": "point", "points": [[3, 4]], "label": name} for name in classes]
+        (place / "a.json").write_text(labelme_json(shapes))
+        import_annotations("labelme", place / "a.json", place / "out", split=split)
+    ids = {c["name"]: c["id"] for c in read_json(place / "out/annotations/instances_val.json")["categories"]}
+    assert ids == {"cup": 1, "plate": 2, "bowl": 3}
+    with pytest.raises(DataError, match="train has the classes cup, plate, val cup, plate, bowl; give both the same"):
+        open_data(str(place / "out"), "tiny")
 
 
 def test_label_studio_brush():

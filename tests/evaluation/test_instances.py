@@ -295,6 +295,21 @@ class TestFiles:
         truth = as_json(random_scene(5)[1])
         assert measure("voc", *pair(truth, truth))["mAP75"] == 1
 
+    def test_masks_count_for_the_objects_and_the_files_that_they_were_made_of(self, pair):
+        images = [{"id": i, "height": 4, "width": 4, "file_name": f"{name}.png"} for i, name in ((1, "a"), (2, "b"))]
+        square, other = ({"segmentation": {"size": [4, 4], "counts": counts}} for counts in ([0, 8, 8], [8, 8]))
+        mine = {"id": 7, "image_id": 1, "category_id": 1, **square}, {"id": 8, "image_id": 2, "category_id": 1, **other}
+        truth = {"images": images, "annotations": [*mine, {"id": 9, "image_id": 2, "category_id": 1, "point": [1, 1]}]}
+        truth["categories"] = [{"id": 1, "name": "thing"}]
+        bare = {"id": 9, "image_id": 2, "category_id": 1, **square}
+        assert measure("pseudo", *pair([*mine, bare], truth))["mIoU"] == 1, "objects without a mask are not judged"
+        with pytest.raises(DataError, match="mask 1 was made for no object of the truth.*--metric voc or coco"):
+            measure("pseudo", *pair([mine[0] | {"id": 1}], truth))
+        swapped = [
+            row | {"image_id": 3 - row["image_id"], "file_name": images[k]["file_name"]} for k, row in enumerate(mine)
+        ]
+        assert measure("voc", *pair(swapped, truth), drop_invalid=True)["mAP75"] == 1, "files say more than numbers"
+
     def test_polygons_and_plain_counts_are_read(self, pair):
         truth = {
             "images": [{"id": 1, "height": 4, "width": 4, "file_name": "a.png"}],

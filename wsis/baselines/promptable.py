@@ -167,6 +167,8 @@ def load_run(name: str, prompt: Prompt | None = None, device: str = "auto") -> R
     """
     model, _, checkpoint = name.partition(":")
     if model not in MODELS or not checkpoint:
+        if name in MODELS and not Path(name).exists():
+            raise ConfigError(f"{name} needs its checkpoint: write {name}:FOLDER or {name}:NAME")
         if prompt:
             raise ConfigError(f"--prompt is for {', '.join(MODELS)}, but {name} is labeled by what it was trained on")
         return None

@@ -57,6 +57,8 @@ def atomic(path: Path | str) -> Iterator[Path]:
     try:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            if temporary.is_dir():  # of a process with the same number, which was killed
+                shutil.rmtree(temporary)
             yield temporary
             if temporary.is_dir() and path.is_dir():
                 shutil.rmtree(path)

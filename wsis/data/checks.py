@@ -39,12 +39,12 @@ def read_coco(path: Path | str, drop_invalid: bool = False, shapes: bool = True)
         annotation = with_clicks(annotation, categories[annotation["category_id"]])
         if not shapes:
             annotation = {k: v for k, v in annotation.items() if k not in SHAPE_KEYS}
-        for problem_of, keys, error in RULES:
-            if problem := problem_of(annotation, *size):
+        for problem_of, key, error in RULES:
+            if problem := problem_of({key: annotation[key]} if key in annotation else {}, *size):
                 if not drop_invalid:
                     raise error(f"{where}: {problem}")
                 dropped.append(f"{where}: {problem}")
-                annotation = {k: v for k, v in annotation.items() if k not in keys}
+                annotation = {k: v for k, v in annotation.items() if k != key}
                 if not any(annotation.get(k) is not None for k in (*SHAPE_KEYS, *WEAK_KEYS)):
                     break
         else:
@@ -61,8 +61,11 @@ def by_image(rows: Iterable[Entry]) -> defaultdict[int, list[Entry]]:
 
 
 def plain_entry(entry: Entry) -> Entry:
-    """Return an entry of a JSON without its nulls, which mean the same as no key, and with ids and sizes such as 3.0 as 3."""
+    """Return an entry of a JSON without its nulls, which mean the same as no key, with ids and sizes such as 3.0 as 3, and the
+    text "0" of a crowd as its number.
+    """
     whole = {k: int(v) for k in INTEGERS if isinstance(v := entry.get(k), float) and v.is_integer()}
+    whole |= {"iscrowd": int(v)} if (v := entry.get("iscrowd")) in ("0", "1") else {}
     return {k: v for k, v in entry.items() if v is not None} | whole
 
 
@@ -136,6 +139,7 @@ def with_clicks(annotation: Entry, category: Entry) -> Entry:
     bottom and right are extreme points. A box without area and an empty segmentation then only say that there is no shape.
     """
     shape, keypoints, box = (annotation.get(key, ()) for key in ("segmentation", "keypoints", "bbox"))
+    shape = [] if shape == [[]] else shape
     names, four, clicks = category.get("keypoints"), [side for side, _, _ in SIDES], Entry()
     if _are_numbers(keypoints, 3) and keypoints[2] > 0:
         clicks["point"] = keypoints[:2]
@@ -226,7 +230,9 @@ def _are_numbers(values: object, length: int) -> bool:
     return all(isinstance(v, (int, float)) and abs(v) < 2**53 for v in values)  # which infinity and NaN are not
 
 
-RULES = ((shape_problem, SHAPE_KEYS, DataError), (click_problem, WEAK_KEYS, AnnotationError))
+RULES = [(shape_problem, key, DataError) for key in SHAPE_KEYS] + [
+    (click_problem, key, AnnotationError) for key in WEAK_KEYS
+]
 
 
 def near_object(masks: RunLengths, points: Tensor, tolerance: int = 1) -> Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 from torch import Tensor
 
 from wsis.core.errors import DataError
@@ -20,7 +20,10 @@ from wsis.core.types import Sample
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")  # others are opened to see what they are
 NOTES = (".csv", ".json", ".md", ".txt", ".xml", ".yaml", ".yml")  # what annotation tools put beside images
 EIGHT_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
-TURNED = range(2, 9)  # EXIF orientations
+_T = Image.Transpose
+TURNS: dict[object, _T] = {2: _T.FLIP_LEFT_RIGHT, 3: _T.ROTATE_180, 4: _T.FLIP_TOP_BOTTOM, 5: _T.TRANSPOSE}
+TURNS |= {6: _T.ROTATE_270, 7: _T.TRANSVERSE, 8: _T.ROTATE_90}
+"""What turns an image upright, by its EXIF orientation. Pillow's own function also writes all other tags anew, and may fail."""
 
 
 def read_image(path: Path | str, size: tuple[int, int] | None = None) -> Tensor:
@@ -31,20 +34,23 @@ def read_image(path: Path | str, size: tuple[int, int] | None = None) -> Tensor:
     """
     try:
         with Image.open(path) as image:
-            if image.mode not in EIGHT_BIT:
-                raise DataError(f"{path} has mode {image.mode}; save it with 8 bits per channel")
+            if image.mode not in EIGHT_BIT or ";16" in str(image.tile):  # Pillow opens 16 bits of color as 8
+                raise DataError(f"{path} has mode {image.mode} of more than 8 bits; save it with 8 bits per channel")
             # an MPO is a JPEG of a camera with a preview
             if image.format != "MPO" and (pages := getattr(image, "n_frames", 1)) > 1:
                 raise DataError(f"{path} holds {pages} images; save each as a file of its own")
             rgb = image.convert("RGB")
-            if image.getexif().get(ExifTags.Base.Orientation) in TURNED:
-                upright = ImageOps.exif_transpose(image).convert("RGB")
+            turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+            if turn is not None:
+                upright = rgb.transpose(turn)
                 if size is None or rgb.size != size[::-1] or upright.size == rgb.size:
                     _report_turned(Path(path).parent)
                     rgb = upright
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; put the image there or remove its entry") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{path} is too large to be opened ({error}); cut it into tiles") from error
+    except (OSError, SyntaxError, ValueError) as error:
         remedy = "copy it again if it is truncated, or else save it as JPEG or PNG"
         raise DataError(f"{path} cannot be read as an image ({error}); {remedy}") from error
     return torch.from_numpy(np.array(rgb)).permute(2, 0, 1).contiguous()
@@ -128,6 +134,11 @@ class ImageFolder:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def state(self) -> str:
+        """What changes with the files: their names, sizes and times of change."""
+        states = [(self.folder / name).stat() for name in self.names]
+        return str([self.folder, *((n, s.st_size, s.st_mtime_ns) for n, s in zip(self.names, states, strict=True))])
 
     def __getitem__(self, index: int) -> Sample:
         name = self.names[index]

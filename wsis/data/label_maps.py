@@ -73,7 +73,7 @@ def read_label_map(path: Path | str) -> Tensor:
     """Read the values of a label PNG, uint8 [H, W]; raises DataError if it is missing, unreadable or in colors."""
     try:
         with Image.open(path) as image:
-            if image.mode not in ("P", "L", "1"):
+            if image.mode not in ("P", "L", "1") or "L;" in str(image.tile):  # 2 or 4 bits of gray would be scaled to 8
                 raise DataError(f"{path} is an image of mode {image.mode}; write class numbers as an 8-bit PNG")
             return torch.from_numpy(np.array(image, dtype=np.uint8))
     except FileNotFoundError:

@@ -27,20 +27,44 @@ from wsis.evaluation.semantic import MeanIoU, grouped_iou
 Metric = Literal["coco", "voc", "pseudo", "separated", "semantic"]
 
 
-def _pair(predicted: Path, truth: Path) -> tuple[Records, Entry]:
-    """The records of the prediction, checked against the ground truth, and the ground truth."""
-    true, _ = read_coco(truth)
+def _pair(predicted: Path, truth: Path, drop_invalid: bool, partly: bool) -> tuple[Records, Entry]:
+    """The records of the prediction, checked against the ground truth, and the ground truth; partly: without its objects that
+    have no mask, of which there are then some in a JSON of clicks, nor what was predicted for these.
+    """
+    true, dropped = read_coco(truth, drop_invalid)
+    for message in dropped:
+        report(f"left out: {message}")
     images, categories = {i["id"]: i for i in true["images"]}, {c["id"] for c in true["categories"]}
     records = read_json(predicted)
     records = records.get("annotations") if isinstance(records, dict) else records
     if not isinstance(records, list):
         raise DataError(f"{predicted}: neither a list of COCO results nor a COCO data set with annotations")
-    records = [plain_entry(row) if isinstance(row, dict) else row for row in records]
+    bare = {a["id"] for a in true["annotations"] if partly and "segmentation" not in a}
+    if bare:
+        report(f"left out: {len(bare)} objects of {truth} without a mask")
+        true["annotations"] = [a for a in true["annotations"] if a["id"] not in bare]
+        records = [row for row in records if not isinstance(row, dict) or row.get("id") not in bare]
+    named = _by_name(true)
+    records = [_of_its_file(plain_entry(row), named) if isinstance(row, dict) else row for row in records]
     for name, rows in ((predicted, records), (truth, true["annotations"])):
         for i, row in enumerate(rows):
             if problem := _problem(row, images, categories):
                 raise DataError(f"{name}: record {i}: {problem}")
     return records, true
+
+
+def _by_name(true: Entry) -> dict[str, Entry]:
+    """The images of the truth by the names of their files, with folders and, where no two share it, without."""
+    named = records_by_name(true["images"], Path("the truth"))
+    base = Counter(Path(name).name for name in named)
+    return {Path(name).name: image for name, image in named.items() if base[Path(name).name] == 1} | named
+
+
+def _of_its_file(record: Entry, named: dict[str, Entry]) -> Entry:
+    """A result with the id that the truth has for its `file_name`, since a folder of images may be numbered in another way."""
+    name = record.get("file_name")
+    image = (named.get(name) or named.get(Path(name).name)) if isinstance(name, str) else None
+    return record if image is None else record | {"image_id": image["id"]}
 
 
 def _problem(record: object, images: dict[int, Entry], categories: set[int]) -> str | None:
@@ -91,10 +115,7 @@ def _decode(records: Records, true: Entry) -> Iterator[Instances]:
 
 
 def _listed(path: Path, true: Entry) -> Records:
-    rows, records = read_json(path), []
-    named = records_by_name(true["images"], Path("the truth"))
-    base = Counter(Path(name).name for name in named)
-    images = {Path(name).name: image for name, image in named.items() if base[Path(name).name] == 1} | named
+    rows, records, images = read_json(path), [], _by_name(true)
     categories = {c["name"]: c["id"] for c in true["categories"]}
     for k, row in enumerate(rows if isinstance(rows, list) else [None]):
         if not isinstance(row, list) or len(row) < 3:
@@ -117,11 +138,11 @@ def semantic(predicted: Path, truth: Path, split: str | None = None) -> Report:
     split unlabeled unless the categories name it; 255 does not count. The names of the classes are those of the truth's
     categories.json, or, since a COCO folder has none, of the predictions'. Reports predicted classes that the truth never has.
     """
-    folders, names = (predicted, truth), {n for n in list_files(truth) if n.endswith(".png")}
+    folders, names = (predicted, truth), {n for n in list_files(truth) if n.lower().endswith(".png")}
     if not names:
         raise DataError(f"{truth}: no label PNGs in this folder; give the folder of the true label maps")
     files = find_files(names, predicted)
-    others = {n for n in list_files(predicted) if n.endswith(".png")} - set(files.values())
+    others = {n for n in list_files(predicted) if n.lower().endswith(".png")} - set(files.values())
     for folder, missing in ((predicted, names - set(files)), (truth, others)):
         if missing:
             first = min(missing)
@@ -153,26 +174,34 @@ def semantic(predicted: Path, truth: Path, split: str | None = None) -> Report:
 
 
 def measure(
-    metric: Metric, predicted: Path, truth: Path, *, objects: Path | None = None, split: str | None = None
+    metric: Metric,
+    predicted: Path,
+    truth: Path,
+    *,
+    objects: Path | None = None,
+    split: str | None = None,
+    drop_invalid: bool = False,
 ) -> Report:
     """Compare masks, a COCO results list or data set (score 1 where it has none), or folders of label PNGs with the truth.
 
-    coco, voc: average precision; labels are in the order of the categories. pseudo: `iou_by_size` by annotation id. separated:
-    `recall` of objects in pieces, and their number. semantic: see `semantic`, also for `split`.
+    coco, voc: average precision; labels are in the order of the categories. pseudo: `iou_by_size` by annotation id, of objects
+    with a true mask. separated: `recall` of objects in pieces, and their number. semantic: see `semantic`, also for `split`. A
+    result with a `file_name` is of the image of that name. drop_invalid: leave out unusable shapes of the truth.
 
     objects: a JSON list of rows [file name of the image, class name, ..., run length] of the objects to find, as the lists
     of Separated-COCO and Occluded-COCO have them (published as pickles, which can run code and are not read here: convert
     them once, where you trust them). By default the objects of the truth whose mask lies in two or more large pieces.
 
     Raises DataError for an unreadable file, an unknown image, category or class, a mask of another size than its image, pseudo
-    masks without ids and label maps that differ in names or sizes; ConfigError for an option of another metric.
+    masks without ids or of no true object, and label maps that differ in names or sizes; ConfigError for an option of another
+    metric.
     """
     for option, value, owner in (("split", split, "semantic"), ("objects", objects, "separated")):
         if value is not None and metric != owner:
             raise ConfigError(f"--{option} belongs to --metric {owner}; with {metric} leave it out")
     if metric == "semantic":
         return semantic(predicted, truth, split)
-    records, true = _pair(predicted, truth)
+    records, true = _pair(predicted, truth, drop_invalid, partly=drop_invalid or metric == "pseudo")
     if metric == "coco":
         return _coco_ap(records, true)
     found, real = _decode(records, true), _decode(true["annotations"], true)
@@ -184,4 +213,8 @@ def measure(
         return {"separated_recall": recall(found, targets), "objects": float(sum(map(len, targets)))}
     if not all("id" in record for record in records):
         raise DataError(f"{predicted}: masks without ids; give what python -m wsis label wrote, or use --metric coco")
+    image_of = {annotation["id"]: annotation["image_id"] for annotation in true["annotations"]}
+    if others := [r["id"] for r in records if image_of.get(r["id"]) != r["image_id"]]:
+        words = f"{predicted}: mask {others[0]} was made for no object of the truth"
+        raise DataError(f"{words}, as those from tags; give the truth it was made for, or use --metric voc or coco")
     return iou_by_size(found, real)

@@ -133,7 +133,7 @@ def predict(run: Run, folder: Path, out: Path, format: Format = "coco") -> dict[
         masks = result_records(predicted_instances(run, sample), sample.image_id, ids, sample.file_name)
         return {"image": image_record(sample), "masks": masks}
 
-    with _rows(dataset, row, out, run.key("predict", f"{folder} {dataset.names}")) as rows:
+    with _rows(dataset, row, out, run.key("predict", dataset.state())) as rows:
         if rows is None:
             return {}
         images, masks = [r["image"] for r in rows], [mask for r in rows for mask in r["masks"]]

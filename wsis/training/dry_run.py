@@ -1,6 +1,5 @@
 """What a run will cost: every stage of a method for a few steps, at its true size, on random images and without downloads."""
 
-import resource
 import sys
 import tempfile
 import time
@@ -102,9 +101,17 @@ def few_steps(
             batch_size //= 2
             torch.cuda.empty_cache()
     seconds = (now(gpu) - starts[warmup]) / timed
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    memory = torch.cuda.max_memory_allocated() if gpu else peak
+    memory = torch.cuda.max_memory_allocated() if gpu else peak_memory()
     return model, Cost(name=name, schedule=schedule, batch_size=batch_size, seconds=seconds, memory=memory)
+
+
+def peak_memory() -> int:
+    """Bytes that this process has held at most; 0 on Windows, which does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def now(gpu: bool) -> float:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 DEAD = -2  # below all cosines
 # The classes that have the colors of the chosen candidate and of the others.
 CHOSEN, OTHER = (torch.tensor([style.CLASS_COLORS.index(c)]) for c in (style.VERMILION, style.BLUE))
-STATISTICS = {"foreground_background": "object and background", "inter_class": "objects of different classes"}
+STATISTICS = {"foreground_background_patches": "object and background", "inter_class": "objects of different classes"}
 STATISTICS |= {"intra_class": "objects of one class"}
 
 

@@ -29,7 +29,7 @@ _TINY = WorldConfig(size=96, objects=(1, 3), object_size=(0.28, 0.5), classes=_C
 WORLDS: dict[Scale, WorldConfig] = {"tiny": _TINY, "small": replace(_TINY, size=224), "full": WorldConfig(size=448)}
 LENGTHS: dict[Scale, tuple[int, int]] = {"tiny": (500, 200), "small": (500, 200), "full": (10_000, 1_000)}
 LAYOUTS: dict[str, Literal["coco", "ade"]] = {"world": "coco", "world-ade": "ade"}
-MAX_CACHED = 2000  # up to so many small images all are held in memory
+MAX_CACHED, MAX_PIXELS = 2000, 2.5e8  # up to so many small images, of 4 bytes a pixel, all are held in memory
 CLICK_SEED = 0  # of the simulated annotator
 
 
@@ -117,6 +117,14 @@ def _completed(sample: Sample, field: str, simulate: Callable[[Sample], Sample])
     return replace(sample, **{field: added if given is None else given.cat(added)})
 
 
+def label_files(dataset: CocoFolder | SemanticFolder | WithBackground, weak: Path | None = None) -> list[Path]:
+    """The JSON files or label PNGs that a data set was opened from; weak: of label PNGs the JSON with the tags."""
+    if isinstance(dataset, SemanticFolder):
+        return [*dataset.map_paths, *([] if weak is None else [weak])]
+    coco = dataset.dataset if isinstance(dataset, WithBackground) else dataset
+    return sorted({coco.path, coco.weak_path})
+
+
 def _world(data: str, scale: Scale, seed: int, has_maps: bool, val_scenes: int | None) -> Data:
     config, (length, usual) = WORLDS[scale], LENGTHS[scale]
     worlds = [World("train", length, seed, config), World("val", val_scenes or usual, seed, config)]
@@ -128,7 +136,7 @@ def _world(data: str, scale: Scale, seed: int, has_maps: bool, val_scenes: int |
 
 
 def _folder(folder: Path, scale: Scale, weak: Path | None, drop_invalid: bool, clicks: Clicks | None) -> Data:
-    splits, words, notes, has_maps = [], [], [], clicks == "class_maps"
+    splits, words, notes, has_maps, pixels = [], [], [], clicks == "class_maps", 0
     for split, labels in (("train", weak), ("val", None)):
         _, maps, annotations = places(folder, split)
         if split == "val" and not (annotations.exists() or (has_maps and maps.exists())):
@@ -139,11 +147,9 @@ def _folder(folder: Path, scale: Scale, weak: Path | None, drop_invalid: bool, c
         else:
             dataset = CocoFolder(folder, split, labels, drop_invalid=drop_invalid, boxes=clicks == "boxes")
             kind = "images"
-        if isinstance(dataset, SemanticFolder):
-            files = [*dataset.map_paths, *([] if labels is None else [labels])]
-        else:
+        if not isinstance(dataset, SemanticFolder):
             coco = dataset.dataset if isinstance(dataset, WithBackground) else dataset
-            files = sorted({coco.path, coco.weak_path})
+            pixels = sum(image["width"] * image["height"] for image in coco.images)
             notes += [f"left out: {message}" for message in coco.dropped]
             if split == "train" and (absent := coco.absent_classes()):
                 if len(absent) == len(coco.classes):
@@ -151,7 +157,11 @@ def _folder(folder: Path, scale: Scale, weak: Path | None, drop_invalid: bool, c
                 names = [*absent[:8], *([f"{len(absent) - 8} more"] if len(absent) > 8 else [])]
                 classes, them = ("class", "it") if len(absent) == 1 else ("classes", "them")
                 notes.append(f"no image of train has the {classes} {', '.join(names)}, and nothing learns {them}")
-        words.append(f"{split} {len(dataset)} {kind} {digest(files)[:8]}")
-        splits.append(Cached(dataset) if scale == "tiny" and len(dataset) <= MAX_CACHED else dataset)
+        words.append(f"{split} {len(dataset)} {kind} {digest(label_files(dataset, labels))[:8]}")
+        is_small = scale == "tiny" and len(dataset) <= MAX_CACHED and pixels <= MAX_PIXELS
+        splits.append(Cached(dataset) if is_small else dataset)
+    if splits[1] is not None and splits[1].classes != splits[0].classes:
+        here, there = (", ".join(dataset.classes) for dataset in splits)
+        raise DataError(f"{folder}: train has the classes {here}, val {there}; give both the same categories")
     name = folder.resolve().name
     return Data(train=splits[0], val=splits[1], name=name, description=", ".join([name, *words]), notes=tuple(notes))

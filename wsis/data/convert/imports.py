@@ -15,6 +15,7 @@ from wsis.core.errors import AnnotationError, DataError
 from wsis.core.files import Entry, write_json
 from wsis.core.masks import coco_mask, run_length
 from wsis.core.report import report
+from wsis.data.checks import read_coco
 from wsis.data.images import SUFFIXES, composed, find_files, first_of, map_name, read_image
 from wsis.data.write import ImageEntry, categories, instances_json, places, write_split
 
@@ -66,8 +67,10 @@ def import_images(annotated: Sequence[AnnotatedImage], images: Path, out: Path, 
         raise DataError(f"the export for {out} has no annotated images; annotate some and export again")
     files = _files(annotated, images, in_place)
     inner = images.resolve().relative_to(folder.resolve()) if in_place else Path()
-    names = sorted({s.label for a in annotated for s in a.shapes} | {tag for a in annotated for tag in a.tags})
-    ids = {name: i for i, name in enumerate(names, 1)}
+    labels = {s.label for a in annotated for s in a.shapes} | {tag for a in annotated for tag in a.tags}
+    ids = _known_classes(path.parent)  # which splits share
+    ids |= {name: i for i, name in enumerate(sorted(labels - ids.keys()), max(ids.values(), default=0) + 1)}
+    classes = categories(list(ids), list(ids.values()))
     tagged, entries = any(a.tags for a in annotated), []
     for number, (image, file) in enumerate(zip(annotated, files, strict=True), 1):
         width, height = _size(image, file)
@@ -84,12 +87,18 @@ def import_images(annotated: Sequence[AnnotatedImage], images: Path, out: Path, 
         entries.append(ImageEntry(name, file, None, record, annotations))
     objects = [a for entry in entries for a in entry.annotations]
     if in_place:
-        write_json(path, instances_json([entry.record for entry in entries], objects, categories(names)))
+        write_json(path, instances_json([entry.record for entry in entries], objects, classes))
     else:
-        write_split(out, split, entries, categories(names), len(entries))
+        write_split(out, split, entries, classes, len(entries))
     counts = {"images": len(entries), "objects": len(objects)}
     counts |= {name: sum(key in a for a in objects) for name, key in SHAPES.items()}
     return counts | {"tags": sum(len(entry.record.get("tags", ())) for entry in entries)}
+
+
+def _known_classes(annotations: Path) -> dict[str, int]:
+    """The ids of the classes of the splits that are there already, by name."""
+    there = [read_coco(path)[0]["categories"] for path in sorted(annotations.glob("instances_*.json"))]
+    return {category["name"]: category["id"] for classes in there for category in classes}
 
 
 def _files(annotated: Sequence[AnnotatedImage], images: Path, in_place: bool) -> list[Path]:

@@ -90,7 +90,7 @@ def label_studio(source: Path) -> Iterator[AnnotatedImage]:
             here = f"{where}: result {result.get('id')}"
             labels = value.get(kind) or value.get("labels") or [""]
             if kind == "choices":
-                tags += value["choices"]
+                tags += [] if {"x", "points", "rle"} & value.keys() else value["choices"]  # of a region: no class
                 continue
             if "original_width" not in result:
                 left_out(here, kind)
@@ -117,6 +117,7 @@ def label_studio(source: Path) -> Iterator[AnnotatedImage]:
             shapes.append(Shape(here, labels[0], *shape))
         address = task["data"].get("image") or next((v for v in task["data"].values() if isinstance(v, str)), "")
         name = unquote(address).split("?d=")[-1].split("?")[0].rsplit("://", 1)[-1].lstrip("/")
+        name = name.replace("\\", "/")
         names = (name, Path(name).name, UPLOAD.sub("", Path(name).name))
         yield AnnotatedImage(where, names, size, shapes, tags)
 
@@ -209,7 +210,9 @@ def coco(source: Path) -> Iterator[AnnotatedImage]:
                 shapes += [Shape(where, names[entry["category_id"]], *kind, group=entry["id"]) for kind in kinds]
             else:
                 left_out(where, "a crowd" if entry.get("iscrowd") else "an object of several keypoints")
-        yield AnnotatedImage(f"{source}: image {image['id']}", (file_name(image),), size, shapes, tags)
+        yield AnnotatedImage(
+            f"{source}: image {image['id']}", (file_name(image).replace("\\", "/"),), size, shapes, tags
+        )
 
 
 READERS = {"labelme": labelme, "label-studio": label_studio, "cvat": cvat, "via": via, "coco": coco}

@@ -111,7 +111,7 @@ class AttentionShiftConfig(SharedSettings):
     supervision: Literal["points"] = paper("points", "abstract")
     point: PointKind = paper("box_center", "official code: its annotations are named so; where clicks are simulated")
     backbone: str = paper("vit_small", "supp. Table 3", scales=True)
-    weights: str = paper("deit", "MAE of 800 epochs; no such checkpoint of ViT-S is in timm", scales=True)
+    weights: str = ours("deit", "published is MAE of 800 epochs; no such checkpoint of ViT-S is in timm", scales=True)
     drop_path: float = paper(0.05, "official config", scales=True)
     classes: int = ours(20, "VOC; set from the data", unit="classes", scales=True)
     tokens: TokenConfig = TokenConfig()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from wsis.core.files import read_json, write_json
 from wsis.core.report import report
-from wsis.core.types import Batch, Instances
+from wsis.core.types import IGNORE, Batch, Instances
 from wsis.data.masks import filled_boxes
 from wsis.data.transforms import resize
 from wsis.data.wrappers import ground_truths, samples
@@ -73,7 +73,10 @@ def read_curve(workspace: Workspace) -> Curve:
 
 
 def summary(curve: Curve) -> dict[str, float]:
-    """Means over training without its start, which all runs share; within classes those of the first half, and the end."""
+    """Means over training without its start, which all runs share; within classes those of the first half, and the end.
+
+    The first is that of pairs of patches, the others are of mean features.
+    """
     after = curve[1:]
     half = after[: len(after) // 2]
     return {
@@ -95,8 +98,9 @@ def measure(workspace: Workspace, network: nn.Module, step: int) -> None:
     for sample in islice(samples(workspace.val), cfg.statistics.images):
         small = resize(sample, verbs.inference_size(sample.size, cfg))
         if small.truth is not None:
-            images = pad_to_multiple(workspace.batch(small).images, patch)
-            similarity.update(model.encoder(images, attention=False).features, [small.truth], patch)
+            images, known = pad_to_multiple(workspace.batch(small).images, patch), small.true_semantic
+            known = None if known is None else pad_to_multiple((known != IGNORE)[None], patch, "constant")
+            similarity.update(model.encoder(images, attention=False).features, [small.truth], patch, known)
     model.train()
     curve = [row for row in read_curve(workspace) if row["step"] < step]
     write_json(workspace.path(CURVE), [*curve, {"step": step, **similarity.result()}])

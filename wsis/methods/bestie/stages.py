@@ -165,6 +165,7 @@ def make_semantic_maps(workspace: Workspace) -> Report:
             assert sample.semantic_map is not None
             return sample.semantic_map
         batch = workspace.batch(sample)
+        # Sharpened again, as the maps that it learned from were (decision 6).
         probability = class_probability(infer(model, batch.images, cfg).semantic, batch.tags)
         return cues.sharpened(probability, batch.images, s)[0]
 
