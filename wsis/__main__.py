@@ -144,7 +144,7 @@ def train(
     for name, figures in reports.items():
         report(f"{name}: {one_line(figures)}")
     if not stage:
-        next_step.after_train(out, chosen["data"], cfg.clicks == "class_maps")
+        next_step.after_train(out, chosen["data"], weak, cfg.clicks == "class_maps")
 
 
 @app.command()

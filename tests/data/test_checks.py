@@ -195,6 +195,29 @@ def test_dropped_annotations_are_listed(folder):
     assert data[0].truth.ids.tolist() == [1, 2, 3, 4], "its mask is sound"
 
 
+def test_a_click_beside_its_mask_is_left_out(folder, capsys):
+    changed(folder, "annotations", 0, segmentation=run_length(10, 20, 20, 30), bbox=None, point=[1, 1])
+    with pytest.raises(
+        AnnotationError, match="off its object by more than .* click again, or leave it out with --drop-inv"
+    ):
+        CocoFolder(folder)[0]
+    assert 1 not in CocoFolder(folder, drop_invalid=True)[0].points.ids.tolist()
+    assert "left out" in capsys.readouterr().out
+
+
+def test_boxes_of_a_file_of_weak_labels_take_the_place_of_those_of_the_data(folder, tmp_path):
+    path = folder / "annotations/instances_train.json"
+    coco = json.loads(path.read_text())
+    coco["annotations"] = [
+        {k: v for k, v in coco["annotations"][0].items() if k != "segmentation"} | {"bbox": [1, 2, 5, 6]}
+    ]
+    (tmp_path / "boxes.json").write_text(json.dumps(coco))
+    data = CocoFolder(folder, weak=tmp_path / "boxes.json", boxes=True)
+    clicks = data[0].extreme_points
+    (row,) = (clicks.ids == coco["annotations"][0]["id"]).nonzero()[:, 0].tolist()
+    assert clicks.boxes[row].tolist() == [1, 2, 6, 8]
+
+
 def test_a_crowd_written_as_text_and_an_empty_list_of_polygons(folder):
     changed(folder, "annotations", 0, iscrowd="0", segmentation=[[]], bbox=[2, 3, 5, 6])
     data = CocoFolder(folder, boxes=True)

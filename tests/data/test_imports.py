@@ -92,6 +92,22 @@ def test_label_studio_percent_uploads_and_choices(place):
     assert objects[2]["segmentation"] == [[4.0, 3.0, 20.0, 3.0, 20.0, 15.0]]
 
 
+def test_names_that_uploading_has_changed_are_found(place):
+    (place / "a.jpg").rename(place / "my cup (1).jpg")
+    value = {"x": 50, "y": 50, "width": 1, "keypointlabels": ["cup"]}
+    result = {"id": "x", "type": "keypointlabels", "original_width": WIDTH, "original_height": HEIGHT, "value": value}
+    data = {"title": "my cup", "photo": "/data/upload/1/0a1b2c3d-my_cup_1.jpg"}
+    task = {"id": 1, "data": data, "annotations": [{"result": [result]}]}
+    assert read(place, "label-studio", "export.json", json.dumps([task]))[0]["point"] == [20, 15]
+
+
+@pytest.mark.parametrize("points", [[[None, 4]], [[1, 2, 3]], "none", [["a", "b"]]])
+def test_coordinates_that_are_none_are_named(place, points):
+    (place / "a.json").write_text(labelme_json([{"shape_type": "polygon", "points": points}]))
+    with pytest.raises((AnnotationError, DataError), match="a.json"):
+        import_annotations("labelme", place / "a.json", place / "out")
+
+
 def test_splits_share_the_ids_of_their_classes(place):
     for split, classes in (("train", ("cup", "plate")), ("val", ("plate", "bowl"))):
         shapes = [{"shape_type": "point", "points": [[3, 4]], "label": name} for name in classes]

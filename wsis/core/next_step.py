@@ -32,10 +32,11 @@ def after_import(folder: Path, counts: Mapping[str, int]) -> None:
     _next(f"train {LEARNERS[kind]} --scale small --data {folder} --out runs/mine", "masks from these labels")
 
 
-def after_train(run: Path, data: str, class_maps: bool) -> None:
+def after_train(run: Path, data: str, weak: Path | None, class_maps: bool) -> None:
     masks, predictions = ("maps", "maps") if class_maps else ("masks.json", "predictions.json")
     if data not in ("world", "world-ade"):
-        _next(f"label {run} --data {data} --split train --out {masks}", "masks of these images")
+        clicks = f" --weak {weak}" if weak else ""
+        _next(f"label {run} --data {data} --split train{clicks} --out {masks}", "masks of these images")
     _next(f"predict {run} --images FOLDER --out {predictions}", "masks of other images")
 
 

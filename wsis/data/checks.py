@@ -247,12 +247,13 @@ def near_object(masks: RunLengths, points: Tensor, tolerance: int = 1) -> Tensor
 
 
 def replace_weak_labels(
-    coco: Entry, path: Path | str, weak_path: Path | str, drop_invalid: bool = False
+    coco: Entry, path: Path | str, weak_path: Path | str, drop_invalid: bool = False, boxes: bool = False
 ) -> tuple[Entry, list[str]]:
     """Return `coco` with the weak labels of another COCO JSON, and messages of those that were dropped, see `read_coco`;
-    raises AnnotationError if their images or ids differ.
+    raises AnnotationError if their images or ids differ. boxes: its boxes, too, take the place of those in `coco`.
     """
-    weak, dropped = read_coco(weak_path, drop_invalid, shapes=False)
+    weak, dropped = read_coco(weak_path, drop_invalid, shapes=boxes)
+    weak_keys = (*WEAK_KEYS, "bbox") if boxes else WEAK_KEYS
     for section, keys in REFERENCES.items():
         known = {entry["id"]: entry for entry in coco[section]}
         for entry in weak[section]:
@@ -264,9 +265,10 @@ def replace_weak_labels(
 
     def relabelled(section: str, keys: tuple[str, ...]) -> list[Entry]:
         labels = {entry["id"]: {k: entry[k] for k in keys if k in entry} for entry in weak[section]}
-        return [{k: v for k, v in e.items() if k not in keys} | labels.get(e["id"], {}) for e in coco[section]]
+        kept = [{k: v for k, v in e.items() if k == "bbox" or k not in keys} for e in coco[section]]
+        return [entry | labels.get(entry["id"], {}) for entry in kept]
 
-    ids, keys = {a["id"] for a in coco["annotations"]}, ("id", "image_id", "category_id", *WEAK_KEYS)
+    ids, keys = {a["id"] for a in coco["annotations"]}, ("id", "image_id", "category_id", *weak_keys)
     added = [{k: a[k] for k in keys if k in a} for a in weak["annotations"] if a["id"] not in ids]
-    annotations = relabelled("annotations", WEAK_KEYS) + added
+    annotations = relabelled("annotations", weak_keys) + added
     return {**coco, "images": relabelled("images", ("tags",)), "annotations": annotations}, dropped

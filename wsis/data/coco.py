@@ -8,6 +8,7 @@ of an image; coordinates are pixels with centers at integers. For images with an
 """
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from wsis.core.errors import AnnotationError, DataError
 from wsis.core.files import Entry, read_json
 from wsis.core.masks import RunLengths
 from wsis.core.next_step import LEARNERS
+from wsis.core.report import report
 from wsis.core.types import BACKGROUND, IGNORE, Dataset, ExtremePoints, Instances, Points, Sample
 from wsis.data.checks import LEAVE_OUT, WEAK_KEYS, by_image, file_name, near_object, read_coco, replace_weak_labels
 from wsis.data.images import ImageFolder, find_files, first_of, list_files, map_name, map_names, read_image
@@ -56,7 +58,7 @@ class CocoFolder:
             raise DataError(f"{self.path} does not exist; check the folder and the split, or click: {remedy}")
         coco, self.dropped = read_coco(self.path, drop_invalid)
         if self.weak_path != self.path:
-            coco, dropped = replace_weak_labels(coco, self.path, self.weak_path, drop_invalid)
+            coco, dropped = replace_weak_labels(coco, self.path, self.weak_path, drop_invalid, boxes)
             self.dropped += dropped
         in_order = sorted(coco["categories"], key=lambda c: c["id"])
         self.classes = tuple(c["name"] for c in in_order)
@@ -179,7 +181,12 @@ class CocoFolder:
             if not near.all():
                 k, p = (~near).nonzero()[0].tolist()
                 where = f"{self.weak_path}: annotation {ids[click][k]}: {key} {pairs[k, p].tolist()}"
-                raise AnnotationError(f"{where} is off its object by more than {CLICK_TOLERANCE} px; click again")
+                problem = f"{where} is off its object by more than {CLICK_TOLERANCE} px"
+                if not self.drop_invalid:
+                    raise AnnotationError(f"{problem}; click again, or {LEAVE_OUT}")
+                _report_once(f"left out: {problem}")
+                kept = ~torch.isin(ids, ids[click][~near.all(1)])
+                clicked, ids, xy = [a for a, keep in zip(clicked, kept, strict=True) if keep], ids[kept], xy[kept]
         return {"xy": xy, "labels": self._labels([a["category_id"] for a in clicked]), "ids": ids}
 
     def _map_values(self, names: Path) -> Tensor | None:
@@ -203,6 +210,11 @@ class CocoFolder:
             size, remedy = (record["height"], record["width"]), "no category id; add it to the JSON or categories.json"
             return read_values(self.map_folder / path, size, self._values, remedy)
         return None if truth is None or len(self.classes) >= IGNORE else paint_semantic(truth)
+
+
+@cache
+def _report_once(message: str) -> None:
+    report(message)
 
 
 def records_by_name(images: Records, path: Path) -> dict[str, Entry]:

@@ -13,6 +13,7 @@ from wsis.core.errors import ConfigError, DataError
 from wsis.core.files import Entry, atomic, write_json, write_text
 from wsis.core.masks import RunLengths
 from wsis.data.checks import by_image
+from wsis.data.images import map_name
 from wsis.data.write import Records
 
 Format = Literal["coco", "polygons", "labelme", "yolo"]
@@ -49,7 +50,9 @@ def write_masks(
     if format == "polygons":
         return write_json(out, whole([{**m, "segmentation": [p.ravel().tolist() for p in parts(m)]} for m in masks]))
     suffix, drawn = {"labelme": ".json", "yolo": ".txt"}[format], by_image(masks)
-    paths = [out / Path(image["file_name"]).with_suffix(suffix) for image in images]
+    paths = [out / Path(map_name(image["file_name"])).with_suffix(suffix) for image in images]
+    if format == "yolo" and out / "classes.txt" in paths:
+        raise DataError("an image is named as yolo's list of classes.txt; rename it")
     if twice := [path for path in paths if paths.count(path) > 1] if len(set(paths)) < len(paths) else []:
         raise DataError(f"two images would both be written to {twice[0]}; rename one of them")
     index = {category["id"]: i for i, category in enumerate(classes)}

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import masks_to_boxes
 
-from wsis.core.errors import AnnotationError, ConfigError
+from wsis.core.errors import AnnotationError, ConfigError, DataError
 from wsis.core.files import Entry, write_json
 from wsis.core.masks import RunLengths
 from wsis.core.report import progress
@@ -159,6 +159,8 @@ def simulate_file(
     Raises AnnotationError or DataError if `source` is not sound, DataError if `destination` cannot be written.
     """
     coco, dropped = read_coco(source, drop_invalid)
+    if (points or extreme) and not any("segmentation" in a for a in coco["annotations"]):
+        raise DataError(f"{source} has no masks to click on; give a JSON with a segmentation of each object")
     coco = simulate(coco, points=points, extreme=extreme, tags=tags, seed=seed)
     write_json(destination, coco)
     annotations = coco["annotations"]

@@ -4,12 +4,15 @@ A reader of `readers.py` turns an export into images with shapes. Coordinates in
 pixel (i, j) between i and i + 1: a click counts for the pixel that it lies in, boxes and polygons are COCO's.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from math import floor
 from os.path import abspath
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+
+import numpy as np
 
 from wsis.core.errors import AnnotationError, DataError
 from wsis.core.files import Entry, write_json
@@ -60,6 +63,8 @@ def import_images(annotated: Sequence[AnnotatedImage], images: Path, out: Path, 
     for shape in (s for a in annotated for s in a.shapes):
         if not isinstance(shape.label, str) or not shape.label:
             raise AnnotationError(f"{shape.where} has no class; choose one in the tool and export again")
+        if shape.kind != "mask" and not _are_places(shape.value, 4 if shape.kind == "box" else 2):
+            raise AnnotationError(f"{shape.where}: {str(shape.value)[:60]} is no {shape.kind}; draw it again")
     if bare := [a.names[-1] for a in annotated if not (a.shapes or a.tags)]:
         report(f"left out: {first_of(bare)}, without a shape or a tag")
     annotated = [a for a in annotated if a.shapes or a.tags]
@@ -95,6 +100,15 @@ def import_images(annotated: Sequence[AnnotatedImage], images: Path, out: Path, 
     return counts | {"tags": sum(len(entry.record.get("tags", ())) for entry in entries)}
 
 
+def _are_places(value: object, numbers: int) -> bool:
+    """Whether these are finite numbers, in rows of so many."""
+    try:
+        array = np.array(value, dtype=float)
+    except (TypeError, ValueError):
+        return False
+    return array.size > 0 and array.shape[-1] == numbers and bool(np.isfinite(array).all())
+
+
 def _known_classes(annotations: Path) -> dict[str, int]:
     """The ids of the classes of the splits that are there already, by name."""
     there = [read_coco(path)[0]["categories"] for path in sorted(annotations.glob("instances_*.json"))]
@@ -104,16 +118,18 @@ def _known_classes(annotations: Path) -> dict[str, int]:
 def _files(annotated: Sequence[AnnotatedImage], images: Path, in_place: bool) -> list[Path]:
     if not images.is_dir():
         raise DataError(f"{images} is not a folder; name the folder of the images with --images")
-    by_name, files, owners = defaultdict(list), [], {}
+    by_name, by_upload, files, owners = defaultdict(list), defaultdict(list), [], {}
     for path in sorted(images.rglob("*")):
         if path.suffix.lower() in SUFFIXES and path.is_file():
             by_name[composed(path.name)].append(path)
+            by_upload[re.sub(r"[^-\w.]", "", composed(path.name).replace(" ", "_"))].append(path)  # Label Studio's name
     there = find_files((name for image in annotated for name in image.names), images)
     for image in annotated:
         listed = [images / there[name] for name in image.names if name in there]
         direct = [path for path in listed if not in_place or _is_below(path, images)]
         ends = dict.fromkeys(composed(Path(name).name) for name in image.names)
         found = direct[:1] or [path for end in ends for path in by_name[end]]
+        found = found or [path for end in ends for path in by_upload[end]]
         if not found:
             remedy = "name the folder of the images with --images"
             raise DataError(f"{image.where}: no image {image.names[0]} in {images}; {remedy}")

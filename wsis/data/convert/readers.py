@@ -20,6 +20,7 @@ from wsis.core.files import Entry, read_json
 from wsis.core.masks import Part, encode_part, run_length
 from wsis.data.checks import by_image, file_name, read_coco
 from wsis.data.convert.imports import AnnotatedImage, Shape, import_images, left_out
+from wsis.data.images import SUFFIXES
 
 CLASS_ATTRIBUTES = ("class", "label", "name", "category", "type", "object")  # VIA's users name it as they like
 UPLOAD = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio writes before the name of an uploaded file
@@ -115,7 +116,9 @@ def label_studio(source: Path) -> Iterator[AnnotatedImage]:
                 left_out(here, kind)
                 continue
             shapes.append(Shape(here, labels[0], *shape))
-        address = task["data"].get("image") or next((v for v in task["data"].values() if isinstance(v, str)), "")
+        texts = [v for v in task["data"].values() if isinstance(v, str)]
+        pictures = [v for v in texts if Path(unquote(v)).suffix.lower() in SUFFIXES]
+        address = task["data"].get("image") or next(iter(pictures + texts), "")
         name = unquote(address).split("?d=")[-1].split("?")[0].rsplit("://", 1)[-1].lstrip("/")
         name = name.replace("\\", "/")
         names = (name, Path(name).name, UPLOAD.sub("", Path(name).name))
