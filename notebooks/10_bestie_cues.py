@@ -412,7 +412,7 @@ title = ", ".join(f"{verdict}: {count}" for verdict, count in verdicts.items())
 viz.room_and_noise(shown, title=f"{len(shown)} comparisons: {title}")
 
 # %% [markdown]
-# **Takeaway.** C15 to C17 are numbers in our list of the paper's claims; `{6}` has the module in layer 6, and `{}` has none.
+# **Takeaway.** C15 to C17 are claims of the paper; `{6}` has the module in layer 6, and `{}` has none.
 # Most lines claim a difference greater than zero: one that lies right of zero supports the paper, one that lies left
 # contradicts it, and one that crosses zero says nothing yet. C15 claims that two values of $\alpha$ differ by less than a
 # point, for which the whole line would have to lie within one point of zero. Color shows the {term}`verdict`, and the title
@@ -421,7 +421,8 @@ viz.room_and_noise(shown, title=f"{len(shown)} comparisons: {title}")
 #
 # C15 is contradicted, but by its largest $\alpha$ alone. Gradients flow only through what the module keeps, and where it keeps
 # so little the classifier has hardly learned the tags when its few steps are over; with three times as many it has learned
-# most of them ([decision 14](../book/decisions/14_verdicts.md)).
+# most of them ([decision 14](../book/decisions/14_verdicts.md)). In Table 3, `{6}` has the best mean, as published, and the module
+# behind all three layers the worst; the seeds do not yet decide.
 #
 # ```{admonition} Where paper, release and this page differ
 # :class: note
