@@ -182,6 +182,8 @@ class CocoFolder:
                 k, p = (~near).nonzero()[0].tolist()
                 where = f"{self.weak_path}: annotation {ids[click][k]}: {key} {pairs[k, p].tolist()}"
                 problem = f"{where} is off its object by more than {CLICK_TOLERANCE} px"
+                if key == "extreme_points":  # which are counted by the JSON alone
+                    raise AnnotationError(f"{problem}; click again")
                 if not self.drop_invalid:
                     raise AnnotationError(f"{problem}; click again, or {LEAVE_OUT}")
                 _report_once(f"left out: {problem}")

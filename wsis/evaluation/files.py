@@ -14,8 +14,7 @@ from wsis.core.files import Entry, read_json
 from wsis.core.masks import RunLengths, run_length
 from wsis.core.report import progress, report
 from wsis.core.types import BACKGROUND, IGNORE, NO_ID, Instances, Report
-from wsis.data.checks import by_image, plain_entry, read_coco, shape_problem
-from wsis.data.coco import records_by_name
+from wsis.data.checks import by_image, file_name, plain_entry, read_coco, shape_problem
 from wsis.data.images import find_files, list_files
 from wsis.data.label_maps import read_label_map
 from wsis.data.semantic import read_categories
@@ -43,6 +42,8 @@ def _pair(predicted: Path, truth: Path, drop_invalid: bool, partly: bool) -> tup
     if bare:
         report(f"left out: {len(bare)} objects of {truth} without a mask")
         true["annotations"] = [a for a in true["annotations"] if a["id"] not in bare]
+        if not true["annotations"]:
+            raise DataError(f"{truth}: no object has a mask to compare with; outline some")
         records = [row for row in records if not isinstance(row, dict) or row.get("id") not in bare]
     named = _by_name(true)
     records = [_of_its_file(plain_entry(row), named) if isinstance(row, dict) else row for row in records]
@@ -54,10 +55,12 @@ def _pair(predicted: Path, truth: Path, drop_invalid: bool, partly: bool) -> tup
 
 
 def _by_name(true: Entry) -> dict[str, Entry]:
-    """The images of the truth by the names of their files, with folders and, where no two share it, without."""
-    named = records_by_name(true["images"], Path("the truth"))
-    base = Counter(Path(name).name for name in named)
-    return {Path(name).name: image for name, image in named.items() if base[Path(name).name] == 1} | named
+    """The images of the truth by the names of their files, with folders and without, where no two share it."""
+    full = [(Path(file_name(image)).as_posix(), image) for image in true["images"]]
+    short = [(Path(name).name, image) for name, image in full]
+    times = [Counter(name for name, _ in names) for names in (short, full)]
+    once = [{n: i for n, i in names if count[n] == 1} for names, count in zip((short, full), times, strict=True)]
+    return once[0] | once[1]
 
 
 def _of_its_file(record: Entry, named: dict[str, Entry]) -> Entry:
