@@ -214,7 +214,9 @@ def test_published_files_of_sam3_hold_the_tracker_beside_a_detector(checkpoints,
 
 
 def test_a_run_folder_is_none_of_them(tmp_path):
-    assert load_run(str(tmp_path)) is None and load_run("sam2") is None
+    assert load_run(str(tmp_path)) is None
+    with pytest.raises(ConfigError, match="sam2 needs its checkpoint: write sam2:FOLDER"):
+        load_run("sam2")
     with pytest.raises(ConfigError, match="--prompt is for sam, sam2, sam3"):
         load_run(str(tmp_path), "box")
 
