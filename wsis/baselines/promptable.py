@@ -163,7 +163,8 @@ def make_labels(workspace: Workspace) -> Report:
 def load_run(name: str, prompt: Prompt | None = None, device: str = "auto") -> Run | None:
     """The model that `name` stands for, such as sam2:CHECKPOINT, by default prompted with points; None for a run folder.
 
-    Raises WeightsError as `build`, and ConfigError for a run folder with a prompt, since a run knows its labels.
+    Raises WeightsError as `build`, and ConfigError for a run folder with a prompt, since a run knows its labels, or a model
+    without a checkpoint.
     """
     model, _, checkpoint = name.partition(":")
     if model not in MODELS or not checkpoint:
