@@ -162,31 +162,28 @@ def label(
     """Turn clicks, boxes or tags into masks in COCO JSON or another format, or into label PNGs."""
     from wsis import methods
     from wsis.baselines import promptable
-    from wsis.core.files import digest
     from wsis.data.coco import CocoFolder
     from wsis.data.export import check_maps
     from wsis.data.semantic import open_semantic
     from wsis.training import apply
-    from wsis.weak import clicked
-    from wsis.weak.sources import label_files
+    from wsis.weak.sources import clicked, labels_digest
 
     run = promptable.load_run(folder, prompt, device) or methods.load_run(Path(folder), device)
     clicks = run.cfg.clicks
     if clicks == "class_maps":
         check_maps(format)
         maps = open_semantic(data, split, weak, drop_invalid)
-        description = f"{data} {split} {digest(label_files(maps, weak))}"
-        return report(f"{out}: {one_line(apply.class_maps(run, maps, out, description, tags=True))}")
+        counts = apply.class_maps(run, maps, out, f"{data} {split} {labels_digest(maps, weak)}", tags=True)
+        return report(f"{out}: {one_line(counts)}")
     dataset: Any = CocoFolder(data, split, weak, drop_invalid=drop_invalid, boxes=clicks == "boxes")
-    description = f"{data} {split} {digest(label_files(dataset))}"
-    images, labels = dataset.image_folder, dataset.weak_path
+    images, labels, state = dataset.image_folder, dataset.weak_path, f"{data} {split} {labels_digest(dataset)}"
     for message in dataset.dropped:
         report(f"left out: {message}")
     if clicks:
         dataset, note = clicked(dataset, split, clicks)
         kind = clicks.replace("_", " ") if clicks in ("extreme_points", "boxes") else "points"
         report(note or f"{kind} of {weak or data}")
-    report(f"{out}: {one_line(apply.label(run, dataset, out, description, format, images))}")
+    report(f"{out}: {one_line(apply.label(run, dataset, out, state, format, images))}")
     if format == "coco":
         next_step.after_label(out, images, labels)
 
@@ -208,8 +205,7 @@ def predict(
     run = methods.load_run(folder, device)
     if run.cfg.clicks == "class_maps":
         check_maps(format)
-        folder_of_images = ImageFolder(images)
-        counts, ids = apply.class_maps(run, folder_of_images, out, folder_of_images.state(), tags=False), None
+        counts, ids = apply.class_maps(run, ImageFolder(images), out, tags=False), None
     else:
         counts, ids = apply.predict(run, images, out, format), dict(zip(run.classes, run.category_ids, strict=True))
     report(f"{out}: {one_line(counts)}")

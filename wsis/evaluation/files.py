@@ -56,11 +56,12 @@ def _pair(predicted: Path, truth: Path, drop_invalid: bool, partly: bool) -> tup
 
 def _by_name(true: Entry) -> dict[str, Entry]:
     """The images of the truth by the names of their files, with folders and without, where no two share it."""
-    full = [(Path(file_name(image)).as_posix(), image) for image in true["images"]]
-    short = [(Path(name).name, image) for name, image in full]
-    times = [Counter(name for name, _ in names) for names in (short, full)]
-    once = [{n: i for n, i in names if count[n] == 1} for names, count in zip((short, full), times, strict=True)]
-    return once[0] | once[1]
+    named = {}
+    for name_of in (lambda path: path.name, Path.as_posix):
+        names = [name_of(Path(file_name(image))) for image in true["images"]]
+        count = Counter(names)
+        named |= {name: image for name, image in zip(names, true["images"], strict=True) if count[name] == 1}
+    return named
 
 
 def _of_its_file(record: Entry, named: dict[str, Entry]) -> Entry:

@@ -141,17 +141,18 @@ def predict(run: Run, folder: Path, out: Path, format: Format = "coco") -> dict[
     return {"images": len(rows), "masks": len(masks)}
 
 
-def class_maps(run: Run, dataset: Dataset, out: Path, description: str, *, tags: bool) -> dict[str, int]:
+def class_maps(run: Run, dataset: Dataset, out: Path, description: str = "", *, tags: bool) -> dict[str, int]:
     """Class maps as label PNGs in `out`, see `map_name`, with category ids, beside a categories.json; existing ones stay.
 
     tags: what a second network would learn from, base classes as annotated and tagged novel ones as predicted, in place of
-    a prediction without any label. description: of the data. Raises DataError if `out` holds class maps of another run or
-    of other data, if two images would have one PNG, and for classes other than the run's.
+    a prediction without any label. description: of the data; a folder of images has its own. Raises DataError if `out` holds
+    class maps of another run or of other data, if two images would have one PNG, and for classes other than the run's.
     """
     if tags:
         run.check_classes(dataset)
     if isinstance(dataset, ImageFolder):
         map_names(dataset.names, dataset.folder)
+        description = dataset.state()
     state, key, note = PartialState(), run.key("class maps", description), out / "run.key"
     if note.exists() and note.read_text() != key:
         raise DataError(f"{out} holds class maps of another run or of other data; choose another folder")
