@@ -84,7 +84,10 @@ def test_boxes_alone(folder):
 def test_boxes_of_another_image(folder):
     annotated(folder, {"bbox": [60, 3, 10, 6]})
     with pytest.raises(AnnotationError, match="annotation 1: bbox .* is outside its image of 30 x 20"):
-        CocoFolder(folder, boxes=True)[0]
+        CocoFolder(folder, boxes=True)
+    data = CocoFolder(folder, boxes=True, drop_invalid=True)
+    assert len(data.dropped) == 1
+    assert len(data.extreme_points(0) or ()) == 0
 
 
 def test_boxes_that_are_there_are_offered(folder):

@@ -92,6 +92,16 @@ def test_label_studio_percent_uploads_and_choices(place):
     assert objects[2]["segmentation"] == [[4.0, 3.0, 20.0, 3.0, 20.0, 15.0]]
 
 
+def test_label_studio_regions_that_another_tag_names(place):
+    region = {"id": "x", "original_width": WIDTH, "original_height": HEIGHT}
+    value = {"x": 25, "y": 10, "width": 50, "height": 20, "rotation": 0}
+    named = {**region, "type": "labels", "value": {**value, "labels": ["cup"]}}
+    results = [{**region, "type": "rectangle", "value": value}, named]
+    task = {"id": 1, "data": {"image": "a.jpg"}, "annotations": [{"result": results}]}
+    objects = read(place, "label-studio", "export.json", json.dumps([task]))
+    assert objects == [{"class": "cup", "bbox": [10.0, 3.0, 20.0, 6.0]}]
+
+
 def test_names_that_uploading_has_changed_are_found(place):
     (place / "a.jpg").rename(place / "my cup (1).jpg")
     value = {"x": 50, "y": 50, "width": 1, "keypointlabels": ["cup"]}
@@ -165,6 +175,14 @@ def test_coco_keypoints(place):
     click = {"id": 3, "image_id": 7, "category_id": 2, "bbox": [3, 4, 0, 0], "segmentation": [], "keypoints": [3, 4, 2]}
     coco = {"images": [image], "annotations": [click], "categories": [{"id": 2, "name": "cup"}]}
     assert read(place, "coco", "person_keypoints.json", json.dumps(coco)) == [{"class": "cup", "point": [3, 4]}]
+
+
+def test_coco_point_and_extreme_points(place):
+    clicks = {"point": [20, 14], "extreme_points": [[20, 5], [10, 15], [20, 25], [30, 15]]}
+    image = {"id": 7, "file_name": "a.jpg", "width": WIDTH, "height": HEIGHT}
+    object_ = {"id": 3, "image_id": 7, "category_id": 2, **clicks}
+    coco = {"images": [image], "annotations": [object_], "categories": [{"id": 2, "name": "cup"}]}
+    assert read(place, "coco", "coco.json", json.dumps(coco)) == [{"class": "cup", **clicks}]
 
 
 @pytest.mark.parametrize("format", sorted(READERS))

@@ -305,6 +305,8 @@ class TestFiles:
         assert measure("pseudo", *pair([*mine, bare], truth))["mIoU"] == 1, "objects without a mask are not judged"
         with pytest.raises(DataError, match="mask 1 was made for no object of the truth.*--metric voc or coco"):
             measure("pseudo", *pair([mine[0] | {"id": 1}], truth))
+        broken = {**truth, "annotations": [mine[0], mine[1] | {"segmentation": [[1, 2, 3, 4]]}]}
+        assert measure("pseudo", *pair(list(mine), broken), drop_invalid=True)["mIoU"] == 1, "nor those left out"
         swapped = [
             row | {"image_id": 3 - row["image_id"], "file_name": images[k]["file_name"]} for k, row in enumerate(mine)
         ]
@@ -328,6 +330,7 @@ class TestFiles:
             ({"segmentation": {"size": [40, 40], "counts": [0, 8]}}, "covers 8 pixels"),
             ({"segmentation": [[1, 2, 3, 4]]}, "polygon with 2 points"),
             ({"segmentation": None}, "there is no segmentation"),
+            ({"id": "a-1"}, "id 'a-1' is no integer of 64 bits"),
             ({"segmentation": "abc"}, "neither polygons nor a run length"),
             ({"score": math.inf}, "score inf is not a finite number"),
             ({"score": "high"}, "score 'high' is not a finite number"),

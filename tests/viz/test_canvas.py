@@ -242,6 +242,12 @@ class TestMasks:
 
 
 class TestBadInput:
+    def test_json_without_categories(self, places):
+        places[1].parent.mkdir()
+        places[1].write_text('{"images": [], "annotations": []}')
+        with pytest.raises(DataError, match="no list named categories"):
+            viz.annotate(*places, ["cat"])
+
     @pytest.mark.parametrize(
         "message",
         [

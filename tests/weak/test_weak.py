@@ -246,6 +246,7 @@ def test_clicks_do_not_depend_on_order_or_on_a_subset(masks):
 def test_clicks_depend_on_the_seed(masks):
     points = [simulate(coco(masks), points="mask_random", seed=s)["annotations"] for s in (0, 1)]
     assert points[0] != points[1]
+    assert simulate(coco(masks), points="mask_random", seed=2**64 + 1)["annotations"] == points[1]
 
 
 def test_crowds_and_empty_masks_get_no_click(masks):

@@ -66,7 +66,8 @@ class CocoFolder:
         self._label = {c: i for i, c in enumerate(self.category_ids)}
         self.images = named_as_on_disk(coco["images"], self.image_folder)
         if boxes:
-            coco["annotations"] = [self._boxed(a) for a in coco["annotations"]]
+            sizes = {i["id"]: (i["width"], i["height"]) for i in self.images}
+            coco["annotations"] = [self._boxed(a, *sizes[a["image_id"]]) for a in coco["annotations"]]
         self._annotations = by_image(coco["annotations"])
         self._present = {k for k in (*WEAK_KEYS, "segmentation") if any(k in a for a in coco["annotations"])}
         for record in self.images:
@@ -131,12 +132,19 @@ class CocoFolder:
         present |= {tag for record in self.images for tag in record.get("tags", ())}
         return [name for name, i in zip(self.classes, self.category_ids, strict=True) if i not in present]
 
-    def _boxed(self, annotation: Entry) -> Entry:
+    def _boxed(self, annotation: Entry, image_width: int, image_height: int) -> Entry:
         if annotation.get("extreme_points") is not None or "bbox" not in annotation or annotation.get("iscrowd"):
             return annotation
         x, y, width, height = annotation["bbox"]
         # the last pixels of a box are those that it still covers, and boxes of extreme points end behind theirs
         right, bottom = x + max(width - 1, 0), y + max(height - 1, 0)
+        if right <= -1 or bottom <= -1 or x >= image_width or y >= image_height:
+            where = f"{self.weak_path}: annotation {annotation['id']}: bbox {annotation['bbox']}"
+            problem = f"{where} is outside its image of {image_width} x {image_height}"
+            if not self.drop_invalid:
+                raise AnnotationError(f"{problem}; see whether it belongs to another image, or {LEAVE_OUT}")
+            self.dropped.append(problem)
+            return annotation
         middle = ((x + right) / 2, (y + bottom) / 2)
         sides = [[middle[0], y], [x, middle[1]], [middle[0], bottom], [right, middle[1]]]
         return {**annotation, "extreme_points": sides}
@@ -170,9 +178,6 @@ class CocoFolder:
         xy = torch.tensor([a[key] for a in clicked], dtype=torch.float32)
         xy = xy.reshape(-1, 2) if key == "point" else xy.reshape(-1, 4, 2)
         size, of_box = torch.tensor([record["width"], record["height"]]), self.boxes and key == "extreme_points"
-        if of_box and len(outside := ((xy.amax(1) <= -1) | (xy.amin(1) >= size)).any(1).nonzero()):
-            where = f"{self.path}: annotation {ids[outside[0, 0]]}: bbox {clicked[outside[0, 0]].get('bbox')}"
-            raise AnnotationError(f"{where} is outside its image of {size[0]} x {size[1]}; is it of another image?")
         xy = xy.clamp(min=0).minimum(size - 1.0)
         if truth is not None and len(clicked) and not of_box:
             click, row = (ids[:, None] == truth.ids).nonzero(as_tuple=True)

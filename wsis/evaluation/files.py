@@ -38,7 +38,8 @@ def _pair(predicted: Path, truth: Path, drop_invalid: bool, partly: bool) -> tup
     records = records.get("annotations") if isinstance(records, dict) else records
     if not isinstance(records, list):
         raise DataError(f"{predicted}: neither a list of COCO results nor a COCO data set with annotations")
-    bare = {a["id"] for a in true["annotations"] if partly and "segmentation" not in a}
+    drawn = {a["id"] for a in true["annotations"] if "segmentation" in a}
+    bare = {a["id"] for a in read_json(truth)["annotations"]} - drawn if partly else set()
     if bare:
         report(f"left out: {len(bare)} objects of {truth} without a mask")
         true["annotations"] = [a for a in true["annotations"] if a["id"] not in bare]
@@ -81,6 +82,8 @@ def _problem(record: object, images: dict[int, Entry], categories: set[int]) -> 
         return f"category_id {category} is not in the truth, which has {str(sorted(categories))[:60]}"
     if not isinstance(score, (int, float)) or not math.isfinite(score):
         return f"score {score!r} is not a finite number"
+    if type(i := record.get("id", 0)) is not int or abs(i) >= 2**63:
+        return f"id {i!r} is no integer of 64 bits; number the masks, or leave the ids out"
     if "segmentation" not in record:
         return "there is no segmentation; boxes alone cannot be evaluated as masks"
     return shape_problem({"segmentation": record["segmentation"]}, images[image]["height"], images[image]["width"])

@@ -70,7 +70,7 @@ def extreme_points_from_masks(masks: Tensor) -> Tensor:
 def uniform_by_id(image_id: int, ids: Tensor, seed: int) -> Tensor:
     """Draw float64 [K] in [0, 1) by seed, image id and annotation id alone: order and subsets do not matter."""
     with np.errstate(over="ignore"):
-        state = np.full(len(ids), seed, dtype=np.int64).astype(np.uint64)
+        state = np.full(len(ids), seed % 2**64, dtype=np.uint64)
         for key in (torch.full_like(ids, image_id), ids):
             state = _splitmix64(state ^ _splitmix64(key.cpu().numpy().astype(np.uint64)))
     return torch.from_numpy((state >> np.uint64(11)).astype(np.float64) / 2.0**53)

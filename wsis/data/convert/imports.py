@@ -168,10 +168,13 @@ def _annotation(shapes: list[Shape], width: int, height: int) -> Entry:
     """The `point` or `extreme_points`, `bbox`, `segmentation` and `area` of one object."""
     where, size, annotation = shapes[0].where, f"its image of {width} x {height}", {}
     drawn = {kind: [s.value for s in shapes if s.kind == kind] for kind in ("clicks", "box", "polygon", "mask")}
-    clicks = [click for value in drawn["clicks"] for click in value]
+    clicked = sorted(drawn["clicks"], key=len)
+    clicks = [click for value in clicked for click in value]  # four may have been clicked one by one
     if outside := [c for c in clicks if not (-1 < c[0] < width + 1 and -1 < c[1] < height + 1)]:
         raise AnnotationError(f"{where}: click {outside[0]} is outside {size}; is it of another image?")
     clicks = [[min(max(floor(x), 0), width - 1), min(max(floor(y), 0), height - 1)] for x, y in clicks]
+    if [*map(len, clicked)] == [1, 4]:
+        annotation["point"] = clicks.pop(0)
     if len(clicks) == 1:
         annotation["point"] = clicks[0]
     elif len(clicks) == 4:

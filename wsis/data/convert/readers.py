@@ -86,10 +86,15 @@ def label_studio(source: Path) -> Iterator[AnnotatedImage]:
         finished = [a for a in task.get("annotations", task.get("completions", [])) if not a.get("was_cancelled")]
         if len(finished) > 1:
             raise DataError(f"{where} has {len(finished)} annotations; keep one of them and export again")
-        for result in finished[0]["result"] if finished else ():
+        results = finished[0]["result"] if finished else ()
+        # where the interface draws with one tag and names with another, two results share an id
+        named = {r.get("id"): r["value"]["labels"] for r in results if r["type"] == "labels"}
+        for result in results:
             value, kind = result.get("value", {}), result["type"]
             here = f"{where}: result {result.get('id')}"
-            labels = value.get(kind) or value.get("labels") or [""]
+            labels = value.get(kind) or value.get("labels") or named.get(result.get("id")) or [""]
+            if kind == "labels":
+                continue
             if kind == "choices":
                 tags += [] if {"x", "points", "rle"} & value.keys() else value["choices"]  # of a region: no class
                 continue
@@ -201,8 +206,8 @@ def coco(source: Path) -> Iterator[AnnotatedImage]:
         size, shapes, tags = (image["width"], image["height"]), [], [names[t] for t in image.get("tags", ())]
         for entry in objects[image["id"]]:
             where, kinds = f"{source}: annotation {entry['id']}", []
-            if clicks := entry.get("extreme_points") or ("point" in entry and [entry["point"]]):
-                kinds.append(("clicks", clicks))
+            kinds += [("clicks", [entry["point"]])] if "point" in entry else []
+            kinds += [("clicks", entry["extreme_points"])] if "extreme_points" in entry else []
             if "bbox" in entry:
                 kinds.append(("box", entry["bbox"]))
             if isinstance(segmentation := entry.get("segmentation"), dict):
