@@ -42,6 +42,16 @@ def test_output_stride(name):
     assert build_pyramid(name, "random", output_stride=8).strides[-1] == 8
 
 
+@torch.no_grad()
+def test_padding_beforehand_changes_no_feature():
+    pyramid = build_pyramid("efficientnet_lite0", "random", output_stride=8).eval()
+    plain = backbones.timm.create_model(weights_module.LITE0, features_only=True, output_stride=8).eval()
+    plain.load_state_dict(pyramid.network.state_dict())
+    images = torch.rand(2, 3, 64, 96)
+    for ours, timms in zip(pyramid(images), plain((images - pyramid.mean) / pyramid.std), strict=True):
+        torch.testing.assert_close(ours, timms, atol=1e-4, rtol=1e-4)
+
+
 def test_images_are_normalized():
     backbone = build_pyramid("vgg_tiny", "random")
     backbone.network = nn.Identity()

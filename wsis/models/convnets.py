@@ -14,7 +14,7 @@ from timm.layers.norm_act import freeze_batch_norm_2d
 from timm.models.hrnet import HighResolutionNetFeatures
 from timm.models.vgg import VGG
 from torch import Tensor, nn
-from torch.nn.functional import max_pool2d
+from torch.nn.functional import max_pool2d, pad
 
 from wsis.core.config import Scale
 from wsis.core.errors import ConfigError
@@ -25,6 +25,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NAMES = ("vgg16", "vgg_tiny", "hrnet_w48", "hrnet_tiny", "resnet50", "resnet_tiny", "swin_small")
 NAMES += ("efficientnet_lite0", "efficientnet_lite0_frozen")
 FROZEN = "_frozen"
+MAX_PADDING = 4  # pixels; a depthwise convolution that pads by more takes several times as long on a CPU (oneDNN 3)
 TRANSFORMERS = ("vit_tiny", "vit_hybrid", "vit_lite0", "vit_lite0_frozen", "vit_small", "vit_base")
 SOURCES = {
     "vgg16": "vgg16",
@@ -123,7 +124,17 @@ def build_convnet(name: str, weights: str, output_stride: int = 32) -> Pyramid:
         load_weights(pyramid.network, shipped(name) if weights == "shipped" else Path(weights))
     if name == "efficientnet_lite0" and weights != "random":
         freeze_batch_norm_2d(pyramid.network)
+    for convolution in (m for m in pyramid.modules() if isinstance(m, nn.Conv2d)):
+        _pad_beforehand(convolution)
     return pyramid.requires_grad_(not frozen)
+
+
+def _pad_beforehand(convolution: nn.Conv2d) -> None:
+    """Let a convolution take as input what it pads beyond `MAX_PADDING`; its output stays the same."""
+    extra = int(convolution.padding[0]) - MAX_PADDING
+    if extra > 0:
+        convolution.padding = (MAX_PADDING, MAX_PADDING)
+        convolution.register_forward_pre_hook(lambda _, inputs: pad(inputs[0], [extra] * 4))
 
 
 def finest_branch(hrnet: Pyramid) -> Pyramid:
