@@ -590,9 +590,9 @@ viz.table(rows, "seven animals, small scale")
 # to the upper bound; IRN, from the same tags, is far lower.
 #
 # The last column takes each component of the predicted class map for one instance, which is right wherever an animal is alone.
-# Grouping does better with true masks, and about as well with tags, since centers are as wide as their place is uncertain
-# ([decision 17](../book/decisions/17_small.md)). The clicks of this table are random pixels, whose place is hardly known:
-# low, wide hills cut animals in two. Small differences say nothing.
+# Grouping does better with true masks and with points, and about as well with tags, since centers are as wide as their place is
+# uncertain. The clicks are the middles of the masks, as released. Random pixels, whose place is hardly known, would make low,
+# wide hills that cut animals in two ([decision 17](../book/decisions/17_small.md)). Small differences say nothing.
 #
 # The paper's best rows take one more step: a Mask R-CNN {cite:p}`he2017maskrcnn` is trained on the masks that BESTIE finds in
 # the *training* images. It is left out unless it gets steps (`--set final.steps=60000`).
