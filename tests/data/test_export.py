@@ -86,7 +86,7 @@ def test_two_images_of_one_stem(tmp_path):
 
 def test_files_that_are_there_stay(tmp_path):
     (tmp_path / "a.json").write_text("mine")
-    with pytest.raises(DataError, match="is not an empty folder"):
+    with pytest.raises(DataError, match="is not a new or an empty folder"):
         check_place(tmp_path, "labelme")
     check_place(tmp_path / "new", "labelme")
     check_place(tmp_path / "a.json", "coco")

@@ -206,7 +206,7 @@ def _rows(dataset: Dataset, row: Callable[[Sample], Entry], out: Path, key: str)
     """The rows of all images, in the first process; a call that was killed before the end leaves them in a folder, where one of
     this key starts.
     """
-    state, folder = PartialState(), out.absolute().with_name(f".{out.absolute().name}.parts")
+    state, folder = PartialState(), out.with_name(f".{out.name}.parts")
     note = folder / "key"
     if state.is_main_process:
         if folder.exists() and (not note.exists() or note.read_text() != key):
