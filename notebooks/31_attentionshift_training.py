@@ -480,6 +480,10 @@ viz.room_and_noise(
 # this page), but many key-points still lie beside their object, and a handful of points leaves little to average, though they
 # are more than at the published cosines ([decision 20](../book/decisions/20_parts_of_small_networks.md)).
 #
+# BESTIE from points on the same transformer finds far more objects, against C07 (`attentionshift.table3`). What AttentionShift
+# lacks here is a detector: it starts from nothing and has a few minutes, and with true boxes and masks as its labels, too, it
+# stays far below BESTIE (the row *true masks* of `attentionshift.parts`). BESTIE's maps learn from every pixel instead.
+#
 # ## On photographs
 #
 # At the scale `small` the same method learns from one click on each animal, on features of photographs. The row *true masks* is
