@@ -135,13 +135,11 @@ def train(
         raise ConfigError("--out is missing; name the folder of the run")
     if (out / "run.json").exists() and not resume and is_first_process():
         raise ConfigError(f"{out} holds a run already; continue it with --resume, or choose another --out")
-    annotations = {"clicks": cfg.clicks, "weak": weak, "drop_invalid": drop_invalid}
-    opened = open_data(chosen["data"], chosen["scale"], seed=chosen["seed"], **annotations)
+    opened = open_data(chosen["data"], chosen["scale"], cfg.clicks, chosen["seed"], weak, drop_invalid)
     for note in opened.notes:
         report(note)
     options = {"data": opened.description, "seed": chosen["seed"], "device": chosen["device"], "workers": workers}
-    reports = fit(package, cfg, opened.train, opened.val, out, only=tuple(stage or ()), **options)
-    for name, figures in reports.items():
+    for name, figures in fit(package, cfg, opened.train, opened.val, out, only=tuple(stage or ()), **options).items():
         report(f"{name}: {one_line(figures)}")
     if not stage:
         next_step.after_train(out, chosen["data"], weak, cfg.clicks == "class_maps")

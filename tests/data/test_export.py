@@ -1,6 +1,7 @@
 """Masks in the formats of other tools hold the same pixels."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -86,8 +87,10 @@ def test_two_images_of_one_stem(tmp_path):
 
 def test_files_that_are_there_stay(tmp_path):
     (tmp_path / "a.json").write_text("mine")
-    with pytest.raises(DataError, match="is not a new or an empty folder"):
+    with pytest.raises(DataError, match="is not an empty folder"):
         check_place(tmp_path, "labelme")
+    with pytest.raises(DataError, match="--out . would be replaced as a whole; name a folder"):
+        check_place(Path(), "labelme")
     check_place(tmp_path / "new", "labelme")
     check_place(tmp_path / "a.json", "coco")
     with pytest.raises(DataError, match="is a folder, and coco writes one file"):

@@ -47,6 +47,8 @@ def test_padding_beforehand_changes_no_feature():
     pyramid = build_pyramid("efficientnet_lite0", "random", output_stride=8).eval()
     plain = backbones.timm.create_model(weights_module.LITE0, features_only=True, output_stride=8).eval()
     plain.load_state_dict(pyramid.network.state_dict())
+    widest = [max(m.padding[0] for m in n.modules() if isinstance(m, nn.Conv2d)) for n in (pyramid, plain)]
+    assert widest == [backbones.MAX_PADDING, 8]
     images = torch.rand(2, 3, 64, 96)
     for ours, timms in zip(pyramid(images), plain((images - pyramid.mean) / pyramid.std), strict=True):
         torch.testing.assert_close(ours, timms, atol=1e-4, rtol=1e-4)

@@ -25,9 +25,11 @@ def check_place(out: Path, format: Format) -> None:
     """Refuse, before the work, to write where files of images are already; raises DataError."""
     if format in ("coco", "polygons") and out.is_dir():
         raise DataError(f"{out} is a folder, and {format} writes one file; choose another --out")
-    if format in ("labelme", "yolo") and (out.is_file() or (out.is_dir() and (any(out.iterdir()) or not out.name))):
+    if format in ("labelme", "yolo") and not out.name:
+        raise DataError(f"--out {out} would be replaced as a whole; name a folder in it, or give its own name")
+    if format in ("labelme", "yolo") and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
         reason = f"and {format} writes one file for each image"
-        raise DataError(f"{out} is not a new or an empty folder, {reason}; choose another --out")
+        raise DataError(f"{out} is not an empty folder, {reason}; choose another --out")
 
 
 def check_maps(format: Format) -> None:

@@ -38,7 +38,7 @@ class LabelFile:
         if self.path.exists():
             stored = read_json(self.path)
             # a file whose labels were all taken back is sound here, though no data set
-            emptied = isinstance(stored, dict) and [stored.get(k) for k in ("images", "annotations")] == [[], []]
+            emptied = isinstance(stored, dict) and stored.get("images") == stored.get("annotations") == []
             emptied = emptied and isinstance(stored.get("categories"), list)
             self._coco = stored if emptied else read_coco(self.path)[0]
             used = {c["id"] for c in self._coco["categories"]}

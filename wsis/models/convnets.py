@@ -130,9 +130,9 @@ def build_convnet(name: str, weights: str, output_stride: int = 32) -> Pyramid:
 
 
 def _pad_beforehand(convolution: nn.Conv2d) -> None:
-    """Let a convolution take as input what it pads beyond `MAX_PADDING`; its output stays the same."""
+    """Let a depthwise convolution take as input what it pads beyond `MAX_PADDING`; its output stays the same."""
     extra = int(convolution.padding[0]) - MAX_PADDING
-    if extra > 0:
+    if extra > 0 and convolution.groups == convolution.in_channels:
         convolution.padding = (MAX_PADDING, MAX_PADDING)
         convolution.register_forward_pre_hook(lambda _, inputs: pad(inputs[0], [extra] * 4))
 

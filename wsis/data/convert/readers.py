@@ -88,13 +88,12 @@ def label_studio(source: Path) -> Iterator[AnnotatedImage]:
             raise DataError(f"{where} has {len(finished)} annotations; keep one of them and export again")
         results = finished[0]["result"] if finished else ()
         # where the interface draws with one tag and names with another, two results share an id
+        drawn = {r.get("id") for r in results if r["type"] != "labels"}
         named = {r.get("id"): r["value"]["labels"] for r in results if r["type"] == "labels"}
-        for result in results:
+        for result in (r for r in results if r["type"] != "labels" or r.get("id") not in drawn):
             value, kind = result.get("value", {}), result["type"]
             here = f"{where}: result {result.get('id')}"
             labels = value.get(kind) or value.get("labels") or named.get(result.get("id")) or [""]
-            if kind == "labels":
-                continue
             if kind == "choices":
                 tags += [] if {"x", "points", "rle"} & value.keys() else value["choices"]  # of a region: no class
                 continue
