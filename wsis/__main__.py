@@ -28,7 +28,6 @@ POINTS = Literal["box_center", "mask_centroid", "mask_random"]
 TOOL = Literal["labelme", "label-studio", "cvat", "via", "coco"]
 MASKS = Literal["coco", "polygons", "labelme", "yolo"]
 PROMPT = Literal["point", "extreme_points", "extreme_box", "box"]
-METRIC = Literal["coco", "voc", "pseudo", "separated", "semantic"]
 Out = Annotated[Path, Option(help="File or folder to write.")]
 Device = Annotated[str, Option(help="auto, cpu or cuda.")]
 DropInvalid = Annotated[bool, Option("--drop-invalid", help="Leave out annotations with unusable shapes.")]
@@ -135,7 +134,8 @@ def train(
         raise ConfigError("--out is missing; name the folder of the run")
     if (out / "run.json").exists() and not resume and is_first_process():
         raise ConfigError(f"{out} holds a run already; continue it with --resume, or choose another --out")
-    opened = open_data(chosen["data"], chosen["scale"], cfg.clicks, chosen["seed"], weak, drop_invalid)
+    annotations = {"clicks": cfg.clicks, "weak": weak, "drop_invalid": drop_invalid}
+    opened = open_data(chosen["data"], chosen["scale"], seed=chosen["seed"], **annotations)
     for note in opened.notes:
         report(note)
     options = {"data": opened.description, "seed": chosen["seed"], "device": chosen["device"], "workers": workers}
@@ -215,7 +215,7 @@ def predict(
 def evaluate(
     predicted: Annotated[Path, Argument(help="COCO results, COCO JSON, or a folder of label PNGs.")],
     truth: Annotated[Path, Argument(help="COCO JSON, or a folder of label PNGs of the same names.")],
-    metric: Annotated[METRIC, Option(help="What to measure.")],
+    metric: Annotated[Literal["coco", "voc", "pseudo", "separated", "semantic"], Option(help="What to measure.")],
     objects: Annotated[Path | None, Option(help="separated: JSON list of objects (default: those in pieces).")] = None,
     split: Annotated[str | None, Option(help="semantic: novel classes (S4, random:SHARE:SEED or names:A,B).")] = None,
     out: Annotated[Path | None, Option(help="Also write the figures to this JSON file.")] = None,
