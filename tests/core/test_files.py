@@ -60,6 +60,13 @@ def test_what_a_killed_process_of_the_same_number_left_is_no_hindrance(tmp_path)
     assert names(tmp_path) == ["maps"]
 
 
+@pytest.mark.parametrize("letter", ["a", "é", "鳥"])
+def test_a_name_may_be_as_long_as_the_system_takes(tmp_path, letter):
+    name = (letter * 255).encode()[:250].decode(errors="ignore") + ".json"
+    write_json(tmp_path / name, 1)
+    assert names(tmp_path) == [name]
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk(tmp_path, monkeypatch, code):
     path = tmp_path / "x.json"

@@ -53,7 +53,8 @@ def atomic(path: Path | str) -> Iterator[Path]:
     what `writing` raises.
     """
     path = Path(path)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")  # the suffix stays: writers choose the format by it
+    # The suffix stays, since writers choose the format by it; of a name as long as a system takes, no more than its end fits.
+    temporary = path.with_name(f".{os.getpid()}.{path.name[-40:]}")
     try:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
