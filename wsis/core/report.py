@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -18,6 +19,9 @@ def is_first_process() -> bool:
 def report(*words: object) -> None:
     if is_first_process():
         print(*words, flush=True)
+
+
+report_once = cache(report)  # what many images would repeat
 
 
 def progress(items: Iterable[T], words: str, total: int | None = None) -> Iterable[T]:

@@ -8,7 +8,6 @@ of an image; coordinates are pixels with centers at integers. For images with an
 """
 
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -18,7 +17,7 @@ from wsis.core.errors import AnnotationError, DataError
 from wsis.core.files import Entry, read_json
 from wsis.core.masks import RunLengths
 from wsis.core.next_step import LEARNERS
-from wsis.core.report import report
+from wsis.core.report import report_once
 from wsis.core.types import BACKGROUND, IGNORE, Dataset, ExtremePoints, Instances, Points, Sample
 from wsis.data.checks import LEAVE_OUT, WEAK_KEYS, by_image, file_name, near_object, read_coco, replace_weak_labels
 from wsis.data.images import ImageFolder, find_files, first_of, list_files, map_name, map_names, read_image
@@ -191,7 +190,7 @@ class CocoFolder:
                     raise AnnotationError(f"{problem}; click again")
                 if not self.drop_invalid:
                     raise AnnotationError(f"{problem}; click again, or {LEAVE_OUT}")
-                _report_once(f"left out: {problem}")
+                report_once(f"left out: {problem}")
                 kept = ~torch.isin(ids, ids[click][~near.all(1)])
                 clicked, ids, xy = [a for a, keep in zip(clicked, kept, strict=True) if keep], ids[kept], xy[kept]
         return {"xy": xy, "labels": self._labels([a["category_id"] for a in clicked]), "ids": ids}
@@ -217,11 +216,6 @@ class CocoFolder:
             size, remedy = (record["height"], record["width"]), "no category id; add it to the JSON or categories.json"
             return read_values(self.map_folder / path, size, self._values, remedy)
         return None if truth is None or len(self.classes) >= IGNORE else paint_semantic(truth)
-
-
-@cache
-def _report_once(message: str) -> None:
-    report(message)
 
 
 def records_by_name(images: Records, path: Path) -> dict[str, Entry]:

@@ -4,7 +4,6 @@ import os
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from wsis.core.errors import DataError
 from wsis.core.files import Entry
-from wsis.core.report import report
+from wsis.core.report import report, report_once
 from wsis.core.types import Sample
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")  # others are opened to see what they are
@@ -44,7 +43,9 @@ def read_image(path: Path | str, size: tuple[int, int] | None = None) -> Tensor:
             if turn is not None:
                 upright = rgb.transpose(turn)
                 if size is None or rgb.size != size[::-1] or upright.size == rgb.size:
-                    _report_turned(Path(path).parent)
+                    what = f"images in {Path(path).parent} have an EXIF orientation and are turned upright"
+                    remedy = "if they were annotated as stored, remove the tag (exiftool -Orientation= FILES)"
+                    report_once(f"{what}; {remedy}")
                     rgb = upright
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; put the image there or remove its entry") from None
@@ -54,12 +55,6 @@ def read_image(path: Path | str, size: tuple[int, int] | None = None) -> Tensor:
         remedy = "copy it again if it is truncated, or else save it as JPEG or PNG"
         raise DataError(f"{path} cannot be read as an image ({error}); {remedy}") from error
     return torch.from_numpy(np.array(rgb)).permute(2, 0, 1).contiguous()
-
-
-@cache
-def _report_turned(folder: Path) -> None:
-    remedy = "if they were annotated as stored, remove the tag (exiftool -Orientation= FILES)"
-    report(f"images in {folder} have an EXIF orientation and are turned upright; {remedy}")
 
 
 def map_names(names: Iterable[str], where: Path) -> dict[str, str]:
