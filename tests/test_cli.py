@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -164,6 +165,21 @@ def test_label_from_clicks_gives_every_click_its_mask(clicked, scenes, place):
     assert masks["categories"] == clicks["categories"]
     assert [i["id"] for i in masks["images"]] == [i["id"] for i in clicks["images"]]
     assert wsis("evaluate", place / "pseudo.json", source, "--metric coco") == 0, "its masks are sound"
+
+
+def test_no_verb_replaces_what_it_reads(clicked, tagged, scenes, tmp_path, capsys):
+    data = tmp_path / "data"
+    shutil.copytree(scenes, data)
+    truth = data / "annotations" / "instances_val.json"
+    before = truth.read_bytes()
+    for words in (
+        ("label", clicked, "--data", data, "--device cpu"),
+        ("predict", tagged, "--images", data / "images" / "val", "--device cpu"),
+        ("evaluate", truth, truth, "--metric coco"),
+        ("weak", truth, "--tags --drop-invalid"),
+    ):
+        assert "is read, too, and would be lost" in error(capsys, *words, "--out", truth)
+    assert truth.read_bytes() == before
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from typer import Argument, Option
 from wsis.core import next_step
 from wsis.core.config import Scale, changed, read_options
 from wsis.core.errors import ConfigError, WsisError
+from wsis.core.files import refuse_to_replace, write_json
 from wsis.core.report import is_first_process, one_line, report
 
 # Verbs import what they need themselves, since `--help` should not wait for torch.
@@ -174,6 +175,7 @@ def label(
         counts = apply.class_maps(run, maps, out, f"{data} {split} {labels_digest(maps, weak)}", tags=True)
         return report(f"{out}: {one_line(counts)}")
     dataset: Any = CocoFolder(data, split, weak, drop_invalid=drop_invalid, boxes=clicks == "boxes")
+    refuse_to_replace(out, dataset.path, dataset.weak_path)
     images, labels, state = dataset.image_folder, dataset.weak_path, f"{data} {split} {labels_digest(dataset)}"
     for message in dataset.dropped:
         report(f"left out: {message}")
@@ -222,10 +224,10 @@ def evaluate(
     drop_invalid: DropInvalid = False,
 ) -> None:
     """Compare masks or label maps with the ground truth."""
-    from wsis.core.files import write_json
     from wsis.core.table import table as text_table
     from wsis.evaluation import files
 
+    refuse_to_replace(out, predicted, truth, objects)
     figures = files.measure(metric, predicted, truth, objects=objects, split=split, drop_invalid=drop_invalid)
     figures = {k: v for k, v in figures.items() if isinstance(v, float) and v == v}
     report(repr(text_table([{"metric": k, "percent": 100 * v} for k, v in figures.items() if k != "objects"])))
@@ -279,11 +281,12 @@ def import_(
     out: Out,
     images: Annotated[Path | None, Option(metavar="DIR", help="Folder of the images (default: that of SRC).")] = None,
     split: str = "train",
+    drop_invalid: DropInvalid = False,
 ) -> None:
     """Turn clicks, boxes, masks and tags of an annotation tool into a folder that `train` reads."""
     from wsis.data.convert.readers import import_annotations
 
-    counts = import_annotations(format, source, out, images, split)
+    counts = import_annotations(format, source, out, images, split, drop_invalid)
     report(f"{out}: {one_line(counts)}")
     next_step.after_import(out, counts)
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from wsis.core.errors import DataError, DiskSpaceError
-from wsis.core.files import atomic, read_json, write_json, writing
+from wsis.core.files import atomic, read_json, refuse_to_replace, write_json, writing
 
 
 def names(folder):
@@ -131,3 +131,12 @@ def test_missing_json(tmp_path):
         read_json(tmp_path / "x.json")
     with pytest.raises(DataError, match="cannot be read"):
         read_json(tmp_path)
+
+
+def test_what_is_read_is_not_replaced(tmp_path):
+    (tmp_path / "a.json").write_text("1")
+    (tmp_path / "link.json").symlink_to(tmp_path / "a.json")
+    refuse_to_replace(tmp_path / "b.json", tmp_path / "a.json", None)
+    refuse_to_replace(None, tmp_path / "a.json")
+    with pytest.raises(DataError, match="is read, too"):
+        refuse_to_replace(tmp_path / "a.json", None, tmp_path / "link.json")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from wsis.core.masks import Part, RunLengths, run_total
+from wsis.core.types import Instances
 
 DENSITIES = (0.0, 0.1, 0.5, 0.9, 1.0)
 HUGE = (30_000, 40_000)  # 1.2 gigapixels
@@ -124,3 +125,13 @@ def test_no_masks(size):
     runs = RunLengths([], size)
     assert runs.decode().shape == (0, *size) and runs.boxes.shape == (0, 4) and not len(runs.areas)
     assert runs.overlaps(RunLengths.of(torch.ones(2, *size))).shape == (0, 2)
+
+
+def test_masks_of_two_images_do_not_join():
+    with pytest.raises(ValueError, match="are of two images"):
+        RunLengths([], (4, 4)).cat(RunLengths([], (4, 5)))
+
+
+def test_each_mask_has_a_label():
+    with pytest.raises(ValueError, match="2 masks have 1 labels"):
+        Instances.make(torch.ones(2, 4, 4), torch.zeros(1))

@@ -10,7 +10,7 @@ from PIL import Image
 from tests.data.coco_example import HEIGHT, WIDTH, changed, example, make, run_length, write
 from wsis.core.errors import AnnotationError, DataError
 from wsis.core.masks import RunLengths
-from wsis.data.checks import near_object
+from wsis.data.checks import near_object, read_coco
 from wsis.data.coco import CocoFolder
 from wsis.data.label_maps import write_label_map
 
@@ -358,3 +358,37 @@ def test_category_ids_that_no_label_png_holds(folder, value):
     (folder / "semantic/train").mkdir(parents=True)
     with pytest.raises(DataError, match=f"category id {value} cannot stand in .*; give ids from 1 to 254"):
         CocoFolder(folder)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ({"bbox": [0.25, 0.5, 0.5, 0.25]}, "all coordinates lie between 0 and 1"),
+        ({"point": [0.25, 0.5]}, "all coordinates lie between 0 and 1"),
+        ({"segmentation": [[0.1, 0.1, 0.5, 0.1, 0.5, 0.9]]}, "all coordinates lie between 0 and 1"),
+        ({"segmentation": [[1, 1, 1e9, 1, 2, 2]]}, "polygon reaches 1000000000.0"),
+        ({"bbox": [4500000, 3, 2, 2]}, "bbox .* reaches 4500000"),
+    ],
+)
+def test_coordinates_in_another_unit_are_refused(tmp_path, labels, message):
+    path = tmp_path / "a.json"
+    coco = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 40, "height": 30}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, **labels}],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    path.write_text(json.dumps(coco))
+    with pytest.raises(DataError, match=message):
+        read_coco(path)
+
+
+def test_boxes_that_may_be_two_corners_are_mentioned(tmp_path, capsys):
+    path = tmp_path / "corners.json"
+    coco = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 40, "height": 30}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [25, 5, 38, 20]}],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    path.write_text(json.dumps(coco))
+    read_coco(path)
+    assert "1 of 1 boxes reach beyond their image, such as [25, 5, 38, 20]" in capsys.readouterr().out

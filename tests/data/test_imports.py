@@ -125,8 +125,8 @@ def test_splits_share_the_ids_of_their_classes(place):
         import_annotations("labelme", place / "a.json", place / "out", split=split)
     ids = {c["name"]: c["id"] for c in read_json(place / "out/annotations/instances_val.json")["categories"]}
     assert ids == {"cup": 1, "plate": 2, "bowl": 3}
-    with pytest.raises(DataError, match="train has the classes cup, plate, val cup, plate, bowl; give both the same"):
-        open_data(str(place / "out"), "tiny")
+    data = open_data(str(place / "out"), "tiny")
+    assert data.val is not None and data.train.classes == data.val.classes == ("cup", "plate", "bowl")
 
 
 def test_label_studio_brush():
@@ -289,3 +289,47 @@ def test_a_photograph_on_its_side_is_read_as_it_was_shown(place, stored):
     (place / "a.json").write_text(labelme_json([POINT], **sides))
     import_annotations("labelme", place / "a.json", place / "out")
     assert CocoFolder(place / "out")[0].size == ((WIDTH, HEIGHT) if stored else (HEIGHT, WIDTH))
+
+
+def coco_json(place, **changes):
+    image = {"id": 50, "file_name": "a.jpg", "width": WIDTH, "height": HEIGHT}
+    objects = [{"id": 70 + i, "image_id": 50, "category_id": 2 - i, "bbox": [2, 3, 10, 6]} for i in range(2)]
+    classes = [{"id": 1, "name": "zebra"}, {"id": 2, "name": "ant"}, {"id": 9, "name": "unused"}]
+    (place / "coco.json").write_text(
+        json.dumps({"images": [image], "annotations": objects, "categories": classes} | changes)
+    )
+    return place / "coco.json"
+
+
+def test_numbers_of_a_coco_json_stay(place, capsys):
+    import_annotations("coco", coco_json(place), place / "out")
+    coco = read_json(place / "out/annotations/instances_train.json")
+    assert {c["name"]: c["id"] for c in coco["categories"]} == {"zebra": 1, "ant": 2}
+    assert [(a["id"], a["image_id"], a["category_id"]) for a in coco["annotations"]] == [(70, 50, 2), (71, 50, 1)]
+    assert "change" not in capsys.readouterr().out
+
+
+def test_numbers_that_another_split_has_taken_are_said(place, capsys):
+    import_annotations("coco", coco_json(place), place / "out")
+    classes = [{"id": 1, "name": "ant"}, {"id": 2, "name": "zebra"}]
+    import_annotations("coco", coco_json(place, categories=classes), place / "out", split="val")
+    assert "category ids change for ant: 1, now 2, zebra: 2, now 1" in capsys.readouterr().out
+
+
+def test_a_wrong_shape_can_be_left_out(place, capsys):
+    outlines = [[2, 3, 9, 9]], [[2, 3, 9, 9, 2, 9]]
+    objects = [{"id": i, "image_id": 50, "category_id": 1, "segmentation": s} for i, s in enumerate(outlines)]
+    path = coco_json(place, annotations=objects)
+    with pytest.raises(DataError, match="needs 3, or leave it out with --drop-invalid"):
+        import_annotations("coco", path, place / "out")
+    assert import_annotations("coco", path, place / "out", drop_invalid=True)["objects"] == 1
+    shapes = [{"points": [[2, 3], [9, 9]]}, {"points": [[2, 3], [9, 3], [9, 9]]}]
+    (place / "b.json").write_text(labelme_json(shapes))
+    assert import_annotations("labelme", place / "b.json", place / "other", drop_invalid=True)["objects"] == 1
+    assert capsys.readouterr().out.count("left out") == 2
+
+
+def test_hidden_files_are_no_labelme(place):
+    (place / "._a.json").write_bytes(b"\0\0")
+    (place / "a.json").write_text(labelme_json([{"shape_type": "point", "points": [[3, 4]]}]))
+    assert import_annotations("labelme", place, place / "out")["objects"] == 1

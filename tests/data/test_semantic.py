@@ -407,7 +407,9 @@ def test_background_is_unlabeled_where_a_tagged_class_has_no_mask():
 
     def of(tags):
         sample = Sample(image=torch.zeros(3, 1, 3), image_id=1, tags=tags, true_semantic=class_map)
-        return WithBackground(Listed([sample], ("cat", "sea"), (4, 9)))[0]
+        dataset = Listed([sample], ("cat", "sea"), (4, 9))
+        dataset.without_mask = lambda index: torch.tensor([False, False])
+        return WithBackground(dataset)[0]
 
     complete, hidden = of(tags), of(torch.tensor([True, True]))
     assert complete.true_semantic.tolist() == [[1, 2, 255]] and complete.tags.tolist() == [True, True, False]

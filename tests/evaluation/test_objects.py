@@ -12,7 +12,7 @@ from wsis.core.types import Instances
 from wsis.data.label_maps import write_label_map
 from wsis.data.write import annotation_records, categories, instances_json, result_records
 from wsis.evaluation.files import measure, semantic
-from wsis.evaluation.instances import iou_by_size, recall, separated
+from wsis.evaluation.instances import iou_by_size, recall, separated, voc_ap
 
 
 def blocks(*boxes, size=128):
@@ -178,3 +178,37 @@ def test_predicted_classes_that_never_occur_are_reported(maps, capsys):
     write_label_map(maps / "found/left/a.png", torch.tensor([[0, 1, 7]]))
     semantic(maps / "found", maps / "truth")
     assert "has the classes [7]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["a.png", "images\\\\a.png"])
+def test_a_data_set_is_compared_by_its_names(files, name):
+    """Another tool may number images and classes in another way."""
+    truth = json.loads((files / "truth.json").read_text())
+    other = json.loads((files / "truth.json").read_text())
+    other["images"][0] |= {"id": 99, "file_name": name}
+    other["categories"] = [{**c, "id": c["id"] + 50} for c in reversed(truth["categories"])]
+    other["annotations"] = [{**a, "image_id": 99, "category_id": a["category_id"] + 50} for a in truth["annotations"]]
+    (files / "other.json").write_text(json.dumps(other))
+    assert measure("voc", files / "other.json", files / "truth.json")["mAP50"] == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"), [("file_name", "z.png is not in the truth"), ("name", "the class 'owl'")]
+)
+def test_a_name_that_the_truth_does_not_have_is_no_matter_of_numbers(files, wrong, message):
+    other = json.loads((files / "truth.json").read_text())
+    entry = other["images" if wrong == "file_name" else "categories"][0]
+    entry[wrong] = "z.png" if wrong == "file_name" else "owl"
+    (files / "other.json").write_text(json.dumps(other))
+    with pytest.raises(DataError, match=message):
+        measure("voc", files / "other.json", files / "truth.json")
+
+
+def test_masks_without_ids_match_nothing():
+    masks = Instances.make(blocks((0, 0, 20, 20), (40, 40, 60, 60)), torch.zeros(2))
+    assert iou_by_size([masks], [masks])["mIoU"] == 0
+
+
+def test_a_label_beyond_the_classes_is_refused():
+    with pytest.raises(ValueError, match="label 5 is beyond 2 classes"):
+        voc_ap([objects((0, 0, 9, 9), labels=[1])], [objects((0, 0, 9, 9), labels=[5])], 2)

@@ -224,3 +224,11 @@ def test_frozen_statistics_restore_into_a_network_without_weights(lite0, tmp_pat
     restored = build_pyramid("efficientnet_lite0", "random").eval()
     load_weights(restored.network, tmp_path / "w.safetensors")
     torch.testing.assert_close(restored(images), trained(images), atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("build", [build_pyramid, build_vit])
+def test_images_of_bytes_are_refused(build):
+    network = build("resnet_tiny" if build is build_pyramid else "vit_tiny", "random")
+    images = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
+    with pytest.raises(TypeError, match="images are torch.uint8; divide by 255"):
+        network(images) if build is build_pyramid else network.embed(images)

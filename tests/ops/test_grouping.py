@@ -469,3 +469,10 @@ def test_gpu_agrees_with_cpu():
 
     for on_cpu, on_gpu in zip(chain("cpu"), chain("cuda"), strict=True):
         torch.testing.assert_close(on_gpu.cpu(), on_cpu)
+
+
+def test_centers_of_transposed_maps():
+    heat = torch.rand(1, 12, 7, generator=torch.Generator().manual_seed(0))
+    ids = torch.ones(1, 12, 7, dtype=torch.long)
+    turned = find_centers(heat.mT, ids.mT, 0.1, 3)
+    assert turned.position.equal(find_centers(heat.mT.contiguous(), ids.mT.contiguous(), 0.1, 3).position)

@@ -229,6 +229,15 @@ def test_the_oracle_needs_the_truth(tiny, world, tmp_path):
         start(tiny, blind, tmp_path, cfg, only=("activation_maps",))
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"), [({"file_name": "a.png"}, "file name a.png"), ({"image_id": 3}, "the id 3")]
+)
+def test_images_with_one_name_or_number_are_refused(tiny, world, tmp_path, fields, message):
+    cfg = changed(tiny, **{"semantic.source": "truth", "cues.source": "truth"})
+    with pytest.raises(DataError, match=message):
+        start(tiny, Without(world, **fields), tmp_path, cfg, only=("cues", "activation_maps"))
+
+
 def test_data_without_truth_are_enough(tiny, world, tmp_path):
     """Reports then hold no figures that need the truth, and the weights are the same."""
     reports = start(tiny, Without(world, truth=None, true_semantic=None), tmp_path, val=None, only=tuple(STAGES[:5]))

@@ -305,3 +305,11 @@ def test_a_sample_without_masks_cannot_be_clicked():
 def test_random_points_need_their_draws():
     with pytest.raises(ConfigError, match="one number in"):
         points_from_masks(torch.ones(1, 2, 2, dtype=torch.bool), "mask_random")
+
+
+@pytest.mark.parametrize("value", [1, 255])
+def test_masks_of_bytes_are_clicked_like_booleans(value):
+    masks = torch.zeros(1, 9, 9, dtype=torch.uint8)
+    masks[0, 2:7, 3:6] = value
+    assert points_from_masks(masks, "box_center").equal(points_from_masks(masks.bool(), "box_center"))
+    assert extreme_points_from_masks(masks).equal(extreme_points_from_masks(masks.bool()))

@@ -71,6 +71,12 @@ def atomic(path: Path | str) -> Iterator[Path]:
             temporary.unlink()
 
 
+def refuse_to_replace(out: Path | str | None, *read: Path | str | None) -> None:
+    """Raise DataError, before the work, if `out` is one of the files that are read, which would be lost."""
+    if out and os.path.exists(out) and any(p and os.path.exists(p) and os.path.samefile(out, p) for p in read):
+        raise DataError(f"{out} is read, too, and would be lost; choose another --out")
+
+
 def write_text(path: Path | str, text: str) -> None:
     """Write a text file in UTF-8, whole or not at all; raises what `atomic` raises."""
     with atomic(path) as temporary:

@@ -86,6 +86,8 @@ class RunLengths:
         return self
 
     def cat(self, other: Self) -> Self:
+        if self.size != other.size:
+            raise ValueError(f"masks of {self.size} and of {other.size} pixels are of two images")
         return type(self)(self.entries + other.entries, self.size)
 
     def decode(self) -> Tensor:

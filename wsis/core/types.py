@@ -61,7 +61,11 @@ class Instances(Rows):
     def make(
         cls, masks: Masks, labels: Tensor, *, scores: Column = None, ids: Column = None, crowd: Column = None
     ) -> Self:
-        """Take masks [K, H, W] or run lengths, and fill in what is not given: scores 1, no ids, no crowds."""
+        """Take masks [K, H, W] or run lengths, and fill in what is not given: scores 1, no ids, no crowds; ValueError
+        where there are not as many labels as masks.
+        """
+        if len(masks) != len(labels):
+            raise ValueError(f"{len(masks)} masks have {len(labels)} labels; give one each")
         return cls(
             runs=masks if isinstance(masks, RunLengths) else RunLengths.of(masks.bool()),
             labels=labels.long(),

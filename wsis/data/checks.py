@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
+from itertools import chain, cycle
 from pathlib import Path
 
 import torch
@@ -10,12 +11,14 @@ from torch import Tensor
 from wsis.core.errors import AnnotationError, DataError
 from wsis.core.files import Entry, read_json
 from wsis.core.masks import RunLengths, run_total
+from wsis.core.report import report_once
 
 WEAK_KEYS, SHAPE_KEYS = ("point", "extreme_points"), ("bbox", "segmentation")
 SECTIONS = {"images": "image", "annotations": "annotation", "categories": "category"}
 REFERENCES = {"categories": ("name",), "images": ("width", "height"), "annotations": ("image_id", "category_id")}
 INTEGERS = ("id", "image_id", "category_id", "width", "height")
 LEAVE_OUT = "leave it out with --drop-invalid (drop_invalid=True)"
+OTHER_UNITS = f"give pixels of that image, see whether it belongs to another one, or {LEAVE_OUT}"
 SIDES = (("top", 1, 1), ("left", 0, 1), ("bottom", 1, -1), ("right", 0, -1))  # with their axis and sign
 
 
@@ -49,7 +52,28 @@ def read_coco(path: Path | str, drop_invalid: bool = False, shapes: bool = True)
                     break
         else:
             usable.append(annotation)
+    _check_units(usable, images, path)
     return {**coco, "categories": list(categories.values()), "annotations": usable}, dropped
+
+
+def _check_units(annotations: list[Entry], images: dict[int, Entry], path: Path | str) -> None:
+    """Raise DataError for coordinates that are fractions of the image; report boxes that seem to be two corners."""
+    shapes = [[a.get("bbox", []), a.get("point", []), *a.get("extreme_points", [])] for a in annotations]
+    outlines = (a["segmentation"] for a in annotations if isinstance(a.get("segmentation"), list))
+    numbers = chain.from_iterable(chain(chain.from_iterable(shapes), chain.from_iterable(outlines)))
+    broken = False
+    for value in numbers:  # the first one ends it, as a rule
+        if not 0 <= value <= 1:
+            break
+        broken |= value % 1 > 0
+    else:
+        if broken:
+            raise DataError(f"{path}: all coordinates lie between 0 and 1; multiply them by the width and the height")
+    boxes = [(a["bbox"], images[a["image_id"]]) for a in annotations if "bbox" in a]
+    beyond = [b for b, i in boxes if b[0] + b[2] > 1.01 * i["width"] + 1 or b[1] + b[3] > 1.01 * i["height"] + 1]
+    if 4 * len(beyond) > len(boxes):
+        words = f"{len(beyond)} of {len(boxes)} boxes reach beyond their image, such as {beyond[0]}"
+        report_once(f"{path}: {words}; if these are two corners, write [x, y, width, height]")
 
 
 def by_image(rows: Iterable[Entry]) -> defaultdict[int, list[Entry]]:
@@ -162,6 +186,9 @@ def shape_problem(annotation: Entry, height: int, width: int) -> str | None:
     box, shape = annotation.get("bbox"), annotation.get("segmentation")
     if box is not None and not _are_numbers(box, 4):
         return f"bbox {box} is not [x, y, width, height]; give four numbers or leave it out"
+    far = (width, height) * 2
+    if box is not None and (wild := [v for v, side in zip(box, far, strict=True) if not -side <= v <= 2 * side]):
+        return f"bbox {box} reaches {wild[0]}, its image is {width} x {height}; {OTHER_UNITS}"
     if box is not None and (box[2] <= 0 or box[3] <= 0):
         return f"bbox {box} has no area; remove the annotation, write a `point` [x, y] if it is a click, or {LEAVE_OUT}"
     if "segmentation" not in annotation:
@@ -177,6 +204,8 @@ def shape_problem(annotation: Entry, height: int, width: int) -> str | None:
             return f"polygon with {len(polygon)} numbers: x and y come in pairs; add or remove one"
         if len(polygon) < 6:
             return f"polygon with {len(polygon) // 2} points; it needs 3, or {LEAVE_OUT}"
+        if wild := [v for v, side in zip(polygon, cycle((width, height))) if not -side <= v <= 2 * side]:
+            return f"polygon reaches {wild[0]}, its image is {width} x {height}; {OTHER_UNITS}"
     return None
 
 

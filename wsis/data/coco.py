@@ -107,6 +107,11 @@ class CocoFolder:
         clicks = self._clicks(self.images[index], truth, "extreme_points")
         return None if clicks is None else ExtremePoints(**clicks)
 
+    def without_mask(self, index: int) -> Tensor:
+        """Say which classes have an object without a mask in an image: bool [C]."""
+        bare = [a["category_id"] for a in self._annotations[self.images[index]["id"]] if "segmentation" not in a]
+        return tags_from_labels(self._labels(bare), len(self.classes))
+
     def objects(self, key: str) -> tuple[int, int, int]:
         """Count the objects with clicks of the kind `key`, those with a mask instead, and those with neither."""
         objects = [a for annotations in self._annotations.values() for a in annotations if not a.get("iscrowd")]
@@ -226,7 +231,12 @@ def records_by_name(images: Records, path: Path) -> dict[str, Entry]:
 
 
 def named_as_on_disk(images: Records, folder: Path) -> Records:
-    """Return the records of a COCO JSON with the names that their files have in a folder, see `find_files`."""
+    """Return the records of a COCO JSON with the names that their files have in a folder, see `find_files`; whole paths
+    of files in it become relative.
+    """
+    here, paths = folder.absolute(), [Path(file_name(i)) for i in images]
+    within = [{"file_name": p.relative_to(here).as_posix()} if p.is_relative_to(here) else {} for p in paths]
+    images = [image | name for image, name in zip(images, within, strict=True)]
     files = find_files(map(file_name, images), folder)
     return [{**i, "file_name": file} if (file := files.get(name := file_name(i), name)) != name else i for i in images]
 

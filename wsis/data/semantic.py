@@ -90,7 +90,7 @@ class SemanticFolder:
 class WithBackground:
     """A COCO folder with a class for every pixel: what no mask covers is of the class background, with the id 0.
 
-    The background is unlabeled (255) in images whose objects have no mask, and in those with a tag of a class that no mask
+    The background is unlabeled (255) in images with an object without a mask, and in those with a tag of a class that no mask
     shows, since it may hide such objects. Raises DataError if a category has the id 0 or the name background; samples carry
     no instances.
     """
@@ -115,9 +115,10 @@ class WithBackground:
         if class_map is None:  # clicks and no mask
             class_map = torch.full(sample.size, IGNORE, dtype=torch.uint8)
         shown = tags_from_map(class_map, len(tags))
-        hidden = tags & ~shown  # tagged without a mask; an object under another one has its mask
+        hidden = tags & ~shown  # tagged; an object under another one has its mask
         if truth is not None:
             hidden &= ~tags_from_labels(truth.labels, len(tags))
+        hidden |= self.dataset.without_mask(index)
         background = IGNORE if hidden.any() else 1
         classes = torch.where(class_map == IGNORE, IGNORE, class_map + 1)
         class_map = torch.where(class_map == BACKGROUND, background, classes)

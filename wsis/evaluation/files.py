@@ -2,9 +2,9 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch.nn.functional import pad
@@ -15,7 +15,7 @@ from wsis.core.masks import RunLengths, run_length
 from wsis.core.report import progress, report
 from wsis.core.types import BACKGROUND, IGNORE, NO_ID, Instances, Report
 from wsis.data.checks import by_image, file_name, plain_entry, read_coco, shape_problem
-from wsis.data.images import find_files, list_files
+from wsis.data.images import composed, find_files, list_files
 from wsis.data.label_maps import read_label_map
 from wsis.data.semantic import read_categories
 from wsis.data.splits import find_split
@@ -34,10 +34,7 @@ def _pair(predicted: Path, truth: Path, drop_invalid: bool, partly: bool) -> tup
     for message in dropped:
         report(f"left out: {message}")
     images, categories = {i["id"]: i for i in true["images"]}, {c["id"] for c in true["categories"]}
-    records = read_json(predicted)
-    records = records.get("annotations") if isinstance(records, dict) else records
-    if not isinstance(records, list):
-        raise DataError(f"{predicted}: neither a list of COCO results nor a COCO data set with annotations")
+    records = _predicted(predicted, true)
     drawn = {a["id"] for a in true["annotations"] if "segmentation" in a}
     bare = {a["id"] for a in read_json(truth)["annotations"]} - drawn if partly else set()
     if bare:
@@ -46,8 +43,6 @@ def _pair(predicted: Path, truth: Path, drop_invalid: bool, partly: bool) -> tup
         if not true["annotations"]:
             raise DataError(f"{truth}: no object has a mask to compare with; outline some")
         records = [row for row in records if not isinstance(row, dict) or row.get("id") not in bare]
-    named = _by_name(true)
-    records = [_of_its_file(plain_entry(row), named) if isinstance(row, dict) else row for row in records]
     for name, rows in ((predicted, records), (truth, true["annotations"])):
         for i, row in enumerate(rows):
             if problem := _problem(row, images, categories):
@@ -55,21 +50,51 @@ def _pair(predicted: Path, truth: Path, drop_invalid: bool, partly: bool) -> tup
     return records, true
 
 
+def _predicted(path: Path, true: Entry) -> list[Any]:
+    """The records of a prediction, with the ids that the truth has for the files and classes that it names: a folder of images,
+    or another tool, may number them in another way.
+    """
+    content, files, classes, named = read_json(path), {}, {}, _by_name(true)
+    records = content.get("annotations") if isinstance(content, dict) else content
+    if not isinstance(records, list):
+        raise DataError(f"{path}: neither a list of COCO results nor a COCO data set with annotations")
+    if isinstance(content, dict):
+        files, classes = _names(content, "images", file_name), _names(content, "categories", lambda c: c.get("name"))
+    ids = {category["name"]: category["id"] for category in true["categories"]}
+
+    def numbered(row: Entry, where: str) -> Entry:
+        name = row.get("file_name") or files.get(str(row.get("image_id")), "")
+        kind, key = classes.get(str(row.get("category_id"))), composed(str(name).replace("\\", "/"))
+        image = named.get(key) or named.get(Path(key).name)
+        if key and named and image is None:
+            raise DataError(f"{where}: {name} is not in the truth, or not once; give the file its name there")
+        if kind is not None and kind not in ids:
+            raise DataError(f"{where}: the class {kind!r} is not in the truth, which has {', '.join(ids)}; rename it")
+        return (
+            row
+            | ({} if image is None else {"image_id": image["id"]})
+            | ({} if kind is None else {"category_id": ids[kind]})
+        )
+
+    where = f"{path}: record"
+    return [numbered(plain_entry(r), f"{where} {i}") if isinstance(r, dict) else r for i, r in enumerate(records)]
+
+
+def _names(content: Entry, section: str, name_of: Callable[[Entry], object]) -> dict[str, str]:
+    """The names of the entries of a COCO data set that is not checked, by the text of their ids."""
+    entries = content.get(section)
+    entries = [plain_entry(e) for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
+    return {str(e.get("id")): name for e in entries if isinstance(name := name_of(e), str)}
+
+
 def _by_name(true: Entry) -> dict[str, Entry]:
     """The images of the truth by the names of their files, with folders and without, where no two share it."""
     named = {}
     for name_of in (lambda path: path.name, Path.as_posix):
-        names = [name_of(Path(file_name(image))) for image in true["images"]]
+        names = [composed(name_of(Path(file_name(image)))) for image in true["images"]]
         count = Counter(names)
         named |= {name: image for name, image in zip(names, true["images"], strict=True) if count[name] == 1}
     return named
-
-
-def _of_its_file(record: Entry, named: dict[str, Entry]) -> Entry:
-    """A result with the id that the truth has for its `file_name`, since a folder of images may be numbered in another way."""
-    name = record.get("file_name")
-    image = (named.get(name) or named.get(Path(name).name)) if isinstance(name, str) else None
-    return record if image is None else record | {"image_id": image["id"]}
 
 
 def _problem(record: object, images: dict[int, Entry], categories: set[int]) -> str | None:
@@ -127,6 +152,7 @@ def _listed(path: Path, true: Entry) -> Records:
     for k, row in enumerate(rows if isinstance(rows, list) else [None]):
         if not isinstance(row, list) or len(row) < 3:
             raise DataError(f"{path}: row {k} is not [file name, class name, ..., run length]; convert the list again")
+        row[0] = composed(str(row[0]))
         if row[0] not in images or row[1] not in categories:
             what = f"{row[0]!r} or {row[1]!r}"
             raise DataError(f"{path}: row {k}: {what} is not in the truth, or not once; give the truth it was made for")

@@ -20,7 +20,7 @@ from torch.nn.functional import pad
 
 from wsis.core.errors import DataError
 from wsis.core.masks import RunLengths
-from wsis.core.types import Instances, Points, Report
+from wsis.core.types import NO_ID, Instances, Points, Report
 from wsis.data.write import Records
 from wsis.ops.components import connected_components
 
@@ -134,9 +134,11 @@ def voc_ap(
     prediction that is not right and has at least the threshold's share of its area on a crowd of its class is left out.
 
     predicted, truth: one `Instances` per image, in the same order; DataError for no images. Returns {"mAP25", one per
-    threshold: the mean over classes that have objects; "AP": float64 [T, C], nan for the others}.
+    threshold: the mean over classes that have objects; "AP": float64 [T, C], nan for the others}. ValueError for other labels.
     """
     rows = assign(predicted, truth)
+    if (labels := np.concatenate([rows.label, rows.true])).size and labels.max() >= num_classes:
+        raise ValueError(f"the label {labels.max()} is beyond {num_classes} classes; give their number")
     positives = np.bincount(rows.true, minlength=num_classes)
     table = np.full((len(thresholds), num_classes), np.nan)
     for row, threshold in zip(table, thresholds, strict=True):
@@ -167,7 +169,8 @@ def quality_by_image(pseudo: Iterable[Instances], truth: Iterable[Instances]) ->
 
 
 def iou_by_size(pseudo: Iterable[Instances], truth: Iterable[Instances]) -> dict[str, float]:
-    """How well pseudo masks cover the objects they were made for, matched by annotation id; a lost one counts 0.
+    """How well pseudo masks cover the objects they were made for, matched by annotation id; a lost one, or one without an id,
+    counts 0.
 
     Returns mIoU, the mean over classes of the mean over objects (release of MAL), and mIoU_small, _medium, _large over all
     objects of COCO's size. Crowds do not count.
@@ -175,7 +178,7 @@ def iou_by_size(pseudo: Iterable[Instances], truth: Iterable[Instances]) -> dict
     rows = []
     for image, (p, t) in enumerate(zip(pseudo, truth, strict=True)):
         t = t[~t.crowd]
-        iou = overlap(p.runs, t.runs, image)[0].where(p.ids[:, None] == t.ids, 0.0)
+        iou = overlap(p.runs, t.runs, image)[0].where((p.ids[:, None] == t.ids) & (t.ids != NO_ID), 0.0)
         best = pad(iou, (0, 0, 0, 1)).amax(0)  # one row more, of a lost mask
         rows.append(torch.stack([best, t.labels, t.runs.areas], 1).double().cpu())
     iou, label, area = torch.cat(rows).unbind(1) if rows else torch.zeros(3, 0)

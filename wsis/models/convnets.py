@@ -38,6 +38,13 @@ SOURCES = {
 """timm's names of networks and weights."""
 
 
+def normalized(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Images in [0, 1] as a network wants them; raises TypeError for integers, whose range is another one."""
+    if not images.is_floating_point():
+        raise TypeError(f"images are {images.dtype}; divide by 255, as collate does")
+    return (images - mean) / std
+
+
 class Pyramid(nn.Module):
     """Features of rising stride: float [B, 3, H, W] in [0, 1] -> list of [B, channels[i], H / strides[i], W / strides[i]]."""
 
@@ -53,7 +60,7 @@ class Pyramid(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        return self.network((images - self.mean) / self.std)
+        return self.network(normalized(images, self.mean, self.std))
 
     def level(self, stride: int) -> int:
         """Return which of the features has this stride; raises ConfigError if none has."""

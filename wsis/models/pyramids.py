@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate, normalize
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from wsis.models.convnets import TRANSFORMERS, Pyramid, build_convnet
+from wsis.models.convnets import TRANSFORMERS, Pyramid, build_convnet, normalized
 from wsis.models.vit import ViT, build_vit
 
 STRIDES = (4, 8, 16, 32)
@@ -96,7 +96,7 @@ class Backbone(nn.Module):
         height, width = (-(-max(i.shape[side] for i in images) // 32) * 32 for side in (1, 2))
         batch = images[0].new_zeros(len(images), 3, height, width)
         for row, image in zip(batch, images, strict=True):
-            row[:, : image.shape[1], : image.shape[2]] = (image - self.mean) / self.std
+            row[:, : image.shape[1], : image.shape[2]] = normalized(image, self.mean, self.std)
         return batch
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm, linear
 
 from wsis.core.errors import ConfigError
-from wsis.models.convnets import IMAGENET_MEAN, IMAGENET_STD, TRANSFORMERS, Color, build_convnet
+from wsis.models.convnets import IMAGENET_MEAN, IMAGENET_STD, TRANSFORMERS, Color, build_convnet, normalized
 from wsis.models.weights import TIMM, load_weights, shipped, timm_network, timm_source
 
 PUBLISHED = {
@@ -80,7 +80,7 @@ class ViT(nn.Module):
         height, width = images.shape[-2:]
         if height % self.patch or width % self.patch:
             raise ValueError(f"images of {width} x {height} pixels; pad both sides to multiples of {self.patch}")
-        x = self.backbone.patch_embed((images - self.mean) / self.std)
+        x = self.backbone.patch_embed(normalized(images, self.mean, self.std))
         if hidden is not None and fill is not None:
             x = torch.where(hidden.view(*x.shape[:-1], 1), fill.to(x.dtype), x)
         return self.backbone.norm_pre(self.backbone._pos_embed(x))

@@ -99,7 +99,7 @@ def find_centers(heat: Heat, component_ids: Ids, threshold: float, kernel: int) 
     heat = heat.float()
     eligible = (component_ids > 0) & (heat > threshold)
     masked = heat.masked_fill(~eligible, -torch.inf)
-    peak = eligible & (masked == max_pool(masked, kernel))
+    peak = (eligible & (masked == max_pool(masked, kernel))).contiguous()
     # A pixel that is highest of all is highest of its component; the few other summits are tested one by one.
     rest = (eligible & ~peak & _summits(heat, component_ids)).flatten().nonzero()[:, 0]
     for size in sorted({min(3, kernel), min(9, kernel), kernel}):

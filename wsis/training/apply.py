@@ -18,7 +18,7 @@ from torch.nn.functional import interpolate
 
 from wsis.core.config import fingerprint
 from wsis.core.errors import DataError
-from wsis.core.files import Entry, read_json, write_json, write_text
+from wsis.core.files import Entry, read_json, refuse_to_replace, write_json, write_text
 from wsis.core.report import progress, report
 from wsis.core.types import BACKGROUND, IGNORE, Batch, Dataset, Instances, Sample
 from wsis.data.coco import find_records
@@ -127,6 +127,7 @@ def predict(run: Run, folder: Path, out: Path, format: Format = "coco") -> dict[
     Returns the numbers of images and masks. Raises DataError for no folder, no image, or one that cannot be read.
     """
     check_place(out, format)
+    refuse_to_replace(out, *folder.absolute().glob("../../annotations/instances_*.json"))
     dataset, ids = identified(folder, run)
 
     def row(sample: Sample) -> Entry:

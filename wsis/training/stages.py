@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from wsis.core.config import S, Settings, changed, flatten
+from wsis.core.errors import DataError
 from wsis.core.files import atomic
 from wsis.core.types import IGNORE, Batch, Dataset, Instances, Report, Sample, Trace
 from wsis.data.images import map_name
@@ -233,7 +234,10 @@ class Workspace:
             temporary.mkdir(parents=True)
             for sample, class_map in zip(samples(self.train), maps, strict=True):
                 class_map = class_map.cpu()
-                write_label_map(temporary / map_name(sample.file_name), class_map)
+                if not sample.file_name or (path := temporary / map_name(sample.file_name)).exists():
+                    name = sample.file_name or "none"
+                    raise DataError(f"image {sample.image_id} has the file name {name}; give each image one of its own")
+                write_label_map(path, class_map)
                 if sample.true_semantic is not None:
                     metric.update(torch.where(class_map == IGNORE, unlabeled, class_map), sample.true_semantic)
                 known &= sample.true_semantic is not None

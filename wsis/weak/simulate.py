@@ -17,7 +17,7 @@ from torch import Tensor
 from torchvision.ops import masks_to_boxes
 
 from wsis.core.errors import AnnotationError, ConfigError, DataError
-from wsis.core.files import Entry, write_json
+from wsis.core.files import Entry, refuse_to_replace, write_json
 from wsis.core.masks import RunLengths
 from wsis.core.report import progress
 from wsis.core.types import BACKGROUND, IGNORE, NO_ID, ExtremePoints, Instances, Points, Sample
@@ -34,7 +34,7 @@ def points_from_masks(masks: Tensor, kind: PointKind, uniform: Tensor | None = N
     """
     if kind not in get_args(PointKind):
         raise ConfigError(f"points={kind!r}: choose one of {', '.join(get_args(PointKind))}")
-    _check_filled(masks)
+    masks = _checked(masks)
     if kind == "box_center":
         boxes = masks_to_boxes(masks)
         return _nearest_pixel(masks, (boxes[:, :2] + boxes[:, 2:]) / 2)
@@ -59,7 +59,7 @@ def extreme_points_from_masks(masks: Tensor) -> Tensor:
     longest run (of equally long ones, the first), so a click is always on the object. The
     parts of an object count together. Raises AnnotationError if a mask has no pixel.
     """
-    _check_filled(masks)
+    masks = _checked(masks)
     left, top, right, bottom = masks_to_boxes(masks).long().unbind(1)
     k = torch.arange(len(masks), device=masks.device)
     rows = [torch.stack([_middle(masks[k, y]), y], -1) for y in (top, bottom)]
@@ -156,8 +156,11 @@ def simulate_file(
 ) -> dict[str, int]:
     """Run `simulate` from one COCO JSON to another; return how many labels of each kind the result has.
 
-    Raises AnnotationError or DataError if `source` is not sound, DataError if `destination` cannot be written.
+    Raises AnnotationError or DataError if `source` is not sound, DataError if `destination` cannot be written,
+    or is `source` and would lose what is dropped.
     """
+    if drop_invalid:
+        refuse_to_replace(destination, source)
     coco, dropped = read_coco(source, drop_invalid)
     if (points or extreme) and not any("segmentation" in a for a in coco["annotations"]):
         raise DataError(f"{source} has no masks to click on; give a JSON with a segmentation of each object")
@@ -183,9 +186,12 @@ def _splitmix64(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(31))
 
 
-def _check_filled(masks: Tensor) -> None:
+def _checked(masks: Tensor) -> Tensor:
+    """Masks as booleans, also those that pycocotools decodes to bytes; raises AnnotationError for one without a pixel."""
+    masks = masks.bool()
     if len(empty := (~masks.flatten(1).any(1)).nonzero()):
         raise AnnotationError(f"mask {int(empty[0])} of {len(masks)} has no pixel to click on; leave the object out")
+    return masks
 
 
 def _middle(lines: Tensor) -> Tensor:

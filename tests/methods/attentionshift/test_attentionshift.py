@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from wsis.core.config import changed, flatten
+from wsis.core.errors import AnnotationError
 from wsis.core.types import Instances, Points, Sample
 from wsis.data import World
 from wsis.data.transforms import ShortSide, collate, short_side
@@ -156,6 +157,9 @@ def test_the_oracle_finds_objects_by_their_ids_small_ones_in_front():
     truth = Instances.make(masks, torch.zeros(3, dtype=torch.long), ids=torch.tensor([8, 7, 3]))
     owners = with_owners(replace(image([(2, 2, 0), (10, 10, 0)]), truth=truth)).semantic_map  # with the ids 7 and 8
     assert (owners[2, 2], owners[10, 10], owners[50, 50]) == (1, 2, 0)
+    nameless = replace(image([(2, 2, 0)]), truth=truth, points=Points.make(torch.ones(1, 2), torch.zeros(1)))
+    with pytest.raises(AnnotationError, match="clicks without ids"):
+        with_owners(nameless)
 
 
 def test_masks_in_given_boxes(model):

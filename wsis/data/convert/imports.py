@@ -6,7 +6,7 @@ pixel (i, j) between i and i + 1: a click counts for the pixel that it lies in, 
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import floor
 from os.path import abspath
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from wsis.core.errors import AnnotationError, DataError
-from wsis.core.files import Entry, write_json
+from wsis.core.files import Entry, read_json, write_json
 from wsis.core.masks import coco_mask, run_length
 from wsis.core.report import report
 from wsis.data.checks import read_coco
@@ -38,20 +38,32 @@ class Shape(NamedTuple):
 
 
 class AnnotatedImage(NamedTuple):
-    """An annotated image: its file has one of the `names`; `size` is (width, height) where the export says it."""
+    """An annotated image: its file has one of the `names`; `size` is (width, height) where the export says it.
+
+    id: its number in a COCO JSON, whose annotations then have the numbers of the groups.
+    """
 
     where: str
     names: tuple[str, ...]
     size: tuple[int, int] | None
     shapes: list[Shape]
     tags: list[str]
+    id: int | None = None
 
 
-def import_images(annotated: Sequence[AnnotatedImage], images: Path, out: Path, split: str = "train") -> dict[str, int]:
+def import_images(
+    annotated: Sequence[AnnotatedImage],
+    images: Path,
+    out: Path,
+    split: str = "train",
+    given: Mapping[str, int] | None = None,
+    drop_invalid: bool = False,
+) -> dict[str, int]:
     """Write images, whose files are below the folder `images`, as a split of the folder `out`; return what it holds.
 
     Subfolders stay. Where `images` is out/images/<split>, or a folder in it, the JSON alone is written. Images without a shape
-    or a tag are left out, since exports list those that nobody has looked at, too.
+    or a tag are left out, since exports list those that nobody has looked at, too. Other splits get the classes that are new.
+    given: ids of classes, kept where they are free. drop_invalid: leave out objects with a wrong shape.
 
     Raises DataError if a file is missing, two have one name or another size, or the split exists; AnnotationError for a shape
     without a class, or outside its image.
@@ -73,11 +85,12 @@ def import_images(annotated: Sequence[AnnotatedImage], images: Path, out: Path, 
     files = _files(annotated, images, in_place)
     inner = images.resolve().relative_to(folder.resolve()) if in_place else Path()
     labels = {s.label for a in annotated for s in a.shapes} | {tag for a in annotated for tag in a.tags}
-    ids = _known_classes(path.parent)  # which splits share
-    ids |= {name: i for i, name in enumerate(sorted(labels - ids.keys()), max(ids.values(), default=0) + 1)}
+    others = {other: read_coco(other, drop_invalid=True)[0] for other in sorted(path.parent.glob("instances_*.json"))}
+    ids = _class_ids({c["name"]: c["id"] for coco in others.values() for c in coco["categories"]}, labels, given or {})
     classes = categories(list(ids), list(ids.values()))
     tagged, entries = any(a.tags for a in annotated), []
-    for number, (image, file) in enumerate(zip(annotated, files, strict=True), 1):
+    for count, (image, file) in enumerate(zip(annotated, files, strict=True), 1):
+        number = count if image.id is None else image.id
         width, height = _size(image, file)
         name = (inner / _name(file, images)).as_posix()
         record: Entry = {"id": number, "file_name": name, "width": width, "height": height}
@@ -88,16 +101,38 @@ def import_images(annotated: Sequence[AnnotatedImage], images: Path, out: Path, 
             of_object[i if shape.group is None else (shape.label, shape.group)].append(shape)
         for shapes in of_object.values():
             references = {"image_id": number, "category_id": ids[shapes[0].label], "iscrowd": 0}
-            annotations.append(references | _annotation(shapes, width, height))
+            references |= {} if image.id is None else {"id": shapes[0].group}
+            try:
+                annotations.append(references | _annotation(shapes, width, height))
+            except AnnotationError as error:
+                if not drop_invalid:
+                    raise
+                report(f"left out: {error}")
         entries.append(ImageEntry(name, file, None, record, annotations))
     objects = [a for entry in entries for a in entry.annotations]
     if in_place:
         write_json(path, instances_json([entry.record for entry in entries], objects, classes))
     else:
         write_split(out, split, entries, classes, len(entries))
+    for other, coco in others.items():
+        if lacking := ids.keys() - {c["name"] for c in coco["categories"]}:
+            write_json(other, read_json(other) | {"categories": classes})
+            report(f"{other}: it has the classes {', '.join(sorted(lacking))}, too, now")
     counts = {"images": len(entries), "objects": len(objects)}
     counts |= {name: sum(key in a for a in objects) for name, key in SHAPES.items()}
     return counts | {"tags": sum(len(entry.record.get("tags", ())) for entry in entries)}
+
+
+def _class_ids(known: dict[str, int], labels: set[str], given: Mapping[str, int]) -> dict[str, int]:
+    """The ids of the known classes, which splits share, and of `labels`: those given from 1 on where they are free, else the
+    next ones, which is reported.
+    """
+    ids = known | {n: i for n, i in given.items() if n in labels - known.keys() and i not in {0, *known.values()}}
+    new = enumerate(sorted(labels - ids.keys()), max(ids.values(), default=0) + 1)
+    ids |= {name: i for i, name in new}
+    if changed := [f"{name}: {i}, now {ids[name]}" for name, i in given.items() if ids.get(name, i) != i]:
+        report(f"category ids change for {', '.join(changed)}")
+    return ids
 
 
 def _are_places(value: object, numbers: int) -> bool:
@@ -107,12 +142,6 @@ def _are_places(value: object, numbers: int) -> bool:
     except (TypeError, ValueError):
         return False
     return array.size > 0 and array.shape[-1] == numbers and bool(np.isfinite(array).all())
-
-
-def _known_classes(annotations: Path) -> dict[str, int]:
-    """The ids of the classes of the splits that are there already, by name."""
-    there = [read_coco(path)[0]["categories"] for path in sorted(annotations.glob("instances_*.json"))]
-    return {category["name"]: category["id"] for classes in there for category in classes}
 
 
 def _files(annotated: Sequence[AnnotatedImage], images: Path, in_place: bool) -> list[Path]:

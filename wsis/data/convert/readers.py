@@ -18,34 +18,44 @@ from PIL import Image
 from wsis.core.errors import DataError
 from wsis.core.files import Entry, read_json
 from wsis.core.masks import Part, encode_part, run_length
+from wsis.core.report import report
 from wsis.data.checks import by_image, file_name, read_coco
 from wsis.data.convert.imports import AnnotatedImage, Shape, import_images, left_out
-from wsis.data.images import SUFFIXES
+from wsis.data.images import SUFFIXES, list_files
 
 CLASS_ATTRIBUTES = ("class", "label", "name", "category", "type", "object")  # VIA's users name it as they like
 UPLOAD = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio writes before the name of an uploaded file
 
 
 def import_annotations(
-    format: str, source: Path, out: Path, images: Path | None = None, split: str = "train"
+    format: str, source: Path, out: Path, images: Path | None = None, split: str = "train", drop_invalid: bool = False
 ) -> dict[str, int]:
     """Write an export as a split of the folder `out`, and return what it holds; see `imports.import_images`.
 
-    images: the folder of the images, by default that of the export. Raises DataError if the export is of another kind.
+    images: the folder of the images, by default that of the export. drop_invalid: leave out wrong shapes.
+
+    Raises DataError if the export is of another kind.
     """
     if not source.exists():
         raise DataError(f"{source} does not exist; check the path")
+    content, classes = {}, {}
+    if format == "coco":
+        content, dropped = read_coco(source, drop_invalid)
+        classes = {category["name"]: category["id"] for category in content["categories"]}
+        for message in dropped:
+            report(f"left out: {message}")
     try:
-        annotated = list(READERS[format](source))
+        annotated = list(coco(source, content) if format == "coco" else READERS[format](source))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OSError) as error:
         kind = f"{type(error).__name__}: {error}"
         raise DataError(f"{source} is not as {format} exports it ({kind}); see python -m wsis import -h") from error
-    return import_images(annotated, images or (source if source.is_dir() else source.parent), out, split)
+    folder = images or (source if source.is_dir() else source.parent)
+    return import_images(annotated, folder, out, split, classes, drop_invalid)
 
 
 def labelme(source: Path) -> Iterator[AnnotatedImage]:
     """One JSON an image; shapes of one group_id are one object, and flags that are set are tags."""
-    paths = sorted(source.rglob("*.json")) if source.is_dir() else [source]
+    paths = [source / name for name in list_files(source) if name.endswith(".json")] if source.is_dir() else [source]
     if not paths:
         raise DataError(f"{source} holds no JSON of labelme; give the folder where they are")
     for path in paths:
@@ -196,9 +206,8 @@ def via(source: Path) -> Iterator[AnnotatedImage]:
         yield AnnotatedImage(where, (entry["filename"],), None, shapes, [])
 
 
-def coco(source: Path) -> Iterator[AnnotatedImage]:
-    """A COCO JSON whose clicks are keypoints, see `checks.with_clicks`, or with boxes and masks."""
-    content, _ = read_coco(source)
+def coco(source: Path, content: Entry) -> Iterator[AnnotatedImage]:
+    """The content of a COCO JSON whose clicks are keypoints, see `checks.with_clicks`, or with boxes and masks."""
     names = {category["id"]: category["name"] for category in content["categories"]}
     objects = by_image(content["annotations"])
     for image in content["images"]:
@@ -217,12 +226,11 @@ def coco(source: Path) -> Iterator[AnnotatedImage]:
                 shapes += [Shape(where, names[entry["category_id"]], *kind, group=entry["id"]) for kind in kinds]
             else:
                 left_out(where, "a crowd" if entry.get("iscrowd") else "an object of several keypoints")
-        yield AnnotatedImage(
-            f"{source}: image {image['id']}", (file_name(image).replace("\\", "/"),), size, shapes, tags
-        )
+        names_of_file = (file_name(image).replace("\\", "/"),)
+        yield AnnotatedImage(f"{source}: image {image['id']}", names_of_file, size, shapes, tags, image["id"])
 
 
-READERS = {"labelme": labelme, "label-studio": label_studio, "cvat": cvat, "via": via, "coco": coco}
+READERS = {"labelme": labelme, "label-studio": label_studio, "cvat": cvat, "via": via}
 
 
 def _via_class(attributes: Entry, where: str) -> str:

@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 from wsis.core.config import changed, seed_of
 from wsis.core.errors import AnnotationError
 from wsis.core.masks import RunLengths
-from wsis.core.types import IGNORE, Batch, Dataset, Instances, Sample, Trace
+from wsis.core.types import IGNORE, NO_ID, Batch, Dataset, Instances, Sample, Trace
 from wsis.data.masks import paint_semantic
 from wsis.data.transforms import ShortSide, short_side
 from wsis.methods.attentionshift.config import AttentionShiftConfig
@@ -59,6 +59,10 @@ def with_owners(sample: Sample) -> Sample:
     """
     if sample.truth is None or sample.points is None:
         raise AnnotationError(f"image {sample.image_id} has no masks; the oracle needs them beside the clicks")
+    if (sample.points.ids == NO_ID).any():
+        raise AnnotationError(
+            f"image {sample.image_id} has clicks without ids, by which the oracle knows their objects"
+        )
     if len(sample.points) >= IGNORE:
         raise AnnotationError(f"image {sample.image_id} has {len(sample.points)} clicks; the oracle takes {IGNORE - 1}")
     row, click = (sample.truth.ids[:, None] == sample.points.ids).nonzero(as_tuple=True)

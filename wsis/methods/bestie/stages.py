@@ -20,6 +20,7 @@ from wsis.core.files import read_json, write_json
 from wsis.core.types import Batch, Dataset, Instances, Points, Sample
 from wsis.data.images import map_name
 from wsis.data.label_maps import read_class_map
+from wsis.data.masks import paint_semantic
 from wsis.data.wrappers import WithPseudoLabels, ground_truths, samples
 from wsis.evaluation import MeanIoU, cue_quality, label_quality, voc_ap
 from wsis.methods.bestie import cues, verbs
@@ -98,6 +99,8 @@ def make_cues(workspace: Workspace) -> Report:
             assert sample.tags is not None
             maps = cues.image_maps(model, sample, cfg)
             points = cues.extract_cues(maps, sample.tags[None].to(device), at_size(cfg, *sample.size).cues).to("cpu")
+        if str(sample.image_id) in rows:
+            raise DataError(f"two training images have the id {sample.image_id}; give each its own image_id")
         columns = (points.xy.tolist(), points.labels.tolist(), points.scores.tolist())
         rows[str(sample.image_id)] = [[*xy, label, score] for xy, label, score in zip(*columns, strict=True)]
         strong.append(points[points.scores > cfg.cues.threshold])
@@ -215,9 +218,9 @@ def evaluate(workspace: Workspace) -> Report:
     if pairs is None:
         return {}
     for class_map, sample in zip(class_maps, workspace.validation(), strict=True):
-        assert sample.true_semantic is not None  # data with true objects have it
-        semantic.update(class_map, sample.true_semantic)
         assert sample.truth is not None
+        known = sample.true_semantic
+        semantic.update(class_map, paint_semantic(sample.truth) if known is None else known)
         labels = sample.truth.labels.unique()
         whole.append(Instances.make(torch.ones(len(labels), *sample.size, dtype=torch.bool), labels))
     parts = (("", pairs[0]), ("components_", components), ("trivial_", whole))

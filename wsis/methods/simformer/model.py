@@ -17,6 +17,7 @@ from torchvision.ops import MLP, Conv2dNormActivation
 from wsis.methods.simformer.config import DecoderConfig, SimFormerConfig
 from wsis.methods.simformer.pairs import PixelPairs
 from wsis.methods.simformer.simnet import Comparison, SimNet
+from wsis.models.convnets import normalized
 from wsis.models.pyramids import STRIDES, Backbone
 
 GROUPS = 32  # groups of channels in the norms of the pixel decoder
@@ -107,7 +108,7 @@ class MaskFormer(nn.Module):
         height, width = images.shape[-2:]
         if height % STRIDES[-1] or width % STRIDES[-1]:
             raise ValueError(f"images of {height} x {width} pixels; pad both sides to multiples of {STRIDES[-1]}")
-        features = self.backbone((images - self.backbone.mean) / self.backbone.std)
+        features = self.backbone(normalized(images, self.backbone.mean, self.backbone.std))
         pixels, queries = self.pixels(features), self._queries(features[-1])
         with torch.autocast(images.device.type, enabled=False):  # bf16 would make ties among large logits
             queries, pixels = queries.float(), pixels.float()
