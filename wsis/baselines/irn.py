@@ -56,53 +56,47 @@ SMALL = changed(FULL, classes=16, backbone="efficientnet_lite0_frozen", classifi
 TINY = changed(FULL, classes=16, backbone="resnet_tiny", weights="shipped", classifier=cam.TINY, relation=relation.TINY)
 
 
-class Irn(nn.Module):
-    """The classifier and the network of relations."""
-
-    def __init__(self, cfg: IrnConfig) -> None:
-        super().__init__()
-        backbone = cfg.backbone, cfg.weights
-        self.classifier = cam.build(cfg.classifier, cfg.classes, backbone)
-        self.network = IrnNet(cfg.relation, backbone)
+def build(cfg: IrnConfig) -> nn.ModuleDict:
+    """The `classifier` and the `network` of relations."""
+    backbone = cfg.backbone, cfg.weights
+    classifier = cam.build(cfg.classifier, cfg.classes, backbone)
+    return nn.ModuleDict({"classifier": classifier, "network": IrnNet(cfg.relation, backbone)})
 
 
-build = Irn
-
-
-def restore(cfg: IrnConfig, folder: Path) -> Irn:
+def restore(cfg: IrnConfig, folder: Path) -> nn.ModuleDict:
     """The trained networks of a run folder."""
-    model = Irn(cfg.for_dry_run())
-    load_weights(model.classifier, folder / "classifier.safetensors")
-    load_weights(model.network, folder / "network.safetensors")
+    model = build(cfg.for_dry_run())
+    for name, network in model.items():
+        load_weights(network, folder / f"{name}.safetensors")
     return model
 
 
-def pseudo_labels(model: Irn, batch: Batch, cfg: IrnConfig) -> list[Instances]:
+def pseudo_labels(model: nn.ModuleDict, batch: Batch, cfg: IrnConfig) -> list[Instances]:
     """The objects of images with tags, by falling score; ValueError without tags."""
     if batch.tags is None:
         raise ValueError("IRN finds the objects of tags; give tags, or predict without any")
     return _instances(model, batch.images, batch.tags, cfg)
 
 
-def explain(model: Irn, batch: Batch, cfg: IrnConfig) -> Trace:
+def explain(model: nn.ModuleDict, batch: Batch, cfg: IrnConfig) -> Trace:
     """On the grid of the relations: the boundary, the displacement, the centroids where cells end (y, x), and the clusters."""
-    boundary, displacement = relation.infer(model.network, batch.images)
+    boundary, displacement = relation.infer(model["network"], batch.images)
     ends, groups = relation.refined_centroids(displacement), relation.clusters(displacement, cfg.relation.near)
     return Trace({"boundary": boundary, "displacement": displacement, "centroids": ends, "clusters": groups})
 
 
 @torch.no_grad()
-def predict(model: Irn, images: Images, cfg: IrnConfig) -> list[Instances]:
+def predict(model: nn.ModuleDict, images: Images, cfg: IrnConfig) -> list[Instances]:
     """The objects of images without tags: of the classes that the classifier is `certain` of (inferred)."""
-    tags = model.classifier(images).mean((2, 3)).sigmoid() > cfg.certain
+    tags = model["classifier"](images).mean((2, 3)).sigmoid() > cfg.certain
     return _instances(model, images, tags, cfg)
 
 
-def _instances(model: Irn, images: Images, tags: Tags, cfg: IrnConfig) -> list[Instances]:
+def _instances(model: nn.ModuleDict, images: Images, tags: Tags, cfg: IrnConfig) -> list[Instances]:
     size = (images.shape[2], images.shape[3])
-    maps = activation_maps(model.classifier, images, tags, size, cfg.classifier.scales)
+    maps = activation_maps(model["classifier"], images, tags, size, cfg.classifier.scales)
     pairs = zip(maps.split(1), images.split(1), strict=True)
-    return [relation.instances(model.network, one, image, cfg.relation) for one, image in pairs]
+    return [relation.instances(model["network"], one, image, cfg.relation) for one, image in pairs]
 
 
 def stages(cfg: IrnConfig) -> list[Stage]:
@@ -152,12 +146,12 @@ def make_labels(workspace: Workspace) -> Report:
 
     def walked(sample: Sample) -> Tensor:
         batch = workspace.batch(sample)
-        maps, images = cam.activations(model.classifier, batch, cfg.classifier), batch.images
-        found.append(relation.instances(model.network, maps, images, cfg.relation).to("cpu"))
+        maps, images = cam.activations(model["classifier"], batch, cfg.classifier), batch.images
+        found.append(relation.instances(model["network"], maps, images, cfg.relation).to("cpu"))
         if sample.true_semantic is not None:
             high = torch.full_like(maps[:, :1], cfg.relation.foreground)
             before.update(cam.refined_classes(maps, high, images, 0)[0].cpu(), sample.true_semantic)
-        return relation.class_map(model.network, maps, images, cfg.relation)[0]
+        return relation.class_map(model["network"], maps, images, cfg.relation)[0]
 
     metric = workspace.write_class_maps("pseudo_train", map(walked, samples(workspace.train)))
     truth = ground_truths(workspace.train)

@@ -116,7 +116,7 @@ class IrnNet(nn.Module):
 
 
 @torch.no_grad()
-def infer(model: IrnNet, images: Images) -> Relations:
+def infer(model: nn.Module, images: Images) -> Relations:
     """The relations of images of any size."""
     return model(whole_cells(images))
 
@@ -140,7 +140,7 @@ def propagated(maps: Maps, boundary: Float[Tensor, "B h w"], cfg: RelationConfig
 
 
 @torch.no_grad()
-def class_scores(model: IrnNet, maps: Maps, images: Images, cfg: RelationConfig) -> Maps:
+def class_scores(model: nn.Module, maps: Maps, images: Images, cfg: RelationConfig) -> Maps:
     """Activation maps of one image after the walk, in [0, 1], divided by the highest of all."""
     shown, scores, boundary = cam.shown_classes(maps), torch.zeros_like(maps), infer(model, images).boundary
     if len(shown):
@@ -156,7 +156,7 @@ def _walked(small: Maps, boundary: Float[Tensor, "B h w"], cfg: RelationConfig) 
     return end / (end.amax() + cam.EPSILON)
 
 
-def class_map(model: IrnNet, maps: Maps, images: Images, cfg: RelationConfig) -> ClassMaps:
+def class_map(model: nn.Module, maps: Maps, images: Images, cfg: RelationConfig) -> ClassMaps:
     """The class with the highest score, 0 where it is below `floor`, of one image."""
     score, label = class_scores(model, maps, images, cfg).max(1)
     return torch.where(score > cfg.floor, label + 1, BACKGROUND)
@@ -186,7 +186,7 @@ def clusters(displacement: Float[Tensor, "B 2 h w"], near: float) -> Int64[Tenso
 
 
 @torch.no_grad()
-def instances(model: IrnNet, maps: Maps, images: Images, cfg: RelationConfig) -> Instances:
+def instances(model: nn.Module, maps: Maps, images: Images, cfg: RelationConfig) -> Instances:
     """The objects of one image by falling score: for each class and cluster the connected parts that it wins."""
     (boundary, displacement), shown = infer(model, images), cam.shown_classes(maps)
     ids = clusters(displacement, cfg.near)
