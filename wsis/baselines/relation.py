@@ -131,12 +131,13 @@ def seeds(maps: Maps, images: Images, cfg: RelationConfig) -> ClassMaps:
 
 @torch.no_grad()
 def propagated(maps: Maps, boundary: Float[Tensor, "B h w"], cfg: RelationConfig) -> Maps:
-    """Maps [B, k, h, w] after the walk: a hop is the less likely the higher the boundary on
-    its path, and what lies on a boundary starts with less.
+    """Maps [B, k, h, w] after the walk, divided by the highest value: a hop is the less
+    likely the higher the boundary on its path; what lies on a boundary starts with less.
     """
     affinity = (1 - path_maximum(boundary, cfg.radius)) ** cfg.power
     transition = grid_transition(affinity, cfg.radius)
-    return walk(transition, maps * (1 - boundary[:, None]), cfg.hops)
+    end = walk(transition, maps * (1 - boundary[:, None]), cfg.hops)
+    return end / (end.amax() + cam.EPSILON)
 
 
 @torch.no_grad()
@@ -145,15 +146,9 @@ def class_scores(model: nn.Module, maps: Maps, images: Images, cfg: RelationConf
     shown, scores, boundary = cam.shown_classes(maps), torch.zeros_like(maps), infer(model, images).boundary
     if len(shown):
         small = interpolate(maps[:, shown], boundary.shape[-2:], mode="area")
-        end = _walked(small, boundary, cfg)
+        end = propagated(small, boundary, cfg)
         scores[:, shown] = interpolate(end, images.shape[-2:], mode="bilinear", align_corners=False)
     return scores
-
-
-def _walked(small: Maps, boundary: Float[Tensor, "B h w"], cfg: RelationConfig) -> Maps:
-    """Maps of the boundary's size after the walk, in [0, 1]."""
-    end = propagated(small, boundary, cfg)
-    return end / (end.amax() + cam.EPSILON)
 
 
 def class_map(model: nn.Module, maps: Maps, images: Images, cfg: RelationConfig) -> ClassMaps:
@@ -194,7 +189,7 @@ def instances(model: nn.Module, maps: Maps, images: Images, cfg: RelationConfig)
     if not len(shown) or not len(groups):
         return Instances.none(images.shape[2], images.shape[3])
     small = interpolate(maps[:, shown], boundary.shape[-2:], mode="area")
-    end = _walked((small[:, :, None] * groups).flatten(1, 2), boundary, cfg)
+    end = propagated((small[:, :, None] * groups).flatten(1, 2), boundary, cfg)
     score, winner = highest(end, (images.shape[2], images.shape[3]))
     parts, count = connected_components(torch.where(score > cfg.floor, winner + 1, 0))
     rows = table(parts, count)
