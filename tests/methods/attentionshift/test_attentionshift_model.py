@@ -269,7 +269,7 @@ def test_masks_are_enlarged_before_or_after_the_convolution():
     maps = model.mask(roi_align(features, boxes, 14, 1 / PATCH, aligned=True)).mT.unflatten(2, (14, 14))
     large = interpolate(maps, scale_factor=2, mode="bicubic", align_corners=True)
     every = nn.functional.conv2d(large, model.classes.weight[:, :, None, None], model.classes.bias)
-    result = model._segment(features, boxes, labels)
+    result = model.segment(features, boxes, labels)
     torch.testing.assert_close(result, every[torch.arange(3), labels], rtol=0, atol=1e-5)
 
 

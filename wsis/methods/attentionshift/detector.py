@@ -121,7 +121,7 @@ class Detector(nn.Module):
         objects = torch.cat([m + first for m, first in zip(matched, firsts, strict=False)])[positive]
         chosen = deltas[positive].unflatten(1, (-1, 4))[torch.arange(len(label), device=label.device), label]
         decoded = self.sampler.box_coder.decode_single(chosen, joined)
-        masks = self._segment(features, rois, label - 1)
+        masks = self.segment(features, rois, label - 1)
         return Detection(proposal_terms, logits, every, joined, objects, decoded, torch.cat(boxes)[objects], masks)
 
     @torch.no_grad()
@@ -130,14 +130,9 @@ class Detector(nn.Module):
         features, (proposals, _) = encoded.features, self._propose(encoded, sizes)
         logits, deltas = self._classify(features, proposals)
         boxes, scores, labels = self.sampler.postprocess_detections(logits, deltas, proposals, sizes)
-        masks = self._segment(features, boxes, torch.cat(labels) - 1).sigmoid()
+        masks = self.segment(features, boxes, torch.cat(labels) - 1).sigmoid()
         parts = zip(boxes, labels, scores, masks.split([len(b) for b in boxes]), strict=True)
         return [{"boxes": b, "labels": k - 1, "scores": s, "masks": m} for b, k, s, m in parts]
-
-    @torch.no_grad()
-    def masks_in(self, encoded: Encoded, boxes: Tensor, labels: Tensor) -> Tensor:
-        """Probabilities [R, 28, 28] within the boxes [R, 4] of one image, of objects of the classes [R] in 0..C-1."""
-        return self._segment(encoded.features, [boxes], labels).sigmoid()
 
     def _propose(
         self, encoded: Encoded, sizes: list[Size], targets: list[dict[str, Tensor]] | None = None
@@ -155,8 +150,8 @@ class Detector(nn.Module):
         logits, deltas = self.predictor(self.box(regions)[:, 0])
         return logits.float(), deltas.float()
 
-    def _segment(self, features: Tensor, boxes: list[Tensor], labels: Tensor) -> Tensor:
-        """Mask logits of regions, each of its class in 0..C-1: fp32 [R, 28, 28].
+    def segment(self, features: Tensor, boxes: list[Tensor], labels: Tensor) -> Tensor:
+        """Mask logits of regions, boxes [R_i, 4] of each image, each of its class [R] in 0..C-1: fp32 [R, 28, 28].
 
         Only this class is enlarged. The release first enlarges all channels; both steps are linear, so the result is the same.
         """

@@ -165,7 +165,7 @@ def masks_in_boxes(
 ) -> RunLengths:
     """Masks of K objects of one image [1, 3, H, W] whose boxes [K, 4] and classes [K] are given."""
     encoded, _, ratio = encode(model, images, cfg)
-    masks = model.detector.masks_in(encoded, boxes / ratio, labels)
+    masks = model.detector.segment(encoded.features, [boxes / ratio], labels).sigmoid()
     return pasted(masks, boxes, (images.shape[-2], images.shape[-1]))
 
 
