@@ -237,7 +237,7 @@ def test_four_cells_where_the_center_is_on_a_corner():
 
 def test_central_region_is_cut_to_three_by_three():
     """80 px on the finest grid of level 3's range: the region of 16 px would touch more than 3 cells of 3 px."""
-    design = TINY._replace(grids=(32,), ranges=((1, 96),))
+    design = TINY._replace(grids=(32, 1, 1, 1, 1), share=1)
     owner = cells_of([box_target(96, (9, 9, 89, 89))], 96, design)[0][0]
     assert (owner >= 0).nonzero().tolist() == [[y, x] for y in (15, 16, 17) for x in (15, 16, 17)]
 
@@ -274,8 +274,8 @@ def test_flipped_scene_has_flipped_cells():
 
 def test_full_size_has_the_published_grids():
     assert FULL.grids == (40, 36, 24, 16, 12)
-    assert FULL.ranges == ((1, 96), (48, 192), (96, 384), (192, 768), (384, 2048))
-    assert [round(b / 0.12) for _, b in TINY.ranges] == [b for _, b in FULL.ranges]
+    assert solov2.RANGES == ((1, 96), (48, 192), (96, 384), (192, 768), (384, 2048))
+    assert (FULL.share, TINY.share) == (1, 0.12)
 
 
 # SOLOv2: losses and masks
@@ -394,7 +394,7 @@ def test_detection_finds_what_the_maps_say():
 
 def test_mask_that_is_too_small_for_its_level_is_no_detection():
     model = build_segmenter("solov2", 1, "resnet_tiny", "random").eval()
-    model.design = TINY._replace(smallest=(8, 8, 16, 32, 32))
+    model.design = TINY._replace(share=1)
     for area, actual in [(16, False), (17, True)]:
         logits = [torch.full((1, 1, g, g), -9.0) for g in TINY.grids]
         logits[2][0, 0, 3, 4] = 4.0
@@ -492,4 +492,4 @@ def test_learns_two_scenes_by_heart(name, world, masks):
 def test_thresholds_are_the_published_ones():
     assert (solov2.SCORE, solov2.MASK, solov2.FINAL_SCORE) == (0.1, 0.5, 0.05)
     assert (solov2.CANDIDATES, solov2.DETECTIONS) == (500, 100)
-    assert (solov2.SIGMA, solov2.DICE_WEIGHT, FULL.smallest) == (0.2, 3.0, (8, 8, 16, 32, 32))
+    assert (solov2.SIGMA, solov2.DICE_WEIGHT, solov2.STRIDES) == (0.2, 3.0, (8, 8, 16, 32, 32))

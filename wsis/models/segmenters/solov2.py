@@ -25,8 +25,8 @@ SIGMA = 0.2  # share of an object's box: the region around its center whose cell
 DICE_WEIGHT = 3.0  # the focal loss counts once
 SCORE, MASK, FINAL_SCORE = 0.1, 0.5, 0.05  # thresholds: class score before, pixel, score after matrix NMS
 CANDIDATES, DETECTIONS = 500, 100  # per image, before and after matrix NMS
-STRIDES = (8, 8, 16, 32, 32)  # of the levels that the heads see
-RANGES = ((1, 96), (48, 192), (96, 384), (192, 768), (384, 2048))
+STRIDES = (8, 8, 16, 32, 32)  # of the levels that the heads see; also the area of the smallest mask at stride 4
+RANGES = ((1, 96), (48, 192), (96, 384), (192, 768), (384, 2048))  # of sqrt(box area), pixels, that a level answers for
 Levels = list[Tensor]
 TINY_SIDE = 0.12  # of an image of a tiny run: 96 pixels in place of 800
 
@@ -38,25 +38,17 @@ class Design(NamedTuple):
     depth: int  # convolutions of a head
     kernel: int  # E
     grids: tuple[int, ...]  # cells along a side, by level
-    ranges: tuple[tuple[float, float], ...] = RANGES  # of sqrt(box area), in pixels, that a level answers for
-    smallest: tuple[float, ...] = STRIDES  # area of a mask at stride 4, by level
+    share: float = 1.0  # of the sides that objects have at full scale, where `RANGES` and the smallest areas hold
 
 
 # Short sides of 640 to 800 are those of the 3x schedule; the 1x schedule has 800 alone.
 FULL = Design(View(short=(640, 800)), 256, 512, 4, 256, (40, 36, 24, 16, 12))
 
-
-def scaled(design: Design, share: float) -> Design:
-    """The design for objects whose sides are a share of those at full scale."""
-    ranges = tuple((a * share, b * share) for a, b in RANGES)
-    return design._replace(ranges=ranges, smallest=tuple(s * share**2 for s in STRIDES))
-
-
 # Smaller images hold fewer objects: fewer cells.
 DESIGNS = {
     "full": FULL,
-    "small": scaled(Design(FULL.view.scaled(SMALL), 64, 128, 2, 64, (20, 18, 12, 8, 6)), SMALL),
-    "tiny": scaled(Design(View(), 64, 64, 2, 64, (12, 10, 8, 6, 4)), TINY_SIDE),
+    "small": Design(FULL.view.scaled(SMALL), 64, 128, 2, 64, (20, 18, 12, 8, 6), SMALL),
+    "tiny": Design(View(), 64, 64, 2, 64, (12, 10, 8, 6, 4), TINY_SIDE),
 }
 
 
@@ -124,8 +116,9 @@ class SOLOv2(nn.Module):
             probability = (rows @ features.float().flatten(2)).sigmoid()  # [B, N, h w]
             inside = probability > MASK
             area = inside.sum(2)
-            levels = zip(self.design.smallest, self.design.grids, strict=True)
-            smallest = torch.tensor([s for s, g in levels for _ in range(g * g)], device=area.device)[cell]
+            levels = zip(STRIDES, self.design.grids, strict=True)
+            by_cell = [s * self.design.share**2 for s, g in levels for _ in range(g * g)]
+            smallest = torch.tensor(by_cell, device=area.device)[cell]
             inner = (probability * inside).sum(2) / area.clamp(min=1)
             scores = torch.where((scores > SCORE) & (area > smallest), scores * inner, 0.0)
             scores, order = scores.sort(1, descending=True)
@@ -219,9 +212,9 @@ def assign(targets: list[Target], masks: Tensor, design: Design) -> Tensor:
     reach = SIGMA / 2 * sides / torch.cat([sides.new_full((1,), side) for side in (width, height)])
     scale = sides.prod(1).sqrt()
     inside = []
-    for grid, (low, high) in zip(design.grids, design.ranges, strict=True):
+    for grid, (low, high) in zip(design.grids, RANGES, strict=True):
         across, down = _cells(x, reach[:, 0], grid), _cells(y, reach[:, 1], grid)  # [K, S]
-        down &= ((scale >= low) & (scale <= high))[:, None]
+        down &= ((scale >= low * design.share) & (scale <= high * design.share))[:, None]
         inside.append((down[:, :, None] & across[:, None, :]).flatten(1))
     by_area = area.argsort(stable=True)
     rank = torch.empty_like(by_area).scatter_(0, by_area, torch.arange(count, device=device))
