@@ -10,7 +10,7 @@ from typer import Argument, Option
 from wsis.core import next_step
 from wsis.core.config import Scale, changed, read_options
 from wsis.core.errors import ConfigError, WsisError
-from wsis.core.files import refuse_to_replace, write_json
+from wsis.core.files import digest, refuse_to_replace, write_json
 from wsis.core.report import is_first_process, one_line, report
 
 # Verbs import what they need themselves, since `--help` should not wait for torch.
@@ -165,18 +165,18 @@ def label(
     from wsis.data.export import check_maps
     from wsis.data.semantic import open_semantic
     from wsis.training import apply
-    from wsis.weak.sources import clicked, labels_digest
+    from wsis.weak.sources import clicked
 
     run = promptable.load_run(folder, prompt, device) or methods.load_run(Path(folder), device)
     clicks = run.cfg.clicks
     if clicks == "class_maps":
         check_maps(format)
         maps = open_semantic(data, split, weak, drop_invalid)
-        counts = apply.class_maps(run, maps, out, f"{data} {split} {labels_digest(maps, weak)}", tags=True)
+        counts = apply.class_maps(run, maps, out, f"{data} {split} {digest(maps.label_files)}", tags=True)
         return report(f"{out}: {one_line(counts)}")
     dataset: Any = CocoFolder(data, split, weak, drop_invalid=drop_invalid, boxes=clicks == "boxes")
-    refuse_to_replace(out, dataset.path, dataset.weak_path)
-    images, labels, state = dataset.image_folder, dataset.weak_path, f"{data} {split} {labels_digest(dataset)}"
+    refuse_to_replace(out, *dataset.label_files)
+    images, labels, state = dataset.image_folder, dataset.weak_path, f"{data} {split} {digest(dataset.label_files)}"
     for message in dataset.dropped:
         report(f"left out: {message}")
     if clicks:

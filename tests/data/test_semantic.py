@@ -60,7 +60,7 @@ class Listed(list):
 
     def __init__(self, samples, classes, category_ids):
         super().__init__(samples)
-        self.classes, self.category_ids = classes, category_ids
+        self.classes, self.category_ids, self.label_files = classes, category_ids, []
 
 
 def image(class_map, tags=None, classes=3):

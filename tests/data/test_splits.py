@@ -75,6 +75,7 @@ def test_each_tiny_split_of_table_3_has_one_novel_class_more():
 
 def test_named_classes_are_novel():
     assert find_split("names: c, a", LETTERS) == (0, 2)
+    assert find_split("names:oak, L.", ("elm", "oak, L.")) == (1,), "a name may hold a comma"
 
 
 @pytest.mark.parametrize("layout", ["coco", "ade"])

@@ -52,6 +52,7 @@ class CocoFolder:
         self.weak_path = Path(weak) if weak else self.path
         if weak and not self.path.exists():
             self.path = self.weak_path
+        self.label_files = sorted({self.path, self.weak_path})
         if not self.path.exists():
             remedy = f'wsis.viz.annotate("{self.image_folder}", "{self.path}", CLASSES) or python -m wsis import'
             raise DataError(f"{self.path} does not exist; check the folder and the split, or click: {remedy}")

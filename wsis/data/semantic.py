@@ -54,6 +54,7 @@ class SemanticFolder:
         if lacking := [maps / name for name in names if name not in files]:
             raise DataError(f"missing: {first_of(lacking)}; every image needs its label PNG")
         self.map_paths = [maps / files[name] for name in names]
+        self.label_files = [*self.map_paths, *([] if tags is None else [Path(tags)])]
         self._tags = None if tags is None else self._stored_tags(Path(tags))
 
     def __len__(self) -> int:
@@ -102,7 +103,7 @@ class WithBackground:
         if len(dataset.classes) > IGNORE - 2 or not all(0 < i < IGNORE for i in dataset.category_ids):
             limit = "label PNGs hold category ids from 1 to 254, of 253 classes and the background"
             raise DataError(f"{dataset.path}: {limit}")
-        self.dataset = dataset
+        self.dataset, self.label_files = dataset, dataset.label_files
         self.classes, self.category_ids = (BACKGROUND_CLASS, *dataset.classes), (BACKGROUND, *dataset.category_ids)
 
     def __len__(self) -> int:

@@ -39,7 +39,7 @@ def find_split(name: str, classes: Sequence[str]) -> tuple[int, ...]:
     if kind == "random":
         novel = _random(name, rest, classes)
     elif kind == "names":
-        names = [n.strip() for n in rest.split(",") if n.strip()]
+        names = [rest] if rest in classes else [n.strip() for n in rest.split(",") if n.strip()]  # one may hold a comma
         if unknown := [n for n in names if n not in classes]:
             raise ConfigError(f"split: {unknown[0]!r} is no class of the data; its classes are {', '.join(classes)}")
         novel = {list(classes).index(n) for n in names}

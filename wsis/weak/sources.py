@@ -117,14 +117,6 @@ def _completed(sample: Sample, field: str, simulate: Callable[[Sample], Sample])
     return replace(sample, **{field: added if given is None else given.cat(added)})
 
 
-def labels_digest(dataset: CocoFolder | SemanticFolder | WithBackground, weak: Path | None = None) -> str:
-    """The `digest` of the JSON files or label PNGs that a data set was opened from; weak: the JSON with tags of the PNGs."""
-    if isinstance(dataset, SemanticFolder):
-        return digest([*dataset.map_paths, *([] if weak is None else [weak])])
-    coco = dataset.dataset if isinstance(dataset, WithBackground) else dataset
-    return digest(sorted({coco.path, coco.weak_path}))
-
-
 def _world(data: str, scale: Scale, seed: int, has_maps: bool, val_scenes: int | None) -> Data:
     config, (length, usual) = WORLDS[scale], LENGTHS[scale]
     worlds = [World("train", length, seed, config), World("val", val_scenes or usual, seed, config)]
@@ -157,7 +149,7 @@ def _folder(folder: Path, scale: Scale, weak: Path | None, drop_invalid: bool, c
                 names = [*absent[:8], *([f"{len(absent) - 8} more"] if len(absent) > 8 else [])]
                 classes, them = ("class", "it") if len(absent) == 1 else ("classes", "them")
                 notes.append(f"no image of train has the {classes} {', '.join(names)}, and nothing learns {them}")
-        words.append(f"{split} {len(dataset)} {kind} {labels_digest(dataset, labels)[:8]}")
+        words.append(f"{split} {len(dataset)} {kind} {digest(dataset.label_files)[:8]}")
         is_small = scale == "tiny" and len(dataset) <= MAX_CACHED and pixels <= MAX_PIXELS
         splits.append(Cached(dataset) if is_small else dataset)
     if splits[1] is not None and splits[1].classes != splits[0].classes:
