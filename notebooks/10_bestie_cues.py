@@ -422,7 +422,7 @@ viz.room_and_noise(shown, title=f"{len(shown)} comparisons: {title}")
 # C15 is contradicted, but by its largest $\alpha$ alone. Gradients flow only through what the module keeps, and where it keeps
 # so little the classifier has hardly learned the tags when its few steps are over; with three times as many it has learned
 # most of them ([decision 14](../book/decisions/14_verdicts.md)). In Table 3, `{6}` has the best mean, as published, and the module
-# behind all three layers the worst; the seeds do not yet decide.
+# behind all three layers the worst; next to none, and to some of the other choices, the seeds do not yet decide.
 #
 # ```{admonition} Where paper, release and this page differ
 # :class: note
