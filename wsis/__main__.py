@@ -7,13 +7,12 @@ from typing import Annotated, Any, Literal
 import typer
 from typer import Argument, Option
 
+# Verbs import the rest themselves, since `--help` should not wait for torch.
 from wsis.core import next_step
 from wsis.core.config import Scale, changed, read_options
 from wsis.core.errors import ConfigError, WsisError
 from wsis.core.files import digest, refuse_to_replace, write_json
 from wsis.core.report import is_first_process, one_line, report
-
-# Verbs import what they need themselves, since `--help` should not wait for torch.
 
 app = typer.Typer(
     add_completion=False,
@@ -95,8 +94,6 @@ def weak(
     """Simulate an annotator: add clicks, extreme points or tags to a copy of a JSON with masks."""
     from wsis.weak import simulate_file
 
-    if not (points or extreme or tags):
-        raise ConfigError("nothing to simulate; ask for --points KIND, --extreme or --tags")
     counts = simulate_file(source, out, points=points, extreme=extreme, tags=tags, seed=seed, drop_invalid=drop_invalid)
     report(f"{out}: " + ", ".join(f"{n} {kind.replace('_', ' ')}" for kind, n in counts.items()))
     next_step.after_weak(out, bool(points), extreme)

@@ -180,7 +180,7 @@ def test_predicted_classes_that_never_occur_are_reported(maps, capsys):
     assert "has the classes [7]" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["a.png", "images\\\\a.png"])
+@pytest.mark.parametrize("name", ["a.png", "images\\a.png"])
 def test_a_data_set_is_compared_by_its_names(files, name):
     """Another tool may number images and classes in another way."""
     truth = json.loads((files / "truth.json").read_text())

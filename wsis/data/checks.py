@@ -58,7 +58,7 @@ def read_coco(path: Path | str, drop_invalid: bool = False, shapes: bool = True)
 
 def _check_units(annotations: list[Entry], images: dict[int, Entry], path: Path | str) -> None:
     """Raise DataError for coordinates that are fractions of the image; report boxes that seem to be two corners."""
-    shapes = [[a.get("bbox", []), a.get("point", []), *a.get("extreme_points", [])] for a in annotations]
+    shapes = ([a.get("bbox", []), a.get("point", []), *a.get("extreme_points", [])] for a in annotations)
     outlines = (a["segmentation"] for a in annotations if isinstance(a.get("segmentation"), list))
     numbers = chain.from_iterable(chain(chain.from_iterable(shapes), chain.from_iterable(outlines)))
     broken = False

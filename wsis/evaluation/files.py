@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch.nn.functional import pad
@@ -50,7 +50,7 @@ def _pair(predicted: Path, truth: Path, drop_invalid: bool, partly: bool) -> tup
     return records, true
 
 
-def _predicted(path: Path, true: Entry) -> list[Any]:
+def _predicted(path: Path, true: Entry) -> Records:
     """The records of a prediction, with the ids that the truth has for the files and classes that it names: a folder of images,
     or another tool, may number them in another way.
     """
@@ -64,17 +64,14 @@ def _predicted(path: Path, true: Entry) -> list[Any]:
 
     def numbered(row: Entry, where: str) -> Entry:
         name = row.get("file_name") or files.get(str(row.get("image_id")), "")
-        kind, key = classes.get(str(row.get("category_id"))), composed(str(name).replace("\\", "/"))
+        kind, key = classes.get(str(row.get("category_id"))), _key(name)
         image = named.get(key) or named.get(Path(key).name)
         if key and named and image is None:
             raise DataError(f"{where}: {name} is not in the truth, or not once; give the file its name there")
         if kind is not None and kind not in ids:
             raise DataError(f"{where}: the class {kind!r} is not in the truth, which has {', '.join(ids)}; rename it")
-        return (
-            row
-            | ({} if image is None else {"image_id": image["id"]})
-            | ({} if kind is None else {"category_id": ids[kind]})
-        )
+        known = {} if image is None else {"image_id": image["id"]}
+        return row | known | ({} if kind is None else {"category_id": ids[kind]})
 
     where = f"{path}: record"
     return [numbered(plain_entry(r), f"{where} {i}") if isinstance(r, dict) else r for i, r in enumerate(records)]
@@ -87,11 +84,16 @@ def _names(content: Entry, section: str, name_of: Callable[[Entry], object]) -> 
     return {str(e.get("id")): name for e in entries if isinstance(name := name_of(e), str)}
 
 
+def _key(name: object) -> str:
+    """A file name as it is compared: on all systems the same, however its accents are encoded."""
+    return composed(str(name).replace("\\", "/"))
+
+
 def _by_name(true: Entry) -> dict[str, Entry]:
     """The images of the truth by the names of their files, with folders and without, where no two share it."""
     named = {}
     for name_of in (lambda path: path.name, Path.as_posix):
-        names = [composed(name_of(Path(file_name(image)))) for image in true["images"]]
+        names = [name_of(Path(_key(file_name(image)))) for image in true["images"]]
         count = Counter(names)
         named |= {name: image for name, image in zip(names, true["images"], strict=True) if count[name] == 1}
     return named
@@ -152,11 +154,11 @@ def _listed(path: Path, true: Entry) -> Records:
     for k, row in enumerate(rows if isinstance(rows, list) else [None]):
         if not isinstance(row, list) or len(row) < 3:
             raise DataError(f"{path}: row {k} is not [file name, class name, ..., run length]; convert the list again")
-        row[0] = composed(str(row[0]))
-        if row[0] not in images or row[1] not in categories:
+        name = _key(row[0])
+        if name not in images or row[1] not in categories:
             what = f"{row[0]!r} or {row[1]!r}"
             raise DataError(f"{path}: row {k}: {what} is not in the truth, or not once; give the truth it was made for")
-        image = images[row[0]]
+        image = images[name]
         record = {"segmentation": row[-1], "image_id": image["id"], "category_id": categories[row[1]]}
         if problem := shape_problem(record, image["height"], image["width"]):
             raise DataError(f"{path}: row {k}: {problem}")

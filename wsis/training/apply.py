@@ -127,7 +127,8 @@ def predict(run: Run, folder: Path, out: Path, format: Format = "coco") -> dict[
     Returns the numbers of images and masks. Raises DataError for no folder, no image, or one that cannot be read.
     """
     check_place(out, format)
-    refuse_to_replace(out, *folder.absolute().glob("../../annotations/instances_*.json"))
+    above = {*folder.absolute().parents, *folder.resolve().parents}
+    refuse_to_replace(out, *(path for place in above for path in place.glob("annotations/instances_*.json")))
     dataset, ids = identified(folder, run)
 
     def row(sample: Sample) -> Entry:

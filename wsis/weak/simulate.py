@@ -157,8 +157,10 @@ def simulate_file(
     """Run `simulate` from one COCO JSON to another; return how many labels of each kind the result has.
 
     Raises AnnotationError or DataError if `source` is not sound, DataError if `destination` cannot be written,
-    or is `source` and would lose what is dropped.
+    or is `source` and would lose what is dropped, ConfigError if no kind of label is asked for.
     """
+    if not (points or extreme or tags):
+        raise ConfigError("nothing to simulate; ask for --points KIND, --extreme or --tags")
     if drop_invalid:
         refuse_to_replace(destination, source)
     coco, dropped = read_coco(source, drop_invalid)
