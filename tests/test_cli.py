@@ -254,6 +254,25 @@ def test_predict_on_a_plain_folder_counts_its_pictures(tagged, scenes, tmp_path,
     assert [r["image_id"] for r in json.loads(out.read_text())] == [1, 2]
 
 
+def test_predict_keeps_what_it_made_when_an_image_cannot_be_read(tagged, scenes, tmp_path, square, monkeypatch, capsys):
+    photos, out = tmp_path / "photos", tmp_path / "p.json"
+    photos.mkdir()
+    for path in (scenes / "images" / "val").iterdir():
+        shutil.copy2(path, photos)
+    (photos / "0.png").write_bytes(b"no image")
+    (photos / "1.png").write_bytes(b"")
+    words = ("predict", tagged, "--images", photos, "--out", out, "--device cpu")
+    message = error(capsys, *words)
+    assert "0.png cannot be read" in message and "1.png cannot be read" in message and not out.exists()
+    (photos / "0.png").unlink()
+    (photos / "1.png").unlink()
+    monkeypatch.setattr(bestie, "predict", None)  # nothing is computed again
+    assert wsis(*words) == 0
+    found = json.loads(out.read_text())
+    assert [r["image_id"] for r in found] == [1, 2, 3, 4]
+    assert [r["file_name"] for r in found] == sorted(path.name for path in photos.iterdir())
+
+
 def test_predict_on_a_picture_that_the_json_does_not_know(tagged, scenes, tmp_path, capsys):
     (tmp_path / "images" / "val").mkdir(parents=True)
     (tmp_path / "annotations").symlink_to(scenes / "annotations")

@@ -204,7 +204,7 @@ MISTAKES = [
     ([{"shape_type": "polygon", "points": [[2, 3], [6, 9]]}], {}, "a polygon of 2 points"),
     ([POINT], {"imagePath": "c.jpg"}, "no image .*c.jpg in .*--images"),
     ([POINT], {"imageWidth": 99}, "was drawn on 99 x 30, but .*a.jpg is 40 x 30; is it another image"),
-    ([POINT], {"imageWidth": HEIGHT, "imageHeight": WIDTH}, "EXIF"),
+    ([POINT], {"imageWidth": HEIGHT, "imageHeight": WIDTH}, "turn it as it was when it was drawn on"),
 ]
 
 

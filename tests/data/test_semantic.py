@@ -427,6 +427,10 @@ def test_clicks_make_no_class_map(tmp_path):
     coco_example.write(tmp_path, {**some, "annotations": [clicked]})
     with pytest.raises(DataError, match="has no masks, .* learn from what is there: train attentionshift"):
         open_semantic(tmp_path, "train", None, False)
+    dataset = open_semantic(
+        tmp_path, "train", None, False, masks=False
+    )  # as a split to evaluate on, where others have some
+    assert all((sample.true_semantic == IGNORE).all() for sample in dataset)
 
 
 @pytest.mark.parametrize(("names", "ids"), [(("cat", "background"), (1, 2)), (("cat", "sea"), (0, 1))])

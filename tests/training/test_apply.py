@@ -4,10 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 
 from benchmarks.measure import _peak_bytes
 from benchmarks.memory import SETTINGS, untrained
+from wsis.core.errors import DataError
 from wsis.core.types import ExtremePoints, Points, Sample
+from wsis.data.images import ImageFolder
 from wsis.data.label_maps import read_label_map
 from wsis.training.apply import class_maps, predicted_instances, pseudo_instances
 
@@ -76,3 +79,28 @@ def test_class_maps_have_the_size_of_the_photograph(tmp_path):
         class_maps(run, One(), tmp_path / str(tags), "", tags=tags)
         assert read_label_map(tmp_path / str(tags) / "a.png").shape == sample.size
     assert (read_label_map(tmp_path / "True" / "a.png")[:, ::2] == 1).all()
+
+
+def test_class_maps_of_a_folder_stay_while_images_come_and_go(tmp_path):
+    run, photos, out = run_of("simformer"), tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+
+    def save(name, color):
+        Image.new("RGB", (40, 30), color).save(photos / name)
+
+    def predict():
+        class_maps(run, ImageFolder(photos), out, tags=False)
+        return {path.stem: path.stat().st_mtime_ns for path in out.glob("*.png")}
+
+    save("b.png", "red")
+    (photos / "a.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match="a.png cannot be read"):
+        predict()
+    (photos / "a.png").unlink()
+    first = predict()
+    save("c.png", "blue")
+    second = predict()
+    assert first.keys() == {"b"} and second.keys() == {"b", "c"} and first["b"] == second["b"]
+    save("c.png", "yellow")
+    with pytest.raises(DataError, match="of another run or of other data"):
+        predict()

@@ -11,6 +11,7 @@ import torch
 from PIL import ExifTags, Image
 from torch import Tensor
 
+from wsis.core.config import fingerprint
 from wsis.core.errors import DataError
 from wsis.core.files import Entry
 from wsis.core.report import report, report_once
@@ -130,17 +131,20 @@ class ImageFolder:
     def __len__(self) -> int:
         return len(self.names)
 
-    def state(self) -> str:
-        """What changes with the files: their names, sizes and times of change."""
-        states = [(self.folder / name).stat() for name in self.names]
-        return str([self.folder, *((n, s.st_size, s.st_mtime_ns) for n, s in zip(self.names, states, strict=True))])
+    def state(self, index: int) -> str:
+        """Letters and digits that change with the name, the size, the time of change and the record of an image."""
+        name = self.names[index]
+        file = (self.folder / name).stat()
+        return fingerprint(name, file.st_size, file.st_mtime_ns, self.records.get(name))
+
+    def image_id(self, index: int) -> int:
+        return self.records.get(self.names[index], {}).get("id", range(len(self))[index] + 1)
 
     def __getitem__(self, index: int) -> Sample:
         name = self.names[index]
         record = self.records.get(name, {})
         image = read_image(self.folder / name, (record["height"], record["width"]) if record else None)
-        image_id = record.get("id", range(len(self))[index] + 1)
-        return Sample(image=image, image_id=image_id, file_name=record.get("file_name", name))
+        return Sample(image=image, image_id=self.image_id(index), file_name=record.get("file_name", name))
 
 
 def first_of(names: Sequence[object]) -> str:

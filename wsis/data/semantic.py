@@ -155,14 +155,17 @@ class SemanticWorld:
         return Sample(image=scene.image, image_id=index + 1, file_name=name, tags=tags, true_semantic=true_semantic)
 
 
-def open_semantic(folder: Path, split: str, tags: Path | None, drop_invalid: bool) -> SemanticFolder | WithBackground:
-    """Open one split of a folder: `SemanticFolder`, or, where there is a COCO JSON and no categories.json, `WithBackground`;
-    raises DataError if that JSON has no masks.
+def open_semantic(
+    folder: Path, split: str, tags: Path | None, drop_invalid: bool, *, masks: bool = True
+) -> SemanticFolder | WithBackground:
+    """Open one split of a folder: `SemanticFolder`, or, where there is a COCO JSON and no categories.json, `WithBackground`.
+
+    Raises DataError if that JSON has no masks and `masks` asks for some.
     """
     _, maps, annotations = places(folder, split)
     if annotations.exists() and not (maps.parent / "categories.json").exists():
         dataset = CocoFolder(folder, split, tags, drop_invalid=drop_invalid)
-        if not dataset.has_masks:
+        if masks and not dataset.has_masks:
             remedy = f"draw those of some classes, or learn from what is there: train {dataset.learner()}"
             raise DataError(f"{dataset.path} has no masks, of which class maps are made; {remedy}")
         return WithBackground(dataset)

@@ -1,7 +1,7 @@
 """Apply a finished run to images: masks or class maps from weak labels (`label`), or from nothing (`predict`).
 
-The result of an image goes to a file of its own before all are put together: a call that was killed resumes, with any
-number of processes. Processes other than the first return nothing.
+The result of an image goes to a file of its own before all are put together: a call that was killed, or that met an image
+it could not read, resumes, with any number of processes. Processes other than the first return nothing.
 """
 
 import shutil
@@ -124,7 +124,8 @@ def predict(run: Run, folder: Path, out: Path, format: Format = "coco") -> dict[
     """Images -> scored masks in COCO results format, each with its `file_name`, or in another format of `data.export`; for the
     ids see `identified`.
 
-    Returns the numbers of images and masks. Raises DataError for no folder, no image, or one that cannot be read.
+    Returns the numbers of images and masks. Raises DataError for no folder or no image and, after the others, for images that
+    cannot be read; a call without these starts where this one ended.
     """
     check_place(out, format)
     above = {*folder.absolute().parents, *folder.resolve().parents}
@@ -135,9 +136,12 @@ def predict(run: Run, folder: Path, out: Path, format: Format = "coco") -> dict[
         masks = result_records(predicted_instances(run, sample), sample.image_id, ids, sample.file_name)
         return {"image": image_record(sample), "masks": masks}
 
-    with _rows(dataset, row, out, run.key("predict", dataset.state())) as rows:
+    with _rows(dataset, row, out, run.key("predict", f"{folder} {ids}")) as rows:
         if rows is None:
             return {}
+        for index, found in enumerate(rows):  # images before this one may be gone since its row was made
+            found["image"]["id"] = dataset.image_id(index)
+            found["masks"] = [{**mask, "image_id": dataset.image_id(index)} for mask in found["masks"]]
         images, masks = [r["image"] for r in rows], [mask for r in rows for mask in r["masks"]]
         write_masks(out, format, images, masks, categories(run.classes, ids), folder, lambda masks: masks)
     return {"images": len(rows), "masks": len(masks)}
@@ -148,27 +152,30 @@ def class_maps(run: Run, dataset: Dataset, out: Path, description: str = "", *, 
 
     tags: what a second network would learn from, base classes as annotated and tagged novel ones as predicted, in place of
     a prediction without any label. description: of the data; a folder of images has its own. Raises DataError if `out` holds
-    class maps of another run or of other data, if two images would have one PNG, and for classes other than the run's.
+    class maps of another run or of other data, if two images would have one PNG, for classes other than the run's and, after
+    the others, for images that cannot be read.
     """
     if tags:
         run.check_classes(dataset)
+    states: dict[str, str] = {}  # of the images of a folder, by their class maps
     if isinstance(dataset, ImageFolder):
-        map_names(dataset.names, dataset.folder)
-        description = dataset.state()
+        maps, description = map_names(dataset.names, dataset.folder), str(dataset.folder)
+        states = {maps[name]: dataset.state(index) for index, name in enumerate(dataset.names)}
     state, key, note = PartialState(), run.key("class maps", description), out / "run.key"
-    if note.exists() and note.read_text() != key:
+    first, *known = note.read_text().split() if note.exists() else [key]
+    if first != key or any((out / name).exists() for name, now in states.items() if now not in known):
         raise DataError(f"{out} holds class maps of another run or of other data; choose another folder")
     if state.is_main_process:
         write_categories(out / "categories.json", run.classes, run.category_ids)
-        write_text(note, key)
+        write_text(note, " ".join([key, *sorted({*known, *states.values()})]))
     state.wait_for_everyone()
     table = torch.full((256,), IGNORE, dtype=torch.uint8)
     table[1 : len(run.classes) + 1] = torch.tensor(run.category_ids, dtype=torch.uint8)
-    for index in _share(len(dataset), state):
-        sample = dataset[index]
+
+    def make(_: int, sample: Sample) -> None:
         path = out / map_name(sample.file_name)
         if path.exists():
-            continue
+            return
         if tags:
             sample = with_base_masks(sample, run.cfg.novel)
             maps = run.method.pseudo_labels(run.model, run.batch(sample), run.cfg)
@@ -176,7 +183,8 @@ def class_maps(run: Run, dataset: Dataset, out: Path, description: str = "", *, 
             maps = run.method.predict(run.model, run.batch(sample).images, run.cfg)
         assert isinstance(maps, Tensor)
         write_label_map(path, table[_whole(maps[0].cpu(), sample).int()])
-    state.wait_for_everyone()
+
+    _each(dataset, range(len(dataset)), make, state)
     return {"images": len(dataset)} if state.is_main_process else {}
 
 
@@ -215,16 +223,29 @@ def _rows(dataset: Dataset, row: Callable[[Sample], Entry], out: Path, key: str)
             shutil.rmtree(folder)
         write_text(note, key)
     state.wait_for_everyone()
-    paths = [folder / f"{index}.json" for index in range(len(dataset))]
-    for index in _share(len(dataset), state):
-        if not paths[index].exists():
-            write_json(paths[index], row(dataset[index]))
-    state.wait_for_everyone()
+    names = map(dataset.state if isinstance(dataset, ImageFolder) else str, range(len(dataset)))
+    paths = [folder / f"{name}.json" for name in names]
+    indices = [index for index, path in enumerate(paths) if not path.exists()]
+    _each(dataset, indices, lambda index, sample: write_json(paths[index], row(sample)), state)
     yield [read_json(path) for path in paths] if state.is_main_process else None
     if state.is_main_process:
         shutil.rmtree(folder)
 
 
-def _share(length: int, state: PartialState) -> Iterable[int]:
-    """This process's share of the indices, with a progress bar in the first one."""
-    return progress(range(state.process_index, length, state.num_processes), "images")
+def _each(dataset: Dataset, indices: Iterable[int], make: Callable[[int, Sample], None], state: PartialState) -> None:
+    """Make something of each image in this process's share, with a progress bar in the first one, and wait for the others.
+
+    Raises DataError at the end if images could not be read; what was made of the others stays.
+    """
+    errors = []
+    for index in progress([i for i in indices if i % state.num_processes == state.process_index], "images"):
+        try:
+            sample = dataset[index]
+        except DataError as error:
+            errors.append(str(error))
+        else:
+            make(index, sample)
+    if errors:
+        more = [f"{len(errors) - 8} more like these"] if len(errors) > 8 else []
+        raise DataError("; ".join([*errors[:8], *more, "all others are kept for when this command is repeated"]))
+    state.wait_for_everyone()

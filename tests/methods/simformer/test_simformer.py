@@ -17,14 +17,16 @@ from wsis.data.label_maps import read_label_map, write_label_map
 from wsis.data.semantic import SemanticFolder, SemanticWorld, open_semantic, write_semantic
 from wsis.data.transforms import collate
 from wsis.data.world import World, WorldConfig
+from wsis.data.wrappers import Mapped
 from wsis.methods import load_run, simformer
 from wsis.methods.simformer import verbs
 from wsis.methods.simformer.labels import class_scores, pseudo_maps
 from wsis.methods.simformer.model import Outputs
-from wsis.methods.simformer.stages import filled
+from wsis.methods.simformer.stages import evaluate, filled
 from wsis.training import apply as annotate
 from wsis.training import runs
-from wsis.training.loop import order
+from wsis.training.loop import LoopOptions, make_accelerator, order
+from wsis.training.stages import Workspace
 from wsis.weak.simulate import with_base_masks
 
 SIDE = 64
@@ -227,6 +229,23 @@ def test_coco_folder_from_the_command_line(tmp_path, monkeypatch):
         assert not read_label_map(tmp_path / "labels" / sample.file_name)[background].any()
     assert main(shlex.split("evaluate labels truth --metric semantic --split names:car --out figures.json")) == 0
     assert read_json(tmp_path / "figures.json")["base_mIoU"] > 0.9
+
+
+def test_images_without_a_true_class_are_not_evaluated(scenes, finished):
+    def measured(unlabeled):
+        def hide(sample):
+            hidden = torch.full_like(sample.true_semantic, IGNORE)
+            return replace(sample, true_semantic=hidden) if sample.image_id in unlabeled else sample
+
+        return evaluate(
+            Workspace(cfg=cfg, train=scenes, val=Mapped(scenes, hide), folder=options.folder, options=options)
+        )
+
+    cfg = FAST.for_classes(scenes.classes)
+    options = LoopOptions(accelerator=make_accelerator("cpu"), seed=0, folder=finished[0])
+    assert measured(range(1, 7)) == {}
+    some, every = (measured(unlabeled)["trivial_novel_mIoU"] for unlabeled in ([1, 2, 3], []))
+    assert 0 < some != every > 0
 
 
 def test_from_the_command_line(scenes, finished, tmp_path):

@@ -188,7 +188,7 @@ def _size(image: AnnotatedImage, path: Path) -> tuple[int, int]:
     size = (width, height)
     if image.size and image.size != size:
         sizes = "{} x {}, but {} is {} x {}".format(*image.size, path, *size)
-        remedy = "turn the pixels by the EXIF orientation" if image.size == size[::-1] else "is it another image?"
+        remedy = "turn it as it was when it was drawn on" if image.size == size[::-1] else "is it another image?"
         raise DataError(f"{image.where} was drawn on {sizes}; {remedy}")
     return size
 

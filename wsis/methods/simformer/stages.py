@@ -102,7 +102,10 @@ def _as_truth(sample: Sample) -> Sample:
 
 @first_process
 def evaluate(workspace: Workspace) -> Report:
-    """IoU of base and novel classes of validation images, and how many regions any proposal covers; DataError without maps."""
+    """IoU of base and novel classes of validation images, and how many regions any proposal covers; DataError without maps.
+
+    Images whose every pixel is unlabeled do not count.
+    """
     if workspace.val is None:
         return {}
     cfg, metric, trivial = workspace.cfg, MeanIoU(workspace.cfg.classes + 1), MeanIoU(workspace.cfg.classes + 1)
@@ -111,13 +114,15 @@ def evaluate(workspace: Workspace) -> Report:
     for sample in samples(workspace.val):
         if sample.true_semantic is None:
             raise DataError(f"image {sample.image_id} has no label PNG to compare with")
+        if (sample.true_semantic == IGNORE).all():
+            continue
         images = workspace.batch(sample).images
         metric.update(verbs.predict(model, images, cfg)[0].cpu(), sample.true_semantic)
         masks = proposed_masks(model.network, images, cfg)[0].cpu()
         regions.append(region_coverage(masks, sample.true_semantic, cfg.novel))
         trivial.update(filled(sample.true_semantic, cfg.novel), sample.true_semantic)
-    figures = numbers(grouped_iou(metric, cfg.novel) | proposal_recall(torch.cat(regions)))
-    return figures | {"trivial_novel_mIoU": grouped_iou(trivial, cfg.novel)["novel_mIoU"]}
+    figures = grouped_iou(metric, cfg.novel) | (proposal_recall(torch.cat(regions)) if regions else {})
+    return numbers(figures | {"trivial_novel_mIoU": grouped_iou(trivial, cfg.novel)["novel_mIoU"]})
 
 
 def filled(truth: Tensor, novel: Sequence[int]) -> Tensor:
