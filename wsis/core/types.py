@@ -32,6 +32,8 @@ class Rows:
         return len(self.labels)
 
     def __getitem__(self, index: Tensor | slice) -> Self:
+        if isinstance(index, Tensor) and index.dtype == torch.bool:
+            index = index.nonzero()[:, 0]  # one wait for the device, not one for each field
         return type(self)(**{name: values[index] for name, values in vars(self).items()})
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:

@@ -115,7 +115,7 @@ class Detector(nn.Module):
         logits, deltas = self._classify(features, rois)
         rois = [r[c > 0] for r, c in zip(rois, classes, strict=True)]
         every, joined = torch.cat(classes), torch.cat(rois)
-        positive = every > 0
+        positive = (every > 0).nonzero()[:, 0]
         label = every[positive]
         firsts = torch.tensor([0, *(len(b) for b in boxes)]).cumsum(0).tolist()  # the number of an image's first object
         objects = torch.cat([m + first for m, first in zip(matched, firsts, strict=False)])[positive]

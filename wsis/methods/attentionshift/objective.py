@@ -15,23 +15,24 @@ from wsis.ops.losses import FOCAL_ALPHA, masked_mean
 def objective(outputs: Outputs, clicks: PaddedPoints, cfg: AttentionShiftConfig) -> dict[str, Tensor]:
     """All terms of one step, and their weighted sum as `total`."""
     terms = token_terms(outputs.logits, outputs.places, outputs.targets, outputs.extents)
-    terms["mil"] = mil_term(outputs.scores[clicks.present], clicks.labels[clicks.present])
+    clicked = clicks.present.nonzero(as_tuple=True)  # one wait for the device, not one for each tensor
+    terms["mil"] = mil_term(outputs.scores[clicked], clicks.labels[clicked])
     detection = outputs.detection
     terms |= detector_terms(detection)
     regions = detection.mask_logits, detection.rois, detection.objects
     if cfg.mask.supervision == "point":
-        terms["mask"] = point_term(*regions, *(t[clicks.present] for t in point_targets(outputs.labels, clicks, cfg)))
+        terms["mask"] = point_term(*regions, *(t[clicked] for t in point_targets(outputs.labels, clicks, cfg)))
     else:
-        terms["mask"] = mask_term(*regions, *(t[clicks.present] for t in mask_targets(outputs.labels, cfg)))
+        terms["mask"] = mask_term(*regions, *(t[clicked] for t in mask_targets(outputs.labels, cfg)))
     weighted = terms | {name: weight * terms[name] for name, weight in vars(cfg.loss).items()}
     return {**terms, "total": torch.stack(list(weighted.values())).sum()}
 
 
 def token_terms(logits: Tensor, places: Tensor, targets: PaddedPoints, extents: Tensor) -> dict[str, Tensor]:
     """Focal loss of all tokens and L1 loss of the places of matched ones, both divided by the number of matched tokens."""
-    classes, present = torch.zeros_like(logits, dtype=torch.float32), targets.present
+    classes, present = torch.zeros_like(logits, dtype=torch.float32), targets.present.nonzero(as_tuple=True)
     token = match_tokens(logits, places, targets, extents)[present]
-    image, count = present.nonzero()[:, 0], present.sum().clamp(min=1)
+    image, count = present[0], max(len(token), 1)
     classes[image, token, targets.labels[present]] = 1
     focal = sigmoid_focal_loss(logits.float(), classes, FOCAL_ALPHA, reduction="sum") / count
     xy = (targets.xy / extents[:, None])[present]
