@@ -197,7 +197,7 @@ viz.table([summary], digits=2, caption=f"after {steps}; distances in sides of th
 # extended until it reaches equally far to both sides of the click. Drag the slider.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
-maps, boxes = find_candidates(outputs, tokens, clicks, cfg)
+maps, boxes = find_candidates(outputs, tokens, clicks, batch.valid, cfg)
 i, g = img[box_iou.argmax()], row[box_iou.argmax()]
 parts.rollout_figure(
     batch.images[i], maps[i, :, g], boxes[i, :, g], int(labels.chosen[i, g]),
@@ -218,7 +218,7 @@ parts.rollout_figure(
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 def overlap(mode, threshold=cfg.boxes.threshold):  # IoU of all candidates with the true box
     c = changed(cfg, **{"boxes.mode": mode, "boxes.threshold": threshold})
-    boxes = find_candidates(outputs, tokens, clicks, c)[1][img, :, row]
+    boxes = find_candidates(outputs, tokens, clicks, batch.valid, c)[1][img, :, row]
     return iou(box_pixels(boxes, size), true_boxes[:, None])
 
 
@@ -649,7 +649,7 @@ for kind in ("box_center", "mask_random"):
     matches = match_tokens(logits, place, shifted, extents)
     for mode in ("mirror", "tight"):
         c = changed(cfg, **{"boxes.mode": mode})
-        boxes = find_candidates(outputs, matches, shifted, c)[1][img, :, row]
+        boxes = find_candidates(outputs, matches, shifted, batch.valid, c)[1][img, :, row]
         ious = iou(box_pixels(boxes, size), true_boxes[:, None])
         rows.append({"clicks": kind, "box": mode, "IoU, mean candidate": float(ious.mean())})
 viz.table(rows, digits=2)

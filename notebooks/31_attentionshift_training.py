@@ -265,7 +265,7 @@ for name in nets:
 outputs, labels, _, _ = views["AttentionShift"]
 targets, token, _ = matched["AttentionShift"]
 patch = nets["AttentionShift"].encoder.patch
-maps = find_candidates(outputs, token, targets, cfg)[0]
+maps = find_candidates(outputs, token, targets, batch.valid, cfg)[0]
 keys = labels.key_points
 multi = [n for n in ranking if keys.present[img[n], row[n]].sum() >= 2]
 picks = list({int(img[n]): n for n in reversed(multi)}.values())[-1:-4:-1]
@@ -539,7 +539,7 @@ def lift(heat, real):  # mean in the object over mean in the image, [N, ...]
 
 rows, coverage = [], avg_pool2d(true.float(), patch)
 for name, (outputs, labels, _, _) in views.items():
-    candidates = find_candidates(outputs, matched[name][1], matched[name][0], cfg)[0]
+    candidates = find_candidates(outputs, matched[name][1], matched[name][0], batch.valid, cfg)[0]
     lifts = lift(candidates[img, :, row], coverage[:, None])
     line = {"network": name, **{f"last {k + 1}": float(m) for k, m in enumerate(lifts.mean(0))}}
     line["chosen"] = float(lifts.take_along_dim(labels.chosen[img, row][:, None], 1).mean())

@@ -444,6 +444,38 @@ def labels_under(autocast, encoded, candidates, at, valid, cfg):
         return find_labels(encoded, candidates, torch.zeros(1, 12, dtype=torch.long), at, valid, cfg)
 
 
+def test_nothing_beyond_a_small_image_of_a_batch_is_labeled(model):
+    """A click near the border of an image of 40 pixels, which its batch pads to 64: 48 are whole pairs of patches."""
+    batch, cfg = (
+        collate([image([(38, 20, 0), (20, 38, 1)], 40), image([(30, 30, 2)])]),
+        changed(SMALL, **{"parts.filter": False}),
+    )
+    at, size = pad_points(batch.points, 2), batch.images.shape[-1]
+    with torch.no_grad():
+        encoded = model.eval().encoder(batch.images)
+        encoded = encoded._replace(features=encoded.features.clone())
+        encoded.features[0, :, :, 6:] = encoded.features[0, :, 2:3, 4:5]  # padding that is similar to the object
+        labels = model.label(encoded, batch.valid, at, cfg)[0]
+        tight = model.label(encoded, batch.valid, at, changed(cfg, **{"boxes.mode": "tight"}))[0]
+    beyond = torch.ones(size, size, dtype=torch.bool)
+    beyond[:48, :48] = False
+    masks, _ = mask_targets(labels, changed(cfg, **{"mask.supervision": "mask"}))
+    xy, _, counts = point_targets(labels, at, cfg)
+    assert labels.boxes[0].max() <= 48 and tight.boxes[0].max() <= 48 and labels.boxes[1, 0].max() > 48
+    assert not masks[0, :, beyond].any() and masks[0].any()
+    assert xy[0][counts[0]].max() < 48 and labels.steps["cosine"][:, 0, :, :, 6:].abs().max() == 0
+    assert labels.key_points.xy[0][labels.key_points.present[0]].max() < 48
+
+
+def test_the_oracle_learns_from_true_masks_without_refinement():
+    result = labels_of(squares([[8, 8, 24, 24]]), [[4, 4, 28, 28]])
+    owners = torch.zeros(1, 32, 32, dtype=torch.long)
+    owners[0, 10:14, 20:30] = 1
+    truth = true_labels(result, owners[:, None] == 1)
+    masks, _ = mask_targets(truth, changed(TINY, refine=False, **{"mask.supervision": "mask"}))
+    assert torch.equal(masks[0, 0], owners[0] == 1)
+
+
 # measurements
 
 

@@ -98,7 +98,8 @@ class Detector(nn.Module):
         self.levels = ViTPyramid(width)
         self.pyramid = FeaturePyramidNetwork([width] * 4, heads.pyramid, LastLevelMaxPool())
         anchors = Anchors((patch // 4, patch // 2, patch, 2 * patch, 4 * patch), heads.anchor)
-        before, after = ({"training": n, "testing": n} for n in (2 * heads.proposals, heads.proposals))
+        n = heads.proposals
+        before, after = {"training": 2 * n, "testing": n}, {"training": n, "testing": n}
         head = ProposalHead(heads.pyramid, 3)
         # IoU of objects and of background, sampled anchors and their positive share, proposals before and after NMS, its IoU
         self.rpn = RegionProposalNetwork(anchors, head, 0.7, 0.3, 256, 0.5, before, after, nms_thresh=0.7)
@@ -215,7 +216,7 @@ class AttentionShift(nn.Module):
         """
         logits, places = self.tokens(encoded.tokens)
         tokens = labeling.match_tokens(logits, places, clicks, image_extents(valid))
-        maps, boxes = labeling.find_candidates(encoded, tokens, clicks, cfg)
+        maps, boxes = labeling.find_candidates(encoded, tokens, clicks, valid, cfg)
         scores = self.mil(encoded.features, boxes.transpose(1, 2))
         chosen = of_class(scores.detach(), clicks.labels).argmax(2)
         numbers = torch.arange(1, boxes.shape[2] + 1, device=boxes.device)[:, None, None]

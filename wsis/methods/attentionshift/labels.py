@@ -24,6 +24,7 @@ from wsis.methods.attentionshift.maps import (
     at_pixels,
     boxes_from_maps,
     cosine_maps,
+    framed,
     grid_of,
     min_max,
 )
@@ -81,17 +82,21 @@ def find_candidates(
     encoded: Encoded,
     tokens: Tensor,  # as `match_tokens` returns them
     clicks: PaddedPoints,
+    valid: Tensor,  # bool [B, H, W], False on padding
     cfg: AttentionShiftConfig,
 ) -> Candidates:
-    """The attention of each click's token over the last 1..K layers, and a box of each."""
+    """The attention of each click's token over the last 1..K layers, and a box of each, within its image."""
     height, width, patch = encoded.grid
-    n = height * width
+    n, frame = height * width, framed(valid, encoded.grid)[:, None, None]
     rows = rollout_rows(encoded.layers, tokens.clamp(min=0) + 1 + n)
     maps = rows[..., 1 : 1 + n].unflatten(-1, (height, width))
+    maps = maps.where(frame, maps.where(frame, torch.inf).amin((-2, -1), keepdim=True))
+    sizes = torch.cat([frame.any(dim).sum(-1) for dim in (-2, -1)], -1).float().flatten(1) * patch  # [B, 2]
     image, row = clicks.present.nonzero(as_tuple=True)  # of N objects, without padding
     large = at_pixels(maps[image, :, row], patch)  # [N, K, H, W]
     xy = clicks.xy[image, row, None].expand(-1, large.shape[1], -1)
-    found = boxes_from_maps(large.flatten(0, 1), xy.flatten(0, 1), cfg.boxes, patch)
+    sizes = sizes[image, None].expand_as(xy)
+    found = boxes_from_maps(large.flatten(0, 1), xy.flatten(0, 1), cfg.boxes, patch, sizes.flatten(0, 1))
     boxes = maps.new_zeros(*maps.shape[:3], 4)
     boxes[image, :, row] = found.view(*large.shape[:2], 4)
     return maps, boxes
@@ -103,7 +108,8 @@ def find_labels(
 ) -> Labels:
     """The labels of all objects, from the one that is `chosen`, long [B, G], of what was found. valid: bool [B, H, W]."""
     with torch.autocast(valid.device.type, enabled=False):
-        features, index = encoded.features.float(), chosen[:, None, :, None]
+        features = encoded.features.float() * framed(valid, encoded.grid)[:, None]  # nothing is similar to the others
+        index = chosen[:, None, :, None]
         maps, boxes = (c.flatten(3).take_along_dim(index, 1)[:, 0] for c in found)
         attention = min_max(at_pixels(maps.unflatten(-1, encoded.grid[:2]), encoded.grid.patch))
         labels = Labels(boxes=boxes, chosen=chosen, attention=attention, foreground=attention, background=1 - attention)
@@ -127,9 +133,10 @@ def true_boxes(boxes: Tensor, masks: Tensor) -> Tensor:
 def true_labels(labels: Labels, masks: Tensor) -> Labels:
     """True boxes and masks, bool [B, G, H, W], in place of estimates; an object without a pixel keeps its own."""
     known, maps = masks.flatten(2).any(-1)[..., None, None], masks.float()
-    foreground, background = maps.where(known, labels.foreground), (1 - maps).where(known, labels.background)
-    boxes = true_boxes(labels.boxes[:, None], masks)[:, 0]
-    return replace(labels, boxes=boxes, foreground=foreground, background=background, key_points=None)
+    attention, foreground = (maps.where(known, m) for m in (labels.attention, labels.foreground))
+    background, boxes = (1 - maps).where(known, labels.background), true_boxes(labels.boxes[:, None], masks)[:, 0]
+    found = {"attention": attention, "foreground": foreground, "background": background}
+    return replace(labels, boxes=boxes, key_points=None, **found)
 
 
 @torch.no_grad()
