@@ -254,7 +254,7 @@ for kind, iag in (("with IAG", True), ("without", False)):
     crops = bestie.training_data(scenes, variant)
     nets[kind] = training.train(
         f"drift_{iag}", start, step_loss, crops, variant.network, drift, ""
-    )
+    ).cpu()
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 heatmaps, peaks = {kind: [] for kind in nets}, []
@@ -314,7 +314,7 @@ torch.manual_seed(seed)
 student, crops = bestie.build(quick), bestie.training_data(stored, quick)
 loop = training.LoopOptions(folder=folder / "watched", **options)
 schedule = quick.network
-student = training.train("watched", student, snapshot_loss, crops, schedule, loop, "")
+student = training.train("watched", student, snapshot_loss, crops, schedule, loop, "").cpu()
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 frames, batch = [], collate([samples[m]])

@@ -304,7 +304,7 @@ def world_crops(count, **knobs):  # the objects of another world, and their crop
 
 
 _, cuts = world_crops(80, occlusion=1.0, contact=0.0)
-cuts = [c for c in cuts if evaluation.separated(c.truth.runs).all()]
+cuts = [c for c in cuts if evaluation.separated(c.truth).all()]
 cut_batch, cut_true = collate(cuts), true_tokens(cuts, patch)
 cut_seeds = labels.find_seeds(labels.clicks(cut_batch), cut_batch.valid, patch, cfg.seeds.push)
 cut_score = labels.scores(similarities(cut_batch.images), cut_seeds, walk)

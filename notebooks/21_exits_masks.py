@@ -471,7 +471,7 @@ def scenes(count, **settings):  # of a world with other settings, or the validat
 halves = scenes(80, occlusion=1.0)
 labels = {name: label_images(model, halves) for name, model in models.items()}
 iou = {name: object_iou(masks, halves) for name, masks in labels.items()}
-flags = [evaluation.separated(s.truth.runs) for s in halves]
+flags = [evaluation.separated(s.truth) for s in halves]
 pieces = torch.cat(flags)
 keys = [(i, k) for i, s in enumerate(halves) for k in range(len(s.extreme_points))]
 crops = [crop_of(halves[i], k) for (i, k), is_cut in zip(keys, pieces, strict=True) if is_cut]

@@ -457,10 +457,13 @@ def pair_loss(simnet, embeddings, batch, c):  # the loss on random pairs
     return similarity_loss(simnet.compare(embeddings, draw_pairs(batch, c)))
 
 
-def step_loss(simnets, batch, step):  # the losses of both, on the same pixels
+def step_loss(simnets, batch, step):  # the losses of both, on the same random numbers
     with torch.no_grad():
         embeddings = net.network(batch.images).pixels
-    terms = {k: pair_loss(simnets[k], embeddings, batch, c) for k, c in KINDS.items()}
+    terms = {}
+    for kind, c in KINDS.items():
+        torch.manual_seed(seed + step)
+        terms[kind] = pair_loss(simnets[kind], embeddings, batch, c)
     return {**terms, "total": sum(terms.values())}
 
 

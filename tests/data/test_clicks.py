@@ -81,6 +81,14 @@ def test_boxes_alone(folder):
     assert len(train[1].extreme_points) == 0
 
 
+@pytest.mark.parametrize("click", [{"point": [3, 4]}, {"extreme_points": [[5, 2], [2, 5], [5, 8], [8, 5]]}])
+def test_clicks_on_crowds_are_of_no_object(folder, click):
+    annotated(folder, click, {**click, "iscrowd": 1})
+    sample, (key,) = CocoFolder(folder)[0], click
+    clicks = sample.points if key == "point" else sample.extreme_points
+    assert clicks.ids.tolist() == [1]
+
+
 def test_boxes_of_another_image(folder):
     annotated(folder, {"bbox": [60, 3, 10, 6]})
     with pytest.raises(AnnotationError, match="annotation 1: bbox .* is outside its image of 30 x 20"):

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from wsis.core.errors import DataError
-from wsis.core.masks import RunLengths
 from wsis.core.types import Instances
 from wsis.data.label_maps import write_label_map
 from wsis.data.write import annotation_records, categories, instances_json, result_records
@@ -65,8 +64,10 @@ def test_pieces_count_only_if_they_are_large():
         (0, 0, 20, 20),
         [(0, 0, 20, 20), (20, 20, 40, 40)],  # they touch at a corner
     )
-    assert separated(RunLengths.of(masks)).tolist() == [True, False, False, False]
-    assert separated(RunLengths.of(masks[:0])).tolist() == []
+    labels, crowd = torch.zeros(4, dtype=torch.long), torch.ones(4, dtype=torch.bool)
+    assert separated(Instances.make(masks, labels)).tolist() == [True, False, False, False]
+    assert not separated(Instances.make(masks, labels, crowd=crowd)).any()
+    assert separated(Instances.make(masks[:0], labels[:0])).tolist() == []
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from wsis.core.errors import ConfigError, WeightsError
@@ -224,6 +224,21 @@ def test_frozen_statistics_restore_into_a_network_without_weights(lite0, tmp_pat
     restored = build_pyramid("efficientnet_lite0", "random").eval()
     load_weights(restored.network, tmp_path / "w.safetensors")
     torch.testing.assert_close(restored(images), trained(images), atol=1e-3, rtol=1e-3)
+
+
+def test_a_restored_backbone_normalizes_as_its_weights_were_trained(tmp_path):
+    """timm has weights of one network that were trained on other means of color."""
+    trained, images = build_pyramid("efficientnet_lite0", "random").eval(), torch.rand(1, 3, 64, 64)
+    trained.mean.fill_(0.4)
+    save_weights(tmp_path / "w.safetensors", trained)
+    again = load_weights(build_pyramid("efficientnet_lite0", "random").eval(), tmp_path / "w.safetensors")
+    assert torch.equal(again(images)[-1], trained(images)[-1])
+    earlier = {
+        name: value for name, value in load_file(tmp_path / "w.safetensors").items() if name not in ("mean", "std")
+    }
+    save_file(earlier, tmp_path / "earlier.safetensors")
+    usual = load_weights(build_pyramid("efficientnet_lite0", "random"), tmp_path / "earlier.safetensors")
+    assert usual.mean.unique().tolist() == [0.5]
 
 
 @pytest.mark.parametrize("build", [build_pyramid, build_vit])

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from torch import nn, optim
 from torch.nn.functional import cross_entropy
@@ -344,6 +346,16 @@ def test_devices():
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="sees no GPU"):
             make_accelerator("cuda")
+
+
+def test_a_model_trained_in_bf16_is_in_fp32_afterwards(options, toy, monkeypatch):
+    monkeypatch.setattr(AcceleratorState, "_shared_state", {})
+    mixed = dataclasses.replace(options, accelerator=Accelerator(cpu=True, mixed_precision="bf16"))
+    model, images = network(0, regular=False), torch.rand(2, 3, 8, 8)
+    trained = train("net", model, loss, plain(toy), changed(SCHEDULE, steps=2), mixed, "key")
+    again = network(0, regular=False).eval()
+    again.load_state_dict(trained.state_dict())
+    assert torch.equal(trained(images), again(images))
 
 
 # Two processes

@@ -32,7 +32,7 @@ from wsis.models.classifier import ClassMaps, Maps, normalized
 from wsis.training.schedule import Schedule, make_optimizer
 from wsis.training.stages import Report, Workspace
 
-SCHEDULE = Schedule(10, 16, "sgd", 5e-6, "constant", new_lr=10.0, weight_decay=1e-4)
+SCHEDULE = Schedule(10, 17, "sgd", 5e-6, "constant", new_lr=10.0, weight_decay=1e-4)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,13 +40,13 @@ class TuningConfig:
     """The steps on one image, in which others hold the classifier back."""
 
     CITE: ClassVar[str] = "lee2021rib"
-    schedule: Schedule = paper(SCHEDULE, "official code, COCO: 15 other images")
+    schedule: Schedule = paper(SCHEDULE, "official code, COCO: the image, its mirror image, 15 others")
     side: int = ours(512, "as the classifier's crop", unit="px", scales=True)
     pool: float = paper(0.5, "official code, COCO: higher activations do not count", unit="of the maximum")
     stop_logit: float = paper(1000.0, "official code, COCO", unit="logit of a tag", scales=True)
     stop_share: float = paper(0.8, "official code, COCO", unit="of the map above `stop_level`")
     stop_level: float = paper(0.3, "official code", unit="of the maximum")
-    power: float = paper(1.3, "official code, COCO", unit="exponent of the activations")
+    power: float = paper(1.3, "official code, COCO", unit="exponent of the activations that walk")
 
 
 RELATION = RelationConfig(foreground=0.35, background=0.17, floor=0.22)
@@ -92,7 +92,7 @@ def tuned_maps(
         if (added[0, tags[0]] > cfg.stop_level).float().mean() > cfg.stop_share:
             break
         total = total + added
-    return normalized(total) ** cfg.power
+    return normalized(total)
 
 
 def companions(tags: Bool[Tensor, "N C"], index: int, count: int, seed: int) -> list[int]:
@@ -164,7 +164,8 @@ def scorer(workspace: Workspace, cfg: RibConfig, novel: Sequence[int], backbone:
 
     def scores(batch: Batch) -> Maps:
         assert (known := batch.semantic_maps) is not None
-        return relation.class_scores(network, activations(batch, known), batch.images, cfg.relation)
+        powered = activations(batch, known) ** cfg.tuning.power
+        return relation.class_scores(network, powered, batch.images, cfg.relation)
 
     network = relation.fit(workspace, "rib", labels, cfg.relation, backbone)
     return scores

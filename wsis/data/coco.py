@@ -178,7 +178,7 @@ class CocoFolder:
         """Return xy, labels and ids of the clicks of one kind, each on its object; None if the data set has none."""
         if key not in self._present:
             return None
-        clicked = [a for a in self._annotations[record["id"]] if a.get(key) is not None]
+        clicked = [a for a in self._annotations[record["id"]] if a.get(key) is not None and not a.get("iscrowd")]
         ids = torch.tensor([a["id"] for a in clicked], dtype=torch.long)
         xy = torch.tensor([a[key] for a in clicked], dtype=torch.float32)
         xy = xy.reshape(-1, 2) if key == "point" else xy.reshape(-1, 4, 2)

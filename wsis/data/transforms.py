@@ -12,6 +12,7 @@ from torchvision.transforms.v2 import functional as F
 from wsis.core.errors import DataError
 from wsis.core.masks import RunLengths
 from wsis.core.types import IGNORE, Batch, ExtremePoints, Points, Sample
+from wsis.data.masks import tags_from_map
 
 MEAN_COLOR = (124, 116, 104)
 """The mean of ImageNet, RGB 0..255: padding of this color is zero after the usual normalization."""
@@ -154,8 +155,16 @@ def _sides(now: tuple[int, int], size: int | tuple[int, int]) -> tuple[int, int]
 
 
 def shrunk(sample: Sample, longest: int) -> Sample:
-    """The sample, resized where its longer side has more than `longest` pixels."""
-    return resize(sample, longest) if max(sample.size) > longest else sample
+    """The sample, resized where its longer side has more than `longest` pixels; a class that vanishes from its true class map
+    loses its tag.
+    """
+    if max(sample.size) <= longest:
+        return sample
+    small = resize(sample, longest)
+    if small.tags is None or sample.true_semantic is None or small.true_semantic is None:
+        return small
+    before, after = (tags_from_map(known, len(small.tags)) for known in (sample.true_semantic, small.true_semantic))
+    return replace(small, tags=small.tags & (after | ~before))
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

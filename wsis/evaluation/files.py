@@ -244,7 +244,7 @@ def measure(
         return voc_ap(found, real, len(true["categories"]))
     if metric == "separated":
         listed = objects and _decode(_listed(objects, true), true)
-        targets = list(listed or (t[separated(t.runs) & ~t.crowd] for t in real))
+        targets = list(listed or (t[separated(t)] for t in real))
         return {"separated_recall": recall(found, targets), "objects": float(sum(map(len, targets)))}
     if not all("id" in record for record in records):
         raise DataError(f"{predicted}: masks without ids; give what python -m wsis label wrote, or use --metric coco")

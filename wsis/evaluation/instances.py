@@ -187,21 +187,21 @@ def iou_by_size(pseudo: Iterable[Instances], truth: Iterable[Instances]) -> dict
     return figures | {f"mIoU_{n}": float(iou[(area > low) & (area <= high)].mean()) for n, (low, high) in SIZES.items()}
 
 
-def separated(masks: RunLengths) -> Tensor:
-    """Which of K masks lie in two or more pieces that each have a tenth of the mask's area: bool [K]."""
+def separated(objects: Instances) -> Tensor:
+    """Which of K objects lie in two or more pieces that each have a tenth of the mask's area: bool [K]; crowds are none."""
     flags = []
-    for part in masks.parts():
+    for part in objects.runs.parts():
         ids, count = connected_components(part.pixels[None].long())
         area = torch.bincount(ids.flatten(), minlength=count + 1)[1:]
         flags.append(int((area >= 0.1 * area.sum()).sum()) >= 2)
-    return torch.tensor(flags, dtype=torch.bool)
+    return torch.tensor(flags, dtype=torch.bool, device=objects.crowd.device) & ~objects.crowd
 
 
 def recall(predicted: Iterable[Instances], objects: Iterable[Instances]) -> float:
     """The share of objects that some prediction of their class with a score of .3 or more covers with an IoU of .75 or more.
 
     The measure of Separated-COCO and Occluded-COCO (Zhan et al., BMVC 2022); one prediction may serve several objects.
-    objects: of each image only those to find, such as `truth[separated(truth.runs)]`.
+    objects: of each image only those to find, such as `truth[separated(truth)]`.
     """
     hits = total = 0
     for image, (p, t) in enumerate(zip(predicted, objects, strict=True)):

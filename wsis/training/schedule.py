@@ -10,7 +10,7 @@ from torch import nn
 from wsis.core.config import ours
 
 POWER = 0.9  # of the polynomial decay, as in DeepLab
-MOMENTUM = 0.9  # of SGD, in every paper here
+MOMENTUM = 0.9  # of SGD, in the four papers
 
 
 @dataclass(frozen=True)

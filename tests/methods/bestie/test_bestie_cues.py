@@ -7,7 +7,14 @@ from torch import nn
 from wsis.core.config import changed
 from wsis.core.types import IGNORE
 from wsis.methods.bestie import FULL
-from wsis.methods.bestie.cues import activation_maps, extract_cues, semantic_map_from_activations, walked
+from wsis.methods.bestie.cues import (
+    activation_maps,
+    extract_cues,
+    semantic_map_from_activations,
+    sharpened,
+    walked,
+    with_background,
+)
 
 CUES = changed(FULL, **{"cues.kernel": 5}).cues
 ALL = torch.ones(1, 2, dtype=torch.bool)
@@ -137,6 +144,14 @@ def test_class_maps_by_hand():
         values.view(1, 2, 1, 4), torch.zeros(1, 3, 1, 4), changed(FULL, **SHARP).semantic
     )
     assert made.tolist() == [[[1, 2, 0, IGNORE]]]
+
+
+def test_a_weak_class_of_walked_scores_stays_weak():
+    """Scores of IRN are already divided by the highest of all classes."""
+    scores = torch.tensor([[1.0, 0.6, 0.1, 0.1], [0.0, 0.35, 0.35, 0.0]]).view(1, 2, 1, 4)
+    settings = changed(FULL, **{**SHARP, "semantic.uncertain": 0.0}).semantic
+    made = sharpened(with_background(scores, 0.25), torch.zeros(1, 3, 1, 4), settings)
+    assert made.tolist() == [[[1, 1, 2, 0]]]
 
 
 def test_class_maps_without_ignored_pixels():

@@ -35,6 +35,29 @@ class Fixed(nn.Module):
         return self.value
 
 
+def test_maps_are_no_steps_of_bf16_under_autocast():
+    """Else neighbors have equal heights, and each of them is a center."""
+    torch.manual_seed(0)
+    model = build(RANDOM).eval()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        outputs = model(torch.rand(1, 3, 64, 64))
+    for maps in outputs:
+        cells = maps[..., 2::4, 2::4]
+        assert maps.dtype == torch.float32 and not torch.equal(cells, cells.bfloat16().float())
+
+
+def test_a_large_image_is_shrunk_without_aliases():
+    seen, cfg = [], changed(RANDOM, **{"size.test_long_side": 64}, flip=False)
+
+    class Seen(nn.Module):
+        def forward(self, images):
+            seen.append(images)
+            return Outputs(*(images.new_zeros(1, c, *images.shape[-2:]) for c in (6, 5, 2)))
+
+    infer(Seen(), torch.rand(1, 3, 512, 512, generator=torch.Generator().manual_seed(0)), cfg)
+    assert seen[0].shape[-2:] == (64, 64) and seen[0].std() < 0.1  # of noise of .29, 8 x 8 pixels at once
+
+
 # Peak attention
 
 

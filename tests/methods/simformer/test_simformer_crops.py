@@ -11,7 +11,7 @@ from wsis.core.config import changed
 from wsis.core.errors import AnnotationError
 from wsis.core.types import IGNORE, Instances, Sample
 from wsis.data.semantic import SemanticFolder, SemanticWorld
-from wsis.data.transforms import MEAN_COLOR, collate
+from wsis.data.transforms import MEAN_COLOR, collate, shrunk
 from wsis.data.world import World, WorldConfig
 from wsis.methods import simformer
 from wsis.methods.simformer.crops import random_crop
@@ -49,6 +49,16 @@ def crops(crop, short, long, novel=(), masks="base", tag_scope="crop"):
 def still(**values):
     """Crops without change of size, of images of 8 px on the shorter side."""
     return crops(**{"crop": 8, "short": (8,), "long": 64, **values})
+
+
+def test_a_class_that_shrinking_takes_away_loses_its_tag():
+    values = torch.ones(16, 64, dtype=torch.uint8)
+    values[0, 0] = 2
+    sample = shrunk(image(values, tags=(True, True, True)), 16)
+    assert sample.tags.tolist() == [True, False, True]  # the map did not show the third before
+    assert shrunk(image(values), 64).tags.tolist() == [True, True, False]
+    random = crops(crop=4, short=(4,), long=64, novel=(1,))
+    assert random(shrunk(image(values), 16), 0).tags.tolist() == [True, False, False]
 
 
 def test_crop_is_a_part_of_the_image_and_of_its_map():

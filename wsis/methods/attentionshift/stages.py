@@ -59,7 +59,7 @@ def train_network(workspace: Workspace) -> Report:
     if due:
         measure(workspace, model, cfg.network.steps)
     curve = read_curve(workspace)
-    return {"similarity": curve, **summary(curve)} if len(curve) > 2 else {}
+    return {"similarity": curve, **(summary(curve) if len(curve) > 2 else {})} if curve else {}
 
 
 def measured_at(cfg: AttentionShiftConfig) -> set[int]:
@@ -100,7 +100,9 @@ def measure(workspace: Workspace, network: nn.Module, step: int) -> None:
         if small.truth is not None:
             images, known = pad_to_multiple(workspace.batch(small).images, patch), small.true_semantic
             known = None if known is None else pad_to_multiple((known != IGNORE)[None], patch, "constant")
-            similarity.update(model.encoder(images, attention=False).features, [small.truth], patch, known)
+            with torch.autocast(images.device.type, enabled=False):  # as after the training
+                features = model.encoder(images, attention=False).features
+            similarity.update(features, [small.truth], patch, known)
     model.train()
     curve = [row for row in read_curve(workspace) if row["step"] < step]
     write_json(workspace.path(CURVE), [*curve, {"step": step, **similarity.result()}])

@@ -68,8 +68,13 @@ def extract_cues(maps: Maps, tags: Tags, cfg: CueConfig) -> Points:
 
 def semantic_map_from_activations(maps: Maps, images: Images, cfg: SemanticConfig) -> ClassMaps:
     """Class map of activations, of which each class has the maximum 1, and the background is a constant; see `sharpened`."""
-    scores = torch.cat([torch.full_like(maps[:, :1], cfg.background), normalized(maps)], dim=1)
-    return sharpened(scores / scores.sum(1, keepdim=True), images, cfg)
+    return sharpened(with_background(normalized(maps), cfg.background), images, cfg)
+
+
+def with_background(maps: Maps, level: float) -> Maps:
+    """Probabilities [B, C + 1, H, W] from the scores of C classes and a constant one of the background."""
+    scores = torch.cat([torch.full_like(maps[:, :1], level), maps], dim=1)
+    return scores / scores.sum(1, keepdim=True)
 
 
 def sharpened(probabilities: Maps, images: Images, cfg: SemanticConfig) -> ClassMaps:

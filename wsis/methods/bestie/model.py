@@ -92,7 +92,10 @@ class BestieNet(nn.Module):
         self.align_corners = not high_resolution
 
     def forward(self, images: Tensor) -> Outputs:
-        maps, size = self.decoder(self.backbone(images)), images.shape[-2:]
+        features, size = self.backbone(images), images.shape[-2:]
+        kind = "cuda" if images.is_cuda else "cpu"
+        with torch.autocast(kind, enabled=False):  # in bf16 neighbors would be equally high, and each of them a center
+            maps = self.decoder([x.float() for x in features])
         resized = (interpolate(x.float(), size, mode="bilinear", align_corners=self.align_corners) for x in maps)
         return Outputs(*resized)
 
@@ -101,7 +104,8 @@ def infer(model: nn.Module, images: Images, cfg: BestieConfig) -> Outputs:
     """The network's maps at the images' size, from sides that are multiples of 32, optionally averaged over a flip."""
     size = (images.shape[-2], images.shape[-1])
     scale = cfg.size.test_long_side / max(size) if cfg.size.test_long_side else 1.0
-    x = interpolate(images, [math.ceil(side * scale / 32) * 32 for side in size], mode="bilinear", align_corners=False)
+    sides, linear = [math.ceil(side * scale / 32) * 32 for side in size], {"mode": "bilinear", "align_corners": False}
+    x = interpolate(images, sides, **linear, antialias=scale < 1)  # as training shrinks images
     outputs: Outputs = model(x)
     if cfg.flip:
         mirrored = Outputs(*(m.flip(3) for m in model(x.flip(3))))
@@ -114,7 +118,7 @@ def infer(model: nn.Module, images: Images, cfg: BestieConfig) -> Outputs:
     ratio = [new / old for new, old in zip(size, outputs.offset.shape[-2:], strict=True)]
     if ratio == [1, 1]:
         return outputs
-    semantic, center, offset = (interpolate(m, size, mode="bilinear", align_corners=False) for m in outputs)
+    semantic, center, offset = (interpolate(m, size, **linear) for m in outputs)
     if cfg.compat == "clean":  # the release leaves the offsets the length that they have in the stretched image
         offset = offset * offset.new_tensor(ratio)[:, None, None]
     return Outputs(semantic, center, offset)

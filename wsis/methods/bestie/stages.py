@@ -42,7 +42,7 @@ def stages(cfg: BestieConfig) -> list[Stage]:
     steps: list[Stage] = []
     everything = " ".join(name for name in vars(cfg) if name != "final")
     classifier = "classifier classifier_backbone classifier_weights classifier_width size classes"
-    semantic = "semantic width init bn_momentum semantic_network size classes flip compat loss"
+    semantic = "semantic width init bn_momentum center_mode semantic_network size classes flip compat loss"
 
     if cfg.supervision == "tags":
         if cfg.cues.source == "peaks":
@@ -134,7 +134,7 @@ def make_activation_maps(workspace: Workspace) -> Report:
             activations, images = cues.image_maps(plain, sample, cfg, s.scales), workspace.batch(sample).images
             if relations is not None:
                 activations = relation.class_scores(relations, activations, images, s.irn)
-                return cues.semantic_map_from_activations(activations, images, changed(s, background=s.irn.floor))[0]
+                return cues.sharpened(cues.with_background(activations, s.irn.floor), images, s)[0]
             if tokens is not None:
                 activations = cues.walked(activations, images, tokens)
             return cues.semantic_map_from_activations(activations, images, s)[0]

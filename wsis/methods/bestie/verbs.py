@@ -68,6 +68,8 @@ def pseudo_labels(model: nn.Module | None, batch: Batch, cfg: BestieConfig) -> l
         return targets(model, batch, cfg).unbind()
     outputs = infer(model, batch.images, cfg)
     if cfg.supervision == "tags":
+        if batch.tags is None:
+            raise ValueError("labels with supervision=tags need tags in the batch")
         return _ranked(decode(outputs, batch.tags, cfg).instances)
     if batch.points is None:
         raise ValueError("labels with supervision=points need points in the batch")

@@ -192,6 +192,6 @@ def evaluate(workspace: Workspace) -> Report:
     if pair is None:
         return {}
     predicted, truth = pair
-    pieces = [objects[separated(objects.runs)] for objects in truth]
+    pieces = [objects[separated(objects)] for objects in truth]
     figures = coco_ap(predicted, truth, workspace.cfg.classes) | {"separated_recall": recall(predicted, pieces)}
     return numbers(figures) | {"separated": sum(map(len, pieces))}

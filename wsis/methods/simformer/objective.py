@@ -2,7 +2,7 @@
 
 Shapes are those of `Outputs`, `Targets` and `PixelPairs`; `matched` is the result of `match`. The losses of proposals (of
 MaskFormer, official code, but for the complement) are sums over the layers, those of pairs (official code) are of the last
-one. All are unweighted, and in fp32 even under autocast.
+one. All are unweighted but for the two parts of the complement, and in fp32 even under autocast.
 """
 
 from collections.abc import Iterator
