@@ -375,8 +375,8 @@ plt.show()
 #
 # ## On new images
 #
-# Now the network works without any label. The score of an instance, which ranks the masks, is computed like the weight of a
-# refined label.
+# Now the network works without any label. The score of an instance, which ranks the masks, is the height of its center on
+# the center map times the mean probability of its class. A center that was found by clustering alone counts as 1.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 order = score_of.argsort(descending=True, stable=True).tolist()
@@ -472,7 +472,7 @@ viz.interactive(plot, figure, "The score of each prediction against its IoU")
 # %% [markdown]
 # **Takeaway.** A good score would rise with the overlap. Crosses far to the right are the costly errors, confident and wrong;
 # those at the bottom have the wrong class or lie on no object. The column at the left edge holds regions without a center,
-# which are kept and ranked last.
+# which are kept with the low heights that they have.
 #
 # ## A click in place of a tag
 #
@@ -655,7 +655,7 @@ for threshold in (0.01, 0.1, 0.5):
 viz.table(rows, digits=2)
 
 # %% [markdown]
-# Low hills have low scores and are ranked last, so a low threshold costs little. A high one leaves components without a
+# Low hills have low scores, so a low threshold costs little. A high one leaves components without a
 # center.
 #
 # ```{solution-end}

@@ -55,8 +55,8 @@ plt.rcParams.update(viz.RC)
 # says where an object ends, but {term}`extreme points` lie *on* it.
 #
 # From these four clicks the method makes labels for dozens of places in the box. The only learned part of this chapter is
-# the {term}`extractor`: a network with pretrained weights, which the paper trains a little on boxes (the *warm-up*) and then
-# freezes. These lines open the data, simulate the annotator, and run the two stages of this chapter.
+# the {term}`extractor`: a network with pretrained weights, which is trained a little on boxes (the *warm-up*) and then frozen
+# ({ref}`fidelity:exits-warmup`). These lines open the data, simulate the annotator, and run the two stages of this chapter.
 
 # %%
 datasets = weak.open_data(data, scale, clicks="extreme_points", seed=seed)
@@ -397,7 +397,7 @@ plt.show()
 #
 # ## On photographs
 #
-# The preset `small` has frozen convolutions that were pretrained on ImageNet, as the document's transformer was. Here are 500
+# The preset `small` has frozen convolutions that were pretrained on ImageNet, as the document's transformer was. Here are some 500
 # crops of [photographs of seven animals](../book/results.md), beside the published AP of the final segmenter. Bars are the
 # standard deviation over seeds, which choose the crops of the same photographs.
 
@@ -406,7 +406,7 @@ walks, store = experiments.find("exits.retrieval"), Path("../book/results")
 (found,) = experiments.read_results(walks, store, "small.animals7").values()
 walk_names = [row["name"].removesuffix("s").removesuffix(" hop") for row in found["rows"]]
 aps = [row.published["AP"] for row in experiments.find("exits.table_a2")[0].rows]
-panels = {"AUC in the box (%)": ("token_auc",)}
+panels = {"AUC of all crops (%)": ("token_auc",)}
 panels["object: precision, recall (%)"] = ("foreground_precision", "foreground_recall")
 figure, axes = plt.subplots(1, 3, figsize=(7.6, 2.6), layout="constrained")
 axes[0].plot(walk_names, aps, "D", color="0.3", mfc="white")
@@ -478,7 +478,7 @@ viz.show(panels, rows=names, size=2.1, title="Two of a kind")
 #
 # **Repair a wrong click**, which labels ground as object and moves the box. **Fill thin and bent objects**: the push moves a
 # click toward the center of the box, which may lie off the object. **Work without an outside**: in a crop that its object
-# fills there is no second walker, and only the box is left.
+# fills there is no second walker, and only clicks and box are left.
 #
 # ## Play
 #

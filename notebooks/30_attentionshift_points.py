@@ -153,7 +153,7 @@ box_iou = iou(box_pixels(labels.boxes, size)[img, row], true_boxes)  # of the bo
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 def token_marks(axes, i):  # all tokens of an image, and those that are matched with clicks
-    places = place[i] * extents[i] - 0.5
+    places = place[i] * extents[i]
     axes.scatter(*places.T, s=14, c="white", edgecolor="0.2", lw=0.6)
     token_xy, xy = places[tokens[i][clicks.present[i]]], clicks.xy[i][clicks.present[i]]
     axes.plot(*torch.stack([token_xy, xy]).permute(2, 0, 1), color="white", lw=1.6)
@@ -328,7 +328,7 @@ viz.table(rows, digits=2, caption=f"{len(img)} objects, masks within the box")
 # An object is made of {term}`parts <part>`, and a network needs points on all of them. Prototypes $q_j$ start at patches spread
 # over the {term}`core` of the foreground, as seeds, and then move among the features $F_i$ of the box. The *kernel* of the
 # shift is the weight $\mathrm{softmax}_i(\cos(q_j, F_i) / \theta \tau_j)$: patch $i$ goes to the prototype with the largest
-# one, and each prototype becomes the weighted mean of its patches. Its {term}`bandwidth` $\tau_j$ is the mean cosine distance
+# one, and each prototype becomes the weighted sum of its patches, whose length later weighs it. Its {term}`bandwidth` $\tau_j$ is the mean cosine distance
 # to them; the temperature $\theta$ sets how wide the kernel is.
 #
 # ```{literalinclude} ../../wsis/methods/attentionshift/parts.py

@@ -453,17 +453,15 @@ KINDS = {kind: changed(apart, **{"pairs.labeled": kind}) for kind in ("either", 
 simnets = torch.nn.ModuleDict({kind: SimNet(cfg.decoder.width) for kind in KINDS})
 
 
-def pair_loss(simnet, embeddings, batch, c):  # the loss on random pairs
+def pair_loss(simnet, embeddings, batch, c, step):  # the loss on random pairs
+    torch.manual_seed(seed + step)  # the same random numbers for both
     return similarity_loss(simnet.compare(embeddings, draw_pairs(batch, c)))
 
 
-def step_loss(simnets, batch, step):  # the losses of both, on the same random numbers
+def step_loss(simnets, batch, step):  # the losses of both
     with torch.no_grad():
         embeddings = net.network(batch.images).pixels
-    terms = {}
-    for kind, c in KINDS.items():
-        torch.manual_seed(seed + step)
-        terms[kind] = pair_loss(simnets[kind], embeddings, batch, c)
+    terms = {k: pair_loss(simnets[k], embeddings, batch, c, step) for k, c in KINDS.items()}
     return {**terms, "total": sum(terms.values())}
 
 

@@ -104,7 +104,7 @@ def sinkhorn(similarity: Graph, iterations: int, valid: Tokens | None = None) ->
     ConfigError for no iterations.
     """
     if iterations < 1:
-        raise ConfigError(f"iterations={iterations}: use 1 or more; 20 are exact to 1e-6")
+        raise ConfigError(f"iterations={iterations}: use 1 or more; 20 are exact to 4e-6")
     similarity = similarity.to(torch.promote_types(similarity.dtype, torch.float32))
     matrix = (similarity + similarity.mT).clamp_min_(EPSILON)  # half of it is in the scale
     valid = torch.ones_like(matrix[:, 0]) if valid is None else valid.to(matrix.dtype)

@@ -26,9 +26,15 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
+def sizes_of(maps):
+    """(width, height) of images that fill their maps [M, H, W]."""
+    return torch.tensor([[maps.shape[2], maps.shape[1]]]).expand(len(maps), 2).float()
+
+
 def one(values, point, cfg=FULL.boxes, patch=4):
     """The box of one map, as a list."""
-    return boxes_from_maps(values[None].float(), torch.tensor([point]), cfg, patch)[0].tolist()
+    maps = values[None].float()
+    return boxes_from_maps(maps, torch.tensor([point]), sizes_of(maps), cfg, patch)[0].tolist()
 
 
 def filled(*rectangles, size=(40, 40)):
@@ -97,9 +103,9 @@ def test_components_from_half_of_the_largest_count(rows, box):
 def test_boxes_do_not_depend_on_the_scale_of_a_map():
     maps = at_pixels(torch.rand(5, 6, 6, generator=seeded()), PATCH)
     points = 95 * torch.rand(5, 2, generator=seeded(1))
-    boxes = boxes_from_maps(maps, points, FULL.boxes, PATCH)
-    assert torch.equal(boxes_from_maps(maps / 1024, points, FULL.boxes, PATCH), boxes)
-    assert torch.equal(boxes_from_maps(maps + 0.5, points, FULL.boxes, PATCH), boxes)
+    boxes = boxes_from_maps(maps, points, sizes_of(maps), FULL.boxes, PATCH)
+    assert torch.equal(boxes_from_maps(maps / 1024, points, sizes_of(maps), FULL.boxes, PATCH), boxes)
+    assert torch.equal(boxes_from_maps(maps + 0.5, points, sizes_of(maps), FULL.boxes, PATCH), boxes)
 
 
 @pytest.mark.parametrize("point, box", [((0, 0), [0, 0, 4, 4]), ((39, 13), [36, 12, 40, 16])])
@@ -117,7 +123,7 @@ def test_a_point_on_the_border_has_a_box(point):
 
 
 def test_no_maps():
-    assert boxes_from_maps(torch.zeros(0, 8, 8), torch.zeros(0, 2), FULL.boxes, 4).shape == (0, 4)
+    assert boxes_from_maps(torch.zeros(0, 8, 8), torch.zeros(0, 2), torch.zeros(0, 2), FULL.boxes, 4).shape == (0, 4)
 
 
 # Samples

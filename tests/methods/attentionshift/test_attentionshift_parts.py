@@ -462,7 +462,7 @@ def test_an_object_of_a_few_pixels_at_the_border(point):
     attention = torch.zeros(1, 1, 128, 128)
     attention[..., max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3] = 1
     points, scene = torch.tensor([[point]]), planted(1, 8)
-    boxes = boxes_from_maps(attention[0], points[0], FULL.boxes, PATCH)[None]
+    boxes = boxes_from_maps(attention[0], points[0], torch.full((1, 2), 128.0), FULL.boxes, PATCH)[None]
     zero = torch.zeros(1, 1, dtype=torch.long)
     clicks, valid = PaddedPoints(points, zero, zero, zero == 0), torch.ones(1, 128, 128, dtype=torch.bool)
     foreground = cosine_maps(scene.features.T.view(1, -1, 8, 8), attention, clicks, boxes, valid)[0]

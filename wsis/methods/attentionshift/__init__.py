@@ -3,7 +3,7 @@
 click --matched token's attention, rolled out--> boxes --MIL--> one box --cosine refinement--> object and background
 features in the box --key-point shift--> parts --filter, merge--> key-points -> a mask head and, again, the tokens
 
-Labels are made anew in every step from the very features that are trained; tokens exist in training only.
+Labels are made anew in every step from the very features that are trained; what the tokens say is used in training only.
 """
 
 from wsis.methods.attentionshift.config import FULL, SMALL, TINY, AttentionShiftConfig, baseline

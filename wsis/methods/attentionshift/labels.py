@@ -85,18 +85,18 @@ def find_candidates(
     valid: Tensor,  # bool [B, H, W], False on padding
     cfg: AttentionShiftConfig,
 ) -> Candidates:
-    """The attention of each click's token over the last 1..K layers, and a box of each, within its image."""
+    """The attention of each click's token over the last 1..K layers, and a box of each."""
     height, width, patch = encoded.grid
     n, frame = height * width, framed(valid, encoded.grid)[:, None, None]
     rows = rollout_rows(encoded.layers, tokens.clamp(min=0) + 1 + n)
     maps = rows[..., 1 : 1 + n].unflatten(-1, (height, width))
     maps = maps.where(frame, maps.where(frame, torch.inf).amin((-2, -1), keepdim=True))
-    sizes = torch.cat([frame.any(dim).sum(-1) for dim in (-2, -1)], -1).float().flatten(1) * patch  # [B, 2]
+    sides = patch * torch.cat([frame.any(dim).sum(-1) for dim in (-2, -1)], -1)  # [B, 1, 2]
     image, row = clicks.present.nonzero(as_tuple=True)  # of N objects, without padding
     large = at_pixels(maps[image, :, row], patch)  # [N, K, H, W]
     xy = clicks.xy[image, row, None].expand(-1, large.shape[1], -1)
-    sizes = sizes[image, None].expand_as(xy)
-    found = boxes_from_maps(large.flatten(0, 1), xy.flatten(0, 1), cfg.boxes, patch, sizes.flatten(0, 1))
+    flat = (x.flatten(0, 1) for x in (large, xy, sides[image].float().expand_as(xy)))
+    found = boxes_from_maps(*flat, cfg.boxes, patch)
     boxes = maps.new_zeros(*maps.shape[:3], 4)
     boxes[image, :, row] = found.view(*large.shape[:2], 4)
     return maps, boxes

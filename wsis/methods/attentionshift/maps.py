@@ -80,24 +80,23 @@ def framed(valid: Tensor, grid: PatchGrid) -> Tensor:
     return (pairs.repeat_interleave(2, 1).repeat_interleave(2, 2) > 0)[:, : grid.height, : grid.width]
 
 
-def boxes_from_maps(maps: Tensor, points: Tensor, cfg: BoxConfig, patch: int, sizes: Tensor | None = None) -> Tensor:
+def boxes_from_maps(maps: Tensor, points: Tensor, sizes: Tensor, cfg: BoxConfig, patch: int) -> Tensor:
     """One box around what is high in each map [M, H, W]: fp32 [M, 4] pixels, half-open, never empty.
 
     Regions are the 8-connected components at and above `cfg.threshold` of the map's range that have at least half of the
     largest one's area. mirror: the box reaches equally far to both sides of the point [2], by the longer of the two, within
-    the image. tight: the bounds of the regions. A constant map gives the point's patch. sizes: (width, height) of each image
-    where it is smaller than its map [M, 2].
+    the image. tight: the bounds of the regions. A constant map gives the point's patch. sizes: fp32 [M, 2], (width, height) of
+    the images, which may be smaller than the maps.
     """
-    size = points.new_tensor((maps.shape[-1], maps.shape[-2]), dtype=torch.float32) if sizes is None else sizes
     least, largest, varied = _range(maps)
     threshold = (least + cfg.threshold * (largest - least)).where(varied, torch.inf)
     bounds, filled = component_bounds(maps >= threshold, MIN_AREA)
     low, high = bounds.float().tensor_split(2, 1)
-    high = torch.minimum(high, size)
-    point = (points.float() + 0.5).clamp(min=points.new_tensor(0.5), max=size - 0.5)  # in edges of pixels
+    high = torch.minimum(high, sizes)
+    point = (points.float() + 0.5).clamp(min=points.new_tensor(0.5), max=sizes - 0.5)  # in edges of pixels
     if cfg.mode == "mirror":
         reach = torch.maximum(point - low, high - point)
-        low, high = (point - reach).clamp_min(0), torch.minimum(point + reach, size)
+        low, high = (point - reach).clamp_min(0), torch.minimum(point + reach, sizes)
     corner = (point / patch).floor() * patch
     return torch.where(filled, torch.cat([low, high], 1), torch.cat([corner, corner + patch], 1))
 

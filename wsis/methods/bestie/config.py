@@ -87,7 +87,7 @@ class SemanticConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SizeConfig:
-    """Sizes of images in training and inference; the aspect is kept, except for the classifier."""
+    """Sizes of images in training and inference; the aspect is kept up to whole cells, except for the classifier."""
 
     crop: int = paper(416, "official code", unit="px", scales=True)
     long_side: int = paper(449, "official code; 0 keeps the size", unit="px", scales=True)

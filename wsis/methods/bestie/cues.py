@@ -54,7 +54,8 @@ def walked(maps: Maps, images: Images, tokens: ConvTokens | ViT) -> Maps:
 def extract_cues(maps: Maps, tags: Tags, cfg: CueConfig) -> Points:
     """The local maxima of activation maps in [0, 1] as instance cues (supp. Listing 2).
 
-    A cue is the highest of `kernel` x `kernel` smoothed pixels, and above `MIN_SCORE`.
+    A cue is the highest of `kernel` x `kernel` smoothed pixels, and above `MIN_SCORE`; the
+    `MAX_CUES` highest of each class are kept.
     """
     smooth = avg_pool2d(maps, 3, 1, 1) * tags[:, :, None, None]
     peak = (smooth == max_pool(smooth, cfg.kernel)) & (smooth > MIN_SCORE)

@@ -187,7 +187,7 @@ def decode(
     marks = torch.zeros_like(heat)
     marks[(centers.image, *centers.position.long().unbind(1))] = centers.clustered.float()
     heat = torch.where(marks > 0, marks, heat)  # the area check makes a clustered center certain
-    if cfg.keep_centerless and not refining:  # the centroid stands for the center, with score 0
+    if cfg.keep_centerless and not refining:  # the centroid stands for the center
         empty = large[1:].index_fill(0, centers.component, False).nonzero()[:, 0]
         score = torch.zeros(len(empty), device=empty.device)
         added = (empty, rows.image[empty], rows.center[empty].float(), score, score > 0)
