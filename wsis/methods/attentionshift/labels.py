@@ -95,7 +95,8 @@ def find_candidates(
     image, row = clicks.present.nonzero(as_tuple=True)  # of N objects, without padding
     large = at_pixels(maps[image, :, row], patch)  # [N, K, H, W]
     xy = clicks.xy[image, row, None].expand(-1, large.shape[1], -1)
-    flat, at, sizes = (x.flatten(0, 1) for x in (large, xy, sides[image].float().expand_as(xy)))
+    sizes = sides[image].float().expand_as(xy)
+    flat, at, sizes = (x.flatten(0, 1) for x in (large, xy, sizes))
     found = boxes_from_maps(flat, at, sizes, cfg.boxes, patch)
     boxes = maps.new_zeros(*maps.shape[:3], 4)
     boxes[image, :, row] = found.view(*large.shape[:2], 4)
