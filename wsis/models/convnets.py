@@ -56,9 +56,8 @@ class Pyramid(nn.Module):
         # The order of tensors that tensor cores want; on a CPU it takes off a fifth to a half of a forward pass.
         self.network = network.to(memory_format=torch.channels_last)
         self.channels, self.strides = tuple(channels), tuple(strides)
-        self.register_buffer(
-            "mean", torch.tensor(mean).view(3, 1, 1)
-        )  # saved: weights of another source have their own
+        # Saved, since weights of another source have their own.
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
 
     def forward(self, images: Tensor) -> list[Tensor]:

@@ -161,9 +161,8 @@ def train(
         if not finished and due and log.is_first:
             checkpoint.save(options.folder, name, step + 1, model, optimizer, key)
     progress.close()
-    accelerator.unwrap_model(
-        wrapped, keep_fp32_wrapper=False
-    )  # else `model` would stay in bf16 where it was trained so
+    # Else `model` would stay in bf16 where it was trained so.
+    accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
     accelerator.free_memory()
     return model.eval()
 
