@@ -457,7 +457,8 @@ viz.interactive(viz.curves_plot(curves, parts.STATISTICS, **axes), picture, word
 #
 # The figure has the published comparisons of Tables 1 and 2, each with its interval over seeds. K-Means* is k-means with the
 # filter, K-Means is k-means without it. The gray band is what even twenty seeds could not tell from zero; numbers, verdicts and
-# their provenance are on the [results page](../book/results.md).
+# their provenance are on the [results page](../book/results.md). Results from before 1 December 2026 are of labels that could
+# reach into the padding of a small image ({ref}`fidelity:attentionshift-padding`).
 
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
