@@ -231,9 +231,9 @@ def test_coco_folder_from_the_command_line(tmp_path, monkeypatch):
     assert read_json(tmp_path / "figures.json")["base_mIoU"] > 0.9
 
 
-def test_a_rival_needs_a_second_network():
-    with pytest.raises(ConfigError, match="final.steps of 1 or more"):
-        simformer.stages(changed(FAST, **{"pseudo.source": "rib", "final.steps": 0}))
+def test_of_a_rival_without_a_second_network_there_are_labels_alone():
+    stages = simformer.stages(changed(FAST, **{"pseudo.source": "rib", "final.steps": 0}))
+    assert [stage.name for stage in stages] == ["tuning", "labels"]
 
 
 def test_images_without_a_true_class_are_not_evaluated(scenes, finished):

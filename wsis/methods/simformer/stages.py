@@ -1,4 +1,4 @@
-"""The stages of a full SimFormer run; with `final.steps=0` the first network is evaluated.
+"""The stages of a full SimFormer run; with `final.steps=0` the first network is evaluated, and of a rival there are labels.
 
 network -> labels, class maps of the training images -> final, a plain MaskFormer -> evaluation
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from wsis.baselines import cam, retab, rib
-from wsis.core.errors import ConfigError, DataError
+from wsis.core.errors import DataError
 from wsis.core.types import IGNORE, Sample
 from wsis.data.wrappers import Mapped, WithPseudoLabels, samples
 from wsis.evaluation.semantic import MeanIoU, grouped_iou, is_novel, proposal_recall, region_coverage
@@ -36,17 +36,18 @@ def stages(cfg: SimFormerConfig) -> list[Stage]:
     steps = [Stage("network", NETWORK, train_network, " ".join(name for name in names if name not in later))]
     labels = Stage("labels", MAPS, make_labels, "pseudo split novel", "network")
     if rival in RIVALS:
-        if not cfg.final.steps:
-            raise ConfigError(f"pseudo.source={rival} has no network but the second one; use final.steps of 1 or more")
         shared, given = f"classes backbone weights {rival}", "split novel masks"
         tune = partial(rib.fit, cfg=cfg.rib, backbone=backbone)  # of tags alone: that of all splits
         learn = partial(retab.fit, cfg=cfg.retab, novel=cfg.unmasked, backbone=backbone)
         relations = Stage("relations", retab.NETWORKS, learn, f"{shared} {given}")
         steps = [Stage("tuning", rib.MAPS, tune, shared) if rival == "rib" else relations]
         labels = Stage("labels", MAPS, make_rival_labels, f"{shared} {given} pseudo", steps[0].name)
-    if cfg.final.steps:
+    if cfg.final.steps or rival in RIVALS:
         steps.append(labels)
+    if cfg.final.steps:
         steps.append(Stage("final", FINAL, train_final, " ".join(names), "labels", "retrained"))
+    elif rival in RIVALS:
+        return steps  # its labels are all that there is
     return [*steps, Stage("evaluation", "", evaluate, "size split novel", steps[-1].name)]
 
 
