@@ -205,8 +205,8 @@ viz.scrub(frames, [f"{a:.1f}" for a in alphas], "alpha", start=alphas.index(0.5)
 #
 # $$\{\, p : \bar A_c(p) = \max_{q \in N_k(p)} \bar A_c(q) \ \text{ and }\ \bar A_c(p) > \tau \,\}.$$
 #
-# Listing 2 searches all classes of all images at once. It stores the peaks above a small constant (the 25 highest of each class) with their heights as
-# scores; the threshold $\tau$ is applied when cues are used.
+# Listing 2 searches all classes of all images at once. It stores the peaks above a small constant, the 25 highest of each
+# class, with their heights as scores; the threshold $\tau$ is applied when cues are used.
 #
 # ```{literalinclude} ../../wsis/methods/bestie/cues.py
 # :pyobject: extract_cues

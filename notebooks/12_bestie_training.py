@@ -655,8 +655,7 @@ for threshold in (0.01, 0.1, 0.5):
 viz.table(rows, digits=2)
 
 # %% [markdown]
-# Low hills have low scores, so a low threshold costs little. A high one leaves components without a
-# center.
+# Low hills have low scores, so a low threshold costs little. A high one leaves components without a center.
 #
 # ```{solution-end}
 # ```

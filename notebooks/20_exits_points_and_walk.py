@@ -397,9 +397,9 @@ plt.show()
 #
 # ## On photographs
 #
-# The preset `small` has frozen convolutions that were pretrained on ImageNet, as the document's transformer was. Here are some 500
-# crops of [photographs of seven animals](../book/results.md), beside the published AP of the final segmenter. Bars are the
-# standard deviation over seeds, which choose the crops of the same photographs.
+# The preset `small` has frozen convolutions that were pretrained on ImageNet, as the document's transformer was. Here are
+# some 500 crops of [photographs of seven animals](../book/results.md), beside the published AP of the final segmenter. Bars
+# are the standard deviation over seeds, which choose the crops of the same photographs.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 walks, store = experiments.find("exits.retrieval"), Path("../book/results")

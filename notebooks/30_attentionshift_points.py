@@ -325,11 +325,11 @@ viz.table(rows, digits=2, caption=f"{len(img)} objects, masks within the box")
 # %% [markdown]
 # ## Step 5: the key-point shift
 #
-# An object is made of {term}`parts <part>`, and a network needs points on all of them. Prototypes $q_j$ start at patches spread
-# over the {term}`core` of the foreground, as seeds, and then move among the features $F_i$ of the box. The *kernel* of the
-# shift is the weight $\mathrm{softmax}_i(\cos(q_j, F_i) / \theta \tau_j)$: patch $i$ goes to the prototype with the largest
-# one, and each prototype becomes the weighted sum of its patches, whose length later weighs it. Its {term}`bandwidth` $\tau_j$ is the mean cosine distance
-# to them; the temperature $\theta$ sets how wide the kernel is.
+# An object is made of {term}`parts <part>`, and a network needs points on all of them. Prototypes $q_j$ start at patches
+# spread over the {term}`core` of the foreground, as seeds, and then move among the features $F_i$ of the box. The *kernel* of
+# the shift is the weight $\mathrm{softmax}_i(\cos(q_j, F_i) / \theta \tau_j)$: patch $i$ goes to the prototype with the
+# largest one, and each prototype becomes the weighted sum of its patches, whose length later weighs it. Its {term}`bandwidth`
+# $\tau_j$ is the mean cosine distance to them; the temperature $\theta$ sets how wide the kernel is.
 #
 # ```{literalinclude} ../../wsis/methods/attentionshift/parts.py
 # :start-at: "logits = similarity"

@@ -380,14 +380,14 @@ viz.show(panels, columns=6, size=1.65, title="From attention to a mask")
 
 # %% [markdown]
 # **Takeaway.** The frame is the choice of MIL, which learns whether a box shows the class, not whether it fits. The detector
-# sees no click and is trained on the boxes and points of all objects, right or wrong; the last panel is empty where it finds nothing of the
-# object's class.
+# sees no click and is trained on the boxes and points of all objects, right or wrong; the last panel is empty where it finds
+# nothing of the object's class.
 #
 # ## Predictions
 #
-# At inference clicks and maps are gone, and nothing reads the tokens; a transformer with a detector is left. On validation scenes, AP is counted in
-# both ways that PASCAL VOC has had: as the area under the curve of precision over recall, and as the mean of the precision at
-# eleven recalls.
+# At inference clicks and maps are gone, and nothing reads the tokens; a transformer with a detector is left. On validation
+# scenes, AP is counted in both ways that PASCAL VOC has had: as the area under the curve of precision over recall, and as the
+# mean of the precision at eleven recalls.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 scenes, predicted, rows = [val[i] for i in range(min(len(val), 40))], {}, []

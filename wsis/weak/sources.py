@@ -135,8 +135,8 @@ def _folder(folder: Path, scale: Scale, weak: Path | None, drop_invalid: bool, c
             splits.append(None)
             continue
         if has_maps:
-            needed, kind = split == "train", "class maps"
-            dataset = open_semantic(folder, split, labels, drop_invalid, masks=needed)
+            dataset = open_semantic(folder, split, labels, drop_invalid, masks=split == "train")
+            kind = "class maps"
         else:
             dataset = CocoFolder(folder, split, labels, drop_invalid=drop_invalid, boxes=clicks == "boxes")
             kind = "images"
